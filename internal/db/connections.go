@@ -1,0 +1,133 @@
+package db
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/connectors"
+)
+
+// Connection is one merchant's account at one provider. It holds no secret: those are in its grant.
+type Connection struct {
+	ID             ID
+	MerchantID     ID
+	Provider       string
+	Environment    string
+	Account        connectors.Account
+	Problem        string // one of the Problem codes; "" when there is nothing to put right
+	ProblemSince   time.Time
+	FailingSince   time.Time // zero while renewing works
+	ConnectedBy    ID
+	ConnectedAt    time.Time
+	DisconnectedAt time.Time // zero while it lives
+}
+
+// What someone must put right on a connection. Who that is follows from it: see WhoMustAct.
+const (
+	ProblemRefused     = "refused"     // the provider said no to the grant: reconnect
+	ProblemInterrupted = "interrupted" // a renewal whose answer was lost, refused afterwards: reconnect
+	ProblemLapsed      = "lapsed"      // the grant's own time is over: reconnect
+	ProblemRevoked     = "revoked"     // access was ended at the provider: reconnect
+	ProblemOurs        = "ours"        // our own client was refused
+	ProblemSealed      = "sealed"      // its grant does not open: a key is missing
+	ProblemEnvironment = "environment" // derived, never stored: it belongs to another environment than the provider's present one
+)
+
+// Health of a connection, derived and never stored.
+const (
+	Fine         = "fine"
+	Retrying     = "retrying"
+	ActionNeeded = "action-needed"
+	Disconnected = "disconnected"
+)
+
+// Health says how the connection is. The SQL function connection_health says the same.
+func (c Connection) Health() string {
+	switch {
+	case !c.DisconnectedAt.IsZero():
+		return Disconnected
+	case c.Problem != "":
+		return ActionNeeded
+	case !c.FailingSince.IsZero():
+		return Retrying
+	default:
+		return Fine
+	}
+}
+
+// WhoMustAct is "merchant", "provider", "platform", or "" when nobody must.
+func (c Connection) WhoMustAct() string {
+	switch {
+	case !c.DisconnectedAt.IsZero():
+		return ""
+	case slices.Contains(platformProblems(), c.Problem):
+		return "platform"
+	case c.Problem != "":
+		return "merchant"
+	case !c.FailingSince.IsZero():
+		return "provider"
+	default:
+		return ""
+	}
+}
+
+func platformProblems() []string { return []string{ProblemOurs, ProblemSealed, ProblemEnvironment} }
+
+const connectionColumns = `c.id, c.merchant_id, c.provider, c.environment, c.account_id, c.account_name, c.details, c.problem,
+	c.problem_since, c.failing_since, c.connected_by, c.connected_at, c.disconnected_at`
+
+// connectionTargets are what connectionColumns are scanned into; call the function returned afterwards.
+func connectionTargets(c *Connection) ([]any, func() error) {
+	var details []byte
+	var problemSince, failingSince, disconnectedAt *time.Time
+	var by *ID
+	return []any{&c.ID, &c.MerchantID, &c.Provider, &c.Environment, &c.Account.ID, &c.Account.Name, &details, &c.Problem,
+			&problemSince, &failingSince, &by, &c.ConnectedAt, &disconnectedAt}, func() error {
+			c.ProblemSince, c.FailingSince, c.DisconnectedAt = timeOrZero(problemSince), timeOrZero(failingSince), timeOrZero(disconnectedAt)
+			c.ConnectedAt, c.ConnectedBy = c.ConnectedAt.UTC(), idOrZero(by)
+			if err := json.Unmarshal(details, &c.Account.Details); err != nil {
+				return fmt.Errorf("details of connection %s: %w", c.ID, err)
+			}
+			return nil
+		}
+}
+
+func scanConnection(row pgx.CollectableRow) (Connection, error) {
+	var c Connection
+	targets, finish := connectionTargets(&c)
+	if err := row.Scan(targets...); err != nil {
+		return c, err
+	}
+	return c, finish()
+}
+
+func timeOrZero(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
+func nullTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+// searchText is what a connection is found by: its account's id, names and facts, in lower case. Structures that a
+// provider sent (Flexiti's form_values) are left out: nobody searches them and they would fill the index.
+func searchText(a connectors.Account) string {
+	words := []string{a.ID, a.Name}
+	for _, d := range a.Details {
+		if !strings.HasPrefix(d.Value, "{") && !strings.HasPrefix(d.Value, "[") && !slices.Contains(words, d.Value) {
+			words = append(words, d.Value)
+		}
+	}
+	return strings.ToLower(strings.Join(words, " "))
+}

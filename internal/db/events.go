@@ -1,0 +1,124 @@
+package db
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Event is one line of the story: who did what, to what, when, from where. It never holds a secret.
+type Event struct {
+	ID           ID
+	At           time.Time
+	Kind         string // noun.verb: connection.connected, refresh.saved, user.signed-in …
+	Actor        string // system, provider, key, merchant, support or admin
+	ActorID      ID     // the user or API key; zero for the others
+	MerchantID   ID
+	ConnectionID ID
+	FlowID       ID
+	Provider     string
+	Class        string // a call's: ok, refused, ours, later, trouble or lost
+	Status       int    // HTTP status of the provider's answer; 0 when none came
+	Code         string // the provider's error code, or the outcome's
+	Millis       int    // how long the call took
+	Reference    string // the x-reference-id sent, or the flow's reference
+	Address      string // the person's network address
+	Note         string
+}
+
+// By is who acts, for the events of what they do.
+type By struct {
+	Actor   string
+	ID      ID
+	Address string
+}
+
+// System is Patchbay itself.
+func System() By { return By{Actor: "system"} }
+
+func nullID(id ID) *ID {
+	if id == (ID{}) {
+		return nil
+	}
+	return &id
+}
+
+const eventColumns = `id, at, kind, actor, actor_id, merchant_id, connection_id, flow_id, provider, class, status, code, millis, reference, address, note`
+
+func (e *Event) fill(now time.Time) {
+	if e.ID == (ID{}) {
+		e.ID = NewID()
+	}
+	if e.At.IsZero() {
+		e.At = now
+	}
+	if e.Actor == "" {
+		e.Actor = "system"
+	}
+}
+
+func (e *Event) by(who By) *Event {
+	e.Actor, e.ActorID, e.Address = who.Actor, who.ID, who.Address
+	return e
+}
+
+// addEvent writes one event in the caller's transaction.
+func (d *DB) addEvent(ctx context.Context, q querier, e Event) error {
+	e.fill(d.Now())
+	_, err := q.Exec(ctx, `INSERT INTO events (`+eventColumns+`)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
+		e.ID, e.At, e.Kind, e.Actor, nullID(e.ActorID), nullID(e.MerchantID), nullID(e.ConnectionID), nullID(e.FlowID),
+		e.Provider, e.Class, e.Status, e.Code, e.Millis, e.Reference, e.Address, e.Note)
+	if err != nil {
+		return fmt.Errorf("add event %s: %w", e.Kind, err)
+	}
+	return nil
+}
+
+// AddEvent writes an event that stands alone, such as a look-up or an export.
+func (d *DB) AddEvent(ctx context.Context, e Event) error { return d.addEvent(ctx, d.pool, e) }
+
+func scanEvent(row pgx.CollectableRow) (Event, error) {
+	var e Event
+	var actor, merchant, connection, flow *ID
+	err := row.Scan(&e.ID, &e.At, &e.Kind, &e.Actor, &actor, &merchant, &connection, &flow, &e.Provider, &e.Class, &e.Status, &e.Code,
+		&e.Millis, &e.Reference, &e.Address, &e.Note)
+	e.ActorID, e.MerchantID, e.ConnectionID, e.FlowID = idOrZero(actor), idOrZero(merchant), idOrZero(connection), idOrZero(flow)
+	e.At = e.At.UTC()
+	return e, err
+}
+
+func idOrZero(id *ID) ID {
+	if id == nil {
+		return ID{}
+	}
+	return *id
+}
+
+// Timeline returns a connection's latest events, newest first, before the given time (zero: from the newest).
+func (d *DB) Timeline(ctx context.Context, connection ID, before time.Time, limit int) ([]Event, error) {
+	if before.IsZero() {
+		before = d.Now().Add(time.Hour)
+	}
+	rows, err := d.pool.Query(ctx, `SELECT `+eventColumns+` FROM events
+		WHERE connection_id = $1 AND at < $2 ORDER BY at DESC, id DESC LIMIT $3`, connection, before, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read timeline: %w", err)
+	}
+	events, err := pgx.CollectRows(rows, scanEvent)
+	if err != nil {
+		return nil, fmt.Errorf("read timeline: %w", err)
+	}
+	return events, nil
+}
+
+// MakeEventMonths sees to it that events of this month and the next three have a place to go.
+func (d *DB) MakeEventMonths(ctx context.Context) error {
+	_, err := d.pool.Exec(ctx, `SELECT events_make_month(($1::timestamptz AT TIME ZONE 'UTC' + make_interval(months => m))::date) FROM generate_series(0, 3) AS m`, d.Now())
+	if err != nil {
+		return fmt.Errorf("make months of events: %w", err)
+	}
+	return nil
+}
