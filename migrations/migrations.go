@@ -1,0 +1,288 @@
+// Package migrations holds the schema: our own SQL files and River's versions, applied by goose in that order.
+package migrations
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"embed"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/lock"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivermigrate"
+)
+
+//go:embed *.sql
+var files embed.FS
+
+// riverBase is added to River's version numbers, so that ours can go on counting from 1 below them.
+const riverBase = 900_000
+
+// Up applies what is missing, one process at a time, and returns how many were applied. With nothing missing it costs
+// a few round trips and takes no lock.
+func Up(ctx context.Context, url string) (applied int, err error) {
+	err = with(ctx, url, func(db *sql.DB, p *goose.Provider) error {
+		pending, err := p.HasPending(ctx)
+		if err != nil || !pending {
+			return err
+		}
+		if err := suitable(ctx, db); err != nil {
+			return err
+		}
+		done, err := p.Up(ctx)
+		applied = len(done)
+		return err
+	})
+	return applied, err
+}
+
+// Down takes back the newest applied migration and returns its name, empty when there is none.
+func Down(ctx context.Context, url string) (name string, err error) {
+	err = with(ctx, url, func(_ *sql.DB, p *goose.Provider) error {
+		done, err := p.Down(ctx)
+		if errors.Is(err, goose.ErrNoNextVersion) {
+			return nil
+		}
+		if err == nil {
+			name = title(done.Source)
+		}
+		return err
+	})
+	return name, err
+}
+
+// Migration is one line of Status.
+type Migration struct {
+	Name    string
+	Applied bool
+}
+
+// Status lists every known migration, oldest first.
+func Status(ctx context.Context, url string) (all []Migration, err error) {
+	err = with(ctx, url, func(_ *sql.DB, p *goose.Provider) error {
+		list, err := p.Status(ctx)
+		for _, s := range list {
+			all = append(all, Migration{Name: title(s.Source), Applied: s.State == goose.StateApplied})
+		}
+		return err
+	})
+	return all, err
+}
+
+// Pending reports whether this program knows migrations that the database has not seen. It only reads.
+func Pending(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
+	var exists bool
+	if err := pool.QueryRow(ctx, `SELECT to_regclass('goose_db_version') IS NOT NULL`).Scan(&exists); err != nil || !exists {
+		return true, err
+	}
+	rows, err := pool.Query(ctx, `SELECT version_id FROM goose_db_version WHERE is_applied`)
+	if err != nil {
+		return true, err
+	}
+	applied, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+	if err != nil {
+		return true, err
+	}
+	known, err := versions()
+	if err != nil {
+		return true, err
+	}
+	return slices.ContainsFunc(known, func(v int64) bool { return !slices.Contains(applied, v) }), nil
+}
+
+// Suitable refuses a database in which search would silently find nothing: names are Khmer as well as Latin, and
+// pg_trgm sees a letter only where the database's locale says that it is one.
+func Suitable(ctx context.Context, url string) error {
+	db, err := open(url)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	return suitable(ctx, db)
+}
+
+func suitable(ctx context.Context, db *sql.DB) error {
+	const mend = `create it with: CREATE DATABASE … ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0`
+	var name, encoding, ctype string
+	err := db.QueryRowContext(ctx, `SELECT datname, pg_encoding_to_char(encoding), datctype FROM pg_database WHERE datname = current_database()`).
+		Scan(&name, &encoding, &ctype)
+	if err != nil {
+		return err
+	}
+	if encoding != "UTF8" {
+		return fmt.Errorf("the database %s is encoded in %s and cannot hold Khmer: %s", name, encoding, mend)
+	}
+	var letters bool
+	if err := db.QueryRowContext(ctx, `SELECT 'ក' ~ '^[[:alpha:]]$'`).Scan(&letters); err != nil {
+		return err
+	}
+	if !letters {
+		return fmt.Errorf("the database %s has the locale %s, in which search finds nothing in Khmer: %s", name, ctype, mend)
+	}
+	return nil
+}
+
+// Fingerprint changes with every change to the schema; it names the tests' template database.
+func Fingerprint() (string, error) {
+	h := sha256.New()
+	list, err := files.ReadDir(".")
+	if err != nil {
+		return "", err
+	}
+	for _, f := range list {
+		b, err := files.ReadFile(f.Name())
+		if err != nil {
+			return "", err
+		}
+		fmt.Fprintf(h, "%s %d\n", f.Name(), len(b))
+		h.Write(b)
+	}
+	known, err := versions()
+	if err != nil {
+		return "", err
+	}
+	fmt.Fprint(h, known)
+	return fmt.Sprintf("%x", h.Sum(nil))[:16], nil
+}
+
+func open(url string) (*sql.DB, error) {
+	// The pool's own parser, because the address may carry pool_max_conns and the like.
+	c, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	return stdlib.OpenDB(*c.ConnConfig), nil
+}
+
+func with(ctx context.Context, url string, do func(*sql.DB, *goose.Provider) error) error {
+	db, err := open(url)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	p, err := provider(db)
+	if err != nil {
+		return err
+	}
+	return do(db, p)
+}
+
+func provider(db *sql.DB) (*goose.Provider, error) {
+	// Tried every half second for five minutes: another process may be building an index on a large table.
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300))
+	if err != nil {
+		return nil, err
+	}
+	river, err := riverMigrations()
+	if err != nil {
+		return nil, err
+	}
+	return goose.NewProvider(goose.DialectPostgres, db, files, goose.WithSessionLocker(locker),
+		goose.WithDisableGlobalRegistry(true), goose.WithGoMigrations(river...), goose.WithLogger(goose.NopLogger()),
+		// Ours keep being added below River's.
+		goose.WithAllowOutofOrder(true))
+}
+
+// riverMigrations wraps each version of River's in a goose migration of its own: several in one transaction fail with
+// 55P04, since an enum's new value cannot be used in the transaction that adds it.
+func riverMigrations() ([]*goose.Migration, error) {
+	list, err := riverVersions()
+	if err != nil {
+		return nil, err
+	}
+	all := make([]*goose.Migration, 0, len(list))
+	for i, v := range list {
+		before := -1 // River's word for "nothing at all"
+		if i > 0 {
+			before = list[i-1]
+		}
+		all = append(all, goose.NewGoMigration(int64(riverBase+v),
+			&goose.GoFunc{RunDB: func(ctx context.Context, db *sql.DB) error {
+				return migrateRiver(ctx, db, rivermigrate.DirectionUp, v)
+			}},
+			&goose.GoFunc{RunDB: func(ctx context.Context, db *sql.DB) error {
+				return migrateRiver(ctx, db, rivermigrate.DirectionDown, before)
+			}}))
+	}
+	return all, nil
+}
+
+// migrateRiver lends River the pgx connection beneath database/sql. It is safe to repeat.
+func migrateRiver(ctx context.Context, db *sql.DB, direction rivermigrate.Direction, target int) error {
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return conn.Raw(func(driver any) error {
+		std, ok := driver.(*stdlib.Conn)
+		if !ok {
+			return fmt.Errorf("river needs pgx, not %T", driver)
+		}
+		m, err := rivermigrate.New(riverpgxv5.New(nil), &rivermigrate.Config{Logger: quiet()})
+		if err != nil {
+			return err
+		}
+		return pgx.BeginFunc(ctx, std.Conn(), func(tx pgx.Tx) error {
+			_, err := m.MigrateTx(ctx, tx, direction, &rivermigrate.MigrateOpts{TargetVersion: target})
+			return err
+		})
+	})
+}
+
+func riverVersions() ([]int, error) {
+	m, err := rivermigrate.New(riverpgxv5.New(nil), &rivermigrate.Config{Logger: quiet()})
+	if err != nil {
+		return nil, err
+	}
+	var list []int
+	for _, v := range m.AllVersions() {
+		list = append(list, v.Version)
+	}
+	slices.Sort(list)
+	return list, nil
+}
+
+// versions are the goose versions this program knows, ours and River's.
+func versions() ([]int64, error) {
+	list, err := files.ReadDir(".")
+	if err != nil {
+		return nil, err
+	}
+	var all []int64
+	for _, f := range list {
+		v, err := goose.NumericComponent(f.Name())
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, v)
+	}
+	river, err := riverVersions()
+	if err != nil {
+		return nil, err
+	}
+	for _, v := range river {
+		all = append(all, int64(riverBase+v))
+	}
+	slices.SortFunc(all, cmp.Compare[int64])
+	return all, nil
+}
+
+func title(s *goose.Source) string {
+	if s.Path == "" {
+		return fmt.Sprintf("river %d", s.Version-riverBase)
+	}
+	return s.Path
+}
+
+func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
