@@ -1,0 +1,154 @@
+package views
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+var months = map[string][12]string{
+	"en": {"January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"},
+	"fr": {"janvier", "février", "mars", "avril", "mai", "juin", "juillet", "août", "septembre", "octobre", "novembre", "décembre"},
+	"km": {"មករា", "កុម្ភៈ", "មីនា", "មេសា", "ឧសភា", "មិថុនា", "កក្កដា", "សីហា", "កញ្ញា", "តុលា", "វិច្ឆិកា", "ធ្នូ"},
+}
+
+// Ago says when t is as people say it: "today 14:05", "in 6 days", "3 November". The zero time is a dash.
+func Ago(ctx context.Context, t time.Time) string {
+	if t.IsZero() {
+		return "–"
+	}
+	l := localeOf(ctx)
+	t, now := l.at(t), l.at(l.now)
+	days := dayNumber(t) - dayNumber(now)
+	clock := l.clock(t)
+	switch {
+	case days == 0:
+		return T(ctx, "date.today", "Time", clock)
+	case days == -1:
+		return T(ctx, "date.yesterday", "Time", clock)
+	case days == 1:
+		return T(ctx, "date.tomorrow", "Time", clock)
+	case days > 1 && days <= 14:
+		return T(ctx, "date.in-days", "Count", days)
+	case days < -1 && days >= -6:
+		return T(ctx, "date.days-ago", "Count", -days)
+	case t.Year() == now.Year():
+		return l.dayMonth(t)
+	default:
+		return l.dayMonth(t) + " " + strconv.Itoa(t.Year())
+	}
+}
+
+// Exact says t to the second, with its zone: for the title of a <time> and for support.
+func Exact(ctx context.Context, t time.Time) string {
+	if t.IsZero() {
+		return "–"
+	}
+	l := localeOf(ctx)
+	t = l.at(t)
+	zone, offset := t.Zone()
+	if strings.HasPrefix(zone, "+") || strings.HasPrefix(zone, "-") {
+		zone = fmt.Sprintf("UTC%+d", offset/3600) // zones without letters of their own, such as Asia/Phnom_Penh
+	}
+	return l.dayMonth(t) + " " + t.Format("2006 15:04:05 ") + zone
+}
+
+// Day says only the date of t.
+func Day(ctx context.Context, t time.Time) string {
+	if t.IsZero() {
+		return "–"
+	}
+	l := localeOf(ctx)
+	t = l.at(t)
+	return l.dayMonth(t) + " " + strconv.Itoa(t.Year())
+}
+
+// Clock says only the time of day of t.
+func Clock(ctx context.Context, t time.Time) string {
+	l := localeOf(ctx)
+	return l.clock(l.at(t))
+}
+
+// Number writes n with the language's separators.
+func Number(ctx context.Context, n int64) string { return formatNumber(localeOf(ctx).tag, n) }
+
+// Took writes a duration as "240 ms" or "1.2 s".
+func Took(ctx context.Context, d time.Duration) string {
+	if d < time.Second {
+		return strconv.FormatInt(d.Milliseconds(), 10) + " ms"
+	}
+	s := strconv.FormatFloat(d.Seconds(), 'f', 1, 64) + " s"
+	if localeOf(ctx).tag == "fr" {
+		s = strings.Replace(s, ".", ",", 1)
+	}
+	return s
+}
+
+// Zone finds the time zone of that IANA name, as the cookie "tz" carries it; nil when there is none such.
+func Zone(name string) *time.Location {
+	if name == "" || len(name) > 40 {
+		return nil
+	}
+	if z, ok := zones.Load(name); ok {
+		return z.(*time.Location)
+	}
+	z, err := time.LoadLocation(name)
+	if err != nil || z == time.Local {
+		return nil
+	}
+	zones.Store(name, z)
+	return z
+}
+
+// zones keeps the zones read so far, since reading one goes to disk. Only real names get in, so it stays small.
+var zones sync.Map
+
+func (l *locale) at(t time.Time) time.Time {
+	if l.zone == nil {
+		return t.UTC()
+	}
+	return t.In(l.zone)
+}
+
+func (l *locale) clock(t time.Time) string {
+	s := t.Format("15:04")
+	if l.tag == "fr" {
+		s = t.Format("15 h 04") // no-break spaces
+	}
+	if l.zone == nil {
+		s += " UTC"
+	}
+	return s
+}
+
+func (l *locale) dayMonth(t time.Time) string {
+	day := strconv.Itoa(t.Day())
+	if l.tag == "fr" && t.Day() == 1 {
+		day = "1er"
+	}
+	return day + " " + months[l.tag][t.Month()-1]
+}
+
+func dayNumber(t time.Time) int {
+	y, m, d := t.Date()
+	return int(time.Date(y, m, d, 0, 0, 0, 0, time.UTC).Unix() / 86400)
+}
+
+func formatNumber(tag string, n int64) string {
+	s := strconv.FormatInt(n, 10)
+	sign := ""
+	if n < 0 {
+		sign, s = "−", s[1:]
+	}
+	separator := ","
+	if tag == "fr" {
+		separator = "\u202f" // narrow no-break space
+	}
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + separator + s[i:]
+	}
+	return sign + s
+}

@@ -1,0 +1,167 @@
+package views
+
+import (
+	"net/url"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// Page is what every page has.
+type Page struct {
+	Path      string     // path and query of this page, for the links that change the language
+	User      *Person    // who is signed in; nil for nobody
+	Incidents []Incident // one banner each
+	Notice    string     // code of something that has just been done, words under "notice."; "" for none
+}
+
+// Person is the signed-in user as the head of a page shows them.
+type Person struct {
+	Name, Email, Merchant string
+	Role                  string // "merchant", "support" or "admin"
+}
+
+// Staff says whether the person belongs to the platform.
+func (p *Person) Staff() bool { return p != nil && p.Role != "merchant" }
+
+// Admin says whether the person may change users, providers and keys.
+func (p *Person) Admin() bool { return p != nil && p.Role == "admin" }
+
+// Incident is a provider that is failing for everybody.
+type Incident struct {
+	Provider string // its title
+	Since    time.Time
+	Ours     bool // the fault is on our side
+}
+
+// Provider is a provider as a merchant meets it.
+type Provider struct {
+	Name, Title string
+	Environment string // "sandbox" or "production"
+	Color       string // #rrggbb of its mark
+	Keyed       bool   // access comes from typed credentials, not from signing in at the provider
+	HomeURL     string // the provider's own page, where access can be seen and ended; "" when unknown
+}
+
+// Health is how a connection is and who must act.
+type Health struct {
+	State   string // "fine", "retrying", "action-needed" or "disconnected"
+	Who     string // "", "merchant", "provider" or "platform"
+	Problem string // code of what is wrong, words under "problem."; "" when nothing is
+	Since   time.Time
+}
+
+// Account says whose access it is.
+type Account struct {
+	ID, Name  string
+	OtherName string // the name in the other script; "" when there is none
+	TIN       string
+	Nameless  bool // the provider names nothing: the person must say whose it is
+	Details   []Detail
+}
+
+// Detail is one fact about an account. Key is the provider's own name for it; Value is text.
+type Detail struct{ Key, Value string }
+
+// Event is one line of a timeline.
+type Event struct {
+	At    time.Time
+	Kind  string // words under "event."
+	Actor string // a person's name, a key's name, or "" for Patchbay itself
+	Note  string // already fit for people: a reason they typed, a list's name; "" for none
+	Call  *Call  // shown to staff only
+	Where string // address the person came from; shown to staff only
+	Link  string // what it is about; staff only
+	What  string // the link's words
+}
+
+// Call is one exchange with a provider, without anything secret.
+type Call struct {
+	Name      string // "exchange", "refresh", "revoke" …
+	Class     string // "ok", "refused", "ours", "later" or "trouble"
+	Status    int    // HTTP; 0 when no answer came
+	Code      string // the provider's own error code
+	Reference string // our x-reference-id
+	Took      time.Duration
+}
+
+// Option is one choice of a select or a set of radios.
+type Option struct {
+	Value, Label string
+	Selected     bool
+}
+
+// Pager holds the links of a list's pages; "" where there is none.
+type Pager struct {
+	First, Prev, Next string
+}
+
+// Column is a sortable column's link and state.
+type Column struct {
+	URL    string
+	Sorted string // "", "ascending" or "descending"
+}
+
+// FieldError is a mistake in a form: the field's name and the code of what is wrong, words under "error.".
+type FieldError struct{ Field, Code string }
+
+// Errors are the mistakes of one form.
+type Errors []FieldError
+
+// Of returns the code for a field, "" when it is right.
+func (e Errors) Of(field string) string {
+	for _, one := range e {
+		if one.Field == field {
+			return one.Code
+		}
+	}
+	return ""
+}
+
+// langURL is this page's address in another language.
+func (p Page) langURL(tag string) string {
+	path, query, _ := strings.Cut(p.Path, "?")
+	if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") {
+		path = "/"
+	}
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		values = url.Values{}
+	}
+	values.Set("lang", tag)
+	return path + "?" + values.Encode()
+}
+
+// humanised makes a code of somebody else's readable: "date_of_incorporation" becomes "Date of incorporation".
+func humanised(code string) string {
+	var b strings.Builder
+	var last rune
+	for _, r := range code {
+		switch {
+		case r == '_' || r == '-' || r == '.' || unicode.IsSpace(r):
+			r = ' '
+			if last == ' ' || last == 0 {
+				continue
+			}
+		case unicode.IsUpper(r) && unicode.IsLower(last):
+			b.WriteRune(' ')
+			r = unicode.ToLower(r)
+		}
+		if last == 0 {
+			r = unicode.ToUpper(r)
+		}
+		b.WriteRune(r)
+		last = r
+	}
+	return strings.TrimSpace(b.String())
+}
+
+// monogram is the one letter of a provider's mark.
+func monogram(title string) string {
+	r, _ := utf8.DecodeRuneInString(strings.TrimSpace(title))
+	if r == utf8.RuneError {
+		return "?"
+	}
+	return string(unicode.ToUpper(r))
+}

@@ -1,0 +1,128 @@
+package views
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+func (p Page) noticeKey(ctx context.Context) string {
+	if key := "notice." + p.Notice; has(ctx, key) {
+		return key
+	}
+	return "notice.done"
+}
+
+// here says whether a tab's page, or one beneath it, is the present one.
+func (p Page) here(href string) bool {
+	path, _, _ := strings.Cut(p.Path, "?")
+	if href == "/admin" {
+		return path == href
+	}
+	return path == href || strings.HasPrefix(path, href+"/") ||
+		href == "/admin/connections" && (strings.HasPrefix(path, "/connections/") || strings.HasPrefix(path, "/flows/") || strings.HasPrefix(path, "/admin/bulk/"))
+}
+
+func (p *Person) shown() string {
+	if p.Name != "" {
+		return p.Name
+	}
+	return p.Email
+}
+
+func (h Health) state() string {
+	switch h.State {
+	case "fine", "retrying", "action-needed":
+		return h.State
+	}
+	return "disconnected"
+}
+
+// color is the provider's own where it is one, else the accent: a setting must not be able to write markup.
+func (p Provider) color() string {
+	if _, _, _, ok := rgb(p.Color); ok {
+		return p.Color
+	}
+	return "#0f5e5c"
+}
+
+// ink is white or near-black, whichever reads better on the mark's colour.
+func (p Provider) ink() string {
+	r, g, b, _ := rgb(p.color())
+	if 0.2126*float64(r)+0.7152*float64(g)+0.0722*float64(b) > 140 {
+		return "#1c1a17"
+	}
+	return "#ffffff"
+}
+
+func rgb(hex string) (r, g, b uint8, ok bool) {
+	if len(hex) != 7 || hex[0] != '#' {
+		return 0, 0, 0, false
+	}
+	n, err := strconv.ParseUint(hex[1:], 16, 32)
+	return uint8(n >> 16), uint8(n >> 8), uint8(n), err == nil
+}
+
+func (i input) kind() string {
+	if i.Type == "" {
+		return "text"
+	}
+	return i.Type
+}
+
+func (i input) describedBy() string {
+	var ids []string
+	if i.Help != "" {
+		ids = append(ids, i.Name+"-help")
+	}
+	if i.Error != "" {
+		ids = append(ids, i.Name+"-error")
+	}
+	return strings.Join(ids, " ")
+}
+
+func (i input) maxLen() string { return strconv.Itoa(i.MaxLen) }
+
+func (c Column) arrow() string {
+	switch c.Sorted {
+	case "ascending":
+		return "▲"
+	case "descending":
+		return "▼"
+	}
+	return ""
+}
+
+// errorText says what is wrong with a field: the words for that field where there are some, else for any.
+func errorText(ctx context.Context, field, code string) string {
+	for _, key := range []string{"error." + field + "." + code, "error." + code} {
+		if has(ctx, key) {
+			return T(ctx, key, "Field", fieldLabel(ctx, field))
+		}
+	}
+	return T(ctx, "error.invalid", "Field", fieldLabel(ctx, field))
+}
+
+// fieldLabel names a form's field, also one that no locale knows.
+func fieldLabel(ctx context.Context, field string) string { return wordFor(ctx, "field.", field) }
+
+// detailLabel names a fact about an account, also one that no locale knows.
+func detailLabel(ctx context.Context, key string) string { return wordFor(ctx, "detail.", key) }
+
+// wordFor is the text of a code that may be of somebody else's making; unknown ones are made readable.
+func wordFor(ctx context.Context, prefix, code string) string {
+	if key := prefix + code; has(ctx, key) {
+		return T(ctx, key)
+	}
+	return humanised(code)
+}
+
+func count(ctx context.Context, n int) string { return Number(ctx, int64(n)) }
+
+func percent(part, whole int64) string {
+	if whole == 0 {
+		return "0"
+	}
+	return fmt.Sprintf("%d", part*100/whole)
+}
