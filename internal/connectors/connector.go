@@ -278,3 +278,10 @@ func (a Account) Detail(key string) string {
 	}
 	return ""
 }
+
+// Setup is a provider as the settings leave it.
+type Setup struct {
+	Name, Title, Environment string
+	Connector                Connector // nil when it is not set up: then merchants are not offered it
+	Lacks                    []string  // names of the settings that are missing
+}

@@ -1,0 +1,83 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"runtime"
+	"strings"
+
+	"github.com/a-h/templ"
+
+	"patchbay/internal/db"
+	"patchbay/views"
+)
+
+// Faults that every page may meet. A page that has more to say renders it itself.
+var (
+	errForbidden = errors.New("forbidden")
+	errForeign   = errors.New("a form sent from another site")
+	errTooLarge  = errors.New("the body is over 64 KB")
+	errBroken    = errors.New("broken")
+	errSlowDown  = errors.New("too many tries")
+)
+
+// fail turns an error into a page. What the error says goes to the log, never to the page.
+func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	status, code := http.StatusInternalServerError, "broken"
+	var large *http.MaxBytesError
+	switch {
+	case errors.Is(err, db.ErrNotFound):
+		status, code = http.StatusNotFound, "not-found"
+	case errors.Is(err, errForbidden):
+		status, code = http.StatusForbidden, "forbidden"
+	case errors.Is(err, errForeign):
+		status, code = http.StatusForbidden, "foreign"
+	case errors.Is(err, errTooLarge), errors.As(err, &large):
+		status, code = http.StatusRequestEntityTooLarge, "too-large"
+	case errors.Is(err, errSlowDown):
+		status, code = http.StatusTooManyRequests, "slow-down"
+	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
+		return // nobody is there to read it
+	default:
+		s.Log.ErrorContext(r.Context(), "page failed", "route", r.Pattern, "err", err)
+	}
+	s.render(w, r, status, views.Fault(views.FaultPage{Page: s.viewPage(r), Code: code}))
+}
+
+// render writes a page in the visitor's language.
+func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, page templ.Component) {
+	v := visitorOf(r)
+	ctx := views.WithLocale(r.Context(), v.locale, s.DB.Now(), nil)
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Add("Vary", "Accept-Language, Cookie")
+	w.WriteHeader(status)
+	if r.Method == http.MethodHead {
+		return
+	}
+	if err := page.Render(ctx, w); err != nil && r.Context().Err() == nil {
+		s.Log.ErrorContext(r.Context(), "page not written", "route", r.Pattern, "err", err)
+	}
+}
+
+// see sends the browser on with GET.
+func see(w http.ResponseWriter, r *http.Request, path string) error {
+	http.Redirect(w, r, path, http.StatusSeeOther)
+	return nil
+}
+
+// stack names the functions under a panic: never its value, which may hold anything.
+func stack() string {
+	var names []string
+	pcs := make([]uintptr, 24)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(3, pcs)])
+	for {
+		frame, more := frames.Next()
+		if strings.HasPrefix(frame.Function, "patchbay/") {
+			names = append(names, frame.Function)
+		}
+		if !more {
+			return strings.Join(names, " < ")
+		}
+	}
+}

@@ -1,0 +1,292 @@
+// Package handlers answers browsers and programs: one function per use case, every route in one table. It knows no
+// SQL and no provider's address; what a provider can do, it asks its connector.
+package handlers
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/gorilla/sessions"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+	"patchbay/internal/refresh"
+	"patchbay/static"
+)
+
+// Options are what a Server is made of.
+type Options struct {
+	DB             *db.DB
+	Providers      []connectors.Setup // in the order in which merchants see them
+	Refresh        *refresh.Engine
+	Log            *slog.Logger
+	PublicURL      *url.URL       // the address in browsers' bars
+	TrustedProxies []netip.Prefix // whose X-Forwarded-For and X-Forwarded-Proto are believed
+	SessionKeys    [][]byte       // the first signs, all verify
+	HookSecret     string         // the unguessable part of CamInvoice's webhook address; "" when there is none
+	Mail           Mail           // how people are written to
+}
+
+// Server holds what the pages need. Made by New; safe for any number of requests at once.
+type Server struct {
+	Options
+	sessions sessions.Store
+	secure   bool // PublicURL is https: cookies are Secure and carry __Host-
+}
+
+// New makes a server.
+func New(o Options) *Server {
+	s := &Server{Options: o, secure: o.PublicURL.Scheme == "https"}
+	s.sessions = newSessionStore(o.DB, o.SessionKeys, s.secure)
+	return s
+}
+
+// who says to whom a route answers.
+type who uint8
+
+const (
+	nobody   who = 1 << iota // not signed in
+	merchant                 // a merchant's user
+	support
+	admin
+
+	staff    = support | admin
+	signedIn = merchant | staff
+	everyone = nobody | signedIn
+)
+
+// page answers one request. A returned error is turned into a page by fail; nothing has been written then.
+type page func(w http.ResponseWriter, r *http.Request) error
+
+type route struct {
+	pattern string
+	who     who
+	do      page
+	leaves  bool // a form on this page leads to a provider: Chromium would apply form-action to that redirect
+}
+
+// routes is the whole map of the site for browsers, with who may go where. api.go has the programs' part.
+func (s *Server) routes() []route {
+	return []route{
+		{"GET /login", everyone, s.loginPage, false},
+		{"POST /login", everyone, s.login, false},
+		{"POST /logout", everyone, s.logout, false},
+
+		{"GET /{$}", signedIn, s.home, false},
+		{"GET /connect/{provider}", merchant, s.connectPage, true},
+		{"POST /connect/{provider}", merchant, s.connect, true},
+		{"GET /connect/{provider}/callback", everyone, s.callback, false},
+		{"GET /flows/{reference}", signedIn, s.flowPage, true},
+		{"POST /flows/{reference}/choice", merchant, s.choose, true},
+
+		{"GET /connections/{id}", signedIn, s.connectionPage, true},
+		{"POST /connections/{id}/refresh", signedIn, s.refreshNow, false},
+		{"POST /connections/{id}/reconnect", merchant, s.reconnect, true},
+		{"GET /connections/{id}/disconnect", merchant | admin, s.disconnectPage, false},
+		{"POST /connections/{id}/disconnect", merchant | admin, s.disconnect, false},
+
+		{"GET /account", signedIn, s.accountPage, false},
+		{"POST /account", signedIn, s.saveAccount, false},
+		{"GET /password", everyone, s.forgottenPage, false},
+		{"POST /password", everyone, s.forgotten, false},
+		{"GET /password/{secret}", everyone, s.newPasswordPage, false},
+		{"POST /password/{secret}", everyone, s.newPassword, false},
+		{"GET /invitations/{secret}", everyone, s.invitationPage, false},
+		{"POST /invitations/{secret}", everyone, s.acceptInvitation, false},
+		{"GET /reconnect/{secret}", everyone, s.reconnectLinkPage, true},
+		{"POST /reconnect/{secret}", merchant, s.followReconnectLink, true},
+
+		{"GET /admin", staff, s.overview, false},
+		{"GET /admin/connections", staff, s.adminConnections, false},
+		{"GET /admin/providers", staff, s.adminProviders, false},
+		{"POST /admin/providers/{provider}/callback", admin, s.registerCallback, false},
+	}
+}
+
+// Routes is everything the program answers.
+func (s *Server) Routes() http.Handler {
+	pages := http.NewServeMux()
+	for _, one := range s.routes() {
+		pages.Handle(one.pattern, s.page(one))
+	}
+	pages.Handle("/", s.page(route{who: everyone, do: func(http.ResponseWriter, *http.Request) error { return db.ErrNotFound }}))
+
+	origins := http.NewCrossOriginProtection()
+	if err := origins.AddTrustedOrigin(s.PublicURL.Scheme + "://" + s.PublicURL.Host); err != nil {
+		s.Log.Error("PUBLIC_URL is no origin", "err", err)
+	}
+	origins.SetDenyHandler(s.page(route{who: everyone, do: func(http.ResponseWriter, *http.Request) error { return errForeign }}))
+
+	all := http.NewServeMux()
+	all.Handle("/", s.atHome(origins.Handler(pages)))
+	all.Handle("GET /static/", static.Handler())
+	all.HandleFunc("POST /hooks/{provider}/{secret}", s.hook)
+	all.HandleFunc("GET /livez", s.livez)
+	all.HandleFunc("GET /readyz", s.readyz)
+	s.api(all)
+	return s.guard(all)
+}
+
+// page wraps a page: who is asking, whether they may, and what to do with its error.
+func (s *Server) page(one route) http.Handler {
+	csp := "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+	if !one.leaves {
+		csp += "; form-action 'self'"
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Security-Policy", csp)
+		h.Set("Cache-Control", "no-store")
+		v, err := s.visit(w, r)
+		r = r.WithContext(context.WithValue(r.Context(), visitorKey{}, v))
+		switch {
+		case err != nil:
+		case one.who&v.who() != 0:
+			err = one.do(w, r)
+		case v.who() == nobody && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+			http.Redirect(w, r, "/login?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
+		case v.who() == nobody:
+			http.Redirect(w, r, "/login", http.StatusSeeOther)
+		case v.who() == merchant:
+			err = db.ErrNotFound // the back office does not exist for merchants
+		default:
+			err = errForbidden
+		}
+		if err != nil {
+			s.fail(w, r, err)
+		}
+	})
+}
+
+// guard is around everything: a panic becomes a page, a body over 64 KB is refused, every answer carries the headers
+// that hold for all, and one line goes to the log, without the path's ids and without any query.
+func (s *Server) guard(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		began := time.Now()
+		answer := &statusWriter{ResponseWriter: w}
+		defer func() {
+			if fault := recover(); fault != nil {
+				if fault == http.ErrAbortHandler {
+					panic(fault)
+				}
+				s.Log.ErrorContext(r.Context(), "panic", "route", r.Pattern, "where", stack())
+				if answer.status == 0 {
+					s.fail(answer, r, errBroken)
+				}
+			}
+			s.Log.InfoContext(r.Context(), "request", "method", r.Method, "route", r.Pattern, "status", answer.status,
+				"ms", time.Since(began).Milliseconds(), "address", s.address(r))
+		}()
+		h := answer.Header()
+		h.Set("X-Content-Type-Options", "nosniff")
+		h.Set("Referrer-Policy", "same-origin")
+		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		if s.secure {
+			h.Set("Strict-Transport-Security", "max-age=31536000")
+		}
+		if r.ContentLength > maxBody {
+			s.fail(answer, r, errTooLarge)
+			return
+		}
+		r.Body = http.MaxBytesReader(answer, r.Body, maxBody)
+		next.ServeHTTP(answer, r)
+	})
+}
+
+const maxBody = 64 << 10
+
+// atHome sends a browser that came by another name to PUBLIC_URL: cookies and callbacks belong to that one.
+func (s *Server) atHome(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !strings.EqualFold(r.Host, s.PublicURL.Host) && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
+			there := *s.PublicURL
+			there.Path, there.RawPath, there.RawQuery = r.URL.Path, r.URL.RawPath, r.URL.RawQuery
+			http.Redirect(w, r, there.String(), http.StatusTemporaryRedirect)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// address is the network address of whoever asks: the peer's, or what a trusted proxy says of it.
+func (s *Server) address(r *http.Request) string {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	address, err := netip.ParseAddr(host)
+	if err != nil {
+		return ""
+	}
+	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
+	for i := len(hops) - 1; i >= 0 && s.trusted(address); i-- {
+		before, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
+		if err != nil {
+			break
+		}
+		address = before
+	}
+	return address.Unmap().String()
+}
+
+func (s *Server) trusted(address netip.Addr) bool {
+	for _, network := range s.TrustedProxies {
+		if network.Contains(address.Unmap()) {
+			return true
+		}
+	}
+	return false
+}
+
+// provider finds a provider that merchants can use, by the name in the address.
+func (s *Server) provider(name string) (connectors.Setup, error) {
+	setup, err := s.anyProvider(name)
+	if err == nil && setup.Connector == nil {
+		err = db.ErrNotFound
+	}
+	return setup, err
+}
+
+// anyProvider finds a provider whether or not it is set up.
+func (s *Server) anyProvider(name string) (connectors.Setup, error) {
+	for _, setup := range s.Providers {
+		if setup.Name == name {
+			return setup, nil
+		}
+	}
+	return connectors.Setup{}, db.ErrNotFound
+}
+
+// callbackURL is the address that is registered with a provider. It never has a query of its own.
+func (s *Server) callbackURL(provider string) string {
+	return strings.TrimSuffix(s.PublicURL.String(), "/") + "/connect/" + provider + "/callback"
+}
+
+// statusWriter remembers the status for the log.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *statusWriter) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach the real writer.
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
