@@ -1,0 +1,153 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io"
+	"io/fs"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// rooms says what each package of ours must not import directly: docs/layout.md tells why. A name that ends in a
+// slash stands for everything below it; "others" for every module but the standard library and ours.
+var rooms = map[string][]string{
+	"patchbay/internal/connectors": {
+		"patchbay/", "github.com/jackc/", "os", "others",
+		"!golang.org/x/oauth2", "!golang.org/x/oauth2/", "!github.com/coreos/go-oidc/", "!golang.org/x/sync/",
+		"!github.com/go-jose/",
+	},
+	"patchbay/internal/db": {
+		"patchbay/internal/handlers", "patchbay/internal/refresh", "patchbay/internal/jobs", "patchbay/internal/sandbox",
+		"patchbay/views", "net/http", "github.com/riverqueue/",
+	},
+	"patchbay/internal/refresh": {
+		"patchbay/internal/handlers", "patchbay/internal/jobs", "patchbay/internal/sandbox", "patchbay/views",
+		"github.com/jackc/", "database/sql",
+	},
+	"patchbay/internal/jobs": {"patchbay/internal/handlers", "patchbay/internal/sandbox"},
+	"patchbay/internal/handlers": {
+		"patchbay/internal/sandbox", "patchbay/internal/localpg", "patchbay/migrations", "github.com/jackc/", "database/sql",
+	},
+	"patchbay/views": {
+		"patchbay/internal/db", "patchbay/internal/handlers", "patchbay/internal/refresh", "patchbay/internal/jobs",
+		"patchbay/internal/sandbox", "github.com/jackc/", "database/sql", "github.com/gorilla/",
+	},
+	"patchbay/internal/sandbox": {"patchbay/", "others"},
+	"patchbay/internal/localpg": {"patchbay/", "others", "!github.com/jackc/pgx/"},
+	"patchbay/migrations": {
+		"patchbay/", "others", "!github.com/jackc/pgx/", "!github.com/pressly/goose/", "!github.com/riverqueue/river/",
+	},
+}
+
+type pkg struct {
+	ImportPath, Dir string
+	GoFiles         []string
+	Imports         []string
+}
+
+func packages(t *testing.T) []pkg {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Dir,GoFiles,Imports", "./...")
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []pkg
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p pkg
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+func TestRoomsImportOnlyWhatTheyMay(t *testing.T) {
+	seen := map[string]bool{}
+	for _, p := range packages(t) {
+		rules, ok := rooms[p.ImportPath]
+		if !ok {
+			continue
+		}
+		seen[p.ImportPath] = true
+		for _, imported := range p.Imports {
+			if rule, ok := forbids(rules, imported); ok && imported != p.ImportPath {
+				t.Errorf("%s imports %s: the room's rule says no %s", p.ImportPath, imported, rule)
+			}
+		}
+	}
+	for room := range rooms {
+		if !seen[room] {
+			t.Errorf("there is no room %s", room)
+		}
+	}
+}
+
+func forbids(rules []string, imported string) (string, bool) {
+	matches := func(rule string) bool {
+		if rule == "others" {
+			first, _, _ := strings.Cut(imported, "/")
+			return strings.Contains(first, ".")
+		}
+		return imported == rule || strings.HasSuffix(rule, "/") && strings.HasPrefix(imported, rule)
+	}
+	for _, rule := range rules {
+		if allowed, ok := strings.CutPrefix(rule, "!"); ok && matches(allowed) {
+			return "", false
+		}
+	}
+	i := slices.IndexFunc(rules, func(rule string) bool { return !strings.HasPrefix(rule, "!") && matches(rule) })
+	if i < 0 {
+		return "", false
+	}
+	return rules[i], true
+}
+
+// Package state that changes, and code that runs before main, are how one test disturbs another. Variables whose value
+// never changes (errors, tables, compiled patterns, embedded files) are what remains at package level.
+func TestNothingRunsBeforeMain(t *testing.T) {
+	for _, p := range packages(t) {
+		for _, name := range p.GoFiles {
+			if strings.HasSuffix(name, "_templ.go") {
+				continue
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range file.Decls {
+				if f, ok := d.(*ast.FuncDecl); ok && f.Recv == nil && f.Name.Name == "init" {
+					t.Errorf("%s/%s has an init()", p.ImportPath, name)
+				}
+			}
+		}
+	}
+}
+
+func TestNoRoomIsALumberRoom(t *testing.T) {
+	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		switch d.Name() {
+		case "node_modules", ".git", ".data":
+			return filepath.SkipDir
+		case "services", "models", "utils", "util", "helpers", "common":
+			t.Errorf("%s: name the room after what is in it", path)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
