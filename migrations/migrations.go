@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -32,11 +33,11 @@ const riverBase = 900_000
 // a few round trips and takes no lock.
 func Up(ctx context.Context, url string) (applied int, err error) {
 	err = with(ctx, url, func(db *sql.DB, p *goose.Provider) error {
-		pending, err := p.HasPending(ctx)
-		if err != nil || !pending {
+		if err := suitable(ctx, db); err != nil {
 			return err
 		}
-		if err := suitable(ctx, db); err != nil {
+		pending, err := p.HasPending(ctx)
+		if err != nil || !pending {
 			return err
 		}
 		done, err := p.Up(ctx)
@@ -44,6 +45,49 @@ func Up(ctx context.Context, url string) (applied int, err error) {
 		return err
 	})
 	return applied, err
+}
+
+// Allow gives the role of servingURL what it needs of tables that the role of url owns: rows may be read and written,
+// the schema not touched, and events not changed. It is repeated after every migration, since that may add tables.
+func Allow(ctx context.Context, url, servingURL string) error {
+	serving, err := open(servingURL)
+	if err != nil {
+		return err
+	}
+	defer serving.Close()
+	var role string
+	if err := serving.QueryRowContext(ctx, `SELECT current_user`).Scan(&role); err != nil {
+		return err
+	}
+	owner, err := open(url)
+	if err != nil {
+		return err
+	}
+	defer owner.Close()
+	name := pgx.Identifier{role}.Sanitize()
+	tx, err := owner.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer tx.Rollback() // does nothing after the commit
+	for _, statement := range []string{
+		`SELECT pg_advisory_xact_lock(hashtext('patchbay allow'))`,
+		`GRANT USAGE ON SCHEMA public TO ` + name,
+		`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO ` + name,
+		`GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO ` + name,
+		`GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO ` + name,
+		`REVOKE INSERT, UPDATE, DELETE ON goose_db_version FROM ` + name,
+		`DO $$ DECLARE part regclass; BEGIN
+			FOR part IN SELECT relid FROM pg_partition_tree('events') LOOP
+				EXECUTE format('REVOKE UPDATE, DELETE ON %s FROM ' || quote_ident('` + strings.ReplaceAll(role, "'", "''") + `'), part);
+			END LOOP;
+		END $$`,
+	} {
+		if _, err := tx.ExecContext(ctx, statement); err != nil {
+			return fmt.Errorf("allow %s: %w", role, err)
+		}
+	}
+	return tx.Commit()
 }
 
 // Down takes back the newest applied migration and returns its name, empty when there is none.
