@@ -181,13 +181,25 @@ func (p place) ping(ctx context.Context) error {
 	return conn.Close(ctx)
 }
 
-// prepare finds the binaries, the user and a folder both can live with, and runs initdb when there is no cluster yet.
-func prepare(ctx context.Context, o Options) (place, error) {
+// Remove deletes the cluster of Options.Dir, wherever its data went. It refuses one that is in use.
+func Remove(dir string) error {
+	p, err := locate(dir)
+	if err != nil {
+		return err
+	}
+	if err := p.unused(); err != nil {
+		return err
+	}
+	return os.RemoveAll(p.dir)
+}
+
+// locate finds the binaries, the user and a folder that both can live with.
+func locate(dir string) (place, error) {
 	bin, err := binaries()
 	if err != nil {
 		return place{}, err
 	}
-	asked, err := filepath.Abs(o.Dir)
+	asked, err := filepath.Abs(dir)
 	if err != nil {
 		return place{}, err
 	}
@@ -200,13 +212,35 @@ func prepare(ctx context.Context, o Options) (place, error) {
 			p.dir = filepath.Join("/var/lib/patchbay", fingerprint(asked))
 		}
 	}
+	return p, nil
+}
+
+// prepare makes the folder, and the cluster when there is none yet.
+func prepare(ctx context.Context, o Options) (place, error) {
+	p, err := locate(o.Dir)
+	if err != nil {
+		return place{}, err
+	}
 	if err := p.makeDirs(); err != nil {
 		return place{}, err
 	}
-	if pid := p.postmaster(); pid != 0 {
-		return place{}, fmt.Errorf("the Postgres in %s is in use by another process (its id is %d): stop that one first", p.dir, pid)
+	if err := p.unused(); err != nil {
+		return place{}, err
 	}
 	return p, p.initdb(ctx, o.Throwaway)
+}
+
+// unused waits two seconds for a server whose owner was killed: it may still be writing its last.
+func (p place) unused() error {
+	pid := p.postmaster()
+	for range 40 {
+		if pid == 0 {
+			return nil
+		}
+		time.Sleep(50 * time.Millisecond)
+		pid = p.postmaster()
+	}
+	return fmt.Errorf("the Postgres in %s is in use by another process (its id is %d): stop that one first", p.dir, pid)
 }
 
 // makeDirs makes the cluster's folder, 0700 and the server's own, which is what keeps other users of the machine from

@@ -25,18 +25,12 @@ done`
 // The cluster outlives its starter; it ends by itself when it has been idle for five minutes. A caller that wants to
 // rely on it keeps a connection open. Whatever a crash left behind is thrown away, so it is for tests alone.
 func Join(ctx context.Context, o Options) (url string, err error) {
-	bin, err := binaries()
+	p, err := locate(o.Dir)
 	if err != nil {
 		return "", err
 	}
-	p := place{asked: o.Dir, dir: o.Dir, bin: bin}
-	if os.Geteuid() == 0 {
-		if p.credential, err = postgresUser(); err != nil {
-			return "", err
-		}
-		if !reachable(filepath.Dir(o.Dir), p.credential) {
-			return "", fmt.Errorf("the user postgres cannot reach %s: set TMPDIR to a folder that everybody may enter", o.Dir)
-		}
+	if p.dir != p.asked {
+		return "", fmt.Errorf("the user postgres cannot reach %s: set TMPDIR to a folder that everybody may enter", o.Dir)
 	}
 	if err := p.makeDirs(); err != nil {
 		return "", err
