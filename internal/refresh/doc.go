@@ -1,0 +1,29 @@
+// Package refresh keeps access alive: one refresh of a grant at a time, across all processes on one Postgres. It calls
+// connectors and asks db; it knows no SQL and no page.
+//
+// The life of a grant, as its columns tell it:
+//
+//	              claim                    saved (generation+1, failures 0)
+//	   waiting ------------> leased ----------------------------------------> waiting, refresh_at by Due
+//	(refresh_at)               |  |  later     refresh_at as the provider asks
+//	      ^                    |  |  trouble   failures+1, refresh_at doubling from 30 s to 1 h
+//	      |                    |  |  refused   problem: the merchant; refresh_at null
+//	      |                    |  |  ours      problem: the platform; refresh_at in an hour
+//	      |   lease lapsed     |  |
+//	      +--------------------+  +-- anything while an incident is open: nothing is counted
+//	      replay-safe: at once; else two minutes later, once, carefully
+//
+// A claim is an UPDATE that commits before anything is sent. It moves refresh_at to where an attempt whose process
+// died is taken up again, so that the sweep needs no other rule. An answer is saved WHERE generation and epoch are as
+// they were at the claim, whoever holds the lease by then. A good answer that finds another generation becomes the
+// spare; one that finds another epoch is revoked where a token can be, and dropped.
+//
+// For handlers and jobs:
+//
+//	engine.Fresh(ctx, id, minValid, by)  a token good for that long; *ActionNeeded, *Trouble, *Ours, *TooLong, db.ErrNotFound
+//	engine.Now(ctx, id, by)              Refresh now: the Outcome on the spot, joining an attempt under way
+//	engine.Verify(ctx, provider, account) a webhook's hint: refreshed now and after 1, 10 and 60 minutes
+//	engine.Declare, engine.End           an incident, by an admin
+//	refresh.Schedule(connector)          the db.Schedule by which flows write a new grant
+//	db.GrantStatus(ctx, id)              next refresh and why then, generation, last use, "reconnect by"
+package refresh
