@@ -37,9 +37,10 @@ func ParseID(s string) (ID, error) {
 
 // DB is the database with the keyset that opens it. Its methods may be called from many goroutines.
 type DB struct {
-	pool   *pgxpool.Pool
-	keyset *Keyset
-	clock  *Clock
+	pool      *pgxpool.Pool
+	keyset    *Keyset
+	clock     *Clock
+	passwords *passwords
 }
 
 // Options are what Open may be told beside the address.
@@ -63,7 +64,7 @@ func Open(ctx context.Context, url string, keyset *Keyset, o Options) (*DB, erro
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
 	}
-	d := &DB{pool: pool, keyset: keyset, clock: o.Clock}
+	d := &DB{pool: pool, keyset: keyset, clock: o.Clock, passwords: newPasswords()}
 	if d.clock == nil {
 		d.clock = &Clock{}
 		if err := d.MeasureClock(ctx); err != nil {

@@ -1,0 +1,97 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Merchant is a business that uses Patchbay.
+type Merchant struct {
+	ID         ID
+	ExternalID string // the platform's own name for it; "" when it has none
+	Name       string
+	Locale     string
+	CreatedAt  time.Time
+}
+
+// What can be wrong with a new merchant or user; pages name the field.
+var (
+	ErrName            = errors.New("a name is missing")
+	ErrExternalIDTaken = errors.New("another merchant has this external id")
+	ErrSeveral         = errors.New("several merchants have this name: give the id of the one that is meant")
+)
+
+const merchantColumns = `m.id, coalesce(m.external_id, ''), m.name, m.locale, m.created_at`
+
+func scanMerchant(row pgx.CollectableRow) (Merchant, error) {
+	var m Merchant
+	err := row.Scan(&m.ID, &m.ExternalID, &m.Name, &m.Locale, &m.CreatedAt)
+	m.CreatedAt = m.CreatedAt.UTC()
+	return m, err
+}
+
+// AddMerchant adds one; its id and time are filled in. ErrName, ErrExternalIDTaken.
+func (d *DB) AddMerchant(ctx context.Context, by By, m Merchant) (Merchant, error) {
+	err := d.tx(ctx, func(tx pgx.Tx) (err error) {
+		m, err = d.addMerchant(ctx, tx, by, m)
+		return err
+	})
+	return m, err
+}
+
+func (d *DB) addMerchant(ctx context.Context, tx pgx.Tx, by By, m Merchant) (Merchant, error) {
+	m.Name, m.ExternalID = strings.TrimSpace(m.Name), strings.TrimSpace(m.ExternalID)
+	if m.Name == "" {
+		return m, ErrName
+	}
+	if m.Locale == "" {
+		m.Locale = "en"
+	}
+	m.ID, m.CreatedAt = NewID(), d.Now()
+	_, err := tx.Exec(ctx, `INSERT INTO merchants (id, external_id, name, locale, created_at) VALUES ($1, nullif($2, ''), $3, $4, $5)`,
+		m.ID, m.ExternalID, m.Name, m.Locale, m.CreatedAt)
+	if violates(err, "merchants_external_id_key") {
+		return m, ErrExternalIDTaken
+	}
+	if err != nil {
+		return m, fmt.Errorf("add merchant: %w", err)
+	}
+	return m, d.addEvent(ctx, tx, *(&Event{Kind: "merchant.added", MerchantID: m.ID, Note: m.Name}).by(by))
+}
+
+// Merchant finds one by its id.
+func (d *DB) Merchant(ctx context.Context, id ID) (Merchant, error) {
+	return d.merchant(ctx, d.pool, `m.id = $1`, id)
+}
+
+// MerchantByExternalID finds one by the platform's own name for it.
+func (d *DB) MerchantByExternalID(ctx context.Context, externalID string) (Merchant, error) {
+	return d.merchant(ctx, d.pool, `m.external_id = $1`, externalID)
+}
+
+// MerchantByName finds the one merchant of that name. ErrNotFound, ErrSeveral.
+func (d *DB) MerchantByName(ctx context.Context, name string) (Merchant, error) {
+	return d.merchant(ctx, d.pool, `lower(m.name) = lower($1)`, strings.TrimSpace(name))
+}
+
+func (d *DB) merchant(ctx context.Context, q querier, where string, value any) (Merchant, error) {
+	rows, err := q.Query(ctx, `SELECT `+merchantColumns+` FROM merchants m WHERE `+where+` LIMIT 2`, value)
+	if err != nil {
+		return Merchant{}, fmt.Errorf("read merchant: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, scanMerchant)
+	switch {
+	case err != nil:
+		return Merchant{}, fmt.Errorf("read merchant: %w", err)
+	case len(found) == 0:
+		return Merchant{}, ErrNotFound
+	case len(found) > 1:
+		return Merchant{}, ErrSeveral
+	}
+	return found[0], nil
+}

@@ -1,0 +1,249 @@
+package handlers
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/gorilla/securecookie"
+	"github.com/gorilla/sessions"
+
+	"patchbay/internal/db"
+	"patchbay/views"
+)
+
+// sessionStore is a sessions.Store over Postgres: the cookie carries a signed random id, the row its hash and whose it is.
+// When a session is over is the database's decision, so the signature has no age of its own.
+type sessionStore struct {
+	db     *db.DB
+	codecs []securecookie.Codec
+	secure bool
+}
+
+// What a session's Values hold: whose it is, and, to be saved with a new one, where the browser is.
+const (
+	valueSignedIn = "signed-in" // db.SignedIn
+	valueUser     = "user"      // db.ID of whom to sign in
+	valueAddress  = "address"
+	valueAgent    = "agent"
+)
+
+func newSessionStore(d *db.DB, keys [][]byte, secure bool) sessions.Store {
+	var pairs [][]byte
+	for _, key := range keys {
+		pairs = append(pairs, key, nil) // a flat list would take every second key for encryption
+	}
+	codecs := securecookie.CodecsFromPairs(pairs...)
+	for _, codec := range codecs {
+		if c, ok := codec.(*securecookie.SecureCookie); ok {
+			c.MaxAge(0).SetSerializer(securecookie.NopEncoder{})
+		}
+	}
+	return &sessionStore{db: d, codecs: codecs, secure: secure}
+}
+
+// Get returns the request's session, read once for each request.
+func (s *sessionStore) Get(r *http.Request, name string) (*sessions.Session, error) {
+	return sessions.GetRegistry(r).Get(s, name)
+}
+
+// New reads the session that the cookie names. A cookie that is not ours, or whose session is over, is a new session
+// that nobody is signed in to; the error is the database's alone.
+func (s *sessionStore) New(r *http.Request, name string) (*sessions.Session, error) {
+	session := sessions.NewSession(s, name)
+	session.IsNew = true
+	session.Options = &sessions.Options{
+		Path: "/", HttpOnly: true, Secure: s.secure, SameSite: http.SameSiteLaxMode, MaxAge: int(db.SessionLifetime / time.Second),
+	}
+	cookie, err := r.Cookie(name)
+	if err != nil {
+		return session, nil
+	}
+	var id []byte
+	if securecookie.DecodeMulti(name, cookie.Value, &id, s.codecs...) != nil {
+		return session, nil
+	}
+	in, err := s.db.SignedInBy(r.Context(), db.Secret(id))
+	if errors.Is(err, db.ErrNotFound) {
+		return session, nil
+	}
+	if err != nil {
+		return session, err
+	}
+	session.ID, session.IsNew = string(id), false
+	session.Values[valueSignedIn] = in
+	return session, nil
+}
+
+// Save ends a session whose MaxAge is negative and starts one that has no id yet. Called before rendering.
+func (s *sessionStore) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
+	if session.Options.MaxAge < 0 {
+		if in, ok := session.Values[valueSignedIn].(db.SignedIn); ok {
+			if err := s.db.EndSession(r.Context(), in.User.ID, in.Session.Hash); err != nil {
+				return err
+			}
+		}
+		http.SetCookie(w, sessions.NewCookie(session.Name(), "", session.Options))
+		return nil
+	}
+	if session.ID == "" {
+		user, _ := session.Values[valueUser].(db.ID)
+		address, _ := session.Values[valueAddress].(string)
+		agent, _ := session.Values[valueAgent].(string)
+		secret := db.NewSecret()
+		if err := s.db.AddSession(r.Context(), secret, user, address, agent); err != nil {
+			return err
+		}
+		session.ID = string(secret)
+	}
+	encoded, err := securecookie.EncodeMulti(session.Name(), []byte(session.ID), s.codecs...)
+	if err != nil {
+		return err
+	}
+	http.SetCookie(w, sessions.NewCookie(session.Name(), encoded, session.Options))
+	return nil
+}
+
+// cookieName is a cookie's full name: on https no subdomain can set it.
+func (s *Server) cookieName(name string) string {
+	if s.secure {
+		return "__Host-" + name
+	}
+	return name
+}
+
+// signIn gives the browser a new session of the user's; one it had before is over, so that nobody can have planted it.
+func (s *Server) signIn(w http.ResponseWriter, r *http.Request, user db.ID) error {
+	session, err := s.sessions.Get(r, s.cookieName("session"))
+	if err != nil {
+		return err
+	}
+	if in, ok := session.Values[valueSignedIn].(db.SignedIn); ok {
+		if err := s.DB.EndSession(r.Context(), in.User.ID, in.Session.Hash); err != nil {
+			return err
+		}
+	}
+	session.ID = ""
+	session.Values = map[any]any{valueUser: user, valueAddress: s.address(r), valueAgent: r.UserAgent()}
+	return session.Save(r, w)
+}
+
+// signOut ends the browser's session.
+func (s *Server) signOut(w http.ResponseWriter, r *http.Request) error {
+	session, err := s.sessions.Get(r, s.cookieName("session"))
+	if err != nil {
+		return err
+	}
+	session.Options.MaxAge = -1
+	return session.Save(r, w)
+}
+
+// visitor is whoever asks for a page. The zero user is nobody.
+type visitor struct {
+	user     db.User
+	merchant db.Merchant // zero for staff
+	session  db.Session
+	locale   string // of the page
+	notice   string // of what was just done
+}
+
+type visitorKey struct{}
+
+// visitorOf returns who asks; nobody before page has found out.
+func visitorOf(r *http.Request) visitor {
+	v, ok := r.Context().Value(visitorKey{}).(visitor)
+	if !ok {
+		v.locale = views.MatchLocale(r.Header.Get("Accept-Language"))
+	}
+	return v
+}
+
+func (v visitor) who() who {
+	switch v.user.Role {
+	case db.RoleMerchant:
+		return merchant
+	case db.RoleSupport:
+		return support
+	case db.RoleAdmin:
+		return admin
+	default:
+		return nobody
+	}
+}
+
+// visit finds out who asks and in which language: as just chosen, as chosen in this browser, as set in the account, as the browser
+// says. It may set cookies.
+func (s *Server) visit(w http.ResponseWriter, r *http.Request) (visitor, error) {
+	var v visitor
+	session, err := s.sessions.Get(r, s.cookieName("session"))
+	if in, ok := session.Values[valueSignedIn].(db.SignedIn); ok && err == nil {
+		v.user, v.merchant, v.session = in.User, in.Merchant, in.Session
+		if s.DB.Now().Sub(v.session.SeenAt) >= time.Minute {
+			err = s.DB.TouchSession(r.Context(), v.session.Hash, s.address(r), r.UserAgent())
+		}
+	}
+	v.locale = s.chooseLocale(w, r, v.user.Locale)
+	if r.Method == http.MethodGet && !prefetched(r) {
+		if cookie, err := r.Cookie(s.cookieName("notice")); err == nil {
+			v.notice = cookie.Value
+			s.setCookie(w, "notice", "", -time.Second)
+		}
+	}
+	return v, err
+}
+
+func (s *Server) chooseLocale(w http.ResponseWriter, r *http.Request, own string) string {
+	if strings.Contains(r.URL.RawQuery, "lang=") {
+		if tag := r.URL.Query().Get("lang"); views.KnownLocale(tag) {
+			s.setCookie(w, "lang", tag, 365*24*time.Hour)
+			return tag
+		}
+	}
+	if cookie, err := r.Cookie(s.cookieName("lang")); err == nil && views.KnownLocale(cookie.Value) {
+		return cookie.Value
+	}
+	if views.KnownLocale(own) {
+		return own
+	}
+	return views.MatchLocale(r.Header.Get("Accept-Language"))
+}
+
+// prefetched says whether a browser asks ahead of a person, who may never come.
+func prefetched(r *http.Request) bool {
+	return strings.HasPrefix(r.Header.Get("Sec-Purpose"), "prefetch")
+}
+
+// setCookie sets a small cookie of ours; a negative age takes it back.
+func (s *Server) setCookie(w http.ResponseWriter, name, value string, age time.Duration) {
+	http.SetCookie(w, sessions.NewCookie(s.cookieName(name), value, &sessions.Options{
+		Path: "/", HttpOnly: true, Secure: s.secure, SameSite: http.SameSiteLaxMode, MaxAge: int(age / time.Second),
+	}))
+}
+
+// done sends the browser on with GET; the next page says what was done: a code under "notice." in the locales.
+func (s *Server) done(w http.ResponseWriter, r *http.Request, path, notice string) error {
+	s.setCookie(w, "notice", notice, time.Minute)
+	return see(w, r, path)
+}
+
+// by is who acts, for events.
+func (s *Server) by(r *http.Request) db.By {
+	v := visitorOf(r)
+	return db.By{Actor: v.user.Role, ID: v.user.ID, Address: s.address(r)}
+}
+
+// viewPage is what every page shows around its body.
+func (s *Server) viewPage(r *http.Request) views.Page {
+	v := visitorOf(r)
+	page := views.Page{Path: r.URL.RequestURI(), Notice: v.notice}
+	if v.who() != nobody {
+		page.User = &views.Person{Name: v.user.Name, Email: v.user.Email, Merchant: v.merchant.Name, Role: v.user.Role}
+	}
+	return page
+}
+
+// text reads a field of a form as people mean it: without what surrounds it, and without bytes that no text has.
+func text(r *http.Request, name string) string {
+	return strings.TrimSpace(strings.ReplaceAll(strings.ToValidUTF8(r.PostFormValue(name), ""), "\x00", ""))
+}
