@@ -1,0 +1,281 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"sort"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// serveControl serves what is the sandbox's own: the front page, the style sheet, and the page and API by which a
+// person or another program changes moods, ends access and reads figures.
+func serveControl(s *Sandbox) {
+	s.mux.HandleFunc("GET /{$}", s.home)
+	s.mux.HandleFunc("GET /livez", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNoContent) })
+	s.mux.HandleFunc("GET /sandbox.css", func(w http.ResponseWriter, r *http.Request) {
+		http.ServeFileFS(w, r, files, "pages/sandbox.css")
+	})
+	control := http.NewServeMux()
+	control.HandleFunc("GET /control", s.control)
+	control.HandleFunc("GET /control/state", s.controlState)
+	control.HandleFunc("GET /control/settings", func(w http.ResponseWriter, r *http.Request) {
+		reply(w, map[string]any{"env": s.Settings(), "connectors_file": json.RawMessage(s.ConnectorsFile())})
+	})
+	control.HandleFunc("GET /control/secrets", func(w http.ResponseWriter, r *http.Request) { reply(w, s.Secrets()) })
+	control.HandleFunc("POST /control/mood", s.act(s.doMood))
+	control.HandleFunc("POST /control/clear", s.act(func(in inputs) (string, error) {
+		s.ClearMoods(in.text("provider"))
+		return "Every bad day has ended.", nil
+	}))
+	control.HandleFunc("POST /control/revoke", s.act(func(in inputs) (string, error) {
+		return counted(s.Revoke(in.text("provider"), in.text("account")), "revoked"), nil
+	}))
+	control.HandleFunc("POST /control/restore", s.act(func(in inputs) (string, error) {
+		return counted(s.Restore(in.text("provider"), in.text("account")), "restored"), nil
+	}))
+	control.HandleFunc("POST /control/expire", s.act(func(in inputs) (string, error) {
+		return counted(s.Expire(in.text("provider"), in.text("account"), or(in.text("what"), "both")), "expired"), nil
+	}))
+	control.HandleFunc("POST /control/webhook", s.act(s.doWebhook))
+	control.HandleFunc("POST /control/callback", s.act(func(in inputs) (string, error) {
+		if in.text("callback") == "" {
+			return "", errors.New("a callback is needed")
+		}
+		s.Allow(in.text("provider"), in.text("callback"))
+		return "The callback is registered.", nil
+	}))
+	control.HandleFunc("POST /control/reset", s.act(func(inputs) (string, error) {
+		s.ResetCounters()
+		return "Every counter is at zero.", nil
+	}))
+	guarded := http.NewCrossOriginProtection().Handler(control)
+	s.mux.Handle("/control", guarded)
+	s.mux.Handle("/control/", guarded)
+}
+
+// inputs are a form's fields or a JSON object's members.
+type inputs map[string]any
+
+func (in inputs) text(name string) string {
+	s, _ := in[name].(string)
+	return strings.TrimSpace(s)
+}
+
+// number reads a number that a form has as text.
+func (in inputs) number(name string) (float64, error) {
+	switch v := in[name].(type) {
+	case float64:
+		return v, nil
+	case string:
+		if strings.TrimSpace(v) == "" {
+			return 0, nil
+		}
+		n, err := strconv.ParseFloat(strings.TrimSpace(v), 64)
+		if err != nil {
+			return 0, fmt.Errorf("%s must be a number", name)
+		}
+		return n, nil
+	case nil:
+		return 0, nil
+	}
+	return 0, fmt.Errorf("%s must be a number", name)
+}
+
+// act runs what a form or a JSON request asks for: back to the page for the one, an answer in JSON for the other.
+func (s *Sandbox) act(do func(inputs) (string, error)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
+		in := inputs{}
+		isJSON := strings.HasPrefix(r.Header.Get("Content-Type"), "application/json")
+		var err error
+		if isJSON {
+			err = json.NewDecoder(r.Body).Decode(&in)
+		} else if err = r.ParseForm(); err == nil {
+			for name := range r.PostForm {
+				in[name] = r.PostForm.Get(name)
+			}
+		}
+		done := ""
+		if err == nil {
+			done, err = do(in)
+		}
+		switch {
+		case isJSON && err != nil:
+			w.Header().Set("Content-Type", "application/json")
+			w.WriteHeader(http.StatusBadRequest)
+			json.NewEncoder(w).Encode(map[string]string{"error": err.Error()})
+		case isJSON:
+			reply(w, map[string]string{"done": done})
+		case err != nil:
+			s.controlPage(w, http.StatusBadRequest, "That did not work: "+err.Error())
+		default:
+			s.controlPage(w, http.StatusOK, done)
+		}
+	}
+}
+
+func reply(w http.ResponseWriter, body any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	json.NewEncoder(w).Encode(body)
+}
+
+func counted(n int, what string) string { return fmt.Sprintf("Grants %s: %d.", what, n) }
+
+// doMood takes provider, kind, endpoint, count, probability, delay_ms, retry_after_s, limit, skew_s and lifetime.
+func (s *Sandbox) doMood(in inputs) (string, error) {
+	m := Mood{Kind: Kind(in.text("kind")), Endpoint: in.text("endpoint")}
+	if at := in.text("at"); at != "" { // the page's one choice for both
+		provider, endpoint, _ := strings.Cut(at, " ")
+		in["provider"], m.Endpoint = provider, endpoint
+	}
+	var faults []error
+	number := func(name string) float64 {
+		n, err := in.number(name)
+		if err != nil {
+			faults = append(faults, err)
+		}
+		return n
+	}
+	m.Count, m.Limit, m.Probability = int(number("count")), int(number("limit")), number("probability")
+	m.Delay = time.Duration(number("delay_ms") * float64(time.Millisecond))
+	m.RetryAfter = time.Duration(number("retry_after_s") * float64(time.Second))
+	m.Skew = time.Duration(number("skew_s") * float64(time.Second))
+	if v, ok := in["lifetime"]; ok && v != "" {
+		m.Lifetime = v
+	}
+	if len(faults) > 0 {
+		return "", errors.Join(faults...)
+	}
+	if err := s.SetMood(in.text("provider"), m); err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("%s %s is now: %s.", in.text("provider"), m.Endpoint, or(string(m.Kind), "good")), nil
+}
+
+// doWebhook delivers any event: endpoint_id, and type (ENTITY.REVOKED by default).
+func (s *Sandbox) doWebhook(in inputs) (string, error) {
+	if in.text("endpoint_id") == "" {
+		return "", errors.New("endpoint_id is needed")
+	}
+	event := map[string]any{"type": or(in.text("type"), "ENTITY.REVOKED"), "endpoint_id": in.text("endpoint_id")}
+	if id := in.text("document_id"); id != "" {
+		event["document_id"] = id
+	}
+	status := s.Deliver(event)
+	if status == 0 {
+		return "No webhook is configured, or it gave no answer.", nil
+	}
+	return fmt.Sprintf("Delivered, answered %d.", status), nil
+}
+
+// controlState is everything that can be read, without secrets.
+func (s *Sandbox) controlState(w http.ResponseWriter, r *http.Request) {
+	calls := map[string]map[string]int{}
+	for provider, names := range s.Endpoints() {
+		calls[provider] = map[string]int{}
+		for _, name := range names {
+			calls[provider][name] = s.Calls(provider, name)
+		}
+	}
+	s.mu.Lock()
+	callbacks, hooks := map[string][]string{}, map[string]string{}
+	for k, v := range s.state.Callbacks {
+		callbacks[k] = append([]string{}, v...)
+	}
+	for k, v := range s.state.Hooks {
+		hooks[k] = v
+	}
+	s.mu.Unlock()
+	reply(w, map[string]any{
+		"moods": s.Moods(), "calls": calls, "double_spends": s.DoubleSpends(), "grants": s.Grants(""),
+		"deliveries": s.Deliveries(), "records": s.Records(), "callbacks": callbacks, "webhooks": hooks,
+	})
+}
+
+func (s *Sandbox) control(w http.ResponseWriter, r *http.Request) {
+	s.controlPage(w, http.StatusOK, "")
+}
+
+// controlPage is the same for a person without JavaScript.
+func (s *Sandbox) controlPage(w http.ResponseWriter, status int, done string) {
+	type at struct{ Value, Label string }
+	type moodRow struct {
+		Provider string
+		Mood
+	}
+	data := struct {
+		Done       string
+		At         []at
+		Providers  []string
+		Kinds      []Kind
+		Moods      []moodRow
+		Grants     []GrantInfo
+		More       int
+		Records    []Record
+		Spends     int
+		Deliveries []Delivery
+	}{Done: done, Kinds: Kinds(), Spends: len(s.DoubleSpends()), Deliveries: s.Deliveries()}
+	endpoints := s.Endpoints()
+	for provider := range endpoints {
+		data.Providers = append(data.Providers, provider)
+	}
+	sort.Strings(data.Providers)
+	moods := s.Moods()
+	for _, provider := range data.Providers {
+		data.At = append(data.At, at{provider + " ", provider + ": all that programs call"})
+		for _, name := range endpoints[provider] {
+			data.At = append(data.At, at{provider + " " + name, provider + ": " + name})
+		}
+		for _, m := range moods[provider] {
+			data.Moods = append(data.Moods, moodRow{provider, m})
+		}
+	}
+	data.Grants = s.Grants("")
+	if more := len(data.Grants) - 50; more > 0 {
+		data.Grants, data.More = data.Grants[more:], more
+	}
+	data.Records = s.Records()
+	if more := len(data.Records) - 30; more > 0 {
+		data.Records = data.Records[more:]
+	}
+	c := &call{s: s, w: w}
+	c.page(status, "control.html", data)
+}
+
+// home says what the sandbox is and what to type where.
+func (s *Sandbox) home(w http.ResponseWriter, r *http.Request) {
+	type table struct {
+		Name string
+		Head []string
+		Rows [][]string
+	}
+	flexiti := table{Name: "Flexiti", Head: []string{"client_id", "client_secret", "merchant_username", "merchant_password", "who"}}
+	for _, m := range s.o.Flexiti.Merchants {
+		flexiti.Rows = append(flexiti.Rows, []string{m.ClientID, m.ClientSecret, m.Username, m.Password, m.MerchantName})
+	}
+	bookings := table{Name: "Sample Bookings", Head: []string{"client_id", "client_secret", "who"}}
+	for _, m := range s.o.Bookings.Merchants {
+		bookings.Rows = append(bookings.Rows, []string{m.ClientID, m.ClientSecret, m.Name})
+	}
+	elecq := table{Name: "ELECQ, with ELECQ_AUTHORIZE=credentials", Head: []string{"ClientID", "ClientSecret", "who"}}
+	for _, m := range s.o.ELECQ.Merchants {
+		elecq.Rows = append(elecq.Rows, []string{m.ClientID, m.ClientSecret, m.Name})
+	}
+	var settings []param
+	for name, value := range s.Settings() {
+		if !strings.HasSuffix(name, "SECRET") {
+			settings = append(settings, param{name, value})
+		}
+	}
+	sort.Slice(settings, func(i, j int) bool { return settings[i].Name < settings[j].Name })
+	c := &call{s: s, w: w}
+	c.page(http.StatusOK, "home.html", struct {
+		Settings []param
+		Typed    []table
+	}{settings, []table{flexiti, bookings, elecq}})
+}
