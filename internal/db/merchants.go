@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -94,4 +95,48 @@ func (d *DB) merchant(ctx context.Context, q querier, where string, value any) (
 		return Merchant{}, ErrSeveral
 	}
 	return found[0], nil
+}
+
+// MerchantLine is a merchant as the list shows it.
+type MerchantLine struct {
+	Merchant
+	People                       int
+	Fine, Retrying, ActionNeeded int // connections
+}
+
+// Merchants lists those whose name or external id contains search, by name, after or before the one given (zero: from
+// the first), at most limit.
+func (d *DB) Merchants(ctx context.Context, search string, after, before ID, limit int) ([]MerchantLine, error) {
+	order, compare, from := "ASC", ">", after
+	if before != (ID{}) {
+		order, compare, from = "DESC", "<", before
+	}
+	rows, err := d.pool.Query(ctx, `
+		SELECT `+merchantColumns+`, (SELECT count(*) FROM users u WHERE u.merchant_id = m.id), h.fine, h.retrying, h.action_needed
+		FROM (
+			SELECT m.* FROM merchants m
+			WHERE ($1 = '' OR lower(m.name || ' ' || coalesce(m.external_id, '')) LIKE $1)
+				AND ($2::uuid IS NULL OR (lower(m.name), m.id) `+compare+` (SELECT lower(f.name), f.id FROM merchants f WHERE f.id = $2))
+			ORDER BY lower(m.name) `+order+`, m.id `+order+` LIMIT $3) m
+		CROSS JOIN LATERAL (
+			SELECT count(*) FILTER (WHERE health = 'fine') AS fine, count(*) FILTER (WHERE health = 'retrying') AS retrying,
+				count(*) FILTER (WHERE health = 'action-needed') AS action_needed
+			FROM (SELECT connection_health(c.problem, c.failing_since, c.disconnected_at) AS health FROM connections c WHERE c.merchant_id = m.id) c) h
+		ORDER BY lower(m.name) `+order+`, m.id `+order, contains(search), nullID(from), limit)
+	if err != nil {
+		return nil, fmt.Errorf("read merchants: %w", err)
+	}
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (MerchantLine, error) {
+		var l MerchantLine
+		err := row.Scan(&l.ID, &l.ExternalID, &l.Name, &l.Locale, &l.CreatedAt, &l.People, &l.Fine, &l.Retrying, &l.ActionNeeded)
+		l.CreatedAt = l.CreatedAt.UTC()
+		return l, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read merchants: %w", err)
+	}
+	if before != (ID{}) {
+		slices.Reverse(all)
+	}
+	return all, nil
 }

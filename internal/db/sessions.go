@@ -39,6 +39,7 @@ type SignedIn struct {
 func (d *DB) AddSession(ctx context.Context, secret Secret, user ID, address, agent string) error {
 	now := d.Now()
 	_, err := d.pool.Exec(ctx, `
+		WITH seen AS (UPDATE users SET seen_at = $3 WHERE id = $2)
 		INSERT INTO sessions (id_hash, user_id, created_at, seen_at, expires_at, address, agent) VALUES ($1, $2, $3, $3, $4, $5, $6)`,
 		secret.Hash(), user, now, now.Add(SessionLifetime), address, shortened(agent, 300))
 	if err != nil {
@@ -79,7 +80,9 @@ func (d *DB) SignedInBy(ctx context.Context, secret Secret) (SignedIn, error) {
 
 // TouchSession notes that a session was used, from where and by what; at most once a minute is enough.
 func (d *DB) TouchSession(ctx context.Context, hash []byte, address, agent string) error {
-	_, err := d.pool.Exec(ctx, `UPDATE sessions SET seen_at = $2, address = $3, agent = $4 WHERE id_hash = $1`,
+	_, err := d.pool.Exec(ctx, `
+		WITH touched AS (UPDATE sessions SET seen_at = $2, address = $3, agent = $4 WHERE id_hash = $1 RETURNING user_id)
+		UPDATE users SET seen_at = $2 FROM touched WHERE id = touched.user_id`,
 		hash, d.Now(), address, shortened(agent, 300))
 	if err != nil {
 		return fmt.Errorf("touch session: %w", err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/mail"
+	"slices"
 	"strings"
 	"time"
 
@@ -168,4 +169,207 @@ func (d *DB) Authenticate(ctx context.Context, email, password string) (User, er
 		}
 	}
 	return u, nil
+}
+
+// SaveAccount keeps what a person says about themselves.
+func (d *DB) SaveAccount(ctx context.Context, user ID, name, locale string) error {
+	_, err := d.pool.Exec(ctx, `UPDATE users SET name = $2, locale = $3 WHERE id = $1`, user, strings.TrimSpace(name), locale)
+	if err != nil {
+		return fmt.Errorf("save account: %w", err)
+	}
+	return nil
+}
+
+// ChangePassword sets a person's own new password when the old one is right, and ends all their sessions but the one
+// kept. ErrPassword.
+func (d *DB) ChangePassword(ctx context.Context, by By, user ID, old, fresh string, keep []byte) error {
+	var oldHash string
+	if err := d.pool.QueryRow(ctx, `SELECT password_hash FROM users WHERE id = $1`, user).Scan(&oldHash); err != nil {
+		return fmt.Errorf("read user: %w", notFound(err))
+	}
+	ok, _, err := d.passwords.matches(ctx, old, oldHash)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return ErrPassword
+	}
+	hash, err := d.passwords.hash(ctx, fresh)
+	if err != nil {
+		return err
+	}
+	return d.tx(ctx, func(tx pgx.Tx) error {
+		changed, err := tx.Exec(ctx, `UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2`, user, oldHash, hash)
+		if err != nil {
+			return fmt.Errorf("change password: %w", err)
+		}
+		if changed.RowsAffected() == 0 {
+			return ErrPassword // changed elsewhere meanwhile
+		}
+		if err := d.endAccess(ctx, tx, user, keep); err != nil {
+			return err
+		}
+		return d.addEvent(ctx, tx, *(&Event{Kind: "user.password-changed"}).by(by))
+	})
+}
+
+// EndSessions signs a person out everywhere, save where keep says.
+func (d *DB) EndSessions(ctx context.Context, by By, user ID, keep []byte) error {
+	return d.tx(ctx, func(tx pgx.Tx) error {
+		var email string
+		if err := tx.QueryRow(ctx, `SELECT email FROM users WHERE id = $1`, user).Scan(&email); err != nil {
+			return fmt.Errorf("read user: %w", notFound(err))
+		}
+		if _, err := tx.Exec(ctx, `DELETE FROM sessions WHERE user_id = $1 AND id_hash IS DISTINCT FROM $2`, user, keep); err != nil {
+			return fmt.Errorf("end sessions: %w", err)
+		}
+		return d.addEvent(ctx, tx, *(&Event{Kind: "user.sessions-ended", Note: email}).by(by))
+	})
+}
+
+// LockUser keeps a person out, at once. ErrLastAdmin.
+func (d *DB) LockUser(ctx context.Context, by By, user ID) error {
+	return d.changeUser(ctx, by, user, "user.locked", func(tx pgx.Tx, u User) error {
+		if !u.LockedAt.IsZero() {
+			return nil
+		}
+		if _, err := tx.Exec(ctx, `UPDATE users SET locked_at = $2 WHERE id = $1`, user, d.Now()); err != nil {
+			return err
+		}
+		return d.endAccess(ctx, tx, user, nil)
+	})
+}
+
+// UnlockUser lets a person in again.
+func (d *DB) UnlockUser(ctx context.Context, by By, user ID) error {
+	return d.changeUser(ctx, by, user, "user.unlocked", func(tx pgx.Tx, _ User) error {
+		_, err := tx.Exec(ctx, `UPDATE users SET locked_at = NULL WHERE id = $1`, user)
+		return err
+	})
+}
+
+// SetRole makes support an admin or the other way round; whoever works for a merchant stays theirs. What they have open ends, so that
+// the new role begins with signing in. ErrRole, ErrLastAdmin.
+func (d *DB) SetRole(ctx context.Context, by By, user ID, role string) error {
+	return d.changeUser(ctx, by, user, "user.role-changed", func(tx pgx.Tx, u User) error {
+		if !u.Staff() || !(User{Role: role}).Staff() {
+			return ErrRole
+		}
+		if u.Role == role {
+			return nil
+		}
+		if _, err := tx.Exec(ctx, `UPDATE users SET role = $2 WHERE id = $1`, user, role); err != nil {
+			return err
+		}
+		return d.endAccess(ctx, tx, user, nil)
+	})
+}
+
+// changeUser changes a person and writes it down, unless nobody were left who can let others in. Admins' rows are locked
+// together and in order, so that two admins who demote each other at once do not both succeed.
+func (d *DB) changeUser(ctx context.Context, by By, user ID, kind string, change func(tx pgx.Tx, u User) error) error {
+	return d.tx(ctx, func(tx pgx.Tx) error {
+		before, err := admins(ctx, tx)
+		if err != nil {
+			return err
+		}
+		var u User
+		targets, finish := userTargets(&u)
+		if err := tx.QueryRow(ctx, `SELECT `+userColumns+` FROM users u WHERE u.id = $1 FOR UPDATE`, user).Scan(targets...); err != nil {
+			return fmt.Errorf("read user: %w", notFound(err))
+		}
+		finish()
+		if err := change(tx, u); err != nil {
+			if errors.Is(err, ErrRole) {
+				return err
+			}
+			return fmt.Errorf("%s: %w", kind, err)
+		}
+		after, err := admins(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if len(before) > 0 && len(after) == 0 {
+			return ErrLastAdmin
+		}
+		return d.addEvent(ctx, tx, *(&Event{Kind: kind, MerchantID: u.MerchantID, Note: u.Email}).by(by))
+	})
+}
+
+// admins locks and lists the admins who can sign in.
+func admins(ctx context.Context, tx pgx.Tx) ([]ID, error) {
+	rows, err := tx.Query(ctx, `SELECT id FROM users WHERE role = 'admin' AND locked_at IS NULL AND password_hash <> '' ORDER BY id FOR UPDATE`)
+	if err != nil {
+		return nil, fmt.Errorf("read admins: %w", err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[ID])
+	if err != nil {
+		return nil, fmt.Errorf("read admins: %w", err)
+	}
+	return ids, nil
+}
+
+// Person is a user as lists show them.
+type Person struct {
+	User
+	Merchant  string
+	SeenAt    time.Time // zero: never
+	Sessions  int       // open ones
+	LastAdmin bool      // the only admin who can sign in
+}
+
+// People are the users that a list shows: of one merchant, of one role, found by e-mail, name or merchant; in order of e-mail, after
+// the one named, at most limit.
+type People struct {
+	Merchant      ID
+	Role, Search  string
+	After, Before string // e-mail addresses
+	Limit         int
+}
+
+// People lists users. Before pages backwards; the order is the same.
+func (d *DB) People(ctx context.Context, p People) ([]Person, error) {
+	order, after := "ASC", p.After
+	compare := ">"
+	if p.Before != "" {
+		order, after, compare = "DESC", p.Before, "<"
+	}
+	rows, err := d.pool.Query(ctx, `
+		SELECT `+userColumns+`, coalesce(m.name, ''), u.seen_at,
+			(SELECT count(*) FROM sessions s WHERE s.user_id = u.id AND s.expires_at > $1 AND s.seen_at > $2),
+			u.role = 'admin' AND u.locked_at IS NULL AND u.password_hash <> ''
+			AND NOT EXISTS (SELECT FROM users o WHERE o.role = 'admin' AND o.locked_at IS NULL AND o.password_hash <> '' AND o.id <> u.id)
+		FROM users u LEFT JOIN merchants m ON m.id = u.merchant_id
+		WHERE ($3::uuid IS NULL OR u.merchant_id = $3) AND ($4 = '' OR u.role = $4) AND ($5 = '' OR lower(u.email || ' ' || u.name) LIKE $5)
+			AND ($6 = '' OR lower(u.email) `+compare+` $6)
+		ORDER BY lower(u.email) `+order+` LIMIT $7`,
+		d.Now(), d.Now().Add(-SessionIdle), nullID(p.Merchant), p.Role, contains(p.Search), strings.ToLower(after), p.Limit)
+	if err != nil {
+		return nil, fmt.Errorf("read people: %w", err)
+	}
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Person, error) {
+		var one Person
+		var seen *time.Time
+		targets, finish := userTargets(&one.User)
+		err := row.Scan(append(targets, &one.Merchant, &seen, &one.Sessions, &one.LastAdmin)...)
+		finish()
+		one.SeenAt = timeOrZero(seen)
+		return one, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read people: %w", err)
+	}
+	if p.Before != "" {
+		slices.Reverse(all)
+	}
+	return all, nil
+}
+
+// contains is the pattern that finds text anywhere, however it is capitalised; "" stays "".
+func contains(text string) string {
+	text = strings.ToLower(strings.TrimSpace(text))
+	if text == "" {
+		return ""
+	}
+	return "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(text) + "%"
 }

@@ -1,0 +1,170 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// The kinds of links that are sent to people, and how long each is good. Opening one changes nothing, since mail scanners
+// open them too; only its form spends it.
+const (
+	LinkInvitation = "invitation"
+	LinkPassword   = "password"
+	LinkReconnect  = "reconnect"
+)
+
+func linkLifetime(kind string) time.Duration {
+	if kind == LinkPassword {
+		return time.Hour
+	}
+	return 7 * 24 * time.Hour
+}
+
+// ErrLink: a link that is unknown, spent or too old; the three are not told apart.
+var ErrLink = errors.New("this link is no longer good")
+
+// Link is what a link leads to.
+type Link struct {
+	ID           ID
+	Kind         string
+	User         User // whom it is for; zero for a link to reconnect
+	Merchant     Merchant
+	By           string // who sent it; "" for nobody but the person themselves
+	ConnectionID ID     // a link to reconnect: which connection
+	ExpiresAt    time.Time
+}
+
+// AddLink makes a link and returns its secret, which is known from then on only to whoever gets it. user is zero for a
+// link to reconnect, connection for the others.
+func (d *DB) AddLink(ctx context.Context, by By, kind string, user, connection ID) (Secret, error) {
+	secret := NewSecret()
+	now := d.Now()
+	var author *ID
+	if by.Actor == RoleSupport || by.Actor == RoleAdmin {
+		author = nullID(by.ID)
+	}
+	_, err := d.pool.Exec(ctx, `
+		INSERT INTO links (id, kind, secret_hash, user_id, connection_id, created_by, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		NewID(), kind, secret.Hash(), nullID(user), nullID(connection), author, now, now.Add(linkLifetime(kind)))
+	if err != nil {
+		return "", fmt.Errorf("add link: %w", err)
+	}
+	return secret, nil
+}
+
+// Link reads where a link leads, without spending it. ErrLink, also when its person is locked.
+func (d *DB) Link(ctx context.Context, kind string, secret Secret) (Link, error) {
+	l := Link{Kind: kind}
+	var user, merchant, connection *ID
+	var email, name, role, locale, merchantName, by *string
+	var invited *bool
+	err := d.pool.QueryRow(ctx, `
+		SELECT l.id, l.connection_id, l.expires_at, u.id, u.email, u.name, u.role, u.locale, u.password_hash = '', m.id, m.name, coalesce(nullif(a.name, ''), a.email)
+		FROM links l LEFT JOIN users u ON u.id = l.user_id LEFT JOIN merchants m ON m.id = u.merchant_id LEFT JOIN users a ON a.id = l.created_by
+		WHERE l.secret_hash = $1 AND l.kind = $2 AND l.spent_at IS NULL AND l.expires_at > $3 AND u.locked_at IS NULL`,
+		secret.Hash(), kind, d.Now()).Scan(&l.ID, &connection, &l.ExpiresAt, &user, &email, &name, &role, &locale, &invited, &merchant, &merchantName, &by)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return l, ErrLink
+	}
+	if err != nil {
+		return l, fmt.Errorf("read link: %w", err)
+	}
+	l.ConnectionID = idOrZero(connection)
+	if by != nil {
+		l.By = *by
+	}
+	if user != nil {
+		l.User = User{ID: *user, MerchantID: idOrZero(merchant), Email: *email, Name: *name, Role: *role, Locale: *locale, Invited: *invited}
+	}
+	if merchant != nil {
+		l.Merchant = Merchant{ID: *merchant, Name: *merchantName}
+	}
+	return l, nil
+}
+
+// SetPassword spends a link of an invitation or a forgotten password: the person has this password from now on, every
+// other link of theirs is spent and every session over. An empty name keeps the old one. ErrLink.
+func (d *DB) SetPassword(ctx context.Context, kind string, secret Secret, name, password, address string) (User, error) {
+	link, err := d.Link(ctx, kind, secret)
+	if err != nil {
+		return User{}, err
+	}
+	hash, err := d.passwords.hash(ctx, password)
+	if err != nil {
+		return User{}, err
+	}
+	u := link.User
+	err = d.tx(ctx, func(tx pgx.Tx) error {
+		spent, err := tx.Exec(ctx, `UPDATE links SET spent_at = $2 WHERE id = $1 AND spent_at IS NULL AND expires_at > $2`, link.ID, d.Now())
+		if err != nil {
+			return fmt.Errorf("spend link: %w", err)
+		}
+		if spent.RowsAffected() == 0 {
+			return ErrLink
+		}
+		changed, err := tx.Exec(ctx, `UPDATE users SET password_hash = $2, name = coalesce(nullif($3, ''), name) WHERE id = $1 AND locked_at IS NULL`,
+			u.ID, hash, strings.TrimSpace(name))
+		if err != nil {
+			return fmt.Errorf("set password: %w", err)
+		}
+		if changed.RowsAffected() == 0 {
+			return ErrLink
+		}
+		if err := d.endAccess(ctx, tx, u.ID, nil); err != nil {
+			return err
+		}
+		what := "user.password-changed"
+		if kind == LinkInvitation {
+			what = "user.invitation-accepted"
+		}
+		return d.addEvent(ctx, tx, *(&Event{Kind: what, MerchantID: u.MerchantID, Note: u.Email}).by(By{Actor: u.Role, ID: u.ID, Address: address}))
+	})
+	return u, err
+}
+
+// SpendReconnectLink spends a link to reconnect once the person is on their way.
+func (d *DB) SpendReconnectLink(ctx context.Context, id ID) error {
+	spent, err := d.pool.Exec(ctx, `UPDATE links SET spent_at = $2 WHERE id = $1 AND spent_at IS NULL AND expires_at > $2`, id, d.Now())
+	if err != nil {
+		return fmt.Errorf("spend link: %w", err)
+	}
+	if spent.RowsAffected() == 0 {
+		return ErrLink
+	}
+	return nil
+}
+
+// endAccess ends a person's sessions, save the one kept, and the links by which a password could be set.
+func (d *DB) endAccess(ctx context.Context, tx pgx.Tx, user ID, keep []byte) error {
+	if _, err := tx.Exec(ctx, `DELETE FROM sessions WHERE user_id = $1 AND id_hash IS DISTINCT FROM $2`, user, keep); err != nil {
+		return fmt.Errorf("end sessions: %w", err)
+	}
+	if _, err := tx.Exec(ctx, `UPDATE links SET spent_at = $2 WHERE user_id = $1 AND spent_at IS NULL`, user, d.Now()); err != nil {
+		return fmt.Errorf("end links: %w", err)
+	}
+	return nil
+}
+
+// DropOldSessionsAndLinks deletes what has been over for a while, and limits that no longer limit. Upkeep.
+func (d *DB) DropOldSessionsAndLinks(ctx context.Context) error {
+	now := d.Now()
+	for _, one := range []struct {
+		sql    string
+		before time.Time
+	}{
+		{`DELETE FROM sessions WHERE expires_at < $1`, now},
+		{`DELETE FROM sessions WHERE seen_at < $1`, now.Add(-SessionIdle)},
+		{`DELETE FROM links WHERE expires_at < $1`, now.Add(-30 * 24 * time.Hour)},
+		{`DELETE FROM limits WHERE tat < $1`, now.Add(-time.Hour)},
+	} {
+		if _, err := d.pool.Exec(ctx, one.sql, one.before); err != nil {
+			return fmt.Errorf("drop old sessions, links and limits: %w", err)
+		}
+	}
+	return nil
+}
