@@ -1,0 +1,233 @@
+package main
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"patchbay/internal/db"
+	"patchbay/internal/localpg"
+	"patchbay/internal/sandbox"
+)
+
+// demoUsers are made at the first start. Their passwords are printed: a demo has no secrets of anybody's.
+func demoUsers() []db.NewUser {
+	return []db.NewUser{
+		{Email: "merchant@example.com", Role: db.RoleMerchant, MerchantName: "CH168 Shop", Name: "Sok Dara", Password: "merchant demo"},
+		{Email: "support@example.com", Role: db.RoleSupport, Name: "Lin Sopheap", Password: "support demo"},
+		{Email: "admin@example.com", Role: db.RoleAdmin, Name: "Chan Vanna", Password: "admin demo"},
+	}
+}
+
+// demo serves with everything on its own: a private Postgres, the sandboxes on another site, sample users. All it
+// keeps is in one folder.
+func demo(ctx context.Context, t terminal, args []string) error {
+	f := t.flags("demo", "[flags]")
+	listen := f.String("listen", "127.0.0.1:8080", "`host:port` of the app; the providers' sandboxes listen on the port after it")
+	data := f.String("data", ".data", "`folder` that keeps everything between runs")
+	fresh := f.Bool("fresh", false, "start over: what the folder keeps is deleted first")
+	if err := parse(f, args); err != nil {
+		return err
+	}
+	began := time.Now()
+	listener, err := listenOn(*listen)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	beside, err := listenOn(sandboxAddress(listener))
+	if err != nil {
+		return fmt.Errorf("for the sandboxes, on the port after the app's: %w", err)
+	}
+	defer beside.Close()
+
+	dir, err := openFolder(*data, *fresh)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	pg, err := localpg.Start(ctx, localpg.Options{Dir: filepath.Join(*data, "postgres")})
+	if err != nil {
+		return err
+	}
+	defer pg.Stop()
+	if pg.Moved != "" {
+		fmt.Fprintf(t.out, "Postgres keeps its data in %s: its user may not enter %s\n", pg.Moved, *data)
+	}
+	address, err := pg.EnsureDatabase(ctx, "patchbay")
+	if err != nil {
+		return err
+	}
+
+	publicURL := "http://" + browserAddress(listener)
+	providers := sandbox.New(sandbox.Options{
+		BaseURL: "http://localhost:" + port(beside), AppURLs: []string{publicURL}, StateFile: filepath.Join(*data, "sandbox.json"),
+		// At the provider an admin registers it by one click; here the first connect works without.
+		CamInvoice: sandbox.CamInvoiceOptions{Callbacks: []string{publicURL + "/connect/caminvoice/callback"}},
+	})
+	if err := providers.Err(); err != nil {
+		return err
+	}
+	environ, err := demoSettings(*data, publicURL, address, providers)
+	if err != nil {
+		return err
+	}
+	s, err := readSettings(append(environ, logSettings(t.environ)...))
+	if err != nil {
+		return err
+	}
+	s.demo = true
+
+	// Whatever ends first ends the rest; the sandboxes last but for Postgres, so that calls under way are answered.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		<-pg.Done()
+		cancel()
+	}()
+	sandboxes, stopSandboxes := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() {
+		err := serveUntil(sandboxes, beside, providers, time.Second)
+		cancel()
+		ended <- err
+	}()
+	err = app(ctx, s, newLog(s, t), listener, func(d *db.DB) error {
+		if err := seed(ctx, d); err != nil {
+			return err
+		}
+		welcome(t, publicURL, providers.BaseURL(), time.Since(began))
+		return nil
+	})
+	stopSandboxes()
+	return errors.Join(err, <-ended, providers.Close())
+}
+
+// seed adds the sample users that are not there.
+func seed(ctx context.Context, d *db.DB) error {
+	for _, u := range demoUsers() {
+		if _, err := d.UserByEmail(ctx, u.Email); err == nil {
+			continue
+		} else if !errors.Is(err, db.ErrNotFound) {
+			return err
+		}
+		if _, err := d.AddUser(ctx, db.System(), u); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func welcome(t terminal, app, providers string, took time.Duration) {
+	fmt.Fprintf(t.out, "\n  Patchbay is at  %s   (ready after %.1f s)\n\n", app, took.Seconds())
+	for _, u := range demoUsers() {
+		fmt.Fprintf(t.out, "  %-9s %-22s password: %s\n", u.Role, u.Email, u.Password)
+	}
+	fmt.Fprintf(t.out, "\n  The providers' sandboxes, with the credentials to type: %s\n  Ctrl-C stops everything.\n\n", providers)
+}
+
+// openFolder makes the demo's folder, locks it for this process until the file returned is closed, and empties it of
+// what is ours when the demo starts over.
+func openFolder(data string, fresh bool) (*os.File, error) {
+	if err := os.MkdirAll(data, 0o755); err != nil {
+		return nil, err
+	}
+	lock, err := os.OpenFile(filepath.Join(data, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		lock.Close()
+		return nil, fmt.Errorf("another demo uses the folder %s: stop it, or choose another folder with -data", data)
+	}
+	if !fresh {
+		return lock, nil
+	}
+	err = localpg.Remove(filepath.Join(data, "postgres"))
+	for _, name := range []string{"keyset", "session-keys", "sandbox.json", "connectors.json"} {
+		if e := os.Remove(filepath.Join(data, name)); !errors.Is(e, os.ErrNotExist) {
+			err = errors.Join(err, e)
+		}
+	}
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return lock, nil
+}
+
+// demoSettings are what an operator would write, so that the demo starts by the same path as everybody.
+func demoSettings(data, publicURL, databaseURL string, providers *sandbox.Sandbox) ([]string, error) {
+	keyset := filepath.Join(data, "keyset")
+	if err := keep(keyset, db.NewKeyset); err != nil {
+		return nil, err
+	}
+	sessionKeys := filepath.Join(data, "session-keys")
+	if err := keep(sessionKeys, func() (string, error) {
+		key := make([]byte, 32)
+		rand.Read(key) // never fails: it ends the program instead
+		return base64.StdEncoding.EncodeToString(key), nil
+	}); err != nil {
+		return nil, err
+	}
+	standard := filepath.Join(data, "connectors.json")
+	if err := os.WriteFile(standard, providers.ConnectorsFile(), 0o644); err != nil {
+		return nil, err
+	}
+	environ := []string{
+		"DATABASE_URL=" + databaseURL, "PUBLIC_URL=" + publicURL, "KEYSET_FILE=" + keyset, "SESSION_KEYS_FILE=" + sessionKeys,
+		"CONNECTORS_FILE=" + standard, "LOG_LEVEL=warn", "CAMINVOICE_HOOK_SECRET=demo",
+	}
+	for name, value := range providers.Settings() {
+		environ = append(environ, name+"="+value)
+	}
+	return environ, nil
+}
+
+// keep writes what fresh makes to path, for our eyes only, unless something is there.
+func keep(path string, fresh func() (string, error)) error {
+	if info, err := os.Stat(path); err == nil && info.Size() > 0 {
+		return nil
+	}
+	text, err := fresh()
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, []byte(text+"\n"), 0o600)
+}
+
+// logSettings are all that the demo takes from the environment.
+func logSettings(environ []string) (log []string) {
+	for _, one := range environ {
+		if strings.HasPrefix(one, "LOG_LEVEL=") || strings.HasPrefix(one, "LOG_FORMAT=") {
+			log = append(log, one)
+		}
+	}
+	return log
+}
+
+// browserAddress is the app's host and port for browsers: an IP address, because the sandboxes are on localhost and
+// must be another site.
+func browserAddress(l net.Listener) string {
+	at := netip.MustParseAddrPort(l.Addr().String())
+	if at.Addr().IsUnspecified() {
+		return "127.0.0.1:" + port(l)
+	}
+	return at.String()
+}
+
+// sandboxAddress is the port after the app's; any, when the app's was picked by the system.
+func sandboxAddress(l net.Listener) string {
+	at := netip.MustParseAddrPort(l.Addr().String())
+	return net.JoinHostPort(at.Addr().String(), strconv.Itoa(int(at.Port())+1))
+}

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+	"patchbay/migrations"
+)
+
+// maxSkew is how far clocks may be apart before somebody should be told. Times of tokens do not depend on it.
+const maxSkew = 30 * time.Second
+
+// doctor checks all that can be checked without changing anything: one line each, with how to mend what is wrong.
+func doctor(ctx context.Context, t terminal, args []string) error {
+	if err := parse(t.flags("doctor", "(settings come from the environment)"), args); err != nil {
+		return err
+	}
+	x := &examination{t: t}
+	e := newEnv(t.environ)
+	s := readAll(e)
+	x.list("settings", "every setting is understood", e.faults)
+	if s.databaseURL != "" {
+		x.database(ctx, s)
+	}
+	for _, p := range s.providers {
+		x.provider(ctx, p)
+	}
+	if len(s.providers) == 0 {
+		x.wrong("providers", "none is set up, so that merchants have nothing to connect: see docs/settings.md")
+	}
+	if x.faults > 0 {
+		return fmt.Errorf("%d to mend", x.faults)
+	}
+	return nil
+}
+
+// examination prints findings and counts what is wrong.
+type examination struct {
+	t      terminal
+	faults int
+}
+
+func (x *examination) fine(what, finding string) {
+	fmt.Fprintf(x.t.out, "ok     %-11s %s\n", what, finding)
+}
+
+func (x *examination) wrong(what, finding string) {
+	x.faults++
+	fmt.Fprintf(x.t.out, "WRONG  %-11s %s\n", what, finding)
+}
+
+func (x *examination) list(what, allFine string, faults []string) {
+	for _, fault := range faults {
+		x.wrong(what, fault)
+	}
+	if len(faults) == 0 {
+		x.fine(what, allFine)
+	}
+}
+
+func (x *examination) database(ctx context.Context, s settings) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, s.databaseURL)
+	if err != nil {
+		x.wrong("database", "DATABASE_URL: Postgres does not let us in: "+reason(err))
+		return
+	}
+	defer conn.Close(ctx)
+	var version string
+	var now time.Time
+	if err := conn.QueryRow(ctx, `SELECT current_setting('server_version'), clock_timestamp()`).Scan(&version, &now); err != nil {
+		x.wrong("database", reason(err))
+		return
+	}
+	if major, _, _ := strings.Cut(version, "."); len(major) < 2 || major < "14" {
+		x.wrong("database", "Postgres "+version+" is too old: 14 or newer is needed")
+	} else {
+		x.fine("database", "Postgres "+version+" answers")
+	}
+	x.clock("clock", "Postgres's", time.Until(now))
+	if err := migrations.Suitable(ctx, s.migrateURL); err != nil {
+		x.wrong("encoding", err.Error())
+	} else {
+		x.fine("encoding", "UTF-8, with Khmer letters")
+	}
+	var available, khmer bool
+	err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_trgm')`).Scan(&available)
+	switch {
+	case err != nil:
+		x.wrong("search", reason(err))
+	case !available:
+		x.wrong("search", "the extension pg_trgm is not there: install the package postgresql-contrib on the database's host")
+	case conn.QueryRow(ctx, `SELECT cardinality(show_trgm('ក្រុមហ៊ុន')) > 0`).Scan(&khmer) == nil && !khmer:
+		x.wrong("search", "pg_trgm finds nothing in Khmer here: move to a database with LOCALE 'C.UTF-8'")
+	default:
+		x.fine("search", "pg_trgm")
+	}
+	if x.schema(ctx, s) {
+		x.keyset(ctx, s)
+	}
+}
+
+func (x *examination) schema(ctx context.Context, s settings) bool {
+	all, err := migrations.Status(ctx, s.migrateURL)
+	if err != nil {
+		x.wrong("schema", reason(err))
+		return false
+	}
+	pending := 0
+	for _, m := range all {
+		if !m.Applied {
+			pending++
+		}
+	}
+	if pending > 0 {
+		x.wrong("schema", fmt.Sprintf("%d of %d migrations are to be applied: patchbay migrate up (serve does it too)", pending, len(all)))
+		return false
+	}
+	x.fine("schema", fmt.Sprintf("all %d migrations are applied", len(all)))
+	return true
+}
+
+func (x *examination) keyset(ctx context.Context, s settings) {
+	if s.keyset == nil {
+		return // told among the settings
+	}
+	d, err := db.Open(ctx, s.databaseURL, s.keyset, db.Options{MaxConns: 2})
+	if err != nil {
+		x.wrong("keyset", err.Error())
+		return
+	}
+	defer d.Close()
+	x.fine("keyset", "opens what this database sealed")
+}
+
+func (x *examination) provider(ctx context.Context, p connectors.Setup) {
+	if p.Connector == nil {
+		if len(p.Lacks) > 0 {
+			fmt.Fprintf(x.t.out, "-      %-11s not offered to merchants: it lacks %s\n", p.Name, strings.Join(p.Lacks, ", "))
+		}
+		return
+	}
+	checker, ok := p.Connector.(connectors.Checker)
+	if !ok {
+		x.fine(p.Name, "set up ("+p.Environment+"); it has no address to try")
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	found, err := checker.Check(ctx)
+	if err != nil {
+		x.wrong(p.Name, fmt.Sprintf("%s does not answer as it should (%s): is the address right, and may this host reach it?", found.Address, connectors.Class(err)))
+		return
+	}
+	x.fine(p.Name, fmt.Sprintf("%s answers after %d ms (%s)", found.Address, found.Took.Milliseconds(), p.Environment))
+	x.clock(p.Name, p.Title+"'s", found.Skew)
+}
+
+func (x *examination) clock(what, whose string, skew time.Duration) {
+	if skew.Abs() > maxSkew {
+		x.wrong(what, fmt.Sprintf("%s clock and this host's are %s apart: which of them is not set by NTP?", whose, skew.Abs().Round(time.Second)))
+		return
+	}
+	x.fine(what, whose+" clock and this host's agree")
+}
+
+// reason is what a Postgres error says without the address, which may hold a password.
+func reason(err error) string {
+	text := err.Error()
+	if i := strings.LastIndex(text, ": "); i >= 0 {
+		text = text[i+2:]
+	}
+	return text
+}
+
+// healthcheck asks the server that listens at LISTEN whether it is ready, for containers that have no other program.
+func healthcheck(ctx context.Context, t terminal, args []string) error {
+	if err := parse(t.flags("healthcheck", "(asks the server at LISTEN)"), args); err != nil {
+		return err
+	}
+	address := newEnv(t.environ).get("LISTEN")
+	if address == "" {
+		address = defaultListen
+	}
+	ctx, cancel := context.WithTimeout(ctx, 4*time.Second)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+strings.Replace(address, "0.0.0.0", "127.0.0.1", 1)+"/readyz", nil)
+	if err != nil {
+		return err
+	}
+	answer, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	defer answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		return fmt.Errorf("not ready: %s", answer.Status)
+	}
+	return nil
+}

@@ -1,0 +1,21 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"patchbay/internal/db"
+)
+
+// keys prints a fresh keyset, alone on its line, so that it can be written straight to a file or a secret store.
+func keys(_ context.Context, t terminal, args []string) error {
+	if err := parseVerb(t.flags("keys", "new"), "new", args); err != nil {
+		return err
+	}
+	text, err := db.NewKeyset()
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(t.out, text)
+	return err
+}

@@ -1,0 +1,136 @@
+// Command web is Patchbay: it serves, and it has the operator's commands. See docs/ for what each does.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+)
+
+func main() {
+	// The first signal asks for an orderly stop; stop() lets a second one end us at once.
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	os.Exit(run(ctx, terminal{os.Stdin, os.Stdout, os.Stderr, os.Environ()}, os.Args[1:]))
+}
+
+// terminal is what a command has of the outside.
+type terminal struct {
+	in       io.Reader
+	out, err io.Writer
+	environ  []string
+}
+
+type command struct {
+	name, about string
+	do          func(ctx context.Context, t terminal, args []string) error
+}
+
+// commands is the whole of the command line; without a name it is serve.
+func commands() []command {
+	return []command{
+		{"serve", "serves; applies migrations first", serve},
+		{"demo", "serves with everything on its own: Postgres, sandboxes, sample users", demo},
+		{"sandbox", "serves the providers' sandboxes alone", serveSandbox},
+		{"migrate", "[up|down|status]: the schema", migrate},
+		{"user", "add: a user, whose password is read from standard input", user},
+		{"apikey", "add: a key for the platform's own programs", apikey},
+		{"keys", "new: prints a fresh keyset", keys},
+		{"doctor", "checks settings, database, keyset, providers and clocks", doctor},
+		{"healthcheck", "asks the server at LISTEN whether it is ready, for containers", healthcheck},
+	}
+}
+
+// errUsage says that the command line is wrong: what is to be said has been said.
+var errUsage = errors.New("usage")
+
+// run returns the exit code: 0, 1 for an error, 2 for a wrong command line.
+func run(ctx context.Context, t terminal, args []string) int {
+	name := "serve"
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		name, args = args[0], args[1:]
+	} else if len(args) > 0 {
+		usage(t.out)
+		if args[0] == "-h" || args[0] == "-help" || args[0] == "--help" {
+			return 0
+		}
+		return 2
+	}
+	for _, c := range commands() {
+		if c.name != name {
+			continue
+		}
+		err := c.do(ctx, t, args)
+		switch {
+		case err == nil, errors.Is(err, flag.ErrHelp):
+			return 0
+		case errors.Is(err, errUsage):
+			return 2
+		}
+		fmt.Fprintf(t.err, "patchbay %s: %v\n", name, err)
+		return 1
+	}
+	if name == "help" {
+		usage(t.out)
+		return 0
+	}
+	fmt.Fprintf(t.err, "patchbay: there is no command %q\n\n", name)
+	usage(t.err)
+	return 2
+}
+
+func usage(w io.Writer) {
+	fmt.Fprint(w, "usage: patchbay [command] [flags]\n\n")
+	for _, c := range commands() {
+		fmt.Fprintf(w, "  %-12s %s\n", c.name, c.about)
+	}
+	fmt.Fprint(w, "\n`patchbay COMMAND -h` tells a command's flags. Settings come from the environment: see docs/settings.md.\n")
+}
+
+// flags makes a command's flag set. Its arguments are what stands after the flags in the usage line.
+func (t terminal) flags(name, arguments string) *flag.FlagSet {
+	f := flag.NewFlagSet(name, flag.ContinueOnError)
+	f.SetOutput(t.err)
+	f.Usage = func() {
+		fmt.Fprintf(f.Output(), "usage: patchbay %s %s\n", name, arguments)
+		f.PrintDefaults()
+	}
+	return f
+}
+
+// parse reads args and refuses what is left over. A wrong flag has been explained by the flag set.
+func parse(f *flag.FlagSet, args []string) error {
+	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return err
+	} else if err != nil {
+		return errUsage
+	}
+	if f.NArg() > 0 {
+		return misused(f, fmt.Sprintf("%q is one word too many", f.Arg(0)))
+	}
+	return nil
+}
+
+// parseVerb is parse for commands whose first word says what is to be done.
+func parseVerb(f *flag.FlagSet, verb string, args []string) error {
+	if len(args) > 0 && args[0] == verb {
+		return parse(f, args[1:])
+	}
+	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return err
+	}
+	return misused(f, "say "+f.Name()+" "+verb)
+}
+
+// misused says what is wrong with a command line and how it is used.
+func misused(f *flag.FlagSet, fault string) error {
+	fmt.Fprintln(f.Output(), fault)
+	f.Usage()
+	return errUsage
+}

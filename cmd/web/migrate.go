@@ -1,0 +1,65 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"patchbay/migrations"
+)
+
+// migrate applies the schema (up, the default), takes its newest step back (down) or lists it (status).
+func migrate(ctx context.Context, t terminal, args []string) error {
+	f := t.flags("migrate", "[up|down|status]")
+	direction := "up"
+	if len(args) > 0 && !strings.HasPrefix(args[0], "-") {
+		direction, args = args[0], args[1:]
+	}
+	if err := parse(f, args); err != nil {
+		return err
+	}
+	e := newEnv(t.environ)
+	serving, migrating := readAddresses(e)
+	if err := e.err(); err != nil {
+		return err
+	}
+	switch direction {
+	case "up":
+		applied, err := migrateUp(ctx, serving, migrating)
+		if err == nil {
+			fmt.Fprintf(t.out, "%d applied; the schema is up to date\n", applied)
+		}
+		return err
+	case "down":
+		name, err := migrations.Down(ctx, migrating)
+		if err == nil && name == "" {
+			fmt.Fprintln(t.out, "there is nothing to take back")
+		} else if err == nil {
+			fmt.Fprintf(t.out, "took back %s\n", name)
+		}
+		return err
+	case "status":
+		all, err := migrations.Status(ctx, migrating)
+		for _, m := range all {
+			state := "pending"
+			if m.Applied {
+				state = "applied"
+			}
+			fmt.Fprintf(t.out, "%-8s %s\n", state, m.Name)
+		}
+		return err
+	}
+	return misused(f, fmt.Sprintf("%q is none of up, down, status", direction))
+}
+
+// migrateUp applies what is missing. Where another role owns the tables, the serving role is allowed what it needs.
+func migrateUp(ctx context.Context, serving, migrating string) (int, error) {
+	applied, err := migrations.Up(ctx, migrating)
+	if err != nil {
+		return applied, err
+	}
+	if serving != migrating && applied > 0 {
+		return applied, migrations.Allow(ctx, migrating, serving)
+	}
+	return applied, nil
+}

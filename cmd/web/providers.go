@@ -1,0 +1,5 @@
+package main
+
+import "patchbay/internal/connectors"
+
+func readProviders(e *env) []connectors.Setup { return nil }

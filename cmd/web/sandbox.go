@@ -1,0 +1,96 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"maps"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"patchbay/internal/sandbox"
+)
+
+// serveSandbox serves the providers' imitations, and prints the settings an app needs to use them.
+func serveSandbox(ctx context.Context, t terminal, args []string) error {
+	f := t.flags("sandbox", "[flags]")
+	listen := f.String("listen", "127.0.0.1:8081", "`host:port` to listen on")
+	public := f.String("url", "", "the sandbox's `address` for browsers and the app (default http://localhost:PORT)")
+	app := f.String("app", "http://127.0.0.1:8080", "PUBLIC_URL of the app, whose callback addresses are known beforehand")
+	state := f.String("state", "", "`file` that keeps grants and registrations between runs (default: none is kept)")
+	if err := parse(f, args); err != nil {
+		return err
+	}
+	listener, err := listenOn(*listen)
+	if err != nil {
+		return err
+	}
+	if *public == "" {
+		*public = "http://localhost:" + port(listener)
+	}
+	if u, err := url.Parse(*public); err != nil || u.Host == "" {
+		return fmt.Errorf("-url %s is not an address like http://localhost:8081", *public)
+	}
+	s := sandbox.New(sandbox.Options{BaseURL: *public, AppURLs: []string{*app}, StateFile: *state})
+	if err := s.Err(); err != nil {
+		return err
+	}
+	connectorsFile := filepath.Join(os.TempDir(), "patchbay-sandbox-"+port(listener)+".json")
+	if err := os.WriteFile(connectorsFile, s.ConnectorsFile(), 0o644); err != nil {
+		return err
+	}
+	fmt.Fprintf(t.out, "The sandboxes of all providers are at %s\n\nSettings of an app that uses them:\n", *public)
+	settings := s.Settings()
+	settings["CONNECTORS_FILE"] = connectorsFile
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		fmt.Fprintf(t.out, "%s=%s\n", name, settings[name])
+	}
+	return errors.Join(serveUntil(ctx, listener, s, time.Second), s.Close())
+}
+
+// serveUntil answers requests until ctx ends, then lets those under way finish for as long as grace.
+func serveUntil(ctx context.Context, listener net.Listener, h http.Handler, grace time.Duration) error {
+	server := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+		// Whatever a handler has to say it says itself; these are complaints about clients that went away.
+		ErrorLog: log.New(io.Discard, "", 0),
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(listener) }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), grace)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		return server.Close()
+	}
+	return nil
+}
+
+// listenOn opens a port, or says in words that it is taken.
+func listenOn(address string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("cannot listen on %s, choose another with -listen or LISTEN: %w", address, errors.Unwrap(err))
+	}
+	return listener, nil
+}
+
+func port(l net.Listener) string {
+	return fmt.Sprint(netip.MustParseAddrPort(l.Addr().String()).Port())
+}

@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	"patchbay/internal/db"
+)
+
+// stopping is how long what is under way may take once we are asked to stop; compose and Kubernetes must wait longer.
+const stopping = 55 * time.Second
+
+// serve reads the settings, applies migrations and answers until it is asked to stop.
+func serve(ctx context.Context, t terminal, args []string) error {
+	if err := parse(t.flags("serve", "(settings come from the environment: see docs/settings.md)"), args); err != nil {
+		return err
+	}
+	s, err := readSettings(t.environ)
+	if err != nil {
+		return err
+	}
+	listener, err := listenOn(s.listen)
+	if err != nil {
+		return err
+	}
+	return app(ctx, s, newLog(s, t), listener, func(*db.DB) error { return nil })
+}
+
+// app is the whole of Patchbay on a listener, from the start to the orderly stop. opened is called when the database
+// is, just before the first answer.
+func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listener, opened func(*db.DB) error) error {
+	defer listener.Close()
+	applied, err := migrateUp(ctx, s.databaseURL, s.migrateURL)
+	if err != nil {
+		return fmt.Errorf("the schema: %w", err)
+	}
+	d, err := db.Open(ctx, s.databaseURL, s.keyset, db.Options{})
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	log.Info("serving", "listen", listener.Addr().String(), "public_url", s.publicURL.String(), "migrations_applied", applied)
+	if err := opened(d); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// openDatabase is for commands that write a row and end: the database and the keyset are all the settings they need.
+func openDatabase(ctx context.Context, environ []string) (*db.DB, error) {
+	e := newEnv(environ)
+	serving, migrating, keyset := readDatabase(e)
+	if err := e.err(); err != nil {
+		return nil, err
+	}
+	if _, err := migrateUp(ctx, serving, migrating); err != nil {
+		return nil, fmt.Errorf("the schema: %w", err)
+	}
+	return db.Open(ctx, serving, keyset, db.Options{MaxConns: 2})
+}
+
+func newLog(s settings, t terminal) *slog.Logger {
+	o := &slog.HandlerOptions{Level: s.logLevel}
+	if s.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(t.err, o))
+	}
+	return slog.New(slog.NewTextHandler(t.err, o))
+}

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"encoding/base64"
+	"errors"
+	"log/slog"
+	"net"
+	"net/mail"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+)
+
+// settings are what the environment says, read and checked in one go: docs/settings.md explains each.
+type settings struct {
+	databaseURL, migrateURL string
+	listen                  string
+	publicURL               *url.URL
+	keyset                  *db.Keyset
+	sessionKeys             [][]byte
+	trustedProxies          []netip.Prefix
+	smtpURL                 *url.URL // nil: no mail is sent
+	mailFrom                string
+	hookSecret              string
+	providers               []connectors.Setup
+	logLevel                slog.Level
+	logFormat               string
+	demo                    bool // mail goes to an outbox that everybody may read
+}
+
+// readSettings reads all that serve needs. Its error names every fault, one a line, and quotes no secret.
+func readSettings(environ []string) (settings, error) {
+	e := newEnv(environ)
+	s := readAll(e)
+	return s, e.err()
+}
+
+// defaultListen is where the server listens when LISTEN does not say.
+const defaultListen = "127.0.0.1:8080"
+
+func readAll(e *env) settings {
+	s := settings{
+		listen:     e.get("LISTEN"),
+		hookSecret: e.secret("CAMINVOICE_HOOK_SECRET"),
+		mailFrom:   e.get("MAIL_FROM"),
+	}
+	s.databaseURL, s.migrateURL, s.keyset = readDatabase(e)
+	if s.listen == "" {
+		s.listen = defaultListen
+	}
+	if _, _, err := net.SplitHostPort(s.listen); err != nil {
+		e.fault("LISTEN is not host:port, as 127.0.0.1:8080 is")
+	}
+	s.publicURL = readPublicURL(e)
+	s.sessionKeys = readSessionKeys(e)
+	for _, text := range list(e.get("TRUSTED_PROXIES")) {
+		prefix, err := netip.ParsePrefix(text)
+		if err != nil {
+			address, err := netip.ParseAddr(text)
+			if err != nil {
+				e.fault("TRUSTED_PROXIES: %s is neither a network (10.0.0.0/8) nor an address", text)
+				continue
+			}
+			prefix = netip.PrefixFrom(address, address.BitLen())
+		}
+		s.trustedProxies = append(s.trustedProxies, prefix.Masked())
+	}
+	s.smtpURL = readSMTP(e, s.mailFrom)
+	s.logLevel, s.logFormat = readLog(e)
+	s.providers = readProviders(e)
+	e.unknown()
+	return s
+}
+
+// readDatabase reads what every command needs that touches rows.
+func readDatabase(e *env) (serving, migrating string, keyset *db.Keyset) {
+	serving, migrating = readAddresses(e)
+	text := e.secret("KEYSET")
+	if text == "" {
+		e.fault("KEYSET or KEYSET_FILE is missing: make one with `patchbay keys new` and keep it safe, since nothing else opens what it sealed")
+		return serving, migrating, nil
+	}
+	keyset, err := db.ParseKeyset(text)
+	if err != nil {
+		e.fault("KEYSET: %v", err)
+	}
+	return serving, migrating, keyset
+}
+
+// readAddresses reads where the database is, for the serving role and for the one that owns the schema.
+func readAddresses(e *env) (serving, migrating string) {
+	serving, migrating = e.secret("DATABASE_URL"), e.secret("MIGRATE_DATABASE_URL")
+	if serving == "" {
+		e.fault("DATABASE_URL is missing: postgres://user:password@host/database")
+	}
+	for name, address := range map[string]string{"DATABASE_URL": serving, "MIGRATE_DATABASE_URL": migrating} {
+		if _, err := pgxpool.ParseConfig(address); address != "" && err != nil {
+			e.fault("%s is not a Postgres address like postgres://user:password@host/database", name) // err may quote it
+		}
+	}
+	if migrating == "" {
+		migrating = serving
+	}
+	return serving, migrating
+}
+
+func (e *env) err() error {
+	switch len(e.faults) {
+	case 0:
+		return nil
+	case 1:
+		return errors.New(e.faults[0])
+	}
+	return errors.New("the settings have several faults:\n  " + strings.Join(e.faults, "\n  "))
+}
+
+func readPublicURL(e *env) *url.URL {
+	text := e.get("PUBLIC_URL")
+	if text == "" {
+		e.fault("PUBLIC_URL is missing: the address in browsers' bars, as https://connect.example.com is")
+		return nil
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || u.User != nil ||
+		strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "" {
+		e.fault("PUBLIC_URL is not an address like https://connect.example.com: scheme and host, no path")
+		return nil
+	}
+	return &url.URL{Scheme: u.Scheme, Host: strings.ToLower(u.Host)}
+}
+
+func readSessionKeys(e *env) [][]byte {
+	texts := list(e.secret("SESSION_KEYS"))
+	if len(texts) == 0 {
+		e.fault("SESSION_KEYS or SESSION_KEYS_FILE is missing: base64 of 32 random bytes, as `openssl rand -base64 32` prints")
+	}
+	var keys [][]byte
+	for i, text := range texts {
+		key, err := base64.StdEncoding.DecodeString(text)
+		if err != nil || len(key) < 32 {
+			e.fault("SESSION_KEYS: key %d is not base64 of 32 bytes or more", i+1)
+			continue
+		}
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+func readSMTP(e *env, from string) *url.URL {
+	text := e.secret("SMTP_URL")
+	if from != "" {
+		if _, err := mail.ParseAddress(from); err != nil {
+			e.fault("MAIL_FROM is not a mail address")
+		}
+	}
+	if text == "" {
+		return nil
+	}
+	u, err := url.Parse(text)
+	if err != nil || u.Hostname() == "" || u.Scheme != "smtp" && u.Scheme != "smtps" {
+		e.fault("SMTP_URL is not an address like smtp://user:password@host:587")
+		return nil
+	}
+	if from == "" {
+		e.fault("SMTP_URL is set and MAIL_FROM is not: whom is mail from?")
+	}
+	return u
+}
+
+func readLog(e *env) (slog.Level, string) {
+	level, format := slog.LevelInfo, e.get("LOG_FORMAT")
+	if text := e.get("LOG_LEVEL"); text != "" && level.UnmarshalText([]byte(text)) != nil {
+		e.fault("LOG_LEVEL is none of debug, info, warn, error")
+	}
+	switch format {
+	case "":
+		format = "text"
+	case "text", "json":
+	default:
+		e.fault("LOG_FORMAT is neither text nor json")
+	}
+	return level, format
+}
+
+func list(text string) []string {
+	var all []string
+	for one := range strings.SplitSeq(text, ",") {
+		if one = strings.TrimSpace(one); one != "" {
+			all = append(all, one)
+		}
+	}
+	return all
+}

@@ -1,0 +1,170 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"gopkg.in/yaml.v3"
+
+	"patchbay/internal/db"
+)
+
+// complete is the least that serve needs.
+func complete(t *testing.T) []string {
+	t.Helper()
+	keyset, err := db.NewKeyset()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{
+		"DATABASE_URL=postgres://patchbay@127.0.0.1/patchbay", "PUBLIC_URL=https://connect.example.com/",
+		"KEYSET=" + keyset, "SESSION_KEYS=" + base64.StdEncoding.EncodeToString(make([]byte, 32)),
+	}
+}
+
+func TestSettingsOfAnOperator(t *testing.T) {
+	keys := filepath.Join(t.TempDir(), "keys")
+	one := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{1}, 32))
+	two := base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{2}, 64))
+	if err := os.WriteFile(keys, []byte(one+","+two+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s, err := readSettings(append(complete(t), "SESSION_KEYS=", "SESSION_KEYS_FILE="+keys, "TRUSTED_PROXIES=10.1.2.3/8, ::1",
+		"SMTP_URL=smtp://u:p@mail.example:587", "MAIL_FROM=Patchbay <no-reply@example.com>", "LOG_LEVEL=debug", "LOG_FORMAT=json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.publicURL.String() != "https://connect.example.com" || s.listen != "127.0.0.1:8080" {
+		t.Errorf("publicURL %s, listen %s", s.publicURL, s.listen)
+	}
+	if len(s.sessionKeys) != 2 || s.sessionKeys[0][0] != 1 || len(s.sessionKeys[1]) != 64 {
+		t.Error("the session keys are not the file's, in its order")
+	}
+	if len(s.trustedProxies) != 2 || s.trustedProxies[0].String() != "10.0.0.0/8" || s.trustedProxies[1].String() != "::1/128" {
+		t.Errorf("trusted proxies: %v", s.trustedProxies)
+	}
+	if s.migrateURL != s.databaseURL {
+		t.Error("without MIGRATE_DATABASE_URL the schema is the serving role's")
+	}
+}
+
+func TestOneMessageNamesEveryFault(t *testing.T) {
+	const secret = "do-not-print-me"
+	_, err := readSettings([]string{
+		"DATABASE_URL=mysql://root:" + secret + "@host/x", "PUBLIC_URL=connect.example.com", "KEYSET=" + secret,
+		"SESSION_KEYS=" + secret, "TRUSTED_PROXIES=everybody", "SMTP_URL=smtp://u:" + secret + "@host", "LOG_LEVEL=loud",
+		"LOG_FORMAT=xml", "LISTEN=8080", "CAMINVOICE_APIURL=http://x", "MAIL_FORM=a@b.example",
+		"CAMINVOICE_HOOK_SECRET=a", "CAMINVOICE_HOOK_SECRET_FILE=/nowhere",
+	})
+	if err == nil {
+		t.Fatal("accepted")
+	}
+	for _, name := range []string{
+		"DATABASE_URL", "PUBLIC_URL", "KEYSET", "SESSION_KEYS", "TRUSTED_PROXIES", "MAIL_FROM", "LOG_LEVEL", "LOG_FORMAT", "LISTEN",
+		"CAMINVOICE_APIURL is not a setting: did you mean CAMINVOICE_API_URL?", "MAIL_FORM is not a setting: did you mean MAIL_FROM?",
+		"CAMINVOICE_HOOK_SECRET and CAMINVOICE_HOOK_SECRET_FILE are both set",
+	} {
+		if !strings.Contains(err.Error(), name) {
+			t.Errorf("nothing is said of %s in:\n%v", name, err)
+		}
+	}
+	if strings.Contains(err.Error(), secret) {
+		t.Errorf("a secret is quoted:\n%v", err)
+	}
+}
+
+func TestOtherProgramsSettingsAreNotOurs(t *testing.T) {
+	if _, err := readSettings(append(complete(t), "SESSION_MANAGER=local/x", "LISTEN_FDS=1", "PATH=/bin", "LOGNAME=me", "EDITOR=vi")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEverySettingOfTheComposeFileExists(t *testing.T) {
+	b, err := os.ReadFile("../../docker-compose.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file struct {
+		Services map[string]struct {
+			Environment map[string]string
+			Grace       string `yaml:"stop_grace_period"`
+			Profiles    []string
+			Command     []string
+		}
+	}
+	if err := yaml.Unmarshal(b, &file); err != nil {
+		t.Fatal(err)
+	}
+	app, ok := file.Services["app"]
+	if !ok || len(app.Environment) == 0 {
+		t.Fatal("there is no app with settings")
+	}
+	e := newEnv(nil)
+	readAll(e)
+	for name := range app.Environment {
+		if !e.known[name] {
+			t.Errorf("the compose file sets %s, which is no setting", name)
+		}
+	}
+	if app.Grace != "60s" {
+		t.Errorf("stop_grace_period is %q: what is under way may take 55 s", app.Grace)
+	}
+	if box := file.Services["sandbox"]; len(box.Profiles) != 1 || box.Profiles[0] != "sandbox" || box.Command[0] != "sandbox" {
+		t.Error("the sandboxes are not behind the profile sandbox")
+	}
+	envFile, err := os.ReadFile("../../docs/sandbox.env")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(envFile)) {
+		name, _, found := strings.Cut(line, "=")
+		if _, used := app.Environment[name]; found && !strings.HasPrefix(line, "#") && !used {
+			t.Errorf("docs/sandbox.env sets %s, which the compose file does not hand on", name)
+		}
+	}
+}
+
+func TestCommandLine(t *testing.T) {
+	for line, want := range map[string]struct {
+		code int
+		says string
+	}{
+		"-h":                                  {0, "usage: patchbay"},
+		"help":                                {0, "doctor"},
+		"destroy":                             {2, `no command "destroy"`},
+		"serve -h":                            {0, "usage: patchbay serve"},
+		"serve now":                           {2, "one word too many"},
+		"serve":                               {1, "PUBLIC_URL is missing"},
+		"demo -nonsense":                      {2, "-nonsense"},
+		"migrate sideways":                    {1, "DATABASE_URL is missing"},
+		"keys":                                {2, "keys new"},
+		"user add":                            {2, "-email is missing"},
+		"user add -email a@b.example -role x": {2, "merchant, support or admin"},
+		"user add -email a@b.example -role admin": {1, "standard input"},
+		"apikey add": {2, "-name"},
+		"doctor":     {1, "WRONG"},
+	} {
+		t.Run(line, func(t *testing.T) {
+			var out bytes.Buffer
+			code := run(context.Background(), terminal{strings.NewReader(""), &out, &out, nil}, strings.Fields(line))
+			if code != want.code || !strings.Contains(out.String(), want.says) {
+				t.Errorf("code %d, want %d with %q; said:\n%s", code, want.code, want.says, out.String())
+			}
+		})
+	}
+}
+
+func TestKeysNewPrintsAKeysetAlone(t *testing.T) {
+	var out, faults bytes.Buffer
+	if code := run(context.Background(), terminal{nil, &out, &faults, nil}, []string{"keys", "new"}); code != 0 {
+		t.Fatal(faults.String())
+	}
+	if _, err := db.ParseKeyset(out.String()); err != nil || strings.Count(out.String(), "\n") != 1 {
+		t.Errorf("%v; %d lines", err, strings.Count(out.String(), "\n"))
+	}
+}
