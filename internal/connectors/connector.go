@@ -284,4 +284,5 @@ type Setup struct {
 	Name, Title, Environment string
 	Connector                Connector // nil when it is not set up: then merchants are not offered it
 	Lacks                    []string  // names of the settings that are missing
+	Settings                 []Setting // every one that it reads, set or not; none for a standard provider
 }

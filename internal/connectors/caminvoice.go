@@ -1,0 +1,262 @@
+package connectors
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// camInvoice speaks Cambodia's e-invoicing: a browser flow with a vocabulary of its own, a refresh token that does
+// not rotate, and a revocation by business. ID and secret are the operator's, as service provider.
+type camInvoice struct {
+	wire                     *Wire
+	info                     Info
+	api, connect, id, secret string
+}
+
+var _ interface {
+	Redirector
+	Registrar
+	Hooked
+	Revoker
+	Prober
+	Checker
+} = (*camInvoice)(nil)
+
+func camInvoiceProvider() Provider {
+	return Provider{Name: "caminvoice", Title: "CamInvoice", New: func(s *Settings, w *Wire) Connector {
+		c := &camInvoice{wire: w, info: Info{
+			Name: "caminvoice", Title: "CamInvoice", Environment: s.Environment("CAMINVOICE_ENVIRONMENT"), Color: "#1d4f91",
+			NoState: true, ReplaySafe: true, RevokesAccount: true, KeepAlive: 24 * time.Hour,
+		}}
+		c.api = s.Address("CAMINVOICE_API_URL", Required)
+		switch {
+		case strings.HasSuffix(c.api, "/"):
+			s.Fault("CAMINVOICE_API_URL", "must not end with a slash")
+		case strings.HasSuffix(c.api, "/api/v1"):
+			s.Fault("CAMINVOICE_API_URL", "must not hold /api/v1: it is added")
+		}
+		c.connect = strings.TrimRight(s.Address("CAMINVOICE_CONNECT_URL", 0), "/")
+		if c.connect == "" {
+			c.connect = c.api
+		}
+		if !strings.HasSuffix(c.connect, "/connect") {
+			c.connect += "/connect"
+		}
+		c.id = s.Text("CAMINVOICE_CLIENT_ID", Required)
+		c.secret = s.Text("CAMINVOICE_CLIENT_SECRET", Required|Secret)
+		if hook := s.Text("CAMINVOICE_HOOK_SECRET", Secret); hook != url.PathEscape(hook) {
+			s.Fault("CAMINVOICE_HOOK_SECRET", "may hold only letters, digits and -._~, as it is part of an address")
+		}
+		return c
+	}}
+}
+
+func (c *camInvoice) Info() Info { return c.info }
+
+// Begin sends the browser to /connect, which says redirect_url where the world says redirect_uri.
+func (c *camInvoice) Begin(_ context.Context, f Flow) (string, error) {
+	q := url.Values{"client_id": {c.id}, "redirect_url": {f.CallbackURL}, "state": {f.State}}
+	return c.connect + "?" + q.Encode(), nil
+}
+
+func (c *camInvoice) Answer(callback url.Values) string { return Unfold(callback).Get("authToken") }
+
+func (c *camInvoice) Finish(ctx context.Context, f Flow, callback url.Values) (Grant, error) {
+	if err := callbackError(Unfold(callback)); err != nil {
+		return Grant{}, err
+	}
+	authToken := c.Answer(callback)
+	if authToken == "" {
+		return Grant{}, &Trouble{Reason: "no-answer"}
+	}
+	var g Grant
+	err := c.wire.do(ctx, c.post("exchange", "/api/v1/auth/authorize/connect", map[string]any{"auth_token": authToken}),
+		func(a answer) (err error) {
+			g, err = camInvoiceGrant(a, authToken)
+			return err
+		})
+	return g, err
+}
+
+// Refresh asks the documented address, and the one that the older guide names where that does not exist.
+func (c *camInvoice) Refresh(ctx context.Context, g Grant) (Token, error) {
+	if g.Refresh == "" {
+		return Token{}, &Refusal{Reason: "no-refresh-token"}
+	}
+	var t Token
+	var err error
+	for _, path := range []string{"/api/v1/auth/token", "/api/v1/token"} {
+		elsewhere := false
+		err = c.wire.do(ctx, c.post("refresh", path, map[string]any{"refresh_token": g.Refresh}), func(a answer) (err error) {
+			t, err = camInvoiceToken(a)
+			elsewhere = a.status == http.StatusMethodNotAllowed || a.status == http.StatusNotFound && Class(err) == "trouble"
+			return err
+		})
+		if !elsewhere {
+			break
+		}
+	}
+	return t, err
+}
+
+// Revoke ends the business's connection to us altogether, whichever token it had.
+func (c *camInvoice) Revoke(ctx context.Context, g Grant) error {
+	if g.Account.ID == "" {
+		return &Trouble{Reason: "no-account"}
+	}
+	already := regexp.MustCompile(`already (been )?(revoked|disconnected|removed)`)
+	return c.wire.do(ctx, c.post("revoke", "/api/v1/auth/revoke", map[string]any{"endpoint_id": g.Account.ID}), func(a answer) error {
+		o := a.object()
+		switch {
+		case a.ok():
+			return a.acknowledged()
+		case a.status < 500 && already.MatchString(o.prose("message", "error_description", "error")):
+			return nil
+		case a.status == http.StatusForbidden && o != nil:
+			return &Refusal{Reason: "revoke-refused"}
+		}
+		return camInvoiceRefusal(a)
+	})
+}
+
+// Probe looks the business up. *Refusal speaks of the access token alone: only a refresh tells about the grant.
+func (c *camInvoice) Probe(ctx context.Context, g Grant) error {
+	q := request{
+		name: "probe", method: http.MethodGet, bearer: g.Access,
+		address: c.api + "/api/v1/business/" + url.PathEscape(g.Account.ID),
+	}
+	return c.wire.do(ctx, q, func(a answer) error {
+		switch {
+		case a.status == http.StatusUnauthorized:
+			return &Refusal{Reason: "token-refused"}
+		case a.ok() && a.object() != nil:
+			return nil
+		}
+		return a.unusable()
+	})
+}
+
+func (c *camInvoice) RegisterCallback(ctx context.Context, callback string) error {
+	return c.configure(ctx, c.post("register-callback", "/api/v1/configure/configure-redirect-url",
+		map[string]any{"white_list_redirect_urls": []string{callback}}))
+}
+
+// RegisterHook names no endpoint_id: then it holds for every business.
+func (c *camInvoice) RegisterHook(ctx context.Context, address string) error {
+	return c.configure(ctx, c.post("register-hook", "/api/v1/configure/configure-webhook", map[string]any{"webhook_url": address}))
+}
+
+func (c *camInvoice) RemoveHook(ctx context.Context, accountID string) error {
+	q := c.post("remove-hook", "/api/v1/configure/configure-webhook/"+url.PathEscape(accountID), nil)
+	q.method = http.MethodDelete
+	return c.configure(ctx, q)
+}
+
+func (c *camInvoice) configure(ctx context.Context, q request) error {
+	return c.wire.do(ctx, q, func(a answer) error {
+		if a.ok() {
+			return a.acknowledged()
+		}
+		return camInvoiceRefusal(a)
+	})
+}
+
+// ParseHook reads `type`, or `event_type` as older deliveries call it. Nothing is signed, so it is only ever a hint.
+func (c *camInvoice) ParseHook(body []byte) (Hint, error) {
+	o := answer{body: body}.object()
+	h := Hint{Type: clean(o.text("type", "event_type")), AccountID: accountID(o.label("endpoint_id", "moc_id"))}
+	if h.Type == "" || len(h.Type) > 100 {
+		return Hint{}, &Trouble{Reason: "unreadable"}
+	}
+	h.Revoked = strings.EqualFold(h.Type, "ENTITY.REVOKED")
+	return h, nil
+}
+
+func (c *camInvoice) Check(ctx context.Context) (Checked, error) {
+	return c.wire.check(ctx, c.api, c.connect)
+}
+
+func (c *camInvoice) post(name, path string, body map[string]any) request {
+	return request{name: name, method: http.MethodPost, address: c.api + path, user: c.id, password: c.secret, json: body}
+}
+
+// camInvoiceGrant reads the exchange: a token and business_info, which some deployments put one level down.
+func camInvoiceGrant(a answer, authToken string) (Grant, error) {
+	t, err := camInvoiceToken(a)
+	if err != nil {
+		return Grant{}, err
+	}
+	o := a.object()
+	business := o.object("business_info")
+	for _, key := range []string{"userProfile", "data"} {
+		if business == nil {
+			business = o.object(key).object("business_info")
+		}
+		if inner := o.object(key); business == nil && inner.label("endpoint_id", "company_name_en", "company_name_kh") != "" {
+			business = inner
+		}
+	}
+	g := Grant{Token: t}
+	g.Account.ID = accountID(business.label("endpoint_id"))
+	for _, token := range []string{t.Access, authToken} {
+		if g.Account.ID == "" {
+			g.Account.ID = accountID(claims(token).label("endpoint_id", "moc_id"))
+		}
+	}
+	if g.Account.ID == "" {
+		return Grant{}, &Trouble{Reason: "no-account"}
+	}
+	g.Account.Name = accountName(business.label("company_name_en", "company_name_kh"))
+	g.Account.Details = business.details("endpoint_id", "moc_id", "company_name_en", "company_name_kh", "tin", "date_of_incorporation",
+		"business_type", "city", "country", "phone_number", "email")
+	return g, nil
+}
+
+// camInvoiceToken reads the answer of exchange and refresh, in the words of the reference page (token, expire_in), of
+// the government's own sample (access_token, expire_at) and of what others have seen (expireIn: "15m").
+func camInvoiceToken(a answer) (Token, error) {
+	o := a.object()
+	if !a.ok() {
+		return Token{}, camInvoiceRefusal(a)
+	}
+	if inner := o.object("data"); o.accessToken("access_token", "token", "accessToken") == "" && inner != nil {
+		o = inner
+	}
+	access := o.accessToken("access_token", "token", "accessToken")
+	if access == "" {
+		return Token{}, camInvoiceRefusal(a)
+	}
+	return Token{
+		Access: access, Type: o.tokenType("token_type", "tokenType"),
+		Lifetime: a.lifetime(o, access, 900*time.Second,
+			"expire_at", "expired_at", "expires_at", "expires_in", "expire_in", "expireIn", "expiresIn"),
+		Refresh: o.text("refresh_token", "refreshToken"),
+	}, nil
+}
+
+// camInvoiceRefusal judges an answer that is no success. A 401 that names neither grant nor client is ours until
+// proved otherwise: better one incident than a thousand merchants blamed.
+func camInvoiceRefusal(a answer) error {
+	if a.status >= 500 || a.status >= 300 && a.status < 400 {
+		return a.unusable()
+	}
+	o, prose := a.object(), ""
+	if a.status == http.StatusBadRequest || a.status == http.StatusUnauthorized {
+		// Elsewhere prose is a firewall's as often as CamInvoice's.
+		prose = o.prose("error_description", "message", "error")
+	}
+	switch blameOf(o.text("error"), prose) {
+	case grant:
+		return &Refusal{Reason: "invalid_grant"}
+	case client:
+		return &Refusal{Reason: "invalid_client", Ours: true}
+	}
+	if a.status == http.StatusUnauthorized {
+		return &Refusal{Reason: "unauthorized", Ours: true}
+	}
+	return a.unusable()
+}
