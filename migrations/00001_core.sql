@@ -138,6 +138,16 @@ CREATE INDEX flows_open ON flows (expires_at) WHERE sealed IS NOT NULL;
 CREATE INDEX flows_choosing ON flows (provider, environment, account_id) WHERE stage = 'choosing';
 CREATE INDEX flows_created ON flows (created_at);
 
+-- The short lock of a revocation that ends a whole account's access: connecting the account waits for it, and a grant
+-- that was obtained before it ended is presumed dead.
+CREATE TABLE revocations (
+    provider    text NOT NULL,
+    environment text NOT NULL,
+    account_id  text NOT NULL,
+    until       timestamptz NOT NULL,                            -- the call is over by then, whatever became of it
+    PRIMARY KEY (provider, environment, account_id)
+);
+
 CREATE TABLE grants (
     connection_id      uuid PRIMARY KEY REFERENCES connections ON DELETE CASCADE,
     provider           text NOT NULL,
@@ -297,6 +307,6 @@ CREATE TRIGGER connections_count_deleted AFTER DELETE ON connections
     REFERENCING OLD TABLE AS before_rows FOR EACH STATEMENT EXECUTE FUNCTION connections_count_deleted();
 
 -- +goose Down
-DROP TABLE counters, events, keyset_check, grants, flows, connections, providers, limits, links, sessions, users, merchants CASCADE;
+DROP TABLE counters, events, keyset_check, grants, revocations, flows, connections, providers, limits, links, sessions, users, merchants CASCADE;
 DROP FUNCTION connections_count_inserted, connections_count_updated, connections_count_deleted, connection_health(text, timestamptz, timestamptz),
     events_make_month(date), events_drop_before(date), events_refuse_change;
