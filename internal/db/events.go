@@ -64,13 +64,23 @@ func (e *Event) by(who By) *Event {
 	return e
 }
 
+const insertEvent = `INSERT INTO events (` + eventColumns + `)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
+
+func (d *DB) eventValues(e *Event) []any {
+	e.fill(d.Now())
+	return []any{
+		e.ID, e.At, e.Kind, e.Actor, nullID(e.ActorID), nullID(e.MerchantID), nullID(e.ConnectionID), nullID(e.FlowID),
+		e.Provider, e.Class, e.Status, e.Code, e.Millis, e.Reference, e.Address, e.Note,
+	}
+}
+
+// queueEvent adds one event to a batch.
+func (d *DB) queueEvent(b *pgx.Batch, e *Event) { b.Queue(insertEvent, d.eventValues(e)...) }
+
 // addEvent writes one event in the caller's transaction.
 func (d *DB) addEvent(ctx context.Context, q querier, e Event) error {
-	e.fill(d.Now())
-	_, err := q.Exec(ctx, `INSERT INTO events (`+eventColumns+`)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
-		e.ID, e.At, e.Kind, e.Actor, nullID(e.ActorID), nullID(e.MerchantID), nullID(e.ConnectionID), nullID(e.FlowID),
-		e.Provider, e.Class, e.Status, e.Code, e.Millis, e.Reference, e.Address, e.Note)
+	_, err := q.Exec(ctx, insertEvent, d.eventValues(&e)...)
 	if err != nil {
 		return fmt.Errorf("add event %s: %w", e.Kind, err)
 	}

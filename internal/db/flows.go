@@ -1,0 +1,529 @@
+package db
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"patchbay/internal/connectors"
+)
+
+// Flow is one attempt to connect, from the click to its outcome.
+type Flow struct {
+	ID           ID
+	Reference    string // for people: K7M2-4QXD
+	UserID       ID
+	MerchantID   ID
+	Provider     string
+	Environment  string
+	ConnectionID ID // when reconnecting: the connection it is pinned to
+	Stage        string
+	Outcome      string             // a code: why it ended as it did
+	Account      connectors.Account // whose access waits for a choice or was connected; without details
+	ResultID     ID                 // the connection it made or renewed
+	CreatedAt    time.Time
+	TouchedAt    time.Time // when the stage last changed
+	ExpiresAt    time.Time
+
+	browserHash []byte
+	answerHash  []byte
+	sealed      []byte
+}
+
+// The stages of a flow. The last four are final: nothing sealed is left in them.
+const (
+	Begun      = "begun"      // the browser is at the provider
+	Answered   = "answered"   // the provider's answer came while nobody was signed in
+	Exchanging = "exchanging" // the answer is being exchanged
+	Choosing   = "choosing"   // access is here, sealed, and waits for the person's choice
+	Connected  = "connected"
+	Denied     = "denied"
+	Expired    = "expired"
+	Failed     = "failed"
+)
+
+// Outcomes that this room decides. Handlers add their own for what a provider says.
+const (
+	OutcomeConnected   = "connected"
+	OutcomeRenewed     = "renewed"     // an existing connection got the new access
+	OutcomeReplaced    = "replaced"    // the pinned connection now is another account's
+	OutcomeKept        = "kept-both"   // the other account was connected besides
+	OutcomeCancelled   = "cancelled"   // the person chose not to connect
+	OutcomeExpired     = "expired"     // nobody came back in time
+	OutcomeInterrupted = "interrupted" // the exchange was cut off, or its access ended before it was saved
+)
+
+// How long a flow may stand in its stages.
+const (
+	beginFor    = 10 * time.Minute
+	answerFor   = 10 * time.Minute // to sign in again
+	exchangeFor = time.Minute
+	chooseFor   = 30 * time.Minute
+	ReplayFor   = 24 * time.Hour // a further hit on the callback sees the outcome this long
+)
+
+// What may be wrong with a flow that is asked to move on.
+var (
+	ErrTaken      = errors.New("somebody else has taken this flow on")
+	ErrMustChoose = errors.New("the person must choose, or choose again")
+	ErrRevoking   = errors.New("this account's access is being ended at the provider")
+	ErrRevoked    = errors.New("this access was ended at the provider before it was saved")
+)
+
+const flowColumns = `f.id, f.reference, f.user_id, f.merchant_id, f.provider, f.environment, f.connection_id, f.stage, f.outcome, f.account_id,
+	f.account_name, f.result_id, f.created_at, f.touched_at, f.expires_at, f.browser_hash, f.answer_hash, f.sealed`
+
+func scanFlow(row pgx.CollectableRow) (Flow, error) {
+	var f Flow
+	var pinned, result *ID
+	err := row.Scan(&f.ID, &f.Reference, &f.UserID, &f.MerchantID, &f.Provider, &f.Environment, &pinned, &f.Stage, &f.Outcome, &f.Account.ID,
+		&f.Account.Name, &result, &f.CreatedAt, &f.TouchedAt, &f.ExpiresAt, &f.browserHash, &f.answerHash, &f.sealed)
+	f.ConnectionID, f.ResultID = idOrZero(pinned), idOrZero(result)
+	f.CreatedAt, f.TouchedAt, f.ExpiresAt = f.CreatedAt.UTC(), f.TouchedAt.UTC(), f.ExpiresAt.UTC()
+	return f, err
+}
+
+// Over says whether the flow has reached its end.
+func (f Flow) Over() bool {
+	switch f.Stage {
+	case Connected, Denied, Expired, Failed:
+		return true
+	}
+	return false
+}
+
+// OfBrowser says whether secret is the one in the cookie of the browser that began the flow.
+func (f Flow) OfBrowser(secret Secret) bool {
+	return subtle.ConstantTimeCompare(secret.Hash(), f.browserHash) == 1
+}
+
+// Spent says whether the answer is the one that this flow was taken on with.
+func (f Flow) Spent(answer string) bool {
+	return answer != "" && bytes.Equal(answerHash(f.Provider, answer), f.answerHash)
+}
+
+// sealedFlow is what stands sealed in a flow: first the verifier, then besides it the answer, at last the grant.
+type sealedFlow struct {
+	Verifier string            `json:"verifier,omitempty"`
+	Answer   string            `json:"answer,omitempty"`
+	Grant    *connectors.Grant `json:"grant,omitempty"`
+	Obtained time.Time         `json:"obtained,omitzero"`
+}
+
+func (d *DB) sealFlow(id ID, s sealedFlow) ([]byte, error) {
+	plain, err := json.Marshal(s)
+	if err != nil {
+		return nil, fmt.Errorf("encode flow: %w", err)
+	}
+	return d.keyset.seal(plain, place{table: "flows", column: "sealed", row: id})
+}
+
+func (d *DB) openFlow(f Flow) (sealedFlow, error) {
+	var s sealedFlow
+	plain, err := d.keyset.open(f.sealed, place{table: "flows", column: "sealed", row: f.ID})
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal(plain, &s); err != nil {
+		return s, fmt.Errorf("decode flow %s: %w", f.ID, ErrSealed)
+	}
+	return s, nil
+}
+
+// answerHash is what is kept of a code or authToken. Providers are told apart by it, as two may give the same code.
+func answerHash(provider, answer string) []byte {
+	sum := sha256.Sum256([]byte(provider + "\x00" + answer))
+	return sum[:]
+}
+
+// Crockford's letters: none that a person reading them out can mistake.
+const referenceLetters = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+func newReference() string {
+	b := make([]byte, 8)
+	rand.Read(b)
+	for i := range b {
+		b[i] = referenceLetters[b[i]%32]
+	}
+	return string(b[:4]) + "-" + string(b[4:])
+}
+
+// Reference reads what a person typed as a reference and returns it as it is kept; "" when it is none.
+func Reference(typed string) string {
+	s := strings.NewReplacer("-", "", " ", "", "O", "0", "I", "1", "L", "1").Replace(strings.ToUpper(strings.TrimSpace(typed)))
+	if len(s) != 8 || strings.Trim(s, referenceLetters) != "" {
+		return ""
+	}
+	return s[:4] + "-" + s[4:]
+}
+
+// NewFlow is what BeginFlow is told.
+type NewFlow struct {
+	ID                    ID
+	UserID, MerchantID    ID
+	Provider, Environment string
+	ConnectionID          ID     // pinned to it
+	State, Browser        Secret // only their hashes are kept
+	Verifier              string
+	Keyed                 bool // nobody leaves for the provider: it is exchanged at once
+	By                    By
+}
+
+// BeginFlow begins an attempt.
+func (d *DB) BeginFlow(ctx context.Context, n NewFlow) (Flow, error) {
+	now := d.Now()
+	f := Flow{
+		ID: n.ID, UserID: n.UserID, MerchantID: n.MerchantID, Provider: n.Provider, Environment: n.Environment, ConnectionID: n.ConnectionID,
+		Stage: Begun, CreatedAt: now, TouchedAt: now, ExpiresAt: now.Add(beginFor), browserHash: n.Browser.Hash(),
+	}
+	if n.Keyed {
+		f.Stage = Exchanging
+	}
+	sealed, err := d.sealFlow(f.ID, sealedFlow{Verifier: n.Verifier})
+	if err != nil {
+		return f, err
+	}
+	for {
+		f.Reference = newReference()
+		b := &pgx.Batch{}
+		b.Queue(`INSERT INTO flows (id, reference, state_hash, browser_hash, user_id, merchant_id, provider, environment, connection_id, stage, sealed, created_at, touched_at, expires_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13)`,
+			f.ID, f.Reference, n.State.Hash(), f.browserHash, f.UserID, f.MerchantID, f.Provider, f.Environment, nullID(f.ConnectionID), f.Stage, sealed, now, f.ExpiresAt)
+		d.queueEvent(b, f.event("flow.begun").by(n.By))
+		err := d.pool.SendBatch(ctx, b).Close()
+		if violates(err, "flows_reference_key") {
+			continue
+		}
+		if err != nil {
+			return f, fmt.Errorf("begin flow: %w", err)
+		}
+		return f, nil
+	}
+}
+
+// event begins an event of this flow.
+func (f Flow) event(kind string) *Event {
+	return &Event{
+		Kind: kind, MerchantID: f.MerchantID, ConnectionID: f.ConnectionID, FlowID: f.ID, Provider: f.Provider, Reference: f.Reference,
+	}
+}
+
+// FlowOfCallback finds the flow that a callback speaks of: the one taken on with the same answer before, else the one
+// of this state. ErrNotFound when there is neither. A flow whose time is over comes back as ended.
+func (d *DB) FlowOfCallback(ctx context.Context, provider, answer, state string) (Flow, error) {
+	var spent, stateHash []byte
+	if answer != "" {
+		spent = answerHash(provider, answer)
+	}
+	if state != "" {
+		stateHash = Secret(state).Hash()
+	}
+	return d.flow(ctx, `(f.provider = $1 AND f.answer_hash = $2) OR f.state_hash = $3 ORDER BY (f.provider = $1 AND f.answer_hash = $2) IS TRUE DESC LIMIT 1`,
+		provider, spent, stateHash)
+}
+
+// FlowOfBrowser finds the newest flow among those whose cookies a browser sent, for providers that do not send state
+// back: one that still waits for its answer before one that does not.
+func (d *DB) FlowOfBrowser(ctx context.Context, provider string, browser []Secret) (Flow, error) {
+	hashes := make([][]byte, len(browser))
+	for i, secret := range browser {
+		hashes[i] = secret.Hash()
+	}
+	now := d.Now()
+	return d.flow(ctx, `f.provider = $1 AND f.browser_hash = ANY ($2) AND f.created_at > $3
+		ORDER BY (f.stage = 'begun' AND f.expires_at > $4) DESC, f.created_at DESC LIMIT 1`, provider, hashes, now.Add(-ReplayFor), now)
+}
+
+// FlowByReference finds a flow by what people quote.
+func (d *DB) FlowByReference(ctx context.Context, reference string) (Flow, error) {
+	return d.flow(ctx, `f.reference = $1`, Reference(reference))
+}
+
+// FlowByID reads a flow again.
+func (d *DB) FlowByID(ctx context.Context, id ID) (Flow, error) { return d.flow(ctx, `f.id = $1`, id) }
+
+func (d *DB) flow(ctx context.Context, where string, args ...any) (Flow, error) {
+	rows, err := d.pool.Query(ctx, `SELECT `+flowColumns+` FROM flows f WHERE `+where, args...)
+	if err != nil {
+		return Flow{}, fmt.Errorf("read flow: %w", err)
+	}
+	f, err := pgx.CollectExactlyOneRow(rows, scanFlow)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Flow{}, ErrNotFound
+	}
+	if err != nil {
+		return Flow{}, fmt.Errorf("read flow: %w", err)
+	}
+	if stage, _ := f.lapsed(d.Now()); stage == "" {
+		return f, nil
+	}
+	if _, err := d.LapseFlows(ctx, f.ID); err != nil {
+		return Flow{}, err
+	}
+	return d.flow(ctx, `f.id = $1`, f.ID)
+}
+
+// lapsed says how a flow has ended whose time is over, "" while it is not. LapseFlows says the same in SQL.
+func (f Flow) lapsed(now time.Time) (stage, outcome string) {
+	switch {
+	case f.Stage == Exchanging && !now.Before(f.TouchedAt.Add(exchangeFor)):
+		return Failed, OutcomeInterrupted
+	case (f.Stage == Begun || f.Stage == Answered || f.Stage == Choosing) && !now.Before(f.ExpiresAt):
+		return Expired, OutcomeExpired
+	}
+	return "", ""
+}
+
+// LapseFlows ends the flows whose time is over, of those given or of all: what was sealed in them is dropped. It
+// returns how many there were, at most 500 at a time.
+func (d *DB) LapseFlows(ctx context.Context, only ...ID) (int, error) {
+	now := d.Now()
+	var some []ID
+	if len(only) > 0 {
+		some = only
+	}
+	rows, err := d.pool.Query(ctx, `
+		UPDATE flows f SET stage = CASE f.stage WHEN 'exchanging' THEN 'failed' ELSE 'expired' END,
+			outcome = CASE f.stage WHEN 'exchanging' THEN 'interrupted' ELSE 'expired' END, sealed = NULL, touched_at = $1
+		WHERE f.id IN (
+			SELECT id FROM flows
+			WHERE sealed IS NOT NULL AND ($2::uuid[] IS NULL OR id = ANY ($2))
+				AND ((stage = 'exchanging' AND touched_at <= $3) OR (stage IN ('begun', 'answered', 'choosing') AND expires_at <= $1))
+			ORDER BY expires_at LIMIT 500 FOR UPDATE SKIP LOCKED)
+		RETURNING `+flowColumns, now, some, now.Add(-exchangeFor))
+	if err != nil {
+		return 0, fmt.Errorf("lapse flows: %w", err)
+	}
+	ended, err := pgx.CollectRows(rows, scanFlow)
+	if err != nil {
+		return 0, fmt.Errorf("lapse flows: %w", err)
+	}
+	b := &pgx.Batch{}
+	for _, f := range ended {
+		e := f.event("flow." + f.Stage)
+		e.Code = f.Outcome
+		d.queueEvent(b, e)
+	}
+	if err := d.pool.SendBatch(ctx, b).Close(); err != nil {
+		return 0, fmt.Errorf("lapse flows: %w", err)
+	}
+	return len(ended), nil
+}
+
+// A Taken flow is exchanged by whoever holds it, and by nobody else.
+type Taken struct {
+	Flow
+	Verifier string
+	Answer   string // the callback's query, when it came while nobody was signed in
+}
+
+// TakeFlow takes a flow on from the given stage (begun or answered) to be exchanged. ErrTaken: another hit was quicker,
+// or the same answer has been given to another flow.
+func (d *DB) TakeFlow(ctx context.Context, f Flow, answer string) (Taken, error) {
+	hash := f.answerHash
+	if answer != "" {
+		hash = answerHash(f.Provider, answer)
+	}
+	return d.take(ctx, f, Exchanging, hash, f.ExpiresAt, nil)
+}
+
+// AnswerFlow keeps a provider's answer that came while nobody was signed in, sealed, until the person is back. query is
+// the callback's whole query.
+func (d *DB) AnswerFlow(ctx context.Context, f Flow, answer, query string) error {
+	s, err := d.openFlow(f)
+	if err != nil {
+		return err
+	}
+	s.Answer = query
+	sealed, err := d.sealFlow(f.ID, s)
+	if err != nil {
+		return err
+	}
+	var hash []byte
+	if answer != "" {
+		hash = answerHash(f.Provider, answer)
+	}
+	expires := f.ExpiresAt
+	if until := d.Now().Add(answerFor); until.After(expires) {
+		expires = until
+	}
+	_, err = d.take(ctx, f, Answered, hash, expires, sealed)
+	return err
+}
+
+func (d *DB) take(ctx context.Context, f Flow, stage string, hash []byte, expires time.Time, sealed []byte) (Taken, error) {
+	rows, err := d.pool.Query(ctx, `
+		UPDATE flows f SET stage = $3, answer_hash = $4, expires_at = $5, touched_at = $6, sealed = coalesce($7, f.sealed)
+		WHERE f.id = $1 AND f.stage = $2 AND f.expires_at > $6
+		RETURNING `+flowColumns, f.ID, f.Stage, stage, hash, expires, d.Now(), sealed)
+	if err != nil {
+		return Taken{}, fmt.Errorf("take flow: %w", err)
+	}
+	f, err = pgx.CollectExactlyOneRow(rows, scanFlow)
+	if errors.Is(err, pgx.ErrNoRows) || violates(err, "flows_answer") {
+		return Taken{}, ErrTaken
+	}
+	if err != nil {
+		return Taken{}, fmt.Errorf("take flow: %w", err)
+	}
+	s, err := d.openFlow(f)
+	if err != nil {
+		return Taken{}, err
+	}
+	return Taken{Flow: f, Verifier: s.Verifier, Answer: s.Answer}, nil
+}
+
+// EndFlow ends a flow without a connection, with the calls that were made for it. ErrTaken: it has ended already.
+func (d *DB) EndFlow(ctx context.Context, f Flow, stage, outcome string, calls []connectors.Call, by By) error {
+	return d.tx(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `
+			UPDATE flows SET stage = $2, outcome = $3, sealed = NULL, touched_at = $4
+			WHERE id = $1 AND stage = $5`, f.ID, stage, outcome, d.Now(), f.Stage)
+		if err != nil {
+			return fmt.Errorf("end flow: %w", err)
+		}
+		b := &pgx.Batch{}
+		d.queueCalls(b, f, calls)
+		if tag.RowsAffected() == 1 {
+			e := f.event("flow." + stage).by(by)
+			if outcome == OutcomeCancelled {
+				e.Kind = "flow.cancelled"
+			}
+			e.Code = outcome
+			d.queueEvent(b, e)
+		}
+		if err := tx.SendBatch(ctx, b).Close(); err != nil {
+			return fmt.Errorf("end flow: %w", err)
+		}
+		if tag.RowsAffected() == 0 && len(calls) == 0 {
+			return ErrTaken
+		}
+		return nil
+	})
+}
+
+// queueCalls adds one event for each exchange with the provider: what came of it, never what was said.
+func (d *DB) queueCalls(b *pgx.Batch, f Flow, calls []connectors.Call) {
+	for _, c := range calls {
+		e := f.event("call." + c.Name)
+		e.addCall(c)
+		d.queueEvent(b, e)
+	}
+}
+
+func (e *Event) addCall(c connectors.Call) {
+	e.Class, e.Status, e.Code, e.Millis, e.Reference = c.Class, c.Status, c.Code, int(c.Took.Milliseconds()), c.Reference
+}
+
+// KeepGrant seals a grant into its flow at once, before anything else is done with it: from now on the person may
+// choose. obtained is when the provider's answer was made, by our clock. ErrTaken: the flow has been given up meanwhile.
+func (d *DB) KeepGrant(ctx context.Context, f Flow, g connectors.Grant, obtained time.Time, calls []connectors.Call) (Flow, error) {
+	sealed, err := d.sealFlow(f.ID, sealedFlow{Grant: &g, Obtained: obtained})
+	if err != nil {
+		return f, err
+	}
+	now := d.Now()
+	f.sealed, f.Account, f.TouchedAt, f.ExpiresAt = sealed, connectors.Account{ID: g.Account.ID, Name: g.Account.Name}, now, now.Add(chooseFor)
+	b := &pgx.Batch{}
+	var kept bool
+	b.Queue(`UPDATE flows SET stage = 'choosing', sealed = $2, account_id = $3, account_name = $4, touched_at = $5, expires_at = $6
+		WHERE id = $1 AND stage = 'exchanging'`, f.ID, sealed, f.Account.ID, f.Account.Name, f.TouchedAt, f.ExpiresAt,
+	).Exec(func(tag pgconn.CommandTag) error { kept = tag.RowsAffected() == 1; return nil })
+	d.queueCalls(b, f, calls)
+	if err := d.pool.SendBatch(ctx, b).Close(); err != nil {
+		return f, fmt.Errorf("keep grant: %w", err)
+	}
+	if !kept {
+		return f, ErrTaken
+	}
+	f.Stage = Choosing
+	return f, nil
+}
+
+// Offer is what a person may choose for a flow that waits for it.
+type Offer struct {
+	Why     string             // "", "confirm", "differs" or "already-connected"; "" when there is nothing to ask
+	Account connectors.Account // whose access it is, with every detail
+	Before  connectors.Account // when it differs: what was connected
+	Options []string
+}
+
+// The choices.
+const (
+	ChooseConnect  = "connect"
+	ChooseReplace  = "replace"
+	ChooseKeepBoth = "keep-both"
+	ChooseCancel   = "cancel"
+)
+
+// offer works out what may be chosen. pinned is the live connection being reconnected, there the live connection that
+// the account has already; either may be nil.
+func offer(account connectors.Account, pinned, there *Connection) Offer {
+	o := Offer{Account: account}
+	switch {
+	case account.ID == "":
+		o.Why, o.Options = "confirm", []string{ChooseConnect, ChooseCancel}
+	case pinned != nil && pinned.Account.ID != account.ID:
+		o.Why, o.Before, o.Options = "differs", pinned.Account, []string{ChooseReplace, ChooseKeepBoth, ChooseCancel}
+	case pinned == nil && there != nil:
+		o.Why, o.Options = "already-connected", []string{ChooseConnect, ChooseCancel}
+	default:
+		o.Options = []string{ChooseConnect, ChooseCancel}
+	}
+	return o
+}
+
+// FlowOffer says what may be chosen at this moment.
+func (d *DB) FlowOffer(ctx context.Context, f Flow) (Offer, error) {
+	s, err := d.openFlow(f)
+	if err != nil {
+		return Offer{}, err
+	}
+	if s.Grant == nil {
+		return Offer{}, ErrTaken
+	}
+	rows, err := d.pool.Query(ctx, concerned, f.MerchantID, f.Provider, f.Environment, f.Account.ID, nullID(f.ConnectionID))
+	if err != nil {
+		return Offer{}, fmt.Errorf("read what a flow concerns: %w", err)
+	}
+	pinned, there, err := pinnedAndThere(rows, f)
+	if err != nil {
+		return Offer{}, err
+	}
+	o := offer(s.Grant.Account, pinned, there)
+	if o.Why == "" {
+		o.Why = "confirm" // whoever sees the offer has to say so
+	}
+	return o, nil
+}
+
+// concerned are the live connections that a flow may renew or replace.
+const concerned = `SELECT ` + connectionColumns + ` FROM connections c
+	WHERE c.merchant_id = $1 AND c.provider = $2 AND c.environment = $3 AND c.disconnected_at IS NULL AND (c.account_id = $4 OR c.id = $5)
+	ORDER BY c.id`
+
+func pinnedAndThere(rows pgx.Rows, f Flow) (pinned, there *Connection, err error) {
+	found, err := pgx.CollectRows(rows, scanConnection)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read what a flow concerns: %w", err)
+	}
+	for i := range found {
+		if found[i].ID == f.ConnectionID {
+			pinned = &found[i]
+		}
+		if found[i].Account.ID == f.Account.ID {
+			there = &found[i]
+		}
+	}
+	return pinned, there, nil
+}
