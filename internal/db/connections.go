@@ -145,7 +145,7 @@ const accountLock = `SELECT pg_advisory_xact_lock(hashtextextended($1 || ' ' || 
 type Made struct {
 	Connection Connection
 	Outcome    string
-	Ended      *Ended // the account that was replaced: its access is no longer wanted
+	Parting    *Parting // the account that was replaced: its access is no longer wanted
 }
 
 // Connect does what the person chose for a flow that waits for it, or, with choice "", connects where nothing has to be
@@ -214,13 +214,13 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by B
 		if err != nil {
 			return Made{}, err
 		}
-		made.Outcome, made.Ended = OutcomeReplaced, &ended
+		made.Outcome, made.Parting = OutcomeReplaced, &ended
 	case choice == ChooseReplace:
 		ended, err := d.ending(ctx, tx, *pinned)
 		if err != nil {
 			return Made{}, err
 		}
-		made.Outcome, made.Ended, target = OutcomeReplaced, &ended, pinned
+		made.Outcome, made.Parting, target = OutcomeReplaced, &ended, pinned
 	case choice == ChooseKeepBoth:
 		made.Outcome = OutcomeKept
 	case target == nil:
@@ -287,8 +287,8 @@ func (d *DB) patiently(ctx context.Context, do func(tx pgx.Tx) error) error {
 	}
 }
 
-// Ended is a connection that was ended here, with what gave access: in memory only, for the provider to be told.
-type Ended struct {
+// Parting is a connection that was ended here, with what gave access: in memory only, for the provider to be told.
+type Parting struct {
 	Connection  Connection
 	Grant       connectors.Grant // zero when it does not open any more
 	AccessUntil time.Time        // access given out before may work until then; zero when unknown
@@ -296,7 +296,7 @@ type Ended struct {
 
 // Disconnect ends a connection here: its grant is deleted, whatever the provider will say. merchant restricts whose it
 // may be, zero for staff. ended is false when it had ended before.
-func (d *DB) Disconnect(ctx context.Context, id, merchant ID, by By) (e Ended, ended bool, err error) {
+func (d *DB) Disconnect(ctx context.Context, id, merchant ID, by By) (e Parting, ended bool, err error) {
 	err = d.patiently(ctx, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, `SELECT `+connectionColumns+` FROM connections c
 			WHERE c.id = $1 AND ($2::uuid IS NULL OR c.merchant_id = $2) FOR UPDATE`, id, nullID(merchant))
@@ -322,7 +322,7 @@ func (d *DB) Disconnect(ctx context.Context, id, merchant ID, by By) (e Ended, e
 }
 
 // disconnect ends a connection whose row the caller has locked. why is the event's code.
-func (d *DB) disconnect(ctx context.Context, tx pgx.Tx, c Connection, by By, why string) (Ended, error) {
+func (d *DB) disconnect(ctx context.Context, tx pgx.Tx, c Connection, by By, why string) (Parting, error) {
 	e, err := d.ending(ctx, tx, c)
 	if err != nil {
 		return e, err
@@ -343,8 +343,8 @@ func (d *DB) disconnect(ctx context.Context, tx pgx.Tx, c Connection, by By, why
 }
 
 // ending takes a connection's grant out, so that the provider can be told that it is no longer wanted.
-func (d *DB) ending(ctx context.Context, tx pgx.Tx, c Connection) (Ended, error) {
-	e := Ended{Connection: c}
+func (d *DB) ending(ctx context.Context, tx pgx.Tx, c Connection) (Parting, error) {
+	e := Parting{Connection: c}
 	var sealed []byte
 	var generation int64
 	var expires *time.Time
@@ -416,7 +416,7 @@ const (
 )
 
 // AddRevoked writes down how the provider took the end of a connection.
-func (d *DB) AddRevoked(ctx context.Context, e Ended, revoked string, call connectors.Call) error {
+func (d *DB) AddRevoked(ctx context.Context, e Parting, revoked string, call connectors.Call) error {
 	event := Event{
 		Kind: "connection.revoked", MerchantID: e.Connection.MerchantID, ConnectionID: e.Connection.ID, Provider: e.Connection.Provider,
 	}
@@ -463,12 +463,13 @@ func (d *DB) ConnectionReceipt(ctx context.Context, c Connection) (Receipt, erro
 // Owned is a live connection as its merchant's list shows it.
 type Owned struct {
 	Connection
-	RefreshExpiresAt, RefreshedAt time.Time
+	RefreshExpiresAt time.Time
+	RefreshFixed     bool // renewing does not move RefreshExpiresAt: the merchant must come back by then
 }
 
 // MerchantConnections returns a merchant's live connections, oldest first.
 func (d *DB) MerchantConnections(ctx context.Context, merchant ID) ([]Owned, error) {
-	rows, err := d.pool.Query(ctx, `SELECT `+connectionColumns+`, g.refresh_expires_at, g.refreshed_at
+	rows, err := d.pool.Query(ctx, `SELECT `+connectionColumns+`, g.refresh_expires_at, coalesce(g.refresh_fixed, false)
 		FROM connections c LEFT JOIN grants g ON g.connection_id = c.id
 		WHERE c.merchant_id = $1 AND c.disconnected_at IS NULL ORDER BY c.connected_at, c.id`, merchant)
 	if err != nil {
@@ -476,12 +477,12 @@ func (d *DB) MerchantConnections(ctx context.Context, merchant ID) ([]Owned, err
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Owned, error) {
 		var o Owned
-		var refreshExpires, refreshed *time.Time
+		var refreshExpires *time.Time
 		targets, finish := connectionTargets(&o.Connection)
-		if err := row.Scan(append(targets, &refreshExpires, &refreshed)...); err != nil {
+		if err := row.Scan(append(targets, &refreshExpires, &o.RefreshFixed)...); err != nil {
 			return o, err
 		}
-		o.RefreshExpiresAt, o.RefreshedAt = timeOrZero(refreshExpires), timeOrZero(refreshed)
+		o.RefreshExpiresAt = timeOrZero(refreshExpires)
 		return o, finish()
 	})
 	if err != nil {
@@ -499,6 +500,7 @@ type Whole struct {
 	UsedBy                                 string // the key's name
 	Generation, Epoch                      int64
 	Failures                               int
+	RefreshFixed                           bool // renewing does not move RefreshExpiresAt
 }
 
 // WholeConnection reads one connection. merchant restricts whose it may be, zero for staff.
@@ -507,11 +509,11 @@ func (d *DB) WholeConnection(ctx context.Context, id, merchant ID) (Whole, error
 	var expires, refreshExpires, refresh, refreshed, used, leased *time.Time
 	targets, finish := connectionTargets(&w.Connection)
 	err := d.pool.QueryRow(ctx, `SELECT `+connectionColumns+`, m.name, coalesce(m.external_id, ''), g.expires_at, g.refresh_expires_at, g.refresh_at,
-			g.refreshed_at, g.used_at, g.leased_until, coalesce(k.name, ''), coalesce(g.generation, 0), coalesce(g.epoch, 0), coalesce(g.failures, 0)
+			g.refreshed_at, g.used_at, g.leased_until, coalesce(k.name, ''), coalesce(g.generation, 0), coalesce(g.epoch, 0), coalesce(g.failures, 0), coalesce(g.refresh_fixed, false)
 		FROM connections c JOIN merchants m ON m.id = c.merchant_id LEFT JOIN grants g ON g.connection_id = c.id LEFT JOIN api_keys k ON k.id = g.used_by
 		WHERE c.id = $1 AND ($2::uuid IS NULL OR c.merchant_id = $2)`, id, nullID(merchant)).
 		Scan(append(targets, &w.Merchant, &w.ExternalID, &expires, &refreshExpires, &refresh, &refreshed, &used, &leased, &w.UsedBy,
-			&w.Generation, &w.Epoch, &w.Failures)...)
+			&w.Generation, &w.Epoch, &w.Failures, &w.RefreshFixed)...)
 	if err != nil {
 		if errors.Is(err, pgx.ErrNoRows) {
 			return w, ErrNotFound
