@@ -211,7 +211,7 @@ func (p *camInvoice) describe(c *call, answer map[string]any, b *Business) {
 	for _, wording := range strings.Split(string(p.o.Exchange), ",") {
 		switch ExchangeWording(wording) {
 		case ExchangeDays:
-			answer["expires_in"] = c.lifetime("1d")
+			answer["expires_in"] = c.lifetime(short(p.o.AccessLifetime))
 		case ExchangeNumber:
 			answer["expires_in"] = c.lifetime(seconds(p.o.AccessLifetime))
 		case ExchangeUserProfile, ExchangeData:
@@ -440,7 +440,7 @@ type Delivery struct {
 func (s *Sandbox) Deliveries() []Delivery {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]Delivery(nil), s.deliveries...)
+	return append([]Delivery{}, s.deliveries...)
 }
 
 // Deliver sends a CamInvoice webhook about event["endpoint_id"] to where it is configured and returns the answer's

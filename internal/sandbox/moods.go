@@ -197,7 +197,7 @@ func (s *Sandbox) Endpoints() map[string][]string {
 func (s *Sandbox) Records() []Record {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]Record(nil), s.records...)
+	return append([]Record{}, s.records...)
 }
 
 // ResetCounters forgets counters, records, double spends and deliveries; grants, moods and secrets stay.

@@ -41,13 +41,13 @@ const (
 	RefreshWithToken  RefreshWording = "refresh_token" // the documented form plus the (same or rotated) refresh_token
 )
 
-// ExchangeWording is how CamInvoice words the answer to an exchange. Any answers are joined by commas.
+// ExchangeWording is how CamInvoice words the answer to an exchange. Several are joined by commas.
 type ExchangeWording string
 
 // The wordings of an exchange. The zero value is the documented one: tokens and business_info, no expiry.
 const (
 	ExchangeDocumented  ExchangeWording = ""
-	ExchangeDays        ExchangeWording = "days"        // expires_in: "1d"
+	ExchangeDays        ExchangeWording = "days"        // expires_in as "15m", or "1d" where it is whole days
 	ExchangeNumber      ExchangeWording = "number"      // expires_in as number
 	ExchangeUserProfile ExchangeWording = "userProfile" // business_info under userProfile
 	ExchangeData        ExchangeWording = "data"        // business_info under data

@@ -68,7 +68,7 @@ type DoubleSpend struct {
 func (s *Sandbox) DoubleSpends() []DoubleSpend {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return append([]DoubleSpend(nil), s.spends...)
+	return append([]DoubleSpend{}, s.spends...)
 }
 
 // GrantInfo describes a grant without its secrets.

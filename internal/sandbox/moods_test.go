@@ -1,0 +1,196 @@
+package sandbox
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+)
+
+func (b *bench) mood(provider string, m Mood) {
+	b.Helper()
+	if err := b.SetMood(provider, m); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func TestMoods(t *testing.T) {
+	b := start(t, Options{CamInvoice: CamInvoiceOptions{Rotate: true}})
+	fresh := func() string {
+		issued, err := b.Issue(CamInvoice, "KHUID00001234")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return issued.Refresh
+	}
+	for _, c := range []struct {
+		mood   Mood
+		status int // 0: hung up
+		part   string
+		spent  bool
+	}{
+		{Mood{Kind: Slow, Delay: 60 * time.Millisecond}, 200, "token", true},
+		{Mood{Kind: Late, Delay: 60 * time.Millisecond}, 200, "token", true},
+		{Mood{Kind: Error500}, 500, "<h1>", false},
+		{Mood{Kind: Forbidden}, 403, "<h1>", false},
+		{Mood{Kind: Unavailable, RetryAfter: 3 * time.Second}, 503, "<h1>", false},
+		{Mood{Kind: TooMany}, 429, "message", false},
+		{Mood{Kind: HTML}, 200, "<!doctype html>", false},
+		{Mood{Kind: Empty}, 200, "{}", false},
+		{Mood{Kind: Lost}, 0, "", true},
+		{Mood{Kind: HangUp}, 0, "", false},
+		{Mood{Kind: Redirect}, 302, "", false},
+		{Mood{Kind: Refused}, 401, "invalid_grant", false},
+		{Mood{Kind: ClientRefused}, 401, "invalid_client", false},
+		{Mood{Kind: OddLifetimes}, 200, `"expire_in":"soon"`, true},
+		{Mood{Kind: OddLifetimes, Lifetime: -5}, 200, `"expire_in":-5`, true},
+		{Mood{Kind: Skewed, Skew: time.Hour}, 200, "token", true},
+	} {
+		c.mood.Endpoint, c.mood.Count = "refresh", 1
+		b.mood(CamInvoice, c.mood)
+		refresh, began := fresh(), time.Now()
+		a, err := b.try("POST", "/caminvoice/api/v1/auth/token", map[string]string{"refresh_token": refresh}, camBasic())
+		if (err != nil) != (c.status == 0) || err == nil && (a.status != c.status || !strings.Contains(a.raw, c.part)) {
+			t.Errorf("%s answered %d %.100s, %v", c.mood.Kind, a.status, a.raw, err)
+		}
+		if c.mood.Delay > 0 && time.Since(began) < c.mood.Delay {
+			t.Errorf("%s answered too soon", c.mood.Kind)
+		}
+		switch c.mood.Kind {
+		case Unavailable:
+			if a.header.Get("Retry-After") != "3" {
+				t.Errorf("Retry-After %q", a.header.Get("Retry-After"))
+			}
+		case Skewed:
+			date, err := http.ParseTime(a.header.Get("Date"))
+			_, claims := b.claims(a.text("token"))
+			if err != nil || time.Until(date) < 59*time.Minute || claims["iat"].(float64) < float64(time.Now().Add(59*time.Minute).Unix()) {
+				t.Errorf("Date %s, claims %v", a.header.Get("Date"), claims)
+			}
+		}
+		// The mood was for one call: the next shows whether the refresh token had been spent.
+		want := 200
+		if c.spent {
+			want = 401
+		}
+		if again := b.camRefresh(refresh); again.status != want {
+			t.Errorf("after %s a refresh gave %d, want %d", c.mood.Kind, again.status, want)
+		}
+		if spends := b.DoubleSpends(); c.mood.Kind == Lost && !spends[len(spends)-1].Unanswered {
+			t.Error("a lost answer is not known as unanswered")
+		}
+	}
+	if len(b.Moods()) != 0 {
+		t.Errorf("left over: %v", b.Moods())
+	}
+	if b.SetMood(CamInvoice, Mood{Kind: "merry"}) == nil || b.SetMood("nobody", Mood{Kind: Slow}) == nil || b.SetMood(CamInvoice, Mood{Kind: Slow, Endpoint: "x"}) == nil {
+		t.Error("nonsense is accepted")
+	}
+}
+
+func TestMoodOfAProviderSparesPages(t *testing.T) {
+	b := start(t, Options{CamInvoice: CamInvoiceOptions{Callbacks: []string{camCallback}}})
+	b.mood(CamInvoice, Mood{Kind: Error500})
+	b.want(b.camPage(camCallback, ""), 200)
+	b.want(b.camRefresh("x"), 500)
+	b.want(b.camExchange("x"), 500)
+	b.mood(CamInvoice, Mood{Kind: HTML, Endpoint: "refresh"}) // the endpoint's own goes first
+	b.want(b.camRefresh("x"), 200)
+	b.want(b.elecqRefresh("x"), 200)
+	b.ClearMoods(CamInvoice)
+	b.want(b.camRefresh("x"), 401)
+	b.mood(CamInvoice, Mood{Kind: Unavailable, Endpoint: "connect"})
+	b.want(b.camPage(camCallback, ""), 503)
+}
+
+// Every endpoint of every provider is put into the same bad day.
+func TestEveryEndpointHasMoods(t *testing.T) {
+	b := start(t, Options{})
+	b.mood(Flexiti, Mood{Kind: Refused})
+	b.want(b.flexiti(), 401, "invalid_token")
+	b.mood(Flexiti, Mood{Kind: ClientRefused})
+	b.want(b.flexiti(), 400, "invalid_client")
+	b.mood(Flexiti, Mood{Kind: OddLifetimes, Lifetime: "1e400"})
+	b.want(b.flexiti(), 200, `"expires_in":"1e400"`)
+	b.mood(ELECQ, Mood{Kind: ClientRefused})
+	b.want(b.elecqRefresh("x"), 200, `"respCode":"401"`)
+	issued, _ := b.Issue(ELECQ, "100245")
+	b.mood(ELECQ, Mood{Kind: Refused, Count: 1})
+	b.want(b.elecqRefresh(issued.Refresh), 200, `"respCode":"401"`)
+	b.want(b.elecqRefresh(issued.Refresh), 200, `"respCode":"200"`)
+	b.mood("acme", Mood{Kind: Refused, Endpoint: "token"})
+	b.want(b.acmeRefresh("x"), 400, "invalid_grant")
+	b.mood("acme", Mood{Kind: ClientRefused, Endpoint: "token"})
+	b.want(b.acmeRefresh("x"), 401, "invalid_client")
+	b.mood(Bookings, Mood{Kind: ClientRefused})
+	b.want(b.send("POST", "/bookings/api/oauth/token", map[string]string{"grant_type": "client_credentials", "client_id": "x"}), 401)
+}
+
+func TestCountersAndLimits(t *testing.T) {
+	b := start(t, Options{})
+	issued, _ := b.Issue(CamInvoice, "KHUID00001234")
+	b.mood(CamInvoice, Mood{Kind: TooMany, Delay: 150 * time.Millisecond, Limit: 2})
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	got := map[int]int{}
+	for range 4 {
+		all.Go(func() {
+			a := b.camRefresh(issued.Refresh)
+			mu.Lock()
+			got[a.status]++
+			mu.Unlock()
+		})
+	}
+	all.Wait()
+	if got[200] != 2 || got[429] != 2 || b.Calls(CamInvoice, "refresh") != 4 || b.Calls(CamInvoice, "") != 4 || b.Busiest(CamInvoice, "refresh") < 3 {
+		t.Errorf("answers %v, calls %d, busiest %d", got, b.Calls(CamInvoice, "refresh"), b.Busiest(CamInvoice, ""))
+	}
+	b.ResetCounters()
+	if b.Calls(CamInvoice, "refresh") != 0 || len(b.Records()) != 0 {
+		t.Error("not reset")
+	}
+	b.mood(CamInvoice, Mood{Kind: Error500, Probability: 0.5})
+	bad := 0
+	for range 100 {
+		if b.camRefresh(issued.Refresh).status == 500 {
+			bad++
+		}
+	}
+	if bad < 20 || bad > 80 {
+		t.Errorf("%d of 100 were bad", bad)
+	}
+}
+
+func TestControl(t *testing.T) {
+	b := start(t, Options{})
+	issued, _ := b.Issue(CamInvoice, "KHUID00001234")
+	b.want(b.send("GET", "/control", nil), 200, "KHUID00001234", "Every provider is well")
+	b.want(b.send("POST", "/control/mood", url.Values{"at": {"caminvoice refresh"}, "kind": {"503"}, "count": {"1"}, "retry_after_s": {"7"}, "delay_ms": {""}}), 200, "is now: 503")
+	if a := b.want(b.camRefresh(issued.Refresh), 503); a.header.Get("Retry-After") != "7" {
+		t.Errorf("Retry-After %s", a.header.Get("Retry-After"))
+	}
+	b.want(b.send("POST", "/control/mood", map[string]any{"provider": "caminvoice", "kind": "500", "delay_ms": 5}), 200, "done")
+	b.want(b.camRefresh(issued.Refresh), 500)
+	b.want(b.send("POST", "/control/clear", url.Values{}), 200)
+	b.want(b.camRefresh(issued.Refresh), 200)
+	b.want(b.send("POST", "/control/mood", map[string]any{"provider": "caminvoice", "kind": "x"}), 400, "error")
+	b.want(b.send("POST", "/control/mood", url.Values{"at": {"caminvoice "}, "kind": {"slow"}, "count": {"many"}}), 400, "count must be a number")
+	b.want(b.send("POST", "/control/revoke", map[string]any{"provider": "caminvoice", "account": "KHUID00001234"}), 200, "revoked: 1")
+	b.want(b.camRefresh(issued.Refresh), 401)
+	b.want(b.send("POST", "/control/restore", url.Values{"provider": {"caminvoice"}}), 200, "restored: 1")
+	b.want(b.send("POST", "/control/expire", url.Values{"provider": {"caminvoice"}, "what": {"refresh"}}), 200)
+	b.want(b.camRefresh(issued.Refresh), 401)
+	b.want(b.send("POST", "/control/callback", url.Values{"provider": {"caminvoice"}, "callback": {camCallback}}), 200)
+	b.want(b.camPage(camCallback, ""), 200)
+	b.want(b.send("POST", "/control/webhook", map[string]any{"endpoint_id": "KHUID00001234"}), 200, "No webhook")
+	state := b.want(b.send("GET", "/control/state", nil), 200, `"refresh":5`, `"double_spends":[]`, camCallback)
+	if strings.Contains(state.raw, issued.Refresh) {
+		t.Error("the state shows a refresh token")
+	}
+	b.want(b.send("GET", "/control/secrets", nil), 200, issued.Refresh)
+	b.want(b.send("GET", "/control/settings", nil), 200, "CAMINVOICE_CLIENT_SECRET", "connectors_file")
+	b.want(b.send("POST", "/control/reset", url.Values{}), 200)
+	b.want(b.send("POST", "/control/clear", url.Values{}, header("Origin", "http://evil.example"), header("Sec-Fetch-Site", "cross-site")), 403)
+}
