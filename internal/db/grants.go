@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -83,7 +84,7 @@ func (d *DB) putGrant(ctx context.Context, tx pgx.Tx, c Connection, g connectors
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'ok', $11)
 		ON CONFLICT (connection_id) DO UPDATE SET
 			provider = excluded.provider, environment = excluded.environment, sealed = excluded.sealed, spare = NULL, spare_generation = 0,
-			generation = excluded.generation, epoch = excluded.epoch, attempt = grants.attempt + 1, lease_id = NULL, leased_until = NULL, call_sent = false,
+			generation = excluded.generation, epoch = excluded.epoch, attempt = grants.attempt + 1, lease_id = NULL, leased_until = NULL, refresh_fixed = false,
 			lifetime_seconds = excluded.lifetime_seconds, expires_at = excluded.expires_at, refresh_expires_at = excluded.refresh_expires_at,
 			refresh_at = excluded.refresh_at, failures = 0, last_class = 'ok', last_code = '', refreshed_at = excluded.refreshed_at`,
 		c.ID, c.Provider, c.Environment, sealed, generation, epoch, int64(g.Lifetime/time.Second), nullTime(expires), nullTime(refreshExpires),
@@ -98,11 +99,200 @@ func (d *DB) putGrant(ctx context.Context, tx pgx.Tx, c Connection, g connectors
 // its way is not kept.
 func (d *DB) dropGrant(ctx context.Context, tx pgx.Tx, connection ID) error {
 	_, err := tx.Exec(ctx, `
-		UPDATE grants SET sealed = NULL, spare = NULL, epoch = epoch + 1, attempt = attempt + 1, lease_id = NULL, leased_until = NULL, call_sent = false,
+		UPDATE grants SET sealed = NULL, spare = NULL, epoch = epoch + 1, attempt = attempt + 1, lease_id = NULL, leased_until = NULL,
 			expires_at = NULL, refresh_expires_at = NULL, refresh_at = NULL, failures = 0
 		WHERE connection_id = $1`, connection)
 	if err != nil {
 		return fmt.Errorf("drop grant: %w", err)
+	}
+	return nil
+}
+
+// Reading is a connection's access as it stands: what a program asked for, or what it takes to say why not.
+type Reading struct {
+	Key          Key // by which it was asked for; zero when by none
+	Connection   ID
+	Merchant     ID
+	Provider     string
+	Environment  string
+	Problem      string
+	Disconnected bool
+	Token        connectors.Token
+	Sealed       bool // its grant does not open here
+	ExpiresAt    time.Time
+	Lifetime     time.Duration
+	RefreshedAt  time.Time
+	RefreshAt    time.Time
+	LeasedUntil  time.Time // zero when nobody refreshes it
+	UsedAt       time.Time
+	Attempt      int64
+	LastClass    string
+	LastCode     string
+}
+
+const readingColumns = `c.id, c.merchant_id, c.provider, c.environment, c.problem, c.disconnected_at IS NOT NULL, g.sealed, g.generation, g.expires_at,
+	g.lifetime_seconds, g.refreshed_at, g.refresh_at, g.leased_until, g.used_at, g.attempt, g.last_class, g.last_code`
+
+// token is the part of a sealed grant that is handed out: nothing else of it is decoded.
+type sealedToken struct {
+	Access string   `json:"access"`
+	Type   string   `json:"type"`
+	Scope  []string `json:"scope"`
+}
+
+// ReadToken reads a connection's access and the API key by which it is asked for, in one round trip. ErrNotFound: there is no
+// such connection for this key. ErrNoKey: there is no such key.
+func (d *DB) ReadToken(ctx context.Context, key Secret, connection ID) (Reading, error) {
+	row := d.pool.QueryRow(ctx, `
+		SELECT k.id, k.merchant_id, k.scopes, `+readingColumns+`
+		FROM api_keys k
+		LEFT JOIN connections c ON c.id = $2 AND (k.merchant_id IS NULL OR c.merchant_id = k.merchant_id)
+		LEFT JOIN grants g ON g.connection_id = c.id
+		WHERE k.hash = $1 AND k.revoked_at IS NULL`, key.Hash(), connection)
+	var r Reading
+	var keyMerchant *ID
+	err := d.scanReading(row, &r, &r.Key.ID, &keyMerchant, &r.Key.Scopes)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return r, ErrNoKey
+	}
+	r.Key.MerchantID = idOrZero(keyMerchant)
+	if err == nil && r.Connection == (ID{}) {
+		err = ErrNotFound
+	}
+	return r, err
+}
+
+// ReadGrant reads a connection's access.
+func (d *DB) ReadGrant(ctx context.Context, connection ID) (Reading, error) {
+	row := d.pool.QueryRow(ctx, `SELECT `+readingColumns+` FROM connections c JOIN grants g ON g.connection_id = c.id WHERE c.id = $1`, connection)
+	var r Reading
+	return r, notFound(d.scanReading(row, &r))
+}
+
+func (d *DB) scanReading(row pgx.Row, r *Reading, before ...any) error {
+	var connection, merchant *ID
+	var provider, environment, problem, lastClass, lastCode *string
+	var disconnected *bool
+	var sealed []byte
+	var generation, lifetime, attempt *int64
+	var expires, refreshed, refreshAt, leased, used *time.Time
+	err := row.Scan(append(before, &connection, &merchant, &provider, &environment, &problem, &disconnected, &sealed, &generation, &expires,
+		&lifetime, &refreshed, &refreshAt, &leased, &used, &attempt, &lastClass, &lastCode)...)
+	if err != nil || connection == nil || generation == nil {
+		return err
+	}
+	r.Connection, r.Merchant, r.Provider, r.Environment, r.Problem, r.Disconnected = *connection, *merchant, *provider, *environment, *problem, *disconnected
+	r.ExpiresAt, r.RefreshedAt, r.RefreshAt, r.LeasedUntil, r.UsedAt = timeOrZero(expires), timeOrZero(refreshed), timeOrZero(refreshAt), timeOrZero(leased), timeOrZero(used)
+	r.Lifetime, r.Attempt, r.LastClass, r.LastCode = time.Duration(*lifetime)*time.Second, *attempt, *lastClass, *lastCode
+	if sealed == nil {
+		return nil
+	}
+	plain, err := d.keyset.open(sealed, grantPlace(r.Connection, *generation))
+	var token sealedToken
+	if err != nil || json.Unmarshal(plain, &token) != nil {
+		r.Sealed = true
+		return nil
+	}
+	r.Token = connectors.Token{Access: token.Access, Type: token.Type, Scope: token.Scope, Lifetime: r.Lifetime}
+	return nil
+}
+
+// GrantStatus is how a connection's access is kept alive, for pages. It holds no secret.
+type GrantStatus struct {
+	Generation       int64 // rises with each renewal
+	Attempt          int64
+	Lifetime         time.Duration
+	ExpiresAt        time.Time // of the present token
+	RefreshedAt      time.Time
+	RefreshAt        time.Time // zero: never by itself
+	RefreshExpiresAt time.Time // when the right to renew ends; zero when unknown
+	RefreshFixed     bool      // renewing did not move RefreshExpiresAt
+	LeasedUntil      time.Time
+	Failures         int
+	LastClass        string
+	LastCode         string
+	UsedAt           time.Time
+	UsedBy           ID
+	VerifyAt         time.Time // a webhook's hint is verified then; zero when none is
+}
+
+// GrantStatus reads it. ErrNotFound when the connection never had a grant.
+func (d *DB) GrantStatus(ctx context.Context, connection ID) (GrantStatus, error) {
+	var s GrantStatus
+	var lifetime int64
+	var expires, refreshed, refreshAt, refreshExpires, leased, used, verify *time.Time
+	var by *ID
+	err := d.pool.QueryRow(ctx, `
+		SELECT g.generation, g.attempt, g.lifetime_seconds, g.expires_at, g.refreshed_at, g.refresh_at, g.refresh_expires_at, g.refresh_fixed,
+			g.leased_until, g.failures, g.last_class, g.last_code, g.used_at, g.used_by, v.due_at
+		FROM grants g LEFT JOIN verifications v ON v.connection_id = g.connection_id
+		WHERE g.connection_id = $1`, connection).
+		Scan(&s.Generation, &s.Attempt, &lifetime, &expires, &refreshed, &refreshAt, &refreshExpires, &s.RefreshFixed,
+			&leased, &s.Failures, &s.LastClass, &s.LastCode, &used, &by, &verify)
+	if err != nil {
+		return s, notFound(err)
+	}
+	s.Lifetime, s.UsedBy = time.Duration(lifetime)*time.Second, idOrZero(by)
+	s.ExpiresAt, s.RefreshedAt, s.RefreshAt, s.RefreshExpiresAt = timeOrZero(expires), timeOrZero(refreshed), timeOrZero(refreshAt), timeOrZero(refreshExpires)
+	s.LeasedUntil, s.UsedAt, s.VerifyAt = timeOrZero(leased), timeOrZero(used), timeOrZero(verify)
+	return s, nil
+}
+
+// ReconnectBy is the date by which the merchant must come back, from two days before it; zero when there is none or it
+// is further off.
+func (s GrantStatus) ReconnectBy(now time.Time) time.Time {
+	if !s.RefreshFixed || s.RefreshExpiresAt.IsZero() || s.RefreshExpiresAt.Sub(now) > 48*time.Hour {
+		return time.Time{}
+	}
+	return s.RefreshExpiresAt
+}
+
+// Why says why the next renewal is when it is: "running", "interrupted" (an answer was lost and may still come), "verifying" (a
+// webhook's hint), "asked-to-wait", "failing" (the next try after trouble), "kept-warm" (somebody uses it), "kept-alive"
+// (nobody does), or "never".
+func (s GrantStatus) Why(now time.Time) string {
+	switch {
+	case s.LeasedUntil.After(now):
+		return "running"
+	case !s.LeasedUntil.IsZero():
+		return "interrupted"
+	case !s.VerifyAt.IsZero() && (s.RefreshAt.IsZero() || s.VerifyAt.Before(s.RefreshAt)):
+		return "verifying"
+	case s.RefreshAt.IsZero():
+		return "never"
+	case s.LastClass == "later":
+		return "asked-to-wait"
+	case s.LastClass != "ok":
+		return "failing"
+	case now.Sub(s.UsedAt) < usedFor:
+		return "kept-warm"
+	default:
+		return "kept-alive"
+	}
+}
+
+// Use is that somebody asked for a connection's token.
+type Use struct {
+	Connection ID
+	Key        ID
+	At         time.Time
+	RefreshAt  time.Time // when a used grant like this one is due
+}
+
+// MarkUsed writes down uses, so that what is used is kept warm. A grant that another statement holds is left for the next time.
+func (d *DB) MarkUsed(ctx context.Context, uses []Use) error {
+	n := len(uses)
+	ids, keys, ats, due := make([]ID, n), make([]*ID, n), make([]time.Time, n), make([]*time.Time, n)
+	for i, u := range uses {
+		ids[i], keys[i], ats[i], due[i] = u.Connection, nullID(u.Key), u.At, nullTime(u.RefreshAt)
+	}
+	_, err := d.pool.Exec(ctx, `
+		UPDATE grants g SET used_at = w.at, used_by = w.key, refresh_at = CASE WHEN g.last_class = 'ok' AND g.lease_id IS NULL THEN least(g.refresh_at, w.due) ELSE g.refresh_at END
+		FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[]) AS w (id, key, at, due)
+		WHERE g.connection_id = w.id AND g.sealed IS NOT NULL AND g.connection_id = ANY (ARRAY(
+			SELECT u.connection_id FROM grants u WHERE u.connection_id = ANY ($1) FOR UPDATE SKIP LOCKED))`, ids, keys, ats, due)
+	if err != nil {
+		return fmt.Errorf("mark grants as used: %w", err)
 	}
 	return nil
 }

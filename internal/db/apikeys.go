@@ -1,0 +1,201 @@
+package db
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Key is what one of the platform's programs shows to the JSON API. The key itself is known only to that program.
+type Key struct {
+	ID         ID
+	Prefix     string // its first letters, to tell keys apart
+	Name       string
+	MerchantID ID // zero: all merchants
+	Scopes     []string
+	CreatedBy  ID // zero: on the command line
+	CreatedAt  time.Time
+	LastUsedAt time.Time
+	RevokedAt  time.Time
+}
+
+// What a key may do.
+const (
+	ScopeConnections = "connections:read"    // read connections and merchants
+	ScopeTokens      = "tokens:read"         // be handed tokens
+	ScopeRefresh     = "connections:refresh" // change things: refresh, add merchants
+)
+
+// Scopes lists every scope there is.
+func Scopes() []string { return []string{ScopeConnections, ScopeTokens, ScopeRefresh} }
+
+// Faults of API keys.
+var (
+	ErrNoKey    = errors.New("no such API key")
+	ErrNoScopes = errors.New("an API key needs at least one of the scopes connections:read, tokens:read, connections:refresh")
+)
+
+const keyMark = "pb_"
+
+// AddKey makes a key and returns it with its secret, which is shown once and kept nowhere. ErrName, ErrNoScopes, ErrNotFound for
+// an unknown merchant.
+func (d *DB) AddKey(ctx context.Context, by By, k Key) (Key, Secret, error) {
+	k.Name = strings.TrimSpace(k.Name)
+	if k.Name == "" {
+		return k, "", ErrName
+	}
+	if len(k.Scopes) == 0 || slices.ContainsFunc(k.Scopes, func(s string) bool { return !slices.Contains(Scopes(), s) }) {
+		return k, "", ErrNoScopes
+	}
+	random := make([]byte, 32)
+	rand.Read(random) // never fails: it ends the program instead
+	secret := Secret(keyMark + base64.RawURLEncoding.EncodeToString(random))
+	k.ID, k.CreatedAt, k.Prefix = NewID(), d.Now(), string(secret[:len(keyMark)+6])
+	if by.Actor == "admin" {
+		k.CreatedBy = by.ID
+	}
+	err := d.tx(ctx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO api_keys (id, prefix, hash, name, merchant_id, scopes, created_by, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+			k.ID, k.Prefix, secret.Hash(), k.Name, nullID(k.MerchantID), k.Scopes, nullID(k.CreatedBy), k.CreatedAt)
+		if violates(err, "api_keys_merchant_id_fkey") {
+			return ErrNotFound
+		}
+		if err != nil {
+			return fmt.Errorf("add API key: %w", err)
+		}
+		return d.addEvent(ctx, tx, *(&Event{Kind: "key.added", MerchantID: k.MerchantID, Note: k.Name + " " + k.Prefix}).by(by))
+	})
+	return k, secret, err
+}
+
+// RevokeKey ends a key at once. ErrNotFound when there is none that is alive.
+func (d *DB) RevokeKey(ctx context.Context, by By, id ID) error {
+	return d.tx(ctx, func(tx pgx.Tx) error {
+		var name string
+		var merchant *ID
+		err := tx.QueryRow(ctx, `UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL RETURNING name || ' ' || prefix, merchant_id`, id, d.Now()).
+			Scan(&name, &merchant)
+		if err != nil {
+			return notFound(err)
+		}
+		return d.addEvent(ctx, tx, *(&Event{Kind: "key.revoked", MerchantID: idOrZero(merchant), Note: name}).by(by))
+	})
+}
+
+const keyColumns = `k.id, k.prefix, k.name, k.merchant_id, k.scopes, k.created_by, k.created_at, k.last_used_at, k.revoked_at`
+
+func scanKey(row pgx.CollectableRow) (Key, error) {
+	var k Key
+	var merchant, by *ID
+	var used, revoked *time.Time
+	err := row.Scan(&k.ID, &k.Prefix, &k.Name, &merchant, &k.Scopes, &by, &k.CreatedAt, &used, &revoked)
+	k.MerchantID, k.CreatedBy, k.CreatedAt, k.LastUsedAt, k.RevokedAt = idOrZero(merchant), idOrZero(by), k.CreatedAt.UTC(), timeOrZero(used), timeOrZero(revoked)
+	return k, err
+}
+
+// Keys lists all keys, newest first, those that are revoked last.
+func (d *DB) Keys(ctx context.Context) ([]Key, error) {
+	rows, err := d.pool.Query(ctx, `SELECT `+keyColumns+` FROM api_keys k ORDER BY k.revoked_at IS NOT NULL, k.created_at DESC, k.id DESC`)
+	if err != nil {
+		return nil, fmt.Errorf("read API keys: %w", err)
+	}
+	keys, err := pgx.CollectRows(rows, scanKey)
+	if err != nil {
+		return nil, fmt.Errorf("read API keys: %w", err)
+	}
+	return keys, nil
+}
+
+// KeyBySecret finds the living key that a program shows. ErrNoKey.
+func (d *DB) KeyBySecret(ctx context.Context, secret Secret) (Key, error) {
+	rows, err := d.pool.Query(ctx, `SELECT `+keyColumns+` FROM api_keys k WHERE k.hash = $1 AND k.revoked_at IS NULL`, secret.Hash())
+	if err != nil {
+		return Key{}, fmt.Errorf("read API key: %w", err)
+	}
+	key, err := pgx.CollectExactlyOneRow(rows, scanKey)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Key{}, ErrNoKey
+	}
+	if err != nil {
+		return Key{}, fmt.Errorf("read API key: %w", err)
+	}
+	return key, nil
+}
+
+// Reads is how often a key was handed a connection's token in one minute.
+type Reads struct {
+	Key, Connection ID
+	Minute          time.Time
+	Count           int64
+}
+
+// AddReads adds counts of token reads and notes when each key was last used.
+func (d *DB) AddReads(ctx context.Context, reads []Reads, used map[ID]time.Time) error {
+	slices.SortFunc(reads, func(a, b Reads) int { // one order in all processes, so that none waits for another in a circle
+		if c := slices.Compare(a.Key[:], b.Key[:]); c != 0 {
+			return c
+		}
+		if c := a.Minute.Compare(b.Minute); c != 0 {
+			return c
+		}
+		return slices.Compare(a.Connection[:], b.Connection[:])
+	})
+	n := len(reads)
+	keys, connections, minutes, counts := make([]ID, n), make([]ID, n), make([]time.Time, n), make([]int64, n)
+	for i, r := range reads {
+		keys[i], connections[i], minutes[i], counts[i] = r.Key, r.Connection, r.Minute, r.Count
+	}
+	usedKeys := make([]ID, 0, len(used))
+	for id := range used {
+		usedKeys = append(usedKeys, id)
+	}
+	slices.SortFunc(usedKeys, func(a, b ID) int { return slices.Compare(a[:], b[:]) })
+	ats := make([]time.Time, len(usedKeys))
+	for i, id := range usedKeys {
+		ats[i] = used[id]
+	}
+	return d.tx(ctx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `
+			INSERT INTO token_reads (key_id, connection_id, minute, reads)
+			SELECT key, connection, minute, reads FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::bigint[]) AS w (key, connection, minute, reads)
+			ON CONFLICT (key_id, minute, connection_id) DO UPDATE SET reads = token_reads.reads + excluded.reads`, keys, connections, minutes, counts)
+		if err != nil {
+			return fmt.Errorf("add token reads: %w", err)
+		}
+		_, err = tx.Exec(ctx, `
+			UPDATE api_keys k SET last_used_at = greatest(k.last_used_at, w.at)
+			FROM unnest($1::uuid[], $2::timestamptz[]) AS w (id, at) WHERE k.id = w.id`, usedKeys, ats)
+		if err != nil {
+			return fmt.Errorf("note the use of API keys: %w", err)
+		}
+		return nil
+	})
+}
+
+// DayReads is how many tokens a key was handed on one day (UTC).
+type DayReads struct {
+	Day   time.Time
+	Count int64
+}
+
+// ReadsByDay returns a key's reads of the last days, oldest first; days without any are left out.
+func (d *DB) ReadsByDay(ctx context.Context, key ID, days int) ([]DayReads, error) {
+	rows, err := d.pool.Query(ctx, `
+		SELECT date_trunc('day', minute) AS day, sum(reads)::bigint FROM token_reads
+		WHERE key_id = $1 AND minute >= date_trunc('day', $2::timestamptz) - make_interval(days => $3) GROUP BY day ORDER BY day`, key, d.Now(), days-1)
+	if err != nil {
+		return nil, fmt.Errorf("read token reads: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[DayReads])
+	if err != nil {
+		return nil, fmt.Errorf("read token reads: %w", err)
+	}
+	return list, nil
+}

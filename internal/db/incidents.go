@@ -1,0 +1,251 @@
+package db
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// ProviderState is what all processes know together of one provider in one environment.
+type ProviderState struct {
+	Name, Environment string
+	IncidentSince     time.Time // zero: none
+	IncidentBy        string    // who declared it; "" when it was found by itself
+	Reason            string    // trouble, ours or declared
+	NextProbe         time.Time
+	PausedUntil       time.Time // it asked all of us to wait
+	DrainedAt         time.Time // when the last incident ended: recovery is paced from here
+}
+
+const providerStateColumns = `name, environment, incident_since, incident_by, reason, next_probe, paused_until, drained_at`
+
+func scanProviderState(row pgx.CollectableRow) (ProviderState, error) {
+	var p ProviderState
+	var since, probe, paused, drained *time.Time
+	err := row.Scan(&p.Name, &p.Environment, &since, &p.IncidentBy, &p.Reason, &probe, &paused, &drained)
+	p.IncidentSince, p.NextProbe, p.PausedUntil, p.DrainedAt = timeOrZero(since), timeOrZero(probe), timeOrZero(paused), timeOrZero(drained)
+	return p, err
+}
+
+// ProviderState reads it; a provider that nothing is known of is fine.
+func (d *DB) ProviderState(ctx context.Context, name, environment string) (ProviderState, error) {
+	rows, err := d.pool.Query(ctx, `SELECT `+providerStateColumns+` FROM providers WHERE name = $1 AND environment = $2`, name, environment)
+	if err != nil {
+		return ProviderState{}, fmt.Errorf("read provider: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, scanProviderState)
+	if err != nil {
+		return ProviderState{}, fmt.Errorf("read provider: %w", err)
+	}
+	if len(list) == 0 {
+		return ProviderState{Name: name, Environment: environment}, nil
+	}
+	return list[0], nil
+}
+
+// Incidents lists the providers that are failing for everybody, for the banner and the overview.
+func (d *DB) Incidents(ctx context.Context) ([]ProviderState, error) {
+	rows, err := d.pool.Query(ctx, `SELECT `+providerStateColumns+` FROM providers WHERE incident_since IS NOT NULL ORDER BY incident_since, name`)
+	if err != nil {
+		return nil, fmt.Errorf("read incidents: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, scanProviderState)
+	if err != nil {
+		return nil, fmt.Errorf("read incidents: %w", err)
+	}
+	return list, nil
+}
+
+// What an incident is judged by.
+const (
+	troubleWindow   = 5 * time.Minute
+	troubleAttempts = 5
+	refusedWindow   = 10 * time.Minute
+	atLeastFrom     = 3 // connections; all, if fewer
+)
+
+// Judge looks at the latest attempts at a provider and says which incident they make: "trouble", "ours" or "". At most the
+// last 500 are looked at.
+func (d *DB) Judge(ctx context.Context, name, environment string) (reason string, err error) {
+	now := d.Now()
+	var attempts, trouble, troubled, refused, ours, all int
+	err = d.pool.QueryRow(ctx, `
+		WITH p AS (
+			SELECT coalesce(max(drained_at), '-infinity') AS drained FROM providers WHERE name = $1 AND environment = $2
+		), recent AS (
+			SELECT e.class, e.connection_id, e.at FROM events e
+			WHERE e.provider = $1 AND e.kind LIKE 'refresh.%' AND e.at > $5 AND e.class IN ('ok', 'later', 'trouble', 'refused', 'ours')
+			ORDER BY e.at DESC LIMIT 500
+		), since_ok AS (
+			SELECT r.class, r.connection_id, r.at FROM recent r, p
+			WHERE r.at > p.drained AND r.at > coalesce((SELECT max(at) FROM recent WHERE class = 'ok'), '-infinity')
+		)
+		SELECT
+			(SELECT count(*) FROM recent r, p WHERE r.at > $4 AND r.at > p.drained),
+			(SELECT count(*) FROM recent r, p WHERE r.at > $4 AND r.at > p.drained AND class = 'trouble'),
+			(SELECT count(DISTINCT connection_id) FROM recent r, p WHERE r.at > $4 AND r.at > p.drained AND class = 'trouble'),
+			-- For ten minutes after a recovery a provider's no is believed: it has just been seen to say yes.
+			(SELECT count(DISTINCT connection_id) FROM since_ok, p WHERE class IN ('refused', 'ours') AND p.drained <= $5),
+			(SELECT count(DISTINCT connection_id) FROM since_ok WHERE class = 'ours'),
+			(SELECT count(*) FROM (SELECT FROM connections c WHERE c.provider = $1 AND c.environment = $2 AND c.disconnected_at IS NULL LIMIT $3) AS few)`,
+		name, environment, atLeastFrom, now.Add(-troubleWindow), now.Add(-refusedWindow)).
+		Scan(&attempts, &trouble, &troubled, &refused, &ours, &all)
+	if err != nil {
+		return "", fmt.Errorf("judge attempts: %w", err)
+	}
+	from := max(1, min(atLeastFrom, all))
+	switch {
+	case refused >= atLeastFrom || ours >= from:
+		return "ours", nil
+	case attempts >= troubleAttempts && troubled >= from && trouble*2 > attempts:
+		return "trouble", nil
+	default:
+		return "", nil
+	}
+}
+
+// OpenIncident stops the sweep of a provider in all processes. Refusals of the last minutes are taken back when it is
+// ourselves who are suspected. opened is false when there was one already. reason: trouble, ours or declared.
+func (d *DB) OpenIncident(ctx context.Context, name, environment, reason string, by By, nextProbe time.Time) (opened bool, err error) {
+	err = d.tx(ctx, func(tx pgx.Tx) error {
+		now, who := d.Now(), ""
+		if by.Actor != "system" {
+			who = by.ID.String()
+		}
+		tag, err := tx.Exec(ctx, `
+			INSERT INTO providers (name, environment, incident_since, incident_by, reason, next_probe) VALUES ($1, $2, $3, $4, $5, $6)
+			ON CONFLICT (name, environment) DO UPDATE SET incident_since = excluded.incident_since, incident_by = excluded.incident_by,
+				reason = excluded.reason, next_probe = excluded.next_probe
+			WHERE providers.incident_since IS NULL`, name, environment, now, who, reason, nullTime(nextProbe))
+		if err != nil {
+			return fmt.Errorf("open incident: %w", err)
+		}
+		if opened = tag.RowsAffected() > 0; !opened {
+			return nil
+		}
+		if reason == "ours" {
+			if err := d.takeBackProblems(ctx, tx, name, environment, now); err != nil {
+				return err
+			}
+		}
+		return d.addEvent(ctx, tx, *(&Event{Kind: "incident.opened", Provider: name, Code: reason, Note: environment}).by(by))
+	})
+	return opened, err
+}
+
+func (d *DB) takeBackProblems(ctx context.Context, tx pgx.Tx, name, environment string, now time.Time) error {
+	rows, err := tx.Query(ctx, `
+		UPDATE connections SET problem = '', problem_since = NULL, failing_since = coalesce(failing_since, $3)
+		WHERE provider = $1 AND environment = $2 AND problem IN ('refused', 'interrupted', 'revoked', 'ours') AND problem_since > $4 AND disconnected_at IS NULL
+		RETURNING id`, name, environment, now, now.Add(-refusedWindow))
+	if err != nil {
+		return fmt.Errorf("take problems back: %w", err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[ID])
+	if err != nil {
+		return fmt.Errorf("take problems back: %w", err)
+	}
+	_, err = tx.Exec(ctx, `UPDATE grants SET refresh_at = $2 WHERE connection_id = ANY ($1) AND sealed IS NOT NULL AND lease_id IS NULL`, ids, now)
+	if err != nil {
+		return fmt.Errorf("take problems back: %w", err)
+	}
+	return nil
+}
+
+// EndIncident lets the sweep go on; what failed meanwhile is due. ended is false when there was none.
+func (d *DB) EndIncident(ctx context.Context, name, environment string, by By) (ended bool, err error) {
+	err = d.tx(ctx, func(tx pgx.Tx) error {
+		now := d.Now()
+		tag, err := tx.Exec(ctx, `
+			UPDATE providers SET incident_since = NULL, incident_by = '', reason = '', next_probe = NULL, drained_at = $3
+			WHERE name = $1 AND environment = $2 AND incident_since IS NOT NULL`, name, environment, now)
+		if err != nil {
+			return fmt.Errorf("end incident: %w", err)
+		}
+		if ended = tag.RowsAffected() > 0; !ended {
+			return nil
+		}
+		_, err = tx.Exec(ctx, `
+			UPDATE grants SET refresh_at = $3
+			WHERE connection_id = ANY (ARRAY(SELECT id FROM connections WHERE provider = $1 AND environment = $2 AND failing_since IS NOT NULL AND problem = ''
+					AND disconnected_at IS NULL))
+				AND sealed IS NOT NULL AND lease_id IS NULL AND refresh_at > $3`, name, environment, now)
+		if err != nil {
+			return fmt.Errorf("end incident: %w", err)
+		}
+		return d.addEvent(ctx, tx, *(&Event{Kind: "incident.ended", Provider: name, Note: environment}).by(by))
+	})
+	return ended, err
+}
+
+// TakeProbe says whether it is this process that may probe now; the next probe is set in the same breath.
+func (d *DB) TakeProbe(ctx context.Context, name, environment string, next time.Time) (bool, error) {
+	tag, err := d.pool.Exec(ctx, `
+		UPDATE providers SET next_probe = $4
+		WHERE name = $1 AND environment = $2 AND incident_since IS NOT NULL AND reason <> 'declared' AND next_probe <= $3`, name, environment, d.Now(), next)
+	if err != nil {
+		return false, fmt.Errorf("take a probe: %w", err)
+	}
+	return tag.RowsAffected() > 0, nil
+}
+
+// Pause keeps everybody from calling a provider until then; never shorter than it was.
+func (d *DB) Pause(ctx context.Context, name, environment string, until time.Time) error {
+	_, err := d.pool.Exec(ctx, `
+		INSERT INTO providers (name, environment, paused_until) VALUES ($1, $2, $3)
+		ON CONFLICT (name, environment) DO UPDATE SET paused_until = greatest(providers.paused_until, excluded.paused_until)`, name, environment, until)
+	if err != nil {
+		return fmt.Errorf("pause provider: %w", err)
+	}
+	return nil
+}
+
+// After a hint, the connection is refreshed at these times.
+var verifyAfter = [...]time.Duration{0, time.Minute, 10 * time.Minute, time.Hour}
+
+// Hint writes down that a provider says access to an account has ended, for every living connection of that account. They are due
+// at once, but at most once a minute each. It returns how many there are.
+func (d *DB) Hint(ctx context.Context, provider, environment, account string) (int, error) {
+	now := d.Now()
+	tag, err := d.pool.Exec(ctx, `
+		INSERT INTO verifications (connection_id, provider, environment, step, due_at, hinted_at)
+		SELECT c.id, c.provider, c.environment, 0, $4, $4 FROM connections c
+		WHERE c.provider = $1 AND c.environment = $2 AND c.account_id = $3 AND c.disconnected_at IS NULL
+		ON CONFLICT (connection_id) DO UPDATE SET step = 0, hinted_at = excluded.hinted_at, due_at = greatest(excluded.due_at, verifications.checked_at + interval '1 minute')`,
+		provider, environment, account, now)
+	if err != nil {
+		return 0, fmt.Errorf("write down a hint: %w", err)
+	}
+	return int(tag.RowsAffected()), nil
+}
+
+// DueVerifications takes the connections whose hint is to be verified now; nobody else gets them. Those of other environments wait.
+func (d *DB) DueVerifications(ctx context.Context, provider, environment string, most int) ([]ID, error) {
+	now := d.Now()
+	rows, err := d.pool.Query(ctx, `
+		UPDATE verifications v SET step = v.step + 1, checked_at = $3,
+			due_at = CASE WHEN v.step + 1 < $4 THEN greatest(v.hinted_at + ($5::interval[])[v.step + 2], $3 + interval '1 minute') END
+		WHERE v.connection_id = ANY (ARRAY(
+			SELECT connection_id FROM verifications WHERE provider = $1 AND environment = $2 AND due_at <= $3 ORDER BY due_at LIMIT $6 FOR UPDATE SKIP LOCKED))
+		RETURNING v.connection_id`, provider, environment, now, len(verifyAfter), verifyAfter[:], most)
+	if err != nil {
+		return nil, fmt.Errorf("take verifications: %w", err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[ID])
+	if err != nil {
+		return nil, fmt.Errorf("take verifications: %w", err)
+	}
+	return ids, nil
+}
+
+// Hinted says whether a provider has told us in the last two hours that access to this connection's account ended.
+func (d *DB) Hinted(ctx context.Context, connection ID) (bool, error) {
+	var hinted bool
+	err := d.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM verifications WHERE connection_id = $1 AND hinted_at > $2)`, connection, d.Now().Add(-2*time.Hour)).Scan(&hinted)
+	if err != nil {
+		return false, fmt.Errorf("read hints: %w", err)
+	}
+	return hinted, nil
+}

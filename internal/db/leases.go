@@ -1,0 +1,533 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/connectors"
+)
+
+// Leases hands out the right to refresh a grant and takes in what came of it. It keeps no state of its own but the
+// batches under way: all processes on one Postgres agree through the rows.
+type Leases struct {
+	d     *DB
+	o     LeaseOptions
+	saves group[*save, saved]
+}
+
+// LeaseOptions are the times of a lease.
+type LeaseOptions struct {
+	Term   time.Duration // how long a lease lasts; longer than any call
+	Settle time.Duration // how long after a lapsed lease a late answer is waited for, where a replay is not safe
+}
+
+// NewLeases makes one; a process needs one.
+func (d *DB) NewLeases(o LeaseOptions) *Leases {
+	l := &Leases{d: d, o: o}
+	l.saves = group[*save, saved]{do: l.saveBatch, most: 64, lanes: 2}
+	return l
+}
+
+// Lane is the way to one provider: all its leases together are never more than its limit, in all processes.
+type Lane struct {
+	leases                *Leases
+	Provider, Environment string
+	limit                 int
+	settle                time.Duration
+	lock                  int64
+	claims                group[Want, *Lease]
+}
+
+// Lane returns the way to one provider. replaySafe: an attempt whose answer was lost may be repeated at once.
+func (l *Leases) Lane(provider, environment string, limit int, replaySafe bool) *Lane {
+	n := &Lane{leases: l, Provider: provider, Environment: environment, limit: limit, settle: l.o.Settle}
+	if replaySafe {
+		n.settle = 0
+	}
+	h := fnv.New64a()
+	h.Write([]byte("patchbay lane " + provider + "\x00" + environment))
+	n.lock = int64(h.Sum64())
+	n.claims = group[Want, *Lease]{do: n.claimBatch, most: 64, lanes: 1}
+	return n
+}
+
+// Lease is the right to refresh one grant until a time, and the grant as it was then.
+type Lease struct {
+	ID           ID
+	Connection   ID
+	Merchant     ID
+	Provider     string
+	Environment  string
+	Grant        connectors.Grant
+	Spare        *connectors.Grant // a good answer that came late: to be tried before a refusal is believed
+	Generation   int64
+	Epoch        int64
+	Attempt      int64
+	Failures     int
+	Until        time.Time
+	ExpiresAt    time.Time // of the present token; zero when unknown
+	UsedAt       time.Time
+	Lost         bool  // the attempt before this one ended without an outcome
+	LostAnswer   bool  // of this generation an answer was lost, now or earlier
+	Unsealed     error // the grant does not open: ErrSealed. Nothing can be sent
+	Problem      string
+	FailingSince time.Time
+	fresh        bool // nothing was wrong when it was claimed: the plain way of saving will do
+}
+
+// Want asks for one connection's lease.
+type Want struct {
+	Connection ID
+	Attempt    int64 // only if no attempt has ended since this one; -1: whatever happened
+	Regardless bool  // even during an incident or a pause
+}
+
+const leaseColumns = `g.connection_id, c.merchant_id, g.provider, g.environment, g.sealed, g.spare, g.spare_generation, g.generation, g.epoch, g.attempt,
+	g.failures, g.expires_at, g.used_at, g.last_class, g.lost_generation, c.problem, c.failing_since`
+
+// The pieces of every claim. $1 provider, $2 environment, $3 now, $4 lease, $5 its end, $6 when the sweep takes it up if nothing
+// comes of it, $7 the limit, $8 lapsed leases that have settled ended before this. Constant inner limits and ARRAY() keep
+// Postgres on the indexes whatever it believes about the tables.
+const (
+	claimFree = `(SELECT greatest(0, $7 - count(*)) FROM grants l
+		WHERE l.provider = $1 AND l.environment = $2 AND l.lease_id IS NOT NULL AND l.leased_until > $3)`
+	claimOpen = `NOT EXISTS (SELECT FROM providers p WHERE p.name = $1 AND p.environment = $2 AND (p.incident_since IS NOT NULL OR p.paused_until > $3))`
+	claimAble = `g.provider = $1 AND g.environment = $2 AND g.sealed IS NOT NULL AND (g.lease_id IS NULL OR g.leased_until <= $8)`
+	claimSet  = `UPDATE grants g SET lease_id = $4, leased_until = $5, refresh_at = $6,
+			last_class = CASE WHEN g.lease_id IS NULL THEN g.last_class ELSE 'lost' END,
+			lost_generation = CASE WHEN g.lease_id IS NULL THEN g.lost_generation ELSE g.generation END
+		FROM connections c
+		WHERE c.id = g.connection_id AND g.connection_id = ANY (ARRAY(`
+	claimEnd = `)) RETURNING ` + leaseColumns
+
+	claimDue = claimSet + `
+		SELECT due.connection_id FROM (
+			SELECT g.connection_id FROM grants g
+			WHERE ` + claimAble + ` AND g.refresh_at <= $3 AND ` + claimOpen + `
+			ORDER BY g.refresh_at LIMIT 200 FOR UPDATE OF g SKIP LOCKED
+		) AS due LIMIT least($9::bigint, ` + claimFree + `)` + claimEnd
+
+	// After an incident: in order of expiry.
+	claimDrain = claimSet + `
+		SELECT due.connection_id FROM (
+			SELECT g.connection_id FROM grants g
+			WHERE ` + claimAble + ` AND g.refresh_at <= $3 AND ` + claimOpen + ` AND g.connection_id = ANY (ARRAY(
+				SELECT first.connection_id FROM (
+					SELECT g.connection_id, g.expires_at FROM grants g
+					WHERE ` + claimAble + ` AND g.refresh_at <= $3 ORDER BY g.refresh_at LIMIT 2000
+				) AS first ORDER BY first.expires_at LIMIT 100))
+			ORDER BY g.expires_at LIMIT 100 FOR UPDATE OF g SKIP LOCKED
+		) AS due LIMIT least($9::bigint, ` + claimFree + `)` + claimEnd
+
+	claimWanted = claimSet + `
+		SELECT wanted.connection_id FROM (
+			SELECT g.connection_id FROM unnest($9::uuid[], $10::bigint[], $11::boolean[]) AS w (id, attempt, regardless)
+			JOIN grants g ON g.connection_id = w.id
+			WHERE ` + claimAble + ` AND (w.attempt < 0 OR g.attempt = w.attempt) AND (w.regardless OR ` + claimOpen + `)
+			LIMIT 200 FOR UPDATE OF g SKIP LOCKED
+		) AS wanted LIMIT ` + claimFree + claimEnd
+
+	// During an incident: one of the soonest to expire, those that were refused last.
+	claimProbe = claimSet + `
+		SELECT probe.connection_id FROM (
+			SELECT g.connection_id FROM grants g
+			WHERE ` + claimAble + ` AND g.connection_id = ANY (ARRAY(
+				SELECT first.connection_id FROM (
+					SELECT g.connection_id, g.expires_at, g.last_class FROM grants g
+					WHERE ` + claimAble + ` AND g.refresh_at IS NOT NULL ORDER BY g.refresh_at LIMIT 200
+				) AS first ORDER BY first.last_class IN ('refused', 'ours'), first.expires_at LIMIT 3))
+			ORDER BY random() LIMIT 1 FOR UPDATE OF g SKIP LOCKED
+		) AS probe LIMIT least(1, ` + claimFree + `)` + claimEnd
+)
+
+// Due claims at most this many grants that are due: no more than the provider has free slots, none during an incident or a
+// pause. drain: in order of expiry.
+func (n *Lane) Due(ctx context.Context, most int, drain bool) ([]*Lease, error) {
+	sql := claimDue
+	if drain {
+		sql = claimDrain
+	}
+	return n.claim(ctx, sql, most)
+}
+
+// Probe claims the grant by which a provider in trouble is tried; nil when there is none.
+func (n *Lane) Probe(ctx context.Context) (*Lease, error) {
+	leases, err := n.claim(ctx, claimProbe)
+	if err != nil || len(leases) == 0 {
+		return nil, err
+	}
+	return leases[0], nil
+}
+
+// Claim claims one grant; nil when it cannot be had: leased, attempted since, gone, or no slot is free.
+func (n *Lane) Claim(ctx context.Context, want Want) (*Lease, error) { return n.claims.Do(ctx, want) }
+
+func (n *Lane) claimBatch(ctx context.Context, wants []Want) ([]*Lease, error) {
+	ids, attempts, regardless := make([]ID, len(wants)), make([]int64, len(wants)), make([]bool, len(wants))
+	for i, w := range wants {
+		ids[i], attempts[i], regardless[i] = w.Connection, w.Attempt, w.Regardless
+	}
+	leases, err := n.claim(ctx, claimWanted, ids, attempts, regardless)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*Lease, len(wants))
+	for i, w := range wants { // a grant that was wanted twice goes to one
+		if at := slices.IndexFunc(leases, func(l *Lease) bool { return l.Connection == w.Connection }); at >= 0 {
+			out[i] = leases[at]
+			leases = slices.Delete(leases, at, at+1)
+		}
+	}
+	return out, nil
+}
+
+// claim runs one claim under the lane's lock, so that two processes never count the same free slot; one round trip and
+// one commit.
+func (n *Lane) claim(ctx context.Context, sql string, more ...any) ([]*Lease, error) {
+	ctx, cancel := context.WithTimeout(ctx, n.leases.o.Term/4)
+	defer cancel()
+	d, id, now := n.leases.d, NewID(), n.leases.d.Now()
+	until := now.Add(n.leases.o.Term)
+	args := append([]any{n.Provider, n.Environment, now, id, until, until.Add(n.settle), n.limit, now.Add(-n.settle)}, more...)
+	var batch pgx.Batch
+	batch.Queue(`SELECT pg_advisory_xact_lock($1)`, n.lock)
+	batch.Queue(sql, args...)
+	results := d.pool.SendBatch(ctx, &batch)
+	defer results.Close()
+	if _, err := results.Exec(); err != nil {
+		return nil, fmt.Errorf("claim at %s: %w", n.Provider, err)
+	}
+	rows, err := results.Query()
+	if err != nil {
+		return nil, fmt.Errorf("claim at %s: %w", n.Provider, err)
+	}
+	leases, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*Lease, error) { return d.scanLease(row, id, until) })
+	if err != nil {
+		return nil, fmt.Errorf("claim at %s: %w", n.Provider, err)
+	}
+	if err := results.Close(); err != nil {
+		return nil, fmt.Errorf("claim at %s: %w", n.Provider, err)
+	}
+	return leases, nil
+}
+
+func (d *DB) scanLease(row pgx.CollectableRow, id ID, until time.Time) (*Lease, error) {
+	l := &Lease{ID: id, Until: until}
+	var sealed, spare []byte
+	var spareGeneration, lostGeneration int64
+	var expires, used, failing *time.Time
+	var lastClass string
+	err := row.Scan(&l.Connection, &l.Merchant, &l.Provider, &l.Environment, &sealed, &spare, &spareGeneration, &l.Generation, &l.Epoch, &l.Attempt,
+		&l.Failures, &expires, &used, &lastClass, &lostGeneration, &l.Problem, &failing)
+	if err != nil {
+		return nil, err
+	}
+	l.ExpiresAt, l.UsedAt, l.FailingSince = timeOrZero(expires), timeOrZero(used), timeOrZero(failing)
+	l.Lost, l.LostAnswer = lastClass == "lost", lostGeneration == l.Generation
+	l.fresh = l.Failures == 0 && l.Problem == "" && failing == nil
+	l.Grant, l.Unsealed = d.keyset.openGrant(sealed, grantPlace(l.Connection, l.Generation))
+	if spare != nil {
+		// One that does not open is one that is not there.
+		if g, err := d.keyset.openGrant(spare, sparePlace(l.Connection, spareGeneration)); err == nil {
+			l.Spare = &g
+		}
+	}
+	return l, nil
+}
+
+// Release gives a lease back: nothing was sent. The grant is due as soon as it was.
+func (l *Leases) Release(ctx context.Context, lease *Lease) error {
+	_, err := l.d.pool.Exec(ctx, `
+		UPDATE grants SET lease_id = NULL, leased_until = NULL, refresh_at = $4
+		WHERE connection_id = $1 AND lease_id = $2 AND generation = $3`, lease.Connection, lease.ID, lease.Generation, l.d.Now())
+	if err != nil {
+		return fmt.Errorf("release a lease: %w", err)
+	}
+	return nil
+}
+
+// Told is what is known of an attempt beside its outcome: for the event.
+type Told struct {
+	By   By
+	Call connectors.Call
+	Note string
+}
+
+// What becomes of a good answer.
+type Fate string
+
+const (
+	Saved   Fate = "saved"
+	Spared  Fate = "spared"  // another answer was saved first: this one is kept as the spare
+	Dropped Fate = "dropped" // of an older epoch: the connection was made anew or ended meanwhile
+)
+
+type save struct {
+	lease      *Lease
+	sealed     []byte
+	token      connectors.Token
+	obtained   time.Time
+	expires    time.Time
+	refreshEnd time.Time // zero: as it was
+	next       time.Time
+	event      Event
+}
+
+type saved bool
+
+// Save keeps a good answer, whoever holds the lease by now. token is merged into the grant: an empty Refresh, RefreshLifetime
+// or Scope keeps the old value. obtained is when the answer was made, at the latest when it was asked for. It is safe to
+// repeat after an error, and is to be repeated until it lands.
+func (l *Leases) Save(ctx context.Context, lease *Lease, token connectors.Token, obtained time.Time, schedule Schedule, told Told) (Fate, error) {
+	g := merge(lease.Grant, token)
+	sealed, err := l.d.keyset.sealGrant(g, grantPlace(lease.Connection, lease.Generation+1))
+	if err != nil {
+		return "", err
+	}
+	used := !lease.UsedAt.IsZero() && obtained.Sub(lease.UsedAt) < usedFor
+	s := &save{lease: lease, sealed: sealed, token: g.Token, obtained: obtained}
+	if g.Lifetime > 0 {
+		s.expires = obtained.Add(g.Lifetime)
+	}
+	if token.RefreshLifetime > 0 {
+		s.refreshEnd = obtained.Add(token.RefreshLifetime)
+	}
+	s.next = schedule(lease.Connection, obtained, g.Lifetime, g.RefreshLifetime, used)
+	s.event = lease.event("refresh.saved", "ok", told)
+	s.event.fill(l.d.Now())
+	if lease.fresh {
+		landed, err := l.saves.Do(ctx, s)
+		if err != nil || bool(landed) {
+			return Saved, err
+		}
+	}
+	return l.saveCarefully(ctx, s)
+}
+
+// usedFor: a connection used within this time is kept warm.
+const usedFor = 24 * time.Hour
+
+// merge is the one place where an answer that leaves something out keeps the old value.
+func merge(old connectors.Grant, t connectors.Token) connectors.Grant {
+	g := old
+	g.Access, g.Type, g.Lifetime = t.Access, t.Type, t.Lifetime
+	if t.Refresh != "" {
+		g.Token.Refresh = t.Refresh
+	}
+	if t.RefreshLifetime > 0 {
+		g.RefreshLifetime = t.RefreshLifetime
+	}
+	if len(t.Scope) > 0 {
+		g.Scope = t.Scope
+	}
+	return g
+}
+
+func (l *Lease) event(kind, class string, told Told) Event {
+	return Event{
+		Kind: kind, Actor: told.By.Actor, ActorID: told.By.ID, Address: told.By.Address, MerchantID: l.Merchant, ConnectionID: l.Connection,
+		Provider: l.Provider, Class: class, Status: told.Call.Status, Code: told.Call.Code, Millis: int(told.Call.Took / time.Millisecond),
+		Reference: told.Call.Reference, Note: told.Note,
+	}
+}
+
+const grantSaved = `sealed = w.sealed, spare = NULL, spare_generation = 0, generation = g.generation + 1, attempt = g.attempt + 1,
+	lease_id = NULL, leased_until = NULL, saved_by = w.lease, lifetime_seconds = w.lifetime, expires_at = w.expires,
+	refresh_expires_at = coalesce(w.refresh_end, g.refresh_expires_at),
+	refresh_fixed = g.refresh_expires_at IS NOT NULL AND coalesce(w.refresh_end, g.refresh_expires_at) <= g.refresh_expires_at + interval '1 minute',
+	refresh_at = w.next, failures = 0, last_class = 'ok', last_code = '', refreshed_at = w.obtained`
+
+// saveBatch saves many plain successes and their events by one statement.
+func (l *Leases) saveBatch(ctx context.Context, batch []*save) ([]saved, error) {
+	ctx, cancel := context.WithTimeout(ctx, l.o.Term/4)
+	defer cancel()
+	n := len(batch)
+	ids, leases, eventIDs, merchants := make([]ID, n), make([]ID, n), make([]ID, n), make([]ID, n)
+	generations, epochs, lifetimes := make([]int64, n), make([]int64, n), make([]int64, n)
+	sealed, expires, refreshEnds, nexts := make([][]byte, n), make([]*time.Time, n), make([]*time.Time, n), make([]*time.Time, n)
+	obtained, ats := make([]time.Time, n), make([]time.Time, n)
+	actors, providers, codes, references := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
+	addresses, notes := make([]string, n), make([]string, n)
+	actorIDs, statuses, millis := make([]*ID, n), make([]int32, n), make([]int32, n)
+	for i, s := range batch {
+		e := &s.event
+		ids[i], leases[i], eventIDs[i], merchants[i] = s.lease.Connection, s.lease.ID, e.ID, e.MerchantID
+		generations[i], epochs[i], lifetimes[i] = s.lease.Generation, s.lease.Epoch, int64(s.token.Lifetime/time.Second)
+		sealed[i], expires[i], refreshEnds[i], nexts[i] = s.sealed, nullTime(s.expires), nullTime(s.refreshEnd), nullTime(s.next)
+		obtained[i], ats[i] = s.obtained, e.At
+		actors[i], providers[i], codes[i], references[i] = e.Actor, e.Provider, e.Code, e.Reference
+		addresses[i], notes[i] = e.Address, e.Note
+		actorIDs[i], statuses[i], millis[i] = nullID(e.ActorID), int32(e.Status), int32(e.Millis)
+	}
+	rows, err := l.d.pool.Query(ctx, `
+		WITH kept AS (
+			UPDATE grants g SET `+grantSaved+`
+			FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bytea[], $7::timestamptz[], $8::timestamptz[], $9::timestamptz[],
+				$10::timestamptz[], $11::uuid[], $12::timestamptz[], $13::uuid[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[],
+				$20::uuid[], $21::integer[], $22::integer[])
+				AS w (id, lease, generation, epoch, lifetime, sealed, expires, refresh_end, next,
+				obtained, event_id, at, merchant_id, actor, provider, code, reference, address, note, actor_id, status, millis)
+			WHERE g.connection_id = w.id AND g.generation = w.generation AND g.epoch = w.epoch AND g.failures = 0
+			RETURNING w.id, w.event_id, w.at, w.actor, w.actor_id, w.merchant_id, w.provider, w.status, w.code, w.millis, w.reference, w.address, w.note
+		), told AS (
+			INSERT INTO events (`+eventColumns+`)
+			SELECT event_id, at, 'refresh.saved', actor, actor_id, merchant_id, id, NULL, provider, 'ok', status, code, millis, reference, address, note FROM kept
+		)
+		SELECT id FROM kept`,
+		ids, leases, generations, epochs, lifetimes, sealed, expires, refreshEnds, nexts, obtained, eventIDs, ats, merchants, actors, providers, codes,
+		references, addresses, notes, actorIDs, statuses, millis)
+	if err != nil {
+		return nil, fmt.Errorf("save grants: %w", err)
+	}
+	landed, err := pgx.CollectRows(rows, pgx.RowTo[ID])
+	if err != nil {
+		return nil, fmt.Errorf("save grants: %w", err)
+	}
+	out := make([]saved, n)
+	for i, id := range ids {
+		out[i] = saved(slices.Contains(landed, id))
+	}
+	return out, nil
+}
+
+// saveCarefully saves one answer whose grant is not as it was, or had something wrong that is now over.
+func (l *Leases) saveCarefully(ctx context.Context, s *save) (fate Fate, err error) {
+	lease := s.lease
+	err = l.d.tx(ctx, func(tx pgx.Tx) error {
+		// The connection first, as everybody does who locks both.
+		if _, err := tx.Exec(ctx, `SELECT FROM connections WHERE id = $1 FOR UPDATE`, lease.Connection); err != nil {
+			return err
+		}
+		var generation, epoch int64
+		var savedBy *ID
+		err := tx.QueryRow(ctx, `SELECT generation, epoch, saved_by FROM grants WHERE connection_id = $1 FOR UPDATE`, lease.Connection).
+			Scan(&generation, &epoch, &savedBy)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			fate = Dropped
+			return nil
+		case err != nil:
+			return err
+		case idOrZero(savedBy) == lease.ID:
+			fate = Saved // it landed before, and we were not told
+			return nil
+		case epoch != lease.Epoch:
+			fate = Dropped
+			s.event.Kind = "refresh.dropped"
+			return l.d.addEvent(ctx, tx, s.event)
+		case generation != lease.Generation:
+			fate = Spared
+			return l.spare(ctx, tx, s, generation)
+		}
+		fate = Saved
+		_, err = tx.Exec(ctx, `
+			UPDATE grants g SET `+grantSaved+`
+			FROM (SELECT $2::uuid AS lease, $3::bigint AS lifetime, $4::bytea AS sealed, $5::timestamptz AS expires, $6::timestamptz AS refresh_end,
+				$7::timestamptz AS next, $8::timestamptz AS obtained) AS w
+			WHERE g.connection_id = $1`,
+			lease.Connection, lease.ID, int64(s.token.Lifetime/time.Second), s.sealed, nullTime(s.expires), nullTime(s.refreshEnd), nullTime(s.next), s.obtained)
+		if err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, `
+			UPDATE connections SET problem = '', problem_since = NULL, failing_since = NULL
+			WHERE id = $1 AND (problem <> '' OR failing_since IS NOT NULL)`, lease.Connection)
+		if err != nil {
+			return err
+		}
+		if tag.RowsAffected() > 0 {
+			s.event.Note = "recovered"
+		}
+		return l.d.addEvent(ctx, tx, s.event)
+	})
+	if err != nil {
+		return "", fmt.Errorf("save a grant: %w", err)
+	}
+	return fate, nil
+}
+
+func (l *Leases) spare(ctx context.Context, tx pgx.Tx, s *save, generation int64) error {
+	g := merge(s.lease.Grant, s.token)
+	sealed, err := l.d.keyset.sealGrant(g, sparePlace(s.lease.Connection, generation))
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, `UPDATE grants SET spare = $2, spare_generation = $3, saved_by = $4 WHERE connection_id = $1`,
+		s.lease.Connection, sealed, generation, s.lease.ID); err != nil {
+		return err
+	}
+	s.event.Kind = "refresh.spared"
+	return l.d.addEvent(ctx, tx, s.event)
+}
+
+func sparePlace(connection ID, generation int64) place {
+	return place{table: "grants", column: "spare", row: connection, generation: generation}
+}
+
+// Failure is the outcome of an attempt that brought no token.
+type Failure struct {
+	Class   string        // later, trouble, refused or ours
+	Code    string        // the provider's error code, or ours
+	Problem string        // refused and ours: what to write on the connection
+	After   time.Duration // when it is worth another try; 0: never by itself
+	Lost    bool          // the request may have been answered, and we shall never know how
+}
+
+// Record writes how an attempt ended that brought no token, as long as the lease is still its own. During an incident nothing
+// is counted and nobody is blamed. frozen says that this was so. superseded: somebody else's outcome stands.
+func (l *Leases) Record(ctx context.Context, lease *Lease, end Failure, told Told) (frozen, superseded bool, err error) {
+	err = l.d.tx(ctx, func(tx pgx.Tx) error {
+		now := l.d.Now()
+		if _, err := tx.Exec(ctx, `SELECT FROM connections WHERE id = $1 FOR UPDATE`, lease.Connection); err != nil {
+			return err
+		}
+		err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM providers WHERE name = $1 AND environment = $2 AND incident_since IS NOT NULL)`,
+			lease.Provider, lease.Environment).Scan(&frozen)
+		if err != nil {
+			return err
+		}
+		next := now // an incident's end finds it due
+		if !frozen {
+			next = time.Time{}
+			if end.After > 0 {
+				next = now.Add(end.After)
+			}
+		}
+		counted := !frozen && end.Class != "later"
+		tag, err := tx.Exec(ctx, `
+			UPDATE grants SET attempt = attempt + 1, lease_id = NULL, leased_until = NULL, last_class = $4, last_code = $5, refresh_at = $6,
+				failures = failures + CASE WHEN $7 THEN 1 ELSE 0 END, spare = CASE WHEN $4 = 'refused' THEN NULL ELSE spare END,
+				lost_generation = CASE WHEN $8 THEN generation ELSE lost_generation END
+			WHERE connection_id = $1 AND lease_id = $2 AND generation = $3 AND epoch = $9`,
+			lease.Connection, lease.ID, lease.Generation, end.Class, end.Code, nullTime(next), counted, end.Lost, lease.Epoch)
+		if err != nil {
+			return err
+		}
+		if superseded = tag.RowsAffected() == 0; superseded {
+			return nil
+		}
+		e := lease.event("refresh."+end.Class, end.Class, told)
+		e.Code = end.Code
+		if frozen {
+			e.Note = "incident"
+		}
+		if err := l.d.addEvent(ctx, tx, e); err != nil || !counted {
+			return err
+		}
+		_, err = tx.Exec(ctx, `
+			UPDATE connections SET failing_since = coalesce(failing_since, $2), problem = CASE WHEN $3 = '' THEN problem ELSE $3 END,
+				problem_since = CASE WHEN $3 = '' OR $3 = problem THEN problem_since ELSE $2 END
+			WHERE id = $1 AND disconnected_at IS NULL AND (failing_since IS NULL OR ($3 <> '' AND problem <> $3))`, lease.Connection, now, end.Problem)
+		return err
+	})
+	if err != nil {
+		return false, false, fmt.Errorf("record an attempt: %w", err)
+	}
+	return frozen, superseded, nil
+}
