@@ -1,1 +1,56 @@
+// What pages do better with a script; every one of them works without.
 
+// Copy buttons are of no use without a script and stay hidden until now.
+for (const button of document.querySelectorAll("button[data-copy]")) {
+  if (!navigator.clipboard) break;
+  button.hidden = false;
+  const label = button.textContent;
+  button.addEventListener("click", async () => {
+    const from = button.dataset.copyFrom && document.getElementById(button.dataset.copyFrom);
+    await navigator.clipboard.writeText(from ? from.textContent : button.dataset.copy);
+    button.textContent = button.dataset.copied;
+    setTimeout(() => { button.textContent = label; }, 2000);
+  });
+}
+
+// A second click while a form is on its way would only ask the same again.
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (form.method !== "post" || event.defaultPrevented) return;
+  if (form.dataset.sent) { event.preventDefault(); return; }
+  form.dataset.sent = "yes";
+  // After the browser has gathered the fields: the pressed button's own value must be sent.
+  setTimeout(() => { for (const b of form.querySelectorAll("button[type=submit]")) b.setAttribute("aria-disabled", "true"); });
+});
+addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll("form[data-sent]")) {
+    delete form.dataset.sent;
+    for (const b of form.querySelectorAll("button")) b.removeAttribute("aria-disabled");
+  }
+});
+
+// Parts that change by themselves: fetched anew and swapped while the page is looked at.
+for (const part of document.querySelectorAll("[data-refresh]")) {
+  const seconds = Math.max(2, Number(part.dataset.refresh));
+  const again = async () => {
+    if (document.visibilityState === "visible" && !part.contains(document.activeElement)) {
+      try {
+        const answer = await fetch(location.href, { headers: { "X-Refresh": "part" }, redirect: "error" });
+        if (answer.ok) {
+          const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(part.id);
+          if (!fresh) return;
+          part.replaceChildren(...fresh.childNodes);
+          if (!("refresh" in fresh.dataset)) return;
+        }
+      } catch { /* the next round may do better */ }
+    }
+    setTimeout(again, seconds * 1000);
+  };
+  setTimeout(again, seconds * 1000);
+}
+
+// Tells the server the reader's time zone, so that the next page says times as they are on the wall.
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+if (zone && !document.cookie.includes("tz=" + zone)) {
+  document.cookie = "tz=" + zone + "; path=/; max-age=31536000; samesite=lax" + (location.protocol === "https:" ? "; secure" : "");
+}

@@ -1,0 +1,372 @@
+package views
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+)
+
+// wordIf is the text of key, "" when there is none.
+func wordIf(ctx context.Context, key string, pairs ...any) string {
+	if !has(ctx, key) {
+		return ""
+	}
+	return T(ctx, key, pairs...)
+}
+
+// scriptOf is the language to announce for a text of somebody else's: Khmer letters ask for Khmer's line height and
+// voice, whatever the page's language.
+func scriptOf(ctx context.Context, s string) string {
+	for _, r := range s {
+		if unicode.Is(unicode.Khmer, r) {
+			return "km"
+		}
+	}
+	if Lang(ctx) == "km" {
+		return "en"
+	}
+	return Lang(ctx)
+}
+
+// providerText is what a provider has to say on a subject ("asks", "kept", "ends", "where"): its own words, else those
+// for any of its kind.
+func providerText(ctx context.Context, p Provider, subject string) string {
+	kind := "redirect"
+	if p.Keyed {
+		kind = "keyed"
+	}
+	for _, key := range []string{
+		"provider." + p.Name + "." + subject + "-" + kind, "provider." + p.Name + "." + subject,
+		"provider." + subject + "-" + kind, "provider." + subject,
+	} {
+		if has(ctx, key) {
+			return T(ctx, key, "Provider", p.Title)
+		}
+	}
+	return ""
+}
+
+func (p Provider) blurb(ctx context.Context) string { return providerText(ctx, p, "blurb") }
+
+func (a Account) shown(ctx context.Context) string {
+	switch {
+	case a.Name != "":
+		return a.Name
+	case a.OtherName != "":
+		return a.OtherName
+	case a.Nameless || a.ID == "":
+		return T(ctx, "flow.nameless")
+	}
+	return a.ID
+}
+
+// few are the details that help to recognise an account at a glance: those that are neither its name nor its number.
+func (a Account) few() []Detail {
+	var out []Detail
+	for _, d := range a.Details {
+		if d.Value == "" || d.Value == a.Name || d.Value == a.OtherName || d.Value == a.ID || d.Value == a.TIN || d.shape() == "structure" {
+			continue
+		}
+		if out = append(out, d); len(out) == 4 {
+			break
+		}
+	}
+	return out
+}
+
+// shape says how a detail is shown: "text", "id" with a copy button, "structure" folded away, or "empty".
+func (d Detail) shape() string {
+	v := strings.TrimSpace(d.Value)
+	switch {
+	case v == "" || v == "null":
+		return "empty"
+	case strings.HasPrefix(v, "{") || strings.HasPrefix(v, "["):
+		return "structure"
+	case d.Key == "tin" || strings.HasSuffix(strings.ToLower(d.Key), "_id") || d.Key == "sub":
+		return "id"
+	}
+	return "text"
+}
+
+// detailText is a detail's value as a person reads it.
+func detailText(ctx context.Context, d Detail) string {
+	switch d.Value {
+	case "true":
+		return T(ctx, "detail.yes")
+	case "false":
+		return T(ctx, "detail.no")
+	}
+	if t, err := time.Parse(time.DateOnly, d.Value); err == nil {
+		l := localeOf(ctx)
+		return l.dayMonth(t) + " " + strconv.Itoa(t.Year())
+	}
+	if d.Key == "scope" {
+		return wordFor(ctx, "asks.", d.Value)
+	}
+	return d.Value
+}
+
+// problemText says in a sentence what is wrong, or that nothing is.
+func problemText(ctx context.Context, h Health, p Provider) string {
+	keys := []string{"problem." + h.state()}
+	if h.state() == "action-needed" {
+		keys = []string{"problem." + h.Problem, "problem.who-" + h.Who, "problem.action-needed"}
+	}
+	for _, key := range keys {
+		if has(ctx, key) {
+			return T(ctx, key, "Provider", p.Title)
+		}
+	}
+	return ""
+}
+
+// whoText names who must act: you, the provider, us.
+func whoText(ctx context.Context, who string, p Provider) string {
+	switch who {
+	case "merchant":
+		return T(ctx, "who.merchant")
+	case "provider":
+		return p.Title
+	case "platform":
+		return T(ctx, "who.platform")
+	}
+	return T(ctx, "who.nobody")
+}
+
+func outcomeText(ctx context.Context, class string, p Provider) string {
+	if key := "outcome." + class; has(ctx, key) {
+		return T(ctx, key, "Provider", p.Title)
+	}
+	return T(ctx, "outcome.trouble", "Provider", p.Title)
+}
+
+func (o Outcome) state() string { return classState(o.Class) }
+
+// classState is the health that a call's class suggests.
+func classState(class string) string {
+	switch class {
+	case "ok":
+		return "fine"
+	case "refused", "ours":
+		return "action-needed"
+	case "later", "trouble":
+		return "retrying"
+	}
+	return "disconnected"
+}
+
+func revokedText(ctx context.Context, revoked string, p Provider) string {
+	if key := "receipt.revoked-" + revoked; has(ctx, key) {
+		return T(ctx, key, "Provider", p.Title)
+	}
+	return T(ctx, "receipt.revoked-not-offered", "Provider", p.Title)
+}
+
+func eventText(ctx context.Context, e Event, provider string) string {
+	if key := "event." + e.Kind; has(ctx, key) {
+		return T(ctx, key, "Provider", provider)
+	}
+	return humanised(e.Kind)
+}
+
+// state colours an event's dot: good news, trouble, or something to act on.
+func (e Event) state() string {
+	if e.Call != nil {
+		return classState(e.Call.Class)
+	}
+	switch e.Kind {
+	case "connected", "reconnected", "renewed", "refreshed", "recovered", "problem.cleared", "incident.ended":
+		return "fine"
+	case "refresh.later", "refresh.trouble", "incident.opened", "refresh.lost":
+		return "retrying"
+	case "problem", "refresh.refused", "refresh.ours":
+		return "action-needed"
+	}
+	return ""
+}
+
+func statusText(status int) string { return strconv.Itoa(status) }
+
+func (v ConnectPage) title(ctx context.Context) string {
+	if v.ReconnectID != "" {
+		return T(ctx, "connections.reconnect", "Provider", v.Provider.Title)
+	}
+	return T(ctx, "connect.title", "Provider", v.Provider.Title)
+}
+
+func (v ConnectPage) optionalFields() bool {
+	for _, f := range v.Fields {
+		if f.Optional {
+			return true
+		}
+	}
+	return false
+}
+
+// optionalTouched keeps the optional part open once something was typed there or is wrong there.
+func (v ConnectPage) optionalTouched() bool {
+	for _, f := range v.Fields {
+		if f.Optional && (f.Value != "" || v.Errors.Of(f.Name) != "") {
+			return true
+		}
+	}
+	return false
+}
+
+func refusedKind(refused string) string {
+	switch refused {
+	case "later", "ours", "refused":
+		return refused
+	}
+	return "trouble"
+}
+
+func refusedState(refused string) string { return classState(refusedKind(refused)) }
+
+func (f Field) label(ctx context.Context, p Provider) string {
+	if own := wordIf(ctx, "field."+p.Name+"."+f.Name); own != "" {
+		return own
+	}
+	return fieldLabel(ctx, f.Name)
+}
+
+func (f Field) help(ctx context.Context, p Provider) string {
+	for _, key := range []string{"field." + p.Name + "." + f.Name + ".help", "field." + f.Name + ".help"} {
+		if has(ctx, key) {
+			return T(ctx, key, "Provider", p.Title)
+		}
+	}
+	return ""
+}
+
+func (f Field) input(ctx context.Context, v ConnectPage) input {
+	i := input{
+		Name: f.Name, Label: f.label(ctx, v.Provider), Help: f.help(ctx, v.Provider), Value: f.Value,
+		Autocomplete: "off", Error: v.Errors.Of(f.Name), Optional: f.Optional, Mono: true,
+	}
+	if f.Secret {
+		i.Type, i.Value = "password", ""
+	}
+	return i
+}
+
+// outcome is a known end of a flow; anything else is one that we cannot explain.
+func (v FlowPage) outcome() string {
+	switch v.Outcome {
+	case "choosing":
+		if v.Choice == nil {
+			return "under-way"
+		}
+		return v.Outcome
+	case "under-way", "connected", "denied", "cancelled", "expired", "other-browser", "other-user", "other-provider",
+		"forged", "provider-down", "provider-busy", "provider-refused", "no-identity", "no-merchant", "ours", "interrupted":
+		return v.Outcome
+	}
+	return "unknown"
+}
+
+func (v FlowPage) title(ctx context.Context) string {
+	key := "flow." + v.outcome() + ".title"
+	switch {
+	case v.outcome() == "choosing" && v.Choice.Why == "differs":
+		key = "flow.differs.title"
+	case v.outcome() == "choosing" && v.Choice.Why == "already-connected":
+		key = "flow.already-connected.title"
+	case v.outcome() == "choosing" && v.Choice.Account.Nameless:
+		key = "flow.nameless.title"
+	case v.outcome() == "connected" && v.Renewed:
+		key = "flow.renewed.title"
+	}
+	return T(ctx, key, "Provider", v.Provider.Title)
+}
+
+// state is the shape before an ended flow's title.
+func (v FlowPage) state() string {
+	switch v.outcome() {
+	case "provider-down", "provider-busy":
+		return "retrying"
+	case "denied", "cancelled", "expired", "under-way":
+		return "disconnected"
+	}
+	return "action-needed"
+}
+
+// startsAgain says whether trying again is what the person should do next.
+func (v FlowPage) startsAgain() bool {
+	switch v.outcome() {
+	case "other-user", "ours", "no-merchant":
+		return false
+	}
+	return v.Provider.Name != ""
+}
+
+// kept says what became of what there was before.
+func (v FlowPage) kept(ctx context.Context) string {
+	if v.Reconnect {
+		return T(ctx, "flow.kept-as-it-was")
+	}
+	return T(ctx, "flow.nothing-saved")
+}
+
+func (v FlowPage) choiceText(ctx context.Context, choice string) string {
+	c := v.Choice
+	for _, key := range []string{"choice." + c.Why + "." + choice, "choice." + choice} {
+		if has(ctx, key) {
+			return T(ctx, key, "Account", c.Account.shown(ctx), "Before", c.Before.shown(ctx), "Provider", v.Provider.Title)
+		}
+	}
+	return humanised(choice)
+}
+
+func (v FlowPage) choiceHelp(ctx context.Context, choice string) string {
+	c := v.Choice
+	return wordIf(ctx, "choice."+c.Why+"."+choice+".help", "Account", c.Account.shown(ctx), "Before", c.Before.shown(ctx))
+}
+
+func (s SessionLine) device(ctx context.Context) string {
+	if s.Device == "" {
+		return T(ctx, "account.unknown-device")
+	}
+	return s.Device
+}
+
+func (p PersonLine) shown() string {
+	if p.Name != "" {
+		return p.Name
+	}
+	return p.Email
+}
+
+func (v AccountPage) merchant() string {
+	if v.User == nil {
+		return ""
+	}
+	return v.User.Merchant
+}
+
+// code names an error page's story.
+func (v ErrorPage) code() string {
+	switch {
+	case v.Code == "link":
+		return v.Code
+	case v.Status == 403 || v.Status == 404 || v.Status == 413 || v.Status == 429 || v.Status == 503:
+		return strconv.Itoa(v.Status)
+	case v.Status == 405:
+		return "404"
+	case v.Status >= 400 && v.Status < 500:
+		return "400"
+	}
+	return "500"
+}
+
+func (v ErrorPage) state() string {
+	switch v.code() {
+	case "500":
+		return "action-needed"
+	case "429", "503":
+		return "retrying"
+	}
+	return "disconnected"
+}
