@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -239,9 +240,11 @@ func (s *Sandbox) controlPage(w http.ResponseWriter, status int, done string) {
 	if more := len(data.Grants) - 50; more > 0 {
 		data.Grants, data.More = data.Grants[more:], more
 	}
+	slices.Reverse(data.Grants)
 	data.Records = s.Records()
-	if more := len(data.Records) - 30; more > 0 {
-		data.Records = data.Records[more:]
+	slices.Reverse(data.Records)
+	if len(data.Records) > 30 {
+		data.Records = data.Records[:30]
 	}
 	c := &call{s: s, w: w}
 	c.page(status, "control.html", data)
@@ -249,22 +252,26 @@ func (s *Sandbox) controlPage(w http.ResponseWriter, status int, done string) {
 
 // home says what the sandbox is and what to type where.
 func (s *Sandbox) home(w http.ResponseWriter, r *http.Request) {
+	type row struct {
+		Who    string
+		Values []string
+	}
 	type table struct {
 		Name string
 		Head []string
-		Rows [][]string
+		Rows []row
 	}
-	flexiti := table{Name: "Flexiti", Head: []string{"client_id", "client_secret", "merchant_username", "merchant_password", "who"}}
+	flexiti := table{Name: "Flexiti", Head: []string{"Who", "client_id", "client_secret", "merchant_username", "merchant_password"}}
 	for _, m := range s.o.Flexiti.Merchants {
-		flexiti.Rows = append(flexiti.Rows, []string{m.ClientID, m.ClientSecret, m.Username, m.Password, m.MerchantName})
+		flexiti.Rows = append(flexiti.Rows, row{m.MerchantName, []string{m.ClientID, m.ClientSecret, m.Username, m.Password}})
 	}
-	bookings := table{Name: "Sample Bookings", Head: []string{"client_id", "client_secret", "who"}}
+	bookings := table{Name: "Sample Bookings", Head: []string{"Who", "client_id", "client_secret"}}
 	for _, m := range s.o.Bookings.Merchants {
-		bookings.Rows = append(bookings.Rows, []string{m.ClientID, m.ClientSecret, m.Name})
+		bookings.Rows = append(bookings.Rows, row{m.Name, []string{m.ClientID, m.ClientSecret}})
 	}
-	elecq := table{Name: "ELECQ, with ELECQ_AUTHORIZE=credentials", Head: []string{"ClientID", "ClientSecret", "who"}}
+	elecq := table{Name: "ELECQ, with ELECQ_AUTHORIZE=credentials", Head: []string{"Who", "ClientID", "ClientSecret"}}
 	for _, m := range s.o.ELECQ.Merchants {
-		elecq.Rows = append(elecq.Rows, []string{m.ClientID, m.ClientSecret, m.Name})
+		elecq.Rows = append(elecq.Rows, row{m.Name, []string{m.ClientID, m.ClientSecret}})
 	}
 	var settings []param
 	for name, value := range s.Settings() {
