@@ -39,22 +39,23 @@ type Link struct {
 	ExpiresAt    time.Time
 }
 
-// AddLink makes a link and returns its secret, which is known from then on only to whoever gets it. user is zero for a
-// link to reconnect, connection for the others.
-func (d *DB) AddLink(ctx context.Context, by By, kind string, user, connection ID) (Secret, error) {
-	secret := NewSecret()
+// AddLink makes a link and returns its secret, known from then on only to whoever gets it, and until when it is good.
+// A link to reconnect names the connection, and the user only when it is sent to one.
+func (d *DB) AddLink(ctx context.Context, by By, kind string, user, connection ID) (secret Secret, until time.Time, err error) {
+	secret = NewSecret()
 	now := d.Now()
+	until = now.Add(linkLifetime(kind))
 	var author *ID
 	if by.Actor == RoleSupport || by.Actor == RoleAdmin {
 		author = nullID(by.ID)
 	}
-	_, err := d.pool.Exec(ctx, `
+	_, err = d.pool.Exec(ctx, `
 		INSERT INTO links (id, kind, secret_hash, user_id, connection_id, created_by, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		NewID(), kind, secret.Hash(), nullID(user), nullID(connection), author, now, now.Add(linkLifetime(kind)))
+		NewID(), kind, secret.Hash(), nullID(user), nullID(connection), author, now, until)
 	if err != nil {
-		return "", fmt.Errorf("add link: %w", err)
+		return "", until, fmt.Errorf("add link: %w", err)
 	}
-	return secret, nil
+	return secret, until, nil
 }
 
 // Link reads where a link leads, without spending it. ErrLink, also when its person is locked.
@@ -144,27 +145,8 @@ func (d *DB) endAccess(ctx context.Context, tx pgx.Tx, user ID, keep []byte) err
 	if _, err := tx.Exec(ctx, `DELETE FROM sessions WHERE user_id = $1 AND id_hash IS DISTINCT FROM $2`, user, keep); err != nil {
 		return fmt.Errorf("end sessions: %w", err)
 	}
-	if _, err := tx.Exec(ctx, `UPDATE links SET spent_at = $2 WHERE user_id = $1 AND spent_at IS NULL`, user, d.Now()); err != nil {
+	if _, err := tx.Exec(ctx, `UPDATE links SET spent_at = $2 WHERE user_id = $1 AND kind <> 'reconnect' AND spent_at IS NULL`, user, d.Now()); err != nil {
 		return fmt.Errorf("end links: %w", err)
-	}
-	return nil
-}
-
-// DropOldSessionsAndLinks deletes what has been over for a while, and limits that no longer limit. Upkeep.
-func (d *DB) DropOldSessionsAndLinks(ctx context.Context) error {
-	now := d.Now()
-	for _, one := range []struct {
-		sql    string
-		before time.Time
-	}{
-		{`DELETE FROM sessions WHERE expires_at < $1`, now},
-		{`DELETE FROM sessions WHERE seen_at < $1`, now.Add(-SessionIdle)},
-		{`DELETE FROM links WHERE expires_at < $1`, now.Add(-30 * 24 * time.Hour)},
-		{`DELETE FROM limits WHERE tat < $1`, now.Add(-time.Hour)},
-	} {
-		if _, err := d.pool.Exec(ctx, one.sql, one.before); err != nil {
-			return fmt.Errorf("drop old sessions, links and limits: %w", err)
-		}
 	}
 	return nil
 }

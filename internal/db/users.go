@@ -59,7 +59,8 @@ type NewUser struct {
 	Role, Email, Name, Locale string
 	Password                  string // "" when an invitation is to follow
 	MerchantID                ID
-	MerchantName              string // the merchant is made when none has this name; ErrSeveral when several have
+	MerchantName              string  // the merchant is made when none has this name; ErrSeveral when several have
+	Enqueue                   Enqueue // sends the invitation; nil when it is not to be sent
 }
 
 // AddUser adds a person. ErrEmail, ErrEmailTaken, ErrRole, ErrSeveral, ErrNotFound (no such merchant).
@@ -97,6 +98,11 @@ func (d *DB) AddUser(ctx context.Context, by By, n NewUser) (User, error) {
 		}
 		if err != nil {
 			return fmt.Errorf("add user: %w", err)
+		}
+		if n.Enqueue != nil {
+			if err := n.Enqueue(ctx, tx, Letter{Kind: LetterInvitation, User: u.ID, By: by.ID}); err != nil {
+				return fmt.Errorf("enqueue invitation: %w", err)
+			}
 		}
 		return d.addEvent(ctx, tx, *(&Event{Kind: "user.added", MerchantID: u.MerchantID, Note: u.Email}).by(by))
 	})

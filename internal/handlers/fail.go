@@ -5,7 +5,9 @@ import (
 	"errors"
 	"net/http"
 	"runtime"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/a-h/templ"
 
@@ -19,30 +21,42 @@ var (
 	errForeign   = errors.New("a form sent from another site")
 	errTooLarge  = errors.New("the body is over 64 KB")
 	errBroken    = errors.New("broken")
-	errSlowDown  = errors.New("too many tries")
+	errMalformed = errors.New("a form that cannot be read")
 )
+
+// slowDown: too many tries; how long to wait before the next.
+type slowDown time.Duration
+
+func (slowDown) Error() string { return "too many tries" }
+
+// seconds to wait, as a header and a page say it.
+func (s slowDown) seconds() int { return int((time.Duration(s) + time.Second - 1) / time.Second) }
 
 // fail turns an error into a page. What the error says goes to the log, never to the page.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	status, code := http.StatusInternalServerError, "broken"
+	status, code, wait := http.StatusInternalServerError, "", 0
 	var large *http.MaxBytesError
+	var slow slowDown
 	switch {
 	case errors.Is(err, db.ErrNotFound):
-		status, code = http.StatusNotFound, "not-found"
-	case errors.Is(err, errForbidden):
-		status, code = http.StatusForbidden, "forbidden"
-	case errors.Is(err, errForeign):
-		status, code = http.StatusForbidden, "foreign"
+		status = http.StatusNotFound
+	case errors.Is(err, db.ErrLink):
+		status, code = http.StatusNotFound, "link"
+	case errors.Is(err, errForbidden), errors.Is(err, errForeign):
+		status = http.StatusForbidden
+	case errors.Is(err, errMalformed):
+		status = http.StatusBadRequest
 	case errors.Is(err, errTooLarge), errors.As(err, &large):
-		status, code = http.StatusRequestEntityTooLarge, "too-large"
-	case errors.Is(err, errSlowDown):
-		status, code = http.StatusTooManyRequests, "slow-down"
+		status = http.StatusRequestEntityTooLarge
+	case errors.As(err, &slow):
+		status, wait = http.StatusTooManyRequests, slow.seconds()
+		w.Header().Set("Retry-After", strconv.Itoa(wait))
 	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
 		return // nobody is there to read it
 	default:
 		s.Log.ErrorContext(r.Context(), "page failed", "route", r.Pattern, "err", err)
 	}
-	s.render(w, r, status, views.Fault(views.FaultPage{Page: s.viewPage(r), Code: code}))
+	s.render(w, r, status, views.Error(views.ErrorPage{Page: s.viewPage(r), Status: status, Code: code, Wait: wait}))
 }
 
 // render writes a page in the visitor's language.

@@ -4,6 +4,7 @@ package handlers
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"net/http"
@@ -12,12 +13,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/gorilla/sessions"
-
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/jobs"
 	"patchbay/internal/refresh"
 	"patchbay/static"
+	"patchbay/views"
 )
 
 // Options are what a Server is made of.
@@ -26,23 +27,25 @@ type Options struct {
 	Providers      []connectors.Setup // in the order in which merchants see them
 	Refresh        *refresh.Engine
 	Log            *slog.Logger
-	PublicURL      *url.URL       // the address in browsers' bars
-	TrustedProxies []netip.Prefix // whose X-Forwarded-For and X-Forwarded-Proto are believed
-	SessionKeys    [][]byte       // the first signs, all verify
-	HookSecret     string         // the unguessable part of CamInvoice's webhook address; "" when there is none
-	Mail           Mail           // how people are written to
+	PublicURL      *url.URL           // the address in browsers' bars
+	TrustedProxies []netip.Prefix     // whose X-Forwarded-For and X-Forwarded-Proto are believed
+	SessionKeys    [][]byte           // the first signs, all verify
+	HookSecret     string             // the unguessable part of CamInvoice's webhook address; "" when there is none
+	Jobs           *jobs.Jobs         // what is done later: mail, webhooks, bulk work
+	Demo           []views.DemoSignIn // sample users that the sign-in page offers; none outside of the demo
 }
 
 // Server holds what the pages need. Made by New; safe for any number of requests at once.
 type Server struct {
 	Options
-	sessions sessions.Store
-	secure   bool // PublicURL is https: cookies are Secure and carry __Host-
+	sessions *sessionStore
+	secure   bool                                                // PublicURL is https: cookies are Secure and carry __Host-
+	pause    func(ctx context.Context, wait time.Duration) error // lets somebody wait; tests do not
 }
 
 // New makes a server.
 func New(o Options) *Server {
-	s := &Server{Options: o, secure: o.PublicURL.Scheme == "https"}
+	s := &Server{Options: o, secure: o.PublicURL.Scheme == "https", pause: pause}
 	s.sessions = newSessionStore(o.DB, o.SessionKeys, s.secure)
 	return s
 }
@@ -104,6 +107,15 @@ func (s *Server) routes() []route {
 
 		{"GET /admin", staff, s.overview, false},
 		{"GET /admin/connections", staff, s.adminConnections, false},
+		{"GET /admin/merchants", staff, s.adminMerchants, false},
+		{"POST /admin/merchants", admin, s.addMerchant, false},
+		{"GET /admin/merchants/{id}", staff, s.adminMerchant, false},
+		{"POST /admin/merchants/{id}", admin, s.inviteToMerchant, false},
+		{"GET /admin/users", staff, s.adminUsers, false},
+		{"POST /admin/users", admin, s.inviteUser, false},
+		{"POST /admin/users/{id}", admin, s.changeUser, false},
+		{"POST /connections/{id}/ask", staff, s.askToReconnect, false},
+		{"GET /outbox", everyone, s.outbox, false},
 		{"GET /admin/providers", staff, s.adminProviders, false},
 		{"POST /admin/providers/{provider}/callback", admin, s.registerCallback, false},
 	}
@@ -145,6 +157,9 @@ func (s *Server) page(one route) http.Handler {
 		h.Set("Cache-Control", "no-store")
 		v, err := s.visit(w, r)
 		r = r.WithContext(context.WithValue(r.Context(), visitorKey{}, v))
+		if err == nil && r.Method == http.MethodPost {
+			err = parsed(r)
+		}
 		switch {
 		case err != nil:
 		case one.who&v.who() != 0:
@@ -162,6 +177,16 @@ func (s *Server) page(one route) http.Handler {
 			s.fail(w, r, err)
 		}
 	})
+}
+
+// parsed reads a form, so that no page goes on with half of one.
+func parsed(r *http.Request) error {
+	err := r.ParseForm()
+	var large *http.MaxBytesError
+	if err != nil && !errors.As(err, &large) {
+		return errMalformed
+	}
+	return err
 }
 
 // guard is around everything: a panic becomes a page, a body over 64 KB is refused, every answer carries the headers

@@ -29,7 +29,12 @@ const (
 	valueAgent    = "agent"
 )
 
-func newSessionStore(d *db.DB, keys [][]byte, secure bool) sessions.Store {
+func newSessionStore(d *db.DB, keys [][]byte, secure bool) *sessionStore {
+	return &sessionStore{db: d, codecs: signers(keys), secure: secure}
+}
+
+// signers sign small values for cookies, each for one name: the first key signs, all verify.
+func signers(keys [][]byte) []securecookie.Codec {
 	var pairs [][]byte
 	for _, key := range keys {
 		pairs = append(pairs, key, nil) // a flat list would take every second key for encryption
@@ -40,7 +45,7 @@ func newSessionStore(d *db.DB, keys [][]byte, secure bool) sessions.Store {
 			c.MaxAge(0).SetSerializer(securecookie.NopEncoder{})
 		}
 	}
-	return &sessionStore{db: d, codecs: codecs, secure: secure}
+	return codecs
 }
 
 // Get returns the request's session, read once for each request.

@@ -1,0 +1,201 @@
+package db
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// The letters that people get.
+const (
+	LetterInvitation   = "invitation"     // set a password and come in
+	LetterPassword     = "password"       // a forgotten password
+	LetterReconnect    = "reconnect"      // staff ask for it
+	LetterActionNeeded = "action-needed"  // connections that only the merchant can mend
+	LetterReconnectBy  = "reconnect-by"   // connections that end at a known time
+	LetterBackToNormal = "back-to-normal" // to whoever was warned
+)
+
+// Letter is a mail yet to be written, a job for Enqueue. It holds ids only: what it says is read, and the secret of its
+// link made, when it is sent.
+type Letter struct {
+	Kind        string `json:"kind"`
+	User        ID     `json:"user"`        // whom it is for
+	By          ID     `json:"by,omitzero"` // the person who caused it
+	Connections []ID   `json:"connections,omitempty"`
+}
+
+// Recipient is whom a letter is for, with their merchant; the merchant is zero for staff.
+func (d *DB) Recipient(ctx context.Context, user ID) (User, Merchant, error) {
+	u, err := d.User(ctx, user)
+	if err != nil || u.Staff() {
+		return u, Merchant{}, err
+	}
+	m, err := d.Merchant(ctx, u.MerchantID)
+	return u, m, err
+}
+
+// LetterConnection is a connection that a letter is about.
+type LetterConnection struct {
+	Connection
+	EndsAt time.Time // when the provider ends the grant by itself; zero when unknown
+}
+
+// LetterConnections reads the connections that a letter is about, those of one merchant only.
+func (d *DB) LetterConnections(ctx context.Context, merchant ID, ids []ID) ([]LetterConnection, error) {
+	rows, err := d.pool.Query(ctx, `
+		SELECT `+connectionColumns+`, g.refresh_expires_at FROM connections c LEFT JOIN grants g ON g.connection_id = c.id
+		WHERE c.id = ANY($1) AND c.merchant_id = $2 ORDER BY c.provider, c.account_name, c.id`, ids, merchant)
+	if err != nil {
+		return nil, fmt.Errorf("read a letter's connections: %w", err)
+	}
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (LetterConnection, error) {
+		var l LetterConnection
+		var ends *time.Time
+		targets, finish := connectionTargets(&l.Connection)
+		if err := row.Scan(append(targets, &ends)...); err != nil {
+			return l, err
+		}
+		l.EndsAt = timeOrZero(ends)
+		return l, finish()
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read a letter's connections: %w", err)
+	}
+	return all, nil
+}
+
+// A warning waits a little, so that a merchant whose connections fail together gets one letter; a date is announced
+// two days before.
+const (
+	gatherWarnings = 5 * time.Minute
+	announceEnd    = 48 * time.Hour
+)
+
+// EnqueueWarnings enqueues the letters that are due: to people whose connections need them, once for each problem and never during
+// an incident of the provider; to people whose access ends soon, at the providers named; and to whoever was warned once all is
+// well. It returns how many.
+func (d *DB) EnqueueWarnings(ctx context.Context, ending []string, enqueue Enqueue) (letters int, err error) {
+	now := d.Now()
+	err = d.tx(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('warnings', 0))`); err != nil {
+			return fmt.Errorf("lock warnings: %w", err)
+		}
+		for _, due := range []struct {
+			kind, sql string
+			args      []any
+		}{
+			{LetterActionNeeded, `
+				INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)
+				SELECT c.id, u.id, 'action-needed', c.problem_since, $1
+				FROM connections c JOIN users u ON u.merchant_id = c.merchant_id AND u.locked_at IS NULL AND u.password_hash <> ''
+				WHERE c.problem <> '' AND c.problem <> ALL($2) AND c.disconnected_at IS NULL AND c.problem_since < $3
+					AND NOT EXISTS (SELECT FROM providers p WHERE p.name = c.provider AND p.environment = c.environment AND p.incident_since IS NOT NULL)
+				ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at
+					WHERE w.about <> excluded.about
+				RETURNING connection_id, user_id`, []any{now, platformProblems(), now.Add(-gatherWarnings)}},
+			// Where renewing moves the date on, it is never this near, or the whole span is shorter than the notice.
+			{LetterReconnectBy, `
+				INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)
+				SELECT c.id, u.id, 'reconnect-by', g.refresh_expires_at, $1
+				FROM grants g JOIN connections c ON c.id = g.connection_id
+					JOIN users u ON u.merchant_id = c.merchant_id AND u.locked_at IS NULL AND u.password_hash <> ''
+				WHERE g.refresh_expires_at > $1 AND g.refresh_expires_at < $2 AND g.refresh_expires_at - g.refreshed_at >= $4::interval
+					AND c.provider = ANY($3) AND c.problem = '' AND c.disconnected_at IS NULL
+				ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at
+					WHERE w.about < $1
+				RETURNING connection_id, user_id`, []any{now, now.Add(announceEnd), ending, announceEnd}},
+			{LetterBackToNormal, `
+				DELETE FROM warnings w USING connections c
+				WHERE w.connection_id = c.id AND w.kind = 'action-needed' AND c.problem = '' AND c.failing_since IS NULL AND c.disconnected_at IS NULL
+				RETURNING w.connection_id, w.user_id`, nil},
+		} {
+			rows, err := tx.Query(ctx, due.sql, due.args...)
+			if err != nil {
+				return fmt.Errorf("find who is due %s: %w", due.kind, err)
+			}
+			var order []ID
+			of := map[ID][]ID{}
+			var connection, user ID
+			if _, err := pgx.ForEachRow(rows, []any{&connection, &user}, func() error {
+				if of[user] == nil {
+					order = append(order, user)
+				}
+				of[user] = append(of[user], connection)
+				return nil
+			}); err != nil {
+				return fmt.Errorf("find who is due %s: %w", due.kind, err)
+			}
+			for _, user := range order {
+				if err := enqueue(ctx, tx, Letter{Kind: due.kind, User: user, Connections: of[user]}); err != nil {
+					return fmt.Errorf("enqueue %s: %w", due.kind, err)
+				}
+			}
+			letters += len(order)
+		}
+		_, err := tx.Exec(ctx, `
+			DELETE FROM warnings w USING connections c
+			WHERE w.connection_id = c.id AND (c.disconnected_at IS NOT NULL OR w.kind = 'reconnect-by' AND w.about < $1)`, now.Add(-announceEnd))
+		if err != nil {
+			return fmt.Errorf("drop old warnings: %w", err)
+		}
+		return nil
+	})
+	return letters, err
+}
+
+// Unwarned takes back that somebody was warned, because the letter turned out to be needless before it was sent.
+func (d *DB) Unwarned(ctx context.Context, user ID, connections []ID) error {
+	if _, err := d.pool.Exec(ctx, `DELETE FROM warnings WHERE user_id = $1 AND connection_id = ANY($2)`, user, connections); err != nil {
+		return fmt.Errorf("take back warnings: %w", err)
+	}
+	return nil
+}
+
+// KeptMail is a mail in the outbox of the demo and the tests.
+type KeptMail struct {
+	ID                       ID
+	At                       time.Time
+	Recipient, Subject, Text string
+}
+
+func outboxPlace(id ID) place { return place{table: "outbox", column: "sealed", row: id} }
+
+// KeepMail puts a mail into the outbox instead of sending it. Its text is sealed: it holds a link.
+func (d *DB) KeepMail(ctx context.Context, m KeptMail) error {
+	m.ID, m.At = NewID(), d.Now()
+	sealed, err := d.keyset.seal([]byte(m.Text), outboxPlace(m.ID))
+	if err != nil {
+		return err
+	}
+	_, err = d.pool.Exec(ctx, `INSERT INTO outbox (id, at, recipient, subject, sealed) VALUES ($1, $2, $3, $4, $5)`,
+		m.ID, m.At, m.Recipient, m.Subject, sealed)
+	if err != nil {
+		return fmt.Errorf("keep mail: %w", err)
+	}
+	return nil
+}
+
+// KeptMails lists the latest mails of the outbox, newest first.
+func (d *DB) KeptMails(ctx context.Context, limit int) ([]KeptMail, error) {
+	rows, err := d.pool.Query(ctx, `SELECT id, at, recipient, subject, sealed FROM outbox ORDER BY at DESC, id DESC LIMIT $1`, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read outbox: %w", err)
+	}
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (KeptMail, error) {
+		var m KeptMail
+		var sealed []byte
+		if err := row.Scan(&m.ID, &m.At, &m.Recipient, &m.Subject, &sealed); err != nil {
+			return m, err
+		}
+		text, err := d.keyset.open(sealed, outboxPlace(m.ID))
+		m.At, m.Text = m.At.UTC(), string(text)
+		return m, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read outbox: %w", err)
+	}
+	return all, nil
+}

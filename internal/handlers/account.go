@@ -1,0 +1,167 @@
+package handlers
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"time"
+
+	"patchbay/internal/db"
+	"patchbay/views"
+)
+
+func (s *Server) accountPage(w http.ResponseWriter, r *http.Request) error {
+	v := visitorOf(r)
+	return s.renderAccount(w, r, http.StatusOK, views.AccountPage{Name: v.user.Name, Locale: v.user.Locale})
+}
+
+// saveAccount does what one of the account page's forms asks for.
+func (s *Server) saveAccount(w http.ResponseWriter, r *http.Request) error {
+	v := visitorOf(r)
+	switch r.PostFormValue("do") {
+	case "save":
+		name, locale := text(r, "name"), r.PostFormValue("locale")
+		if !views.KnownLocale(locale) {
+			locale = ""
+		}
+		if name == "" || len(name) > maxName {
+			wrong := views.Errors{{Field: "name", Code: "invalid"}}
+			if name == "" {
+				wrong[0].Code = "missing"
+			}
+			return s.renderAccount(w, r, http.StatusUnprocessableEntity, views.AccountPage{Name: name, Locale: locale, Errors: wrong})
+		}
+		if err := s.DB.SaveAccount(r.Context(), v.user.ID, name, locale); err != nil {
+			return err
+		}
+		s.setCookie(w, "lang", "", -time.Second) // the account's own setting holds from here on
+		return s.done(w, r, "/account", "saved")
+
+	case "password":
+		return s.changePassword(w, r)
+
+	case "end-session":
+		sessions, err := s.DB.Sessions(r.Context(), v.user.ID)
+		if err != nil {
+			return err
+		}
+		for _, one := range sessions {
+			if one.Name() == r.PostFormValue("session") {
+				if err := s.DB.EndSession(r.Context(), v.user.ID, one.Hash); err != nil {
+					return err
+				}
+			}
+		}
+		return s.done(w, r, "/account", "session-ended") // one that is over already has ended too
+
+	case "end-sessions":
+		if err := s.DB.EndSessions(r.Context(), s.by(r), v.user.ID, v.session.Hash); err != nil {
+			return err
+		}
+		return s.done(w, r, "/account", "sessions-ended")
+
+	default:
+		return errMalformed
+	}
+}
+
+// changePassword asks for the old one and ends every other session. Wrong ones are slowed down like at the front door.
+func (s *Server) changePassword(w http.ResponseWriter, r *http.Request) error {
+	v := visitorOf(r)
+	page := views.AccountPage{Name: v.user.Name, Locale: v.user.Locale}
+	if code := weak(r.PostFormValue("password")); code != "" {
+		page.Errors = views.Errors{{Field: "password", Code: code}}
+		return s.renderAccount(w, r, http.StatusUnprocessableEntity, page)
+	}
+	if err := s.turn(r, "password of "+v.user.ID.String(), triesPerAccount()); err != nil {
+		return err
+	}
+	err := s.DB.ChangePassword(r.Context(), s.by(r), v.user.ID, r.PostFormValue("current"), r.PostFormValue("password"), v.session.Hash)
+	if errors.Is(err, db.ErrPassword) {
+		page.Errors = views.Errors{{Field: "current", Code: "wrong"}}
+		return s.renderAccount(w, r, http.StatusUnprocessableEntity, page)
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.signIn(w, r, v.user.ID); err != nil {
+		return err
+	}
+	return s.done(w, r, "/account", "password-changed")
+}
+
+// renderAccount fills in what the page shows beside its forms.
+func (s *Server) renderAccount(w http.ResponseWriter, r *http.Request, status int, page views.AccountPage) error {
+	v := visitorOf(r)
+	page.Page, page.Email = s.viewPage(r), v.user.Email
+	sessions, err := s.DB.Sessions(r.Context(), v.user.ID)
+	if err != nil {
+		return err
+	}
+	for _, one := range sessions {
+		page.Sessions = append(page.Sessions, views.SessionLine{
+			ID: one.Name(), Device: device(one.Agent), Place: one.Address, Created: one.CreatedAt, Seen: one.SeenAt,
+			Current: one.Name() == v.session.Name(),
+		})
+	}
+	if v.who() == merchant {
+		people, err := s.DB.People(r.Context(), db.People{Merchant: v.merchant.ID, Limit: 200})
+		if err != nil {
+			return err
+		}
+		for _, one := range people {
+			page.People = append(page.People, views.PersonLine{
+				Name: one.Name, Email: one.Email, Seen: one.SeenAt, Locked: !one.LockedAt.IsZero(), You: one.ID == v.user.ID,
+			})
+		}
+	}
+	s.render(w, r, status, views.AccountSettings(page))
+	return nil
+}
+
+const (
+	minPassword = 10
+	maxPassword = 1000
+	maxName     = 200
+)
+
+// weak returns the code of what is wrong with a new password, "" when it will do.
+func weak(password string) string {
+	switch n := len([]rune(password)); {
+	case n < minPassword:
+		return "short"
+	case n > maxPassword:
+		return "long"
+	default:
+		return ""
+	}
+}
+
+// device names a browser and its system as their owner would, such as "Chrome on Android"; "" when neither is known.
+func device(agent string) string {
+	find := func(pairs [][2]string) string {
+		for _, pair := range pairs {
+			if strings.Contains(agent, pair[0]) {
+				return pair[1]
+			}
+		}
+		return ""
+	}
+	// In this order: most browsers also carry the names of those before them.
+	browser := find([][2]string{
+		{"Edg", "Edge"}, {"OPR/", "Opera"}, {"SamsungBrowser", "Samsung Internet"}, {"Firefox/", "Firefox"}, {"FxiOS", "Firefox"},
+		{"CriOS", "Chrome"}, {"Chrome/", "Chrome"}, {"Safari/", "Safari"}, {"curl/", "curl"},
+	})
+	system := find([][2]string{
+		{"iPhone", "iPhone"}, {"iPad", "iPad"}, {"Android", "Android"}, {"CrOS", "ChromeOS"}, {"Windows", "Windows"},
+		{"Macintosh", "macOS"}, {"Linux", "Linux"},
+	})
+	switch {
+	case browser == "":
+		return system
+	case system == "":
+		return browser
+	default:
+		return browser + " · " + system
+	}
+}

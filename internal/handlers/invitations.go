@@ -1,0 +1,56 @@
+package handlers
+
+import (
+	"net/http"
+
+	"patchbay/internal/db"
+	"patchbay/views"
+)
+
+// invitationPage shows who invites whom to what; opening it spends nothing.
+func (s *Server) invitationPage(w http.ResponseWriter, r *http.Request) error {
+	link, err := s.DB.Link(r.Context(), db.LinkInvitation, db.Secret(r.PathValue("secret")))
+	if err != nil {
+		return err
+	}
+	s.render(w, r, http.StatusOK, views.Invitation(s.invitation(r, link)))
+	return nil
+}
+
+// acceptInvitation sets the password, spends the link and signs the person in.
+func (s *Server) acceptInvitation(w http.ResponseWriter, r *http.Request) error {
+	secret := db.Secret(r.PathValue("secret"))
+	link, err := s.DB.Link(r.Context(), db.LinkInvitation, secret)
+	if err != nil {
+		return err
+	}
+	page := s.invitation(r, link)
+	page.Name = text(r, "name")
+	if page.Name == "" {
+		page.Errors = append(page.Errors, views.FieldError{Field: "name", Code: "missing"})
+	} else if len(page.Name) > maxName {
+		page.Errors = append(page.Errors, views.FieldError{Field: "name", Code: "invalid"})
+	}
+	if code := weak(r.PostFormValue("password")); code != "" {
+		page.Errors = append(page.Errors, views.FieldError{Field: "password", Code: code})
+	}
+	if len(page.Errors) > 0 {
+		s.render(w, r, http.StatusUnprocessableEntity, views.Invitation(page))
+		return nil
+	}
+	user, err := s.DB.SetPassword(r.Context(), db.LinkInvitation, secret, page.Name, r.PostFormValue("password"), s.address(r))
+	if err != nil {
+		return err
+	}
+	if err := s.welcome(w, r, user); err != nil {
+		return err
+	}
+	return s.done(w, r, afterSignIn(user, ""), "welcome")
+}
+
+func (s *Server) invitation(r *http.Request, link db.Link) views.InvitationPage {
+	return views.InvitationPage{
+		Page: s.viewPage(r), Action: r.URL.Path, Merchant: link.Merchant.Name, Role: link.User.Role, Email: link.User.Email,
+		Name: link.User.Name, InvitedBy: link.By,
+	}
+}

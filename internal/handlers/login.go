@@ -1,0 +1,199 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gorilla/securecookie"
+
+	"patchbay/internal/db"
+	"patchbay/views"
+)
+
+func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) error {
+	next := localPath(r.URL.Query().Get("next"))
+	if v := visitorOf(r); v.who() != nobody {
+		return see(w, r, afterSignIn(v.user, next))
+	}
+	s.render(w, r, http.StatusOK, views.Login(views.LoginPage{Page: s.viewPage(r), Next: next, Demo: s.Demo}))
+	return nil
+}
+
+func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
+	email, next := text(r, "email"), localPath(r.PostFormValue("next"))
+	again := views.LoginPage{Page: s.viewPage(r), Email: email, Next: next, Demo: s.Demo}
+
+	err := s.signInTurn(r, email)
+	var slow slowDown
+	if errors.As(err, &slow) {
+		again.Wait = slow.seconds()
+		w.Header().Set("Retry-After", strconv.Itoa(again.Wait))
+		s.render(w, r, http.StatusTooManyRequests, views.Login(again))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+
+	user, err := s.DB.Authenticate(r.Context(), email, r.PostFormValue("password"))
+	if errors.Is(err, db.ErrPassword) {
+		// Whose it would have been is known only when the address is; what was typed may be a password in the wrong field.
+		failed := db.Event{Kind: "user.sign-in-failed", Actor: user.Role, ActorID: user.ID, MerchantID: user.MerchantID, Address: s.address(r)}
+		if err := s.DB.AddEvent(r.Context(), failed); err != nil {
+			return err
+		}
+		again.Failed = true
+		s.render(w, r, http.StatusUnauthorized, views.Login(again))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.welcome(w, r, user); err != nil {
+		return err
+	}
+	return see(w, r, afterSignIn(user, next))
+}
+
+// welcome signs in whoever has just proved who they are.
+func (s *Server) welcome(w http.ResponseWriter, r *http.Request, user db.User) error {
+	if err := s.signIn(w, r, user.ID); err != nil {
+		return err
+	}
+	if err := s.rememberDevice(w, user.ID); err != nil {
+		return err
+	}
+	if err := s.DB.Forgive(r.Context(), s.accountKey(r, user.Email)); err != nil {
+		return err
+	}
+	return s.DB.AddEvent(r.Context(), db.Event{
+		Kind: "user.signed-in", Actor: user.Role, ActorID: user.ID, MerchantID: user.MerchantID, Address: s.address(r),
+	})
+}
+
+func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
+	if v := visitorOf(r); v.who() != nobody {
+		signedOut := db.Event{Kind: "user.signed-out", Actor: v.user.Role, ActorID: v.user.ID, MerchantID: v.user.MerchantID, Address: s.address(r)}
+		if err := s.DB.AddEvent(r.Context(), signedOut); err != nil {
+			return err
+		}
+	}
+	if err := s.signOut(w, r); err != nil {
+		return err
+	}
+	return s.done(w, r, "/login", "signed-out")
+}
+
+// Tries to sign in are slowed down and never refused for good: one that comes too early waits its turn here, and one
+// that would have to wait longer than patience is told for how long. Somebody who hammers an account from elsewhere does
+// not keep its owner out: a browser that has signed in to the account before queues apart.
+func triesPerAddress() db.Limit { return db.Limit{Burst: 30, Every: time.Second} }
+func triesPerAccount() db.Limit { return db.Limit{Burst: 5, Every: 2 * time.Second} }
+
+const patience = 8 * time.Second
+
+// signInTurn waits until this try may be made. The error is a slowDown when that were too long.
+func (s *Server) signInTurn(r *http.Request, email string) error {
+	if err := s.turn(r, "sign-in from "+network(s.address(r)), triesPerAddress()); err != nil {
+		return err
+	}
+	return s.turn(r, s.accountKey(r, email), triesPerAccount())
+}
+
+func (s *Server) turn(r *http.Request, key string, limit db.Limit) error {
+	wait, ok, err := s.DB.Reserve(r.Context(), key, limit, patience)
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return slowDown(wait)
+	}
+	return s.pause(r.Context(), wait)
+}
+
+// pause waits, unless whoever waits has gone.
+func pause(ctx context.Context, wait time.Duration) error {
+	if wait <= 0 {
+		return nil
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// accountKey is what tries at an account are counted under, whether or not there is such an account.
+func (s *Server) accountKey(r *http.Request, email string) string {
+	key := "sign-in to " + strings.ToLower(strings.TrimSpace(email))
+	if s.knownDevice(r, email) {
+		key += " from a known device"
+	}
+	return key
+}
+
+// rememberDevice lets this browser queue apart when it signs in to the account again. The cookie proves nothing else.
+func (s *Server) rememberDevice(w http.ResponseWriter, user db.ID) error {
+	value, err := securecookie.EncodeMulti("device", []byte(user.String()), s.sessions.codecs...)
+	if err != nil {
+		return err
+	}
+	s.setCookie(w, "device", value, 365*24*time.Hour)
+	return nil
+}
+
+func (s *Server) knownDevice(r *http.Request, email string) bool {
+	cookie, err := r.Cookie(s.cookieName("device"))
+	if err != nil {
+		return false
+	}
+	var id []byte
+	if securecookie.DecodeMulti("device", cookie.Value, &id, s.sessions.codecs...) != nil {
+		return false
+	}
+	user, err := s.DB.UserByEmail(r.Context(), email)
+	return err == nil && user.ID.String() == string(id)
+}
+
+// network is what one party usually commands: an IPv4 address, or a /64 of IPv6.
+func network(address string) string {
+	a, err := netip.ParseAddr(address)
+	if err != nil || !a.Is6() {
+		return address
+	}
+	prefix, err := a.Prefix(64)
+	if err != nil {
+		return address
+	}
+	return prefix.String()
+}
+
+// localPath returns a path of ours to go on to, "" when the text is anything else.
+func localPath(text string) string {
+	u, err := url.Parse(text)
+	if err != nil || u.Scheme != "" || u.Host != "" || u.User != nil || !strings.HasPrefix(text, "/") || strings.HasPrefix(text, "//") ||
+		strings.ContainsAny(text, "\\\r\n\t") || u.Path == "/login" || u.Path == "/logout" {
+		return ""
+	}
+	return text
+}
+
+func afterSignIn(user db.User, next string) string {
+	switch {
+	case next != "" && next != "/":
+		return next
+	case user.Staff():
+		return "/admin"
+	default:
+		return "/"
+	}
+}

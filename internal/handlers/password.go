@@ -1,0 +1,82 @@
+package handlers
+
+import (
+	"errors"
+	"net/http"
+	"net/mail"
+	"time"
+
+	"patchbay/internal/db"
+	"patchbay/views"
+)
+
+func (s *Server) forgottenPage(w http.ResponseWriter, r *http.Request) error {
+	s.render(w, r, http.StatusOK, views.Password(views.PasswordPage{Page: s.viewPage(r)}))
+	return nil
+}
+
+// forgotten answers alike whether or not anybody has the address, and takes as long: the mail is a later job's business.
+func (s *Server) forgotten(w http.ResponseWriter, r *http.Request) error {
+	page := views.PasswordPage{Page: s.viewPage(r), Email: text(r, "email")}
+	if _, err := mail.ParseAddress(page.Email); err != nil {
+		page.Errors = views.Errors{{Field: "email", Code: "invalid"}}
+		s.render(w, r, http.StatusUnprocessableEntity, views.Password(page))
+		return nil
+	}
+	if err := s.turn(r, "forgotten from "+network(s.address(r)), db.Limit{Burst: 10, Every: 30 * time.Second}); err != nil {
+		return err
+	}
+	page.Sent, page.NoMail = true, !s.Jobs.Mails()
+	// More often than this nobody needs a new link, and an inbox should not be filled by strangers.
+	wait, err := s.DB.Allow(r.Context(), "forgotten by "+page.Email, db.Limit{Burst: 3, Every: 10 * time.Minute})
+	if err != nil {
+		return err
+	}
+	user, err := s.DB.UserByEmail(r.Context(), page.Email)
+	if err != nil && !errors.Is(err, db.ErrNotFound) {
+		return err
+	}
+	if err == nil && wait == 0 && user.LockedAt.IsZero() && !page.NoMail {
+		kind := db.LetterPassword
+		if user.Invited {
+			kind = db.LetterInvitation
+		}
+		if err := s.Jobs.Write(r.Context(), db.Letter{Kind: kind, User: user.ID}); err != nil {
+			return err
+		}
+	}
+	s.render(w, r, http.StatusOK, views.Password(page))
+	return nil
+}
+
+// newPasswordPage only shows the form: mail scanners open links too.
+func (s *Server) newPasswordPage(w http.ResponseWriter, r *http.Request) error {
+	link, err := s.DB.Link(r.Context(), db.LinkPassword, db.Secret(r.PathValue("secret")))
+	if err != nil {
+		return err
+	}
+	s.render(w, r, http.StatusOK, views.NewPassword(views.NewPasswordPage{Page: s.viewPage(r), Action: r.URL.Path, Email: link.User.Email}))
+	return nil
+}
+
+func (s *Server) newPassword(w http.ResponseWriter, r *http.Request) error {
+	secret := db.Secret(r.PathValue("secret"))
+	link, err := s.DB.Link(r.Context(), db.LinkPassword, secret)
+	if err != nil {
+		return err
+	}
+	if code := weak(r.PostFormValue("password")); code != "" {
+		s.render(w, r, http.StatusUnprocessableEntity, views.NewPassword(views.NewPasswordPage{
+			Page: s.viewPage(r), Action: r.URL.Path, Email: link.User.Email, Errors: views.Errors{{Field: "password", Code: code}},
+		}))
+		return nil
+	}
+	user, err := s.DB.SetPassword(r.Context(), db.LinkPassword, secret, "", r.PostFormValue("password"), s.address(r))
+	if err != nil {
+		return err
+	}
+	if err := s.welcome(w, r, user); err != nil {
+		return err
+	}
+	return s.done(w, r, afterSignIn(user, ""), "password-changed")
+}

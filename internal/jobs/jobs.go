@@ -1,0 +1,138 @@
+// Package jobs does what may be done later: mail and upkeep, by River on the same Postgres. A job's arguments hold ids
+// only; what it needs beside them is read, and secrets are made, when it runs.
+package jobs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river"
+	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+)
+
+// Options are what Jobs is made of.
+type Options struct {
+	DB         *db.DB
+	Log        *slog.Logger
+	Providers  []connectors.Setup // their titles, and whose access ends on a known day
+	PublicURL  *url.URL           // where links in mail lead
+	SMTPURL    string             // "" sends nothing: links are shown to staff instead
+	MailFrom   string
+	Outbox     bool // mail is kept for GET /outbox instead of being sent: the demo and tests
+	KeepEvents int  // months of events to keep; 0 for all
+}
+
+// Jobs takes jobs, and does them between Start and Stop. Several processes on one Postgres share the work.
+type Jobs struct {
+	Options
+	client *river.Client[pgx.Tx]
+	post   *post // nil when mail is not sent
+}
+
+// New makes Jobs. The error says what is wrong with the settings of mail.
+func New(o Options) (*Jobs, error) {
+	j := &Jobs{Options: o}
+	if o.SMTPURL != "" {
+		var err error
+		if j.post, err = newPost(o.SMTPURL, o.MailFrom); err != nil {
+			return nil, err
+		}
+	}
+	workers := river.NewWorkers()
+	river.AddWorker(workers, &letterWorker{jobs: j})
+	river.AddWorker(workers, &warningsWorker{jobs: j})
+	river.AddWorker(workers, &upkeepWorker{jobs: j})
+	client, err := river.NewClient(riverpgxv5.New(o.DB.Pool()), &river.Config{
+		Logger:            slog.New(onlyWarnings{o.Log.Handler()}),
+		Workers:           workers,
+		Queues:            map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 4}},
+		FetchPollInterval: 5 * time.Second, // new jobs are announced; this is for those that come due
+		JobTimeout:        2 * time.Minute,
+		SoftStopTimeout:   20 * time.Second,
+		PeriodicJobs: []*river.PeriodicJob{
+			periodic(warningsArgs{}, time.Minute),
+			periodic(upkeepArgs{}, 10*time.Minute),
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("set up jobs: %w", err)
+	}
+	j.client = client
+	return j, nil
+}
+
+// periodic runs a job at the start and at every interval, in one process of all.
+func periodic(args river.JobArgs, every time.Duration) *river.PeriodicJob {
+	return river.NewPeriodicJob(river.PeriodicInterval(every), func() (river.JobArgs, *river.InsertOpts) {
+		return args, &river.InsertOpts{MaxAttempts: 3, UniqueOpts: river.UniqueOpts{ByPeriod: every}}
+	}, &river.PeriodicJobOpts{ID: args.Kind(), RunOnStart: true})
+}
+
+// Start begins to do jobs, until ctx is done or Stop.
+func (j *Jobs) Start(ctx context.Context) error {
+	if err := j.client.Start(ctx); err != nil {
+		return fmt.Errorf("start jobs: %w", err)
+	}
+	return nil
+}
+
+// Stop lets the jobs under way finish, until ctx is done.
+func (j *Jobs) Stop(ctx context.Context) error { return j.client.Stop(ctx) }
+
+// Enqueue is db.Enqueue: the job is there when tx has committed, and never if it does not.
+func (j *Jobs) Enqueue(ctx context.Context, tx pgx.Tx, job any) error {
+	args, err := argsOf(job)
+	if err != nil {
+		return err
+	}
+	if _, err := j.client.InsertTx(ctx, tx, args, nil); err != nil {
+		return fmt.Errorf("enqueue %s: %w", args.Kind(), err)
+	}
+	return nil
+}
+
+// Write enqueues a letter that goes with no row.
+func (j *Jobs) Write(ctx context.Context, letter db.Letter) error {
+	if _, err := j.client.Insert(ctx, letterArgs{letter}, nil); err != nil {
+		return fmt.Errorf("enqueue a letter: %w", err)
+	}
+	return nil
+}
+
+// Mails says whether letters reach anybody: else links are shown to staff.
+func (j *Jobs) Mails() bool { return j.post != nil || j.Outbox }
+
+// argsOf gives db's jobs the form River keeps; a job of another room is in that form already.
+func argsOf(job any) (river.JobArgs, error) {
+	switch job := job.(type) {
+	case db.Letter:
+		return letterArgs{job}, nil
+	case river.JobArgs:
+		return job, nil
+	default:
+		return nil, errors.New("not a job")
+	}
+}
+
+// onlyWarnings drops what River says while all is well.
+type onlyWarnings struct{ slog.Handler }
+
+func (h onlyWarnings) Enabled(ctx context.Context, level slog.Level) bool {
+	return level >= slog.LevelWarn && h.Handler.Enabled(ctx, level)
+}
+
+func (h onlyWarnings) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return onlyWarnings{h.Handler.WithAttrs(attrs)}
+}
+
+func (h onlyWarnings) WithGroup(name string) slog.Handler {
+	return onlyWarnings{h.Handler.WithGroup(name)}
+}

@@ -1,0 +1,201 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/riverqueue/river"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+	"patchbay/views"
+)
+
+// letterArgs is one letter to one person.
+type letterArgs struct {
+	Letter db.Letter `json:"letter"`
+}
+
+// Kind names the job in River's table.
+func (letterArgs) Kind() string { return "letter" }
+
+type letterWorker struct {
+	river.WorkerDefaults[letterArgs]
+	jobs *Jobs
+}
+
+// Work writes a letter and sends it. One that has become needless meanwhile is not sent.
+func (w *letterWorker) Work(ctx context.Context, job *river.Job[letterArgs]) error {
+	letter := job.Args.Letter
+	user, merchant, err := w.jobs.DB.Recipient(ctx, letter.User)
+	if errors.Is(err, db.ErrNotFound) || err == nil && !user.LockedAt.IsZero() {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	page, err := w.jobs.compose(ctx, letter, user, merchant)
+	if errors.Is(err, errNeedless) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	locale := user.Locale
+	if locale == "" {
+		locale = merchant.Locale
+	}
+	return w.jobs.send(views.WithLocale(ctx, locale, w.jobs.DB.Now(), nil), user, page)
+}
+
+var errNeedless = errors.New("nothing to write any more")
+
+// compose fills in what a letter says. The secret of its link is made here, and stands nowhere but in the letter.
+func (j *Jobs) compose(ctx context.Context, letter db.Letter, user db.User, merchant db.Merchant) (views.Letter, error) {
+	page := views.Letter{Kind: letter.Kind, Name: user.Name, Merchant: merchant.Name, Link: j.address("/")}
+	by := db.System()
+	if letter.By != (db.ID{}) {
+		author, err := j.DB.User(ctx, letter.By)
+		if err != nil && !errors.Is(err, db.ErrNotFound) {
+			return page, err
+		}
+		by = db.By{Actor: author.Role, ID: author.ID}
+		page.By = author.Name
+	}
+	about, err := j.about(ctx, letter, user)
+	if err != nil {
+		return page, err
+	}
+	for _, c := range about {
+		line := views.LetterAccount{Provider: j.title(c.Provider), Account: c.Account.Name}
+		if letter.Kind == db.LetterReconnectBy {
+			line.Until = c.EndsAt
+		}
+		page.Accounts = append(page.Accounts, line)
+	}
+	switch letter.Kind {
+	case db.LetterInvitation:
+		if !user.Invited {
+			return page, errNeedless
+		}
+		return page, j.link(ctx, &page, by, db.LinkInvitation, "/invitations/", user.ID, db.ID{})
+	case db.LetterPassword:
+		return page, j.link(ctx, &page, by, db.LinkPassword, "/password/", user.ID, db.ID{})
+	case db.LetterReconnect:
+		return page, j.link(ctx, &page, by, db.LinkReconnect, "/reconnect/", user.ID, about[0].ID)
+	default:
+		return page, nil
+	}
+}
+
+// about reads the connections that the letter is still about.
+func (j *Jobs) about(ctx context.Context, letter db.Letter, user db.User) ([]db.LetterConnection, error) {
+	if len(letter.Connections) == 0 {
+		return nil, nil
+	}
+	all, err := j.DB.LetterConnections(ctx, user.MerchantID, letter.Connections)
+	if err != nil {
+		return nil, err
+	}
+	var gone []db.ID
+	still := slices.DeleteFunc(all, func(c db.LetterConnection) bool {
+		needless := c.Health() == db.Disconnected
+		switch letter.Kind {
+		case db.LetterActionNeeded:
+			needless = c.WhoMustAct() != "merchant"
+		case db.LetterReconnectBy:
+			needless = needless || c.EndsAt.IsZero() || c.Problem != ""
+		case db.LetterBackToNormal:
+			needless = c.Health() != db.Fine
+		}
+		if needless {
+			gone = append(gone, c.ID)
+		}
+		return needless
+	})
+	if letter.Kind == db.LetterActionNeeded && len(gone) > 0 {
+		if err := j.DB.Unwarned(ctx, user.ID, gone); err != nil {
+			return nil, err
+		}
+	}
+	if len(still) == 0 {
+		return nil, errNeedless
+	}
+	return still, nil
+}
+
+func (j *Jobs) link(ctx context.Context, page *views.Letter, by db.By, kind, path string, user, connection db.ID) error {
+	secret, until, err := j.DB.AddLink(ctx, by, kind, user, connection)
+	if err != nil {
+		return err
+	}
+	page.Link, page.Until = j.address(path+string(secret)), until
+	return nil
+}
+
+func (j *Jobs) address(path string) string {
+	return strings.TrimSuffix(j.PublicURL.String(), "/") + path
+}
+
+func (j *Jobs) title(provider string) string {
+	for _, p := range j.Providers {
+		if p.Name == provider {
+			return p.Title
+		}
+	}
+	return provider
+}
+
+// warningsArgs looks for letters that are due.
+type warningsArgs struct{}
+
+// Kind names the job in River's table.
+func (warningsArgs) Kind() string { return "warnings" }
+
+type warningsWorker struct {
+	river.WorkerDefaults[warningsArgs]
+	jobs *Jobs
+}
+
+// Work enqueues the letters that are due.
+func (w *warningsWorker) Work(ctx context.Context, _ *river.Job[warningsArgs]) error {
+	if !w.jobs.Mails() {
+		return nil
+	}
+	// A keyed provider needs nobody to come back: what was typed opens the door again.
+	var ending []string
+	for _, p := range w.jobs.Providers {
+		if _, redirects := p.Connector.(connectors.Redirector); redirects {
+			ending = append(ending, p.Name)
+		}
+	}
+	_, err := w.jobs.DB.EnqueueWarnings(ctx, ending, w.jobs.Enqueue)
+	return err
+}
+
+// upkeepArgs tidies up.
+type upkeepArgs struct{}
+
+// Kind names the job in River's table.
+func (upkeepArgs) Kind() string { return "upkeep" }
+
+type upkeepWorker struct {
+	river.WorkerDefaults[upkeepArgs]
+	jobs *Jobs
+}
+
+// Work does every chore, whatever became of the others.
+func (w *upkeepWorker) Work(ctx context.Context, _ *river.Job[upkeepArgs]) error {
+	began := time.Now()
+	d := w.jobs.DB
+	dropped, err := d.DropEventMonths(ctx, w.jobs.KeepEvents)
+	if dropped > 0 {
+		w.jobs.Log.InfoContext(ctx, "old events dropped", "months", dropped)
+	}
+	err = errors.Join(err, d.MakeEventMonths(ctx), d.DropOld(ctx))
+	w.jobs.Log.DebugContext(ctx, "upkeep", "ms", time.Since(began).Milliseconds())
+	return err
+}

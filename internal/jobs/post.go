@@ -1,0 +1,117 @@
+package jobs
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	stdmail "net/mail"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/wneessen/go-mail"
+
+	"patchbay/internal/db"
+	"patchbay/views"
+)
+
+// post is the way to a mail server.
+type post struct {
+	host    string
+	options []mail.Option
+	from    stdmail.Address
+}
+
+// newPost reads SMTP_URL and MAIL_FROM: smtp://user:password@host:587, or smtps:// for TLS from the first byte. Its errors
+// never quote the address, which holds a password. A password is only ever sent over TLS, or to this same machine.
+func newPost(address, from string) (*post, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Hostname() == "" || u.Scheme != "smtp" && u.Scheme != "smtps" {
+		return nil, errors.New("SMTP_URL is not like smtp://user:password@host:587")
+	}
+	sender, err := stdmail.ParseAddress(from)
+	if err != nil {
+		return nil, errors.New("MAIL_FROM is not an e-mail address, which SMTP_URL needs")
+	}
+	p := &post{host: u.Hostname(), from: *sender}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"smtp": "587", "smtps": "465"}[u.Scheme]
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		return nil, errors.New("SMTP_URL has no port that is a number")
+	}
+	p.options = []mail.Option{mail.WithPort(number), mail.WithTimeout(20 * time.Second)}
+	password, hasPassword := u.User.Password()
+	ip := net.ParseIP(p.host)
+	here := p.host == "localhost" || ip != nil && ip.IsLoopback()
+	switch {
+	case u.Scheme == "smtps":
+		p.options = append(p.options, mail.WithSSL())
+	case hasPassword && !here:
+		p.options = append(p.options, mail.WithTLSPolicy(mail.TLSMandatory))
+	default:
+		p.options = append(p.options, mail.WithTLSPolicy(mail.TLSOpportunistic))
+	}
+	if hasPassword {
+		p.options = append(p.options, mail.WithSMTPAuth(mail.SMTPAuthAutoDiscover), mail.WithUsername(u.User.Username()), mail.WithPassword(password))
+	}
+	return p, nil
+}
+
+// send posts a letter, or keeps it in the outbox.
+func (j *Jobs) send(ctx context.Context, to db.User, letter views.Letter) error {
+	if j.Outbox {
+		return j.DB.KeepMail(ctx, db.KeptMail{Recipient: to.Email, Subject: letter.Subject(ctx), Text: letter.Text(ctx)})
+	}
+	if j.post == nil {
+		return nil
+	}
+	message, err := j.post.message(ctx, to, letter)
+	if err != nil {
+		return err
+	}
+	client, err := mail.NewClient(j.post.host, j.post.options...)
+	if err != nil {
+		return errors.New("the settings of mail are not usable") // err may quote them
+	}
+	if err := client.DialAndSendWithContext(ctx, message); err != nil {
+		var sending *mail.SendError
+		if errors.As(err, &sending) {
+			return fmt.Errorf("mail not taken: class %s, code %d", sending.Reason, sending.ErrorCode())
+		}
+		return errors.New("the mail server does not answer as one")
+	}
+	return nil
+}
+
+// message is the letter as it goes over the wire: plain text and HTML, whose words are the same.
+func (p *post) message(ctx context.Context, to db.User, letter views.Letter) (*mail.Msg, error) {
+	var html bytes.Buffer
+	if err := views.LetterHTML(letter).Render(ctx, &html); err != nil {
+		return nil, fmt.Errorf("write a letter: %w", err)
+	}
+	m := mail.NewMsg(mail.WithNoDefaultUserAgent())
+	m.FromMailAddress(&p.from)
+	m.ToMailAddress(&stdmail.Address{Name: to.Name, Address: to.Email})
+	m.Subject(letter.Subject(ctx))
+	m.SetDate()
+	m.SetMessageIDWithValue(db.NewID().String() + "@" + domain(p.from.Address))
+	m.SetUserAgent("Patchbay")
+	m.SetGenHeader("Auto-Submitted", "auto-generated")
+	m.SetBodyString(mail.TypeTextPlain, letter.Text(ctx))
+	m.AddAlternativeString(mail.TypeTextHTML, html.String())
+	return m, nil
+}
+
+func domain(address string) string {
+	for i := len(address) - 1; i >= 0; i-- {
+		if address[i] == '@' {
+			return address[i+1:]
+		}
+	}
+	return address
+}
