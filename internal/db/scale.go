@@ -1,0 +1,407 @@
+package db
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/connectors"
+)
+
+// Scale is how much Fill makes.
+type Scale struct {
+	Connections int
+	Merchants   int                      // 0: one for each hundred connections, at least ten
+	Events      int                      // for each connection, over the last half year; at most 180
+	Progress    func(what string, n int) // nil: nobody is told
+}
+
+// Fill makes a database of realistic shape: names in two scripts, merchants of very different size, every health, years
+// of connecting and months of history. The access in it is made up and sealed like any other; it is renewed no sooner
+// than in a month, so that a server started on it calls nobody. Indexes are dropped and made again, so it needs the
+// rights of the tables' owner and a database that nobody uses meanwhile. The same scale gives the same names.
+func (d *DB) Fill(ctx context.Context, s Scale) error {
+	if s.Merchants == 0 {
+		s.Merchants = max(10, s.Connections/100)
+	}
+	f := &filling{d: d, scale: s, now: d.Now(), r: rand.New(rand.NewPCG(168, 1)), words: companyWords(), trades: companyTrades(), forms: companyForms()}
+	for _, step := range []struct {
+		what string
+		do   func(context.Context) error
+	}{
+		{"merchants", f.merchants},
+		{"connections", f.connections},
+		{"statistics", f.measure},
+		{"events", f.events},
+		{"figures", f.figures},
+	} {
+		if err := step.do(ctx); err != nil {
+			return fmt.Errorf("fill %s: %w", step.what, err)
+		}
+	}
+	return nil
+}
+
+type filling struct {
+	d     *DB
+	scale Scale
+	now   time.Time
+	r     *rand.Rand
+
+	words, trades [][2]string
+	forms         []string
+
+	merchantIDs []ID
+	userIDs     []ID
+}
+
+func (f *filling) tell(what string, n int) {
+	if f.scale.Progress != nil {
+		f.scale.Progress(what, n)
+	}
+}
+
+// id is a UUIDv7 as it would have been made at a time.
+func (f *filling) id(at time.Time) ID {
+	var id ID
+	binary.BigEndian.PutUint64(id[0:], uint64(at.UnixMilli())<<16|f.r.Uint64N(1<<12))
+	binary.BigEndian.PutUint64(id[8:], f.r.Uint64())
+	id[6] = id[6]&0x0f | 0x70
+	id[8] = id[8]&0x3f | 0x80
+	return id
+}
+
+func pick[T any](f *filling, from []T) T { return from[f.r.IntN(len(from))] }
+
+func (f *filling) merchants(ctx context.Context) error {
+	var merchants, users [][]any
+	for i := range f.scale.Merchants {
+		at := f.now.Add(-time.Duration(1100-1000*i/f.scale.Merchants) * 24 * time.Hour)
+		company, id := f.company(), f.id(at)
+		f.merchantIDs = append(f.merchantIDs, id)
+		merchants = append(merchants, []any{id, fmt.Sprintf("shop-%s-%d", strings.ToLower(company.word), i), company.latin, pick(f, []string{"en", "km", "km", "fr"}), at})
+		for range 2 {
+			person := f.person()
+			user := f.id(at)
+			f.userIDs = append(f.userIDs, user)
+			email := fmt.Sprintf("%s.%s%d@%s.example", person[0], person[1], i, strings.ToLower(company.word))
+			users = append(users, []any{user, id, "merchant", strings.ToLower(email), person[0] + " " + person[1], at})
+		}
+	}
+	return f.d.tx(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.CopyFrom(ctx, pgx.Identifier{"merchants"}, []string{"id", "external_id", "name", "locale", "created_at"}, pgx.CopyFromRows(merchants)); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, `ALTER TABLE users DISABLE TRIGGER users_after`); err != nil {
+			return err
+		}
+		if _, err := tx.CopyFrom(ctx, pgx.Identifier{"users"}, []string{"id", "merchant_id", "role", "email", "name", "created_at"}, pgx.CopyFromRows(users)); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, `ALTER TABLE users ENABLE TRIGGER users_after`)
+		return err
+	})
+}
+
+// connections are made in the order of time, as they come in life.
+func (f *filling) connections(ctx context.Context) error {
+	restore, err := f.withoutIndexes(ctx, "connections", "finds", "words", "grants")
+	if err != nil {
+		return err
+	}
+	if _, err := f.d.pool.Exec(ctx, `ALTER TABLE connections DISABLE TRIGGER connections_after_insert`); err != nil {
+		return err
+	}
+	const batch = 20_000
+	for made := 0; made < f.scale.Connections; made += batch {
+		n := min(batch, f.scale.Connections-made)
+		var connections, grants [][]any
+		for i := range n {
+			c, g, err := f.connection(made + i)
+			if err != nil {
+				return err
+			}
+			connections, grants = append(connections, c), append(grants, g)
+		}
+		err := f.d.tx(ctx, func(tx pgx.Tx) error {
+			_, err := tx.CopyFrom(ctx, pgx.Identifier{"connections"}, []string{
+				"id", "merchant_id", "provider", "environment", "account_id", "account_name", "details", "search", "problem", "problem_since",
+				"failing_since", "connected_by", "connected_at", "disconnected_at", "used_on",
+			}, pgx.CopyFromRows(connections))
+			if err != nil {
+				return err
+			}
+			_, err = tx.CopyFrom(ctx, pgx.Identifier{"grants"}, []string{
+				"connection_id", "provider", "environment", "sealed", "generation", "lifetime_seconds", "expires_at", "refresh_at", "failures",
+				"last_class", "refreshed_at", "used_at",
+			}, pgx.CopyFromRows(grants))
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		f.tell("connections", made+n)
+	}
+	if _, err := f.d.pool.Exec(ctx, `ALTER TABLE connections ENABLE TRIGGER connections_after_insert`); err != nil {
+		return err
+	}
+	if _, err := f.d.pool.Exec(ctx, `
+		INSERT INTO finds (connection_id, words, sampled)
+		SELECT c.id, search_fold(c.search || ' ' || m.name || ' ' || coalesce(m.external_id, '') || ' ' || coalesce(p.people, '')), get_byte(uuid_send(c.id), 15) % 64 = 0
+		FROM connections c JOIN merchants m ON m.id = c.merchant_id
+		LEFT JOIN (SELECT merchant_id, string_agg(email || ' ' || name, ' ') AS people FROM users GROUP BY 1) AS p ON p.merchant_id = m.id
+		WHERE NOT EXISTS (SELECT FROM finds f WHERE f.connection_id = c.id)
+		ORDER BY c.connected_at`); err != nil {
+		return err
+	}
+	f.tell("searchable", f.scale.Connections)
+	if _, err := f.d.pool.Exec(ctx, `INSERT INTO words (word) SELECT DISTINCT word FROM finds, words_of(words) AS word ON CONFLICT DO NOTHING`); err != nil {
+		return err
+	}
+	return restore(ctx)
+}
+
+// measure gives the planner its figures and marks pages as seen by all, which index-only reading needs.
+func (f *filling) measure(ctx context.Context) error {
+	for _, table := range []string{"merchants", "users", "connections", "grants", "finds", "words", "counters"} {
+		if _, err := f.d.pool.Exec(ctx, `VACUUM ANALYZE `+table); err != nil {
+			return err
+		}
+	}
+	f.tell("indexed", f.scale.Connections)
+	return nil
+}
+
+func (f *filling) connection(i int) (connection, grant []any, err error) {
+	// More and more connect each month, over three years.
+	age := 1 - float64(i+1)/float64(f.scale.Connections+1)
+	at := f.now.Add(-time.Duration(age * age * 3 * 365 * 24 * float64(time.Hour))).Add(-time.Minute)
+	id := f.id(at)
+	u := f.r.Float64()
+	m := int(u * u * float64(len(f.merchantIDs))) // the first merchants have many more
+	provider := pick(f, []string{"caminvoice", "caminvoice", "caminvoice", "caminvoice", "caminvoice", "flexiti", "flexiti", "elecq", "elecq", "bookings"})
+	environment := "production"
+	if f.r.IntN(12) == 0 {
+		environment = "sandbox"
+	}
+	a := f.account(provider)
+	details, err := json.Marshal(a.Details)
+	if err != nil {
+		return nil, nil, err
+	}
+	var problem string
+	var problemSince, failingSince, disconnectedAt *time.Time
+	since := at.Add(time.Duration(f.r.Float64() * float64(f.now.Sub(at))))
+	lately := f.now.Add(-time.Duration(f.r.IntN(36*3600)) * time.Second)
+	if lately.Before(at) {
+		lately = at
+	}
+	failures, class := 0, "ok"
+	switch n := f.r.IntN(10_000); {
+	case n < 250:
+		disconnectedAt = &since
+	case n < 420:
+		problem, problemSince = pick(f, []string{"refused", "refused", "refused", "lapsed", "lapsed", "revoked", "interrupted"}), &since
+		class = "refused"
+	case n < 425:
+		problem, problemSince = pick(f, []string{"ours", "sealed"}), &lately
+		class = "ours"
+	case n < 500:
+		failingSince, failures, class = &lately, 1+f.r.IntN(9), "trouble"
+	}
+	usedOn, usedAt := time.Unix(0, 0).UTC(), (*time.Time)(nil)
+	if f.r.IntN(10) > 0 {
+		ago := time.Duration(f.r.ExpFloat64() * 6 * 24 * float64(time.Hour))
+		used := f.now.Add(-ago)
+		if problemSince != nil && used.After(*problemSince) {
+			used = *problemSince // nobody is given what does not work
+		}
+		if used.Before(at) {
+			used = at
+		}
+		usedOn, usedAt = used.Truncate(24*time.Hour), &used
+	}
+	connection = []any{
+		id, f.merchantIDs[m], provider, environment, a.ID, a.Name, details, searchText(a), problem, problemSince, failingSince, f.userIDs[2*m], at, disconnectedAt, usedOn,
+	}
+	generation := int64(1 + f.r.IntN(1000))
+	var sealed []byte
+	if disconnectedAt == nil {
+		token := connectors.Token{Access: fmt.Sprintf("made-up-%x", f.r.Uint64()), Type: "Bearer", Lifetime: time.Hour}
+		if sealed, err = f.d.keyset.sealGrant(connectors.Grant{Token: token, Account: connectors.Account{ID: a.ID}}, grantPlace(id, generation)); err != nil {
+			return nil, nil, err
+		}
+	}
+	next := f.now.AddDate(0, 1, f.r.IntN(30))
+	grant = []any{id, provider, environment, sealed, generation, int64(3600), next.Add(time.Hour), next, failures, class, lately, usedAt}
+	return connection, grant, nil
+}
+
+// company is a made-up business: one of its words, and its name in both scripts.
+type company struct{ word, latin, khmer string }
+
+func (f *filling) company() company {
+	first, second, trade, form := pick(f, f.words), pick(f, f.words), pick(f, f.trades), pick(f, f.forms)
+	family := f.syllables()
+	c := company{word: strings.ReplaceAll(first[0], " ", ""), khmer: "ក្រុមហ៊ុន" + second[1] + first[1] + trade[1]}
+	switch f.r.IntN(4) {
+	case 0:
+		c.latin = family + " " + first[0] + " " + trade[0] + " " + form
+	case 1:
+		c.latin = first[0] + " " + second[0] + " " + trade[0] + " " + form
+	case 2:
+		c.latin = fmt.Sprintf("%s%d %s %s", strings.ToUpper(family[:min(len(family), 2)]), 100+f.r.IntN(900), first[0], form)
+	default:
+		c.latin = family + " & " + f.syllables() + " " + trade[0]
+	}
+	return c
+}
+
+func (f *filling) person() [2]string { return [2]string{pick(f, f.words[:12])[0], f.syllables()} }
+
+// syllables make a family name as they are written in Latin letters.
+func (f *filling) syllables() string {
+	onset := []string{"Ch", "S", "K", "Kh", "V", "R", "B", "D", "M", "N", "Ph", "Th", "L", "H", "P", "T", "Pr", "Sr", "Y", "Ng"}
+	rime := []string{"an", "ea", "ok", "im", "eng", "ay", "orn", "ith", "oun", "uy", "al", "et", "ang", "on", "y", "a", "eap", "onn", "ork", "os"}
+	name := pick(f, onset) + pick(f, rime)
+	if f.r.IntN(3) > 0 {
+		name += strings.ToLower(pick(f, onset) + pick(f, rime))
+	}
+	return name
+}
+
+func (f *filling) digits(n int) string {
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = byte('0' + f.r.IntN(10))
+	}
+	return string(b)
+}
+
+func (f *filling) account(provider string) connectors.Account {
+	c := f.company()
+	switch provider {
+	case "caminvoice":
+		id := "KHUID" + f.digits(8)
+		site := strings.ToLower(c.word) + f.digits(3)
+		return connectors.Account{ID: id, Name: c.latin, Details: []connectors.Detail{
+			{Key: "endpoint_id", Value: id},
+			{Key: "moc_id", Value: f.digits(8)},
+			{Key: "company_name_en", Value: c.latin},
+			{Key: "company_name_kh", Value: c.khmer},
+			{Key: "tin", Value: f.digits(10)},
+			{Key: "date_of_incorporation", Value: f.now.AddDate(-1-f.r.IntN(20), 0, -f.r.IntN(365)).Format(time.DateOnly)},
+			{Key: "business_type", Value: pick(f, []string{"Private Limited Company", "Sole Proprietorship", "Single Member Private Limited Company", "Branch"})},
+			{Key: "city", Value: pick(f, []string{"Phnom Penh", "Phnom Penh", "Siem Reap", "Battambang", "Sihanoukville", "Kampot"})},
+			{Key: "country", Value: "KH"},
+			{Key: "phone_number", Value: "+855" + f.digits(8)},
+			{Key: "email", Value: "info@" + site + ".example"},
+		}}
+	case "flexiti":
+		id := fmt.Sprintf("%016x", f.r.Uint64())
+		return connectors.Account{ID: id + " merchant", Name: c.latin, Details: []connectors.Detail{{Key: "client_id", Value: id}}}
+	case "elecq":
+		id := f.digits(6)
+		return connectors.Account{ID: id, Name: "", Details: []connectors.Detail{{Key: "USER_ID", Value: id}}}
+	default:
+		id := fmt.Sprintf("%08x-%04x-4%03x-9%03x-%012x", f.r.Uint32(), f.r.IntN(1<<16), f.r.IntN(1<<12), f.r.IntN(1<<12), f.r.Int64N(1<<48))
+		return connectors.Account{ID: id, Name: c.latin, Details: []connectors.Detail{{Key: "partner_id", Value: id}}}
+	}
+}
+
+// events are made by Postgres, a day at a time.
+func (f *filling) events(ctx context.Context) error {
+	if f.scale.Events == 0 {
+		return nil
+	}
+	const days = 180
+	if _, err := f.d.pool.Exec(ctx, `SELECT events_make_month(m::date) FROM generate_series($1::date, $2::date, '1 month') AS m`,
+		f.now.AddDate(0, -7, 0), f.now.AddDate(0, 1, 0)); err != nil {
+		return err
+	}
+	restore, err := f.withoutIndexes(ctx, "events")
+	if err != nil {
+		return err
+	}
+	today := f.now.Truncate(24 * time.Hour)
+	total := 0
+	for day := range days {
+		begin := today.AddDate(0, 0, day+1-days)
+		tag, err := f.d.pool.Exec(ctx, `
+			INSERT INTO events (`+eventColumns+`)
+			SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(r, 1, 3) || '8' || substr(r, 4, 15))::uuid,
+				at, 'refresh.' || CASE outcome WHEN 'ok' THEN 'saved' ELSE outcome END, 'system', NULL, merchant_id, id, NULL, provider, outcome,
+				CASE outcome WHEN 'ok' THEN 200 WHEN 'refused' THEN 401 ELSE 503 END, CASE outcome WHEN 'refused' THEN 'invalid_grant' ELSE '' END,
+				(60 + 400 * random() * random())::int, CASE WHEN provider = 'flexiti' THEN r ELSE '' END, '', ''
+			FROM (SELECT c.id, c.merchant_id, c.provider, md5(random()::text) AS r, least($1::timestamptz + random() * interval '1 day', $3) AS at,
+					(ARRAY['ok', 'trouble', 'refused', 'later'])[CASE WHEN random() < 0.97 THEN 1 ELSE 2 + floor(random() * random() * 3)::int END] AS outcome
+				FROM connections c
+				WHERE c.connected_at < $1 AND random() < $2) AS made`,
+			begin, float64(f.scale.Events)/days, f.now)
+		if err != nil {
+			return err
+		}
+		total += int(tag.RowsAffected())
+		f.tell("events", total)
+	}
+	if err := restore(ctx); err != nil {
+		return err
+	}
+	_, err = f.d.pool.Exec(ctx, `VACUUM ANALYZE events`)
+	return err
+}
+
+// figures are the last days' rollups, made from the events.
+func (f *filling) figures(ctx context.Context) error {
+	_, err := f.d.pool.Exec(ctx, `
+		INSERT INTO rollups (provider, environment, hour, kind, class, bucket, calls)
+		SELECT e.provider, c.environment, date_trunc('hour', e.at), 'refresh', e.class, 4 + e.millis / 100, count(*)
+		FROM events e JOIN connections c ON c.id = e.connection_id
+		WHERE e.at >= $1 AND e.kind LIKE 'refresh.%'
+		GROUP BY 1, 2, 3, 4, 5, 6
+		ON CONFLICT (provider, environment, hour, kind, class, bucket) DO UPDATE SET calls = rollups.calls + excluded.calls`,
+		f.now.Add(-8*24*time.Hour))
+	return err
+}
+
+// withoutIndexes drops the tables' indexes, save those of constraints, and returns what makes them again.
+func (f *filling) withoutIndexes(ctx context.Context, tables ...string) (func(context.Context) error, error) {
+	if f.scale.Connections < 50_000 {
+		return func(context.Context) error { return nil }, nil
+	}
+	rows, err := f.d.pool.Query(ctx, `
+		SELECT i.indexrelid::regclass::text, replace(pg_get_indexdef(i.indexrelid), ' ON ONLY ', ' ON ')
+		FROM pg_index i LEFT JOIN pg_constraint p ON p.conindid = i.indexrelid
+		WHERE i.indrelid = ANY($1::regclass[]) AND p.oid IS NULL`, tables)
+	if err != nil {
+		return nil, err
+	}
+	type index struct{ name, definition string }
+	indexes, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (one index, err error) {
+		return one, row.Scan(&one.name, &one.definition)
+	})
+	if err != nil {
+		return nil, err
+	}
+	for _, one := range indexes {
+		if _, err := f.d.pool.Exec(ctx, `DROP INDEX `+one.name); err != nil {
+			return nil, err
+		}
+	}
+	return func(ctx context.Context) error {
+		for i, one := range slices.Backward(indexes) {
+			if _, err := f.d.pool.Exec(ctx, one.definition); err != nil {
+				return err
+			}
+			f.tell("indexes of "+strings.Join(tables, ", "), len(indexes)-i)
+		}
+		return nil
+	}, nil
+}

@@ -1,0 +1,572 @@
+package db
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Filter says which connections a list shows and in which order. What is zero filters nothing.
+type Filter struct {
+	Query       string // names, numbers, e-mail, a reference; words may be mistyped
+	Provider    string
+	Health      string
+	Who         string // who must act: merchant, provider or platform
+	Problem     string
+	Environment string
+	Merchant    ID
+	Used        string            // UsedDay, UsedWeek, UsedMonth or UsedNever
+	Since       time.Time         // connected at or after
+	Sort        string            // one of the Sort codes, "-" before it reverses; "" is the latest connected first
+	Present     map[string]string // each provider's present environment: connections of another one wait for the platform
+}
+
+// What a list is sorted by.
+const (
+	SortConnected = "connected"
+	SortUsed      = "used" // to the day
+	SortAccount   = "account"
+	SortMerchant  = "merchant"
+	SortHealth    = "health" // worst first, the latest change first within it
+)
+
+// When a connection was last used, to the day.
+const (
+	UsedDay   = "1d"
+	UsedWeek  = "7d"
+	UsedMonth = "30d"
+	UsedNever = "never"
+)
+
+// Line is a connection as lists show it.
+type Line struct {
+	Connection
+	MerchantName string
+	ExternalID   string // the platform's own id of the merchant
+	RefreshedAt  time.Time
+	UsedAt       time.Time
+}
+
+// Lines are one page of a list.
+type Lines struct {
+	All        []Line
+	Prev, Next string   // cursors; "" at either end
+	Similar    []string // nothing was found as typed: these words were looked for instead
+}
+
+// List returns one page of what the filter shows, at most limit lines, from where cursor stands ("" is the start; one
+// that does not fit is taken for it). Its time hardly depends on how many connections there are: it either walks an
+// index in the asked order until the page is full, or, when that would take long because few lines match, gathers
+// those few and sorts them. It finds out which by looking at a few thousand index entries or at a sample.
+func (d *DB) List(ctx context.Context, f Filter, cursor string, limit int) (Lines, error) {
+	var page Lines
+	err := d.read(ctx, func(tx pgx.Tx) error {
+		l, err := d.newList(ctx, tx, f)
+		if err != nil {
+			return err
+		}
+		l.limit = limit
+		l.from(cursor)
+		if !l.similar {
+			if page, err = l.page(ctx); err != nil || len(page.All) > 0 || cursor != "" || len(l.terms) == 0 {
+				return err
+			}
+		}
+		if l.terms, err = corrected(ctx, tx, l.terms); err != nil || l.terms == nil {
+			return err
+		}
+		l.similar = true
+		page, err = l.page(ctx)
+		for _, t := range l.terms {
+			page.Similar = append(page.Similar, t[0])
+		}
+		return err
+	})
+	if err != nil {
+		return Lines{}, fmt.Errorf("list connections: %w", err)
+	}
+	return page, nil
+}
+
+// Each calls do with everything the filter shows, in its order, in batches and without holding a transaction or a
+// connection meanwhile: whoever downloads slowly holds up nobody.
+func (d *DB) Each(ctx context.Context, f Filter, do func(Line) error) error {
+	cursor := ""
+	for {
+		page, err := d.List(ctx, f, cursor, 1000)
+		if err != nil {
+			return err
+		}
+		for _, line := range page.All {
+			if err := do(line); err != nil {
+				return err
+			}
+		}
+		if page.Next == "" {
+			return nil
+		}
+		cursor = page.Next
+	}
+}
+
+// read runs do in a read-only transaction whose plans keep to indexes: the planner takes each condition for
+// independent of the others and of the order, and would now and then read the whole table for one page.
+func (d *DB) read(ctx context.Context, do func(tx pgx.Tx) error) error {
+	return pgx.BeginTxFunc(ctx, d.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true),
+			set_config('enable_hashjoin', 'off', true),
+			set_config('enable_mergejoin', 'off', true), set_config('max_parallel_workers_per_gather', '0', true), set_config('plan_cache_mode', 'force_custom_plan', true)`)
+		if err != nil {
+			return err
+		}
+		return do(tx)
+	})
+}
+
+// few is how many rows are gathered and sorted rather than walked to.
+const few = 3000
+
+// list is one question to the list, and what has been found out about it.
+type list struct {
+	tx     pgx.Tx
+	filter Filter
+	now    time.Time
+	limit  int
+
+	order      order
+	descending bool
+	facets     []facet // nil: all of them
+	terms      []term
+
+	key  *string // keyset: the line the page begins after
+	id   ID
+	back bool // the page before it
+
+	similar bool // the terms are not those typed, but like them
+
+	args []any
+}
+
+type order struct{ column, kind string }
+
+// A facet is what provider, environment and state filters come down to.
+type facet struct{ provider, environment, state string }
+
+// A term is one word of a query, or several of which one must be found. Folded.
+type term []string
+
+// indexed says whether an index of trigrams can find every one of the term's words.
+func (t term) indexed() bool {
+	return !slices.ContainsFunc(t, func(word string) bool { return run(word) < 3 })
+}
+
+// run is the longest run of letters and digits in a word.
+func run(word string) (longest int) {
+	n := 0
+	for _, r := range word {
+		if n++; !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.In(r, unicode.Khmer) {
+			n = 0
+		}
+		longest = max(longest, n)
+	}
+	return longest
+}
+
+func (d *DB) newList(ctx context.Context, tx pgx.Tx, f Filter) (*list, error) {
+	l := &list{tx: tx, filter: f, now: d.Now()}
+	code, descending := strings.CutPrefix(f.Sort, "-")
+	switch code {
+	case SortUsed:
+		l.order = order{"used_on", "date"}
+	case SortAccount:
+		l.order = order{"account_key", "text"}
+	case SortMerchant:
+		l.order = order{"merchant_key", "text"}
+	case SortHealth:
+		l.order = order{"health_order", "bigint"}
+	case SortConnected:
+		l.order = order{"connected_at", "timestamptz"}
+	default:
+		l.order, descending = order{"connected_at", "timestamptz"}, true
+	}
+	l.descending = descending
+	if f.Provider != "" || f.Health != "" || f.Who != "" || f.Problem != "" || f.Environment != "" {
+		var err error
+		if l.facets, err = facetsOf(ctx, tx, f); err != nil {
+			return nil, err
+		}
+	}
+	if strings.TrimSpace(f.Query) != "" {
+		var folded string
+		if err := tx.QueryRow(ctx, `SELECT search_fold($1)`, f.Query).Scan(&folded); err != nil {
+			return nil, err
+		}
+		for _, word := range strings.Fields(folded) {
+			if word = strings.TrimFunc(word, func(r rune) bool { return unicode.IsPunct(r) && r != '@' }); word != "" {
+				l.terms = append(l.terms, term{word})
+			}
+		}
+	}
+	return l, nil
+}
+
+// facetsOf lists the facets that a filter keeps: never nil, and never many.
+func facetsOf(ctx context.Context, q querier, f Filter) ([]facet, error) {
+	rows, err := q.Query(ctx, `SELECT DISTINCT provider, environment FROM counters`)
+	if err != nil {
+		return nil, err
+	}
+	kept := []facet{}
+	var provider, environment string
+	_, err = pgx.ForEachRow(rows, []any{&provider, &environment}, func() error {
+		for _, state := range states() {
+			c := Connection{Provider: provider, Environment: environment}.inState(state).Presently(f.Present)
+			if (f.Provider == "" || f.Provider == provider) && (f.Environment == "" || f.Environment == environment) &&
+				(f.Health == "" || f.Health == c.Health()) && (f.Who == "" || f.Who == c.WhoMustAct()) && (f.Problem == "" || f.Problem == c.Problem) {
+				kept = append(kept, facet{provider, environment, state})
+			}
+		}
+		return nil
+	})
+	return kept, err
+}
+
+// states are the values of the column connections.state.
+func states() []string {
+	return []string{
+		Fine, Retrying, Disconnected, ProblemRefused, ProblemInterrupted, ProblemLapsed, ProblemRevoked, ProblemOurs, ProblemSealed,
+	}
+}
+
+func (c Connection) inState(state string) Connection {
+	someTime := time.Unix(1, 0)
+	switch state {
+	case Fine:
+	case Retrying:
+		c.FailingSince = someTime
+	case Disconnected:
+		c.DisconnectedAt = someTime
+	default:
+		c.Problem = state
+	}
+	return c
+}
+
+// Presently is the connection with the problem of its environment when that is not the provider's present one.
+func (c Connection) Presently(present map[string]string) Connection {
+	if environment, known := present[c.Provider]; known && environment != c.Environment && c.DisconnectedAt.IsZero() && c.Problem == "" {
+		c.Problem = ProblemEnvironment
+	}
+	return c
+}
+
+// cursor is where a page begins, as it stands in an address.
+type cursor struct {
+	Sort string `json:"s"`
+	Key  string `json:"k"`
+	ID   ID     `json:"i"`
+	Back bool   `json:"b,omitempty"`
+
+	Similar bool `json:"w,omitempty"`
+}
+
+func (l *list) from(text string) {
+	raw, err := base64.RawURLEncoding.DecodeString(text)
+	var c cursor
+	if err != nil || json.Unmarshal(raw, &c) != nil || c.Sort != l.filter.Sort || strings.ContainsRune(c.Key, 0) || !l.order.takes(c.Key) {
+		return
+	}
+	l.key, l.id, l.back, l.similar = &c.Key, c.ID, c.Back, c.Similar
+}
+
+// takes says whether a cursor's key can be one of this order's, so that Postgres need not refuse it.
+func (o order) takes(key string) bool {
+	var err error
+	switch o.kind {
+	case "timestamptz":
+		_, err = time.Parse("2006-01-02 15:04:05.999999-07", key)
+	case "date":
+		_, err = time.Parse(time.DateOnly, key)
+	case "bigint":
+		_, err = strconv.ParseInt(key, 10, 64)
+	}
+	return err == nil
+}
+
+func (l *list) cursorAt(c placed, back bool) string {
+	raw, err := json.Marshal(cursor{Sort: l.filter.Sort, Key: c.key, ID: c.line.ID, Back: back, Similar: l.similar})
+	if err != nil {
+		return ""
+	}
+	return base64.RawURLEncoding.EncodeToString(raw)
+}
+
+// placed is a line with its place in the order.
+type placed struct {
+	line Line
+	key  string
+}
+
+// page reads the page and one line more, which tells whether there is another page.
+func (l *list) page(ctx context.Context) (Lines, error) {
+	if l.facets != nil && len(l.facets) == 0 {
+		return Lines{}, nil
+	}
+	l.args = nil
+	ids, err := l.ids(ctx)
+	if err != nil {
+		return Lines{}, err
+	}
+	rows, err := l.tx.Query(ctx, `WITH page AS MATERIALIZED (`+ids+`)
+		SELECT `+connectionColumns+`, m.name, coalesce(m.external_id, ''), g.refreshed_at, g.used_at, page.key::text
+		FROM page JOIN connections c ON c.id = page.id JOIN merchants m ON m.id = c.merchant_id LEFT JOIN grants g ON g.connection_id = c.id
+		ORDER BY page.key `+l.direction()+`, page.id `+l.direction(), l.args...)
+	if err != nil {
+		return Lines{}, err
+	}
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (placed, error) {
+		var p placed
+		var refreshed, used *time.Time
+		targets, finish := connectionTargets(&p.line.Connection)
+		if err := row.Scan(append(targets, &p.line.MerchantName, &p.line.ExternalID, &refreshed, &used, &p.key)...); err != nil {
+			return p, err
+		}
+		p.line.RefreshedAt, p.line.UsedAt = timeOrZero(refreshed), timeOrZero(used)
+		return p, finish()
+	})
+	if err != nil {
+		return Lines{}, err
+	}
+	more := len(found) > l.limit
+	if more {
+		found = found[:l.limit]
+	}
+	if l.back {
+		slices.Reverse(found)
+	}
+	var page Lines
+	for _, one := range found {
+		one.line.Connection = one.line.Presently(l.filter.Present)
+		page.All = append(page.All, one.line)
+	}
+	if len(found) > 0 {
+		if (l.back && more) || (!l.back && l.key != nil) {
+			page.Prev = l.cursorAt(found[0], true)
+		}
+		if l.back || more {
+			page.Next = l.cursorAt(found[len(found)-1], false)
+		}
+	}
+	return page, nil
+}
+
+// ids is the statement that finds the page's ids and keys.
+func (l *list) ids(ctx context.Context) (string, error) {
+	rows, err := l.few(ctx)
+	if err != nil {
+		return "", err
+	}
+	key := "c." + l.order.column
+	switch {
+	case rows != nil:
+		return `SELECT c.id, ` + key + ` AS key FROM ` + rows(l) + l.tail(key, "c.id"), nil
+	case l.facets == nil || !l.byFacet() || (l.judged() && l.many(ctx)):
+		return `SELECT c.id, ` + key + ` AS key FROM connections c WHERE ` + l.inFacets() + l.conditions() + l.words() + l.tail(key, "c.id"), nil
+	}
+	// One walk for each facet, in step.
+	var p, e, s []string
+	for _, one := range l.facets {
+		p, e, s = append(p, one.provider), append(e, one.environment), append(s, one.state)
+	}
+	return `SELECT best.id, best.key FROM unnest(` + l.arg(p) + `::text[], ` + l.arg(e) + `::text[], ` + l.arg(s) + `::text[]) AS f(p, e, s)
+		CROSS JOIN LATERAL (SELECT c.id, ` + key + ` AS key FROM connections c
+			WHERE c.provider = f.p AND c.environment = f.e AND c.state = f.s` + l.conditions() + l.words() + l.tail(key, "c.id") + `) AS best` +
+		l.tail("best.key", "best.id"), nil
+}
+
+// byFacet says whether there is an index of facets in the asked order.
+func (l *list) byFacet() bool { return l.order.column == "connected_at" || l.order.column == "used_on" }
+
+// judged says whether rows are looked at that may not match, beside the facets.
+func (l *list) judged() bool {
+	return len(l.terms) > 0 || (l.filter.Used != "" && l.order.column != "used_on") || (!l.filter.Since.IsZero() && l.order.column != "connected_at")
+}
+
+// many says whether the facets hold a good part of all connections, so that one walk over all meets them soon.
+func (l *list) many(ctx context.Context) bool {
+	var all, held int64
+	err := l.tx.QueryRow(ctx, `SELECT coalesce(sum(difference), 0), coalesce(sum(difference) FILTER (WHERE provider = ANY($1) AND environment = ANY($2) AND health = ANY($3)), 0)
+		FROM counters`, l.values(func(f facet) string { return f.provider }), l.values(func(f facet) string { return f.environment }),
+		l.values(func(f facet) string { return Connection{}.inState(f.state).Health() })).Scan(&all, &held)
+	return err == nil && held*5 > all
+}
+
+// few says how the rows that can match are gathered, FROM and WHERE, when they are few; nil when they are not. The
+// OFFSET keeps Postgres from walking the whole order in search of them.
+func (l *list) few(ctx context.Context) (func(*list) string, error) {
+	if l.filter.Merchant != (ID{}) {
+		return func(l *list) string {
+			return `(SELECT * FROM connections c WHERE c.merchant_id = ` + l.arg(l.filter.Merchant) + ` OFFSET 0) AS c WHERE ` + l.inFacets() + l.conditions() + l.words()
+		}, nil
+	}
+	if len(l.terms) > 0 && !slices.ContainsFunc(l.terms, term.indexed) {
+		// Nothing that an index could find: the newest are looked through.
+		return func(l *list) string {
+			return `(SELECT * FROM connections c ORDER BY c.connected_at DESC, c.id DESC LIMIT 20000) AS c WHERE ` + l.inFacets() + l.conditions() + l.words()
+		}, nil
+	}
+	if len(l.terms) > 0 {
+		// One in 64 tells how common the words are.
+		rare, err := l.countsFew(ctx, few/64, func(l *list) string { return `finds f WHERE f.sampled AND ` + l.like() })
+		if err != nil {
+			return nil, err
+		}
+		if rare {
+			return func(l *list) string {
+				return `(SELECT f.connection_id FROM finds f WHERE ` + l.like() + ` OFFSET 0) AS f JOIN connections c ON c.id = f.connection_id WHERE ` + l.inFacets() + l.conditions()
+			}, nil
+		}
+	}
+	var narrow []func(*list) string
+	if l.facets != nil && (!l.byFacet() || l.judged()) {
+		narrow = append(narrow, (*list).inFacets)
+	}
+	if l.filter.Used != "" && l.order.column != "used_on" {
+		narrow = append(narrow, (*list).usedThen)
+	}
+	if !l.filter.Since.IsZero() && l.order.column != "connected_at" {
+		narrow = append(narrow, (*list).connectedSince)
+	}
+	for _, condition := range narrow {
+		rare, err := l.countsFew(ctx, few, func(l *list) string { return `connections c WHERE ` + condition(l) })
+		if err != nil {
+			return nil, err
+		}
+		if rare {
+			return func(l *list) string {
+				return `(SELECT * FROM connections c WHERE ` + condition(l) + ` OFFSET 0) AS c WHERE ` + l.inFacets() + l.conditions() + l.words()
+			}, nil
+		}
+	}
+	return nil, nil
+}
+
+// countsFew says whether at most n rows are in from, and looks at no more than one row more.
+func (l *list) countsFew(ctx context.Context, n int, from func(*list) string) (bool, error) {
+	asked := *l
+	asked.args = nil
+	var counted int
+	err := l.tx.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM `+from(&asked)+` LIMIT `+strconv.Itoa(n+1)+`) AS some`, asked.args...).Scan(&counted)
+	return counted <= n, err
+}
+
+// conditions are what must hold of a row c beside its facets and words, each beginning with AND.
+func (l *list) conditions() string {
+	var all strings.Builder
+	if l.filter.Used != "" {
+		all.WriteString(` AND ` + l.usedThen())
+	}
+	if !l.filter.Since.IsZero() {
+		all.WriteString(` AND ` + l.connectedSince())
+	}
+	if l.key != nil {
+		compare := ">"
+		if l.direction() == "DESC" {
+			compare = "<"
+		}
+		all.WriteString(` AND (c.` + l.order.column + `, c.id) ` + compare + ` (` + l.arg(*l.key) + `::text::` + l.order.kind + `, ` + l.arg(l.id) + `)`)
+	}
+	if l.order.column == "health_order" && l.facets != nil {
+		// Other states of health stand together in this order and need not be walked through.
+		low, high := int64(9), int64(0)
+		for _, f := range l.facets {
+			rank := map[string]int64{ActionNeeded: 1, Retrying: 2, Fine: 3, Disconnected: 4}[Connection{}.inState(f.state).Health()]
+			low, high = min(low, rank), max(high, rank)
+		}
+		fmt.Fprintf(&all, ` AND c.health_order >= %d AND c.health_order < %d`, low*1_000_000_000_000, (high+1)*1_000_000_000_000)
+	}
+	return all.String()
+}
+
+// words are what must be found in a row that is at hand, said so that no index is used.
+func (l *list) words() string {
+	if len(l.terms) == 0 {
+		return ""
+	}
+	return ` AND (SELECT ` + l.each(func(word string) string { return `strpos(f.words, ` + l.arg(word) + `) > 0` }) +
+		` FROM finds f WHERE f.connection_id = c.id)`
+}
+
+// like says the same of finds f so that the index of trigrams answers it.
+func (l *list) like() string {
+	escape := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
+	return l.each(func(word string) string { return `f.words LIKE ` + l.arg("%"+escape.Replace(word)+"%") })
+}
+
+// each joins the conditions on words: one of each term's must hold.
+func (l *list) each(condition func(word string) string) string {
+	var all []string
+	for _, t := range l.terms {
+		var some []string
+		for _, word := range t {
+			some = append(some, condition(word))
+		}
+		all = append(all, `(`+strings.Join(some, ` OR `)+`)`)
+	}
+	return strings.Join(all, " AND ")
+}
+
+func (l *list) inFacets() string {
+	if l.facets == nil {
+		return "true"
+	}
+	p, e, s := l.values(func(f facet) string { return f.provider }), l.values(func(f facet) string { return f.environment }), l.values(func(f facet) string { return f.state })
+	if len(p)*len(e)*len(s) == len(l.facets) {
+		return `c.provider = ANY(` + l.arg(p) + `) AND c.environment = ANY(` + l.arg(e) + `) AND c.state = ANY(` + l.arg(s) + `)`
+	}
+	return `c.provider || ' ' || c.environment || ' ' || c.state = ANY(` +
+		l.arg(l.values(func(f facet) string { return f.provider + " " + f.environment + " " + f.state })) + `)`
+}
+
+func (l *list) values(of func(facet) string) []string {
+	set := map[string]bool{}
+	for _, f := range l.facets {
+		set[of(f)] = true
+	}
+	return slices.Sorted(maps.Keys(set))
+}
+
+func (l *list) usedThen() string {
+	days := map[string]int{UsedDay: 1, UsedWeek: 7, UsedMonth: 30}[l.filter.Used]
+	if days == 0 {
+		return `c.used_on = '1970-01-01'`
+	}
+	return `c.used_on >= '` + l.now.AddDate(0, 0, -days).Format(time.DateOnly) + `'`
+}
+
+func (l *list) connectedSince() string { return `c.connected_at >= ` + l.arg(l.filter.Since) }
+
+func (l *list) tail(key, id string) string {
+	return ` ORDER BY ` + key + ` ` + l.direction() + `, ` + id + ` ` + l.direction() + ` LIMIT ` + strconv.Itoa(l.limit+1)
+}
+
+func (l *list) direction() string {
+	if l.descending != l.back {
+		return "DESC"
+	}
+	return "ASC"
+}
+
+func (l *list) arg(v any) string {
+	l.args = append(l.args, v)
+	return "$" + strconv.Itoa(len(l.args))
+}
