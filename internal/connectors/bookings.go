@@ -33,7 +33,7 @@ func bookingsProvider() Provider {
 		if strings.HasSuffix(b.api, "/api/oauth/token") {
 			s.Fault("BOOKINGS_API_URL", "must not hold /api/oauth/token: it is added")
 		}
-		b.info.Title = cmp.Or(s.Text("BOOKINGS_TITLE", Alone), b.info.Title)
+		b.info.Title = cmp.Or(s.Text("BOOKINGS_TITLE", 0), b.info.Title)
 		return b
 	}}
 }

@@ -14,7 +14,6 @@ const (
 	Required Need = 1 << iota // the provider is not set up without it
 	Secret                    // never shown
 	Query                     // an address that may have a query
-	Alone                     // does not mean that somebody wants this provider
 )
 
 // Setting is one that a provider reads, by its name in the environment.
@@ -29,7 +28,6 @@ type Settings struct {
 	Asked       []Setting
 	lacks       []string
 	faults      []string
-	given       bool
 	get         func(string) string
 	environment string
 }
@@ -38,18 +36,15 @@ type Settings struct {
 func (s *Settings) Text(name string, need Need) string {
 	s.Asked = append(s.Asked, Setting{name, need})
 	value := strings.TrimSpace(s.get(name))
-	switch {
-	case value == "" && need&Required != 0:
+	if value == "" && need&Required != 0 {
 		s.lacks = append(s.lacks, name)
-	case value != "" && need&Alone == 0:
-		s.given = true
 	}
 	return value
 }
 
 // Environment returns sandbox or production. To be read before any address, which it decides about.
 func (s *Settings) Environment(name string) string {
-	s.environment = s.Text(name, Required|Alone)
+	s.environment = s.Text(name, Required)
 	if s.environment != "" && !environment(s.environment) {
 		s.Fault(name, "must be sandbox or production")
 	}

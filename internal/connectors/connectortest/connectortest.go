@@ -1,0 +1,446 @@
+// Package connectortest holds every connector to the same promises, on a provider's good day and on its bad ones. A
+// test brings a fake of the good day; the bad days are derived from it, at each of an operation's calls in turn.
+package connectortest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"patchbay/internal/connectors"
+)
+
+// Case is one connector under test.
+type Case struct {
+	// Good is a fresh fake of the provider, answering as documented. It finds its own address in the request's Host.
+	Good func() http.Handler
+	// New returns the connector for a provider at base, such as http://127.0.0.1:4711.
+	New func(t *testing.T, base string) connectors.Connector
+	// Callback plays person and provider for a Redirector: the query that comes back after location was visited.
+	Callback func(location string) url.Values
+	// Inputs are what a merchant types for a Keyed provider.
+	Inputs map[string]string
+	// Secrets are texts that must show in no error and no Call, beside the Inputs and the flow's own.
+	Secrets []string
+	// Unauthorized is the class that a 401 without any code has, by operation ("finish", "open", "refresh", "revoke" …)
+	// or, where one of its calls differs, by operation and path ("finish /userinfo").
+	Unauthorized map[string]string
+	// Optional says that an operation's n-th call may fail without harm.
+	Optional func(operation string, step int) bool
+	// Redirects says that a redirect is this path's proper answer.
+	Redirects func(path string) bool
+}
+
+// marker stands in every bad answer's body and must show up nowhere.
+const marker = "Zq9LEAKqZ"
+
+// Run holds a connector to its promises.
+func Run(t *testing.T, c Case) {
+	t.Run("good day", c.goodDay)
+	t.Run("callback", c.callbacks)
+	for _, d := range days() {
+		t.Run(d.name, func(t *testing.T) { c.badDay(t, d) })
+	}
+	t.Run("cancelled", c.cancelled)
+	t.Run("slow", c.slow)
+}
+
+// operation is one thing that a connector can be asked to do. Access is what token it returned, if any.
+type operation struct {
+	name string
+	ack  bool // returns no token: a 2xx of any shape may do
+	run  func(context.Context) (access string, err error)
+}
+
+// stage is one connector in front of one fake, ready for each of its operations.
+type stage struct {
+	fake  *fake
+	c     connectors.Connector
+	grant connectors.Grant
+	flow  connectors.Flow
+	query url.Values
+}
+
+func (c Case) stage(t *testing.T) *stage {
+	t.Helper()
+	f := &fake{good: c.Good()}
+	server := httptest.NewServer(f)
+	t.Cleanup(server.Close)
+	t.Cleanup(f.release)
+	s := &stage{fake: f, c: c.New(t, server.URL), flow: connectors.Flow{
+		State: "state-of-this-flow-0123456789abcdef", Verifier: strings.Repeat("verifier-of-this-flow", 3), Locale: "en",
+		CallbackURL: "http://127.0.0.1:1/connect/" + "x" + "/callback",
+	}}
+	switch conn := s.c.(type) {
+	case connectors.Redirector:
+		location, err := conn.Begin(t.Context(), s.flow)
+		if err != nil {
+			t.Fatalf("begin on a good day: %v", err)
+		}
+		s.query = c.Callback(location)
+		if s.grant, err = conn.Finish(t.Context(), s.flow, s.query); err != nil {
+			t.Fatalf("finish on a good day: %v", err)
+		}
+		if location, err = conn.Begin(t.Context(), s.flow); err != nil { // a second flow: its answer is not spent
+			t.Fatalf("begin again: %v", err)
+		}
+		s.query = c.Callback(location)
+	case connectors.Keyed:
+		var err error
+		if s.grant, err = conn.Open(t.Context(), s.flow, c.Inputs); err != nil {
+			t.Fatalf("open on a good day: %v", err)
+		}
+	default:
+		t.Fatal("a connector must be a Redirector or Keyed")
+	}
+	return s
+}
+
+func (s *stage) operations(c Case) []operation {
+	grant := s.grant
+	grant.Inputs = maps.Clone(grant.Inputs)
+	ops := []operation{{name: "refresh", run: func(ctx context.Context) (string, error) {
+		token, err := s.c.Refresh(ctx, grant)
+		return token.Access, err
+	}}}
+	ack := func(name string, run func(context.Context) error) {
+		ops = append(ops, operation{name, true, func(ctx context.Context) (string, error) { return "", run(ctx) }})
+	}
+	switch conn := s.c.(type) {
+	case connectors.Redirector:
+		ops = append(ops, operation{name: "begin", run: func(ctx context.Context) (string, error) { return conn.Begin(ctx, s.flow) }})
+		ops = append(ops, operation{name: "finish", run: func(ctx context.Context) (string, error) {
+			g, err := conn.Finish(ctx, s.flow, s.query)
+			return g.Access, err
+		}})
+	case connectors.Keyed:
+		ops = append(ops, operation{name: "open", run: func(ctx context.Context) (string, error) {
+			g, err := conn.Open(ctx, s.flow, c.Inputs)
+			return g.Access, err
+		}})
+	}
+	if conn, ok := s.c.(connectors.Revoker); ok {
+		ack("revoke", func(ctx context.Context) error { return conn.Revoke(ctx, grant) })
+	}
+	if conn, ok := s.c.(connectors.Prober); ok {
+		ack("probe", func(ctx context.Context) error { return conn.Probe(ctx, grant) })
+	}
+	if conn, ok := s.c.(connectors.Registrar); ok {
+		ack("register-callback", func(ctx context.Context) error { return conn.RegisterCallback(ctx, s.flow.CallbackURL) })
+	}
+	if conn, ok := s.c.(connectors.Hooked); ok {
+		ack("register-hook", func(ctx context.Context) error { return conn.RegisterHook(ctx, "https://example.com/hooks/x/y") })
+		ack("remove-hook", func(ctx context.Context) error { return conn.RemoveHook(ctx, grant.Account.ID) })
+	}
+	return ops
+}
+
+func (c Case) goodDay(t *testing.T) {
+	s := c.stage(t)
+	info := s.c.Info()
+	if info.Name == "" || info.Title == "" || info.Environment == "" || len(info.Color) != 7 || info.KeepAlive <= 0 {
+		t.Errorf("info lacks something: %+v", info)
+	}
+	g := s.grant
+	if g.Access == "" || g.Type == "" || g.Lifetime <= 0 || g.Lifetime > 400*24*time.Hour {
+		t.Errorf("token of %d characters, type %q, lifetime %s", len(g.Access), g.Type, g.Lifetime)
+	}
+	for _, print := range []string{"%v", "%+v", "%#v", "%s"} {
+		if text := fmt.Sprintf(print, g) + fmt.Sprintf(print, g.Token); strings.Contains(text, g.Access) {
+			t.Errorf("%s prints the token", print)
+		}
+	}
+	for _, detail := range g.Account.Details {
+		if slices.Contains(c.secrets(s), detail.Value) {
+			t.Errorf("the detail %s is a secret", detail.Key)
+		}
+	}
+	if keyed, ok := s.c.(connectors.Keyed); ok {
+		c.missing(t, s, keyed)
+	}
+	for _, op := range s.operations(c) {
+		inputs := maps.Clone(g.Inputs)
+		ctx, calls := connectors.WithCalls(t.Context())
+		access, err := op.run(ctx)
+		if err != nil || access == "" && !op.ack {
+			t.Errorf("%s: %v", op.name, err)
+		}
+		if last := calls.Last(); len(calls.All) > 0 && (!last.Sent || last.Class != "ok" || last.Status < 200 || last.Name == "" || last.Took <= 0) {
+			t.Errorf("%s was recorded as %+v", op.name, last)
+		}
+		if !maps.Equal(inputs, g.Inputs) {
+			t.Errorf("%s changed what the merchant typed", op.name)
+		}
+	}
+	if checker, ok := s.c.(connectors.Checker); ok {
+		found, err := checker.Check(t.Context())
+		if err != nil || found.Address == "" || found.Skew.Abs() > 2*time.Second {
+			t.Errorf("check: %+v, %v", found, err)
+		}
+	}
+}
+
+// missing leaves out each field in turn: found before anything is sent.
+func (c Case) missing(t *testing.T, s *stage, keyed connectors.Keyed) {
+	for _, f := range keyed.Fields() {
+		inputs := maps.Clone(c.Inputs)
+		inputs[f.Name] = ""
+		before := s.fake.count()
+		_, err := keyed.Open(t.Context(), s.flow, inputs)
+		var input *connectors.InputError
+		if required := !f.Optional && len(f.Options) == 0; required &&
+			(!errors.As(err, &input) || input.Field != f.Name || input.Code != connectors.InputMissing || s.fake.count() != before) {
+			t.Errorf("without %s: %v", f.Name, err)
+		}
+		inputs[f.Name] = " " + c.Inputs[f.Name] + "\u200b\n"
+		if _, err := keyed.Open(t.Context(), s.flow, inputs); err != nil {
+			t.Errorf("with spaces around %s: %v", f.Name, err)
+		}
+	}
+}
+
+// callbacks are what a browser may bring back besides the answer. None of them reaches the provider.
+func (c Case) callbacks(t *testing.T) {
+	s := c.stage(t)
+	conn, ok := s.c.(connectors.Redirector)
+	if !ok {
+		return
+	}
+	if conn.Answer(s.query) == "" || conn.Answer(url.Values{"state": {"x"}}) != "" {
+		t.Error("the answer is not found, or found where there is none")
+	}
+	issuer := url.Values{}
+	if s.query.Has("iss") {
+		issuer.Set("iss", s.query.Get("iss"))
+	}
+	before := s.fake.count()
+	for name, want := range map[string]string{"": "trouble", "access_denied": "denied", "server_error": "trouble", "unauthorized_client": "ours"} {
+		q := maps.Clone(issuer)
+		if name != "" {
+			q.Set("error", name)
+			q.Set("error_description", marker)
+		}
+		g, err := conn.Finish(t.Context(), s.flow, q)
+		if connectors.Class(err) != want || g.Access != "" {
+			t.Errorf("callback with error %q: %v", name, err)
+		}
+		c.silent(t, s, err, nil)
+	}
+	if s.fake.count() != before {
+		t.Error("a callback without an answer reached the provider")
+	}
+}
+
+func (c Case) badDay(t *testing.T, d day) {
+	names := []string{}
+	for _, op := range c.stage(t).operations(c) {
+		names = append(names, op.name)
+	}
+	for i, name := range names {
+		for step := 1; ; step++ {
+			s := c.stage(t)
+			op := s.operations(c)[i]
+			s.fake.turn(step, d.answer)
+			ctx, calls := connectors.WithCalls(t.Context())
+			access, err := op.run(ctx)
+			paths := s.fake.spoiled()
+			if len(paths) == 0 {
+				if err != nil && step > 1 {
+					t.Errorf("%s: %v although only good answers came", name, err)
+				}
+				break // the operation makes fewer calls
+			}
+			c.silent(t, s, err, calls)
+			s.fake.lured(t)
+			switch {
+			case d.redirect && c.Redirects != nil && c.Redirects(paths[0]):
+			case c.Optional != nil && c.Optional(name, step):
+				if err != nil {
+					t.Errorf("%s, step %d (%s) is optional: %v", name, step, paths[0], err)
+				}
+			case op.ack && d.ack:
+			case err == nil || access != "":
+				t.Errorf("%s, step %d (%s): no error", name, step, paths[0])
+			case d.class == "401":
+				want, ok := c.Unauthorized[name+" "+paths[0]]
+				if !ok {
+					want = c.Unauthorized[name]
+				}
+				if got := connectors.Class(err); got != want {
+					t.Errorf("%s, step %d (%s): class %s, want %s (%v)", name, step, paths[0], got, want, err)
+				}
+			case connectors.Class(err) != d.class && !(op.ack && connectors.Class(err) == "refused" && d.class == "trouble"):
+				t.Errorf("%s, step %d (%s): class %s, want %s (%v)", name, step, paths[0], connectors.Class(err), d.class, err)
+			}
+			if !calls.Sent() {
+				t.Errorf("%s, step %d: a call that reached the provider is not recorded as sent", name, step)
+			}
+		}
+	}
+}
+
+// cancelled leaves the provider silent and gives up: at once, and known as a call whose outcome nobody knows.
+func (c Case) cancelled(t *testing.T) {
+	for i := range c.stage(t).operations(c) {
+		s := c.stage(t)
+		op := s.operations(c)[i]
+		s.fake.turn(1, s.fake.silence)
+		ctx, calls := connectors.WithCalls(t.Context())
+		ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+		begun := time.Now()
+		access, err := op.run(ctx)
+		cancel()
+		if len(s.fake.spoiled()) == 0 {
+			continue // it needs no provider
+		}
+		if took := time.Since(begun); took > 3*time.Second {
+			t.Errorf("%s gave up after %s only", op.name, took)
+		}
+		if access != "" || connectors.Class(err) != "trouble" || !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("%s: %v", op.name, err)
+		}
+		if last := calls.Last(); !last.Sent || last.Status != 0 || last.Class != "trouble" {
+			t.Errorf("%s was recorded as %+v", op.name, last)
+		}
+		ended, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := op.run(ended); connectors.Class(err) != "trouble" {
+			t.Errorf("%s with a context that has ended: %v", op.name, err)
+		}
+	}
+}
+
+func (c Case) slow(t *testing.T) {
+	for i := range c.stage(t).operations(c) {
+		s := c.stage(t)
+		op := s.operations(c)[i]
+		s.fake.turn(1, func(w http.ResponseWriter, r *http.Request) {
+			time.Sleep(30 * time.Millisecond)
+			s.fake.good.ServeHTTP(w, r)
+		})
+		if _, err := op.run(t.Context()); err != nil {
+			t.Errorf("%s from a slow provider: %v", op.name, err)
+		}
+	}
+}
+
+func (c Case) secrets(s *stage) []string {
+	out := slices.Clone(c.Secrets)
+	for name, value := range c.Inputs {
+		if value != "" && name != "scope" && name != "client_id" {
+			out = append(out, value)
+		}
+	}
+	out = append(out, s.grant.Access, s.grant.Refresh, s.flow.State, s.flow.Verifier)
+	if conn, ok := s.c.(connectors.Redirector); ok {
+		out = append(out, conn.Answer(s.query))
+	}
+	return slices.DeleteFunc(out, func(s string) bool { return s == "" })
+}
+
+// silent checks that neither the error nor the record repeats a body or a secret.
+func (c Case) silent(t *testing.T, s *stage, err error, calls *connectors.Calls) {
+	t.Helper()
+	text := fmt.Sprintf("%v %+v", err, err)
+	if calls != nil {
+		text += fmt.Sprintf(" %+v", calls.All)
+	}
+	for _, secret := range append(c.secrets(s), marker) {
+		if strings.Contains(text, secret) {
+			t.Errorf("a body or a secret shows: %s", text)
+		}
+	}
+}
+
+// fake is a provider whose answers can be spoiled from the n-th call on.
+type fake struct {
+	good    http.Handler
+	mu      sync.Mutex
+	calls   int
+	from    int
+	bad     http.HandlerFunc
+	paths   []string
+	baited  bool
+	waiting chan struct{}
+}
+
+func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	f.calls++
+	bad := f.bad
+	if f.calls < f.from {
+		bad = nil
+	}
+	if bad != nil {
+		f.paths = append(f.paths, r.URL.Path)
+	}
+	if r.URL.Path == lure {
+		f.baited = true
+	}
+	f.mu.Unlock()
+	if bad == nil {
+		f.good.ServeHTTP(w, r)
+		return
+	}
+	bad(w, r)
+}
+
+// turn spoils everything from the n-th call from now on, counting from 1.
+func (f *fake) turn(n int, bad http.HandlerFunc) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.calls, f.from, f.bad, f.paths = 0, n, bad, nil
+}
+
+func (f *fake) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.calls
+}
+
+func (f *fake) spoiled() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.paths)
+}
+
+func (f *fake) lured(t *testing.T) {
+	t.Helper()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.baited {
+		t.Error("a redirect was followed")
+	}
+}
+
+// silence answers nothing until the caller has gone or the test is over.
+func (f *fake) silence(_ http.ResponseWriter, r *http.Request) {
+	f.mu.Lock()
+	if f.waiting == nil {
+		f.waiting = make(chan struct{})
+	}
+	over := f.waiting
+	f.mu.Unlock()
+	select {
+	case <-r.Context().Done():
+	case <-over:
+	}
+}
+
+func (f *fake) release() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.waiting != nil {
+		close(f.waiting)
+		f.waiting = nil
+	}
+}
