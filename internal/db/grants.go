@@ -63,7 +63,8 @@ type Schedule func(connection ID, obtained time.Time, lifetime, refreshLifetime 
 // provider's answer was made, by our clock.
 func (d *DB) putGrant(ctx context.Context, tx pgx.Tx, c Connection, g connectors.Grant, obtained time.Time, schedule Schedule) error {
 	var generation, epoch int64
-	err := tx.QueryRow(ctx, `SELECT generation, epoch FROM grants WHERE connection_id = $1 FOR UPDATE`, c.ID).Scan(&generation, &epoch)
+	var usedAt *time.Time
+	err := tx.QueryRow(ctx, `SELECT generation, epoch, used_at FROM grants WHERE connection_id = $1 FOR UPDATE`, c.ID).Scan(&generation, &epoch, &usedAt)
 	if err != nil && err != pgx.ErrNoRows {
 		return fmt.Errorf("read grant: %w", err)
 	}
@@ -88,7 +89,7 @@ func (d *DB) putGrant(ctx context.Context, tx pgx.Tx, c Connection, g connectors
 			lifetime_seconds = excluded.lifetime_seconds, expires_at = excluded.expires_at, refresh_expires_at = excluded.refresh_expires_at,
 			refresh_at = excluded.refresh_at, failures = 0, last_class = 'ok', last_code = '', refreshed_at = excluded.refreshed_at`,
 		c.ID, c.Provider, c.Environment, sealed, generation, epoch, int64(g.Lifetime/time.Second), nullTime(expires), nullTime(refreshExpires),
-		nullTime(schedule(c.ID, obtained, g.Lifetime, g.RefreshLifetime, false)), obtained)
+		nullTime(schedule(c.ID, obtained, g.Lifetime, g.RefreshLifetime, obtained.Sub(timeOrZero(usedAt)) < usedFor)), obtained)
 	if err != nil {
 		return fmt.Errorf("put grant: %w", err)
 	}

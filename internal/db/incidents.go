@@ -109,7 +109,7 @@ func (d *DB) Judge(ctx context.Context, name, environment string) (reason string
 // OpenIncident stops the sweep of a provider in all processes. Refusals of the last minutes are taken back when it is
 // ourselves who are suspected. opened is false when there was one already. reason: trouble, ours or declared.
 func (d *DB) OpenIncident(ctx context.Context, name, environment, reason string, by By, nextProbe time.Time) (opened bool, err error) {
-	err = d.tx(ctx, func(tx pgx.Tx) error {
+	err = d.patiently(ctx, func(tx pgx.Tx) error {
 		now, who := d.Now(), ""
 		if by.Actor != "system" {
 			who = by.ID.String()
@@ -138,7 +138,7 @@ func (d *DB) OpenIncident(ctx context.Context, name, environment, reason string,
 func (d *DB) takeBackProblems(ctx context.Context, tx pgx.Tx, name, environment string, now time.Time) error {
 	rows, err := tx.Query(ctx, `
 		UPDATE connections SET problem = '', problem_since = NULL, failing_since = coalesce(failing_since, $3)
-		WHERE provider = $1 AND environment = $2 AND problem IN ('refused', 'interrupted', 'revoked', 'ours') AND problem_since > $4 AND disconnected_at IS NULL
+		WHERE provider = $1 AND environment = $2 AND state IN ('refused', 'interrupted', 'revoked', 'ours') AND problem_since > $4
 		RETURNING id`, name, environment, now, now.Add(-refusedWindow))
 	if err != nil {
 		return fmt.Errorf("take problems back: %w", err)
@@ -156,7 +156,7 @@ func (d *DB) takeBackProblems(ctx context.Context, tx pgx.Tx, name, environment 
 
 // EndIncident lets the sweep go on; what failed meanwhile is due. ended is false when there was none.
 func (d *DB) EndIncident(ctx context.Context, name, environment string, by By) (ended bool, err error) {
-	err = d.tx(ctx, func(tx pgx.Tx) error {
+	err = d.patiently(ctx, func(tx pgx.Tx) error {
 		now := d.Now()
 		tag, err := tx.Exec(ctx, `
 			UPDATE providers SET incident_since = NULL, incident_by = '', reason = '', next_probe = NULL, drained_at = $3
@@ -169,8 +169,7 @@ func (d *DB) EndIncident(ctx context.Context, name, environment string, by By) (
 		}
 		_, err = tx.Exec(ctx, `
 			UPDATE grants SET refresh_at = $3
-			WHERE connection_id = ANY (ARRAY(SELECT id FROM connections WHERE provider = $1 AND environment = $2 AND failing_since IS NOT NULL AND problem = ''
-					AND disconnected_at IS NULL))
+			WHERE connection_id = ANY (ARRAY(SELECT id FROM connections WHERE provider = $1 AND environment = $2 AND state = 'retrying'))
 				AND sealed IS NOT NULL AND lease_id IS NULL AND refresh_at > $3`, name, environment, now)
 		if err != nil {
 			return fmt.Errorf("end incident: %w", err)

@@ -482,7 +482,7 @@ type Failure struct {
 // Record writes how an attempt ended that brought no token, as long as the lease is still its own. During an incident nothing
 // is counted and nobody is blamed. frozen says that this was so. superseded: somebody else's outcome stands.
 func (l *Leases) Record(ctx context.Context, lease *Lease, end Failure, told Told) (frozen, superseded bool, err error) {
-	err = l.d.tx(ctx, func(tx pgx.Tx) error {
+	err = l.d.patiently(ctx, func(tx pgx.Tx) error {
 		now := l.d.Now()
 		if _, err := tx.Exec(ctx, `SELECT FROM connections WHERE id = $1 FOR UPDATE`, lease.Connection); err != nil {
 			return err

@@ -1,0 +1,322 @@
+package refresh
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"patchbay/internal/db"
+)
+
+// ActionNeeded: no token until the merchant has done something. Problem is one of db's codes, or "disconnected".
+type ActionNeeded struct{ Problem string }
+
+func (a *ActionNeeded) Error() string { return "the merchant must act: " + a.Problem }
+
+// Trouble: the provider gives no token just now; it is tried again by itself.
+type Trouble struct {
+	RetryAfter time.Duration
+	Incident   bool   // it fails for everybody
+	Class      string // of the last attempt: trouble, later or lost
+}
+
+func (t *Trouble) Error() string { return "the provider is in trouble: " + t.Class }
+
+// Ours: the platform must put something right. Problem is one of db's codes, or "not-set-up".
+type Ours struct{ Problem string }
+
+func (o *Ours) Error() string { return "the platform must act: " + o.Problem }
+
+// TooLong: no token of this provider is good for that long. Most is what may be asked for.
+type TooLong struct{ Most time.Duration }
+
+func (t *TooLong) Error() string { return fmt.Sprintf("no token lasts that long, at most %s", t.Most) }
+
+// Default asks Fresh for the usual: the smaller of a minute and a fifth of the lifetime.
+const Default time.Duration = -1
+
+// Fresh returns a reading whose token is good for at least minValid, refreshing first where need be: by itself, or by joining
+// whoever is at it here or elsewhere. Else the error says why not and who must act: *ActionNeeded, *Trouble, *Ours,
+// *TooLong, db.ErrNotFound.
+func (e *Engine) Fresh(ctx context.Context, id db.ID, minValid time.Duration, by db.By) (db.Reading, error) {
+	r, err := e.DB.ReadGrant(ctx, id)
+	if err != nil {
+		return r, err
+	}
+	return e.Freshen(ctx, r, minValid, by)
+}
+
+// Freshen is Fresh for a reading that was just made.
+func (e *Engine) Freshen(ctx context.Context, r db.Reading, minValid time.Duration, by db.By) (db.Reading, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.Term)
+	defer cancel()
+	for {
+		good, err := e.verdict(r, minValid)
+		if good || err != nil {
+			return r, err
+		}
+		l := e.laneOf(r.Provider, r.Environment)
+		if r.LeasedUntil.After(e.DB.Now()) && !e.flying(r.Connection) {
+			if r, err = e.wait(ctx, r); err != nil {
+				return r, err
+			}
+			continue
+		}
+		f, err := e.lead(ctx, l, db.Want{Connection: r.Connection, Attempt: r.Attempt}, by)
+		if err != nil {
+			return r, err
+		}
+		if f.led && f.out.Class == "ok" && f.attempt >= r.Attempt {
+			return adopt(e.DB.Now(), r, f.out, minValid)
+		}
+		if !f.led {
+			if err := e.held(ctx, l, r); err != nil {
+				return r, err
+			}
+		}
+		if r, err = e.again(ctx, r); err != nil {
+			return r, err
+		}
+	}
+}
+
+// verdict says whether a reading will do, or why nothing will be done about it now. Neither: somebody has to refresh.
+func (e *Engine) verdict(r db.Reading, minValid time.Duration) (good bool, err error) {
+	now := e.DB.Now()
+	switch {
+	case r.Disconnected:
+		return false, &ActionNeeded{Problem: "disconnected"}
+	case e.lanes[r.Provider] == nil:
+		return false, &Ours{Problem: "not-set-up"}
+	case e.laneOf(r.Provider, r.Environment) == nil:
+		return false, &Ours{Problem: db.ProblemEnvironment}
+	case r.Lifetime > 0 && minValid > r.Lifetime*8/10:
+		return false, &TooLong{Most: r.Lifetime * 8 / 10}
+	case db.Connection{Problem: r.Problem}.WhoMustAct() == "merchant":
+		return false, &ActionNeeded{Problem: r.Problem}
+	case r.Token.Access != "" && (r.ExpiresAt.IsZero() || r.ExpiresAt.Sub(now) >= need(r.Lifetime, minValid)):
+		return true, nil
+	case r.Sealed:
+		return false, &Ours{Problem: db.ProblemSealed}
+	case r.LeasedUntil.After(now):
+		return false, nil
+	case !r.LeasedUntil.IsZero() && r.RefreshAt.After(now): // lapsed, and its answer may still come
+		return false, &Trouble{Class: "lost", RetryAfter: r.RefreshAt.Sub(now)}
+	case r.Problem != "":
+		return false, &Ours{Problem: r.Problem}
+	case r.LastClass != "ok" && r.RefreshAt.After(now):
+		return false, &Trouble{Class: r.LastClass, RetryAfter: r.RefreshAt.Sub(now)}
+	}
+	return false, nil
+}
+
+// need is how long a token must still be good.
+func need(lifetime, minValid time.Duration) time.Duration {
+	if minValid >= 0 {
+		return minValid
+	}
+	if lifetime > 0 {
+		return min(time.Minute, lifetime/5)
+	}
+	return time.Minute
+}
+
+// adopt is the reading after a refresh that was just seen to succeed.
+func adopt(now time.Time, r db.Reading, out Outcome, minValid time.Duration) (db.Reading, error) {
+	scope := r.Token.Scope
+	r.Token, r.Lifetime, r.ExpiresAt, r.Problem, r.LastClass = out.Token, out.Token.Lifetime, out.ExpiresAt, "", "ok"
+	r.Token.Refresh = ""
+	if len(r.Token.Scope) == 0 {
+		r.Token.Scope = scope
+	}
+	if !r.ExpiresAt.IsZero() && r.ExpiresAt.Sub(now) < need(r.Lifetime, minValid) {
+		return r, &TooLong{Most: r.Lifetime * 8 / 10}
+	}
+	return r, nil
+}
+
+// wait lets whoever holds the lease elsewhere finish, and returns the reading then.
+func (e *Engine) wait(ctx context.Context, r db.Reading) (db.Reading, error) {
+	for pause := 15 * time.Millisecond; ; pause = min(pause*3/2, 250*time.Millisecond) {
+		if !sleep(ctx, jitter(pause)) {
+			return r, &Trouble{Class: "busy", RetryAfter: time.Second}
+		}
+		now, err := e.DB.ReadGrant(ctx, r.Connection)
+		if err != nil || now.Attempt != r.Attempt || !now.LeasedUntil.After(e.DB.Now()) {
+			return now, err
+		}
+	}
+}
+
+// held says why a lease could not be had, when that is the provider's state; nil when asking again is worth it.
+func (e *Engine) held(ctx context.Context, l *lane, r db.Reading) error {
+	state, err := e.DB.ProviderState(ctx, l.info.Name, l.info.Environment)
+	now := e.DB.Now()
+	switch {
+	case err != nil:
+		return err
+	case !state.IncidentSince.IsZero() && state.Reason == "ours":
+		return &Ours{Problem: db.ProblemOurs}
+	case !state.IncidentSince.IsZero():
+		return &Trouble{Class: "trouble", Incident: true, RetryAfter: max(10*time.Second, state.NextProbe.Sub(now))}
+	case state.PausedUntil.After(now):
+		return &Trouble{Class: "later", RetryAfter: state.PausedUntil.Sub(now)}
+	}
+	return nil
+}
+
+func (e *Engine) again(ctx context.Context, r db.Reading) (db.Reading, error) {
+	now, err := e.DB.ReadGrant(ctx, r.Connection)
+	if err == nil && now.Attempt == r.Attempt && !now.LeasedUntil.After(e.DB.Now()) {
+		// No slot was free, or another statement held the row: neither is a failed token.
+		if !sleep(ctx, jitter(40*time.Millisecond)) {
+			return now, &Trouble{Class: "busy", RetryAfter: time.Second}
+		}
+	}
+	return now, err
+}
+
+func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
+
+// Now refreshes a connection on somebody's word, whatever its schedule says, and returns the outcome on the spot; it joins an
+// attempt under way. *ActionNeeded when it is disconnected, *Ours when the provider is not set up for it, db.ErrNotFound.
+func (e *Engine) Now(ctx context.Context, id db.ID, by db.By) (Outcome, error) {
+	ctx, cancel := context.WithTimeout(ctx, e.Term)
+	defer cancel()
+	for {
+		r, err := e.DB.ReadGrant(ctx, id)
+		if err != nil {
+			return Outcome{}, err
+		}
+		l := e.laneOf(r.Provider, r.Environment)
+		now := e.DB.Now()
+		switch {
+		case r.Disconnected:
+			return Outcome{}, &ActionNeeded{Problem: "disconnected"}
+		case e.lanes[r.Provider] == nil:
+			return Outcome{}, &Ours{Problem: "not-set-up"}
+		case l == nil:
+			return Outcome{}, &Ours{Problem: db.ProblemEnvironment}
+		case r.LeasedUntil.After(now) && !e.flying(id):
+			then, err := e.wait(ctx, r)
+			if err != nil {
+				return Outcome{}, err
+			}
+			if then.Attempt != r.Attempt {
+				return adopted(e.DB.Now(), then), nil
+			}
+			continue
+		case !r.LeasedUntil.IsZero() && !r.LeasedUntil.After(now) && r.RefreshAt.After(now) && !l.info.ReplaySafe:
+			return Outcome{Class: "lost", RetryAfter: r.RefreshAt.Sub(now)}, nil
+		}
+		f, err := e.lead(ctx, l, db.Want{Connection: id, Attempt: -1, Regardless: true}, by)
+		if err != nil {
+			return Outcome{}, err
+		}
+		if f.led && f.out.Class != "busy" {
+			if f.out.Class == "ok" {
+				e.recovered(l)
+			}
+			return f.out, nil
+		}
+		if !sleep(ctx, jitter(40*time.Millisecond)) {
+			return Outcome{}, &Trouble{Class: "busy", RetryAfter: time.Second}
+		}
+	}
+}
+
+// adopted is the outcome of an attempt that another process made.
+func adopted(now time.Time, r db.Reading) Outcome {
+	out := Outcome{Class: r.LastClass, Problem: r.Problem, Token: r.Token, ExpiresAt: r.ExpiresAt}
+	out.Call.Code = r.LastCode
+	if r.LastClass != "ok" && r.RefreshAt.After(now) {
+		out.RetryAfter = r.RefreshAt.Sub(now)
+	}
+	return out
+}
+
+// flight is an attempt on demand that this process makes; all who ask meanwhile join it.
+type flight struct {
+	done    chan struct{}
+	led     bool // the lease was had; else out means nothing
+	attempt int64
+	out     Outcome
+	err     error
+}
+
+func (e *Engine) flying(id db.ID) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.flights[id] != nil
+}
+
+// lead makes an attempt, or joins the one this process is making. The attempt goes on when ctx ends.
+func (e *Engine) lead(ctx context.Context, l *lane, want db.Want, by db.By) (*flight, error) {
+	e.mu.Lock()
+	f := e.flights[want.Connection]
+	if f == nil {
+		if e.stopping {
+			e.mu.Unlock()
+			return nil, &Trouble{Class: "busy", RetryAfter: time.Second}
+		}
+		f = &flight{done: make(chan struct{})}
+		e.flights[want.Connection] = f
+		e.underway.Go(func() { e.fly(l, want, by, f) })
+	}
+	e.mu.Unlock()
+	select {
+	case <-f.done:
+		return f, f.err
+	case <-ctx.Done():
+		return nil, &Trouble{Class: "busy", RetryAfter: time.Second}
+	}
+}
+
+func (e *Engine) fly(l *lane, want db.Want, by db.By, f *flight) {
+	defer func() {
+		e.mu.Lock()
+		delete(e.flights, want.Connection)
+		e.mu.Unlock()
+		close(f.done)
+	}()
+	l.slots <- struct{}{}
+	defer func() {
+		<-l.slots
+		l.tell()
+	}()
+	lease, err := l.Claim(e.life, want)
+	if f.err = err; err != nil || lease == nil {
+		return
+	}
+	f.led, f.attempt = true, lease.Attempt
+	f.out = e.attempt(l, lease, by)
+}
+
+// verify takes up webhooks' hints that are due: each is believed only after the provider itself has refused.
+func (e *Engine) verify(ctx context.Context, l *lane) (int, error) {
+	ids, err := e.DB.DueVerifications(ctx, l.info.Name, l.info.Environment, cap(l.slots))
+	for _, id := range ids {
+		e.underway.Go(func() {
+			if _, err := e.Now(e.life, id, db.By{Actor: "provider"}); err != nil {
+				e.Log.Warn("a hint was not verified", "connection", id, "err", err)
+			}
+		})
+	}
+	return len(ids), err
+}
+
+// Verify takes a provider's hint that access to an account has ended: every living connection of it, whoever's it is, is refreshed
+// at once and again after 1, 10 and 60 minutes, at most once a minute. Nothing is marked before the provider has said no.
+// It returns how many connections there are.
+func (e *Engine) Verify(ctx context.Context, provider, account string) (int, error) {
+	l := e.lanes[provider]
+	if l == nil {
+		return 0, nil
+	}
+	n, err := e.DB.Hint(ctx, l.info.Name, l.info.Environment, account)
+	if n > 0 {
+		l.tell()
+	}
+	return n, err
+}
