@@ -93,3 +93,16 @@ func (l Letter) Text(ctx context.Context) string {
 	parts = append(parts, l.after(ctx)...)
 	return strings.Join(parts, "\n\n") + "\n\n-- \n" + T(ctx, "layout.name") + "\n"
 }
+
+// paragraphs are the lines of a kept mail's text, by paragraph.
+func (m OutboxMail) paragraphs() [][]string {
+	var all [][]string
+	for _, p := range strings.Split(strings.TrimSpace(m.Text), "\n\n") {
+		all = append(all, strings.Split(p, "\n"))
+	}
+	return all
+}
+
+func isLink(line string) bool {
+	return strings.HasPrefix(line, "http://") || strings.HasPrefix(line, "https://")
+}

@@ -96,17 +96,17 @@ func (d *DB) EnqueueWarnings(ctx context.Context, ending []string, enqueue Enque
 				ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at
 					WHERE w.about <> excluded.about
 				RETURNING connection_id, user_id`, []any{now, platformProblems(), now.Add(-gatherWarnings)}},
-			// Where renewing moves the date on, it is never this near, or the whole span is shorter than the notice.
+			// Where renewing moves the date on, nobody need come back.
 			{LetterReconnectBy, `
 				INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)
 				SELECT c.id, u.id, 'reconnect-by', g.refresh_expires_at, $1
 				FROM grants g JOIN connections c ON c.id = g.connection_id
 					JOIN users u ON u.merchant_id = c.merchant_id AND u.locked_at IS NULL AND u.password_hash <> ''
-				WHERE g.refresh_expires_at > $1 AND g.refresh_expires_at < $2 AND g.refresh_expires_at - g.refreshed_at >= $4::interval
+				WHERE g.refresh_fixed AND g.refresh_expires_at > $1 AND g.refresh_expires_at < $2
 					AND c.provider = ANY($3) AND c.problem = '' AND c.disconnected_at IS NULL
 				ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at
 					WHERE w.about < $1
-				RETURNING connection_id, user_id`, []any{now, now.Add(announceEnd), ending, announceEnd}},
+				RETURNING connection_id, user_id`, []any{now, now.Add(announceEnd), ending}},
 			{LetterBackToNormal, `
 				DELETE FROM warnings w USING connections c
 				WHERE w.connection_id = c.id AND w.kind = 'action-needed' AND c.problem = '' AND c.failing_since IS NULL AND c.disconnected_at IS NULL

@@ -85,6 +85,7 @@ func (s *Server) routes() []route {
 		{"GET /connect/{provider}", merchant, s.connectPage, true},
 		{"POST /connect/{provider}", merchant, s.connect, true},
 		{"GET /connect/{provider}/callback", everyone, s.callback, false},
+		{"GET /connect/{provider}/ended/{outcome}", everyone, s.endedPage, false},
 		{"GET /flows/{reference}", signedIn, s.flowPage, true},
 		{"POST /flows/{reference}/choice", merchant, s.choose, true},
 
@@ -102,7 +103,7 @@ func (s *Server) routes() []route {
 		{"POST /password/{secret}", everyone, s.newPassword, false},
 		{"GET /invitations/{secret}", everyone, s.invitationPage, false},
 		{"POST /invitations/{secret}", everyone, s.acceptInvitation, false},
-		{"GET /reconnect/{secret}", everyone, s.reconnectLinkPage, true},
+		{"GET /reconnect/{secret}", signedIn, s.reconnectLinkPage, true},
 		{"POST /reconnect/{secret}", merchant, s.followReconnectLink, true},
 
 		{"GET /admin", staff, s.overview, false},

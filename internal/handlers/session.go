@@ -249,6 +249,14 @@ func (s *Server) viewPage(r *http.Request) views.Page {
 }
 
 // text reads a field of a form as people mean it: without what surrounds it, and without bytes that no text has.
-func text(r *http.Request, name string) string {
-	return strings.TrimSpace(strings.ReplaceAll(strings.ToValidUTF8(r.PostFormValue(name), ""), "\x00", ""))
+func text(r *http.Request, name string) string { return clean(r.PostFormValue(name)) }
+
+// clean drops what no text has and Postgres refuses.
+func clean(text string) string {
+	return strings.TrimSpace(strings.ReplaceAll(strings.ToValidUTF8(text, ""), "\x00", ""))
+}
+
+// publicAddress is the whole address of a path of ours.
+func (s *Server) publicAddress(path string) string {
+	return strings.TrimSuffix(s.PublicURL.String(), "/") + path
 }

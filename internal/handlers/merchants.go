@@ -1,0 +1,119 @@
+package handlers
+
+import (
+	"errors"
+	"net/http"
+
+	"patchbay/internal/db"
+	"patchbay/views"
+)
+
+// adminMerchants lists merchants, found by name or by the platform's own id.
+func (s *Server) adminMerchants(w http.ResponseWriter, r *http.Request) error {
+	return s.renderMerchants(w, r, http.StatusOK, views.MerchantForm{})
+}
+
+func (s *Server) addMerchant(w http.ResponseWriter, r *http.Request) error {
+	form := views.MerchantForm{Name: text(r, "name"), ExternalID: text(r, "external_id"), Locale: r.PostFormValue("locale")}
+	if !views.KnownLocale(form.Locale) {
+		form.Locale = ""
+	}
+	if len(form.Name) > maxName {
+		form.Errors = append(form.Errors, views.FieldError{Field: "name", Code: "invalid"})
+	}
+	if len(form.ExternalID) > maxName {
+		form.Errors = append(form.Errors, views.FieldError{Field: "external_id", Code: "invalid"})
+	}
+	if len(form.Errors) > 0 {
+		return s.renderMerchants(w, r, http.StatusUnprocessableEntity, form)
+	}
+	m, err := s.DB.AddMerchant(r.Context(), s.by(r), db.Merchant{Name: form.Name, ExternalID: form.ExternalID, Locale: form.Locale})
+	switch {
+	case errors.Is(err, db.ErrName):
+		form.Errors = views.Errors{{Field: "name", Code: "missing"}}
+	case errors.Is(err, db.ErrExternalIDTaken):
+		form.Errors = views.Errors{{Field: "external_id", Code: "taken"}}
+	case err != nil:
+		return err
+	default:
+		return s.done(w, r, "/admin/merchants/"+m.ID.String(), "merchant-added")
+	}
+	return s.renderMerchants(w, r, http.StatusUnprocessableEntity, form)
+}
+
+func (s *Server) renderMerchants(w http.ResponseWriter, r *http.Request, status int, form views.MerchantForm) error {
+	query := r.URL.Query()
+	after, _ := db.ParseID(query.Get("after")) // one that is no id begins at the first
+	before, _ := db.ParseID(query.Get("before"))
+	lines, err := s.DB.Merchants(r.Context(), clean(query.Get("q")), after, before, peopleOnPage+1)
+	if err != nil {
+		return err
+	}
+	page := views.AdminMerchantsPage{Page: s.viewPage(r), Query: query.Get("q"), MayAdd: visitorOf(r).who() == admin, Form: form}
+	lines, page.Pager = paged(r, lines, peopleOnPage, func(l db.MerchantLine) string { return l.ID.String() })
+	for _, l := range lines {
+		page.Rows = append(page.Rows, views.MerchantRow{
+			ID: l.ID.String(), Name: l.Name, ExternalID: l.ExternalID, People: l.People, Fine: l.Fine, Retrying: l.Retrying,
+			ActionNeeded: l.ActionNeeded, Created: l.CreatedAt,
+		})
+	}
+	s.render(w, r, status, views.AdminMerchants(page))
+	return nil
+}
+
+// adminMerchant shows one merchant: its people and its connections.
+func (s *Server) adminMerchant(w http.ResponseWriter, r *http.Request) error {
+	return s.renderMerchant(w, r, http.StatusOK, views.InviteForm{})
+}
+
+func (s *Server) inviteToMerchant(w http.ResponseWriter, r *http.Request) error {
+	id, err := db.ParseID(r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	form := views.InviteForm{Email: text(r, "email"), Name: text(r, "name")}
+	invited, err := s.invite(r, db.NewUser{Role: db.RoleMerchant, Email: form.Email, Name: form.Name, MerchantID: id}, &form)
+	if err != nil {
+		return err
+	}
+	if !invited {
+		return s.renderMerchant(w, r, http.StatusUnprocessableEntity, form)
+	}
+	if form.Link == "" {
+		return s.done(w, r, "/admin/merchants/"+id.String(), "invited")
+	}
+	return s.renderMerchant(w, r, http.StatusOK, views.InviteForm{Link: form.Link})
+}
+
+func (s *Server) renderMerchant(w http.ResponseWriter, r *http.Request, status int, form views.InviteForm) error {
+	id, err := db.ParseID(r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	m, err := s.DB.Merchant(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	people, err := s.DB.People(r.Context(), db.People{Merchant: id, Limit: 200})
+	if err != nil {
+		return err
+	}
+	connections, err := s.DB.MerchantConnections(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	v := visitorOf(r)
+	form.Role, form.Merchant, form.MerchantFixed = db.RoleMerchant, m.Name, true
+	page := views.AdminMerchantPage{
+		Page: s.viewPage(r), ID: m.ID.String(), Name: m.Name, ExternalID: m.ExternalID, Created: m.CreatedAt,
+		People: viewPeople(people, v.user.ID), MayInvite: v.who() == admin, Invite: form,
+	}
+	for _, c := range connections {
+		page.Connections = append(page.Connections, views.ConnectionRow{
+			ID: c.ID.String(), Merchant: m.Name, MerchantID: m.ID.String(), Provider: s.viewProviderOf(c.Provider, c.Environment),
+			Account: viewAccount(c.Account, c.ID.String()), Health: s.viewHealth(c.Connection), ConnectedAt: c.ConnectedAt,
+		})
+	}
+	s.render(w, r, status, views.AdminMerchant(page))
+	return nil
+}

@@ -1,0 +1,229 @@
+package handlers
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+
+	"patchbay/internal/db"
+	"patchbay/views"
+)
+
+const peopleOnPage = 50
+
+// adminUsers lists people: everybody, or of one role, or found by name or e-mail address.
+func (s *Server) adminUsers(w http.ResponseWriter, r *http.Request) error {
+	return s.renderUsers(w, r, http.StatusOK, views.InviteForm{Role: db.RoleMerchant})
+}
+
+// inviteUser adds somebody who is to choose their own password, by mail or, where there is none, by a link shown here.
+func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
+	form := views.InviteForm{Email: text(r, "email"), Name: text(r, "name"), Role: r.PostFormValue("role"), Merchant: text(r, "merchant")}
+	invited, err := s.invite(r, db.NewUser{Role: form.Role, Email: form.Email, Name: form.Name, MerchantName: form.Merchant}, &form)
+	if err != nil {
+		return err
+	}
+	if !invited {
+		return s.renderUsers(w, r, http.StatusUnprocessableEntity, form)
+	}
+	if form.Link == "" {
+		return s.done(w, r, "/admin/users", "invited")
+	}
+	return s.renderUsers(w, r, http.StatusOK, views.InviteForm{Role: db.RoleMerchant, Link: form.Link})
+}
+
+// invite adds a person. false: the form says what is wrong with it; true: they have been written to, or form has the link.
+func (s *Server) invite(r *http.Request, n db.NewUser, form *views.InviteForm) (bool, error) {
+	if n.Role != db.RoleMerchant {
+		n.MerchantName = "" // the field is there for merchants' people only
+	} else if n.MerchantName == "" && n.MerchantID == (db.ID{}) {
+		form.Errors = append(form.Errors, views.FieldError{Field: "merchant", Code: "missing"})
+	}
+	if len(n.Name) > maxName {
+		form.Errors = append(form.Errors, views.FieldError{Field: "name", Code: "invalid"})
+	}
+	if len(form.Errors) > 0 {
+		return false, nil
+	}
+	if s.Jobs.Mails() {
+		n.Enqueue = s.Jobs.Enqueue
+	}
+	user, err := s.DB.AddUser(r.Context(), s.by(r), n)
+	for _, known := range []struct {
+		err         error
+		field, code string
+	}{
+		{db.ErrEmail, "email", "invalid"}, {db.ErrEmailTaken, "email", "taken"}, {db.ErrRole, "role", "invalid"}, {db.ErrSeveral, "merchant", "several"},
+	} {
+		if errors.Is(err, known.err) {
+			form.Errors = views.Errors{{Field: known.field, Code: known.code}}
+			return false, nil
+		}
+	}
+	if err != nil || s.Jobs.Mails() {
+		return err == nil, err
+	}
+	form.Link, err = s.passwordLink(r, user)
+	return true, err
+}
+
+// passwordLink makes the link by which a person chooses a password, to be handed over by staff where no mail is sent.
+func (s *Server) passwordLink(r *http.Request, user db.User) (string, error) {
+	kind, path := db.LinkPassword, "/password/"
+	if user.Invited {
+		kind, path = db.LinkInvitation, "/invitations/"
+	}
+	secret, _, err := s.DB.AddLink(r.Context(), s.by(r), kind, user.ID, db.ID{})
+	if err != nil {
+		return "", err
+	}
+	return s.publicAddress(path + string(secret)), nil
+}
+
+// changeUser does to a person what one of the list's buttons says.
+func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
+	id, err := db.ParseID(r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	user, err := s.DB.User(r.Context(), id)
+	if err != nil {
+		return err
+	}
+	var notice string
+	switch r.PostFormValue("do") {
+	case "lock":
+		err, notice = s.DB.LockUser(r.Context(), s.by(r), id), "user-locked"
+	case "unlock":
+		err, notice = s.DB.UnlockUser(r.Context(), s.by(r), id), "user-unlocked"
+	case "role":
+		err, notice = s.DB.SetRole(r.Context(), s.by(r), id, r.PostFormValue("role")), "role-changed"
+	case "end-sessions":
+		err, notice = s.DB.EndSessions(r.Context(), s.by(r), id, nil), "sessions-ended"
+	case "invite":
+		return s.inviteAgain(w, r, user)
+	default:
+		return errMalformed
+	}
+	if errors.Is(err, db.ErrLastAdmin) || errors.Is(err, db.ErrRole) {
+		code := "last-admin"
+		if errors.Is(err, db.ErrRole) {
+			code = "invalid"
+		}
+		return s.renderUsers(w, r, http.StatusConflict, views.InviteForm{Role: db.RoleMerchant, Errors: views.Errors{{Code: code}}})
+	}
+	if err != nil {
+		return err
+	}
+	return s.done(w, r, s.peopleOf(user), notice)
+}
+
+// inviteAgain sends somebody a new link: an invitation, or a new password for whoever had one.
+func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user db.User) error {
+	if !user.LockedAt.IsZero() {
+		return errMalformed
+	}
+	kind := db.LetterPassword
+	if user.Invited {
+		kind = db.LetterInvitation
+	}
+	sent := db.Event{Kind: "user.invited", MerchantID: user.MerchantID, Note: user.Email}
+	by := s.by(r)
+	sent.Actor, sent.ActorID, sent.Address = by.Actor, by.ID, by.Address
+	if err := s.DB.AddEvent(r.Context(), sent); err != nil {
+		return err
+	}
+	if s.Jobs.Mails() {
+		if err := s.Jobs.Write(r.Context(), db.Letter{Kind: kind, User: user.ID, By: by.ID}); err != nil {
+			return err
+		}
+		return s.done(w, r, s.peopleOf(user), "invited")
+	}
+	link, err := s.passwordLink(r, user)
+	if err != nil {
+		return err
+	}
+	return s.renderUsers(w, r, http.StatusOK, views.InviteForm{Role: db.RoleMerchant, Link: link})
+}
+
+// peopleOf is the page on which a person stands: a merchant's people have their merchant's.
+func (s *Server) peopleOf(user db.User) string {
+	if user.Staff() {
+		return "/admin/users"
+	}
+	return "/admin/merchants/" + user.MerchantID.String()
+}
+
+func (s *Server) renderUsers(w http.ResponseWriter, r *http.Request, status int, form views.InviteForm) error {
+	query := r.URL.Query()
+	search, role := query.Get("q"), query.Get("role")
+	page := views.AdminUsersPage{Page: s.viewPage(r), Query: search, Invite: form}
+	for _, one := range []string{"", db.RoleMerchant, db.RoleSupport, db.RoleAdmin} {
+		page.Roles = append(page.Roles, views.Option{Value: one, Selected: one == role})
+	}
+	people, err := s.DB.People(r.Context(), db.People{
+		Role: role, Search: clean(search), After: clean(query.Get("after")), Before: clean(query.Get("before")), Limit: peopleOnPage + 1,
+	})
+	if err != nil {
+		return err
+	}
+	people, page.Pager = paged(r, people, peopleOnPage, func(one db.Person) string { return one.Email })
+	page.Rows = viewPeople(people, visitorOf(r).user.ID)
+	s.render(w, r, status, views.AdminUsers(page))
+	return nil
+}
+
+func viewPeople(people []db.Person, self db.ID) []views.UserRow {
+	var rows []views.UserRow
+	for _, one := range people {
+		row := views.UserRow{
+			ID: one.ID.String(), Name: one.Name, Email: one.Email, Role: one.Role, Merchant: one.Merchant, Locked: !one.LockedAt.IsZero(),
+			Invited: one.Invited, Seen: one.SeenAt, Sessions: one.Sessions, You: one.ID == self, LastAdmin: one.LastAdmin,
+		}
+		if one.MerchantID != (db.ID{}) {
+			row.MerchantID = one.MerchantID.String()
+		}
+		rows = append(rows, row)
+	}
+	return rows
+}
+
+// paged cuts a list that was asked for one line more than a page has, and makes the links to its neighbours. Pages are
+// named by the key of the line they come after or before.
+func paged[T any](r *http.Request, list []T, size int, key func(T) string) ([]T, views.Pager) {
+	query := r.URL.Query()
+	backwards := query.Get("before") != ""
+	more := len(list) > size
+	if more && backwards {
+		list = list[len(list)-size:]
+	} else if more {
+		list = list[:size]
+	}
+	link := func(name, value string) string {
+		q := url.Values{}
+		for k, v := range query {
+			if !slices.Contains([]string{"after", "before", "lang"}, k) {
+				q[k] = v
+			}
+		}
+		if name != "" {
+			q.Set(name, value)
+		}
+		if len(q) == 0 {
+			return r.URL.Path
+		}
+		return r.URL.Path + "?" + q.Encode()
+	}
+	var pager views.Pager
+	if len(list) == 0 {
+		return list, pager
+	}
+	if query.Get("after") != "" || backwards && more {
+		pager.First, pager.Prev = link("", ""), link("before", key(list[0]))
+	}
+	if backwards || more {
+		pager.Next = link("after", key(list[len(list)-1]))
+	}
+	return list, pager
+}
