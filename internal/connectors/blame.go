@@ -72,8 +72,8 @@ func callbackError(callback url.Values) error {
 // part of the last value (`…?a=b?authToken=…`). Other callbacks come back as they are.
 func Unfold(callback url.Values) url.Values {
 	out, folded := make(url.Values, len(callback)), make(url.Values)
-	for key, values := range callback {
-		for _, value := range values {
+	for _, key := range sortedKeys(callback) {
+		for _, value := range callback[key] {
 			if head, name, ok := cutName(key + "="); ok && head == "" {
 				folded.Set(name, value)
 			} else if head, name, ok := cutName(value); ok {

@@ -1,0 +1,103 @@
+package connectors_test
+
+import (
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"patchbay/internal/connectors"
+)
+
+func TestNothingSetUp(t *testing.T) {
+	all, err := connectors.All(func(string) string { return "" }, nil, connectors.NewWire(nil, nil))
+	if err != nil || len(all) != 4 {
+		t.Fatalf("%d providers, %v", len(all), err)
+	}
+	for i, name := range []string{"caminvoice", "elecq", "flexiti", "bookings"} {
+		if all[i].Name != name || all[i].Connector != nil || all[i].Title == "" || len(all[i].Lacks) < 2 || len(all[i].Settings) < len(all[i].Lacks) {
+			t.Errorf("%s: %+v", name, all[i])
+		}
+	}
+}
+
+func TestPartlySetUp(t *testing.T) {
+	settings := map[string]string{"CAMINVOICE_API_URL": "https://x.example", "CAMINVOICE_ENVIRONMENT": "sandbox", "ELECQ_AUTHORIZE": "credentials"}
+	all, err := connectors.All(func(name string) string { return settings[name] }, nil, connectors.NewWire(nil, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"CAMINVOICE_CLIENT_ID", "CAMINVOICE_CLIENT_SECRET"}; !slices.Equal(all[0].Lacks, want) || all[0].Connector != nil {
+		t.Errorf("CamInvoice lacks %v", all[0].Lacks)
+	}
+	if slices.Contains(all[1].Lacks, "ELECQ_CLIENT_ID") {
+		t.Errorf("ELECQ lacks %v", all[1].Lacks)
+	}
+}
+
+func TestFaults(t *testing.T) {
+	settings := map[string]string{
+		"CAMINVOICE_API_URL": "https://x.example/api/v1", "CAMINVOICE_ENVIRONMENT": "test", "CAMINVOICE_HOOK_SECRET": "a/b",
+		"CAMINVOICE_CONNECT_URL": "http://x.example",
+		"ELECQ_AUTHORIZE":        "credentials", "ELECQ_CLIENT_ID": "me", "ELECQ_TOKEN_URL": "elecq.example/token",
+		"FLEXITI_API_URL": "https://u:hunter2@x.example/flexiti", "BOOKINGS_API_URL": "https://x.example?k=hunter2",
+		"ACME_SECRET": "hunter2",
+	}
+	entries := `[
+		{"name":"caminvoice","issuer":"https://x.example","client_id":"i","client_secret_env":"ACME_SECRET","environment":"sandbox"},
+		{"name":"a","client_id":"i","client_secret_env":"NOT_SET","environment":"sandbox","client_auth":"jwt","keep_alive":"7 days"},
+		{"name":"b","issuer":"http://x.example","client_secret":"hunter2","environment":"production","colour":"red","logo":1},
+		{"name":"b","issuer":7,"client_id":"i","client_secret_env":"ACME_SECRET","environment":"sandbox","scopes":["a b"]},
+		{"name":"Übel"},
+		"hunter2"
+	]`
+	_, err := connectors.All(func(name string) string { return settings[name] }, []byte(entries), connectors.NewWire(nil, nil))
+	text := fmt.Sprint(err)
+	for _, want := range []string{
+		"CAMINVOICE_API_URL must not hold /api/v1", "CAMINVOICE_ENVIRONMENT must be", "CAMINVOICE_HOOK_SECRET may hold", "CAMINVOICE_CONNECT_URL must begin with https",
+		"ELECQ_CLIENT_ID contradicts", "ELECQ_TOKEN_URL must be a whole address", "FLEXITI_API_URL must not hold a user", "FLEXITI_API_URL must end with",
+		"BOOKINGS_API_URL must not hold a query",
+		"entry caminvoice: name is taken", "entry a: authorize_url is missing", "entry a: token_url is missing", "entry a: client_secret_env names NOT_SET",
+		"entry a: client_auth must", "entry a: keep_alive must", "entry b: client_secret does not belong", "entry b: has the unknown key colour",
+		"entry b: has the unknown key logo", "entry b: issuer must begin with https", "entry b: client_id is missing", "entry b: name is taken",
+		"entry b: issuer has the wrong type", "entry b: scopes must", "entry 5: name must", "entry 6: must be an object",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("no word of %q", want)
+		}
+	}
+	if strings.Contains(text, "hunter2") {
+		t.Errorf("a value shows:\n%s", text)
+	}
+	if _, err := connectors.All(func(string) string { return "" }, []byte(`{"name":"a"}`), connectors.NewWire(nil, nil)); err == nil {
+		t.Error("an object for a list")
+	}
+	for address, good := range map[string]bool{
+		"https://x.example": true, "http://127.0.0.1:4711": true, "http://localhost:1": true, "http://[::1]:1": true, "http://caminvoice.localhost": true,
+		"http://x.example": false, "https://x.example/": false, "ftp://x.example": false, "http://127.0.0.1.evil.example": false,
+	} {
+		s := map[string]string{
+			"CAMINVOICE_API_URL": address, "CAMINVOICE_CLIENT_ID": "i", "CAMINVOICE_CLIENT_SECRET": "s", "CAMINVOICE_ENVIRONMENT": "production",
+		}
+		if _, err := connectors.All(func(name string) string { return s[name] }, nil, connectors.NewWire(nil, nil)); (err == nil) != good {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}
+
+func TestCheck(t *testing.T) {
+	base := serve(t, map[string]http.HandlerFunc{"/": func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Date", time.Now().Add(90*time.Second).UTC().Format(http.TimeFormat))
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}})
+	found, err := connector(t, base, "caminvoice", "", camInvoiceSettings).(connectors.Checker).Check(t.Context())
+	if err != nil || (found.Skew-90*time.Second).Abs() > 2*time.Second || found.Address != base {
+		t.Errorf("%+v, %v", found, err)
+	}
+	_, err = connector(t, "http://127.0.0.1:1", "caminvoice", "", camInvoiceSettings).(connectors.Checker).Check(t.Context())
+	if err == nil || err.Error() != "trouble: unreachable" {
+		t.Errorf("nobody there: %v", err)
+	}
+}
