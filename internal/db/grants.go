@@ -297,3 +297,26 @@ func (d *DB) MarkUsed(ctx context.Context, uses []Use) error {
 	}
 	return nil
 }
+
+// AddConnection makes a connection without a flow: for what is brought over from elsewhere, for samples and tests.
+func (d *DB) AddConnection(ctx context.Context, merchant ID, provider, environment string, g connectors.Grant, obtained time.Time, schedule Schedule) (ID, error) {
+	c := Connection{ID: NewID(), MerchantID: merchant, Provider: provider, Environment: environment, Account: g.Account}
+	details, err := json.Marshal(append([]connectors.Detail{}, g.Account.Details...))
+	if err != nil {
+		return c.ID, fmt.Errorf("encode details: %w", err)
+	}
+	err = d.tx(ctx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `
+			INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, details, search, connected_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+			c.ID, merchant, provider, environment, g.Account.ID, g.Account.Name, details, searchText(g.Account), d.Now())
+		if err != nil {
+			return fmt.Errorf("add connection: %w", err)
+		}
+		if err := d.putGrant(ctx, tx, c, g, obtained, schedule); err != nil {
+			return err
+		}
+		return d.addEvent(ctx, tx, Event{Kind: "connection.added", MerchantID: merchant, ConnectionID: c.ID, Provider: provider})
+	})
+	return c.ID, err
+}

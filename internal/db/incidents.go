@@ -106,10 +106,18 @@ func (d *DB) Judge(ctx context.Context, name, environment string) (reason string
 	}
 }
 
+const (
+	incidentLock       = `SELECT pg_advisory_xact_lock(hashtextextended('incident ' || $1 || ' ' || $2, 0))`
+	incidentLockShared = `SELECT pg_advisory_xact_lock_shared(hashtextextended('incident ' || $1 || ' ' || $2, 0))`
+)
+
 // OpenIncident stops the sweep of a provider in all processes. Refusals of the last minutes are taken back when it is
 // ourselves who are suspected. opened is false when there was one already. reason: trouble, ours or declared.
 func (d *DB) OpenIncident(ctx context.Context, name, environment, reason string, by By, nextProbe time.Time) (opened bool, err error) {
 	err = d.patiently(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, incidentLock, name, environment); err != nil {
+			return fmt.Errorf("open incident: %w", err)
+		}
 		now, who := d.Now(), ""
 		if by.Actor != "system" {
 			who = by.ID.String()
@@ -157,6 +165,9 @@ func (d *DB) takeBackProblems(ctx context.Context, tx pgx.Tx, name, environment 
 // EndIncident lets the sweep go on; what failed meanwhile is due. ended is false when there was none.
 func (d *DB) EndIncident(ctx context.Context, name, environment string, by By) (ended bool, err error) {
 	err = d.patiently(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, incidentLock, name, environment); err != nil {
+			return fmt.Errorf("end incident: %w", err)
+		}
 		now := d.Now()
 		tag, err := tx.Exec(ctx, `
 			UPDATE providers SET incident_since = NULL, incident_by = '', reason = '', next_probe = NULL, drained_at = $3

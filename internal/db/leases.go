@@ -484,6 +484,10 @@ type Failure struct {
 func (l *Leases) Record(ctx context.Context, lease *Lease, end Failure, told Told) (frozen, superseded bool, err error) {
 	err = l.d.patiently(ctx, func(tx pgx.Tx) error {
 		now := l.d.Now()
+		// An incident opens before this or after it, never in between: then it would not know whom to take a problem back from.
+		if _, err := tx.Exec(ctx, incidentLockShared, lease.Provider, lease.Environment); err != nil {
+			return err
+		}
 		if _, err := tx.Exec(ctx, `SELECT FROM connections WHERE id = $1 FOR UPDATE`, lease.Connection); err != nil {
 			return err
 		}

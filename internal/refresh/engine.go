@@ -109,7 +109,7 @@ func (e *Engine) Run(ctx context.Context) {
 	for _, l := range e.order {
 		all.Go(func() { e.sweepLane(ctx, l) })
 	}
-	all.Go(func() { e.every(ctx, 3*time.Second, e.flush) })
+	all.Go(func() { e.every(ctx, 3*time.Second, e.Flush) })
 	all.Go(func() { e.every(ctx, time.Minute, e.DB.MeasureClock) })
 	all.Go(func() { e.every(ctx, time.Minute, e.DB.FoldCounts) })
 	all.Go(func() { e.every(ctx, time.Hour, e.DB.MakeEventMonths) })
@@ -284,7 +284,7 @@ func (e *Engine) Stop(ctx context.Context) error {
 		err = errors.New("refreshes were still under way")
 	}
 	e.end()
-	return errors.Join(err, e.flush(context.WithoutCancel(ctx)))
+	return errors.Join(err, e.Flush(context.WithoutCancel(ctx)))
 }
 
 // Declare opens an incident by an admin's word: nothing is sent to the provider by itself until End.

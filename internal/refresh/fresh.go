@@ -308,15 +308,11 @@ func (e *Engine) verify(ctx context.Context, l *lane) (int, error) {
 
 // Verify takes a provider's hint that access to an account has ended: every living connection of it, whoever's it is, is refreshed
 // at once and again after 1, 10 and 60 minutes, at most once a minute. Nothing is marked before the provider has said no.
-// It returns how many connections there are.
-func (e *Engine) Verify(ctx context.Context, provider, account string) (int, error) {
+func (e *Engine) Verify(ctx context.Context, provider, account string) error {
 	l := e.lanes[provider]
 	if l == nil {
-		return 0, nil
+		return nil
 	}
-	n, err := e.DB.Hint(ctx, l.info.Name, l.info.Environment, account)
-	if n > 0 {
-		l.tell()
-	}
-	return n, err
+	_, err := e.DB.Hint(ctx, l.info.Name, l.info.Environment, account)
+	return err
 }

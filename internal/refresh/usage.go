@@ -26,7 +26,7 @@ type readBy struct {
 // A used connection is marked again only after this long: a mark is a write.
 const markEvery = 5 * time.Minute
 
-// Used accounts for one token handed out by key, and sees to it that the connection is kept warm.
+// Used accounts for one token handed out, by a key where there is one, and sees to it that the connection is kept warm.
 func (e *Engine) Used(r db.Reading) {
 	now := e.DB.Now()
 	u := &e.usage
@@ -35,8 +35,10 @@ func (e *Engine) Used(r db.Reading) {
 	if u.reads == nil {
 		u.reads, u.keys, u.marks = map[readBy]int64{}, map[db.ID]time.Time{}, map[db.ID]db.Use{}
 	}
-	u.reads[readBy{key: r.Key.ID, connection: r.Connection, minute: now.Unix() / 60}]++
-	u.keys[r.Key.ID] = now
+	if r.Key.ID != (db.ID{}) {
+		u.reads[readBy{key: r.Key.ID, connection: r.Connection, minute: now.Unix() / 60}]++
+		u.keys[r.Key.ID] = now
+	}
 	if now.Sub(r.UsedAt) < markEvery {
 		return
 	}
@@ -58,8 +60,8 @@ func (e *Engine) UsedKey(key db.ID) {
 	u.keys[key] = e.DB.Now()
 }
 
-// flush writes down all counts. What could not be written is kept for the next time.
-func (e *Engine) flush(ctx context.Context) error {
+// Flush writes down all counts; Run does so every few seconds. What could not be written is kept for the next time.
+func (e *Engine) Flush(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	u := &e.usage

@@ -1,0 +1,406 @@
+package refresh_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+	"patchbay/internal/refresh"
+)
+
+func (w *world) sweep() int {
+	w.Helper()
+	n, err := w.engine.Sweep(w.Context())
+	if err != nil {
+		w.Fatal(err)
+	}
+	return n
+}
+
+func (w *world) status(id db.ID) db.GrantStatus {
+	w.Helper()
+	s, err := w.db.GrantStatus(w.Context(), id)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return s
+}
+
+func (w *world) reading(id db.ID) db.Reading {
+	w.Helper()
+	r, err := w.db.ReadGrant(w.Context(), id)
+	if err != nil {
+		w.Fatal(err)
+	}
+	return r
+}
+
+// kinds of a connection's events, oldest first, without how it was made.
+func (w *world) kinds(id db.ID) []string {
+	w.Helper()
+	events, err := w.db.Timeline(w.Context(), id, time.Time{}, 100)
+	if err != nil {
+		w.Fatal(err)
+	}
+	var kinds []string
+	for i := len(events) - 2; i >= 0; i-- {
+		kinds = append(kinds, events[i].Kind)
+	}
+	return kinds
+}
+
+func (w *world) health(id db.ID) string {
+	w.Helper()
+	whole, err := w.db.WholeConnection(w.Context(), id, db.ID{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return whole.Connection.Health()
+}
+
+func always(err error) func(string) error { return func(string) error { return err } }
+
+var errTrouble = errors.New("503")
+
+func TestSweepTakesWhatIsDueAndOnlyThat(t *testing.T) {
+	w := newWorld(t)
+	due, later := w.connect("due", 25*time.Hour), w.connect("later", time.Minute)
+	if n := w.sweep(); n != 1 {
+		t.Errorf("%d attempts", n)
+	}
+	if w.sweep() != 0 {
+		t.Error("a second sweep found something to do")
+	}
+	if w.partner.callsOf("due") != 1 || w.partner.callsOf("later") != 0 {
+		t.Error("the wrong grant was refreshed")
+	}
+	if r := w.reading(due); r.Token.Access != "due-a1" || !r.ExpiresAt.Equal(w.db.Now().Add(w.partner.life)) {
+		t.Errorf("saved %q until %s", r.Token.Access, r.ExpiresAt)
+	}
+	if why := w.status(later).Why(w.db.Now()); why != "kept-alive" {
+		t.Errorf("next refresh because it is %s", why)
+	}
+}
+
+func TestTroubleIsTriedAgainAndBlamesNobody(t *testing.T) {
+	w := newWorld(t)
+	id := w.connect("a", 25*time.Hour)
+	w.partner.set(func() { w.partner.mood = always(errTrouble) })
+	w.sweep()
+	if w.health(id) != db.Retrying || w.status(id).Failures != 1 {
+		t.Fatalf("health %s, %d failures", w.health(id), w.status(id).Failures)
+	}
+	var trouble *refresh.Trouble
+	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, db.System()); !errors.As(err, &trouble) || trouble.RetryAfter < 25*time.Second {
+		t.Errorf("a reader while the next try is waited for: %v", err)
+	}
+	if n := w.partner.callsOf("a"); n != 1 {
+		t.Errorf("a reader led: %d calls", n)
+	}
+	if w.sweep() != 0 {
+		t.Error("swept before its time")
+	}
+	out, err := w.engine.Now(t.Context(), id, db.By{Actor: "support"})
+	if err != nil || out.Class != "trouble" || w.partner.callsOf("a") != 2 {
+		t.Errorf("refresh now: %+v, %v", out.Class, err)
+	}
+	w.partner.set(func() { w.partner.mood = nil })
+	w.clock.advance(2 * time.Minute)
+	w.sweep()
+	if w.health(id) != db.Fine || w.status(id).Failures != 0 {
+		t.Errorf("after recovery: health %s, %d failures", w.health(id), w.status(id).Failures)
+	}
+}
+
+func TestRefusalIsTheMerchantsToMend(t *testing.T) {
+	w := newWorld(t)
+	id := w.connect("a", 25*time.Hour)
+	w.partner.set(func() { w.partner.mood = always(&connectors.Refusal{Reason: "invalid_grant"}) })
+	w.sweep()
+	var needed *refresh.ActionNeeded
+	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, db.System()); !errors.As(err, &needed) || needed.Problem != db.ProblemRefused {
+		t.Errorf("a reader after the refusal: %v", err)
+	}
+	w.clock.advance(48 * time.Hour)
+	if w.sweep() != 0 {
+		t.Error("a refused grant is swept")
+	}
+	w.partner.set(func() { w.partner.mood = nil })
+	if out, err := w.engine.Now(t.Context(), id, db.By{Actor: "support"}); err != nil || out.Class != "ok" {
+		t.Errorf("refresh now after the provider came to its senses: %s, %v", out.Class, err)
+	}
+	if w.health(id) != db.Fine {
+		t.Errorf("health %s", w.health(id))
+	}
+}
+
+func TestOurClientRefusedBlamesNoMerchant(t *testing.T) {
+	w := newWorld(t)
+	ids := []db.ID{w.connect("a", 25*time.Hour), w.connect("b", 25*time.Hour)}
+	w.partner.set(func() { w.partner.mood = always(&connectors.Refusal{Reason: "invalid_client", Ours: true}) })
+	w.sweep()
+	state, err := w.db.ProviderState(t.Context(), "acme", "sandbox")
+	if err != nil || state.Reason != "ours" {
+		t.Fatalf("incident %+v, %v", state, err)
+	}
+	for _, id := range ids {
+		if r := w.reading(id); r.Problem != "" {
+			t.Errorf("a connection carries the problem %s", r.Problem)
+		}
+	}
+	var ours *refresh.Ours
+	if _, err := w.engine.Fresh(t.Context(), ids[0], refresh.Default, db.System()); !errors.As(err, &ours) {
+		t.Errorf("a reader: %v", err)
+	}
+	w.partner.set(func() { w.partner.mood = nil })
+	w.clock.advance(time.Minute)
+	w.sweep() // the probe
+	w.sweep()
+	for _, id := range ids {
+		if w.health(id) != db.Fine {
+			t.Errorf("after the secret was put right: %s", w.health(id))
+		}
+	}
+}
+
+func TestThreeRefusalsInARowMakeUsSuspectOurselves(t *testing.T) {
+	w := newWorld(t)
+	var ids []db.ID
+	for _, name := range []string{"a", "b", "c", "d", "e"} {
+		ids = append(ids, w.connect(name, 25*time.Hour))
+	}
+	w.partner.set(func() { w.partner.mood = always(&connectors.Refusal{Reason: "invalid_grant"}) })
+	w.sweep()
+	for _, id := range ids {
+		if r := w.reading(id); r.Problem != "" {
+			t.Errorf("problem %s although it may be ourselves", r.Problem)
+		}
+	}
+	// It was three merchants after all: one that is accepted proves us innocent, and then the no is believed.
+	w.partner.set(func() {
+		w.partner.mood = func(account string) error {
+			if account == "d" || account == "e" {
+				return nil
+			}
+			return &connectors.Refusal{Reason: "invalid_grant"}
+		}
+	})
+	for range 20 {
+		w.clock.advance(time.Minute)
+		w.sweep()
+	}
+	for i, want := range []string{db.ActionNeeded, db.ActionNeeded, db.ActionNeeded, db.Fine, db.Fine} {
+		if got := w.health(ids[i]); got != want {
+			t.Errorf("connection %d is %s, want %s", i, got, want)
+		}
+	}
+}
+
+func TestLaterIsHonoured(t *testing.T) {
+	w := newWorld(t)
+	id := w.connect("a", 25*time.Hour)
+	w.partner.set(func() { w.partner.mood = always(&connectors.Later{After: 7 * time.Minute}) })
+	w.sweep()
+	w.partner.set(func() { w.partner.mood = nil })
+	w.clock.advance(6 * time.Minute)
+	if w.sweep() != 0 || w.health(id) != db.Fine {
+		t.Errorf("tried too early, or thought to be ill: %s", w.health(id))
+	}
+	w.clock.advance(time.Minute)
+	if w.sweep() != 1 {
+		t.Error("not tried when asked to")
+	}
+}
+
+func (w *world) lane() (*db.Leases, *db.Lane) {
+	leases := w.db.NewLeases(db.LeaseOptions{Term: time.Minute, Settle: 2 * time.Minute})
+	return leases, leases.Lane("acme", "sandbox", 32, w.partner.info.ReplaySafe)
+}
+
+func (w *world) claim(id db.ID) (*db.Leases, *db.Lease) {
+	w.Helper()
+	leases, lane := w.lane()
+	lease, err := lane.Claim(w.Context(), db.Want{Connection: id, Attempt: -1})
+	if err != nil || lease == nil {
+		w.Fatalf("claim: %v, %v", lease, err)
+	}
+	return leases, lease
+}
+
+func TestALostAnswerIsWaitedForAndThenTriedOnce(t *testing.T) {
+	w := newWorld(t)
+	id := w.connect("a", 25*time.Hour)
+	_, lease := w.claim(id) // by a process that spends the token and dies
+	if _, err := w.partner.Refresh(t.Context(), lease.Grant); err != nil {
+		t.Fatal(err)
+	}
+	w.clock.advance(61 * time.Second)
+	var trouble *refresh.Trouble
+	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, db.System()); !errors.As(err, &trouble) || trouble.Class != "lost" {
+		t.Fatalf("a reader while a late save may come: %v", err)
+	}
+	if out, err := w.engine.Now(t.Context(), id, db.System()); err != nil || out.Class != "lost" {
+		t.Errorf("refresh now meanwhile: %s, %v", out.Class, err)
+	}
+	if w.sweep() != 0 {
+		t.Error("swept meanwhile")
+	}
+	w.clock.advance(2 * time.Minute)
+	w.sweep()
+	if r := w.reading(id); r.Problem != db.ProblemInterrupted {
+		t.Errorf("problem %q, want the interrupted renewal", r.Problem)
+	}
+	if n := w.partner.callsOf("a"); n != 2 {
+		t.Errorf("%d calls", n)
+	}
+}
+
+func TestALostAnswerIsReplayedAtOnceWhereThatIsSafe(t *testing.T) {
+	w := newWorld(t)
+	w.partner.info.ReplaySafe = true
+	w.engine = w.newEngine(w.db)
+	id := w.connect("a", 25*time.Hour)
+	w.claim(id)
+	w.clock.advance(61 * time.Second)
+	if w.sweep() != 1 || w.health(id) != db.Fine {
+		t.Errorf("health %s", w.health(id))
+	}
+	if kinds := w.kinds(id); len(kinds) != 2 || kinds[0] != "refresh.lost" || kinds[1] != "refresh.saved" {
+		t.Errorf("events %v", kinds)
+	}
+}
+
+func TestALateAnswerIsKeptAndTriedBeforeARefusalIsBelieved(t *testing.T) {
+	w := newWorld(t)
+	w.partner.info.ReplaySafe = true
+	w.engine = w.newEngine(w.db)
+	id := w.connect("a", 25*time.Hour)
+	leases, slow := w.claim(id)
+	w.clock.advance(61 * time.Second)
+	w.sweep() // another process saves first
+	late := connectors.Token{Access: "late", Type: "Bearer", Lifetime: time.Hour, Refresh: "a-late"}
+	fate, err := leases.Save(t.Context(), slow, late, w.db.Now(), refresh.Schedule(w.partner), db.Told{By: db.System()})
+	if err != nil || fate != db.Spared {
+		t.Fatalf("%s, %v", fate, err)
+	}
+	w.partner.set(func() { w.partner.live["a"] = "a-late" }) // the late one is the one that counts at the provider
+	w.clock.advance(25 * time.Hour)
+	w.sweep()
+	if w.health(id) != db.Fine || w.reading(id).Token.Access == "a-a1" {
+		t.Errorf("health %s with token %s", w.health(id), w.reading(id).Token.Access)
+	}
+}
+
+func TestASaveThatLandedUnheardIsNotRepeated(t *testing.T) {
+	w := newWorld(t)
+	id := w.connect("a", 25*time.Hour)
+	leases, lease := w.claim(id)
+	token := connectors.Token{Access: "new", Lifetime: time.Hour}
+	for range 2 {
+		fate, err := leases.Save(t.Context(), lease, token, w.db.Now(), refresh.Schedule(w.partner), db.Told{By: db.System()})
+		if err != nil || fate != db.Saved {
+			t.Fatalf("%s, %v", fate, err)
+		}
+	}
+	if s := w.status(id); s.Generation != lease.Generation+1 || len(w.kinds(id)) != 1 {
+		t.Errorf("generation %d, events %v", s.Generation, w.kinds(id))
+	}
+	// What the answer left out is as it was.
+	_, again := w.claim(id)
+	if again.Grant.Token.Refresh != "a-r0" {
+		t.Error("the refresh token was lost by an answer without one")
+	}
+}
+
+func TestAnAnswerOfAnOlderEpochIsDropped(t *testing.T) {
+	w := newWorld(t)
+	id := w.connect("a", 25*time.Hour)
+	leases, lease := w.claim(id)
+	if _, _, err := w.db.Disconnect(t.Context(), id, db.ID{}, db.System()); err != nil {
+		t.Fatal(err)
+	}
+	fate, err := leases.Save(t.Context(), lease, connectors.Token{Access: "new", Lifetime: time.Hour}, w.db.Now(), refresh.Schedule(w.partner), db.Told{By: db.System()})
+	if err != nil || fate != db.Dropped {
+		t.Fatalf("%s, %v", fate, err)
+	}
+	if r := w.reading(id); r.Token.Access != "" || !r.Disconnected {
+		t.Error("access came back after the disconnection")
+	}
+	var needed *refresh.ActionNeeded
+	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, db.System()); !errors.As(err, &needed) || needed.Problem != "disconnected" {
+		t.Errorf("a reader: %v", err)
+	}
+}
+
+func TestUseKeepsWarm(t *testing.T) {
+	w := newWorld(t)
+	id := w.connect("a", time.Minute)
+	r := w.reading(id)
+	w.engine.Used(r)
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := w.engine.Flush(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s := w.status(id)
+	if s.RefreshAt.After(s.ExpiresAt) || s.Why(w.db.Now()) != "kept-warm" {
+		t.Errorf("due %s after it expires, %s", s.RefreshAt.Sub(s.ExpiresAt), s.Why(w.db.Now()))
+	}
+	w.clock.advance(14 * time.Minute)
+	w.sweep()
+	if s := w.status(id); s.RefreshAt.After(s.ExpiresAt) {
+		t.Error("not kept warm after a refresh")
+	}
+}
+
+func TestAHintIsVerifiedNowAndThreeTimesMore(t *testing.T) {
+	w := newWorld(t)
+	id, other := w.connect("a", time.Minute), w.connect("b", time.Minute)
+	for range 3 { // replays change nothing
+		if err := w.engine.Verify(t.Context(), "acme", "a"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 70 {
+		w.sweep()
+		w.clock.advance(time.Minute)
+	}
+	if n := w.partner.callsOf("a"); n != 4 || w.health(id) != db.Fine {
+		t.Errorf("%d refreshes of a living grant, health %s", n, w.health(id))
+	}
+	if w.partner.callsOf("b") != 0 {
+		t.Error("another account was refreshed")
+	}
+	w.partner.set(func() { w.partner.mood = always(&connectors.Refusal{Reason: "invalid_grant"}) })
+	if err := w.engine.Verify(t.Context(), "acme", "a"); err != nil {
+		t.Fatal(err)
+	}
+	w.sweep()
+	if r := w.reading(id); r.Problem != db.ProblemRevoked {
+		t.Errorf("problem %q", r.Problem)
+	}
+	if w.health(other) != db.Fine {
+		t.Error("the other merchant's connection suffers")
+	}
+}
+
+func TestReconnectByIsToldWhereRefreshingDoesNotExtend(t *testing.T) {
+	w := newWorld(t)
+	w.partner.life, w.partner.refresh = 24*time.Hour, 7*24*time.Hour
+	id := w.connect("a", 0)
+	end := w.status(id).RefreshExpiresAt
+	w.partner.set(func() { w.partner.refresh = 0 }) // from now on answers say nothing of it
+	for range 6 {
+		if by := w.status(id).ReconnectBy(w.db.Now()); !by.IsZero() && end.Sub(w.db.Now()) > 48*time.Hour {
+			t.Errorf("told %s ahead", end.Sub(w.db.Now()))
+		}
+		w.clock.advance(24 * time.Hour)
+		w.sweep()
+	}
+	if by := w.status(id).ReconnectBy(w.db.Now()); !by.Equal(end) {
+		t.Errorf("a day before the end: %s, want %s", by, end)
+	}
+}

@@ -1,0 +1,195 @@
+package refresh_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+	"patchbay/internal/db/dbtest"
+	"patchbay/internal/refresh"
+)
+
+// partner is a provider in a few lines: refresh tokens rotate, a spent one is refused, moods can be set.
+type partner struct {
+	info connectors.Info
+	mu   sync.Mutex
+	// live is the refresh token that each account may spend next; calls counts per account.
+	live    map[string]string
+	calls   map[string]int
+	mood    func(account string) error // an error instead of an answer
+	delay   func(account string) time.Duration
+	after   func(account string) error // the answer is made and then lost
+	life    time.Duration
+	refresh time.Duration // refresh lifetime told, 0: none
+	revoked atomic.Int32
+	all     atomic.Int32
+	now     atomic.Int32 // in flight
+	most    atomic.Int32
+}
+
+func newPartner(name string) *partner {
+	return &partner{
+		info: connectors.Info{Name: name, Title: name, Environment: "sandbox", KeepAlive: 24 * time.Hour},
+		live: map[string]string{}, calls: map[string]int{}, life: 15 * time.Minute,
+	}
+}
+
+func (p *partner) Info() connectors.Info { return p.info }
+
+func (p *partner) Refresh(ctx context.Context, g connectors.Grant) (connectors.Token, error) {
+	p.all.Add(1)
+	n := p.now.Add(1)
+	defer p.now.Add(-1)
+	for most := p.most.Load(); n > most && !p.most.CompareAndSwap(most, n); most = p.most.Load() {
+	}
+	account := g.Account.ID
+	p.mu.Lock()
+	mood, delay, after := p.mood, p.delay, p.after
+	p.calls[account]++
+	p.mu.Unlock()
+	if delay != nil {
+		select {
+		case <-time.After(delay(account)):
+		case <-ctx.Done():
+			return connectors.Token{}, ctx.Err()
+		}
+	}
+	if mood != nil {
+		if err := mood(account); err != nil {
+			return connectors.Token{}, err
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if live, known := p.live[account]; known && live != g.Token.Refresh {
+		return connectors.Token{}, &connectors.Refusal{Reason: "invalid_grant"}
+	}
+	next := fmt.Sprintf("%s-r%d", account, p.calls[account])
+	p.live[account] = next
+	if after != nil {
+		if err := after(account); err != nil {
+			return connectors.Token{}, err
+		}
+	}
+	return connectors.Token{Access: fmt.Sprintf("%s-a%d", account, p.calls[account]), Type: "Bearer", Lifetime: p.life, Refresh: next, RefreshLifetime: p.refresh}, nil
+}
+
+func (p *partner) set(do func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	do()
+}
+
+func (p *partner) callsOf(account string) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.calls[account]
+}
+
+// clock is a clock that tests move.
+type clock struct{ now atomic.Int64 }
+
+func newClock() *clock {
+	c := &clock{}
+	c.now.Store(time.Now().UnixNano())
+	return c
+}
+func (c *clock) Now() time.Time          { return time.Unix(0, c.now.Load()) }
+func (c *clock) advance(d time.Duration) { c.now.Add(int64(d)) }
+
+// world is a database, an engine and a way to make connections.
+type world struct {
+	*testing.T
+	db      *db.DB
+	engine  *refresh.Engine
+	partner *partner
+	clock   *clock
+	owner   db.Merchant
+}
+
+func newWorld(t *testing.T, change ...func(*refresh.Options)) *world {
+	t.Helper()
+	w := &world{T: t, partner: newPartner("acme"), clock: newClock()}
+	w.db = dbtest.New(t, db.Options{Clock: db.NewClock(w.clock.Now), MaxConns: 16})
+	w.engine = w.newEngine(w.db, change...)
+	return w
+}
+
+func (w *world) newEngine(d *db.DB, change ...func(*refresh.Options)) *refresh.Engine {
+	w.Helper()
+	o := refresh.Options{DB: d, Connectors: []connectors.Connector{w.partner}, Log: slog.New(slog.NewTextHandler(w.Output(), &slog.HandlerOptions{Level: slog.LevelError}))}
+	for _, do := range change {
+		do(&o)
+	}
+	e := refresh.New(o)
+	w.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		if err := e.Stop(ctx); err != nil {
+			w.Errorf("stop: %v", err)
+		}
+	})
+	return e
+}
+
+// connect makes a connection whose token was obtained age ago.
+func (w *world) connect(account string, age time.Duration) db.ID {
+	w.Helper()
+	return connect(w.T, w.db, w.partner, account, age, &w.owner)
+}
+
+func connect(t testing.TB, d *db.DB, p *partner, account string, age time.Duration, owner *db.Merchant) db.ID {
+	t.Helper()
+	ctx := t.Context()
+	if owner.ID == (db.ID{}) {
+		m, err := d.AddMerchant(ctx, db.System(), db.Merchant{Name: "CH168 Shop"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		*owner = m
+	}
+	p.set(func() { p.live[account] = account + "-r0" })
+	g := connectors.Grant{
+		Token:   connectors.Token{Access: account + "-a0", Type: "Bearer", Lifetime: p.life, Refresh: account + "-r0", RefreshLifetime: p.refresh},
+		Account: connectors.Account{ID: account, Name: account},
+	}
+	id, err := d.AddConnection(ctx, owner.ID, p.info.Name, p.info.Environment, g, d.Now().Add(-age), refresh.Schedule(p))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func TestFreshRefreshesOnceForAllWhoAsk(t *testing.T) {
+	w := newWorld(t)
+	id := w.connect("a", time.Hour)
+	w.partner.set(func() { w.partner.delay = func(string) time.Duration { return 50 * time.Millisecond } })
+	var all sync.WaitGroup
+	for range 40 {
+		all.Go(func() {
+			r, err := w.engine.Fresh(t.Context(), id, refresh.Default, db.System())
+			if err != nil || r.Token.Access != "a-a1" || r.Token.Refresh != "" {
+				t.Errorf("got %q, %v", r.Token.Access, err)
+			}
+		})
+	}
+	all.Wait()
+	if n := w.partner.callsOf("a"); n != 1 {
+		t.Errorf("%d calls for one need", n)
+	}
+	if _, err := w.engine.Fresh(t.Context(), id, 13*time.Minute, db.System()); !isTooLong(err) {
+		t.Errorf("over 80 %% of the lifetime: %v", err)
+	}
+}
+
+func isTooLong(err error) bool {
+	var long *refresh.TooLong
+	return errors.As(err, &long)
+}

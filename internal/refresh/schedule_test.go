@@ -1,0 +1,51 @@
+package refresh
+
+import (
+	"testing"
+	"time"
+
+	"patchbay/internal/db"
+)
+
+func TestDue(t *testing.T) {
+	obtained := time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)
+	const day = 24 * time.Hour
+	for _, c := range []struct {
+		name                       string
+		keepAlive, lifetime, right time.Duration
+		used                       bool
+		from, to                   time.Duration // after obtained
+	}{
+		{"CamInvoice in use", day, 15 * time.Minute, 0, true, 11*time.Minute + 15*time.Second, 12 * time.Minute},
+		{"CamInvoice without use", day, 15 * time.Minute, 0, false, day * 95 / 100, day},
+		{"ELECQ in use: never more than a quarter of an hour of margin", day, day, 7 * day, true, day*95/100 - 15*time.Minute, day - 15*time.Minute},
+		{"ELECQ without use: long before its week is over", day, day, 7 * day, false, day * 95 / 100, day},
+		{"the right to renew ends before the next health check", 7 * day, time.Hour, 2 * day, false, day, 2*day - 9*time.Hour},
+		{"a lifetime nobody knows", day, 0, 0, true, day * 95 / 100, day},
+		{"a very short one: never before half", 0, 10 * time.Second, 0, true, 5 * time.Second, 8 * time.Second},
+	} {
+		for range 50 {
+			got := Due(c.keepAlive, db.NewID(), obtained, c.lifetime, c.right, c.used).Sub(obtained)
+			if got < c.from || got > c.to {
+				t.Errorf("%s: due after %s, want %s to %s", c.name, got, c.from, c.to)
+				break
+			}
+		}
+	}
+	if due := Due(0, db.NewID(), obtained, time.Hour, 0, false); !due.IsZero() {
+		t.Errorf("nobody uses it and nothing has to be kept alive: due %s", due)
+	}
+	id := db.NewID()
+	if a, b := Due(day, id, obtained, time.Hour, 0, true), Due(day, id, obtained, time.Hour, 0, true); !a.Equal(b) {
+		t.Error("the same grant is due at two times")
+	}
+}
+
+func TestBackoffDoublesToAnHour(t *testing.T) {
+	id := db.NewID()
+	for n, want := range map[int]time.Duration{1: 30 * time.Second, 2: time.Minute, 4: 4 * time.Minute, 8: time.Hour, 500: time.Hour} {
+		if got := backoff(n, id); got < want*9/10 || got > want*11/10 {
+			t.Errorf("after failure %d: %s, want about %s", n, got, want)
+		}
+	}
+}
