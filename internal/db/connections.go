@@ -226,7 +226,8 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by B
 	case target == nil:
 		target = pinned // the provider names nothing
 	}
-	if target == nil {
+	existed := target != nil
+	if !existed {
 		target = &Connection{ID: NewID(), MerchantID: f.MerchantID, Provider: f.Provider, Environment: f.Environment, ConnectedAt: now}
 		if made.Outcome == OutcomeRenewed {
 			made.Outcome = OutcomeConnected
@@ -261,12 +262,12 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by B
 	b = &pgx.Batch{}
 	b.Queue(`UPDATE flows SET stage = 'connected', outcome = $2, sealed = NULL, result_id = $3, touched_at = $4 WHERE id = $1`,
 		f.ID, made.Outcome, c.ID, now)
-	e := f.event("connection." + made.Outcome).by(by)
-	if made.Outcome == OutcomeKept {
-		e.Kind = "connection.connected"
-		if there != nil {
-			e.Kind = "connection.renewed"
-		}
+	e := f.event("connection.connected").by(by)
+	switch {
+	case made.Outcome == OutcomeReplaced && there == nil:
+		e.Kind = "connection.replaced"
+	case existed:
+		e.Kind = "connection.reconnected"
 	}
 	e.ConnectionID, e.Code = c.ID, choice
 	d.queueEvent(b, e)
@@ -417,8 +418,12 @@ const (
 
 // AddRevoked writes down how the provider took the end of a connection.
 func (d *DB) AddRevoked(ctx context.Context, e Parting, revoked string, call connectors.Call) error {
+	kind := "connection.revoked"
+	if revoked != RevokedDone {
+		kind = "connection.revoke." + revoked
+	}
 	event := Event{
-		Kind: "connection.revoked", MerchantID: e.Connection.MerchantID, ConnectionID: e.Connection.ID, Provider: e.Connection.Provider,
+		Kind: kind, MerchantID: e.Connection.MerchantID, ConnectionID: e.Connection.ID, Provider: e.Connection.Provider,
 	}
 	event.addCall(call)
 	event.Note = revoked
@@ -437,14 +442,14 @@ func (d *DB) ConnectionReceipt(ctx context.Context, c Connection) (Receipt, erro
 	r := Receipt{At: c.DisconnectedAt, Revoked: RevokedFailed}
 	rows, err := d.pool.Query(ctx, `
 		SELECT e.kind, e.note, e.actor, coalesce(nullif(u.name, ''), u.email, '') FROM events e LEFT JOIN users u ON u.id = e.actor_id
-		WHERE e.connection_id = $1 AND e.at >= $2 AND e.kind IN ('connection.disconnected', 'connection.revoked') ORDER BY e.at, e.id`,
+		WHERE e.connection_id = $1 AND e.at >= $2 AND (e.kind = 'connection.disconnected' OR e.kind LIKE 'connection.revoke%') ORDER BY e.at, e.id`,
 		c.ID, c.DisconnectedAt)
 	if err != nil {
 		return r, fmt.Errorf("read receipt: %w", err)
 	}
 	var kind, note, actor, by string
 	_, err = pgx.ForEachRow(rows, []any{&kind, &note, &actor, &by}, func() error {
-		if kind == "connection.revoked" {
+		if kind != "connection.disconnected" {
 			r.Revoked = note
 			return nil
 		}

@@ -35,6 +35,7 @@ type Flow struct {
 	TouchedAt    time.Time // when the stage last changed
 	ExpiresAt    time.Time
 
+	stateHash   []byte
 	browserHash []byte
 	answerHash  []byte
 	sealed      []byte
@@ -81,13 +82,13 @@ var (
 )
 
 const flowColumns = `f.id, f.reference, f.user_id, f.merchant_id, f.provider, f.environment, f.connection_id, f.stage, f.outcome, f.account_id,
-	f.account_name, f.result_id, f.created_at, f.touched_at, f.expires_at, f.browser_hash, f.answer_hash, f.sealed`
+	f.account_name, f.result_id, f.created_at, f.touched_at, f.expires_at, f.state_hash, f.browser_hash, f.answer_hash, f.sealed`
 
 func scanFlow(row pgx.CollectableRow) (Flow, error) {
 	var f Flow
 	var pinned, result *ID
 	err := row.Scan(&f.ID, &f.Reference, &f.UserID, &f.MerchantID, &f.Provider, &f.Environment, &pinned, &f.Stage, &f.Outcome, &f.Account.ID,
-		&f.Account.Name, &result, &f.CreatedAt, &f.TouchedAt, &f.ExpiresAt, &f.browserHash, &f.answerHash, &f.sealed)
+		&f.Account.Name, &result, &f.CreatedAt, &f.TouchedAt, &f.ExpiresAt, &f.stateHash, &f.browserHash, &f.answerHash, &f.sealed)
 	f.ConnectionID, f.ResultID = idOrZero(pinned), idOrZero(result)
 	f.CreatedAt, f.TouchedAt, f.ExpiresAt = f.CreatedAt.UTC(), f.TouchedAt.UTC(), f.ExpiresAt.UTC()
 	return f, err
@@ -105,6 +106,11 @@ func (f Flow) Over() bool {
 // OfBrowser says whether secret is the one in the cookie of the browser that began the flow.
 func (f Flow) OfBrowser(secret Secret) bool {
 	return subtle.ConstantTimeCompare(secret.Hash(), f.browserHash) == 1
+}
+
+// OfState says whether the provider proved the flow by sending its state back.
+func (f Flow) OfState(state string) bool {
+	return state != "" && subtle.ConstantTimeCompare(Secret(state).Hash(), f.stateHash) == 1
 }
 
 // Spent says whether the answer is the one that this flow was taken on with.
@@ -193,19 +199,40 @@ func (d *DB) BeginFlow(ctx context.Context, n NewFlow) (Flow, error) {
 	if err != nil {
 		return f, err
 	}
+	f.stateHash = n.State.Hash()
+	return d.insertFlow(ctx, f, sealed, f.event("flow.begun").by(n.By))
+}
+
+// RefuseFlow writes down a callback that was turned away, so that the person has a reference to quote. Whatever flow
+// it was meant for is left alone.
+func (d *DB) RefuseFlow(ctx context.Context, n NewFlow, outcome string) (Flow, error) {
+	now := d.Now()
+	f := Flow{
+		ID: NewID(), UserID: n.UserID, MerchantID: n.MerchantID, Provider: n.Provider, Environment: n.Environment, Stage: Failed, Outcome: outcome,
+		CreatedAt: now, TouchedAt: now, ExpiresAt: now, stateHash: NewSecret().Hash(), browserHash: NewSecret().Hash(),
+	}
+	e := f.event("flow.failed").by(n.By)
+	e.Code = outcome
+	return d.insertFlow(ctx, f, nil, e)
+}
+
+func (d *DB) insertFlow(ctx context.Context, f Flow, sealed []byte, e *Event) (Flow, error) {
 	for {
 		f.Reference = newReference()
+		e.Reference = f.Reference
 		b := &pgx.Batch{}
-		b.Queue(`INSERT INTO flows (id, reference, state_hash, browser_hash, user_id, merchant_id, provider, environment, connection_id, stage, sealed, created_at, touched_at, expires_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $12, $13)`,
-			f.ID, f.Reference, n.State.Hash(), f.browserHash, f.UserID, f.MerchantID, f.Provider, f.Environment, nullID(f.ConnectionID), f.Stage, sealed, now, f.ExpiresAt)
-		d.queueEvent(b, f.event("flow.begun").by(n.By))
+		b.Queue(`INSERT INTO flows (id, reference, state_hash, browser_hash, user_id, merchant_id, provider, environment, connection_id, stage, outcome,
+				sealed, created_at, touched_at, expires_at)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $14)`,
+			f.ID, f.Reference, f.stateHash, f.browserHash, f.UserID, f.MerchantID, f.Provider, f.Environment, nullID(f.ConnectionID), f.Stage, f.Outcome,
+			sealed, f.CreatedAt, f.ExpiresAt)
+		d.queueEvent(b, e)
 		err := d.pool.SendBatch(ctx, b).Close()
 		if violates(err, "flows_reference_key") {
 			continue
 		}
 		if err != nil {
-			return f, fmt.Errorf("begin flow: %w", err)
+			return f, fmt.Errorf("write flow: %w", err)
 		}
 		return f, nil
 	}
@@ -314,6 +341,9 @@ func (d *DB) LapseFlows(ctx context.Context, only ...ID) (int, error) {
 		e.Code = f.Outcome
 		d.queueEvent(b, e)
 	}
+	if len(only) == 0 {
+		b.Queue(`DELETE FROM revocations WHERE until < $1`, now.Add(-ReplayFor))
+	}
 	if err := d.pool.SendBatch(ctx, b).Close(); err != nil {
 		return 0, fmt.Errorf("lapse flows: %w", err)
 	}
@@ -410,6 +440,18 @@ func (d *DB) EndFlow(ctx context.Context, f Flow, stage, outcome string, calls [
 		}
 		return nil
 	})
+}
+
+// CancelFlow ends a flow whose person chose not to connect, and returns the access that is not wanted.
+func (d *DB) CancelFlow(ctx context.Context, f Flow, by By) (connectors.Grant, error) {
+	s, err := d.openFlow(f)
+	if err != nil && !errors.Is(err, ErrSealed) {
+		return connectors.Grant{}, err
+	}
+	if err := d.EndFlow(ctx, f, Denied, OutcomeCancelled, nil, by); err != nil || s.Grant == nil {
+		return connectors.Grant{}, err
+	}
+	return *s.Grant, nil
 }
 
 // queueCalls adds one event for each exchange with the provider: what came of it, never what was said.

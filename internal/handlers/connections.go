@@ -1,0 +1,210 @@
+package handlers
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+	"patchbay/internal/refresh"
+	"patchbay/views"
+)
+
+const timelineLength = 30
+
+// connectionOfVisitor is the connection in the address, when the visitor may see it: a merchant its own, staff any.
+func (s *Server) connectionOfVisitor(r *http.Request) (db.Whole, error) {
+	id, err := db.ParseID(r.PathValue("id"))
+	if err != nil {
+		return db.Whole{}, err
+	}
+	return s.DB.WholeConnection(r.Context(), id, visitorOf(r).user.MerchantID)
+}
+
+// connectionPage shows whose account it is, how it is, who must act and what has happened. Of one that has ended it is
+// the receipt.
+func (s *Server) connectionPage(w http.ResponseWriter, r *http.Request) error {
+	c, err := s.connectionOfVisitor(r)
+	if err != nil {
+		return err
+	}
+	if v := visitorOf(r); v.user.Staff() && !ahead(r) {
+		by := s.by(r)
+		seen := db.Event{
+			Kind: "connection.viewed", Actor: by.Actor, ActorID: by.ID, Address: by.Address, MerchantID: c.MerchantID, ConnectionID: c.ID, Provider: c.Provider,
+		}
+		if err := s.DB.AddEvent(r.Context(), seen); err != nil {
+			return err
+		}
+	}
+	page, err := s.viewConnection(r, c)
+	if err != nil {
+		return err
+	}
+	s.render(w, r, http.StatusOK, views.Connection(page))
+	return nil
+}
+
+// refreshNow renews access at once and shows the outcome on the spot.
+func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
+	c, err := s.connectionOfVisitor(r)
+	if err != nil {
+		return err
+	}
+	if err := s.turn(r, "refresh now "+visitorOf(r).user.ID.String(), db.Limit{Burst: 20, Every: 3 * time.Second}); err != nil {
+		return err
+	}
+	outcome, err := s.Refresh.Now(r.Context(), c.ID, s.by(r))
+	var needed *refresh.ActionNeeded
+	var ours *refresh.Ours
+	var trouble *refresh.Trouble
+	switch {
+	case errors.As(err, &needed): // its page says so
+		return see(w, r, "/connections/"+c.ID.String())
+	case errors.As(err, &ours):
+		outcome.Class = "ours"
+	case errors.As(err, &trouble):
+		outcome = refresh.Outcome{Class: trouble.Class, RetryAfter: trouble.RetryAfter}
+	case err != nil:
+		return err
+	}
+	if c, err = s.connectionOfVisitor(r); err != nil {
+		return err
+	}
+	page, err := s.viewConnection(r, c)
+	if err != nil {
+		return err
+	}
+	page.Outcome = &views.Outcome{Class: outcome.Class, Call: viewCall(outcome.Call)}
+	if outcome.RetryAfter > 0 {
+		page.Outcome.Retry = s.DB.Now().Add(outcome.RetryAfter)
+	}
+	s.render(w, r, http.StatusOK, views.Connection(page))
+	return nil
+}
+
+func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPage, error) {
+	v := visitorOf(r)
+	setup, set := s.provider(c.Provider)
+	present := set == nil && setup.Environment == c.Environment
+	page := views.ConnectionPage{
+		Page: s.viewPage(r), ID: c.ID.String(), Provider: s.viewProviderOf(c.Provider, c.Environment), Account: viewAccount(c.Account, c.ID.String()),
+		Health: s.viewHealth(c.Connection), ConnectedAt: c.ConnectedAt, RefreshedAt: c.RefreshedAt, AccessUntil: c.ExpiresAt, NextRefresh: c.RefreshAt,
+		RenewsUntil: s.reconnectBy(c.Connection, c.RefreshExpiresAt, c.RefreshFixed),
+	}
+	live := c.DisconnectedAt.IsZero()
+	page.MayRefresh = live && present
+	page.MayReconnect = present && v.who() == merchant
+	page.MayDisconnect = live && v.who()&(merchant|admin) != 0
+	if !live {
+		receipt, err := s.DB.ConnectionReceipt(r.Context(), c.Connection)
+		if err != nil {
+			return page, err
+		}
+		page.Disconnected = &views.Receipt{
+			At: receipt.At, DeletedAt: receipt.At, Revoked: receipt.Revoked, RemainsUntil: receipt.RemainsUntil, ProviderURL: page.Provider.HomeURL,
+			Reference: c.ID.String(),
+		}
+		if v.user.Staff() || receipt.Actor == db.RoleMerchant {
+			page.Disconnected.By = receipt.By
+		}
+	}
+	before, err := time.Parse(time.RFC3339Nano, r.URL.Query().Get("before"))
+	if err != nil {
+		before = time.Time{}
+	}
+	events, err := s.DB.Timeline(r.Context(), c.ID, before, timelineLength+1)
+	if err != nil {
+		return page, err
+	}
+	if len(events) > timelineLength {
+		events = events[:timelineLength]
+		page.EventsMore = "/connections/" + page.ID + "?before=" + url.QueryEscape(events[timelineLength-1].At.Format(time.RFC3339Nano))
+	}
+	var people []db.ID
+	for _, e := range events {
+		if e.ActorID != (db.ID{}) {
+			people = append(people, e.ActorID)
+		}
+	}
+	var names map[db.ID]string
+	if len(people) > 0 {
+		if names, err = s.DB.Names(r.Context(), people); err != nil {
+			return page, err
+		}
+	}
+	page.Events = viewEvents(events, names, v.user.Staff())
+	if v.user.Staff() {
+		page.Staff, err = s.viewStaffConnection(r, c, page.Events)
+	}
+	return page, err
+}
+
+func (s *Server) viewStaffConnection(r *http.Request, c db.Whole, events []views.Event) (*views.StaffConnection, error) {
+	staff := &views.StaffConnection{
+		Merchant: c.Merchant, MerchantID: c.MerchantID.String(), ExternalID: c.ExternalID, Generation: c.Generation, Epoch: c.Epoch, Failures: c.Failures,
+		FailingSince: c.FailingSince, LeasedUntil: c.LeasedUntil, UsedAt: c.UsedAt, UsedBy: c.UsedBy,
+	}
+	if c.DisconnectedAt.IsZero() {
+		staff.AskURL = "/connections/" + c.ID.String() + "/ask"
+	}
+	status, err := s.DB.GrantStatus(r.Context(), c.ID)
+	if err != nil {
+		return staff, err
+	}
+	staff.RefreshWhy = status.Why(s.DB.Now())
+	flows, err := s.DB.FlowsOf(r.Context(), c.Connection, 20)
+	if err != nil {
+		return staff, err
+	}
+	people := make([]db.ID, len(flows))
+	for i, f := range flows {
+		people[i] = f.UserID
+	}
+	names, err := s.DB.Names(r.Context(), people)
+	if err != nil {
+		return staff, err
+	}
+	for _, f := range flows {
+		staff.Flows = append(staff.Flows, views.FlowLine{Reference: f.Reference, Stage: f.Stage, Outcome: f.Outcome, At: f.CreatedAt, By: names[f.UserID], Provider: c.Provider})
+	}
+	for _, e := range events {
+		if e.Call != nil {
+			staff.Calls = append(staff.Calls, e)
+		}
+	}
+	staff.Report = report(c, events)
+	return staff, nil
+}
+
+// report is the story of a connection to send to its provider: nothing secret, nobody's name.
+func report(c db.Whole, events []views.Event) string {
+	var b strings.Builder
+	line := func(words ...string) { b.WriteString(strings.Join(words, "  ") + "\n") }
+	line("provider", c.Provider, c.Environment)
+	line("account", c.Account.ID)
+	line("connection", c.ID.String())
+	line("health", c.Health(), c.Problem)
+	for _, e := range events {
+		if e.Call == nil {
+			continue
+		}
+		status := "no answer"
+		if e.Call.Status != 0 {
+			status = "HTTP " + strconv.Itoa(e.Call.Status)
+		}
+		line(e.At.Format(time.RFC3339Nano), e.Call.Name, e.Call.Class, status, e.Call.Code, e.Call.Took.String(), e.Call.Reference)
+	}
+	return b.String()
+}
+
+func viewCall(c connectors.Call) *views.Call {
+	if c.Name == "" {
+		return nil
+	}
+	return &views.Call{Name: c.Name, Class: c.Class, Status: c.Status, Code: c.Code, Reference: c.Reference, Took: c.Took}
+}

@@ -1,0 +1,216 @@
+package handlers
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+	"patchbay/views"
+)
+
+// flowPage shows one attempt: the choice that it waits for, or how it ended. Who comes back from signing in with an
+// answer waiting goes on here: the answer was theirs to bring, and is spent once like any other.
+func (s *Server) flowPage(w http.ResponseWriter, r *http.Request) error {
+	f, err := s.flowOfVisitor(r)
+	if err != nil {
+		return err
+	}
+	v := visitorOf(r)
+	var refused string
+	if f.Stage == db.Answered && f.UserID == v.user.ID && !ahead(r) {
+		if f, refused, err = s.goOn(r, f); err != nil {
+			return err
+		}
+	}
+	if f, err = s.await(r.Context(), f); err != nil {
+		return err
+	}
+	page, err := s.viewFlow(r, f)
+	if err != nil {
+		return err
+	}
+	if refused != "" {
+		page.Outcome = refused
+	}
+	s.render(w, r, http.StatusOK, views.Flow(page))
+	return nil
+}
+
+// flowOfVisitor is the flow in the address, when the visitor may see it.
+func (s *Server) flowOfVisitor(r *http.Request) (db.Flow, error) {
+	f, err := s.DB.FlowByReference(r.Context(), r.PathValue("reference"))
+	if err != nil {
+		return f, err
+	}
+	if v := visitorOf(r); !v.user.Staff() && f.MerchantID != v.user.MerchantID {
+		return db.Flow{}, db.ErrNotFound
+	}
+	return f, nil
+}
+
+// goOn spends an answer that was kept while nobody was signed in. refused says why not.
+func (s *Server) goOn(r *http.Request, f db.Flow) (_ db.Flow, refused string, err error) {
+	setup, err := s.provider(f.Provider)
+	if err != nil {
+		return f, "ours", nil
+	}
+	redirector, ok := setup.Connector.(connectors.Redirector)
+	switch {
+	case !ok || setup.Environment != f.Environment:
+		return f, "ours", nil
+	case !s.ofBrowser(r, f):
+		return f, "other-browser", nil
+	}
+	taken, err := s.DB.TakeFlow(r.Context(), f, "")
+	if err == nil {
+		err = s.exchange(r, setup, redirector, taken, lenient(taken.Answer))
+	}
+	if err != nil && !errors.Is(err, db.ErrTaken) {
+		return f, "", err
+	}
+	f, err = s.DB.FlowByID(r.Context(), f.ID)
+	return f, "", err
+}
+
+// endedPage is where a callback ends that belongs to no attempt of the visitor's.
+func (s *Server) endedPage(w http.ResponseWriter, r *http.Request) error {
+	setup, err := s.anyProvider(r.PathValue("provider"))
+	if err != nil {
+		return err
+	}
+	outcome := r.PathValue("outcome")
+	if !slices.Contains([]string{"forged", "other-provider", "other-browser", "other-user"}, outcome) {
+		return db.ErrNotFound
+	}
+	s.render(w, r, http.StatusOK, views.Flow(views.FlowPage{Page: s.viewPage(r), Provider: viewProvider(setup), Outcome: outcome}))
+	return nil
+}
+
+// choose does what the person chose.
+func (s *Server) choose(w http.ResponseWriter, r *http.Request) error {
+	f, err := s.flowOfVisitor(r)
+	if err != nil {
+		return err
+	}
+	if f.UserID != visitorOf(r).user.ID {
+		return errForbidden
+	}
+	choice := r.PostFormValue("choice")
+	setup, err := s.provider(f.Provider)
+	switch {
+	case f.Stage != db.Choosing:
+	case choice == db.ChooseCancel:
+		grant, err := s.DB.CancelFlow(r.Context(), f, s.by(r))
+		if err != nil && !errors.Is(err, db.ErrTaken) {
+			return err
+		}
+		if err == nil {
+			s.throwAway(r, f, grant)
+		}
+	case err != nil:
+		return err
+	case choice == "":
+		return errMalformed
+	case setup.Environment == f.Environment:
+		if err := s.conclude(r, setup, f, choice); err != nil {
+			return err
+		}
+	}
+	return see(w, r, "/flows/"+f.Reference)
+}
+
+func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
+	v := visitorOf(r)
+	page := views.FlowPage{
+		Page: s.viewPage(r), Reference: f.Reference, Provider: s.viewProviderOf(f.Provider, f.Environment), Outcome: f.Outcome, EndedAt: f.TouchedAt,
+		Account: viewAccount(f.Account, ""),
+	}
+	if f.ConnectionID != (db.ID{}) {
+		page.ConnectionID, page.Reconnect = f.ConnectionID.String(), true
+	}
+	switch f.Stage {
+	case db.Begun, db.Answered, db.Exchanging:
+		page.Outcome = "under-way"
+	case db.Choosing:
+		o, err := s.DB.FlowOffer(r.Context(), f)
+		if err != nil {
+			return page, err
+		}
+		page.Outcome, page.Account = "choosing", viewAccount(o.Account, "")
+		page.Choice = &views.Choice{Why: o.Why, Account: page.Account, Before: viewAccount(o.Before, page.ConnectionID), Options: o.Options, Until: f.ExpiresAt}
+		if v.user.ID != f.UserID {
+			page.Choice.Options = nil // a colleague's to answer
+		}
+	case db.Connected:
+		c, err := s.DB.WholeConnection(r.Context(), f.ResultID, f.MerchantID)
+		if err != nil {
+			return page, err
+		}
+		page.Renewed = f.Outcome == db.OutcomeRenewed
+		page.Outcome, page.ConnectionID, page.Account = "connected", c.ID.String(), viewAccount(c.Account, c.ID.String())
+	case db.Failed:
+		if page.Outcome == "input" {
+			page.Outcome = "provider-refused"
+		}
+	}
+	if v.user.Staff() {
+		events, err := s.DB.FlowEvents(r.Context(), f)
+		if err != nil {
+			return page, err
+		}
+		merchant, err := s.DB.Merchant(r.Context(), f.MerchantID)
+		if err != nil {
+			return page, err
+		}
+		names, err := s.DB.Names(r.Context(), []db.ID{f.UserID})
+		if err != nil {
+			return page, err
+		}
+		page.Staff = &views.StaffFlow{
+			Merchant: merchant.Name, MerchantID: f.MerchantID.String(), By: names[f.UserID], Stage: f.Stage, Created: f.CreatedAt, Expires: f.ExpiresAt,
+			Events: viewEvents(events, names, true),
+		}
+		if f.ResultID != (db.ID{}) {
+			page.Staff.ConnectionID = f.ResultID.String()
+		}
+	}
+	return page, nil
+}
+
+// viewEvents turns events into a timeline. What only staff may see is left out for others.
+func viewEvents(events []db.Event, names map[db.ID]string, staff bool) []views.Event {
+	var out []views.Event
+	for _, e := range events {
+		hidden := strings.HasPrefix(e.Kind, "call.") || strings.HasPrefix(e.Kind, "connection.revoke.") || e.Kind == "connection.viewed"
+		if hidden && !staff {
+			continue
+		}
+		one := views.Event{At: e.At, Kind: strings.TrimPrefix(e.Kind, "connection."), Note: e.Note}
+		switch {
+		case e.Kind == "refresh.saved":
+			one.Kind = "refreshed"
+		case e.Kind == "connection.reconnect-asked":
+			one.Kind = "reconnect.asked"
+		case strings.HasPrefix(e.Kind, "connection.revoke"), e.Kind == "connection.disconnected":
+			one.Note = "" // the receipt has it
+		}
+		if staff || e.Actor == db.RoleMerchant || e.Actor == "key" {
+			one.Actor = names[e.ActorID]
+		}
+		if staff {
+			one.Where = e.Address
+			if e.Class != "" {
+				one.Call = &views.Call{
+					Name: strings.TrimPrefix(e.Kind, "call."), Class: e.Class, Status: e.Status, Code: e.Code, Reference: e.Reference,
+					Took: time.Duration(e.Millis) * time.Millisecond,
+				}
+			}
+		}
+		out = append(out, one)
+	}
+	return out
+}

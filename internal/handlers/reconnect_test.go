@@ -1,0 +1,312 @@
+package handlers
+
+import (
+	"context"
+	"encoding/hex"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/db"
+	"patchbay/internal/sandbox"
+)
+
+// back reconnects a connection and returns the page it comes back to.
+func (p *person) back(id db.ID, account string) (path string, page answer) {
+	p.t.Helper()
+	got := p.post("/connections/" + id.String() + "/reconnect")
+	if got.status != http.StatusSeeOther || !strings.HasPrefix(got.location, p.sandbox.BaseURL()) {
+		p.t.Fatalf("reconnect: %d %q", got.status, got.location)
+	}
+	return p.comeBack(p.consent(got.location, account, "allow"))
+}
+
+func TestReconnect(t *testing.T) {
+	s := newTown(t, sandbox.Options{})
+	p := s.merchant("CH168 Shop")
+	p.connect("acme", "acme-user-001")
+	first := p.connections()[0]
+
+	_, page := p.back(first.ID, "acme-user-001")
+	wantH1(t, page, "Acme is connected again")
+	if now := p.connections(); len(now) != 1 || now[0].ID != first.ID {
+		t.Fatalf("reconnecting made %d connections", len(now))
+	}
+
+	path, page := p.back(first.ID, "acme-user-002")
+	wantH1(t, page, "This is another account than before")
+	if now := p.connections(); len(now) != 1 || now[0].Account.ID != "acme-user-001" {
+		t.Fatal("written before the person has chosen")
+	}
+	p.post(path+"/choice", "choice", "connect") // not among the choices
+	wantH1(t, p.get(path), "This is another account than before")
+	p.post(path+"/choice", "choice", "cancel")
+	wantH1(t, p.get(path), "Not connected, as you chose")
+	if now := p.connections(); len(now) != 1 || now[0].Account.ID != "acme-user-001" {
+		t.Fatal("cancelling changed something")
+	}
+
+	path, _ = p.back(first.ID, "acme-user-002")
+	p.post(path+"/choice", "choice", "keep-both")
+	now := p.connections()
+	if len(now) != 2 || now[0].ID != first.ID || now[1].Account.ID != "acme-user-002" {
+		t.Fatalf("keep both: %d connections", len(now))
+	}
+	second := now[1]
+
+	path, _ = p.back(first.ID, "acme-user-003")
+	p.post(path+"/choice", "choice", "replace")
+	now = p.connections()
+	if len(now) != 2 || now[0].ID != first.ID || now[0].Account.ID != "acme-user-003" {
+		t.Fatalf("replace: %+v", now[0].Account.ID)
+	}
+
+	path, _ = p.back(first.ID, "acme-user-002") // which has a connection: that one is renewed, this one ends
+	p.post(path+"/choice", "choice", "replace")
+	now = p.connections()
+	if len(now) != 1 || now[0].ID != second.ID {
+		t.Fatalf("replace by an account that is connected: %d connections", len(now))
+	}
+	if got := p.get("/connections/" + first.ID.String()); got.status != http.StatusOK || !strings.Contains(got.body, "receipt") {
+		t.Errorf("the replaced connection's page: %d", got.status)
+	}
+}
+
+func TestAlreadyConnected(t *testing.T) {
+	s := newTown(t, sandbox.Options{})
+	p := s.merchant("CH168 Shop")
+	p.connect("acme", "acme-user-001")
+	id := p.connections()[0].ID
+	path, page := p.comeBack(p.consent(p.leave("acme"), "acme-user-001", "allow"))
+	wantH1(t, page, "This account is already connected")
+	p.post(path+"/choice", "choice", "connect")
+	wantH1(t, p.get(path), "Acme is connected again")
+	if now := p.connections(); len(now) != 1 || now[0].ID != id {
+		t.Errorf("%d connections, want the one there was", len(now))
+	}
+	p.post(path+"/choice", "choice", "cancel") // a second click, too late
+	wantH1(t, p.get(path), "Acme is connected again")
+}
+
+func TestKeyedForms(t *testing.T) {
+	s := newTown(t, sandbox.Options{})
+	p := s.merchant("ACME Jewellers")
+	got := p.post("/connect/flexiti", "client_id", "flexitidemo", "client_secret", "", "scope", "customer")
+	if got.status != http.StatusUnprocessableEntity || !strings.Contains(got.body, `value="flexitidemo"`) {
+		t.Errorf("a missing secret: %d; the id must be kept", got.status)
+	}
+	got = p.post("/connect/flexiti", "client_id", "flexitidemo", "client_secret", "wrong-secret-of-mine", "scope", "merchant")
+	if got.status != http.StatusUnprocessableEntity || strings.Contains(got.body, "wrong-secret-of-mine") || !strings.Contains(got.body, `value="flexitidemo"`) {
+		t.Errorf("a wrong secret: %d", got.status)
+	}
+	if err := s.sandbox.SetMood("flexiti", sandbox.Mood{Kind: sandbox.Error500, Count: 1}); err != nil {
+		t.Fatal(err)
+	}
+	good := []string{"client_id", "flexitidemo", "client_secret", "77xde15a-9d33-4c15-930a-3se4b3as33e9", "scope", "merchant"}
+	got = p.post("/connect/flexiti", good...)
+	if got.status != http.StatusBadGateway || !strings.Contains(got.body, "is not answering") {
+		t.Errorf("a bad day: %d", got.status)
+	}
+	if len(p.connections()) != 0 {
+		t.Fatal("a failed try saved something")
+	}
+	got = p.post("/connect/flexiti", good...)
+	wantH1(t, p.get(got.location), "Flexiti is connected")
+	id := p.connections()[0].ID.String()
+
+	got = p.post("/connect/flexiti", good...)
+	wantH1(t, p.get(got.location), "This account is already connected")
+
+	got = p.post("/connections/" + id + "/reconnect")
+	if got.location != "/connect/flexiti?connection="+id {
+		t.Fatalf("reconnect went to %q", got.location)
+	}
+	if form := p.get(got.location); !strings.Contains(form.body, `name="connection" value="`+id+`"`) {
+		t.Error("the form is not pinned")
+	}
+	got = p.post("/connect/flexiti", append(good, "connection", id)...)
+	wantH1(t, p.get(got.location), "Flexiti is connected again")
+	got = p.post("/connect/flexiti", "client_id", "snowbikes", "client_secret", "e81f6d32-7b9c-4a6d-b1e4-50c7a3f92d68", "scope", "merchant", "connection", id)
+	wantH1(t, p.get(got.location), "This is another account than before")
+
+	stranger := s.merchant("Stranger")
+	if got := stranger.get("/connect/flexiti?connection=" + id); got.status != http.StatusNotFound {
+		t.Errorf("somebody else's connection in the form: %d, want 404", got.status)
+	}
+}
+
+func TestBadDaysHaveTheirPage(t *testing.T) {
+	s := newTown(t, sandbox.Options{})
+	p := s.merchant("CH168 Shop")
+	for kind, want := range map[sandbox.Kind]string{
+		sandbox.Error500: "CamInvoice is not answering", sandbox.HTML: "CamInvoice is not answering", sandbox.Empty: "CamInvoice is not answering",
+		sandbox.Lost: "CamInvoice is not answering", sandbox.TooMany: "CamInvoice asks us to wait", sandbox.ClientRefused: "Something is wrong on our side",
+		sandbox.Refused: "CamInvoice said no",
+	} {
+		callback := p.consent(p.leave("caminvoice"), "KHUID00001234", "allow")
+		if err := s.sandbox.SetMood("caminvoice", sandbox.Mood{Kind: kind, Endpoint: "exchange"}); err != nil {
+			t.Fatal(err)
+		}
+		path, page := p.comeBack(callback)
+		wantH1(t, page, want)
+		if !strings.Contains(page.body, strings.TrimPrefix(path, "/flows/")) {
+			t.Errorf("%s: no reference to quote", kind)
+		}
+		s.sandbox.ClearMoods("caminvoice")
+	}
+	if len(p.connections()) != 0 {
+		t.Error("a bad day saved something")
+	}
+}
+
+func TestDisconnect(t *testing.T) {
+	s := newTown(t, sandbox.Options{})
+	p, other := s.merchant("CH168 Shop"), s.merchant("CH168 Warehouse")
+	p.connect("caminvoice", "KHUID00001234")
+	other.connect("caminvoice", "KHUID00001234")
+	mine, theirs := p.connections()[0].ID.String(), other.connections()[0].ID.String()
+
+	if got := p.get("/connections/" + mine + "/disconnect"); got.status != http.StatusOK {
+		t.Fatalf("asking: %d", got.status)
+	}
+	for _, path := range []string{"", "/disconnect", "/refresh", "/reconnect"} {
+		got := p.post("/connections/" + theirs + path)
+		missing := p.post("/connections/" + db.NewID().String() + path)
+		if path != "" && (got.status != http.StatusNotFound || missing.status != http.StatusNotFound) {
+			t.Errorf("%s of somebody else's: %d, of nobody's: %d", path, got.status, missing.status)
+		}
+	}
+	got := p.post("/connections/" + mine + "/disconnect")
+	if got.location != "/connections/"+mine {
+		t.Fatalf("disconnect: %d %q", got.status, got.location)
+	}
+	if n := s.sandbox.Calls("caminvoice", "revoke"); n != 0 {
+		t.Errorf("%d revocations while another merchant has the business connected", n)
+	}
+	receipt := p.get("/connections/" + mine).body
+	if !strings.Contains(receipt, "receipt") || strings.Contains(receipt, "Warehouse") || strings.Contains(receipt, "has ended the access") {
+		t.Error("the receipt tells what it must not, or nothing")
+	}
+	if len(other.connections()) != 1 {
+		t.Fatal("another merchant lost its connection")
+	}
+	other.post("/connections/" + theirs + "/disconnect")
+	other.post("/connections/" + theirs + "/disconnect") // a second click
+	if n := s.sandbox.Calls("caminvoice", "revoke"); n != 1 {
+		t.Errorf("%d revocations, want 1", n)
+	}
+	if !strings.Contains(other.get("/connections/"+theirs).body, "CamInvoice has ended the access") {
+		t.Error("the receipt does not say that access was ended")
+	}
+	if n := s.count(`SELECT count(*) FROM grants WHERE sealed IS NOT NULL`); n != 0 {
+		t.Errorf("%d grants are left", n)
+	}
+
+	p.connect("caminvoice", "KHUID00001234") // after a revocation it can be connected anew
+	if len(p.connections()) != 1 {
+		t.Fatal("not connected anew")
+	}
+	if err := s.sandbox.SetMood("caminvoice", sandbox.Mood{Kind: sandbox.Error500, Endpoint: "revoke"}); err != nil {
+		t.Fatal(err)
+	}
+	id := p.connections()[0].ID.String()
+	admin := s.staff(db.RoleAdmin)
+	admin.post("/connections/" + id + "/disconnect")
+	if body := p.get("/connections/" + id).body; !strings.Contains(body, "did not answer when we asked") {
+		t.Error("a failed revocation is not told")
+	}
+	if len(p.connections()) != 0 {
+		t.Error("a failed revocation kept the connection")
+	}
+	support := s.staff(db.RoleSupport)
+	if got := support.post("/connections/" + id + "/disconnect"); got.status != http.StatusForbidden {
+		t.Errorf("support may not disconnect: %d", got.status)
+	}
+}
+
+func TestRevocationSparesAWaitingChoice(t *testing.T) {
+	s := newTown(t, sandbox.Options{})
+	p, other := s.merchant("CH168 Shop"), s.merchant("CH168 Warehouse")
+	p.connect("caminvoice", "KHUID00001234")
+	path, _ := other.comeBack(other.consent(other.leave("caminvoice"), "KHUID00001234", "allow"))
+	p.post("/connections/" + p.connections()[0].ID.String() + "/disconnect")
+	other.post(path+"/choice", "choice", "cancel")
+	if n := s.sandbox.Calls("caminvoice", "revoke"); n != 0 {
+		t.Errorf("%d revocations while somebody was choosing, or by a cancelled choice", n)
+	}
+}
+
+func TestNoSecretIsReadable(t *testing.T) {
+	s := newTown(t, sandbox.Options{})
+	p := s.merchant("CH168 Shop")
+	var pages strings.Builder
+	_, page := p.connect("caminvoice", "KHUID00001234")
+	pages.WriteString(page.body)
+	for provider, account := range map[string]string{"elecq": "100245", "acme": "acme-user-001"} {
+		_, page := p.connect(provider, account)
+		pages.WriteString(page.body)
+	}
+	got := p.post("/connect/flexiti", "client_id", "flexitidemo", "client_secret", "77xde15a-9d33-4c15-930a-3se4b3as33e9", "scope", "merchant",
+		"merchant_username", "acmejewellers", "merchant_password", "dice-vanila-purse")
+	pages.WriteString(p.get(got.location).body)
+	p.comeBack(p.consent(p.leave("caminvoice"), "KHUID00005678", "allow")) // left waiting
+	p.leave("acme")                                                        // never comes back
+	callback := p.consent(p.leave("acme"), "acme-user-002", "allow")
+	p.post("/logout")
+	p.get(callback) // an answer that waits
+	support := s.staff(db.RoleSupport)
+	for _, c := range p.connections() {
+		pages.WriteString(support.get("/connections/" + c.ID.String()).body)
+	}
+
+	stored := s.dump()
+	for _, secret := range append(s.sandbox.Secrets(), "correct horse battery") {
+		for where, text := range map[string]string{"database": stored, "log": s.log.String(), "pages": pages.String()} {
+			if strings.Contains(text, secret) || strings.Contains(text, hex.EncodeToString([]byte(secret))) {
+				t.Errorf("the %s holds %.12s…", where, secret)
+			}
+		}
+	}
+	for _, word := range []string{"authToken=", "code=", "state="} {
+		if strings.Contains(s.log.String(), word) {
+			t.Errorf("the log holds a callback's %s", word)
+		}
+	}
+}
+
+// dump is every row of every table as text.
+func (s *town) dump() string {
+	s.t.Helper()
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, s.database.URL)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer conn.Close(ctx)
+	rows, err := conn.Query(ctx, `SELECT quote_ident(schemaname) || '.' || quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'`)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, table := range tables {
+		rows, err := conn.Query(ctx, `SELECT t::text FROM `+table+` t`)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		all.WriteString(strings.Join(lines, "\n"))
+	}
+	if !strings.Contains(all.String(), "KHUID00001234") {
+		s.t.Fatal("the dump holds not even what it must")
+	}
+	return all.String()
+}
