@@ -1,0 +1,417 @@
+package jobs
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"mime"
+	"mime/multipart"
+	"mime/quotedprintable"
+	"net"
+	"net/mail"
+	"net/url"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+	"patchbay/internal/db/dbtest"
+)
+
+// office is a Jobs that works on a database of its own, with a clock moved by hand.
+type office struct {
+	*Jobs
+	where dbtest.Database
+	log   *notes
+	mu    sync.Mutex
+	now   time.Time
+}
+
+// notes is a log that may be read while it is written.
+type notes struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (n *notes) Write(p []byte) (int, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.b.Write(p)
+}
+
+func (n *notes) String() string {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.b.String()
+}
+
+func (o *office) pass(d time.Duration) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.now = o.now.Add(d)
+}
+
+// redirector is a provider to which merchants are sent, as far as mail cares.
+type redirector struct{ connectors.Redirector }
+
+func newOffice(t *testing.T, change func(*Options)) *office {
+	t.Helper()
+	o := &office{where: dbtest.Make(t), log: &notes{}, now: time.Now().UTC()}
+	clock := db.NewClock(func() time.Time {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		return o.now
+	})
+	options := Options{
+		DB: o.where.Open(t, db.Options{Clock: clock}), Log: slog.New(slog.NewTextHandler(o.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		PublicURL: &url.URL{Scheme: "https", Host: "connect.example.com"}, Outbox: true,
+		Providers: []connectors.Setup{
+			{Name: "caminvoice", Title: "CamInvoice", Environment: "sandbox", Connector: redirector{}},
+			{Name: "flexiti", Title: "Flexiti", Environment: "sandbox"},
+		},
+	}
+	if change != nil {
+		change(&options)
+	}
+	jobs, err := New(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.Jobs = jobs
+	return o
+}
+
+func (o *office) start(t *testing.T) {
+	t.Helper()
+	if err := o.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		if err := o.Stop(ctx); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+	})
+}
+
+func (o *office) user(t *testing.T, email, locale, password string) db.User {
+	t.Helper()
+	u, err := o.DB.AddUser(context.Background(), db.System(), db.NewUser{
+		Role: db.RoleMerchant, Email: email, Name: "Sok", Locale: locale, Password: password, MerchantName: "CH168 Shop",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func (o *office) connection(t *testing.T, u db.User, provider, account string) db.ID {
+	t.Helper()
+	id := db.NewID()
+	o.exec(t, `INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, connected_at) VALUES ($1, $2, $3, 'sandbox', $4, $4, $5)`,
+		id, u.MerchantID, provider, account, o.DB.Now())
+	o.exec(t, `INSERT INTO grants (connection_id, provider, environment, refreshed_at) VALUES ($1, $2, 'sandbox', $3)`, id, provider, o.DB.Now())
+	return id
+}
+
+func (o *office) exec(t *testing.T, sql string, args ...any) {
+	t.Helper()
+	if _, err := o.DB.Pool().Exec(context.Background(), sql, args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// due runs what the clock runs every minute, and returns the letters that it makes for whom, as "kind to e-mail: accounts".
+func (o *office) due(t *testing.T) []string {
+	t.Helper()
+	ctx := context.Background()
+	before, err := o.DB.KeptMails(ctx, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := (&warningsWorker{jobs: o.Jobs}).Work(ctx, nil); err != nil {
+		t.Fatal(err)
+	}
+	var after []db.KeptMail
+	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		var waiting int
+		if err := o.DB.Pool().QueryRow(ctx, `SELECT count(*) FROM river_job WHERE kind = 'letter' AND state NOT IN ('completed', 'discarded', 'cancelled')`).Scan(&waiting); err != nil {
+			t.Fatal(err)
+		}
+		if waiting == 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d letters are not written", waiting)
+		}
+	}
+	if after, err = o.DB.KeptMails(ctx, 100); err != nil {
+		t.Fatal(err)
+	}
+	var fresh []string
+	for _, m := range after[:len(after)-len(before)] {
+		fresh = append(fresh, m.Recipient+": "+m.Subject)
+	}
+	slices.Sort(fresh)
+	return fresh
+}
+
+func TestWarnings(t *testing.T) {
+	o := newOffice(t, nil)
+	o.start(t)
+	sok, dara := o.user(t, "sok@ch168.example", "en", "a long password"), o.user(t, "dara@ch168.example", "fr", "a long password")
+	o.user(t, "invited@ch168.example", "en", "")
+	one, two := o.connection(t, sok, "caminvoice", "KHUID1"), o.connection(t, sok, "flexiti", "F1")
+	ours := o.connection(t, sok, "flexiti", "F2")
+	expect := func(when string, want ...string) {
+		t.Helper()
+		slices.Sort(want)
+		if got := o.due(t); !slices.Equal(got, want) {
+			t.Errorf("%s: %q, want %q", when, got, want)
+		}
+	}
+	expect("all is well")
+
+	o.exec(t, `UPDATE connections SET problem = 'refused', problem_since = $2 WHERE id = $1`, one, o.DB.Now())
+	o.exec(t, `UPDATE connections SET problem = 'lapsed', problem_since = $2 WHERE id = $1`, two, o.DB.Now())
+	o.exec(t, `UPDATE connections SET problem = 'ours', problem_since = $2 WHERE id = $1`, ours, o.DB.Now())
+	expect("at once: more may fail")
+	o.exec(t, `INSERT INTO providers (name, environment, incident_since) VALUES ('caminvoice', 'sandbox', $1), ('flexiti', 'sandbox', $1)`, o.DB.Now())
+	o.pass(6 * time.Minute)
+	expect("during an incident")
+	o.exec(t, `UPDATE providers SET incident_since = NULL`)
+	expect("afterwards, gathered, to everybody who can sign in",
+		"sok@ch168.example: 2 connections need you", "dara@ch168.example: 2 connexions ont besoin de vous")
+	o.pass(time.Hour)
+	expect("the same problems an hour later")
+
+	o.exec(t, `UPDATE connections SET problem = '', problem_since = NULL WHERE id = $1`, one)
+	expect("one is mended", "sok@ch168.example: CamInvoice works again", "dara@ch168.example: CamInvoice fonctionne de nouveau")
+	expect("and said once")
+	o.exec(t, `UPDATE connections SET problem = 'refused', problem_since = $2 WHERE id = $1`, one, o.DB.Now())
+	o.pass(6 * time.Minute)
+	expect("a new problem", "sok@ch168.example: Please reconnect CamInvoice", "dara@ch168.example: Merci de reconnecter CamInvoice")
+	o.exec(t, `UPDATE connections SET problem = '', problem_since = NULL, disconnected_at = $2 WHERE id = $1`, one, o.DB.Now())
+	expect("a connection that was ended is not back to normal")
+
+	if err := o.DB.LockUser(context.Background(), db.System(), dara.ID); err != nil {
+		t.Fatal(err)
+	}
+	three := o.connection(t, sok, "caminvoice", "KHUID3")
+	keyed := o.connection(t, sok, "flexiti", "F3")
+	for _, id := range []db.ID{three, keyed} {
+		o.exec(t, `UPDATE grants SET refresh_expires_at = $2, refresh_fixed = true WHERE connection_id = $1`, id, o.DB.Now().Add(5*24*time.Hour))
+	}
+	expect("five days before the end")
+	o.pass(3*24*time.Hour + time.Hour)
+	expect("two days before it, where only the merchant can go on", "sok@ch168.example: Reconnect CamInvoice soon")
+	o.pass(time.Hour)
+	expect("and said once")
+	o.exec(t, `UPDATE grants SET refresh_expires_at = refresh_expires_at + interval '1 minute' WHERE connection_id = $1`, three)
+	expect("a date that moved a little")
+}
+
+func TestLettersCarryTheirLinkAndNobodyElseKnowsIt(t *testing.T) {
+	o := newOffice(t, nil)
+	ctx := context.Background()
+	boss := o.user(t, "boss@ch168.example", "en", "a long password")
+	invited := o.user(t, "sok@ch168.example", "km", "")
+	id := o.connection(t, boss, "caminvoice", "CH168 Co., Ltd")
+	for _, letter := range []db.Letter{
+		{Kind: db.LetterInvitation, User: invited.ID, By: boss.ID},
+		{Kind: db.LetterInvitation, User: boss.ID}, // has come long ago
+		{Kind: db.LetterPassword, User: boss.ID},
+		{Kind: db.LetterReconnect, User: boss.ID, Connections: []db.ID{id}},
+	} {
+		if err := o.Write(ctx, letter); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.start(t)
+	o.due(t)
+	mails, err := o.DB.KeptMails(ctx, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	link := regexp.MustCompile(`https://connect\.example\.com/(invitations|password|reconnect)/([A-Za-z0-9_-]{43})\n`)
+	kinds := map[string]string{"invitations": db.LinkInvitation, "password": db.LinkPassword, "reconnect": db.LinkReconnect}
+	dump, err := exec.Command("pg_dump", "--data-only", o.where.URL).Output()
+	if err != nil {
+		t.Fatalf("pg_dump: %v", err)
+	}
+	if len(mails) != 3 {
+		t.Errorf("%d letters, want 3: %+v", len(mails), mails)
+	}
+	for _, m := range mails {
+		found := link.FindStringSubmatch(m.Text)
+		if found == nil {
+			t.Errorf("%q has no link", m.Subject)
+			continue
+		}
+		if _, err := o.DB.Link(ctx, kinds[found[1]], db.Secret(found[2])); err != nil {
+			t.Errorf("the link of %q: %v", m.Subject, err)
+		}
+		if bytes.Contains(dump, []byte(found[2])) || strings.Contains(o.log.String(), found[2]) {
+			t.Errorf("the secret of %q is readable elsewhere", m.Subject)
+		}
+		if found[1] == "invitations" && (!strings.Contains(m.Subject, "ការអញ្ជើញ") || !strings.Contains(m.Text, "Sok បានផ្តល់")) {
+			t.Errorf("the invitation is not in the reader's language: %s\n%s", m.Subject, m.Text)
+		}
+	}
+}
+
+func TestMailGoesOutWhole(t *testing.T) {
+	server := listen(t)
+	o := newOffice(t, func(options *Options) {
+		options.Outbox, options.SMTPURL, options.MailFrom = false, "smtp://"+server.address, "Patchbay <connect@patchbay.example>"
+	})
+	u := o.user(t, "sok@ch168.example", "km", "a long password")
+	if err := o.Write(context.Background(), db.Letter{Kind: db.LetterPassword, User: u.ID}); err != nil {
+		t.Fatal(err)
+	}
+	o.start(t)
+	var raw string
+	select {
+	case raw = <-server.mails:
+	case <-time.After(15 * time.Second):
+		t.Fatalf("no mail came: %s", o.log)
+	}
+	m, err := mail.ReadMessage(strings.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	subject, err := new(mime.WordDecoder).DecodeHeader(m.Header.Get("Subject"))
+	if err != nil || subject != "ជ្រើសរើសពាក្យសម្ងាត់ថ្មី" {
+		t.Errorf("subject %q, %v", subject, err)
+	}
+	for _, line := range strings.Split(raw, "\r\n") {
+		if len(line) > 998 {
+			t.Errorf("a line of %d bytes", len(line))
+		}
+	}
+	if to, err := m.Header.AddressList("To"); err != nil || len(to) != 1 || to[0].Address != u.Email {
+		t.Errorf("to %v, %v", to, err)
+	}
+	if id := m.Header.Get("Message-ID"); !strings.HasSuffix(id, "@patchbay.example>") {
+		t.Errorf("message id %q", id)
+	}
+	kind, params, err := mime.ParseMediaType(m.Header.Get("Content-Type"))
+	if err != nil || kind != "multipart/alternative" {
+		t.Fatalf("content type %s, %v", kind, err)
+	}
+	link := regexp.MustCompile(`https://connect\.example\.com/password/[A-Za-z0-9_-]{43}`)
+	var links, kinds []string
+	for parts := multipart.NewReader(m.Body, params["boundary"]); ; {
+		part, err := parts.NextRawPart()
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if encoding := part.Header.Get("Content-Transfer-Encoding"); encoding != "quoted-printable" {
+			t.Fatalf("encoding %q", encoding)
+		}
+		body, err := io.ReadAll(quotedprintable.NewReader(part))
+		if err != nil {
+			t.Fatal(err)
+		}
+		kind, _, _ := mime.ParseMediaType(part.Header.Get("Content-Type"))
+		kinds, links = append(kinds, kind), append(links, link.FindString(string(body)))
+		if !strings.Contains(string(body), "សូមបើកតំណ") {
+			t.Errorf("%s does not speak Khmer: %s", kind, body)
+		}
+	}
+	if !slices.Equal(kinds, []string{"text/plain", "text/html"}) || links[0] == "" || links[0] != links[1] {
+		t.Errorf("parts %v, links alike and there: %v", kinds, links[0] != "" && links[0] == links[1])
+	}
+}
+
+func TestSettingsOfMail(t *testing.T) {
+	for address, ok := range map[string]bool{
+		"smtp://user:secret@mail.example:587": true, "smtps://mail.example": true, "mail.example:25": false, "http://mail.example": false,
+		"smtp://": false, "smtp://user:se cret@mail.example:many": false,
+	} {
+		_, err := newPost(address, "connect@patchbay.example")
+		if (err == nil) != ok {
+			t.Errorf("%s: %v", address, err)
+		}
+		if err != nil && strings.Contains(err.Error(), "cret") {
+			t.Errorf("the error quotes the password: %v", err)
+		}
+	}
+	if _, err := newPost("smtp://mail.example", ""); err == nil {
+		t.Error("mail without a sender")
+	}
+}
+
+// smtpServer takes mail as a mail server does, and hands it to the test.
+type smtpServer struct {
+	address string
+	mails   chan string
+}
+
+func listen(t *testing.T) smtpServer {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	s := smtpServer{l.Addr().String(), make(chan string, 10)}
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go s.serve(conn)
+		}
+	}()
+	return s
+}
+
+func (s smtpServer) serve(conn net.Conn) {
+	defer conn.Close()
+	say := func(line string) { io.WriteString(conn, line+"\r\n") }
+	say("220 test")
+	for in := bufio.NewReader(conn); ; {
+		line, err := in.ReadString('\n')
+		if err != nil {
+			return
+		}
+		switch verb := strings.ToUpper(strings.Fields(line + " ?")[0]); verb {
+		case "EHLO":
+			say("250-test")
+			say("250 8BITMIME")
+		case "DATA":
+			say("354 go on")
+			var mail strings.Builder
+			for {
+				line, err := in.ReadString('\n')
+				if err != nil {
+					return
+				}
+				if line == ".\r\n" {
+					break
+				}
+				mail.WriteString(strings.TrimPrefix(line, "."))
+			}
+			s.mails <- mail.String()
+			say("250 taken")
+		case "QUIT":
+			say("221 bye")
+			return
+		default:
+			say("250 fine")
+		}
+	}
+}
