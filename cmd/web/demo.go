@@ -18,6 +18,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/localpg"
 	"patchbay/internal/sandbox"
+	"patchbay/views"
 )
 
 // demoUsers are made at the first start. Their passwords are printed: a demo has no secrets of anybody's.
@@ -45,7 +46,7 @@ func demo(ctx context.Context, t terminal, args []string) error {
 		return err
 	}
 	defer listener.Close()
-	beside, err := listenOn(sandboxAddress(listener))
+	beside, err := listenOn(sandboxAddress(listener, *listen))
 	if err != nil {
 		return fmt.Errorf("for the sandboxes, on the port after the app's: %w", err)
 	}
@@ -86,7 +87,9 @@ func demo(ctx context.Context, t terminal, args []string) error {
 	if err != nil {
 		return err
 	}
-	s.demo = true
+	for _, u := range demoUsers() {
+		s.demo = append(s.demo, views.DemoSignIn{Role: u.Role, Email: u.Email, Password: u.Password})
+	}
 
 	// Whatever ends first ends the rest; the sandboxes last but for Postgres, so that calls under way are answered.
 	ctx, cancel := context.WithCancel(ctx)
@@ -226,8 +229,12 @@ func browserAddress(l net.Listener) string {
 	return at.String()
 }
 
-// sandboxAddress is the port after the app's; any, when the app's was picked by the system.
-func sandboxAddress(l net.Listener) string {
+// sandboxAddress is the port after the app's; any, when any was asked for.
+func sandboxAddress(l net.Listener, asked string) string {
 	at := netip.MustParseAddrPort(l.Addr().String())
-	return net.JoinHostPort(at.Addr().String(), strconv.Itoa(int(at.Port())+1))
+	next := int(at.Port()) + 1
+	if strings.HasSuffix(asked, ":0") {
+		next = 0
+	}
+	return net.JoinHostPort(at.Addr().String(), strconv.Itoa(next))
 }

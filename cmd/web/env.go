@@ -25,8 +25,11 @@ func newEnv(environ []string) *env {
 	return e
 }
 
+// fault notes what is wrong, once: some settings are read by several.
 func (e *env) fault(format string, args ...any) {
-	e.faults = append(e.faults, fmt.Sprintf(format, args...))
+	if fault := fmt.Sprintf(format, args...); !slices.Contains(e.faults, fault) {
+		e.faults = append(e.faults, fault)
+	}
 }
 
 // get returns a setting without the blanks around it, "" when it is not set. An empty setting counts as not set, as

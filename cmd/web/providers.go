@@ -1,5 +1,28 @@
 package main
 
-import "patchbay/internal/connectors"
+import (
+	"errors"
+	"os"
+	"path/filepath"
 
-func readProviders(e *env) []connectors.Setup { return nil }
+	"patchbay/internal/connectors"
+)
+
+// readProviders sets up the providers. Which settings each has, its connector knows; any may stand in a file.
+func readProviders(e *env) []connectors.Setup {
+	var entries []byte
+	if path := e.get("CONNECTORS_FILE"); path != "" {
+		var err error
+		if entries, err = os.ReadFile(filepath.Clean(path)); err != nil {
+			e.fault("CONNECTORS_FILE: %v", err)
+		}
+	}
+	setups, err := connectors.All(e.secret, entries, connectors.NewWire(nil, nil))
+	var faults connectors.Faults
+	if errors.As(err, &faults) {
+		for _, fault := range faults {
+			e.fault("%s", fault)
+		}
+	}
+	return setups
+}

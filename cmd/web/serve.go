@@ -2,12 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"time"
 
+	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/handlers"
+	"patchbay/internal/jobs"
+	"patchbay/internal/refresh"
 )
 
 // stopping is how long what is under way may take once we are asked to stop; compose and Kubernetes must wait longer.
@@ -42,12 +47,51 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 		return err
 	}
 	defer d.Close()
-	log.Info("serving", "listen", listener.Addr().String(), "public_url", s.publicURL.String(), "migrations_applied", applied)
+
+	engine := refresh.New(refresh.Options{DB: d, Connectors: connected(s.providers), Log: log})
+	later, err := jobs.New(jobs.Options{
+		DB: d, Log: log, Providers: s.providers, PublicURL: s.publicURL, SMTPURL: s.smtpURL, MailFrom: s.mailFrom, Outbox: s.demo != nil,
+	})
+	if err != nil {
+		return err
+	}
+	pages := handlers.New(handlers.Options{
+		DB: d, Providers: s.providers, Refresh: engine, Jobs: later, Log: log, PublicURL: s.publicURL,
+		TrustedProxies: s.trustedProxies, SessionKeys: s.sessionKeys, HookSecret: s.hookSecret, Demo: s.demo,
+	})
 	if err := opened(d); err != nil {
 		return err
 	}
-	<-ctx.Done()
-	return nil
+
+	// Both are stopped below, in order, and not by ctx: what is under way must be saved.
+	working := context.WithoutCancel(ctx)
+	if err := later.Start(working); err != nil {
+		return err
+	}
+	swept := make(chan struct{})
+	go func() {
+		defer close(swept)
+		engine.Run(working)
+	}()
+	log.Info("serving", "listen", listener.Addr().String(), "public_url", s.publicURL.String(), "migrations_applied", applied)
+	err = serveUntil(ctx, listener, pages.Routes(), stopping)
+
+	log.Info("stopping")
+	grace, cancel := context.WithTimeout(working, stopping)
+	defer cancel()
+	err = errors.Join(err, engine.Stop(grace), later.Stop(grace))
+	<-swept
+	return err
+}
+
+// connected are the connectors of the providers that are set up.
+func connected(setups []connectors.Setup) (all []connectors.Connector) {
+	for _, setup := range setups {
+		if setup.Connector != nil {
+			all = append(all, setup.Connector)
+		}
+	}
+	return all
 }
 
 // openDatabase is for commands that write a row and end: the database and the keyset are all the settings they need.

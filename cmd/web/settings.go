@@ -14,6 +14,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/views"
 )
 
 // settings are what the environment says, read and checked in one go: docs/settings.md explains each.
@@ -24,13 +25,13 @@ type settings struct {
 	keyset                  *db.Keyset
 	sessionKeys             [][]byte
 	trustedProxies          []netip.Prefix
-	smtpURL                 *url.URL // nil: no mail is sent
+	smtpURL                 string // "": no mail is sent
 	mailFrom                string
 	hookSecret              string
 	providers               []connectors.Setup
 	logLevel                slog.Level
 	logFormat               string
-	demo                    bool // mail goes to an outbox that everybody may read
+	demo                    []views.DemoSignIn // sample users; with any, mail goes to an outbox that everybody may read
 }
 
 // readSettings reads all that serve needs. Its error names every fault, one a line, and quotes no secret.
@@ -151,7 +152,7 @@ func readSessionKeys(e *env) [][]byte {
 	return keys
 }
 
-func readSMTP(e *env, from string) *url.URL {
+func readSMTP(e *env, from string) string {
 	text := e.secret("SMTP_URL")
 	if from != "" {
 		if _, err := mail.ParseAddress(from); err != nil {
@@ -159,17 +160,16 @@ func readSMTP(e *env, from string) *url.URL {
 		}
 	}
 	if text == "" {
-		return nil
+		return ""
 	}
 	u, err := url.Parse(text)
 	if err != nil || u.Hostname() == "" || u.Scheme != "smtp" && u.Scheme != "smtps" {
 		e.fault("SMTP_URL is not an address like smtp://user:password@host:587")
-		return nil
 	}
 	if from == "" {
 		e.fault("SMTP_URL is set and MAIL_FROM is not: whom is mail from?")
 	}
-	return u
+	return text
 }
 
 func readLog(e *env) (slog.Level, string) {
