@@ -73,6 +73,9 @@ const (
 	ReplayFor   = 24 * time.Hour // a further hit on the callback sees the outcome this long
 )
 
+// keepFlows is how long support can look an attempt up.
+const keepFlows = 400 * 24 * time.Hour
+
 // What may be wrong with a flow that is asked to move on.
 var (
 	ErrTaken      = errors.New("somebody else has taken this flow on")
@@ -312,7 +315,7 @@ func (f Flow) lapsed(now time.Time) (stage, outcome string) {
 }
 
 // LapseFlows ends the flows whose time is over, of those given or of all: what was sealed in them is dropped. It
-// returns how many there were, at most 500 at a time.
+// returns how many there were, at most 500 at a time. Asked about all it also forgets what is too old to be looked up.
 func (d *DB) LapseFlows(ctx context.Context, only ...ID) (int, error) {
 	now := d.Now()
 	var some []ID
@@ -343,6 +346,7 @@ func (d *DB) LapseFlows(ctx context.Context, only ...ID) (int, error) {
 	}
 	if len(only) == 0 {
 		b.Queue(`DELETE FROM revocations WHERE until < $1`, now.Add(-ReplayFor))
+		b.Queue(`DELETE FROM flows WHERE id IN (SELECT id FROM flows WHERE created_at < $1 AND sealed IS NULL ORDER BY created_at LIMIT 5000)`, now.Add(-keepFlows))
 	}
 	if err := d.pool.SendBatch(ctx, b).Close(); err != nil {
 		return 0, fmt.Errorf("lapse flows: %w", err)

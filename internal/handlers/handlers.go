@@ -39,6 +39,7 @@ type Options struct {
 type Server struct {
 	Options
 	sessions *sessionStore
+	troubled incidents
 	secure   bool                                                // PublicURL is https: cookies are Secure and carry __Host-
 	pause    func(ctx context.Context, wait time.Duration) error // lets somebody wait; tests do not
 }
@@ -81,7 +82,7 @@ func (s *Server) routes() []route {
 		{"POST /login", everyone, s.login, false},
 		{"POST /logout", everyone, s.logout, false},
 
-		{"GET /{$}", signedIn, s.home, false},
+		{"GET /{$}", signedIn, s.home, true},
 		{"GET /connect/{provider}", merchant, s.connectPage, true},
 		{"POST /connect/{provider}", merchant, s.connect, true},
 		{"GET /connect/{provider}/callback", everyone, s.callback, false},
@@ -90,7 +91,7 @@ func (s *Server) routes() []route {
 		{"POST /flows/{reference}/choice", merchant, s.choose, true},
 
 		{"GET /connections/{id}", signedIn, s.connectionPage, true},
-		{"POST /connections/{id}/refresh", signedIn, s.refreshNow, false},
+		{"POST /connections/{id}/refresh", signedIn, s.refreshNow, true},
 		{"POST /connections/{id}/reconnect", merchant, s.reconnect, true},
 		{"GET /connections/{id}/disconnect", merchant | admin, s.disconnectPage, false},
 		{"POST /connections/{id}/disconnect", merchant | admin, s.disconnect, false},
@@ -111,7 +112,6 @@ func (s *Server) routes() []route {
 		{"GET /admin/merchants", staff, s.adminMerchants, false},
 		{"POST /admin/merchants", admin, s.addMerchant, false},
 		{"GET /admin/merchants/{id}", staff, s.adminMerchant, false},
-		{"POST /admin/merchants/{id}", admin, s.inviteToMerchant, false},
 		{"GET /admin/users", staff, s.adminUsers, false},
 		{"POST /admin/users", admin, s.inviteUser, false},
 		{"POST /admin/users/{id}", admin, s.changeUser, false},

@@ -59,7 +59,7 @@ func New(o Options) (*Jobs, error) {
 		SoftStopTimeout:   20 * time.Second,
 		PeriodicJobs: []*river.PeriodicJob{
 			periodic(warningsArgs{}, time.Minute),
-			periodic(upkeepArgs{}, 10*time.Minute),
+			periodic(upkeepArgs{}, time.Minute),
 		},
 	})
 	if err != nil {

@@ -195,7 +195,8 @@ func (w *upkeepWorker) Work(ctx context.Context, _ *river.Job[upkeepArgs]) error
 	if dropped > 0 {
 		w.jobs.Log.InfoContext(ctx, "old events dropped", "months", dropped)
 	}
-	err = errors.Join(err, d.MakeEventMonths(ctx), d.DropOld(ctx))
+	_, lapsing := d.LapseFlows(ctx)
+	err = errors.Join(err, lapsing, d.MakeEventMonths(ctx), d.DropOld(ctx))
 	w.jobs.Log.DebugContext(ctx, "upkeep", "ms", time.Since(began).Milliseconds())
 	return err
 }
