@@ -3,6 +3,7 @@ package handlers
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,7 +26,7 @@ func (s *Server) saveAccount(w http.ResponseWriter, r *http.Request) error {
 			locale = ""
 		}
 		if name == "" || len(name) > maxName {
-			wrong := views.Errors{{Field: "name", Code: "invalid"}}
+			wrong := views.Errors{{Field: "name", Code: "too-long"}}
 			if name == "" {
 				wrong[0].Code = "missing"
 			}
@@ -129,11 +130,21 @@ const (
 func weak(password string) string {
 	switch n := len([]rune(password)); {
 	case n < minPassword:
-		return "short"
+		return "too-short"
 	case n > maxPassword:
-		return "long"
+		return "too-long"
+	case strings.Count(password, password[:1]) == len(password) || slices.Contains(common(), strings.ToLower(password)):
+		return "too-common"
 	default:
 		return ""
+	}
+}
+
+// common are the long passwords that are tried first.
+func common() []string {
+	return []string{
+		"1234567890", "12345678910", "0123456789", "0987654321", "1q2w3e4r5t", "1qaz2wsx3edc", "qwertyuiop", "qwerty12345", "qwerty123456",
+		"password12", "password123", "password1234", "password12345", "passw0rd123", "iloveyou123", "administrator", "changeme123", "letmein123", "welcome123",
 	}
 }
 
@@ -149,12 +160,24 @@ func device(agent string) string {
 	}
 	// In this order: most browsers also carry the names of those before them.
 	browser := find([][2]string{
-		{"Edg", "Edge"}, {"OPR/", "Opera"}, {"SamsungBrowser", "Samsung Internet"}, {"Firefox/", "Firefox"}, {"FxiOS", "Firefox"},
-		{"CriOS", "Chrome"}, {"Chrome/", "Chrome"}, {"Safari/", "Safari"}, {"curl/", "curl"},
+		{"Edg", "Edge"},
+		{"OPR/", "Opera"},
+		{"SamsungBrowser", "Samsung Internet"},
+		{"Firefox/", "Firefox"},
+		{"FxiOS", "Firefox"},
+		{"CriOS", "Chrome"},
+		{"Chrome/", "Chrome"},
+		{"Safari/", "Safari"},
+		{"curl/", "curl"},
 	})
 	system := find([][2]string{
-		{"iPhone", "iPhone"}, {"iPad", "iPad"}, {"Android", "Android"}, {"CrOS", "ChromeOS"}, {"Windows", "Windows"},
-		{"Macintosh", "macOS"}, {"Linux", "Linux"},
+		{"iPhone", "iPhone"},
+		{"iPad", "iPad"},
+		{"Android", "Android"},
+		{"CrOS", "ChromeOS"},
+		{"Windows", "Windows"},
+		{"Macintosh", "macOS"},
+		{"Linux", "Linux"},
 	})
 	switch {
 	case browser == "":

@@ -29,7 +29,7 @@ func (s *Server) acceptInvitation(w http.ResponseWriter, r *http.Request) error 
 	if page.Name == "" {
 		page.Errors = append(page.Errors, views.FieldError{Field: "name", Code: "missing"})
 	} else if len(page.Name) > maxName {
-		page.Errors = append(page.Errors, views.FieldError{Field: "name", Code: "invalid"})
+		page.Errors = append(page.Errors, views.FieldError{Field: "name", Code: "too-long"})
 	}
 	if code := weak(r.PostFormValue("password")); code != "" {
 		page.Errors = append(page.Errors, views.FieldError{Field: "password", Code: code})

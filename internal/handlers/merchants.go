@@ -19,10 +19,10 @@ func (s *Server) addMerchant(w http.ResponseWriter, r *http.Request) error {
 		form.Locale = ""
 	}
 	if len(form.Name) > maxName {
-		form.Errors = append(form.Errors, views.FieldError{Field: "name", Code: "invalid"})
+		form.Errors = append(form.Errors, views.FieldError{Field: "name", Code: "too-long"})
 	}
 	if len(form.ExternalID) > maxName {
-		form.Errors = append(form.Errors, views.FieldError{Field: "external_id", Code: "invalid"})
+		form.Errors = append(form.Errors, views.FieldError{Field: "external_id", Code: "too-long"})
 	}
 	if len(form.Errors) > 0 {
 		return s.renderMerchants(w, r, http.StatusUnprocessableEntity, form)
@@ -63,29 +63,6 @@ func (s *Server) renderMerchants(w http.ResponseWriter, r *http.Request, status 
 
 // adminMerchant shows one merchant: its people and its connections.
 func (s *Server) adminMerchant(w http.ResponseWriter, r *http.Request) error {
-	return s.renderMerchant(w, r, http.StatusOK, views.InviteForm{})
-}
-
-func (s *Server) inviteToMerchant(w http.ResponseWriter, r *http.Request) error {
-	id, err := db.ParseID(r.PathValue("id"))
-	if err != nil {
-		return err
-	}
-	form := views.InviteForm{Email: text(r, "email"), Name: text(r, "name")}
-	invited, err := s.invite(r, db.NewUser{Role: db.RoleMerchant, Email: form.Email, Name: form.Name, MerchantID: id}, &form)
-	if err != nil {
-		return err
-	}
-	if !invited {
-		return s.renderMerchant(w, r, http.StatusUnprocessableEntity, form)
-	}
-	if form.Link == "" {
-		return s.done(w, r, "/admin/merchants/"+id.String(), "invited")
-	}
-	return s.renderMerchant(w, r, http.StatusOK, views.InviteForm{Link: form.Link})
-}
-
-func (s *Server) renderMerchant(w http.ResponseWriter, r *http.Request, status int, form views.InviteForm) error {
 	id, err := db.ParseID(r.PathValue("id"))
 	if err != nil {
 		return err
@@ -103,10 +80,10 @@ func (s *Server) renderMerchant(w http.ResponseWriter, r *http.Request, status i
 		return err
 	}
 	v := visitorOf(r)
-	form.Role, form.Merchant, form.MerchantFixed = db.RoleMerchant, m.Name, true
 	page := views.AdminMerchantPage{
 		Page: s.viewPage(r), ID: m.ID.String(), Name: m.Name, ExternalID: m.ExternalID, Created: m.CreatedAt,
-		People: viewPeople(people, v.user.ID), MayInvite: v.who() == admin, Invite: form,
+		People: viewPeople(people, v.user.ID), MayInvite: v.who() == admin,
+		Invite: views.InviteForm{Role: db.RoleMerchant, Merchant: m.ID.String(), MerchantFixed: true},
 	}
 	for _, c := range connections {
 		page.Connections = append(page.Connections, views.ConnectionRow{
@@ -114,6 +91,6 @@ func (s *Server) renderMerchant(w http.ResponseWriter, r *http.Request, status i
 			Account: viewAccount(c.Account, c.ID.String()), Health: s.viewHealth(c.Connection), ConnectedAt: c.ConnectedAt,
 		})
 	}
-	s.render(w, r, status, views.AdminMerchant(page))
+	s.render(w, r, http.StatusOK, views.AdminMerchant(page))
 	return nil
 }

@@ -19,7 +19,7 @@ func (s *Server) forgottenPage(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) forgotten(w http.ResponseWriter, r *http.Request) error {
 	page := views.PasswordPage{Page: s.viewPage(r), Email: text(r, "email")}
 	if _, err := mail.ParseAddress(page.Email); err != nil {
-		page.Errors = views.Errors{{Field: "email", Code: "invalid"}}
+		page.Errors = views.Errors{{Field: "email", Code: "email"}}
 		s.render(w, r, http.StatusUnprocessableEntity, views.Password(page))
 		return nil
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/gorilla/securecookie"
@@ -243,9 +244,39 @@ func (s *Server) viewPage(r *http.Request) views.Page {
 	v := visitorOf(r)
 	page := views.Page{Path: r.URL.RequestURI(), Notice: v.notice}
 	if v.who() != nobody {
+		page.Incidents = s.incidents(r)
 		page.User = &views.Person{Name: v.user.Name, Email: v.user.Email, Merchant: v.merchant.Name, Role: v.user.Role}
 	}
 	return page
+}
+
+// incidents are the providers in trouble, as read a few seconds ago at most: every page shows them.
+type incidents struct {
+	mu   sync.Mutex
+	read time.Time
+	list []db.ProviderState
+}
+
+const incidentsAge = 3 * time.Second
+
+func (s *Server) incidents(r *http.Request) []views.Incident {
+	s.troubled.mu.Lock()
+	defer s.troubled.mu.Unlock()
+	if now := s.DB.Now(); now.Sub(s.troubled.read) >= incidentsAge || now.Before(s.troubled.read) {
+		list, err := s.DB.Incidents(r.Context())
+		if err != nil {
+			s.Log.WarnContext(r.Context(), "incidents not read", "err", err) // a page without its banner is better than none
+		} else {
+			s.troubled.list, s.troubled.read = list, now
+		}
+	}
+	var all []views.Incident
+	for _, one := range s.troubled.list {
+		if setup, err := s.provider(one.Name); err == nil && setup.Environment == one.Environment {
+			all = append(all, views.Incident{Provider: setup.Title, Since: one.IncidentSince, Ours: one.Reason == "ours"})
+		}
+	}
+	return all
 }
 
 // text reads a field of a form as people mean it: without what surrounds it, and without bytes that no text has.

@@ -20,65 +20,70 @@ func (s *Server) adminUsers(w http.ResponseWriter, r *http.Request) error {
 // inviteUser adds somebody who is to choose their own password, by mail or, where there is none, by a link shown here.
 func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
 	form := views.InviteForm{Email: text(r, "email"), Name: text(r, "name"), Role: r.PostFormValue("role"), Merchant: text(r, "merchant")}
-	invited, err := s.invite(r, db.NewUser{Role: form.Role, Email: form.Email, Name: form.Name, MerchantName: form.Merchant}, &form)
-	if err != nil {
-		return err
-	}
-	if !invited {
-		return s.renderUsers(w, r, http.StatusUnprocessableEntity, form)
-	}
-	if form.Link == "" {
-		return s.done(w, r, "/admin/users", "invited")
-	}
-	return s.renderUsers(w, r, http.StatusOK, views.InviteForm{Role: db.RoleMerchant, Link: form.Link})
-}
-
-// invite adds a person. false: the form says what is wrong with it; true: they have been written to, or form has the link.
-func (s *Server) invite(r *http.Request, n db.NewUser, form *views.InviteForm) (bool, error) {
-	if n.Role != db.RoleMerchant {
-		n.MerchantName = "" // the field is there for merchants' people only
-	} else if n.MerchantName == "" && n.MerchantID == (db.ID{}) {
-		form.Errors = append(form.Errors, views.FieldError{Field: "merchant", Code: "missing"})
-	}
+	n := db.NewUser{Role: form.Role, Email: form.Email, Name: form.Name}
 	if len(n.Name) > maxName {
-		form.Errors = append(form.Errors, views.FieldError{Field: "name", Code: "invalid"})
+		form.Errors = append(form.Errors, views.FieldError{Field: "name", Code: "too-long"})
+	}
+	if n.Role == db.RoleMerchant {
+		m, err := s.merchantMeant(r, form.Merchant)
+		switch {
+		case errors.Is(err, db.ErrName):
+			form.Errors = append(form.Errors, views.FieldError{Field: "merchant", Code: "missing"})
+		case errors.Is(err, db.ErrNotFound):
+			form.Errors = append(form.Errors, views.FieldError{Field: "merchant", Code: "unknown"})
+		case errors.Is(err, db.ErrSeveral):
+			form.Errors = append(form.Errors, views.FieldError{Field: "merchant", Code: "ambiguous"})
+		case err != nil:
+			return err
+		}
+		n.MerchantID = m.ID
 	}
 	if len(form.Errors) > 0 {
-		return false, nil
+		return s.renderUsers(w, r, http.StatusUnprocessableEntity, form)
 	}
 	if s.Jobs.Mails() {
 		n.Enqueue = s.Jobs.Enqueue
 	}
 	user, err := s.DB.AddUser(r.Context(), s.by(r), n)
-	for _, known := range []struct {
-		err         error
-		field, code string
-	}{
-		{db.ErrEmail, "email", "invalid"}, {db.ErrEmailTaken, "email", "taken"}, {db.ErrRole, "role", "invalid"}, {db.ErrSeveral, "merchant", "several"},
-	} {
-		if errors.Is(err, known.err) {
-			form.Errors = views.Errors{{Field: known.field, Code: known.code}}
-			return false, nil
-		}
+	switch {
+	case errors.Is(err, db.ErrEmail):
+		form.Errors = views.Errors{{Field: "email", Code: "email"}}
+	case errors.Is(err, db.ErrEmailTaken):
+		form.Errors = views.Errors{{Field: "email", Code: "taken"}}
+	case errors.Is(err, db.ErrRole):
+		form.Errors = views.Errors{{Field: "role", Code: "not-offered"}}
+	case err != nil:
+		return err
+	case s.Jobs.Mails():
+		return s.done(w, r, s.peopleOf(user), "invited")
+	default:
+		return s.showLink(w, r, user)
 	}
-	if err != nil || s.Jobs.Mails() {
-		return err == nil, err
-	}
-	form.Link, err = s.passwordLink(r, user)
-	return true, err
+	return s.renderUsers(w, r, http.StatusUnprocessableEntity, form)
 }
 
-// passwordLink makes the link by which a person chooses a password, to be handed over by staff where no mail is sent.
-func (s *Server) passwordLink(r *http.Request, user db.User) (string, error) {
+// merchantMeant finds a merchant by id or name. ErrName when neither is given, ErrNotFound, ErrSeveral.
+func (s *Server) merchantMeant(r *http.Request, named string) (db.Merchant, error) {
+	if named == "" {
+		return db.Merchant{}, db.ErrName
+	}
+	if id, err := db.ParseID(named); err == nil {
+		return s.DB.Merchant(r.Context(), id)
+	}
+	return s.DB.MerchantByName(r.Context(), named)
+}
+
+// showLink shows, once, the link by which a person chooses a password: staff hand it over where no mail is sent.
+func (s *Server) showLink(w http.ResponseWriter, r *http.Request, user db.User) error {
 	kind, path := db.LinkPassword, "/password/"
 	if user.Invited {
 		kind, path = db.LinkInvitation, "/invitations/"
 	}
 	secret, _, err := s.DB.AddLink(r.Context(), s.by(r), kind, user.ID, db.ID{})
 	if err != nil {
-		return "", err
+		return err
 	}
-	return s.publicAddress(path + string(secret)), nil
+	return s.renderUsers(w, r, http.StatusOK, views.InviteForm{Role: db.RoleMerchant, Link: s.publicAddress(path + string(secret))})
 }
 
 // changeUser does to a person what one of the list's buttons says.
@@ -107,11 +112,11 @@ func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 		return errMalformed
 	}
 	if errors.Is(err, db.ErrLastAdmin) || errors.Is(err, db.ErrRole) {
-		code := "last-admin"
+		wrong := views.FieldError{Code: "last-admin"}
 		if errors.Is(err, db.ErrRole) {
-			code = "invalid"
+			wrong = views.FieldError{Field: "role", Code: "not-offered"}
 		}
-		return s.renderUsers(w, r, http.StatusConflict, views.InviteForm{Role: db.RoleMerchant, Errors: views.Errors{{Code: code}}})
+		return s.renderUsers(w, r, http.StatusConflict, views.InviteForm{Role: db.RoleMerchant, Errors: views.Errors{wrong}})
 	}
 	if err != nil {
 		return err
@@ -140,11 +145,7 @@ func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user db.Use
 		}
 		return s.done(w, r, s.peopleOf(user), "invited")
 	}
-	link, err := s.passwordLink(r, user)
-	if err != nil {
-		return err
-	}
-	return s.renderUsers(w, r, http.StatusOK, views.InviteForm{Role: db.RoleMerchant, Link: link})
+	return s.showLink(w, r, user)
 }
 
 // peopleOf is the page on which a person stands: a merchant's people have their merchant's.
