@@ -1,0 +1,185 @@
+package db_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+	"patchbay/internal/db/dbtest"
+)
+
+// someone is a merchant's user.
+func someone(t *testing.T, d *db.DB, name string) db.User {
+	t.Helper()
+	u, err := d.AddUser(context.Background(), db.System(), db.NewUser{Role: db.RoleMerchant, Email: name + "@example.com", MerchantName: name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
+func daily(_ db.ID, obtained time.Time, _, _ time.Duration, _ bool) time.Time {
+	return obtained.Add(24 * time.Hour)
+}
+
+// waiting is a flow whose grant for account waits for a choice.
+func waiting(t *testing.T, d *db.DB, u db.User, account string, obtained time.Time, pinned db.ID) db.Flow {
+	t.Helper()
+	ctx := context.Background()
+	f, err := d.BeginFlow(ctx, db.NewFlow{
+		ID: db.NewID(), UserID: u.ID, MerchantID: u.MerchantID, Provider: "acme", Environment: "sandbox", ConnectionID: pinned,
+		State: db.NewSecret(), Browser: db.NewSecret(), Verifier: "a verifier", By: db.System(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken, err := d.TakeFlow(ctx, f, string(db.NewSecret()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if taken.Verifier != "a verifier" {
+		t.Fatalf("the verifier came back as %q", taken.Verifier)
+	}
+	g := connectors.Grant{Token: connectors.Token{Access: "token of " + account, Lifetime: time.Hour}, Account: connectors.Account{ID: account, Name: account}}
+	f, err = d.KeepGrant(ctx, taken.Flow, g, obtained, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
+}
+
+func TestOneFlowIsTakenOnce(t *testing.T) {
+	d := dbtest.New(t)
+	ctx := context.Background()
+	u := someone(t, d, "one")
+	f, err := d.BeginFlow(ctx, db.NewFlow{
+		ID: db.NewID(), UserID: u.ID, MerchantID: u.MerchantID, Provider: "acme", Environment: "sandbox", State: db.NewSecret(), Browser: db.NewSecret(), By: db.System(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	var mu sync.Mutex
+	won := 0
+	for range 8 {
+		all.Go(func() {
+			_, err := d.TakeFlow(ctx, f, "the code")
+			mu.Lock()
+			defer mu.Unlock()
+			if err == nil {
+				won++
+			} else if !errors.Is(err, db.ErrTaken) {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if won != 1 {
+		t.Errorf("%d took the flow, want 1", won)
+	}
+	second, err := d.BeginFlow(ctx, db.NewFlow{
+		ID: db.NewID(), UserID: u.ID, MerchantID: u.MerchantID, Provider: "acme", Environment: "sandbox", State: db.NewSecret(), Browser: db.NewSecret(), By: db.System(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.TakeFlow(ctx, second, "the code"); !errors.Is(err, db.ErrTaken) {
+		t.Errorf("the same code for another flow: %v, want ErrTaken", err)
+	}
+	if replay, err := d.FlowOfCallback(ctx, "acme", "the code", ""); err != nil || replay.ID != f.ID {
+		t.Errorf("the code leads to %v %v, want the flow that took it", replay.Reference, err)
+	}
+	if _, err := d.FlowOfCallback(ctx, "other", "the code", ""); !errors.Is(err, db.ErrNotFound) {
+		t.Errorf("another provider's same code: %v, want ErrNotFound", err)
+	}
+}
+
+func TestManyTabsMakeOneConnection(t *testing.T) {
+	d := dbtest.New(t)
+	ctx := context.Background()
+	u := someone(t, d, "many")
+	var all sync.WaitGroup
+	for range 6 {
+		f := waiting(t, d, u, "account-1", d.Now(), db.ID{})
+		all.Go(func() {
+			_, err := d.Connect(ctx, f, "", db.System(), daily)
+			if errors.Is(err, db.ErrMustChoose) {
+				_, err = d.Connect(ctx, f, db.ChooseConnect, db.System(), daily)
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	list, err := d.MerchantConnections(ctx, u.MerchantID)
+	if err != nil || len(list) != 1 {
+		t.Errorf("%d connections, want 1 (%v)", len(list), err)
+	}
+}
+
+func TestConnectingAndRevokingExcludeEachOther(t *testing.T) {
+	d := dbtest.New(t)
+	ctx := context.Background()
+	a, b := someone(t, d, "a"), someone(t, d, "b")
+	made, err := d.Connect(ctx, waiting(t, d, a, "shared", d.Now(), db.ID{}), "", db.System(), daily)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parting, ended, err := d.Disconnect(ctx, made.Connection.ID, a.MerchantID, db.System())
+	if err != nil || !ended || parting.Grant.Access != "token of shared" {
+		t.Fatalf("disconnect: %v %v, grant there: %v", ended, err, parting.Grant.Access != "")
+	}
+	before := d.Now()
+	if begun, err := d.BeginRevocation(ctx, "acme", "sandbox", "shared"); err != nil || !begun {
+		t.Fatalf("begin: %v %v", begun, err)
+	}
+	late := waiting(t, d, b, "shared", before, db.ID{}) // obtained before the revocation, which ended its access too
+	if _, err := d.Connect(ctx, late, db.ChooseConnect, db.System(), daily); !errors.Is(err, db.ErrRevoking) {
+		t.Errorf("while revoking: %v, want ErrRevoking", err)
+	}
+	if err := d.EndRevocation(ctx, "acme", "sandbox", "shared", true); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Connect(ctx, late, db.ChooseConnect, db.System(), daily); !errors.Is(err, db.ErrRevoked) {
+		t.Errorf("with access that was revoked: %v, want ErrRevoked", err)
+	}
+	if begun, err := d.BeginRevocation(ctx, "acme", "sandbox", "shared"); err != nil || begun {
+		t.Errorf("revoking while somebody chooses: %v %v, want false", begun, err)
+	}
+	if _, err := d.Connect(ctx, waiting(t, d, b, "shared", d.Now(), db.ID{}), db.ChooseConnect, db.System(), daily); err != nil {
+		t.Errorf("with newer access: %v", err)
+	}
+}
+
+func TestAProviderThatNamesNothing(t *testing.T) {
+	d := dbtest.New(t)
+	ctx := context.Background()
+	u := someone(t, d, "nameless")
+	f := waiting(t, d, u, "", d.Now(), db.ID{})
+	if _, err := d.Connect(ctx, f, "", db.System(), daily); !errors.Is(err, db.ErrMustChoose) {
+		t.Fatalf("connected without asking: %v", err)
+	}
+	first, err := d.Connect(ctx, f, db.ChooseConnect, db.System(), daily)
+	if err != nil || first.Connection.Account.ID != first.Connection.ID.String() {
+		t.Fatalf("%v: account %q", err, first.Connection.Account.ID)
+	}
+	again, err := d.Connect(ctx, waiting(t, d, u, "", d.Now(), first.Connection.ID), db.ChooseConnect, db.System(), daily)
+	if err != nil || again.Connection.ID != first.Connection.ID {
+		t.Errorf("reconnecting: %v, the id changed", err)
+	}
+}
+
+func TestReferences(t *testing.T) {
+	for typed, want := range map[string]string{
+		"K7M2-4QXD": "K7M2-4QXD", " k7m24qxd ": "K7M2-4QXD", "k7m2 4qxd": "K7M2-4QXD", "OIL0-0000": "0110-0000", "K7M2-4QX": "", "K7M2-4QXU": "", "": "",
+	} {
+		if got := db.Reference(typed); got != want {
+			t.Errorf("Reference(%q) = %q, want %q", typed, got, want)
+		}
+	}
+}
