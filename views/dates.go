@@ -116,7 +116,7 @@ func (l *locale) at(t time.Time) time.Time {
 func (l *locale) clock(t time.Time) string {
 	s := t.Format("15:04")
 	if l.tag == "fr" {
-		s = t.Format("15 h 04") // no-break spaces
+		s = t.Format("15\u00a0h\u00a004") // no-break spaces
 	}
 	if l.zone == nil {
 		s += " UTC"

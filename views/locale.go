@@ -34,6 +34,7 @@ type locale struct {
 type words struct {
 	plain     map[string]string
 	known     map[string]bool
+	counted   map[string]bool // has a singular of its own
 	localizer *i18n.Localizer
 }
 
@@ -79,12 +80,12 @@ func T(ctx context.Context, key string, pairs ...any) string {
 		switch v := pairs[i+1].(type) {
 		case int:
 			data[name] = formatNumber(l.tag, int64(v))
-			if name == "Count" {
+			if name == "Count" && l.words.counted[key] {
 				c.PluralCount = v
 			}
 		case int64:
 			data[name] = formatNumber(l.tag, v)
-			if name == "Count" {
+			if name == "Count" && l.words.counted[key] {
 				c.PluralCount = v
 			}
 		default:
@@ -132,7 +133,7 @@ var loaded = sync.OnceValue(func() map[string]*words {
 	bundle.RegisterUnmarshalFunc("json", json.Unmarshal)
 	all := map[string]*words{}
 	for _, tag := range Languages() {
-		all[tag] = &words{plain: map[string]string{}, known: map[string]bool{}}
+		all[tag] = &words{plain: map[string]string{}, known: map[string]bool{}, counted: map[string]bool{}}
 	}
 	names, _ := fs.Glob(localeFiles, "locales/*.json")
 	for _, name := range names {
@@ -146,7 +147,7 @@ var loaded = sync.OnceValue(func() map[string]*words {
 			if m.Many == "" {
 				m.Many = m.Other // French has a form of its own from a million on
 			}
-			w.known[m.ID] = true
+			w.known[m.ID], w.counted[m.ID] = true, m.One != ""
 			if m.One == "" && !strings.Contains(m.Other, "{{") {
 				w.plain[m.ID] = m.Other
 			}

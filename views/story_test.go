@@ -102,9 +102,18 @@ var (
 	ch168          = Account{
 		ID: "KHUID00001234", Name: "CH168 Co., Ltd", OtherName: "ក្រុមហ៊ុនស៊ីអេច១៦៨", TIN: "1234567890",
 		Details: []Detail{
-			{"endpoint_id", "KHUID00001234"}, {"moc_id", "00012345"}, {"company_name_en", "CH168 Co., Ltd"}, {"company_name_kh", "ក្រុមហ៊ុនស៊ីអេច១៦៨"},
-			{"tin", "1234567890"}, {"date_of_incorporation", "2019-03-01"}, {"business_type", "Private Limited Company"}, {"city", "Phnom Penh"}, {"country", "KH"},
-			{"phone_number", "+855 12 345 678"}, {"email", "accounts@ch168.example"}, {"branch_code", "01"},
+			{"endpoint_id", "KHUID00001234"},
+			{"moc_id", "00012345"},
+			{"company_name_en", "CH168 Co., Ltd"},
+			{"company_name_kh", "ក្រុមហ៊ុនស៊ីអេច១៦៨"},
+			{"tin", "1234567890"},
+			{"date_of_incorporation", "2019-03-01"},
+			{"business_type", "Private Limited Company"},
+			{"city", "Phnom Penh"},
+			{"country", "KH"},
+			{"phone_number", "+855 12 345 678"},
+			{"email", "accounts@ch168.example"},
+			{"branch_code", "01"},
 		},
 	}
 	mekong = Account{ID: "KHUID00009876", Name: "Mekong Trading Import Export Co., Ltd", OtherName: "មេគង្គ ត្រេឌីង", TIN: "K001-3333333", Details: []Detail{{"city", "Siem Reap"}}}
@@ -151,18 +160,21 @@ func merchantStories(all map[string]templ.Component) {
 	all["connect"] = Connect(ConnectPage{Page: merchantPage("/connect/caminvoice"), Provider: camInvoice})
 	all["connect-reconnect"] = Connect(ConnectPage{Page: merchantPage("/connect/acme"), Provider: acme, Asks: []string{"openid", "orders.read", "offline_access"}, ReconnectID: "0198a", ReconnectAs: "CH168 Co., Ltd"})
 	fields := []Field{
-		{Name: "client_id", Value: "f31120ee-b5cb-41c4-9529-288d02e91cd6"}, {Name: "client_secret", Secret: true},
-		{Name: "scope", Options: []string{"merchant", "customer"}}, {Name: "merchant_username", Optional: true}, {Name: "merchant_password", Secret: true, Optional: true},
+		{Name: "client_id", Value: "f31120ee-b5cb-41c4-9529-288d02e91cd6"},
+		{Name: "client_secret", Secret: true},
+		{Name: "scope", Options: []string{"merchant", "customer"}},
+		{Name: "merchant_username", Optional: true},
+		{Name: "merchant_password", Secret: true, Optional: true},
 	}
 	all["connect-keyed"] = Connect(ConnectPage{Page: merchantPage("/connect/flexiti"), Provider: flexiti, Fields: fields, AlreadyHas: true})
 	all["connect-keyed-wrong"] = Connect(ConnectPage{Page: merchantPage("/connect/flexiti"), Provider: flexiti, Fields: fields, Errors: Errors{{"client_id", "swapped"}, {"client_secret", "missing"}}})
 	all["connect-keyed-down"] = Connect(ConnectPage{Page: merchantPage("/connect/bookings"), Provider: bookings, Fields: fields[:2], Refused: "trouble", Reference: "K7M2-4QXD"})
 
 	events := []Event{
-		{At: ago(4 * time.Minute), Kind: "refreshed", Call: &Call{Name: "refresh", Class: "ok", Status: 200, Took: 240 * time.Millisecond, Reference: "5f0c2b7e9a1d4c3fb2e8d6a790314b5c"}},
+		{At: ago(4 * time.Minute), Kind: "refresh.saved", Call: &Call{Name: "refresh", Class: "ok", Status: 200, Took: 240 * time.Millisecond, Reference: "5f0c2b7e9a1d4c3fb2e8d6a790314b5c"}},
 		{At: ago(26 * time.Hour), Kind: "refresh.trouble", Call: &Call{Name: "refresh", Class: "trouble", Status: 503, Code: "service_unavailable", Took: 1240 * time.Millisecond}},
 		{At: ago(4 * day), Kind: "reconnected", Actor: "Sok Dara", Where: "203.0.113.7"},
-		{At: ago(90 * day), Kind: "connected", Actor: "Sok Dara"},
+		{At: ago(90 * day), Kind: "connection.connected", Actor: "Sok Dara"},
 		{At: ago(400 * day), Kind: "somebody.elses_kind"},
 	}
 	own := ConnectionPage{
@@ -198,7 +210,7 @@ func merchantStories(all map[string]templ.Component) {
 	all["password"] = Password(PasswordPage{Page: Page{Path: "/password"}, Errors: Errors{{"email", "email"}}})
 	all["password-sent"] = Password(PasswordPage{Page: Page{Path: "/password"}, Sent: true, Email: "dara@ch168.example"})
 	all["password-no-mail"] = Password(PasswordPage{Page: Page{Path: "/password"}, Sent: true, NoMail: true})
-	all["password-new"] = NewPassword(NewPasswordPage{Page: Page{Path: "/password/secret"}, Action: "/password/secret", Email: "dara@ch168.example", Errors: Errors{{"password", "too-short"}}})
+	all["password-new"] = NewPassword(NewPasswordPage{Page: Page{Path: "/password/secret"}, Action: "/password/secret", Email: "dara@ch168.example", Errors: Errors{{"password", "short"}}})
 	all["invitation"] = Invitation(InvitationPage{Page: Page{Path: "/invitations/secret"}, Action: "/invitations/secret", Merchant: "CH168 Shop", Email: "dara@ch168.example", InvitedBy: "Anna Tremblay"})
 	all["invitation-reconnect"] = ReconnectAsk(ReconnectAskPage{Page: merchantPage("/invitations/secret"), Action: "/invitations/secret", Provider: camInvoice, Account: ch168})
 	for _, status := range []int{400, 403, 404, 405, 413, 429, 500, 503} {
@@ -249,4 +261,105 @@ func flowStories(all map[string]templ.Component) {
 }
 
 func staffStories(all map[string]templ.Component) {
+	rows := []ConnectionRow{
+		{ID: "0198a", Merchant: "CH168 Shop", MerchantID: "m1", Provider: camInvoice, Account: ch168, Health: Health{State: "fine"}, ConnectedAt: ago(90 * day), RefreshedAt: ago(4 * time.Minute)},
+		{ID: "0198b", Merchant: "ហាងមេគង្គ", MerchantID: "m2", Provider: camInvoice, Account: mekong, Health: Health{State: "action-needed", Who: "merchant", Problem: "refused"}, ConnectedAt: ago(200 * day), RefreshedAt: ago(3 * day)},
+		{ID: "0198c", Merchant: "Boulangerie de l’Étoile", MerchantID: "m3", Provider: flexiti, Account: Account{ID: "9b1e82a7-0a59-4e7e-add5-b9ffa37aade1", Name: "9b1e82a7-0a59-4e7e-add5-b9ffa37aade1"}, Health: Health{State: "retrying", Who: "provider"}, ConnectedAt: ago(2 * day), RefreshedAt: ago(time.Hour)},
+		{ID: "0198d", Merchant: "Laadpunt Rotterdam", MerchantID: "m4", Provider: elecq, Account: Account{ID: "88120045", Name: "88120045"}, Health: Health{State: "disconnected"}, ConnectedAt: ago(500 * day), RefreshedAt: ago(40 * day)},
+	}
+	list := AdminConnectionsPage{
+		Page: adminPage("/admin/connections?q=ch168&health=action-needed"), Query: "ch168",
+		Providers: []Option{{}, {Value: "caminvoice", Label: "CamInvoice"}, {Value: "elecq", Label: "ELECQ"}}, Healths: []Option{{}, {Value: "fine"}, {Value: "retrying"}, {Value: "action-needed", Selected: true}, {Value: "disconnected"}},
+		Whos: []Option{{}, {Value: "merchant"}, {Value: "provider"}, {Value: "platform"}}, Problems: []Option{{}, {Value: "refused"}, {Value: "something_new"}},
+		Environment: []Option{{}, {Value: "sandbox"}, {Value: "production"}}, Used: []Option{{}, {Value: "1d"}, {Value: "7d"}, {Value: "30d"}, {Value: "never"}}, Since: "2026-01-01", Merchant: "m1", MerchantName: "CH168 Shop",
+		Rows: rows, ByMerchant: Column{URL: "?sort=merchant"}, ByConnected: Column{URL: "?sort=connected", Sorted: "descending"},
+		Pager: Pager{First: "?", Prev: "?before=1", Next: "?after=2"}, Shown: 4, About: 1234567, CSVURL: "/admin/connections.csv", BulkAction: "/admin/bulk", BulkFields: []Detail{{"health", "action-needed"}},
+		Flow: &FlowLine{Reference: "K7M2-4QXD", Stage: "failed", At: ago(time.Hour)},
+	}
+	all["admin-connections"] = AdminConnections(list)
+	all["admin-connections-none"] = AdminConnections(AdminConnectionsPage{Page: adminPage("/admin/connections"), Query: "zzz", About: -1})
+
+	one := ConnectionPage{
+		Page: adminPage("/connections/0198b"), ID: "0198a7c2-4b1e-7d63-9f10-6f2b8a4c1d77", Provider: camInvoice, Account: ch168, Health: Health{State: "retrying", Who: "provider"},
+		ConnectedAt: ago(90 * day), RefreshedAt: ago(2 * time.Hour), AccessUntil: in(4 * time.Minute), NextRefresh: in(2 * time.Minute), MayRefresh: true, MayDisconnect: true,
+		Outcome: &Outcome{Class: "trouble", Retry: in(time.Minute), Call: &Call{Name: "refresh", Class: "trouble", Status: 503, Code: "unavailable", Took: 800 * time.Millisecond}},
+		Events:  []Event{{At: ago(time.Minute), Kind: "refresh.asked", Actor: "Anna Tremblay", Where: "198.51.100.4", Call: &Call{Class: "trouble", Status: 503, Took: 800 * time.Millisecond}}, {At: ago(90 * day), Kind: "connection.connected", Actor: "Sok Dara", Where: "203.0.113.7"}},
+		Staff: &StaffConnection{
+			Merchant: "CH168 Shop", MerchantID: "m1", ExternalID: "shop-17", Generation: 8123, Epoch: 2, Failures: 3, FailingSince: ago(20 * time.Minute), RefreshWhy: "retry", UsedAt: ago(time.Minute), UsedBy: "invoice worker",
+			Calls: []Event{
+				{At: ago(time.Minute), Call: &Call{Name: "refresh", Class: "trouble", Status: 503, Code: "unavailable", Took: 800 * time.Millisecond, Reference: "5f0c2b7e9a1d4c3fb2e8d6a790314b5c"}},
+				{At: ago(20 * time.Minute), Call: &Call{Name: "refresh", Class: "trouble", Took: 20 * time.Second}},
+				{At: ago(2 * time.Hour), Call: &Call{Name: "refresh", Class: "ok", Status: 200, Took: 210 * time.Millisecond}},
+			},
+			Flows:  []FlowLine{{Reference: "K7M2-4QXD", Stage: "connected", At: ago(90 * day), By: "Sok Dara"}, {Reference: "P2AA-11ZT", Stage: "failed", Outcome: "provider-down", At: ago(91 * day), By: "Sok Dara"}},
+			Report: "Patchbay report\nprovider: CamInvoice (sandbox)\naccount: KHUID00001234\n2026-11-22T07:04:30Z refresh 503 unavailable 800 ms", AskURL: "/connections/0198b/ask", AskedAt: ago(day), AskedLink: "https://connect.example.com/invitations/4f9d2c",
+		},
+	}
+	all["admin-connection"] = Connection(one)
+
+	overview := OverviewPage{
+		Page: adminPage("/admin"), At: storyNow, RiskURL: "/admin/connections?risk=7d",
+		Providers: []ProviderFigures{
+			{Provider: camInvoice, Fine: 812345, Retrying: 12, ActionNeeded: 310, Disconnected: 40122, FineURL: "/admin/connections?provider=caminvoice&health=fine", RetryingURL: "/x", ActionNeededURL: "/x", DisconnectedURL: "/x", Median: 220 * time.Millisecond, Slow: 900 * time.Millisecond},
+			{Provider: elecq, Fine: 80123, Retrying: 4123, Incident: &Incident{Provider: "ELECQ", Since: ago(40 * time.Minute)}},
+		},
+		AtRisk: []RiskLine{{ID: "1", Merchant: "Laadpunt Rotterdam", Provider: "ELECQ", Account: "88120045", Until: in(2 * day), Who: "merchant"}},
+		Mend:   []MendLine{{Code: "not-set-up", Provider: "Flexiti", Detail: "FLEXITI_API_URL, FLEXITI_ENVIRONMENT"}, {Code: "callback", Provider: "CamInvoice"}, {Code: "environment", Provider: "ELECQ", Count: 3}, {Code: "of-tomorrow", Provider: "Acme"}},
+	}
+	for i := range 48 {
+		h := HourFigures{Hour: storyNow.Truncate(time.Hour).Add(time.Duration(i-47) * time.Hour), OK: int64(3000 + 900*(i%7)), Later: int64(i % 5 * 40), Refused: int64(i % 11)}
+		if i > 40 {
+			h.Trouble = int64(600 * (i - 40))
+		}
+		overview.Hours = append(overview.Hours, h)
+	}
+	all["admin-overview"] = Overview(overview)
+	all["admin-overview-new"] = Overview(OverviewPage{Page: adminPage("/admin"), At: storyNow})
+
+	all["admin-merchants"] = AdminMerchants(AdminMerchantsPage{
+		Page: adminPage("/admin/merchants"), MayAdd: true, Form: MerchantForm{Name: "", Errors: Errors{{"name", "missing"}}},
+		Rows: []MerchantRow{{ID: "m1", Name: "CH168 Shop", ExternalID: "shop-17", People: 2, Fine: 3, Created: ago(400 * day)}, {ID: "m2", Name: "ហាងមេគង្គ", People: 1, ActionNeeded: 1, Created: ago(3 * day)}},
+	})
+	people := []UserRow{
+		{ID: "u1", Name: "Anna Tremblay", Email: "anna@platform.example", Role: "admin", Seen: ago(time.Minute), You: true, Sessions: 1},
+		{ID: "u2", Email: "help@platform.example", Role: "support", Invited: true},
+		{ID: "u3", Name: "Sok Dara", Email: "dara@ch168.example", Role: "merchant", Merchant: "CH168 Shop", MerchantID: "m1", Seen: ago(4 * day), Locked: true, Sessions: 2},
+	}
+	all["admin-merchant"] = AdminMerchant(AdminMerchantPage{Page: adminPage("/admin/merchants/m1"), ID: "0198a7c2-4b1e-7d63-9f10-6f2b8a4c1d77", Name: "CH168 Shop", ExternalID: "shop-17", Created: ago(400 * day), People: people[2:], Connections: rows[:2], MayInvite: true, Invite: InviteForm{Merchant: "m1", MerchantFixed: true}})
+	all["admin-merchant-new"] = AdminMerchant(AdminMerchantPage{Page: adminPage("/admin/merchants/m1"), ID: "0198", Name: "ហាងមេគង្គ"})
+	all["admin-users"] = AdminUsers(AdminUsersPage{Page: adminPage("/admin/users"), Roles: []Option{{}, {Value: "merchant"}, {Value: "support"}, {Value: "admin"}}, Rows: people, Invite: InviteForm{Link: "https://connect.example.com/invitations/4f9d2c0b1a", Errors: Errors{{"merchant", "unknown"}}}})
+	all["admin-providers"] = AdminProviders(AdminProvidersPage{Page: adminPage("/admin/providers"), Providers: []ProviderSetup{
+		{
+			Provider: camInvoice, Ready: true, Callback: "https://connect.example.com/connect/caminvoice/callback", MayRegister: true, RegisteredAt: ago(day), Hooked: true, HookSet: true, HookedAt: ago(day), Live: 812345, LiveURL: "/admin/connections?provider=caminvoice", Refreshes: 74123, Errors: 310,
+			Median: 220 * time.Millisecond, Slow: 900 * time.Millisecond, Check: &LiveCheck{At: ago(time.Minute), Class: "ok", Status: 200, Took: 180 * time.Millisecond, Skew: 90 * time.Second, Address: "https://sandbox.caminvoice.example/connect"},
+		},
+		{Provider: elecq, Ready: true, Callback: "https://connect.example.com/connect/elecq/callback", StateEchoed: true, Incident: &IncidentState{Since: ago(40 * time.Minute), Reason: "trouble", NextProbe: in(time.Minute)}},
+		{Provider: Provider{Name: "flexiti", Title: "Flexiti", Keyed: true}, Missing: []string{"FLEXITI_API_URL", "FLEXITI_ENVIRONMENT"}},
+		{Provider: acme, Ready: true, Callback: "https://connect.example.com/connect/acme/callback", Incident: &IncidentState{Since: ago(time.Hour), Reason: "they called us", By: "Anna Tremblay"}, Hooked: true},
+	}})
+	support := AdminProvidersPage{Page: adminPage("/admin/providers"), Providers: []ProviderSetup{{Provider: camInvoice, Ready: true}}}
+	support.User = &Person{Email: "help@platform.example", Role: "support"}
+	all["admin-providers-support"] = AdminProviders(support)
+	all["admin-events"] = Events(EventsPage{
+		Page: adminPage("/admin/events"), Kinds: []Option{{}, {Value: "connected", Selected: true}, {Value: "somebody.elses"}}, From: "2026-11-01", CSVURL: "/admin/events.csv", Pager: Pager{Next: "?after=1"},
+		Rows: []Event{
+			{At: ago(time.Minute), Kind: "viewed", Actor: "Anna Tremblay", Where: "198.51.100.4", Link: "/connections/0198a", What: "CH168 Co., Ltd"},
+			{At: ago(time.Hour), Kind: "refresh.trouble", Provider: "ELECQ", Call: &Call{Class: "trouble", Status: 503, Took: 800 * time.Millisecond}},
+			{At: ago(day), Kind: "exported", Actor: "Anna Tremblay", Note: "health=action-needed"},
+		},
+	})
+	all["admin-events-none"] = Events(EventsPage{Page: adminPage("/admin/events")})
+	scopes := []string{"connections:read", "tokens:read", "connections:refresh"}
+	all["admin-keys"] = Keys(KeysPage{
+		Page: adminPage("/admin/keys"), Scopes: scopes, Made: &MadeKey{Name: "invoice worker", Key: "pb_live_4Qf9d2c0b1aXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX"}, Form: KeyForm{Scopes: scopes[:1], Errors: Errors{{"scope", "missing"}}},
+		Rows: []KeyRow{{ID: "k1", Prefix: "pb_4Qf9", Name: "invoice worker", Scopes: scopes, Created: ago(day), LastUsed: ago(time.Minute), ReadsToday: 12345, ReadsWeek: 1234567}, {ID: "k2", Prefix: "pb_a1b2", Name: "old", Merchant: "CH168 Shop", Scopes: scopes[:1], Revoked: ago(day)}},
+	})
+	all["admin-keys-none"] = Keys(KeysPage{Page: adminPage("/admin/keys"), Scopes: scopes})
+	bulk := BulkPage{Page: adminPage("/admin/bulk/b1"), ID: "b1", By: "Anna Tremblay", Created: ago(4 * time.Minute), Total: 1240, Filter: []Detail{{"provider", "ELECQ"}, {"health", "retrying"}}, ListURL: "/admin/connections?provider=elecq"}
+	bulk.State, bulk.ByProvider = "dry-run", []BulkProvider{{Provider: "ELECQ", Count: 1200, PerMinute: 240, Paused: true}, {Provider: "CamInvoice", Count: 40, PerMinute: 600}}
+	all["bulk-dry-run"] = Bulk(bulk)
+	bulk.State, bulk.Done, bulk.Left, bulk.Outcomes = "running", 512, 3*time.Minute, []BulkOutcome{{Class: "ok", Count: 500, URL: "/x"}, {Class: "trouble", Count: 10}, {Class: "skipped", Count: 2}}
+	all["bulk-running"] = Bulk(bulk)
+	bulk.State, bulk.Ended = "stopped", ago(time.Minute)
+	all["bulk-stopped"] = Bulk(bulk)
 }

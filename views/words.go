@@ -151,7 +151,7 @@ func classState(class string) string {
 		return "fine"
 	case "refused", "ours":
 		return "action-needed"
-	case "later", "trouble":
+	case "later", "trouble", "lost":
 		return "retrying"
 	}
 	return "disconnected"
@@ -165,26 +165,43 @@ func revokedText(ctx context.Context, revoked string, p Provider) string {
 }
 
 func eventText(ctx context.Context, e Event, provider string) string {
-	if key := "event." + e.Kind; has(ctx, key) {
+	if key := "event." + e.kind(); has(ctx, key) {
 		return T(ctx, key, "Provider", provider)
+	}
+	if strings.HasPrefix(e.Kind, "call.") {
+		return T(ctx, "event.call", "Provider", provider)
 	}
 	return humanised(e.Kind)
 }
 
+// kind is the event's kind without its noun where that is the connection, which a timeline is about anyway.
+func (e Event) kind() string { return strings.TrimPrefix(e.Kind, "connection.") }
+
 // state colours an event's dot: good news, trouble, or something to act on.
 func (e Event) state() string {
-	if e.Call != nil {
-		return classState(e.Call.Class)
-	}
-	switch e.Kind {
-	case "connected", "reconnected", "renewed", "refreshed", "recovered", "problem.cleared", "incident.ended":
+	switch e.kind() {
+	case "connected", "reconnected", "refresh.saved", "recovered", "problem.cleared", "incident.ended":
 		return "fine"
-	case "refresh.later", "refresh.trouble", "incident.opened", "refresh.lost":
+	case "refresh.later", "refresh.trouble", "refresh.lost", "incident.opened":
 		return "retrying"
 	case "problem", "refresh.refused", "refresh.ours":
 		return "action-needed"
 	}
+	if e.Call != nil && e.Call.Class != "" {
+		return classState(e.Call.Class)
+	}
 	return ""
+}
+
+// callName names a call, also from the kind of the event that tells of it.
+func callName(ctx context.Context, name string) string {
+	switch {
+	case strings.HasPrefix(name, "refresh"):
+		name = "refresh"
+	case strings.Contains(name, "revoke"):
+		name = "revoke"
+	}
+	return wordFor(ctx, "call.", name)
 }
 
 func statusText(status int) string { return strconv.Itoa(status) }

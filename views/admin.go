@@ -1,0 +1,297 @@
+package views
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/a-h/templ"
+)
+
+// labelled fills in the labels that a filter's options came without: words under prefix, "any" for the empty value.
+func labelled(ctx context.Context, prefix string, options []Option) []Option {
+	out := make([]Option, len(options))
+	for i, o := range options {
+		switch {
+		case o.Label != "":
+		case o.Value == "":
+			o.Label = T(ctx, "filter.any")
+		default:
+			o.Label = wordFor(ctx, prefix, o.Value)
+		}
+		out[i] = o
+	}
+	return out
+}
+
+// kindOptions are the kinds of events with their words, which speak of "the provider" as no one is named.
+func kindOptions(ctx context.Context, kinds []Option) []Option {
+	out := make([]Option, len(kinds))
+	for i, o := range kinds {
+		switch {
+		case o.Label != "":
+		case o.Value == "":
+			o.Label = T(ctx, "filter.any")
+		default:
+			o.Label = eventText(ctx, Event{Kind: o.Value}, T(ctx, "filter.the-provider"))
+		}
+		out[i] = o
+	}
+	return out
+}
+
+func staffRoles() []string { return []string{"support", "admin"} }
+
+func roleOptions(ctx context.Context, chosen string) []Option {
+	var out []Option
+	for _, r := range []string{"merchant", "support", "admin"} {
+		out = append(out, Option{Value: r, Label: wordFor(ctx, "role.", r), Selected: r == chosen})
+	}
+	return out
+}
+
+// found says how many the list has, as well as that is known without counting them all.
+func (v AdminConnectionsPage) found(ctx context.Context) string {
+	switch {
+	case v.About >= 0 && v.About > int64(v.Shown):
+		return T(ctx, "admin_connections.shown-of", "Shown", count(ctx, v.Shown), "About", Number(ctx, v.About))
+	case v.Pager.Next != "" || v.Pager.Prev != "":
+		return T(ctx, "admin_connections.shown-some", "Count", v.Shown)
+	}
+	return T(ctx, "admin_connections.shown", "Count", v.Shown)
+}
+
+// filtered says whether any filter besides the search box is set, so that the filters stay in view.
+func (v AdminConnectionsPage) filtered() bool {
+	for _, options := range [][]Option{v.Providers, v.Healths, v.Whos, v.Problems, v.Environment, v.Used} {
+		for _, o := range options {
+			if o.Selected && o.Value != "" {
+				return true
+			}
+		}
+	}
+	return v.Since != "" || v.Merchant != ""
+}
+
+func (v AdminConnectionsPage) merchantShown() string {
+	if v.MerchantName != "" {
+		return v.MerchantName
+	}
+	return v.Merchant
+}
+
+func (v OverviewPage) total(state string) (n int64) {
+	for _, p := range v.Providers {
+		switch state {
+		case "fine":
+			n += p.Fine
+		case "retrying":
+			n += p.Retrying
+		case "action-needed":
+			n += p.ActionNeeded
+		default:
+			n += p.Disconnected
+		}
+	}
+	return n
+}
+
+// chartClasses are the outcomes of refreshes from the foot of a bar to its top.
+func chartClasses() []string { return []string{"ok", "later", "trouble", "refused"} }
+
+func (h HourFigures) counts() []int64 { return []int64{h.OK, h.Later, h.Trouble, h.Refused} }
+
+func (h HourFigures) sum() (n int64) {
+	for _, c := range h.counts() {
+		n += c
+	}
+	return n
+}
+
+func (v OverviewPage) anyRefresh() bool { return v.most() > 0 }
+
+func (v OverviewPage) most() (n int64) {
+	for _, h := range v.Hours {
+		n = max(n, h.sum())
+	}
+	return n
+}
+
+func (v OverviewPage) newestFirst() []HourFigures {
+	out := make([]HourFigures, 0, len(v.Hours))
+	for i := len(v.Hours) - 1; i >= 0; i-- {
+		out = append(out, v.Hours[i])
+	}
+	return out
+}
+
+// The chart's area inside its view box, in its own units.
+const (
+	chartLeft, chartRight = 56.0, 760.0
+	chartTop, chartBottom = 10.0, 168.0
+)
+
+type chartBar struct {
+	X, Width, Label string
+	Parts           []chartPart
+}
+
+type chartPart struct{ Class, Y, Height string }
+
+type chartLine struct{ Y, Label string }
+
+// scale is the value at the chart's top: the highest bar rounded up to 1, 2 or 5 times a power of ten.
+func (v OverviewPage) scale() int64 {
+	top := int64(1)
+	for {
+		for _, f := range []int64{1, 2, 5} {
+			if top*f >= v.most() {
+				return top * f
+			}
+		}
+		top *= 10
+	}
+}
+
+func (v OverviewPage) grid(ctx context.Context) []chartLine {
+	var out []chartLine
+	for _, part := range []int64{0, 1, 2} {
+		if v.scale() < 2 && part == 1 {
+			continue
+		}
+		y := chartBottom - (chartBottom-chartTop)*float64(part)/2
+		out = append(out, chartLine{Y: units(y), Label: short(ctx, v.scale()*part/2)})
+	}
+	return out
+}
+
+func (v OverviewPage) bars(ctx context.Context) []chartBar {
+	l := localeOf(ctx)
+	step := (chartRight - chartLeft) / float64(max(len(v.Hours), 1))
+	var out []chartBar
+	for i, h := range v.Hours {
+		b := chartBar{X: units(chartLeft + step*float64(i)), Width: units(step * .8)}
+		if hour := l.at(h.Hour).Hour(); hour%6 == 0 {
+			b.Label = strconv.Itoa(hour) + ":00"
+			if l.tag == "fr" {
+				b.Label = strconv.Itoa(hour) + " h"
+			}
+		}
+		y := chartBottom
+		for k, n := range h.counts() {
+			if n == 0 {
+				continue
+			}
+			height := max((chartBottom-chartTop)*float64(n)/float64(v.scale()), 1.5) // one refusal among thousands is still seen
+			y -= height
+			b.Parts = append(b.Parts, chartPart{Class: chartClasses()[k], Y: units(y), Height: units(height)})
+		}
+		out = append(out, b)
+	}
+	return out
+}
+
+// short writes a number in few characters: 20k, 1.5M.
+func short(ctx context.Context, n int64) string {
+	switch {
+	case n >= 1_000_000:
+		return strings.TrimSuffix(strconv.FormatFloat(float64(n)/1e6, 'f', 1, 64), ".0") + "M"
+	case n >= 10_000:
+		return Number(ctx, n/1000) + "k"
+	}
+	return Number(ctx, n)
+}
+
+func units(f float64) string { return strconv.FormatFloat(f, 'f', 1, 64) }
+
+func (m MendLine) text(ctx context.Context) string {
+	if has(ctx, "mend."+m.Code) {
+		return T(ctx, "mend."+m.Code, "Provider", m.Provider, "Count", int(m.Count))
+	}
+	return m.Provider + ": " + humanised(m.Code)
+}
+
+func (m MendLine) link() string {
+	if m.URL != "" {
+		return m.URL
+	}
+	return "/admin/providers"
+}
+
+func tookOrDash(ctx context.Context, d time.Duration) string {
+	if d <= 0 {
+		return "–"
+	}
+	return Took(ctx, d)
+}
+
+func (u UserRow) shown() string {
+	if u.Name != "" {
+		return u.Name
+	}
+	return u.Email
+}
+
+// facts are a live check's figures in one line.
+func (c LiveCheck) facts(ctx context.Context) string {
+	var parts []string
+	if c.Status != 0 {
+		parts = append(parts, "HTTP "+statusText(c.Status))
+	}
+	parts = append(parts, Took(ctx, c.Took))
+	if c.Skew.Abs() >= 2*time.Second {
+		parts = append(parts, T(ctx, "admin_providers.skew", "Seconds", strconv.FormatFloat(c.Skew.Seconds(), 'f', 0, 64)))
+	}
+	return strings.Join(parts, " · ")
+}
+
+// facts are a call's figures in one line.
+func (c Call) facts(ctx context.Context) string {
+	parts := []string{wordFor(ctx, "class.", c.Class)}
+	if c.Status != 0 {
+		parts = append(parts, "HTTP "+statusText(c.Status))
+	}
+	if c.Code != "" {
+		parts = append(parts, c.Code)
+	}
+	return strings.Join(append(parts, Took(ctx, c.Took)), " · ")
+}
+
+// actor names who did it; Patchbay itself when nobody is named.
+func (e Event) actor(ctx context.Context) string {
+	if e.Actor == "" {
+		return T(ctx, "layout.name")
+	}
+	return e.Actor
+}
+
+func (v KeysPage) chosen(scope string) bool {
+	for _, s := range v.Form.Scopes {
+		if s == scope {
+			return true
+		}
+	}
+	return false
+}
+
+func (v BulkPage) moving() bool { return v.State == "running" || v.State == "stopping" }
+
+// refreshing asks the script to fetch this part anew; without the script the page has a link.
+func (v BulkPage) refreshing() templ.Attributes {
+	if !v.moving() {
+		return nil
+	}
+	return templ.Attributes{"data-refresh": "2"}
+}
+
+func (v BulkPage) listURL() string {
+	if v.ListURL != "" {
+		return v.ListURL
+	}
+	return "/admin/connections"
+}
+
+func (v BulkPage) minutesLeft() int { return int((v.Left + time.Minute - 1) / time.Minute) }
+
+func decimal(n int64) string { return strconv.FormatInt(n, 10) }
