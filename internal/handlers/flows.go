@@ -189,12 +189,8 @@ func viewEvents(events []db.Event, names map[db.ID]string, staff bool) []views.E
 		if hidden && !staff {
 			continue
 		}
-		one := views.Event{At: e.At, Kind: strings.TrimPrefix(e.Kind, "connection."), Note: e.Note}
+		one := views.Event{At: e.At, Kind: e.Kind, Note: e.Note}
 		switch {
-		case e.Kind == "refresh.saved":
-			one.Kind = "refreshed"
-		case e.Kind == "connection.reconnect-asked":
-			one.Kind = "reconnect.asked"
 		case strings.HasPrefix(e.Kind, "connection.revoke"), e.Kind == "connection.disconnected":
 			one.Note = "" // the receipt has it
 		}
