@@ -41,10 +41,14 @@ CREATE INDEX connections_facet_used ON connections (provider, environment, state
 -- What a connection is found by: its account, its merchant and that merchant's people. Apart and narrow, because many
 -- rows are looked at for each search, and because changes of health must not touch this index.
 CREATE TABLE finds (
-    connection_id uuid PRIMARY KEY REFERENCES connections ON DELETE CASCADE,
-    words         text NOT NULL,
-    sampled       boolean NOT NULL                               -- one in 64: how common words are is told from these
+    id           uuid PRIMARY KEY REFERENCES connections ON DELETE CASCADE,
+    provider     text NOT NULL,
+    environment  text NOT NULL,
+    connected_at timestamptz NOT NULL,
+    words        text NOT NULL,
+    sampled      boolean NOT NULL                                -- one in 64: how common words are is told from these
 );
+CREATE INDEX finds_connected ON finds (connected_at, id);
 CREATE INDEX finds_words ON finds USING gin (words gin_trgm_ops) WITH (gin_pending_list_limit = 512);
 CREATE INDEX finds_sampled ON finds USING gin (words gin_trgm_ops) WITH (gin_pending_list_limit = 512) WHERE sampled;
 
@@ -55,12 +59,6 @@ CREATE TABLE words (
 CREATE INDEX words_similar ON words USING gin (word gin_trgm_ops);
 
 -- +goose StatementBegin
-CREATE FUNCTION finds_words(connection uuid) RETURNS text LANGUAGE sql STABLE AS $$
-    SELECT search_fold(c.search || ' ' || m.name || ' ' || coalesce(m.external_id, '') || ' ' ||
-        coalesce((SELECT string_agg(u.email || ' ' || u.name, ' ') FROM users u WHERE u.merchant_id = m.id), ''))
-    FROM connections c JOIN merchants m ON m.id = c.merchant_id WHERE c.id = connection
-$$;
-
 -- Ids and numbers are too many and nobody mistypes them in a way that similarity would mend.
 CREATE FUNCTION words_of(text) RETURNS SETOF text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
     SELECT DISTINCT word FROM regexp_split_to_table($1, '[^[:alnum:]]+') AS word
@@ -70,11 +68,17 @@ $$;
 
 CREATE FUNCTION finds_write(connection uuid) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
-    found text := finds_words(connection);
+    found finds;
 BEGIN
-    INSERT INTO finds (connection_id, words, sampled) VALUES (connection, found, get_byte(uuid_send(connection), 15) % 64 = 0)
-        ON CONFLICT (connection_id) DO UPDATE SET words = excluded.words WHERE finds.words <> excluded.words;
-    INSERT INTO words (word) SELECT words_of(found) ON CONFLICT DO NOTHING;
+    SELECT c.id, c.provider, c.environment, c.connected_at, search_fold(c.search || ' ' || m.name || ' ' || coalesce(m.external_id, '') || ' ' ||
+            coalesce((SELECT string_agg(u.email || ' ' || u.name, ' ' ORDER BY u.id) FROM users u WHERE u.merchant_id = m.id), '')),
+        get_byte(uuid_send(c.id), 15) % 64 = 0
+    INTO found FROM connections c JOIN merchants m ON m.id = c.merchant_id WHERE c.id = connection;
+    INSERT INTO finds (id, provider, environment, connected_at, words, sampled)
+    VALUES (found.id, found.provider, found.environment, found.connected_at, found.words, found.sampled)
+    ON CONFLICT (id) DO UPDATE SET provider = excluded.provider, environment = excluded.environment, connected_at = excluded.connected_at, words = excluded.words
+    WHERE (finds.provider, finds.environment, finds.connected_at, finds.words) <> (excluded.provider, excluded.environment, excluded.connected_at, excluded.words);
+    INSERT INTO words (word) SELECT words_of(found.words) ON CONFLICT DO NOTHING;
 END $$;
 
 CREATE FUNCTION connections_before() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -118,8 +122,9 @@ CREATE TRIGGER connections_before BEFORE INSERT OR UPDATE OF merchant_id ON conn
     FOR EACH ROW EXECUTE FUNCTION connections_before();
 CREATE TRIGGER connections_after_insert AFTER INSERT ON connections
     FOR EACH ROW EXECUTE FUNCTION connections_after();
-CREATE TRIGGER connections_after_update AFTER UPDATE OF search, merchant_id ON connections
-    FOR EACH ROW WHEN (OLD.search <> NEW.search OR OLD.merchant_id <> NEW.merchant_id) EXECUTE FUNCTION connections_after();
+CREATE TRIGGER connections_after_update AFTER UPDATE OF search, merchant_id, provider, environment, connected_at ON connections
+    FOR EACH ROW WHEN ((OLD.search, OLD.merchant_id, OLD.provider, OLD.environment, OLD.connected_at) <> (NEW.search, NEW.merchant_id, NEW.provider, NEW.environment, NEW.connected_at))
+    EXECUTE FUNCTION connections_after();
 CREATE TRIGGER merchants_after AFTER UPDATE OF name, external_id ON merchants
     FOR EACH ROW WHEN (OLD.name <> NEW.name OR OLD.external_id IS DISTINCT FROM NEW.external_id) EXECUTE FUNCTION merchants_after();
 CREATE TRIGGER users_after AFTER INSERT OR DELETE OR UPDATE OF email, name, merchant_id ON users
@@ -133,6 +138,8 @@ SELECT count(finds_write(id)) FROM connections;
 
 -- Calls that did not go well, by how: few among many, and what one looks for.
 CREATE INDEX events_trouble ON events (class, at DESC, id DESC) WHERE class NOT IN ('', 'ok');
+-- What people and programs did, without the renewals between.
+CREATE INDEX events_people ON events (at DESC, id DESC) WHERE kind NOT LIKE 'refresh.%';
 CREATE INDEX events_flow ON events (flow_id, at DESC, id DESC) WHERE flow_id IS NOT NULL;
 
 -- Many refreshes at once: first a dry run, then at a pace that spares the provider, until it is done or stopped.
@@ -143,7 +150,10 @@ CREATE TABLE bulks (
     created_by uuid NOT NULL REFERENCES users,
     created_at timestamptz NOT NULL,
     started_at timestamptz,
-    ended_at   timestamptz
+    ended_at   timestamptz,
+    cursor     text NOT NULL DEFAULT '',                         -- how far the filter has been gathered
+    carrier       uuid,                                          -- the job that carries it on
+    carried_until timestamptz                                    -- another may take it up afterwards
 );
 CREATE INDEX bulks_created ON bulks (created_at DESC);
 CREATE TABLE bulk_items (
@@ -164,14 +174,14 @@ CREATE TABLE settings (
 
 -- +goose Down
 DROP TABLE settings, bulk_items, bulks, words, finds;
-DROP INDEX events_trouble, events_flow;
+DROP INDEX events_trouble, events_people, events_flow;
 DROP TRIGGER grants_used ON grants;
 DROP TRIGGER users_after ON users;
 DROP TRIGGER merchants_after ON merchants;
 DROP TRIGGER connections_after_update ON connections;
 DROP TRIGGER connections_after_insert ON connections;
 DROP TRIGGER connections_before ON connections;
-DROP FUNCTION grants_used, users_after, merchants_after, connections_after, connections_before, finds_write(uuid), words_of(text), finds_words(uuid);
+DROP FUNCTION grants_used, users_after, merchants_after, connections_after, connections_before, finds_write(uuid), words_of(text);
 DROP INDEX connections_connected, connections_used, connections_account_key, connections_merchant_key, connections_health,
     connections_facet_connected, connections_facet_used;
 ALTER TABLE connections DROP COLUMN health_order, DROP COLUMN state, DROP COLUMN used_on, DROP COLUMN account_key, DROP COLUMN merchant_key;

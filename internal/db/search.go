@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +28,9 @@ type Filter struct {
 	Merchant    ID
 	Used        string            // UsedDay, UsedWeek, UsedMonth or UsedNever
 	Since       time.Time         // connected at or after
+	Lapsing     bool              // access that ends within seven days unless the merchant comes back
+	Bulk        ID                // part of these many refreshes,
+	Outcome     string            // which ended like this
 	Sort        string            // one of the Sort codes, "-" before it reverses; "" is the latest connected first
 	Present     map[string]string // each provider's present environment: connections of another one wait for the platform
 }
@@ -46,6 +51,60 @@ const (
 	UsedMonth = "30d"
 	UsedNever = "never"
 )
+
+// ParseFilter reads a filter as it stands in a list's address; what cannot be read filters nothing. Present is left to
+// the caller.
+func ParseFilter(values url.Values) Filter {
+	get := func(name string) string {
+		return strings.TrimSpace(strings.ReplaceAll(strings.ToValidUTF8(values.Get(name), ""), "\x00", ""))
+	}
+	f := Filter{
+		Query: get("q"), Provider: get("provider"), Health: get("health"), Who: get("who"), Problem: get("problem"), Environment: get("environment"),
+		Lapsing: get("lapsing") != "", Outcome: get("outcome"), Sort: get("sort"),
+	}
+	if runes := []rune(f.Query); len(runes) > 200 {
+		f.Query = string(runes[:200])
+	}
+	if used := get("used"); slices.Contains([]string{UsedDay, UsedWeek, UsedMonth, UsedNever}, used) {
+		f.Used = used
+	}
+	if since, err := time.Parse(time.DateOnly, get("since")); err == nil {
+		f.Since = since
+	}
+	if id, err := ParseID(get("merchant")); err == nil {
+		f.Merchant = id
+	}
+	if id, err := ParseID(get("bulk")); err == nil {
+		f.Bulk = id
+	}
+	return f
+}
+
+// Values are the filter as it stands in an address.
+func (f Filter) Values() url.Values {
+	values := url.Values{}
+	for name, value := range map[string]string{
+		"q": f.Query, "provider": f.Provider, "health": f.Health, "who": f.Who, "problem": f.Problem, "environment": f.Environment, "used": f.Used,
+		"outcome": f.Outcome, "sort": f.Sort,
+	} {
+		if value != "" {
+			values.Set(name, value)
+		}
+	}
+	if !f.Since.IsZero() {
+		values.Set("since", f.Since.Format(time.DateOnly))
+	}
+	if f.Merchant != (ID{}) {
+		values.Set("merchant", f.Merchant.String())
+	}
+	if f.Bulk != (ID{}) {
+		values.Set("bulk", f.Bulk.String())
+	}
+	if f.Lapsing {
+		values.Set("lapsing", "7d")
+	}
+	return values
+}
 
 // Line is a connection as lists show it.
 type Line struct {
@@ -132,9 +191,6 @@ func (d *DB) read(ctx context.Context, do func(tx pgx.Tx) error) error {
 	})
 }
 
-// few is how many rows are gathered and sorted rather than walked to.
-const few = 3000
-
 // list is one question to the list, and what has been found out about it.
 type list struct {
 	tx     pgx.Tx
@@ -145,6 +201,7 @@ type list struct {
 	order      order
 	descending bool
 	facets     []facet // nil: all of them
+	total      int64   // connections there are
 	terms      []term
 
 	key  *string // keyset: the line the page begins after
@@ -199,11 +256,8 @@ func (d *DB) newList(ctx context.Context, tx pgx.Tx, f Filter) (*list, error) {
 		l.order, descending = order{"connected_at", "timestamptz"}, true
 	}
 	l.descending = descending
-	if f.Provider != "" || f.Health != "" || f.Who != "" || f.Problem != "" || f.Environment != "" {
-		var err error
-		if l.facets, err = facetsOf(ctx, tx, f); err != nil {
-			return nil, err
-		}
+	if err := l.weigh(ctx); err != nil {
+		return nil, err
 	}
 	if strings.TrimSpace(f.Query) != "" {
 		var folded string
@@ -219,25 +273,33 @@ func (d *DB) newList(ctx context.Context, tx pgx.Tx, f Filter) (*list, error) {
 	return l, nil
 }
 
-// facetsOf lists the facets that a filter keeps: never nil, and never many.
-func facetsOf(ctx context.Context, q querier, f Filter) ([]facet, error) {
-	rows, err := q.Query(ctx, `SELECT DISTINCT provider, environment FROM counters`)
-	if err != nil {
-		return nil, err
+// weigh asks the counters how many connections there are and which facets the filter keeps: never many.
+func (l *list) weigh(ctx context.Context) error {
+	f := l.filter
+	filtered := f.Provider != "" || f.Health != "" || f.Who != "" || f.Problem != "" || f.Environment != ""
+	if filtered {
+		l.facets = []facet{}
 	}
-	kept := []facet{}
+	rows, err := l.tx.Query(ctx, `SELECT provider, environment, sum(difference)::bigint FROM counters GROUP BY 1, 2 ORDER BY 1, 2`)
+	if err != nil {
+		return err
+	}
 	var provider, environment string
-	_, err = pgx.ForEachRow(rows, []any{&provider, &environment}, func() error {
+	var n int64
+	_, err = pgx.ForEachRow(rows, []any{&provider, &environment, &n}, func() error {
+		l.total += n
+		if !filtered || (f.Provider != "" && f.Provider != provider) || (f.Environment != "" && f.Environment != environment) {
+			return nil
+		}
 		for _, state := range states() {
 			c := Connection{Provider: provider, Environment: environment}.inState(state).Presently(f.Present)
-			if (f.Provider == "" || f.Provider == provider) && (f.Environment == "" || f.Environment == environment) &&
-				(f.Health == "" || f.Health == c.Health()) && (f.Who == "" || f.Who == c.WhoMustAct()) && (f.Problem == "" || f.Problem == c.Problem) {
-				kept = append(kept, facet{provider, environment, state})
+			if (f.Health == "" || f.Health == c.Health()) && (f.Who == "" || f.Who == c.WhoMustAct()) && (f.Problem == "" || f.Problem == c.Problem) {
+				l.facets = append(l.facets, facet{provider, environment, state})
 			}
 		}
 		return nil
 	})
-	return kept, err
+	return err
 }
 
 // states are the values of the column connections.state.
@@ -378,9 +440,11 @@ func (l *list) ids(ctx context.Context) (string, error) {
 	key := "c." + l.order.column
 	switch {
 	case rows != nil:
-		return `SELECT c.id, ` + key + ` AS key FROM ` + rows(l) + l.tail(key, "c.id"), nil
-	case l.facets == nil || !l.byFacet() || (l.judged() && l.many(ctx)):
-		return `SELECT c.id, ` + key + ` AS key FROM connections c WHERE ` + l.inFacets() + l.conditions() + l.words() + l.tail(key, "c.id"), nil
+		return `SELECT c.id, ` + key + ` AS key FROM ` + rows(l) + l.inFacets() + l.conditions() + l.tail(key, "c.id"), nil
+	case l.plain():
+		return `SELECT c.id, ` + key + ` AS key FROM finds c WHERE ` + l.contains("c") + l.inFacets() + l.conditions() + l.tail(key, "c.id"), nil
+	case l.facets == nil || !l.byFacet() || l.filter.Merchant != (ID{}) || (l.judged() && l.many(ctx)):
+		return `SELECT c.id, ` + key + ` AS key FROM connections c WHERE ` + l.words() + l.inFacets() + l.conditions() + l.tail(key, "c.id"), nil
 	}
 	// One walk for each facet, in step.
 	var p, e, s []string
@@ -389,7 +453,7 @@ func (l *list) ids(ctx context.Context) (string, error) {
 	}
 	return `SELECT best.id, best.key FROM unnest(` + l.arg(p) + `::text[], ` + l.arg(e) + `::text[], ` + l.arg(s) + `::text[]) AS f(p, e, s)
 		CROSS JOIN LATERAL (SELECT c.id, ` + key + ` AS key FROM connections c
-			WHERE c.provider = f.p AND c.environment = f.e AND c.state = f.s` + l.conditions() + l.words() + l.tail(key, "c.id") + `) AS best` +
+			WHERE c.provider = f.p AND c.environment = f.e AND c.state = f.s AND ` + l.words() + l.conditions() + l.tail(key, "c.id") + `) AS best` +
 		l.tail("best.key", "best.id"), nil
 }
 
@@ -401,38 +465,68 @@ func (l *list) judged() bool {
 	return len(l.terms) > 0 || (l.filter.Used != "" && l.order.column != "used_on") || (!l.filter.Since.IsZero() && l.order.column != "connected_at")
 }
 
-// many says whether the facets hold a good part of all connections, so that one walk over all meets them soon.
-func (l *list) many(ctx context.Context) bool {
-	var all, held int64
-	err := l.tx.QueryRow(ctx, `SELECT coalesce(sum(difference), 0), coalesce(sum(difference) FILTER (WHERE provider = ANY($1) AND environment = ANY($2) AND health = ANY($3)), 0)
-		FROM counters`, l.values(func(f facet) string { return f.provider }), l.values(func(f facet) string { return f.environment }),
-		l.values(func(f facet) string { return Connection{}.inState(f.state).Health() })).Scan(&all, &held)
-	return err == nil && held*5 > all
+// plain says whether the table of words alone can answer a search.
+func (l *list) plain() bool {
+	_, _, states := l.sides()
+	return len(l.terms) > 0 && l.order.column == "connected_at" && l.filter.Used == "" && l.filter.Merchant == ID{} && l.filter.Bulk == ID{} && !l.filter.Lapsing && states == nil
 }
 
-// few says how the rows that can match are gathered, FROM and WHERE, when they are few; nil when they are not. The
-// OFFSET keeps Postgres from walking the whole order in search of them.
+// many says whether the facets hold a good part of all connections, so that one walk over all meets them soon.
+func (l *list) many(ctx context.Context) bool {
+	health := map[string]bool{}
+	for _, f := range l.facets {
+		health[Connection{}.inState(f.state).Health()] = true
+	}
+	p, e, _ := l.sides()
+	var held int64
+	err := l.tx.QueryRow(ctx, `SELECT coalesce(sum(difference), 0)::bigint FROM counters WHERE provider = ANY($1) AND environment = ANY($2) AND health = ANY($3)`,
+		p, e, slices.Collect(maps.Keys(health))).Scan(&held)
+	return err == nil && held*5 > l.total
+}
+
+// few says how the rows that can match are gathered, when they are few; nil when they are not. What is few grows with
+// the root of the total: by then gathering m rows costs as much as walking to a page of them, total / m rows for each.
+// The OFFSET keeps Postgres from walking the whole order in search of them.
 func (l *list) few(ctx context.Context) (func(*list) string, error) {
+	root := math.Sqrt(float64(l.total))
+	if l.filter.Bulk != (ID{}) {
+		return func(l *list) string {
+			return `(SELECT c.* FROM bulk_items i JOIN connections c ON c.id = i.connection_id WHERE i.bulk_id = ` + l.arg(l.filter.Bulk) +
+				` AND i.class = ` + l.arg(l.filter.Outcome) + ` OFFSET 0) AS c WHERE ` + l.words()
+		}, nil
+	}
+	if l.filter.Lapsing {
+		return func(l *list) string {
+			return `(SELECT c.* FROM grants g JOIN connections c ON c.id = g.connection_id
+				WHERE g.refresh_fixed AND g.refresh_expires_at > ` + l.arg(l.now) + ` AND g.refresh_expires_at < ` + l.arg(l.now.Add(7*24*time.Hour)) + `
+				ORDER BY g.refresh_expires_at LIMIT 20000) AS c WHERE ` + l.words()
+		}, nil
+	}
+	if l.filter.Merchant != (ID{}) && l.order.column == "connected_at" {
+		return nil, nil // there is an index of a merchant's connections in this order
+	}
 	if l.filter.Merchant != (ID{}) {
 		return func(l *list) string {
-			return `(SELECT * FROM connections c WHERE c.merchant_id = ` + l.arg(l.filter.Merchant) + ` OFFSET 0) AS c WHERE ` + l.inFacets() + l.conditions() + l.words()
+			return `(SELECT * FROM connections c WHERE c.merchant_id = ` + l.arg(l.filter.Merchant) + ` OFFSET 0) AS c WHERE ` + l.words()
 		}, nil
 	}
 	if len(l.terms) > 0 && !slices.ContainsFunc(l.terms, term.indexed) {
 		// Nothing that an index could find: the newest are looked through.
 		return func(l *list) string {
-			return `(SELECT * FROM connections c ORDER BY c.connected_at DESC, c.id DESC LIMIT 20000) AS c WHERE ` + l.inFacets() + l.conditions() + l.words()
+			return `(SELECT * FROM connections c ORDER BY c.connected_at DESC, c.id DESC LIMIT 20000) AS c WHERE ` + l.words()
 		}, nil
 	}
 	if len(l.terms) > 0 {
 		// One in 64 tells how common the words are.
-		rare, err := l.countsFew(ctx, few/64, func(l *list) string { return `finds f WHERE f.sampled AND ` + l.like() })
-		if err != nil {
+		rare, err := l.countsFew(ctx, int(6*root/64), func(l *list) string { return `finds f WHERE f.sampled AND ` + l.like() })
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		if rare {
+		case rare && l.plain():
+			return func(l *list) string { return `(SELECT * FROM finds f WHERE ` + l.like() + ` OFFSET 0) AS c WHERE true` }, nil
+		case rare:
 			return func(l *list) string {
-				return `(SELECT f.connection_id FROM finds f WHERE ` + l.like() + ` OFFSET 0) AS f JOIN connections c ON c.id = f.connection_id WHERE ` + l.inFacets() + l.conditions()
+				return `(SELECT f.id FROM finds f WHERE ` + l.like() + ` OFFSET 0) AS f JOIN connections c ON c.id = f.id WHERE true`
 			}, nil
 		}
 	}
@@ -447,13 +541,13 @@ func (l *list) few(ctx context.Context) (func(*list) string, error) {
 		narrow = append(narrow, (*list).connectedSince)
 	}
 	for _, condition := range narrow {
-		rare, err := l.countsFew(ctx, few, func(l *list) string { return `connections c WHERE ` + condition(l) })
+		rare, err := l.countsFew(ctx, int(2*root), func(l *list) string { return `connections c WHERE true` + condition(l) })
 		if err != nil {
 			return nil, err
 		}
 		if rare {
 			return func(l *list) string {
-				return `(SELECT * FROM connections c WHERE ` + condition(l) + ` OFFSET 0) AS c WHERE ` + l.inFacets() + l.conditions() + l.words()
+				return `(SELECT * FROM connections c WHERE true` + condition(l) + ` OFFSET 0) AS c WHERE ` + l.words()
 			}, nil
 		}
 	}
@@ -465,18 +559,21 @@ func (l *list) countsFew(ctx context.Context, n int, from func(*list) string) (b
 	asked := *l
 	asked.args = nil
 	var counted int
-	err := l.tx.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM `+from(&asked)+` LIMIT `+strconv.Itoa(n+1)+`) AS some`, asked.args...).Scan(&counted)
+	err := l.tx.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM `+from(&asked)+` LIMIT `+strconv.Itoa(n+1)+`) AS looked`, asked.args...).Scan(&counted)
 	return counted <= n, err
 }
 
 // conditions are what must hold of a row c beside its facets and words, each beginning with AND.
 func (l *list) conditions() string {
 	var all strings.Builder
+	if l.filter.Merchant != (ID{}) {
+		all.WriteString(` AND c.merchant_id = ` + l.arg(l.filter.Merchant))
+	}
 	if l.filter.Used != "" {
-		all.WriteString(` AND ` + l.usedThen())
+		all.WriteString(l.usedThen())
 	}
 	if !l.filter.Since.IsZero() {
-		all.WriteString(` AND ` + l.connectedSince())
+		all.WriteString(l.connectedSince())
 	}
 	if l.key != nil {
 		compare := ">"
@@ -497,19 +594,22 @@ func (l *list) conditions() string {
 	return all.String()
 }
 
-// words are what must be found in a row that is at hand, said so that no index is used.
+// words are what must be found of a connection c that is at hand; "true" when nothing is searched.
 func (l *list) words() string {
 	if len(l.terms) == 0 {
-		return ""
+		return "true"
 	}
-	return ` AND (SELECT ` + l.each(func(word string) string { return `strpos(f.words, ` + l.arg(word) + `) > 0` }) +
-		` FROM finds f WHERE f.connection_id = c.id)`
+	return `(SELECT ` + l.contains("f") + ` FROM finds f WHERE f.id = c.id)`
+}
+
+// contains judges one row of finds, said so that no index is used.
+func (l *list) contains(finds string) string {
+	return l.each(func(word string) string { return `strpos(` + finds + `.words, ` + l.arg(word) + `) > 0` })
 }
 
 // like says the same of finds f so that the index of trigrams answers it.
 func (l *list) like() string {
-	escape := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
-	return l.each(func(word string) string { return `f.words LIKE ` + l.arg("%"+escape.Replace(word)+"%") })
+	return l.each(func(word string) string { return `f.words LIKE ` + l.arg(contains(word)) })
 }
 
 // each joins the conditions on words: one of each term's must hold.
@@ -525,35 +625,48 @@ func (l *list) each(condition func(word string) string) string {
 	return strings.Join(all, " AND ")
 }
 
+// inFacets, usedThen and connectedSince are conditions on a row c; each begins with AND.
 func (l *list) inFacets() string {
 	if l.facets == nil {
-		return "true"
+		return ""
 	}
-	p, e, s := l.values(func(f facet) string { return f.provider }), l.values(func(f facet) string { return f.environment }), l.values(func(f facet) string { return f.state })
+	p, e, s := l.sides()
+	if s == nil {
+		return ` AND c.provider = ANY(` + l.arg(p) + `) AND c.environment = ANY(` + l.arg(e) + `)`
+	}
 	if len(p)*len(e)*len(s) == len(l.facets) {
-		return `c.provider = ANY(` + l.arg(p) + `) AND c.environment = ANY(` + l.arg(e) + `) AND c.state = ANY(` + l.arg(s) + `)`
+		return ` AND c.provider = ANY(` + l.arg(p) + `) AND c.environment = ANY(` + l.arg(e) + `) AND c.state = ANY(` + l.arg(s) + `)`
 	}
-	return `c.provider || ' ' || c.environment || ' ' || c.state = ANY(` +
-		l.arg(l.values(func(f facet) string { return f.provider + " " + f.environment + " " + f.state })) + `)`
-}
-
-func (l *list) values(of func(facet) string) []string {
-	set := map[string]bool{}
+	var all []string
 	for _, f := range l.facets {
-		set[of(f)] = true
+		all = append(all, f.provider+" "+f.environment+" "+f.state)
 	}
-	return slices.Sorted(maps.Keys(set))
+	return ` AND c.provider || ' ' || c.environment || ' ' || c.state = ANY(` + l.arg(all) + `)`
 }
 
 func (l *list) usedThen() string {
 	days := map[string]int{UsedDay: 1, UsedWeek: 7, UsedMonth: 30}[l.filter.Used]
 	if days == 0 {
-		return `c.used_on = '1970-01-01'`
+		return ` AND c.used_on = '1970-01-01'`
 	}
-	return `c.used_on >= '` + l.now.AddDate(0, 0, -days).Format(time.DateOnly) + `'`
+	return ` AND c.used_on >= '` + l.now.AddDate(0, 0, -days).Format(time.DateOnly) + `'`
 }
 
-func (l *list) connectedSince() string { return `c.connected_at >= ` + l.arg(l.filter.Since) }
+func (l *list) connectedSince() string { return ` AND c.connected_at >= ` + l.arg(l.filter.Since) }
+
+// sides are the facets' providers, environments and states. The states are nil when the facets are all that those
+// providers have in those environments.
+func (l *list) sides() (providers, environments, inStates []string) {
+	p, e, s := map[string]bool{}, map[string]bool{}, map[string]bool{}
+	for _, f := range l.facets {
+		p[f.provider], e[f.environment], s[f.state] = true, true, true
+	}
+	providers, environments, inStates = slices.Sorted(maps.Keys(p)), slices.Sorted(maps.Keys(e)), slices.Sorted(maps.Keys(s))
+	if len(p)*len(e)*len(states()) == len(l.facets) {
+		inStates = nil
+	}
+	return providers, environments, inStates
+}
 
 func (l *list) tail(key, id string) string {
 	return ` ORDER BY ` + key + ` ` + l.direction() + `, ` + id + ` ` + l.direction() + ` LIMIT ` + strconv.Itoa(l.limit+1)

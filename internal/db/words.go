@@ -16,13 +16,12 @@ func corrected(ctx context.Context, q querier, terms []term) ([]term, error) {
 	changed := false
 	for _, t := range terms {
 		word := t[0]
-		if len([]rune(word)) < 4 || !strings.ContainsFunc(word, unicode.IsLetter) {
+		if n := len([]rune(word)); n < 4 || !strings.ContainsFunc(word, unicode.IsLetter) || (n > 8 && strings.ContainsFunc(word, unicode.IsDigit)) {
 			better = append(better, t)
 			continue
 		}
 		var known bool
-		escape := strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`)
-		if err := q.QueryRow(ctx, `SELECT EXISTS (SELECT FROM words WHERE word LIKE $1)`, "%"+escape.Replace(word)+"%").Scan(&known); err != nil {
+		if err := q.QueryRow(ctx, `SELECT EXISTS (SELECT FROM words WHERE word LIKE $1)`, contains(word)).Scan(&known); err != nil {
 			return nil, err
 		}
 		if known {

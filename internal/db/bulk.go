@@ -1,0 +1,242 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Bulk is many refreshes at once: all that a filter showed.
+type Bulk struct {
+	ID        ID
+	Filter    string // as it stands in the list's address
+	State     string // one of the Bulk states
+	CreatedBy ID
+	ByName    string
+	ByRole    string
+	CreatedAt time.Time
+	StartedAt time.Time
+	EndedAt   time.Time
+	Total     int64
+	Done      int64
+	Outcomes  map[string]int64 // by class
+	Providers []BulkProvider
+}
+
+// BulkProvider is a provider's part of a bulk.
+type BulkProvider struct {
+	Provider       string
+	Total, Waiting int64
+}
+
+// The states of a bulk.
+const (
+	BulkGathering = "gathering" // its connections are still being noted down
+	BulkDry       = "dry-run"   // counted, nothing sent
+	BulkRunning   = "running"
+	BulkStopping  = "stopping" // what is under way is finished
+	BulkStopped   = "stopped"
+	BulkDone      = "done"
+)
+
+// ErrState: the bulk is not in the state in which this can be asked of it.
+var ErrState = errors.New("not in this state")
+
+// A RefreshMany is the job that carries a bulk on. Enqueue knows it.
+type RefreshMany struct{ Bulk ID }
+
+// AddBulk begins a bulk as a dry run. Its connections are noted by GatherBulk.
+func (d *DB) AddBulk(ctx context.Context, by By, filter string) (ID, error) {
+	id := NewID()
+	err := d.tx(ctx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO bulks (id, filter, state, created_by, created_at) VALUES ($1, $2, $3, $4, $5)`,
+			id, filter, BulkGathering, by.ID, d.Now())
+		if err != nil {
+			return fmt.Errorf("add bulk: %w", err)
+		}
+		e := Event{Kind: "bulk.counted", Reference: id.String(), Note: filter}
+		return d.addEvent(ctx, tx, *e.by(by))
+	})
+	return id, err
+}
+
+// GatherBulk notes the live connections that a filter shows, about most of them, going on where it stopped before. It
+// returns whether the last has been noted, with which the dry run is complete.
+func (d *DB) GatherBulk(ctx context.Context, id ID, f Filter, most int) (bool, error) {
+	for noted := 0; ; {
+		var state, cursor string
+		if err := d.pool.QueryRow(ctx, `SELECT state, cursor FROM bulks WHERE id = $1`, id).Scan(&state, &cursor); err != nil {
+			return false, fmt.Errorf("read bulk: %w", notFound(err))
+		}
+		if state != BulkGathering {
+			return true, nil
+		}
+		page, err := d.List(ctx, f, cursor, min(1000, most))
+		if err != nil {
+			return false, err
+		}
+		var connections []ID
+		var providers []string
+		for _, line := range page.All {
+			if line.DisconnectedAt.IsZero() {
+				connections, providers = append(connections, line.ID), append(providers, line.Provider)
+			}
+		}
+		if page.Next == "" {
+			state = BulkDry
+		}
+		err = d.tx(ctx, func(tx pgx.Tx) error {
+			_, err := tx.Exec(ctx, `INSERT INTO bulk_items (bulk_id, connection_id, provider) SELECT $1, * FROM unnest($2::uuid[], $3::text[]) ON CONFLICT DO NOTHING`,
+				id, connections, providers)
+			if err != nil {
+				return err
+			}
+			_, err = tx.Exec(ctx, `UPDATE bulks SET cursor = $2, state = $3 WHERE id = $1 AND state = $4`, id, page.Next, state, BulkGathering)
+			return err
+		})
+		if err != nil {
+			return false, fmt.Errorf("gather bulk: %w", err)
+		}
+		if noted += len(page.All); state == BulkDry || noted >= most {
+			return state == BulkDry, nil
+		}
+	}
+}
+
+// Bulk reads one with its counts.
+func (d *DB) Bulk(ctx context.Context, id ID) (Bulk, error) {
+	b := Bulk{ID: id, Outcomes: map[string]int64{}}
+	var started, ended *time.Time
+	err := d.pool.QueryRow(ctx, `SELECT b.filter, b.state, b.created_by, coalesce(nullif(u.name, ''), u.email), u.role, b.created_at, b.started_at, b.ended_at
+		FROM bulks b JOIN users u ON u.id = b.created_by WHERE b.id = $1`, id).
+		Scan(&b.Filter, &b.State, &b.CreatedBy, &b.ByName, &b.ByRole, &b.CreatedAt, &started, &ended)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return b, ErrNotFound
+	}
+	if err != nil {
+		return b, fmt.Errorf("read bulk: %w", err)
+	}
+	b.StartedAt, b.EndedAt, b.CreatedAt = timeOrZero(started), timeOrZero(ended), b.CreatedAt.UTC()
+	rows, err := d.pool.Query(ctx, `SELECT provider, class, count(*) FROM bulk_items WHERE bulk_id = $1 GROUP BY 1, 2 ORDER BY 1, 2`, id)
+	if err != nil {
+		return b, fmt.Errorf("count bulk: %w", err)
+	}
+	var provider, class string
+	var n int64
+	_, err = pgx.ForEachRow(rows, []any{&provider, &class, &n}, func() error {
+		if len(b.Providers) == 0 || b.Providers[len(b.Providers)-1].Provider != provider {
+			b.Providers = append(b.Providers, BulkProvider{Provider: provider})
+		}
+		p := &b.Providers[len(b.Providers)-1]
+		p.Total += n
+		b.Total += n
+		if class == "" {
+			p.Waiting += n
+			return nil
+		}
+		b.Done += n
+		b.Outcomes[class] += n
+		return nil
+	})
+	if err != nil {
+		return b, fmt.Errorf("count bulk: %w", err)
+	}
+	return b, nil
+}
+
+// StartBulk lets a dry run become real. ErrState when it is not one.
+func (d *DB) StartBulk(ctx context.Context, by By, id ID, enqueue Enqueue) error {
+	return d.moveBulk(ctx, by, id, BulkDry, BulkRunning, "bulk.started", enqueue)
+}
+
+// StopBulk asks a running bulk to stop: what is under way is finished, nothing more begun. ErrState when it does not run.
+func (d *DB) StopBulk(ctx context.Context, by By, id ID) error {
+	return d.moveBulk(ctx, by, id, BulkRunning, BulkStopping, "bulk.stopped", nil)
+}
+
+func (d *DB) moveBulk(ctx context.Context, by By, id ID, from, to, kind string, enqueue Enqueue) error {
+	return d.tx(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `UPDATE bulks SET state = $3, started_at = CASE WHEN $3 = 'running' THEN $4 ELSE started_at END WHERE id = $1 AND state = $2`, id, from, to, d.Now())
+		if err != nil {
+			return fmt.Errorf("move bulk: %w", err)
+		}
+		if tag.RowsAffected() == 0 {
+			return ErrState
+		}
+		if enqueue != nil {
+			if err := enqueue(ctx, tx, RefreshMany{id}); err != nil {
+				return err
+			}
+		}
+		e := Event{Kind: kind, Reference: id.String()}
+		return d.addEvent(ctx, tx, *e.by(by))
+	})
+}
+
+// EndBulk closes a bulk that has nothing more to do: done, or stopped when it was asked to.
+func (d *DB) EndBulk(ctx context.Context, id ID) error {
+	_, err := d.pool.Exec(ctx, `UPDATE bulks SET state = CASE state WHEN 'stopping' THEN 'stopped' ELSE 'done' END, ended_at = $2
+		WHERE id = $1 AND state IN ('running', 'stopping')`, id, d.Now())
+	if err != nil {
+		return fmt.Errorf("end bulk: %w", err)
+	}
+	return nil
+}
+
+// BulkWaiting returns some of a provider's connections that wait in a running bulk.
+func (d *DB) BulkWaiting(ctx context.Context, id ID, provider string, most int) ([]ID, error) {
+	rows, err := d.pool.Query(ctx, `SELECT i.connection_id FROM bulk_items i JOIN bulks b ON b.id = i.bulk_id
+		WHERE i.bulk_id = $1 AND i.provider = $2 AND i.class = '' AND b.state = 'running' ORDER BY i.connection_id LIMIT $3`, id, provider, most)
+	if err != nil {
+		return nil, fmt.Errorf("read bulk's connections: %w", err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[ID])
+	if err != nil {
+		return nil, fmt.Errorf("read bulk's connections: %w", err)
+	}
+	return ids, nil
+}
+
+// BulkEnded notes how one connection's refresh in a bulk ended.
+func (d *DB) BulkEnded(ctx context.Context, id, connection ID, class string) error {
+	_, err := d.pool.Exec(ctx, `UPDATE bulk_items SET class = $3, ended_at = $4 WHERE bulk_id = $1 AND connection_id = $2 AND class = ''`, id, connection, class, d.Now())
+	if err != nil {
+		return fmt.Errorf("note bulk's outcome: %w", err)
+	}
+	return nil
+}
+
+// CarryBulk makes a job the one that carries a bulk on, for a while, or renews that. false: another does.
+func (d *DB) CarryBulk(ctx context.Context, id, carrier ID, lasts time.Duration) (bool, error) {
+	tag, err := d.pool.Exec(ctx, `UPDATE bulks SET carrier = $2, carried_until = $4 WHERE id = $1 AND (carrier = $2 OR carried_until IS NULL OR carried_until <= $3)`,
+		id, carrier, d.Now(), d.Now().Add(lasts))
+	if err != nil {
+		return false, fmt.Errorf("carry bulk: %w", err)
+	}
+	return tag.RowsAffected() > 0, nil
+}
+
+// DropBulk lets another job carry the bulk on at once.
+func (d *DB) DropBulk(ctx context.Context, id, carrier ID) error {
+	if _, err := d.pool.Exec(ctx, `UPDATE bulks SET carrier = NULL, carried_until = NULL WHERE id = $1 AND carrier = $2`, id, carrier); err != nil {
+		return fmt.Errorf("drop bulk: %w", err)
+	}
+	return nil
+}
+
+// AbandonedBulks lists those that should go on and that no job carries.
+func (d *DB) AbandonedBulks(ctx context.Context) ([]ID, error) {
+	rows, err := d.pool.Query(ctx, `SELECT id FROM bulks WHERE state IN ('gathering', 'running', 'stopping') AND coalesce(carried_until, created_at + interval '1 minute') <= $1
+		ORDER BY created_at`, d.Now())
+	if err != nil {
+		return nil, fmt.Errorf("list bulks: %w", err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[ID])
+	if err != nil {
+		return nil, fmt.Errorf("list bulks: %w", err)
+	}
+	return ids, nil
+}

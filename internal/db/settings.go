@@ -1,0 +1,43 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const settingRetention = "events.months"
+
+// Retention is for how many whole months events are kept before the present one; otherwise is returned when no admin
+// has said so. 0 keeps all.
+func (d *DB) Retention(ctx context.Context, otherwise int) (int, error) {
+	var value string
+	err := d.pool.QueryRow(ctx, `SELECT value FROM settings WHERE name = $1`, settingRetention).Scan(&value)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return otherwise, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("read setting: %w", err)
+	}
+	months, err := strconv.Atoi(value)
+	if err != nil {
+		return 0, fmt.Errorf("setting %s: %w", settingRetention, err)
+	}
+	return months, nil
+}
+
+// SetRetention says for how many months events are kept, 0 for ever. Upkeep drops what is older.
+func (d *DB) SetRetention(ctx context.Context, by By, months int) error {
+	return d.tx(ctx, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, `INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
+			settingRetention, strconv.Itoa(months))
+		if err != nil {
+			return fmt.Errorf("set retention: %w", err)
+		}
+		e := Event{Kind: "setting.retention", Note: strconv.Itoa(months)}
+		return d.addEvent(ctx, tx, *e.by(by))
+	})
+}
