@@ -219,24 +219,44 @@ type GrantStatus struct {
 
 // GrantStatus reads it. ErrNotFound when the connection never had a grant.
 func (d *DB) GrantStatus(ctx context.Context, connection ID) (GrantStatus, error) {
+	all, err := d.GrantStatuses(ctx, []ID{connection})
+	s, ok := all[connection]
+	if err == nil && !ok {
+		err = ErrNotFound
+	}
+	return s, err
+}
+
+// GrantStatuses reads those of many connections.
+func (d *DB) GrantStatuses(ctx context.Context, connections []ID) (map[ID]GrantStatus, error) {
+	rows, err := d.pool.Query(ctx, `
+		SELECT g.connection_id, g.generation, g.attempt, g.lifetime_seconds, g.expires_at, g.refreshed_at, g.refresh_at, g.refresh_expires_at, g.refresh_fixed,
+			g.leased_until, g.failures, g.last_class, g.last_code, g.used_at, g.used_by, v.due_at
+		FROM grants g LEFT JOIN verifications v ON v.connection_id = g.connection_id
+		WHERE g.connection_id = ANY ($1)`, connections)
+	if err != nil {
+		return nil, fmt.Errorf("read grants: %w", err)
+	}
+	all := make(map[ID]GrantStatus, len(connections))
+	var id ID
 	var s GrantStatus
 	var lifetime int64
 	var expires, refreshed, refreshAt, refreshExpires, leased, used, verify *time.Time
 	var by *ID
-	err := d.pool.QueryRow(ctx, `
-		SELECT g.generation, g.attempt, g.lifetime_seconds, g.expires_at, g.refreshed_at, g.refresh_at, g.refresh_expires_at, g.refresh_fixed,
-			g.leased_until, g.failures, g.last_class, g.last_code, g.used_at, g.used_by, v.due_at
-		FROM grants g LEFT JOIN verifications v ON v.connection_id = g.connection_id
-		WHERE g.connection_id = $1`, connection).
-		Scan(&s.Generation, &s.Attempt, &lifetime, &expires, &refreshed, &refreshAt, &refreshExpires, &s.RefreshFixed,
-			&leased, &s.Failures, &s.LastClass, &s.LastCode, &used, &by, &verify)
+	_, err = pgx.ForEachRow(rows, []any{
+		&id, &s.Generation, &s.Attempt, &lifetime, &expires, &refreshed, &refreshAt, &refreshExpires, &s.RefreshFixed,
+		&leased, &s.Failures, &s.LastClass, &s.LastCode, &used, &by, &verify,
+	}, func() error {
+		s.Lifetime, s.UsedBy = time.Duration(lifetime)*time.Second, idOrZero(by)
+		s.ExpiresAt, s.RefreshedAt, s.RefreshAt, s.RefreshExpiresAt = timeOrZero(expires), timeOrZero(refreshed), timeOrZero(refreshAt), timeOrZero(refreshExpires)
+		s.LeasedUntil, s.UsedAt, s.VerifyAt = timeOrZero(leased), timeOrZero(used), timeOrZero(verify)
+		all[id] = s
+		return nil
+	})
 	if err != nil {
-		return s, notFound(err)
+		return nil, fmt.Errorf("read grants: %w", err)
 	}
-	s.Lifetime, s.UsedBy = time.Duration(lifetime)*time.Second, idOrZero(by)
-	s.ExpiresAt, s.RefreshedAt, s.RefreshAt, s.RefreshExpiresAt = timeOrZero(expires), timeOrZero(refreshed), timeOrZero(refreshAt), timeOrZero(refreshExpires)
-	s.LeasedUntil, s.UsedAt, s.VerifyAt = timeOrZero(leased), timeOrZero(used), timeOrZero(verify)
-	return s, nil
+	return all, nil
 }
 
 // ReconnectBy is the date by which the merchant must come back, from two days before it; zero when there is none or it

@@ -34,6 +34,10 @@ func (s slowDown) seconds() int { return int((time.Duration(s) + time.Second - 1
 
 // fail turns an error into a page. What the error says goes to the log, never to the page.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
+	if strings.HasPrefix(r.URL.Path, "/api/") { // programs read problems, not pages
+		s.problem(w, r, err)
+		return
+	}
 	status, code, wait := http.StatusInternalServerError, "", 0
 	var large *http.MaxBytesError
 	var slow slowDown

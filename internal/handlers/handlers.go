@@ -40,6 +40,7 @@ type Server struct {
 	Options
 	sessions *sessionStore
 	troubled incidents
+	limits   apiLimits
 	secure   bool                                                // PublicURL is https: cookies are Secure and carry __Host-
 	pause    func(ctx context.Context, wait time.Duration) error // lets somebody wait; tests do not
 }

@@ -1,0 +1,430 @@
+package handlers
+
+import (
+	_ "embed"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"patchbay/internal/db"
+	"patchbay/internal/refresh"
+)
+
+//go:embed openapi.yaml
+var openapi []byte
+
+// call answers one request of a program. A returned error becomes a problem (RFC 9457); nothing has been written then.
+type call func(w http.ResponseWriter, r *http.Request) error
+
+// api is the map of the programs' part. Keys come in the Authorization header alone: a browser's cookies open nothing here.
+func (s *Server) api(mux *http.ServeMux) {
+	for pattern, do := range map[string]call{
+		"GET /api/v1/connections":               s.apiConnections,
+		"GET /api/v1/connections/{id}":          s.apiConnection,
+		"GET /api/v1/connections/{id}/token":    s.apiToken,
+		"POST /api/v1/connections/{id}/refresh": s.apiRefresh,
+		"GET /api/v1/merchants":                 s.apiMerchants,
+		"POST /api/v1/merchants":                s.apiAddMerchant,
+		"GET /api/v1/openapi.yaml":              s.apiDescription,
+		"/api/":                                 func(http.ResponseWriter, *http.Request) error { return db.ErrNotFound },
+	} {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if err := do(w, r); err != nil {
+				s.problem(w, r, err)
+			}
+		})
+	}
+	mux.HandleFunc("GET /metrics", s.metrics())
+}
+
+// apiToken hands out a token that is good for at least min_valid seconds. Its usual path asks Postgres one thing and writes
+// nothing.
+func (s *Server) apiToken(w http.ResponseWriter, r *http.Request) error {
+	token, err := s.token(r)
+	s.Refresh.Figures.Read(problemType(err))
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, http.StatusOK, token)
+}
+
+type apiTokenAnswer struct {
+	AccessToken string     `json:"access_token"`
+	TokenType   string     `json:"token_type"`
+	ExpiresAt   *time.Time `json:"expires_at"`
+	Scope       string     `json:"scope"`
+}
+
+func (s *Server) token(r *http.Request) (apiTokenAnswer, error) {
+	var none apiTokenAnswer
+	secret, err := bearer(r)
+	if err != nil {
+		return none, err
+	}
+	id, idErr := db.ParseID(r.PathValue("id")) // told only to those who have a key
+	reading, err := s.DB.ReadToken(r.Context(), secret, id)
+	if errors.Is(err, db.ErrNoKey) || (err != nil && !errors.Is(err, db.ErrNotFound)) {
+		return none, err
+	}
+	if err := s.admit(reading.Key, db.ScopeTokens); err != nil {
+		return none, err
+	}
+	if err := errors.Join(err, idErr); err != nil {
+		return none, db.ErrNotFound
+	}
+	minValid, err := minValid(r)
+	if err != nil {
+		return none, err
+	}
+	reading, err = s.freshen(r, reading, minValid)
+	if err != nil {
+		return none, err
+	}
+	s.Refresh.Used(reading)
+	t := reading.Token
+	answer := apiTokenAnswer{AccessToken: t.Access, TokenType: t.Type, ExpiresAt: timeOrNull(reading.ExpiresAt), Scope: strings.Join(t.Scope, " ")}
+	if strings.EqualFold(t.Type, "bearer") || t.Type == "" {
+		answer.TokenType = "Bearer"
+	}
+	return answer, nil
+}
+
+func (s *Server) freshen(r *http.Request, reading db.Reading, minValid time.Duration) (db.Reading, error) {
+	return s.Refresh.Freshen(r.Context(), reading, minValid, s.byKey(r, reading.Key))
+}
+
+// minValid is what min_valid asks for, in seconds.
+func minValid(r *http.Request) (time.Duration, error) {
+	if r.URL.RawQuery == "" {
+		return refresh.Default, nil
+	}
+	text := r.URL.Query().Get("min_valid")
+	if text == "" {
+		return refresh.Default, nil
+	}
+	seconds, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || seconds < 0 {
+		return 0, invalid("min_valid is a whole number of seconds, 0 or more")
+	}
+	return time.Duration(seconds) * time.Second, nil
+}
+
+type apiMerchant struct {
+	ID         db.ID  `json:"id"`
+	ExternalID string `json:"external_id"`
+	Name       string `json:"name"`
+}
+
+type apiAccount struct {
+	ID      string            `json:"id"`
+	Name    string            `json:"name"`
+	Details map[string]string `json:"details"`
+}
+
+type apiConnectionAnswer struct {
+	ID              db.ID       `json:"id"`
+	Merchant        apiMerchant `json:"merchant"`
+	Provider        string      `json:"provider"`
+	Environment     string      `json:"environment"`
+	Account         apiAccount  `json:"account"`
+	Health          string      `json:"health"`
+	WhoMustAct      string      `json:"who_must_act"`
+	Problem         string      `json:"problem"`
+	ConnectedAt     time.Time   `json:"connected_at"`
+	RefreshedAt     *time.Time  `json:"refreshed_at"`
+	AccessExpiresAt *time.Time  `json:"access_expires_at"`
+	NextRefreshAt   *time.Time  `json:"next_refresh_at"`
+	ReconnectBy     *time.Time  `json:"reconnect_by,omitempty"`
+	DisconnectedAt  *time.Time  `json:"disconnected_at,omitempty"`
+}
+
+// shown is a connection as programs see it: without secrets, and with what its provider's present environment makes of it.
+func (s *Server) shown(c db.Connection, merchant, externalID string, status db.GrantStatus) apiConnectionAnswer {
+	if setup, err := s.anyProvider(c.Provider); err == nil && setup.Environment != c.Environment && c.DisconnectedAt.IsZero() {
+		c.Problem = db.ProblemEnvironment
+	}
+	a := apiConnectionAnswer{
+		ID: c.ID, Merchant: apiMerchant{ID: c.MerchantID, ExternalID: externalID, Name: merchant}, Provider: c.Provider, Environment: c.Environment,
+		Account: apiAccount{ID: c.Account.ID, Name: c.Account.Name, Details: map[string]string{}},
+		Health:  c.Health(), WhoMustAct: c.WhoMustAct(), Problem: c.Problem, ConnectedAt: c.ConnectedAt,
+		RefreshedAt: timeOrNull(status.RefreshedAt), AccessExpiresAt: timeOrNull(status.ExpiresAt), NextRefreshAt: timeOrNull(status.RefreshAt),
+		ReconnectBy: timeOrNull(status.ReconnectBy(s.DB.Now())), DisconnectedAt: timeOrNull(c.DisconnectedAt),
+	}
+	for _, d := range c.Account.Details {
+		a.Account.Details[d.Key] = d.Value
+	}
+	return a
+}
+
+// apiConnections lists connections, the latest first.
+func (s *Server) apiConnections(w http.ResponseWriter, r *http.Request) error {
+	key, err := s.key(r, db.ScopeConnections)
+	if err != nil {
+		return err
+	}
+	q := r.URL.Query()
+	f := db.Filter{Provider: q.Get("provider"), Health: q.Get("health"), Merchant: key.MerchantID, Present: s.present()}
+	if f.Health != "" && !slices.Contains([]string{db.Fine, db.Retrying, db.ActionNeeded, db.Disconnected}, f.Health) {
+		return invalid("health is fine, retrying, action-needed or disconnected")
+	}
+	limit, err := pageSize(q.Get("limit"))
+	if err != nil {
+		return err
+	}
+	empty := false
+	if asked := q.Get("merchant"); asked != "" {
+		m, err := s.merchantNamed(r, asked)
+		switch {
+		case errors.Is(err, db.ErrNotFound), err == nil && key.MerchantID != (db.ID{}) && m.ID != key.MerchantID:
+			empty = true
+		case err != nil:
+			return err
+		}
+		f.Merchant = m.ID
+	}
+	answer := struct {
+		Connections []apiConnectionAnswer `json:"connections"`
+		Next        string                `json:"next"`
+	}{Connections: []apiConnectionAnswer{}}
+	if empty {
+		return writeJSON(w, http.StatusOK, answer)
+	}
+	if raw, err := base64.RawURLEncoding.DecodeString(q.Get("cursor")); err != nil || len(raw) > 0 && !json.Valid(raw) {
+		return invalid("cursor is the next of an earlier answer")
+	}
+	page, err := s.DB.List(r.Context(), f, q.Get("cursor"), limit)
+	if err != nil {
+		return err
+	}
+	ids := make([]db.ID, len(page.All))
+	for i, line := range page.All {
+		ids[i] = line.ID
+	}
+	statuses, err := s.DB.GrantStatuses(r.Context(), ids)
+	if err != nil {
+		return err
+	}
+	for _, line := range page.All {
+		answer.Connections = append(answer.Connections, s.shown(line.Connection, line.MerchantName, line.ExternalID, statuses[line.ID]))
+	}
+	answer.Next = page.Next
+	return writeJSON(w, http.StatusOK, answer)
+}
+
+// apiConnection shows one connection.
+func (s *Server) apiConnection(w http.ResponseWriter, r *http.Request) error {
+	key, err := s.key(r, db.ScopeConnections)
+	if err != nil {
+		return err
+	}
+	id, err := db.ParseID(r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	return s.writeConnection(w, r, key, id)
+}
+
+func (s *Server) writeConnection(w http.ResponseWriter, r *http.Request, key db.Key, id db.ID) error {
+	c, err := s.DB.WholeConnection(r.Context(), id, key.MerchantID)
+	if err != nil {
+		return err
+	}
+	status := db.GrantStatus{RefreshedAt: c.RefreshedAt, ExpiresAt: c.ExpiresAt, RefreshAt: c.RefreshAt, RefreshExpiresAt: c.RefreshExpiresAt, RefreshFixed: c.RefreshFixed}
+	return writeJSON(w, http.StatusOK, s.shown(c.Connection, c.Merchant, c.ExternalID, status))
+}
+
+// apiRefresh refreshes now, whatever the schedule says, and shows the connection after it.
+func (s *Server) apiRefresh(w http.ResponseWriter, r *http.Request) error {
+	key, err := s.key(r, db.ScopeRefresh)
+	if err != nil {
+		return err
+	}
+	id, err := db.ParseID(r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	if key.MerchantID != (db.ID{}) {
+		reading, err := s.DB.ReadGrant(r.Context(), id)
+		if err != nil || reading.Merchant != key.MerchantID {
+			return errors.Join(err, db.ErrNotFound)
+		}
+	}
+	if err := s.limits.refresh(id); err != nil {
+		return err
+	}
+	out, err := s.Refresh.Now(r.Context(), id, s.byKey(r, key))
+	if err != nil {
+		return err
+	}
+	switch out.Class {
+	case "ok":
+		return s.writeConnection(w, r, key, id)
+	case "ours":
+		return &refresh.Ours{Problem: out.Problem}
+	case "refused":
+		if out.Problem != "" {
+			return &refresh.ActionNeeded{Problem: out.Problem}
+		}
+	}
+	return &refresh.Trouble{Class: out.Class, RetryAfter: out.RetryAfter, Incident: out.Incident}
+}
+
+// apiMerchants lists the platform's merchants by name, or the one of an external id.
+func (s *Server) apiMerchants(w http.ResponseWriter, r *http.Request) error {
+	key, err := s.key(r, db.ScopeConnections)
+	if err != nil {
+		return err
+	}
+	q := r.URL.Query()
+	limit, err := pageSize(q.Get("limit"))
+	if err != nil {
+		return err
+	}
+	answer := struct {
+		Merchants []apiMerchant `json:"merchants"`
+		Next      string        `json:"next"`
+	}{Merchants: []apiMerchant{}}
+	add := func(m db.Merchant) {
+		if key.MerchantID == (db.ID{}) || key.MerchantID == m.ID {
+			answer.Merchants = append(answer.Merchants, apiMerchant{ID: m.ID, ExternalID: m.ExternalID, Name: m.Name})
+		}
+	}
+	switch external := q.Get("external_id"); {
+	case external != "":
+		m, err := s.DB.MerchantByExternalID(r.Context(), external)
+		if err != nil && !errors.Is(err, db.ErrNotFound) {
+			return err
+		}
+		if err == nil {
+			add(m)
+		}
+	case key.MerchantID != (db.ID{}):
+		m, err := s.DB.Merchant(r.Context(), key.MerchantID)
+		if err != nil {
+			return err
+		}
+		add(m)
+	default:
+		var after db.ID
+		if cursor := q.Get("cursor"); cursor != "" {
+			if after, err = db.ParseID(cursor); err != nil {
+				return invalid("cursor is the next of an earlier answer")
+			}
+		}
+		page, err := s.DB.Merchants(r.Context(), "", after, db.ID{}, limit+1)
+		if err != nil {
+			return err
+		}
+		if len(page) > limit {
+			page = page[:limit]
+			answer.Next = page[limit-1].ID.String()
+		}
+		for _, line := range page {
+			add(line.Merchant)
+		}
+	}
+	return writeJSON(w, http.StatusOK, answer)
+}
+
+// apiAddMerchant adds a merchant by the platform's own id for it; asked again, it shows the one there is.
+func (s *Server) apiAddMerchant(w http.ResponseWriter, r *http.Request) error {
+	key, err := s.key(r, db.ScopeRefresh)
+	if err != nil {
+		return err
+	}
+	if key.MerchantID != (db.ID{}) {
+		return errForbidden
+	}
+	var asked struct {
+		ExternalID string `json:"external_id"`
+		Name       string `json:"name"`
+		Locale     string `json:"locale"`
+	}
+	if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+		var large *http.MaxBytesError
+		if errors.As(err, &large) {
+			return err
+		}
+		return invalid("the body is a JSON object with external_id, name and optionally locale")
+	}
+	asked.ExternalID, asked.Name = strings.TrimSpace(asked.ExternalID), strings.TrimSpace(asked.Name)
+	switch {
+	case asked.ExternalID == "" || len(asked.ExternalID) > 200 || asked.Name == "" || len(asked.Name) > 200 ||
+		strings.ContainsRune(asked.ExternalID+asked.Name, 0):
+		return invalid("external_id and name are texts of 1 to 200 bytes")
+	case !slices.Contains([]string{"", "en", "km", "fr"}, asked.Locale):
+		return invalid("locale is en, km or fr")
+	}
+	status := http.StatusCreated
+	m, err := s.DB.AddMerchant(r.Context(), s.byKey(r, key), db.Merchant{ExternalID: asked.ExternalID, Name: asked.Name, Locale: asked.Locale})
+	if errors.Is(err, db.ErrExternalIDTaken) {
+		status = http.StatusOK
+		m, err = s.DB.MerchantByExternalID(r.Context(), asked.ExternalID)
+	}
+	if err != nil {
+		return err
+	}
+	return writeJSON(w, status, apiMerchant{ID: m.ID, ExternalID: m.ExternalID, Name: m.Name})
+}
+
+func (s *Server) apiDescription(w http.ResponseWriter, _ *http.Request) error {
+	w.Header().Set("Content-Type", "application/yaml")
+	_, err := w.Write(openapi)
+	return err
+}
+
+// merchantNamed finds a merchant by our id or the platform's.
+func (s *Server) merchantNamed(r *http.Request, name string) (db.Merchant, error) {
+	if id, err := db.ParseID(name); err == nil {
+		if m, err := s.DB.Merchant(r.Context(), id); !errors.Is(err, db.ErrNotFound) {
+			return m, err
+		}
+	}
+	return s.DB.MerchantByExternalID(r.Context(), strings.ReplaceAll(name, "\x00", ""))
+}
+
+// present is each provider's present environment.
+func (s *Server) present() map[string]string {
+	present := map[string]string{}
+	for _, setup := range s.Providers {
+		present[setup.Name] = setup.Environment
+	}
+	return present
+}
+
+func pageSize(text string) (int, error) {
+	if text == "" {
+		return 50, nil
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > 200 {
+		return 0, invalid("limit is a number from 1 to 200")
+	}
+	return n, nil
+}
+
+func timeOrNull(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+func writeJSON(w http.ResponseWriter, status int, value any) error {
+	body, err := json.Marshal(value)
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	w.Write(append(body, '\n')) // a reader that has gone is no fault of ours
+	return nil
+}

@@ -1,0 +1,239 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"golang.org/x/time/rate"
+
+	"patchbay/internal/db"
+	"patchbay/internal/refresh"
+)
+
+// fault is a problem whose words are its own.
+type fault struct {
+	kind, detail string
+	retryAfter   time.Duration
+}
+
+func (f *fault) Error() string { return f.kind + ": " + f.detail }
+
+func invalid(detail string) error { return &fault{kind: "invalid", detail: detail} }
+
+// bearer is the API key that a program shows (RFC 6750 section 2.1).
+func bearer(r *http.Request) (db.Secret, error) {
+	scheme, key, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if key = strings.TrimSpace(key); !strings.EqualFold(scheme, "Bearer") || key == "" {
+		return "", db.ErrNoKey
+	}
+	return db.Secret(key), nil
+}
+
+// key finds the key that a program shows and sees whether it may do what scope says.
+func (s *Server) key(r *http.Request, scope string) (db.Key, error) {
+	secret, err := bearer(r)
+	if err != nil {
+		return db.Key{}, err
+	}
+	key, err := s.DB.KeyBySecret(r.Context(), secret)
+	if err != nil {
+		return key, err
+	}
+	s.Refresh.UsedKey(key.ID)
+	return key, s.admit(key, scope)
+}
+
+// admit holds a key to its scopes and its rate.
+func (s *Server) admit(key db.Key, scope string) error {
+	if err := s.limits.key(key.ID); err != nil {
+		return err
+	}
+	if !slices.Contains(key.Scopes, scope) {
+		return &fault{kind: "forbidden", detail: "the key lacks the scope " + scope}
+	}
+	return nil
+}
+
+func (s *Server) byKey(r *http.Request, key db.Key) db.By {
+	return db.By{Actor: "key", ID: key.ID, Address: s.address(r)}
+}
+
+// apiLimits keep one program from taking all there is, and a loop from wearing out a provider. They live in this process.
+type apiLimits struct {
+	mu        sync.Mutex
+	keys      map[db.ID]*rate.Limiter
+	refreshes map[db.ID]*rate.Limiter
+}
+
+// A key may ask this often; a connection may be refreshed by programs once a second, twenty times at first.
+const (
+	keyRate, keyBurst         = 20_000, 40_000
+	refreshRate, refreshBurst = 1, 20
+)
+
+func (l *apiLimits) key(id db.ID) error {
+	return l.take(&l.keys, id, keyRate, keyBurst)
+}
+
+func (l *apiLimits) refresh(id db.ID) error {
+	return l.take(&l.refreshes, id, refreshRate, refreshBurst)
+}
+
+func (l *apiLimits) take(all *map[db.ID]*rate.Limiter, id db.ID, every rate.Limit, burst int) error {
+	l.mu.Lock()
+	one := (*all)[id]
+	if one == nil {
+		if *all == nil || len(*all) >= 10_000 { // starting over forgives a little; it never grows without end
+			*all = map[db.ID]*rate.Limiter{}
+		}
+		one = rate.NewLimiter(every, burst)
+		(*all)[id] = one
+	}
+	l.mu.Unlock()
+	if one.Allow() {
+		return nil
+	}
+	wait := time.Duration(float64(time.Second) / float64(every))
+	return &fault{kind: "rate-limited", detail: "too many requests", retryAfter: wait}
+}
+
+// problem turns an error into problem details (RFC 9457). What an unknown error says goes to the log, never to the program.
+func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
+	p := problemOf(err)
+	if p.Status == http.StatusInternalServerError {
+		if r.Context().Err() != nil && errors.Is(err, context.Canceled) {
+			return // nobody is there to read it
+		}
+		s.Log.ErrorContext(r.Context(), "API call failed", "route", r.Pattern, "err", err)
+	}
+	h := w.Header()
+	if p.RetryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(p.RetryAfter))
+	}
+	if p.Status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", "Bearer")
+	}
+	if err := writeJSON(problemWriter{w}, p.Status, p); err != nil {
+		s.Log.ErrorContext(r.Context(), "problem not written", "err", err)
+	}
+}
+
+// problemWriter gives what writeJSON writes the media type of problem details.
+type problemWriter struct{ http.ResponseWriter }
+
+func (w problemWriter) WriteHeader(status int) {
+	w.Header().Set("Content-Type", "application/problem+json")
+	w.ResponseWriter.WriteHeader(status)
+}
+
+type apiProblem struct {
+	Type       string `json:"type"`
+	Title      string `json:"title"`
+	Status     int    `json:"status"`
+	Detail     string `json:"detail,omitempty"`
+	Problem    string `json:"problem,omitempty"`
+	WhoMustAct string `json:"who_must_act,omitempty"`
+	MostValid  int    `json:"most_valid,omitempty"`
+	RetryAfter int    `json:"retry_after,omitempty"`
+}
+
+// problemType is the stable name of what err stands for: "ok" for none.
+func problemType(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	return problemOf(err).Type
+}
+
+func problemOf(err error) apiProblem {
+	var own *fault
+	var needed *refresh.ActionNeeded
+	var trouble *refresh.Trouble
+	var ours *refresh.Ours
+	var long *refresh.TooLong
+	var large *http.MaxBytesError
+	switch {
+	case errors.Is(err, db.ErrNoKey):
+		return apiProblem{Type: "unauthorized", Title: "An API key is needed", Status: http.StatusUnauthorized, Detail: "Authorization: Bearer, and a key that has not been revoked"}
+	case errors.As(err, &own) && own.kind == "forbidden":
+		return apiProblem{Type: "forbidden", Title: "This key may not do that", Status: http.StatusForbidden, Detail: own.detail}
+	case errors.As(err, &own) && own.kind == "rate-limited":
+		return apiProblem{Type: "rate-limited", Title: "Too many requests", Status: http.StatusTooManyRequests, RetryAfter: seconds(own.retryAfter)}
+	case errors.As(err, &own):
+		return apiProblem{Type: "invalid", Title: "The request is not valid", Status: http.StatusBadRequest, Detail: own.detail}
+	case errors.Is(err, errForbidden):
+		return apiProblem{Type: "forbidden", Title: "This key may not do that", Status: http.StatusForbidden, Detail: "a key of one merchant's"}
+	case errors.Is(err, errTooLarge), errors.As(err, &large):
+		return apiProblem{Type: "invalid", Title: "The body is over 64 KB", Status: http.StatusRequestEntityTooLarge}
+	case errors.Is(err, db.ErrNotFound):
+		return apiProblem{Type: "not-found", Title: "There is no such thing", Status: http.StatusNotFound}
+	case errors.As(err, &long):
+		return apiProblem{
+			Type: "min-valid-too-long", Title: "No token of this provider is good for that long", Status: http.StatusBadRequest,
+			Detail: "most_valid is the largest min_valid, in seconds", MostValid: int(long.Most / time.Second),
+		}
+	case errors.As(err, &needed):
+		return apiProblem{Type: "action-needed", Title: "The merchant must act", Status: http.StatusConflict, Problem: needed.Problem, WhoMustAct: "merchant"}
+	case errors.As(err, &trouble):
+		return apiProblem{
+			Type: "provider-trouble", Title: "The provider gives no token just now", Status: http.StatusServiceUnavailable,
+			Detail: "it is tried again by itself", Problem: trouble.Class, WhoMustAct: "provider", RetryAfter: max(1, seconds(trouble.RetryAfter)),
+		}
+	case errors.As(err, &ours):
+		return apiProblem{Type: "ours", Title: "The platform must act", Status: http.StatusServiceUnavailable, Problem: ours.Problem, WhoMustAct: "platform"}
+	default:
+		return apiProblem{Type: "ours", Title: "Something is broken here", Status: http.StatusInternalServerError, Problem: "broken", WhoMustAct: "platform"}
+	}
+}
+
+func seconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }
+
+// metrics are for Prometheus: open to loopback and TRUSTED_PROXIES only, and to nobody on whose behalf a proxy asks.
+func (s *Server) metrics() http.HandlerFunc {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(s.Refresh.Figures, poolFigures{s.DB}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	figures := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	return func(w http.ResponseWriter, r *http.Request) {
+		address, err := netip.ParseAddr(s.address(r))
+		forwarded := r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("Forwarded") != ""
+		if err != nil || !s.trusted(address) && (!address.IsLoopback() || forwarded) {
+			http.NotFound(w, r)
+			return
+		}
+		figures.ServeHTTP(w, r)
+	}
+}
+
+// poolFigures are the use of the connections to Postgres.
+type poolFigures struct{ db *db.DB }
+
+func poolDesc(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc("patchbay_pool_"+name, help, nil, nil)
+}
+
+// Describe sends nothing: the figures are few and made when asked for.
+func (poolFigures) Describe(chan<- *prometheus.Desc) {}
+
+// Collect makes poolFigures a prometheus.Collector.
+func (p poolFigures) Collect(ch chan<- prometheus.Metric) {
+	stat := p.db.Pool().Stat()
+	gauge := func(name, help string, value float64) {
+		ch <- prometheus.MustNewConstMetric(poolDesc(name, help), prometheus.GaugeValue, value)
+	}
+	gauge("connections", "Connections to Postgres, open.", float64(stat.TotalConns()))
+	gauge("connections_in_use", "Connections to Postgres, in use.", float64(stat.AcquiredConns()))
+	gauge("connections_max", "Connections to Postgres, at most.", float64(stat.MaxConns()))
+	ch <- prometheus.MustNewConstMetric(poolDesc("waits_total", "How often a connection to Postgres had to be waited for."), prometheus.CounterValue, float64(stat.EmptyAcquireCount()))
+	ch <- prometheus.MustNewConstMetric(poolDesc("wait_seconds_total", "How long connections to Postgres were waited for."), prometheus.CounterValue, stat.AcquireDuration().Seconds())
+}
