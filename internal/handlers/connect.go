@@ -71,7 +71,12 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page, err := s.beforeConnecting(r, setup, r.PostFormValue("connection"))
+	keyed, typed := setup.Connector.(connectors.Keyed)
+	reconnect := r.PostFormValue("connection")
+	if !typed && reconnect == "" {
+		return s.begin(w, r, setup, db.ID{})
+	}
+	page, err := s.beforeConnecting(r, setup, reconnect)
 	if err != nil {
 		return err
 	}
@@ -81,7 +86,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	if keyed, ok := setup.Connector.(connectors.Keyed); ok {
+	if typed {
 		return s.open(w, r, setup, keyed, pinned, page)
 	}
 	return s.begin(w, r, setup, pinned)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -139,12 +140,14 @@ func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPa
 	}
 	page.Events = viewEvents(events, names, v.user.Staff())
 	if v.user.Staff() {
-		page.Staff, err = s.viewStaffConnection(r, c, page.Events)
+		page.Staff, err = s.viewStaffConnection(r, c, &page)
 	}
 	return page, err
 }
 
-func (s *Server) viewStaffConnection(r *http.Request, c db.Whole, events []views.Event) (*views.StaffConnection, error) {
+// viewStaffConnection is what staff see besides. The calls of the attempts that made the connection join its timeline: they
+// were made before it existed.
+func (s *Server) viewStaffConnection(r *http.Request, c db.Whole, page *views.ConnectionPage) (*views.StaffConnection, error) {
 	staff := &views.StaffConnection{
 		Merchant: c.Merchant, MerchantID: c.MerchantID.String(), ExternalID: c.ExternalID, Generation: c.Generation, Epoch: c.Epoch, Failures: c.Failures,
 		FailingSince: c.FailingSince, LeasedUntil: c.LeasedUntil, UsedAt: c.UsedAt, UsedBy: c.UsedBy,
@@ -169,15 +172,24 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.Whole, events []views
 	if err != nil {
 		return staff, err
 	}
-	for _, f := range flows {
+	for i, f := range flows {
+		if f.ResultID == c.ID && i < 5 && page.EventsMore == "" {
+			events, err := s.DB.FlowEvents(r.Context(), f)
+			if err != nil {
+				return staff, err
+			}
+			events = slices.DeleteFunc(events, func(e db.Event) bool { return e.ConnectionID == c.ID })
+			page.Events = append(page.Events, viewEvents(events, names, true)...)
+		}
 		staff.Flows = append(staff.Flows, views.FlowLine{Reference: f.Reference, Stage: f.Stage, Outcome: f.Outcome, At: f.CreatedAt, By: names[f.UserID], Provider: c.Provider})
 	}
-	for _, e := range events {
+	slices.SortStableFunc(page.Events, func(a, b views.Event) int { return b.At.Compare(a.At) })
+	for _, e := range page.Events {
 		if e.Call != nil {
 			staff.Calls = append(staff.Calls, e)
 		}
 	}
-	staff.Report = report(c, events)
+	staff.Report = report(c, page.Events)
 	return staff, nil
 }
 
