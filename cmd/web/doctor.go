@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"time"
 
@@ -30,9 +32,9 @@ func doctor(ctx context.Context, t terminal, args []string) error {
 		x.database(ctx, s)
 	}
 	for _, p := range s.providers {
-		x.provider(ctx, p)
+		x.provider(ctx, p, given(e, p))
 	}
-	if len(s.providers) == 0 {
+	if len(connected(s.providers)) == 0 {
 		x.wrong("providers", "none is set up, so that merchants have nothing to connect: see docs/settings.md")
 	}
 	if x.faults > 0 {
@@ -49,6 +51,11 @@ type examination struct {
 
 func (x *examination) fine(what, finding string) {
 	fmt.Fprintf(x.t.out, "ok     %-11s %s\n", what, finding)
+}
+
+// note is about something that is neither right nor wrong.
+func (x *examination) note(what, finding string) {
+	fmt.Fprintf(x.t.out, "-      %-11s %s\n", what, finding)
 }
 
 func (x *examination) wrong(what, finding string) {
@@ -139,12 +146,50 @@ func (x *examination) keyset(ctx context.Context, s settings) {
 	}
 	defer d.Close()
 	x.fine("keyset", "opens what this database sealed")
+	for _, p := range s.providers {
+		if s.publicURL != nil && p.Connector != nil {
+			x.callback(ctx, d, p, s.publicURL.String()+"/connect/"+p.Name+"/callback")
+		}
+	}
 }
 
-func (x *examination) provider(ctx context.Context, p connectors.Setup) {
+// callback looks whether a provider knows where to send browsers back to. Where only people can tell it, that is said.
+func (x *examination) callback(ctx context.Context, d *db.DB, p connectors.Setup, address string) {
+	if _, redirects := p.Connector.(connectors.Redirector); !redirects {
+		return
+	}
+	if _, ok := p.Connector.(connectors.Registrar); !ok {
+		x.note(p.Name, "its people must know the callback address "+address)
+		return
+	}
+	var registered string
+	err := d.Pool().QueryRow(ctx, `SELECT callback_address FROM providers WHERE name = $1 AND environment = $2 AND callback_registered_at IS NOT NULL`,
+		p.Name, p.Environment).Scan(&registered)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		x.wrong(p.Name, "the callback address "+address+" is not registered: an admin can do it by one click on /admin/providers")
+	case err != nil:
+		x.wrong(p.Name, reason(err))
+	case registered != address:
+		x.wrong(p.Name, "the callback address registered is "+registered+", but PUBLIC_URL makes it "+address+": register it on /admin/providers")
+	default:
+		x.fine(p.Name, "the callback address is registered")
+	}
+}
+
+// given says whether somebody began to set a provider up.
+func given(e *env, p connectors.Setup) bool {
+	return slices.ContainsFunc(p.Settings, func(s connectors.Setting) bool {
+		return s.Need&connectors.Required != 0 && e.secret(s.Name) != ""
+	})
+}
+
+func (x *examination) provider(ctx context.Context, p connectors.Setup, given bool) {
 	if p.Connector == nil {
-		if len(p.Lacks) > 0 {
-			fmt.Fprintf(x.t.out, "-      %-11s not offered to merchants: it lacks %s\n", p.Name, strings.Join(p.Lacks, ", "))
+		if lacks := "not offered to merchants: it lacks " + strings.Join(p.Lacks, ", "); given && len(p.Lacks) > 0 {
+			x.wrong(p.Name, lacks)
+		} else if len(p.Lacks) > 0 {
+			x.note(p.Name, lacks)
 		}
 		return
 	}

@@ -15,7 +15,7 @@ import (
 	"testing"
 )
 
-// rooms says what each package of ours must not import directly: docs/layout.md tells why. A name that ends in a
+// rooms says what each package of ours must not import directly. A name that ends in a
 // slash stands for everything below it; "others" for every module but the standard library and ours.
 var rooms = map[string][]string{
 	"patchbay/internal/connectors": {

@@ -129,6 +129,20 @@ func TestEverySettingOfTheComposeFileExists(t *testing.T) {
 	}
 }
 
+func TestEverySettingIsDocumented(t *testing.T) {
+	b, err := os.ReadFile("../../docs/settings.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := newEnv(nil)
+	readAll(e)
+	for name := range e.known {
+		if !strings.HasSuffix(name, "_FILE") && !strings.Contains(string(b), "`"+name+"`") {
+			t.Errorf("docs/settings.md does not tell of %s", name)
+		}
+	}
+}
+
 func TestCommandLine(t *testing.T) {
 	for line, want := range map[string]struct {
 		code int

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/base64"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"patchbay/internal/db"
+	"patchbay/internal/db/dbtest"
+	"patchbay/internal/sandbox"
+)
+
+// said runs a command against a database of the test's own and returns its exit code and all that it printed.
+func said(t *testing.T, environ []string, in string, args ...string) (int, string, string) {
+	t.Helper()
+	var out, faults bytes.Buffer
+	code := run(context.Background(), terminal{strings.NewReader(in), &out, &faults, environ}, args)
+	return code, out.String(), faults.String()
+}
+
+func operator(t *testing.T) (db dbtest.Database, environ []string) {
+	t.Helper()
+	db = dbtest.Make(t)
+	return db, []string{
+		"DATABASE_URL=" + db.URL, "KEYSET=" + db.Keyset, "PUBLIC_URL=http://127.0.0.1:8080",
+		"SESSION_KEYS=" + base64.StdEncoding.EncodeToString(make([]byte, 32)),
+	}
+}
+
+func TestUserAdd(t *testing.T) {
+	d, environ := operator(t)
+	code, out, faults := said(t, environ, "correct horse\r\nsecond line", "user", "add", "-email", "sok@shop.example", "-role", "merchant", "-merchant", "ហាង ១")
+	if code != 0 {
+		t.Fatal(faults)
+	}
+	id, err := db.ParseID(strings.TrimSpace(out))
+	if err != nil {
+		t.Fatalf("printed %q, not an id", out)
+	}
+	ctx := context.Background()
+	opened := d.Open(t)
+	user, err := opened.Authenticate(ctx, "sok@shop.example", "correct horse")
+	if err != nil || user.ID != id {
+		t.Errorf("the first line is not the password: %v", err)
+	}
+	// A second user joins the merchant of that name.
+	if code, _, faults := said(t, environ, "x correct horse", "user", "add", "-email", "two@shop.example", "-role", "merchant", "-merchant", "ហាង ១"); code != 0 {
+		t.Fatal(faults)
+	}
+	two, err := opened.UserByEmail(ctx, "two@shop.example")
+	if err != nil || two.MerchantID != user.MerchantID {
+		t.Errorf("the second user's merchant is another: %v", err)
+	}
+	if _, err := opened.AddMerchant(ctx, db.System(), db.Merchant{Name: "ហាង ១"}); err != nil {
+		t.Fatal(err)
+	}
+	code, _, faults = said(t, environ, "correct horse", "user", "add", "-email", "three@shop.example", "-role", "merchant", "-merchant", "ហាង ១")
+	if code != 1 || !strings.Contains(faults, "-merchant-id") {
+		t.Errorf("two merchants of one name: code %d, %s", code, faults)
+	}
+	code, _, faults = said(t, environ, "correct horse", "user", "add", "-email", "three@shop.example", "-role", "merchant", "-merchant-id", user.MerchantID.String())
+	if code != 0 {
+		t.Error(faults)
+	}
+}
+
+func TestAPIKeyAddPrintsTheKeyAloneOnTheLastLine(t *testing.T) {
+	d, environ := operator(t)
+	code, out, faults := said(t, environ, "", "apikey", "add", "-name", "erp", "-scope", "tokens:read")
+	if code != 0 {
+		t.Fatal(faults)
+	}
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	key, err := d.Open(t).KeyBySecret(context.Background(), db.Secret(lines[len(lines)-1]))
+	if err != nil || key.Name != "erp" || len(key.Scopes) != 1 || key.Scopes[0] != db.ScopeTokens {
+		t.Errorf("key %+v, %v", key, err)
+	}
+	if code, _, faults := said(t, environ, "", "apikey", "add", "-name", "erp", "-scope", "everything"); code != 1 || !strings.Contains(faults, "tokens:read") {
+		t.Errorf("an unknown scope: code %d, %s", code, faults)
+	}
+}
+
+func TestMigrateStatusAndDown(t *testing.T) {
+	_, environ := operator(t)
+	if code, out, _ := said(t, environ, "", "migrate", "status"); code != 0 || strings.Contains(out, "pending") || !strings.Contains(out, "applied  00001_core.sql") {
+		t.Errorf("code %d:\n%s", code, out)
+	}
+	if code, _, faults := said(t, environ, "", "migrate", "down"); code != 0 {
+		t.Fatal(faults)
+	}
+	if _, out, _ := said(t, environ, "", "migrate", "status"); strings.Count(out, "pending") != 1 {
+		t.Errorf("after one step down:\n%s", out)
+	}
+	if code, _, faults := said(t, environ, "", "migrate"); code != 0 {
+		t.Fatal(faults)
+	}
+}
+
+func TestDoctorFindsWhatIsWrong(t *testing.T) {
+	_, environ := operator(t)
+	providers := httptest.NewUnstartedServer(nil)
+	box := sandbox.New(sandbox.Options{BaseURL: "http://" + providers.Listener.Addr().String()})
+	t.Cleanup(func() { box.Close() })
+	providers.Config.Handler = box
+	providers.Start()
+	t.Cleanup(providers.Close)
+	for name, value := range box.Settings() {
+		environ = append(environ, name+"="+value)
+	}
+	code, out, _ := said(t, environ, "", "doctor")
+	for _, line := range []string{"ok     database", "ok     schema", "ok     keyset", "ok     flexiti", "WRONG  caminvoice  the callback address"} {
+		if !strings.Contains(out, line) {
+			t.Errorf("no line %q", line)
+		}
+	}
+	if code != 1 || strings.Count(out, "WRONG") != 1 {
+		t.Errorf("code %d:\n%s", code, out)
+	}
+
+	other, err := db.NewKeyset()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The last of a name counts, as in every environment.
+	_, out, _ = said(t, append(environ, "KEYSET="+other, "ELECQ_TOKEN_URL=", "FLEXITI_API_URL=http://127.0.0.1:1/flexiti/pos-api"), "", "doctor")
+	for _, line := range []string{"WRONG  keyset", "WRONG  elecq       not offered to merchants: it lacks ELECQ_TOKEN_URL", "WRONG  flexiti"} {
+		if !strings.Contains(out, line) {
+			t.Errorf("no line %q in:\n%s", line, out)
+		}
+	}
+}
+
+func TestHealthcheck(t *testing.T) {
+	status := http.StatusOK
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/readyz" {
+			t.Errorf("asked for %s", r.URL.Path)
+		}
+		w.WriteHeader(status)
+	}))
+	t.Cleanup(server.Close)
+	environ := []string{"LISTEN=" + server.Listener.Addr().String()}
+	if code, _, faults := said(t, environ, "", "healthcheck"); code != 0 {
+		t.Error(faults)
+	}
+	status = http.StatusServiceUnavailable
+	if code, _, _ := said(t, environ, "", "healthcheck"); code != 1 {
+		t.Errorf("a server that is not ready: code %d", code)
+	}
+}
