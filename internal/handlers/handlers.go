@@ -108,8 +108,6 @@ func (s *Server) routes() []route {
 		{"GET /reconnect/{secret}", signedIn, s.reconnectLinkPage, true},
 		{"POST /reconnect/{secret}", merchant, s.followReconnectLink, true},
 
-		{"GET /admin", staff, s.overview, false},
-		{"GET /admin/connections", staff, s.adminConnections, false},
 		{"GET /admin/merchants", staff, s.adminMerchants, false},
 		{"POST /admin/merchants", admin, s.addMerchant, false},
 		{"GET /admin/merchants/{id}", staff, s.adminMerchant, false},
@@ -118,8 +116,6 @@ func (s *Server) routes() []route {
 		{"POST /admin/users/{id}", admin, s.changeUser, false},
 		{"POST /connections/{id}/ask", staff, s.askToReconnect, false},
 		{"GET /outbox", everyone, s.outbox, false},
-		{"GET /admin/providers", staff, s.adminProviders, false},
-		{"POST /admin/providers/{provider}/callback", admin, s.registerCallback, false},
 	}
 }
 
