@@ -149,7 +149,7 @@ func (d *DB) Bulk(ctx context.Context, id ID) (Bulk, error) {
 
 // StartBulk lets a dry run become real. ErrState when it is not one.
 func (d *DB) StartBulk(ctx context.Context, by By, id ID, enqueue Enqueue) error {
-	return d.moveBulk(ctx, by, id, BulkDry, BulkRunning, "bulk.started", enqueue)
+	return d.moveBulk(ctx, by, id, BulkDry, BulkRunning, "bulk.begun", enqueue)
 }
 
 // StopBulk asks a running bulk to stop: what is under way is finished, nothing more begun. ErrState when it does not run.
@@ -178,12 +178,18 @@ func (d *DB) moveBulk(ctx context.Context, by By, id ID, from, to, kind string, 
 
 // EndBulk closes a bulk that has nothing more to do: done, or stopped when it was asked to.
 func (d *DB) EndBulk(ctx context.Context, id ID) error {
-	_, err := d.pool.Exec(ctx, `UPDATE bulks SET state = CASE state WHEN 'stopping' THEN 'stopped' ELSE 'done' END, ended_at = $2
-		WHERE id = $1 AND state IN ('running', 'stopping')`, id, d.Now())
-	if err != nil {
-		return fmt.Errorf("end bulk: %w", err)
-	}
-	return nil
+	return d.tx(ctx, func(tx pgx.Tx) error {
+		var state string
+		err := tx.QueryRow(ctx, `UPDATE bulks SET state = CASE state WHEN 'stopping' THEN 'stopped' ELSE 'done' END, ended_at = $2
+			WHERE id = $1 AND state IN ('running', 'stopping') RETURNING state`, id, d.Now()).Scan(&state)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("end bulk: %w", err)
+		}
+		return d.addEvent(ctx, tx, Event{Kind: "bulk.ended", Reference: id.String(), Code: state})
+	})
 }
 
 // BulkWaiting returns some of a provider's connections that wait in a running bulk.

@@ -41,18 +41,18 @@ func (d *DB) ProviderRecord(ctx context.Context, name, environment string) (Prov
 
 // CallbackRegistered remembers that the provider was told our callback address.
 func (d *DB) CallbackRegistered(ctx context.Context, name, environment, address string, by By) error {
-	return d.providerChanged(ctx, name, environment, by, Event{Kind: "provider.callback-registered", Note: address},
+	return d.providerChanged(ctx, name, environment, by, Event{Kind: "provider.registered", Note: address},
 		`callback_registered_at = $3, callback_address = $4`, d.Now(), address)
 }
 
 // HookRegistered remembers that the provider was asked for webhooks of all accounts.
 func (d *DB) HookRegistered(ctx context.Context, name, environment string, by By) error {
-	return d.providerChanged(ctx, name, environment, by, Event{Kind: "provider.hook-registered"}, `hook_registered_at = $3`, d.Now())
+	return d.providerChanged(ctx, name, environment, by, Event{Kind: "provider.hooked"}, `hook_registered_at = $3`, d.Now())
 }
 
 // HookRemoved remembers that the provider was asked for no more webhooks of n accounts.
 func (d *DB) HookRemoved(ctx context.Context, name, environment string, n int, by By) error {
-	return d.providerChanged(ctx, name, environment, by, Event{Kind: "provider.hook-removed", Note: fmt.Sprint(n)}, `hook_registered_at = NULL`)
+	return d.providerChanged(ctx, name, environment, by, Event{Kind: "provider.unhooked", Note: fmt.Sprint(n)}, `hook_registered_at = NULL`)
 }
 
 // ProviderChecked remembers what a live check found.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -120,6 +121,8 @@ type Lines struct {
 	All        []Line
 	Prev, Next string   // cursors; "" at either end
 	Similar    []string // nothing was found as typed: these words were looked for instead
+	Flow       *Flow    // the attempt that the query is the reference of; All is its connection
+	About      int64    // how many the filter shows; -1 when only counting them would tell
 }
 
 // List returns one page of what the filter shows, at most limit lines, from where cursor stands ("" is the start; one
@@ -210,6 +213,9 @@ type list struct {
 
 	similar bool // the terms are not those typed, but like them
 
+	flow *Flow // that the query names
+	only []ID  // the query is the id of one of these connections or of their merchant
+
 	args []any
 }
 
@@ -258,6 +264,23 @@ func (d *DB) newList(ctx context.Context, tx pgx.Tx, f Filter) (*list, error) {
 	l.descending = descending
 	if err := l.weigh(ctx); err != nil {
 		return nil, err
+	}
+	if id, err := ParseID(strings.TrimSpace(f.Query)); err == nil {
+		l.only = []ID{id}
+		return l, nil
+	}
+	if reference := Reference(f.Query); reference != "" {
+		rows, err := tx.Query(ctx, `SELECT `+flowColumns+` FROM flows f WHERE f.reference = $1`, reference)
+		if err != nil {
+			return nil, err
+		}
+		switch flow, err := pgx.CollectExactlyOneRow(rows, scanFlow); {
+		case err == nil:
+			l.flow, l.only = &flow, []ID{flow.ResultID, flow.ConnectionID}
+			return l, nil
+		case !errors.Is(err, pgx.ErrNoRows):
+			return nil, err
+		}
 	}
 	if strings.TrimSpace(f.Query) != "" {
 		var folded string
@@ -381,7 +404,7 @@ type placed struct {
 // page reads the page and one line more, which tells whether there is another page.
 func (l *list) page(ctx context.Context) (Lines, error) {
 	if l.facets != nil && len(l.facets) == 0 {
-		return Lines{}, nil
+		return Lines{Flow: l.flow}, nil
 	}
 	l.args = nil
 	ids, err := l.ids(ctx)
@@ -415,7 +438,7 @@ func (l *list) page(ctx context.Context) (Lines, error) {
 	if l.back {
 		slices.Reverse(found)
 	}
-	var page Lines
+	page := Lines{Flow: l.flow, About: -1}
 	for _, one := range found {
 		one.line.Connection = one.line.Presently(l.filter.Present)
 		page.All = append(page.All, one.line)
@@ -428,7 +451,31 @@ func (l *list) page(ctx context.Context) (Lines, error) {
 			page.Next = l.cursorAt(found[len(found)-1], false)
 		}
 	}
-	return page, nil
+	if l.key == nil && !more {
+		page.About = int64(len(found))
+	} else if f := l.filter; len(l.terms) == 0 && f.Merchant == (ID{}) && f.Used == "" && f.Since.IsZero() && f.Problem == "" && f.Bulk == (ID{}) && !f.Lapsing && f.Who == "" {
+		page.About, err = l.counted(ctx)
+	}
+	return page, err
+}
+
+// counted is what the counters say of the facets. They do not tell problems apart.
+func (l *list) counted(ctx context.Context) (n int64, err error) {
+	if l.facets == nil {
+		return l.total, nil
+	}
+	counted := map[facet]bool{}
+	var p, e, h []string
+	for _, f := range l.facets {
+		one := facet{f.provider, f.environment, Connection{}.inState(f.state).Health()}
+		if !counted[one] {
+			counted[one] = true
+			p, e, h = append(p, one.provider), append(e, one.environment), append(h, one.state)
+		}
+	}
+	err = l.tx.QueryRow(ctx, `SELECT coalesce(sum(difference), 0)::bigint FROM counters c
+		JOIN unnest($1::text[], $2::text[], $3::text[]) AS f(p, e, h) ON c.provider = f.p AND c.environment = f.e AND c.health = f.h`, p, e, h).Scan(&n)
+	return n, err
 }
 
 // ids is the statement that finds the page's ids and keys.
@@ -473,14 +520,7 @@ func (l *list) plain() bool {
 
 // many says whether the facets hold a good part of all connections, so that one walk over all meets them soon.
 func (l *list) many(ctx context.Context) bool {
-	health := map[string]bool{}
-	for _, f := range l.facets {
-		health[Connection{}.inState(f.state).Health()] = true
-	}
-	p, e, _ := l.sides()
-	var held int64
-	err := l.tx.QueryRow(ctx, `SELECT coalesce(sum(difference), 0)::bigint FROM counters WHERE provider = ANY($1) AND environment = ANY($2) AND health = ANY($3)`,
-		p, e, slices.Collect(maps.Keys(health))).Scan(&held)
+	held, err := l.counted(ctx)
 	return err == nil && held*5 > l.total
 }
 
@@ -489,6 +529,12 @@ func (l *list) many(ctx context.Context) bool {
 // The OFFSET keeps Postgres from walking the whole order in search of them.
 func (l *list) few(ctx context.Context) (func(*list) string, error) {
 	root := math.Sqrt(float64(l.total))
+	if l.only != nil {
+		return func(l *list) string {
+			only := l.arg(l.only)
+			return `(SELECT * FROM connections c WHERE c.id = ANY(` + only + `) UNION SELECT * FROM connections c WHERE c.merchant_id = ANY(` + only + `)) AS c WHERE ` + l.words()
+		}, nil
+	}
 	if l.filter.Bulk != (ID{}) {
 		return func(l *list) string {
 			return `(SELECT c.* FROM bulk_items i JOIN connections c ON c.id = i.connection_id WHERE i.bulk_id = ` + l.arg(l.filter.Bulk) +

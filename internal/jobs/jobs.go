@@ -16,11 +16,13 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/refresh"
 )
 
 // Options are what Jobs is made of.
 type Options struct {
 	DB         *db.DB
+	Refresh    *refresh.Engine // for many refreshes at once
 	Log        *slog.Logger
 	Providers  []connectors.Setup // their titles, and whose access ends on a known day
 	PublicURL  *url.URL           // where links in mail lead
@@ -34,12 +36,15 @@ type Options struct {
 type Jobs struct {
 	Options
 	client *river.Client[pgx.Tx]
+	life   context.Context // of work that takes hours: over when Stop begins
+	end    context.CancelFunc
 	post   *post // nil when mail is not sent
 }
 
 // New makes Jobs. The error says what is wrong with the settings of mail.
 func New(o Options) (*Jobs, error) {
 	j := &Jobs{Options: o}
+	j.life, j.end = context.WithCancel(context.Background())
 	if o.SMTPURL != "" {
 		var err error
 		if j.post, err = newPost(o.SMTPURL, o.MailFrom); err != nil {
@@ -50,10 +55,12 @@ func New(o Options) (*Jobs, error) {
 	river.AddWorker(workers, &letterWorker{jobs: j})
 	river.AddWorker(workers, &warningsWorker{jobs: j})
 	river.AddWorker(workers, &upkeepWorker{jobs: j})
+	river.AddWorker(workers, &bulkWorker{jobs: j})
+	river.AddWorker(workers, &abandonedWorker{jobs: j})
 	client, err := river.NewClient(riverpgxv5.New(o.DB.Pool()), &river.Config{
 		Logger:            slog.New(onlyWarnings{o.Log.Handler()}),
 		Workers:           workers,
-		Queues:            map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 4}},
+		Queues:            map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 4}, bulkQueue: {MaxWorkers: 2}},
 		FetchPollInterval: 5 * time.Second, // new jobs are announced; this is for those that come due
 		JobTimeout:        2 * time.Minute,
 		SoftStopTimeout:   20 * time.Second,
@@ -85,7 +92,10 @@ func (j *Jobs) Start(ctx context.Context) error {
 }
 
 // Stop lets the jobs under way finish, until ctx is done.
-func (j *Jobs) Stop(ctx context.Context) error { return j.client.Stop(ctx) }
+func (j *Jobs) Stop(ctx context.Context) error {
+	j.end()
+	return j.client.Stop(ctx)
+}
 
 // Enqueue is db.Enqueue: the job is there when tx has committed, and never if it does not.
 func (j *Jobs) Enqueue(ctx context.Context, tx pgx.Tx, job any) error {
@@ -115,6 +125,8 @@ func argsOf(job any) (river.JobArgs, error) {
 	switch job := job.(type) {
 	case db.Letter:
 		return letterArgs{job}, nil
+	case db.RefreshMany:
+		return bulkArgs{job.Bulk}, nil
 	case river.JobArgs:
 		return job, nil
 	default:

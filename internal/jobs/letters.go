@@ -191,7 +191,11 @@ type upkeepWorker struct {
 func (w *upkeepWorker) Work(ctx context.Context, _ *river.Job[upkeepArgs]) error {
 	began := time.Now()
 	d := w.jobs.DB
-	dropped, err := d.DropEventMonths(ctx, w.jobs.KeepEvents)
+	keep, err := d.Retention(ctx, w.jobs.KeepEvents)
+	if err != nil {
+		return err
+	}
+	dropped, err := d.DropEventMonths(ctx, keep)
 	if dropped > 0 {
 		w.jobs.Log.InfoContext(ctx, "old events dropped", "months", dropped)
 	}

@@ -1,0 +1,212 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"sync"
+	"time"
+
+	"github.com/riverqueue/river"
+	"golang.org/x/time/rate"
+
+	"patchbay/internal/db"
+	"patchbay/internal/refresh"
+)
+
+// BulkPace is how many refreshes a minute many-at-once sends to one provider.
+const BulkPace = 300
+
+const (
+	bulkQueue  = "bulk"
+	bulkAtOnce = 4                // calls to one provider under way together
+	bulkCarry  = 30 * time.Second // a process that died is succeeded after this
+)
+
+// bulkArgs carries many refreshes on.
+type bulkArgs struct {
+	Bulk db.ID `json:"bulk"`
+}
+
+// Kind names the job in River's table.
+func (bulkArgs) Kind() string { return "bulk" }
+
+// InsertOpts keeps what takes hours from holding up mail, and from being tried again by River: abandonedWorker does.
+func (bulkArgs) InsertOpts() river.InsertOpts {
+	return river.InsertOpts{Queue: bulkQueue, MaxAttempts: 1}
+}
+
+type bulkWorker struct {
+	river.WorkerDefaults[bulkArgs]
+	jobs *Jobs
+}
+
+// Timeout: as long as it takes.
+func (w *bulkWorker) Timeout(*river.Job[bulkArgs]) time.Duration { return -1 }
+
+// Work gathers what a dry run is still short of, or refreshes one connection after the other, each provider at its own
+// pace. What is left when the process stops is taken up by another: see abandonedWorker.
+func (w *bulkWorker) Work(ctx context.Context, job *river.Job[bulkArgs]) error {
+	id, carrier, d := job.Args.Bulk, db.NewID(), w.jobs.DB
+	carried, err := d.CarryBulk(ctx, id, carrier, bulkCarry)
+	if err != nil || !carried {
+		return err
+	}
+	defer func() { _ = d.DropBulk(context.WithoutCancel(ctx), id, carrier) }() // else it lapses by itself
+	b, err := d.Bulk(ctx, id)
+	if errors.Is(err, db.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(w.jobs.life, stop)()
+	go w.carry(ctx, stop, id, carrier)
+	if b.State == db.BulkGathering {
+		return w.gather(ctx, b)
+	}
+	var providers sync.WaitGroup
+	failed := make([]error, len(b.Providers))
+	for i, p := range b.Providers {
+		providers.Go(func() { failed[i] = w.refresh(ctx, b, p.Provider) })
+	}
+	providers.Wait()
+	if err := errors.Join(append(failed, ctx.Err())...); err != nil {
+		return nil // not at its end: it is taken up again
+	}
+	return d.EndBulk(ctx, id)
+}
+
+// carry keeps others from carrying the same bulk on; when it cannot, this one stops.
+func (w *bulkWorker) carry(ctx context.Context, stop context.CancelFunc, id, carrier db.ID) {
+	tick := time.NewTicker(bulkCarry / 3)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+			if ours, err := w.jobs.DB.CarryBulk(ctx, id, carrier, bulkCarry); err == nil && !ours {
+				stop()
+			}
+		}
+	}
+}
+
+func (w *bulkWorker) gather(ctx context.Context, b db.Bulk) error {
+	values, err := url.ParseQuery(b.Filter)
+	if err != nil {
+		return err
+	}
+	f := db.ParseFilter(values)
+	f.Present = w.jobs.present()
+	for {
+		done, err := w.jobs.DB.GatherBulk(ctx, b.ID, f, 10_000)
+		if err != nil || done {
+			return err
+		}
+	}
+}
+
+// refresh works through one provider's part. During an incident, and while the provider has asked us to wait, nothing
+// is sent.
+func (w *bulkWorker) refresh(ctx context.Context, b db.Bulk, provider string) error {
+	pace := rate.NewLimiter(rate.Limit(BulkPace)/60, 1)
+	by := db.By{Actor: b.ByRole, ID: b.CreatedBy}
+	for {
+		waiting, err := w.jobs.DB.BulkWaiting(ctx, b.ID, provider, bulkAtOnce)
+		if err != nil || len(waiting) == 0 {
+			return err
+		}
+		state, err := w.jobs.DB.ProviderState(ctx, provider, w.jobs.present()[provider])
+		if err != nil {
+			return err
+		}
+		if !state.IncidentSince.IsZero() || state.PausedUntil.After(w.jobs.DB.Now()) {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(2 * time.Second):
+				continue
+			}
+		}
+		var calls sync.WaitGroup
+		failed := make([]error, len(waiting))
+		for i, connection := range waiting {
+			if err := pace.Wait(ctx); err != nil {
+				failed[i] = err
+				break
+			}
+			calls.Go(func() {
+				class := w.one(ctx, connection, by)
+				failed[i] = w.jobs.DB.BulkEnded(context.WithoutCancel(ctx), b.ID, connection, class)
+			})
+		}
+		calls.Wait()
+		if err := errors.Join(failed...); err != nil {
+			return err
+		}
+	}
+}
+
+// one refreshes a connection and says how that ended.
+func (w *bulkWorker) one(ctx context.Context, connection db.ID, by db.By) string {
+	outcome, err := w.jobs.Refresh.Now(ctx, connection, by)
+	var needed *refresh.ActionNeeded
+	var ours *refresh.Ours
+	var trouble *refresh.Trouble
+	switch {
+	case err == nil:
+		return outcome.Class
+	case errors.As(err, &needed) && needed.Problem == "disconnected", errors.Is(err, db.ErrNotFound):
+		return "skipped"
+	case errors.As(err, &needed):
+		return "refused"
+	case errors.As(err, &ours):
+		return "ours"
+	case errors.As(err, &trouble):
+		return trouble.Class
+	default:
+		w.jobs.Log.ErrorContext(ctx, "refresh in bulk failed", "connection", connection, "err", err)
+		return "trouble"
+	}
+}
+
+// present is each provider's present environment.
+func (j *Jobs) present() map[string]string {
+	present := map[string]string{}
+	for _, setup := range j.Providers {
+		if setup.Connector != nil {
+			present[setup.Name] = setup.Environment
+		}
+	}
+	return present
+}
+
+// CarryOn enqueues a bulk's job.
+func (j *Jobs) CarryOn(ctx context.Context, bulk db.ID) error {
+	_, err := j.client.Insert(ctx, bulkArgs{bulk}, nil)
+	return err
+}
+
+// abandonedArgs finds bulks whose process has gone.
+type abandonedArgs struct{}
+
+// Kind names the job in River's table.
+func (abandonedArgs) Kind() string { return "abandoned-bulks" }
+
+type abandonedWorker struct {
+	river.WorkerDefaults[abandonedArgs]
+	jobs *Jobs
+}
+
+// Work enqueues a job for each.
+func (w *abandonedWorker) Work(ctx context.Context, _ *river.Job[abandonedArgs]) error {
+	bulks, err := w.jobs.DB.AbandonedBulks(ctx)
+	for _, id := range bulks {
+		err = errors.Join(err, w.jobs.CarryOn(ctx, id))
+	}
+	return err
+}
