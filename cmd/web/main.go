@@ -72,6 +72,9 @@ func run(ctx context.Context, t terminal, args []string) int {
 			return 0
 		case errors.Is(err, errUsage):
 			return 2
+		case ctx.Err() != nil && errors.Is(err, context.Canceled):
+			fmt.Fprintf(t.err, "patchbay %s: stopped before it had started\n", name)
+			return 1
 		}
 		fmt.Fprintf(t.err, "patchbay %s: %v\n", name, err)
 		return 1

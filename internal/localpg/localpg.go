@@ -167,6 +167,9 @@ func (p place) await(ctx context.Context, done <-chan struct{}) error {
 		case <-done:
 			return fmt.Errorf("Postgres ended at once: %s", lastLines(filepath.Join(p.dir, "log")))
 		case <-ctx.Done():
+			if errors.Is(ctx.Err(), context.Canceled) {
+				return ctx.Err()
+			}
 			return fmt.Errorf("Postgres does not answer: %w", err)
 		case <-time.After(10 * time.Millisecond):
 		}
@@ -227,7 +230,7 @@ func prepare(ctx context.Context, o Options) (place, error) {
 	if err := p.unused(); err != nil {
 		return place{}, err
 	}
-	return p, p.initdb(ctx, o.Throwaway)
+	return p, p.initdb(ctx)
 }
 
 // unused waits two seconds for a server whose owner was killed: it may still be writing its last.
@@ -301,7 +304,7 @@ func (p place) postmaster() int {
 }
 
 // initdb builds beside the cluster's place and renames, so that an interrupted one is never taken for a cluster.
-func (p place) initdb(ctx context.Context, throwaway bool) error {
+func (p place) initdb(ctx context.Context) error {
 	if _, err := os.Stat(filepath.Join(p.data(), "PG_VERSION")); err == nil {
 		return nil
 	}
@@ -309,15 +312,15 @@ func (p place) initdb(ctx context.Context, throwaway bool) error {
 	if err := os.RemoveAll(building); err != nil {
 		return err
 	}
-	// Without a UTF-8 locale pg_trgm finds nothing in Khmer.
-	args := []string{"-D", building, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8"}
-	if throwaway {
-		args = append(args, "--no-sync")
-	}
+	// Without a UTF-8 locale pg_trgm finds nothing in Khmer. Unsynced, because only a crash of the machine within the
+	// first seconds of a new cluster would tell, and there is nothing in it yet.
+	args := []string{"-D", building, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"}
 	cmd := exec.CommandContext(ctx, filepath.Join(p.bin, "initdb"), args...)
 	cmd.Dir = p.dir
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: p.credential}
-	if out, err := cmd.CombinedOutput(); err != nil {
+	if out, err := cmd.CombinedOutput(); ctx.Err() != nil {
+		return ctx.Err()
+	} else if err != nil {
 		return fmt.Errorf("initdb: %w: %s", err, strings.TrimSpace(string(out)))
 	}
 	return os.Rename(building, p.data())

@@ -62,7 +62,7 @@ func (p place) launch(ctx context.Context, o Options) error {
 	if err := os.RemoveAll(p.data()); err != nil {
 		return err
 	}
-	if err := p.initdb(ctx, true); err != nil {
+	if err := p.initdb(ctx); err != nil {
 		return err
 	}
 	logFile, err := os.Create(filepath.Join(p.dir, "log"))
