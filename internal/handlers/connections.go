@@ -80,6 +80,7 @@ func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	page.Path = "/connections/" + page.ID // where its links lead: this address takes no GET
 	page.Outcome = &views.Outcome{Class: outcome.Class, Call: viewCall(outcome.Call)}
 	if outcome.RetryAfter > 0 {
 		page.Outcome.Retry = s.DB.Now().Add(outcome.RetryAfter)

@@ -282,6 +282,7 @@ const (
 )
 
 func TestEveryProviderConnects(t *testing.T) {
+	t.Parallel()
 	s := newTown(t, sandbox.Options{})
 	p := s.merchant("CH168 Shop")
 	path, page := p.comeBack(p.consent(p.leave("caminvoice"), "KHUID00001234", "allow"))
@@ -325,6 +326,7 @@ func TestEveryProviderConnects(t *testing.T) {
 }
 
 func TestFiveHitsOnOneCallback(t *testing.T) {
+	t.Parallel()
 	s := newTown(t, sandbox.Options{})
 	p := s.merchant("CH168 Shop")
 	for _, provider := range []string{"caminvoice", "acme"} {
@@ -363,6 +365,7 @@ func exchanges(s *town, provider string) int {
 }
 
 func TestCallbacksThatAreTurnedAway(t *testing.T) {
+	t.Parallel()
 	const (
 		forged       = "We cannot tell where this came from"
 		otherBrowser = "This was begun in another browser"
@@ -442,6 +445,7 @@ func TestCallbacksThatAreTurnedAway(t *testing.T) {
 }
 
 func TestPrefetchSpendsNothing(t *testing.T) {
+	t.Parallel()
 	s := newTown(t, sandbox.Options{})
 	p := s.merchant("CH168 Shop")
 	callback := p.consent(p.leave("acme"), "acme-user-001", "allow")
@@ -464,6 +468,7 @@ func TestPrefetchSpendsNothing(t *testing.T) {
 }
 
 func TestDenialIsCalm(t *testing.T) {
+	t.Parallel()
 	s := newTown(t, sandbox.Options{})
 	p := s.merchant("CH168 Shop")
 	for provider, account := range map[string]string{"caminvoice": "KHUID00001234", "elecq": "100245", "acme": "acme-user-001"} {
@@ -482,6 +487,7 @@ func TestDenialIsCalm(t *testing.T) {
 }
 
 func TestTwoTabs(t *testing.T) {
+	t.Parallel()
 	s := newTown(t, sandbox.Options{})
 	p := s.merchant("CH168 Shop")
 	for provider, account := range map[string]string{"caminvoice": "KHUID00001234", "acme": "acme-user-001"} {
@@ -515,6 +521,7 @@ func TestTwoTabs(t *testing.T) {
 }
 
 func TestLateAndInterrupted(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	ahead := time.Duration(0)
 	clock := db.NewClock(func() time.Time { mu.Lock(); defer mu.Unlock(); return time.Now().Add(ahead) })
@@ -582,6 +589,7 @@ func (s *town) count(sql string, args ...any) (n int) {
 }
 
 func TestSignedOutMeanwhile(t *testing.T) {
+	t.Parallel()
 	s := newTown(t, sandbox.Options{})
 	p := s.merchant("CH168 Shop")
 	callback := p.consent(p.leave("acme"), "acme-user-001", "allow")

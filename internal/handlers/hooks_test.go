@@ -11,6 +11,7 @@ import (
 )
 
 func TestWebhook(t *testing.T) {
+	t.Parallel()
 	s := newTown(t, sandbox.Options{})
 	p, other := s.merchant("CH168 Shop"), s.merchant("CH168 Warehouse")
 	p.connect("caminvoice", "KHUID00001234")
@@ -53,6 +54,7 @@ func TestWebhook(t *testing.T) {
 }
 
 func TestRefreshNow(t *testing.T) {
+	t.Parallel()
 	s := newTown(t, sandbox.Options{})
 	p := s.merchant("CH168 Shop")
 	p.connect("caminvoice", "KHUID00001234")
@@ -86,6 +88,7 @@ func TestRefreshNow(t *testing.T) {
 }
 
 func TestHealth(t *testing.T) {
+	t.Parallel()
 	s := newTown(t, sandbox.Options{})
 	p := &person{town: s}
 	p.newBrowser()
@@ -104,6 +107,7 @@ func TestHealth(t *testing.T) {
 }
 
 func TestELECQByServer(t *testing.T) {
+	t.Parallel()
 	s := newTown(t, sandbox.Options{ELECQ: sandbox.ELECQOptions{Authorize: "server"}})
 	p := s.merchant("Canal Parking")
 	_, page := p.connect("elecq", "100245")
@@ -122,6 +126,7 @@ func TestELECQByServer(t *testing.T) {
 }
 
 func TestELECQByCredentials(t *testing.T) {
+	t.Parallel()
 	s := newTown(t, sandbox.Options{ELECQ: sandbox.ELECQOptions{Authorize: "credentials"}})
 	p := s.merchant("Canal Parking")
 	got := p.post("/connect/elecq", "client_id", "canal-parking", "client_secret", "elecq-canal-5f0d1c7be2a94c36")

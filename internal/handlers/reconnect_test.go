@@ -24,6 +24,7 @@ func (p *person) back(id db.ID, account string) (path string, page answer) {
 }
 
 func TestReconnect(t *testing.T) {
+	t.Parallel()
 	s := newTown(t, sandbox.Options{})
 	p := s.merchant("CH168 Shop")
 	p.connect("acme", "acme-user-001")
@@ -75,6 +76,7 @@ func TestReconnect(t *testing.T) {
 }
 
 func TestAlreadyConnected(t *testing.T) {
+	t.Parallel()
 	s := newTown(t, sandbox.Options{})
 	p := s.merchant("CH168 Shop")
 	p.connect("acme", "acme-user-001")
@@ -91,6 +93,7 @@ func TestAlreadyConnected(t *testing.T) {
 }
 
 func TestKeyedForms(t *testing.T) {
+	t.Parallel()
 	s := newTown(t, sandbox.Options{})
 	p := s.merchant("ACME Jewellers")
 	got := p.post("/connect/flexiti", "client_id", "flexitidemo", "client_secret", "", "scope", "customer")
@@ -138,6 +141,7 @@ func TestKeyedForms(t *testing.T) {
 }
 
 func TestBadDaysHaveTheirPage(t *testing.T) {
+	t.Parallel()
 	s := newTown(t, sandbox.Options{})
 	p := s.merchant("CH168 Shop")
 	for kind, want := range map[sandbox.Kind]string{
@@ -162,6 +166,7 @@ func TestBadDaysHaveTheirPage(t *testing.T) {
 }
 
 func TestDisconnect(t *testing.T) {
+	t.Parallel()
 	s := newTown(t, sandbox.Options{})
 	p, other := s.merchant("CH168 Shop"), s.merchant("CH168 Warehouse")
 	p.connect("caminvoice", "KHUID00001234")
@@ -227,6 +232,7 @@ func TestDisconnect(t *testing.T) {
 }
 
 func TestRevocationSparesAWaitingChoice(t *testing.T) {
+	t.Parallel()
 	s := newTown(t, sandbox.Options{})
 	p, other := s.merchant("CH168 Shop"), s.merchant("CH168 Warehouse")
 	p.connect("caminvoice", "KHUID00001234")
@@ -239,6 +245,7 @@ func TestRevocationSparesAWaitingChoice(t *testing.T) {
 }
 
 func TestNoSecretIsReadable(t *testing.T) {
+	t.Parallel()
 	s := newTown(t, sandbox.Options{})
 	p := s.merchant("CH168 Shop")
 	var pages strings.Builder
