@@ -111,18 +111,25 @@ func (d *DB) Merchants(ctx context.Context, search string, after, before ID, lim
 	if before != (ID{}) {
 		order, compare, from = "DESC", "<", before
 	}
+	where, args := "true", []any{limit} // only what is asked for, so that each question has its own plan and index
+	if search != "" {
+		args = append(args, contains(search))
+		where += fmt.Sprintf(` AND lower(m.name || ' ' || coalesce(m.external_id, '')) LIKE $%d`, len(args))
+	}
+	if from != (ID{}) {
+		args = append(args, from)
+		where += fmt.Sprintf(` AND (lower(m.name), m.id) %s (SELECT lower(f.name), f.id FROM merchants f WHERE f.id = $%d)`, compare, len(args))
+	}
 	rows, err := d.pool.Query(ctx, `
 		SELECT `+merchantColumns+`, (SELECT count(*) FROM users u WHERE u.merchant_id = m.id), h.fine, h.retrying, h.action_needed
 		FROM (
-			SELECT m.* FROM merchants m
-			WHERE ($1 = '' OR lower(m.name || ' ' || coalesce(m.external_id, '')) LIKE $1)
-				AND ($2::uuid IS NULL OR (lower(m.name), m.id) `+compare+` (SELECT lower(f.name), f.id FROM merchants f WHERE f.id = $2))
-			ORDER BY lower(m.name) `+order+`, m.id `+order+` LIMIT $3) m
+			SELECT m.id, m.external_id, m.name, m.locale, m.created_at FROM merchants m
+			WHERE `+where+` ORDER BY lower(m.name) `+order+`, m.id `+order+` LIMIT $1) m
 		CROSS JOIN LATERAL (
 			SELECT count(*) FILTER (WHERE health = 'fine') AS fine, count(*) FILTER (WHERE health = 'retrying') AS retrying,
 				count(*) FILTER (WHERE health = 'action-needed') AS action_needed
 			FROM (SELECT connection_health(c.problem, c.failing_since, c.disconnected_at) AS health FROM connections c WHERE c.merchant_id = m.id) c) h
-		ORDER BY lower(m.name) `+order+`, m.id `+order, contains(search), nullID(from), limit)
+		ORDER BY lower(m.name) `+order+`, m.id `+order, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read merchants: %w", err)
 	}

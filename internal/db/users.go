@@ -340,16 +340,30 @@ func (d *DB) People(ctx context.Context, p People) ([]Person, error) {
 	if p.Before != "" {
 		order, after, compare = "DESC", p.Before, "<"
 	}
+	where, args := "true", []any{d.Now(), d.Now().Add(-SessionIdle), p.Limit}
+	and := func(condition string, value any) {
+		args = append(args, value)
+		where += fmt.Sprintf(" AND "+condition, len(args))
+	}
+	if p.Merchant != (ID{}) {
+		and(`u.merchant_id = $%d`, p.Merchant)
+	}
+	if p.Role != "" {
+		and(`u.role = $%d`, p.Role)
+	}
+	if p.Search != "" {
+		and(`lower(u.email || ' ' || u.name) LIKE $%d`, contains(p.Search))
+	}
+	if after != "" {
+		and(`lower(u.email) `+compare+` $%d`, strings.ToLower(after))
+	}
 	rows, err := d.pool.Query(ctx, `
 		SELECT `+userColumns+`, coalesce(m.name, ''), u.seen_at,
 			(SELECT count(*) FROM sessions s WHERE s.user_id = u.id AND s.expires_at > $1 AND s.seen_at > $2),
 			u.role = 'admin' AND u.locked_at IS NULL AND u.password_hash <> ''
 			AND NOT EXISTS (SELECT FROM users o WHERE o.role = 'admin' AND o.locked_at IS NULL AND o.password_hash <> '' AND o.id <> u.id)
 		FROM users u LEFT JOIN merchants m ON m.id = u.merchant_id
-		WHERE ($3::uuid IS NULL OR u.merchant_id = $3) AND ($4 = '' OR u.role = $4) AND ($5 = '' OR lower(u.email || ' ' || u.name) LIKE $5)
-			AND ($6 = '' OR lower(u.email) `+compare+` $6)
-		ORDER BY lower(u.email) `+order+` LIMIT $7`,
-		d.Now(), d.Now().Add(-SessionIdle), nullID(p.Merchant), p.Role, contains(p.Search), strings.ToLower(after), p.Limit)
+		WHERE `+where+` ORDER BY lower(u.email) `+order+` LIMIT $3`, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read people: %w", err)
 	}

@@ -58,12 +58,11 @@ func New(o Options) (*Jobs, error) {
 	river.AddWorker(workers, &bulkWorker{jobs: j})
 	river.AddWorker(workers, &abandonedWorker{jobs: j})
 	client, err := river.NewClient(riverpgxv5.New(o.DB.Pool()), &river.Config{
-		Logger:            slog.New(onlyWarnings{o.Log.Handler()}),
-		Workers:           workers,
-		Queues:            map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 4}, bulkQueue: {MaxWorkers: 2}},
-		FetchPollInterval: 5 * time.Second, // new jobs are announced; this is for those that come due
-		JobTimeout:        2 * time.Minute,
-		SoftStopTimeout:   20 * time.Second,
+		Logger:          slog.New(onlyWarnings{o.Log.Handler()}),
+		Workers:         workers,
+		Queues:          map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 4}, bulkQueue: {MaxWorkers: 2}},
+		JobTimeout:      2 * time.Minute,
+		SoftStopTimeout: 20 * time.Second,
 		PeriodicJobs: []*river.PeriodicJob{
 			periodic(warningsArgs{}, time.Minute),
 			periodic(upkeepArgs{}, time.Minute),

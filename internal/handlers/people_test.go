@@ -1,0 +1,668 @@
+package handlers
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os/exec"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+	"patchbay/internal/db/dbtest"
+	"patchbay/internal/jobs"
+	"patchbay/internal/refresh"
+)
+
+// house is a running Patchbay without providers to speak of, whose clock is moved by hand and nobody's time is wasted:
+// whoever must wait has waited.
+type house struct {
+	*town
+	server *Server
+	mu     sync.Mutex
+	now    time.Time
+	waits  []time.Duration
+}
+
+const password = "correct horse battery"
+
+func (h *house) pass(d time.Duration) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.now = h.now.Add(d)
+}
+
+func newHouse(t *testing.T, change func(*Options, *jobs.Options)) *house {
+	t.Helper()
+	h := &house{town: &town{t: t, log: &lines{}, database: dbtest.Make(t)}, now: time.Now().UTC()}
+	h.db = h.database.Open(t, db.Options{Clock: db.NewClock(func() time.Time {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		return h.now
+	})})
+	server := httptest.NewUnstartedServer(nil)
+	h.url = "http://" + server.Listener.Addr().String()
+	public, err := url.Parse(h.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings := map[string]string{
+		"CAMINVOICE_API_URL": "http://127.0.0.1:1", "CAMINVOICE_CLIENT_ID": "platform", "CAMINVOICE_CLIENT_SECRET": "0123456789abcdef", "CAMINVOICE_ENVIRONMENT": "sandbox",
+	}
+	setups, err := connectors.All(func(name string) string { return settings[name] }, nil, connectors.NewWire(nil, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	log := slog.New(slog.NewTextHandler(h.log, nil))
+	o := Options{
+		DB: h.db, Providers: setups, Refresh: refresh.New(refresh.Options{DB: h.db, Log: log}), Log: log, PublicURL: public,
+		SessionKeys: [][]byte{[]byte("a key for sessions in tests, long")},
+	}
+	later := jobs.Options{DB: h.db, Log: log, Providers: setups, PublicURL: public, Outbox: true}
+	if change != nil {
+		change(&o, &later)
+	}
+	if o.Jobs, err = jobs.New(later); err != nil {
+		t.Fatal(err)
+	}
+	h.server = New(o)
+	h.server.pause = func(_ context.Context, wait time.Duration) error {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.waits = append(h.waits, wait)
+		h.now = h.now.Add(wait)
+		return nil
+	}
+	server.Config.Handler = h.server.Routes()
+	server.Start()
+	t.Cleanup(server.Close)
+	return h
+}
+
+// visitor is somebody with a browser of their own who has not signed in.
+func (h *house) visitor(email string) *person {
+	p := &person{town: h.town, email: email}
+	p.newBrowser()
+	return p
+}
+
+func (p *person) cookie(name string) string {
+	at, _ := url.Parse(p.url)
+	for _, c := range p.client.Jar.Cookies(at) {
+		if c.Name == name {
+			return c.Value
+		}
+	}
+	return ""
+}
+
+func (p *person) setCookie(name, value string) {
+	at, _ := url.Parse(p.url)
+	p.client.Jar.SetCookies(at, []*http.Cookie{{Name: name, Value: value, Path: "/"}})
+}
+
+// mailTo returns the newest letter in the outbox to somebody, once it is there.
+func (h *house) mailTo(email, containing string) string {
+	h.t.Helper()
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		mails, err := h.db.KeptMails(context.Background(), 20)
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		for _, m := range mails {
+			if m.Recipient == email && strings.Contains(m.Text, containing) {
+				return m.Text
+			}
+		}
+	}
+	h.t.Fatalf("no mail to %s came", email)
+	return ""
+}
+
+func (h *house) work() {
+	h.t.Helper()
+	if err := h.server.Jobs.Start(context.Background()); err != nil {
+		h.t.Fatal(err)
+	}
+	h.t.Cleanup(func() {
+		if err := h.server.Jobs.Stop(context.Background()); err != nil {
+			h.t.Errorf("stop: %v", err)
+		}
+	})
+}
+
+func (h *house) events(kind string) int {
+	h.t.Helper()
+	var n int
+	if err := h.db.Pool().QueryRow(context.Background(), `SELECT count(*) FROM events WHERE kind = $1`, kind).Scan(&n); err != nil {
+		h.t.Fatal(err)
+	}
+	return n
+}
+
+func TestSigningInRotatesTheSession(t *testing.T) {
+	h := newHouse(t, nil)
+	mallory, sok := h.merchant("Mallory Shop"), h.merchant("CH168 Shop")
+	planted := mallory.cookie("session")
+	victim := h.visitor(sok.email)
+	victim.setCookie("session", planted)
+	victim.signIn("")
+	if now := victim.cookie("session"); now == planted || now == "" {
+		t.Error("the session that was planted is still used")
+	}
+	if got := mallory.get("/account"); got.status != http.StatusSeeOther {
+		t.Errorf("whoever planted the session still has it: %d %s", got.status, got.h1())
+	}
+	if got := victim.get("/account"); !strings.Contains(got.body, sok.email) {
+		t.Errorf("the victim is not signed in: %s", got.h1())
+	}
+	for name, value := range map[string]string{"made up": "c2Vzc2lvbg", "changed": planted[:len(planted)-4] + "AAAA", "empty": ""} {
+		p := h.visitor("")
+		p.setCookie("session", value)
+		if got := p.get("/"); got.status != http.StatusSeeOther || got.location != "/login?next=%2F" {
+			t.Errorf("a session cookie that is %s: %d %s", name, got.status, got.location)
+		}
+	}
+	copied := h.visitor("")
+	copied.setCookie("session", victim.cookie("session"))
+	victim.post("/logout")
+	if got := copied.get("/account"); got.status != http.StatusSeeOther {
+		t.Errorf("a copy of the cookie outlives signing out: %d", got.status)
+	}
+	if h.events("user.signed-in") != 3 || h.events("user.signed-out") != 1 {
+		t.Errorf("events: %d in, %d out", h.events("user.signed-in"), h.events("user.signed-out"))
+	}
+}
+
+func TestWhereSigningInLeads(t *testing.T) {
+	h := newHouse(t, nil)
+	sok, boss := h.merchant("CH168 Shop"), h.staff(db.RoleAdmin)
+	for next, want := range map[string]string{
+		"": "/", "/connections/x?lang=km": "/connections/x?lang=km", "https://evil.example/": "/", "//evil.example": "/", `/\evil.example`: "/",
+		"/logout": "/", "javascript:alert(1)": "/", "/\n//evil.example": "/",
+	} {
+		p := h.visitor(sok.email)
+		if got := p.signIn(next); got != want {
+			t.Errorf("next %q leads to %q, want %q", next, got, want)
+		}
+	}
+	if got := h.visitor(boss.email).signIn(""); got != "/admin" {
+		t.Errorf("staff are led to %q", got)
+	}
+	if got := sok.get("/login?next=/account"); got.status != http.StatusSeeOther || got.location != "/account" {
+		t.Errorf("the sign-in page for somebody signed in: %d %s", got.status, got.location)
+	}
+}
+
+func TestSecureCookies(t *testing.T) {
+	h := newHouse(t, func(o *Options, _ *jobs.Options) {
+		o.PublicURL = &url.URL{Scheme: "https", Host: "connect.example.com"}
+	})
+	if _, err := h.db.AddUser(context.Background(), db.System(), db.NewUser{Role: db.RoleAdmin, Email: "a@patchbay.example", Password: password}); err != nil {
+		t.Fatal(err)
+	}
+	form := url.Values{"email": {"a@patchbay.example"}, "password": {password}}
+	r := httptest.NewRequest(http.MethodPost, "https://connect.example.com/login", strings.NewReader(form.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	w := httptest.NewRecorder()
+	h.server.Routes().ServeHTTP(w, r)
+	for _, c := range w.Result().Cookies() {
+		if !strings.HasPrefix(c.Name, "__Host-") || !c.Secure || !c.HttpOnly || c.SameSite != http.SameSiteLaxMode || c.Path != "/" || c.Domain != "" {
+			t.Errorf("cookie %+v", c)
+		}
+	}
+	if len(w.Result().Cookies()) == 0 {
+		t.Fatalf("no cookies: %d", w.Code)
+	}
+	foreign := r.Clone(context.Background())
+	foreign.Header.Set("Origin", "https://evil.example")
+	foreign.Header.Set("Sec-Fetch-Site", "cross-site")
+	w = httptest.NewRecorder()
+	h.server.Routes().ServeHTTP(w, foreign)
+	if w.Code != http.StatusForbidden || len(w.Result().Cookies()) != 0 {
+		t.Errorf("a form from another site: %d, %d cookies", w.Code, len(w.Result().Cookies()))
+	}
+}
+
+func TestSessionKeysRotate(t *testing.T) {
+	old, fresh := []byte("the key of yesterday, 32 bytes and more"), []byte("the key of today, 32 bytes and more")
+	h := newHouse(t, func(o *Options, _ *jobs.Options) { o.SessionKeys = [][]byte{old} })
+	cookie := h.merchant("CH168 Shop").cookie("session")
+	for _, c := range []struct {
+		name string
+		keys [][]byte
+		want int
+	}{{"with the old key second", [][]byte{fresh, old}, http.StatusOK}, {"without it", [][]byte{fresh}, http.StatusSeeOther}} {
+		o := h.server.Options
+		o.SessionKeys = c.keys
+		r := httptest.NewRequest(http.MethodGet, h.url+"/account", nil)
+		r.AddCookie(&http.Cookie{Name: "session", Value: cookie})
+		w := httptest.NewRecorder()
+		New(o).Routes().ServeHTTP(w, r)
+		if w.Code != c.want {
+			t.Errorf("%s: %d, want %d", c.name, w.Code, c.want)
+		}
+	}
+}
+
+func TestTriesAreSlowedDownAndNeverLockOut(t *testing.T) {
+	h := newHouse(t, nil)
+	sok := h.merchant("CH168 Shop")
+	try := func(p *person, email, word string) answer {
+		return p.post("/login", "email", email, "password", word)
+	}
+	for name, email := range map[string]string{"known": sok.email, "unknown": "nobody@ch168.example"} {
+		stranger := h.visitor("")
+		h.waits = nil
+		for i := range 8 {
+			if got := try(stranger, strings.ToUpper(email), fmt.Sprint("wrong ", i)); got.status != http.StatusUnauthorized || got.h1() == "" {
+				t.Fatalf("%s address, try %d: %d", name, i+1, got.status)
+			}
+		}
+		if got := fmt.Sprint(h.waits); got != "[0s 0s 0s 0s 0s 0s 0s 0s 0s 0s 0s 2s 0s 2s 0s 2s]" {
+			t.Errorf("%s address: waits %s", name, got) // each try waits for its network, then for its account
+		}
+	}
+	h.server.pause = func(context.Context, time.Duration) error { return nil } // many at once: nobody's waiting moves the clock
+	stranger := h.visitor("")
+	var refused answer
+	for range 20 {
+		if refused = try(stranger, sok.email, "wrong"); refused.status == http.StatusTooManyRequests {
+			break
+		}
+	}
+	if refused.status != http.StatusTooManyRequests || !strings.Contains(refused.body, "second") {
+		t.Fatalf("many at once: %d %s", refused.status, refused.body)
+	}
+	if got := try(sok, sok.email, password); got.status != http.StatusSeeOther {
+		t.Errorf("the owner, whose browser is known, is kept out meanwhile: %d", got.status)
+	}
+	if got := try(h.visitor(""), sok.email, password); got.status != http.StatusTooManyRequests {
+		t.Errorf("the right password from an unknown browser out of turn: %d", got.status)
+	}
+	h.pass(10 * time.Second)
+	if got := try(stranger, sok.email, password); got.status != http.StatusSeeOther {
+		t.Errorf("the right password after waiting: %d", got.status)
+	}
+	if h.events("user.sign-in-failed") == 0 {
+		t.Error("failures are not written down")
+	}
+	if strings.Contains(h.log.String(), "wrong 1") || strings.Contains(h.log.String(), password) {
+		t.Error("the log holds a password")
+	}
+}
+
+func TestSessionsEndAtOnce(t *testing.T) {
+	h := newHouse(t, nil)
+	sok := h.merchant("CH168 Shop")
+	phone := h.visitor(sok.email)
+	phone.client.Transport = agent("Mozilla/5.0 (Linux; Android 14) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Mobile Safari/537.36")
+	phone.signIn("")
+	page := sok.get("/account")
+	if !strings.Contains(page.body, "Chrome · Android") || !strings.Contains(page.body, "127.0.0.1") {
+		t.Error("the account page does not name the other device and place")
+	}
+	names := regexp.MustCompile(`name="session" value="([0-9a-f]+)"`).FindAllStringSubmatch(page.body, -1)
+	if len(names) != 1 {
+		t.Fatalf("%d sessions can be ended, want the other one", len(names))
+	}
+	if got := sok.post("/account", "do", "end-session", "session", names[0][1]); got.status != http.StatusSeeOther {
+		t.Fatalf("end: %d", got.status)
+	}
+	if got := phone.get("/"); got.status != http.StatusSeeOther {
+		t.Errorf("the phone is still signed in: %d", got.status)
+	}
+	phone.signIn("")
+	if got := sok.post("/account", "do", "password", "current", password, "password", "another horse battery"); got.status != http.StatusSeeOther {
+		t.Fatalf("change password: %d %s", got.status, got.body)
+	}
+	if got := phone.get("/"); got.status != http.StatusSeeOther {
+		t.Errorf("the phone outlives the password: %d", got.status)
+	}
+	if got := sok.get("/account"); got.status != http.StatusOK || !strings.Contains(got.body, "Your password is changed") {
+		t.Errorf("this browser after changing the password: %d", got.status)
+	}
+	for name, fields := range map[string][]string{
+		"wrong":  {"do", "password", "current", password, "password", "a third horse battery"},
+		"short":  {"do", "password", "current", "another horse battery", "password", "short"},
+		"common": {"do", "password", "current", "another horse battery", "password", "1234567890"},
+		"name":   {"do", "save", "name", " "},
+	} {
+		if got := sok.post("/account", fields...); got.status != http.StatusUnprocessableEntity || !strings.Contains(got.body, `id="errors"`) {
+			t.Errorf("%s: %d", name, got.status)
+		}
+	}
+	user, err := h.db.UserByEmail(context.Background(), sok.email)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.db.LockUser(context.Background(), db.System(), user.ID); err != nil {
+		t.Fatal(err)
+	}
+	if got := sok.get("/"); got.status != http.StatusSeeOther {
+		t.Errorf("a locked user goes on: %d", got.status)
+	}
+}
+
+// agent is a browser's name on every request.
+type agent string
+
+func (a agent) RoundTrip(r *http.Request) (*http.Response, error) {
+	r.Header.Set("User-Agent", string(a))
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+func TestLanguageIsAsChosen(t *testing.T) {
+	h := newHouse(t, nil)
+	sok := h.merchant("CH168 Shop")
+	lang := func(p *person, path, accept string) string {
+		t.Helper()
+		r := request(t, http.MethodGet, p.at(path), nil)
+		r.Header.Set("Accept-Language", accept)
+		m := regexp.MustCompile(`<html lang="(\w+)"`).FindStringSubmatch(p.do(r).body)
+		if m == nil {
+			t.Fatalf("no page at %s", path)
+		}
+		return m[1]
+	}
+	stranger := h.visitor("")
+	for accept, want := range map[string]string{"km-KH,en;q=0.5": "km", "fr-CA": "fr", "de": "en", "": "en"} {
+		if got := lang(stranger, "/login", accept); got != want {
+			t.Errorf("Accept-Language %q gives %s", accept, got)
+		}
+	}
+	if got := lang(stranger, "/login?lang=km", "fr"); got != "km" {
+		t.Errorf("chosen by link: %s", got)
+	}
+	if got := lang(stranger, "/login", "fr"); got != "km" {
+		t.Errorf("chosen before: %s", got)
+	}
+	if got := lang(stranger, "/login?lang=xx", "fr"); got != "km" {
+		t.Errorf("a language nobody speaks: %s", got)
+	}
+	sok.post("/account", "do", "save", "name", "Sok", "locale", "fr")
+	if got := lang(sok, "/account", "km"); got != "fr" {
+		t.Errorf("the account's own: %s", got)
+	}
+	if got := lang(sok, "/account?lang=en", "km"); got != "en" {
+		t.Errorf("chosen over the account's: %s", got)
+	}
+}
+
+func TestForgottenPassword(t *testing.T) {
+	h := newHouse(t, nil)
+	h.work()
+	sok := h.merchant("CH168 Shop")
+	stranger := h.visitor("")
+	known, unknown := stranger.post("/password", "email", sok.email), stranger.post("/password", "email", "nobody@ch168.example")
+	if known.status != http.StatusOK || strings.ReplaceAll(known.body, sok.email, "") != strings.ReplaceAll(unknown.body, "nobody@ch168.example", "") {
+		t.Errorf("the page tells whether an address is known: %d, %d", known.status, unknown.status)
+	}
+	link := regexp.MustCompile(`http://\S+/password/\S+`).FindString(h.mailTo(sok.email, "/password/"))
+	for range 3 {
+		if got := stranger.get(link); got.status != http.StatusOK || !strings.Contains(got.body, sok.email) {
+			t.Fatalf("opening the link: %d %s", got.status, got.h1())
+		}
+	}
+	if got := stranger.post(link, "password", "short"); got.status != http.StatusUnprocessableEntity {
+		t.Errorf("a short password: %d", got.status)
+	}
+	if got := stranger.post(link, "password", "another horse battery"); got.status != http.StatusSeeOther || got.location != "/" {
+		t.Fatalf("a new password: %d %s", got.status, got.h1())
+	}
+	if got := stranger.get("/account"); !strings.Contains(got.body, sok.email) {
+		t.Errorf("not signed in afterwards: %s", got.h1())
+	}
+	if got := sok.get("/account"); got.status != http.StatusSeeOther {
+		t.Errorf("the old session goes on: %d", got.status)
+	}
+	if got := h.visitor("").get(link); got.status != http.StatusNotFound || !strings.Contains(got.body, "/password") {
+		t.Errorf("the spent link: %d %s", got.status, got.h1())
+	}
+	if got := h.visitor("").get("/outbox"); got.status != http.StatusOK || !strings.Contains(got.body, sok.email) {
+		t.Errorf("the outbox: %d", got.status)
+	}
+	h.noSecrets(map[string]string{
+		"session": sok.cookie("session"), "link": link[strings.LastIndex(link, "/")+1:], "password": "another horse battery", "old password": password,
+	})
+}
+
+// noSecrets looks for secrets in a dump and in the log.
+func (h *house) noSecrets(secrets map[string]string) {
+	h.t.Helper()
+	dump, err := exec.Command("pg_dump", "--data-only", h.database.URL).Output()
+	if err != nil {
+		h.t.Fatalf("pg_dump: %v", err)
+	}
+	for name, secret := range secrets {
+		if bytes.Contains(dump, []byte(secret)) || strings.Contains(h.log.String(), secret) {
+			h.t.Errorf("the %s is readable in the database or the log", name)
+		}
+	}
+}
+
+func TestInvitationWithoutMail(t *testing.T) {
+	h := newHouse(t, func(_ *Options, o *jobs.Options) { o.Outbox = false })
+	boss, helper, sok := h.staff(db.RoleAdmin), h.staff(db.RoleSupport), h.merchant("CH168 Shop")
+	fields := []string{"email", "dara@ch168.example", "name", "Dara", "role", "merchant", "merchant", "ch168 shop"}
+	if got := helper.post("/admin/users", fields...); got.status != http.StatusForbidden {
+		t.Errorf("support invites: %d", got.status)
+	}
+	if got := sok.post("/admin/users", fields...); got.status != http.StatusNotFound {
+		t.Errorf("a merchant invites: %d", got.status)
+	}
+	if got := helper.get("/admin/users"); got.status != http.StatusOK || !strings.Contains(got.body, sok.email) {
+		t.Errorf("support looks: %d", got.status)
+	}
+	got := boss.post("/admin/users", fields...)
+	link := regexp.MustCompile(`http://[^<"\s]+/invitations/[A-Za-z0-9_-]{43}`).FindString(got.body)
+	if got.status != http.StatusOK || link == "" {
+		t.Fatalf("no link is shown: %d %s", got.status, got.body)
+	}
+	for name, wrong := range map[string][]string{
+		"taken": fields, "no merchant": {"email", "x@ch168.example", "role", "merchant"}, "unknown merchant": {"email", "x@ch168.example", "role", "merchant", "merchant", "None"},
+		"no address": {"email", "x", "role", "support"}, "no role": {"email", "x@ch168.example", "role", "owner"},
+	} {
+		if got := boss.post("/admin/users", wrong...); got.status != http.StatusUnprocessableEntity || !strings.Contains(got.body, `id="errors"`) {
+			t.Errorf("%s: %d %s", name, got.status, got.h1())
+		}
+	}
+	dara := h.visitor("dara@ch168.example")
+	for range 2 {
+		if got := dara.get(link); got.status != http.StatusOK || !strings.Contains(got.body, "CH168 Shop") {
+			t.Fatalf("opening the invitation: %d %s", got.status, got.h1())
+		}
+	}
+	if got := dara.post(link, "name", "Dara", "password", password); got.status != http.StatusSeeOther || got.location != "/" {
+		t.Fatalf("accepting: %d %s", got.status, got.h1())
+	}
+	if got := dara.get("/account"); !strings.Contains(got.body, sok.email) {
+		t.Error("a merchant's person does not see who else has access")
+	}
+	if got := h.visitor("").post(link, "name", "Dara", "password", password); got.status != http.StatusNotFound {
+		t.Errorf("accepting twice: %d", got.status)
+	}
+	if got := dara.get("/outbox"); got.status != http.StatusNotFound {
+		t.Errorf("an outbox outside of the demo: %d", got.status)
+	}
+	h.noSecrets(map[string]string{"link": link[strings.LastIndex(link, "/")+1:]})
+}
+
+func TestChangingPeople(t *testing.T) {
+	h := newHouse(t, nil)
+	boss, helper, sok := h.staff(db.RoleAdmin), h.staff(db.RoleSupport), h.merchant("CH168 Shop")
+	path := func(p *person) string {
+		u, err := h.db.UserByEmail(context.Background(), p.email)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return "/admin/users/" + u.ID.String()
+	}
+	for do, fields := range map[string][]string{"lock": {"do", "lock"}, "role": {"do", "role", "role", "support"}} {
+		if got := boss.post(path(boss), fields...); got.status != http.StatusConflict {
+			t.Errorf("%s the last admin: %d", do, got.status)
+		}
+	}
+	if got := boss.post(path(sok), "do", "role", "role", "admin"); got.status != http.StatusConflict {
+		t.Errorf("a merchant's person as admin: %d", got.status)
+	}
+	if got := helper.post(path(sok), "do", "lock"); got.status != http.StatusForbidden {
+		t.Errorf("support locks: %d", got.status)
+	}
+	if got := boss.post(path(sok), "do", "lock"); got.status != http.StatusSeeOther || !strings.HasPrefix(got.location, "/admin/merchants/") {
+		t.Errorf("lock: %d %s", got.status, got.location)
+	}
+	if got := sok.get("/"); got.status != http.StatusSeeOther {
+		t.Errorf("locked, and still in: %d", got.status)
+	}
+	boss.post(path(sok), "do", "unlock")
+	sok.signIn("")
+	boss.post(path(helper), "do", "role", "role", "admin")
+	if got := helper.get("/admin/users"); got.status != http.StatusSeeOther {
+		t.Errorf("a new role began without signing in: %d", got.status)
+	}
+	helper.signIn("")
+	if got := helper.post(path(boss), "do", "role", "role", "support"); got.status != http.StatusSeeOther {
+		t.Errorf("one of two admins: %d", got.status)
+	}
+	for _, missing := range []string{"/admin/users/" + db.NewID().String(), "/admin/users/x"} {
+		if got := helper.post(missing, "do", "lock"); got.status != http.StatusNotFound {
+			t.Errorf("%s: %d", missing, got.status)
+		}
+	}
+}
+
+func TestMerchantPages(t *testing.T) {
+	h := newHouse(t, nil)
+	boss, helper := h.staff(db.RoleAdmin), h.staff(db.RoleSupport)
+	if got := helper.post("/admin/merchants", "name", "X"); got.status != http.StatusForbidden {
+		t.Errorf("support adds: %d", got.status)
+	}
+	got := boss.post("/admin/merchants", "name", "ក្រុមហ៊ុនស៊ីអេច១៦៨", "external_id", "shop-17", "locale", "km")
+	if got.status != http.StatusSeeOther {
+		t.Fatalf("add: %d %s", got.status, got.body)
+	}
+	if page := helper.get(got.location); page.status != http.StatusOK || page.h1() != "ក្រុមហ៊ុនស៊ីអេច១៦៨" {
+		t.Errorf("the merchant's page: %d %s", page.status, page.h1())
+	}
+	for name, fields := range map[string][]string{"no name": {"name", " "}, "id taken": {"name", "Other", "external_id", "shop-17"}} {
+		if got := boss.post("/admin/merchants", fields...); got.status != http.StatusUnprocessableEntity || !strings.Contains(got.body, `id="errors"`) {
+			t.Errorf("%s: %d", name, got.status)
+		}
+	}
+	for i := range 60 {
+		if _, err := h.db.AddMerchant(context.Background(), db.System(), db.Merchant{Name: "Shop " + strconv.Itoa(100+i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	page := helper.get("/admin/merchants")
+	next := regexp.MustCompile(`rel="next" href="([^"]+)"`).FindStringSubmatch(page.body)
+	if next == nil {
+		t.Fatal("no next page of 61 merchants")
+	}
+	page = helper.get(strings.ReplaceAll(next[1], "&amp;", "&"))
+	if !strings.Contains(page.body, "Shop 150") || strings.Contains(page.body, "Shop 149") || !strings.Contains(page.body, `rel="prev"`) {
+		t.Error("the next page does not go on where the first ended")
+	}
+	if page := helper.get("/admin/merchants?q=%E1%9E%9F%E1%9F%8A%E1%9E%B8%E1%9E%A2%E1%9F%81%E1%9E%85%00"); !strings.Contains(page.body, "shop-17") {
+		t.Errorf("found by Khmer name: %d", page.status)
+	}
+}
+
+func TestAskingToReconnect(t *testing.T) {
+	h := newHouse(t, nil)
+	h.work()
+	helper, sok, other := h.staff(db.RoleSupport), h.merchant("CH168 Shop"), h.merchant("Other Shop")
+	id := db.NewID()
+	if _, err := h.db.Pool().Exec(context.Background(), `INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, problem, problem_since, connected_at)
+		VALUES ($1, $2, 'caminvoice', 'sandbox', 'KHUID00001234', 'CH168 Co., Ltd', 'refused', now(), now())`, id, sok.merchant); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.db.Pool().Exec(context.Background(), `INSERT INTO grants (connection_id, provider, environment) VALUES ($1, 'caminvoice', 'sandbox')`, id); err != nil {
+		t.Fatal(err)
+	}
+	ask := "/connections/" + id.String() + "/ask"
+	if got := sok.post(ask); got.status != http.StatusNotFound {
+		t.Errorf("a merchant asks: %d", got.status)
+	}
+	if got := helper.post(ask); got.status != http.StatusSeeOther {
+		t.Fatalf("ask by mail: %d %s", got.status, got.h1())
+	}
+	link := regexp.MustCompile(`http://\S+/reconnect/\S+`).FindString(h.mailTo(sok.email, "/reconnect/"))
+	stranger := h.visitor(sok.email)
+	if got := stranger.get(link); got.status != http.StatusSeeOther || !strings.HasPrefix(got.location, "/login?next=") {
+		t.Errorf("the link shows something to nobody: %d %s", got.status, got.location)
+	}
+	if got := other.get(link); got.status != http.StatusNotFound || strings.Contains(got.body, "CH168") {
+		t.Errorf("the link shows something to another merchant: %d", got.status)
+	}
+	if got := other.post(link); got.status != http.StatusNotFound {
+		t.Errorf("another merchant follows the link: %d", got.status)
+	}
+	next, err := url.Parse(stranger.get(link).location)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := stranger.signIn(next.Query().Get("next")); !strings.HasSuffix(link, got) {
+		t.Errorf("after signing in one is at %s", got)
+	}
+	for range 2 {
+		if got := stranger.get(link); got.status != http.StatusOK || !strings.Contains(got.body, "CH168 Co., Ltd") {
+			t.Fatalf("opening the link: %d %s", got.status, got.h1())
+		}
+	}
+	got := stranger.post(link)
+	if got.status != http.StatusSeeOther || !strings.HasPrefix(got.location, "http://127.0.0.1:1/") {
+		t.Fatalf("following the link: %d %s", got.status, got.location)
+	}
+	var pinned string
+	if err := h.db.Pool().QueryRow(context.Background(), `SELECT connection_id::text FROM flows`).Scan(&pinned); err != nil || pinned != id.String() {
+		t.Errorf("the attempt is pinned to %s, %v", pinned, err)
+	}
+	if got := stranger.post(link); got.status != http.StatusNotFound {
+		t.Errorf("following the link twice: %d", got.status)
+	}
+	shown := helper.post(ask, "how", "link")
+	if again := regexp.MustCompile(`http://[^<"\s]+/reconnect/[A-Za-z0-9_-]{43}`).FindString(shown.body); again == "" {
+		t.Errorf("no link is shown: %d %s", shown.status, shown.h1())
+	} else {
+		h.noSecrets(map[string]string{"shown link": again[strings.LastIndex(again, "/")+1:], "mailed link": link[strings.LastIndex(link, "/")+1:]})
+	}
+}
+
+func TestIncidentsAreOnEveryPage(t *testing.T) {
+	h := newHouse(t, nil)
+	sok := h.merchant("CH168 Shop")
+	if strings.Contains(sok.get("/account").body, "banner") {
+		t.Error("a banner without an incident")
+	}
+	if _, err := h.db.Pool().Exec(context.Background(), `INSERT INTO providers (name, environment, incident_since, reason) VALUES ('caminvoice', 'sandbox', now(), 'trouble')`); err != nil {
+		t.Fatal(err)
+	}
+	h.pass(incidentsAge)
+	if !strings.Contains(sok.get("/account").body, "CamInvoice is having trouble") {
+		t.Error("no banner in an incident")
+	}
+}
+
+func TestDevices(t *testing.T) {
+	for agent, want := range map[string]string{
+		"Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 Mobile/15E148 Safari/604.1": "Safari · iPhone",
+		"Mozilla/5.0 (Windows NT 10.0; Win64; x64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Safari/537.36 Edg/130.0.0.0":           "Edge · Windows",
+		"Mozilla/5.0 (X11; Linux x86_64; rv:131.0) Gecko/20100101 Firefox/131.0":                                                                  "Firefox · Linux",
+		"": "", "something else": "",
+	} {
+		if got := device(agent); got != want {
+			t.Errorf("%q is %q, want %q", agent, got, want)
+		}
+	}
+}
