@@ -13,6 +13,7 @@ import (
 	"patchbay/internal/handlers"
 	"patchbay/internal/jobs"
 	"patchbay/internal/refresh"
+	"patchbay/migrations"
 )
 
 // stopping is how long what is under way may take once we are asked to stop; compose and Kubernetes must wait longer.
@@ -58,6 +59,7 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	pages := handlers.New(handlers.Options{
 		DB: d, Providers: s.providers, Refresh: engine, Jobs: later, Log: log, PublicURL: s.publicURL,
 		TrustedProxies: s.trustedProxies, SessionKeys: s.sessionKeys, HookSecret: s.hookSecret, Demo: s.demo,
+		Schema: func(ctx context.Context) error { return whole(ctx, d) },
 	})
 	if err := opened(d); err != nil {
 		return err
@@ -81,6 +83,15 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	defer cancel()
 	err = errors.Join(err, engine.Stop(grace), later.Stop(grace))
 	<-swept
+	return err
+}
+
+// whole says that the schema is not, or no longer, the one this program was made for.
+func whole(ctx context.Context, d *db.DB) error {
+	pending, err := migrations.Pending(ctx, d.Pool())
+	if err == nil && pending {
+		err = errors.New("migrations are to be applied")
+	}
 	return err
 }
 

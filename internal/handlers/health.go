@@ -18,7 +18,11 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
-	if err := s.DB.Ready(ctx); err != nil {
+	err := s.DB.Ready(ctx)
+	if err == nil && s.Schema != nil {
+		err = s.Schema(ctx)
+	}
+	if err != nil {
 		s.Log.WarnContext(ctx, "not ready", "err", err)
 		w.WriteHeader(http.StatusServiceUnavailable)
 		w.Write([]byte("not ready\n"))

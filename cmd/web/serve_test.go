@@ -1,0 +1,76 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// startServe runs serve on a free port and returns where, and what stops it.
+func startServe(t *testing.T, environ []string) (address string, stop func() int) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	in, out := io.Pipe()
+	code := make(chan int, 1)
+	go func() {
+		code <- run(ctx, terminal{nil, out, out, append(environ, "LISTEN=127.0.0.1:0")}, []string{"serve"})
+		out.Close()
+	}()
+	listens := make(chan string, 1)
+	go func() {
+		for lines := bufio.NewScanner(in); lines.Scan(); {
+			if found := regexp.MustCompile(`msg=serving listen=(\S+)`).FindStringSubmatch(lines.Text()); found != nil {
+				listens <- found[1]
+			} else if strings.Contains(lines.Text(), "patchbay serve:") {
+				listens <- lines.Text()
+			}
+		}
+	}()
+	t.Cleanup(cancel)
+	return "http://" + <-listens, func() int {
+		cancel()
+		return <-code
+	}
+}
+
+func TestReadyOnlyOnTheSchemaThisProgramKnows(t *testing.T) {
+	_, environ := operator(t)
+	address, stop := startServe(t, environ)
+	client := http.Client{Timeout: 10 * time.Second}
+	status := func(path string) int {
+		answer, err := client.Get(address + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer.Body.Close()
+		return answer.StatusCode
+	}
+	if status("/livez") != http.StatusOK || status("/readyz") != http.StatusOK {
+		t.Errorf("livez %d, readyz %d after the start", status("/livez"), status("/readyz"))
+	}
+	if code, _, faults := said(t, environ, "", "migrate", "down"); code != 0 {
+		t.Fatal(faults)
+	}
+	if status("/livez") != http.StatusOK || status("/readyz") != http.StatusServiceUnavailable {
+		t.Errorf("livez %d, readyz %d on an older schema", status("/livez"), status("/readyz"))
+	}
+	if code := stop(); code != 0 {
+		t.Errorf("stopped with %d", code)
+	}
+}
+
+func TestAnotherKeysetStopsTheStart(t *testing.T) {
+	_, environ := operator(t)
+	_, stop := startServe(t, environ)
+	stop()
+	_, other, _ := said(t, nil, "", "keys", "new")
+	code, _, faults := said(t, append(environ, "LISTEN=127.0.0.1:0", "KEYSET="+strings.TrimSpace(other)), "", "serve")
+	if code != 1 || !strings.Contains(faults, "KEYSET") || strings.Contains(faults, "msg=serving") {
+		t.Errorf("code %d: %s", code, faults)
+	}
+}
