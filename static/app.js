@@ -33,12 +33,13 @@ addEventListener("pageshow", () => {
 for (const part of document.querySelectorAll("[data-refresh]")) {
   const seconds = Math.max(2, Number(part.dataset.refresh));
   const again = async () => {
-    if (document.visibilityState === "visible" && !part.contains(document.activeElement)) {
+    const inUse = part.contains(document.activeElement) || part.querySelector("details[open]");
+    if (document.visibilityState === "visible" && !inUse) {
       try {
-        const answer = await fetch(location.href, { headers: { "X-Refresh": "part" }, redirect: "error" });
+        const answer = await fetch(location.href, { redirect: "error" });
         if (answer.ok) {
           const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById(part.id);
-          if (!fresh) return;
+          if (!fresh) { location.reload(); return; } // what this part waited for has come
           part.replaceChildren(...fresh.childNodes);
           if (!("refresh" in fresh.dataset)) return;
         }

@@ -275,7 +275,9 @@ func (v KeysPage) chosen(scope string) bool {
 	return false
 }
 
-func (v BulkPage) moving() bool { return v.State == "running" || v.State == "stopping" }
+func (v BulkPage) moving() bool {
+	return v.State == "gathering" || v.State == "running" || v.State == "stopping"
+}
 
 // refreshing asks the script to fetch this part anew; without the script the page has a link.
 func (v BulkPage) refreshing() templ.Attributes {
@@ -293,5 +295,22 @@ func (v BulkPage) listURL() string {
 }
 
 func (v BulkPage) minutesLeft() int { return int((v.Left + time.Minute - 1) / time.Minute) }
+
+// filterValue says a filter's value as its select does.
+func filterValue(ctx context.Context, f Detail) string {
+	prefixes := map[string]string{"health": "healths.", "who": "whos.", "problem": "problems.", "environment": "environment.", "used": "used."}
+	if prefix, ok := prefixes[f.Key]; ok {
+		return wordFor(ctx, prefix, f.Value)
+	}
+	return f.Value
+}
+
+// why says how an attempt ended, where its stage does not say it already.
+func (f FlowLine) why(ctx context.Context, p Provider) string {
+	if f.Outcome == f.Stage {
+		return ""
+	}
+	return wordIf(ctx, "flow."+f.Outcome+".title", "Provider", p.Title)
+}
 
 func decimal(n int64) string { return strconv.FormatInt(n, 10) }
