@@ -109,7 +109,6 @@ func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPa
 		}
 		page.Disconnected = &views.Receipt{
 			At: receipt.At, DeletedAt: receipt.At, Revoked: receipt.Revoked, RemainsUntil: receipt.RemainsUntil, ProviderURL: page.Provider.HomeURL,
-			Reference: c.ID.String(),
 		}
 		if v.user.Staff() || receipt.Actor == db.RoleMerchant {
 			page.Disconnected.By = receipt.By
