@@ -119,3 +119,14 @@ func (d *DB) Lapses(ctx context.Context, before time.Time, limit int) (list []La
 	}
 	return list, count, nil
 }
+
+// WaitingForUs counts a provider's connections that nobody but the platform can mend, up to 10,000.
+func (d *DB) WaitingForUs(ctx context.Context, name, environment string) (int64, error) {
+	var n int64
+	err := d.pool.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM connections WHERE provider = $1 AND environment = $2 AND state IN ('ours', 'sealed') LIMIT 10000) AS waiting`,
+		name, environment).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count what waits for us: %w", err)
+	}
+	return n, nil
+}

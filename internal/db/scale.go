@@ -308,7 +308,7 @@ func (f *filling) account(provider string) connectors.Account {
 		id := fmt.Sprintf("%016x", f.r.Uint64())
 		return connectors.Account{ID: id + " merchant", Name: c.latin, Details: []connectors.Detail{{Key: "client_id", Value: id}}}
 	case "elecq":
-		id := f.digits(6)
+		id := f.digits(9)
 		return connectors.Account{ID: id, Name: "", Details: []connectors.Detail{{Key: "USER_ID", Value: id}}}
 	default:
 		id := fmt.Sprintf("%08x-%04x-4%03x-9%03x-%012x", f.r.Uint32(), f.r.IntN(1<<16), f.r.IntN(1<<12), f.r.IntN(1<<12), f.r.Int64N(1<<48))

@@ -178,9 +178,7 @@ func (w *bulkWorker) one(ctx context.Context, connection db.ID, by db.By) string
 func (j *Jobs) present() map[string]string {
 	present := map[string]string{}
 	for _, setup := range j.Providers {
-		if setup.Connector != nil {
-			present[setup.Name] = setup.Environment
-		}
+		present[setup.Name] = setup.Environment
 	}
 	return present
 }

@@ -1,0 +1,204 @@
+package handlers
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+	"patchbay/views"
+)
+
+const listLength = 50
+
+// adminConnections lists connections of all merchants: searched, filtered and sorted by what stands in the address.
+func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error {
+	query := r.URL.Query()
+	f := s.filterOf(query)
+	lines, err := s.DB.List(r.Context(), f, query.Get("at"), listLength)
+	if err != nil {
+		return err
+	}
+	if f.Query != "" && query.Get("at") == "" && !ahead(r) {
+		if err := s.noteLookup(r, "connection.searched", f.Query); err != nil {
+			return err
+		}
+	}
+	page := views.AdminConnectionsPage{
+		Page: s.viewPage(r), Query: f.Query, Sort: f.Sort, Shown: len(lines.All), About: lines.About, Similar: lines.Similar, Lapsing: f.Lapsing, Outcome: f.Outcome,
+		Healths:     options(f.Health, "", db.Fine, db.Retrying, db.ActionNeeded, db.Disconnected),
+		Whos:        options(f.Who, "", "merchant", "provider", "platform"),
+		Problems:    options(f.Problem, "", db.ProblemRefused, db.ProblemInterrupted, db.ProblemLapsed, db.ProblemRevoked, db.ProblemOurs, db.ProblemSealed, db.ProblemEnvironment),
+		Environment: options(f.Environment, "", "production", "sandbox"),
+		Used:        options(f.Used, "", db.UsedDay, db.UsedWeek, db.UsedMonth, db.UsedNever),
+		Providers:   s.providerOptions(f.Provider),
+		CSVURL:      "/admin/connections.csv?" + f.Values().Encode(),
+		BulkAction:  "/admin/bulk",
+	}
+	if !f.Since.IsZero() {
+		page.Since = f.Since.Format(time.DateOnly)
+	}
+	if f.Merchant != (db.ID{}) {
+		page.Merchant = f.Merchant.String()
+		if m, err := s.DB.Merchant(r.Context(), f.Merchant); err == nil {
+			page.MerchantName = m.Name
+		}
+	}
+	if f.Bulk != (db.ID{}) {
+		page.Bulk = f.Bulk.String()
+	}
+	for name, values := range f.Values() {
+		page.BulkFields = append(page.BulkFields, views.Detail{Key: name, Value: values[0]})
+	}
+	if lines.Flow != nil {
+		page.Flow = &views.FlowLine{Reference: lines.Flow.Reference, Stage: lines.Flow.Stage, Outcome: lines.Flow.Outcome, At: lines.Flow.CreatedAt, Provider: lines.Flow.Provider}
+	}
+	for _, line := range lines.All {
+		page.Rows = append(page.Rows, s.viewConnectionRow(line))
+	}
+	page.ByAccount = sortColumn(f, db.SortAccount, false)
+	page.ByMerchant = sortColumn(f, db.SortMerchant, false)
+	page.ByHealth = sortColumn(f, db.SortHealth, false)
+	page.ByConnected = sortColumn(f, db.SortConnected, true)
+	page.ByUsed = sortColumn(f, db.SortUsed, true)
+	page.Pager = pagerOf("/admin/connections", f.Values(), query.Get("at"), lines.Prev, lines.Next)
+	s.render(w, r, http.StatusOK, views.AdminConnections(page))
+	return nil
+}
+
+// exportConnections writes all that the filter shows as CSV, as it is read: no list is ever held whole.
+func (s *Server) exportConnections(w http.ResponseWriter, r *http.Request) error {
+	f := s.filterOf(r.URL.Query())
+	if ahead(r) {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	if err := s.noteLookup(r, "connection.exported", f.Values().Encode()); err != nil {
+		return err
+	}
+	out := newExport(w, "connections", s.DB.Now())
+	err := out.row("id", "merchant", "merchant_id", "merchant_external_id", "provider", "environment", "account_id", "account_name", "company_name_kh", "tin",
+		"health", "who_must_act", "problem", "since", "connected_at", "disconnected_at", "refreshed_at", "used_at")
+	if err == nil {
+		err = s.DB.Each(r.Context(), f, func(l db.Line) error {
+			return out.row(l.ID.String(), l.MerchantName, l.MerchantID.String(), l.ExternalID, l.Provider, l.Environment, l.Account.ID, l.Account.Name,
+				l.Account.Detail("company_name_kh"), l.Account.Detail("tin"), l.Health(), l.WhoMustAct(), l.Problem, exportTime(healthSince(l.Connection)),
+				exportTime(l.ConnectedAt), exportTime(l.DisconnectedAt), exportTime(l.RefreshedAt), exportTime(l.UsedAt))
+		})
+	}
+	return s.endExport(r, out, err)
+}
+
+// filterOf reads a list's filter from its address, or from a form that repeats it.
+func (s *Server) filterOf(values url.Values) db.Filter {
+	f := db.ParseFilter(values)
+	f.Present = s.present()
+	return f
+}
+
+// noteLookup writes down that staff looked something up: their own look-ups are events too.
+func (s *Server) noteLookup(r *http.Request, kind, what string) error {
+	by := s.by(r)
+	return s.DB.AddEvent(r.Context(), db.Event{Kind: kind, Actor: by.Actor, ActorID: by.ID, Address: by.Address, Note: what})
+}
+
+func (s *Server) viewConnectionRow(line db.Line) views.ConnectionRow {
+	return views.ConnectionRow{
+		ID: line.ID.String(), Merchant: line.MerchantName, MerchantID: line.MerchantID.String(), Provider: s.viewProviderOf(line.Provider, line.Environment),
+		Account: viewAccount(line.Account, line.ID.String()), Health: s.viewHealth(line.Connection), ConnectedAt: line.ConnectedAt, RefreshedAt: line.RefreshedAt,
+		UsedAt: line.UsedAt,
+	}
+}
+
+func healthSince(c db.Connection) time.Time {
+	switch c.Health() {
+	case db.Disconnected:
+		return c.DisconnectedAt
+	case db.ActionNeeded:
+		return c.ProblemSince
+	case db.Retrying:
+		return c.FailingSince
+	default:
+		return time.Time{}
+	}
+}
+
+func options(chosen string, values ...string) []views.Option {
+	if !slices.Contains(values, chosen) {
+		values = append(values, chosen)
+	}
+	list := make([]views.Option, len(values))
+	for i, value := range values {
+		list[i] = views.Option{Value: value, Selected: value == chosen}
+	}
+	return list
+}
+
+func (s *Server) providerOptions(chosen string) []views.Option {
+	list := []views.Option{{Selected: chosen == ""}}
+	known := chosen == ""
+	for _, setup := range s.Providers {
+		list = append(list, views.Option{Value: setup.Name, Label: title(setup), Selected: setup.Name == chosen})
+		known = known || setup.Name == chosen
+	}
+	if !known {
+		list = append(list, views.Option{Value: chosen, Label: chosen, Selected: true})
+	}
+	return list
+}
+
+func title(setup connectors.Setup) string {
+	if setup.Title == "" {
+		return setup.Name
+	}
+	return setup.Title
+}
+
+// sortColumn is a column's head: its link sorts by it, or turns the order round when it is sorted by already.
+func sortColumn(f db.Filter, code string, latestFirst bool) views.Column {
+	var column views.Column
+	current := f.Sort
+	if current == "" {
+		current = "-" + db.SortConnected
+	}
+	next := code
+	if latestFirst {
+		next = "-" + code
+	}
+	switch current {
+	case code:
+		column.Sorted, next = "ascending", "-"+code
+	case "-" + code:
+		column.Sorted, next = "descending", code
+	}
+	f.Sort = next
+	column.URL = "/admin/connections?" + f.Values().Encode()
+	return column
+}
+
+// pagerOf links a list's pages, whose place stands in the address as at.
+func pagerOf(path string, values url.Values, at, prev, next string) views.Pager {
+	link := func(to string) string {
+		there := url.Values{"at": {to}}
+		for name, v := range values {
+			there[name] = v
+		}
+		return path + "?" + there.Encode()
+	}
+	var pager views.Pager
+	if prev != "" {
+		pager.Prev = link(prev)
+	}
+	if next != "" {
+		pager.Next = link(next)
+	}
+	if at != "" {
+		pager.First = path
+		if len(values) > 0 {
+			pager.First += "?" + values.Encode()
+		}
+	}
+	return pager
+}

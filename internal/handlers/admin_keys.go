@@ -1,0 +1,110 @@
+package handlers
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"time"
+
+	"patchbay/internal/db"
+	"patchbay/views"
+)
+
+// adminKeys lists the platform's API keys.
+func (s *Server) adminKeys(w http.ResponseWriter, r *http.Request) error {
+	return s.renderKeys(w, r, http.StatusOK, views.KeyForm{Scopes: []string{db.ScopeConnections, db.ScopeTokens}}, nil)
+}
+
+// addKey makes a key. The answer to this very request is the only place where it is ever shown.
+func (s *Server) addKey(w http.ResponseWriter, r *http.Request) error {
+	form := views.KeyForm{Name: text(r, "name"), Merchant: text(r, "merchant"), Scopes: r.PostForm["scope"]}
+	key := db.Key{Name: form.Name, Scopes: slices.Compact(slices.Sorted(slices.Values(form.Scopes)))}
+	if len([]rune(form.Name)) > maxName {
+		form.Errors = append(form.Errors, views.FieldError{Field: "name", Code: "too-long"})
+	}
+	if form.Merchant != "" {
+		m, code, err := s.merchantTyped(r, form.Merchant)
+		if err != nil {
+			return err
+		}
+		if key.MerchantID = m.ID; code != "" {
+			form.Errors = append(form.Errors, views.FieldError{Field: "merchant", Code: code})
+		}
+	}
+	if len(form.Errors) > 0 {
+		return s.renderKeys(w, r, http.StatusUnprocessableEntity, form, nil)
+	}
+	key, secret, err := s.DB.AddKey(r.Context(), s.by(r), key)
+	switch {
+	case errors.Is(err, db.ErrName):
+		form.Errors = views.Errors{{Field: "name", Code: "missing"}}
+	case errors.Is(err, db.ErrNoScopes):
+		form.Errors = views.Errors{{Field: "scope", Code: "missing"}}
+	case err != nil:
+		return err
+	default:
+		return s.renderKeys(w, r, http.StatusOK, views.KeyForm{}, &views.MadeKey{Name: key.Name, Key: string(secret)})
+	}
+	return s.renderKeys(w, r, http.StatusUnprocessableEntity, form, nil)
+}
+
+// revokeKey ends a key at once.
+func (s *Server) revokeKey(w http.ResponseWriter, r *http.Request) error {
+	id, err := db.ParseID(r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	if err := s.DB.RevokeKey(r.Context(), s.by(r), id); err != nil {
+		return err
+	}
+	return s.done(w, r, "/admin/keys", "revoked")
+}
+
+// merchantTyped finds the merchant that somebody typed, by name or id; the code says what is wrong with it.
+func (s *Server) merchantTyped(r *http.Request, typed string) (m db.Merchant, code string, err error) {
+	if id, parseErr := db.ParseID(typed); parseErr == nil {
+		m, err = s.DB.Merchant(r.Context(), id)
+	} else {
+		m, err = s.DB.MerchantByName(r.Context(), typed)
+	}
+	switch {
+	case errors.Is(err, db.ErrNotFound):
+		return m, "unknown", nil
+	case errors.Is(err, db.ErrSeveral):
+		return m, "several", nil
+	default:
+		return m, "", err
+	}
+}
+
+func (s *Server) renderKeys(w http.ResponseWriter, r *http.Request, status int, form views.KeyForm, made *views.MadeKey) error {
+	keys, err := s.DB.Keys(r.Context())
+	if err != nil {
+		return err
+	}
+	page := views.KeysPage{Page: s.viewPage(r), Form: form, Made: made, Scopes: db.Scopes(), MayChange: visitorOf(r).who() == admin}
+	today := s.DB.Now().Truncate(24 * time.Hour)
+	for _, key := range keys {
+		row := views.KeyRow{ID: key.ID.String(), Prefix: key.Prefix, Name: key.Name, Scopes: key.Scopes, Created: key.CreatedAt, LastUsed: key.LastUsedAt, Revoked: key.RevokedAt}
+		if key.MerchantID != (db.ID{}) {
+			m, err := s.DB.Merchant(r.Context(), key.MerchantID)
+			if err != nil {
+				return err
+			}
+			row.Merchant = m.Name
+		}
+		days, err := s.DB.ReadsByDay(r.Context(), key.ID, 7)
+		if err != nil {
+			return err
+		}
+		for _, day := range days {
+			row.ReadsWeek += day.Count
+			if !day.Day.Before(today) {
+				row.ReadsToday += day.Count
+			}
+		}
+		page.Rows = append(page.Rows, row)
+	}
+	s.render(w, r, status, views.Keys(page))
+	return nil
+}

@@ -1,0 +1,209 @@
+package handlers
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+	"patchbay/views"
+)
+
+// adminProviders shows how each provider is set up and how it does.
+func (s *Server) adminProviders(w http.ResponseWriter, r *http.Request) error {
+	now := s.DB.Now()
+	counts, err := s.DB.Counts(r.Context())
+	if err != nil {
+		return err
+	}
+	rollups, err := s.DB.Rollups(r.Context(), now.Add(-24*time.Hour))
+	if err != nil {
+		return err
+	}
+	page := views.AdminProvidersPage{Page: s.viewPage(r)}
+	for _, setup := range s.Providers {
+		one, err := s.viewSetup(r, setup, counts, rollups, now)
+		if err != nil {
+			return err
+		}
+		page.Providers = append(page.Providers, one)
+	}
+	s.render(w, r, http.StatusOK, views.AdminProviders(page))
+	return nil
+}
+
+func (s *Server) viewSetup(r *http.Request, setup connectors.Setup, counts []db.Count, rollups []db.Rollup, now time.Time) (views.ProviderSetup, error) {
+	at := place{setup.Name, setup.Environment}
+	one := views.ProviderSetup{Provider: s.viewProviderOf(setup.Name, setup.Environment), Ready: setup.Connector != nil, Missing: setup.Lacks}
+	if !one.Ready {
+		return one, nil
+	}
+	record, err := s.DB.ProviderRecord(r.Context(), setup.Name, setup.Environment)
+	if err != nil {
+		return one, err
+	}
+	state, err := s.DB.ProviderState(r.Context(), setup.Name, setup.Environment)
+	if err != nil {
+		return one, err
+	}
+	if _, keyed := setup.Connector.(connectors.Keyed); !keyed {
+		one.Callback = s.callbackURL(setup.Name)
+	}
+	_, one.MayRegister = setup.Connector.(connectors.Registrar)
+	if record.CallbackAddress == s.callbackURL(setup.Name) {
+		one.RegisteredAt = record.CallbackRegisteredAt
+	}
+	_, one.Hooked = setup.Connector.(connectors.Hooked)
+	one.HookSet, one.HookedAt, one.StateEchoed = s.HookSecret != "", record.HookRegisteredAt, record.StateEchoed
+	if !record.CheckedAt.IsZero() {
+		one.Check = &views.LiveCheck{At: record.CheckedAt, Class: record.CheckResult, Took: record.CheckTook, Skew: record.CheckSkew}
+	}
+	if !state.IncidentSince.IsZero() {
+		one.Incident = &views.IncidentState{Since: state.IncidentSince, Reason: state.Reason, NextProbe: state.NextProbe}
+		if by, err := db.ParseID(state.IncidentBy); err == nil {
+			names, err := s.DB.Names(r.Context(), []db.ID{by})
+			if err != nil {
+				return one, err
+			}
+			one.Incident.By = names[by]
+		}
+	}
+	one.Median, one.Slow, one.Refreshes, one.Errors = latency(rollups, at, now)
+	for _, c := range counts {
+		if c.Provider == at.provider && c.Environment == at.environment && c.Health != db.Disconnected {
+			one.Live += c.Connections
+		}
+	}
+	one.LiveURL = "/admin/connections?" + db.Filter{Provider: at.provider, Environment: at.environment}.Values().Encode()
+	return one, nil
+}
+
+// changeProvider does what one of the provider's buttons says. What the provider answers is told by class alone.
+func (s *Server) changeProvider(w http.ResponseWriter, r *http.Request) error {
+	setup, err := s.provider(r.PathValue("provider"))
+	if err != nil {
+		return err
+	}
+	notice := ""
+	switch r.PostFormValue("do") {
+	case "register":
+		notice, err = s.registerCallback(r, setup)
+	case "hook":
+		notice, err = s.registerHook(r, setup)
+	case "unhook":
+		notice, err = s.removeHooks(r, setup)
+	case "check":
+		notice, err = s.checkProvider(r, setup)
+	case "declare":
+		notice, err = "incident-declared", s.declareIncident(r, setup)
+	case "end":
+		notice, err = "incident-ended", s.Refresh.End(r.Context(), setup.Name, s.by(r))
+	default:
+		err = errMalformed
+	}
+	if err != nil {
+		return err
+	}
+	s.troubled.forget()
+	return s.done(w, r, "/admin/providers#"+setup.Name, notice)
+}
+
+const staffCall = 25 * time.Second // the longest that staff wait for one call to a provider
+
+// ask makes one call that staff asked for. false: the provider did not do it, and the log says of which class that was.
+func (s *Server) ask(r *http.Request, setup connectors.Setup, what string, call func(ctx context.Context) error) bool {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), staffCall)
+	defer cancel()
+	ctx, calls := connectors.WithCalls(ctx)
+	err := call(ctx)
+	if err != nil {
+		s.Log.WarnContext(ctx, "provider did not do what staff asked", "provider", setup.Name, "what", what, "class", connectors.Class(err), "status", calls.Last().Status)
+	}
+	return err == nil
+}
+
+func (s *Server) registerCallback(r *http.Request, setup connectors.Setup) (notice string, err error) {
+	registrar, ok := setup.Connector.(connectors.Registrar)
+	if !ok {
+		return "", db.ErrNotFound
+	}
+	address := s.callbackURL(setup.Name)
+	if !s.ask(r, setup, "register callback", func(ctx context.Context) error { return registrar.RegisterCallback(ctx, address) }) {
+		return "provider-failed", nil
+	}
+	return "registered", s.DB.CallbackRegistered(r.Context(), setup.Name, setup.Environment, address, s.by(r))
+}
+
+func (s *Server) registerHook(r *http.Request, setup connectors.Setup) (notice string, err error) {
+	hooked, ok := setup.Connector.(connectors.Hooked)
+	if !ok || s.HookSecret == "" {
+		return "", db.ErrNotFound
+	}
+	address := s.publicAddress("/hooks/" + setup.Name + "/" + s.HookSecret)
+	if !s.ask(r, setup, "register hook", func(ctx context.Context) error { return hooked.RegisterHook(ctx, address) }) {
+		return "provider-failed", nil
+	}
+	return "hooked", s.DB.HookRegistered(r.Context(), setup.Name, setup.Environment, s.by(r))
+}
+
+// removeHooks asks for no more webhooks of any account we know: the provider offers no way to say so for all at once.
+func (s *Server) removeHooks(r *http.Request, setup connectors.Setup) (notice string, err error) {
+	hooked, ok := setup.Connector.(connectors.Hooked)
+	if !ok {
+		return "", db.ErrNotFound
+	}
+	accounts, err := s.DB.HookAccounts(r.Context(), setup.Name, setup.Environment)
+	if err != nil {
+		return "", err
+	}
+	removed := 0
+	for began := time.Now(); removed < len(accounts) && time.Since(began) < staffCall; removed++ {
+		if !s.ask(r, setup, "remove hook", func(ctx context.Context) error { return hooked.RemoveHook(ctx, accounts[removed]) }) {
+			break
+		}
+	}
+	if removed < len(accounts) {
+		return "unhooked-some", nil
+	}
+	return "unhooked", s.DB.HookRemoved(r.Context(), setup.Name, setup.Environment, removed, s.by(r))
+}
+
+func (s *Server) checkProvider(r *http.Request, setup connectors.Setup) (notice string, err error) {
+	checker, ok := setup.Connector.(connectors.Checker)
+	if !ok {
+		return "", db.ErrNotFound
+	}
+	var checked connectors.Checked
+	class := "ok"
+	began := time.Now()
+	s.ask(r, setup, "check", func(ctx context.Context) (err error) {
+		checked, err = checker.Check(ctx)
+		class = connectors.Class(err)
+		return err
+	})
+	took := checked.Took
+	if took == 0 {
+		took = time.Since(began)
+	}
+	return "checked", s.DB.ProviderChecked(r.Context(), setup.Name, setup.Environment, class, took, checked.Skew, s.by(r))
+}
+
+func (s *Server) declareIncident(r *http.Request, setup connectors.Setup) error {
+	reason := text(r, "reason")
+	if len([]rune(reason)) > maxName {
+		return errMalformed
+	}
+	by := s.by(r)
+	if err := s.Refresh.Declare(r.Context(), setup.Name, by); err != nil {
+		return err
+	}
+	return s.DB.AddEvent(r.Context(), db.Event{Kind: "incident.declared", Actor: by.Actor, ActorID: by.ID, Address: by.Address, Provider: setup.Name, Note: reason})
+}
+
+// forget has the next page read the incidents anew.
+func (i *incidents) forget() {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.read = time.Time{}
+}

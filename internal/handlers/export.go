@@ -1,0 +1,74 @@
+package handlers
+
+import (
+	"encoding/csv"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// export is a CSV on its way to a browser.
+type export struct {
+	w       http.ResponseWriter
+	csv     *csv.Writer
+	rows    int
+	started bool
+}
+
+func newExport(w http.ResponseWriter, name string, now time.Time) *export {
+	h := w.Header()
+	h.Set("Content-Type", "text/csv; charset=utf-8")
+	h.Set("Content-Disposition", `attachment; filename="`+name+"-"+now.Format("20060102-1504")+`.csv"`)
+	return &export{w: w, csv: csv.NewWriter(w)}
+}
+
+// row writes one line. However long the whole takes, it goes on as long as somebody reads.
+func (e *export) row(cells ...string) error {
+	if !e.started {
+		e.started = true
+		if _, err := e.w.Write([]byte("\ufeff")); err != nil { // Excel takes the text for Latin letters without it
+			return err
+		}
+	}
+	for i, cell := range cells {
+		cells[i] = inert(cell)
+	}
+	if e.rows++; e.rows%500 == 0 {
+		// Where the server has no deadline of its own there is none to move.
+		_ = http.NewResponseController(e.w).SetWriteDeadline(time.Now().Add(time.Minute))
+	}
+	return e.csv.Write(cells)
+}
+
+// inert keeps a spreadsheet from running a cell as a formula.
+func inert(cell string) string {
+	if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
+		return "'" + cell
+	}
+	return cell
+}
+
+// endExport finishes an export. One that breaks off must not look complete: the connection is cut.
+func (s *Server) endExport(r *http.Request, e *export, err error) error {
+	e.csv.Flush()
+	if err == nil {
+		err = e.csv.Error()
+	}
+	if err == nil {
+		return nil
+	}
+	if !e.started {
+		return err
+	}
+	if r.Context().Err() == nil {
+		s.Log.ErrorContext(r.Context(), "export broke off", "route", r.Pattern, "rows", e.rows, "err", err)
+	}
+	panic(http.ErrAbortHandler)
+}
+
+func exportTime(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.Format(time.RFC3339)
+}

@@ -1,0 +1,227 @@
+package handlers
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+	"patchbay/views"
+)
+
+const (
+	chartHours = 48
+	riskDays   = 7
+	riskShown  = 10
+)
+
+// overview is the page of the morning: how connections are, how refreshing goes, who is at risk, what we must put
+// right. Its figures are counters and rollups: no event and no connection is counted for it.
+func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
+	now := s.DB.Now()
+	counts, err := s.DB.Counts(r.Context())
+	if err != nil {
+		return err
+	}
+	first := now.Truncate(time.Hour).Add(-(chartHours - 1) * time.Hour)
+	rollups, err := s.DB.Rollups(r.Context(), first)
+	if err != nil {
+		return err
+	}
+	lapses, _, err := s.DB.Lapses(r.Context(), now.AddDate(0, 0, riskDays), riskShown)
+	if err != nil {
+		return err
+	}
+	page := views.OverviewPage{Page: s.viewPage(r), At: now, Hours: hourFigures(rollups, first)}
+	for _, place := range s.places(counts) {
+		page.Providers = append(page.Providers, s.providerFigures(place, counts, rollups, now))
+	}
+	for _, l := range lapses {
+		page.AtRisk = append(page.AtRisk, views.RiskLine{
+			ID: l.ID.String(), Merchant: l.MerchantName, Provider: s.viewProviderOf(l.Provider, l.Environment).Title, Account: named(l.Connection), Until: l.Until, Who: "merchant",
+		})
+	}
+	if len(lapses) > 0 {
+		page.RiskURL = "/admin/connections?lapsing=7d"
+	}
+	if page.Mend, err = s.mend(r, counts); err != nil {
+		return err
+	}
+	s.render(w, r, http.StatusOK, views.Overview(page))
+	return nil
+}
+
+// place is a provider in one environment.
+type place struct{ provider, environment string }
+
+// places are the providers that are set up, in their order, then those that only old connections know.
+func (s *Server) places(counts []db.Count) []place {
+	var all []place
+	for _, setup := range s.Providers {
+		if setup.Connector != nil {
+			all = append(all, place{setup.Name, setup.Environment})
+		}
+	}
+	for _, c := range counts {
+		if one := (place{c.Provider, c.Environment}); !slices.Contains(all, one) {
+			all = append(all, one)
+		}
+	}
+	return all
+}
+
+func (s *Server) providerFigures(at place, counts []db.Count, rollups []db.Rollup, now time.Time) views.ProviderFigures {
+	figures := views.ProviderFigures{Provider: s.viewProviderOf(at.provider, at.environment)}
+	present := s.presently(at)
+	for _, c := range counts {
+		switch {
+		case c.Provider != at.provider || c.Environment != at.environment:
+		case c.Health == db.Disconnected:
+			figures.Disconnected += c.Connections
+		case !present || c.Health == db.ActionNeeded: // those of another environment wait for us
+			figures.ActionNeeded += c.Connections
+		case c.Health == db.Retrying:
+			figures.Retrying += c.Connections
+		default:
+			figures.Fine += c.Connections
+		}
+	}
+	link := func(health string) string {
+		return "/admin/connections?" + db.Filter{Provider: at.provider, Environment: at.environment, Health: health}.Values().Encode()
+	}
+	figures.FineURL, figures.RetryingURL = link(db.Fine), link(db.Retrying)
+	figures.ActionNeededURL, figures.DisconnectedURL = link(db.ActionNeeded), link(db.Disconnected)
+	figures.Median, figures.Slow, _, _ = latency(rollups, at, now)
+	for _, one := range s.troubledList() {
+		if one.Name == at.provider && one.Environment == at.environment {
+			figures.Incident = &views.Incident{Provider: figures.Title, Since: one.IncidentSince, Ours: one.Reason == "ours"}
+		}
+	}
+	return figures
+}
+
+func (s *Server) presently(at place) bool {
+	setup, err := s.provider(at.provider)
+	return err == nil && setup.Environment == at.environment
+}
+
+// latency is how long refreshes at a provider took in the last 24 hours, the median and the 95th percentile, how many there
+// were, and how many did not go well.
+func latency(rollups []db.Rollup, at place, now time.Time) (median, slow time.Duration, all, failed int64) {
+	var answered []db.Rollup
+	for _, one := range rollups {
+		if one.Provider != at.provider || one.Environment != at.environment || one.Kind != "refresh" || one.Hour.Before(now.Add(-24*time.Hour)) {
+			continue
+		}
+		all += one.Calls
+		if one.Class == "ok" {
+			answered = append(answered, one)
+		} else {
+			failed += one.Calls
+		}
+	}
+	return db.Percentile(answered, 0.5), db.Percentile(answered, 0.95), all, failed
+}
+
+func hourFigures(rollups []db.Rollup, first time.Time) []views.HourFigures {
+	hours := make([]views.HourFigures, chartHours)
+	for i := range hours {
+		begin := first.Add(time.Duration(i) * time.Hour)
+		hours[i].Hour = begin
+		hours[i].URL = "/admin/events?" + url.Values{
+			"kind": {db.EventsRefresh}, "from": {begin.Format(time.RFC3339)}, "to": {begin.Add(time.Hour).Format(time.RFC3339)},
+		}.Encode()
+	}
+	for _, one := range rollups {
+		i := int(one.Hour.Sub(first) / time.Hour)
+		if one.Kind != "refresh" || i < 0 || i >= chartHours {
+			continue
+		}
+		switch one.Class {
+		case "ok":
+			hours[i].OK += one.Calls
+		case "later":
+			hours[i].Later += one.Calls
+		case "refused":
+			hours[i].Refused += one.Calls
+		default:
+			hours[i].Trouble += one.Calls
+		}
+	}
+	return hours
+}
+
+// mend lists what the platform itself must put right.
+func (s *Server) mend(r *http.Request, counts []db.Count) ([]views.MendLine, error) {
+	var list []views.MendLine
+	for _, setup := range s.Providers {
+		line := views.MendLine{Provider: title(setup), URL: "/admin/providers#" + setup.Name}
+		if setup.Connector == nil {
+			line.Code, line.Detail = "not-set-up", strings.Join(setup.Lacks, ", ")
+			list = append(list, line)
+			continue
+		}
+		record, err := s.DB.ProviderRecord(r.Context(), setup.Name, setup.Environment)
+		if err != nil {
+			return nil, err
+		}
+		if _, ok := setup.Connector.(connectors.Registrar); ok && record.CallbackAddress != s.callbackURL(setup.Name) {
+			line.Code = "callback"
+			list = append(list, line)
+		}
+		if _, ok := setup.Connector.(connectors.Hooked); ok && s.HookSecret != "" && record.HookRegisteredAt.IsZero() {
+			line.Code = "hook"
+			list = append(list, line)
+		}
+		if record.CheckSkew.Abs() >= 30*time.Second {
+			line.Code = "skew"
+			list = append(list, line)
+		}
+		waiting, err := s.DB.WaitingForUs(r.Context(), setup.Name, setup.Environment)
+		if err != nil {
+			return nil, err
+		}
+		if waiting > 0 {
+			line.Code, line.Count = "ours", waiting
+			line.URL = "/admin/connections?" + db.Filter{Provider: setup.Name, Environment: setup.Environment, Who: "platform"}.Values().Encode()
+			list = append(list, line)
+		}
+	}
+	for _, one := range s.troubledList() {
+		if one.Reason == "ours" {
+			list = append(list, views.MendLine{Code: "client-refused", Provider: s.viewProviderOf(one.Name, one.Environment).Title, URL: "/admin/providers#" + one.Name})
+		}
+	}
+	elsewhere := map[place]int64{}
+	for _, c := range counts {
+		if at := (place{c.Provider, c.Environment}); c.Health != db.Disconnected && !s.presently(at) {
+			elsewhere[at] += c.Connections
+		}
+	}
+	for _, at := range s.places(counts) {
+		if n := elsewhere[at]; n > 0 {
+			list = append(list, views.MendLine{
+				Code: "environment", Provider: s.viewProviderOf(at.provider, at.environment).Title, Count: n,
+				URL: "/admin/connections?" + db.Filter{Provider: at.provider, Environment: at.environment}.Values().Encode(),
+			})
+		}
+	}
+	return list, nil
+}
+
+// troubledList are the incidents that the page's banner shows, as read for it.
+func (s *Server) troubledList() []db.ProviderState {
+	s.troubled.mu.Lock()
+	defer s.troubled.mu.Unlock()
+	return slices.Clone(s.troubled.list)
+}
+
+func named(c db.Connection) string {
+	if c.Account.Name != "" {
+		return c.Account.Name
+	}
+	return c.Account.ID
+}
