@@ -36,6 +36,7 @@ func demo(ctx context.Context, t terminal, args []string) error {
 	f := t.flags("demo", "[flags]")
 	listen := f.String("listen", "127.0.0.1:8080", "`host:port` of the app; the providers' sandboxes listen on the port after it")
 	data := f.String("data", ".data", "`folder` that keeps everything between runs")
+	scale := f.Int("scale", 0, "at the first start, fill the database with `N` connections of made-up merchants and their history")
 	fresh := f.Bool("fresh", false, "start over: what the folder keeps is deleted first")
 	if err := parse(f, args); err != nil {
 		return err
@@ -106,7 +107,7 @@ func demo(ctx context.Context, t terminal, args []string) error {
 		ended <- err
 	}()
 	err = app(ctx, s, newLog(s, t), listener, func(d *db.DB) error {
-		if err := seed(ctx, d); err != nil {
+		if err := seed(ctx, t, d, *scale); err != nil {
 			return err
 		}
 		welcome(t, publicURL, providers.BaseURL(), time.Since(began))
@@ -116,8 +117,16 @@ func demo(ctx context.Context, t terminal, args []string) error {
 	return errors.Join(err, <-ended, providers.Close())
 }
 
-// seed adds the sample users that are not there.
-func seed(ctx context.Context, d *db.DB) error {
+// seed adds the sample users that are not there, and before the first of them as many connections as are asked for.
+func seed(ctx context.Context, t terminal, d *db.DB, scale int) error {
+	if _, err := d.UserByEmail(ctx, demoUsers()[0].Email); scale > 0 && errors.Is(err, db.ErrNotFound) {
+		progress := func(what string, n int) { fmt.Fprintf(t.out, "\r  filling: %d %s        ", n, what) }
+		if err := d.Fill(ctx, db.Scale{Connections: scale, Events: 50, Progress: progress}); err != nil {
+			return err
+		}
+	} else if scale > 0 {
+		fmt.Fprintln(t.out, "There is a demo here already, which -scale leaves as it is: start over with -fresh")
+	}
 	for _, u := range demoUsers() {
 		if _, err := d.UserByEmail(ctx, u.Email); err == nil {
 			continue

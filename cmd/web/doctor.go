@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -162,16 +161,14 @@ func (x *examination) callback(ctx context.Context, d *db.DB, p connectors.Setup
 		x.note(p.Name, "its people must know the callback address "+address)
 		return
 	}
-	var registered string
-	err := d.Pool().QueryRow(ctx, `SELECT callback_address FROM providers WHERE name = $1 AND environment = $2 AND callback_registered_at IS NOT NULL`,
-		p.Name, p.Environment).Scan(&registered)
+	record, err := d.ProviderRecord(ctx, p.Name, p.Environment)
 	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		x.wrong(p.Name, "the callback address "+address+" is not registered: an admin can do it by one click on /admin/providers")
 	case err != nil:
 		x.wrong(p.Name, reason(err))
-	case registered != address:
-		x.wrong(p.Name, "the callback address registered is "+registered+", but PUBLIC_URL makes it "+address+": register it on /admin/providers")
+	case record.CallbackRegisteredAt.IsZero():
+		x.wrong(p.Name, "the callback address "+address+" is not registered: an admin can do it by one click on /admin/providers")
+	case record.CallbackAddress != address:
+		x.wrong(p.Name, "the callback address registered is "+record.CallbackAddress+", but PUBLIC_URL makes it "+address+": register it on /admin/providers")
 	default:
 		x.fine(p.Name, "the callback address is registered")
 	}

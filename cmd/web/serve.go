@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"strings"
 	"time"
 
 	"patchbay/internal/connectors"
@@ -51,7 +52,7 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 
 	engine := refresh.New(refresh.Options{DB: d, Connectors: connected(s.providers), Log: log})
 	later, err := jobs.New(jobs.Options{
-		DB: d, Log: log, Providers: s.providers, PublicURL: s.publicURL, SMTPURL: s.smtpURL, MailFrom: s.mailFrom, Outbox: s.demo != nil,
+		DB: d, Refresh: engine, Log: log, Providers: s.providers, PublicURL: s.publicURL, SMTPURL: s.smtpURL, MailFrom: s.mailFrom, Outbox: s.demo != nil,
 	})
 	if err != nil {
 		return err
@@ -63,6 +64,11 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	})
 	if err := opened(d); err != nil {
 		return err
+	}
+	for _, p := range s.providers {
+		if p.Connector == nil && p.Environment != "" {
+			log.Warn("a provider is not set up and not offered", "provider", p.Name, "lacks", strings.Join(p.Lacks, ","))
+		}
 	}
 
 	// Both are stopped below, in order, and not by ctx: what is under way must be saved.
