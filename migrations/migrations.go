@@ -278,6 +278,8 @@ func migrateRiver(ctx context.Context, db *sql.DB, direction rivermigrate.Direct
 			return err
 		}
 		return pgx.BeginFunc(ctx, std.Conn(), func(tx pgx.Tx) error {
+			// River advises against several versions in one transaction; this is always one.
+			//lint:ignore SA1019 its successor wants a pool, and there is only the connection goose gave us
 			_, err := m.MigrateTx(ctx, tx, direction, &rivermigrate.MigrateOpts{TargetVersion: target})
 			return err
 		})

@@ -165,12 +165,12 @@ func (p place) await(ctx context.Context, done <-chan struct{}) error {
 		}
 		select {
 		case <-done:
-			return fmt.Errorf("Postgres ended at once: %s", lastLines(filepath.Join(p.dir, "log")))
+			return fmt.Errorf("the Postgres server ended at once: %s", lastLines(filepath.Join(p.dir, "log")))
 		case <-ctx.Done():
 			if errors.Is(ctx.Err(), context.Canceled) {
 				return ctx.Err()
 			}
-			return fmt.Errorf("Postgres does not answer: %w", err)
+			return fmt.Errorf("the Postgres server does not answer: %w", err)
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
@@ -267,10 +267,10 @@ func (p *place) own(dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
-	uid, gid := os.Geteuid(), os.Getegid()
+	uid := os.Geteuid()
 	if p.credential != nil {
-		uid, gid = int(p.credential.Uid), int(p.credential.Gid)
-		if err := os.Lchown(dir, uid, gid); err != nil {
+		uid = int(p.credential.Uid)
+		if err := os.Lchown(dir, uid, int(p.credential.Gid)); err != nil {
 			return err
 		}
 	}
@@ -353,7 +353,7 @@ func binaries() (string, error) {
 func postgresUser() (*syscall.Credential, error) {
 	u, err := user.Lookup("postgres")
 	if err != nil {
-		return nil, errors.New("Postgres does not run as root, and there is no user postgres: useradd --system postgres")
+		return nil, errors.New("a Postgres server does not run as root, and there is no user postgres: useradd --system postgres")
 	}
 	uid, err := strconv.ParseUint(u.Uid, 10, 32)
 	if err != nil {
