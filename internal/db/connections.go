@@ -563,7 +563,7 @@ func (d *DB) FlowsOf(ctx context.Context, c Connection, limit int) ([]Flow, erro
 // FlowEvents returns what happened in a flow, newest first.
 func (d *DB) FlowEvents(ctx context.Context, f Flow) ([]Event, error) {
 	rows, err := d.pool.Query(ctx, `SELECT `+eventColumns+` FROM events
-		WHERE merchant_id = $1 AND flow_id = $2 AND at BETWEEN $3 AND $4 ORDER BY at DESC, id DESC LIMIT 200`,
+		WHERE merchant_id = $1 AND flow_id = $2 AND at BETWEEN $3 AND $4 AND kind NOT LIKE 'refresh.%' ORDER BY at DESC, id DESC LIMIT 200`,
 		f.MerchantID, f.ID, f.CreatedAt, f.TouchedAt.Add(time.Hour))
 	if err != nil {
 		return nil, fmt.Errorf("read events of flow: %w", err)

@@ -262,16 +262,16 @@ func (d *DB) FlowOfCallback(ctx context.Context, provider, answer, state string)
 		provider, spent, stateHash)
 }
 
-// FlowOfBrowser finds the newest flow among those whose cookies a browser sent, for providers that do not send state
-// back: one that still waits for its answer before one that does not.
-func (d *DB) FlowOfBrowser(ctx context.Context, provider string, browser []Secret) (Flow, error) {
-	hashes := make([][]byte, len(browser))
-	for i, secret := range browser {
-		hashes[i] = secret.Hash()
+// FlowOfBrowser finds the newest flow among those whose cookies a browser sent, by id, for providers that do not send
+// state back: one that still waits for its answer before one that does not.
+func (d *DB) FlowOfBrowser(ctx context.Context, provider string, browser map[ID]Secret) (Flow, error) {
+	ids, hashes := make([]ID, 0, len(browser)), make([][]byte, 0, len(browser))
+	for id, secret := range browser {
+		ids, hashes = append(ids, id), append(hashes, secret.Hash())
 	}
 	now := d.Now()
-	return d.flow(ctx, `f.provider = $1 AND f.browser_hash = ANY ($2) AND f.created_at > $3
-		ORDER BY (f.stage = 'begun' AND f.expires_at > $4) DESC, f.created_at DESC LIMIT 1`, provider, hashes, now.Add(-ReplayFor), now)
+	return d.flow(ctx, `f.id = ANY ($1) AND f.browser_hash = ANY ($2) AND f.provider = $3 AND f.created_at > $4
+		ORDER BY (f.stage = 'begun' AND f.expires_at > $5) DESC, f.created_at DESC LIMIT 1`, ids, hashes, provider, now.Add(-ReplayFor), now)
 }
 
 // FlowByReference finds a flow by what people quote.

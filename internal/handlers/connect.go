@@ -329,12 +329,14 @@ func (s *Server) setFlowCookie(w http.ResponseWriter, r *http.Request, id db.ID,
 	}
 }
 
-// flowSecrets are the second secrets of every flow that this browser began.
-func (s *Server) flowSecrets(r *http.Request) []db.Secret {
-	var secrets []db.Secret
+// flowSecrets are the second secrets of every flow that this browser began, by the flow's id.
+func (s *Server) flowSecrets(r *http.Request) map[db.ID]db.Secret {
+	secrets := make(map[db.ID]db.Secret)
 	for _, cookie := range r.Cookies() {
-		if strings.HasPrefix(cookie.Name, s.cookieName("flow-")) && len(cookie.Value) < 100 {
-			secrets = append(secrets, db.Secret(cookie.Value))
+		if name, ok := strings.CutPrefix(cookie.Name, s.cookieName("flow-")); ok {
+			if id, err := db.ParseID(name); err == nil {
+				secrets[id] = db.Secret(cookie.Value)
+			}
 		}
 	}
 	return secrets
