@@ -43,10 +43,12 @@ case " $* " in *" node "*)
   # npm leaves this file behind when it is done; an interrupted or older installation is made again.
   if ! [ e2e/node_modules/.package-lock.json -nt e2e/package-lock.json ]; then
     echo "Installing the browser tests' Node packages"
-    (cd e2e && npm ci --ignore-scripts --loglevel=error </dev/null) || {
-      echo "npm could not install the browser tests' packages: see above, then run: cd e2e && npm ci" >&2
+    if ! (cd e2e && npm ci --ignore-scripts --loglevel=error </dev/null >npm.log 2>&1); then
+      head -n 5 e2e/npm.log >&2
+      echo "npm could not install the browser tests' packages (see e2e/npm.log); by hand: cd e2e && npm ci" >&2
       exit 1
-    }
+    fi
+    rm -f e2e/npm.log
     touch e2e/node_modules/.package-lock.json
   fi ;;
 esac
