@@ -15,6 +15,6 @@
 // Codes that come from elsewhere (kinds of events, problems, keys of details, fields) are looked up under a prefix and
 // fall back to the code made readable, so that a new provider needs no entry here.
 //
-// After editing a .templ file: go tool templ generate -path views. Look at every page with
-// go test ./views -run TestStory -story DIR, which writes all of them in all languages.
+// After editing a .templ file: go tool templ generate, in the root. Look at every page with
+// go test ./views -run TestStory -args -story DIR, which writes all of them in all languages.
 package views

@@ -329,7 +329,11 @@ func (v FlowPage) kept(ctx context.Context) string {
 
 func (v FlowPage) choiceText(ctx context.Context, choice string) string {
 	c := v.Choice
-	for _, key := range []string{"choice." + c.Why + "." + choice, "choice." + choice} {
+	why := c.Why
+	if why == "confirm" && c.Account.Nameless {
+		why = "nameless"
+	}
+	for _, key := range []string{"choice." + why + "." + choice, "choice." + choice} {
 		if has(ctx, key) {
 			return T(ctx, key, "Account", c.Account.shown(ctx), "Before", c.Before.shown(ctx), "Provider", v.Provider.Title)
 		}
