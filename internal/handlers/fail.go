@@ -66,7 +66,11 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 // render writes a page in the visitor's language.
 func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, page templ.Component) {
 	v := visitorOf(r)
-	ctx := views.WithLocale(r.Context(), v.locale, s.DB.Now(), nil)
+	var zone *time.Location // UTC, and pages say so, until the script has told the browser's
+	if cookie, err := r.Cookie("tz"); err == nil {
+		zone = views.Zone(cookie.Value)
+	}
+	ctx := views.WithLocale(r.Context(), v.locale, s.DB.Now(), zone)
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Add("Vary", "Accept-Language, Cookie")
 	w.WriteHeader(status)
