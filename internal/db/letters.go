@@ -67,10 +67,11 @@ func (d *DB) LetterConnections(ctx context.Context, merchant ID, ids []ID) ([]Le
 	return all, nil
 }
 
-// A warning waits a little, so that a merchant whose connections fail together gets one letter; a date is announced
-// two days before.
+// A warning waits a little, so that a merchant whose connections fail together gets one letter. One of long ago, from
+// before mail was set up, is no news any more. A date is announced two days before.
 const (
 	gatherWarnings = 5 * time.Minute
+	staleProblem   = 14 * 24 * time.Hour
 	announceEnd    = 48 * time.Hour
 )
 
@@ -91,11 +92,12 @@ func (d *DB) EnqueueWarnings(ctx context.Context, ending []string, enqueue Enque
 				INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)
 				SELECT c.id, u.id, 'action-needed', c.problem_since, $1
 				FROM connections c JOIN users u ON u.merchant_id = c.merchant_id AND u.locked_at IS NULL AND u.password_hash <> ''
-				WHERE c.problem <> '' AND c.problem <> ALL($2) AND c.disconnected_at IS NULL AND c.problem_since < $3
+				WHERE c.problem <> '' AND c.problem <> ALL($2) AND c.disconnected_at IS NULL AND c.problem_since < $3 AND c.problem_since > $4
+					AND NOT EXISTS (SELECT FROM warnings o WHERE o.connection_id = c.id AND o.user_id = u.id AND o.kind = 'action-needed' AND o.about = c.problem_since)
 					AND NOT EXISTS (SELECT FROM providers p WHERE p.name = c.provider AND p.environment = c.environment AND p.incident_since IS NOT NULL)
 				ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at
 					WHERE w.about <> excluded.about
-				RETURNING connection_id, user_id`, []any{now, platformProblems(), now.Add(-gatherWarnings)}},
+				RETURNING connection_id, user_id`, []any{now, platformProblems(), now.Add(-gatherWarnings), now.Add(-staleProblem)}},
 			// Where renewing moves the date on, nobody need come back.
 			{LetterReconnectBy, `
 				INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)

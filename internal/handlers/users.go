@@ -129,11 +129,11 @@ func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user db.Use
 	if !user.LockedAt.IsZero() {
 		return errMalformed
 	}
-	kind := db.LetterPassword
+	kind, event, notice := db.LetterPassword, "user.password-link", "password-link"
 	if user.Invited {
-		kind = db.LetterInvitation
+		kind, event, notice = db.LetterInvitation, "user.invited", "invited"
 	}
-	sent := db.Event{Kind: "user.invited", MerchantID: user.MerchantID, Note: user.Email}
+	sent := db.Event{Kind: event, MerchantID: user.MerchantID, Note: user.Email}
 	by := s.by(r)
 	sent.Actor, sent.ActorID, sent.Address = by.Actor, by.ID, by.Address
 	if err := s.DB.AddEvent(r.Context(), sent); err != nil {
@@ -143,7 +143,7 @@ func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user db.Use
 		if err := s.Jobs.Write(r.Context(), db.Letter{Kind: kind, User: user.ID, By: by.ID}); err != nil {
 			return err
 		}
-		return s.done(w, r, s.peopleOf(user), "invited")
+		return s.done(w, r, s.peopleOf(user), notice)
 	}
 	return s.showLink(w, r, user)
 }

@@ -22,6 +22,9 @@ type letterArgs struct {
 // Kind names the job in River's table.
 func (letterArgs) Kind() string { return "letter" }
 
+// InsertOpts gives up after some four hours: what came later than that would only be puzzling.
+func (letterArgs) InsertOpts() river.InsertOpts { return river.InsertOpts{MaxAttempts: 10} }
+
 type letterWorker struct {
 	river.WorkerDefaults[letterArgs]
 	jobs *Jobs
