@@ -14,7 +14,7 @@ $$;
 
 ALTER TABLE connections
     ADD COLUMN merchant_key text NOT NULL DEFAULT '',            -- what it is sorted by; kept by trigger
-    ADD COLUMN account_key text NOT NULL GENERATED ALWAYS AS (left(lower(account_name), 200)) STORED,
+    ADD COLUMN account_key text NOT NULL GENERATED ALWAYS AS (left(lower(coalesce(nullif(account_name, ''), account_id)), 200)) STORED,
     ADD COLUMN used_on date NOT NULL DEFAULT '1970-01-01',       -- the day of its last use, so that hours of use do not rewrite indexes; kept by trigger
     -- health and problem in one word: 'fine', 'retrying', 'disconnected' or the problem
     ADD COLUMN state text NOT NULL GENERATED ALWAYS AS (
@@ -36,6 +36,7 @@ CREATE INDEX connections_account_key ON connections (account_key, id) INCLUDE (p
 CREATE INDEX connections_merchant_key ON connections (merchant_key, id) INCLUDE (provider, environment, state, connected_at, used_on);
 CREATE INDEX connections_health ON connections (health_order, id) INCLUDE (provider, environment, state, connected_at, used_on);
 CREATE INDEX connections_facet_connected ON connections (provider, environment, state, connected_at, id) INCLUDE (used_on);
+CREATE INDEX connections_facet_account ON connections (provider, environment, state, account_key, id) INCLUDE (connected_at, used_on);
 CREATE INDEX connections_facet_used ON connections (provider, environment, state, used_on, id) INCLUDE (connected_at);
 
 -- What a connection is found by: its account, its merchant and that merchant's people. Apart and narrow, because many
@@ -62,7 +63,7 @@ CREATE INDEX words_similar ON words USING gin (word gin_trgm_ops);
 -- Ids and numbers are too many and nobody mistypes them in a way that similarity would mend.
 CREATE FUNCTION words_of(text) RETURNS SETOF text LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE AS $$
     SELECT DISTINCT word FROM regexp_split_to_table($1, '[^[:alnum:]]+') AS word
-    WHERE length(word) BETWEEN 3 AND 60 AND word ~ '[[:alpha:]]' AND (length(word) <= 8 OR word !~ '[0-9]')
+    WHERE length(word) BETWEEN 3 AND 60 AND word ~ '[[:alpha:]]' AND (length(word) <= 8 OR word !~ '[0-9]' OR word ~ '[ក-៓]')
     ORDER BY word
 $$;
 
@@ -183,7 +184,7 @@ DROP TRIGGER connections_after_insert ON connections;
 DROP TRIGGER connections_before ON connections;
 DROP FUNCTION grants_used, users_after, merchants_after, connections_after, connections_before, finds_write(uuid), words_of(text);
 DROP INDEX connections_connected, connections_used, connections_account_key, connections_merchant_key, connections_health,
-    connections_facet_connected, connections_facet_used;
+    connections_facet_connected, connections_facet_account, connections_facet_used;
 ALTER TABLE connections DROP COLUMN health_order, DROP COLUMN state, DROP COLUMN used_on, DROP COLUMN account_key, DROP COLUMN merchant_key;
 DROP FUNCTION search_fold(text);
 CREATE INDEX connections_connected ON connections (connected_at DESC, id DESC);

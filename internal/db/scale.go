@@ -373,7 +373,7 @@ func (f *filling) figures(ctx context.Context) error {
 
 // withoutIndexes drops the tables' indexes, save those of constraints, and returns what makes them again.
 func (f *filling) withoutIndexes(ctx context.Context, tables ...string) (func(context.Context) error, error) {
-	if f.scale.Connections < 50_000 {
+	if f.scale.Connections < 2000 {
 		return func(context.Context) error { return nil }, nil
 	}
 	rows, err := f.d.pool.Query(ctx, `

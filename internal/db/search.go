@@ -212,6 +212,8 @@ type list struct {
 	back bool // the page before it
 
 	similar bool // the terms are not those typed, but like them
+	walked  int  // rows a walk looks at before it gives up
+	gather  bool // a walk has given up
 
 	flow *Flow // that the query names
 	only []ID  // the query is the id of one of these connections or of their merchant
@@ -236,7 +238,7 @@ func (t term) indexed() bool {
 func run(word string) (longest int) {
 	n := 0
 	for _, r := range word {
-		if n++; !unicode.IsLetter(r) && !unicode.IsDigit(r) && !unicode.In(r, unicode.Khmer) {
+		if n++; !unicode.IsLetter(r) && !unicode.IsDigit(r) && !isKhmer(r) {
 			n = 0
 		}
 		longest = max(longest, n)
@@ -291,6 +293,9 @@ func (d *DB) newList(ctx context.Context, tx pgx.Tx, f Filter) (*list, error) {
 			if word = strings.TrimFunc(word, func(r rune) bool { return unicode.IsPunct(r) && r != '@' }); word != "" {
 				l.terms = append(l.terms, term{word})
 			}
+		}
+		if len(l.terms) == 0 {
+			l.facets = []facet{} // nothing but signs was typed: nothing has them
 		}
 	}
 	return l, nil
@@ -406,19 +411,32 @@ func (l *list) page(ctx context.Context) (Lines, error) {
 	if l.facets != nil && len(l.facets) == 0 {
 		return Lines{Flow: l.flow}, nil
 	}
-	l.args = nil
-	ids, err := l.ids(ctx)
+	found, err := l.read(ctx)
+	if err == nil && l.walked > 0 && l.judged() && len(found) <= l.limit && int64(l.walked) < l.total {
+		// What is asked for lies far down this order, all together. Better to gather it, however much it is.
+		l.gather = true
+		found, err = l.read(ctx)
+	}
 	if err != nil {
 		return Lines{}, err
+	}
+	return l.cut(ctx, found)
+}
+
+func (l *list) read(ctx context.Context) ([]placed, error) {
+	l.args, l.walked = nil, 0
+	ids, err := l.ids(ctx)
+	if err != nil {
+		return nil, err
 	}
 	rows, err := l.tx.Query(ctx, `WITH page AS MATERIALIZED (`+ids+`)
 		SELECT `+connectionColumns+`, m.name, coalesce(m.external_id, ''), g.refreshed_at, g.used_at, page.key::text
 		FROM page JOIN connections c ON c.id = page.id JOIN merchants m ON m.id = c.merchant_id LEFT JOIN grants g ON g.connection_id = c.id
 		ORDER BY page.key `+l.direction()+`, page.id `+l.direction(), l.args...)
 	if err != nil {
-		return Lines{}, err
+		return nil, err
 	}
-	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (placed, error) {
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (placed, error) {
 		var p placed
 		var refreshed, used *time.Time
 		targets, finish := connectionTargets(&p.line.Connection)
@@ -428,9 +446,10 @@ func (l *list) page(ctx context.Context) (Lines, error) {
 		p.line.RefreshedAt, p.line.UsedAt = timeOrZero(refreshed), timeOrZero(used)
 		return p, finish()
 	})
-	if err != nil {
-		return Lines{}, err
-	}
+}
+
+// cut makes a page of the lines read, of which there may be one too many.
+func (l *list) cut(ctx context.Context, found []placed) (page Lines, err error) {
 	more := len(found) > l.limit
 	if more {
 		found = found[:l.limit]
@@ -438,7 +457,7 @@ func (l *list) page(ctx context.Context) (Lines, error) {
 	if l.back {
 		slices.Reverse(found)
 	}
-	page := Lines{Flow: l.flow, About: -1}
+	page = Lines{Flow: l.flow, About: -1}
 	for _, one := range found {
 		one.line.Connection = one.line.Presently(l.filter.Present)
 		page.All = append(page.All, one.line)
@@ -485,13 +504,19 @@ func (l *list) ids(ctx context.Context) (string, error) {
 		return "", err
 	}
 	key := "c." + l.order.column
+	from := func(table, where string) string {
+		if !l.judged() {
+			return table + ` c WHERE true` + where + l.place()
+		}
+		return `(SELECT * FROM ` + table + ` c WHERE true` + where + l.place() + l.order.by(key, "c.id", l.direction()) + ` LIMIT ` + strconv.Itoa(l.walked) + `) AS c WHERE true`
+	}
 	switch {
 	case rows != nil:
-		return `SELECT c.id, ` + key + ` AS key FROM ` + rows(l) + l.inFacets() + l.conditions() + l.tail(key, "c.id"), nil
+		return `SELECT c.id, ` + key + ` AS key FROM ` + rows(l) + l.inFacets() + l.conditions() + l.place() + l.tail(key, "c.id"), nil
 	case l.plain():
-		return `SELECT c.id, ` + key + ` AS key FROM finds c WHERE ` + l.contains("c") + l.inFacets() + l.conditions() + l.tail(key, "c.id"), nil
+		return `SELECT c.id, ` + key + ` AS key FROM ` + from("finds", "") + ` AND ` + l.contains("c") + l.inFacets() + l.conditions() + l.tail(key, "c.id"), nil
 	case l.facets == nil || !l.byFacet() || l.filter.Merchant != (ID{}) || (l.judged() && l.many(ctx)):
-		return `SELECT c.id, ` + key + ` AS key FROM connections c WHERE ` + l.words() + l.inFacets() + l.conditions() + l.tail(key, "c.id"), nil
+		return `SELECT c.id, ` + key + ` AS key FROM ` + from("connections", l.ofMerchant()) + l.inFacets() + l.conditions() + ` AND ` + l.words() + l.tail(key, "c.id"), nil
 	}
 	// One walk for each facet, in step.
 	var p, e, s []string
@@ -499,17 +524,18 @@ func (l *list) ids(ctx context.Context) (string, error) {
 		p, e, s = append(p, one.provider), append(e, one.environment), append(s, one.state)
 	}
 	return `SELECT best.id, best.key FROM unnest(` + l.arg(p) + `::text[], ` + l.arg(e) + `::text[], ` + l.arg(s) + `::text[]) AS f(p, e, s)
-		CROSS JOIN LATERAL (SELECT c.id, ` + key + ` AS key FROM connections c
-			WHERE c.provider = f.p AND c.environment = f.e AND c.state = f.s AND ` + l.words() + l.conditions() + l.tail(key, "c.id") + `) AS best` +
-		l.tail("best.key", "best.id"), nil
+		CROSS JOIN LATERAL (SELECT c.id, ` + key + ` AS key FROM ` + from("connections", ` AND c.provider = f.p AND c.environment = f.e AND c.state = f.s`) +
+		l.conditions() + ` AND ` + l.words() + l.tail(key, "c.id") + `) AS best` + l.tail("best.key", "best.id"), nil
 }
 
 // byFacet says whether there is an index of facets in the asked order.
-func (l *list) byFacet() bool { return l.order.column == "connected_at" || l.order.column == "used_on" }
+func (l *list) byFacet() bool {
+	return l.order.column == "connected_at" || l.order.column == "used_on" || l.order.column == "account_key"
+}
 
 // judged says whether rows are looked at that may not match, beside the facets.
 func (l *list) judged() bool {
-	return len(l.terms) > 0 || (l.filter.Used != "" && l.order.column != "used_on") || (!l.filter.Since.IsZero() && l.order.column != "connected_at")
+	return len(l.terms) > 0 || (l.facets != nil && !l.byFacet()) || (l.filter.Used != "" && l.order.column != "used_on") || (!l.filter.Since.IsZero() && l.order.column != "connected_at")
 }
 
 // plain says whether the table of words alone can answer a search.
@@ -529,6 +555,7 @@ func (l *list) many(ctx context.Context) bool {
 // The OFFSET keeps Postgres from walking the whole order in search of them.
 func (l *list) few(ctx context.Context) (func(*list) string, error) {
 	root := math.Sqrt(float64(l.total))
+	walked := 1000 + (l.limit+1)*int(2*root)
 	if l.only != nil {
 		return func(l *list) string {
 			only := l.arg(l.only)
@@ -549,7 +576,8 @@ func (l *list) few(ctx context.Context) (func(*list) string, error) {
 		}, nil
 	}
 	if l.filter.Merchant != (ID{}) && l.order.column == "connected_at" {
-		return nil, nil // there is an index of a merchant's connections in this order
+		l.walked = int(l.total) // there is an index of a merchant's connections in this order
+		return nil, nil
 	}
 	if l.filter.Merchant != (ID{}) {
 		return func(l *list) string {
@@ -564,7 +592,9 @@ func (l *list) few(ctx context.Context) (func(*list) string, error) {
 	}
 	if len(l.terms) > 0 {
 		// One in 64 tells how common the words are.
-		rare, err := l.countsFew(ctx, int(6*root/64), func(l *list) string { return `finds f WHERE f.sampled AND ` + l.like() })
+		few := int(6 * root / 64)
+		counted, err := l.count(ctx, 4*few, func(l *list) string { return `finds f WHERE f.sampled AND ` + l.like() })
+		rare := l.gather || counted <= few
 		switch {
 		case err != nil:
 			return nil, err
@@ -575,6 +605,8 @@ func (l *list) few(ctx context.Context) (func(*list) string, error) {
 				return `(SELECT f.id FROM finds f WHERE ` + l.like() + ` OFFSET 0) AS f JOIN connections c ON c.id = f.id WHERE true`
 			}, nil
 		}
+		// A page is met after total / matching rows for each of its lines, if they lie evenly.
+		walked = 500 + 3*(l.limit+1)*int(l.total)/(64*counted)
 	}
 	var narrow []func(*list) string
 	if l.facets != nil && (!l.byFacet() || l.judged()) {
@@ -587,46 +619,56 @@ func (l *list) few(ctx context.Context) (func(*list) string, error) {
 		narrow = append(narrow, (*list).connectedSince)
 	}
 	for _, condition := range narrow {
-		rare, err := l.countsFew(ctx, int(2*root), func(l *list) string { return `connections c WHERE true` + condition(l) })
+		few := int(2 * root)
+		counted, err := l.count(ctx, few, func(l *list) string { return `connections c WHERE true` + condition(l) })
 		if err != nil {
 			return nil, err
 		}
-		if rare {
+		if counted <= few || l.gather {
 			return func(l *list) string {
 				return `(SELECT * FROM connections c WHERE true` + condition(l) + ` OFFSET 0) AS c WHERE ` + l.words()
 			}, nil
 		}
 	}
+	l.walked = walked
 	return nil, nil
 }
 
-// countsFew says whether at most n rows are in from, and looks at no more than one row more.
-func (l *list) countsFew(ctx context.Context, n int, from func(*list) string) (bool, error) {
+// count counts the rows that are in from, up to one more than most.
+func (l *list) count(ctx context.Context, most int, from func(*list) string) (int, error) {
 	asked := *l
 	asked.args = nil
 	var counted int
-	err := l.tx.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM `+from(&asked)+` LIMIT `+strconv.Itoa(n+1)+`) AS looked`, asked.args...).Scan(&counted)
-	return counted <= n, err
+	err := l.tx.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM `+from(&asked)+` LIMIT `+strconv.Itoa(most+1)+`) AS looked`, asked.args...).Scan(&counted)
+	return counted, err
 }
 
-// conditions are what must hold of a row c beside its facets and words, each beginning with AND.
-func (l *list) conditions() string {
-	var all strings.Builder
-	if l.filter.Merchant != (ID{}) {
-		all.WriteString(` AND c.merchant_id = ` + l.arg(l.filter.Merchant))
+// conditions are what must hold of a row c beside its facets, its place and its words, each beginning with AND.
+func (l *list) conditions() (all string) {
+	if l.filter.Used != "" && l.order.column != "used_on" {
+		all += l.usedThen()
 	}
-	if l.filter.Used != "" {
-		all.WriteString(l.usedThen())
+	if !l.filter.Since.IsZero() && l.order.column != "connected_at" {
+		all += l.connectedSince()
 	}
-	if !l.filter.Since.IsZero() {
-		all.WriteString(l.connectedSince())
+	return all
+}
+
+// place is where in the order the page may be: after the cursor, within what is asked of the day of use or of
+// connecting and, in the order of health, where the asked states of health stand together.
+func (l *list) place() (all string) {
+	if l.filter.Used != "" && l.order.column == "used_on" {
+		all += l.usedThen()
+	}
+	if !l.filter.Since.IsZero() && l.order.column == "connected_at" {
+		all += l.connectedSince()
 	}
 	if l.key != nil {
 		compare := ">"
 		if l.direction() == "DESC" {
 			compare = "<"
 		}
-		all.WriteString(` AND (c.` + l.order.column + `, c.id) ` + compare + ` (` + l.arg(*l.key) + `::text::` + l.order.kind + `, ` + l.arg(l.id) + `)`)
+		all += ` AND (c.` + l.order.column + `, c.id) ` + compare + ` (` + l.arg(*l.key) + `::text::` + l.order.kind + `, ` + l.arg(l.id) + `)`
 	}
 	if l.order.column == "health_order" && l.facets != nil {
 		// Other states of health stand together in this order and need not be walked through.
@@ -635,9 +677,16 @@ func (l *list) conditions() string {
 			rank := map[string]int64{ActionNeeded: 1, Retrying: 2, Fine: 3, Disconnected: 4}[Connection{}.inState(f.state).Health()]
 			low, high = min(low, rank), max(high, rank)
 		}
-		fmt.Fprintf(&all, ` AND c.health_order >= %d AND c.health_order < %d`, low*1_000_000_000_000, (high+1)*1_000_000_000_000)
+		all += fmt.Sprintf(` AND c.health_order >= %d AND c.health_order < %d`, low*1_000_000_000_000, (high+1)*1_000_000_000_000)
 	}
-	return all.String()
+	return all
+}
+
+func (l *list) ofMerchant() string {
+	if l.filter.Merchant == (ID{}) {
+		return ""
+	}
+	return ` AND c.merchant_id = ` + l.arg(l.filter.Merchant)
 }
 
 // words are what must be found of a connection c that is at hand; "true" when nothing is searched.
@@ -715,7 +764,11 @@ func (l *list) sides() (providers, environments, inStates []string) {
 }
 
 func (l *list) tail(key, id string) string {
-	return ` ORDER BY ` + key + ` ` + l.direction() + `, ` + id + ` ` + l.direction() + ` LIMIT ` + strconv.Itoa(l.limit+1)
+	return l.order.by(key, id, l.direction()) + ` LIMIT ` + strconv.Itoa(l.limit+1)
+}
+
+func (order) by(key, id, direction string) string {
+	return ` ORDER BY ` + key + ` ` + direction + `, ` + id + ` ` + direction
 }
 
 func (l *list) direction() string {

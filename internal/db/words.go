@@ -16,7 +16,7 @@ func corrected(ctx context.Context, q querier, terms []term) ([]term, error) {
 	changed := false
 	for _, t := range terms {
 		word := t[0]
-		if n := len([]rune(word)); n < 4 || !strings.ContainsFunc(word, unicode.IsLetter) || (n > 8 && strings.ContainsFunc(word, unicode.IsDigit)) {
+		if !correctable(word) {
 			better = append(better, t)
 			continue
 		}
@@ -43,6 +43,15 @@ func corrected(ctx context.Context, q querier, terms []term) ([]term, error) {
 	return better, nil
 }
 
+// correctable says whether a word can stand in the dictionary. The SQL function words_of says the same.
+func correctable(word string) bool {
+	letters := len([]rune(word))
+	numbered := strings.ContainsFunc(word, unicode.IsDigit) && !strings.ContainsFunc(word, isKhmer)
+	return letters >= 4 && strings.ContainsFunc(word, unicode.IsLetter) && (letters <= 8 || !numbered)
+}
+
+func isKhmer(r rune) bool { return unicode.In(r, unicode.Khmer) }
+
 func similarWords(ctx context.Context, q querier, word string) (term, error) {
 	rows, err := q.Query(ctx, `SELECT word FROM words WHERE word = ANY($1) ORDER BY similarity(word, $2) DESC, word LIMIT 8`, slips(word), word)
 	if err != nil {
@@ -52,13 +61,68 @@ func similarWords(ctx context.Context, q querier, word string) (term, error) {
 	if err != nil || len(found) > 0 {
 		return found, err
 	}
-	// The second condition is for a part of a long word, as Khmer names are: they have no spaces.
-	rows, err = q.Query(ctx, `SELECT word FROM words WHERE word % $1 OR $1 <% word
-		ORDER BY greatest(similarity(word, $1), word_similarity($1, word)) DESC, word LIMIT 8`, word)
+	if found, err = slippedWithin(ctx, q, word); err != nil || len(found) > 0 {
+		return found, err
+	}
+	rows, err = q.Query(ctx, `SELECT word FROM words WHERE word % $1 ORDER BY similarity(word, $1) DESC, word LIMIT 8`, word)
 	if err != nil {
 		return nil, err
 	}
 	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
+
+// slippedWithin looks for a part of a longer word, as is typed of Khmer names, which have no spaces: one slip leaves one
+// half of what was typed whole, and by that the index finds it.
+func slippedWithin(ctx context.Context, q querier, typed string) (term, error) {
+	letters := []rune(typed)
+	half := len(letters) / 2
+	if half < 3 || len(letters) > 60 {
+		return nil, nil
+	}
+	rows, err := q.Query(ctx, `SELECT word FROM words WHERE word LIKE $1 OR word LIKE $2 LIMIT 1000`, contains(string(letters[:half])), contains(string(letters[half:])))
+	if err != nil {
+		return nil, err
+	}
+	candidates, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, err
+	}
+	allowed := 1
+	if len(letters) >= 8 {
+		allowed = 2
+	}
+	var found term
+	for slips := 1; slips <= allowed; slips++ {
+		for _, word := range candidates {
+			if len(found) < 8 && slipsWithin(letters, []rune(word)) == slips {
+				found = append(found, word)
+			}
+		}
+	}
+	return found, nil
+}
+
+// slipsWithin is the least number of letters to put in, leave out or exchange for typed to stand somewhere in word
+// (Sellers, 1980).
+func slipsWithin(typed, word []rune) int {
+	column := make([]int, len(typed)+1)
+	for i := range column {
+		column[i] = i
+	}
+	least := len(typed)
+	for _, letter := range word {
+		diagonal := column[0] // it may begin anywhere: the first row stays 0
+		for i, t := range typed {
+			exchanged := diagonal
+			if t != letter {
+				exchanged++
+			}
+			diagonal = column[i+1]
+			column[i+1] = min(exchanged, column[i+1]+1, column[i]+1)
+		}
+		least = min(least, column[len(typed)])
+	}
+	return least
 }
 
 // slips are what a word may have been before one letter was left out, added, exchanged or swapped with its neighbour.
@@ -68,7 +132,7 @@ func slips(word string) []string {
 		return []string{}
 	}
 	alphabet := []rune("abcdefghijklmnopqrstuvwxyz0123456789")
-	if strings.ContainsFunc(word, func(r rune) bool { return unicode.In(r, unicode.Khmer) }) {
+	if strings.ContainsFunc(word, isKhmer) {
 		alphabet = alphabet[:0]
 		for r := 'ក'; r <= 'ៈ'; r++ {
 			alphabet = append(alphabet, r)

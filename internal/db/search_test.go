@@ -1,0 +1,361 @@
+package db_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+	"patchbay/internal/db/dbtest"
+)
+
+// ledger is a database with a few merchants and connections, found by the words the tests use.
+type ledger struct {
+	t *testing.T
+	d *db.DB
+}
+
+func newLedger(t *testing.T) ledger { return ledger{t, dbtest.New(t)} }
+
+func (l ledger) merchant(name, externalID string, emails ...string) db.ID {
+	l.t.Helper()
+	m, err := l.d.AddMerchant(context.Background(), db.System(), db.Merchant{Name: name, ExternalID: externalID})
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	for _, email := range emails {
+		if _, err := l.d.AddUser(context.Background(), db.System(), db.NewUser{Email: email, Role: db.RoleMerchant, MerchantID: m.ID, Name: "Somebody"}); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+	return m.ID
+}
+
+func (l ledger) connection(merchant db.ID, provider, environment string, a connectors.Account, change ...string) db.ID {
+	l.t.Helper()
+	id := db.NewID()
+	details, err := json.Marshal(a.Details)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	words := a.ID + " " + a.Name
+	for _, d := range a.Details {
+		words += " " + d.Value
+	}
+	l.exec(`INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, details, search, connected_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		id, merchant, provider, environment, a.ID, a.Name, details, words, l.d.Now())
+	l.exec(`INSERT INTO grants (connection_id, provider, environment) VALUES ($1, $2, $3)`, id, provider, environment)
+	for _, set := range change {
+		l.exec(`UPDATE connections SET `+set+` WHERE id = $1`, id)
+	}
+	return id
+}
+
+func (l ledger) exec(sql string, args ...any) {
+	l.t.Helper()
+	if _, err := l.d.Pool().Exec(context.Background(), sql, args...); err != nil {
+		l.t.Fatal(err)
+	}
+}
+
+func (l ledger) list(f db.Filter) []db.ID {
+	l.t.Helper()
+	page, err := l.d.List(context.Background(), f, "", 50)
+	if err != nil {
+		l.t.Fatal(err)
+	}
+	var ids []db.ID
+	for _, line := range page.All {
+		ids = append(ids, line.ID)
+	}
+	return ids
+}
+
+func TestSearchFindsWhatAMerchantReadsOut(t *testing.T) {
+	l := newLedger(t)
+	shop := l.merchant("Riverside Bakery", "shop-17", "sokha.chan@riverside.example")
+	other := l.merchant("Other Shop", "", "someone@elsewhere.example")
+	ch168 := l.connection(shop, "caminvoice", "sandbox", connectors.Account{ID: "KHUID00001234", Name: "CH168 Co., Ltd", Details: []connectors.Detail{
+		{Key: "moc_id", Value: "00098765"},
+		{Key: "company_name_en", Value: "CH168 Co., Ltd"},
+		{Key: "company_name_kh", Value: "ក្រុមហ៊ុនស៊ីអេច១៦៨"},
+		{Key: "tin", Value: "1234567890"},
+		{Key: "date_of_incorporation", Value: "2015-03-09"},
+		{Key: "email", Value: "info@ch168.example"},
+		{Key: "phone_number", Value: "+85512345678"},
+	}})
+	l.connection(other, "caminvoice", "sandbox", connectors.Account{ID: "KHUID00009999", Name: "Épicerie Mékong SARL", Details: []connectors.Detail{
+		{Key: "company_name_kh", Value: "ក្រុមហ៊ុនមេគង្គពាណិជ្ជកម្ម"}, {Key: "tin", Value: "9876501234"},
+	}})
+	for _, query := range []string{
+		"Riverside", "riverside bak", "bakery ch168", "shop-17", "CH168", "ch168 co ltd", "Co., Ltd CH168", "ស៊ីអេច", "ក្រុមហ៊ុនស៊ីអេច១៦៨", "ស៊ី អេច",
+		"1234567890", "12345", "67890", "១២៣៤៥៦៧៨៩០", "KHUID00001234", "khuid00001234", "0001234", "00098765", "sokha.chan@riverside.example", "SOKHA", "info@ch168.example",
+		"2015-03-09", ch168.String(), shop.String(), "  CH168  ",
+		// with slips
+		"Riverisde", "Riversid", "Rivverside", "bakrey", "ch186", "sokah chan", "riversyde bakkery", "សីអេជ១៦៨",
+	} {
+		if got := l.list(db.Filter{Query: query}); !slices.Equal(got, []db.ID{ch168}) {
+			t.Errorf("%q finds %d, not the one", query, len(got))
+		}
+	}
+	for _, query := range []string{"nobody at all", "%%%", "___", "55555", "khuid9", "ch168 mekong", "\\", "zzz"} {
+		if got := l.list(db.Filter{Query: query}); len(got) > 0 && !strings.Contains(query, "khuid9") {
+			t.Errorf("%q finds %d, not nothing", query, len(got))
+		}
+	}
+	if got := l.list(db.Filter{Query: "epicerie"}); len(got) != 1 {
+		t.Errorf("without its accent: %d", len(got))
+	}
+	page, err := l.d.List(context.Background(), db.Filter{Query: "Riverisde"}, "", 50)
+	if err != nil || !slices.Equal(page.Similar, []string{"riverside"}) {
+		t.Errorf("looked for %q instead, %v", page.Similar, err)
+	}
+}
+
+func TestSearchKnowsReferences(t *testing.T) {
+	l := newLedger(t)
+	ctx := context.Background()
+	shop := l.merchant("Shop", "", "a@shop.example")
+	connection := l.connection(shop, "caminvoice", "sandbox", connectors.Account{ID: "KHUID1", Name: "A"})
+	l.connection(shop, "caminvoice", "sandbox", connectors.Account{ID: "KHUID2", Name: "B"})
+	l.exec(`INSERT INTO flows (id, reference, state_hash, browser_hash, user_id, merchant_id, provider, environment, stage, result_id, created_at, touched_at, expires_at)
+		SELECT gen_random_uuid(), 'K7M2-4QX0', '\x01', '\x02', id, merchant_id, 'caminvoice', 'sandbox', 'connected', $1, now(), now(), now() FROM users`, connection)
+	for _, typed := range []string{"K7M2-4QX0", "k7m24qxo", " k7m2 4qx0 "} {
+		page, err := l.d.List(ctx, db.Filter{Query: typed}, "", 50)
+		if err != nil || page.Flow == nil || len(page.All) != 1 || page.All[0].ID != connection {
+			t.Errorf("%q: %+v, %v", typed, page, err)
+		}
+	}
+}
+
+func TestSearchFollowsChanges(t *testing.T) {
+	l := newLedger(t)
+	ctx := context.Background()
+	shop := l.merchant("Shop", "")
+	c := l.connection(shop, "caminvoice", "sandbox", connectors.Account{ID: "KHUID1", Name: "Before Ltd"})
+	found := func(query string) bool { return len(l.list(db.Filter{Query: query})) == 1 }
+	if found("renamed") || found("late@shop.example") {
+		t.Fatal("found before it was there")
+	}
+	l.exec(`UPDATE merchants SET name = 'Renamed House' WHERE id = $1`, shop)
+	if _, err := l.d.AddUser(ctx, db.System(), db.NewUser{Email: "late@shop.example", Role: db.RoleMerchant, MerchantID: shop}); err != nil {
+		t.Fatal(err)
+	}
+	l.exec(`UPDATE connections SET account_name = 'After Ltd', search = 'khuid1 after ltd' WHERE id = $1`, c)
+	for _, query := range []string{"renamed", "late@shop.example", "after ltd"} {
+		if !found(query) {
+			t.Errorf("%q is not found", query)
+		}
+	}
+	if found("before ltd") {
+		t.Error("the old name is still found")
+	}
+	if got := l.list(db.Filter{Sort: db.SortMerchant}); len(got) != 1 {
+		t.Error("not listed by merchant")
+	}
+}
+
+func TestFiltersKeepWhatTheySay(t *testing.T) {
+	l := newLedger(t)
+	shop, other := l.merchant("Shop", ""), l.merchant("Other", "")
+	account := func(id string) connectors.Account { return connectors.Account{ID: id, Name: id} }
+	names := map[db.ID]string{
+		l.connection(shop, "caminvoice", "production", account("fine")):                                                  "fine",
+		l.connection(shop, "caminvoice", "production", account("retrying"), "failing_since = now()"):                     "retrying",
+		l.connection(shop, "caminvoice", "production", account("refused"), "problem = 'refused', problem_since = now()"): "refused",
+		l.connection(other, "flexiti", "production", account("ours"), "problem = 'ours', problem_since = now()"):         "ours",
+		l.connection(other, "flexiti", "sandbox", account("elsewhere")):                                                  "elsewhere",
+		l.connection(other, "flexiti", "production", account("gone"), "disconnected_at = now(), problem = 'lapsed'"):     "gone",
+		l.connection(other, "caminvoice", "production", account("old"), "connected_at = now() - interval '90 days'"):     "old",
+		l.connection(shop, "elecq", "production", account("lapsing")):                                                    "lapsing",
+	}
+	id := func(name string) db.ID {
+		for id, n := range names {
+			if n == name {
+				return id
+			}
+		}
+		t.Fatal(name)
+		return db.ID{}
+	}
+	l.exec(`UPDATE grants SET used_at = now() - interval '3 hours' WHERE connection_id = $1`, id("fine"))
+	l.exec(`UPDATE grants SET used_at = now() - interval '20 days' WHERE connection_id = $1`, id("ours"))
+	l.exec(`UPDATE grants SET refresh_fixed = true, refresh_expires_at = now() + interval '3 days' WHERE connection_id = $1`, id("lapsing"))
+	present := map[string]string{"caminvoice": "production", "flexiti": "production", "elecq": "production"}
+	for _, one := range []struct {
+		f    db.Filter
+		want string
+	}{
+		{db.Filter{}, "elsewhere fine gone lapsing old ours refused retrying"},
+		{db.Filter{Provider: "flexiti"}, "elsewhere gone ours"},
+		{db.Filter{Health: db.Fine}, "fine lapsing old"},
+		{db.Filter{Health: db.Retrying}, "retrying"},
+		{db.Filter{Health: db.ActionNeeded}, "elsewhere ours refused"},
+		{db.Filter{Health: db.Disconnected}, "gone"},
+		{db.Filter{Who: "merchant"}, "refused"},
+		{db.Filter{Who: "provider"}, "retrying"},
+		{db.Filter{Who: "platform"}, "elsewhere ours"},
+		{db.Filter{Problem: db.ProblemRefused}, "refused"},
+		{db.Filter{Problem: db.ProblemEnvironment}, "elsewhere"},
+		{db.Filter{Problem: "no-such"}, ""},
+		{db.Filter{Environment: "sandbox"}, "elsewhere"},
+		{db.Filter{Merchant: shop}, "fine lapsing refused retrying"},
+		{db.Filter{Merchant: shop, Health: db.Fine, Sort: db.SortAccount}, "fine lapsing"},
+		{db.Filter{Used: db.UsedDay}, "fine"},
+		{db.Filter{Used: db.UsedMonth}, "fine ours"},
+		{db.Filter{Used: db.UsedNever, Provider: "caminvoice"}, "old refused retrying"},
+		{db.Filter{Since: time.Now().AddDate(0, 0, -7), Provider: "caminvoice"}, "fine refused retrying"},
+		{db.Filter{Since: time.Now().AddDate(0, 0, -7), Provider: "caminvoice", Sort: db.SortHealth}, "fine refused retrying"},
+		{db.Filter{Lapsing: true}, "lapsing"},
+		{db.Filter{Query: "fine", Health: db.Fine}, "fine"},
+		{db.Filter{Query: "fine", Health: db.Disconnected}, ""},
+		{db.Filter{Query: "other", Provider: "flexiti", Sort: db.SortUsed}, "elsewhere gone ours"},
+	} {
+		one.f.Present = present
+		var got []string
+		for _, id := range l.list(one.f) {
+			got = append(got, names[id])
+		}
+		slices.Sort(got)
+		if all := strings.Join(got, " "); all != one.want {
+			t.Errorf("%s keeps %q, not %q", one.f.Values().Encode(), all, one.want)
+		}
+		again := db.ParseFilter(one.f.Values())
+		if again.Values().Encode() != one.f.Values().Encode() {
+			t.Errorf("%s is read back as %s", one.f.Values().Encode(), again.Values().Encode())
+		}
+	}
+	page, err := l.d.List(context.Background(), db.Filter{Present: present, Sort: db.SortHealth}, "", 3)
+	if err != nil || page.About != 8 {
+		t.Errorf("about %d, %v", page.About, err)
+	}
+	if line := page.All[0]; line.Health() != db.ActionNeeded || line.MerchantName == "" {
+		t.Errorf("the worst is not first: %s", line.Health())
+	}
+}
+
+// TestPagesMeetEveryLineOnce walks each order forwards and back, with filters and words, and compares with all at once.
+func TestPagesMeetEveryLineOnce(t *testing.T) {
+	t.Parallel()
+	d := dbtest.New(t)
+	ctx := context.Background()
+	if err := d.Fill(ctx, db.Scale{Connections: 400, Merchants: 12}); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []db.Filter{
+		{},
+		{Sort: "connected"},
+		{Sort: "account"},
+		{Sort: "-account"},
+		{Sort: "merchant"},
+		{Sort: "-merchant"},
+		{Sort: "health"},
+		{Sort: "-health"},
+		{Sort: "used"},
+		{Sort: "-used"},
+		{Provider: "caminvoice"},
+		{Health: db.Fine, Sort: "-used"},
+		{Environment: "production", Sort: "merchant"},
+		{Query: "ltd"},
+		{Query: "ltd", Sort: "account"},
+		{Query: "trading", Provider: "caminvoice"},
+		{Used: db.UsedNever, Sort: "health"},
+		{Query: "tradign"},
+	} {
+		var all []db.ID
+		if err := d.Each(ctx, f, func(l db.Line) error { all = append(all, l.ID); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if len(all) == 0 {
+			t.Errorf("%s: nothing", f.Values().Encode())
+		}
+		var forwards []db.ID
+		var last db.Lines
+		for cursor := ""; ; cursor = last.Next {
+			page, err := d.List(ctx, f, cursor, 7)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, line := range page.All {
+				forwards = append(forwards, line.ID)
+			}
+			if last = page; page.Next == "" {
+				break
+			}
+		}
+		if !slices.Equal(forwards, all) {
+			t.Errorf("%s: %d forwards, %d at once", f.Values().Encode(), len(forwards), len(all))
+		}
+		var backwards []db.ID
+		for page := last; ; {
+			var ids []db.ID
+			for _, line := range page.All {
+				ids = append(ids, line.ID)
+			}
+			backwards = append(ids, backwards...)
+			if page.Prev == "" {
+				break
+			}
+			var err error
+			if page, err = d.List(ctx, f, page.Prev, 7); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !slices.Equal(backwards, all) {
+			t.Errorf("%s: %d backwards, %d at once", f.Values().Encode(), len(backwards), len(all))
+		}
+	}
+	for _, cursor := range []string{"!", "bm90IGpzb24", "eyJzIjoiIiwiayI6IngiLCJpIjoiMDAwMDAwMDAtMDAwMC0wMDAwLTAwMDAtMDAwMDAwMDAwMDAwIn0"} {
+		if page, err := d.List(ctx, db.Filter{}, cursor, 7); err != nil || len(page.All) != 7 {
+			t.Errorf("a cursor that is none: %d, %v", len(page.All), err)
+		}
+	}
+}
+
+// TestPlansKeepToIndexes holds the twenty named combinations to plans that read no large table whole and throw away
+// few rows: what the bench measures at a million.
+func TestPlansKeepToIndexes(t *testing.T) {
+	t.Parallel()
+	d := dbtest.New(t)
+	ctx := context.Background()
+	if err := d.Fill(ctx, db.Scale{Connections: 12_000, Events: 2}); err != nil {
+		t.Fatal(err)
+	}
+	combinations, err := d.Combinations(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(combinations) != 20 {
+		t.Errorf("%d combinations, not twenty", len(combinations))
+	}
+	for _, c := range combinations {
+		plan, err := d.Explain(ctx, c)
+		if err != nil {
+			t.Fatalf("%s: %v", c.Name, err)
+		}
+		for _, table := range []string{"connections", "finds", "words", "grants", "events", "merchants", "users"} {
+			if strings.Contains(plan, "Seq Scan on "+table) {
+				t.Errorf("%s reads all of %s:\n%s", c.Name, table, plan)
+			}
+		}
+		for line := range strings.Lines(plan) {
+			var removed int
+			if _, rest, ok := strings.Cut(line, "Rows Removed by Filter: "); ok {
+				fmt.Sscan(rest, &removed)
+			}
+			if removed > 3000 {
+				t.Errorf("%s looks at %d rows in vain:\n%s", c.Name, removed, plan)
+			}
+		}
+		took, lines, err := d.Run(ctx, c)
+		if err != nil || lines == 0 {
+			t.Errorf("%s: %d lines, %v", c.Name, lines, err)
+		}
+		t.Logf("%-60s %6.1f ms, %d lines", c.Name, float64(took.Microseconds())/1000, lines)
+	}
+}
