@@ -11,6 +11,8 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+
+	_ "time/tzdata" // the image holds no zones; pages tell the reader's time
 )
 
 func main() {
