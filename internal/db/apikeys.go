@@ -129,6 +129,42 @@ func (d *DB) KeyBySecret(ctx context.Context, secret Secret) (Key, error) {
 	return key, nil
 }
 
+// ConnectionByKey reads a living key, by the secret that a program shows, and one connection, in one round trip. ErrNoKey;
+// ErrNotFound, with the key, when there is no such connection for it.
+func (d *DB) ConnectionByKey(ctx context.Context, secret Secret, connection ID) (Key, Whole, error) {
+	var key Key
+	var w Whole
+	var expires, refreshExpires, refresh, refreshed, leased *time.Time
+	targets, finish := connectionTargets(&w.Connection)
+	targets = append(targets, &w.Merchant, &w.ExternalID, &expires, &refreshExpires, &refresh, &refreshed, &leased, &w.RefreshFixed)
+	found := false
+	var b pgx.Batch
+	b.Queue(`SELECT `+keyColumns+` FROM api_keys k WHERE k.hash = $1 AND k.revoked_at IS NULL`, secret.Hash()).Query(func(rows pgx.Rows) (err error) {
+		key, err = pgx.CollectExactlyOneRow(rows, scanKey)
+		return err
+	})
+	b.Queue(`SELECT `+connectionColumns+`, m.name, coalesce(m.external_id, ''), g.expires_at, g.refresh_expires_at, g.refresh_at, g.refreshed_at, g.leased_until, g.refresh_fixed
+		FROM connections c JOIN merchants m ON m.id = c.merchant_id JOIN grants g ON g.connection_id = c.id WHERE c.id = $1`, connection).Query(func(rows pgx.Rows) error {
+		_, err := pgx.ForEachRow(rows, targets, func() error {
+			found = true
+			return finish()
+		})
+		return err
+	})
+	err := d.pool.SendBatch(ctx, &b).Close()
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return key, w, ErrNoKey
+	case err != nil:
+		return key, w, fmt.Errorf("read connection by key: %w", err)
+	case !found || key.MerchantID != (ID{}) && key.MerchantID != w.MerchantID:
+		return key, Whole{}, ErrNotFound
+	}
+	w.ExpiresAt, w.RefreshExpiresAt, w.RefreshAt = timeOrZero(expires), timeOrZero(refreshExpires), timeOrZero(refresh)
+	w.RefreshedAt, w.LeasedUntil = timeOrZero(refreshed), timeOrZero(leased)
+	return key, w, nil
+}
+
 // Reads is how often a key was handed a connection's token in one minute.
 type Reads struct {
 	Key, Connection ID

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"patchbay/internal/connectors"
 )
@@ -16,9 +17,8 @@ import (
 // Leases hands out the right to refresh a grant and takes in what came of it. It keeps no state of its own but the
 // batches under way: all processes on one Postgres agree through the rows.
 type Leases struct {
-	d     *DB
-	o     LeaseOptions
-	saves group[*save, saved]
+	d *DB
+	o LeaseOptions
 }
 
 // LeaseOptions are the times of a lease.
@@ -27,21 +27,18 @@ type LeaseOptions struct {
 	Settle time.Duration // how long after a lapsed lease a late answer is waited for, where a replay is not safe
 }
 
-// NewLeases makes one; a process needs one.
-func (d *DB) NewLeases(o LeaseOptions) *Leases {
-	l := &Leases{d: d, o: o}
-	l.saves = group[*save, saved]{do: l.saveBatch, most: 64, lanes: 2}
-	return l
-}
+// NewLeases makes one.
+func (d *DB) NewLeases(o LeaseOptions) *Leases { return &Leases{d: d, o: o} }
 
-// Lane is the way to one provider: all its leases together are never more than its limit, in all processes.
+// Lane is the way to one provider: all its leases together are never more than its limit, in all processes. Whatever this
+// process claims and saves there at the same time goes into one round trip and one commit.
 type Lane struct {
 	leases                *Leases
 	Provider, Environment string
 	limit                 int
 	settle                time.Duration
 	lock                  int64
-	claims                group[Want, *Lease]
+	steps                 group[step, stepped]
 }
 
 // Lane returns the way to one provider. replaySafe: an attempt whose answer was lost may be repeated at once.
@@ -53,7 +50,7 @@ func (l *Leases) Lane(provider, environment string, limit int, replaySafe bool) 
 	h := fnv.New64a()
 	h.Write([]byte("patchbay lane " + provider + "\x00" + environment))
 	n.lock = int64(h.Sum64())
-	n.claims = group[Want, *Lease]{do: n.claimBatch, most: 64, lanes: 1}
+	n.steps = group[step, stepped]{do: n.commit, most: 64}
 	return n
 }
 
@@ -146,6 +143,20 @@ const (
 		) AS probe LIMIT least(1, ` + claimFree + `)` + claimEnd
 )
 
+// step is one thing asked of a lane: a save, which may take the next due grant in its place, or a claim.
+type step struct {
+	save *save
+	next bool // with a save: claim one more that is due
+	want *Want
+	sql  string // another claim, with what follows its eight parameters
+	args []any
+}
+
+type stepped struct {
+	landed bool // the save
+	leases []*Lease
+}
+
 // Due claims at most this many grants that are due: no more than the provider has free slots, none during an incident or a
 // pause. drain: in order of expiry.
 func (n *Lane) Due(ctx context.Context, most int, drain bool) ([]*Lease, error) {
@@ -153,68 +164,92 @@ func (n *Lane) Due(ctx context.Context, most int, drain bool) ([]*Lease, error) 
 	if drain {
 		sql = claimDrain
 	}
-	return n.claim(ctx, sql, most)
+	done, err := n.steps.Do(ctx, step{sql: sql, args: []any{most}})
+	return done.leases, err
 }
 
 // Probe claims the grant by which a provider in trouble is tried; nil when there is none.
-func (n *Lane) Probe(ctx context.Context) (*Lease, error) {
-	leases, err := n.claim(ctx, claimProbe)
-	if err != nil || len(leases) == 0 {
-		return nil, err
-	}
-	return leases[0], nil
-}
+func (n *Lane) Probe(ctx context.Context) (*Lease, error) { return n.one(ctx, step{sql: claimProbe}) }
 
 // Claim claims one grant; nil when it cannot be had: leased, attempted since, gone, or no slot is free.
-func (n *Lane) Claim(ctx context.Context, want Want) (*Lease, error) { return n.claims.Do(ctx, want) }
-
-func (n *Lane) claimBatch(ctx context.Context, wants []Want) ([]*Lease, error) {
-	ids, attempts, regardless := make([]ID, len(wants)), make([]int64, len(wants)), make([]bool, len(wants))
-	for i, w := range wants {
-		ids[i], attempts[i], regardless[i] = w.Connection, w.Attempt, w.Regardless
-	}
-	leases, err := n.claim(ctx, claimWanted, ids, attempts, regardless)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]*Lease, len(wants))
-	for i, w := range wants { // a grant that was wanted twice goes to one
-		if at := slices.IndexFunc(leases, func(l *Lease) bool { return l.Connection == w.Connection }); at >= 0 {
-			out[i] = leases[at]
-			leases = slices.Delete(leases, at, at+1)
-		}
-	}
-	return out, nil
+func (n *Lane) Claim(ctx context.Context, want Want) (*Lease, error) {
+	return n.one(ctx, step{want: &want})
 }
 
-// claim runs one claim under the lane's lock, so that two processes never count the same free slot; one round trip and
-// one commit.
-func (n *Lane) claim(ctx context.Context, sql string, more ...any) ([]*Lease, error) {
+func (n *Lane) one(ctx context.Context, s step) (*Lease, error) {
+	done, err := n.steps.Do(ctx, s)
+	if err != nil || len(done.leases) == 0 {
+		return nil, err
+	}
+	return done.leases[0], nil
+}
+
+// commit carries out many steps at once: first the saves, which free slots, then the claims, under the lane's lock, so that two
+// processes never count the same free slot.
+func (n *Lane) commit(ctx context.Context, steps []step) ([]stepped, error) {
 	ctx, cancel := context.WithTimeout(ctx, n.leases.o.Term/4)
 	defer cancel()
 	d, id, now := n.leases.d, NewID(), n.leases.d.Now()
 	until := now.Add(n.leases.o.Term)
-	args := append([]any{n.Provider, n.Environment, now, id, until, until.Add(n.settle), n.limit, now.Add(-n.settle)}, more...)
-	var batch pgx.Batch
-	batch.Queue(`SELECT pg_advisory_xact_lock($1)`, n.lock)
-	batch.Queue(sql, args...)
-	results := d.pool.SendBatch(ctx, &batch)
-	defer results.Close()
-	if _, err := results.Exec(); err != nil {
-		return nil, fmt.Errorf("claim at %s: %w", n.Provider, err)
+	out := make([]stepped, len(steps))
+	var saves, nexts, wants []int
+	var b pgx.Batch
+	claim := func(sql string, args []any, keep func([]*Lease)) {
+		args = append([]any{n.Provider, n.Environment, now, id, until, until.Add(n.settle), n.limit, now.Add(-n.settle)}, args...)
+		b.Queue(sql, args...).Query(func(rows pgx.Rows) error {
+			leases, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*Lease, error) { return d.scanLease(row, id, until) })
+			keep(leases)
+			return err
+		})
 	}
-	rows, err := results.Query()
-	if err != nil {
-		return nil, fmt.Errorf("claim at %s: %w", n.Provider, err)
+	for i, s := range steps {
+		switch {
+		case s.save != nil:
+			saves = append(saves, i)
+			if s.next {
+				nexts = append(nexts, i)
+			}
+		case s.want != nil:
+			wants = append(wants, i)
+		}
 	}
-	leases, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*Lease, error) { return d.scanLease(row, id, until) })
-	if err != nil {
-		return nil, fmt.Errorf("claim at %s: %w", n.Provider, err)
+	if len(saves) > 0 {
+		queueSaves(&b, steps, saves, out)
 	}
-	if err := results.Close(); err != nil {
-		return nil, fmt.Errorf("claim at %s: %w", n.Provider, err)
+	if len(saves) < len(steps) || len(nexts) > 0 {
+		b.Queue(`SELECT pg_advisory_xact_lock($1)`, n.lock).Exec(func(pgconn.CommandTag) error { return nil })
 	}
-	return leases, nil
+	if len(wants) > 0 { // before what is merely due
+		ids, attempts, regardless := make([]ID, len(wants)), make([]int64, len(wants)), make([]bool, len(wants))
+		for k, i := range wants {
+			w := steps[i].want
+			ids[k], attempts[k], regardless[k] = w.Connection, w.Attempt, w.Regardless
+		}
+		claim(claimWanted, []any{ids, attempts, regardless}, func(leases []*Lease) {
+			for k, i := range wants { // a grant that was wanted twice goes to one
+				if at := slices.IndexFunc(leases, func(l *Lease) bool { return l.Connection == ids[k] }); at >= 0 {
+					out[i].leases = leases[at : at+1 : at+1]
+					leases = slices.Delete(slices.Clone(leases), at, at+1)
+				}
+			}
+		})
+	}
+	if len(nexts) > 0 {
+		claim(claimDue, []any{len(nexts)}, func(leases []*Lease) {
+			for k, l := range leases {
+				out[nexts[k]].leases = []*Lease{l}
+			}
+		})
+	}
+	for i, s := range steps {
+		if s.sql != "" {
+			claim(s.sql, s.args, func(leases []*Lease) { out[i].leases = leases })
+		}
+	}
+	if err := d.pool.SendBatch(ctx, &b).Close(); err != nil {
+		return nil, fmt.Errorf("leases at %s: %w", n.Provider, err)
+	}
+	return out, nil
 }
 
 func (d *DB) scanLease(row pgx.CollectableRow, id ID, until time.Time) (*Lease, error) {
@@ -268,6 +303,13 @@ const (
 	Dropped Fate = "dropped" // of an older epoch: the connection was made anew or ended meanwhile
 )
 
+// Kept is what became of a good answer, and the next grant that was claimed with it.
+type Kept struct {
+	Fate      Fate
+	RefreshAt time.Time // when it is renewed next
+	Next      *Lease
+}
+
 type save struct {
 	lease      *Lease
 	sealed     []byte
@@ -279,16 +321,16 @@ type save struct {
 	event      Event
 }
 
-type saved bool
-
 // Save keeps a good answer, whoever holds the lease by now. token is merged into the grant: an empty Refresh, RefreshLifetime
 // or Scope keeps the old value. obtained is when the answer was made, at the latest when it was asked for. It is safe to
-// repeat after an error, and is to be repeated until it lands.
-func (l *Leases) Save(ctx context.Context, lease *Lease, token connectors.Token, obtained time.Time, schedule Schedule, told Told) (Fate, error) {
+// repeat after an error, and is to be repeated until it lands. next: in the same breath another grant that is due is claimed in
+// this one's place.
+func (n *Lane) Save(ctx context.Context, lease *Lease, token connectors.Token, obtained time.Time, schedule Schedule, told Told, next bool) (Kept, error) {
+	l := n.leases
 	g := merge(lease.Grant, token)
 	sealed, err := l.d.keyset.sealGrant(g, grantPlace(lease.Connection, lease.Generation+1))
 	if err != nil {
-		return "", err
+		return Kept{}, err
 	}
 	used := !lease.UsedAt.IsZero() && obtained.Sub(lease.UsedAt) < usedFor
 	s := &save{lease: lease, sealed: sealed, token: g.Token, obtained: obtained}
@@ -301,13 +343,18 @@ func (l *Leases) Save(ctx context.Context, lease *Lease, token connectors.Token,
 	s.next = schedule(lease.Connection, obtained, g.Lifetime, g.RefreshLifetime, used)
 	s.event = lease.event("refresh.saved", "ok", told)
 	s.event.fill(l.d.Now())
+	kept := Kept{Fate: Saved, RefreshAt: s.next}
 	if lease.fresh {
-		landed, err := l.saves.Do(ctx, s)
-		if err != nil || bool(landed) {
-			return Saved, err
+		done, err := n.steps.Do(ctx, step{save: s, next: next})
+		if len(done.leases) > 0 {
+			kept.Next = done.leases[0]
+		}
+		if err != nil || done.landed {
+			return kept, err
 		}
 	}
-	return l.saveCarefully(ctx, s)
+	kept.Fate, err = l.saveCarefully(ctx, s)
+	return kept, err
 }
 
 // usedFor: a connection used within this time is kept warm.
@@ -343,11 +390,9 @@ const grantSaved = `sealed = w.sealed, spare = NULL, spare_generation = 0, gener
 	refresh_fixed = g.refresh_expires_at IS NOT NULL AND coalesce(w.refresh_end, g.refresh_expires_at) <= g.refresh_expires_at + interval '1 minute',
 	refresh_at = w.next, failures = 0, last_class = 'ok', last_code = '', refreshed_at = w.obtained`
 
-// saveBatch saves many plain successes and their events by one statement.
-func (l *Leases) saveBatch(ctx context.Context, batch []*save) ([]saved, error) {
-	ctx, cancel := context.WithTimeout(ctx, l.o.Term/4)
-	defer cancel()
-	n := len(batch)
+// queueSaves saves many plain successes and their events by one statement. which of the steps they are is given.
+func queueSaves(b *pgx.Batch, steps []step, which []int, out []stepped) {
+	n := len(which)
 	ids, leases, eventIDs, merchants := make([]ID, n), make([]ID, n), make([]ID, n), make([]ID, n)
 	generations, epochs, lifetimes := make([]int64, n), make([]int64, n), make([]int64, n)
 	sealed, expires, refreshEnds, nexts := make([][]byte, n), make([]*time.Time, n), make([]*time.Time, n), make([]*time.Time, n)
@@ -355,7 +400,8 @@ func (l *Leases) saveBatch(ctx context.Context, batch []*save) ([]saved, error) 
 	actors, providers, codes, references := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	addresses, notes := make([]string, n), make([]string, n)
 	actorIDs, statuses, millis := make([]*ID, n), make([]int32, n), make([]int32, n)
-	for i, s := range batch {
+	for i, at := range which {
+		s := steps[at].save
 		e := &s.event
 		ids[i], leases[i], eventIDs[i], merchants[i] = s.lease.Connection, s.lease.ID, e.ID, e.MerchantID
 		generations[i], epochs[i], lifetimes[i] = s.lease.Generation, s.lease.Epoch, int64(s.token.Lifetime/time.Second)
@@ -365,7 +411,7 @@ func (l *Leases) saveBatch(ctx context.Context, batch []*save) ([]saved, error) 
 		addresses[i], notes[i] = e.Address, e.Note
 		actorIDs[i], statuses[i], millis[i] = nullID(e.ActorID), int32(e.Status), int32(e.Millis)
 	}
-	rows, err := l.d.pool.Query(ctx, `
+	b.Queue(`
 		WITH kept AS (
 			UPDATE grants g SET `+grantSaved+`
 			FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bytea[], $7::timestamptz[], $8::timestamptz[], $9::timestamptz[],
@@ -381,19 +427,13 @@ func (l *Leases) saveBatch(ctx context.Context, batch []*save) ([]saved, error) 
 		)
 		SELECT id FROM kept`,
 		ids, leases, generations, epochs, lifetimes, sealed, expires, refreshEnds, nexts, obtained, eventIDs, ats, merchants, actors, providers, codes,
-		references, addresses, notes, actorIDs, statuses, millis)
-	if err != nil {
-		return nil, fmt.Errorf("save grants: %w", err)
-	}
-	landed, err := pgx.CollectRows(rows, pgx.RowTo[ID])
-	if err != nil {
-		return nil, fmt.Errorf("save grants: %w", err)
-	}
-	out := make([]saved, n)
-	for i, id := range ids {
-		out[i] = saved(slices.Contains(landed, id))
-	}
-	return out, nil
+		references, addresses, notes, actorIDs, statuses, millis).Query(func(rows pgx.Rows) error {
+		landed, err := pgx.CollectRows(rows, pgx.RowTo[ID])
+		for i, at := range which {
+			out[at].landed = slices.Contains(landed, ids[i])
+		}
+		return err
+	})
 }
 
 // saveCarefully saves one answer whose grant is not as it was, or had something wrong that is now over.

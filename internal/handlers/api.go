@@ -218,58 +218,63 @@ func (s *Server) apiConnections(w http.ResponseWriter, r *http.Request) error {
 
 // apiConnection shows one connection.
 func (s *Server) apiConnection(w http.ResponseWriter, r *http.Request) error {
-	key, err := s.key(r, db.ScopeConnections)
+	_, c, err := s.connectionByKey(r, db.ScopeConnections)
 	if err != nil {
 		return err
 	}
-	id, err := db.ParseID(r.PathValue("id"))
-	if err != nil {
-		return err
-	}
-	return s.writeConnection(w, r, key, id)
+	return s.writeConnection(w, c)
 }
 
-func (s *Server) writeConnection(w http.ResponseWriter, r *http.Request, key db.Key, id db.ID) error {
-	c, err := s.DB.WholeConnection(r.Context(), id, key.MerchantID)
+// connectionByKey finds the connection in the address for the key that a program shows.
+func (s *Server) connectionByKey(r *http.Request, scope string) (db.Key, db.Whole, error) {
+	secret, err := bearer(r)
 	if err != nil {
-		return err
+		return db.Key{}, db.Whole{}, err
 	}
+	id, idErr := db.ParseID(r.PathValue("id")) // told only to those who have a key
+	key, c, err := s.DB.ConnectionByKey(r.Context(), secret, id)
+	if err != nil && !errors.Is(err, db.ErrNotFound) {
+		return key, c, err
+	}
+	s.Refresh.UsedKey(key.ID)
+	if err := s.admit(key, scope); err != nil {
+		return key, c, err
+	}
+	return key, c, errors.Join(err, idErr)
+}
+
+func (s *Server) writeConnection(w http.ResponseWriter, c db.Whole) error {
 	status := db.GrantStatus{RefreshedAt: c.RefreshedAt, ExpiresAt: c.ExpiresAt, RefreshAt: c.RefreshAt, RefreshExpiresAt: c.RefreshExpiresAt, RefreshFixed: c.RefreshFixed}
 	return writeJSON(w, http.StatusOK, s.shown(c.Connection, c.Merchant, c.ExternalID, status))
 }
 
-// apiRefresh refreshes now, whatever the schedule says, and shows the connection after it.
+// apiRefresh refreshes now, whatever the schedule says, and shows the connection as it is then.
 func (s *Server) apiRefresh(w http.ResponseWriter, r *http.Request) error {
-	key, err := s.key(r, db.ScopeRefresh)
+	key, c, err := s.connectionByKey(r, db.ScopeRefresh)
 	if err != nil {
 		return err
 	}
-	id, err := db.ParseID(r.PathValue("id"))
-	if err != nil {
+	if err := s.limits.refresh(c.ID); err != nil {
 		return err
 	}
-	if key.MerchantID != (db.ID{}) {
-		reading, err := s.DB.ReadGrant(r.Context(), id)
-		if err != nil || reading.Merchant != key.MerchantID {
-			return errors.Join(err, db.ErrNotFound)
-		}
+	var out refresh.Outcome
+	if c.LeasedUntil.IsZero() {
+		reading := db.Reading{Connection: c.ID, Provider: c.Provider, Environment: c.Environment, Disconnected: !c.DisconnectedAt.IsZero()}
+		out, err = s.Refresh.Renew(r.Context(), reading, s.byKey(r, key))
+	} else { // somebody is at it, or was
+		out, err = s.Refresh.Now(r.Context(), c.ID, s.byKey(r, key))
 	}
-	if err := s.limits.refresh(id); err != nil {
+	switch {
+	case err != nil:
 		return err
-	}
-	out, err := s.Refresh.Now(r.Context(), id, s.byKey(r, key))
-	if err != nil {
-		return err
-	}
-	switch out.Class {
-	case "ok":
-		return s.writeConnection(w, r, key, id)
-	case "ours":
+	case out.Class == "ok":
+		c.Problem, c.ProblemSince, c.FailingSince = "", time.Time{}, time.Time{}
+		c.RefreshedAt, c.ExpiresAt, c.RefreshAt = out.RefreshedAt, out.ExpiresAt, out.RefreshAt
+		return s.writeConnection(w, c)
+	case out.Class == "ours":
 		return &refresh.Ours{Problem: out.Problem}
-	case "refused":
-		if out.Problem != "" {
-			return &refresh.ActionNeeded{Problem: out.Problem}
-		}
+	case out.Class == "refused" && out.Problem != "":
+		return &refresh.ActionNeeded{Problem: out.Problem}
 	}
 	return &refresh.Trouble{Class: out.Class, RetryAfter: out.RetryAfter, Incident: out.Incident}
 }

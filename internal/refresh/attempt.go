@@ -17,16 +17,19 @@ type Outcome struct {
 	Incident   bool            // the provider is failing for everybody: nothing was counted
 	RetryAfter time.Duration   // when another try is worth it; 0 when now or never
 	Call       connectors.Call // the last exchange with the provider
-	Token      connectors.Token
-	ExpiresAt  time.Time
+	// When it succeeded:
+	Token       connectors.Token
+	ExpiresAt   time.Time
+	RefreshedAt time.Time
+	RefreshAt   time.Time // when it is renewed next
 }
 
-// attempt carries out one claimed refresh: call, save first, look later.
-func (e *Engine) attempt(l *lane, lease *db.Lease, by db.By) Outcome {
+// attempt carries out one claimed refresh: call, save first, look later. next: the save may claim another that is due.
+func (e *Engine) attempt(l *lane, lease *db.Lease, by db.By, next bool) (Outcome, *db.Lease) {
 	ctx := e.life
 	if lease.Unsealed != nil {
 		e.Log.Error("a grant does not open", "connection", lease.Connection, "err", lease.Unsealed)
-		return e.fail(ctx, l, lease, db.Failure{Class: "ours", Code: "sealed", Problem: db.ProblemSealed, After: time.Hour}, db.Told{By: by})
+		return e.fail(ctx, l, lease, db.Failure{Class: "ours", Code: "sealed", Problem: db.ProblemSealed, After: time.Hour}, db.Told{By: by}), nil
 	}
 	if lease.Lost {
 		e.tell(ctx, lease, "refresh.lost", "lost")
@@ -36,7 +39,7 @@ func (e *Engine) attempt(l *lane, lease *db.Lease, by db.By) Outcome {
 		if err := e.leases.Release(ctx, lease); err != nil {
 			e.Log.Warn("lease not released", "connection", lease.Connection, "err", err)
 		}
-		return Outcome{Class: "busy"}
+		return Outcome{Class: "busy"}, nil
 	}
 
 	token, calls, obtained, err := e.call(l, lease.Grant)
@@ -51,9 +54,9 @@ func (e *Engine) attempt(l *lane, lease *db.Lease, by db.By) Outcome {
 	e.Count(lease.Provider, lease.Environment, "refresh", class, call.Took)
 	told := db.Told{By: by, Call: call}
 	if err == nil {
-		return e.keep(ctx, l, lease, token, obtained, told)
+		return e.keep(ctx, l, lease, token, obtained, told, next)
 	}
-	return e.fail(ctx, l, lease, e.failure(ctx, lease, class, calls, err), told)
+	return e.fail(ctx, l, lease, e.failure(ctx, lease, class, calls, err), told), nil
 }
 
 // call asks the provider, with one deadline for all that the connector does. The time before the call is the earliest at which
@@ -80,23 +83,23 @@ func (e *Engine) call(l *lane, g connectors.Grant) (token connectors.Token, call
 }
 
 // keep saves a good answer: first, and until it lands.
-func (e *Engine) keep(ctx context.Context, l *lane, lease *db.Lease, token connectors.Token, obtained time.Time, told db.Told) Outcome {
+func (e *Engine) keep(ctx context.Context, l *lane, lease *db.Lease, token connectors.Token, obtained time.Time, told db.Told, next bool) (Outcome, *db.Lease) {
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
-		fate, err := e.leases.Save(ctx, lease, token, obtained, l.schedule, told)
+		kept, err := l.Save(ctx, lease, token, obtained, l.schedule, told, next && !e.ending())
 		if err == nil {
-			if fate == db.Dropped {
+			if kept.Fate == db.Dropped {
 				e.drop(ctx, l, lease, token)
 			}
-			out := Outcome{Class: "ok", Call: told.Call, Token: token}
+			out := Outcome{Class: "ok", Call: told.Call, Token: token, RefreshedAt: obtained, RefreshAt: kept.RefreshAt}
 			if token.Lifetime > 0 {
 				out.ExpiresAt = obtained.Add(token.Lifetime)
 			}
-			return out
+			return out, kept.Next
 		}
 		e.Log.Warn("a good answer is not saved yet", "connection", lease.Connection, "err", err)
 		if !sleep(ctx, pause) {
 			e.Log.Error("a good answer was lost at the end of the process", "connection", lease.Connection)
-			return Outcome{Class: "trouble", Call: told.Call}
+			return Outcome{Class: "trouble", Call: told.Call}, nil
 		}
 	}
 }

@@ -54,6 +54,8 @@ type lane struct {
 	freed     chan struct{} // told when one ends
 	judging   sync.Mutex
 	unjudged  atomic.Bool // something failed since the last judgement began
+	troubled  atomic.Bool // an incident was open when it was last looked at
+	draining  atomic.Bool // an incident has just ended: in order of expiry and at a bounded pace
 }
 
 // New makes an engine. It does nothing by itself until Run.
@@ -184,6 +186,7 @@ const recovery = 10 * time.Minute
 func (e *Engine) tend(ctx context.Context, l *lane) (int, error) {
 	now := e.DB.Now()
 	state, err := e.DB.ProviderState(ctx, l.info.Name, l.info.Environment)
+	l.troubled.Store(!state.IncidentSince.IsZero())
 	switch {
 	case err != nil:
 		return 0, err
@@ -198,6 +201,7 @@ func (e *Engine) tend(ctx context.Context, l *lane) (int, error) {
 	}
 	free := cap(l.slots) - len(l.slots)
 	draining := now.Sub(state.DrainedAt) < recovery
+	l.draining.Store(draining)
 	if draining {
 		free = min(free, max(1, cap(l.slots)/4)-len(l.slots))
 	}
@@ -206,7 +210,7 @@ func (e *Engine) tend(ctx context.Context, l *lane) (int, error) {
 	}
 	leases, err := l.Due(ctx, free, draining)
 	for _, lease := range leases {
-		e.begin(l, lease, db.System(), nil)
+		e.begin(l, lease, nil)
 	}
 	return verified + len(leases), err
 }
@@ -225,7 +229,7 @@ func (e *Engine) probe(ctx context.Context, l *lane, state db.ProviderState, now
 	if err != nil || lease == nil {
 		return 0, err
 	}
-	e.begin(l, lease, db.System(), func(out Outcome) {
+	e.begin(l, lease, func(out Outcome) {
 		if out.Class == "ok" {
 			e.recovered(l)
 		}
@@ -244,17 +248,31 @@ func (e *Engine) recovered(l *lane) {
 	}
 }
 
-// begin carries out one attempt on its own, detached from whoever asked. after is told the outcome once it is written down.
-func (e *Engine) begin(l *lane, lease *db.Lease, by db.By, after func(Outcome)) {
+// begin carries out one attempt on its own, detached from whoever asked. after is told the outcome once it is written down; without
+// it the attempt is the sweep's, and whoever has saved one grant goes on with the next.
+func (e *Engine) begin(l *lane, lease *db.Lease, after func(Outcome)) {
 	l.slots <- struct{}{}
 	e.underway.Go(func() {
-		out := e.attempt(l, lease, by)
+		for lease != nil {
+			var out Outcome
+			out, lease = e.attempt(l, lease, db.System(), after == nil && !l.draining.Load())
+			if after != nil {
+				after(out)
+			}
+		}
 		<-l.slots
 		l.tell()
-		if after != nil {
-			after(out)
-		}
 	})
+}
+
+// ending says whether Stop has been called: nothing new is claimed.
+func (e *Engine) ending() bool {
+	select {
+	case <-e.stopped:
+		return true
+	default:
+		return false
+	}
 }
 
 func (l *lane) tell() {

@@ -182,13 +182,19 @@ func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 // Now refreshes a connection on somebody's word, whatever its schedule says, and returns the outcome on the spot; it joins an
 // attempt under way. *ActionNeeded when it is disconnected, *Ours when the provider is not set up for it, db.ErrNotFound.
 func (e *Engine) Now(ctx context.Context, id db.ID, by db.By) (Outcome, error) {
+	r, err := e.DB.ReadGrant(ctx, id)
+	if err != nil {
+		return Outcome{}, err
+	}
+	return e.Renew(ctx, r, by)
+}
+
+// Renew is Now for a reading that was just made. Where no lease stands, Connection, Provider, Environment and Disconnected are
+// enough of it.
+func (e *Engine) Renew(ctx context.Context, r db.Reading, by db.By) (Outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.Term)
 	defer cancel()
 	for {
-		r, err := e.DB.ReadGrant(ctx, id)
-		if err != nil {
-			return Outcome{}, err
-		}
 		l := e.laneOf(r.Provider, r.Environment)
 		now := e.DB.Now()
 		switch {
@@ -198,7 +204,7 @@ func (e *Engine) Now(ctx context.Context, id db.ID, by db.By) (Outcome, error) {
 			return Outcome{}, &Ours{Problem: "not-set-up"}
 		case l == nil:
 			return Outcome{}, &Ours{Problem: db.ProblemEnvironment}
-		case r.LeasedUntil.After(now) && !e.flying(id):
+		case r.LeasedUntil.After(now) && !e.flying(r.Connection):
 			then, err := e.wait(ctx, r)
 			if err != nil {
 				return Outcome{}, err
@@ -206,21 +212,25 @@ func (e *Engine) Now(ctx context.Context, id db.ID, by db.By) (Outcome, error) {
 			if then.Attempt != r.Attempt {
 				return adopted(e.DB.Now(), then), nil
 			}
+			r = then
 			continue
 		case !r.LeasedUntil.IsZero() && !r.LeasedUntil.After(now) && r.RefreshAt.After(now) && !l.info.ReplaySafe:
 			return Outcome{Class: "lost", RetryAfter: r.RefreshAt.Sub(now)}, nil
 		}
-		f, err := e.lead(ctx, l, db.Want{Connection: id, Attempt: -1, Regardless: true}, by)
+		f, err := e.lead(ctx, l, db.Want{Connection: r.Connection, Attempt: -1, Regardless: true}, by)
 		if err != nil {
 			return Outcome{}, err
 		}
 		if f.led && f.out.Class != "busy" {
-			if f.out.Class == "ok" {
+			if f.out.Class == "ok" && l.troubled.Load() {
 				e.recovered(l)
 			}
 			return f.out, nil
 		}
-		if !sleep(ctx, jitter(40*time.Millisecond)) {
+		if r, err = e.DB.ReadGrant(ctx, r.Connection); err != nil {
+			return Outcome{}, err
+		}
+		if !r.LeasedUntil.After(e.DB.Now()) && !sleep(ctx, jitter(40*time.Millisecond)) {
 			return Outcome{}, &Trouble{Class: "busy", RetryAfter: time.Second}
 		}
 	}
@@ -228,7 +238,7 @@ func (e *Engine) Now(ctx context.Context, id db.ID, by db.By) (Outcome, error) {
 
 // adopted is the outcome of an attempt that another process made.
 func adopted(now time.Time, r db.Reading) Outcome {
-	out := Outcome{Class: r.LastClass, Problem: r.Problem, Token: r.Token, ExpiresAt: r.ExpiresAt}
+	out := Outcome{Class: r.LastClass, Problem: r.Problem, Token: r.Token, ExpiresAt: r.ExpiresAt, RefreshedAt: r.RefreshedAt, RefreshAt: r.RefreshAt}
 	out.Call.Code = r.LastCode
 	if r.LastClass != "ok" && r.RefreshAt.After(now) {
 		out.RetryAfter = r.RefreshAt.Sub(now)
@@ -290,7 +300,7 @@ func (e *Engine) fly(l *lane, want db.Want, by db.By, f *flight) {
 		return
 	}
 	f.led, f.attempt = true, lease.Attempt
-	f.out = e.attempt(l, lease, by)
+	f.out, _ = e.attempt(l, lease, by, false)
 }
 
 // verify takes up webhooks' hints that are due: each is believed only after the provider itself has refused.

@@ -215,19 +215,19 @@ func TestLaterIsHonoured(t *testing.T) {
 	}
 }
 
-func (w *world) lane() (*db.Leases, *db.Lane) {
+func (w *world) lane() *db.Lane {
 	leases := w.db.NewLeases(db.LeaseOptions{Term: time.Minute, Settle: 2 * time.Minute})
-	return leases, leases.Lane("acme", "sandbox", 32, w.partner.info.ReplaySafe)
+	return leases.Lane("acme", "sandbox", 32, w.partner.info.ReplaySafe)
 }
 
-func (w *world) claim(id db.ID) (*db.Leases, *db.Lease) {
+func (w *world) claim(id db.ID) (*db.Lane, *db.Lease) {
 	w.Helper()
-	leases, lane := w.lane()
+	lane := w.lane()
 	lease, err := lane.Claim(w.Context(), db.Want{Connection: id, Attempt: -1})
 	if err != nil || lease == nil {
 		w.Fatalf("claim: %v, %v", lease, err)
 	}
-	return leases, lease
+	return lane, lease
 }
 
 func TestALostAnswerIsWaitedForAndThenTriedOnce(t *testing.T) {
@@ -278,13 +278,13 @@ func TestALateAnswerIsKeptAndTriedBeforeARefusalIsBelieved(t *testing.T) {
 	w.partner.info.ReplaySafe = true
 	w.engine = w.newEngine(w.db)
 	id := w.connect("a", 25*time.Hour)
-	leases, slow := w.claim(id)
+	lane, slow := w.claim(id)
 	w.clock.advance(61 * time.Second)
 	w.sweep() // another process saves first
 	late := connectors.Token{Access: "late", Type: "Bearer", Lifetime: time.Hour, Refresh: "a-late"}
-	fate, err := leases.Save(t.Context(), slow, late, w.db.Now(), refresh.Schedule(w.partner), db.Told{By: db.System()})
-	if err != nil || fate != db.Spared {
-		t.Fatalf("%s, %v", fate, err)
+	kept, err := lane.Save(t.Context(), slow, late, w.db.Now(), refresh.Schedule(w.partner), db.Told{By: db.System()}, false)
+	if err != nil || kept.Fate != db.Spared {
+		t.Fatalf("%s, %v", kept.Fate, err)
 	}
 	w.partner.set(func() { w.partner.live["a"] = "a-late" }) // the late one is the one that counts at the provider
 	w.clock.advance(25 * time.Hour)
@@ -297,12 +297,12 @@ func TestALateAnswerIsKeptAndTriedBeforeARefusalIsBelieved(t *testing.T) {
 func TestASaveThatLandedUnheardIsNotRepeated(t *testing.T) {
 	w := newWorld(t)
 	id := w.connect("a", 25*time.Hour)
-	leases, lease := w.claim(id)
+	lane, lease := w.claim(id)
 	token := connectors.Token{Access: "new", Lifetime: time.Hour}
 	for range 2 {
-		fate, err := leases.Save(t.Context(), lease, token, w.db.Now(), refresh.Schedule(w.partner), db.Told{By: db.System()})
-		if err != nil || fate != db.Saved {
-			t.Fatalf("%s, %v", fate, err)
+		kept, err := lane.Save(t.Context(), lease, token, w.db.Now(), refresh.Schedule(w.partner), db.Told{By: db.System()}, false)
+		if err != nil || kept.Fate != db.Saved {
+			t.Fatalf("%s, %v", kept.Fate, err)
 		}
 	}
 	if s := w.status(id); s.Generation != lease.Generation+1 || len(w.kinds(id)) != 1 {
@@ -318,13 +318,13 @@ func TestASaveThatLandedUnheardIsNotRepeated(t *testing.T) {
 func TestAnAnswerOfAnOlderEpochIsDropped(t *testing.T) {
 	w := newWorld(t)
 	id := w.connect("a", 25*time.Hour)
-	leases, lease := w.claim(id)
+	lane, lease := w.claim(id)
 	if _, _, err := w.db.Disconnect(t.Context(), id, db.ID{}, db.System()); err != nil {
 		t.Fatal(err)
 	}
-	fate, err := leases.Save(t.Context(), lease, connectors.Token{Access: "new", Lifetime: time.Hour}, w.db.Now(), refresh.Schedule(w.partner), db.Told{By: db.System()})
-	if err != nil || fate != db.Dropped {
-		t.Fatalf("%s, %v", fate, err)
+	kept, err := lane.Save(t.Context(), lease, connectors.Token{Access: "new", Lifetime: time.Hour}, w.db.Now(), refresh.Schedule(w.partner), db.Told{By: db.System()}, false)
+	if err != nil || kept.Fate != db.Dropped {
+		t.Fatalf("%s, %v", kept.Fate, err)
 	}
 	if r := w.reading(id); r.Token.Access != "" || !r.Disconnected {
 		t.Error("access came back after the disconnection")
