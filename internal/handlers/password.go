@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"net/mail"
+	"strings"
 	"time"
 
 	"patchbay/internal/db"
@@ -15,7 +16,7 @@ func (s *Server) forgottenPage(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// forgotten answers alike whether or not anybody has the address, and takes as long: the mail is a later job's business.
+// forgotten answers alike whether or not anybody has the address: the mail is a later job's business.
 func (s *Server) forgotten(w http.ResponseWriter, r *http.Request) error {
 	page := views.PasswordPage{Page: s.viewPage(r), Email: text(r, "email")}
 	if _, err := mail.ParseAddress(page.Email); err != nil {
@@ -28,7 +29,7 @@ func (s *Server) forgotten(w http.ResponseWriter, r *http.Request) error {
 	}
 	page.Sent, page.NoMail = true, !s.Jobs.Mails()
 	// More often than this nobody needs a new link, and an inbox should not be filled by strangers.
-	wait, err := s.DB.Allow(r.Context(), "forgotten by "+page.Email, db.Limit{Burst: 3, Every: 10 * time.Minute})
+	wait, err := s.DB.Allow(r.Context(), "forgotten by "+strings.ToLower(page.Email), db.Limit{Burst: 3, Every: 10 * time.Minute})
 	if err != nil {
 		return err
 	}
