@@ -67,7 +67,7 @@ func (d *DB) Combinations(ctx context.Context) ([]Combination, error) {
 func mistyped(name string) string {
 	longest := ""
 	for word := range strings.FieldsSeq(name) {
-		if len(word) > len(longest) {
+		if len(word) > len(longest) && !strings.ContainsAny(word, "0123456789") {
 			longest = word
 		}
 	}

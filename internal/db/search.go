@@ -146,7 +146,7 @@ func (d *DB) List(ctx context.Context, f Filter, cursor string, limit int) (Line
 		if l.terms, err = corrected(ctx, tx, l.terms); err != nil || l.terms == nil {
 			return err
 		}
-		l.similar = true
+		l.similar, l.rarest = true, nil
 		page, err = l.page(ctx)
 		for _, t := range l.terms {
 			page.Similar = append(page.Similar, t[0])
@@ -211,9 +211,10 @@ type list struct {
 	id   ID
 	back bool // the page before it
 
-	similar bool // the terms are not those typed, but like them
-	walked  int  // rows a walk looks at before it gives up
-	gather  bool // a walk has given up
+	similar bool              // the terms are not those typed, but like them
+	rarest  map[string]string // of a long word, the part that the index is asked for
+	walked  int               // rows a walk looks at before it gives up
+	gather  bool              // a walk has given up
 
 	flow *Flow // that the query names
 	only []ID  // the query is the id of one of these connections or of their merchant
@@ -515,7 +516,7 @@ func (l *list) ids(ctx context.Context) (string, error) {
 		return `SELECT c.id, ` + key + ` AS key FROM ` + rows(l) + l.inFacets() + l.conditions() + l.place() + l.tail(key, "c.id"), nil
 	case l.plain():
 		return `SELECT c.id, ` + key + ` AS key FROM ` + from("finds", "") + ` AND ` + l.contains("c") + l.inFacets() + l.conditions() + l.tail(key, "c.id"), nil
-	case l.facets == nil || !l.byFacet() || l.filter.Merchant != (ID{}) || (l.judged() && l.many(ctx)):
+	case l.facets == nil || !l.byFacet() || l.filter.Merchant != (ID{}) || (l.judged() && l.order.column != "account_key" && l.many(ctx)):
 		return `SELECT c.id, ` + key + ` AS key FROM ` + from("connections", l.ofMerchant()) + l.inFacets() + l.conditions() + ` AND ` + l.words() + l.tail(key, "c.id"), nil
 	}
 	// One walk for each facet, in step.
@@ -591,6 +592,9 @@ func (l *list) few(ctx context.Context) (func(*list) string, error) {
 		}, nil
 	}
 	if len(l.terms) > 0 {
+		if err := l.findRarest(ctx); err != nil {
+			return nil, err
+		}
 		// One in 64 tells how common the words are.
 		few := int(6 * root / 64)
 		counted, err := l.count(ctx, 4*few, func(l *list) string { return `finds f WHERE f.sampled AND ` + l.like() })
@@ -632,6 +636,48 @@ func (l *list) few(ctx context.Context) (func(*list) string, error) {
 	}
 	l.walked = walked
 	return nil, nil
+}
+
+// findRarest chooses, of each long word, six letters that are rare in the sample. The index takes the longer the more
+// letters it is asked for, and most of a long word's are in many rows.
+func (l *list) findRarest(ctx context.Context) error {
+	if l.rarest != nil {
+		return nil
+	}
+	l.rarest = map[string]string{}
+	for _, word := range slices.Concat(l.terms...) {
+		least := math.MaxInt
+		for _, part := range parts(word) {
+			n, err := l.count(ctx, 20, func(l *list) string { return `finds f WHERE f.sampled AND f.words LIKE ` + l.arg(contains(part)) })
+			if err != nil {
+				return err
+			}
+			if n < least {
+				least, l.rarest[word] = n, part
+			}
+			if n <= 10 {
+				break
+			}
+		}
+	}
+	return nil
+}
+
+// parts are six letters of a long word from several places, those with figures first: they are rarely shared.
+func parts(word string) []string {
+	letters := []rune(word)
+	var numbered, all []string
+	for at := 0; len(letters) > 8 && at+6 <= len(letters); at += 3 {
+		switch part := string(letters[at : at+6]); {
+		case run(part) < 4:
+		case strings.ContainsAny(part, "0123456789"):
+			numbered = append(numbered, part)
+		default:
+			all = append(all, part)
+		}
+	}
+	all = append(numbered, all...)
+	return all[:min(len(all), 6)]
 }
 
 // count counts the rows that are in from, up to one more than most.
@@ -704,7 +750,12 @@ func (l *list) contains(finds string) string {
 
 // like says the same of finds f so that the index of trigrams answers it.
 func (l *list) like() string {
-	return l.each(func(word string) string { return `f.words LIKE ` + l.arg(contains(word)) })
+	return l.each(func(word string) string {
+		if part := l.rarest[word]; part != "" {
+			return `(f.words LIKE ` + l.arg(contains(part)) + ` AND strpos(f.words, ` + l.arg(word) + `) > 0)`
+		}
+		return `f.words LIKE ` + l.arg(contains(word))
+	})
 }
 
 // each joins the conditions on words: one of each term's must hold.
