@@ -106,7 +106,9 @@ func child(ctx context.Context, args []string) error {
 			return err
 		}
 	default:
-		return fmt.Errorf("no child is called %s", args[0])
+		if routes, end, err = pagesChild(ctx, args[0], database, keys, "http://"+listener.Addr().String()); err != nil {
+			return err
+		}
 	}
 	server := &http.Server{Handler: routes}
 	go func() {

@@ -21,6 +21,18 @@ func client() *http.Client {
 // load has 16 callers make requests one after the other for a time, and returns how many were answered a second. request
 // makes the nth; an answer other than 200 ends it.
 func load(ctx context.Context, c *http.Client, each time.Duration, request func(n int64) (*http.Request, error)) (float64, error) {
+	return repeat(ctx, each, func(n int64) error {
+		r, err := request(n)
+		if err == nil {
+			err = once(c, r)
+		}
+		return err
+	})
+}
+
+// repeat has 16 callers do one thing after the other for a time, and returns how many were done a second. do does the
+// nth; an error ends it.
+func repeat(ctx context.Context, each time.Duration, do func(n int64) error) (float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, each)
 	defer cancel()
 	var next, done atomic.Int64
@@ -30,11 +42,7 @@ func load(ctx context.Context, c *http.Client, each time.Duration, request func(
 	for range callers {
 		all.Go(func() {
 			for ctx.Err() == nil {
-				r, err := request(next.Add(1))
-				if err == nil {
-					err = once(c, r)
-				}
-				if err != nil {
+				if err := do(next.Add(1)); err != nil {
 					fault <- err
 					cancel()
 					return

@@ -4,7 +4,7 @@
 //
 //	go run ./bench              everything, some minutes
 //	go run ./bench -quick       the same with less of it
-//	go run ./bench -only token  one measurement: token, refresh, sweep, slow, memory
+//	go run ./bench -only token  one measurement: token, refresh, sweep, slow, memory, page, connect, rest
 package main
 
 import (
@@ -38,12 +38,13 @@ func main() {
 
 // bench is one run: a Postgres, a provider, and what has been found.
 type bench struct {
-	database string // its address
-	provider string
-	keyset   string
-	quick    bool
-	only     string
-	rows     []row
+	database  string // its address
+	provider  string
+	keyset    string
+	quick     bool
+	only      string
+	profileTo string // a file for the profile of Patchbay's process; "" for none
+	rows      []row
 }
 
 // row is one line of the table.
@@ -58,6 +59,7 @@ func run(ctx context.Context) error {
 	b := &bench{}
 	flag.BoolVar(&b.quick, "quick", false, "less of everything")
 	flag.StringVar(&b.only, "only", "", "measurements to make, by name and comma; all when empty")
+	flag.StringVar(&b.profileTo, "profile", "", "write a CPU profile of Patchbay's process to this file; with -only page or connect")
 	flag.Parse()
 
 	dir, err := os.MkdirTemp("", "patchbay-bench-")
@@ -90,7 +92,14 @@ func run(ctx context.Context) error {
 		name string
 		do   func(context.Context) error
 	}{
-		{"token", b.tokenReads}, {"refresh", b.refreshes}, {"sweep", b.sweeps}, {"slow", b.slowSweeps}, {"memory", b.memory},
+		{"token", b.tokenReads},
+		{"refresh", b.refreshes},
+		{"sweep", b.sweeps},
+		{"slow", b.slowSweeps},
+		{"memory", b.memory},
+		{"page", b.page},
+		{"connect", b.connects},
+		{"rest", b.rest},
 	} {
 		if b.only != "" && !strings.Contains(","+b.only+",", ","+m.name+",") {
 			continue
