@@ -164,7 +164,8 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, setup connectors.S
 			page.Fields[i].Value = inputs[f.Name]
 		}
 	}
-	if err := s.turn(r, "keys of "+v.user.ID.String(), db.Limit{Burst: 10, Every: 20 * time.Second}); err != nil {
+	tries := "keys of " + v.user.ID.String()
+	if err := s.turn(r, tries, db.Limit{Burst: 30, Every: 20 * time.Second}); err != nil {
 		return err
 	}
 	f, err := s.DB.BeginFlow(r.Context(), db.NewFlow{
@@ -185,8 +186,16 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, setup connectors.S
 	var input *connectors.InputError
 	switch class := connectors.Class(err); {
 	case err == nil:
+		if err := s.DB.Forgive(r.Context(), tries); err != nil { // the right keys are no guess
+			return err
+		}
 		return see(w, r, "/flows/"+f.Reference)
 	case errors.As(err, &input):
+		for i, field := range page.Fields {
+			if input.Code == connectors.InputSwapped && field.Name == input.Field {
+				page.Fields[i].Value = "" // this is the secret: it is not shown again
+			}
+		}
 		page.Errors = views.Errors{{Field: input.Field, Code: input.Code}}
 		s.render(w, r, http.StatusUnprocessableEntity, views.Connect(page))
 	case class == "refused":

@@ -104,6 +104,10 @@ func TestKeyedForms(t *testing.T) {
 	if got.status != http.StatusUnprocessableEntity || strings.Contains(got.body, "wrong-secret-of-mine") || !strings.Contains(got.body, `value="flexitidemo"`) {
 		t.Errorf("a wrong secret: %d", got.status)
 	}
+	got = p.post("/connect/flexiti", "client_id", "secret_of_mine_12", "client_secret", "flexitidemo", "scope", "merchant")
+	if !strings.Contains(got.body, "wrong way round") || strings.Contains(got.body, "secret_of_mine_12") {
+		t.Error("the secret, recognised in the id's field, is shown again")
+	}
 	if err := s.sandbox.SetMood("flexiti", sandbox.Mood{Kind: sandbox.Error500, Count: 1}); err != nil {
 		t.Fatal(err)
 	}
@@ -133,6 +137,12 @@ func TestKeyedForms(t *testing.T) {
 	wantH1(t, p.get(got.location), "Flexiti is connected again")
 	got = p.post("/connect/flexiti", "client_id", "snowbikes", "client_secret", "e81f6d32-7b9c-4a6d-b1e4-50c7a3f92d68", "scope", "merchant", "connection", id)
 	wantH1(t, p.get(got.location), "This is another account than before")
+
+	for range 40 { // nobody is held up for keys that are right
+		if got := p.post("/connect/flexiti", append(good, "connection", id)...); got.status != http.StatusSeeOther {
+			t.Fatalf("again with the right keys: %d", got.status)
+		}
+	}
 
 	stranger := s.merchant("Stranger")
 	if got := stranger.get("/connect/flexiti?connection=" + id); got.status != http.StatusNotFound {
