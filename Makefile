@@ -16,7 +16,7 @@ bench: ## the figures of docs/benchmarks.md
 	go run ./bench $(ARGS)
 
 build:
-	CGO_ENABLED=0 go build -trimpath -o bin/patchbay ./cmd/web
+	go build -o bin/patchbay ./cmd/web
 
 generate: ## pages from their templates
 	go tool templ generate

@@ -38,7 +38,7 @@ formatted() {
   [ -z "$list" ] || { printf 'not in gofumpt form:\n%s\n' "$list"; return 1; }
 }
 browser() {
-  go build -trimpath -o bin/patchbay ./cmd/web || return 1
+  go build -o bin/patchbay ./cmd/web || return 1
   (cd e2e && node --test --test-concurrency=1 --test-reporter=spec)
 }
 
