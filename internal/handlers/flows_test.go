@@ -21,6 +21,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/jobs"
 	"patchbay/internal/refresh"
 	"patchbay/internal/sandbox"
 )
@@ -33,6 +34,7 @@ type town struct {
 	sandbox  *sandbox.Sandbox
 	url      string
 	log      *lines
+	jobs     *jobs.Jobs
 }
 
 // lines is what was logged.
@@ -86,9 +88,12 @@ func newTown(t *testing.T, o sandbox.Options, clock ...*db.Clock) *town {
 			all = append(all, setup.Connector)
 		}
 	}
+	engine := refresh.New(refresh.Options{DB: s.db, Connectors: all, Log: log})
+	if s.jobs, err = jobs.New(jobs.Options{DB: s.db, Refresh: engine, Log: log, Providers: setups, PublicURL: public, Outbox: true}); err != nil {
+		t.Fatal(err)
+	}
 	server.Config.Handler = New(Options{
-		DB: s.db, Providers: setups, Log: log, PublicURL: public, HookSecret: "hook-secret-of-the-test",
-		Refresh:     refresh.New(refresh.Options{DB: s.db, Connectors: all, Log: log}),
+		DB: s.db, Providers: setups, Log: log, PublicURL: public, HookSecret: "hook-secret-of-the-test", Refresh: engine, Jobs: s.jobs,
 		SessionKeys: [][]byte{[]byte("a key for sessions in tests, long")},
 	}).Routes()
 	server.Start()

@@ -1,0 +1,383 @@
+package handlers
+
+import (
+	"context"
+	"encoding/csv"
+	"fmt"
+	"net/http"
+	"regexp"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"patchbay/internal/db"
+	"patchbay/internal/sandbox"
+)
+
+func (s *town) eventCount(kind string) (n int) {
+	s.t.Helper()
+	if err := s.db.Pool().QueryRow(context.Background(), `SELECT count(*) FROM events WHERE kind = $1`, kind).Scan(&n); err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+// wants holds a page to words that must stand on it.
+func (p *person) wants(path string, words ...string) answer {
+	p.t.Helper()
+	got := p.get(path)
+	if got.status != http.StatusOK {
+		p.t.Errorf("%s: %d", path, got.status)
+	}
+	for _, w := range words {
+		if !strings.Contains(got.body, w) {
+			p.t.Errorf("%s does not have %q", path, w)
+		}
+	}
+	return got
+}
+
+func TestSupportFindsAConnectionAndItsStory(t *testing.T) {
+	t.Parallel()
+	s := newTown(t, sandbox.Options{})
+	merchant := s.merchant("Riverside Bakery")
+	merchant.connect("caminvoice", "KHUID00001234")
+	c := merchant.connections()[0]
+	support := s.staff(db.RoleSupport)
+	link := `href="/connections/` + c.ID.String() + `"`
+
+	tin := c.Account.Detail("tin")
+	khmer := []rune(c.Account.Detail("company_name_kh"))
+	for _, typed := range []string{"riverside", "Riverisde", c.Account.Name, string(khmer[:6]), tin[:5], c.Account.ID, merchant.email, c.ID.String()} {
+		support.wants("/admin/connections?q="+strings.ReplaceAll(typed, " ", "+"), link)
+	}
+	if got := support.wants("/admin/connections?q=nobody+like+that"); strings.Contains(got.body, link) {
+		t.Error("found by words it does not have")
+	}
+	support.wants("/admin/connections?provider=caminvoice&health=fine&who=&problem=&environment=sandbox&used=never&since=2020-01-01&sort=-health", link)
+	if got := support.wants("/admin/connections?health=action-needed"); strings.Contains(got.body, link) {
+		t.Error("shown among those that need action")
+	}
+	if n := s.eventCount("connection.searched"); n != 9 {
+		t.Errorf("%d look-ups were written down, not 9", n)
+	}
+	support.wants("/connections/"+c.ID.String(), "Riverside Bakery")
+	support.wants("/admin/events", "connection’s page was opened", "Connections were searched", "Riverisde")
+	support.wants("/admin/events?actor="+db.RoleSupport+"&kind=connection.searched", "Riverisde")
+	if got := support.wants("/admin/events?actor=nobody@nowhere.example"); strings.Contains(got.body, "Riverisde") {
+		t.Error("events of somebody who does not exist")
+	}
+	support.wants("/admin", `href="/admin/connections?environment=sandbox&amp;health=fine&amp;provider=caminvoice"`)
+}
+
+func TestProvidersAreSetUpAndSwitched(t *testing.T) {
+	t.Parallel()
+	s := newTown(t, sandbox.Options{})
+	admin := s.staff(db.RoleAdmin)
+	admin.wants("/admin", "callback address is not registered at CamInvoice")
+	do := func(fields ...string) string {
+		t.Helper()
+		got := admin.post("/admin/providers/caminvoice", fields...)
+		if got.status != http.StatusSeeOther {
+			t.Fatalf("%v: %d", fields, got.status)
+		}
+		return admin.get("/admin/providers").body
+	}
+	if page := do("do", "register"); !strings.Contains(page, "The callback address is registered.") {
+		t.Error("registering is not confirmed")
+	}
+	if got := admin.get("/admin"); strings.Contains(got.body, "callback address is not registered at CamInvoice") {
+		t.Error("the overview still wants the callback registered")
+	}
+	if page := do("do", "hook"); !strings.Contains(page, "Messages are switched on.") {
+		t.Error("the hook is not confirmed")
+	}
+	do("do", "check")
+	record, err := s.db.ProviderRecord(context.Background(), "caminvoice", "sandbox")
+	if err != nil || record.CheckResult != "ok" || record.CheckedAt.IsZero() || record.HookRegisteredAt.IsZero() {
+		t.Errorf("what was found: %+v, %v", record, err)
+	}
+	if page := do("do", "unhook"); !strings.Contains(page, "Messages are switched off.") {
+		t.Error("switching off is not confirmed")
+	}
+	if page := do("do", "declare", "reason", "they told us"); !strings.Contains(page, "CamInvoice is having trouble.") {
+		t.Error("no banner of the incident")
+	}
+	admin.wants("/admin/events", "they told us")
+	if page := do("do", "end"); strings.Contains(page, "CamInvoice is having trouble.") {
+		t.Error("the banner stays after the incident's end")
+	}
+	if err := s.sandbox.SetMood("caminvoice", sandbox.Mood{Kind: sandbox.Error500, Count: 5}); err != nil {
+		t.Fatal(err)
+	}
+	if page := do("do", "register"); !strings.Contains(page, "The provider did not do it.") {
+		t.Error("a failure is not told")
+	}
+	if got := admin.post("/admin/providers/nobody", "do", "check"); got.status != http.StatusNotFound {
+		t.Errorf("an unknown provider: %d", got.status)
+	}
+}
+
+func TestKeysAreShownOnce(t *testing.T) {
+	t.Parallel()
+	s := newTown(t, sandbox.Options{})
+	s.merchant("Riverside Bakery")
+	admin, support := s.staff(db.RoleAdmin), s.staff(db.RoleSupport)
+	made := admin.post("/admin/keys", "name", "invoice worker", "merchant", "Riverside Bakery", "scope", "tokens:read")
+	key := regexp.MustCompile(`pb_[A-Za-z0-9_-]{43}`).FindString(made.body)
+	if made.status != http.StatusOK || key == "" {
+		t.Fatalf("no key: %d", made.status)
+	}
+	if got := admin.wants("/admin/keys", "invoice worker", "Riverside Bakery"); strings.Contains(got.body, key) {
+		t.Error("shown a second time")
+	}
+	if got := support.wants("/admin/keys", "invoice worker"); strings.Contains(got.body, "/revoke") || strings.Contains(got.body, `name="scope"`) {
+		t.Error("support is offered to change keys")
+	}
+	for _, wrong := range [][]string{{"name", ""}, {"name", "x", "merchant", "nobody"}, {"name", "x", "scope", "everything"}} {
+		if got := admin.post("/admin/keys", wrong...); got.status != http.StatusUnprocessableEntity || regexp.MustCompile(`pb_[A-Za-z0-9_-]{43}`).MatchString(got.body) {
+			t.Errorf("%v: %d", wrong, got.status)
+		}
+	}
+	keys, err := s.db.Keys(context.Background())
+	if err != nil || len(keys) != 1 {
+		t.Fatalf("%d keys, %v", len(keys), err)
+	}
+	admin.post("/admin/keys/" + keys[0].ID.String() + "/revoke")
+	if _, err := s.db.KeyBySecret(context.Background(), db.Secret(key)); err == nil {
+		t.Error("a revoked key still works")
+	}
+}
+
+func TestManyRefreshesFromAFilter(t *testing.T) {
+	t.Parallel()
+	s := newTown(t, sandbox.Options{})
+	merchant := s.merchant("Riverside Bakery")
+	merchant.connect("caminvoice", "KHUID00001234")
+	merchant.connect("acme", "acme-user-001")
+	support := s.staff(db.RoleSupport)
+	begun := support.post("/admin/bulk", "provider", "", "q", "riverside")
+	if begun.status != http.StatusSeeOther || !strings.HasPrefix(begun.location, "/admin/bulk/") {
+		t.Fatalf("begin: %d %s", begun.status, begun.location)
+	}
+	support.wants(begun.location, "2 connections would be refreshed", "riverside", `value="start"`)
+	if s.eventCount("refresh.saved") != 0 || s.eventCount("bulk.begun") != 0 {
+		t.Error("a dry run did something")
+	}
+	if err := s.jobs.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.jobs.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	support.post(begun.location, "do", "start")
+	support.post(begun.location, "do", "start") // a second click
+	id, err := db.ParseID(strings.TrimPrefix(begun.location, "/admin/bulk/"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b db.Bulk
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline) && b.State != db.BulkDone; time.Sleep(50 * time.Millisecond) {
+		if b, err = s.db.Bulk(context.Background(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b.State != db.BulkDone || b.Outcomes["ok"] != 2 {
+		t.Fatalf("%s with %v", b.State, b.Outcomes)
+	}
+	if n := s.eventCount("refresh.saved"); n != 2 {
+		t.Errorf("%d renewals for two connections", n)
+	}
+	page := support.wants(begun.location, "<progress", `value="2"`)
+	list := regexp.MustCompile(`/admin/connections\?[^"]*outcome=ok[^"]*`).FindString(page.body)
+	support.wants(strings.ReplaceAll(list, "&amp;", "&"), "KHUID00001234")
+	var by string
+	if err := s.db.Pool().QueryRow(context.Background(), `SELECT u.email FROM events e JOIN users u ON u.id = e.actor_id WHERE kind = 'refresh.saved' LIMIT 1`).Scan(&by); err != nil || by != support.email {
+		t.Errorf("asked by %q, %v", by, err)
+	}
+}
+
+func TestABulkStops(t *testing.T) {
+	t.Parallel()
+	s := newTown(t, sandbox.Options{})
+	merchant := s.merchant("Riverside Bakery")
+	merchant.connect("caminvoice", "KHUID00001234")
+	if err := s.db.Pool().QueryRow(context.Background(), `SELECT 1`).Scan(new(int)); err != nil {
+		t.Fatal(err)
+	}
+	admin := s.staff(db.RoleAdmin)
+	admin.post("/admin/providers/caminvoice", "do", "declare", "reason", "for the test")
+	begun := admin.post("/admin/bulk", "provider", "caminvoice")
+	admin.wants(begun.location, "Incident")
+	if err := s.jobs.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.jobs.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	admin.post(begun.location, "do", "start")
+	time.Sleep(300 * time.Millisecond)
+	admin.post(begun.location, "do", "stop")
+	id, _ := db.ParseID(strings.TrimPrefix(begun.location, "/admin/bulk/"))
+	var b db.Bulk
+	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline) && b.State != db.BulkStopped; time.Sleep(50 * time.Millisecond) {
+		var err error
+		if b, err = s.db.Bulk(context.Background(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b.State != db.BulkStopped || b.Done != 0 {
+		t.Errorf("%s with %d done: nothing is sent during an incident", b.State, b.Done)
+	}
+}
+
+func TestExportsAreWholeAndInert(t *testing.T) {
+	t.Parallel()
+	s := newTown(t, sandbox.Options{})
+	if err := s.db.Fill(context.Background(), db.Scale{Connections: 1800, Events: 3}); err != nil {
+		t.Fatal(err)
+	}
+	ctx := context.Background()
+	if _, err := s.db.Pool().Exec(ctx, `UPDATE merchants SET name = '=HYPERLINK("http://evil.example")' WHERE id = (SELECT merchant_id FROM connections LIMIT 1)`); err != nil {
+		t.Fatal(err)
+	}
+	support := s.staff(db.RoleSupport)
+	got := support.get("/admin/connections.csv?sort=account")
+	rows, err := csv.NewReader(strings.NewReader(strings.TrimPrefix(got.body, "\ufeff"))).ReadAll()
+	if err != nil || got.status != http.StatusOK {
+		t.Fatalf("%d, %v", got.status, err)
+	}
+	if len(rows) != 1801 {
+		t.Errorf("%d rows, not 1800 and their heads", len(rows))
+	}
+	formulas := 0
+	for _, row := range rows {
+		for _, cell := range row {
+			if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
+				t.Fatalf("a cell that a spreadsheet runs: %q", cell)
+			}
+			if strings.HasPrefix(cell, "'=HYPERLINK") {
+				formulas++
+			}
+		}
+	}
+	if formulas == 0 {
+		t.Error("the quoted name is not there")
+	}
+	if n := s.eventCount("connection.exported"); n != 1 {
+		t.Errorf("%d exports were written down", n)
+	}
+	if filtered := support.get("/admin/connections.csv?provider=elecq"); strings.Contains(filtered.body, ",caminvoice,") || !strings.Contains(filtered.body, ",elecq,") {
+		t.Error("the export does not keep to the filter")
+	}
+	events := support.get("/admin/events.csv?kind=refresh&class=trouble")
+	lines, err := csv.NewReader(strings.NewReader(strings.TrimPrefix(events.body, "\ufeff"))).ReadAll()
+	if err != nil || len(lines) < 2 {
+		t.Fatalf("%d lines of events, %v", len(lines), err)
+	}
+	for _, line := range lines[1:] {
+		if line[1] != "refresh.trouble" {
+			t.Fatalf("an event of another kind: %v", line)
+		}
+	}
+}
+
+// discard takes an export as a browser would and remembers how much memory was in use meanwhile.
+type discard struct {
+	header http.Header
+	bytes  int
+	most   uint64
+}
+
+func (d *discard) Header() http.Header { return d.header }
+func (d *discard) WriteHeader(int)     {}
+func (d *discard) Write(b []byte) (int, error) {
+	before := d.bytes >> 18
+	if d.bytes += len(b); d.bytes>>18 != before {
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		d.most = max(d.most, m.HeapAlloc)
+	}
+	return len(b), nil
+}
+
+func TestAnExportTakesConstantMemory(t *testing.T) {
+	s := newHouse(t, nil)
+	if err := s.db.Fill(context.Background(), db.Scale{Connections: 8000}); err != nil {
+		t.Fatal(err)
+	}
+	used := func(query string) (int, uint64) {
+		r := request(t, http.MethodGet, s.url+"/admin/connections.csv?"+query, nil)
+		d := &discard{header: http.Header{}}
+		var m runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&m)
+		if err := s.server.exportConnections(d, r); err != nil {
+			t.Fatal(err)
+		}
+		return d.bytes, d.most - min(m.HeapAlloc, d.most)
+	}
+	_, little := used("provider=caminvoice&environment=sandbox")
+	size, much := used("")
+	t.Logf("%d KB written with %d KB more in use; %d KB for a part", size>>10, much>>10, little>>10)
+	if much > uint64(size)/2+4<<20 {
+		t.Errorf("%d KB in use for %d KB written: the whole was held", much>>10, size>>10)
+	}
+}
+
+func TestListsCanBeSharedAndSorted(t *testing.T) {
+	t.Parallel()
+	s := newTown(t, sandbox.Options{})
+	if err := s.db.Fill(context.Background(), db.Scale{Connections: 260, Merchants: 10}); err != nil {
+		t.Fatal(err)
+	}
+	support := s.staff(db.RoleSupport)
+	ids := regexp.MustCompile(`href="/connections/([0-9a-f-]{36})"`)
+	next := regexp.MustCompile(`href="(/admin/connections\?[^"]*)"[^>]*rel="next"|rel="next"[^>]*href="(/admin/connections\?[^"]*)"`)
+	for _, address := range []string{"/admin/connections", "/admin/connections?sort=merchant", "/admin/connections?health=fine&sort=-used", "/admin/connections?q=trading"} {
+		var seen []string
+		pages := 0
+		for path := address; path != "" && pages < 20; pages++ {
+			page := support.wants(path)
+			for _, m := range ids.FindAllStringSubmatch(page.body, -1) {
+				seen = append(seen, m[1])
+			}
+			path = ""
+			if m := next.FindStringSubmatch(page.body); m != nil {
+				path = strings.ReplaceAll(m[1]+m[2], "&amp;", "&")
+			}
+		}
+		all := len(seen)
+		slices.Sort(seen)
+		if len(slices.Compact(seen)) != all || all == 0 {
+			t.Errorf("%s: %d lines on %d pages, some twice", address, all, pages)
+		}
+		if address == "/admin/connections" && all != 260 {
+			t.Errorf("%d of 260 lines on %d pages", all, pages)
+		}
+	}
+}
+
+func TestRetentionIsAnAdminsWord(t *testing.T) {
+	t.Parallel()
+	s := newTown(t, sandbox.Options{})
+	admin := s.staff(db.RoleAdmin)
+	if got := admin.post("/admin/events", "months", "18"); got.status != http.StatusSeeOther {
+		t.Fatalf("%d", got.status)
+	}
+	if months, err := s.db.Retention(context.Background(), 0); err != nil || months != 18 {
+		t.Errorf("%d months, %v", months, err)
+	}
+	for _, wrong := range []string{"", "-1", "for ever", fmt.Sprint(1 << 40)} {
+		if got := admin.post("/admin/events", "months", wrong); got.status != http.StatusBadRequest {
+			t.Errorf("%q: %d", wrong, got.status)
+		}
+	}
+}
