@@ -229,6 +229,9 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
 		if r.ContentLength > maxBody {
+			if v, err := s.visit(answer, r); err == nil { // so that it is said in their language
+				r = r.WithContext(context.WithValue(r.Context(), visitorKey{}, v))
+			}
 			s.fail(answer, r, errTooLarge)
 			return
 		}
