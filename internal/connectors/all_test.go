@@ -41,7 +41,7 @@ func TestFaults(t *testing.T) {
 	settings := map[string]string{
 		"CAMINVOICE_API_URL": "https://x.example/api/v1", "CAMINVOICE_ENVIRONMENT": "test", "CAMINVOICE_HOOK_SECRET": "a/b",
 		"CAMINVOICE_CONNECT_URL": "http://x.example",
-		"ELECQ_AUTHORIZE":        "credentials", "ELECQ_CLIENT_ID": "me", "ELECQ_TOKEN_URL": "elecq.example/token",
+		"ELECQ_AUTHORIZE":        "credentials", "ELECQ_CLIENT_ID": "not used and no fault", "ELECQ_TOKEN_URL": "elecq.example/token",
 		"FLEXITI_API_URL": "https://u:hunter2@x.example/flexiti", "BOOKINGS_API_URL": "https://x.example?k=hunter2",
 		"ACME_SECRET": "hunter2",
 	}
@@ -57,7 +57,7 @@ func TestFaults(t *testing.T) {
 	text := fmt.Sprint(err)
 	for _, want := range []string{
 		"CAMINVOICE_API_URL must not hold /api/v1", "CAMINVOICE_ENVIRONMENT must be", "CAMINVOICE_HOOK_SECRET may hold", "CAMINVOICE_CONNECT_URL must begin with https",
-		"ELECQ_CLIENT_ID contradicts", "ELECQ_TOKEN_URL must be a whole address", "FLEXITI_API_URL must not hold a user", "FLEXITI_API_URL must end with",
+		"ELECQ_TOKEN_URL must be a whole address", "FLEXITI_API_URL must not hold a user", "FLEXITI_API_URL must end with",
 		"BOOKINGS_API_URL must not hold a query",
 		"entry caminvoice: name is taken", "entry a: authorize_url is missing", "entry a: token_url is missing", "entry a: client_secret_env names NOT_SET",
 		"entry a: client_auth must", "entry a: keep_alive must", "entry b: client_secret does not belong", "entry b: has the unknown key colour",
@@ -67,6 +67,9 @@ func TestFaults(t *testing.T) {
 		if !strings.Contains(text, want) {
 			t.Errorf("no word of %q", want)
 		}
+	}
+	if strings.Contains(text, "ELECQ_CLIENT_ID") {
+		t.Errorf("a setting that is merely not used is called a fault:\n%s", text)
 	}
 	if strings.Contains(text, "hunter2") {
 		t.Errorf("a value shows:\n%s", text)

@@ -54,10 +54,8 @@ func elecqProvider() Provider {
 		e.renewal = s.Address("ELECQ_REFRESH_URL", Required|Query)
 		how := cmp.Or(s.Text("ELECQ_AUTHORIZE", 0), "browser")
 		if how == "credentials" {
-			for _, name := range []string{"ELECQ_CLIENT_ID", "ELECQ_CLIENT_SECRET"} {
-				if s.Text(name, Secret) != "" {
-					s.Fault(name, "contradicts ELECQ_AUTHORIZE=credentials, where the merchant types its own")
-				}
+			for _, unused := range []string{"ELECQ_CLIENT_ID", "ELECQ_CLIENT_SECRET"} { // known, so that they may stay set
+				s.Text(unused, Secret)
 			}
 			e.info.NoState = false
 			e.info.ReplaySafe = true // whatever became of the refresh token, it can authorise again
