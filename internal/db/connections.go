@@ -137,9 +137,14 @@ func searchText(a connectors.Account) string {
 	return strings.ToLower(strings.Join(words, " "))
 }
 
-// accountLock is held to the end of a transaction by whatever connects an account or begins to revoke it, so that of
-// the two one sees the other. Always the first lock that a transaction takes.
+// accountLock is held to the end of a transaction by whatever begins to revoke an account. Always the first lock that a
+// transaction takes.
 const accountLock = `SELECT pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2 || ' ' || $3, 0))`
+
+// connectLocks are held to the end of a transaction that connects an account: of it and a revocation one sees the other,
+// and so do two attempts of one merchant. Those of different merchants do not wait for each other.
+const connectLocks = `SELECT pg_advisory_xact_lock_shared(hashtextextended($1 || ' ' || $2 || ' ' || $3, 0)),
+	pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2 || ' ' || $3 || ' ' || $4, 0))`
 
 // Made is what a flow that connected has made.
 type Made struct {
@@ -164,7 +169,7 @@ func (d *DB) Connect(ctx context.Context, f Flow, choice string, by By, schedule
 func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by By, schedule Schedule) (Made, error) {
 	now := d.Now()
 	b := &pgx.Batch{}
-	b.Queue(accountLock, f.Provider, f.Environment, f.Account.ID).Exec(func(pgconn.CommandTag) error { return nil })
+	b.Queue(connectLocks, f.Provider, f.Environment, f.Account.ID, f.MerchantID.String())
 	b.Queue(`SELECT `+flowColumns+` FROM flows f WHERE f.id = $1 FOR UPDATE`, f.ID).Query(func(rows pgx.Rows) (err error) {
 		f, err = pgx.CollectExactlyOneRow(rows, scanFlow)
 		return err
@@ -248,18 +253,21 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by B
 	if c.Account.Details == nil {
 		details = []byte("[]")
 	}
-	if _, err := tx.Exec(ctx, `
-		INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, details, search, connected_by, connected_at)
+	var was before
+	if existed {
+		if was, err = grantBefore(ctx, tx, c.ID); err != nil {
+			return Made{}, err
+		}
+	}
+	b = &pgx.Batch{}
+	b.Queue(`INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, details, search, connected_by, connected_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 		ON CONFLICT (id) DO UPDATE SET account_id = excluded.account_id, account_name = excluded.account_name, details = excluded.details,
 			search = excluded.search, connected_by = excluded.connected_by, problem = '', problem_since = NULL, failing_since = NULL`,
-		c.ID, c.MerchantID, c.Provider, c.Environment, c.Account.ID, c.Account.Name, details, searchText(c.Account), c.ConnectedBy, c.ConnectedAt); err != nil {
-		return Made{}, fmt.Errorf("write connection: %w", err)
-	}
-	if err := d.putGrant(ctx, tx, *c, *s.Grant, s.Obtained, schedule); err != nil {
+		c.ID, c.MerchantID, c.Provider, c.Environment, c.Account.ID, c.Account.Name, details, searchText(c.Account), c.ConnectedBy, c.ConnectedAt)
+	if err := d.queueGrant(b, *c, *s.Grant, was, s.Obtained, schedule); err != nil {
 		return Made{}, err
 	}
-	b = &pgx.Batch{}
 	b.Queue(`UPDATE flows SET stage = 'connected', outcome = $2, sealed = NULL, result_id = $3, touched_at = $4 WHERE id = $1`,
 		f.ID, made.Outcome, c.ID, now)
 	e := f.event("connection.connected").by(by)
@@ -272,7 +280,7 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by B
 	e.ConnectionID, e.Code = c.ID, choice
 	d.queueEvent(b, e)
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
-		return Made{}, fmt.Errorf("close flow: %w", err)
+		return Made{}, fmt.Errorf("write connection: %w", err)
 	}
 	return made, nil
 }
@@ -587,8 +595,9 @@ func (d *DB) StateEchoed(ctx context.Context, provider, environment string) (boo
 
 // SetStateEchoed remembers that a provider sends state back: from now on a callback without it is refused.
 func (d *DB) SetStateEchoed(ctx context.Context, provider, environment string) error {
-	_, err := d.pool.Exec(ctx, `INSERT INTO providers (name, environment, state_echoed) VALUES ($1, $2, true)
-		ON CONFLICT (name, environment) DO UPDATE SET state_echoed = true WHERE NOT providers.state_echoed`, provider, environment)
+	_, err := d.pool.Exec(ctx, `INSERT INTO providers (name, environment, state_echoed)
+		SELECT $1, $2, true WHERE NOT EXISTS (SELECT FROM providers WHERE name = $1 AND environment = $2 AND state_echoed)
+		ON CONFLICT (name, environment) DO UPDATE SET state_echoed = true`, provider, environment)
 	if err != nil {
 		return fmt.Errorf("remember state: %w", err)
 	}

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -19,21 +18,6 @@ import (
 
 // ErrNotFound: there is no such row, or it is not the asker's. The two are never told apart.
 var ErrNotFound = errors.New("not found")
-
-// ID names a row: a UUIDv7, made here so that a ciphertext can be bound to it before the row exists.
-type ID = uuid.UUID
-
-// NewID returns a fresh id.
-func NewID() ID { return uuid.Must(uuid.NewV7()) }
-
-// ParseID reads an id as it stands in an address. A malformed one is not found, like any other that does not exist.
-func ParseID(s string) (ID, error) {
-	id, err := uuid.Parse(s)
-	if err != nil || len(s) != 36 {
-		return ID{}, ErrNotFound
-	}
-	return id, nil
-}
 
 // DB is the database with the keyset that opens it. Its methods may be called from many goroutines.
 type DB struct {
@@ -60,6 +44,7 @@ func Open(ctx context.Context, url string, keyset *Keyset, o Options) (*DB, erro
 	}
 	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	config.ConnConfig.RuntimeParams["application_name"] = "patchbay"
+	config.AfterConnect = registerIDs
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)

@@ -38,13 +38,6 @@ type By struct {
 // System is Patchbay itself.
 func System() By { return By{Actor: "system"} }
 
-func nullID(id ID) *ID {
-	if id == (ID{}) {
-		return nil
-	}
-	return &id
-}
-
 const eventColumns = `id, at, kind, actor, actor_id, merchant_id, connection_id, flow_id, provider, class, status, code, millis, reference, address, note`
 
 func (e *Event) fill(now time.Time) {
@@ -98,13 +91,6 @@ func scanEvent(row pgx.CollectableRow) (Event, error) {
 	e.ActorID, e.MerchantID, e.ConnectionID, e.FlowID = idOrZero(actor), idOrZero(merchant), idOrZero(connection), idOrZero(flow)
 	e.At = e.At.UTC()
 	return e, err
-}
-
-func idOrZero(id *ID) ID {
-	if id == nil {
-		return ID{}
-	}
-	return *id
 }
 
 // Timeline returns a connection's latest events, newest first, before the given time (zero: from the newest).

@@ -58,18 +58,30 @@ func grantPlace(connection ID, generation int64) place {
 // has the one there is.
 type Schedule func(connection ID, obtained time.Time, lifetime, refreshLifetime time.Duration, used bool) time.Time
 
-// putGrant writes the grant of a connection that was just made or renewed by its merchant: whatever was known of an
+// before is what a connection's grant had come to when it is replaced; zero when there was none.
+type before struct {
+	generation, epoch int64
+	usedAt            time.Time
+}
+
+// grantBefore reads it and locks the row.
+func grantBefore(ctx context.Context, tx pgx.Tx, connection ID) (before, error) {
+	var was before
+	var usedAt *time.Time
+	err := tx.QueryRow(ctx, `SELECT generation, epoch, used_at FROM grants WHERE connection_id = $1 FOR UPDATE`, connection).
+		Scan(&was.generation, &was.epoch, &usedAt)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return was, fmt.Errorf("read grant: %w", err)
+	}
+	was.usedAt = timeOrZero(usedAt)
+	return was, nil
+}
+
+// queueGrant adds the grant of a connection that was just made or renewed by its merchant: whatever was known of an
 // older grant, its failures and its lease is over, and answers of its epoch are no longer wanted. obtained is when the
 // provider's answer was made, by our clock.
-func (d *DB) putGrant(ctx context.Context, tx pgx.Tx, c Connection, g connectors.Grant, obtained time.Time, schedule Schedule) error {
-	var generation, epoch int64
-	var usedAt *time.Time
-	err := tx.QueryRow(ctx, `SELECT generation, epoch, used_at FROM grants WHERE connection_id = $1 FOR UPDATE`, c.ID).Scan(&generation, &epoch, &usedAt)
-	if err != nil && err != pgx.ErrNoRows {
-		return fmt.Errorf("read grant: %w", err)
-	}
-	generation, epoch = generation+1, epoch+1
-	sealed, err := d.keyset.sealGrant(g, grantPlace(c.ID, generation))
+func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was before, obtained time.Time, schedule Schedule) error {
+	sealed, err := d.keyset.sealGrant(g, grantPlace(c.ID, was.generation+1))
 	if err != nil {
 		return err
 	}
@@ -80,7 +92,7 @@ func (d *DB) putGrant(ctx context.Context, tx pgx.Tx, c Connection, g connectors
 	if g.RefreshLifetime > 0 {
 		refreshExpires = obtained.Add(g.RefreshLifetime)
 	}
-	_, err = tx.Exec(ctx, `
+	b.Queue(`
 		INSERT INTO grants (connection_id, provider, environment, sealed, generation, epoch, lifetime_seconds, expires_at, refresh_expires_at, refresh_at, last_class, refreshed_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'ok', $11)
 		ON CONFLICT (connection_id) DO UPDATE SET
@@ -88,11 +100,8 @@ func (d *DB) putGrant(ctx context.Context, tx pgx.Tx, c Connection, g connectors
 			generation = excluded.generation, epoch = excluded.epoch, attempt = grants.attempt + 1, lease_id = NULL, leased_until = NULL, refresh_fixed = false,
 			lifetime_seconds = excluded.lifetime_seconds, expires_at = excluded.expires_at, refresh_expires_at = excluded.refresh_expires_at,
 			refresh_at = excluded.refresh_at, failures = 0, last_class = 'ok', last_code = '', refreshed_at = excluded.refreshed_at`,
-		c.ID, c.Provider, c.Environment, sealed, generation, epoch, int64(g.Lifetime/time.Second), nullTime(expires), nullTime(refreshExpires),
-		nullTime(schedule(c.ID, obtained, g.Lifetime, g.RefreshLifetime, obtained.Sub(timeOrZero(usedAt)) < usedFor)), obtained)
-	if err != nil {
-		return fmt.Errorf("put grant: %w", err)
-	}
+		c.ID, c.Provider, c.Environment, sealed, was.generation+1, was.epoch+1, int64(g.Lifetime/time.Second), nullTime(expires), nullTime(refreshExpires),
+		nullTime(schedule(c.ID, obtained, g.Lifetime, g.RefreshLifetime, obtained.Sub(was.usedAt) < usedFor)), obtained)
 	return nil
 }
 
@@ -325,18 +334,16 @@ func (d *DB) AddConnection(ctx context.Context, merchant ID, provider, environme
 	if err != nil {
 		return c.ID, fmt.Errorf("encode details: %w", err)
 	}
-	err = d.tx(ctx, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `
-			INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, details, search, connected_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-			c.ID, merchant, provider, environment, g.Account.ID, g.Account.Name, details, searchText(g.Account), d.Now())
-		if err != nil {
-			return fmt.Errorf("add connection: %w", err)
-		}
-		if err := d.putGrant(ctx, tx, c, g, obtained, schedule); err != nil {
-			return err
-		}
-		return d.addEvent(ctx, tx, Event{Kind: "connection.added", MerchantID: merchant, ConnectionID: c.ID, Provider: provider})
-	})
-	return c.ID, err
+	b := &pgx.Batch{}
+	b.Queue(`INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, details, search, connected_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
+		c.ID, merchant, provider, environment, g.Account.ID, g.Account.Name, details, searchText(g.Account), d.Now())
+	if err := d.queueGrant(b, c, g, before{}, obtained, schedule); err != nil {
+		return c.ID, err
+	}
+	d.queueEvent(b, &Event{Kind: "connection.added", MerchantID: merchant, ConnectionID: c.ID, Provider: provider})
+	if err := d.pool.SendBatch(ctx, b).Close(); err != nil {
+		return c.ID, fmt.Errorf("add connection: %w", err)
+	}
+	return c.ID, nil
 }
