@@ -118,17 +118,16 @@ func (d *DB) dropGrant(ctx context.Context, tx pgx.Tx, connection ID) error {
 	return nil
 }
 
-// Reading is a connection's access as it stands: what a program asked for, or what it takes to say why not.
+// Reading is a connection's access as it stands, with what it takes to say why there is none.
 type Reading struct {
-	Key          Key // by which it was asked for; zero when by none
 	Connection   ID
 	Merchant     ID
 	Provider     string
 	Environment  string
 	Problem      string
 	Disconnected bool
-	Token        connectors.Token
-	Sealed       bool // its grant does not open here
+	Token        connectors.Token // what is handed out of it; the rest is zero
+	Sealed       bool             // its grant does not open here
 	ExpiresAt    time.Time
 	Lifetime     time.Duration
 	RefreshedAt  time.Time
@@ -140,71 +139,98 @@ type Reading struct {
 	LastCode     string
 }
 
-const readingColumns = `c.id, c.merchant_id, c.provider, c.environment, c.problem, c.disconnected_at IS NOT NULL, g.sealed, g.generation, g.expires_at,
-	g.lifetime_seconds, g.refreshed_at, g.refresh_at, g.leased_until, g.used_at, g.attempt, g.last_class, g.last_code`
-
-// token is the part of a sealed grant that is handed out: nothing else of it is decoded.
+// sealedToken is the part of a sealed grant that is handed out: nothing else of it is decoded.
 type sealedToken struct {
 	Access string   `json:"access"`
 	Type   string   `json:"type"`
 	Scope  []string `json:"scope"`
 }
 
-// ReadToken reads a connection's access and the API key by which it is asked for, in one round trip. ErrNotFound: there is no
-// such connection for this key. ErrNoKey: there is no such key.
-func (d *DB) ReadToken(ctx context.Context, key Secret, connection ID) (Reading, error) {
-	row := d.pool.QueryRow(ctx, `
-		SELECT k.id, k.merchant_id, k.scopes, `+readingColumns+`
-		FROM api_keys k
-		LEFT JOIN connections c ON c.id = $2 AND (k.merchant_id IS NULL OR c.merchant_id = k.merchant_id)
-		LEFT JOIN grants g ON g.connection_id = c.id
-		WHERE k.hash = $1 AND k.revoked_at IS NULL`, key.Hash(), connection)
-	var r Reading
-	var keyMerchant *ID
-	err := d.scanReading(row, &r, &r.Key.ID, &keyMerchant, &r.Key.Scopes)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return r, ErrNoKey
-	}
-	r.Key.MerchantID = idOrZero(keyMerchant)
-	if err == nil && r.Connection == (ID{}) {
-		err = ErrNotFound
-	}
-	return r, err
+// Handout is a connection's token as programs are handed it, and the key by which it was asked for.
+type Handout struct {
+	Key         ID
+	May         bool // the key has the scope tokens:read
+	Provider    string
+	Environment string
+	Token       connectors.Token
+	ExpiresAt   time.Time // zero when unknown
+	Lifetime    time.Duration
+	UsedAt      time.Time
 }
 
-// ReadGrant reads a connection's access.
-func (d *DB) ReadGrant(ctx context.Context, connection ID) (Reading, error) {
-	row := d.pool.QueryRow(ctx, `SELECT `+readingColumns+` FROM connections c JOIN grants g ON g.connection_id = c.id WHERE c.id = $1`, connection)
-	var r Reading
-	return r, notFound(d.scanReading(row, &r))
-}
-
-func (d *DB) scanReading(row pgx.Row, r *Reading, before ...any) error {
-	var connection, merchant *ID
-	var provider, environment, problem, lastClass, lastCode *string
-	var disconnected *bool
+// ReadToken reads a connection's token and the API key by which it is asked for, in one round trip of three look-ups by primary
+// key. ok is false when there is anything to say about it beyond its expiry: ReadGrant knows what. ErrNoKey; ErrNotFound, with the
+// key, when there is no such connection for it.
+func (d *DB) ReadToken(ctx context.Context, key Secret, connection ID) (h Handout, ok bool, err error) {
+	var its *bool
+	var provider, environment, class *string
 	var sealed []byte
-	var generation, lifetime, attempt *int64
+	var generation, lifetime *int64
+	var expires, used *time.Time
+	err = d.pool.QueryRow(ctx, `
+		SELECT k.id, 'tokens:read' = ANY (k.scopes),
+			k.merchant_id IS NULL OR EXISTS (SELECT FROM connections c WHERE c.id = g.connection_id AND c.merchant_id = k.merchant_id),
+			g.sealed, g.generation, g.provider, g.environment, g.expires_at, g.lifetime_seconds, g.used_at, g.last_class
+		FROM api_keys k LEFT JOIN grants g ON g.connection_id = $2
+		WHERE k.hash = $1 AND k.revoked_at IS NULL`, key.Hash(), connection).
+		Scan(&h.Key, &h.May, &its, &sealed, &generation, &provider, &environment, &expires, &lifetime, &used, &class)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return h, false, ErrNoKey
+	case err != nil:
+		return h, false, fmt.Errorf("read token: %w", err)
+	case generation == nil || its == nil || !*its:
+		return h, false, ErrNotFound
+	}
+	h.Provider, h.Environment, h.Lifetime = *provider, *environment, time.Duration(*lifetime)*time.Second
+	h.ExpiresAt, h.UsedAt = timeOrZero(expires), timeOrZero(used)
+	if sealed == nil || *class != "ok" {
+		return h, false, nil
+	}
+	h.Token, err = d.keyset.openToken(sealed, grantPlace(connection, *generation))
+	h.Token.Lifetime = h.Lifetime
+	return h, err == nil, nil
+}
+
+func (k *Keyset) openToken(sealed []byte, at place) (connectors.Token, error) {
+	plain, err := k.open(sealed, at)
+	if err != nil {
+		return connectors.Token{}, err
+	}
+	var t sealedToken
+	if err := json.Unmarshal(plain, &t); err != nil {
+		return connectors.Token{}, fmt.Errorf("decode grant: %w", ErrSealed)
+	}
+	return connectors.Token{Access: t.Access, Type: t.Type, Scope: t.Scope}, nil
+}
+
+// ReadGrant reads a connection's access. ErrNotFound.
+func (d *DB) ReadGrant(ctx context.Context, connection ID) (Reading, error) {
+	var r Reading
+	var sealed []byte
+	var generation, lifetime int64
 	var expires, refreshed, refreshAt, leased, used *time.Time
-	err := row.Scan(append(before, &connection, &merchant, &provider, &environment, &problem, &disconnected, &sealed, &generation, &expires,
-		&lifetime, &refreshed, &refreshAt, &leased, &used, &attempt, &lastClass, &lastCode)...)
-	if err != nil || connection == nil || generation == nil {
-		return err
+	err := d.pool.QueryRow(ctx, `
+		SELECT c.id, c.merchant_id, c.provider, c.environment, c.problem, c.disconnected_at IS NOT NULL, g.sealed, g.generation, g.expires_at,
+			g.lifetime_seconds, g.refreshed_at, g.refresh_at, g.leased_until, g.used_at, g.attempt, g.last_class, g.last_code
+		FROM connections c JOIN grants g ON g.connection_id = c.id WHERE c.id = $1`, connection).
+		Scan(&r.Connection, &r.Merchant, &r.Provider, &r.Environment, &r.Problem, &r.Disconnected, &sealed, &generation, &expires,
+			&lifetime, &refreshed, &refreshAt, &leased, &used, &r.Attempt, &r.LastClass, &r.LastCode)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return r, ErrNotFound
 	}
-	r.Connection, r.Merchant, r.Provider, r.Environment, r.Problem, r.Disconnected = *connection, *merchant, *provider, *environment, *problem, *disconnected
+	if err != nil {
+		return r, fmt.Errorf("read grant: %w", err)
+	}
 	r.ExpiresAt, r.RefreshedAt, r.RefreshAt, r.LeasedUntil, r.UsedAt = timeOrZero(expires), timeOrZero(refreshed), timeOrZero(refreshAt), timeOrZero(leased), timeOrZero(used)
-	r.Lifetime, r.Attempt, r.LastClass, r.LastCode = time.Duration(*lifetime)*time.Second, *attempt, *lastClass, *lastCode
-	if sealed == nil {
-		return nil
+	r.Lifetime = time.Duration(lifetime) * time.Second
+	if sealed != nil {
+		if r.Token, err = d.keyset.openToken(sealed, grantPlace(connection, generation)); err != nil {
+			r.Sealed = true
+		}
+		r.Token.Lifetime = r.Lifetime
 	}
-	plain, err := d.keyset.open(sealed, grantPlace(r.Connection, *generation))
-	var token sealedToken
-	if err != nil || json.Unmarshal(plain, &token) != nil {
-		r.Sealed = true
-		return nil
-	}
-	r.Token = connectors.Token{Access: token.Access, Type: token.Type, Scope: token.Scope, Lifetime: r.Lifetime}
-	return nil
+	return r, nil
 }
 
 // GrantStatus is how a connection's access is kept alive, for pages. It holds no secret.

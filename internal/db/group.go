@@ -9,12 +9,13 @@ import (
 // group makes one round trip and one commit of what many goroutines ask for at the same time: while one batch is under
 // way the next collects. With a single caller nothing waits.
 type group[In, Out any] struct {
-	do   func(ctx context.Context, batch []In) ([]Out, error) // as many results as it was given
-	most int                                                  // in one batch
+	do    func(ctx context.Context, batch []In) ([]Out, error) // as many results as it was given
+	most  int                                                  // in one batch
+	lanes int                                                  // batches under way at once
 
 	mu      sync.Mutex
 	waiting []*grouped[In, Out]
-	running bool
+	running int
 }
 
 type grouped[In, Out any] struct {
@@ -30,8 +31,10 @@ func (g *group[In, Out]) Do(ctx context.Context, in In) (Out, error) {
 	one := &grouped[In, Out]{in: in, done: make(chan struct{})}
 	g.mu.Lock()
 	g.waiting = append(g.waiting, one)
-	start := !g.running
-	g.running = true
+	start := g.running < g.lanes
+	if start {
+		g.running++
+	}
 	g.mu.Unlock()
 	if start {
 		go g.run(context.WithoutCancel(ctx))
@@ -45,7 +48,7 @@ func (g *group[In, Out]) run(ctx context.Context) {
 		g.mu.Lock()
 		n := min(len(g.waiting), g.most)
 		if n == 0 {
-			g.running = false
+			g.running--
 			g.mu.Unlock()
 			return
 		}

@@ -30,15 +30,16 @@ type LeaseOptions struct {
 // NewLeases makes one.
 func (d *DB) NewLeases(o LeaseOptions) *Leases { return &Leases{d: d, o: o} }
 
-// Lane is the way to one provider: all its leases together are never more than its limit, in all processes. Whatever this
-// process claims and saves there at the same time goes into one round trip and one commit.
+// Lane is the way to one provider: all its leases together are never more than its limit, in all processes. What this process
+// claims and saves there at the same time shares round trips and commits.
 type Lane struct {
 	leases                *Leases
 	Provider, Environment string
 	limit                 int
 	settle                time.Duration
 	lock                  int64
-	steps                 group[step, stepped]
+	claims                group[step, stepped] // one at a time: they hold the lane's lock
+	saves                 group[step, stepped]
 }
 
 // Lane returns the way to one provider. replaySafe: an attempt whose answer was lost may be repeated at once.
@@ -50,7 +51,8 @@ func (l *Leases) Lane(provider, environment string, limit int, replaySafe bool) 
 	h := fnv.New64a()
 	h.Write([]byte("patchbay lane " + provider + "\x00" + environment))
 	n.lock = int64(h.Sum64())
-	n.steps = group[step, stepped]{do: n.commit, most: 64}
+	n.claims = group[step, stepped]{do: n.commit, most: 64, lanes: 1}
+	n.saves = group[step, stepped]{do: n.commit, most: 64, lanes: 2}
 	return n
 }
 
@@ -164,7 +166,7 @@ func (n *Lane) Due(ctx context.Context, most int, drain bool) ([]*Lease, error) 
 	if drain {
 		sql = claimDrain
 	}
-	done, err := n.steps.Do(ctx, step{sql: sql, args: []any{most}})
+	done, err := n.claims.Do(ctx, step{sql: sql, args: []any{most}})
 	return done.leases, err
 }
 
@@ -177,7 +179,7 @@ func (n *Lane) Claim(ctx context.Context, want Want) (*Lease, error) {
 }
 
 func (n *Lane) one(ctx context.Context, s step) (*Lease, error) {
-	done, err := n.steps.Do(ctx, s)
+	done, err := n.claims.Do(ctx, s)
 	if err != nil || len(done.leases) == 0 {
 		return nil, err
 	}
@@ -213,6 +215,8 @@ func (n *Lane) commit(ctx context.Context, steps []step) ([]stepped, error) {
 			wants = append(wants, i)
 		}
 	}
+	// Planning would cost as much as doing: these statements have one good plan whatever they are given.
+	b.Queue(`SELECT set_config('plan_cache_mode', 'force_generic_plan', true)`)
 	if len(saves) > 0 {
 		queueSaves(&b, steps, saves, out)
 	}
@@ -345,7 +349,11 @@ func (n *Lane) Save(ctx context.Context, lease *Lease, token connectors.Token, o
 	s.event.fill(l.d.Now())
 	kept := Kept{Fate: Saved, RefreshAt: s.next}
 	if lease.fresh {
-		done, err := n.steps.Do(ctx, step{save: s, next: next})
+		group := &n.saves
+		if next {
+			group = &n.claims
+		}
+		done, err := group.Do(ctx, step{save: s, next: next})
 		if len(done.leases) > 0 {
 			kept.Next = done.leases[0]
 		}

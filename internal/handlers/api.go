@@ -21,12 +21,14 @@ var openapi []byte
 // call answers one request of a program. A returned error becomes a problem (RFC 9457); nothing has been written then.
 type call func(w http.ResponseWriter, r *http.Request) error
 
+const tokenRoute = "GET /api/v1/connections/{id}/token"
+
 // api is the map of the programs' part. Keys come in the Authorization header alone: a browser's cookies open nothing here.
 func (s *Server) api(mux *http.ServeMux) {
 	for pattern, do := range map[string]call{
 		"GET /api/v1/connections":               s.apiConnections,
 		"GET /api/v1/connections/{id}":          s.apiConnection,
-		"GET /api/v1/connections/{id}/token":    s.apiToken,
+		tokenRoute:                              s.apiToken,
 		"POST /api/v1/connections/{id}/refresh": s.apiRefresh,
 		"GET /api/v1/merchants":                 s.apiMerchants,
 		"POST /api/v1/merchants":                s.apiAddMerchant,
@@ -67,35 +69,37 @@ func (s *Server) token(r *http.Request) (apiTokenAnswer, error) {
 		return none, err
 	}
 	id, idErr := db.ParseID(r.PathValue("id")) // told only to those who have a key
-	reading, err := s.DB.ReadToken(r.Context(), secret, id)
-	if errors.Is(err, db.ErrNoKey) || (err != nil && !errors.Is(err, db.ErrNotFound)) {
+	h, ok, err := s.DB.ReadToken(r.Context(), secret, id)
+	if err != nil && !errors.Is(err, db.ErrNotFound) {
 		return none, err
 	}
-	if err := s.admit(reading.Key, db.ScopeTokens); err != nil {
+	if err := s.limits.key(h.Key); err != nil {
 		return none, err
 	}
-	if err := errors.Join(err, idErr); err != nil {
+	if !h.May {
+		return none, lacks(db.ScopeTokens)
+	}
+	if err != nil || idErr != nil {
 		return none, db.ErrNotFound
 	}
 	minValid, err := minValid(r)
 	if err != nil {
 		return none, err
 	}
-	reading, err = s.freshen(r, reading, minValid)
-	if err != nil {
-		return none, err
+	if !ok || !s.Refresh.Good(h, minValid) {
+		reading, err := s.Refresh.Fresh(r.Context(), id, minValid, db.By{Actor: "key", ID: h.Key, Address: s.address(r)})
+		if err != nil {
+			return none, err
+		}
+		h.Token, h.ExpiresAt, h.Lifetime = reading.Token, reading.ExpiresAt, reading.Lifetime
 	}
-	s.Refresh.Used(reading)
-	t := reading.Token
-	answer := apiTokenAnswer{AccessToken: t.Access, TokenType: t.Type, ExpiresAt: timeOrNull(reading.ExpiresAt), Scope: strings.Join(t.Scope, " ")}
+	s.Refresh.Used(id, h.Key, h)
+	t := h.Token
+	answer := apiTokenAnswer{AccessToken: t.Access, TokenType: t.Type, ExpiresAt: timeOrNull(h.ExpiresAt), Scope: strings.Join(t.Scope, " ")}
 	if strings.EqualFold(t.Type, "bearer") || t.Type == "" {
 		answer.TokenType = "Bearer"
 	}
 	return answer, nil
-}
-
-func (s *Server) freshen(r *http.Request, reading db.Reading, minValid time.Duration) (db.Reading, error) {
-	return s.Refresh.Freshen(r.Context(), reading, minValid, s.byKey(r, reading.Key))
 }
 
 // minValid is what min_valid asks for, in seconds.

@@ -60,9 +60,13 @@ func (s *Server) admit(key db.Key, scope string) error {
 		return err
 	}
 	if !slices.Contains(key.Scopes, scope) {
-		return &fault{kind: "forbidden", detail: "the key lacks the scope " + scope}
+		return lacks(scope)
 	}
 	return nil
+}
+
+func lacks(scope string) error {
+	return &fault{kind: "forbidden", detail: "the key lacks the scope " + scope}
 }
 
 func (s *Server) byKey(r *http.Request, key db.Key) db.By {

@@ -381,8 +381,10 @@ func TestMetricsAreForTheOperator(t *testing.T) {
 	if a := o.ask("GET", "/metrics", "", ""); a.status != 200 || !strings.Contains(a.text, `patchbay_grants_due{environment="sandbox",provider="acme"} 1`) {
 		t.Errorf("from loopback: %d %s", a.status, a.text)
 	}
-	trusting := New(Options{DB: o.db, Refresh: o.engine, Log: slog.New(slog.DiscardHandler), PublicURL: &url.URL{Scheme: "http", Host: "x"}, SessionKeys: [][]byte{make([]byte, 32)},
-		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}})
+	trusting := New(Options{
+		DB: o.db, Refresh: o.engine, Log: slog.New(slog.DiscardHandler), PublicURL: &url.URL{Scheme: "http", Host: "x"}, SessionKeys: [][]byte{make([]byte, 32)},
+		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
+	})
 	for _, c := range []struct {
 		peer, forwarded string
 		status          int

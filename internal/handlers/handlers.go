@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"patchbay/internal/connectors"
@@ -42,6 +43,7 @@ type Server struct {
 	sessions *sessionStore
 	troubled incidents
 	limits   apiLimits
+	drawn    sync.Pool                                           // *bytes.Buffer: pages before they are sent
 	secure   bool                                                // PublicURL is https: cookies are Secure and carry __Host-
 	pause    func(ctx context.Context, wait time.Duration) error // lets somebody wait; tests do not
 }
@@ -217,6 +219,9 @@ func (s *Server) guard(next http.Handler) http.Handler {
 				if answer.status == 0 {
 					s.fail(answer, r, errBroken)
 				}
+			}
+			if answer.status == http.StatusOK && r.Pattern == tokenRoute {
+				return // accounted for by key, connection and minute
 			}
 			s.Log.InfoContext(r.Context(), "request", "method", r.Method, "route", r.Pattern, "status", answer.status,
 				"ms", time.Since(began).Milliseconds(), "address", s.address(r))

@@ -44,11 +44,19 @@ func (e *Engine) Fresh(ctx context.Context, id db.ID, minValid time.Duration, by
 	if err != nil {
 		return r, err
 	}
-	return e.Freshen(ctx, r, minValid, by)
+	return e.freshen(ctx, r, minValid, by)
 }
 
-// Freshen is Fresh for a reading that was just made.
-func (e *Engine) Freshen(ctx context.Context, r db.Reading, minValid time.Duration, by db.By) (db.Reading, error) {
+// Good says whether a token that was just handed out will do as it is; when not, Fresh knows what to do about it.
+func (e *Engine) Good(h db.Handout, minValid time.Duration) bool {
+	return e.laneOf(h.Provider, h.Environment) != nil && (h.Lifetime == 0 || minValid <= mostOf(h.Lifetime)) &&
+		(h.ExpiresAt.IsZero() || h.ExpiresAt.Sub(e.DB.Now()) >= need(h.Lifetime, minValid))
+}
+
+// mostOf is the longest that a token of this lifetime may be asked to be good for.
+func mostOf(lifetime time.Duration) time.Duration { return lifetime * 8 / 10 }
+
+func (e *Engine) freshen(ctx context.Context, r db.Reading, minValid time.Duration, by db.By) (db.Reading, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.Term)
 	defer cancel()
 	for {
@@ -91,8 +99,8 @@ func (e *Engine) verdict(r db.Reading, minValid time.Duration) (good bool, err e
 		return false, &Ours{Problem: "not-set-up"}
 	case e.laneOf(r.Provider, r.Environment) == nil:
 		return false, &Ours{Problem: db.ProblemEnvironment}
-	case r.Lifetime > 0 && minValid > r.Lifetime*8/10:
-		return false, &TooLong{Most: r.Lifetime * 8 / 10}
+	case r.Lifetime > 0 && minValid > mostOf(r.Lifetime):
+		return false, &TooLong{Most: mostOf(r.Lifetime)}
 	case db.Connection{Problem: r.Problem}.WhoMustAct() == "merchant":
 		return false, &ActionNeeded{Problem: r.Problem}
 	case r.Token.Access != "" && (r.ExpiresAt.IsZero() || r.ExpiresAt.Sub(now) >= need(r.Lifetime, minValid)):
@@ -131,7 +139,7 @@ func adopt(now time.Time, r db.Reading, out Outcome, minValid time.Duration) (db
 		r.Token.Scope = scope
 	}
 	if !r.ExpiresAt.IsZero() && r.ExpiresAt.Sub(now) < need(r.Lifetime, minValid) {
-		return r, &TooLong{Most: r.Lifetime * 8 / 10}
+		return r, &TooLong{Most: mostOf(r.Lifetime)}
 	}
 	return r, nil
 }

@@ -339,7 +339,7 @@ func TestUseKeepsWarm(t *testing.T) {
 	w := newWorld(t)
 	id := w.connect("a", time.Minute)
 	r := w.reading(id)
-	w.engine.Used(r)
+	w.engine.Used(id, db.ID{}, db.Handout{Provider: r.Provider, Environment: r.Environment, ExpiresAt: r.ExpiresAt, Lifetime: r.Lifetime})
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	if err := w.engine.Flush(ctx); err != nil {

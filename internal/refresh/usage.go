@@ -26,27 +26,31 @@ type readBy struct {
 // A used connection is marked again only after this long: a mark is a write.
 const markEvery = 5 * time.Minute
 
-// Used accounts for one token handed out, by a key where there is one, and sees to it that the connection is kept warm.
-func (e *Engine) Used(r db.Reading) {
+// Used accounts for one token of a connection handed out to key (zero: to nobody's), and sees to it that it is kept warm.
+func (e *Engine) Used(connection, key db.ID, h db.Handout) {
 	now := e.DB.Now()
 	u := &e.usage
 	u.mu.Lock()
 	defer u.mu.Unlock()
+	u.make()
+	if key != (db.ID{}) {
+		u.reads[readBy{key: key, connection: connection, minute: now.Unix() / 60}]++
+		u.keys[key] = now
+	}
+	if now.Sub(h.UsedAt) < markEvery {
+		return
+	}
+	mark := db.Use{Connection: connection, Key: key, At: now}
+	if l := e.laneOf(h.Provider, h.Environment); l != nil && !h.ExpiresAt.IsZero() {
+		mark.RefreshAt = l.schedule(connection, h.ExpiresAt.Add(-h.Lifetime), h.Lifetime, 0, true)
+	}
+	u.marks[connection] = mark
+}
+
+func (u *usage) make() {
 	if u.reads == nil {
 		u.reads, u.keys, u.marks = map[readBy]int64{}, map[db.ID]time.Time{}, map[db.ID]db.Use{}
 	}
-	if r.Key.ID != (db.ID{}) {
-		u.reads[readBy{key: r.Key.ID, connection: r.Connection, minute: now.Unix() / 60}]++
-		u.keys[r.Key.ID] = now
-	}
-	if now.Sub(r.UsedAt) < markEvery {
-		return
-	}
-	mark := db.Use{Connection: r.Connection, Key: r.Key.ID, At: now}
-	if l := e.laneOf(r.Provider, r.Environment); l != nil && !r.RefreshedAt.IsZero() {
-		mark.RefreshAt = l.schedule(r.Connection, r.RefreshedAt, r.Lifetime, 0, true)
-	}
-	u.marks[r.Connection] = mark
 }
 
 // UsedKey notes that a key was used for something else than a token.
@@ -54,9 +58,7 @@ func (e *Engine) UsedKey(key db.ID) {
 	u := &e.usage
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.reads == nil {
-		u.reads, u.keys, u.marks = map[readBy]int64{}, map[db.ID]time.Time{}, map[db.ID]db.Use{}
-	}
+	u.make()
 	u.keys[key] = e.DB.Now()
 }
 
@@ -96,9 +98,7 @@ func (e *Engine) Flush(ctx context.Context) error {
 func (u *usage) putBack(reads map[readBy]int64, keys map[db.ID]time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if u.reads == nil {
-		u.reads, u.keys, u.marks = map[readBy]int64{}, map[db.ID]time.Time{}, map[db.ID]db.Use{}
-	}
+	u.make()
 	for by, n := range reads {
 		u.reads[by] += n
 	}
