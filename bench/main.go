@@ -4,7 +4,7 @@
 //
 //	go run ./bench              everything, some minutes
 //	go run ./bench -quick       the same with less of it
-//	go run ./bench -only token  one measurement: token, refresh, sweep, slow, memory, page, connect, rest
+//	go run ./bench -only token  one measurement: token, refresh, sweep, slow, memory, page, connect, rest, scale
 package main
 
 import (
@@ -43,6 +43,7 @@ type bench struct {
 	keyset    string
 	quick     bool
 	only      string
+	filled    string // a database that was filled before; "" for none
 	profileTo string // a file for the profile of Patchbay's process; "" for none
 	rows      []row
 }
@@ -60,6 +61,7 @@ func run(ctx context.Context) error {
 	flag.BoolVar(&b.quick, "quick", false, "less of everything")
 	flag.StringVar(&b.only, "only", "", "measurements to make, by name and comma; all when empty")
 	flag.StringVar(&b.profileTo, "profile", "", "write a CPU profile of Patchbay's process to this file; with -only page or connect")
+	flag.StringVar(&b.filled, "filled", "", "the address of a database that demo -scale filled, for scale to measure instead of filling one; KEYSET opens it")
 	flag.Parse()
 
 	dir, err := os.MkdirTemp("", "patchbay-bench-")
@@ -100,6 +102,7 @@ func run(ctx context.Context) error {
 		{"page", b.page},
 		{"connect", b.connects},
 		{"rest", b.rest},
+		{"scale", b.scale},
 	} {
 		if b.only != "" && !strings.Contains(","+b.only+",", ","+m.name+",") {
 			continue

@@ -18,6 +18,7 @@ import (
 // Scale is how much Fill makes.
 type Scale struct {
 	Connections int
+	Environment string                   // where most are, "production" when empty; a few are in the other
 	Merchants   int                      // 0: one for each hundred connections, at least ten
 	Events      int                      // for each connection, over the last half year; at most 180
 	Progress    func(what string, n int) // nil: nobody is told
@@ -187,9 +188,12 @@ func (f *filling) connection(i int) (connection, grant []any, err error) {
 	u := f.r.Float64()
 	m := int(u * u * float64(len(f.merchantIDs))) // the first merchants have many more
 	provider := pick(f, []string{"caminvoice", "caminvoice", "caminvoice", "caminvoice", "caminvoice", "flexiti", "flexiti", "elecq", "elecq", "bookings"})
-	environment := "production"
+	environment, other := "production", "sandbox"
+	if f.scale.Environment == other {
+		environment, other = other, environment
+	}
 	if f.r.IntN(12) == 0 {
-		environment = "sandbox"
+		environment = other
 	}
 	a := f.account(provider)
 	details, err := json.Marshal(a.Details)
