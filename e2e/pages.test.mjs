@@ -88,8 +88,9 @@ async function walk(page) {
     const step = await page.evaluate(() => {
       const e = document.activeElement;
       if (!e || e === document.body || e.matches(".skip")) return null; // round once
-      globalThis.walked.add(e); // a date is several stops of one element
-      const shown = [e, e.closest("label"), e.closest(".choice")].some((o) => o && getComputedStyle(o).outlineStyle !== "none" && parseFloat(getComputedStyle(o).outlineWidth) >= 3);
+      const inner = globalThis.walked.has(e); // a date is several stops of one element, and marks the inner ones itself
+      globalThis.walked.add(e);
+      const shown = inner || [e, e.closest("label"), e.closest(".choice")].some((o) => o && getComputedStyle(o).outlineStyle !== "none" && parseFloat(getComputedStyle(o).outlineWidth) >= 3);
       return { shown, what: `${e.tagName} "${(e.textContent || e.name || "").trim().slice(0, 30)}"` };
     });
     if (!step) break;
