@@ -4,6 +4,7 @@ import (
 	"context"
 	"embed"
 	"encoding/json"
+	"fmt"
 	"io/fs"
 	"strings"
 	"sync"
@@ -30,9 +31,11 @@ type locale struct {
 	zone  *time.Location
 }
 
-// words are the texts of one language. Most have nothing to fill in and are found in plain; the rest go through go-i18n.
+// words are the texts of one language. Most have nothing to fill in and are found in plain; most others have only
+// names to fill in and are found in cut; the rest, those with a singular, go through go-i18n.
 type words struct {
 	plain     map[string]string
+	cut       map[string][]string // text, name, text, name, … text
 	known     map[string]bool
 	counted   map[string]bool // has a singular of its own
 	localizer *i18n.Localizer
@@ -70,6 +73,9 @@ func T(ctx context.Context, key string, pairs ...any) string {
 	if s, ok := l.words.plain[key]; ok {
 		return s
 	}
+	if parts, ok := l.words.cut[key]; ok {
+		return l.fill(parts, pairs)
+	}
 	if !l.words.known[key] {
 		return key
 	}
@@ -97,6 +103,51 @@ func T(ctx context.Context, key string, pairs ...any) string {
 		return key
 	}
 	return s
+}
+
+// fill puts values into a text that was cut at its names.
+func (l *locale) fill(parts []string, pairs []any) string {
+	var b strings.Builder
+	for i, part := range parts {
+		if i%2 == 0 {
+			b.WriteString(part)
+			continue
+		}
+		for j := 0; j+1 < len(pairs); j += 2 {
+			if pairs[j] != part {
+				continue
+			}
+			switch v := pairs[j+1].(type) {
+			case string:
+				b.WriteString(v)
+			case int:
+				b.WriteString(formatNumber(l.tag, int64(v)))
+			case int64:
+				b.WriteString(formatNumber(l.tag, v))
+			default:
+				fmt.Fprint(&b, v)
+			}
+		}
+	}
+	return b.String()
+}
+
+// cut takes a text apart at its {{.Name}}s; nil when it holds anything else in braces.
+func cut(text string) []string {
+	var parts []string
+	for {
+		before, rest, more := strings.Cut(text, "{{")
+		parts = append(parts, before)
+		if !more {
+			return parts
+		}
+		inner, after, closed := strings.Cut(rest, "}}")
+		name, dotted := strings.CutPrefix(strings.TrimSpace(inner), ".")
+		if !closed || !dotted || strings.ContainsAny(name, " .|()") {
+			return nil
+		}
+		parts, text = append(parts, name), after
+	}
 }
 
 // has says whether key exists: for words that a provider may bring along, such as the names of its details.
@@ -133,7 +184,7 @@ var loaded = sync.OnceValue(func() map[string]*words {
 	bundle.RegisterUnmarshalFunc("json", json.Unmarshal)
 	all := map[string]*words{}
 	for _, tag := range Languages() {
-		all[tag] = &words{plain: map[string]string{}, known: map[string]bool{}, counted: map[string]bool{}}
+		all[tag] = &words{plain: map[string]string{}, cut: map[string][]string{}, known: map[string]bool{}, counted: map[string]bool{}}
 	}
 	names, _ := fs.Glob(localeFiles, "locales/*.json")
 	for _, name := range names {
@@ -148,8 +199,12 @@ var loaded = sync.OnceValue(func() map[string]*words {
 				m.Many = m.Other // French has a form of its own from a million on
 			}
 			w.known[m.ID], w.counted[m.ID] = true, m.One != ""
-			if m.One == "" && !strings.Contains(m.Other, "{{") {
+			switch parts := cut(m.Other); {
+			case m.One != "" || parts == nil:
+			case len(parts) == 1:
 				w.plain[m.ID] = m.Other
+			default:
+				w.cut[m.ID] = parts
 			}
 		}
 		_ = bundle.AddMessages(file.Tag, file.Messages...)

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"net/http"
@@ -63,22 +64,33 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	s.render(w, r, status, views.Error(views.ErrorPage{Page: s.viewPage(r), Status: status, Code: code, Wait: wait}))
 }
 
-// render writes a page in the visitor's language.
+// render draws a page in the visitor's language and sends it whole.
 func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, page templ.Component) {
 	v := visitorOf(r)
 	var zone *time.Location // UTC, and pages say so, until the script has told the browser's
 	if cookie, err := r.Cookie("tz"); err == nil {
 		zone = views.Zone(cookie.Value)
 	}
-	ctx := views.WithLocale(r.Context(), v.locale, s.DB.Now(), zone)
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Add("Vary", "Accept-Language, Cookie")
-	w.WriteHeader(status)
-	if r.Method == http.MethodHead {
+	drawn, ok := s.drawn.Get().(*bytes.Buffer)
+	if !ok {
+		drawn = &bytes.Buffer{}
+	}
+	defer s.drawn.Put(drawn)
+	drawn.Reset()
+	if err := page.Render(views.WithLocale(r.Context(), v.locale, s.DB.Now(), zone), drawn); err != nil {
+		if r.Context().Err() == nil {
+			s.Log.ErrorContext(r.Context(), "page not drawn", "route", r.Pattern, "err", err)
+		}
+		w.WriteHeader(http.StatusInternalServerError)
 		return
 	}
-	if err := page.Render(ctx, w); err != nil && r.Context().Err() == nil {
-		s.Log.ErrorContext(r.Context(), "page not written", "route", r.Pattern, "err", err)
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Content-Length", strconv.Itoa(drawn.Len()))
+	h.Add("Vary", "Accept-Language, Cookie")
+	w.WriteHeader(status)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(drawn.Bytes()) // whoever is gone needs no page
 	}
 }
 
