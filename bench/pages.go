@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"net/http/pprof"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -211,7 +213,7 @@ func (b *bench) page(ctx context.Context) error {
 		}
 	}
 	stop := b.profile(ctx, s.ours)
-	floor, ours, err := b.turns(ctx, get(s.floor.address, string(who.secret)), get(s.ours.address, who.cookie))
+	floor, ours, err := b.turns(ctx, costing("floor", s.floor, get(s.floor.address, string(who.secret))), costing("Patchbay", s.ours, get(s.ours.address, who.cookie)))
 	if err = errors.Join(err, stop()); err != nil {
 		return err
 	}
@@ -279,7 +281,8 @@ func (b *bench) connects(ctx context.Context) error {
 		}
 	}
 	stop := b.profile(ctx, s.ours)
-	floor, ours, err := b.turns(ctx, round(s.floor, func(p person) string { return string(p.secret) }), round(s.ours, func(p person) string { return p.cookie }))
+	floor, ours, err := b.turns(ctx, costing("floor", s.floor, round(s.floor, func(p person) string { return string(p.secret) })),
+		costing("Patchbay", s.ours, round(s.ours, func(p person) string { return p.cookie })))
 	if err = errors.Join(err, stop()); err != nil {
 		return err
 	}
@@ -312,6 +315,34 @@ func connect(ctx context.Context, transport http.RoundTripper, address, session 
 		err = fmt.Errorf("%s: %d, not connected", response.Request.URL.Path, response.StatusCode)
 	}
 	return err
+}
+
+// spent is how long a process of ours has had a processor, for figures that a busy machine does not blur.
+func (p *process) spent() time.Duration {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 13 {
+		return 0
+	}
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+// costing has do run and tells how much processor time a process took for each thing done.
+func costing(what string, p *process, do func(time.Duration) (float64, error)) func(time.Duration) (float64, error) {
+	return func(each time.Duration) (float64, error) {
+		before, began := p.spent(), time.Now()
+		rate, err := do(each)
+		if took := time.Since(began); err == nil && rate > 0 {
+			each := time.Duration(float64(p.spent()-before) / (rate * took.Seconds()))
+			fmt.Fprintf(os.Stderr, "  %s: %.0f/s, %s of its processor time each\n", what, rate, each.Round(time.Microsecond))
+		}
+		return rate, err
+	}
 }
 
 // profile writes what Patchbay's process spends its time on into the file that -profile names, with the measurement's
