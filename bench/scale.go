@@ -174,7 +174,7 @@ func (b *bench) fill(ctx context.Context, name string, connections, events int) 
 
 // office is Patchbay with every provider set up, in the environment in which most of the connections are.
 func office(d *db.DB) (http.Handler, error) {
-	sandbox := newSandbox("http://sandbox.example")
+	sandbox := newSandbox("https://sandbox.example")
 	settings := sandbox.Settings()
 	for name := range settings {
 		if strings.HasSuffix(name, "_ENVIRONMENT") {

@@ -1,0 +1,201 @@
+package db_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+	"patchbay/internal/db/dbtest"
+)
+
+func TestEventsAreFilteredAndPaged(t *testing.T) {
+	l := newLedger(t)
+	ctx := context.Background()
+	if _, err := l.d.Pool().Exec(ctx, `SELECT events_make_month((now() - make_interval(months => m))::date) FROM generate_series(0, 12) AS m`); err != nil {
+		t.Fatal(err)
+	}
+	shop := l.merchant("Shop", "", "sokha@shop.example")
+	user, err := l.d.UserByEmail(ctx, "sokha@shop.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := l.connection(shop, "caminvoice", "sandbox", connectors.Account{ID: "KHUID1", Name: "CH168"})
+	start := l.d.Now().AddDate(0, -11, 0)
+	for i := range 120 { // over eleven months, in twelve partitions
+		e := db.Event{At: start.Add(time.Duration(i) * 66 * time.Hour), Kind: "refresh.saved", Class: "ok", Provider: "caminvoice", MerchantID: shop, ConnectionID: c}
+		switch i % 4 {
+		case 1:
+			e.Kind, e.Class = "refresh.trouble", "trouble"
+		case 2:
+			e = db.Event{At: e.At, Kind: "connection.viewed", Actor: "merchant", ActorID: user.ID, MerchantID: shop, ConnectionID: c}
+		case 3:
+			e = db.Event{At: e.At, Kind: "user.signed-in", Actor: "merchant", ActorID: user.ID, MerchantID: shop}
+		}
+		if err := l.d.AddEvent(ctx, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, one := range []struct {
+		name string
+		f    db.EventFilter
+		want int
+	}{
+		{"what people did", db.EventFilter{To: l.d.Now()}, 60 + 2}, // the merchant and its user were added
+		{"renewals", db.EventFilter{Kind: db.EventsRefresh}, 60},
+		{"one kind", db.EventFilter{Kind: "connection.viewed"}, 30},
+		{"one kind of renewal", db.EventFilter{Kind: "refresh.trouble"}, 30},
+		{"trouble", db.EventFilter{Class: "trouble"}, 30},
+		{"of a connection", db.EventFilter{Connection: c}, 90},
+		{"of a person", db.EventFilter{Actors: []db.ID{user.ID}}, 60},
+		{"of a merchant", db.EventFilter{Merchant: shop, Kind: "user.signed-in"}, 30},
+		{"of a provider", db.EventFilter{Provider: "caminvoice", Kind: db.EventsRefresh, Class: "ok"}, 30},
+		{"of some months", db.EventFilter{Kind: db.EventsRefresh, From: start, To: start.Add(40 * 66 * time.Hour)}, 20},
+		{"of nobody", db.EventFilter{Actors: []db.ID{db.NewID()}}, 0},
+	} {
+		var all []db.ID
+		last := time.Time{}
+		err := l.d.EachEvent(ctx, one.f, func(e db.EventLine) error {
+			if !last.IsZero() && e.At.After(last) {
+				t.Errorf("%s: not the newest first", one.name)
+			}
+			last = e.At
+			all = append(all, e.ID)
+			return nil
+		})
+		if err != nil || len(all) != one.want {
+			t.Errorf("%s: %d, not %d, %v", one.name, len(all), one.want, err)
+		}
+		var forwards, backwards []db.ID
+		page := db.EventLines{}
+		for cursor := ""; ; cursor = page.Next {
+			if page, err = l.d.Events(ctx, one.f, cursor, 7); err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range page.All {
+				forwards = append(forwards, e.ID)
+			}
+			if page.Next == "" {
+				break
+			}
+		}
+		for {
+			var ids []db.ID
+			for _, e := range page.All {
+				ids = append(ids, e.ID)
+			}
+			if backwards = append(ids, backwards...); page.Prev == "" {
+				break
+			}
+			if page, err = l.d.Events(ctx, one.f, page.Prev, 7); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !slices.Equal(all, forwards) || !slices.Equal(all, backwards) {
+			t.Errorf("%s: %d at once, %d forwards, %d backwards", one.name, len(all), len(forwards), len(backwards))
+		}
+	}
+	page, err := l.d.Events(ctx, db.EventFilter{Connection: c}, "", 3)
+	if err != nil || page.All[0].MerchantName != "Shop" || page.All[0].AccountName != "CH168" {
+		t.Errorf("not named: %+v, %v", page.All[0], err)
+	}
+	kinds, err := l.d.EventKinds(ctx)
+	if err != nil || !slices.Contains(kinds, "user.signed-in") || slices.Contains(kinds, "refresh.saved") || !slices.IsSorted(kinds) {
+		t.Errorf("kinds: %v, %v", kinds, err)
+	}
+	if ids, err := l.d.Actors(ctx, "SOKHA@"); err != nil || !slices.Equal(ids, []db.ID{user.ID}) {
+		t.Errorf("actors: %v, %v", ids, err)
+	}
+}
+
+func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
+	t.Parallel()
+	d := dbtest.New(t)
+	ctx := context.Background()
+	if err := d.Fill(ctx, db.Scale{Connections: 1500, Merchants: 20}); err != nil {
+		t.Fatal(err)
+	}
+	staff, err := d.AddUser(ctx, db.System(), db.NewUser{Role: db.RoleSupport, Email: "lin@platform.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	by := db.By{Actor: db.RoleSupport, ID: staff.ID}
+	f := db.Filter{Provider: "caminvoice"}
+	id, err := d.AddBulk(ctx, by, f.Values().Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps := 0
+	for complete := false; !complete; steps++ {
+		if complete, err = d.GatherBulk(ctx, id, f, 200); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var live int64
+	if err := d.Pool().QueryRow(ctx, `SELECT count(*) FROM connections WHERE provider = 'caminvoice' AND disconnected_at IS NULL`).Scan(&live); err != nil {
+		t.Fatal(err)
+	}
+	b, err := d.Bulk(ctx, id)
+	if err != nil || b.Total != live || b.State != db.BulkDry || steps < 3 {
+		t.Fatalf("%d of %d gathered in %d steps, %s, %v", b.Total, live, steps, b.State, err)
+	}
+	if err := d.StopBulk(ctx, by, id); !errors.Is(err, db.ErrState) {
+		t.Errorf("a dry run was stopped: %v", err)
+	}
+	if waiting, err := d.BulkWaiting(ctx, id, "caminvoice", 5); err != nil || len(waiting) != 0 {
+		t.Errorf("a dry run has work: %d, %v", len(waiting), err)
+	}
+	enqueued := 0
+	enqueue := func(_ context.Context, _ pgx.Tx, job any) error {
+		if job.(db.RefreshMany).Bulk == id {
+			enqueued++
+		}
+		return nil
+	}
+	if err := d.StartBulk(ctx, by, id, enqueue); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.StartBulk(ctx, by, id, enqueue); !errors.Is(err, db.ErrState) || enqueued != 1 {
+		t.Errorf("started twice: %v, %d jobs", err, enqueued)
+	}
+	one, other := db.NewID(), db.NewID()
+	if ours, err := d.CarryBulk(ctx, id, one, time.Minute); err != nil || !ours {
+		t.Fatalf("carry: %v, %v", ours, err)
+	}
+	if theirs, err := d.CarryBulk(ctx, id, other, time.Minute); err != nil || theirs {
+		t.Errorf("carried by two: %v, %v", theirs, err)
+	}
+	if again, err := d.CarryBulk(ctx, id, one, -time.Minute); err != nil || !again {
+		t.Errorf("renew: %v, %v", again, err)
+	}
+	if abandoned, err := d.AbandonedBulks(ctx); err != nil || !slices.Equal(abandoned, []db.ID{id}) {
+		t.Errorf("abandoned: %v, %v", abandoned, err)
+	}
+	waiting, err := d.BulkWaiting(ctx, id, "caminvoice", 5)
+	if err != nil || len(waiting) != 5 {
+		t.Fatalf("%d wait, %v", len(waiting), err)
+	}
+	if err := d.BulkEnded(ctx, id, waiting[0], "ok"); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.BulkEnded(ctx, id, waiting[0], "refused"); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.StopBulk(ctx, by, id); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.EndBulk(ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	if b, err = d.Bulk(ctx, id); err != nil || b.State != db.BulkStopped || b.Outcomes["ok"] != 1 || b.Done != 1 || b.EndedAt.IsZero() || b.ByName == "" {
+		t.Errorf("in the end: %+v, %v", b, err)
+	}
+	if page, err := d.List(ctx, db.Filter{Bulk: id, Outcome: "ok"}, "", 10); err != nil || len(page.All) != 1 || page.All[0].ID != waiting[0] {
+		t.Errorf("what ended well: %d, %v", len(page.All), err)
+	}
+}
