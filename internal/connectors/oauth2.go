@@ -243,7 +243,9 @@ func (s *standard) account(ctx context.Context, m *metadata, f Flow, access, idT
 	}
 	var more Account
 	q := request{name: "userinfo", method: http.MethodGet, address: m.userinfo, bearer: access}
+	unnamed := false
 	err := s.wire.do(ctx, q, func(a answer) error {
+		unnamed = a.status == http.StatusForbidden && (a.code() == "insufficient_scope" || strings.Contains(a.header.Get("WWW-Authenticate"), "insufficient_scope"))
 		if !a.ok() || a.object() == nil {
 			return a.unusable()
 		}
@@ -254,6 +256,8 @@ func (s *standard) account(ctx context.Context, m *metadata, f Flow, access, idT
 		return nil
 	})
 	switch {
+	case unnamed: // the scopes asked for do not reach it (RFC 6750 section 3.1)
+		return account, nil
 	case account.ID == "":
 		return more, err
 	case err == nil && more.ID == account.ID: // OpenID Connect Core section 5.3.2: another's userinfo is not used

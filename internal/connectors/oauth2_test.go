@@ -58,6 +58,22 @@ func TestStandardIdentity(t *testing.T) {
 			}
 		})
 	}
+	t.Run("userinfo out of the scopes' reach", func(t *testing.T) {
+		i := newIssuer(t)
+		i.claims = nil
+		all := i.handler()
+		g, err := finish(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Path == "/userinfo" {
+				w.Header().Set("WWW-Authenticate", `Bearer error="insufficient_scope", scope="openid"`)
+				reply(w, 403, `{}`)
+				return
+			}
+			all.ServeHTTP(w, r)
+		}))
+		if err != nil || g.Access == "" || g.Account.ID != "" {
+			t.Errorf("%v, account %q: nobody is named, and access there is", err, g.Account.ID)
+		}
+	})
 	t.Run("forged signature", func(t *testing.T) {
 		honest, forger := newIssuer(t), newIssuer(t)
 		forger.claims = honest.claims
