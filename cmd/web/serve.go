@@ -87,7 +87,7 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	log.Info("stopping")
 	grace, cancel := context.WithTimeout(working, stopping)
 	defer cancel()
-	err = errors.Join(err, engine.Stop(grace), later.Stop(grace))
+	err = errors.Join(err, later.Stop(grace), engine.Stop(grace)) // jobs refresh: with an engine that stops they would find it busy
 	<-swept
 	return err
 }

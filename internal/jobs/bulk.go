@@ -141,6 +141,10 @@ func (w *bulkWorker) refresh(ctx context.Context, b db.Bulk, provider string) er
 			}
 			calls.Go(func() {
 				class := w.one(ctx, connection, by)
+				if class == "busy" && ctx.Err() != nil { // we stop: whoever carries this on begins with it
+					failed[i] = ctx.Err()
+					return
+				}
 				failed[i] = w.jobs.DB.BulkEnded(context.WithoutCancel(ctx), b.ID, connection, class)
 			})
 		}

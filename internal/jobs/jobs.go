@@ -66,6 +66,7 @@ func New(o Options) (*Jobs, error) {
 		PeriodicJobs: []*river.PeriodicJob{
 			periodic(warningsArgs{}, time.Minute),
 			periodic(upkeepArgs{}, time.Minute),
+			periodic(abandonedArgs{}, time.Minute),
 		},
 	})
 	if err != nil {
