@@ -76,6 +76,9 @@ func (d *DB) Now() time.Time { return d.clock.Now() }
 // Ping asks whether the database answers.
 func (d *DB) Ping(ctx context.Context) error { return d.pool.Ping(ctx) }
 
+// Ready says whether the database answers, its schema is there and the keyset opens it.
+func (d *DB) Ready(ctx context.Context) error { return d.checkKeyset(ctx) }
+
 // An Enqueue puts a job beside the rows that caused it, in the same transaction. Wired to River by cmd/web.
 type Enqueue func(ctx context.Context, tx pgx.Tx, job any) error
 
@@ -89,6 +92,17 @@ type querier interface {
 // tx runs do in one transaction: committed when it returns nil, undone otherwise.
 func (d *DB) tx(ctx context.Context, do func(tx pgx.Tx) error) error {
 	return pgx.BeginFunc(ctx, d.pool, do)
+}
+
+// patiently runs a transaction again when Postgres broke it off because two waited for each other.
+func (d *DB) patiently(ctx context.Context, do func(tx pgx.Tx) error) error {
+	for try := 1; ; try++ {
+		err := d.tx(ctx, do)
+		var pg *pgconn.PgError
+		if try == 3 || !errors.As(err, &pg) || pg.Code != "40P01" {
+			return err
+		}
+	}
 }
 
 // notFound turns pgx's word for no row into ours and passes everything else on.

@@ -118,3 +118,18 @@ func (d *DB) MakeEventMonths(ctx context.Context) error {
 	}
 	return nil
 }
+
+// FlowEvents returns what happened in a flow, newest first.
+func (d *DB) FlowEvents(ctx context.Context, f Flow) ([]Event, error) {
+	rows, err := d.pool.Query(ctx, `SELECT `+eventColumns+` FROM events
+		WHERE merchant_id = $1 AND flow_id = $2 AND at BETWEEN $3 AND $4 AND kind NOT LIKE 'refresh.%' ORDER BY at DESC, id DESC LIMIT 200`,
+		f.MerchantID, f.ID, f.CreatedAt, f.TouchedAt.Add(time.Hour))
+	if err != nil {
+		return nil, fmt.Errorf("read events of flow: %w", err)
+	}
+	events, err := pgx.CollectRows(rows, scanEvent)
+	if err != nil {
+		return nil, fmt.Errorf("read events of flow: %w", err)
+	}
+	return events, nil
+}

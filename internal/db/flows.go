@@ -3,13 +3,11 @@ package db
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -153,27 +151,6 @@ func (d *DB) openFlow(f Flow) (sealedFlow, error) {
 func answerHash(provider, answer string) []byte {
 	sum := sha256.Sum256([]byte(provider + "\x00" + answer))
 	return sum[:]
-}
-
-// Crockford's letters: none that a person reading them out can mistake.
-const referenceLetters = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
-
-func newReference() string {
-	b := make([]byte, 8)
-	rand.Read(b)
-	for i := range b {
-		b[i] = referenceLetters[b[i]%32]
-	}
-	return string(b[:4]) + "-" + string(b[4:])
-}
-
-// Reference reads what a person typed as a reference and returns it as it is kept; "" when it is none.
-func Reference(typed string) string {
-	s := strings.NewReplacer("-", "", " ", "", "O", "0", "I", "1", "L", "1").Replace(strings.ToUpper(strings.TrimSpace(typed)))
-	if len(s) != 8 || strings.Trim(s, referenceLetters) != "" {
-		return ""
-	}
-	return s[:4] + "-" + s[4:]
 }
 
 // NewFlow is what BeginFlow is told.
@@ -496,80 +473,16 @@ func (d *DB) KeepGrant(ctx context.Context, f Flow, g connectors.Grant, obtained
 	return f, nil
 }
 
-// Offer is what a person may choose for a flow that waits for it.
-type Offer struct {
-	Why     string             // "", "confirm", "differs" or "already-connected"; "" when there is nothing to ask
-	Account connectors.Account // whose access it is, with every detail
-	Before  connectors.Account // when it differs: what was connected
-	Options []string
-}
-
-// The choices.
-const (
-	ChooseConnect  = "connect"
-	ChooseReplace  = "replace"
-	ChooseKeepBoth = "keep-both"
-	ChooseCancel   = "cancel"
-)
-
-// offer works out what may be chosen. pinned is the live connection being reconnected, there the live connection that
-// the account has already; either may be nil.
-func offer(account connectors.Account, pinned, there *Connection) Offer {
-	o := Offer{Account: account}
-	switch {
-	case account.ID == "":
-		o.Why, o.Options = "confirm", []string{ChooseConnect, ChooseCancel}
-	case pinned != nil && pinned.Account.ID != account.ID:
-		o.Why, o.Before, o.Options = "differs", pinned.Account, []string{ChooseReplace, ChooseKeepBoth, ChooseCancel}
-	case pinned == nil && there != nil:
-		o.Why, o.Options = "already-connected", []string{ChooseConnect, ChooseCancel}
-	default:
-		o.Options = []string{ChooseConnect, ChooseCancel}
-	}
-	return o
-}
-
-// FlowOffer says what may be chosen at this moment.
-func (d *DB) FlowOffer(ctx context.Context, f Flow) (Offer, error) {
-	s, err := d.openFlow(f)
+// FlowsOf returns the latest attempts that made, renewed or meant to renew a connection, newest first.
+func (d *DB) FlowsOf(ctx context.Context, c Connection, limit int) ([]Flow, error) {
+	rows, err := d.pool.Query(ctx, `SELECT `+flowColumns+` FROM flows f
+		WHERE f.merchant_id = $1 AND (f.result_id = $2 OR f.connection_id = $2) ORDER BY f.created_at DESC LIMIT $3`, c.MerchantID, c.ID, limit)
 	if err != nil {
-		return Offer{}, err
+		return nil, fmt.Errorf("read flows: %w", err)
 	}
-	if s.Grant == nil {
-		return Offer{}, ErrTaken
-	}
-	rows, err := d.pool.Query(ctx, concerned, f.MerchantID, f.Provider, f.Environment, f.Account.ID, nullID(f.ConnectionID))
+	flows, err := pgx.CollectRows(rows, scanFlow)
 	if err != nil {
-		return Offer{}, fmt.Errorf("read what a flow concerns: %w", err)
+		return nil, fmt.Errorf("read flows: %w", err)
 	}
-	pinned, there, err := pinnedAndThere(rows, f)
-	if err != nil {
-		return Offer{}, err
-	}
-	o := offer(s.Grant.Account, pinned, there)
-	if o.Why == "" {
-		o.Why = "confirm" // whoever sees the offer has to say so
-	}
-	return o, nil
-}
-
-// concerned are the live connections that a flow may renew or replace.
-const concerned = `SELECT ` + connectionColumns + ` FROM connections c
-	WHERE c.merchant_id = $1 AND c.provider = $2 AND c.environment = $3 AND c.disconnected_at IS NULL AND (c.account_id = $4 OR c.id = $5)
-	ORDER BY c.id`
-
-func pinnedAndThere(rows pgx.Rows, f Flow) (pinned, there *Connection, err error) {
-	found, err := pgx.CollectRows(rows, scanConnection)
-	if err != nil {
-		return nil, nil, fmt.Errorf("read what a flow concerns: %w", err)
-	}
-	for i := range found {
-		if found[i].ID == f.ConnectionID {
-			pinned = &found[i]
-		}
-		if found[i].Account.ID == f.Account.ID {
-			there = &found[i]
-		}
-	}
-	return pinned, there, nil
+	return flows, nil
 }

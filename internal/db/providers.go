@@ -130,3 +130,24 @@ func (d *DB) WaitingForUs(ctx context.Context, name, environment string) (int64,
 	}
 	return n, nil
 }
+
+// StateEchoed says whether a provider has been seen to send state back.
+func (d *DB) StateEchoed(ctx context.Context, provider, environment string) (bool, error) {
+	var echoed bool
+	err := d.pool.QueryRow(ctx, `SELECT coalesce((SELECT state_echoed FROM providers WHERE name = $1 AND environment = $2), false)`, provider, environment).Scan(&echoed)
+	if err != nil {
+		return false, fmt.Errorf("read provider: %w", err)
+	}
+	return echoed, nil
+}
+
+// SetStateEchoed remembers that a provider sends state back: from now on a callback without it is refused.
+func (d *DB) SetStateEchoed(ctx context.Context, provider, environment string) error {
+	_, err := d.pool.Exec(ctx, `INSERT INTO providers (name, environment, state_echoed)
+		SELECT $1, $2, true WHERE NOT EXISTS (SELECT FROM providers WHERE name = $1 AND environment = $2 AND state_echoed)
+		ON CONFLICT (name, environment) DO UPDATE SET state_echoed = true`, provider, environment)
+	if err != nil {
+		return fmt.Errorf("remember state: %w", err)
+	}
+	return nil
+}

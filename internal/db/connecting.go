@@ -1,0 +1,239 @@
+package db
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/connectors"
+)
+
+// Offer is what a person may choose for a flow that waits for it.
+type Offer struct {
+	Why     string             // "", "confirm", "differs" or "already-connected"; "" when there is nothing to ask
+	Account connectors.Account // whose access it is, with every detail
+	Before  connectors.Account // when it differs: what was connected
+	Options []string
+}
+
+// The choices.
+const (
+	ChooseConnect  = "connect"
+	ChooseReplace  = "replace"
+	ChooseKeepBoth = "keep-both"
+	ChooseCancel   = "cancel"
+)
+
+// offer works out what may be chosen. pinned is the live connection being reconnected, there the live connection that
+// the account has already; either may be nil.
+func offer(account connectors.Account, pinned, there *Connection) Offer {
+	o := Offer{Account: account}
+	switch {
+	case account.ID == "":
+		o.Why, o.Options = "confirm", []string{ChooseConnect, ChooseCancel}
+	case pinned != nil && pinned.Account.ID != account.ID:
+		o.Why, o.Before, o.Options = "differs", pinned.Account, []string{ChooseReplace, ChooseKeepBoth, ChooseCancel}
+	case pinned == nil && there != nil:
+		o.Why, o.Options = "already-connected", []string{ChooseConnect, ChooseCancel}
+	default:
+		o.Options = []string{ChooseConnect, ChooseCancel}
+	}
+	return o
+}
+
+// FlowOffer says what may be chosen at this moment.
+func (d *DB) FlowOffer(ctx context.Context, f Flow) (Offer, error) {
+	s, err := d.openFlow(f)
+	if err != nil {
+		return Offer{}, err
+	}
+	if s.Grant == nil {
+		return Offer{}, ErrTaken
+	}
+	rows, err := d.pool.Query(ctx, concerned, f.MerchantID, f.Provider, f.Environment, f.Account.ID, nullID(f.ConnectionID))
+	if err != nil {
+		return Offer{}, fmt.Errorf("read what a flow concerns: %w", err)
+	}
+	pinned, there, err := pinnedAndThere(rows, f)
+	if err != nil {
+		return Offer{}, err
+	}
+	o := offer(s.Grant.Account, pinned, there)
+	if o.Why == "" {
+		o.Why = "confirm" // whoever sees the offer has to say so
+	}
+	return o, nil
+}
+
+// concerned are the live connections that a flow may renew or replace.
+const concerned = `SELECT ` + connectionColumns + ` FROM connections c
+	WHERE c.merchant_id = $1 AND c.provider = $2 AND c.environment = $3 AND c.disconnected_at IS NULL AND (c.account_id = $4 OR c.id = $5)
+	ORDER BY c.id`
+
+func pinnedAndThere(rows pgx.Rows, f Flow) (pinned, there *Connection, err error) {
+	found, err := pgx.CollectRows(rows, scanConnection)
+	if err != nil {
+		return nil, nil, fmt.Errorf("read what a flow concerns: %w", err)
+	}
+	for i := range found {
+		if found[i].ID == f.ConnectionID {
+			pinned = &found[i]
+		}
+		if found[i].Account.ID == f.Account.ID {
+			there = &found[i]
+		}
+	}
+	return pinned, there, nil
+}
+
+// accountLock is held to the end of a transaction by whatever begins to revoke an account. Always the first lock that a
+// transaction takes.
+const accountLock = `SELECT pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2 || ' ' || $3, 0))`
+
+// connectLocks are held to the end of a transaction that connects an account: of it and a revocation one sees the other,
+// and so do two attempts of one merchant. Those of different merchants do not wait for each other.
+const connectLocks = `SELECT pg_advisory_xact_lock_shared(hashtextextended($1 || ' ' || $2 || ' ' || $3, 0)),
+	pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2 || ' ' || $3 || ' ' || $4, 0))`
+
+// Made is what a flow that connected has made.
+type Made struct {
+	Connection Connection
+	Outcome    string
+	Parting    *Parting // the account that was replaced: its access is no longer wanted
+}
+
+// Connect does what the person chose for a flow that waits for it, or, with choice "", connects where nothing has to be
+// asked: connection and grant are written and the flow is closed, all or nothing. What may be chosen is worked out again
+// here: ErrMustChoose. ErrRevoking: ask again shortly. ErrRevoked: its access is presumed dead. ErrTaken: the
+// flow no longer waits.
+func (d *DB) Connect(ctx context.Context, f Flow, choice string, by By, schedule Schedule) (Made, error) {
+	var made Made
+	err := d.patiently(ctx, func(tx pgx.Tx) (err error) {
+		made, err = d.connect(ctx, tx, f, choice, by, schedule)
+		return err
+	})
+	return made, err
+}
+
+func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by By, schedule Schedule) (Made, error) {
+	now := d.Now()
+	b := &pgx.Batch{}
+	b.Queue(connectLocks, f.Provider, f.Environment, f.Account.ID, f.MerchantID.String())
+	b.Queue(`SELECT `+flowColumns+` FROM flows f WHERE f.id = $1 FOR UPDATE`, f.ID).Query(func(rows pgx.Rows) (err error) {
+		f, err = pgx.CollectExactlyOneRow(rows, scanFlow)
+		return err
+	})
+	var pinned, there *Connection
+	b.Queue(concerned+` FOR UPDATE`, f.MerchantID, f.Provider, f.Environment, f.Account.ID, nullID(f.ConnectionID)).Query(func(rows pgx.Rows) (err error) {
+		pinned, there, err = pinnedAndThere(rows, f)
+		return err
+	})
+	var revokedUntil time.Time
+	b.Queue(`SELECT until FROM revocations WHERE provider = $1 AND environment = $2 AND account_id = $3`, f.Provider, f.Environment, f.Account.ID).
+		Query(func(rows pgx.Rows) error {
+			_, err := pgx.ForEachRow(rows, []any{&revokedUntil}, func() error { return nil })
+			return err
+		})
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		return Made{}, fmt.Errorf("connect: %w", err)
+	}
+	if stage, _ := f.lapsed(now); f.Stage != Choosing || stage != "" {
+		return Made{}, ErrTaken
+	}
+	s, err := d.openFlow(f)
+	if err != nil {
+		return Made{}, err
+	}
+	switch {
+	case revokedUntil.After(now):
+		return Made{}, ErrRevoking
+	case !s.Obtained.After(revokedUntil):
+		return Made{}, ErrRevoked
+	case s.Grant == nil:
+		return Made{}, ErrTaken
+	}
+	o := offer(s.Grant.Account, pinned, there)
+	switch {
+	case choice == "" && o.Why == "":
+		choice = ChooseConnect
+	case !slices.Contains(o.Options, choice):
+		return Made{}, ErrMustChoose
+	}
+
+	made := Made{Outcome: OutcomeRenewed}
+	target := there
+	switch {
+	case choice == ChooseReplace && there != nil:
+		ended, err := d.disconnect(ctx, tx, *pinned, by, "replaced")
+		if err != nil {
+			return Made{}, err
+		}
+		made.Outcome, made.Parting = OutcomeReplaced, &ended
+	case choice == ChooseReplace:
+		ended, err := d.ending(ctx, tx, *pinned)
+		if err != nil {
+			return Made{}, err
+		}
+		made.Outcome, made.Parting, target = OutcomeReplaced, &ended, pinned
+	case choice == ChooseKeepBoth:
+		made.Outcome = OutcomeKept
+	case target == nil:
+		target = pinned // the provider names nothing
+	}
+	existed := target != nil
+	if !existed {
+		target = &Connection{ID: NewID(), MerchantID: f.MerchantID, Provider: f.Provider, Environment: f.Environment, ConnectedAt: now}
+		if made.Outcome == OutcomeRenewed {
+			made.Outcome = OutcomeConnected
+		}
+	}
+	made.Connection = *target
+	c := &made.Connection
+	account := s.Grant.Account
+	if account.ID == "" {
+		account.ID = c.ID.String()
+	}
+	c.Account, c.ConnectedBy, c.Problem, c.ProblemSince, c.FailingSince = account, f.UserID, "", time.Time{}, time.Time{}
+	s.Grant.Account = account
+	details, err := json.Marshal(c.Account.Details)
+	if err != nil {
+		return Made{}, fmt.Errorf("encode details: %w", err)
+	}
+	if c.Account.Details == nil {
+		details = []byte("[]")
+	}
+	var was before
+	if existed {
+		if was, err = grantBefore(ctx, tx, c.ID); err != nil {
+			return Made{}, err
+		}
+	}
+	b = &pgx.Batch{}
+	b.Queue(`INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, details, search, connected_by, connected_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+		ON CONFLICT (id) DO UPDATE SET account_id = excluded.account_id, account_name = excluded.account_name, details = excluded.details,
+			search = excluded.search, connected_by = excluded.connected_by, problem = '', problem_since = NULL, failing_since = NULL`,
+		c.ID, c.MerchantID, c.Provider, c.Environment, c.Account.ID, c.Account.Name, details, searchText(c.Account), c.ConnectedBy, c.ConnectedAt)
+	if err := d.queueGrant(b, *c, *s.Grant, was, s.Obtained, schedule); err != nil {
+		return Made{}, err
+	}
+	b.Queue(`UPDATE flows SET stage = 'connected', outcome = $2, sealed = NULL, result_id = $3, touched_at = $4 WHERE id = $1`,
+		f.ID, made.Outcome, c.ID, now)
+	e := f.event("connection.connected").by(by)
+	switch {
+	case made.Outcome == OutcomeReplaced && there == nil:
+		e.Kind = "connection.replaced"
+	case existed:
+		e.Kind = "connection.reconnected"
+	}
+	e.ConnectionID, e.Code = c.ID, choice
+	d.queueEvent(b, e)
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		return Made{}, fmt.Errorf("write connection: %w", err)
+	}
+	return made, nil
+}

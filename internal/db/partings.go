@@ -1,0 +1,189 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/connectors"
+)
+
+// Parting is a connection that was ended here, with what gave access: in memory only, for the provider to be told.
+type Parting struct {
+	Connection  Connection
+	Grant       connectors.Grant // zero when it does not open any more
+	AccessUntil time.Time        // access given out before may work until then; zero when unknown
+}
+
+// Disconnect ends a connection here: its grant is deleted, whatever the provider will say. merchant restricts whose it
+// may be, zero for staff. ended is false when it had ended before.
+func (d *DB) Disconnect(ctx context.Context, id, merchant ID, by By) (e Parting, ended bool, err error) {
+	err = d.patiently(ctx, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `SELECT `+connectionColumns+` FROM connections c
+			WHERE c.id = $1 AND ($2::uuid IS NULL OR c.merchant_id = $2) FOR UPDATE`, id, nullID(merchant))
+		if err != nil {
+			return fmt.Errorf("disconnect: %w", err)
+		}
+		c, err := pgx.CollectExactlyOneRow(rows, scanConnection)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return ErrNotFound
+		}
+		if err != nil {
+			return fmt.Errorf("disconnect: %w", err)
+		}
+		e.Connection = c
+		if !c.DisconnectedAt.IsZero() {
+			return nil
+		}
+		ended = true
+		e, err = d.disconnect(ctx, tx, c, by, "")
+		return err
+	})
+	return e, ended, err
+}
+
+// disconnect ends a connection whose row the caller has locked. why is the event's code.
+func (d *DB) disconnect(ctx context.Context, tx pgx.Tx, c Connection, by By, why string) (Parting, error) {
+	e, err := d.ending(ctx, tx, c)
+	if err != nil {
+		return e, err
+	}
+	now := d.Now()
+	e.Connection.DisconnectedAt = now
+	if err := d.dropGrant(ctx, tx, c.ID); err != nil {
+		return e, err
+	}
+	if _, err := tx.Exec(ctx, `UPDATE connections SET disconnected_at = $2, failing_since = NULL WHERE id = $1`, c.ID, now); err != nil {
+		return e, fmt.Errorf("disconnect: %w", err)
+	}
+	event := Event{At: now, Kind: "connection.disconnected", MerchantID: c.MerchantID, ConnectionID: c.ID, Provider: c.Provider, Code: why}
+	if !e.AccessUntil.IsZero() {
+		event.Note = e.AccessUntil.Format(time.RFC3339)
+	}
+	return e, d.addEvent(ctx, tx, *event.by(by))
+}
+
+// ending takes a connection's grant out, so that the provider can be told that it is no longer wanted.
+func (d *DB) ending(ctx context.Context, tx pgx.Tx, c Connection) (Parting, error) {
+	e := Parting{Connection: c}
+	var sealed []byte
+	var generation int64
+	var expires *time.Time
+	err := tx.QueryRow(ctx, `SELECT sealed, generation, expires_at FROM grants WHERE connection_id = $1 FOR UPDATE`, c.ID).
+		Scan(&sealed, &generation, &expires)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return e, nil
+	}
+	if err != nil {
+		return e, fmt.Errorf("read grant: %w", err)
+	}
+	if until := timeOrZero(expires); until.After(d.Now()) {
+		e.AccessUntil = until
+	}
+	if g, err := d.keyset.openGrant(sealed, grantPlace(c.ID, generation)); err == nil {
+		e.Grant = g
+	}
+	return e, nil
+}
+
+// revokeFor is how long a revocation may take at most: its lock holds no longer, whatever becomes of the process.
+const revokeFor = 30 * time.Second
+
+// BeginRevocation takes the lock of an account whose access is to be ended altogether. False when anybody, any
+// merchant, has the account connected or waits with a choice about it: then it must not be.
+func (d *DB) BeginRevocation(ctx context.Context, provider, environment, account string) (bool, error) {
+	now := d.Now()
+	var begun bool
+	err := d.tx(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, accountLock, provider, environment, account); err != nil {
+			return fmt.Errorf("lock account: %w", err)
+		}
+		tag, err := tx.Exec(ctx, `
+			INSERT INTO revocations (provider, environment, account_id, until)
+			SELECT $1, $2, $3, $5
+			WHERE NOT EXISTS (SELECT FROM connections WHERE provider = $1 AND environment = $2 AND account_id = $3 AND disconnected_at IS NULL)
+				AND NOT EXISTS (SELECT FROM flows WHERE provider = $1 AND environment = $2 AND account_id = $3 AND stage = 'choosing' AND expires_at > $4)
+			ON CONFLICT (provider, environment, account_id) DO UPDATE SET until = excluded.until`,
+			provider, environment, account, now, now.Add(revokeFor))
+		if err != nil {
+			return fmt.Errorf("begin revocation: %w", err)
+		}
+		begun = tag.RowsAffected() == 1
+		return nil
+	})
+	return begun, err
+}
+
+// EndRevocation gives the lock back. With spoiled, grants obtained before this moment are presumed dead: the provider
+// ended the access, or may have.
+func (d *DB) EndRevocation(ctx context.Context, provider, environment, account string, spoiled bool) error {
+	until := time.Time{}
+	if spoiled {
+		until = d.Now()
+	}
+	if _, err := d.pool.Exec(ctx, `UPDATE revocations SET until = $4 WHERE provider = $1 AND environment = $2 AND account_id = $3`,
+		provider, environment, account, until); err != nil {
+		return fmt.Errorf("end revocation: %w", err)
+	}
+	return nil
+}
+
+// How the provider took the end of a connection.
+const (
+	RevokedDone       = "done"
+	RevokedFailed     = "failed"
+	RevokedKept       = "kept"        // its access was left as it is
+	RevokedNotOffered = "not-offered" // it has no way of being told
+)
+
+// AddRevoked writes down how the provider took the end of a connection.
+func (d *DB) AddRevoked(ctx context.Context, e Parting, revoked string, call connectors.Call) error {
+	kind := "connection.revoked"
+	if revoked != RevokedDone {
+		kind = "connection.revoke." + revoked
+	}
+	event := Event{
+		Kind: kind, MerchantID: e.Connection.MerchantID, ConnectionID: e.Connection.ID, Provider: e.Connection.Provider,
+	}
+	event.addCall(call)
+	event.Note = revoked
+	return d.AddEvent(ctx, event)
+}
+
+// Receipt is what ending a connection did and could not do.
+type Receipt struct {
+	At, RemainsUntil time.Time
+	Revoked          string // one of the Revoked words
+	Actor, By        string // who ended it: role and name
+}
+
+// ConnectionReceipt is the receipt of a connection that has ended.
+func (d *DB) ConnectionReceipt(ctx context.Context, c Connection) (Receipt, error) {
+	r := Receipt{At: c.DisconnectedAt, Revoked: RevokedFailed}
+	rows, err := d.pool.Query(ctx, `
+		SELECT e.kind, e.note, e.actor, coalesce(nullif(u.name, ''), u.email, '') FROM events e LEFT JOIN users u ON u.id = e.actor_id
+		WHERE e.connection_id = $1 AND e.at >= $2 AND (e.kind = 'connection.disconnected' OR e.kind LIKE 'connection.revoke%') ORDER BY e.at, e.id`,
+		c.ID, c.DisconnectedAt)
+	if err != nil {
+		return r, fmt.Errorf("read receipt: %w", err)
+	}
+	var kind, note, actor, by string
+	_, err = pgx.ForEachRow(rows, []any{&kind, &note, &actor, &by}, func() error {
+		if kind != "connection.disconnected" {
+			r.Revoked = note
+			return nil
+		}
+		r.Actor, r.By = actor, by
+		if until, err := time.Parse(time.RFC3339, note); err == nil {
+			r.RemainsUntil = until
+		}
+		return nil
+	})
+	if err != nil {
+		return r, fmt.Errorf("read receipt: %w", err)
+	}
+	return r, nil
+}
