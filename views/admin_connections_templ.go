@@ -927,7 +927,7 @@ func connectionRow(r ConnectionRow, merchant bool) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		if r.Account.ID != "" && r.Account.ID != r.Account.Name {
+		if r.Account.ID != "" && r.Account.ID != r.Account.shown(ctx) {
 			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 71, "<span class=\"sub mono\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err

@@ -344,10 +344,11 @@ func (f *filling) events(ctx context.Context) error {
 				at, 'refresh.' || CASE outcome WHEN 'ok' THEN 'saved' ELSE outcome END, 'system', NULL, merchant_id, id, NULL, provider, outcome,
 				CASE outcome WHEN 'ok' THEN 200 WHEN 'refused' THEN 401 ELSE 503 END, CASE outcome WHEN 'refused' THEN 'invalid_grant' ELSE '' END,
 				(60 + 400 * random() * random())::int, CASE WHEN provider = 'flexiti' THEN r ELSE '' END, '', ''
-			FROM (SELECT c.id, c.merchant_id, c.provider, md5(random()::text) AS r, least($1::timestamptz + random() * interval '1 day', $3) AS at,
+			FROM (SELECT c.id, c.merchant_id, c.provider, md5(random()::text) AS r, $1::timestamptz + random() * interval '1 day' AS at,
 					(ARRAY['ok', 'trouble', 'refused', 'later'])[CASE WHEN random() < 0.97 THEN 1 ELSE 2 + floor(random() * random() * 3)::int END] AS outcome
 				FROM connections c
-				WHERE c.connected_at < $1 AND random() < $2) AS made`,
+				WHERE c.connected_at < $1 AND random() < $2) AS made
+			WHERE at <= $3`,
 			begin, float64(f.scale.Events)/days, f.now)
 		if err != nil {
 			return err
