@@ -141,8 +141,9 @@ func (e *Engine) sweepLane(ctx context.Context, l *lane) {
 			}
 			continue
 		}
-		select { // claim again as soon as something has come back
+		select { // claim again as soon as something has come back; what hangs holds up nothing else
 		case <-l.freed:
+		case <-time.After(e.Tick):
 		case <-ctx.Done():
 			return
 		}

@@ -387,6 +387,40 @@ func TestAHintIsVerifiedNowAndThreeTimesMore(t *testing.T) {
 	}
 }
 
+func TestTheSweepGoesOnWhateverHangsOrIsGone(t *testing.T) {
+	w := newWorld(t, func(o *refresh.Options) { o.Tick = 50 * time.Millisecond })
+	gone, hung := w.connect("gone", time.Minute), w.connect("hung", 48*time.Hour)
+	if err := w.engine.Verify(t.Context(), "acme", "gone"); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := w.db.Disconnect(t.Context(), gone, db.ID{}, db.System()); err != nil {
+		t.Fatal(err)
+	}
+	w.partner.set(func() {
+		w.partner.delay = func(account string) time.Duration {
+			if account == "hung" {
+				return 4 * time.Second
+			}
+			return 0
+		}
+	})
+	go w.engine.Run(t.Context())
+	refreshed := func(account string) {
+		t.Helper()
+		for deadline := time.Now().Add(3 * time.Second); w.partner.callsOf(account) == 0; time.Sleep(10 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s is not refreshed", account)
+			}
+		}
+	}
+	refreshed("hung")
+	w.connect("due", 48*time.Hour)
+	refreshed("due")
+	if w.status(hung).Generation != 1 {
+		t.Error("the hung call had ended: nothing was proved")
+	}
+}
+
 func TestReconnectByIsToldWhereRefreshingDoesNotExtend(t *testing.T) {
 	w := newWorld(t)
 	w.partner.life, w.partner.refresh = 24*time.Hour, 7*24*time.Hour
