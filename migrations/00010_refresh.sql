@@ -10,6 +10,18 @@ ALTER TABLE grants
 DROP INDEX grants_refresh_expires;
 CREATE INDEX grants_refresh_expires ON grants (refresh_expires_at) WHERE refresh_fixed;
 
+-- The calls that may be under way at one provider at once, all processes together: a row each. Claiming a grant takes one, and
+-- a process that died gives it back when the lease lapses. The leases' own index is then of no use.
+CREATE TABLE slots (
+    provider    text NOT NULL,
+    environment text NOT NULL,
+    n           smallint NOT NULL,
+    until       timestamptz NOT NULL,                            -- free from then on
+    lease_id    uuid,
+    PRIMARY KEY (provider, environment, n)
+) WITH (fillfactor = 25);
+DROP INDEX grants_leased;
+
 -- The attempts of the last minutes at one provider: what an incident is judged by.
 CREATE INDEX events_refresh ON events (provider, at DESC) WHERE kind LIKE 'refresh.%';
 
@@ -64,7 +76,8 @@ CREATE TABLE rollups (
 CREATE INDEX rollups_hour ON rollups (hour);
 
 -- +goose Down
-DROP TABLE rollups, token_reads, api_keys, verifications;
+DROP TABLE rollups, token_reads, api_keys, verifications, slots;
+CREATE INDEX grants_leased ON grants (provider, environment, leased_until) WHERE lease_id IS NOT NULL;
 DROP INDEX events_refresh, grants_refresh_expires;
 ALTER TABLE grants DROP COLUMN refresh_fixed, DROP COLUMN lost_generation, DROP COLUMN saved_by,
     ADD COLUMN call_sent boolean NOT NULL DEFAULT false;

@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"hash/fnv"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"patchbay/internal/connectors"
 )
@@ -37,8 +36,8 @@ type Lane struct {
 	Provider, Environment string
 	limit                 int
 	settle                time.Duration
-	lock                  int64
-	claims                group[step, stepped] // one at a time: they hold the lane's lock
+	ready                 atomic.Bool // its slots are there
+	claims                group[step, stepped]
 	saves                 group[step, stepped]
 }
 
@@ -48,10 +47,7 @@ func (l *Leases) Lane(provider, environment string, limit int, replaySafe bool) 
 	if replaySafe {
 		n.settle = 0
 	}
-	h := fnv.New64a()
-	h.Write([]byte("patchbay lane " + provider + "\x00" + environment))
-	n.lock = int64(h.Sum64())
-	n.claims = group[step, stepped]{do: n.commit, most: 64, lanes: 1}
+	n.claims = group[step, stepped]{do: n.commit, most: 64, lanes: 2}
 	n.saves = group[step, stepped]{do: n.commit, most: 64, lanes: 2}
 	return n
 }
@@ -77,6 +73,7 @@ type Lease struct {
 	Unsealed     error // the grant does not open: ErrSealed. Nothing can be sent
 	Problem      string
 	FailingSince time.Time
+	slot         int16
 	fresh        bool // nothing was wrong when it was claimed: the plain way of saving will do
 }
 
@@ -87,62 +84,66 @@ type Want struct {
 	Regardless bool  // even during an incident or a pause
 }
 
-const leaseColumns = `g.connection_id, c.merchant_id, g.provider, g.environment, g.sealed, g.spare, g.spare_generation, g.generation, g.epoch, g.attempt,
-	g.failures, g.expires_at, g.used_at, g.last_class, g.lost_generation, c.problem, c.failing_since`
-
-// The pieces of every claim. $1 provider, $2 environment, $3 now, $4 lease, $5 its end, $6 when the sweep takes it up if nothing
-// comes of it, $7 the limit, $8 lapsed leases that have settled ended before this. Constant inner limits and ARRAY() keep
-// Postgres on the indexes whatever it believes about the tables.
+// The pieces of every claim. $1 provider, $2 environment, $3 now, $4 lease, $5 its end, $6 the lane's limit, $7 lapsed leases that ended
+// before this have settled, $8 how many at most. A slot is a row: taken by whoever locks it first, free when its time is over, so that
+// no process waits for another's commit and none counts. Constant inner limits and arrays keep Postgres on the indexes whatever
+// it believes about the tables.
 const (
-	claimFree = `(SELECT greatest(0, $7 - count(*)) FROM grants l
-		WHERE l.provider = $1 AND l.environment = $2 AND l.lease_id IS NOT NULL AND l.leased_until > $3)`
 	claimOpen = `NOT EXISTS (SELECT FROM providers p WHERE p.name = $1 AND p.environment = $2 AND (p.incident_since IS NOT NULL OR p.paused_until > $3))`
-	claimAble = `g.provider = $1 AND g.environment = $2 AND g.sealed IS NOT NULL AND (g.lease_id IS NULL OR g.leased_until <= $8)`
-	claimSet  = `UPDATE grants g SET lease_id = $4, leased_until = $5, refresh_at = $6,
+	claimAble = `g.provider = $1 AND g.environment = $2 AND g.sealed IS NOT NULL AND (g.lease_id IS NULL OR g.leased_until <= $7)`
+	claimFrom = `
+		WITH free AS MATERIALIZED (
+			SELECT ARRAY(SELECT s.n FROM slots s WHERE s.provider = $1 AND s.environment = $2 AND s.n <= $6 AND s.until <= $3
+				ORDER BY s.n LIMIT $8 FOR UPDATE SKIP LOCKED) AS n
+		), took AS MATERIALIZED (
+			SELECT ARRAY(SELECT chosen.connection_id FROM (`
+	claimEnd = `
+			) AS chosen LIMIT (SELECT cardinality(n) FROM free)) AS ids
+		), held AS (
+			UPDATE slots s SET until = $5, lease_id = $4 FROM free, took
+			WHERE s.provider = $1 AND s.environment = $2 AND s.n = ANY (free.n[1:cardinality(took.ids)])
+		)
+		UPDATE grants g SET lease_id = $4, leased_until = $5,
 			last_class = CASE WHEN g.lease_id IS NULL THEN g.last_class ELSE 'lost' END,
 			lost_generation = CASE WHEN g.lease_id IS NULL THEN g.lost_generation ELSE g.generation END
 		FROM connections c
-		WHERE c.id = g.connection_id AND g.connection_id = ANY (ARRAY(`
-	claimEnd = `)) RETURNING ` + leaseColumns
+		WHERE c.id = g.connection_id AND g.connection_id = ANY ((SELECT ids FROM took)::uuid[])
+		RETURNING g.connection_id, c.merchant_id, g.provider, g.environment, g.sealed, g.spare, g.spare_generation, g.generation, g.epoch, g.attempt,
+			g.failures, g.expires_at, g.used_at, g.last_class, g.lost_generation, c.problem, c.failing_since,
+			(SELECT free.n[array_position(took.ids, g.connection_id)] FROM free, took)`
 
-	claimDue = claimSet + `
-		SELECT due.connection_id FROM (
-			SELECT g.connection_id FROM grants g
-			WHERE ` + claimAble + ` AND g.refresh_at <= $3 AND ` + claimOpen + `
-			ORDER BY g.refresh_at LIMIT 200 FOR UPDATE OF g SKIP LOCKED
-		) AS due LIMIT least($9::bigint, ` + claimFree + `)` + claimEnd
+	claimDue = claimFrom + `
+				SELECT g.connection_id FROM grants g
+				WHERE ` + claimAble + ` AND g.refresh_at <= $3 AND ` + claimOpen + `
+				ORDER BY g.refresh_at LIMIT 200 FOR UPDATE OF g SKIP LOCKED` + claimEnd
 
 	// After an incident: in order of expiry.
-	claimDrain = claimSet + `
-		SELECT due.connection_id FROM (
-			SELECT g.connection_id FROM grants g
-			WHERE ` + claimAble + ` AND g.refresh_at <= $3 AND ` + claimOpen + ` AND g.connection_id = ANY (ARRAY(
-				SELECT first.connection_id FROM (
-					SELECT g.connection_id, g.expires_at FROM grants g
-					WHERE ` + claimAble + ` AND g.refresh_at <= $3 ORDER BY g.refresh_at LIMIT 2000
-				) AS first ORDER BY first.expires_at LIMIT 100))
-			ORDER BY g.expires_at LIMIT 100 FOR UPDATE OF g SKIP LOCKED
-		) AS due LIMIT least($9::bigint, ` + claimFree + `)` + claimEnd
+	claimDrain = claimFrom + `
+				SELECT g.connection_id FROM grants g
+				WHERE ` + claimAble + ` AND g.refresh_at <= $3 AND ` + claimOpen + ` AND g.connection_id = ANY (ARRAY(
+					SELECT first.connection_id FROM (
+						SELECT g.connection_id, g.expires_at FROM grants g
+						WHERE ` + claimAble + ` AND g.refresh_at <= $3 ORDER BY g.refresh_at LIMIT 2000
+					) AS first ORDER BY first.expires_at LIMIT 100))
+				ORDER BY g.expires_at LIMIT 100 FOR UPDATE OF g SKIP LOCKED` + claimEnd
 
-	claimWanted = claimSet + `
-		SELECT wanted.connection_id FROM (
-			SELECT g.connection_id FROM unnest($9::uuid[], $10::bigint[], $11::boolean[]) AS w (id, attempt, regardless)
-			JOIN grants g ON g.connection_id = w.id
-			WHERE ` + claimAble + ` AND (w.attempt < 0 OR g.attempt = w.attempt) AND (w.regardless OR ` + claimOpen + `)
-			LIMIT 200 FOR UPDATE OF g SKIP LOCKED
-		) AS wanted LIMIT ` + claimFree + claimEnd
+	claimWanted = claimFrom + `
+				SELECT g.connection_id FROM unnest($9::uuid[], $10::bigint[], $11::boolean[]) AS w (id, attempt, regardless)
+				JOIN grants g ON g.connection_id = w.id
+				WHERE ` + claimAble + ` AND (w.attempt < 0 OR g.attempt = w.attempt) AND (w.regardless OR ` + claimOpen + `)
+				LIMIT 200 FOR UPDATE OF g SKIP LOCKED` + claimEnd
 
 	// During an incident: one of the soonest to expire, those that were refused last.
-	claimProbe = claimSet + `
-		SELECT probe.connection_id FROM (
-			SELECT g.connection_id FROM grants g
-			WHERE ` + claimAble + ` AND g.connection_id = ANY (ARRAY(
-				SELECT first.connection_id FROM (
-					SELECT g.connection_id, g.expires_at, g.last_class FROM grants g
-					WHERE ` + claimAble + ` AND g.refresh_at IS NOT NULL ORDER BY g.refresh_at LIMIT 200
-				) AS first ORDER BY first.last_class IN ('refused', 'ours'), first.expires_at LIMIT 3))
-			ORDER BY random() LIMIT 1 FOR UPDATE OF g SKIP LOCKED
-		) AS probe LIMIT least(1, ` + claimFree + `)` + claimEnd
+	claimProbe = claimFrom + `
+				SELECT g.connection_id FROM grants g
+				WHERE ` + claimAble + ` AND g.connection_id = ANY (ARRAY(
+					SELECT first.connection_id FROM (
+						SELECT g.connection_id, g.expires_at, g.last_class FROM grants g
+						WHERE ` + claimAble + ` AND g.refresh_at IS NOT NULL ORDER BY g.refresh_at LIMIT 200
+					) AS first ORDER BY first.last_class IN ('refused', 'ours'), first.expires_at LIMIT 3))
+				ORDER BY random() LIMIT 1 FOR UPDATE OF g SKIP LOCKED` + claimEnd
+
+	freeSlot = `UPDATE slots SET until = '-infinity', lease_id = NULL WHERE provider = $1 AND environment = $2 AND n = $3 AND lease_id = $4`
 )
 
 // step is one thing asked of a lane: a save, which may take the next due grant in its place, or a claim.
@@ -150,8 +151,8 @@ type step struct {
 	save *save
 	next bool // with a save: claim one more that is due
 	want *Want
-	sql  string // another claim, with what follows its eight parameters
-	args []any
+	sql  string // another claim
+	most int    // and how many
 }
 
 type stepped struct {
@@ -166,12 +167,14 @@ func (n *Lane) Due(ctx context.Context, most int, drain bool) ([]*Lease, error) 
 	if drain {
 		sql = claimDrain
 	}
-	done, err := n.claims.Do(ctx, step{sql: sql, args: []any{most}})
+	done, err := n.claims.Do(ctx, step{sql: sql, most: most})
 	return done.leases, err
 }
 
 // Probe claims the grant by which a provider in trouble is tried; nil when there is none.
-func (n *Lane) Probe(ctx context.Context) (*Lease, error) { return n.one(ctx, step{sql: claimProbe}) }
+func (n *Lane) Probe(ctx context.Context) (*Lease, error) {
+	return n.one(ctx, step{sql: claimProbe, most: 1})
+}
 
 // Claim claims one grant; nil when it cannot be had: leased, attempted since, gone, or no slot is free.
 func (n *Lane) Claim(ctx context.Context, want Want) (*Lease, error) {
@@ -186,18 +189,20 @@ func (n *Lane) one(ctx context.Context, s step) (*Lease, error) {
 	return done.leases[0], nil
 }
 
-// commit carries out many steps at once: first the saves, which free slots, then the claims, under the lane's lock, so that two
-// processes never count the same free slot.
+// commit carries out many steps at once: first the saves, which free slots, then the claims.
 func (n *Lane) commit(ctx context.Context, steps []step) ([]stepped, error) {
 	ctx, cancel := context.WithTimeout(ctx, n.leases.o.Term/4)
 	defer cancel()
+	if err := n.makeReady(ctx); err != nil {
+		return nil, err
+	}
 	d, id, now := n.leases.d, NewID(), n.leases.d.Now()
 	until := now.Add(n.leases.o.Term)
 	out := make([]stepped, len(steps))
 	var saves, nexts, wants []int
 	var b pgx.Batch
-	claim := func(sql string, args []any, keep func([]*Lease)) {
-		args = append([]any{n.Provider, n.Environment, now, id, until, until.Add(n.settle), n.limit, now.Add(-n.settle)}, args...)
+	claim := func(sql string, most int, keep func([]*Lease), more ...any) {
+		args := append([]any{n.Provider, n.Environment, now, id, until, n.limit, now.Add(-n.settle), most}, more...)
 		b.Queue(sql, args...).Query(func(rows pgx.Rows) error {
 			leases, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*Lease, error) { return d.scanLease(row, id, until) })
 			keep(leases)
@@ -220,26 +225,23 @@ func (n *Lane) commit(ctx context.Context, steps []step) ([]stepped, error) {
 	if len(saves) > 0 {
 		queueSaves(&b, steps, saves, out)
 	}
-	if len(saves) < len(steps) || len(nexts) > 0 {
-		b.Queue(`SELECT pg_advisory_xact_lock($1)`, n.lock).Exec(func(pgconn.CommandTag) error { return nil })
-	}
 	if len(wants) > 0 { // before what is merely due
 		ids, attempts, regardless := make([]ID, len(wants)), make([]int64, len(wants)), make([]bool, len(wants))
 		for k, i := range wants {
 			w := steps[i].want
 			ids[k], attempts[k], regardless[k] = w.Connection, w.Attempt, w.Regardless
 		}
-		claim(claimWanted, []any{ids, attempts, regardless}, func(leases []*Lease) {
+		claim(claimWanted, len(wants), func(leases []*Lease) {
 			for k, i := range wants { // a grant that was wanted twice goes to one
 				if at := slices.IndexFunc(leases, func(l *Lease) bool { return l.Connection == ids[k] }); at >= 0 {
 					out[i].leases = leases[at : at+1 : at+1]
 					leases = slices.Delete(slices.Clone(leases), at, at+1)
 				}
 			}
-		})
+		}, ids, attempts, regardless)
 	}
 	if len(nexts) > 0 {
-		claim(claimDue, []any{len(nexts)}, func(leases []*Lease) {
+		claim(claimDue, len(nexts), func(leases []*Lease) {
 			for k, l := range leases {
 				out[nexts[k]].leases = []*Lease{l}
 			}
@@ -247,13 +249,28 @@ func (n *Lane) commit(ctx context.Context, steps []step) ([]stepped, error) {
 	}
 	for i, s := range steps {
 		if s.sql != "" {
-			claim(s.sql, s.args, func(leases []*Lease) { out[i].leases = leases })
+			claim(s.sql, s.most, func(leases []*Lease) { out[i].leases = leases })
 		}
 	}
 	if err := d.pool.SendBatch(ctx, &b).Close(); err != nil {
 		return nil, fmt.Errorf("leases at %s: %w", n.Provider, err)
 	}
 	return out, nil
+}
+
+// makeReady sees to it that the lane's slots are there, once.
+func (n *Lane) makeReady(ctx context.Context) error {
+	if n.ready.Load() {
+		return nil
+	}
+	_, err := n.leases.d.pool.Exec(ctx, `
+		INSERT INTO slots (provider, environment, n, until) SELECT $1, $2, n, '-infinity' FROM generate_series(1, $3::integer) AS n ON CONFLICT DO NOTHING`,
+		n.Provider, n.Environment, n.limit)
+	if err != nil {
+		return fmt.Errorf("make slots of %s: %w", n.Provider, err)
+	}
+	n.ready.Store(true)
+	return nil
 }
 
 func (d *DB) scanLease(row pgx.CollectableRow, id ID, until time.Time) (*Lease, error) {
@@ -263,7 +280,7 @@ func (d *DB) scanLease(row pgx.CollectableRow, id ID, until time.Time) (*Lease, 
 	var expires, used, failing *time.Time
 	var lastClass string
 	err := row.Scan(&l.Connection, &l.Merchant, &l.Provider, &l.Environment, &sealed, &spare, &spareGeneration, &l.Generation, &l.Epoch, &l.Attempt,
-		&l.Failures, &expires, &used, &lastClass, &lostGeneration, &l.Problem, &failing)
+		&l.Failures, &expires, &used, &lastClass, &lostGeneration, &l.Problem, &failing, &l.slot)
 	if err != nil {
 		return nil, err
 	}
@@ -280,12 +297,13 @@ func (d *DB) scanLease(row pgx.CollectableRow, id ID, until time.Time) (*Lease, 
 	return l, nil
 }
 
-// Release gives a lease back: nothing was sent. The grant is due as soon as it was.
+// Release gives a lease back: nothing was sent.
 func (l *Leases) Release(ctx context.Context, lease *Lease) error {
-	_, err := l.d.pool.Exec(ctx, `
-		UPDATE grants SET lease_id = NULL, leased_until = NULL, refresh_at = $4
-		WHERE connection_id = $1 AND lease_id = $2 AND generation = $3`, lease.Connection, lease.ID, lease.Generation, l.d.Now())
-	if err != nil {
+	var b pgx.Batch
+	b.Queue(`UPDATE grants SET lease_id = NULL, leased_until = NULL WHERE connection_id = $1 AND lease_id = $2 AND generation = $3`,
+		lease.Connection, lease.ID, lease.Generation)
+	b.Queue(freeSlot, lease.Provider, lease.Environment, lease.slot, lease.ID)
+	if err := l.d.pool.SendBatch(ctx, &b).Close(); err != nil {
 		return fmt.Errorf("release a lease: %w", err)
 	}
 	return nil
@@ -408,6 +426,7 @@ func queueSaves(b *pgx.Batch, steps []step, which []int, out []stepped) {
 	actors, providers, codes, references := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	addresses, notes := make([]string, n), make([]string, n)
 	actorIDs, statuses, millis := make([]*ID, n), make([]int32, n), make([]int32, n)
+	environments, slots := make([]string, n), make([]int16, n)
 	for i, at := range which {
 		s := steps[at].save
 		e := &s.event
@@ -418,15 +437,20 @@ func queueSaves(b *pgx.Batch, steps []step, which []int, out []stepped) {
 		actors[i], providers[i], codes[i], references[i] = e.Actor, e.Provider, e.Code, e.Reference
 		addresses[i], notes[i] = e.Address, e.Note
 		actorIDs[i], statuses[i], millis[i] = nullID(e.ActorID), int32(e.Status), int32(e.Millis)
+		environments[i], slots[i] = s.lease.Environment, s.lease.slot
 	}
 	b.Queue(`
-		WITH kept AS (
-			UPDATE grants g SET `+grantSaved+`
-			FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bytea[], $7::timestamptz[], $8::timestamptz[], $9::timestamptz[],
+		WITH w AS (
+			SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bytea[], $7::timestamptz[], $8::timestamptz[], $9::timestamptz[],
 				$10::timestamptz[], $11::uuid[], $12::timestamptz[], $13::uuid[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[],
-				$20::uuid[], $21::integer[], $22::integer[])
+				$20::uuid[], $21::integer[], $22::integer[], $23::text[], $24::smallint[])
 				AS w (id, lease, generation, epoch, lifetime, sealed, expires, refresh_end, next,
-				obtained, event_id, at, merchant_id, actor, provider, code, reference, address, note, actor_id, status, millis)
+				obtained, event_id, at, merchant_id, actor, provider, code, reference, address, note, actor_id, status, millis, environment, slot)
+		), freed AS (
+			UPDATE slots s SET until = '-infinity', lease_id = NULL FROM w
+			WHERE s.provider = w.provider AND s.environment = w.environment AND s.n = w.slot AND s.lease_id = w.lease
+		), kept AS (
+			UPDATE grants g SET `+grantSaved+` FROM w
 			WHERE g.connection_id = w.id AND g.generation = w.generation AND g.epoch = w.epoch AND g.failures = 0
 			RETURNING w.id, w.event_id, w.at, w.actor, w.actor_id, w.merchant_id, w.provider, w.status, w.code, w.millis, w.reference, w.address, w.note
 		), told AS (
@@ -435,7 +459,7 @@ func queueSaves(b *pgx.Batch, steps []step, which []int, out []stepped) {
 		)
 		SELECT id FROM kept`,
 		ids, leases, generations, epochs, lifetimes, sealed, expires, refreshEnds, nexts, obtained, eventIDs, ats, merchants, actors, providers, codes,
-		references, addresses, notes, actorIDs, statuses, millis).Query(func(rows pgx.Rows) error {
+		references, addresses, notes, actorIDs, statuses, millis, environments, slots).Query(func(rows pgx.Rows) error {
 		landed, err := pgx.CollectRows(rows, pgx.RowTo[ID])
 		for i, at := range which {
 			out[at].landed = slices.Contains(landed, ids[i])
@@ -447,9 +471,12 @@ func queueSaves(b *pgx.Batch, steps []step, which []int, out []stepped) {
 // saveCarefully saves one answer whose grant is not as it was, or had something wrong that is now over.
 func (l *Leases) saveCarefully(ctx context.Context, s *save) (fate Fate, err error) {
 	lease := s.lease
-	err = l.d.tx(ctx, func(tx pgx.Tx) error {
+	err = l.d.patiently(ctx, func(tx pgx.Tx) error {
 		// The connection first, as everybody does who locks both.
 		if _, err := tx.Exec(ctx, `SELECT FROM connections WHERE id = $1 FOR UPDATE`, lease.Connection); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, freeSlot, lease.Provider, lease.Environment, lease.slot, lease.ID); err != nil {
 			return err
 		}
 		var generation, epoch int64
@@ -537,6 +564,9 @@ func (l *Leases) Record(ctx context.Context, lease *Lease, end Failure, told Tol
 			return err
 		}
 		if _, err := tx.Exec(ctx, `SELECT FROM connections WHERE id = $1 FOR UPDATE`, lease.Connection); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, freeSlot, lease.Provider, lease.Environment, lease.slot, lease.ID); err != nil {
 			return err
 		}
 		err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM providers WHERE name = $1 AND environment = $2 AND incident_since IS NOT NULL)`,

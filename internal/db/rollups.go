@@ -152,7 +152,7 @@ func (d *DB) LaneFigures(ctx context.Context, provider, environment string) (Lan
 	err := d.pool.QueryRow(ctx, `SELECT
 		(SELECT count(*) FROM (SELECT FROM grants WHERE provider = $1 AND environment = $2 AND refresh_at <= $3 LIMIT 100000) AS a),
 		(SELECT count(*) FROM (SELECT FROM grants WHERE provider = $1 AND environment = $2 AND refresh_at <= $4 LIMIT 100000) AS b),
-		(SELECT count(*) FROM grants WHERE provider = $1 AND environment = $2 AND lease_id IS NOT NULL AND leased_until > $3)`,
+		(SELECT count(*) FROM slots WHERE provider = $1 AND environment = $2 AND until > $3)`,
 		provider, environment, now, now.Add(-5*time.Minute)).Scan(&f.Due, &f.Overdue, &f.Leased)
 	if err != nil {
 		return f, fmt.Errorf("count due grants: %w", err)

@@ -13,8 +13,7 @@
 //	      +--------------------+  +-- anything while an incident is open: nothing is counted
 //	      replay-safe: at once; else two minutes later, once, carefully
 //
-// A claim is an UPDATE that commits before anything is sent. It moves refresh_at to where an attempt whose process
-// died is taken up again, so that the sweep needs no other rule. An answer is saved WHERE generation and epoch are as
+// A claim is an UPDATE that commits before anything is sent; it takes one of the provider's slots. An answer is saved WHERE generation and epoch are as
 // they were at the claim, whoever holds the lease by then. A good answer that finds another generation becomes the
 // spare; one that finds another epoch is revoked where a token can be, and dropped.
 //

@@ -109,14 +109,23 @@ func (e *Engine) verdict(r db.Reading, minValid time.Duration) (good bool, err e
 		return false, &Ours{Problem: db.ProblemSealed}
 	case r.LeasedUntil.After(now):
 		return false, nil
-	case !r.LeasedUntil.IsZero() && r.RefreshAt.After(now): // lapsed, and its answer may still come
-		return false, &Trouble{Class: "lost", RetryAfter: r.RefreshAt.Sub(now)}
+	case e.unsettled(r, now) > 0:
+		return false, &Trouble{Class: "lost", RetryAfter: e.unsettled(r, now)}
 	case r.Problem != "":
 		return false, &Ours{Problem: r.Problem}
 	case r.LastClass != "ok" && r.RefreshAt.After(now):
 		return false, &Trouble{Class: r.LastClass, RetryAfter: r.RefreshAt.Sub(now)}
 	}
 	return false, nil
+}
+
+// unsettled is how long the answer of a lapsed lease may still come; 0 when there is none or it can be asked for again.
+func (e *Engine) unsettled(r db.Reading, now time.Time) time.Duration {
+	l := e.laneOf(r.Provider, r.Environment)
+	if l == nil || l.info.ReplaySafe || r.LeasedUntil.IsZero() || r.LeasedUntil.After(now) {
+		return 0
+	}
+	return max(0, r.LeasedUntil.Add(e.Settle).Sub(now))
 }
 
 // need is how long a token must still be good.
@@ -222,8 +231,8 @@ func (e *Engine) Renew(ctx context.Context, r db.Reading, by db.By) (Outcome, er
 			}
 			r = then
 			continue
-		case !r.LeasedUntil.IsZero() && !r.LeasedUntil.After(now) && r.RefreshAt.After(now) && !l.info.ReplaySafe:
-			return Outcome{Class: "lost", RetryAfter: r.RefreshAt.Sub(now)}, nil
+		case e.unsettled(r, now) > 0:
+			return Outcome{Class: "lost", RetryAfter: e.unsettled(r, now)}, nil
 		}
 		f, err := e.lead(ctx, l, db.Want{Connection: r.Connection, Attempt: -1, Regardless: true}, by)
 		if err != nil {
