@@ -46,6 +46,7 @@ func camInvoiceProvider() Provider {
 		if !strings.HasSuffix(c.connect, "/connect") {
 			c.connect += "/connect"
 		}
+		c.info.HomeURL = origin(c.connect)
 		c.id = s.Text("CAMINVOICE_CLIENT_ID", Required)
 		c.secret = s.Text("CAMINVOICE_CLIENT_SECRET", Required|Secret)
 		if hook := s.Text("CAMINVOICE_HOOK_SECRET", Secret); hook != url.PathEscape(hook) {

@@ -85,6 +85,7 @@ type Info struct {
 	RevokesAccount           bool          // Revoke ends the whole account's access, not one token's
 	KeepAlive                time.Duration // an unused grant is refreshed this often
 	Color                    string        // the monogram's colour, #rrggbb
+	HomeURL                  string        // where people see and end access at the provider itself; "" when unknown
 }
 
 // Flow is one attempt to connect, as a connector sees it. Made by the handler, never by a connector.

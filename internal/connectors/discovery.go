@@ -274,6 +274,9 @@ func (e entry) connector(secret string, wire *Wire) Connector {
 	if s.info.Title == "" {
 		s.info.Title = e.Name
 	}
+	if e.Issuer != "" {
+		s.info.HomeURL = origin(e.Issuer)
+	}
 	if d, err := time.ParseDuration(e.KeepAlive); err == nil {
 		s.info.KeepAlive = d
 	}

@@ -31,7 +31,7 @@ type Flow struct {
 	ResultID     ID                 // the connection it made or renewed
 	CreatedAt    time.Time
 	TouchedAt    time.Time // when the stage last changed
-	ExpiresAt    time.Time
+	ExpiresAt    time.Time // of its stage; of one that failed since the provider was busy: when it may be tried again
 
 	stateHash   []byte
 	browserHash []byte
@@ -398,8 +398,8 @@ func (d *DB) take(ctx context.Context, f Flow, stage string, hash []byte, expire
 func (d *DB) EndFlow(ctx context.Context, f Flow, stage, outcome string, calls []connectors.Call, by By) error {
 	return d.tx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
-			UPDATE flows SET stage = $2, outcome = $3, sealed = NULL, touched_at = $4
-			WHERE id = $1 AND stage = $5`, f.ID, stage, outcome, d.Now(), f.Stage)
+			UPDATE flows SET stage = $2, outcome = $3, sealed = NULL, touched_at = $4, expires_at = $6
+			WHERE id = $1 AND stage = $5`, f.ID, stage, outcome, d.Now(), f.Stage, f.ExpiresAt)
 		if err != nil {
 			return fmt.Errorf("end flow: %w", err)
 		}

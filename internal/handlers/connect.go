@@ -144,6 +144,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, setup connectors.
 	if err != nil {
 		s.Log.InfoContext(r.Context(), "not begun", "provider", setup.Name, "flow", f.ID, "class", connectors.Class(err), "status", calls.Last().Status)
 		stage, outcome := ending(err)
+		f.ExpiresAt = s.retryAt(f, err)
 		if err := s.save(r.Context(), func(ctx context.Context) error { return s.DB.EndFlow(ctx, f, stage, outcome, calls.All, begun.By) }); err != nil {
 			return err
 		}
@@ -232,6 +233,7 @@ func (s *Server) settle(r *http.Request, setup connectors.Setup, f db.Flow, done
 	by := s.by(r)
 	if done.err != nil {
 		stage, outcome := ending(done.err)
+		f.ExpiresAt = s.retryAt(f, done.err)
 		return s.save(r.Context(), func(ctx context.Context) error { return s.DB.EndFlow(ctx, f, stage, outcome, done.calls.All, by) })
 	}
 	err := s.save(r.Context(), func(ctx context.Context) (err error) {
@@ -285,6 +287,15 @@ func (s *Server) save(ctx context.Context, do func(context.Context) error) error
 			return err
 		}
 	}
+}
+
+// retryAt is when the provider wants to be asked again, where it said so; else the flow's time stays.
+func (s *Server) retryAt(f db.Flow, err error) time.Time {
+	var later *connectors.Later
+	if errors.As(err, &later) {
+		return s.DB.Now().Add(later.After)
+	}
+	return f.ExpiresAt
 }
 
 // ending is the stage and the outcome that a provider's error stands for.
@@ -361,7 +372,8 @@ func viewProvider(setup connectors.Setup) views.Provider {
 	p := views.Provider{Name: setup.Name, Title: setup.Title, Environment: setup.Environment}
 	if setup.Connector != nil {
 		_, p.Keyed = setup.Connector.(connectors.Keyed)
-		p.Color = setup.Connector.Info().Color
+		info := setup.Connector.Info()
+		p.Color, p.HomeURL = info.Color, info.HomeURL
 	}
 	return p
 }

@@ -153,8 +153,11 @@ func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
 		page.Renewed = f.Outcome == db.OutcomeRenewed
 		page.Outcome, page.ConnectionID, page.Account = "connected", c.ID.String(), viewAccount(c.Account, c.ID.String())
 	case db.Failed:
-		if page.Outcome == "input" {
+		switch page.Outcome {
+		case "input":
 			page.Outcome = "provider-refused"
+		case "provider-busy":
+			page.RetryAfter = f.ExpiresAt
 		}
 	}
 	if v.user.Staff() {
@@ -191,6 +194,8 @@ func viewEvents(events []db.Event, names map[db.ID]string, staff bool) []views.E
 		}
 		one := views.Event{At: e.At, Kind: e.Kind, Note: e.Note}
 		switch {
+		case e.Kind == "refresh.saved" && e.Note == "recovered":
+			one.Kind, one.Note = "recovered", ""
 		case strings.HasPrefix(e.Kind, "connection.revoke"), e.Kind == "connection.disconnected":
 			one.Note = "" // the receipt has it
 		}

@@ -168,6 +168,9 @@ func TestBadDaysHaveTheirPage(t *testing.T) {
 		if !strings.Contains(page.body, strings.TrimPrefix(path, "/flows/")) {
 			t.Errorf("%s: no reference to quote", kind)
 		}
+		if told := strings.Contains(page.body, "Try again after"); told != (kind == sandbox.TooMany) {
+			t.Errorf("%s: says when to try again: %t", kind, told)
+		}
 		s.sandbox.ClearMoods("caminvoice")
 	}
 	if len(p.connections()) != 0 {
@@ -203,6 +206,9 @@ func TestDisconnect(t *testing.T) {
 	receipt := p.get("/connections/" + mine).body
 	if !strings.Contains(receipt, "receipt") || strings.Contains(receipt, "Warehouse") || strings.Contains(receipt, "has ended the access") {
 		t.Error("the receipt tells what it must not, or nothing")
+	}
+	if !strings.Contains(receipt, `href="`+s.sandbox.BaseURL()+`/"`) {
+		t.Error("the receipt does not lead to where access can be ended")
 	}
 	if len(other.connections()) != 1 {
 		t.Fatal("another merchant lost its connection")
