@@ -21,6 +21,7 @@ import (
 type Keyset struct {
 	aead    tink.AEAD
 	primary uint32
+	keys    int
 }
 
 // NewKeyset makes a fresh keyset in the form that KEYSET takes: Tink's binary keyset in base64.
@@ -50,7 +51,8 @@ func ParseKeyset(text string) (*Keyset, error) {
 	if err != nil {
 		return nil, errors.New("the keyset holds no key that can seal")
 	}
-	return &Keyset{aead: primitive, primary: handle.KeysetInfo().GetPrimaryKeyId()}, nil
+	info := handle.KeysetInfo()
+	return &Keyset{aead: primitive, primary: info.GetPrimaryKeyId(), keys: len(info.GetKeyInfo())}, nil
 }
 
 // String keeps keys out of prints.

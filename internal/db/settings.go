@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
@@ -9,7 +10,10 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-const settingRetention = "events.months"
+const (
+	settingRetention = "events.months"
+	settingOldSeals  = "seals.old"
+)
 
 // Retention is for how many whole months events are kept before the present one; otherwise is returned when no admin
 // has said so. 0 keeps all.
@@ -40,4 +44,32 @@ func (d *DB) SetRetention(ctx context.Context, by By, months int) error {
 		e := Event{Kind: "setting.retention", Note: strconv.Itoa(months)}
 		return d.addEvent(ctx, tx, *e.by(by))
 	})
+}
+
+// CountOldSeals counts the grants that an older key of the keyset has sealed, and keeps the count for OldSeals. Each
+// renewal seals with the first key, so that the count falls by itself. With one key there is nothing to count.
+func (d *DB) CountOldSeals(ctx context.Context) error {
+	if d.keyset.keys < 2 {
+		if _, err := d.pool.Exec(ctx, `DELETE FROM settings WHERE name = $1`, settingOldSeals); err != nil {
+			return fmt.Errorf("count old seals: %w", err)
+		}
+		return nil
+	}
+	_, err := d.pool.Exec(ctx, `
+		INSERT INTO settings (name, value) SELECT $1, count(*)::text FROM grants WHERE substring(sealed FROM 2 FOR 4) <> $2
+		ON CONFLICT (name) DO UPDATE SET value = excluded.value`, settingOldSeals, binary.BigEndian.AppendUint32(nil, d.keyset.primary))
+	if err != nil {
+		return fmt.Errorf("count old seals: %w", err)
+	}
+	return nil
+}
+
+// OldSeals is what CountOldSeals found last.
+func (d *DB) OldSeals(ctx context.Context) (int64, error) {
+	var n int64
+	err := d.pool.QueryRow(ctx, `SELECT coalesce((SELECT value::bigint FROM settings WHERE name = $1), 0)`, settingOldSeals).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("read old seals: %w", err)
+	}
+	return n, nil
 }

@@ -195,6 +195,13 @@ func (s *Server) mend(r *http.Request, counts []db.Count) ([]views.MendLine, err
 			list = append(list, views.MendLine{Code: "client-refused", Provider: s.viewProviderOf(one.Name, one.Environment).Title, URL: "/admin/providers#" + one.Name})
 		}
 	}
+	old, err := s.DB.OldSeals(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	if old > 0 {
+		list = append(list, views.MendLine{Code: "old-key", Count: old})
+	}
 	elsewhere := map[place]int64{}
 	for _, c := range counts {
 		if at := (place{c.Provider, c.Environment}); c.Health != db.Disconnected && !s.presently(at) {

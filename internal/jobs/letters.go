@@ -203,7 +203,7 @@ func (w *upkeepWorker) Work(ctx context.Context, _ *river.Job[upkeepArgs]) error
 		w.jobs.Log.InfoContext(ctx, "old events dropped", "months", dropped)
 	}
 	_, lapsing := d.LapseFlows(ctx)
-	err = errors.Join(err, lapsing, d.FoldCounts(ctx), d.MakeEventMonths(ctx), d.DropOld(ctx), d.DropOldFigures(ctx))
+	err = errors.Join(err, lapsing, d.FoldCounts(ctx), d.MakeEventMonths(ctx), d.DropOld(ctx), d.DropOldFigures(ctx), d.CountOldSeals(ctx))
 	w.jobs.Log.DebugContext(ctx, "upkeep", "ms", time.Since(began).Milliseconds())
 	return err
 }
