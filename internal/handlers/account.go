@@ -25,11 +25,8 @@ func (s *Server) saveAccount(w http.ResponseWriter, r *http.Request) error {
 		if !views.KnownLocale(locale) {
 			locale = ""
 		}
-		if name == "" || len(name) > maxName {
+		if len(name) > maxName { // none at all is well: whoever was added without one may still choose a language
 			wrong := views.Errors{{Field: "name", Code: "too-long"}}
-			if name == "" {
-				wrong[0].Code = "missing"
-			}
 			return s.renderAccount(w, r, http.StatusUnprocessableEntity, views.AccountPage{Name: name, Locale: locale, Errors: wrong})
 		}
 		if err := s.DB.SaveAccount(r.Context(), v.user.ID, name, locale); err != nil {

@@ -335,11 +335,17 @@ func TestSessionsEndAtOnce(t *testing.T) {
 		"wrong":  {"do", "password", "current", password, "password", "a third horse battery"},
 		"short":  {"do", "password", "current", "another horse battery", "password", "short"},
 		"common": {"do", "password", "current", "another horse battery", "password", "1234567890"},
-		"name":   {"do", "save", "name", " "},
+		"name":   {"do", "save", "name", strings.Repeat("x", maxName+1)},
 	} {
 		if got := sok.post("/account", fields...); got.status != http.StatusUnprocessableEntity || !strings.Contains(got.body, `id="errors"`) {
 			t.Errorf("%s: %d", name, got.status)
 		}
+	}
+	if got := sok.post("/account", "do", "save", "name", "", "locale", "km"); got.status != http.StatusSeeOther {
+		t.Errorf("a language without a name: %d", got.status)
+	}
+	if !strings.Contains(sok.get("/account").body, `<html lang="km"`) {
+		t.Error("the language chosen is not spoken")
 	}
 	user, err := h.db.UserByEmail(context.Background(), sok.email)
 	if err != nil {
