@@ -9,13 +9,12 @@ import (
 // group makes one round trip and one commit of what many goroutines ask for at the same time: while one batch is under
 // way the next collects. With a single caller nothing waits.
 type group[In, Out any] struct {
-	do    func(ctx context.Context, batch []In) ([]Out, error) // as many results as it was given
-	most  int                                                  // in one batch
-	lanes int                                                  // batches under way at once
+	do   func(ctx context.Context, batch []In) ([]Out, error) // as many results as it was given
+	most int                                                  // in one batch
 
 	mu      sync.Mutex
 	waiting []*grouped[In, Out]
-	running int
+	running bool
 }
 
 type grouped[In, Out any] struct {
@@ -31,10 +30,8 @@ func (g *group[In, Out]) Do(ctx context.Context, in In) (Out, error) {
 	one := &grouped[In, Out]{in: in, done: make(chan struct{})}
 	g.mu.Lock()
 	g.waiting = append(g.waiting, one)
-	start := g.running < g.lanes
-	if start {
-		g.running++
-	}
+	start := !g.running
+	g.running = true
 	g.mu.Unlock()
 	if start {
 		go g.run(context.WithoutCancel(ctx))
@@ -48,7 +45,7 @@ func (g *group[In, Out]) run(ctx context.Context) {
 		g.mu.Lock()
 		n := min(len(g.waiting), g.most)
 		if n == 0 {
-			g.running--
+			g.running = false
 			g.mu.Unlock()
 			return
 		}

@@ -37,8 +37,7 @@ type Lane struct {
 	limit                 int
 	settle                time.Duration
 	ready                 atomic.Bool // its slots are there
-	claims                group[step, stepped]
-	saves                 group[step, stepped]
+	steps                 group[step, stepped]
 }
 
 // Lane returns the way to one provider. replaySafe: an attempt whose answer was lost may be repeated at once.
@@ -47,8 +46,7 @@ func (l *Leases) Lane(provider, environment string, limit int, replaySafe bool) 
 	if replaySafe {
 		n.settle = 0
 	}
-	n.claims = group[step, stepped]{do: n.commit, most: 64, lanes: 2}
-	n.saves = group[step, stepped]{do: n.commit, most: 64, lanes: 2}
+	n.steps = group[step, stepped]{do: n.commit, most: 64}
 	return n
 }
 
@@ -167,7 +165,7 @@ func (n *Lane) Due(ctx context.Context, most int, drain bool) ([]*Lease, error) 
 	if drain {
 		sql = claimDrain
 	}
-	done, err := n.claims.Do(ctx, step{sql: sql, most: most})
+	done, err := n.steps.Do(ctx, step{sql: sql, most: most})
 	return done.leases, err
 }
 
@@ -182,7 +180,7 @@ func (n *Lane) Claim(ctx context.Context, want Want) (*Lease, error) {
 }
 
 func (n *Lane) one(ctx context.Context, s step) (*Lease, error) {
-	done, err := n.claims.Do(ctx, s)
+	done, err := n.steps.Do(ctx, s)
 	if err != nil || len(done.leases) == 0 {
 		return nil, err
 	}
@@ -367,11 +365,7 @@ func (n *Lane) Save(ctx context.Context, lease *Lease, token connectors.Token, o
 	s.event.fill(l.d.Now())
 	kept := Kept{Fate: Saved, RefreshAt: s.next}
 	if lease.fresh {
-		group := &n.saves
-		if next {
-			group = &n.claims
-		}
-		done, err := group.Do(ctx, step{save: s, next: next})
+		done, err := n.steps.Do(ctx, step{save: s, next: next})
 		if len(done.leases) > 0 {
 			kept.Next = done.leases[0]
 		}
