@@ -55,9 +55,8 @@ export async function furnish(app, as) {
   await shop.getByRole("button", { name: say("disconnect.title", { Provider: "Sample Bookings" }) }).click();
   await app.control("revoke", { provider: "elecq" });
   await refresh(needed);
-  await app.control("mood", { at: "flexiti ", kind: "500" });
+  await app.control("mood", { at: "flexiti ", kind: "500" }); // for good: it goes on retrying
   await refresh(retrying);
-  await app.control("clear");
   await connect("Acme", "acme", "Jan de Vries").then(() => begin(shop, app, "Acme", "acme"));
   await answer(shop, app, "Deny");
   const denied = path();
@@ -81,6 +80,11 @@ export async function furnish(app, as) {
   const invitedStaff = await link({ email: "desk@example.com", name: "", role: "support" });
   await shop.context().request.post("/password", { form: { email: lonely[0] } });
   const password = await mailed(app, boss, lonely[0]);
+
+  const desk = await as("support");
+  await desk.context().request.post(`${needed}/ask`);
+  const asked = await mailed(app, boss, users.merchant[0], "reconnect");
+  await desk.context().close();
 
   const post = (at, form, status) => async (page) => {
     await page.goto(at);
@@ -130,6 +134,12 @@ export async function furnish(app, as) {
       await page.locator(`form[action="${fine}/refresh"] button`).click();
       await page.getByRole("status").waitFor();
     } },
+    { name: "connections-incident", who: "merchant", go: async (page) => {
+      await app.sql(`INSERT INTO providers (name, environment, incident_since, incident_by, reason, next_probe) VALUES ('acme', 'sandbox', now(), 'admin@example.com', 'declared', now() + interval '1 hour')
+        ON CONFLICT (name, environment) DO UPDATE SET incident_since = now(), incident_by = 'admin@example.com', reason = 'declared', next_probe = now() + interval '1 hour'`);
+      await page.goto("/");
+      await app.sql("UPDATE providers SET incident_since = NULL, incident_by = '', reason = '' WHERE name = 'acme'");
+    } },
     { name: "disconnect", who: "merchant", path: `${fine}/disconnect`, main: true },
     { name: "disconnect-keyed", who: "merchant", path: `${retrying}/disconnect` },
     { name: "account", who: "merchant", path: "/account" },
@@ -151,6 +161,28 @@ export async function furnish(app, as) {
     { name: "admin-providers-support", who: "support", path: "/admin/providers" },
     { name: "admin-events", who: "admin", path: "/admin/events" },
     { name: "admin-keys", who: "admin", path: "/admin/keys" },
+    { name: "admin-key-made", who: "admin", go: async (page) => {
+      await page.goto("/admin/keys");
+      await page.locator('main form [name="name"]').last().fill("invoice worker");
+      await Promise.all([page.waitForResponse((r) => r.request().method() === "POST"), page.locator('main form button.primary').last().click()]);
+      await page.waitForLoadState();
+    } },
+    { name: "admin-bulk-dry-run", who: "admin", go: async (page) => {
+      await page.goto("/admin/connections?provider=caminvoice");
+      await Promise.all([page.waitForURL(/\/admin\/bulk\//), page.locator('form[action^="/admin/bulk"] button').first().click()]);
+    } },
+    { name: "admin-bulk-done", who: "admin", go: async (page) => {
+      await page.goto("/admin/connections?provider=caminvoice&health=fine");
+      await Promise.all([page.waitForURL(/\/admin\/bulk\//), page.locator('form[action^="/admin/bulk"] button').first().click()]);
+      const at = page.url();
+      await page.locator(`main form button.primary`).first().click();
+      for (let i = 0; i < 60; i++) {
+        await page.goto(at);
+        if ((await page.locator("main form").count()) === 0) break;
+        await page.waitForTimeout(250);
+      }
+    } },
+    { name: "reconnect-asked", who: "merchant", path: asked },
     { name: "account-staff", who: "admin", path: "/account" },
   ];
   await shop.context().close();
@@ -159,11 +191,11 @@ export async function furnish(app, as) {
 }
 
 // mailed waits for a letter in the demo's outbox and returns the path of the link in it.
-async function mailed(app, page, to) {
+async function mailed(app, page, to, kind = "invitations|password") {
   for (let i = 0; i < 100; i++) {
     await page.goto("/outbox");
     const letter = page.locator("article, li, section").filter({ hasText: to }).filter({ hasText: app.url }).last();
-    const found = (await letter.count()) && (await letter.innerText()).match(new RegExp(`${app.url}(/(?:invitations|password)/[\\w-]+)`));
+    const found = (await letter.count()) && (await letter.innerText()).match(new RegExp(`${app.url}(/(?:${kind})/[\\w-]+)`));
     if (found) return found[1];
     await page.waitForTimeout(100);
   }
