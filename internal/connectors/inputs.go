@@ -1,6 +1,7 @@
 package connectors
 
 import (
+	"regexp"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -43,10 +44,8 @@ func trimmed(s string) string {
 
 // swapped recognises the secret in the id's field where that is beyond doubt: a wrong guess would keep a merchant out.
 func swapped(id, secret string) error {
-	names := func(s, word string) bool { return strings.Contains(strings.ToLower(s), word) }
-	switch {
-	case id == secret,
-		names(id, "secret") && !names(secret, "secret"):
+	named := regexp.MustCompile(`(?i)^(client[_-])?secret[_-]`) // and not secretgarden, which is a name
+	if id == secret || named.MatchString(id) && !named.MatchString(secret) {
 		return &InputError{Field: "client_id", Code: InputSwapped}
 	}
 	return nil

@@ -64,6 +64,7 @@ func TestTypedMistakes(t *testing.T) {
 		"flexiti, Khmer":                   {f, map[string]string{"client_id": "ក្រុម", "client_secret": "b"}, "client_id: not-ascii", 0},
 		"the same twice":                   {f, map[string]string{"client_id": "a", "client_secret": "a"}, "client_id: swapped", 0},
 		"named secret":                     {f, map[string]string{"client_id": "secret_67890", "client_secret": "client_12345"}, "client_id: swapped", 0},
+		"a name that holds the word":       {f, map[string]string{"client_id": "secretgarden", "client_secret": "x"}, "client_secret: refused", 1},
 		"flexiti, sandbox key refused":     {f, map[string]string{"client_id": "live-shop", "client_secret": "b"}, "client_id: environment", 1},
 		"bookings, swapped":                {b, map[string]string{"client_id": bookingsSecret, "client_secret": bookingsID}, "client_id: swapped", 0},
 		"bookings, swapped and short":      {b, map[string]string{"client_id": "short", "client_secret": bookingsID}, "client_id: swapped", 1},
