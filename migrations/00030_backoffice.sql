@@ -29,7 +29,8 @@ ALTER TABLE connections
 
 -- Lists walk one of these in its order and look at nothing else. The facets stand in each, so that a filter is judged
 -- in the index.
-DROP INDEX connections_search, connections_connected, connections_provider, connections_problem, connections_failing;
+DROP INDEX connections_search, connections_connected, connections_provider, connections_problem, connections_failing, connections_merchant;
+CREATE INDEX connections_merchant ON connections (merchant_id, connected_at, id) INCLUDE (provider, environment, state, used_on);
 CREATE INDEX connections_connected ON connections (connected_at, id) INCLUDE (provider, environment, state, used_on);
 CREATE INDEX connections_used ON connections (used_on, id) INCLUDE (provider, environment, state, connected_at);
 CREATE INDEX connections_account_key ON connections (account_key, id) INCLUDE (provider, environment, state, connected_at, used_on);
@@ -183,10 +184,11 @@ DROP TRIGGER connections_after_update ON connections;
 DROP TRIGGER connections_after_insert ON connections;
 DROP TRIGGER connections_before ON connections;
 DROP FUNCTION grants_used, users_after, merchants_after, connections_after, connections_before, finds_write(uuid), words_of(text);
-DROP INDEX connections_connected, connections_used, connections_account_key, connections_merchant_key, connections_health,
+DROP INDEX connections_merchant, connections_connected, connections_used, connections_account_key, connections_merchant_key, connections_health,
     connections_facet_connected, connections_facet_account, connections_facet_used;
 ALTER TABLE connections DROP COLUMN health_order, DROP COLUMN state, DROP COLUMN used_on, DROP COLUMN account_key, DROP COLUMN merchant_key;
 DROP FUNCTION search_fold(text);
+CREATE INDEX connections_merchant ON connections (merchant_id, connected_at DESC, id DESC);
 CREATE INDEX connections_connected ON connections (connected_at DESC, id DESC);
 CREATE INDEX connections_provider ON connections (provider, connected_at DESC, id DESC);
 CREATE INDEX connections_problem ON connections (problem, connected_at DESC, id DESC) WHERE problem <> '' AND disconnected_at IS NULL;

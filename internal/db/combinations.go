@@ -116,3 +116,18 @@ func (d *DB) Explain(ctx context.Context, c Combination) (plans string, err erro
 	})
 	return plans, err
 }
+
+// ExplainEvents returns the plan of a filter's first page over all the time there is.
+func (d *DB) ExplainEvents(ctx context.Context, f EventFilter) (plan string, err error) {
+	err = d.read(ctx, func(tx pgx.Tx) error {
+		sql, args := f.statement(eventCursor{}, time.Time{}, d.Now().Add(time.Hour), 50)
+		rows, err := tx.Query(ctx, `EXPLAIN (ANALYZE, BUFFERS) `+sql, args...)
+		if err != nil {
+			return err
+		}
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		plan = strings.Join(lines, "\n")
+		return err
+	})
+	return plan, err
+}

@@ -139,7 +139,15 @@ func (d *DB) eventsFrom(ctx context.Context, q querier, f EventFilter, from even
 }
 
 func (d *DB) eventsWithin(ctx context.Context, q querier, f EventFilter, from eventCursor, low, high time.Time, limit int) ([]Event, error) {
-	var args []any
+	sql, args := f.statement(from, low, high, limit)
+	rows, err := q.Query(ctx, sql, args...)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, scanEvent)
+}
+
+func (f EventFilter) statement(from eventCursor, low, high time.Time, limit int) (sql string, args []any) {
 	arg := func(v any) string {
 		args = append(args, v)
 		return "$" + strconv.Itoa(len(args))
@@ -153,8 +161,11 @@ func (d *DB) eventsWithin(ctx context.Context, q querier, f EventFilter, from ev
 		where = append(where, `kind LIKE 'refresh.%'`)
 	case f.Kind != "":
 		where = append(where, `kind = `+arg(f.Kind))
-		if !strings.HasPrefix(f.Kind, "refresh.") {
-			where = append(where, `kind NOT LIKE 'refresh.%'`) // so that indexes of the others serve
+		// So that the smaller indexes serve.
+		if class, refresh := strings.CutPrefix(f.Kind, "refresh."); !refresh {
+			where = append(where, `kind NOT LIKE 'refresh.%'`)
+		} else if f.Class == "" && slices.Contains([]string{"later", "trouble", "refused", "ours", "lost"}, class) {
+			f.Class = class
 		}
 	case f.Class == "" && f.Connection == ID{} && len(f.Actors) == 0:
 		where = append(where, `kind NOT LIKE 'refresh.%'`)
@@ -190,12 +201,8 @@ func (d *DB) eventsWithin(ctx context.Context, q querier, f EventFilter, from ev
 		at := arg(from.At)
 		where = append(where, `at `+compare+`= `+at, `(at, id) `+compare+` (`+at+`, `+arg(from.ID)+`)`) // the first prunes partitions
 	}
-	rows, err := q.Query(ctx, `SELECT `+eventColumns+` FROM events WHERE `+strings.Join(where, " AND ")+
-		` ORDER BY at `+direction+`, id `+direction+` LIMIT `+strconv.Itoa(limit), args...)
-	if err != nil {
-		return nil, err
-	}
-	return pgx.CollectRows(rows, scanEvent)
+	return `SELECT ` + eventColumns + ` FROM events WHERE ` + strings.Join(where, " AND ") +
+		` ORDER BY at ` + direction + `, id ` + direction + ` LIMIT ` + strconv.Itoa(limit), args
 }
 
 // nameEvents finds out what the people, keys, merchants, accounts and flows of events are called.

@@ -126,9 +126,9 @@ func (d *DB) Merchants(ctx context.Context, search string, after, before ID, lim
 			SELECT m.id, m.external_id, m.name, m.locale, m.created_at FROM merchants m
 			WHERE `+where+` ORDER BY lower(m.name) `+order+`, m.id `+order+` LIMIT $1) m
 		CROSS JOIN LATERAL (
-			SELECT count(*) FILTER (WHERE health = 'fine') AS fine, count(*) FILTER (WHERE health = 'retrying') AS retrying,
-				count(*) FILTER (WHERE health = 'action-needed') AS action_needed
-			FROM (SELECT connection_health(c.problem, c.failing_since, c.disconnected_at) AS health FROM connections c WHERE c.merchant_id = m.id) c) h
+			SELECT count(*) FILTER (WHERE state = 'fine') AS fine, count(*) FILTER (WHERE state = 'retrying') AS retrying,
+				count(*) FILTER (WHERE state NOT IN ('fine', 'retrying', 'disconnected')) AS action_needed
+			FROM connections c WHERE c.merchant_id = m.id) h
 		ORDER BY lower(m.name) `+order+`, m.id `+order, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read merchants: %w", err)

@@ -358,4 +358,26 @@ func TestPlansKeepToIndexes(t *testing.T) {
 		}
 		t.Logf("%-60s %6.1f ms, %d lines", c.Name, float64(took.Microseconds())/1000, lines)
 	}
+	one, err := d.List(ctx, db.Filter{}, "", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []db.EventFilter{
+		{}, {Kind: db.EventsRefresh}, {Kind: "refresh.refused"}, {Class: "refused"}, {Class: "trouble", Provider: "elecq", Kind: db.EventsRefresh}, {Kind: "user.signed-in"},
+		{Connection: one.All[0].ID}, {Merchant: one.All[0].MerchantID}, {Actors: []db.ID{db.NewID()}}, {Provider: "flexiti", Kind: db.EventsRefresh},
+	} {
+		plan, err := d.ExplainEvents(ctx, f)
+		if err != nil || strings.Contains(plan, "Seq Scan") {
+			t.Errorf("events %+v, %v:\n%s", f, err, plan)
+		}
+		for line := range strings.Lines(plan) {
+			var removed int
+			if _, rest, ok := strings.Cut(line, "Rows Removed by Filter: "); ok {
+				fmt.Sscan(rest, &removed)
+			}
+			if removed > 3000 {
+				t.Errorf("events %+v looks at %d rows in vain:\n%s", f, removed, plan)
+			}
+		}
+	}
 }

@@ -75,7 +75,7 @@ func (s *Server) adminMerchant(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	connections, err := s.DB.MerchantConnections(r.Context(), id)
+	connections, err := s.DB.List(r.Context(), db.Filter{Merchant: id, Sort: db.SortHealth, Present: s.present()}, "", listLength)
 	if err != nil {
 		return err
 	}
@@ -85,11 +85,8 @@ func (s *Server) adminMerchant(w http.ResponseWriter, r *http.Request) error {
 		People: viewPeople(people, v.user.ID), MayInvite: v.who() == admin,
 		Invite: views.InviteForm{Role: db.RoleMerchant, Merchant: m.ID.String(), MerchantFixed: true},
 	}
-	for _, c := range connections {
-		page.Connections = append(page.Connections, views.ConnectionRow{
-			ID: c.ID.String(), Merchant: m.Name, MerchantID: m.ID.String(), Provider: s.viewProviderOf(c.Provider, c.Environment),
-			Account: viewAccount(c.Account, c.ID.String()), Health: s.viewHealth(c.Connection), ConnectedAt: c.ConnectedAt,
-		})
+	for _, line := range connections.All {
+		page.Connections = append(page.Connections, s.viewConnectionRow(line))
 	}
 	s.render(w, r, http.StatusOK, views.AdminMerchant(page))
 	return nil
