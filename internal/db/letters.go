@@ -93,11 +93,12 @@ func (d *DB) EnqueueWarnings(ctx context.Context, ending []string, enqueue Enque
 				SELECT c.id, u.id, 'action-needed', c.problem_since, $1
 				FROM connections c JOIN users u ON u.merchant_id = c.merchant_id AND u.locked_at IS NULL AND u.password_hash <> ''
 				WHERE c.problem <> '' AND c.problem <> ALL($2) AND c.disconnected_at IS NULL AND c.problem_since < $3 AND c.problem_since > $4
+					AND c.health_order BETWEEN $5 AND $6 -- says the same, and has an index
 					AND NOT EXISTS (SELECT FROM warnings o WHERE o.connection_id = c.id AND o.user_id = u.id AND o.kind = 'action-needed' AND o.about = c.problem_since)
 					AND NOT EXISTS (SELECT FROM providers p WHERE p.name = c.provider AND p.environment = c.environment AND p.incident_since IS NOT NULL)
 				ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at
 					WHERE w.about <> excluded.about
-				RETURNING connection_id, user_id`, []any{now, platformProblems(), now.Add(-gatherWarnings), now.Add(-staleProblem)}},
+				RETURNING connection_id, user_id`, []any{now, platformProblems(), now.Add(-gatherWarnings), now.Add(-staleProblem), neededSince(now.Add(-gatherWarnings)), neededSince(now.Add(-staleProblem)) + 1}},
 			// Where renewing moves the date on, nobody need come back.
 			{LetterReconnectBy, `
 				INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)
@@ -147,6 +148,9 @@ func (d *DB) EnqueueWarnings(ctx context.Context, ending []string, enqueue Enque
 	})
 	return letters, err
 }
+
+// neededSince is where in the order of health those stand that somebody has had to act on since then: see the column health_order.
+func neededSince(t time.Time) int64 { return 1_100_000_000_000 - t.Unix() - 1 }
 
 // Unwarned takes back that somebody was warned, because the letter turned out to be needless before it was sent.
 func (d *DB) Unwarned(ctx context.Context, user ID, connections []ID) error {

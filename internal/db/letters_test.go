@@ -1,0 +1,48 @@
+package db_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/db"
+	"patchbay/internal/db/dbtest"
+)
+
+// TestDueWarningsReadNoLargeTable: the question is asked every minute, of a million connections.
+func TestDueWarningsReadNoLargeTable(t *testing.T) {
+	t.Parallel()
+	d := dbtest.New(t, db.Options{MaxConns: 1}) // one, which alone knows what it has counted
+	ctx := context.Background()
+	exec := func(sql string, args ...any) {
+		t.Helper()
+		if _, err := d.Pool().Exec(ctx, sql, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	u := someone(t, d, "sok")
+	exec(`UPDATE users SET password_hash = 'set'`)
+	exec(`ALTER TABLE connections DISABLE TRIGGER USER`) // what is searched is not asked for here
+	exec(`INSERT INTO connections (id, merchant_id, provider, environment, account_id, connected_at, problem, problem_since)
+		SELECT gen_random_uuid(), $1, 'caminvoice', 'sandbox', n::text, $2, CASE WHEN n % 2000 = 0 THEN 'refused' ELSE '' END, CASE WHEN n % 2000 = 0 THEN $2::timestamptz END
+		FROM generate_series(1, 30000) AS n`, u.MerchantID, d.Now().Add(-time.Hour))
+	exec(`ANALYZE connections, users, warnings`)
+	scans := func() (n int) {
+		t.Helper()
+		exec(`SELECT pg_stat_force_next_flush()`)
+		if err := d.Pool().QueryRow(ctx, `SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'connections'`).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := scans()
+	letters, err := d.EnqueueWarnings(ctx, nil, func(context.Context, pgx.Tx, any) error { return nil })
+	if err != nil || letters == 0 {
+		t.Fatalf("%d letters, %v", letters, err)
+	}
+	if n := scans() - before; n != 0 {
+		t.Errorf("all connections were read %d times", n)
+	}
+}
