@@ -40,12 +40,22 @@ func (e *export) row(cells ...string) error {
 	return e.csv.Write(cells)
 }
 
-// inert keeps a spreadsheet from running a cell as a formula.
+// inert keeps a spreadsheet from running a cell as a formula. Where numbers have a decimal comma a semicolon ends a cell, so
+// what follows one is looked at too.
 func inert(cell string) string {
-	if cell != "" && strings.ContainsRune("=+-@\t\r", rune(cell[0])) {
-		return "'" + cell
+	begins, from := true, 0
+	var out strings.Builder
+	for i, r := range cell {
+		if begins && strings.ContainsRune("=+-@\t\r\n＝＋－＠", r) {
+			out.WriteString(cell[from:i] + "'")
+			from = i
+		}
+		begins = strings.ContainsRune(";\t\r\n", r)
 	}
-	return cell
+	if from == 0 && out.Len() == 0 {
+		return cell
+	}
+	return out.String() + cell[from:]
 }
 
 // endExport finishes an export. One that breaks off must not look complete: the connection is cut.
