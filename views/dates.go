@@ -3,6 +3,7 @@ package views
 import (
 	"context"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -89,7 +90,7 @@ func Took(ctx context.Context, d time.Duration) string {
 
 // Zone finds the time zone of that IANA name, as the cookie "tz" carries it; nil when there is none such.
 func Zone(name string) *time.Location {
-	if name == "" || len(name) > 40 {
+	if len(name) > 40 || !zoneName.MatchString(name) {
 		return nil
 	}
 	if z, ok := zones.Load(name); ok {
@@ -103,8 +104,12 @@ func Zone(name string) *time.Location {
 	return z
 }
 
-// zones keeps the zones read so far, since reading one goes to disk. Only real names get in, so it stays small.
-var zones sync.Map
+// zones keeps the zones read so far, since reading one goes to disk. Only real names get in, so it stays small: files would
+// also be found under "Asia//Phnom_Penh", "Asia/./Phnom_Penh" and so on without end.
+var (
+	zones    sync.Map
+	zoneName = regexp.MustCompile(`^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$`)
+)
 
 func (l *locale) at(t time.Time) time.Time {
 	if l.zone == nil {

@@ -237,7 +237,7 @@ func TestDates(t *testing.T) {
 }
 
 func TestZone(t *testing.T) {
-	for _, name := range []string{"", "Local", "../../etc/passwd", "Nowhere/Land", strings.Repeat("a", 100)} {
+	for _, name := range []string{"Asia//Phnom_Penh", "Asia/./Phnom_Penh", "./UTC", "", "Local", "../../etc/passwd", "Nowhere/Land", strings.Repeat("a", 100)} {
 		if z := Zone(name); z != nil {
 			t.Errorf("Zone(%q) = %v", name, z)
 		}
