@@ -76,7 +76,7 @@ func (d *DB) Judge(ctx context.Context, name, environment string) (reason string
 			SELECT coalesce(max(drained_at), '-infinity') AS drained FROM providers WHERE name = $1 AND environment = $2
 		), recent AS (
 			SELECT e.class, e.connection_id, e.at FROM events e
-			WHERE e.provider = $1 AND e.kind LIKE 'refresh.%' AND e.at > $5 AND e.class IN ('ok', 'later', 'trouble', 'refused', 'ours')
+			WHERE e.provider = $1 AND e.kind LIKE 'refresh.%' AND e.at > $5 AND e.class IN ('ok', 'later', 'trouble', 'refused', 'ours') AND e.note <> 'interrupted'
 			ORDER BY e.at DESC LIMIT 500
 		), since_ok AS (
 			SELECT r.class, r.connection_id, r.at FROM recent r, p
@@ -146,7 +146,7 @@ func (d *DB) OpenIncident(ctx context.Context, name, environment, reason string,
 func (d *DB) takeBackProblems(ctx context.Context, tx pgx.Tx, name, environment string, now time.Time) error {
 	rows, err := tx.Query(ctx, `
 		UPDATE connections SET problem = '', problem_since = NULL, failing_since = coalesce(failing_since, $3)
-		WHERE provider = $1 AND environment = $2 AND state IN ('refused', 'interrupted', 'revoked', 'ours') AND problem_since > $4
+		WHERE provider = $1 AND environment = $2 AND state IN ('refused', 'revoked', 'ours') AND problem_since > $4
 		RETURNING id`, name, environment, now, now.Add(-refusedWindow))
 	if err != nil {
 		return fmt.Errorf("take problems back: %w", err)

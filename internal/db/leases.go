@@ -539,6 +539,9 @@ func sparePlace(connection ID, generation int64) place {
 	return place{table: "grants", column: "spare", row: connection, generation: generation}
 }
 
+// NoteInterrupted marks the event of a refusal whose cause is known: an answer that was lost.
+const NoteInterrupted = "interrupted"
+
 // Failure is the outcome of an attempt that brought no token.
 type Failure struct {
 	Class   string        // later, trouble, refused or ours

@@ -56,7 +56,11 @@ func (e *Engine) attempt(l *lane, lease *db.Lease, by db.By, next bool) (Outcome
 	if err == nil {
 		return e.keep(ctx, l, lease, token, obtained, told, next)
 	}
-	return e.fail(ctx, l, lease, e.failure(ctx, lease, class, calls, err), told), nil
+	f := e.failure(ctx, lease, class, calls, err)
+	if f.Problem == db.ProblemInterrupted {
+		told.Note = db.NoteInterrupted // its cause is known: it is no sign that we are the ones refused
+	}
+	return e.fail(ctx, l, lease, f, told), nil
 }
 
 // call asks the provider, with one deadline for all that the connector does. The time before the call is the earliest at which

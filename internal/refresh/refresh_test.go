@@ -23,6 +23,7 @@ type partner struct {
 	// live is the refresh token that each account may spend next; calls counts per account.
 	live    map[string]string
 	calls   map[string]int
+	order   []string                   // accounts, as they were renewed
 	mood    func(account string) error // an error instead of an answer
 	delay   func(account string) time.Duration
 	after   func(account string) error // the answer is made and then lost
@@ -73,6 +74,7 @@ func (p *partner) Refresh(ctx context.Context, g connectors.Grant) (connectors.T
 	}
 	next := fmt.Sprintf("%s-r%d", account, p.calls[account])
 	p.live[account] = next
+	p.order = append(p.order, account)
 	if after != nil {
 		if err := after(account); err != nil {
 			return connectors.Token{}, err

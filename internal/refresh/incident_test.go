@@ -1,0 +1,127 @@
+package refresh_test
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"patchbay/internal/db"
+	"patchbay/internal/refresh"
+)
+
+func TestSixHoursOfOutageCostNobodyAnything(t *testing.T) {
+	w := newWorld(t, func(o *refresh.Options) { o.Slots = 32 })
+	w.partner.life = time.Hour
+	const many = 1000
+	ids := w.connectMany(many, 55*time.Minute)
+	w.partner.set(func() { w.partner.mood = always(errTrouble) })
+	end := w.clock.Now().Add(6 * time.Hour)
+	for w.clock.Now().Before(end) {
+		w.sweep()
+		w.clock.advance(30 * time.Second)
+	}
+	state, err := w.db.ProviderState(t.Context(), "acme", "sandbox")
+	if err != nil || state.IncidentSince.IsZero() || state.Reason != "trouble" {
+		t.Fatalf("no incident: %+v, %v", state, err)
+	}
+	if calls := w.partner.all.Load(); calls > 32+6*60+60 {
+		t.Errorf("%d calls to a provider that is down", calls)
+	}
+	var trouble *refresh.Trouble
+	if _, err := w.engine.Fresh(t.Context(), ids[many-1], refresh.Default, db.System()); !errors.As(err, &trouble) || !trouble.Incident {
+		t.Errorf("a reader during the incident: %v", err)
+	}
+	worst := 0
+	for _, id := range ids {
+		s := w.status(id)
+		worst = max(worst, s.Failures)
+	}
+	if worst > 2 {
+		t.Errorf("a connection counts %d failures", worst)
+	}
+	counts, err := w.db.Counts(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range counts {
+		if c.Health == db.ActionNeeded {
+			t.Errorf("%d connections need action", c.Connections)
+		}
+		if c.Health == db.Retrying && c.Connections > 64 {
+			t.Errorf("%d connections are shown as retrying, one by one", c.Connections)
+		}
+	}
+
+	// It answers again: the probe finds out, and what is due is drained, the soonest to expire first, at a bounded pace.
+	w.partner.set(func() { w.partner.mood = nil })
+	w.partner.most.Store(0)
+	w.clock.advance(2 * time.Minute)
+	w.sweep() // the probe
+	w.partner.set(func() { w.partner.order = nil })
+	w.sweep()
+	if most := w.partner.most.Load(); most > 8 {
+		t.Errorf("%d calls at once right after an incident", most)
+	}
+	for _, id := range ids {
+		if s := w.status(id); s.Failures != 0 || s.LastClass != "ok" || !s.ExpiresAt.After(w.clock.Now()) {
+			t.Fatalf("a connection did not come back: %+v", s)
+		}
+	}
+	var order []string
+	w.partner.set(func() { order = w.partner.order })
+	for i := 16; i < len(order); i++ { // eight at a time may overtake each other
+		if order[i] < order[i-16] {
+			t.Fatalf("%s was renewed after %s, which expires later", order[i], order[i-16])
+		}
+	}
+}
+
+// connectMany makes connections named in the order in which their tokens expire.
+func (w *world) connectMany(n int, age time.Duration) []db.ID {
+	w.Helper()
+	ids := make([]db.ID, n)
+	for i := range ids {
+		ids[i] = w.connect(fmt.Sprintf("account%04d", i), age-time.Duration(i)*time.Second/2)
+	}
+	var uses []db.Use
+	for _, id := range ids { // somebody uses them all
+		uses = append(uses, db.Use{Connection: id, At: w.db.Now().Add(6 * time.Hour), RefreshAt: w.db.Now()})
+	}
+	if err := w.db.MarkUsed(w.Context(), uses); err != nil {
+		w.Fatal(err)
+	}
+	return ids
+}
+
+func TestAnIncidentIsDeclaredAndEndedByAnAdmin(t *testing.T) {
+	w := newWorld(t)
+	id := w.connect("a", 25*time.Hour)
+	admin := db.By{Actor: "admin", ID: db.NewID()}
+	if err := w.engine.Declare(t.Context(), "acme", admin); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		w.sweep()
+		w.clock.advance(time.Minute)
+	}
+	if w.partner.callsOf("a") != 0 {
+		t.Error("a declared incident did not stop the sweep")
+	}
+	if out, err := w.engine.Now(t.Context(), id, admin); err != nil || out.Class != "ok" {
+		t.Errorf("refresh now: %s, %v", out.Class, err)
+	}
+	if state, err := w.db.ProviderState(t.Context(), "acme", "sandbox"); err != nil || state.Reason != "declared" {
+		t.Errorf("one good answer ended what an admin declared: %+v, %v", state, err)
+	}
+	if err := w.engine.End(t.Context(), "acme", admin); err != nil {
+		t.Fatal(err)
+	}
+	w.clock.advance(25 * time.Hour)
+	if w.sweep() != 1 {
+		t.Error("the sweep does not go on")
+	}
+	if err := w.engine.Declare(t.Context(), "nobody", admin); !errors.Is(err, db.ErrNotFound) {
+		t.Errorf("an unknown provider: %v", err)
+	}
+}
