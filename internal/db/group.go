@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 )
@@ -62,7 +63,7 @@ func (g *group[In, Out]) run(ctx context.Context) {
 			switch {
 			case err == nil:
 				one.out = out[i]
-			case n == 1:
+			case n == 1, errors.Is(err, context.DeadlineExceeded): // Postgres does not answer: one by one would take many times as long
 				one.err = err
 			default: // one bad request must not spoil the others
 				var alone []Out
