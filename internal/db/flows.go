@@ -95,15 +95,6 @@ func scanFlow(row pgx.CollectableRow) (Flow, error) {
 	return f, err
 }
 
-// Over says whether the flow has reached its end.
-func (f Flow) Over() bool {
-	switch f.Stage {
-	case Connected, Denied, Expired, Failed:
-		return true
-	}
-	return false
-}
-
 // OfBrowser says whether secret is the one in the cookie of the browser that began the flow.
 func (f Flow) OfBrowser(secret Secret) bool {
 	return subtle.ConstantTimeCompare(secret.Hash(), f.browserHash) == 1
