@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"context"
 	_ "embed"
 	"encoding/base64"
 	"encoding/json"
@@ -148,14 +149,14 @@ type apiConnectionAnswer struct {
 }
 
 // shown is a connection as programs see it: without secrets, and with what its provider's present environment makes of it.
-func (s *Server) shown(c db.Connection, merchant, externalID string, status db.GrantStatus) apiConnectionAnswer {
+func (s *Server) shown(ctx context.Context, c db.Connection, merchant, externalID string, status db.GrantStatus) apiConnectionAnswer {
 	if setup, err := s.anyProvider(c.Provider); err == nil && setup.Environment != c.Environment && c.DisconnectedAt.IsZero() {
 		c.Problem = db.ProblemEnvironment
 	}
 	a := apiConnectionAnswer{
 		ID: c.ID, Merchant: apiMerchant{ID: c.MerchantID, ExternalID: externalID, Name: merchant}, Provider: c.Provider, Environment: c.Environment,
 		Account: apiAccount{ID: c.Account.ID, Name: c.Account.Name, Details: map[string]string{}},
-		Health:  c.Health(), WhoMustAct: c.WhoMustAct(), Problem: c.Problem, ConnectedAt: c.ConnectedAt,
+		Health:  c.Health(), WhoMustAct: s.whoMustAct(ctx, c), Problem: c.Problem, ConnectedAt: c.ConnectedAt,
 		RefreshedAt: timeOrNull(status.RefreshedAt), AccessExpiresAt: timeOrNull(status.ExpiresAt), NextRefreshAt: timeOrNull(status.RefreshAt),
 		ReconnectBy: timeOrNull(status.ReconnectBy(s.DB.Now())), DisconnectedAt: timeOrNull(c.DisconnectedAt),
 	}
@@ -214,7 +215,7 @@ func (s *Server) apiConnections(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	for _, line := range page.All {
-		answer.Connections = append(answer.Connections, s.shown(line.Connection, line.MerchantName, line.ExternalID, statuses[line.ID]))
+		answer.Connections = append(answer.Connections, s.shown(r.Context(), line.Connection, line.MerchantName, line.ExternalID, statuses[line.ID]))
 	}
 	answer.Next = page.Next
 	return writeJSON(w, http.StatusOK, answer)
@@ -226,7 +227,7 @@ func (s *Server) apiConnection(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.writeConnection(w, c)
+	return s.writeConnection(r.Context(), w, c)
 }
 
 // connectionByKey finds the connection in the address for the key that a program shows.
@@ -247,9 +248,9 @@ func (s *Server) connectionByKey(r *http.Request, scope string) (db.Key, db.Whol
 	return key, c, errors.Join(err, idErr)
 }
 
-func (s *Server) writeConnection(w http.ResponseWriter, c db.Whole) error {
+func (s *Server) writeConnection(ctx context.Context, w http.ResponseWriter, c db.Whole) error {
 	status := db.GrantStatus{RefreshedAt: c.RefreshedAt, ExpiresAt: c.ExpiresAt, RefreshAt: c.RefreshAt, RefreshExpiresAt: c.RefreshExpiresAt, RefreshFixed: c.RefreshFixed}
-	return writeJSON(w, http.StatusOK, s.shown(c.Connection, c.Merchant, c.ExternalID, status))
+	return writeJSON(w, http.StatusOK, s.shown(ctx, c.Connection, c.Merchant, c.ExternalID, status))
 }
 
 // apiRefresh refreshes now, whatever the schedule says, and shows the connection as it is then.
@@ -274,7 +275,7 @@ func (s *Server) apiRefresh(w http.ResponseWriter, r *http.Request) error {
 	case out.Class == "ok":
 		c.Problem, c.ProblemSince, c.FailingSince = "", time.Time{}, time.Time{}
 		c.RefreshedAt, c.ExpiresAt, c.RefreshAt = out.RefreshedAt, out.ExpiresAt, out.RefreshAt
-		return s.writeConnection(w, c)
+		return s.writeConnection(r.Context(), w, c)
 	case out.Class == "ours":
 		return &refresh.Ours{Problem: out.Problem}
 	case out.Class == "refused" && out.Problem != "":

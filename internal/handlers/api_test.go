@@ -244,6 +244,19 @@ func TestReasonsWhyThereIsNoToken(t *testing.T) {
 	o.ask("GET", "/api/v1/connections/"+troubled.String()+"/token", key, "").is(o, 409, "action-needed")
 }
 
+func TestNobodyWaitsForAProviderThatRefusesUs(t *testing.T) {
+	o := newOffice(t)
+	key, id := o.key(db.ID{}), o.connection(o.shop, "troubled", time.Hour)
+	o.source.fails(fmt.Errorf("503"))
+	o.ask("GET", "/api/v1/connections/"+id.String()+"/token", key, "").is(o, 503, "provider-trouble")
+	if _, err := o.db.OpenIncident(t.Context(), "acme", "sandbox", "ours", db.System(), o.db.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if a := o.ask("GET", "/api/v1/connections/"+id.String(), key, ""); a.body["health"] != "retrying" || a.body["who_must_act"] != "platform" {
+		t.Errorf("got %s", a.text)
+	}
+}
+
 func TestKeysOpenOnlyWhatTheyShould(t *testing.T) {
 	o := newOffice(t)
 	mine, theirs := o.connection(o.shop, "mine", 0), o.connection(o.other, "theirs", 0)

@@ -1,8 +1,10 @@
 package handlers
 
 import (
+	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -259,19 +261,35 @@ type incidents struct {
 
 const incidentsAge = 3 * time.Second
 
-func (s *Server) incidents(r *http.Request) []views.Incident {
+func (s *Server) troubles(ctx context.Context) []db.ProviderState {
 	s.troubled.mu.Lock()
 	defer s.troubled.mu.Unlock()
 	if now := s.DB.Now(); now.Sub(s.troubled.read) >= incidentsAge || now.Before(s.troubled.read) {
-		list, err := s.DB.Incidents(r.Context())
+		list, err := s.DB.Incidents(ctx)
 		if err != nil {
-			s.Log.WarnContext(r.Context(), "incidents not read", "err", err) // a page without its banner is better than none
+			s.Log.WarnContext(ctx, "incidents not read", "err", err) // a page without its banner is better than none
 		} else {
 			s.troubled.list, s.troubled.read = list, now
 		}
 	}
+	return s.troubled.list
+}
+
+// whoMustAct is the connection's own answer, save while its provider refuses our client: then nobody waits for the provider.
+func (s *Server) whoMustAct(ctx context.Context, c db.Connection) string {
+	who := c.WhoMustAct()
+	ours := func(p db.ProviderState) bool {
+		return p.Name == c.Provider && p.Environment == c.Environment && p.Reason == "ours"
+	}
+	if who == "provider" && slices.ContainsFunc(s.troubles(ctx), ours) {
+		return "platform"
+	}
+	return who
+}
+
+func (s *Server) incidents(r *http.Request) []views.Incident {
 	var all []views.Incident
-	for _, one := range s.troubled.list {
+	for _, one := range s.troubles(r.Context()) {
 		if setup, err := s.provider(one.Name); err == nil && setup.Environment == one.Environment {
 			all = append(all, views.Incident{Provider: setup.Title, Since: one.IncidentSince, Ours: one.Reason == "ours"})
 		}
