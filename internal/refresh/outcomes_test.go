@@ -396,10 +396,12 @@ func TestTheSweepGoesOnWhateverHangsOrIsGone(t *testing.T) {
 	if _, _, err := w.db.Disconnect(t.Context(), gone, db.ID{}, db.System()); err != nil {
 		t.Fatal(err)
 	}
+	release := make(chan struct{})
+	t.Cleanup(func() { close(release) })
 	w.partner.set(func() {
 		w.partner.delay = func(account string) time.Duration {
 			if account == "hung" {
-				return 4 * time.Second
+				<-release
 			}
 			return 0
 		}
@@ -407,7 +409,7 @@ func TestTheSweepGoesOnWhateverHangsOrIsGone(t *testing.T) {
 	go w.engine.Run(t.Context())
 	refreshed := func(account string) {
 		t.Helper()
-		for deadline := time.Now().Add(3 * time.Second); w.partner.callsOf(account) == 0; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(15 * time.Second); w.partner.callsOf(account) == 0; time.Sleep(10 * time.Millisecond) {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s is not refreshed", account)
 			}
