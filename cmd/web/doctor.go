@@ -166,7 +166,7 @@ func (x *examination) callback(ctx context.Context, d *db.DB, p connectors.Setup
 	case err != nil:
 		x.wrong(p.Name, reason(err))
 	case record.CallbackRegisteredAt.IsZero():
-		x.wrong(p.Name, "the callback address "+address+" is not registered: an admin can do it by one click on /admin/providers")
+		x.note(p.Name, "the callback address "+address+" was not registered from here: unless somebody did it by hand, an admin does it by one click on /admin/providers")
 	case record.CallbackAddress != address:
 		x.wrong(p.Name, "the callback address registered is "+record.CallbackAddress+", but PUBLIC_URL makes it "+address+": register it on /admin/providers")
 	default:

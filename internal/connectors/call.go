@@ -285,9 +285,10 @@ func (a answer) code() string {
 	return code
 }
 
-// acknowledged reads the answer of a call that returns nothing: a 2xx with a JSON object or with no body at all.
+// acknowledged reads the answer of a call that returns nothing: a 2xx of any shape but a web page, which some other
+// machine sent.
 func (a answer) acknowledged() error {
-	if !a.ok() || len(bytes.TrimSpace(a.body)) > 0 && a.object() == nil {
+	if !a.ok() || bytes.HasPrefix(bytes.TrimSpace(a.body), []byte("<")) {
 		return a.unusable()
 	}
 	return nil

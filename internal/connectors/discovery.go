@@ -83,7 +83,12 @@ func (s *standard) discover(ctx context.Context) (*metadata, error) {
 				if !a.ok() || a.object() == nil {
 					return a.unusable()
 				}
-				return m.read(a.object(), s.entry.Issuer, s.info.Environment)
+				if err := m.read(a.object(), s.entry.Issuer, s.info.Environment); err != nil {
+					return err
+				}
+				// OpenID Connect Discovery section 3: openid is known even where scopes are not listed.
+				m.connect = m.connect || strings.HasSuffix(address, "/openid-configuration") && a.object()["scopes_supported"] == nil
+				return nil
 			})
 			if !absent {
 				break
@@ -140,6 +145,7 @@ func (m *metadata) read(o object, issuer, environment string) error {
 			return &Trouble{Reason: "unreadable"}
 		}
 	}
+	m.connect = slices.Contains(o.words("scopes_supported"), "openid")
 	m.sendsIssuer = o.label("authorization_response_iss_parameter_supported") == "true"
 	ways := o.words("token_endpoint_auth_methods_supported")
 	m.postOnly = slices.Contains(ways, "client_secret_post") && !slices.Contains(ways, "client_secret_basic")

@@ -46,6 +46,7 @@ type metadata struct {
 	algorithms                                       []string
 	postOnly                                         bool // client_secret_post without client_secret_basic
 	sendsIssuer                                      bool // RFC 9207
+	connect                                          bool // OpenID Connect: knows the scope openid
 	keys                                             *oidc.RemoteKeySet
 	found                                            time.Time
 }
@@ -61,13 +62,21 @@ func (s *standard) Begin(ctx context.Context, f Flow) (string, error) {
 		"response_type": {"code"}, "client_id": {s.entry.ClientID}, "redirect_uri": {f.CallbackURL}, "state": {f.State},
 		"code_challenge": {derived("", f.Verifier)}, "code_challenge_method": {"S256"},
 	}
-	if len(s.entry.Scopes) > 0 {
-		q.Set("scope", strings.Join(s.entry.Scopes, " "))
+	if scopes := s.scopes(m); len(scopes) > 0 {
+		q.Set("scope", strings.Join(scopes, " "))
 	}
 	if m.issuer != "" {
 		q.Set("nonce", derived("nonce:", f.Verifier))
 	}
 	return withQuery(m.authorize, q), nil
+}
+
+// scopes are the entry's, with openid where the provider speaks OpenID Connect: without it nobody is named.
+func (s *standard) scopes(m *metadata) []string {
+	if !m.connect || slices.Contains(s.entry.Scopes, "openid") {
+		return s.entry.Scopes
+	}
+	return append([]string{"openid"}, s.entry.Scopes...)
 }
 
 // derived is the S256 challenge of the verifier, or with a prefix another value bound to the same flow.
@@ -102,7 +111,7 @@ func (s *standard) Finish(ctx context.Context, f Flow, callback url.Values) (Gra
 		"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {f.CallbackURL}, "code_verifier": {f.Verifier},
 	})
 	err = s.wire.do(ctx, q, func(a answer) (err error) {
-		g.Token, err = standardToken(a, s.entry.Scopes)
+		g.Token, err = standardToken(a, s.scopes(m))
 		idToken, answered = a.object().text("id_token"), a.now
 		if !a.at.IsZero() {
 			answered = a.at
@@ -297,7 +306,7 @@ func (s *standard) verify(ctx context.Context, m *metadata, f Flow, access, raw 
 	}
 	said := claims(raw)
 	party := said.text("azp")
-	ours := token.Nonce == derived("nonce:", f.Verifier) || token.Nonce == "" && !slices.Contains(s.entry.Scopes, "openid")
+	ours := token.Nonce == derived("nonce:", f.Verifier) || token.Nonce == "" && !slices.Contains(s.scopes(m), "openid")
 	if !ours || party != "" && party != s.entry.ClientID || token.AccessTokenHash != "" && token.VerifyAccessToken(access) != nil {
 		return nil, &Trouble{Reason: "id-token"}
 	}

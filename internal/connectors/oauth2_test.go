@@ -261,3 +261,27 @@ func TestStandardRevoke(t *testing.T) {
 		t.Error("a Revoker without an address")
 	}
 }
+
+// The entry of outside.md asks for orders.read and offline_access: where the provider speaks OpenID Connect, openid is
+// added, because without it nobody is named.
+func TestStandardAsksForOpenID(t *testing.T) {
+	for name, c := range map[string]struct{ path, supported, want string }{
+		"OpenID Connect":                 {"/.well-known/openid-configuration", `"scopes_supported":["openid","orders.read"],`, "openid orders.read"},
+		"OpenID Connect, scopes unknown": {"/.well-known/openid-configuration", ``, "openid orders.read"},
+		"without openid":                 {"/.well-known/openid-configuration", `"scopes_supported":["orders.read"],`, "orders.read"},
+		"RFC 8414":                       {"/.well-known/oauth-authorization-server", ``, "orders.read"},
+	} {
+		var base string
+		base = serve(t, map[string]http.HandlerFunc{"GET " + c.path: func(w http.ResponseWriter, r *http.Request) {
+			reply(w, 200, `{"issuer":"%s",%s"authorization_endpoint":"%s/authorize","token_endpoint":"%s/token"}`, base, c.supported, base, base)
+		}})
+		entry := `[{"name":"acme","issuer":"BASE","client_id":"i","client_secret_env":"ACME_SECRET","environment":"production","scopes":["orders.read"]}]`
+		location, err := connector(t, base, "acme", entry, acmeSettings).(connectors.Redirector).Begin(t.Context(), flow())
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if u, _ := url.Parse(location); u.Query().Get("scope") != c.want {
+			t.Errorf("%s: asks for %q, want %q", name, u.Query().Get("scope"), c.want)
+		}
+	}
+}

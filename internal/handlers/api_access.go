@@ -80,10 +80,10 @@ type apiLimits struct {
 	refreshes map[db.ID]*rate.Limiter
 }
 
-// A key may ask this often; a connection may be refreshed by programs once a second, twenty times at first.
+// A key may ask this often; a connection may be refreshed by programs five times a second, a hundred times at first.
 const (
 	keyRate, keyBurst         = 20_000, 40_000
-	refreshRate, refreshBurst = 1, 20
+	refreshRate, refreshBurst = 5, 100
 )
 
 func (l *apiLimits) key(id db.ID) error {
