@@ -204,7 +204,8 @@ type list struct {
 	order      order
 	descending bool
 	facets     []facet // nil: all of them
-	total      int64   // connections there are
+	counts     []Count // of the connections there are
+	total      int64
 	terms      []term
 
 	key  *string // keyset: the line the page begins after
@@ -309,26 +310,27 @@ func (l *list) weigh(ctx context.Context) error {
 	if filtered {
 		l.facets = []facet{}
 	}
-	rows, err := l.tx.Query(ctx, `SELECT provider, environment, sum(difference)::bigint FROM counters GROUP BY 1, 2 ORDER BY 1, 2`)
+	rows, err := l.tx.Query(ctx, `SELECT provider, environment, health, sum(difference)::bigint FROM counters GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`)
 	if err != nil {
 		return err
 	}
-	var provider, environment string
-	var n int64
-	_, err = pgx.ForEachRow(rows, []any{&provider, &environment, &n}, func() error {
-		l.total += n
-		if !filtered || (f.Provider != "" && f.Provider != provider) || (f.Environment != "" && f.Environment != environment) {
-			return nil
+	if l.counts, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Count]); err != nil {
+		return err
+	}
+	for i, c := range l.counts {
+		l.total += c.Connections
+		known := i > 0 && l.counts[i-1].Provider == c.Provider && l.counts[i-1].Environment == c.Environment
+		if known || !filtered || (f.Provider != "" && f.Provider != c.Provider) || (f.Environment != "" && f.Environment != c.Environment) {
+			continue
 		}
 		for _, state := range states() {
-			c := Connection{Provider: provider, Environment: environment}.inState(state).Presently(f.Present)
-			if (f.Health == "" || f.Health == c.Health()) && (f.Who == "" || f.Who == c.WhoMustAct()) && (f.Problem == "" || f.Problem == c.Problem) {
-				l.facets = append(l.facets, facet{provider, environment, state})
+			as := Connection{Provider: c.Provider, Environment: c.Environment}.inState(state).Presently(f.Present)
+			if (f.Health == "" || f.Health == as.Health()) && (f.Who == "" || f.Who == as.WhoMustAct()) && (f.Problem == "" || f.Problem == as.Problem) {
+				l.facets = append(l.facets, facet{c.Provider, c.Environment, state})
 			}
 		}
-		return nil
-	})
-	return err
+	}
+	return nil
 }
 
 // states are the values of the column connections.state.
@@ -421,7 +423,7 @@ func (l *list) page(ctx context.Context) (Lines, error) {
 	if err != nil {
 		return Lines{}, err
 	}
-	return l.cut(ctx, found)
+	return l.cut(found), nil
 }
 
 func (l *list) read(ctx context.Context) ([]placed, error) {
@@ -450,7 +452,7 @@ func (l *list) read(ctx context.Context) ([]placed, error) {
 }
 
 // cut makes a page of the lines read, of which there may be one too many.
-func (l *list) cut(ctx context.Context, found []placed) (page Lines, err error) {
+func (l *list) cut(found []placed) Lines {
 	more := len(found) > l.limit
 	if more {
 		found = found[:l.limit]
@@ -458,7 +460,7 @@ func (l *list) cut(ctx context.Context, found []placed) (page Lines, err error) 
 	if l.back {
 		slices.Reverse(found)
 	}
-	page = Lines{Flow: l.flow, About: -1}
+	page := Lines{Flow: l.flow, About: -1}
 	for _, one := range found {
 		one.line.Connection = one.line.Presently(l.filter.Present)
 		page.All = append(page.All, one.line)
@@ -474,28 +476,26 @@ func (l *list) cut(ctx context.Context, found []placed) (page Lines, err error) 
 	if l.key == nil && !more {
 		page.About = int64(len(found))
 	} else if f := l.filter; len(l.terms) == 0 && f.Merchant == (ID{}) && f.Used == "" && f.Since.IsZero() && f.Problem == "" && f.Bulk == (ID{}) && !f.Lapsing && f.Who == "" {
-		page.About, err = l.counted(ctx)
+		page.About = l.counted()
 	}
-	return page, err
+	return page
 }
 
 // counted is what the counters say of the facets. They do not tell problems apart.
-func (l *list) counted(ctx context.Context) (n int64, err error) {
+func (l *list) counted() (n int64) {
 	if l.facets == nil {
-		return l.total, nil
+		return l.total
 	}
-	counted := map[facet]bool{}
-	var p, e, h []string
+	held := map[facet]bool{}
 	for _, f := range l.facets {
-		one := facet{f.provider, f.environment, Connection{}.inState(f.state).Health()}
-		if !counted[one] {
-			counted[one] = true
-			p, e, h = append(p, one.provider), append(e, one.environment), append(h, one.state)
+		held[facet{f.provider, f.environment, Connection{}.inState(f.state).Health()}] = true
+	}
+	for _, c := range l.counts {
+		if held[facet{c.Provider, c.Environment, c.Health}] {
+			n += c.Connections
 		}
 	}
-	err = l.tx.QueryRow(ctx, `SELECT coalesce(sum(difference), 0)::bigint FROM counters c
-		JOIN unnest($1::text[], $2::text[], $3::text[]) AS f(p, e, h) ON c.provider = f.p AND c.environment = f.e AND c.health = f.h`, p, e, h).Scan(&n)
-	return n, err
+	return n
 }
 
 // ids is the statement that finds the page's ids and keys.
@@ -516,7 +516,8 @@ func (l *list) ids(ctx context.Context) (string, error) {
 		return `SELECT c.id, ` + key + ` AS key FROM ` + rows(l) + l.inFacets() + l.conditions() + l.place() + l.tail(key, "c.id"), nil
 	case l.plain():
 		return `SELECT c.id, ` + key + ` AS key FROM ` + from("finds", "") + ` AND ` + l.contains("c") + l.inFacets() + l.conditions() + l.tail(key, "c.id"), nil
-	case l.facets == nil || !l.byFacet() || l.filter.Merchant != (ID{}) || (l.judged() && l.order.column != "account_key" && l.many(ctx)):
+	// One walk over all is enough where the facets hold a good part of all connections: it meets them soon.
+	case l.facets == nil || !l.byFacet() || l.filter.Merchant != (ID{}) || (l.judged() && l.order.column != "account_key" && l.counted()*5 > l.total):
 		return `SELECT c.id, ` + key + ` AS key FROM ` + from("connections", l.ofMerchant()) + l.inFacets() + l.conditions() + ` AND ` + l.words() + l.tail(key, "c.id"), nil
 	}
 	// One walk for each facet, in step.
@@ -543,12 +544,6 @@ func (l *list) judged() bool {
 func (l *list) plain() bool {
 	_, _, states := l.sides()
 	return len(l.terms) > 0 && l.order.column == "connected_at" && l.filter.Used == "" && l.filter.Merchant == ID{} && l.filter.Bulk == ID{} && !l.filter.Lapsing && states == nil
-}
-
-// many says whether the facets hold a good part of all connections, so that one walk over all meets them soon.
-func (l *list) many(ctx context.Context) bool {
-	held, err := l.counted(ctx)
-	return err == nil && held*5 > l.total
 }
 
 // few says how the rows that can match are gathered, when they are few; nil when they are not. What is few grows with

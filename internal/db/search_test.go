@@ -363,8 +363,16 @@ func TestPlansKeepToIndexes(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, f := range []db.EventFilter{
-		{}, {Kind: db.EventsRefresh}, {Kind: "refresh.refused"}, {Class: "refused"}, {Class: "trouble", Provider: "elecq", Kind: db.EventsRefresh}, {Kind: "user.signed-in"},
-		{Connection: one.All[0].ID}, {Merchant: one.All[0].MerchantID}, {Actors: []db.ID{db.NewID()}}, {Provider: "flexiti", Kind: db.EventsRefresh},
+		{},
+		{Kind: db.EventsRefresh},
+		{Kind: "refresh.refused"},
+		{Class: "refused"},
+		{Class: "trouble", Provider: "elecq", Kind: db.EventsRefresh},
+		{Kind: "user.signed-in"},
+		{Connection: one.All[0].ID},
+		{Merchant: one.All[0].MerchantID},
+		{Actors: []db.ID{db.NewID()}},
+		{Provider: "flexiti", Kind: db.EventsRefresh},
 	} {
 		plan, err := d.ExplainEvents(ctx, f)
 		if err != nil || strings.Contains(plan, "Seq Scan") {
