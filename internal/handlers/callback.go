@@ -13,7 +13,7 @@ import (
 )
 
 // callback is where providers send browsers back to. Whatever comes, and however often, it ends in a redirect to an
-// address without the query: codes stay in nobody's history.
+// address without the query: codes stay in nobody's history. What goes wrong on our side before the answer is spent ends in fail.
 func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	if ahead(r) {
 		w.WriteHeader(http.StatusNoContent)
@@ -68,8 +68,8 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.exchange(r, setup, redirector, taken, query); err != nil {
-		return err
+	if err := s.exchange(r, setup, redirector, taken, query); err != nil { // its page says how far it came
+		s.Log.ErrorContext(r.Context(), "exchange not saved", "provider", setup.Name, "flow", f.ID, "err", err)
 	}
 	return see(w, r, "/flows/"+f.Reference)
 }
@@ -111,24 +111,26 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, setup connectors
 	v := visitorOf(r)
 	if v.who() == merchant {
 		wait, err := s.DB.Allow(r.Context(), "refused callbacks of "+v.user.ID.String(), db.Limit{Burst: 20, Every: time.Minute})
+		var f db.Flow
 		if err == nil && wait == 0 {
-			f, err := s.DB.RefuseFlow(r.Context(), db.NewFlow{
+			f, err = s.DB.RefuseFlow(r.Context(), db.NewFlow{
 				UserID: v.user.ID, MerchantID: v.user.MerchantID, Provider: setup.Name, Environment: setup.Environment, By: s.by(r),
 			}, outcome)
-			if err != nil {
-				return err
-			}
+		}
+		if err != nil {
+			s.Log.ErrorContext(r.Context(), "refused callback not kept", "provider", setup.Name, "err", err)
+		}
+		if f.Reference != "" {
 			return see(w, r, "/flows/"+f.Reference)
 		}
 	}
 	return see(w, r, "/connect/"+setup.Name+"/ended/"+outcome)
 }
 
-// replay sends a further hit to where the first one ends, once it has.
+// replay sends a further hit to where the first one ends, once it has; that page waits too.
 func (s *Server) replay(w http.ResponseWriter, r *http.Request, f db.Flow) error {
-	f, err := s.await(r.Context(), f)
-	if err != nil {
-		return err
+	if _, err := s.await(r.Context(), f); err != nil && r.Context().Err() == nil {
+		s.Log.ErrorContext(r.Context(), "exchange not awaited", "flow", f.ID, "err", err)
 	}
 	return see(w, r, "/flows/"+f.Reference)
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"runtime"
 	"strconv"
 	"strings"
@@ -33,7 +34,8 @@ func (slowDown) Error() string { return "too many tries" }
 // seconds to wait, as a header and a page say it.
 func (s slowDown) seconds() int { return int((time.Duration(s) + time.Second - 1) / time.Second) }
 
-// fail turns an error into a page. What the error says goes to the log, never to the page.
+// fail turns an error into a page. What the error says goes to the log, never to the page. At the address of a callback
+// no page is drawn for what went wrong here: that would leave its query in the bar and in the history.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	if strings.HasPrefix(r.URL.Path, "/api/") { // programs read problems, not pages
 		s.problem(w, r, err)
@@ -61,7 +63,13 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	default:
 		s.Log.ErrorContext(r.Context(), "page failed", "route", r.Pattern, "err", err)
 	}
-	s.render(w, r, status, views.Error(views.ErrorPage{Page: s.viewPage(r), Status: status, Code: code, Wait: wait}))
+	if status != http.StatusNotFound && r.Pattern == callbackRoute {
+		_ = see(w, r, "/connect/"+url.PathEscape(r.PathValue("provider"))+"/ended/interrupted")
+		return
+	}
+	page := s.viewPage(r)
+	page.Path = r.URL.Path // a query may hold a provider's answer: nothing repeats it
+	s.render(w, r, status, views.Error(views.ErrorPage{Page: page, Status: status, Code: code, Wait: wait}))
 }
 
 // render draws a page in the visitor's language and sends it whole.

@@ -83,7 +83,7 @@ func (s *Server) endedPage(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	outcome := r.PathValue("outcome")
-	if !slices.Contains([]string{"forged", "other-provider", "other-browser", "other-user"}, outcome) {
+	if !slices.Contains([]string{"forged", "other-provider", "other-browser", "other-user", "interrupted"}, outcome) {
 		return db.ErrNotFound
 	}
 	s.render(w, r, http.StatusOK, views.Flow(views.FlowPage{Page: s.viewPage(r), Provider: viewProvider(setup), Outcome: outcome}))

@@ -656,3 +656,29 @@ func (s *town) lastFlow() string {
 	}
 	return "/flows/" + reference
 }
+
+// TestCallbacksLeaveNoAnswerBehind: whatever breaks on our side, the browser is sent away from the provider's answer, and
+// no page repeats it.
+func TestCallbacksLeaveNoAnswerBehind(t *testing.T) {
+	t.Parallel()
+	s := newTown(t, sandbox.Options{})
+	p, anonymous := s.merchant("CH168 Shop"), &person{town: s}
+	anonymous.newBrowser()
+	for _, provider := range []string{"nobody-knows", "flexiti"} {
+		got := p.get("/connect/" + provider + "/callback?authToken=kept-to-itself")
+		if got.status != http.StatusNotFound || strings.Contains(got.body, "kept-to-itself") {
+			t.Errorf("%s: %d, or the answer is on the page", provider, got.status)
+		}
+	}
+	s.db.Close()
+	for name, one := range map[string]*person{"signed in": p, "signed out": anonymous} {
+		got := one.get("/connect/caminvoice/callback?authToken=kept-to-itself&state=x")
+		if got.status != http.StatusSeeOther || got.location != "/connect/caminvoice/ended/interrupted" {
+			t.Errorf("%s, without a database: %d %q %s", name, got.status, got.location, got.h1())
+		}
+	}
+	wantH1(t, anonymous.get("/connect/caminvoice/ended/interrupted"), "We were interrupted")
+	if strings.Contains(s.log.String(), "kept-to-itself") {
+		t.Error("the answer is in the log")
+	}
+}

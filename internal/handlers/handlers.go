@@ -79,6 +79,8 @@ type route struct {
 	leaves  bool // a form on this page leads to a provider: Chromium would apply form-action to that redirect
 }
 
+const callbackRoute = "GET /connect/{provider}/callback"
+
 // routes is the whole map of the site for browsers, with who may go where. api.go has the programs' part.
 func (s *Server) routes() []route {
 	return []route{
@@ -89,7 +91,7 @@ func (s *Server) routes() []route {
 		{"GET /{$}", signedIn, s.home, true},
 		{"GET /connect/{provider}", merchant, s.connectPage, true},
 		{"POST /connect/{provider}", merchant, s.connect, true},
-		{"GET /connect/{provider}/callback", everyone, s.callback, false},
+		{callbackRoute, everyone, s.callback, false},
 		{"GET /connect/{provider}/ended/{outcome}", everyone, s.endedPage, false},
 		{"GET /flows/{reference}", signedIn, s.flowPage, true},
 		{"POST /flows/{reference}/choice", merchant, s.choose, true},
