@@ -110,11 +110,10 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 
 // sides starts the floor and Patchbay, with a key for programs and the ids of either side.
 type sides struct {
-	floor, ours       *process
-	key               string
-	floorIDs, ourIDs  []uuid.UUID
-	client            *http.Client
-	database, keyText string
+	floor, ours      *process
+	key              string
+	floorIDs, ourIDs []uuid.UUID
+	client           *http.Client
 }
 
 func (b *bench) sides(ctx context.Context) (*sides, error) {

@@ -48,7 +48,7 @@ func TestAWrongHostClockChangesNothing(t *testing.T) {
 			if want := p.life.Seconds(); left > want || left < want-20 {
 				t.Errorf("with the host wrong by %s the token is thought good for %.0f s, it is for %.0f", wrong, left, want)
 			}
-			if off := d.Now().Sub(time.Now()) + wrong; off > 20*time.Second || off < -20*time.Second {
+			if off := time.Until(d.Now()) + wrong; off > 20*time.Second || off < -20*time.Second {
 				t.Errorf("our time is the host's: off by %s", off)
 			}
 		})

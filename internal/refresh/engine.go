@@ -107,6 +107,9 @@ func (e *Engine) Run(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}()
+	if err := e.DB.MakeEventMonths(ctx); err != nil && ctx.Err() == nil {
+		e.Log.Warn("upkeep of refreshing", "err", err)
+	}
 	var all sync.WaitGroup
 	for _, l := range e.order {
 		all.Go(func() { e.sweepLane(ctx, l) })

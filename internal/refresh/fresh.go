@@ -113,7 +113,7 @@ func (e *Engine) verdict(r db.Reading, minValid time.Duration) (good bool, err e
 		return false, &Trouble{Class: "lost", RetryAfter: e.unsettled(r, now)}
 	case r.Problem != "":
 		return false, &Ours{Problem: r.Problem}
-	case r.LastClass != "ok" && r.RefreshAt.After(now):
+	case r.LastClass != "ok" && r.LastClass != "lost" && r.RefreshAt.After(now):
 		return false, &Trouble{Class: r.LastClass, RetryAfter: r.RefreshAt.Sub(now)}
 	}
 	return false, nil

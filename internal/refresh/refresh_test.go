@@ -29,7 +29,6 @@ type partner struct {
 	after   func(account string) error // the answer is made and then lost
 	life    time.Duration
 	refresh time.Duration // refresh lifetime told, 0: none
-	revoked atomic.Int32
 	all     atomic.Int32
 	now     atomic.Int32 // in flight
 	most    atomic.Int32
