@@ -3,48 +3,59 @@ package db
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
-func TestAGroupThatFailed(t *testing.T) {
-	for _, c := range []struct {
-		name  string
-		fault error
-		calls int32 // the first, for one alone, holds up the other twenty until they are all there
-	}{
-		{"one bad request spoils no other", errors.New("a value that is none"), 1 + 1 + 20},
-		{"nothing is asked twenty times of a database that does not answer", context.DeadlineExceeded, 1 + 1},
-	} {
-		var calls atomic.Int32
-		begun, release := make(chan struct{}), make(chan struct{})
-		g := group[int, int]{most: 64, do: func(_ context.Context, batch []int) ([]int, error) {
-			if calls.Add(1) == 1 {
-				close(begun)
-				<-release
-				return batch, nil
+func TestGroupCollectsWhileOneIsUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sizes []int
+		g := group[int, int]{most: 8, do: func(_ context.Context, in []int) ([]int, error) {
+			sizes = append(sizes, len(in))
+			time.Sleep(time.Millisecond)
+			out := slices.Clone(in)
+			for i := range out {
+				out[i] *= 2
 			}
-			if len(batch) > 1 {
-				return nil, c.fault
-			}
-			return batch, nil
+			return out, nil
 		}}
 		var all sync.WaitGroup
-		all.Go(func() { g.Do(t.Context(), 0) })
-		<-begun
-		for i := range 20 {
-			all.Go(func() { g.Do(t.Context(), i) })
+		for n := range 20 {
+			all.Go(func() {
+				if got, err := g.Do(t.Context(), n); err != nil || got != 2*n {
+					t.Errorf("asked %d, got %d, %v", n, got, err)
+				}
+			})
 		}
-		for waiting := 0; waiting < 20; {
-			g.mu.Lock()
-			waiting = len(g.waiting)
-			g.mu.Unlock()
-		}
-		close(release)
 		all.Wait()
-		if n := calls.Load(); n != c.calls {
-			t.Errorf("%s: %d calls, want %d", c.name, n, c.calls)
+		total := 0
+		for _, size := range sizes {
+			total += size
 		}
+		if total != 20 || len(sizes) > 5 || slices.Max(sizes) > 8 {
+			t.Errorf("batches of %v", sizes)
+		}
+	})
+}
+
+func TestOneBadRequestDoesNotSpoilTheOthers(t *testing.T) {
+	bad := errors.New("bad")
+	g := group[int, int]{most: 8, do: func(_ context.Context, in []int) ([]int, error) {
+		if slices.Contains(in, 3) {
+			return nil, bad
+		}
+		return in, nil
+	}}
+	var all sync.WaitGroup
+	for n := range 6 {
+		all.Go(func() {
+			if got, err := g.Do(t.Context(), n); (n == 3) != errors.Is(err, bad) || n != 3 && got != n {
+				t.Errorf("asked %d, got %d, %v", n, got, err)
+			}
+		})
 	}
+	all.Wait()
 }
