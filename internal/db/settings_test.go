@@ -102,3 +102,28 @@ func TestRetentionIsKept(t *testing.T) {
 		t.Errorf("%d months, %v", months, err)
 	}
 }
+
+func TestRollupsAreSummed(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	d := dbtest.New(t)
+	hour := d.Now().Truncate(time.Hour)
+	if err := d.AddRollups(ctx, []db.Rollup{
+		{Provider: "a", Environment: "sandbox", Hour: hour, Kind: "refresh", Class: "ok", Bucket: 1, Calls: 3},
+		{Provider: "b", Environment: "sandbox", Hour: hour, Kind: "refresh", Class: "ok", Bucket: 2, Calls: 4},
+		{Provider: "a", Environment: "sandbox", Hour: hour.Add(-time.Hour), Kind: "refresh", Class: "ok", Bucket: 1, Calls: 5},
+		{Provider: "a", Environment: "sandbox", Hour: hour, Kind: "refresh", Class: "trouble", Bucket: 1, Calls: 1},
+		{Provider: "a", Environment: "sandbox", Hour: hour, Kind: "connect", Class: "ok", Bucket: 1, Calls: 100},
+		{Provider: "a", Environment: "sandbox", Hour: hour.Add(-50 * time.Hour), Kind: "refresh", Class: "ok", Bucket: 1, Calls: 100},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	hours, err := d.RefreshesByHour(ctx, hour.Add(-47*time.Hour))
+	if err != nil || len(hours) != 3 || hours[0].Calls != 5 || hours[1].Calls != 7 || hours[2].Class != "trouble" {
+		t.Errorf("by hour: %+v, %v", hours, err)
+	}
+	lately, err := d.RefreshLatencies(ctx, hour.Add(-24*time.Hour))
+	if err != nil || len(lately) != 3 || lately[0].Calls != 8 || lately[2].Provider != "b" {
+		t.Errorf("latencies: %+v, %v", lately, err)
+	}
+}

@@ -12,18 +12,17 @@ import (
 
 // adminProviders shows how each provider is set up and how it does.
 func (s *Server) adminProviders(w http.ResponseWriter, r *http.Request) error {
-	now := s.DB.Now()
 	counts, err := s.DB.Counts(r.Context())
 	if err != nil {
 		return err
 	}
-	rollups, err := s.DB.Rollups(r.Context(), now.Add(-24*time.Hour))
+	lately, err := s.DB.RefreshLatencies(r.Context(), s.DB.Now().Add(-latencyAge))
 	if err != nil {
 		return err
 	}
 	page := views.AdminProvidersPage{Page: s.viewPage(r)}
 	for _, setup := range s.Providers {
-		one, err := s.viewSetup(r, setup, counts, rollups, now)
+		one, err := s.viewSetup(r, setup, counts, lately)
 		if err != nil {
 			return err
 		}
@@ -33,7 +32,7 @@ func (s *Server) adminProviders(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (s *Server) viewSetup(r *http.Request, setup connectors.Setup, counts []db.Count, rollups []db.Rollup, now time.Time) (views.ProviderSetup, error) {
+func (s *Server) viewSetup(r *http.Request, setup connectors.Setup, counts []db.Count, lately []db.Rollup) (views.ProviderSetup, error) {
 	at := place{setup.Name, setup.Environment}
 	one := views.ProviderSetup{Provider: s.viewProviderOf(setup.Name, setup.Environment), Ready: setup.Connector != nil, Missing: setup.Lacks}
 	if !one.Ready {
@@ -69,7 +68,7 @@ func (s *Server) viewSetup(r *http.Request, setup connectors.Setup, counts []db.
 			one.Incident.By = names[by]
 		}
 	}
-	one.Median, one.Slow, one.Refreshes, one.Errors = latency(rollups, at, now)
+	one.Median, one.Slow, one.Refreshes, one.Errors = latency(lately, at)
 	for _, c := range counts {
 		if c.Provider == at.provider && c.Environment == at.environment && c.Health != db.Disconnected {
 			one.Live += c.Connections

@@ -14,6 +14,7 @@ import (
 
 const (
 	chartHours = 48
+	latencyAge = 24 * time.Hour
 	riskDays   = 7
 	riskShown  = 10
 )
@@ -27,7 +28,11 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	first := now.Truncate(time.Hour).Add(-(chartHours - 1) * time.Hour)
-	rollups, err := s.DB.Rollups(r.Context(), first)
+	hours, err := s.DB.RefreshesByHour(r.Context(), first)
+	if err != nil {
+		return err
+	}
+	lately, err := s.DB.RefreshLatencies(r.Context(), now.Add(-latencyAge))
 	if err != nil {
 		return err
 	}
@@ -35,9 +40,9 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page := views.OverviewPage{Page: s.viewPage(r), At: now, Hours: hourFigures(rollups, first)}
+	page := views.OverviewPage{Page: s.viewPage(r), At: now, Hours: hourFigures(hours, first)}
 	for _, place := range s.places(counts) {
-		page.Providers = append(page.Providers, s.providerFigures(place, counts, rollups, now))
+		page.Providers = append(page.Providers, s.providerFigures(place, counts, lately))
 	}
 	for _, l := range lapses {
 		page.AtRisk = append(page.AtRisk, views.RiskLine{
@@ -73,7 +78,7 @@ func (s *Server) places(counts []db.Count) []place {
 	return all
 }
 
-func (s *Server) providerFigures(at place, counts []db.Count, rollups []db.Rollup, now time.Time) views.ProviderFigures {
+func (s *Server) providerFigures(at place, counts []db.Count, lately []db.Rollup) views.ProviderFigures {
 	figures := views.ProviderFigures{Provider: s.viewProviderOf(at.provider, at.environment)}
 	present := s.presently(at)
 	for _, c := range counts {
@@ -94,7 +99,7 @@ func (s *Server) providerFigures(at place, counts []db.Count, rollups []db.Rollu
 	}
 	figures.FineURL, figures.RetryingURL = link(db.Fine), link(db.Retrying)
 	figures.ActionNeededURL, figures.DisconnectedURL = link(db.ActionNeeded), link(db.Disconnected)
-	figures.Median, figures.Slow, _, _ = latency(rollups, at, now)
+	figures.Median, figures.Slow, _, _ = latency(lately, at)
 	for _, one := range s.troubledList() {
 		if one.Name == at.provider && one.Environment == at.environment {
 			figures.Incident = &views.Incident{Provider: figures.Title, Since: one.IncidentSince, Ours: one.Reason == "ours"}
@@ -108,12 +113,12 @@ func (s *Server) presently(at place) bool {
 	return err == nil && setup.Environment == at.environment
 }
 
-// latency is how long refreshes at a provider took in the last 24 hours, the median and the 95th percentile, how many there
-// were, and how many did not go well.
-func latency(rollups []db.Rollup, at place, now time.Time) (median, slow time.Duration, all, failed int64) {
+// latency is how long refreshes at a provider took lately, the median and the 95th percentile, how many there were, and how
+// many did not go well.
+func latency(lately []db.Rollup, at place) (median, slow time.Duration, all, failed int64) {
 	var answered []db.Rollup
-	for _, one := range rollups {
-		if one.Provider != at.provider || one.Environment != at.environment || one.Kind != "refresh" || one.Hour.Before(now.Add(-24*time.Hour)) {
+	for _, one := range lately {
+		if one.Provider != at.provider || one.Environment != at.environment {
 			continue
 		}
 		all += one.Calls
@@ -137,7 +142,7 @@ func hourFigures(rollups []db.Rollup, first time.Time) []views.HourFigures {
 	}
 	for _, one := range rollups {
 		i := int(one.Hour.Sub(first) / time.Hour)
-		if one.Kind != "refresh" || i < 0 || i >= chartHours {
+		if i < 0 || i >= chartHours {
 			continue
 		}
 		switch one.Class {
