@@ -319,7 +319,7 @@ func TestAnAnswerOfAnOlderEpochIsDropped(t *testing.T) {
 	w := newWorld(t)
 	id := w.connect("a", 25*time.Hour)
 	lane, lease := w.claim(id)
-	if _, _, err := w.db.Disconnect(t.Context(), id, db.ID{}, db.System()); err != nil {
+	if _, _, err := w.db.Disconnect(t.Context(), id, db.ID{}, db.System(), nil); err != nil {
 		t.Fatal(err)
 	}
 	kept, err := lane.Save(t.Context(), lease, connectors.Token{Access: "new", Lifetime: time.Hour}, w.db.Now(), refresh.Schedule(w.partner), db.Told{By: db.System()}, false)
@@ -393,7 +393,7 @@ func TestTheSweepGoesOnWhateverHangsOrIsGone(t *testing.T) {
 	if err := w.engine.Verify(t.Context(), "acme", "gone"); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := w.db.Disconnect(t.Context(), gone, db.ID{}, db.System()); err != nil {
+	if _, _, err := w.db.Disconnect(t.Context(), gone, db.ID{}, db.System(), nil); err != nil {
 		t.Fatal(err)
 	}
 	release := make(chan struct{})

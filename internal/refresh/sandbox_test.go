@@ -1,0 +1,150 @@
+package refresh_test
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"testing"
+	"time"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+	"patchbay/internal/db/dbtest"
+	"patchbay/internal/refresh"
+	"patchbay/internal/sandbox"
+)
+
+// Every provider as it is, on good days and bad, with the real connectors and the sandbox's imitations.
+func TestEveryProviderThroughItsMoods(t *testing.T) {
+	s, err := sandbox.Start("127.0.0.1:0", sandbox.Options{
+		AnswerAtOnce: true, AppURLs: []string{callbackSite}, CamInvoice: sandbox.CamInvoiceOptions{Callbacks: []string{callbackSite + "/connect/caminvoice/callback"}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	settings := s.Settings()
+	setups, err := connectors.All(func(name string) string { return settings[name] }, s.ConnectorsFile(), connectors.NewWire(nil, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := dbtest.New(t)
+	merchant, err := d.AddMerchant(t.Context(), db.System(), db.Merchant{Name: "CH168 Shop"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, setup := range setups {
+		t.Run(setup.Name, func(t *testing.T) {
+			_, keyed := setup.Connector.(connectors.Keyed)
+			g, err := obtain(t, s, setup)
+			if err != nil {
+				t.Fatal(err)
+			}
+			id, err := d.AddConnection(t.Context(), merchant.ID, setup.Name, setup.Environment, g, d.Now(), refresh.Schedule(setup.Connector))
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Others of the same provider, so that one connection's bad day is not everybody's.
+			for range 3 {
+				other := g
+				other.Account.ID = "other " + db.NewID().String()
+				if _, err := d.AddConnection(t.Context(), merchant.ID, setup.Name, setup.Environment, other, d.Now(), refresh.Schedule(setup.Connector)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			e := refresh.New(refresh.Options{DB: d, Connectors: []connectors.Connector{setup.Connector}, Log: slog.New(slog.DiscardHandler), Deadline: 2 * time.Second})
+			defer e.Stop(context.Background())
+			ours := "ours"
+			if keyed || setup.Name == sandbox.ELECQ { // what the merchant typed; and ELECQ's 401 on refresh says nothing of whose fault it is
+				ours = "refused"
+			}
+			for _, c := range []struct {
+				mood  sandbox.Mood
+				class string
+			}{
+				{sandbox.Mood{Kind: sandbox.Good}, "ok"},
+				{sandbox.Mood{Kind: sandbox.Error500}, "trouble"},
+				{sandbox.Mood{Kind: sandbox.HTML}, "trouble"},
+				{sandbox.Mood{Kind: sandbox.Empty}, "trouble"},
+				{sandbox.Mood{Kind: sandbox.Forbidden}, "trouble"},
+				{sandbox.Mood{Kind: sandbox.HangUp}, "trouble"},
+				{sandbox.Mood{Kind: sandbox.Redirect}, "trouble"},
+				{sandbox.Mood{Kind: sandbox.TooMany, RetryAfter: time.Second}, "later"},
+				{sandbox.Mood{Kind: sandbox.ClientRefused}, ours},
+				{sandbox.Mood{Kind: sandbox.Skewed, Skew: 90 * time.Second}, "ok"},
+				{sandbox.Mood{Kind: sandbox.Skewed, Skew: -90 * time.Second}, "ok"},
+				{sandbox.Mood{Kind: sandbox.OddLifetimes}, "ok"},
+			} {
+				if c.mood.Kind != sandbox.Good {
+					if err := s.SetMood(setup.Name, c.mood); err != nil {
+						t.Fatal(err)
+					}
+				}
+				before := d.Now()
+				out, err := e.Now(t.Context(), id, db.System())
+				s.ClearMoods(setup.Name)
+				if err != nil || out.Class != c.class {
+					t.Fatalf("in the mood %q: %s (%d %s), %v; want %s", c.mood.Kind, out.Class, out.Call.Status, out.Call.Code, err, c.class)
+				}
+				if c.class == "ok" {
+					if life := out.ExpiresAt.Sub(before); life < g.Lifetime-30*time.Second || life > g.Lifetime+30*time.Second {
+						t.Errorf("in the mood %q a token of %s is thought good for %s", c.mood.Kind, g.Lifetime, life)
+					}
+				}
+			}
+			for _, spend := range s.DoubleSpends() {
+				if !spend.Unanswered {
+					t.Errorf("a token was spent twice: %+v", spend)
+				}
+			}
+		})
+	}
+}
+
+const callbackSite = "http://127.0.0.1:8080"
+
+// obtain connects as a merchant would.
+func obtain(t *testing.T, s *sandbox.Sandbox, setup connectors.Setup) (connectors.Grant, error) {
+	t.Helper()
+	flow := connectors.Flow{State: "the-state", Verifier: "a-verifier-of-forty-three-characters-or-more-", CallbackURL: callbackSite + "/connect/" + setup.Name + "/callback", Locale: "en"}
+	if keyed, ok := setup.Connector.(connectors.Keyed); ok {
+		return keyed.Open(t.Context(), flow, typed(setup.Name))
+	}
+	redirector := setup.Connector.(connectors.Redirector)
+	location, err := redirector.Begin(t.Context(), flow)
+	if err != nil {
+		return connectors.Grant{}, err
+	}
+	browser := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	for range 5 {
+		response, err := browser.Get(location)
+		if err != nil {
+			return connectors.Grant{}, err
+		}
+		response.Body.Close()
+		next, err := response.Location()
+		if err != nil {
+			return connectors.Grant{}, err
+		}
+		if next.Path == "/connect/"+setup.Name+"/callback" {
+			query, err := url.ParseQuery(next.RawQuery)
+			if err != nil {
+				return connectors.Grant{}, err
+			}
+			return redirector.Finish(t.Context(), flow, query)
+		}
+		location = next.String()
+	}
+	t.Fatal("the browser goes round in circles")
+	return connectors.Grant{}, nil
+}
+
+func typed(provider string) map[string]string {
+	if provider == sandbox.Flexiti {
+		m := sandbox.SampleFlexitiMerchants()[0]
+		return map[string]string{"client_id": m.ClientID, "client_secret": m.ClientSecret, "scope": "merchant"}
+	}
+	m := sandbox.SampleBookingsMerchants()[0]
+	return map[string]string{"client_id": m.ClientID, "client_secret": m.ClientSecret}
+}
