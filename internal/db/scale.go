@@ -373,6 +373,13 @@ func (f *filling) figures(ctx context.Context) error {
 		GROUP BY 1, 2, 3, 4, 5, 6
 		ON CONFLICT (provider, environment, hour, kind, class, bucket) DO UPDATE SET calls = rollups.calls + excluded.calls`,
 		f.now.Add(-8*24*time.Hour))
+	if err != nil {
+		return err
+	}
+	if err := f.d.FoldCounts(ctx); err != nil {
+		return err
+	}
+	_, err = f.d.pool.Exec(ctx, `VACUUM ANALYZE rollups, counters`)
 	return err
 }
 
