@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -29,7 +30,7 @@ type DB struct {
 
 // Options are what Open may be told beside the address.
 type Options struct {
-	MaxConns int32  // 0: pgx's default, at least 4
+	MaxConns int32  // 0: what the address says (pool_max_conns), else 16
 	Clock    *Clock // nil: Postgres's time, carried by the host's monotonic clock
 }
 
@@ -39,8 +40,11 @@ func Open(ctx context.Context, url string, keyset *Keyset, o Options) (*DB, erro
 	if err != nil {
 		return nil, errors.New("DATABASE_URL is not a Postgres address") // err would quote the password
 	}
-	if o.MaxConns > 0 {
+	switch {
+	case o.MaxConns > 0:
 		config.MaxConns = o.MaxConns
+	case !strings.Contains(url, "pool_max_conns"):
+		config.MaxConns = 16 // pgx's default of four would let sixteen programs wait for each other
 	}
 	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	config.ConnConfig.RuntimeParams["application_name"] = "patchbay"

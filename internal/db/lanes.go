@@ -192,7 +192,7 @@ func (n *Lane) commit(ctx context.Context, steps []step) ([]stepped, error) {
 					leases = slices.Delete(slices.Clone(leases), at, at+1)
 				}
 			}
-		}, ids, attempts, regardless)
+		}, flat(ids), attempts, regardless)
 	}
 	if len(nexts) > 0 {
 		claim(claimDue, len(nexts), func(leases []*Lease) {

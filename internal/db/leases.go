@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"patchbay/internal/connectors"
 )
@@ -234,8 +235,8 @@ func queueSaves(b *pgx.Batch, steps []step, which []int, out []stepped) {
 			SELECT event_id, at, 'refresh.saved', actor, actor_id, merchant_id, id, NULL, provider, 'ok', status, code, millis, reference, address, note FROM kept
 		)
 		SELECT id FROM kept`,
-		ids, leases, generations, epochs, lifetimes, sealed, expires, refreshEnds, nexts, obtained, eventIDs, ats, merchants, actors, providers, codes,
-		references, addresses, notes, actorIDs, statuses, millis, environments, slots).Query(func(rows pgx.Rows) error {
+		flat(ids), flat(leases), generations, epochs, lifetimes, flat(sealed), flat(expires), flat(refreshEnds), flat(nexts), obtained, flat(eventIDs), ats,
+		flat(merchants), actors, providers, codes, references, addresses, notes, flat(actorIDs), statuses, millis, environments, slots).Query(func(rows pgx.Rows) error {
 		landed, err := pgx.CollectRows(rows, pgx.RowTo[ID])
 		for i, at := range which {
 			out[at].landed = slices.Contains(landed, ids[i])
@@ -243,6 +244,9 @@ func queueSaves(b *pgx.Batch, steps []step, which []int, out []stepped) {
 		return err
 	})
 }
+
+// flat spares pgx the reflection by which it would otherwise walk a slice of such elements.
+func flat[T any](list []T) pgtype.FlatArray[T] { return list }
 
 // saveCarefully saves one answer whose grant is not as it was, or had something wrong that is now over.
 func (l *Leases) saveCarefully(ctx context.Context, s *save) (fate Fate, err error) {
