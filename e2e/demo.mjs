@@ -100,7 +100,7 @@ export const launch = (...more) =>
 // open makes a fresh browser profile that nobody has signed in to.
 export async function open(browser, app, options = {}) {
   const context = await browser.newContext({ baseURL: app.url, locale: "en-GB", ...options });
-  context.setDefaultTimeout(15_000);
+  context.setDefaultTimeout(30_000);
   return context.newPage();
 }
 
