@@ -43,7 +43,7 @@ type Outcome struct {
 type Receipt struct {
 	At           time.Time
 	By           string
-	Revoked      string    // "done", "failed", "kept" (somebody still needs it), "not-offered"
+	Revoked      string    // "done", "failed", "later" (asked again), "untold", "kept" (somebody still needs it), "not-offered"
 	DeletedAt    time.Time // access data deleted here
 	RemainsUntil time.Time // access given out before may work until then; zero for none
 	ProviderURL  string    // the provider's page to finish it; "" when unknown

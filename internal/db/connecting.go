@@ -108,13 +108,16 @@ type Made struct {
 
 // Connect does what the person chose for a flow that waits for it, or, with choice "", connects where nothing has to be
 // asked: connection and grant are written and the flow is closed, all or nothing. What may be chosen is worked out again
-// here: ErrMustChoose. ErrRevoking: ask again shortly. ErrRevoked: its access is presumed dead. ErrTaken: the
+// here: ErrMustChoose. enqueue takes the TellParting of an account that is replaced; nil where none is of use. ErrRevoking: ask again shortly. ErrRevoked: its access is presumed dead. ErrTaken: the
 // flow no longer waits.
-func (d *DB) Connect(ctx context.Context, f Flow, choice string, by By, schedule Schedule) (Made, error) {
+func (d *DB) Connect(ctx context.Context, f Flow, choice string, by By, schedule Schedule, enqueue Enqueue) (Made, error) {
 	var made Made
 	err := d.patiently(ctx, func(tx pgx.Tx) (err error) {
 		made, err = d.connect(ctx, tx, f, choice, by, schedule)
-		return err
+		if err != nil || made.Parting == nil {
+			return err
+		}
+		return d.tellLater(ctx, tx, *made.Parting, enqueue)
 	})
 	return made, err
 }

@@ -106,9 +106,9 @@ func TestManyTabsMakeOneConnection(t *testing.T) {
 	for range 6 {
 		f := waiting(t, d, u, "account-1", d.Now(), db.ID{})
 		all.Go(func() {
-			_, err := d.Connect(ctx, f, "", db.System(), daily)
+			_, err := d.Connect(ctx, f, "", db.System(), daily, nil)
 			if errors.Is(err, db.ErrMustChoose) {
-				_, err = d.Connect(ctx, f, db.ChooseConnect, db.System(), daily)
+				_, err = d.Connect(ctx, f, db.ChooseConnect, db.System(), daily, nil)
 			}
 			if err != nil {
 				t.Error(err)
@@ -126,11 +126,11 @@ func TestConnectingAndRevokingExcludeEachOther(t *testing.T) {
 	d := dbtest.New(t)
 	ctx := context.Background()
 	a, b := someone(t, d, "a"), someone(t, d, "b")
-	made, err := d.Connect(ctx, waiting(t, d, a, "shared", d.Now(), db.ID{}), "", db.System(), daily)
+	made, err := d.Connect(ctx, waiting(t, d, a, "shared", d.Now(), db.ID{}), "", db.System(), daily, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	parting, ended, err := d.Disconnect(ctx, made.Connection.ID, a.MerchantID, db.System())
+	parting, ended, err := d.Disconnect(ctx, made.Connection.ID, a.MerchantID, db.System(), nil)
 	if err != nil || !ended || parting.Grant.Access != "token of shared" {
 		t.Fatalf("disconnect: %v %v, grant there: %v", ended, err, parting.Grant.Access != "")
 	}
@@ -139,19 +139,19 @@ func TestConnectingAndRevokingExcludeEachOther(t *testing.T) {
 		t.Fatalf("begin: %v %v", begun, err)
 	}
 	late := waiting(t, d, b, "shared", before, db.ID{}) // obtained before the revocation, which ended its access too
-	if _, err := d.Connect(ctx, late, db.ChooseConnect, db.System(), daily); !errors.Is(err, db.ErrRevoking) {
+	if _, err := d.Connect(ctx, late, db.ChooseConnect, db.System(), daily, nil); !errors.Is(err, db.ErrRevoking) {
 		t.Errorf("while revoking: %v, want ErrRevoking", err)
 	}
 	if err := d.EndRevocation(ctx, "acme", "sandbox", "shared", true); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Connect(ctx, late, db.ChooseConnect, db.System(), daily); !errors.Is(err, db.ErrRevoked) {
+	if _, err := d.Connect(ctx, late, db.ChooseConnect, db.System(), daily, nil); !errors.Is(err, db.ErrRevoked) {
 		t.Errorf("with access that was revoked: %v, want ErrRevoked", err)
 	}
 	if begun, err := d.BeginRevocation(ctx, "acme", "sandbox", "shared"); err != nil || begun {
 		t.Errorf("revoking while somebody chooses: %v %v, want false", begun, err)
 	}
-	if _, err := d.Connect(ctx, waiting(t, d, b, "shared", d.Now(), db.ID{}), db.ChooseConnect, db.System(), daily); err != nil {
+	if _, err := d.Connect(ctx, waiting(t, d, b, "shared", d.Now(), db.ID{}), db.ChooseConnect, db.System(), daily, nil); err != nil {
 		t.Errorf("with newer access: %v", err)
 	}
 }
@@ -161,14 +161,14 @@ func TestAProviderThatNamesNothing(t *testing.T) {
 	ctx := context.Background()
 	u := someone(t, d, "nameless")
 	f := waiting(t, d, u, "", d.Now(), db.ID{})
-	if _, err := d.Connect(ctx, f, "", db.System(), daily); !errors.Is(err, db.ErrMustChoose) {
+	if _, err := d.Connect(ctx, f, "", db.System(), daily, nil); !errors.Is(err, db.ErrMustChoose) {
 		t.Fatalf("connected without asking: %v", err)
 	}
-	first, err := d.Connect(ctx, f, db.ChooseConnect, db.System(), daily)
+	first, err := d.Connect(ctx, f, db.ChooseConnect, db.System(), daily, nil)
 	if err != nil || first.Connection.Account.ID != first.Connection.ID.String() {
 		t.Fatalf("%v: account %q", err, first.Connection.Account.ID)
 	}
-	again, err := d.Connect(ctx, waiting(t, d, u, "", d.Now(), first.Connection.ID), db.ChooseConnect, db.System(), daily)
+	again, err := d.Connect(ctx, waiting(t, d, u, "", d.Now(), first.Connection.ID), db.ChooseConnect, db.System(), daily, nil)
 	if err != nil || again.Connection.ID != first.Connection.ID {
 		t.Errorf("reconnecting: %v, the id changed", err)
 	}

@@ -18,9 +18,17 @@ type Parting struct {
 	AccessUntil time.Time        // access given out before may work until then; zero when unknown
 }
 
+// A TellParting is the job that tells a provider of the end of an account's access when nobody else has managed to.
+// Enqueue knows it.
+type TellParting struct {
+	Connection ID
+	Account    string // whose access ends: the connection itself may have another account by now
+	At         time.Time
+}
+
 // Disconnect ends a connection here: its grant is deleted, whatever the provider will say. merchant restricts whose it
-// may be, zero for staff. ended is false when it had ended before.
-func (d *DB) Disconnect(ctx context.Context, id, merchant ID, by By) (e Parting, ended bool, err error) {
+// may be, zero for staff. enqueue takes the TellParting; nil where none is of use. ended is false when it had ended before.
+func (d *DB) Disconnect(ctx context.Context, id, merchant ID, by By, enqueue Enqueue) (e Parting, ended bool, err error) {
 	err = d.patiently(ctx, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, `SELECT `+connectionColumns+` FROM connections c
 			WHERE c.id = $1 AND ($2::uuid IS NULL OR c.merchant_id = $2) FOR UPDATE`, id, nullID(merchant))
@@ -39,10 +47,20 @@ func (d *DB) Disconnect(ctx context.Context, id, merchant ID, by By) (e Parting,
 			return nil
 		}
 		ended = true
-		e, err = d.disconnect(ctx, tx, c, by, "")
-		return err
+		if e, err = d.disconnect(ctx, tx, c, by, ""); err != nil {
+			return err
+		}
+		return d.tellLater(ctx, tx, e, enqueue)
 	})
 	return e, ended, err
+}
+
+// tellLater puts the job beside the end, so that one is never without the other.
+func (d *DB) tellLater(ctx context.Context, tx pgx.Tx, e Parting, enqueue Enqueue) error {
+	if enqueue == nil {
+		return nil
+	}
+	return enqueue(ctx, tx, TellParting{Connection: e.Connection.ID, Account: e.Connection.Account.ID, At: d.Now()})
 }
 
 // disconnect ends a connection whose row the caller has locked. why is the event's code.
@@ -134,7 +152,9 @@ func (d *DB) EndRevocation(ctx context.Context, provider, environment, account s
 // How the provider took the end of a connection.
 const (
 	RevokedDone       = "done"
-	RevokedFailed     = "failed"
+	RevokedFailed     = "failed"      // it was asked, and did not confirm
+	RevokedLater      = "later"       // it has not confirmed yet: it is asked again
+	RevokedUntold     = "untold"      // it could not be asked
 	RevokedKept       = "kept"        // its access was left as it is
 	RevokedNotOffered = "not-offered" // it has no way of being told
 )
@@ -153,16 +173,27 @@ func (d *DB) AddRevoked(ctx context.Context, e Parting, revoked string, call con
 	return d.AddEvent(ctx, event)
 }
 
+// PartingTold is how a provider took the end of a connection's access at that time, as far as is known; "" when it is not.
+func (d *DB) PartingTold(ctx context.Context, connection ID, at time.Time) (string, error) {
+	var told string
+	err := d.pool.QueryRow(ctx, `SELECT note FROM events WHERE connection_id = $1 AND at >= $2 AND kind LIKE 'connection.revoke%' ORDER BY at DESC, id DESC LIMIT 1`,
+		connection, at).Scan(&told)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return "", fmt.Errorf("read parting: %w", err)
+	}
+	return told, nil
+}
+
 // Receipt is what ending a connection did and could not do.
 type Receipt struct {
 	At, RemainsUntil time.Time
-	Revoked          string // one of the Revoked words
+	Revoked          string // one of the Revoked words; "" when nothing is known yet
 	Actor, By        string // who ended it: role and name
 }
 
 // ConnectionReceipt is the receipt of a connection that has ended.
 func (d *DB) ConnectionReceipt(ctx context.Context, c Connection) (Receipt, error) {
-	r := Receipt{At: c.DisconnectedAt, Revoked: RevokedFailed}
+	r := Receipt{At: c.DisconnectedAt}
 	rows, err := d.pool.Query(ctx, `
 		SELECT e.kind, e.note, e.actor, coalesce(nullif(u.name, ''), u.email, '') FROM events e LEFT JOIN users u ON u.id = e.actor_id
 		WHERE e.connection_id = $1 AND e.at >= $2 AND (e.kind = 'connection.disconnected' OR e.kind LIKE 'connection.revoke%') ORDER BY e.at, e.id`,

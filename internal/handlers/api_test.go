@@ -238,7 +238,7 @@ func TestReasonsWhyThereIsNoToken(t *testing.T) {
 	}
 	o.source.fails(&connectors.Refusal{Reason: "invalid_client", Ours: true})
 	o.ask("POST", "/api/v1/connections/"+troubled.String()+"/refresh", key, "").is(o, 503, "ours")
-	if _, _, err := o.db.Disconnect(t.Context(), troubled, db.ID{}, db.System()); err != nil {
+	if _, _, err := o.db.Disconnect(t.Context(), troubled, db.ID{}, db.System(), nil); err != nil {
 		t.Fatal(err)
 	}
 	o.ask("GET", "/api/v1/connections/"+troubled.String()+"/token", key, "").is(o, 409, "action-needed")

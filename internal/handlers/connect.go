@@ -253,7 +253,7 @@ func (s *Server) settle(r *http.Request, setup connectors.Setup, f db.Flow, done
 func (s *Server) conclude(r *http.Request, setup connectors.Setup, f db.Flow, choice string) error {
 	var made db.Made
 	err := s.save(r.Context(), func(ctx context.Context) (err error) {
-		made, err = s.DB.Connect(ctx, f, choice, s.by(r), refresh.Schedule(setup.Connector))
+		made, err = s.DB.Connect(ctx, f, choice, s.by(r), refresh.Schedule(setup.Connector), s.later(f.Provider, f.Environment))
 		return err
 	})
 	switch {

@@ -110,6 +110,13 @@ func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPa
 		page.Disconnected = &views.Receipt{
 			At: receipt.At, DeletedAt: receipt.At, Revoked: receipt.Revoked, RemainsUntil: receipt.RemainsUntil, ProviderURL: page.Provider.HomeURL,
 		}
+		switch {
+		case receipt.Revoked != "":
+		case s.Jobs.TellsLater(c.Provider, c.Environment):
+			page.Disconnected.Revoked = db.RevokedLater
+		default:
+			page.Disconnected.Revoked = db.RevokedUntold
+		}
 		if v.user.Staff() || receipt.Actor == db.RoleMerchant {
 			page.Disconnected.By = receipt.By
 		}

@@ -2,17 +2,13 @@ package handlers
 
 import (
 	"context"
-	"errors"
 	"net/http"
-	"time"
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/jobs"
 	"patchbay/views"
 )
-
-// revokeLimit is how long a provider may take to end access: less than the lock on the account is kept.
-const revokeLimit = 22 * time.Second
 
 // disconnectPage asks first, and says what will happen and what cannot.
 func (s *Server) disconnectPage(w http.ResponseWriter, r *http.Request) error {
@@ -38,11 +34,11 @@ func (s *Server) disconnectPage(w http.ResponseWriter, r *http.Request) error {
 
 // disconnect ends a connection here and tells the provider. The connection's page is its receipt from now on.
 func (s *Server) disconnect(w http.ResponseWriter, r *http.Request) error {
-	id, err := db.ParseID(r.PathValue("id"))
+	c, err := s.connectionOfVisitor(r)
 	if err != nil {
 		return err
 	}
-	parting, ended, err := s.DB.Disconnect(r.Context(), id, visitorOf(r).user.MerchantID, s.by(r))
+	parting, ended, err := s.DB.Disconnect(r.Context(), c.ID, visitorOf(r).user.MerchantID, s.by(r), s.later(c.Provider, c.Environment))
 	if err != nil {
 		return err
 	}
@@ -51,58 +47,27 @@ func (s *Server) disconnect(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	return see(w, r, "/connections/"+id.String())
+	return see(w, r, "/connections/"+c.ID.String())
 }
 
-// part tells the provider that access is no longer wanted, and writes down what came of it.
+// part tells the provider that access is no longer wanted, and writes down what came of it. What it does not come to
+// is left to the job that was enqueued with the end.
 func (s *Server) part(r *http.Request, p db.Parting) error {
-	ctx, calls := connectors.WithCalls(context.WithoutCancel(r.Context()))
-	revoked, err := s.revoke(ctx, p)
+	ctx := context.WithoutCancel(r.Context())
+	revoked, call, err := s.Jobs.Tell(ctx, p)
 	if err != nil {
 		s.Log.ErrorContext(ctx, "not revoked", "provider", p.Connection.Provider, "connection", p.Connection.ID, "err", err)
 	}
-	s.Log.InfoContext(ctx, "disconnected", "provider", p.Connection.Provider, "connection", p.Connection.ID, "revoked", revoked, "status", calls.Last().Status)
-	return s.save(ctx, func(ctx context.Context) error { return s.DB.AddRevoked(ctx, p, revoked, calls.Last()) })
+	s.Log.InfoContext(ctx, "disconnected", "provider", p.Connection.Provider, "connection", p.Connection.ID, "revoked", revoked, "status", call.Status)
+	return s.save(ctx, func(ctx context.Context) error { return s.DB.AddRevoked(ctx, p, revoked, call) })
 }
 
-// revoke ends access at the provider. Where that ends the whole account's, it is done only while nobody else, of any
-// merchant, has the account or is about to. The error is the database's.
-func (s *Server) revoke(ctx context.Context, p db.Parting) (string, error) {
-	c := p.Connection
-	setup, err := s.provider(c.Provider)
-	if err != nil || setup.Environment != c.Environment {
-		return db.RevokedKept, nil
+// later takes the job that tells a provider of an end; nil where it could do nothing.
+func (s *Server) later(provider, environment string) db.Enqueue {
+	if s.Jobs.TellsLater(provider, environment) {
+		return s.Jobs.Enqueue
 	}
-	revoker, ok := setup.Connector.(connectors.Revoker)
-	if !ok {
-		return db.RevokedNotOffered, nil
-	}
-	if setup.Connector.Info().RevokesAccount {
-		begun, err := s.DB.BeginRevocation(ctx, c.Provider, c.Environment, c.Account.ID)
-		if err != nil {
-			return db.RevokedFailed, err
-		}
-		if !begun {
-			return db.RevokedKept, nil
-		}
-		p.Grant.Account.ID = c.Account.ID
-	} else if p.Grant.Access == "" {
-		return db.RevokedFailed, nil
-	}
-	call, cancel := context.WithTimeout(ctx, revokeLimit)
-	defer cancel()
-	failed := revoker.Revoke(call, p.Grant)
-	if setup.Connector.Info().RevokesAccount {
-		var refusal *connectors.Refusal
-		err = s.DB.EndRevocation(ctx, c.Provider, c.Environment, c.Account.ID, !errors.As(failed, &refusal))
-	}
-	switch {
-	case failed == nil:
-		return db.RevokedDone, err
-	case errors.Is(failed, connectors.ErrNotOffered):
-		return db.RevokedNotOffered, err
-	}
-	return db.RevokedFailed, err
+	return nil
 }
 
 // throwAway ends access that the person chose not to keep, where that is a matter of one token. A whole account's is
@@ -116,7 +81,7 @@ func (s *Server) throwAway(r *http.Request, f db.Flow, g connectors.Grant) {
 	if !ok {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), revokeLimit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), jobs.RevokeLimit)
 	defer cancel()
 	if err := revoker.Revoke(ctx, g); err != nil {
 		s.Log.InfoContext(ctx, "unwanted access not revoked", "provider", f.Provider, "flow", f.ID, "class", connectors.Class(err))

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -235,7 +236,7 @@ func TestDisconnect(t *testing.T) {
 	id := p.connections()[0].ID.String()
 	admin := s.staff(db.RoleAdmin)
 	admin.post("/connections/" + id + "/disconnect")
-	if body := p.get("/connections/" + id).body; !strings.Contains(body, "did not answer when we asked") {
+	if body := p.get("/connections/" + id).body; !strings.Contains(body, "has not confirmed yet that the access has ended") {
 		t.Error("a failed revocation is not told")
 	}
 	if len(p.connections()) != 0 {
@@ -244,6 +245,81 @@ func TestDisconnect(t *testing.T) {
 	support := s.staff(db.RoleSupport)
 	if got := support.post("/connections/" + id + "/disconnect"); got.status != http.StatusForbidden {
 		t.Errorf("support may not disconnect: %d", got.status)
+	}
+}
+
+// TestPartingIsTakenUpAgain: a provider that did not hear that access has ended, because it was down or because we were, is told
+// later; one that did, is not told twice; and what somebody else needs is spared then too.
+func TestPartingIsTakenUpAgain(t *testing.T) {
+	t.Parallel()
+	s := newTown(t, sandbox.Options{})
+	ctx := context.Background()
+	receipt := func(p *person, id db.ID, want string) bool {
+		return strings.Contains(p.get("/connections/"+id.String()).body, want)
+	}
+	const later, done = "CamInvoice has not confirmed yet", "CamInvoice has ended the access"
+
+	told := s.merchant("Told")
+	told.connect("caminvoice", "KHUID00001234")
+	heard := told.connections()[0].ID
+	told.post("/connections/" + heard.String() + "/disconnect")
+	if calls := s.sandbox.Calls("caminvoice", "revoke"); calls != 1 || !receipt(told, heard, done) {
+		t.Fatalf("%d revocations at once, or no receipt of it", calls)
+	}
+
+	down := s.merchant("Provider Down")
+	down.connect("caminvoice", "KHUID00005678")
+	unheard := down.connections()[0].ID
+	if err := s.sandbox.SetMood("caminvoice", sandbox.Mood{Kind: sandbox.Error500, Endpoint: "revoke"}); err != nil {
+		t.Fatal(err)
+	}
+	down.post("/connections/" + unheard.String() + "/disconnect")
+	if !receipt(down, unheard, later) {
+		t.Error("the receipt does not say that we ask again")
+	}
+	s.sandbox.ClearMoods("caminvoice")
+
+	died, sharer := s.merchant("We Died"), s.merchant("Sharer")
+	for _, account := range []string{"KHUID00001234", "KHUID00009012"} {
+		died.connect("caminvoice", account)
+	}
+	sharer.connect("caminvoice", "KHUID00001234")
+	for _, c := range died.connections() {
+		if _, _, err := s.db.Disconnect(ctx, c.ID, died.merchant, db.System(), s.jobs.Enqueue); err != nil { // and no more
+			t.Fatal(err)
+		}
+		if !receipt(died, c.ID, later) {
+			t.Error("the receipt of what nobody was asked about does not say that we ask")
+		}
+	}
+
+	before := s.sandbox.Calls("caminvoice", "revoke")
+	if _, err := s.db.Pool().Exec(ctx, `UPDATE river_job SET scheduled_at = now(), state = 'available' WHERE kind = 'parting'`); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.jobs.Start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.jobs.Stop(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	// The shared account's is looked at again when a choice about it must be over.
+	const over = `SELECT count(*) FROM river_job WHERE kind = 'parting' AND (state = 'completed' OR state = 'scheduled' AND scheduled_at > now() + interval '10 minutes')`
+	for deadline := time.Now().Add(20 * time.Second); s.count(over) < 4; time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the jobs do not come to an end")
+		}
+	}
+	if n := s.sandbox.Calls("caminvoice", "revoke") - before; n != 2 {
+		t.Errorf("%d accounts were told later, want 2", n)
+	}
+	if !receipt(down, unheard, done) {
+		t.Error("the receipt does not say that it was told in the end")
+	}
+	if len(sharer.connections()) != 1 {
+		t.Error("somebody else lost the account")
 	}
 }
 

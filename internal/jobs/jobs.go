@@ -57,6 +57,7 @@ func New(o Options) (*Jobs, error) {
 	river.AddWorker(workers, &upkeepWorker{jobs: j})
 	river.AddWorker(workers, &bulkWorker{jobs: j})
 	river.AddWorker(workers, &abandonedWorker{jobs: j})
+	river.AddWorker(workers, &partingWorker{jobs: j})
 	client, err := river.NewClient(riverpgxv5.New(o.DB.Pool()), &river.Config{
 		Logger:          slog.New(onlyWarnings{o.Log.Handler()}),
 		Workers:         workers,
@@ -103,7 +104,11 @@ func (j *Jobs) Enqueue(ctx context.Context, tx pgx.Tx, job any) error {
 	if err != nil {
 		return err
 	}
-	if _, err := j.client.InsertTx(ctx, tx, args, nil); err != nil {
+	var options *river.InsertOpts
+	if _, ok := args.(partingArgs); ok {
+		options = &river.InsertOpts{ScheduledAt: j.DB.Now().Add(tellAfter)}
+	}
+	if _, err := j.client.InsertTx(ctx, tx, args, options); err != nil {
 		return fmt.Errorf("enqueue %s: %w", args.Kind(), err)
 	}
 	return nil
@@ -127,6 +132,8 @@ func argsOf(job any) (river.JobArgs, error) {
 		return letterArgs{job}, nil
 	case db.RefreshMany:
 		return bulkArgs{job.Bulk}, nil
+	case db.TellParting:
+		return partingArgs(job), nil
 	case river.JobArgs:
 		return job, nil
 	default:

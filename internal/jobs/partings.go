@@ -1,0 +1,143 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/riverqueue/river"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+)
+
+// RevokeLimit is how long a provider may take to end access: less than the lock on the account is kept.
+const RevokeLimit = 22 * time.Second
+
+const (
+	tellAfter  = 3 * time.Minute  // whoever ended the connection tells the provider at once: by then they have, or are gone
+	choiceOver = 45 * time.Minute // a choice that was open about the account has been made or has lapsed by then
+)
+
+// errUnconfirmed has River try again.
+var errUnconfirmed = errors.New("the provider has not confirmed that access has ended")
+
+// partingArgs tells a provider of an end that it may not have heard of.
+type partingArgs struct {
+	Connection db.ID     `json:"connection"`
+	Account    string    `json:"account"`
+	At         time.Time `json:"at"`
+}
+
+// Kind names the job in River's table.
+func (partingArgs) Kind() string { return "parting" }
+
+// InsertOpts goes on for some thirty hours, at longer and longer intervals.
+func (partingArgs) InsertOpts() river.InsertOpts { return river.InsertOpts{MaxAttempts: 14} }
+
+type partingWorker struct {
+	river.WorkerDefaults[partingArgs]
+	jobs *Jobs
+}
+
+// Work tells the provider, unless it has been told. Access that was left as it is may have been so for a choice that
+// somebody had open: it is looked at once more when that must be over.
+func (w *partingWorker) Work(ctx context.Context, job *river.Job[partingArgs]) error {
+	d := w.jobs.DB
+	told, err := d.PartingTold(ctx, job.Args.Connection, job.Args.At)
+	if err != nil || told != "" && told != db.RevokedLater && told != db.RevokedKept {
+		return err
+	}
+	c, err := d.WholeConnection(ctx, job.Args.Connection, db.ID{})
+	if errors.Is(err, db.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	p := db.Parting{Connection: c.Connection}
+	p.Connection.Account.ID = job.Args.Account
+	revoked, call, failed := w.jobs.Tell(ctx, p)
+	if revoked == db.RevokedLater && job.Attempt >= job.MaxAttempts {
+		revoked = db.RevokedFailed
+	}
+	if revoked != db.RevokedKept || told != db.RevokedKept {
+		failed = errors.Join(failed, d.AddRevoked(ctx, p, revoked, call))
+	}
+	switch open := job.Args.At.Add(choiceOver).Sub(d.Now()); {
+	case failed != nil:
+		return failed
+	case revoked == db.RevokedLater:
+		return errUnconfirmed
+	case revoked == db.RevokedKept && open > 0:
+		return river.JobSnooze(open)
+	}
+	return nil
+}
+
+// TellsLater says whether a provider that does not confirm the end of access can be asked again, when nothing of a
+// connection is left but its account: then Enqueue takes a db.TellParting.
+func (j *Jobs) TellsLater(provider, environment string) bool {
+	setup := j.setup(provider)
+	_, ok := setup.Connector.(connectors.Revoker)
+	return ok && setup.Environment == environment && setup.Connector.Info().RevokesAccount
+}
+
+// Tell asks the provider of a connection that has ended here to end its access too. Where that ends the whole account's, it
+// is done only while nobody, of any merchant, has the account or is about to. It returns one of db's Revoked words and the
+// call, to be written down. The error is the database's.
+func (j *Jobs) Tell(ctx context.Context, p db.Parting) (string, connectors.Call, error) {
+	ctx, calls := connectors.WithCalls(ctx)
+	revoked, err := j.tell(ctx, p)
+	return revoked, calls.Last(), err
+}
+
+func (j *Jobs) tell(ctx context.Context, p db.Parting) (string, error) {
+	c, setup := p.Connection, j.setup(p.Connection.Provider)
+	if setup.Connector == nil || setup.Environment != c.Environment {
+		return db.RevokedKept, nil
+	}
+	revoker, ok := setup.Connector.(connectors.Revoker)
+	if !ok {
+		return db.RevokedNotOffered, nil
+	}
+	unconfirmed := db.RevokedFailed
+	if setup.Connector.Info().RevokesAccount {
+		unconfirmed = db.RevokedLater
+		begun, err := j.DB.BeginRevocation(ctx, c.Provider, c.Environment, c.Account.ID)
+		if err != nil {
+			return unconfirmed, err
+		}
+		if !begun {
+			return db.RevokedKept, nil
+		}
+		p.Grant.Account.ID = c.Account.ID
+	} else if p.Grant.Access == "" {
+		return db.RevokedUntold, nil
+	}
+	call, cancel := context.WithTimeout(ctx, RevokeLimit)
+	defer cancel()
+	failed := revoker.Revoke(call, p.Grant)
+	var err error
+	if setup.Connector.Info().RevokesAccount {
+		var refusal *connectors.Refusal
+		err = j.DB.EndRevocation(ctx, c.Provider, c.Environment, c.Account.ID, !errors.As(failed, &refusal))
+	}
+	switch {
+	case failed == nil:
+		return db.RevokedDone, err
+	case errors.Is(failed, connectors.ErrNotOffered):
+		return db.RevokedNotOffered, err
+	}
+	return unconfirmed, err
+}
+
+// setup is a provider's; one that is not set up has no connector.
+func (j *Jobs) setup(provider string) connectors.Setup {
+	for _, setup := range j.Providers {
+		if setup.Name == provider {
+			return setup
+		}
+	}
+	return connectors.Setup{}
+}
