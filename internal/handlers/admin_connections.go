@@ -56,7 +56,7 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 		page.Flow = &views.FlowLine{Reference: lines.Flow.Reference, Stage: lines.Flow.Stage, Outcome: lines.Flow.Outcome, At: lines.Flow.CreatedAt, Provider: lines.Flow.Provider}
 	}
 	for _, line := range lines.All {
-		page.Rows = append(page.Rows, s.viewConnectionRow(line))
+		page.Rows = append(page.Rows, s.viewConnectionRow(r, line))
 	}
 	page.ByAccount = sortColumn(f, db.SortAccount, false)
 	page.ByMerchant = sortColumn(f, db.SortMerchant, false)
@@ -84,7 +84,7 @@ func (s *Server) exportConnections(w http.ResponseWriter, r *http.Request) error
 	if err == nil {
 		err = s.DB.Each(r.Context(), f, func(l db.Line) error {
 			return out.row(l.ID.String(), l.MerchantName, l.MerchantID.String(), l.ExternalID, l.Provider, l.Environment, l.Account.ID, l.Account.Name,
-				l.Account.Detail("company_name_kh"), l.Account.Detail("tin"), l.Health(), l.WhoMustAct(), l.Problem, exportTime(healthSince(l.Connection)),
+				l.Account.Detail("company_name_kh"), l.Account.Detail("tin"), l.Health(), s.whoMustAct(r.Context(), l.Connection), l.Problem, exportTime(healthSince(l.Connection)),
 				exportTime(l.ConnectedAt), exportTime(l.DisconnectedAt), exportTime(l.RefreshedAt), exportTime(l.UsedAt))
 		})
 	}
@@ -104,10 +104,10 @@ func (s *Server) noteLookup(r *http.Request, kind, what string) error {
 	return s.DB.AddEvent(r.Context(), db.Event{Kind: kind, Actor: by.Actor, ActorID: by.ID, Address: by.Address, Note: what})
 }
 
-func (s *Server) viewConnectionRow(line db.Line) views.ConnectionRow {
+func (s *Server) viewConnectionRow(r *http.Request, line db.Line) views.ConnectionRow {
 	return views.ConnectionRow{
 		ID: line.ID.String(), Merchant: line.MerchantName, MerchantID: line.MerchantID.String(), Provider: s.viewProviderOf(line.Provider, line.Environment),
-		Account: viewAccount(line.Account, line.ID.String()), Health: s.viewHealth(line.Connection), ConnectedAt: line.ConnectedAt, RefreshedAt: line.RefreshedAt,
+		Account: viewAccount(line.Account, line.ID.String()), Health: s.viewHealth(r, line.Connection), ConnectedAt: line.ConnectedAt, RefreshedAt: line.RefreshedAt,
 		UsedAt: line.UsedAt,
 	}
 }

@@ -25,7 +25,7 @@ func (s *Server) home(w http.ResponseWriter, r *http.Request) error {
 	}
 	page := views.ConnectionsPage{Page: s.viewPage(r)}
 	for _, setup := range s.Providers {
-		card := views.ProviderCard{Provider: viewProvider(setup), Accounts: s.viewOwned(owned, setup.Name)}
+		card := views.ProviderCard{Provider: viewProvider(setup), Accounts: s.viewOwned(r, owned, setup.Name)}
 		switch {
 		case len(card.Accounts) > 0:
 			page.Connected = append(page.Connected, card)
@@ -38,7 +38,7 @@ func (s *Server) home(w http.ResponseWriter, r *http.Request) error {
 		before := slices.ContainsFunc(owned[:i], func(b db.Owned) bool { return b.Provider == c.Provider })
 		if err != nil && !before { // its settings are gone: it is still theirs to end
 			page.Connected = append(page.Connected, views.ProviderCard{
-				Provider: s.viewProviderOf(c.Provider, c.Environment), Accounts: s.viewOwned(owned, c.Provider),
+				Provider: s.viewProviderOf(c.Provider, c.Environment), Accounts: s.viewOwned(r, owned, c.Provider),
 			})
 		}
 	}
@@ -46,12 +46,12 @@ func (s *Server) home(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (s *Server) viewOwned(owned []db.Owned, provider string) []views.ConnectedAccount {
+func (s *Server) viewOwned(r *http.Request, owned []db.Owned, provider string) []views.ConnectedAccount {
 	var out []views.ConnectedAccount
 	for _, c := range owned {
 		if c.Provider == provider {
 			out = append(out, views.ConnectedAccount{
-				ID: c.ID.String(), Account: viewAccount(c.Account, c.ID.String()), Health: s.viewHealth(c.Connection), ConnectedAt: c.ConnectedAt,
+				ID: c.ID.String(), Account: viewAccount(c.Account, c.ID.String()), Health: s.viewHealth(r, c.Connection), ConnectedAt: c.ConnectedAt,
 				ReconnectBy: s.reconnectBy(c.Connection, c.RefreshExpiresAt, c.RefreshFixed),
 			})
 		}
@@ -60,7 +60,7 @@ func (s *Server) viewOwned(owned []db.Owned, provider string) []views.ConnectedA
 }
 
 // viewHealth says how a connection is. One of another environment than its provider's present one is for us to put right.
-func (s *Server) viewHealth(c db.Connection) views.Health {
+func (s *Server) viewHealth(r *http.Request, c db.Connection) views.Health {
 	setup, err := s.anyProvider(c.Provider)
 	if c.Health() != db.Disconnected && c.Problem == "" && (err != nil || setup.Connector == nil || setup.Environment != c.Environment) {
 		c.Problem = db.ProblemEnvironment
@@ -69,7 +69,7 @@ func (s *Server) viewHealth(c db.Connection) views.Health {
 	if c.Problem == "" {
 		since = c.FailingSince
 	}
-	return views.Health{State: c.Health(), Who: c.WhoMustAct(), Problem: c.Problem, Since: since}
+	return views.Health{State: c.Health(), Who: s.whoMustAct(r.Context(), c), Problem: c.Problem, Since: since}
 }
 
 // reconnectBy is the day by which the merchant must come back, zero while there is no need. Typed credentials get new

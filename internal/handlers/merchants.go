@@ -86,7 +86,7 @@ func (s *Server) adminMerchant(w http.ResponseWriter, r *http.Request) error {
 		Invite: views.InviteForm{Role: db.RoleMerchant, Merchant: m.ID.String(), MerchantFixed: true},
 	}
 	for _, line := range connections.All {
-		page.Connections = append(page.Connections, s.viewConnectionRow(line))
+		page.Connections = append(page.Connections, s.viewConnectionRow(r, line))
 	}
 	s.render(w, r, http.StatusOK, views.AdminMerchant(page))
 	return nil

@@ -660,6 +660,51 @@ func TestIncidentsAreOnEveryPage(t *testing.T) {
 	}
 }
 
+// TestNobodyIsSentToAProviderThatRefusesUs: pages say who must act as the API does.
+func TestNobodyIsSentToAProviderThatRefusesUs(t *testing.T) {
+	h := newHouse(t, nil)
+	failing := db.Connection{ID: db.NewID(), Provider: "caminvoice", Environment: "sandbox", FailingSince: h.db.Now().Add(-time.Minute)}
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
+	if who := h.server.viewHealth(r, failing).Who; who != "provider" {
+		t.Errorf("before the incident %q must act", who)
+	}
+	if _, err := h.db.Pool().Exec(t.Context(), `INSERT INTO providers (name, environment, incident_since, reason) VALUES ('caminvoice', 'sandbox', now(), 'ours')`); err != nil {
+		t.Fatal(err)
+	}
+	h.pass(incidentsAge)
+	if who := h.server.viewHealth(r, failing).Who; who != "platform" {
+		t.Errorf("%q must act while our client is refused", who)
+	}
+}
+
+// TestPagesDoNotQueueForIncidents: while the database does not answer, one page waits for it and the others go on.
+func TestPagesDoNotQueueForIncidents(t *testing.T) {
+	h := newHouse(t, nil)
+	ctx := t.Context()
+	tx, err := h.db.Pool().Begin(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = tx.Rollback(context.Background()) }()
+	if _, err := tx.Exec(ctx, `LOCK TABLE providers IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	h.pass(incidentsAge)
+	hanging, stop := context.WithTimeout(ctx, 500*time.Millisecond)
+	defer stop()
+	for range 3 {
+		go h.server.troubles(hanging)
+	}
+	<-hanging.Done()
+	patient, stop := context.WithTimeout(ctx, 5*time.Second)
+	defer stop()
+	began := time.Now()
+	h.server.troubles(patient)
+	if took := time.Since(began); took > 200*time.Millisecond {
+		t.Errorf("a page waited %s after a read had failed", took)
+	}
+}
+
 func TestDevices(t *testing.T) {
 	for agent, want := range map[string]string{
 		"Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 Mobile/15E148 Safari/604.1": "Safari · iPhone",

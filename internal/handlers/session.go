@@ -255,24 +255,34 @@ func (s *Server) viewPage(r *http.Request) views.Page {
 // incidents are the providers in trouble, as read a few seconds ago at most: every page shows them.
 type incidents struct {
 	mu   sync.Mutex
-	read time.Time
+	read time.Time // when it was last asked for, whether or not an answer came
 	list []db.ProviderState
 }
 
 const incidentsAge = 3 * time.Second
 
+// troubles reads them again when it is time. One page asks, the others go on with what was known: nobody queues behind
+// a database that does not answer.
 func (s *Server) troubles(ctx context.Context) []db.ProviderState {
 	s.troubled.mu.Lock()
-	defer s.troubled.mu.Unlock()
-	if now := s.DB.Now(); now.Sub(s.troubled.read) >= incidentsAge || now.Before(s.troubled.read) {
-		list, err := s.DB.Incidents(ctx)
-		if err != nil {
-			s.Log.WarnContext(ctx, "incidents not read", "err", err) // a page without its banner is better than none
-		} else {
-			s.troubled.list, s.troubled.read = list, now
-		}
+	now, known := s.DB.Now(), s.troubled.list
+	due := now.Sub(s.troubled.read) >= incidentsAge || now.Before(s.troubled.read)
+	if due {
+		s.troubled.read = now
 	}
-	return s.troubled.list
+	s.troubled.mu.Unlock()
+	if !due {
+		return known
+	}
+	list, err := s.DB.Incidents(ctx)
+	if err != nil {
+		s.Log.WarnContext(ctx, "incidents not read", "err", err) // a page without its banner is better than none
+		return known
+	}
+	s.troubled.mu.Lock()
+	defer s.troubled.mu.Unlock()
+	s.troubled.list = list
+	return list
 }
 
 // whoMustAct is the connection's own answer, save while its provider refuses our client: then nobody waits for the provider.
