@@ -266,17 +266,22 @@ func claims(token string) object {
 }
 
 // lifetime is how long access lasts from when the answer was made: by the first sane value under keys, else by the
-// token's own exp, else as the provider documents it.
+// token's own exp, else as the provider documents it. A written time without a zone is nobody knows whose: where it is
+// far from exp, exp is right.
 func (a answer) lifetime(o object, token string, documented time.Duration, keys ...string) time.Duration {
 	said := claims(token)
 	issued, _ := moment(said["iat"])
+	own, known := a.span(said["exp"], issued)
 	for _, key := range keys {
 		if d, ok := a.span(o[key], issued); ok {
+			if known && zoneless(o[key]) && (d-own).Abs() > time.Hour {
+				return own
+			}
 			return d
 		}
 	}
-	if d, ok := a.span(said["exp"], issued); ok {
-		return d
+	if known {
+		return own
 	}
 	return documented
 }
@@ -316,13 +321,24 @@ func moment(v any) (time.Time, bool) {
 	}
 	s, _ := v.(string)
 	s = strings.TrimSpace(s)
-	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05", "2006-01-02 15:04:05", "2006-01-02 15:04:05Z07:00"} {
+	for _, layout := range append([]string{time.RFC3339Nano, "2006-01-02 15:04:05Z07:00"}, zonelessLayouts()...) {
 		if at, err := time.Parse(layout, s); err == nil {
 			return at, true
 		}
 	}
 	at, err := http.ParseTime(s)
 	return at, err == nil
+}
+
+// zonelessLayouts are read as UTC.
+func zonelessLayouts() []string { return []string{"2006-01-02T15:04:05", "2006-01-02 15:04:05"} }
+
+func zoneless(v any) bool {
+	s, _ := v.(string)
+	return slices.ContainsFunc(zonelessLayouts(), func(layout string) bool {
+		_, err := time.Parse(layout, strings.TrimSpace(s))
+		return err == nil
+	})
 }
 
 func number(v any) (float64, bool) {

@@ -2,6 +2,7 @@ package connectors
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -125,5 +126,25 @@ func TestLifetimeAgainstDate(t *testing.T) {
 	token := fmt.Sprintf("x.%s.y", "eyJpYXQiOjE3NzgxMTU2MDAsImV4cCI6MTc3ODExNjUwMH0") // iat 01:00:00, exp 01:15:00
 	if d := (answer{now: wrong}).lifetime(object{}, token, time.Hour, "expires_at"); d != 15*time.Minute {
 		t.Errorf("by iat: %s", d)
+	}
+}
+
+// TestATimeWithoutAZoneYieldsToTheToken: a provider in Phnom Penh that writes its own time would be seven hours off.
+func TestATimeWithoutAZoneYieldsToTheToken(t *testing.T) {
+	now := time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC)
+	token := "e30." + base64.RawURLEncoding.EncodeToString(fmt.Appendf(nil, `{"exp":%d}`, now.Add(15*time.Minute).Unix())) + ".x"
+	for written, want := range map[string]time.Duration{
+		"2026-11-22T10:15:00":       15 * time.Minute,
+		"2026-11-22 10:15:00":       15 * time.Minute,
+		"2026-11-22T03:20:00":       20 * time.Minute, // near enough to be meant
+		"2026-11-22T10:15:00Z":      7*time.Hour + 15*time.Minute,
+		"2026-11-22T10:15:00+07:00": 15 * time.Minute,
+	} {
+		if d := (answer{at: now, now: now}).lifetime(object{"expires_at": written}, token, time.Hour, "expires_at"); d != want {
+			t.Errorf("%s: %s, want %s", written, d, want)
+		}
+	}
+	if d := (answer{at: now, now: now}).lifetime(object{"expires_at": "2026-11-22T10:15:00"}, "opaque", time.Hour, "expires_at"); d != 7*time.Hour+15*time.Minute {
+		t.Errorf("an opaque token: %s", d)
 	}
 }
