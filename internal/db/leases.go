@@ -120,6 +120,7 @@ type save struct {
 	obtained   time.Time
 	expires    time.Time
 	refreshEnd time.Time // zero: as it was
+	endless    bool      // another refresh token came without a word on how long it lasts: the old one's end is not its own
 	next       time.Time
 	event      Event
 }
@@ -143,6 +144,7 @@ func (n *Lane) Save(ctx context.Context, lease *Lease, token connectors.Token, o
 	if token.RefreshLifetime > 0 {
 		s.refreshEnd = obtained.Add(token.RefreshLifetime)
 	}
+	s.endless = token.RefreshLifetime <= 0 && token.Refresh != "" && token.Refresh != lease.Grant.Token.Refresh
 	s.next = schedule(lease.Connection, obtained, g.Lifetime, g.RefreshLifetime, used)
 	s.event = lease.event("refresh.saved", "ok", told)
 	s.event.fill(l.d.Now())
@@ -189,8 +191,8 @@ func (l *Lease) event(kind, class string, told Told) Event {
 
 const grantSaved = `sealed = w.sealed, spare = NULL, spare_generation = 0, generation = g.generation + 1, attempt = g.attempt + 1,
 	lease_id = NULL, leased_until = NULL, saved_by = w.lease, lifetime_seconds = w.lifetime, expires_at = w.expires,
-	refresh_expires_at = coalesce(w.refresh_end, g.refresh_expires_at),
-	refresh_fixed = g.refresh_expires_at IS NOT NULL AND coalesce(w.refresh_end, g.refresh_expires_at) <= g.refresh_expires_at + interval '1 minute',
+	refresh_expires_at = CASE WHEN NOT w.endless THEN coalesce(w.refresh_end, g.refresh_expires_at) END,
+	refresh_fixed = NOT w.endless AND g.refresh_expires_at IS NOT NULL AND coalesce(w.refresh_end, g.refresh_expires_at) <= g.refresh_expires_at + interval '1 minute',
 	refresh_at = w.next, failures = 0, last_class = 'ok', last_code = '', refreshed_at = w.obtained`
 
 // queueSaves saves many plain successes and their events by one statement. which of the steps they are is given.
@@ -203,7 +205,7 @@ func queueSaves(b *pgx.Batch, steps []step, which []int, out []stepped) {
 	actors, providers, codes, references := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	addresses, notes := make([]string, n), make([]string, n)
 	actorIDs, statuses, millis := make([]*ID, n), make([]int32, n), make([]int32, n)
-	environments, slots := make([]string, n), make([]int16, n)
+	environments, slots, endless := make([]string, n), make([]int16, n), make([]bool, n)
 	for i, at := range which {
 		s := steps[at].save
 		e := &s.event
@@ -214,15 +216,15 @@ func queueSaves(b *pgx.Batch, steps []step, which []int, out []stepped) {
 		actors[i], providers[i], codes[i], references[i] = e.Actor, e.Provider, e.Code, e.Reference
 		addresses[i], notes[i] = e.Address, e.Note
 		actorIDs[i], statuses[i], millis[i] = nullID(e.ActorID), int32(e.Status), int32(e.Millis)
-		environments[i], slots[i] = s.lease.Environment, s.lease.slot
+		environments[i], slots[i], endless[i] = s.lease.Environment, s.lease.slot, s.endless
 	}
 	b.Queue(`
 		WITH w AS (
 			SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::bigint[], $5::bigint[], $6::bytea[], $7::timestamptz[], $8::timestamptz[], $9::timestamptz[],
 				$10::timestamptz[], $11::uuid[], $12::timestamptz[], $13::uuid[], $14::text[], $15::text[], $16::text[], $17::text[], $18::text[], $19::text[],
-				$20::uuid[], $21::integer[], $22::integer[], $23::text[], $24::smallint[])
+				$20::uuid[], $21::integer[], $22::integer[], $23::text[], $24::smallint[], $25::boolean[])
 				AS w (id, lease, generation, epoch, lifetime, sealed, expires, refresh_end, next,
-				obtained, event_id, at, merchant_id, actor, provider, code, reference, address, note, actor_id, status, millis, environment, slot)
+				obtained, event_id, at, merchant_id, actor, provider, code, reference, address, note, actor_id, status, millis, environment, slot, endless)
 		), freed AS (
 			UPDATE slots s SET until = '-infinity', lease_id = NULL FROM w
 			WHERE s.provider = w.provider AND s.environment = w.environment AND s.n = w.slot AND s.lease_id = w.lease
@@ -236,7 +238,7 @@ func queueSaves(b *pgx.Batch, steps []step, which []int, out []stepped) {
 		)
 		SELECT id FROM kept`,
 		flat(ids), flat(leases), generations, epochs, lifetimes, flat(sealed), flat(expires), flat(refreshEnds), flat(nexts), obtained, flat(eventIDs), ats,
-		flat(merchants), actors, providers, codes, references, addresses, notes, flat(actorIDs), statuses, millis, environments, slots).Query(func(rows pgx.Rows) error {
+		flat(merchants), actors, providers, codes, references, addresses, notes, flat(actorIDs), statuses, millis, environments, slots, endless).Query(func(rows pgx.Rows) error {
 		landed, err := pgx.CollectRows(rows, pgx.RowTo[ID])
 		for i, at := range which {
 			out[at].landed = slices.Contains(landed, ids[i])
@@ -284,9 +286,9 @@ func (l *Leases) saveCarefully(ctx context.Context, s *save) (fate Fate, err err
 		_, err = tx.Exec(ctx, `
 			UPDATE grants g SET `+grantSaved+`
 			FROM (SELECT $2::uuid AS lease, $3::bigint AS lifetime, $4::bytea AS sealed, $5::timestamptz AS expires, $6::timestamptz AS refresh_end,
-				$7::timestamptz AS next, $8::timestamptz AS obtained) AS w
+				$7::timestamptz AS next, $8::timestamptz AS obtained, $9::boolean AS endless) AS w
 			WHERE g.connection_id = $1`,
-			lease.Connection, lease.ID, int64(s.token.Lifetime/time.Second), s.sealed, nullTime(s.expires), nullTime(s.refreshEnd), nullTime(s.next), s.obtained)
+			lease.Connection, lease.ID, int64(s.token.Lifetime/time.Second), s.sealed, nullTime(s.expires), nullTime(s.refreshEnd), nullTime(s.next), s.obtained, s.endless)
 		if err != nil {
 			return err
 		}

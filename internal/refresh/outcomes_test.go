@@ -315,6 +315,39 @@ func TestASaveThatLandedUnheardIsNotRepeated(t *testing.T) {
 	}
 }
 
+// TestTheEndOfAnotherRefreshTokenIsNotGuessed: whoever is told to come back by a day that is not one would come for nothing.
+func TestTheEndOfAnotherRefreshTokenIsNotGuessed(t *testing.T) {
+	w := newWorld(t)
+	w.partner.set(func() { w.partner.refresh = 30 * 24 * time.Hour })
+	for _, c := range []struct {
+		account string
+		token   connectors.Token
+		careful bool // not by the plain way of saving
+		fixed   bool
+		known   bool
+	}{
+		{account: "same", token: connectors.Token{Access: "new", Lifetime: time.Hour}, fixed: true, known: true},
+		{account: "rotates", token: connectors.Token{Access: "new", Lifetime: time.Hour, Refresh: "another"}},
+		{account: "rotates-carefully", token: connectors.Token{Access: "new", Lifetime: time.Hour, Refresh: "another"}, careful: true},
+		{account: "repeats", token: connectors.Token{Access: "new", Lifetime: time.Hour, Refresh: "another", RefreshLifetime: 30 * 24 * time.Hour}, known: true},
+	} {
+		id := w.connect(c.account, 25*time.Hour)
+		if c.careful {
+			if _, err := w.db.Pool().Exec(t.Context(), `UPDATE grants SET failures = 1 WHERE connection_id = $1`, id); err != nil {
+				t.Fatal(err)
+			}
+		}
+		lane, lease := w.claim(id)
+		kept, err := lane.Save(t.Context(), lease, c.token, w.db.Now(), refresh.Schedule(w.partner), db.Told{By: db.System()}, false)
+		if err != nil || kept.Fate != db.Saved {
+			t.Fatalf("%s: %s, %v", c.account, kept.Fate, err)
+		}
+		if s := w.status(id); s.RefreshFixed != c.fixed || s.RefreshExpiresAt.IsZero() == c.known {
+			t.Errorf("%s: fixed %v, until %v", c.account, s.RefreshFixed, s.RefreshExpiresAt)
+		}
+	}
+}
+
 func TestAnAnswerOfAnOlderEpochIsDropped(t *testing.T) {
 	w := newWorld(t)
 	id := w.connect("a", 25*time.Hour)
