@@ -271,3 +271,16 @@ func TestHumanised(t *testing.T) {
 		}
 	}
 }
+
+func TestADetailThatIsAListReadsAsOne(t *testing.T) {
+	ctx := WithLocale(context.Background(), "en", time.Time{}, nil)
+	for value, want := range map[string]string{
+		`["bookings:create","bookings:delete"]`: "bookings:create, bookings:delete",
+		`[{"a":"b"}]`:                           `[{"a":"b"}]`,
+		`[sic] Ltd`:                             `[sic] Ltd`,
+	} {
+		if got := detailText(ctx, Detail{Key: "scopes", Value: value}); got != want {
+			t.Errorf("%s reads %q, want %q", value, got, want)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package views
 
 import (
 	"context"
+	"encoding/json"
 	"strconv"
 	"strings"
 	"time"
@@ -104,6 +105,10 @@ func detailText(ctx context.Context, d Detail) string {
 	}
 	if d.Key == "scope" {
 		return wordFor(ctx, "asks.", d.Value)
+	}
+	var list []string
+	if strings.HasPrefix(d.Value, "[") && json.Unmarshal([]byte(d.Value), &list) == nil {
+		return strings.Join(list, ", ")
 	}
 	return d.Value
 }
