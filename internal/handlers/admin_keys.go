@@ -23,7 +23,7 @@ func (s *Server) addKey(w http.ResponseWriter, r *http.Request) error {
 		form.Errors = append(form.Errors, views.FieldError{Field: "name", Code: "too-long"})
 	}
 	if form.Merchant != "" {
-		m, code, err := s.merchantTyped(r, form.Merchant)
+		m, code, err := s.merchantMeant(r, form.Merchant)
 		if err != nil {
 			return err
 		}
@@ -58,23 +58,6 @@ func (s *Server) revokeKey(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return s.done(w, r, "/admin/keys", "revoked")
-}
-
-// merchantTyped finds the merchant that somebody typed, by name or id; the code says what is wrong with it.
-func (s *Server) merchantTyped(r *http.Request, typed string) (m db.Merchant, code string, err error) {
-	if id, parseErr := db.ParseID(typed); parseErr == nil {
-		m, err = s.DB.Merchant(r.Context(), id)
-	} else {
-		m, err = s.DB.MerchantByName(r.Context(), typed)
-	}
-	switch {
-	case errors.Is(err, db.ErrNotFound):
-		return m, "unknown", nil
-	case errors.Is(err, db.ErrSeveral):
-		return m, "several", nil
-	default:
-		return m, "", err
-	}
 }
 
 func (s *Server) renderKeys(w http.ResponseWriter, r *http.Request, status int, form views.KeyForm, made *views.MadeKey) error {

@@ -705,6 +705,25 @@ func TestPagesDoNotQueueForIncidents(t *testing.T) {
 	}
 }
 
+func TestAMerchantsNameThatSeveralHave(t *testing.T) {
+	h := newHouse(t, nil)
+	boss := h.staff(db.RoleAdmin)
+	for range 2 {
+		if _, err := h.db.Pool().Exec(t.Context(), `INSERT INTO merchants (id, name, created_at) VALUES ($1, 'Twice Here', now())`, db.NewID()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for path, fields := range map[string][]string{
+		"/admin/users": {"email", "sok@twice.example", "role", db.RoleMerchant, "merchant", "Twice Here"},
+		"/admin/keys":  {"name", "worker", "scope", db.ScopeTokens, "merchant", "Twice Here"},
+	} {
+		got := boss.post(path, fields...)
+		if got.status != http.StatusUnprocessableEntity || !strings.Contains(got.body, "Several have this name") {
+			t.Errorf("%s: %d, or it does not say why", path, got.status)
+		}
+	}
+}
+
 func TestDevices(t *testing.T) {
 	for agent, want := range map[string]string{
 		"Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 Mobile/15E148 Safari/604.1": "Safari · iPhone",

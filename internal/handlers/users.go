@@ -25,18 +25,13 @@ func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
 		form.Errors = append(form.Errors, views.FieldError{Field: "name", Code: "too-long"})
 	}
 	if n.Role == db.RoleMerchant {
-		m, err := s.merchantMeant(r, form.Merchant)
-		switch {
-		case errors.Is(err, db.ErrName):
-			form.Errors = append(form.Errors, views.FieldError{Field: "merchant", Code: "missing"})
-		case errors.Is(err, db.ErrNotFound):
-			form.Errors = append(form.Errors, views.FieldError{Field: "merchant", Code: "unknown"})
-		case errors.Is(err, db.ErrSeveral):
-			form.Errors = append(form.Errors, views.FieldError{Field: "merchant", Code: "ambiguous"})
-		case err != nil:
+		m, code, err := s.merchantMeant(r, form.Merchant)
+		if err != nil {
 			return err
 		}
-		n.MerchantID = m.ID
+		if n.MerchantID = m.ID; code != "" {
+			form.Errors = append(form.Errors, views.FieldError{Field: "merchant", Code: code})
+		}
 	}
 	if len(form.Errors) > 0 {
 		return s.renderUsers(w, r, http.StatusUnprocessableEntity, form)
@@ -62,15 +57,24 @@ func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
 	return s.renderUsers(w, r, http.StatusUnprocessableEntity, form)
 }
 
-// merchantMeant finds a merchant by id or name. ErrName when neither is given, ErrNotFound, ErrSeveral.
-func (s *Server) merchantMeant(r *http.Request, named string) (db.Merchant, error) {
-	if named == "" {
-		return db.Merchant{}, db.ErrName
+// merchantMeant finds the merchant that somebody typed, by id or name; the code says what is wrong with it.
+func (s *Server) merchantMeant(r *http.Request, typed string) (m db.Merchant, code string, err error) {
+	if typed == "" {
+		return m, "missing", nil
 	}
-	if id, err := db.ParseID(named); err == nil {
-		return s.DB.Merchant(r.Context(), id)
+	if id, parseErr := db.ParseID(typed); parseErr == nil {
+		m, err = s.DB.Merchant(r.Context(), id)
+	} else {
+		m, err = s.DB.MerchantByName(r.Context(), typed)
 	}
-	return s.DB.MerchantByName(r.Context(), named)
+	switch {
+	case errors.Is(err, db.ErrNotFound):
+		return m, "unknown", nil
+	case errors.Is(err, db.ErrSeveral):
+		return m, "several", nil
+	default:
+		return m, "", err
+	}
 }
 
 // showLink shows, once, the link by which a person chooses a password: staff hand it over where no mail is sent.
