@@ -3,8 +3,11 @@ package db
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // A Limit lets Burst things happen at once and afterwards one in each Every.
@@ -20,8 +23,9 @@ func (d *DB) Reserve(ctx context.Context, key string, l Limit, patience time.Dur
 	sum := sha256.Sum256([]byte(key))
 	now := d.Now()
 	slack := time.Duration(l.Burst-1) * l.Every
-	var before time.Time // when the next place would have been due, had nobody saved up
-	err = d.pool.QueryRow(ctx, `
+	var before time.Time                                                                  // when the next place would have been due, had nobody saved up
+	for again := true; again; again = errors.Is(err, pgx.ErrNoRows) && ctx.Err() == nil { // gone between the two: it was forgiven meanwhile
+		err = d.pool.QueryRow(ctx, `
 		WITH taken AS (
 			INSERT INTO limits AS l (key, tat) VALUES ($1, $2::timestamptz + $3::interval)
 			ON CONFLICT (key) DO UPDATE SET tat = greatest(l.tat, $2) + $3 WHERE l.tat <= $2::timestamptz + $4::interval
@@ -30,6 +34,7 @@ func (d *DB) Reserve(ctx context.Context, key string, l Limit, patience time.Dur
 		UNION ALL
 		SELECT false, tat FROM limits WHERE key = $1 AND NOT EXISTS (SELECT FROM taken)
 		LIMIT 1`, sum[:], now, l.Every, slack+patience).Scan(&ok, &before)
+	}
 	if err != nil {
 		return 0, false, fmt.Errorf("reserve under a limit: %w", err)
 	}

@@ -509,3 +509,25 @@ func TestNoSecretOfAPersonIsReadableInADump(t *testing.T) {
 		}
 	}
 }
+
+// TestForgivingMeanwhile: whoever asks just as everything is forgiven gets a place, not an error.
+func TestForgivingMeanwhile(t *testing.T) {
+	d := dbtest.New(t)
+	ctx, stop := context.WithTimeout(t.Context(), 2*time.Second)
+	defer stop()
+	var all sync.WaitGroup
+	for range 4 {
+		all.Go(func() {
+			for range 150 {
+				if _, err := d.Allow(ctx, "crowd", db.Limit{Burst: 1, Every: time.Hour}); err != nil && ctx.Err() == nil {
+					t.Error(err)
+					return
+				}
+				if err := d.Forgive(ctx, "crowd"); err != nil && ctx.Err() == nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+}
