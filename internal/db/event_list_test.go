@@ -199,3 +199,29 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 		t.Errorf("what ended well: %d, %v", len(page.All), err)
 	}
 }
+
+func TestATimelineLeavesOutNothingOfOneMoment(t *testing.T) {
+	l := newLedger(t)
+	ctx := context.Background()
+	c := l.connection(l.merchant("Shop", "", "sokha@shop.example"), "caminvoice", "sandbox", connectors.Account{ID: "KHUID1", Name: "CH168"})
+	at := l.d.Now().Add(-time.Minute)
+	for range 5 {
+		if err := l.d.AddEvent(ctx, db.Event{At: at, Kind: "connection.viewed", ConnectionID: c}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := map[db.ID]bool{}
+	var last db.Event
+	for range 5 {
+		page, err := l.d.Timeline(ctx, c, last, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range page {
+			seen[e.ID], last = true, e
+		}
+	}
+	if len(seen) != 5 {
+		t.Errorf("%d events of one moment, want 5", len(seen))
+	}
+}

@@ -93,13 +93,14 @@ func scanEvent(row pgx.CollectableRow) (Event, error) {
 	return e, err
 }
 
-// Timeline returns a connection's latest events, newest first, before the given time (zero: from the newest).
-func (d *DB) Timeline(ctx context.Context, connection ID, before time.Time, limit int) ([]Event, error) {
-	if before.IsZero() {
-		before = d.Now().Add(time.Hour)
+// Timeline returns a connection's latest events, newest first, before the given one, of which time and id are known (zero: from the
+// newest).
+func (d *DB) Timeline(ctx context.Context, connection ID, before Event, limit int) ([]Event, error) {
+	if before.At.IsZero() {
+		before.At = d.Now().Add(time.Hour)
 	}
 	rows, err := d.pool.Query(ctx, `SELECT `+eventColumns+` FROM events
-		WHERE connection_id = $1 AND at < $2 ORDER BY at DESC, id DESC LIMIT $3`, connection, before, limit)
+		WHERE connection_id = $1 AND (at, id) < ($2, $3) ORDER BY at DESC, id DESC LIMIT $4`, connection, before.At, before.ID, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read timeline: %w", err)
 	}

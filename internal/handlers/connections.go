@@ -121,9 +121,11 @@ func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPa
 			page.Disconnected.By = receipt.By
 		}
 	}
-	before, err := time.Parse(time.RFC3339Nano, r.URL.Query().Get("before"))
-	if err != nil {
-		before = time.Time{}
+	var before db.Event
+	at, id, _ := strings.Cut(r.URL.Query().Get("before"), "~")
+	if t, err := time.Parse(time.RFC3339Nano, at); err == nil {
+		before.At = t
+		before.ID, _ = db.ParseID(id) // without one: all of that moment are left out
 	}
 	events, err := s.DB.Timeline(r.Context(), c.ID, before, timelineLength+1)
 	if err != nil {
@@ -131,7 +133,8 @@ func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPa
 	}
 	if len(events) > timelineLength {
 		events = events[:timelineLength]
-		page.EventsMore = "/connections/" + page.ID + "?before=" + url.QueryEscape(events[timelineLength-1].At.Format(time.RFC3339Nano))
+		last := events[timelineLength-1]
+		page.EventsMore = "/connections/" + page.ID + "?before=" + url.QueryEscape(last.At.Format(time.RFC3339Nano)+"~"+last.ID.String())
 	}
 	var people []db.ID
 	for _, e := range events {

@@ -41,7 +41,7 @@ func (w *world) reading(id db.ID) db.Reading {
 // kinds of a connection's events, oldest first, without how it was made.
 func (w *world) kinds(id db.ID) []string {
 	w.Helper()
-	events, err := w.db.Timeline(w.Context(), id, time.Time{}, 100)
+	events, err := w.db.Timeline(w.Context(), id, db.Event{}, 100)
 	if err != nil {
 		w.Fatal(err)
 	}
