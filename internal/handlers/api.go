@@ -34,7 +34,7 @@ func (s *Server) api(mux *http.ServeMux) {
 		"GET /api/v1/merchants":                 s.apiMerchants,
 		"POST /api/v1/merchants":                s.apiAddMerchant,
 		"GET /api/v1/openapi.yaml":              s.apiDescription,
-		"/api/":                                 func(http.ResponseWriter, *http.Request) error { return db.ErrNotFound },
+		"/api/":                                 func(w http.ResponseWriter, r *http.Request) error { return otherwise(mux, w, r) },
 	} {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 			if err := do(w, r); err != nil {
@@ -43,6 +43,19 @@ func (s *Server) api(mux *http.ServeMux) {
 		})
 	}
 	mux.HandleFunc("GET /metrics", s.metrics())
+}
+
+// otherwise answers what no route does: another method may be what is meant.
+func otherwise(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error {
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		if _, pattern := mux.Handler(&http.Request{Method: method, URL: r.URL, Host: r.Host}); strings.HasPrefix(pattern, method+" /api/") {
+			w.Header().Add("Allow", method)
+		}
+	}
+	if w.Header().Get("Allow") == "" {
+		return db.ErrNotFound
+	}
+	return errMethod
 }
 
 // apiToken hands out a token that is good for at least min_valid seconds. Its usual path asks Postgres one thing and writes

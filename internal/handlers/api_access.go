@@ -180,6 +180,8 @@ func problemOf(err error) apiProblem {
 		return apiProblem{Type: "forbidden", Title: "This key may not do that", Status: http.StatusForbidden, Detail: "a key of one merchant's"}
 	case errors.Is(err, errTooLarge), errors.As(err, &large):
 		return apiProblem{Type: "invalid", Title: "The body is over 64 KB", Status: http.StatusRequestEntityTooLarge}
+	case errors.Is(err, errMethod):
+		return apiProblem{Type: "invalid", Title: "This address does not take that method", Status: http.StatusMethodNotAllowed}
 	case errors.Is(err, db.ErrNotFound):
 		return apiProblem{Type: "not-found", Title: "There is no such thing", Status: http.StatusNotFound}
 	case errors.As(err, &long):

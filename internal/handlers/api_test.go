@@ -416,3 +416,18 @@ func TestMetricsAreForTheOperator(t *testing.T) {
 		}
 	}
 }
+
+func TestAnotherMethodIsNamed(t *testing.T) {
+	o := newOffice(t)
+	for path, allow := range map[string]string{"/api/v1/connections": "GET", "/api/v1/merchants": "GET,POST", "/api/v1/connections/x/refresh": "POST", "/api/v1/nothing": ""} {
+		want := http.StatusMethodNotAllowed
+		if allow == "" {
+			want = http.StatusNotFound
+		}
+		w := httptest.NewRecorder()
+		o.server.Config.Handler.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodDelete, path, nil))
+		if got := strings.Join(w.Header().Values("Allow"), ","); w.Code != want || got != allow || w.Header().Get("Content-Type") != "application/problem+json" {
+			t.Errorf("%s: %d, Allow %q, %s", path, w.Code, got, w.Header().Get("Content-Type"))
+		}
+	}
+}

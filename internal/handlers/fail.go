@@ -23,6 +23,7 @@ var (
 	errForeign   = errors.New("a form sent from another site")
 	errTooLarge  = errors.New("the body is over 64 KB")
 	errBroken    = errors.New("broken")
+	errMethod    = errors.New("not by this method")
 	errMalformed = errors.New("a form that cannot be read")
 )
 
