@@ -117,7 +117,7 @@ func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was befo
 	if g.Lifetime > 0 {
 		expires = obtained.Add(g.Lifetime)
 	}
-	if g.RefreshLifetime > 0 {
+	if g.RefreshLifetime > 0 && len(g.Inputs) == 0 { // what a merchant typed begins again
 		refreshExpires = obtained.Add(g.RefreshLifetime)
 	}
 	b.Queue(`

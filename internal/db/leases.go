@@ -120,7 +120,7 @@ type save struct {
 	obtained   time.Time
 	expires    time.Time
 	refreshEnd time.Time // zero: as it was
-	endless    bool      // another refresh token came without a word on how long it lasts: the old one's end is not its own
+	endless    bool      // no end is known: another refresh token came without a word on it, or none threatens
 	next       time.Time
 	event      Event
 }
@@ -144,7 +144,8 @@ func (n *Lane) Save(ctx context.Context, lease *Lease, token connectors.Token, o
 	if token.RefreshLifetime > 0 {
 		s.refreshEnd = obtained.Add(token.RefreshLifetime)
 	}
-	s.endless = token.RefreshLifetime <= 0 && token.Refresh != "" && token.Refresh != lease.Grant.Token.Refresh
+	// What a merchant typed begins again whenever a refresh token has ended.
+	s.endless = len(g.Inputs) > 0 || token.RefreshLifetime <= 0 && token.Refresh != "" && token.Refresh != lease.Grant.Token.Refresh
 	s.next = schedule(lease.Connection, obtained, g.Lifetime, g.RefreshLifetime, used)
 	s.event = lease.event("refresh.saved", "ok", told)
 	s.event.fill(l.d.Now())

@@ -323,12 +323,14 @@ func TestTheEndOfAnotherRefreshTokenIsNotGuessed(t *testing.T) {
 		account string
 		token   connectors.Token
 		careful bool // not by the plain way of saving
+		typed   bool // by a merchant, who need not come back
 		fixed   bool
 		known   bool
 	}{
 		{account: "same", token: connectors.Token{Access: "new", Lifetime: time.Hour}, fixed: true, known: true},
 		{account: "rotates", token: connectors.Token{Access: "new", Lifetime: time.Hour, Refresh: "another"}},
 		{account: "rotates-carefully", token: connectors.Token{Access: "new", Lifetime: time.Hour, Refresh: "another"}, careful: true},
+		{account: "typed", token: connectors.Token{Access: "new", Lifetime: time.Hour}, typed: true},
 		{account: "repeats", token: connectors.Token{Access: "new", Lifetime: time.Hour, Refresh: "another", RefreshLifetime: 30 * 24 * time.Hour}, known: true},
 	} {
 		id := w.connect(c.account, 25*time.Hour)
@@ -338,6 +340,9 @@ func TestTheEndOfAnotherRefreshTokenIsNotGuessed(t *testing.T) {
 			}
 		}
 		lane, lease := w.claim(id)
+		if c.typed {
+			lease.Grant.Inputs = map[string]string{"client_id": "x"}
+		}
 		kept, err := lane.Save(t.Context(), lease, c.token, w.db.Now(), refresh.Schedule(w.partner), db.Told{By: db.System()}, false)
 		if err != nil || kept.Fate != db.Saved {
 			t.Fatalf("%s: %s, %v", c.account, kept.Fate, err)
