@@ -466,7 +466,7 @@ func TestReconnectByIsToldWhereRefreshingDoesNotExtend(t *testing.T) {
 	w.partner.life, w.partner.refresh = 24*time.Hour, 7*24*time.Hour
 	id := w.connect("a", 0)
 	end := w.status(id).RefreshExpiresAt
-	w.partner.set(func() { w.partner.refresh = 0 }) // from now on answers say nothing of it
+	w.partner.set(func() { w.partner.refresh, w.partner.keeps = 0, true }) // from now on answers say nothing of it
 	for range 6 {
 		if by := w.status(id).ReconnectBy(w.db.Now()); !by.IsZero() && end.Sub(w.db.Now()) > 48*time.Hour {
 			t.Errorf("told %s ahead", end.Sub(w.db.Now()))

@@ -29,6 +29,7 @@ type partner struct {
 	after   func(account string) error // the answer is made and then lost
 	life    time.Duration
 	refresh time.Duration // refresh lifetime told, 0: none
+	keeps   bool          // refresh tokens do not rotate
 	all     atomic.Int32
 	now     atomic.Int32 // in flight
 	most    atomic.Int32
@@ -72,6 +73,9 @@ func (p *partner) Refresh(ctx context.Context, g connectors.Grant) (connectors.T
 		return connectors.Token{}, &connectors.Refusal{Reason: "invalid_grant"}
 	}
 	next := fmt.Sprintf("%s-r%d", account, p.calls[account])
+	if p.keeps {
+		next = g.Token.Refresh
+	}
 	p.live[account] = next
 	p.order = append(p.order, account)
 	if after != nil {
