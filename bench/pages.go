@@ -22,6 +22,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/handlers"
+	"patchbay/internal/jobs"
 	"patchbay/internal/refresh"
 	"patchbay/internal/sandbox"
 )
@@ -83,8 +84,13 @@ func newSite(ctx context.Context, database, keys, provider, public string) (http
 		}
 	}
 	log := slog.New(slog.NewTextHandler(file, nil))
+	engine := refresh.New(refresh.Options{DB: d, Connectors: ready, Log: log})
+	later, err := jobs.New(jobs.Options{DB: d, Refresh: engine, Log: log, Providers: setups, PublicURL: address})
+	if err != nil {
+		return nil, nil, err
+	}
 	pages := handlers.New(handlers.Options{
-		DB: d, Providers: setups, Refresh: refresh.New(refresh.Options{DB: d, Connectors: ready, Log: log}), Log: log, PublicURL: address, SessionKeys: [][]byte{sessionKey},
+		DB: d, Providers: setups, Refresh: engine, Jobs: later, Log: log, PublicURL: address, SessionKeys: [][]byte{sessionKey},
 	})
 	mux := http.NewServeMux()
 	mux.Handle("/", pages.Routes())
