@@ -59,6 +59,8 @@ func (b *bookings) Open(ctx context.Context, _ Flow, inputs map[string]string) (
 	switch {
 	case errors.As(err, &refusal) && refusal.Reason == "unauthorized_client":
 		return Grant{}, &InputError{Field: "client_id", Code: InputNotAllowed}
+	case errors.As(err, &refusal) && guidShaped(secret) && !guidShaped(id):
+		return Grant{}, &InputError{Field: "client_id", Code: InputSwapped}
 	case errors.As(err, &refusal):
 		return Grant{}, unknownCredentials(values, b.info.Environment)
 	case err != nil:

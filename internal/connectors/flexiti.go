@@ -64,6 +64,8 @@ func (f *flexiti) Open(ctx context.Context, flow Flow, inputs map[string]string)
 	switch {
 	case errors.As(err, &refusal) && refusal.Reason == "invalid_role":
 		return Grant{}, &InputError{Field: "client_id", Code: InputNotAllowed}
+	case errors.As(err, &refusal) && guidShaped(id) && !guidShaped(values["client_secret"]): // here the secret is the GUID
+		return Grant{}, &InputError{Field: "client_id", Code: InputSwapped}
 	case errors.As(err, &refusal):
 		return Grant{}, unknownCredentials(values, f.info.Environment)
 	case err != nil:

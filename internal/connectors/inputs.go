@@ -68,9 +68,6 @@ func guidShaped(s string) bool {
 // unknownCredentials explains a refusal of typed credentials: the best guess at the mistake, now that there is one.
 func unknownCredentials(inputs map[string]string, environment string) error {
 	id, secret := inputs["client_id"], inputs["client_secret"]
-	if guidShaped(secret) && !guidShaped(id) {
-		return &InputError{Field: "client_id", Code: InputSwapped}
-	}
 	other := []string{"live", "prod"}
 	if environment == "production" {
 		other = []string{"test", "sandbox", "sb_", "sb-"}

@@ -58,6 +58,8 @@ func TestTypedMistakes(t *testing.T) {
 		asked  int
 	}{
 		"flexiti, wrong secret":            {f, map[string]string{"client_id": "flexitidemo", "client_secret": "x"}, "client_secret: refused", 1},
+		"flexiti, mistyped secret":         {f, map[string]string{"client_id": "flexitidemo", "client_secret": "77xde15a-9d33-4c15-930a-000000000000"}, "client_secret: refused", 1},
+		"flexiti, swapped":                 {f, map[string]string{"client_id": "77xde15a-9d33-4c15-930a-000000000000", "client_secret": "flexitidemo"}, "client_id: swapped", 1},
 		"flexiti, no role":                 {f, map[string]string{"client_id": "unprovisioned", "client_secret": "x"}, "client_id: not-allowed", 1},
 		"flexiti, unknown scope":           {f, map[string]string{"client_id": "a", "client_secret": "b", "scope": "admin"}, "scope: not-offered", 0},
 		"flexiti, too long":                {f, map[string]string{"client_id": strings.Repeat("a", 101), "client_secret": "b"}, "client_id: too-long", 0},
