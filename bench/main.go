@@ -5,6 +5,7 @@
 //	go run ./bench              everything, some minutes
 //	go run ./bench -quick       the same with less of it
 //	go run ./bench -only token  one measurement: token, refresh, sweep, slow, memory, page, connect, rest, scale
+//	go run ./bench -only scale -keep /tmp/million  does not fill what an earlier run filled there
 package main
 
 import (
@@ -43,7 +44,7 @@ type bench struct {
 	keyset    string
 	quick     bool
 	only      string
-	filled    string // a database that was filled before; "" for none
+	keep      string // a folder for filled databases; "" for none
 	profileTo string // a file for the profile of Patchbay's process; "" for none
 	rows      []row
 }
@@ -61,7 +62,7 @@ func run(ctx context.Context) error {
 	flag.BoolVar(&b.quick, "quick", false, "less of everything")
 	flag.StringVar(&b.only, "only", "", "measurements to make, by name and comma; all when empty")
 	flag.StringVar(&b.profileTo, "profile", "", "write a CPU profile of Patchbay's process to this file; with -only page or connect")
-	flag.StringVar(&b.filled, "filled", "", "the address of a database that demo -scale filled, for scale to measure instead of filling one; KEYSET opens it")
+	flag.StringVar(&b.keep, "keep", "", "a folder where the databases that scale fills stay, for the next run to measure again")
 	flag.Parse()
 
 	dir, err := os.MkdirTemp("", "patchbay-bench-")

@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -20,6 +21,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/handlers"
+	"patchbay/internal/localpg"
 	"patchbay/internal/refresh"
 	"patchbay/migrations"
 )
@@ -28,7 +30,7 @@ import (
 const (
 	fewConnections  = 10_000
 	manyConnections = 1_000_000
-	manyEvents      = 50 // for each connection
+	manyEvents      = 50 // renewals for each connection
 	scaleLimit      = 50 * time.Millisecond
 	scaleSlack      = 5 * time.Millisecond
 )
@@ -40,12 +42,19 @@ func (b *bench) scale(ctx context.Context) error {
 	if b.quick {
 		many, events, rounds = 50_000, 5, 40
 	}
-	before, err := b.openOffice(ctx, "scale_few", fewConnections, events)
+	if b.keep != "" {
+		server, err := b.openKept(ctx)
+		if err != nil {
+			return err
+		}
+		defer server.Stop()
+	}
+	before, err := b.openOffice(ctx, fewConnections, events)
 	if err != nil {
 		return err
 	}
 	defer before.db.Close()
-	after, err := b.openOffice(ctx, "scale_many", many, events)
+	after, err := b.openOffice(ctx, many, events)
 	if err != nil {
 		return err
 	}
@@ -69,6 +78,27 @@ func (b *bench) scale(ctx context.Context) error {
 		fmt.Sprintf("%.1f ms at %d", milliseconds(then), fewConnections), fmt.Sprintf("%.1f ms", milliseconds(now)),
 		float64(then)/float64(now), "50 ms; 1.5 times or 5 ms more", met)
 	return nil
+}
+
+// openKept goes on with the Postgres and the keyset of an earlier run, or begins them.
+func (b *bench) openKept(ctx context.Context) (*localpg.Server, error) {
+	server, err := localpg.Start(ctx, localpg.Options{Dir: b.keep})
+	if err != nil {
+		return nil, err
+	}
+	if b.database, err = server.EnsureDatabase(ctx, "bench"); err == nil {
+		file := filepath.Join(b.keep, "keyset")
+		if kept, missing := os.ReadFile(file); missing == nil {
+			b.keyset = string(kept)
+		} else {
+			err = os.WriteFile(file, []byte(b.keyset), 0o600)
+		}
+	}
+	if err != nil {
+		server.Stop()
+		return nil, err
+	}
+	return server, nil
 }
 
 // inTurns asks both for a page and returns their 95th percentiles.
@@ -108,22 +138,13 @@ type backOffice struct {
 	turned map[string]string // addresses of pages after the first
 }
 
-// openOffice fills a database of its own. With -filled, that of many connections is the one named there.
-func (b *bench) openOffice(ctx context.Context, name string, connections, events int) (*backOffice, error) {
-	address, keys := b.filled, os.Getenv("KEYSET")
-	if b.filled == "" || name == "scale_few" {
-		keys = b.keyset
-		var err error
-		if address, err = b.fill(ctx, name, connections, events); err != nil {
-			return nil, err
-		}
-	}
-	keyset, err := db.ParseKeyset(keys)
+func (b *bench) openOffice(ctx context.Context, connections, events int) (*backOffice, error) {
+	address, err := b.filled(ctx, connections, events)
 	if err != nil {
 		return nil, err
 	}
 	o := &backOffice{turned: map[string]string{}}
-	if o.db, err = db.Open(ctx, address, keyset, db.Options{MaxConns: poolSize}); err != nil {
+	if o.db, err = b.open(ctx, address); err != nil {
 		return nil, err
 	}
 	if o.pages, err = pagesOf(ctx, o.db); err == nil {
@@ -137,42 +158,66 @@ func (b *bench) openOffice(ctx context.Context, name string, connections, events
 	return o, err
 }
 
-func (b *bench) fill(ctx context.Context, name string, connections, events int) (string, error) {
+// filled is the address of a database with so many connections. It has its name only when it is full.
+func (b *bench) filled(ctx context.Context, connections, events int) (string, error) {
 	conn, err := pgx.Connect(ctx, b.database)
 	if err != nil {
 		return "", err
 	}
 	defer conn.Close(ctx)
-	if _, err := conn.Exec(ctx, `CREATE DATABASE `+name); err != nil {
-		return "", err
-	}
 	address, err := url.Parse(b.database)
 	if err != nil {
 		return "", err
 	}
-	address.Path = "/" + name
-	if _, err := migrations.Up(ctx, address.String()); err != nil {
+	name := fmt.Sprintf("filled_%d_%d", connections, events)
+	var there bool
+	if err := conn.QueryRow(ctx, `SELECT count(*) > 0 FROM pg_database WHERE datname = $1`, name).Scan(&there); err != nil {
 		return "", err
 	}
-	keyset, err := db.ParseKeyset(b.keyset)
-	if err != nil {
-		return "", err
+	if there {
+		address.Path = "/" + name
+		return address.String(), nil
 	}
-	d, err := db.Open(ctx, address.String(), keyset, db.Options{MaxConns: poolSize})
-	if err != nil {
-		return "", err
+	for _, statement := range []string{`DROP DATABASE IF EXISTS filling`, `CREATE DATABASE filling`} {
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			return "", err
+		}
 	}
-	defer d.Close()
-	began := time.Now()
-	told := time.Time{}
-	err = d.Fill(ctx, db.Scale{Connections: connections, Events: events, Progress: func(what string, n int) {
+	address.Path = "/filling"
+	began, told := time.Now(), time.Time{}
+	err = b.fill(ctx, address.String(), db.Scale{Connections: connections, Events: events, Progress: func(what string, n int) {
 		if time.Since(told) > 10*time.Second {
 			told = time.Now()
-			fmt.Fprintf(os.Stderr, "  filling %s: %d %s\n", name, n, what)
+			fmt.Fprintf(os.Stderr, "  filling: %d %s after %s\n", n, what, time.Since(began).Round(time.Second))
 		}
 	}})
+	if err != nil {
+		return "", err
+	}
 	fmt.Fprintf(os.Stderr, "  filled with %d connections in %s\n", connections, time.Since(began).Round(time.Second))
+	address.Path = "/" + name
+	_, err = conn.Exec(ctx, `ALTER DATABASE filling RENAME TO `+name)
 	return address.String(), err
+}
+
+func (b *bench) fill(ctx context.Context, address string, s db.Scale) error {
+	if _, err := migrations.Up(ctx, address); err != nil {
+		return err
+	}
+	d, err := b.open(ctx, address)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Fill(ctx, s)
+}
+
+func (b *bench) open(ctx context.Context, address string) (*db.DB, error) {
+	keyset, err := db.ParseKeyset(b.keyset)
+	if err != nil {
+		return nil, err
+	}
+	return db.Open(ctx, address, keyset, db.Options{MaxConns: poolSize})
 }
 
 // siteOn is Patchbay with every provider set up, in the environment in which most of the connections are.

@@ -20,7 +20,7 @@ type Scale struct {
 	Connections int
 	Environment string                   // where most are, "production" when empty; a few are in the other
 	Merchants   int                      // 0: one for each hundred connections, at least ten
-	Events      int                      // for each connection, over the last half year; at most 180
+	Events      int                      // renewals for each connection in the last 180 days, on average; at most 100
 	Progress    func(what string, n int) // nil: nobody is told
 }
 
@@ -320,66 +320,103 @@ func (f *filling) account(provider string) connectors.Account {
 	}
 }
 
-// events are made by Postgres, a day at a time.
+// days of history are made.
+const days = 180
+
+// events and flows are made by Postgres, a day at a time, and with them the hours' rollups.
 func (f *filling) events(ctx context.Context) error {
 	if f.scale.Events == 0 {
 		return nil
 	}
-	const days = 180
 	if _, err := f.d.pool.Exec(ctx, `SELECT events_make_month(m::date) FROM generate_series($1::date, $2::date, '1 month') AS m`,
 		f.now.AddDate(0, -7, 0), f.now.AddDate(0, 1, 0)); err != nil {
 		return err
 	}
-	restore, err := f.withoutIndexes(ctx, "events")
+	restore, err := f.withoutIndexes(ctx, "events", "flows")
 	if err != nil {
 		return err
 	}
 	today := f.now.Truncate(24 * time.Hour)
+	first := today.AddDate(0, 0, 1-days)
+	// Those that came lately have had fewer days for as many events.
+	var often float64
+	err = f.d.pool.QueryRow(ctx, `SELECT $2::float8 * count(*) / greatest(1, sum(1 + floor(extract(epoch FROM $1::timestamptz - greatest(connected_at, $1::timestamptz - make_interval(days => $3))) / 86400)))
+		FROM connections`, f.now, f.scale.Events, days).Scan(&often)
+	if err != nil {
+		return err
+	}
+	bounds := make([]int32, 0, len(LatencyBounds()))
+	for _, bound := range LatencyBounds() {
+		bounds = append(bounds, int32(bound.Milliseconds()))
+	}
 	total := 0
 	for day := range days {
-		begin := today.AddDate(0, 0, day+1-days)
-		tag, err := f.d.pool.Exec(ctx, `
-			INSERT INTO events (`+eventColumns+`)
-			SELECT (lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(r, 1, 3) || '8' || substr(r, 4, 15))::uuid,
-				at, 'refresh.' || CASE outcome WHEN 'ok' THEN 'saved' ELSE outcome END, 'system', NULL, merchant_id, id, NULL, provider, outcome,
-				CASE outcome WHEN 'ok' THEN 200 WHEN 'refused' THEN 401 ELSE 503 END, CASE outcome WHEN 'refused' THEN 'invalid_grant' ELSE '' END,
-				(60 + 400 * random() * random())::int, CASE WHEN provider = 'flexiti' THEN r ELSE '' END, '', ''
-			FROM (SELECT c.id, c.merchant_id, c.provider, md5(random()::text) AS r, $1::timestamptz + random() * interval '1 day' AS at,
-					(ARRAY['ok', 'trouble', 'refused', 'later'])[CASE WHEN random() < 0.97 THEN 1 ELSE 2 + floor(random() * random() * 3)::int END] AS outcome
-				FROM connections c
-				WHERE c.connected_at < $1 AND random() < $2) AS made
-			WHERE at <= $3`,
-			begin, float64(f.scale.Events)/days, f.now)
+		begin := first.AddDate(0, 0, day)
+		var renewals int
+		err := f.d.pool.QueryRow(ctx, `
+			WITH made AS MATERIALIZED (
+				SELECT *, (CASE provider WHEN 'flexiti' THEN 350 WHEN 'caminvoice' THEN 120 ELSE 60 END * (0.5 + random() + 8 * power(random(), 12)))::int AS millis
+				FROM (SELECT id, merchant_id, provider, environment, md5(random()::text) AS r, greatest(connected_at, $1::timestamptz) + random() * interval '1 day' AS at,
+						(ARRAY['ok', 'trouble', 'refused', 'later'])[CASE WHEN random() < 0.97 THEN 1 ELSE 2 + floor(random() * random() * 3)::int END] AS class
+					FROM connections WHERE connected_at < $1::timestamptz + interval '1 day' AND random() < $2) AS calls
+				WHERE at <= $3
+			), history AS (
+				INSERT INTO events (`+eventColumns+`)
+				SELECT `+madeID+`, at, 'refresh.' || CASE class WHEN 'ok' THEN 'saved' ELSE class END, 'system', NULL, merchant_id, id, NULL, provider, class,
+					CASE class WHEN 'ok' THEN 200 WHEN 'refused' THEN 401 ELSE 503 END, CASE class WHEN 'refused' THEN 'invalid_grant' ELSE '' END,
+					millis, CASE WHEN provider = 'flexiti' THEN r ELSE '' END, '', '' FROM made
+			), hours AS (
+				INSERT INTO rollups (provider, environment, hour, kind, class, bucket, calls)
+				SELECT provider, environment, date_trunc('hour', at), 'refresh', class, width_bucket(millis, $4::int[]), count(*) FROM made GROUP BY 1, 2, 3, 4, 5, 6
+				ON CONFLICT (provider, environment, hour, kind, class, bucket) DO UPDATE SET calls = rollups.calls + excluded.calls
+			) SELECT count(*) FROM made`, begin, often, f.now, bounds).Scan(&renewals)
 		if err != nil {
 			return err
 		}
-		total += int(tag.RowsAffected())
+		// People sign in, connect and disconnect.
+		tag, err := f.d.pool.Exec(ctx, `
+			INSERT INTO events (`+eventColumns+`)
+			SELECT `+madeID+`, at, kind, 'merchant', user_id, merchant_id, connection_id, NULL, provider, '', 0, '', 0, '', '203.0.113.' || (1 + floor(random() * 250))::int, ''
+			FROM (SELECT $1::timestamptz + random() * interval '1 day' AS at, 'user.signed-in' AS kind, id AS user_id, merchant_id, NULL::uuid AS connection_id, '' AS provider
+					FROM users WHERE merchant_id IS NOT NULL AND created_at < $1 AND random() < 0.15
+				UNION ALL SELECT connected_at, 'connection.connected', connected_by, merchant_id, id, provider
+					FROM connections WHERE connected_at >= $1 AND connected_at < $1::timestamptz + interval '1 day'
+				UNION ALL SELECT disconnected_at, 'connection.disconnected', connected_by, merchant_id, id, provider
+					FROM connections WHERE disconnected_at >= $1 AND disconnected_at < $1::timestamptz + interval '1 day') AS acts,
+				LATERAL (SELECT md5(random()::text || at) AS r) AS chance
+			WHERE at <= $2`, begin, f.now)
+		if err != nil {
+			return err
+		}
+		total += renewals + int(tag.RowsAffected())
 		f.tell("events", total)
+	}
+	// The way in of each that came in these days; its reference is in the letters of ids.go.
+	if _, err := f.d.pool.Exec(ctx, `
+		INSERT INTO flows (id, reference, state_hash, browser_hash, user_id, merchant_id, provider, environment, stage, account_id, account_name, outcome, result_id,
+			created_at, touched_at, expires_at)
+		SELECT `+madeID+`, translate(upper(substr(r, 1, 4) || '-' || substr(r, 5, 4)), '01234567', 'GHJKMNPQ'), sha256(uuid_send(id)), sha256(uuid_send(id)),
+			connected_by, merchant_id, provider, environment, 'connected', account_id, account_name, 'connected', id, at, connected_at, at + interval '10 minutes'
+		FROM (SELECT *, connected_at - interval '1 minute' AS at, md5(id::text) AS r FROM connections WHERE connected_at >= $1) AS made
+		ON CONFLICT DO NOTHING`, first); err != nil {
+		return err
 	}
 	if err := restore(ctx); err != nil {
 		return err
 	}
-	_, err = f.d.pool.Exec(ctx, `VACUUM ANALYZE events`)
+	_, err = f.d.pool.Exec(ctx, `VACUUM ANALYZE events, flows`)
 	return err
 }
 
-// figures are the last days' rollups, made from the events.
+// madeID is a UUIDv7 of the time "at" and the hexadecimal digits "r".
+const madeID = `(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(r, 1, 3) || '8' || substr(r, 4, 15))::uuid`
+
+// figures are folded as upkeep does.
 func (f *filling) figures(ctx context.Context) error {
-	_, err := f.d.pool.Exec(ctx, `
-		INSERT INTO rollups (provider, environment, hour, kind, class, bucket, calls)
-		SELECT e.provider, c.environment, date_trunc('hour', e.at), 'refresh', e.class, 4 + e.millis / 100, count(*)
-		FROM events e JOIN connections c ON c.id = e.connection_id
-		WHERE e.at >= $1 AND e.kind LIKE 'refresh.%'
-		GROUP BY 1, 2, 3, 4, 5, 6
-		ON CONFLICT (provider, environment, hour, kind, class, bucket) DO UPDATE SET calls = rollups.calls + excluded.calls`,
-		f.now.Add(-8*24*time.Hour))
-	if err != nil {
-		return err
-	}
 	if err := f.d.FoldCounts(ctx); err != nil {
 		return err
 	}
-	_, err = f.d.pool.Exec(ctx, `VACUUM ANALYZE rollups, counters`)
+	_, err := f.d.pool.Exec(ctx, `VACUUM ANALYZE rollups, counters`)
 	return err
 }
 
@@ -409,7 +446,14 @@ func (f *filling) withoutIndexes(ctx context.Context, tables ...string) (func(co
 	}
 	return func(ctx context.Context) error {
 		for i, one := range slices.Backward(indexes) {
-			if _, err := f.d.pool.Exec(ctx, one.definition); err != nil {
+			err := f.d.tx(ctx, func(tx pgx.Tx) error {
+				if _, err := tx.Exec(ctx, `SET LOCAL maintenance_work_mem = '512MB'`); err != nil {
+					return err
+				}
+				_, err := tx.Exec(ctx, one.definition)
+				return err
+			})
+			if err != nil {
 				return err
 			}
 			f.tell("indexes of "+strings.Join(tables, ", "), len(indexes)-i)
