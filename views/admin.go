@@ -2,9 +2,12 @@ package views
 
 import (
 	"context"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/a-h/templ"
 )
@@ -34,11 +37,18 @@ func kindOptions(ctx context.Context, kinds []Option) []Option {
 		case o.Value == "":
 			o.Label = T(ctx, "filter.any")
 		default:
-			o.Label = eventText(ctx, Event{Kind: o.Value}, T(ctx, "filter.the-provider"))
+			o.Label = kindText(ctx, o.Value)
 		}
 		out[i] = o
 	}
 	return out
+}
+
+// kindText speaks of a kind of events, whatever provider they are about.
+func kindText(ctx context.Context, kind string) string {
+	text := eventText(ctx, Event{Kind: kind}, T(ctx, "filter.the-provider"))
+	first, size := utf8.DecodeRuneInString(text)
+	return string(unicode.ToUpper(first)) + text[size:]
 }
 
 func staffRoles() []string { return []string{"support", "admin"} }
@@ -97,14 +107,17 @@ func (v OverviewPage) total(state string) (n int64) {
 	return n
 }
 
-// chartClasses are the outcomes of refreshes from the foot of a bar to its top.
-func chartClasses() []string { return []string{"ok", "later", "trouble", "refused"} }
-
-func (h HourFigures) counts() []int64 { return []int64{h.OK, h.Later, h.Trouble, h.Refused} }
+// classes are the outcomes of refreshes from the foot of a bar to its top. Those that are rare are left out where there
+// are none.
+func (v OverviewPage) classes() []string {
+	return slices.DeleteFunc([]string{"ok", "later", "trouble", "lost", "refused", "ours"}, func(class string) bool {
+		return (class == "lost" || class == "ours") && !slices.ContainsFunc(v.Hours, func(h HourFigures) bool { return h.Calls[class] > 0 })
+	})
+}
 
 func (h HourFigures) sum() (n int64) {
-	for _, c := range h.counts() {
-		n += c
+	for _, calls := range h.Calls {
+		n += calls
 	}
 	return n
 }
@@ -179,13 +192,14 @@ func (v OverviewPage) bars(ctx context.Context) []chartBar {
 			}
 		}
 		y := chartBottom
-		for k, n := range h.counts() {
+		for _, class := range v.classes() {
+			n := h.Calls[class]
 			if n == 0 {
 				continue
 			}
 			height := max((chartBottom-chartTop)*float64(n)/float64(v.scale()), 1.5) // one refusal among thousands is still seen
 			y -= height
-			b.Parts = append(b.Parts, chartPart{Class: chartClasses()[k], Y: units(y), Height: units(height)})
+			b.Parts = append(b.Parts, chartPart{Class: class, Y: units(y), Height: units(height)})
 		}
 		out = append(out, b)
 	}
@@ -298,9 +312,17 @@ func (v BulkPage) minutesLeft() int { return int((v.Left + time.Minute - 1) / ti
 
 // filterValue says a filter's value as its select does.
 func filterValue(ctx context.Context, f Detail) string {
-	prefixes := map[string]string{"health": "healths.", "who": "whos.", "problem": "problems.", "environment": "environment.", "used": "used."}
+	prefixes := map[string]string{
+		"health": "healths.", "who": "whos.", "problem": "problems.", "environment": "environment.", "used": "used.", "class": "class.", "lapsing": "filter.within-",
+	}
 	if prefix, ok := prefixes[f.Key]; ok {
 		return wordFor(ctx, prefix, f.Value)
+	}
+	if f.Key == "kind" {
+		return kindText(ctx, f.Value)
+	}
+	if at, err := time.Parse(time.RFC3339, f.Value); err == nil {
+		return Exact(ctx, at)
 	}
 	return f.Value
 }

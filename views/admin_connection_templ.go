@@ -18,7 +18,7 @@ type StaffConnection struct {
 	Failures             int
 	FailingSince         time.Time
 	LeasedUntil          time.Time
-	RefreshWhy           string // code, words under "why.": "kept-warm", "kept-alive", "retry", "unused", "paused", "action-needed", "incident", "under-way"
+	RefreshWhy           string // code, words under "why."
 	UsedAt               time.Time
 	UsedBy               string  // key's name
 	Calls                []Event // those with a Call, newest first

@@ -154,6 +154,47 @@ func TestEveryKeyExists(t *testing.T) {
 	}
 }
 
+// TestEveryKindAndReasonHasWords reads the sources of those who make them: a code without words would be shown as it is.
+func TestEveryKindAndReasonHasWords(t *testing.T) {
+	known := readLocales(t)["en"]
+	kind := regexp.MustCompile(`"((?:connection|flow|refresh|incident|merchant|user|key|provider|bulk|event|setting|mail|hook)\.[a-z.-]*[a-z])"`)
+	compared := regexp.MustCompile(`HasPrefix\([^)]*\)`)
+	var kinds int
+	for _, room := range []string{"db", "refresh", "jobs", "handlers"} {
+		paths, _ := filepath.Glob("../internal/" + room + "/*.go")
+		for _, path := range paths {
+			body, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.HasSuffix(path, "_test.go") {
+				continue
+			}
+			for _, m := range kind.FindAllStringSubmatch(compared.ReplaceAllString(string(body), ""), -1) {
+				kinds++
+				if key := "event." + (Event{Kind: m[1]}).kind(); known[key].other == "" {
+					t.Errorf("%s makes events of kind %s, for which no locale has words", path, m[1])
+				}
+			}
+		}
+	}
+	body, err := os.ReadFile("../internal/db/grants.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, why, _ := strings.Cut(string(body), ") Why(")
+	why, _, _ = strings.Cut(why, "\n}\n")
+	reasons := regexp.MustCompile(`return "([a-z-]+)"`).FindAllStringSubmatch(why, -1)
+	for _, m := range reasons {
+		if known["why."+m[1]].other == "" {
+			t.Errorf("no locale says why a refresh is %q", m[1])
+		}
+	}
+	if kinds < 30 || len(reasons) < 8 {
+		t.Errorf("only %d kinds and %d reasons found in the sources: has the way of writing them changed?", kinds, len(reasons))
+	}
+}
+
 func keysOf(m map[string]message) []string {
 	out := make([]string, 0, len(m))
 	for key := range m {

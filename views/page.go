@@ -67,14 +67,15 @@ type Detail struct{ Key, Value string }
 // Event is one line of a timeline.
 type Event struct {
 	At       time.Time
-	Kind     string // words under "event."
-	Actor    string // a person's name, a key's name, or "" for Patchbay itself
-	Note     string // already fit for people: a reason they typed, a list's name; "" for none
-	Call     *Call  // shown to staff only
-	Where    string // address the person came from; shown to staff only
-	Link     string // what it is about; staff only
-	What     string // the link's words
-	Provider string // its title, for lists that mix providers
+	Kind     string   // words under "event."
+	Actor    string   // a person's name, a key's name, or "" for Patchbay itself
+	Note     string   // a code with words under "note.", or fit for people: a reason they typed, a name; "" for none
+	Call     *Call    // shown to staff only
+	Where    string   // address the person came from; shown to staff only
+	Link     string   // what it is about; staff only
+	What     string   // the link's words
+	Filter   []Detail // what a list that was exported or counted was filtered by; keys' words under "filter."
+	Provider string   // its title, for lists that mix providers
 }
 
 // Call is one exchange with a provider, without anything secret.

@@ -273,7 +273,7 @@ func staffStories(all map[string]templ.Component) {
 		Whos: []Option{{}, {Value: "merchant"}, {Value: "provider"}, {Value: "platform"}}, Problems: []Option{{}, {Value: "refused"}, {Value: "something_new"}},
 		Environment: []Option{{}, {Value: "sandbox"}, {Value: "production"}}, Used: []Option{{}, {Value: "1d"}, {Value: "7d"}, {Value: "30d"}, {Value: "never"}}, Since: "2026-01-01", Merchant: "m1", MerchantName: "CH168 Shop",
 		Rows: rows, ByMerchant: Column{URL: "?sort=merchant"}, ByConnected: Column{URL: "?sort=connected", Sorted: "descending"},
-		Pager: Pager{First: "?", Prev: "?before=1", Next: "?after=2"}, Shown: 4, About: 1234567, CSVURL: "/admin/connections.csv", BulkAction: "/admin/bulk", BulkFields: []Detail{{"health", "action-needed"}},
+		Pager: Pager{First: "?", Prev: "?before=1", Next: "?after=2"}, Shown: 4, About: 1234567, CSVURL: "/admin/connections.csv", BulkFields: []Detail{{"health", "action-needed"}},
 		Flow: &FlowLine{Reference: "K7M2-4QXD", Stage: "failed", At: ago(time.Hour)},
 	}
 	all["admin-connections"] = AdminConnections(list)
@@ -307,9 +307,9 @@ func staffStories(all map[string]templ.Component) {
 		Mend:   []MendLine{{Code: "not-set-up", Provider: "Flexiti", Detail: "FLEXITI_API_URL, FLEXITI_ENVIRONMENT"}, {Code: "callback", Provider: "CamInvoice"}, {Code: "environment", Provider: "ELECQ", Count: 3}, {Code: "of-tomorrow", Provider: "Acme"}},
 	}
 	for i := range 48 {
-		h := HourFigures{Hour: storyNow.Truncate(time.Hour).Add(time.Duration(i-47) * time.Hour), OK: int64(3000 + 900*(i%7)), Later: int64(i % 5 * 40), Refused: int64(i % 11)}
+		h := HourFigures{Hour: storyNow.Truncate(time.Hour).Add(time.Duration(i-47) * time.Hour), Calls: map[string]int64{"ok": int64(3000 + 900*(i%7)), "later": int64(i % 5 * 40), "refused": int64(i % 11)}}
 		if i > 40 {
-			h.Trouble = int64(600 * (i - 40))
+			h.Calls["trouble"] = int64(600 * (i - 40))
 		}
 		overview.Hours = append(overview.Hours, h)
 	}

@@ -179,6 +179,16 @@ func eventText(ctx context.Context, e Event, provider string) string {
 	return humanised(e.Kind)
 }
 
+// noteText is an event's note: some are codes, the others were written by people or name things.
+func noteText(ctx context.Context, note string) string {
+	for _, prefix := range []string{"note.", "environment."} {
+		if has(ctx, prefix+note) {
+			return T(ctx, prefix+note)
+		}
+	}
+	return note
+}
+
 // kind is the event's kind without its noun where that is the connection, which a timeline is about anyway.
 func (e Event) kind() string { return strings.TrimPrefix(e.Kind, "connection.") }
 
@@ -187,7 +197,7 @@ func (e Event) state() string {
 	switch e.kind() {
 	case "connected", "reconnected", "refresh.saved", "recovered", "problem.cleared", "incident.ended":
 		return "fine"
-	case "refresh.later", "refresh.trouble", "refresh.lost", "incident.opened":
+	case "refresh.later", "refresh.trouble", "refresh.lost", "incident.opened", "hook.revoked":
 		return "retrying"
 	case "problem", "refresh.refused", "refresh.ours":
 		return "action-needed"

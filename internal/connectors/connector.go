@@ -287,3 +287,12 @@ type Setup struct {
 	Lacks                    []string  // names of the settings that are missing
 	Settings                 []Setting // every one that it reads, set or not; none for a standard provider
 }
+
+// Environments is each provider's present environment.
+func Environments(setups []Setup) map[string]string {
+	present := map[string]string{}
+	for _, setup := range setups {
+		present[setup.Name] = setup.Environment
+	}
+	return present
+}

@@ -4,15 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 )
 
-// Bulk is many refreshes at once: all that a filter showed.
+// Bulk is many refreshes at once: all that a list showed.
 type Bulk struct {
 	ID        ID
-	Filter    string // as it stands in the list's address
+	Filters   string // which list: ListConnections or ListEvents
+	Filter    string // as it stands in that list's address
 	State     string // one of the Bulk states
 	CreatedBy ID
 	ByName    string
@@ -42,6 +44,12 @@ const (
 	BulkDone      = "done"
 )
 
+// The lists that many refreshes are made from. Of events it is the connections that they tell of.
+const (
+	ListConnections = "connections"
+	ListEvents      = "events"
+)
+
 // ErrState: the bulk is not in the state in which this can be asked of it.
 var ErrState = errors.New("not in this state")
 
@@ -49,11 +57,11 @@ var ErrState = errors.New("not in this state")
 type RefreshMany struct{ Bulk ID }
 
 // AddBulk begins a bulk as a dry run. Its connections are noted by GatherBulk.
-func (d *DB) AddBulk(ctx context.Context, by By, filter string) (ID, error) {
+func (d *DB) AddBulk(ctx context.Context, by By, filters, filter string) (ID, error) {
 	id := NewID()
 	err := d.tx(ctx, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO bulks (id, filter, state, created_by, created_at) VALUES ($1, $2, $3, $4, $5)`,
-			id, filter, BulkGathering, by.ID, d.Now())
+		_, err := tx.Exec(ctx, `INSERT INTO bulks (id, filters, filter, state, created_by, created_at) VALUES ($1, $2, $3, $4, $5, $6)`,
+			id, filters, filter, BulkGathering, by.ID, d.Now())
 		if err != nil {
 			return fmt.Errorf("add bulk: %w", err)
 		}
@@ -63,56 +71,73 @@ func (d *DB) AddBulk(ctx context.Context, by By, filter string) (ID, error) {
 	return id, err
 }
 
-// GatherBulk notes the live connections that a filter shows, about most of them, going on where it stopped before. It
-// returns whether the last has been noted, with which the dry run is complete.
-func (d *DB) GatherBulk(ctx context.Context, id ID, f Filter, most int) (bool, error) {
+// GatherBulk notes the live connections that the bulk's list shows, about most of them, going on where it stopped
+// before. It returns whether the last has been noted, with which the dry run is complete. present is each provider's
+// present environment.
+func (d *DB) GatherBulk(ctx context.Context, id ID, present map[string]string, most int) (bool, error) {
 	for noted := 0; ; {
-		var state, cursor string
-		if err := d.pool.QueryRow(ctx, `SELECT state, cursor FROM bulks WHERE id = $1`, id).Scan(&state, &cursor); err != nil {
+		var state, filters, filter, cursor string
+		err := d.pool.QueryRow(ctx, `SELECT state, filters, filter, cursor FROM bulks WHERE id = $1`, id).Scan(&state, &filters, &filter, &cursor)
+		if err != nil {
 			return false, fmt.Errorf("read bulk: %w", notFound(err))
 		}
 		if state != BulkGathering {
 			return true, nil
 		}
-		page, err := d.List(ctx, f, cursor, min(1000, most))
+		connections, next, err := d.listed(ctx, filters, filter, present, cursor, min(1000, most))
 		if err != nil {
 			return false, err
 		}
-		var connections []ID
-		var providers []string
-		for _, line := range page.All {
-			if line.DisconnectedAt.IsZero() {
-				connections, providers = append(connections, line.ID), append(providers, line.Provider)
-			}
-		}
-		if page.Next == "" {
+		if next == "" {
 			state = BulkDry
 		}
 		err = d.tx(ctx, func(tx pgx.Tx) error {
-			_, err := tx.Exec(ctx, `INSERT INTO bulk_items (bulk_id, connection_id, provider) SELECT $1, * FROM unnest($2::uuid[], $3::text[]) ON CONFLICT DO NOTHING`,
-				id, connections, providers)
+			_, err := tx.Exec(ctx, `INSERT INTO bulk_items (bulk_id, connection_id, provider)
+				SELECT $1, id, provider FROM connections WHERE id = ANY($2) AND disconnected_at IS NULL ON CONFLICT DO NOTHING`, id, connections)
 			if err != nil {
 				return err
 			}
-			_, err = tx.Exec(ctx, `UPDATE bulks SET cursor = $2, state = $3 WHERE id = $1 AND state = $4`, id, page.Next, state, BulkGathering)
+			_, err = tx.Exec(ctx, `UPDATE bulks SET cursor = $2, state = $3 WHERE id = $1 AND state = $4`, id, next, state, BulkGathering)
 			return err
 		})
 		if err != nil {
 			return false, fmt.Errorf("gather bulk: %w", err)
 		}
-		if noted += len(page.All); state == BulkDry || noted >= most {
+		if noted += len(connections); state == BulkDry || noted >= most {
 			return state == BulkDry, nil
 		}
 	}
+}
+
+// listed is one page of the connections in a list, and where the next begins.
+func (d *DB) listed(ctx context.Context, filters, filter string, present map[string]string, cursor string, limit int) (connections []ID, next string, err error) {
+	values, err := url.ParseQuery(filter)
+	if err != nil {
+		return nil, "", fmt.Errorf("read the bulk's filter: %w", err)
+	}
+	if filters == ListEvents {
+		page, err := d.Events(ctx, ParseEventFilter(values), cursor, limit)
+		for _, line := range page.All {
+			connections = append(connections, line.ConnectionID)
+		}
+		return connections, page.Next, err
+	}
+	f := ParseFilter(values)
+	f.Present = present
+	page, err := d.List(ctx, f, cursor, limit)
+	for _, line := range page.All {
+		connections = append(connections, line.ID)
+	}
+	return connections, page.Next, err
 }
 
 // Bulk reads one with its counts.
 func (d *DB) Bulk(ctx context.Context, id ID) (Bulk, error) {
 	b := Bulk{ID: id, Outcomes: map[string]int64{}}
 	var started, ended *time.Time
-	err := d.pool.QueryRow(ctx, `SELECT b.filter, b.state, b.created_by, coalesce(nullif(u.name, ''), u.email), u.role, b.created_at, b.started_at, b.ended_at
+	err := d.pool.QueryRow(ctx, `SELECT b.filters, b.filter, b.state, b.created_by, coalesce(nullif(u.name, ''), u.email), u.role, b.created_at, b.started_at, b.ended_at
 		FROM bulks b JOIN users u ON u.id = b.created_by WHERE b.id = $1`, id).
-		Scan(&b.Filter, &b.State, &b.CreatedBy, &b.ByName, &b.ByRole, &b.CreatedAt, &started, &ended)
+		Scan(&b.Filters, &b.Filter, &b.State, &b.CreatedBy, &b.ByName, &b.ByRole, &b.CreatedAt, &started, &ended)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return b, ErrNotFound
 	}

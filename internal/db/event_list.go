@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -26,6 +27,65 @@ type EventFilter struct {
 
 // EventsRefresh is the kind of all renewals together, which are most of all events.
 const EventsRefresh = "refresh"
+
+// ParseEventFilter reads a filter of events as it stands in a list's address; what cannot be read filters nothing. A day
+// is meant whole. Names of people and merchants are the caller's to turn into ids.
+func ParseEventFilter(values url.Values) EventFilter {
+	f := EventFilter{Kind: values.Get("kind"), Class: values.Get("class"), Provider: values.Get("provider")}
+	for _, actor := range values["actor"] {
+		if id, err := ParseID(actor); err == nil {
+			f.Actors = append(f.Actors, id)
+		}
+	}
+	if id, err := ParseID(values.Get("merchant")); err == nil {
+		f.Merchant = id
+	}
+	if id, err := ParseID(values.Get("connection")); err == nil {
+		f.Connection = id
+	}
+	f.From, _ = moment(values.Get("from"))
+	to, day := moment(values.Get("to"))
+	if f.To = to; day {
+		f.To = to.AddDate(0, 0, 1)
+	}
+	return f
+}
+
+// Values are the filter as it stands in an address.
+func (f EventFilter) Values() url.Values {
+	values := url.Values{}
+	for name, value := range map[string]string{"kind": f.Kind, "class": f.Class, "provider": f.Provider} {
+		if value != "" {
+			values.Set(name, value)
+		}
+	}
+	for _, actor := range f.Actors {
+		values.Add("actor", actor.String())
+	}
+	for name, id := range map[string]ID{"merchant": f.Merchant, "connection": f.Connection} {
+		if id != (ID{}) {
+			values.Set(name, id.String())
+		}
+	}
+	for name, at := range map[string]time.Time{"from": f.From, "to": f.To} {
+		if !at.IsZero() {
+			values.Set(name, at.Format(time.RFC3339))
+		}
+	}
+	return values
+}
+
+// moment reads a day, or a time as links from the overview have it. Zero when it is neither.
+func moment(text string) (at time.Time, day bool) {
+	if t, err := time.Parse(time.DateOnly, text); err == nil {
+		return t, true
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, false
+	}
+	return t.UTC(), false
+}
 
 // EventLine is an event with the names of those it is about.
 type EventLine struct {

@@ -3,6 +3,7 @@ package db_test
 import (
 	"context"
 	"errors"
+	"net/url"
 	"slices"
 	"testing"
 	"time"
@@ -113,6 +114,65 @@ func TestEventsAreFilteredAndPaged(t *testing.T) {
 	}
 }
 
+// "Retry all that failed in yesterday's outage": each connection once, however often it failed, whatever became of it since,
+// and nothing that has been disconnected, failed on another day or in another way.
+func TestABulkOfYesterdaysFailures(t *testing.T) {
+	t.Parallel()
+	d := dbtest.New(t)
+	ctx := context.Background()
+	if err := d.Fill(ctx, db.Scale{Connections: 60, Merchants: 3}); err != nil {
+		t.Fatal(err)
+	}
+	staff, err := d.AddUser(ctx, db.System(), db.NewUser{Role: db.RoleSupport, Email: "lin@platform.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var ids []db.ID
+	rows, err := d.Pool().Query(ctx, `SELECT id FROM connections WHERE provider = 'caminvoice' AND disconnected_at IS NULL ORDER BY id LIMIT 5`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ids, err = pgx.CollectRows(rows, pgx.RowTo[db.ID]); err != nil || len(ids) != 5 {
+		t.Fatal(len(ids), err)
+	}
+	noon := d.Now().Truncate(24 * time.Hour).Add(-12 * time.Hour)
+	for i, one := range []db.Event{
+		{ConnectionID: ids[0], Class: "trouble", At: noon},
+		{ConnectionID: ids[0], Class: "trouble", At: noon.Add(time.Hour)},
+		{ConnectionID: ids[0], Class: "ok", At: noon.Add(2 * time.Hour)},
+		{ConnectionID: ids[1], Class: "trouble", At: noon.Add(11 * time.Hour)},
+		{ConnectionID: ids[2], Class: "trouble", At: noon.Add(-24 * time.Hour)},
+		{ConnectionID: ids[3], Class: "refused", At: noon},
+		{ConnectionID: ids[4], Class: "trouble", At: noon},
+	} {
+		one.Kind, one.Provider = "refresh."+one.Class, "caminvoice"
+		if err := d.AddEvent(ctx, one); err != nil {
+			t.Fatal(i, err)
+		}
+	}
+	if _, err := d.Pool().Exec(ctx, `UPDATE connections SET disconnected_at = now() WHERE id = $1`, ids[4]); err != nil {
+		t.Fatal(err)
+	}
+	day := noon.Format(time.DateOnly)
+	asked := db.ParseEventFilter(url.Values{"kind": {"refresh"}, "class": {"trouble"}, "provider": {"caminvoice"}, "from": {day}, "to": {day}})
+	id, err := d.AddBulk(ctx, db.By{Actor: db.RoleSupport, ID: staff.ID}, db.ListEvents, asked.Values().Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for complete := false; !complete; {
+		if complete, err = d.GatherBulk(ctx, id, nil, 2); err != nil {
+			t.Fatal(err)
+		}
+	}
+	rows, err = d.Pool().Query(ctx, `SELECT connection_id FROM bulk_items WHERE bulk_id = $1 ORDER BY 1`, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := pgx.CollectRows(rows, pgx.RowTo[db.ID]); err != nil || !slices.Equal(got, ids[:2]) {
+		t.Errorf("gathered %v, %v; want %v", got, err, ids[:2])
+	}
+}
+
 func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 	t.Parallel()
 	d := dbtest.New(t)
@@ -126,13 +186,13 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 	}
 	by := db.By{Actor: db.RoleSupport, ID: staff.ID}
 	f := db.Filter{Provider: "caminvoice"}
-	id, err := d.AddBulk(ctx, by, f.Values().Encode())
+	id, err := d.AddBulk(ctx, by, db.ListConnections, f.Values().Encode())
 	if err != nil {
 		t.Fatal(err)
 	}
 	steps := 0
 	for complete := false; !complete; steps++ {
-		if complete, err = d.GatherBulk(ctx, id, f, 200); err != nil {
+		if complete, err = d.GatherBulk(ctx, id, nil, 200); err != nil {
 			t.Fatal(err)
 		}
 	}

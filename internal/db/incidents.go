@@ -215,20 +215,47 @@ func (d *DB) Pause(ctx context.Context, name, environment string, until time.Tim
 // After a hint, the connection is refreshed at these times.
 var verifyAfter = [...]time.Duration{0, time.Minute, 10 * time.Minute, time.Hour}
 
-// Hint writes down that a provider says access to an account has ended, for every living connection of that account. They are due
-// at once, but at most once a minute each. It returns how many there are.
+// Hint writes down that a provider says access to an account has ended, for every living connection of that account, and in its
+// story. They are due at once, but at most once a minute each. It returns how many there are.
 func (d *DB) Hint(ctx context.Context, provider, environment, account string) (int, error) {
 	now := d.Now()
-	tag, err := d.pool.Exec(ctx, `
-		INSERT INTO verifications (connection_id, provider, environment, step, due_at, hinted_at)
-		SELECT c.id, c.provider, c.environment, 0, $4, $4 FROM connections c
-		WHERE c.provider = $1 AND c.environment = $2 AND c.account_id = $3 AND c.disconnected_at IS NULL
-		ON CONFLICT (connection_id) DO UPDATE SET step = 0, hinted_at = excluded.hinted_at, due_at = greatest(excluded.due_at, verifications.checked_at + interval '1 minute')`,
-		provider, environment, account, now)
+	type told struct {
+		Connection, Merchant ID
+		Again                bool // told less than a minute ago
+	}
+	var all []told
+	err := d.tx(ctx, func(tx pgx.Tx) error {
+		rows, err := tx.Query(ctx, `
+			WITH told AS (
+				SELECT c.id, c.merchant_id, c.provider, c.environment, coalesce(v.hinted_at > $4::timestamptz - interval '1 minute', false) AS again
+				FROM connections c LEFT JOIN verifications v ON v.connection_id = c.id
+				WHERE c.provider = $1 AND c.environment = $2 AND c.account_id = $3 AND c.disconnected_at IS NULL
+			), kept AS (
+				INSERT INTO verifications (connection_id, provider, environment, step, due_at, hinted_at)
+				SELECT id, provider, environment, 0, $4, $4 FROM told
+				ON CONFLICT (connection_id) DO UPDATE SET step = 0, hinted_at = excluded.hinted_at, due_at = greatest(excluded.due_at, verifications.checked_at + interval '1 minute')
+			) SELECT id, merchant_id, again FROM told`, provider, environment, account, now)
+		if err != nil {
+			return err
+		}
+		if all, err = pgx.CollectRows(rows, pgx.RowToStructByPos[told]); err != nil {
+			return err
+		}
+		for _, one := range all {
+			if one.Again {
+				continue
+			}
+			e := Event{Kind: "connection.hook.revoked", Actor: "provider", MerchantID: one.Merchant, ConnectionID: one.Connection, Provider: provider}
+			if err := d.addEvent(ctx, tx, e); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		return 0, fmt.Errorf("write down a hint: %w", err)
 	}
-	return int(tag.RowsAffected()), nil
+	return len(all), nil
 }
 
 // DueVerifications takes the connections whose hint is to be verified now; nobody else gets them. Those of other environments wait.

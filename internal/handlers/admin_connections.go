@@ -35,7 +35,6 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 		Used:        options(f.Used, "", db.UsedDay, db.UsedWeek, db.UsedMonth, db.UsedNever),
 		Providers:   s.providerOptions(f.Provider),
 		CSVURL:      "/admin/connections.csv?" + f.Values().Encode(),
-		BulkAction:  "/admin/bulk",
 	}
 	if !f.Since.IsZero() {
 		page.Since = f.Since.Format(time.DateOnly)
@@ -49,9 +48,7 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 	if f.Bulk != (db.ID{}) {
 		page.Bulk = f.Bulk.String()
 	}
-	for name, values := range f.Values() {
-		page.BulkFields = append(page.BulkFields, views.Detail{Key: name, Value: values[0]})
-	}
+	page.BulkFields = fields(f.Values())
 	if lines.Flow != nil {
 		page.Flow = &views.FlowLine{Reference: lines.Flow.Reference, Stage: lines.Flow.Stage, Outcome: lines.Flow.Outcome, At: lines.Flow.CreatedAt, Provider: lines.Flow.Provider}
 	}
@@ -94,7 +91,7 @@ func (s *Server) exportConnections(w http.ResponseWriter, r *http.Request) error
 // filterOf reads a list's filter from its address, or from a form that repeats it.
 func (s *Server) filterOf(values url.Values) db.Filter {
 	f := db.ParseFilter(values)
-	f.Present = s.present()
+	f.Present = connectors.Environments(s.Providers)
 	return f
 }
 

@@ -35,12 +35,18 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 	page := views.EventsPage{
 		Page: s.viewPage(r), Kinds: options(f.Kind, append([]string{"", db.EventsRefresh}, kinds...)...), Classes: options(f.Class, "", "ok", "later", "trouble", "refused", "ours", "lost"),
 		Providers: s.providerOptions(f.Provider), Actor: values.Get("actor"), Merchant: values.Get("merchant"), Connection: values.Get("connection"),
-		From: day(values.Get("from")), To: day(values.Get("to")),
+		From:  dateOf(f.From),
 		Pager: pagerOf("/admin/events", values, query.Get("at"), lines.Prev, lines.Next), CSVURL: "/admin/events.csv?" + values.Encode(),
 		Months: keep, MaySet: visitorOf(r).who() == admin,
 	}
+	if !f.To.IsZero() {
+		page.To = dateOf(f.To.Add(-time.Second)) // the last day that is shown
+	}
+	if f.Class != "" && f.Class != "ok" { // the calls of an outage: what failed then can be tried again
+		page.BulkFields = fields(f.Values())
+	}
 	for _, line := range lines.All {
-		page.Rows = append(page.Rows, s.viewEventLine(line))
+		page.Rows = append(page.Rows, s.viewEventLine(r, line))
 	}
 	s.render(w, r, http.StatusOK, views.Events(page))
 	return nil
@@ -83,70 +89,56 @@ func (s *Server) setRetention(w http.ResponseWriter, r *http.Request) error {
 	return s.done(w, r, "/admin/events", "saved")
 }
 
-// eventFilter reads a filter of events and its values as they stand in the address. none: it names somebody or
+// eventFilter reads a filter of events, and its values as they stand in the address. none: it names somebody or
 // something that does not exist, so there is nothing to show.
 func (s *Server) eventFilter(r *http.Request, query url.Values) (f db.EventFilter, values url.Values, none bool, err error) {
-	values = url.Values{}
-	get := func(name string) string {
-		value := clean(query.Get(name))
-		if value != "" {
+	values, found := url.Values{}, url.Values{}
+	for _, name := range []string{"kind", "class", "provider", "actor", "merchant", "connection", "from", "to"} {
+		if value := clean(query.Get(name)); value != "" {
 			values.Set(name, value)
+			found.Set(name, value)
 		}
-		return value
 	}
-	f.Kind, f.Class, f.Provider = get("kind"), get("class"), get("provider")
-	if actor := get("actor"); actor != "" {
-		if id, parseErr := db.ParseID(actor); parseErr == nil {
-			f.Actors = []db.ID{id}
-		} else if f.Actors, err = s.DB.Actors(r.Context(), actor); err != nil {
+	if actor := values.Get("actor"); actor != "" && !isID(actor) {
+		ids, err := s.DB.Actors(r.Context(), actor)
+		if err != nil {
 			return f, values, false, err
 		}
-		none = len(f.Actors) == 0
-	}
-	if name := get("merchant"); name != "" {
-		if f.Merchant, err = db.ParseID(name); err != nil {
-			m, byName := s.DB.MerchantByName(r.Context(), name)
-			if byName != nil {
-				none = true
-			}
-			f.Merchant, err = m.ID, nil
+		found.Del("actor")
+		for _, id := range ids {
+			found.Add("actor", id.String())
 		}
+		none = len(ids) == 0
 	}
-	if id := get("connection"); id != "" {
-		if f.Connection, err = db.ParseID(id); err != nil {
-			none, err = true, nil
+	if name := values.Get("merchant"); name != "" && !isID(name) {
+		m, err := s.DB.MerchantByName(r.Context(), name)
+		if err != nil {
+			none = true
 		}
+		found.Set("merchant", m.ID.String())
 	}
-	f.From = moment(get("from"))
-	if to := get("to"); to != "" {
-		if f.To = moment(to); len(to) == len(time.DateOnly) && !f.To.IsZero() {
-			f.To = f.To.AddDate(0, 0, 1) // that day included
-		}
+	if id := values.Get("connection"); id != "" && !isID(id) {
+		none = true
 	}
-	return f, values, none, nil
+	return db.ParseEventFilter(found), values, none, nil
 }
 
-// moment reads a day, or a time as links from the overview have it.
-func moment(text string) time.Time {
-	if t, err := time.Parse(time.DateOnly, text); err == nil {
-		return t
-	}
-	t, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		return time.Time{}
-	}
-	return t.UTC()
+func isID(text string) bool {
+	_, err := db.ParseID(text)
+	return err == nil
 }
 
-func day(text string) string {
-	if t := moment(text); !t.IsZero() {
-		return t.Format(time.DateOnly)
+// dateOf is a day as date fields hold it.
+func dateOf(t time.Time) string {
+	if t.IsZero() {
+		return ""
 	}
-	return ""
+	return t.Format(time.DateOnly)
 }
 
-func (s *Server) viewEventLine(e db.EventLine) views.Event {
-	one := views.Event{At: e.At, Kind: e.Kind, Actor: e.ActorName, Note: e.Note, Where: e.Address}
+func (s *Server) viewEventLine(r *http.Request, e db.EventLine) views.Event {
+	one := views.Event{At: e.At, Actor: e.ActorName, Where: e.Address}
+	one.Kind, one.Note = told(e.Event)
 	if e.Provider != "" {
 		one.Provider = s.viewProviderOf(e.Provider, "").Title
 	}
@@ -154,6 +146,13 @@ func (s *Server) viewEventLine(e db.EventLine) views.Event {
 		one.Call = &views.Call{
 			Name: strings.TrimPrefix(e.Kind, "call."), Class: e.Class, Status: e.Status, Code: e.Code, Reference: e.Reference,
 			Took: time.Duration(e.Millis) * time.Millisecond,
+		}
+	}
+	switch e.Kind {
+	case "connection.exported", "event.exported", "bulk.counted": // their note is the list's address
+		one.Note = ""
+		if values, err := url.ParseQuery(e.Note); err == nil {
+			one.Filter = s.filterDetails(r, values)
 		}
 	}
 	switch {

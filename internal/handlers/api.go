@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/refresh"
 )
@@ -186,7 +187,7 @@ func (s *Server) apiConnections(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	q := r.URL.Query()
-	f := db.Filter{Provider: q.Get("provider"), Health: q.Get("health"), Merchant: key.MerchantID, Present: s.present()}
+	f := db.Filter{Provider: q.Get("provider"), Health: q.Get("health"), Merchant: key.MerchantID, Present: connectors.Environments(s.Providers)}
 	if f.Health != "" && !slices.Contains([]string{db.Fine, db.Retrying, db.ActionNeeded, db.Disconnected}, f.Health) {
 		return invalid("health is fine, retrying, action-needed or disconnected")
 	}
@@ -409,15 +410,6 @@ func (s *Server) merchantNamed(r *http.Request, name string) (db.Merchant, error
 		}
 	}
 	return s.DB.MerchantByExternalID(r.Context(), strings.ReplaceAll(name, "\x00", ""))
-}
-
-// present is each provider's present environment.
-func (s *Server) present() map[string]string {
-	present := map[string]string{}
-	for _, setup := range s.Providers {
-		present[setup.Name] = setup.Environment
-	}
-	return present
 }
 
 func pageSize(text string) (int, error) {

@@ -201,6 +201,35 @@ func TestManyRefreshesFromAFilter(t *testing.T) {
 	}
 }
 
+// "Retry all that failed in yesterday's outage", from the list of what failed.
+func TestManyRefreshesFromEvents(t *testing.T) {
+	t.Parallel()
+	s := newTown(t, sandbox.Options{})
+	merchant := s.merchant("Riverside Bakery")
+	merchant.connect("caminvoice", "KHUID00001234")
+	merchant.connect("acme", "acme-user-001")
+	for _, c := range merchant.connections() {
+		if c.Provider == "caminvoice" {
+			for range 3 {
+				if err := s.db.AddEvent(t.Context(), db.Event{Kind: "refresh.trouble", Class: "trouble", Provider: c.Provider, ConnectionID: c.ID}); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	support := s.staff(db.RoleSupport)
+	today := s.db.Now().Format(time.DateOnly)
+	filter := []string{"kind", "refresh", "class", "trouble", "from", today, "to", today}
+	list := "/admin/events?kind=refresh&class=trouble&from=" + today + "&to=" + today
+	support.wants(list, "Refresh these connections", `name="list" value="events"`)
+	if page := support.get("/admin/events"); strings.Contains(page.body, "Refresh these connections") {
+		t.Error("offered for what people did")
+	}
+	begun := support.post("/admin/bulk", append(filter, "list", "events")...)
+	support.wants(begun.location, "1 connection would be refreshed", "trouble", "/admin/events?")
+	support.wants("/admin/events?kind=bulk.counted", "Outcome: trouble")
+}
+
 func TestABulkStops(t *testing.T) {
 	t.Parallel()
 	s := newTown(t, sandbox.Options{})

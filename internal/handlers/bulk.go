@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/jobs"
 	"patchbay/views"
@@ -15,14 +16,17 @@ import (
 // gatherHere is how many connections of a dry run are noted while its asker waits; the rest is a job's work.
 const gatherHere = 5000
 
-// beginBulk counts what a filter shows: a dry run, which sends nothing.
+// beginBulk counts what a list shows: a dry run, which sends nothing.
 func (s *Server) beginBulk(w http.ResponseWriter, r *http.Request) error {
-	f := s.filterOf(r.PostForm)
-	id, err := s.DB.AddBulk(r.Context(), s.by(r), f.Values().Encode())
+	list, filter := db.ListConnections, s.filterOf(r.PostForm).Values()
+	if r.PostFormValue("list") == db.ListEvents {
+		list, filter = db.ListEvents, db.ParseEventFilter(r.PostForm).Values()
+	}
+	id, err := s.DB.AddBulk(r.Context(), s.by(r), list, filter.Encode())
 	if err != nil {
 		return err
 	}
-	complete, err := s.DB.GatherBulk(r.Context(), id, f, gatherHere)
+	complete, err := s.DB.GatherBulk(r.Context(), id, connectors.Environments(s.Providers), gatherHere)
 	if err != nil {
 		return err
 	}
@@ -46,14 +50,10 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 	}
 	page := views.BulkPage{
 		Page: s.viewPage(r), ID: b.ID.String(), State: b.State, By: b.ByName, Created: b.CreatedAt, Ended: b.EndedAt, Total: b.Total, Done: b.Done,
-		ListURL: "/admin/connections?" + b.Filter,
+		ListURL: "/admin/" + b.Filters + "?" + b.Filter,
 	}
 	if values, err := url.ParseQuery(b.Filter); err == nil {
-		for _, name := range []string{"q", "provider", "health", "who", "problem", "environment", "merchant", "used", "since", "lapsing"} {
-			if value := values.Get(name); value != "" {
-				page.Filter = append(page.Filter, views.Detail{Key: name, Value: value})
-			}
-		}
+		page.Filter = s.filterDetails(r, values)
 	}
 	for _, class := range []string{"ok", "later", "trouble", "refused", "ours", "lost", "busy", "skipped"} {
 		if n := b.Outcomes[class]; n > 0 {
@@ -71,6 +71,44 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 	}
 	s.render(w, r, http.StatusOK, views.Bulk(page))
 	return nil
+}
+
+// filterDetails are a list's filter to be read by people, with the names of who and what it is about.
+func (s *Server) filterDetails(r *http.Request, values url.Values) (shown []views.Detail) {
+	for _, name := range []string{"q", "kind", "class", "provider", "health", "who", "problem", "environment", "merchant", "used", "since", "lapsing", "actor", "from", "to"} {
+		value := values.Get(name)
+		if value == "" {
+			continue
+		}
+		switch name {
+		case "provider":
+			value = s.viewProviderOf(value, "").Title
+		case "merchant":
+			if id, err := db.ParseID(value); err == nil {
+				if m, err := s.DB.Merchant(r.Context(), id); err == nil {
+					value = m.Name
+				}
+			}
+		case "actor":
+			if id, err := db.ParseID(value); err == nil {
+				if u, err := s.DB.User(r.Context(), id); err == nil {
+					value = u.Email
+				}
+			}
+		}
+		shown = append(shown, views.Detail{Key: name, Value: value})
+	}
+	return shown
+}
+
+// fields are a filter's values as a form repeats them.
+func fields(values url.Values) (all []views.Detail) {
+	for name, list := range values {
+		for _, value := range list {
+			all = append(all, views.Detail{Key: name, Value: value})
+		}
+	}
+	return all
 }
 
 // changeBulk starts a dry run for real, or stops what runs. Asking twice does no harm.

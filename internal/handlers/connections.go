@@ -169,7 +169,10 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.Whole, page *views.Co
 	if err != nil {
 		return staff, err
 	}
-	staff.RefreshWhy = status.Why(s.DB.Now())
+	staff.RefreshWhy = s.whyThen(c, status)
+	if staff.RefreshWhy == "verifying" {
+		page.NextRefresh = status.VerifyAt
+	}
 	flows, err := s.DB.FlowsOf(r.Context(), c.Connection, 20)
 	if err != nil {
 		return staff, err
@@ -201,6 +204,21 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.Whole, page *views.Co
 	}
 	staff.Report = report(c, page.Events)
 	return staff, nil
+}
+
+// whyThen says why the next refresh is when it is, or why there is none.
+func (s *Server) whyThen(c db.Whole, status db.GrantStatus) string {
+	why := status.Why(s.DB.Now())
+	if slices.Contains([]string{"running", "interrupted", "verifying"}, why) {
+		return why
+	}
+	if c.Health() == db.ActionNeeded {
+		return "action-needed"
+	}
+	if slices.ContainsFunc(s.troubledList(), func(one db.ProviderState) bool { return one.Name == c.Provider && one.Environment == c.Environment }) {
+		return "incident"
+	}
+	return why
 }
 
 // report is the story of a connection to send to its provider: nothing secret, nobody's name.

@@ -184,6 +184,17 @@ func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
 	return page, nil
 }
 
+// told is what an event is told as, and its note where that is for people.
+func told(e db.Event) (kind, note string) {
+	switch {
+	case e.Kind == "refresh.saved" && e.Note == "recovered":
+		return "recovered", ""
+	case strings.HasPrefix(e.Kind, "connection.revoke"), e.Kind == "connection.disconnected": // the receipt has it
+		return e.Kind, ""
+	}
+	return e.Kind, e.Note
+}
+
 // viewEvents turns events into a timeline. What only staff may see is left out for others.
 func viewEvents(events []db.Event, names map[db.ID]string, staff bool) []views.Event {
 	var out []views.Event
@@ -192,13 +203,8 @@ func viewEvents(events []db.Event, names map[db.ID]string, staff bool) []views.E
 		if hidden && !staff {
 			continue
 		}
-		one := views.Event{At: e.At, Kind: e.Kind, Note: e.Note}
-		switch {
-		case e.Kind == "refresh.saved" && e.Note == "recovered":
-			one.Kind, one.Note = "recovered", ""
-		case strings.HasPrefix(e.Kind, "connection.revoke"), e.Kind == "connection.disconnected":
-			one.Note = "" // the receipt has it
-		}
+		one := views.Event{At: e.At}
+		one.Kind, one.Note = told(e)
 		if staff || e.Actor == db.RoleMerchant || e.Actor == "key" {
 			one.Actor = names[e.ActorID]
 		}

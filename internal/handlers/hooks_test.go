@@ -41,6 +41,13 @@ func TestWebhook(t *testing.T) {
 	if n := s.count(`SELECT count(*) FROM verifications`); n != 2 {
 		t.Errorf("%d hints kept, want one for each merchant's connection", n)
 	}
+	deliver("hook-secret-of-the-test", revoked) // told twice
+	if n := s.eventCount("connection.hook.revoked"); n != 2 {
+		t.Errorf("%d lines in the stories of two connections", n)
+	}
+	page := "/connections/" + p.connections()[0].ID.String()
+	p.wants(page, "CamInvoice says that access has ended; we check")
+	s.staff(db.RoleSupport).wants(page, "CamInvoice says that access has ended; we check", "the provider says that access has ended: we check")
 	for _, c := range append(p.connections(), other.connections()...) {
 		if c.Problem != "" {
 			t.Errorf("a hint was believed: %s", c.Problem)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 
+	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/views"
 )
@@ -75,7 +76,7 @@ func (s *Server) adminMerchant(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	connections, err := s.DB.List(r.Context(), db.Filter{Merchant: id, Sort: db.SortHealth, Present: s.present()}, "", listLength)
+	connections, err := s.DB.List(r.Context(), db.Filter{Merchant: id, Sort: db.SortHealth, Present: connectors.Environments(s.Providers)}, "", listLength)
 	if err != nil {
 		return err
 	}

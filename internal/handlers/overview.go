@@ -100,6 +100,7 @@ func (s *Server) providerFigures(at place, counts []db.Count, lately []db.Rollup
 	figures.FineURL, figures.RetryingURL = link(db.Fine), link(db.Retrying)
 	figures.ActionNeededURL, figures.DisconnectedURL = link(db.ActionNeeded), link(db.Disconnected)
 	figures.Median, figures.Slow, _, _ = latency(lately, at)
+	figures.CallsURL = "/admin/events?" + db.EventFilter{Kind: db.EventsRefresh, Provider: at.provider, From: s.DB.Now().Add(-latencyAge).Truncate(time.Hour)}.Values().Encode()
 	for _, one := range s.troubledList() {
 		if one.Name == at.provider && one.Environment == at.environment {
 			figures.Incident = &views.Incident{Provider: figures.Title, Since: one.IncidentSince, Ours: one.Reason == "ours"}
@@ -135,7 +136,7 @@ func hourFigures(rollups []db.Rollup, first time.Time) []views.HourFigures {
 	hours := make([]views.HourFigures, chartHours)
 	for i := range hours {
 		begin := first.Add(time.Duration(i) * time.Hour)
-		hours[i].Hour = begin
+		hours[i].Hour, hours[i].Calls = begin, map[string]int64{}
 		hours[i].URL = "/admin/events?" + url.Values{
 			"kind": {db.EventsRefresh}, "from": {begin.Format(time.RFC3339)}, "to": {begin.Add(time.Hour).Format(time.RFC3339)},
 		}.Encode()
@@ -145,16 +146,7 @@ func hourFigures(rollups []db.Rollup, first time.Time) []views.HourFigures {
 		if i < 0 || i >= chartHours {
 			continue
 		}
-		switch one.Class {
-		case "ok":
-			hours[i].OK += one.Calls
-		case "later":
-			hours[i].Later += one.Calls
-		case "refused":
-			hours[i].Refused += one.Calls
-		default:
-			hours[i].Trouble += one.Calls
-		}
+		hours[i].Calls[one.Class] += one.Calls
 	}
 	return hours
 }

@@ -3,13 +3,13 @@ package jobs
 import (
 	"context"
 	"errors"
-	"net/url"
 	"sync"
 	"time"
 
 	"github.com/riverqueue/river"
 	"golang.org/x/time/rate"
 
+	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/refresh"
 )
@@ -65,7 +65,7 @@ func (w *bulkWorker) Work(ctx context.Context, job *river.Job[bulkArgs]) error {
 	defer context.AfterFunc(w.jobs.life, stop)()
 	go w.carry(ctx, stop, id, carrier)
 	if b.State == db.BulkGathering {
-		return w.gather(ctx, b)
+		return w.gather(ctx, id)
 	}
 	var providers sync.WaitGroup
 	failed := make([]error, len(b.Providers))
@@ -95,15 +95,9 @@ func (w *bulkWorker) carry(ctx context.Context, stop context.CancelFunc, id, car
 	}
 }
 
-func (w *bulkWorker) gather(ctx context.Context, b db.Bulk) error {
-	values, err := url.ParseQuery(b.Filter)
-	if err != nil {
-		return err
-	}
-	f := db.ParseFilter(values)
-	f.Present = w.jobs.present()
+func (w *bulkWorker) gather(ctx context.Context, bulk db.ID) error {
 	for {
-		done, err := w.jobs.DB.GatherBulk(ctx, b.ID, f, 10_000)
+		done, err := w.jobs.DB.GatherBulk(ctx, bulk, connectors.Environments(w.jobs.Providers), 10_000)
 		if err != nil || done {
 			return err
 		}
@@ -120,7 +114,7 @@ func (w *bulkWorker) refresh(ctx context.Context, b db.Bulk, provider string) er
 		if err != nil || len(waiting) == 0 {
 			return err
 		}
-		state, err := w.jobs.DB.ProviderState(ctx, provider, w.jobs.present()[provider])
+		state, err := w.jobs.DB.ProviderState(ctx, provider, connectors.Environments(w.jobs.Providers)[provider])
 		if err != nil {
 			return err
 		}
@@ -176,15 +170,6 @@ func (w *bulkWorker) one(ctx context.Context, connection db.ID, by db.By) string
 		w.jobs.Log.ErrorContext(ctx, "refresh in bulk failed", "connection", connection, "err", err)
 		return "trouble"
 	}
-}
-
-// present is each provider's present environment.
-func (j *Jobs) present() map[string]string {
-	present := map[string]string{}
-	for _, setup := range j.Providers {
-		present[setup.Name] = setup.Environment
-	}
-	return present
 }
 
 // CarryOn enqueues a bulk's job.
