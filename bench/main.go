@@ -44,6 +44,7 @@ type bench struct {
 	keyset    string
 	quick     bool
 	only      string
+	dir       string // gone with the run
 	keep      string // a folder for filled databases; "" for none
 	profileTo string // a file for the profile of Patchbay's process; "" for none
 	rows      []row
@@ -73,6 +74,7 @@ func run(ctx context.Context) error {
 	if err := os.Chmod(dir, 0o755); err != nil {
 		return err
 	}
+	b.dir = dir
 	server, err := localpg.Start(ctx, localpg.Options{Dir: filepath.Join(dir, "pg")})
 	if err != nil {
 		return err

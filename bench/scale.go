@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -42,13 +44,11 @@ func (b *bench) scale(ctx context.Context) error {
 	if b.quick {
 		many, events, rounds = 50_000, 5, 40
 	}
-	if b.keep != "" {
-		server, err := b.openKept(ctx)
-		if err != nil {
-			return err
-		}
-		defer server.Stop()
+	server, err := b.openLarge(ctx)
+	if err != nil {
+		return err
 	}
+	defer server.Stop()
 	before, err := b.openOffice(ctx, fewConnections, events)
 	if err != nil {
 		return err
@@ -77,17 +77,82 @@ func (b *bench) scale(ctx context.Context) error {
 	b.add(fmt.Sprintf("back office at %d connections, slowest of %d pages (%s), p95", many, len(after.pages), slowest),
 		fmt.Sprintf("%.1f ms at %d", milliseconds(then), fewConnections), fmt.Sprintf("%.1f ms", milliseconds(now)),
 		float64(then)/float64(now), "50 ms; 1.5 times or 5 ms more", met)
+	return b.exports(before, after)
+}
+
+// exports compares the memory that a short and a long CSV take.
+func (b *bench) exports(before, after *backOffice) error {
+	var lines [2]int
+	var peak [2]uint64
+	for i, office := range []*backOffice{before, after} {
+		runtime.GC()
+		n, took, most, err := office.export()
+		if err != nil {
+			return err
+		}
+		lines[i], peak[i] = n, most
+		fmt.Fprintf(os.Stderr, "  CSV of %d lines in %s, at most %.1f MB on the heap\n", n, took.Round(time.Millisecond), float64(most)/1e6)
+	}
+	b.add(fmt.Sprintf("CSV of %d connections, most memory on the heap", lines[1]-1), fmt.Sprintf("%.1f MB at %d", float64(peak[0])/1e6, lines[0]-1),
+		fmt.Sprintf("%.1f MB", float64(peak[1])/1e6), float64(peak[0])/float64(peak[1]), "1.5 times", peak[1] < peak[0]*3/2)
 	return nil
 }
 
-// openKept goes on with the Postgres and the keyset of an earlier run, or begins them.
-func (b *bench) openKept(ctx context.Context) (*localpg.Server, error) {
-	server, err := localpg.Start(ctx, localpg.Options{Dir: b.keep})
+// export streams the list of all connections as CSV and returns its lines, how long that took and the most memory that
+// lived on the heap meanwhile.
+func (o *backOffice) export() (lines int, took time.Duration, peak uint64, err error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	watched := make(chan uint64)
+	go func() {
+		var most uint64
+		for tick := time.NewTicker(10 * time.Millisecond); ; <-tick.C {
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			if most = max(most, m.HeapAlloc); ctx.Err() != nil {
+				tick.Stop()
+				watched <- most
+				return
+			}
+		}
+	}()
+	began := time.Now()
+	w := &lineCounter{header: http.Header{}}
+	o.site.ServeHTTP(w, o.request("/admin/connections.csv"))
+	took = time.Since(began)
+	cancel()
+	if peak = <-watched; w.status > http.StatusOK {
+		err = fmt.Errorf("the export answered %d", w.status)
+	}
+	return w.lines, took, peak, err
+}
+
+// lineCounter takes an answer and keeps nothing of it.
+type lineCounter struct {
+	header http.Header
+	status int
+	lines  int
+}
+
+func (w *lineCounter) Header() http.Header    { return w.header }
+func (w *lineCounter) WriteHeader(status int) { w.status = status }
+func (w *lineCounter) Flush()                 {}
+func (w *lineCounter) Write(b []byte) (int, error) {
+	w.lines += bytes.Count(b, []byte("\n"))
+	return len(b), nil
+}
+
+// openLarge starts a Postgres with memory for many connections: that of an earlier run, with its keyset, or a new one.
+func (b *bench) openLarge(ctx context.Context) (*localpg.Server, error) {
+	dir := b.keep
+	if dir == "" {
+		dir = filepath.Join(b.dir, "large")
+	}
+	server, err := localpg.Start(ctx, localpg.Options{Dir: dir, SharedBuffers: "1GB"})
 	if err != nil {
 		return nil, err
 	}
 	if b.database, err = server.EnsureDatabase(ctx, "bench"); err == nil {
-		file := filepath.Join(b.keep, "keyset")
+		file := filepath.Join(dir, "keyset")
 		if kept, missing := os.ReadFile(file); missing == nil {
 			b.keyset = string(kept)
 		} else {
@@ -273,6 +338,10 @@ func pagesOf(ctx context.Context, d *db.DB) ([]page, error) {
 		page{"events of one connection", "/admin/events?connection=" + one.ID.String(), 0},
 		page{"events: yesterday's renewals in trouble", "/admin/events?kind=refresh&class=trouble&from=" + yesterday + "&to=" + yesterday, 1},
 		page{"merchants by name", "/admin/merchants?q=mekong", 0},
+		page{"merchants", "/admin/merchants", 1},
+		page{"users", "/admin/users?q=sokha", 0},
+		page{"providers", "/admin/providers", 0},
+		page{"access that ends within a week", "/admin/connections?lapsing=7d", 0},
 	), nil
 }
 
@@ -289,11 +358,15 @@ func supporter(ctx context.Context, d *db.DB) (string, error) {
 	return securecookie.New(sessionKey, nil).MaxAge(0).SetSerializer(securecookie.NopEncoder{}).Encode("session", []byte(secret))
 }
 
-func (o *backOffice) visit(path string) (string, error) {
+func (o *backOffice) request(path string) *http.Request {
 	r := httptest.NewRequest(http.MethodGet, "http://patchbay.example"+path, nil)
 	r.AddCookie(&http.Cookie{Name: "session", Value: o.cookie})
+	return r
+}
+
+func (o *backOffice) visit(path string) (string, error) {
 	w := httptest.NewRecorder()
-	o.site.ServeHTTP(w, r)
+	o.site.ServeHTTP(w, o.request(path))
 	if w.Code != http.StatusOK {
 		return "", fmt.Errorf("%s answered %d", path, w.Code)
 	}

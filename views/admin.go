@@ -156,10 +156,10 @@ type chartLine struct{ Y, Label string }
 
 // scale is the value at the chart's top: the highest bar rounded up to 1, 2 or 5 times a power of ten.
 func (v OverviewPage) scale() int64 {
-	top := int64(1)
+	top, most := int64(1), v.most()
 	for {
 		for _, f := range []int64{1, 2, 5} {
-			if top*f >= v.most() {
+			if top*f >= most {
 				return top * f
 			}
 		}
@@ -169,12 +169,13 @@ func (v OverviewPage) scale() int64 {
 
 func (v OverviewPage) grid(ctx context.Context) []chartLine {
 	var out []chartLine
+	scale := v.scale()
 	for _, part := range []int64{0, 1, 2} {
-		if v.scale() < 2 && part == 1 {
+		if scale < 2 && part == 1 {
 			continue
 		}
 		y := chartBottom - (chartBottom-chartTop)*float64(part)/2
-		out = append(out, chartLine{Y: units(y), Label: short(ctx, v.scale()*part/2)})
+		out = append(out, chartLine{Y: units(y), Label: short(ctx, scale*part/2)})
 	}
 	return out
 }
@@ -182,6 +183,7 @@ func (v OverviewPage) grid(ctx context.Context) []chartLine {
 func (v OverviewPage) bars(ctx context.Context) []chartBar {
 	l := localeOf(ctx)
 	step := (chartRight - chartLeft) / float64(max(len(v.Hours), 1))
+	scale, classes := v.scale(), v.classes()
 	var out []chartBar
 	for i, h := range v.Hours {
 		b := chartBar{X: units(chartLeft + step*float64(i)), Width: units(step * .8)}
@@ -192,12 +194,12 @@ func (v OverviewPage) bars(ctx context.Context) []chartBar {
 			}
 		}
 		y := chartBottom
-		for _, class := range v.classes() {
+		for _, class := range classes {
 			n := h.Calls[class]
 			if n == 0 {
 				continue
 			}
-			height := max((chartBottom-chartTop)*float64(n)/float64(v.scale()), 1.5) // one refusal among thousands is still seen
+			height := max((chartBottom-chartTop)*float64(n)/float64(scale), 1.5) // one refusal among thousands is still seen
 			y -= height
 			b.Parts = append(b.Parts, chartPart{Class: class, Y: units(y), Height: units(height)})
 		}

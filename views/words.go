@@ -113,13 +113,16 @@ func detailText(ctx context.Context, d Detail) string {
 	return d.Value
 }
 
-// problemText says in a sentence what is wrong, or that nothing is.
-func problemText(ctx context.Context, h Health, p Provider) string {
+// problemText says in a sentence what is wrong, or that nothing is: to merchants what they do, to staff who does.
+func problemText(ctx context.Context, h Health, p Provider, staff bool) string {
 	keys := []string{"problem." + h.state()}
 	if h.state() == "action-needed" {
 		keys = []string{"problem." + h.Problem, "problem.who-" + h.Who, "problem.action-needed"}
 	}
 	for _, key := range keys {
+		if staff && has(ctx, "staff-"+key) {
+			key = "staff-" + key
+		}
 		if has(ctx, key) {
 			return T(ctx, key, "Provider", p.Title)
 		}
@@ -140,7 +143,10 @@ func whoText(ctx context.Context, who string, p Provider) string {
 	return T(ctx, "who.nobody")
 }
 
-func outcomeText(ctx context.Context, class string, p Provider) string {
+func outcomeText(ctx context.Context, class string, p Provider, staff bool) string {
+	if key := "staff-outcome." + class; staff && has(ctx, key) {
+		return T(ctx, key, "Provider", p.Title)
+	}
 	if key := "outcome." + class; has(ctx, key) {
 		return T(ctx, key, "Provider", p.Title)
 	}

@@ -161,7 +161,8 @@ func (x *examination) callback(ctx context.Context, d *db.DB, p connectors.Setup
 		x.note(p.Name, "its people must know the callback address "+address)
 		return
 	}
-	record, err := d.ProviderRecord(ctx, p.Name, p.Environment)
+	records, err := d.ProviderRecords(ctx, map[string]string{p.Name: p.Environment})
+	record := records[p.Name]
 	switch {
 	case err != nil:
 		x.wrong(p.Name, reason(err))

@@ -18,7 +18,7 @@ type Filter struct {
 	Merchant    ID
 	Used        string            // UsedDay, UsedWeek, UsedMonth or UsedNever
 	Since       time.Time         // connected at or after
-	Lapsing     bool              // access that ends within seven days unless the merchant comes back
+	Lapsing     bool              // access that ends within seven days unless the merchant comes back, in that order
 	Bulk        ID                // part of these many refreshes,
 	Outcome     string            // which ended like this
 	Sort        string            // one of the Sort codes, "-" before it reverses; "" is the latest connected first
@@ -51,6 +51,9 @@ func ParseFilter(values url.Values) Filter {
 	f := Filter{
 		Query: get("q"), Provider: get("provider"), Health: get("health"), Who: get("who"), Problem: get("problem"), Environment: get("environment"),
 		Lapsing: get("lapsing") != "", Outcome: get("outcome"), Sort: get("sort"),
+	}
+	if f.Lapsing {
+		f.Sort = ""
 	}
 	if runes := []rune(f.Query); len(runes) > 200 {
 		f.Query = string(runes[:200])

@@ -2,7 +2,6 @@ package db
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -20,23 +19,30 @@ type ProviderRecord struct {
 	CheckTook, CheckSkew time.Duration
 }
 
-// ProviderRecord reads it; zero when there is none.
-func (d *DB) ProviderRecord(ctx context.Context, name, environment string) (ProviderRecord, error) {
+// ProviderRecords reads them by the provider's name. present is each provider's present environment.
+func (d *DB) ProviderRecords(ctx context.Context, present map[string]string) (map[string]ProviderRecord, error) {
+	names, environments := namesAndEnvironments(present)
+	rows, err := d.pool.Query(ctx, `
+		SELECT p.name, state_echoed, callback_registered_at, callback_address, hook_registered_at, checked_at, check_result, check_millis, check_skew_millis
+		FROM providers p JOIN unnest($1::text[], $2::text[]) AS w (name, environment) ON (p.name, p.environment) = (w.name, w.environment)`, names, environments)
+	if err != nil {
+		return nil, fmt.Errorf("read providers: %w", err)
+	}
+	all := map[string]ProviderRecord{}
+	var name string
 	var p ProviderRecord
 	var callback, hook, checked *time.Time
 	var took, skew int64
-	err := d.pool.QueryRow(ctx, `SELECT state_echoed, callback_registered_at, callback_address, hook_registered_at, checked_at, check_result, check_millis, check_skew_millis
-		FROM providers WHERE name = $1 AND environment = $2`, name, environment).
-		Scan(&p.StateEchoed, &callback, &p.CallbackAddress, &hook, &checked, &p.CheckResult, &took, &skew)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return ProviderRecord{}, nil
-	}
+	_, err = pgx.ForEachRow(rows, []any{&name, &p.StateEchoed, &callback, &p.CallbackAddress, &hook, &checked, &p.CheckResult, &took, &skew}, func() error {
+		p.CallbackRegisteredAt, p.HookRegisteredAt, p.CheckedAt = timeOrZero(callback), timeOrZero(hook), timeOrZero(checked)
+		p.CheckTook, p.CheckSkew = time.Duration(took)*time.Millisecond, time.Duration(skew)*time.Millisecond
+		all[name] = p
+		return nil
+	})
 	if err != nil {
-		return p, fmt.Errorf("read provider: %w", err)
+		return nil, fmt.Errorf("read providers: %w", err)
 	}
-	p.CallbackRegisteredAt, p.HookRegisteredAt, p.CheckedAt = timeOrZero(callback), timeOrZero(hook), timeOrZero(checked)
-	p.CheckTook, p.CheckSkew = time.Duration(took)*time.Millisecond, time.Duration(skew)*time.Millisecond
-	return p, nil
+	return all, nil
 }
 
 // CallbackRegistered remembers that the provider was told our callback address.
@@ -87,48 +93,31 @@ func (d *DB) HookAccounts(ctx context.Context, name, environment string) ([]stri
 	return accounts, nil
 }
 
-// Lapse is a connection whose access ends on a known day unless its merchant comes back.
-type Lapse struct {
-	Line
-	Until time.Time
-}
-
-// Lapses lists those that end before the given time, the next first, and says how many there are, counted up to 10,000.
-func (d *DB) Lapses(ctx context.Context, before time.Time, limit int) (list []Lapse, count int64, err error) {
-	rows, err := d.pool.Query(ctx, `SELECT `+connectionColumns+`, m.name, g.refresh_expires_at
-		FROM grants g JOIN connections c ON c.id = g.connection_id JOIN merchants m ON m.id = c.merchant_id
-		WHERE g.refresh_fixed AND g.refresh_expires_at > $1 AND g.refresh_expires_at < $2 AND c.disconnected_at IS NULL AND c.problem = ''
-		ORDER BY g.refresh_expires_at LIMIT $3`, d.Now(), before, limit)
+// WaitingForUs counts each provider's connections that nobody but the platform can mend, up to 10,000, by the provider's
+// name. present is each provider's present environment.
+func (d *DB) WaitingForUs(ctx context.Context, present map[string]string) (map[string]int64, error) {
+	names, environments := namesAndEnvironments(present)
+	rows, err := d.pool.Query(ctx, `
+		SELECT p.name, (SELECT count(*) FROM (
+			SELECT FROM connections c WHERE c.provider = p.name AND c.environment = p.environment AND c.state IN ('ours', 'sealed') LIMIT 10000) AS waiting)
+		FROM unnest($1::text[], $2::text[]) AS p (name, environment)`, names, environments)
 	if err != nil {
-		return nil, 0, fmt.Errorf("list lapses: %w", err)
+		return nil, fmt.Errorf("count what waits for us: %w", err)
 	}
-	list, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (l Lapse, err error) {
-		targets, finish := connectionTargets(&l.Connection)
-		if err := row.Scan(append(targets, &l.MerchantName, &l.Until)...); err != nil {
-			return l, err
-		}
-		l.Until = l.Until.UTC()
-		return l, finish()
-	})
-	if err == nil {
-		err = d.pool.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM grants WHERE refresh_fixed AND refresh_expires_at > $1 AND refresh_expires_at < $2 LIMIT 10000) AS some_of`,
-			d.Now(), before).Scan(&count)
-	}
-	if err != nil {
-		return nil, 0, fmt.Errorf("list lapses: %w", err)
-	}
-	return list, count, nil
-}
-
-// WaitingForUs counts a provider's connections that nobody but the platform can mend, up to 10,000.
-func (d *DB) WaitingForUs(ctx context.Context, name, environment string) (int64, error) {
+	waiting := map[string]int64{}
+	var name string
 	var n int64
-	err := d.pool.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM connections WHERE provider = $1 AND environment = $2 AND state IN ('ours', 'sealed') LIMIT 10000) AS waiting`,
-		name, environment).Scan(&n)
-	if err != nil {
-		return 0, fmt.Errorf("count what waits for us: %w", err)
+	if _, err := pgx.ForEachRow(rows, []any{&name, &n}, func() error { waiting[name] = n; return nil }); err != nil {
+		return nil, fmt.Errorf("count what waits for us: %w", err)
 	}
-	return n, nil
+	return waiting, nil
+}
+
+func namesAndEnvironments(present map[string]string) (names, environments []string) {
+	for name, environment := range present {
+		names, environments = append(names, name), append(environments, environment)
+	}
+	return names, environments
 }
 
 // StateEchoed says whether a provider has been seen to send state back.

@@ -48,10 +48,30 @@ func (d *DB) AddRollups(ctx context.Context, list []Rollup) error {
 			ON CONFLICT (provider, environment, hour, kind, class, bucket) DO UPDATE SET calls = rollups.calls + excluded.calls`,
 			r.Provider, r.Environment, r.Hour, r.Kind, r.Class, int16(r.Bucket), r.Calls)
 	}
+	for _, h := range refreshHours(list) {
+		batch.Queue(`INSERT INTO refresh_hours (hour, class, calls) VALUES ($1, $2, $3)
+			ON CONFLICT (hour, class) DO UPDATE SET calls = refresh_hours.calls + excluded.calls`, h.Hour, h.Class, h.Calls)
+	}
 	if err := d.pool.SendBatch(ctx, &batch).Close(); err != nil {
 		return fmt.Errorf("add rollups: %w", err)
 	}
 	return nil
+}
+
+// refreshHours adds up refreshes by hour and class, in one order.
+func refreshHours(list []Rollup) (hours []RefreshHour) {
+	for _, r := range list {
+		if r.Kind != "refresh" {
+			continue
+		}
+		at := slices.IndexFunc(hours, func(h RefreshHour) bool { return h.Hour.Equal(r.Hour) && h.Class == r.Class })
+		if at < 0 {
+			at, hours = len(hours), append(hours, RefreshHour{Hour: r.Hour, Class: r.Class})
+		}
+		hours[at].Calls += r.Calls
+	}
+	slices.SortFunc(hours, func(a, b RefreshHour) int { return cmp.Or(a.Hour.Compare(b.Hour), cmp.Compare(a.Class, b.Class)) })
+	return hours
 }
 
 // Rollups returns all counts since an hour, oldest first.
@@ -169,6 +189,7 @@ func (d *DB) DropOldFigures(ctx context.Context) error {
 	}{
 		{`DELETE FROM token_reads WHERE minute < $1`, now.AddDate(0, 0, -100)},
 		{`DELETE FROM rollups WHERE hour < $1`, now.AddDate(-2, 0, 0)},
+		{`DELETE FROM refresh_hours WHERE hour < $1`, now.AddDate(-2, 0, 0)},
 		{`DELETE FROM verifications WHERE hinted_at < $1`, now.AddDate(0, 0, -1)},
 	} {
 		if _, err := d.pool.Exec(ctx, one.sql, one.before); err != nil {

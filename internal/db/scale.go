@@ -141,7 +141,7 @@ func (f *filling) connections(ctx context.Context) error {
 			}
 			_, err = tx.CopyFrom(ctx, pgx.Identifier{"grants"}, []string{
 				"connection_id", "provider", "environment", "sealed", "generation", "lifetime_seconds", "expires_at", "refresh_at", "failures",
-				"last_class", "refreshed_at", "used_at",
+				"last_class", "refreshed_at", "used_at", "refresh_expires_at", "refresh_fixed",
 			}, pgx.CopyFromRows(grants))
 			return err
 		})
@@ -244,7 +244,12 @@ func (f *filling) connection(i int) (connection, grant []any, err error) {
 		}
 	}
 	next := f.now.AddDate(0, 1, f.r.IntN(30))
-	grant = []any{id, provider, environment, sealed, generation, int64(3600), next.Add(time.Hour), next, failures, class, lately, usedAt}
+	var ends *time.Time // ELECQ's merchants must come back twice a year
+	if provider == "elecq" && disconnectedAt == nil {
+		end := f.now.Add(time.Duration(f.r.IntN(182*24)) * time.Hour)
+		ends = &end
+	}
+	grant = []any{id, provider, environment, sealed, generation, int64(3600), next.Add(time.Hour), next, failures, class, lately, usedAt, ends, ends != nil}
 	return connection, grant, nil
 }
 
@@ -367,7 +372,7 @@ func (f *filling) events(ctx context.Context) error {
 					millis, CASE WHEN provider = 'flexiti' THEN r ELSE '' END, '', '' FROM made
 			), hours AS (
 				INSERT INTO rollups (provider, environment, hour, kind, class, bucket, calls)
-				SELECT provider, environment, date_trunc('hour', at), 'refresh', class, width_bucket(millis, $4::int[]), count(*) FROM made GROUP BY 1, 2, 3, 4, 5, 6
+				SELECT provider, environment, date_trunc('hour', at), 'refresh', class, width_bucket(millis, $4::int[]), count(*) FROM made GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 3
 				ON CONFLICT (provider, environment, hour, kind, class, bucket) DO UPDATE SET calls = rollups.calls + excluded.calls
 			) SELECT count(*) FROM made`, begin, often, f.now, bounds).Scan(&renewals)
 		if err != nil {
@@ -411,12 +416,15 @@ func (f *filling) events(ctx context.Context) error {
 // madeID is a UUIDv7 of the time "at" and the hexadecimal digits "r".
 const madeID = `(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(r, 1, 3) || '8' || substr(r, 4, 15))::uuid`
 
-// figures are folded as upkeep does.
+// figures are folded as upkeep does, and the hours of the overview's chart added up.
 func (f *filling) figures(ctx context.Context) error {
 	if err := f.d.FoldCounts(ctx); err != nil {
 		return err
 	}
-	_, err := f.d.pool.Exec(ctx, `VACUUM ANALYZE rollups, counters`)
+	if _, err := f.d.pool.Exec(ctx, `INSERT INTO refresh_hours (hour, class, calls) SELECT hour, class, sum(calls) FROM rollups WHERE kind = 'refresh' GROUP BY 1, 2`); err != nil {
+		return err
+	}
+	_, err := f.d.pool.Exec(ctx, `VACUUM ANALYZE rollups, refresh_hours, counters`)
 	return err
 }
 

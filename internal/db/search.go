@@ -22,6 +22,7 @@ type Line struct {
 	ExternalID   string // the platform's own id of the merchant
 	RefreshedAt  time.Time
 	UsedAt       time.Time
+	Until        time.Time // its merchant must come back by then; zero when access is renewed without them
 }
 
 // Lines are one page of a list.
@@ -172,6 +173,9 @@ func (d *DB) newList(ctx context.Context, tx pgx.Tx, f Filter) (*list, error) {
 		l.order = order{"connected_at", "timestamptz"}
 	default:
 		l.order, descending = order{"connected_at", "timestamptz"}, true
+	}
+	if f.Lapsing {
+		l.order, descending = order{"refresh_expires_at", "timestamptz"}, false
 	}
 	l.descending = descending
 	if err := l.weigh(ctx); err != nil {
@@ -341,7 +345,7 @@ func (l *list) read(ctx context.Context) ([]placed, error) {
 		return nil, err
 	}
 	rows, err := l.tx.Query(ctx, `WITH page AS MATERIALIZED (`+ids+`)
-		SELECT `+connectionColumns+`, m.name, coalesce(m.external_id, ''), g.refreshed_at, g.used_at, page.key::text
+		SELECT `+connectionColumns+`, m.name, coalesce(m.external_id, ''), g.refreshed_at, g.used_at, CASE WHEN g.refresh_fixed THEN g.refresh_expires_at END, page.key::text
 		FROM page JOIN connections c ON c.id = page.id JOIN merchants m ON m.id = c.merchant_id LEFT JOIN grants g ON g.connection_id = c.id
 		ORDER BY page.key `+l.direction()+`, page.id `+l.direction(), l.args...)
 	if err != nil {
@@ -349,12 +353,12 @@ func (l *list) read(ctx context.Context) ([]placed, error) {
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (placed, error) {
 		var p placed
-		var refreshed, used *time.Time
+		var refreshed, used, until *time.Time
 		targets, finish := connectionTargets(&p.line.Connection)
-		if err := row.Scan(append(targets, &p.line.MerchantName, &p.line.ExternalID, &refreshed, &used, &p.key)...); err != nil {
+		if err := row.Scan(append(targets, &p.line.MerchantName, &p.line.ExternalID, &refreshed, &used, &until, &p.key)...); err != nil {
 			return p, err
 		}
-		p.line.RefreshedAt, p.line.UsedAt = timeOrZero(refreshed), timeOrZero(used)
+		p.line.RefreshedAt, p.line.UsedAt, p.line.Until = timeOrZero(refreshed), timeOrZero(used), timeOrZero(until)
 		return p, finish()
 	})
 }

@@ -79,9 +79,9 @@ func (l *list) few(ctx context.Context) (func(*list) string, error) {
 	}
 	if l.filter.Lapsing {
 		return func(l *list) string {
-			return `(SELECT c.* FROM grants g JOIN connections c ON c.id = g.connection_id
+			return `(SELECT c.*, g.refresh_expires_at FROM grants g JOIN connections c ON c.id = g.connection_id
 				WHERE g.refresh_fixed AND g.refresh_expires_at > ` + l.arg(l.now) + ` AND g.refresh_expires_at < ` + l.arg(l.now.Add(7*24*time.Hour)) + `
-				ORDER BY g.refresh_expires_at LIMIT 20000) AS c WHERE ` + l.words()
+				AND c.disconnected_at IS NULL AND c.problem = '') AS c WHERE ` + l.words()
 		}, nil
 	}
 	if l.filter.Merchant != (ID{}) && l.order.column == "connected_at" {
@@ -221,6 +221,9 @@ func (l *list) place() (all string) {
 		compare := ">"
 		if l.direction() == "DESC" {
 			compare = "<"
+		}
+		if l.filter.Lapsing { // its order is of two tables, of which the first has the index
+			all += ` AND c.refresh_expires_at ` + compare + `= ` + l.arg(*l.key) + `::text::timestamptz`
 		}
 		all += ` AND (c.` + l.order.column + `, c.id) ` + compare + ` (` + l.arg(*l.key) + `::text::` + l.order.kind + `, ` + l.arg(l.id) + `)`
 	}

@@ -247,8 +247,13 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 	if err := d.Fill(ctx, db.Scale{Connections: 400, Merchants: 12}); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := d.Pool().Exec(ctx, `UPDATE grants SET refresh_fixed = true, refresh_expires_at = date_trunc('hour', now()) + (1 + ascii(connection_id::text) % 5) * interval '1 day'`); err != nil {
+		t.Fatal(err)
+	}
 	for _, f := range []db.Filter{
 		{},
+		{Lapsing: true},
+		{Lapsing: true, Provider: "caminvoice", Query: "ltd"},
 		{Sort: "connected"},
 		{Sort: "account"},
 		{Sort: "-account"},

@@ -2,8 +2,10 @@ package db_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/base64"
+	"slices"
 	"testing"
 	"time"
 
@@ -118,11 +120,14 @@ func TestRollupsAreSummed(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	hours, err := d.RefreshesByHour(ctx, hour.Add(-47*time.Hour))
+	hours, err := d.RefreshHours(ctx, hour.Add(-47*time.Hour))
 	if err != nil || len(hours) != 3 || hours[0].Calls != 5 || hours[1].Calls != 7 || hours[2].Class != "trouble" {
 		t.Errorf("by hour: %+v, %v", hours, err)
 	}
 	lately, err := d.RefreshLatencies(ctx, hour.Add(-24*time.Hour))
+	slices.SortFunc(lately, func(a, b db.Rollup) int {
+		return cmp.Or(cmp.Compare(a.Provider, b.Provider), cmp.Compare(a.Class, b.Class))
+	})
 	if err != nil || len(lately) != 3 || lately[0].Calls != 8 || lately[2].Provider != "b" {
 		t.Errorf("latencies: %+v, %v", lately, err)
 	}

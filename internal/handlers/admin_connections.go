@@ -55,11 +55,13 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 	for _, line := range lines.All {
 		page.Rows = append(page.Rows, s.viewConnectionRow(r, line))
 	}
-	page.ByAccount = sortColumn(f, db.SortAccount, false)
-	page.ByMerchant = sortColumn(f, db.SortMerchant, false)
-	page.ByHealth = sortColumn(f, db.SortHealth, false)
-	page.ByConnected = sortColumn(f, db.SortConnected, true)
-	page.ByUsed = sortColumn(f, db.SortUsed, true)
+	if !f.Lapsing { // those have their own order
+		page.ByAccount = sortColumn(f, db.SortAccount, false)
+		page.ByMerchant = sortColumn(f, db.SortMerchant, false)
+		page.ByHealth = sortColumn(f, db.SortHealth, false)
+		page.ByConnected = sortColumn(f, db.SortConnected, true)
+		page.ByUsed = sortColumn(f, db.SortUsed, true)
+	}
 	page.Pager = pagerOf("/admin/connections", f.Values(), query.Get("at"), lines.Prev, lines.Next)
 	s.render(w, r, http.StatusOK, views.AdminConnections(page))
 	return nil
@@ -77,12 +79,12 @@ func (s *Server) exportConnections(w http.ResponseWriter, r *http.Request) error
 	}
 	out := newExport(w, "connections", s.DB.Now())
 	err := out.row("id", "merchant", "merchant_id", "merchant_external_id", "provider", "environment", "account_id", "account_name", "company_name_kh", "tin",
-		"health", "who_must_act", "problem", "since", "connected_at", "disconnected_at", "refreshed_at", "used_at")
+		"health", "who_must_act", "problem", "since", "connected_at", "disconnected_at", "refreshed_at", "used_at", "reconnect_by")
 	if err == nil {
 		err = s.DB.Each(r.Context(), f, func(l db.Line) error {
 			return out.row(l.ID.String(), l.MerchantName, l.MerchantID.String(), l.ExternalID, l.Provider, l.Environment, l.Account.ID, l.Account.Name,
 				l.Account.Detail("company_name_kh"), l.Account.Detail("tin"), l.Health(), s.whoMustAct(r.Context(), l.Connection), l.Problem, exportTime(healthSince(l.Connection)),
-				exportTime(l.ConnectedAt), exportTime(l.DisconnectedAt), exportTime(l.RefreshedAt), exportTime(l.UsedAt))
+				exportTime(l.ConnectedAt), exportTime(l.DisconnectedAt), exportTime(l.RefreshedAt), exportTime(l.UsedAt), exportTime(l.Until))
 		})
 	}
 	return s.endExport(r, out, err)
@@ -105,7 +107,7 @@ func (s *Server) viewConnectionRow(r *http.Request, line db.Line) views.Connecti
 	return views.ConnectionRow{
 		ID: line.ID.String(), Merchant: line.MerchantName, MerchantID: line.MerchantID.String(), Provider: s.viewProviderOf(line.Provider, line.Environment),
 		Account: viewAccount(line.Account, line.ID.String()), Health: s.viewHealth(r, line.Connection), ConnectedAt: line.ConnectedAt, RefreshedAt: line.RefreshedAt,
-		UsedAt: line.UsedAt,
+		UsedAt: line.UsedAt, Until: line.Until,
 	}
 }
 

@@ -20,9 +20,13 @@ func (s *Server) adminProviders(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	records, err := s.DB.ProviderRecords(r.Context(), connectors.Environments(s.Providers))
+	if err != nil {
+		return err
+	}
 	page := views.AdminProvidersPage{Page: s.viewPage(r)}
 	for _, setup := range s.Providers {
-		one, err := s.viewSetup(r, setup, counts, lately)
+		one, err := s.viewSetup(r, setup, records[setup.Name], counts, lately)
 		if err != nil {
 			return err
 		}
@@ -32,15 +36,11 @@ func (s *Server) adminProviders(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (s *Server) viewSetup(r *http.Request, setup connectors.Setup, counts []db.Count, lately []db.Rollup) (views.ProviderSetup, error) {
+func (s *Server) viewSetup(r *http.Request, setup connectors.Setup, record db.ProviderRecord, counts []db.Count, lately []db.Rollup) (views.ProviderSetup, error) {
 	at := place{setup.Name, setup.Environment}
 	one := views.ProviderSetup{Provider: s.viewProviderOf(setup.Name, setup.Environment), Ready: setup.Connector != nil, Missing: setup.Lacks}
 	if !one.Ready {
 		return one, nil
-	}
-	record, err := s.DB.ProviderRecord(r.Context(), setup.Name, setup.Environment)
-	if err != nil {
-		return one, err
 	}
 	state, err := s.DB.ProviderState(r.Context(), setup.Name, setup.Environment)
 	if err != nil {

@@ -95,9 +95,9 @@ func TestProvidersAreSetUpAndSwitched(t *testing.T) {
 		t.Error("the hook is not confirmed")
 	}
 	do("do", "check")
-	record, err := s.db.ProviderRecord(context.Background(), "caminvoice", "sandbox")
-	if err != nil || record.CheckResult != "ok" || record.CheckedAt.IsZero() || record.HookRegisteredAt.IsZero() {
-		t.Errorf("what was found: %+v, %v", record, err)
+	records, err := s.db.ProviderRecords(context.Background(), map[string]string{"caminvoice": "sandbox"})
+	if record := records["caminvoice"]; err != nil || record.CheckResult != "ok" || record.CheckedAt.IsZero() || record.HookRegisteredAt.IsZero() {
+		t.Errorf("what was found: %+v, %v", records, err)
 	}
 	if page := do("do", "unhook"); !strings.Contains(page, "Messages are switched off.") {
 		t.Error("switching off is not confirmed")

@@ -15,7 +15,6 @@ import (
 const (
 	chartHours = 48
 	latencyAge = 24 * time.Hour
-	riskDays   = 7
 	riskShown  = 10
 )
 
@@ -28,7 +27,7 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	first := now.Truncate(time.Hour).Add(-(chartHours - 1) * time.Hour)
-	hours, err := s.DB.RefreshesByHour(r.Context(), first)
+	hours, err := s.DB.RefreshHours(r.Context(), first)
 	if err != nil {
 		return err
 	}
@@ -36,7 +35,7 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	lapses, _, err := s.DB.Lapses(r.Context(), now.AddDate(0, 0, riskDays), riskShown)
+	lapsing, err := s.DB.List(r.Context(), db.Filter{Lapsing: true}, "", riskShown)
 	if err != nil {
 		return err
 	}
@@ -44,12 +43,12 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 	for _, place := range s.places(counts) {
 		page.Providers = append(page.Providers, s.providerFigures(place, counts, lately))
 	}
-	for _, l := range lapses {
+	for _, l := range lapsing.All {
 		page.AtRisk = append(page.AtRisk, views.RiskLine{
 			ID: l.ID.String(), Merchant: l.MerchantName, Provider: s.viewProviderOf(l.Provider, l.Environment).Title, Account: named(l.Connection), Until: l.Until, Who: "merchant",
 		})
 	}
-	if len(lapses) > 0 {
+	if len(lapsing.All) > 0 {
 		page.RiskURL = "/admin/connections?lapsing=7d"
 	}
 	if page.Mend, err = s.mend(r, counts); err != nil {
@@ -132,7 +131,7 @@ func latency(lately []db.Rollup, at place) (median, slow time.Duration, all, fai
 	return db.Percentile(answered, 0.5), db.Percentile(answered, 0.95), all, failed
 }
 
-func hourFigures(rollups []db.Rollup, first time.Time) []views.HourFigures {
+func hourFigures(calls []db.RefreshHour, first time.Time) []views.HourFigures {
 	hours := make([]views.HourFigures, chartHours)
 	for i := range hours {
 		begin := first.Add(time.Duration(i) * time.Hour)
@@ -141,7 +140,7 @@ func hourFigures(rollups []db.Rollup, first time.Time) []views.HourFigures {
 			"kind": {db.EventsRefresh}, "from": {begin.Format(time.RFC3339)}, "to": {begin.Add(time.Hour).Format(time.RFC3339)},
 		}.Encode()
 	}
-	for _, one := range rollups {
+	for _, one := range calls {
 		i := int(one.Hour.Sub(first) / time.Hour)
 		if i < 0 || i >= chartHours {
 			continue
@@ -154,6 +153,15 @@ func hourFigures(rollups []db.Rollup, first time.Time) []views.HourFigures {
 // mend lists what the platform itself must put right.
 func (s *Server) mend(r *http.Request, counts []db.Count) ([]views.MendLine, error) {
 	var list []views.MendLine
+	present := connectors.Environments(s.Providers)
+	records, err := s.DB.ProviderRecords(r.Context(), present)
+	if err != nil {
+		return nil, err
+	}
+	waiting, err := s.DB.WaitingForUs(r.Context(), present)
+	if err != nil {
+		return nil, err
+	}
 	for _, setup := range s.Providers {
 		line := views.MendLine{Provider: title(setup), URL: "/admin/providers#" + setup.Name}
 		if setup.Connector == nil {
@@ -161,10 +169,7 @@ func (s *Server) mend(r *http.Request, counts []db.Count) ([]views.MendLine, err
 			list = append(list, line)
 			continue
 		}
-		record, err := s.DB.ProviderRecord(r.Context(), setup.Name, setup.Environment)
-		if err != nil {
-			return nil, err
-		}
+		record := records[setup.Name]
 		if _, ok := setup.Connector.(connectors.Registrar); ok && record.CallbackAddress != s.callbackURL(setup.Name) {
 			line.Code = "callback"
 			list = append(list, line)
@@ -177,12 +182,8 @@ func (s *Server) mend(r *http.Request, counts []db.Count) ([]views.MendLine, err
 			line.Code = "skew"
 			list = append(list, line)
 		}
-		waiting, err := s.DB.WaitingForUs(r.Context(), setup.Name, setup.Environment)
-		if err != nil {
-			return nil, err
-		}
-		if waiting > 0 {
-			line.Code, line.Count = "ours", waiting
+		if n := waiting[setup.Name]; n > 0 {
+			line.Code, line.Count = "ours", n
 			line.URL = "/admin/connections?" + db.Filter{Provider: setup.Name, Environment: setup.Environment, Who: "platform"}.Values().Encode()
 			list = append(list, line)
 		}

@@ -32,6 +32,8 @@ type Options struct {
 	Throwaway bool
 	// MaxConnections is 100 when zero.
 	MaxConnections int
+	// SharedBuffers is Postgres's setting of that name, "" for its own default.
+	SharedBuffers string
 }
 
 // Server is a running cluster that ends with this process.
@@ -146,6 +148,9 @@ func (p place) args(o Options) []string {
 	if o.Throwaway {
 		settings = append(settings, "fsync=off", "synchronous_commit=off", "full_page_writes=off", "autovacuum=off",
 			"max_wal_size=4GB", "shared_buffers=64MB")
+	}
+	if o.SharedBuffers != "" {
+		settings = append(settings, "shared_buffers="+o.SharedBuffers)
 	}
 	args := []string{"-D", p.data()}
 	for _, s := range settings {
