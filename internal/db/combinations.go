@@ -17,8 +17,9 @@ type Combination struct {
 	Deep   int // how many pages after the first
 }
 
-// Combinations are the twenty, made from what Fill made: names, numbers and merchants are those of rows.
-func (d *DB) Combinations(ctx context.Context) ([]Combination, error) {
+// Combinations are the twenty, made from what Fill made: names, numbers and merchants are those of a row, another for each
+// nth.
+func (d *DB) Combinations(ctx context.Context, nth int) ([]Combination, error) {
 	var khmer, tin, camInvoice, account, email, person, merchant string
 	var id ID
 	err := d.pool.QueryRow(ctx, `
@@ -27,8 +28,8 @@ func (d *DB) Combinations(ctx context.Context) ([]Combination, error) {
 			(SELECT x->>'value' FROM jsonb_array_elements(c.details) x WHERE x->>'key' = 'email'),
 			(SELECT email FROM users WHERE merchant_id = m.id LIMIT 1), m.name, m.id
 		FROM connections c JOIN merchants m ON m.id = c.merchant_id
-		WHERE c.provider = 'caminvoice' AND c.connected_at < $1 ORDER BY c.connected_at DESC, c.id DESC OFFSET 40 LIMIT 1`,
-		d.Now().AddDate(0, -2, 0)).Scan(&khmer, &tin, &camInvoice, &account, &email, &person, &merchant, &id)
+		WHERE c.provider = 'caminvoice' AND c.connected_at < $1 ORDER BY c.connected_at DESC, c.id DESC OFFSET 4 LIMIT 1`,
+		d.Now().Truncate(24*time.Hour).AddDate(0, -2, -17*nth)).Scan(&khmer, &tin, &camInvoice, &account, &email, &person, &merchant, &id)
 	if err != nil {
 		return nil, fmt.Errorf("choose rows for the combinations: %w", notFound(err))
 	}

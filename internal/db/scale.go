@@ -33,6 +33,9 @@ func (d *DB) Fill(ctx context.Context, s Scale) error {
 		s.Merchants = max(10, s.Connections/100)
 	}
 	f := &filling{d: d, scale: s, now: d.Now(), r: rand.New(rand.NewPCG(168, 1)), words: companyWords(), trades: companyTrades(), forms: companyForms()}
+	for range 5000 {
+		f.brands = append(f.brands, [2]string{f.syllables(), f.khmerSyllables()})
+	}
 	for _, step := range []struct {
 		what string
 		do   func(context.Context) error
@@ -56,8 +59,8 @@ type filling struct {
 	now   time.Time
 	r     *rand.Rand
 
-	words, trades [][2]string
-	forms         []string
+	words, brands, trades [][2]string
+	forms                 []string
 
 	merchantIDs []ID
 	userIDs     []ID
@@ -257,7 +260,7 @@ func (f *filling) connection(i int) (connection, grant []any, err error) {
 type company struct{ word, latin, khmer string }
 
 func (f *filling) company() company {
-	first, second, trade, form := pick(f, f.words), pick(f, f.words), pick(f, f.trades), pick(f, f.forms)
+	first, second, trade, form := f.word(), f.word(), pick(f, f.trades), pick(f, f.forms)
 	family := f.syllables()
 	c := company{word: strings.ReplaceAll(first[0], " ", ""), khmer: "ក្រុមហ៊ុន" + second[1] + first[1] + trade[1]}
 	switch f.r.IntN(4) {
@@ -273,7 +276,21 @@ func (f *filling) company() company {
 	return c
 }
 
-func (f *filling) person() [2]string { return [2]string{pick(f, f.words[:12])[0], f.syllables()} }
+// word is one of a company's name: few are in many names, most in few.
+func (f *filling) word() [2]string {
+	if f.r.IntN(3) == 0 {
+		return pick(f, f.words)
+	}
+	u := f.r.Float64()
+	return f.brands[int(u*u*float64(len(f.brands)))]
+}
+
+func (f *filling) person() [2]string {
+	if f.r.IntN(3) == 0 {
+		return [2]string{pick(f, f.words[:12])[0], f.syllables()}
+	}
+	return [2]string{f.syllables(), f.syllables()}
+}
 
 // syllables make a family name as they are written in Latin letters.
 func (f *filling) syllables() string {
@@ -284,6 +301,17 @@ func (f *filling) syllables() string {
 		name += strings.ToLower(pick(f, onset) + pick(f, rime))
 	}
 	return name
+}
+
+// khmerSyllables make a word as it is written in Khmer letters.
+func (f *filling) khmerSyllables() string {
+	onset := []rune("កខគឃងចឆជញដតថទធនបផពភមយរលវសហអ")
+	rime := []string{"ា", "ិ", "ី", "ុ", "ូ", "ើ", "េ", "ែ", "ៃ", "ោ", "ំ", "ាន", "ុង", "េត", "ិន", "ាម", "ូរ", "ើន", "ោក", "ាស"}
+	var name strings.Builder
+	for range 2 + f.r.IntN(2) {
+		name.WriteString(string(pick(f, onset)) + pick(f, rime))
+	}
+	return name.String()
 }
 
 func (f *filling) digits(n int) string {

@@ -6,11 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -55,7 +57,7 @@ func (d *DB) List(ctx context.Context, f Filter, cursor string, limit int) (Line
 		if l.terms, err = corrected(ctx, tx, l.terms); err != nil || l.terms == nil {
 			return err
 		}
-		l.similar, l.rarest = true, nil
+		l.similar = true
 		page, err = l.page(ctx)
 		for _, t := range l.terms {
 			page.Similar = append(page.Similar, t[0])
@@ -121,10 +123,9 @@ type list struct {
 	id   ID
 	back bool // the page before it
 
-	similar bool              // the terms are not those typed, but like them
-	rarest  map[string]string // of a long word, the part that the index is asked for
-	walked  int               // rows a walk looks at before it gives up
-	gather  bool              // a walk has given up
+	similar bool // the terms are not those typed, but like them
+	walked  int  // rows a walk looks at before it gives up
+	gather  bool // a walk has given up
 
 	flow *Flow // that the query names
 	only []ID  // the query is the id of one of these connections or of their merchant
@@ -140,21 +141,13 @@ type facet struct{ provider, environment, state string }
 // A term is one word of a query, or several of which one must be found. Folded.
 type term []string
 
-// indexed says whether an index of trigrams can find every one of the term's words.
-func (t term) indexed() bool {
-	return !slices.ContainsFunc(t, func(word string) bool { return run(word) < 3 })
-}
-
-// run is the longest run of letters and digits in a word.
-func run(word string) (longest int) {
-	n := 0
-	for _, r := range word {
-		if n++; !unicode.IsLetter(r) && !unicode.IsDigit(r) && !isKhmer(r) {
-			n = 0
-		}
-		longest = max(longest, n)
+// shortest is how many letters the term's shortest word has.
+func (t term) shortest() int {
+	least := math.MaxInt
+	for _, word := range t {
+		least = min(least, utf8.RuneCountInString(word))
 	}
-	return longest
+	return least
 }
 
 func (d *DB) newList(ctx context.Context, tx pgx.Tx, f Filter) (*list, error) {

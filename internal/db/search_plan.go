@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 )
 
 // ids is the statement that finds the page's ids and keys.
@@ -93,18 +95,19 @@ func (l *list) few(ctx context.Context) (func(*list) string, error) {
 			return `(SELECT * FROM connections c WHERE c.merchant_id = ` + l.arg(l.filter.Merchant) + ` OFFSET 0) AS c WHERE ` + l.words()
 		}, nil
 	}
-	if len(l.terms) > 0 && !slices.ContainsFunc(l.terms, term.indexed) {
+	if len(l.terms) > 0 && l.grams() == "" {
 		// Nothing that an index could find: the newest are looked through.
 		return func(l *list) string {
 			return `(SELECT * FROM connections c ORDER BY c.connected_at DESC, c.id DESC LIMIT 20000) AS c WHERE ` + l.words()
 		}, nil
 	}
 	if len(l.terms) > 0 {
-		if err := l.findRarest(ctx); err != nil {
-			return nil, err
-		}
-		// One in 64 tells how common the words are.
+		// One in 64 tells how common the words are. One merchant's connections all have the merchant's words and stand
+		// together in the order of merchants: a walk would meet none of them for long.
 		few := int(6 * root / 64)
+		if l.order.column == "merchant_key" {
+			few = int(15 * root / 64)
+		}
 		counted, err := l.count(ctx, 4*few, func(l *list) string { return `finds f WHERE f.sampled AND ` + l.like() })
 		rare := l.gather || counted <= few
 		switch {
@@ -144,48 +147,6 @@ func (l *list) few(ctx context.Context) (func(*list) string, error) {
 	}
 	l.walked = walked
 	return nil, nil
-}
-
-// findRarest chooses, of each long word, six letters that are rare in the sample. The index takes the longer the more
-// letters it is asked for, and most of a long word's are in many rows.
-func (l *list) findRarest(ctx context.Context) error {
-	if l.rarest != nil {
-		return nil
-	}
-	l.rarest = map[string]string{}
-	for _, word := range slices.Concat(l.terms...) {
-		least := math.MaxInt
-		for _, part := range parts(word) {
-			n, err := l.count(ctx, 20, func(l *list) string { return `finds f WHERE f.sampled AND f.words LIKE ` + l.arg(contains(part)) })
-			if err != nil {
-				return err
-			}
-			if n < least {
-				least, l.rarest[word] = n, part
-			}
-			if n <= 10 {
-				break
-			}
-		}
-	}
-	return nil
-}
-
-// parts are six letters of a long word from several places, those with figures first: they are rarely shared.
-func parts(word string) []string {
-	letters := []rune(word)
-	var numbered, all []string
-	for at := 0; len(letters) > 8 && at+6 <= len(letters); at += 3 {
-		switch part := string(letters[at : at+6]); {
-		case run(part) < 4:
-		case strings.ContainsAny(part, "0123456789"):
-			numbered = append(numbered, part)
-		default:
-			all = append(all, part)
-		}
-	}
-	all = append(numbered, all...)
-	return all[:min(len(all), 6)]
 }
 
 // count counts the rows that are in from, up to one more than most.
@@ -254,32 +215,76 @@ func (l *list) words() string {
 	return `(SELECT ` + l.contains("f") + ` FROM finds f WHERE f.id = c.id)`
 }
 
-// contains judges one row of finds, said so that no index is used.
+// contains judges one row of finds: one of each term's words must stand in it.
 func (l *list) contains(finds string) string {
-	return l.each(func(word string) string { return `strpos(` + finds + `.words, ` + l.arg(word) + `) > 0` })
-}
-
-// like says the same of finds f so that the index of trigrams answers it.
-func (l *list) like() string {
-	return l.each(func(word string) string {
-		if part := l.rarest[word]; part != "" {
-			return `(f.words LIKE ` + l.arg(contains(part)) + ` AND strpos(f.words, ` + l.arg(word) + `) > 0)`
-		}
-		return `f.words LIKE ` + l.arg(contains(word))
-	})
-}
-
-// each joins the conditions on words: one of each term's must hold.
-func (l *list) each(condition func(word string) string) string {
 	var all []string
 	for _, t := range l.terms {
 		var some []string
 		for _, word := range t {
-			some = append(some, condition(word))
+			some = append(some, `strpos(`+finds+`.words, `+l.arg(word)+`) > 0`)
 		}
 		all = append(all, `(`+strings.Join(some, ` OR `)+`)`)
 	}
 	return strings.Join(all, " AND ")
+}
+
+// like says the same of finds f so that the index of grams finds the rows that are judged.
+func (l *list) like() string {
+	return `search_grams(f.words) @@ ` + l.arg(l.grams()) + `::tsquery AND ` + l.contains("f")
+}
+
+// grams are what the index of grams is asked for; "" when it can find none of the terms. Words of three letters begin
+// many runs of four: they are left to be judged where there is a longer one.
+func (l *list) grams() string {
+	var long, short []string
+	for _, t := range l.terms {
+		var words []string
+		for _, word := range t {
+			most := 3
+			if len(l.terms) > 1 {
+				most = 1 + utf8.RuneCountInString(word)/9
+			}
+			words = append(words, gramsOf(word, most))
+		}
+		switch asked := `(` + strings.Join(words, ` | `) + `)`; {
+		case t.shortest() > 3:
+			long = append(long, asked)
+		case t.shortest() == 3:
+			short = append(short, asked)
+		}
+	}
+	if long == nil {
+		long = short
+	}
+	return strings.Join(long, ` & `)
+}
+
+// gramsOf is a word as some of its runs of four letters, at most as many as asked, in the words of tsquery. More would
+// leave fewer rows to be judged, but take the index longer to intersect. Those with figures are rarely shared.
+func gramsOf(word string, most int) string {
+	letters := []rune(word)
+	if len(letters) <= 3 {
+		return lexeme(word) + `:*`
+	}
+	var numbered, plain []string
+	for at := 0; at < len(letters); at += 4 {
+		at = min(at, len(letters)-4)
+		if run := string(letters[at : at+4]); strings.ContainsFunc(run, unicode.IsDigit) {
+			numbered = append(numbered, run)
+		} else {
+			plain = append(plain, run)
+		}
+	}
+	runs := append(numbered, plain...)
+	runs = runs[:min(most, len(runs))]
+	for i, run := range runs {
+		runs[i] = lexeme(run)
+	}
+	return strings.Join(runs, ` & `)
+}
+
+func lexeme(text string) string {
+	return `'` + strings.NewReplacer(`'`, `''`, `\`, `\\`).Replace(text) + `'`
 }
 
 // inFacets, usedThen and connectedSince are conditions on a row c; each begins with AND.

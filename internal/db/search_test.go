@@ -331,7 +331,7 @@ func TestPlansKeepToIndexes(t *testing.T) {
 	if err := d.Fill(ctx, db.Scale{Connections: 12_000, Events: 2}); err != nil {
 		t.Fatal(err)
 	}
-	combinations, err := d.Combinations(ctx)
+	combinations, err := d.Combinations(ctx, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
