@@ -11,8 +11,9 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
-
 	_ "time/tzdata" // the image holds no zones; pages tell the reader's time
+
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 func main() {
@@ -76,6 +77,11 @@ func run(ctx context.Context, t terminal, args []string) int {
 			return 2
 		case ctx.Err() != nil && errors.Is(err, context.Canceled):
 			fmt.Fprintf(t.err, "patchbay %s: stopped before it had started\n", name)
+			return 1
+		}
+		var unreachable *pgconn.ConnectError
+		if errors.As(err, &unreachable) {
+			fmt.Fprintf(t.err, "patchbay %s: Postgres cannot be used: %s. Is it running, and is DATABASE_URL right?\n", name, reason(err))
 			return 1
 		}
 		fmt.Fprintf(t.err, "patchbay %s: %v\n", name, err)

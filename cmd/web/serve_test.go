@@ -74,3 +74,12 @@ func TestAnotherKeysetStopsTheStart(t *testing.T) {
 		t.Errorf("code %d: %s", code, faults)
 	}
 }
+
+// Whoever reads the answer must find the setting to look at, and no password.
+func TestPostgresThatIsNotThere(t *testing.T) {
+	environ := append(complete(t), "DATABASE_URL=postgres://patchbay:canary-password@127.0.0.1:1/patchbay")
+	code, _, complaint := said(t, environ, "", "migrate")
+	if code != 1 || !strings.Contains(complaint, "DATABASE_URL") || !strings.Contains(complaint, "connection refused") || strings.Contains(complaint, "canary") {
+		t.Errorf("%d: %s", code, complaint)
+	}
+}

@@ -91,11 +91,11 @@ func (f *filling) merchants(ctx context.Context) error {
 		company, id := f.company(), f.id(at)
 		f.merchantIDs = append(f.merchantIDs, id)
 		merchants = append(merchants, []any{id, fmt.Sprintf("shop-%s-%d", strings.ToLower(company.word), i), company.latin, pick(f, []string{"en", "km", "km", "fr"}), at})
-		for range 2 {
+		for nth := range 2 {
 			person := f.person()
 			user := f.id(at)
 			f.userIDs = append(f.userIDs, user)
-			email := fmt.Sprintf("%s.%s%d@%s.example", person[0], person[1], i, strings.ToLower(company.word))
+			email := fmt.Sprintf("%s.%s%d@%s.example", person[0], person[1], 2*i+nth, strings.ToLower(company.word))
 			users = append(users, []any{user, id, "merchant", strings.ToLower(email), person[0] + " " + person[1], at})
 		}
 	}
