@@ -357,11 +357,17 @@ func TestPlansKeepToIndexes(t *testing.T) {
 				t.Errorf("%s looks at %d rows in vain:\n%s", c.Name, removed, plan)
 			}
 		}
-		took, lines, err := d.Run(ctx, c)
-		if err != nil || lines == 0 {
-			t.Errorf("%s: %d lines, %v", c.Name, lines, err)
+		least := time.Hour // what else the machine does is not the list's fault
+		for range 5 {
+			took, lines, err := d.Run(ctx, c)
+			if err != nil || lines == 0 {
+				t.Errorf("%s: %d lines, %v", c.Name, lines, err)
+			}
+			least = min(least, took)
 		}
-		t.Logf("%-60s %6.1f ms, %d lines", c.Name, float64(took.Microseconds())/1000, lines)
+		if least >= 50*time.Millisecond {
+			t.Errorf("%s takes %s", c.Name, least)
+		}
 	}
 	one, err := d.List(ctx, db.Filter{}, "", 1)
 	if err != nil {
