@@ -64,6 +64,7 @@ type filling struct {
 
 	merchantIDs []ID
 	userIDs     []ID
+	numbers     int
 }
 
 func (f *filling) tell(what string, n int) {
@@ -322,11 +323,21 @@ func (f *filling) digits(n int) string {
 	return string(b)
 }
 
+// number has n figures and is not given twice.
+func (f *filling) number(n int) string {
+	most := 1
+	for range n {
+		most *= 10
+	}
+	f.numbers++
+	return fmt.Sprintf("%0*d", n, f.numbers*61_803_399%most)
+}
+
 func (f *filling) account(provider string) connectors.Account {
 	c := f.company()
 	switch provider {
 	case "caminvoice":
-		id := "KHUID" + f.digits(8)
+		id := "KHUID" + f.number(8)
 		site := strings.ToLower(c.word) + f.digits(3)
 		return connectors.Account{ID: id, Name: c.latin, Details: []connectors.Detail{
 			{Key: "endpoint_id", Value: id},
@@ -345,7 +356,7 @@ func (f *filling) account(provider string) connectors.Account {
 		id := fmt.Sprintf("%016x", f.r.Uint64())
 		return connectors.Account{ID: id + " merchant", Name: c.latin, Details: []connectors.Detail{{Key: "client_id", Value: id}}}
 	case "elecq":
-		id := f.digits(9)
+		id := f.number(9)
 		return connectors.Account{ID: id, Name: "", Details: []connectors.Detail{{Key: "USER_ID", Value: id}}}
 	default:
 		id := fmt.Sprintf("%08x-%04x-4%03x-9%03x-%012x", f.r.Uint32(), f.r.IntN(1<<16), f.r.IntN(1<<12), f.r.IntN(1<<12), f.r.Int64N(1<<48))
