@@ -206,6 +206,13 @@ func (d *DB) AddReads(ctx context.Context, reads []Reads, used map[ID]time.Time)
 			return fmt.Errorf("add token reads: %w", err)
 		}
 		_, err = tx.Exec(ctx, `
+			INSERT INTO key_days (key_id, day, reads)
+			SELECT key, (minute AT TIME ZONE 'UTC')::date, sum(reads) FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[]) AS w (key, minute, reads) GROUP BY 1, 2 ORDER BY 1, 2
+			ON CONFLICT (key_id, day) DO UPDATE SET reads = key_days.reads + excluded.reads`, keys, minutes, counts)
+		if err != nil {
+			return fmt.Errorf("add token reads of the day: %w", err)
+		}
+		_, err = tx.Exec(ctx, `
 			UPDATE api_keys k SET last_used_at = greatest(k.last_used_at, w.at)
 			FROM unnest($1::uuid[], $2::timestamptz[]) AS w (id, at) WHERE k.id = w.id`, usedKeys, ats)
 		if err != nil {
@@ -224,8 +231,8 @@ type DayReads struct {
 // ReadsByDay returns a key's reads of the last days, oldest first; days without any are left out.
 func (d *DB) ReadsByDay(ctx context.Context, key ID, days int) ([]DayReads, error) {
 	rows, err := d.pool.Query(ctx, `
-		SELECT date_trunc('day', minute) AS day, sum(reads)::bigint FROM token_reads
-		WHERE key_id = $1 AND minute >= date_trunc('day', $2::timestamptz) - make_interval(days => $3) GROUP BY day ORDER BY day`, key, d.Now(), days-1)
+		SELECT day::timestamp AT TIME ZONE 'UTC', reads FROM key_days
+		WHERE key_id = $1 AND day > ($2::timestamptz AT TIME ZONE 'UTC')::date - $3::integer ORDER BY day`, key, d.Now(), days)
 	if err != nil {
 		return nil, fmt.Errorf("read token reads: %w", err)
 	}
