@@ -352,7 +352,7 @@ func staffStories(all map[string]templ.Component) {
 	scopes := []string{"connections:read", "tokens:read", "connections:refresh"}
 	all["admin-keys"] = Keys(KeysPage{
 		Page: adminPage("/admin/keys"), Scopes: scopes, Made: &MadeKey{Name: "invoice worker", Key: "pb_live_4Qf9d2c0b1aXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX"}, Form: KeyForm{Scopes: scopes[:1], Errors: Errors{{"scope", "missing"}}},
-		Rows: []KeyRow{{ID: "k1", Prefix: "pb_4Qf9", Name: "invoice worker", Scopes: scopes, Created: ago(day), LastUsed: ago(time.Minute), ReadsToday: 12345, ReadsWeek: 1234567}, {ID: "k2", Prefix: "pb_a1b2", Name: "old", Merchant: "CH168 Shop", Scopes: scopes[:1], Revoked: ago(day)}},
+		Rows: []KeyRow{{ID: "k1", Prefix: "pb_4Qf9", Name: "invoice worker", Scopes: scopes, Created: ago(day), LastUsed: ago(time.Minute), ReadsToday: 12345, ReadsWeek: 1234567, Days: []DayReads{{storyNow, 12345}, {ago(day), 1222222}}}, {ID: "k2", Prefix: "pb_a1b2", Name: "old", Merchant: "CH168 Shop", Scopes: scopes[:1], Revoked: ago(day)}},
 	})
 	all["admin-keys-none"] = Keys(KeysPage{Page: adminPage("/admin/keys"), Scopes: scopes})
 	bulk := BulkPage{Page: adminPage("/admin/bulk/b1"), ID: "b1", By: "Anna Tremblay", Created: ago(4 * time.Minute), Total: 1240, Filter: []Detail{{"provider", "ELECQ"}, {"health", "retrying"}}, ListURL: "/admin/connections?provider=elecq"}

@@ -82,6 +82,7 @@ func (s *Server) renderKeys(w http.ResponseWriter, r *http.Request, status int, 
 		}
 		for _, day := range days {
 			row.ReadsWeek += day.Count
+			row.Days = slices.Insert(row.Days, 0, views.DayReads{Day: day.Day.UTC(), Count: day.Count})
 			if !day.Day.Before(today) {
 				row.ReadsToday += day.Count
 			}
