@@ -30,7 +30,8 @@ const (
 // redirected, status, unreadable, no-token, no-account, no-answer, wrong-issuer, id-token, not-found.
 type Trouble struct {
 	Reason string
-	cause  error // a context's error only: anything else may quote what the provider sent
+	After  time.Duration // how long a 5xx asked to wait (RFC 9110 section 10.2.3), at most a day; 0 when it did not
+	cause  error         // a context's error only: anything else may quote what the provider sent
 }
 
 func (t *Trouble) Error() string { return "trouble: " + t.Reason }
@@ -222,19 +223,19 @@ func trouble(ctx context.Context, err error, sent bool) error {
 	return &Trouble{Reason: "unreachable"}
 }
 
-// wait returns *Later when the provider asks for patience: 429, or 503 that names a time (RFC 9110 section 10.2.3).
+// wait returns *Later when the provider asks for patience: 429. A 503 is trouble whatever it says of when it will end:
+// an outage that calls itself maintenance is an outage.
 func (a answer) wait() error {
-	if a.status != http.StatusTooManyRequests && a.status != http.StatusServiceUnavailable {
-		return nil
-	}
-	after, named := a.retryAfter()
-	switch {
-	case named:
-		return &Later{After: min(max(after, time.Second), laterMost)}
-	case a.status == http.StatusTooManyRequests:
+	switch a.status {
+	case http.StatusTooManyRequests:
+		if after, named := a.retryAfter(); named {
+			return &Later{After: min(max(after, time.Second), laterMost)}
+		}
 		return &Later{After: laterDefault}
+	case http.StatusServiceUnavailable:
+		return a.unusable()
 	}
-	return &Trouble{Reason: "status"}
+	return nil
 }
 
 func (a answer) retryAfter() (time.Duration, bool) {
@@ -257,6 +258,9 @@ func (a answer) unusable() error {
 	switch {
 	case a.status >= 300 && a.status < 400:
 		return &Trouble{Reason: "redirected"}
+	case a.status >= 500:
+		after, _ := a.retryAfter()
+		return &Trouble{Reason: "status", After: min(max(after, 0), laterMost)}
 	case !a.ok():
 		return &Trouble{Reason: "status"}
 	case a.object() == nil:

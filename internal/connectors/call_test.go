@@ -69,9 +69,9 @@ func TestWait(t *testing.T) {
 		{429, "-3", laterDefault},
 		{429, "soon", laterDefault},
 		{429, "999999999", laterMost},
-		{503, "120", 2 * time.Minute},
-		{503, "Thu, 07 May 2026 01:05:00 GMT", 5 * time.Minute},
-		{503, "Thu, 07 May 2020 01:05:00 GMT", time.Second},
+		{429, "Thu, 07 May 2026 01:05:00 GMT", 5 * time.Minute},
+		{429, "Thu, 07 May 2020 01:05:00 GMT", time.Second},
+		{503, "2", 0},
 		{503, "", 0},
 		{500, "7", 0},
 		{200, "7", 0},
@@ -82,6 +82,35 @@ func TestWait(t *testing.T) {
 		err := a.wait()
 		if errors.As(err, &later) != (c.want > 0) || later != nil && later.After != c.want {
 			t.Errorf("%d %q: %v", c.status, c.after, err)
+		}
+	}
+}
+
+// TestA5xxIsTroubleWhateverItAsks: its Retry-After is kept with it, for whoever works out the next try.
+func TestA5xxIsTroubleWhateverItAsks(t *testing.T) {
+	now := time.Date(2026, 5, 7, 1, 0, 0, 0, time.UTC)
+	for _, c := range []struct {
+		status int
+		after  string
+		want   time.Duration
+	}{
+		{500, "", 0},
+		{500, "7", 7 * time.Second},
+		{503, "2", 2 * time.Second},
+		{503, "7200", 2 * time.Hour},
+		{503, "Thu, 07 May 2026 01:05:00 GMT", 5 * time.Minute},
+		{503, "Thu, 07 May 2020 01:05:00 GMT", 0},
+		{504, "999999999", laterMost},
+		{503, "soon", 0},
+	} {
+		a := answer{status: c.status, at: now, now: now.Add(time.Hour), header: http.Header{"Retry-After": {c.after}}}
+		err := a.wait()
+		if err == nil {
+			err = a.unusable()
+		}
+		var trouble *Trouble
+		if !errors.As(err, &trouble) || trouble.After != c.want {
+			t.Errorf("%d %q: %v, %+v", c.status, c.after, err, trouble)
 		}
 	}
 }

@@ -148,7 +148,7 @@ type Refusal struct {
 
 func (r *Refusal) Error() string { return "refused: " + r.Reason }
 
-// Later means that the provider asks us to wait (429, 503 with Retry-After).
+// Later means that the provider asks us to wait (429). What a 5xx asks is in Trouble.
 type Later struct{ After time.Duration }
 
 func (l *Later) Error() string { return "asked to wait " + l.After.String() }

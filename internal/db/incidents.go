@@ -67,7 +67,7 @@ const (
 )
 
 // Judge looks at the latest attempts at a provider and says which incident they make: "trouble", "ours" or "". At most the
-// last 500 are looked at.
+// last 500 are looked at. Those that were asked to wait are evidence of neither health nor trouble.
 func (d *DB) Judge(ctx context.Context, name, environment string) (reason string, err error) {
 	now := d.Now()
 	var attempts, trouble, troubled, refused, ours, all int
@@ -76,7 +76,7 @@ func (d *DB) Judge(ctx context.Context, name, environment string) (reason string
 			SELECT coalesce(max(drained_at), '-infinity') AS drained FROM providers WHERE name = $1 AND environment = $2
 		), recent AS (
 			SELECT e.class, e.connection_id, e.at FROM events e
-			WHERE e.provider = $1 AND e.kind LIKE 'refresh.%' AND e.at > $5 AND e.class IN ('ok', 'later', 'trouble', 'refused', 'ours') AND e.note <> 'interrupted'
+			WHERE e.provider = $1 AND e.kind LIKE 'refresh.%' AND e.at > $5 AND e.class IN ('ok', 'trouble', 'refused', 'ours') AND e.note <> 'interrupted'
 			ORDER BY e.at DESC LIMIT 500
 		), since_ok AS (
 			SELECT r.class, r.connection_id, r.at FROM recent r, p
@@ -199,6 +199,23 @@ func (d *DB) TakeProbe(ctx context.Context, name, environment string, next time.
 		return false, fmt.Errorf("take a probe: %w", err)
 	}
 	return tag.RowsAffected() > 0, nil
+}
+
+// LaterInARow counts how often in a row the provider has asked a connection's latest attempts to wait, up to 8.
+func (d *DB) LaterInARow(ctx context.Context, connection ID) (n int, err error) {
+	rows, err := d.pool.Query(ctx, `
+		SELECT class FROM events WHERE connection_id = $1 AND kind LIKE 'refresh.%' ORDER BY at DESC, id DESC LIMIT 8`, connection)
+	if err != nil {
+		return 0, fmt.Errorf("read attempts: %w", err)
+	}
+	classes, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return 0, fmt.Errorf("read attempts: %w", err)
+	}
+	for n < len(classes) && classes[n] == "later" {
+		n++
+	}
+	return n, nil
 }
 
 // Pause keeps everybody from calling a provider until then; never shorter than it was.

@@ -130,6 +130,7 @@ func (e *Engine) failure(ctx context.Context, lease *db.Lease, class string, cal
 	f := db.Failure{Class: class, Code: call.Code}
 	var refusal *connectors.Refusal
 	var later *connectors.Later
+	var trouble *connectors.Trouble
 	switch {
 	case errors.As(err, &refusal):
 		if f.Code == "" {
@@ -147,10 +148,17 @@ func (e *Engine) failure(ctx context.Context, lease *db.Lease, class string, cal
 			f.Problem = db.ProblemRevoked
 		}
 	case errors.As(err, &later):
-		f.After = min(max(later.After, time.Second), 24*time.Hour)
+		before, err := e.DB.LaterInARow(ctx, lease.Connection)
+		if err != nil {
+			e.Log.Warn("earlier attempts not read", "connection", lease.Connection, "err", err)
+		}
+		f.After = patience(before+1, later.After, lease.Connection)
 	default:
 		f.Class = "trouble"
 		f.After = backoff(lease.Failures+1, lease.Connection)
+		if errors.As(err, &trouble) {
+			f.After = max(f.After, trouble.After)
+		}
 		f.Lost = call.Sent && call.Status == 0
 	}
 	return f

@@ -5,8 +5,8 @@
 //
 //	              claim                    saved (generation+1, failures 0)
 //	   waiting ------------> leased ----------------------------------------> waiting, refresh_at by Due
-//	(refresh_at)               |  |  later     refresh_at as the provider asks
-//	      ^                    |  |  trouble   failures+1, refresh_at doubling from 30 s to 1 h
+//	(refresh_at)               |  |  later     refresh_at as the provider asks, 10 s doubling to 5 min at least
+//	      ^                    |  |  trouble   failures+1, refresh_at doubling from 30 s to 1 h, or as a 5xx asks if that is longer
 //	      |                    |  |  refused   problem: the merchant; refresh_at null
 //	      |                    |  |  ours      problem: the platform; refresh_at in an hour
 //	      |   lease lapsed     |  |

@@ -3,9 +3,13 @@ package refresh_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/refresh"
 )
@@ -74,6 +78,78 @@ func TestSixHoursOfOutageCostNobodyAnything(t *testing.T) {
 		if order[i] < order[i-16] {
 			t.Fatalf("%s was renewed after %s, which expires later", order[i], order[i-16])
 		}
+	}
+}
+
+// TestAnOutageThatSaysWhenToComeBackIsAnOutage: 503 with Retry-After: 2 from a provider that is down for everybody.
+func TestAnOutageThatSaysWhenToComeBackIsAnOutage(t *testing.T) {
+	w := newWorld(t)
+	var calls atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
+		calls.Add(1)
+		rw.Header().Set("Retry-After", "2")
+		rw.WriteHeader(http.StatusServiceUnavailable)
+	}))
+	defer server.Close()
+	c, err := standard(server.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := w.newEngine(w.db, func(o *refresh.Options) { o.Connectors = []connectors.Connector{c} })
+	var ids []db.ID
+	for n := range 4 {
+		ids = append(ids, w.connect(fmt.Sprint("account", n), 25*time.Hour))
+	}
+	for range 70 {
+		if _, err := e.Sweep(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		w.clock.advance(time.Second)
+	}
+	if n := calls.Load(); n > 4*2+2 { // each at once and after half a minute, and the probes
+		t.Errorf("%d calls in 70 seconds", n)
+	}
+	if s := w.status(ids[0]); s.Failures == 0 {
+		t.Error("the connection is thought to be fine")
+	}
+	if state, err := w.db.ProviderState(t.Context(), "acme", "sandbox"); err != nil || state.Reason != "trouble" {
+		t.Errorf("no incident: %+v, %v", state, err)
+	}
+}
+
+// TestAskedToWaitIsNoEvidence: a busy hour before an outage must not hide it.
+func TestAskedToWaitIsNoEvidence(t *testing.T) {
+	w := newWorld(t)
+	var ids []db.ID
+	for n := range 4 {
+		ids = append(ids, w.connect(fmt.Sprint("account", n), 25*time.Hour))
+	}
+	w.partner.set(func() { w.partner.mood = always(&connectors.Later{After: time.Second}) })
+	for range 5 {
+		for _, id := range ids {
+			if out, err := w.engine.Now(t.Context(), id, db.System()); err != nil || out.Class != "later" {
+				t.Fatalf("%s, %v", out.Class, err)
+			}
+		}
+	}
+	reason := func() string {
+		state, err := w.db.ProviderState(t.Context(), "acme", "sandbox")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return state.Reason
+	}
+	w.partner.set(func() { w.partner.mood = always(errTrouble) })
+	for i, id := range append(ids, ids[0]) { // the fifth attempt in trouble makes it
+		if reason() != "" {
+			t.Fatalf("an incident after %d attempts in trouble", i)
+		}
+		if _, err := w.engine.Now(t.Context(), id, db.System()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if reason() != "trouble" {
+		t.Error("twenty requests to wait hid an outage")
 	}
 }
 

@@ -215,6 +215,50 @@ func TestLaterIsHonoured(t *testing.T) {
 	}
 }
 
+// TestAskedToWaitASecondAgainAndAgain: a provider that is called on the second all the time only grows busier.
+func TestAskedToWaitASecondAgainAndAgain(t *testing.T) {
+	w := newWorld(t)
+	id := w.connect("a", 25*time.Hour)
+	w.partner.set(func() { w.partner.mood = always(&connectors.Later{After: time.Second}) })
+	for range 300 {
+		w.sweep()
+		w.clock.advance(time.Second)
+	}
+	if n := w.partner.callsOf("a"); n < 3 || n > 5 { // after 10, 20, 40, 80 and 160 seconds and a little more
+		t.Errorf("%d calls in five minutes", n)
+	}
+	if w.health(id) != db.Fine || w.status(id).Failures != 0 {
+		t.Errorf("being asked to wait counts as a failure: %s", w.health(id))
+	}
+	w.partner.set(func() { w.partner.mood = nil })
+	w.clock.advance(6 * time.Minute)
+	w.sweep()
+	w.partner.set(func() { w.partner.mood = always(&connectors.Later{After: time.Second}) })
+	if out, err := w.engine.Now(t.Context(), id, db.System()); err != nil || out.Class != "later" || out.RetryAfter > 12*time.Second {
+		t.Errorf("after a yes it begins again: %s after %s, %v", out.Class, out.RetryAfter, err)
+	}
+}
+
+func TestA5xxIsKeptToWhereItAsksForMoreThanOurBackOff(t *testing.T) {
+	w := newWorld(t)
+	long, short := w.connect("long", 25*time.Hour), w.connect("short", 25*time.Hour)
+	w.partner.set(func() {
+		w.partner.mood = func(account string) error {
+			if account == "long" {
+				return &connectors.Trouble{Reason: "status", After: 7 * time.Minute}
+			}
+			return &connectors.Trouble{Reason: "status", After: 2 * time.Second}
+		}
+	})
+	w.sweep()
+	for id, want := range map[db.ID]time.Duration{long: 7 * time.Minute, short: 30 * time.Second} {
+		s := w.status(id)
+		if wait := s.RefreshAt.Sub(w.clock.Now()); s.Failures != 1 || s.LastClass != "trouble" || wait < want*9/10 || wait > want*11/10 {
+			t.Errorf("%s with %d failures, again after %s, want %s", s.LastClass, s.Failures, wait, want)
+		}
+	}
+}
+
 func (w *world) lane() *db.Lane {
 	leases := w.db.NewLeases(db.LeaseOptions{Term: time.Minute, Settle: 2 * time.Minute})
 	return leases.Lane("acme", "sandbox", 32, w.partner.info.ReplaySafe)

@@ -65,6 +65,7 @@ func TestEveryProviderThroughItsMoods(t *testing.T) {
 			}{
 				{sandbox.Mood{Kind: sandbox.Good}, "ok"},
 				{sandbox.Mood{Kind: sandbox.Error500}, "trouble"},
+				{sandbox.Mood{Kind: sandbox.Unavailable}, "trouble"}, // with Retry-After: 2
 				{sandbox.Mood{Kind: sandbox.HTML}, "trouble"},
 				{sandbox.Mood{Kind: sandbox.Empty}, "trouble"},
 				{sandbox.Mood{Kind: sandbox.Forbidden}, "trouble"},

@@ -61,6 +61,13 @@ func backoff(n int, id db.ID) time.Duration {
 	return wait*9/10 + time.Duration(float64(wait/5)*fraction(id, n))
 }
 
+// patience is how long to wait when a provider asks for it for the nth time in a row: as long as it says, at most a day, and at
+// least 10 s doubling to five minutes, so that "in a second" said again and again is no licence to hammer.
+func patience(n int, asked time.Duration, id db.ID) time.Duration {
+	wait := min(10*time.Second<<min(max(n-1, 0), 5), 5*time.Minute)
+	return min(max(asked, wait+time.Duration(float64(wait/5)*fraction(id, n))), 24*time.Hour)
+}
+
 func fraction(id db.ID, n int) float64 {
 	h := fnv.New64a()
 	h.Write(id[:])

@@ -49,3 +49,22 @@ func TestBackoffDoublesToAnHour(t *testing.T) {
 		}
 	}
 }
+
+func TestPatienceIsAsLongAsAskedAndGrows(t *testing.T) {
+	id := db.NewID()
+	for _, c := range []struct {
+		n                 int
+		asked, from, most time.Duration
+	}{
+		{1, time.Second, 10 * time.Second, 12 * time.Second},
+		{2, time.Second, 20 * time.Second, 24 * time.Second},
+		{3, 2 * time.Second, 40 * time.Second, 48 * time.Second},
+		{8, time.Second, 5 * time.Minute, 6 * time.Minute},
+		{1, 7 * time.Minute, 7 * time.Minute, 7 * time.Minute},
+		{1, 48 * time.Hour, 24 * time.Hour, 24 * time.Hour},
+	} {
+		if got := patience(c.n, c.asked, id); got < c.from || got > c.most {
+			t.Errorf("asked to wait %s for the %d. time: %s", c.asked, c.n, got)
+		}
+	}
+}
