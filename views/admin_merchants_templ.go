@@ -1007,7 +1007,7 @@ func adminMerchantBody(v AdminMerchantPage) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if v.MayInvite {
-			templ_7745c5c3_Err = inviteForm("/admin/merchants/"+v.ID, v.Invite).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = inviteForm(v.Invite).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -75,9 +75,10 @@ func (d *DB) MerchantByExternalID(ctx context.Context, externalID string) (Merch
 	return d.merchant(ctx, d.pool, `m.external_id = $1`, externalID)
 }
 
-// MerchantByName finds the one merchant of that name. ErrNotFound, ErrSeveral.
+// MerchantByName finds the one merchant that people call so: by its name, or by the platform's own id for it. ErrNotFound,
+// ErrSeveral, also when it is the name of one and the id of another.
 func (d *DB) MerchantByName(ctx context.Context, name string) (Merchant, error) {
-	return d.merchant(ctx, d.pool, `lower(m.name) = lower($1)`, strings.TrimSpace(name))
+	return d.merchant(ctx, d.pool, `(lower(m.name) = lower($1) OR m.external_id = $1)`, strings.TrimSpace(name))
 }
 
 func (d *DB) merchant(ctx context.Context, q querier, where string, value any) (Merchant, error) {

@@ -68,10 +68,15 @@ func (s *Server) adminMerchant(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	return s.renderMerchant(w, r, id, http.StatusOK, views.InviteForm{})
+}
+
+func (s *Server) renderMerchant(w http.ResponseWriter, r *http.Request, id db.ID, status int, form views.InviteForm) error {
 	m, err := s.DB.Merchant(r.Context(), id)
 	if err != nil {
 		return err
 	}
+	form.Role, form.Merchant, form.MerchantFixed = db.RoleMerchant, id.String(), true
 	people, err := s.DB.People(r.Context(), db.People{Merchant: id, Limit: 200})
 	if err != nil {
 		return err
@@ -84,11 +89,11 @@ func (s *Server) adminMerchant(w http.ResponseWriter, r *http.Request) error {
 	page := views.AdminMerchantPage{
 		Page: s.viewPage(r), ID: m.ID.String(), Name: m.Name, ExternalID: m.ExternalID, Created: m.CreatedAt,
 		People: viewPeople(people, v.user.ID), MayInvite: v.who() == admin,
-		Invite: views.InviteForm{Role: db.RoleMerchant, Merchant: m.ID.String(), MerchantFixed: true},
+		Invite: form,
 	}
 	for _, line := range connections.All {
 		page.Connections = append(page.Connections, s.viewConnectionRow(r, line))
 	}
-	s.render(w, r, http.StatusOK, views.AdminMerchant(page))
+	s.render(w, r, status, views.AdminMerchant(page))
 	return nil
 }

@@ -24,7 +24,14 @@ func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
 	if len(n.Name) > maxName {
 		form.Errors = append(form.Errors, views.FieldError{Field: "name", Code: "too-long"})
 	}
-	if n.Role == db.RoleMerchant {
+	var of db.ID // the merchant on whose page the form stands; zero for the list of everybody
+	if r.PostFormValue("from") == fromMerchant {
+		var err error
+		if of, err = db.ParseID(form.Merchant); err != nil {
+			return err
+		}
+		form.Role, n.Role, n.MerchantID = db.RoleMerchant, db.RoleMerchant, of
+	} else if n.Role == db.RoleMerchant {
 		m, code, err := s.merchantMeant(r, form.Merchant)
 		if err != nil {
 			return err
@@ -32,9 +39,11 @@ func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
 		if n.MerchantID = m.ID; code != "" {
 			form.Errors = append(form.Errors, views.FieldError{Field: "merchant", Code: code})
 		}
+	} else if form.Merchant != "" {
+		form.Errors = append(form.Errors, views.FieldError{Field: "merchant", Code: "staff"})
 	}
 	if len(form.Errors) > 0 {
-		return s.renderUsers(w, r, http.StatusUnprocessableEntity, form)
+		return s.renderPeople(w, r, of, http.StatusUnprocessableEntity, form)
 	}
 	if s.Jobs.Mails() {
 		n.Enqueue = s.Jobs.Enqueue
@@ -50,21 +59,24 @@ func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	case s.Jobs.Mails():
-		return s.done(w, r, s.peopleOf(user), "invited")
+		return s.done(w, r, peoplePage(of), "invited")
 	default:
-		return s.showLink(w, r, user)
+		return s.showLink(w, r, user, of)
 	}
-	return s.renderUsers(w, r, http.StatusUnprocessableEntity, form)
+	return s.renderPeople(w, r, of, http.StatusUnprocessableEntity, form)
 }
 
-// merchantMeant finds the merchant that somebody typed, by id or name; the code says what is wrong with it.
+// merchantMeant finds the merchant that somebody typed, by its id, its name or the platform's own id for it; the code
+// says what is wrong with it.
 func (s *Server) merchantMeant(r *http.Request, typed string) (m db.Merchant, code string, err error) {
 	if typed == "" {
 		return m, "missing", nil
 	}
+	err = db.ErrNotFound
 	if id, parseErr := db.ParseID(typed); parseErr == nil {
 		m, err = s.DB.Merchant(r.Context(), id)
-	} else {
+	}
+	if errors.Is(err, db.ErrNotFound) {
 		m, err = s.DB.MerchantByName(r.Context(), typed)
 	}
 	switch {
@@ -78,7 +90,7 @@ func (s *Server) merchantMeant(r *http.Request, typed string) (m db.Merchant, co
 }
 
 // showLink shows, once, the link by which a person chooses a password: staff hand it over where no mail is sent.
-func (s *Server) showLink(w http.ResponseWriter, r *http.Request, user db.User) error {
+func (s *Server) showLink(w http.ResponseWriter, r *http.Request, user db.User, of db.ID) error {
 	kind, path := db.LinkPassword, "/password/"
 	if user.Invited {
 		kind, path = db.LinkInvitation, "/invitations/"
@@ -87,10 +99,10 @@ func (s *Server) showLink(w http.ResponseWriter, r *http.Request, user db.User) 
 	if err != nil {
 		return err
 	}
-	return s.renderUsers(w, r, http.StatusOK, views.InviteForm{Role: db.RoleMerchant, Link: s.publicAddress(path + string(secret))})
+	return s.renderPeople(w, r, of, http.StatusOK, views.InviteForm{Role: db.RoleMerchant, Link: s.publicAddress(path + string(secret))})
 }
 
-// changeUser does to a person what one of the list's buttons says.
+// changeUser does to a person what one of the list's buttons says, and goes back to that list.
 func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 	id, err := db.ParseID(r.PathValue("id"))
 	if err != nil {
@@ -99,6 +111,10 @@ func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 	user, err := s.DB.User(r.Context(), id)
 	if err != nil {
 		return err
+	}
+	var of db.ID
+	if r.PostFormValue("from") == fromMerchant {
+		of = user.MerchantID
 	}
 	var notice string
 	switch r.PostFormValue("do") {
@@ -109,9 +125,14 @@ func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 	case "role":
 		err, notice = s.DB.SetRole(r.Context(), s.by(r), id, r.PostFormValue("role")), "role-changed"
 	case "end-sessions":
-		err, notice = s.DB.EndSessions(r.Context(), s.by(r), id, nil), "sessions-ended"
+		var keep []byte // one's own session goes on
+		notice = "person-signed-out"
+		if v := visitorOf(r); v.user.ID == id {
+			keep, notice = v.session.Hash, "sessions-ended"
+		}
+		err = s.DB.EndSessions(r.Context(), s.by(r), id, keep)
 	case "invite":
-		return s.inviteAgain(w, r, user)
+		return s.inviteAgain(w, r, user, of)
 	default:
 		return errMalformed
 	}
@@ -120,16 +141,16 @@ func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 		if errors.Is(err, db.ErrRole) {
 			wrong = views.FieldError{Field: "role", Code: "not-offered"}
 		}
-		return s.renderUsers(w, r, http.StatusConflict, views.InviteForm{Role: db.RoleMerchant, Errors: views.Errors{wrong}})
+		return s.renderPeople(w, r, of, http.StatusConflict, views.InviteForm{Role: db.RoleMerchant, Errors: views.Errors{wrong}})
 	}
 	if err != nil {
 		return err
 	}
-	return s.done(w, r, s.peopleOf(user), notice)
+	return s.done(w, r, peoplePage(of), notice)
 }
 
 // inviteAgain sends somebody a new link: an invitation, or a new password for whoever had one.
-func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user db.User) error {
+func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user db.User, of db.ID) error {
 	if !user.LockedAt.IsZero() {
 		return errMalformed
 	}
@@ -147,17 +168,32 @@ func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user db.Use
 		if err := s.Jobs.Write(r.Context(), db.Letter{Kind: kind, User: user.ID, By: by.ID}); err != nil {
 			return err
 		}
-		return s.done(w, r, s.peopleOf(user), notice)
+		return s.done(w, r, peoplePage(of), notice)
 	}
-	return s.showLink(w, r, user)
+	return s.showLink(w, r, user, of)
 }
 
-// peopleOf is the page on which a person stands: a merchant's people have their merchant's.
-func (s *Server) peopleOf(user db.User) string {
-	if user.Staff() {
+// fromMerchant is what forms about people carry in their field "from" on a merchant's own page: one is to come back
+// there, and not to the list of everybody.
+const fromMerchant = "merchant"
+
+// peoplePage is the page of a merchant's people; of the zero merchant, of everybody.
+func peoplePage(of db.ID) string {
+	if of == (db.ID{}) {
 		return "/admin/users"
 	}
-	return "/admin/merchants/" + user.MerchantID.String()
+	return "/admin/merchants/" + of.String()
+}
+
+// renderPeople draws that page in answer to a form on it. The page's links lead to where it stands: the form's address
+// takes no GET.
+func (s *Server) renderPeople(w http.ResponseWriter, r *http.Request, of db.ID, status int, form views.InviteForm) error {
+	r = r.WithContext(r.Context())
+	r.URL = &url.URL{Path: peoplePage(of)}
+	if of == (db.ID{}) {
+		return s.renderUsers(w, r, status, form)
+	}
+	return s.renderMerchant(w, r, of, status, form)
 }
 
 func (s *Server) renderUsers(w http.ResponseWriter, r *http.Request, status int, form views.InviteForm) error {

@@ -1,0 +1,184 @@
+package handlers
+
+import (
+	"html"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"patchbay/internal/db"
+	"patchbay/internal/jobs"
+)
+
+// submit sends the one form of a page that holds the text, as it stands there, with what a person fills in besides.
+func (p *person) submit(page answer, holding string, filled ...string) answer {
+	p.t.Helper()
+	forms := regexp.MustCompile(`(?s)<form method="post" action="([^"]*)".*?</form>`).FindAllStringSubmatch(page.body, -1)
+	forms = slices.DeleteFunc(forms, func(form []string) bool { return !strings.Contains(form[0], holding) })
+	if len(forms) != 1 {
+		p.t.Fatalf("%d forms on %q hold %s", len(forms), page.h1(), holding)
+	}
+	attribute := func(tag, name string) string {
+		found := regexp.MustCompile(` ` + name + `="([^"]*)"`).FindStringSubmatch(tag)
+		if found == nil {
+			return ""
+		}
+		return html.UnescapeString(found[1])
+	}
+	fields := slices.Clone(filled)
+	for _, tag := range regexp.MustCompile(`<(?:input|select|button)\b[^>]*>`).FindAllString(forms[0][0], -1) {
+		name, value := attribute(tag, "name"), attribute(tag, "value")
+		if strings.HasPrefix(tag, "<button") && !strings.Contains(holding, `value="`+value+`"`) {
+			continue // another button
+		}
+		given := false
+		for i := 0; i < len(filled); i += 2 {
+			given = given || filled[i] == name
+		}
+		if name != "" && !given {
+			fields = append(fields, name, value)
+		}
+	}
+	return p.post(html.UnescapeString(forms[0][1]), fields...)
+}
+
+// TestInvitingFromAMerchantsPage sends the very form that the page shows.
+func TestInvitingFromAMerchantsPage(t *testing.T) {
+	t.Parallel()
+	const invite = `id="email"`
+	h := newHouse(t, nil)
+	boss, sok := h.staff(db.RoleAdmin), h.merchant("CH168 Shop")
+	at := "/admin/merchants/" + sok.merchant.String()
+
+	wrong := boss.submit(boss.get(at), invite, "email", "dara at ch168", "name", "Dara <3")
+	if wrong.status != http.StatusUnprocessableEntity || wrong.h1() != "CH168 Shop" || !strings.Contains(wrong.body, `id="errors"`) {
+		t.Fatalf("no address: %d %s", wrong.status, wrong.h1())
+	}
+	for _, kept := range []string{`value="dara at ch168"`, `value="Dara &lt;3"`, `href="` + at + `?lang=km"`} {
+		if !strings.Contains(wrong.body, kept) {
+			t.Errorf("the form that comes back lacks %s", kept)
+		}
+	}
+	if got := boss.submit(wrong, invite, "email", "dara@ch168.example"); got.status != http.StatusSeeOther || got.location != at {
+		t.Fatalf("put right: %d %s", got.status, got.location)
+	}
+	dara, err := h.db.UserByEmail(t.Context(), "dara@ch168.example")
+	if err != nil || dara.MerchantID != sok.merchant || dara.Name != "Dara <3" {
+		t.Errorf("invited: %+v, %v", dara, err)
+	}
+	if got := boss.submit(boss.get(at), invite, "email", "dara@ch168.example"); got.status != http.StatusUnprocessableEntity || got.h1() != "CH168 Shop" {
+		t.Errorf("invited twice: %d %s", got.status, got.h1())
+	}
+	for name, fields := range map[string][]string{
+		"no such merchant": {"merchant", db.NewID().String()}, "no id": {"merchant", "CH168 Shop"},
+	} {
+		if got := boss.post("/admin/users", append(fields, "from", "merchant", "role", "merchant", "email", "x@ch168.example")...); got.status != http.StatusNotFound {
+			t.Errorf("%s: %d", name, got.status)
+		}
+	}
+}
+
+func TestInvitingFromAMerchantsPageWithoutMail(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, func(_ *Options, o *jobs.Options) { o.Outbox = false })
+	boss, sok := h.staff(db.RoleAdmin), h.merchant("CH168 Shop")
+	got := boss.submit(boss.get("/admin/merchants/"+sok.merchant.String()), `id="email"`, "email", "dara@ch168.example")
+	if got.status != http.StatusOK || got.h1() != "CH168 Shop" || !strings.Contains(got.body, "/invitations/") {
+		t.Errorf("%d %s, or no link", got.status, got.h1())
+	}
+}
+
+func TestWhichMerchantIsMeant(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, nil)
+	boss := h.staff(db.RoleAdmin)
+	mekong, err := h.db.AddMerchant(t.Context(), db.System(), db.Merchant{Name: "Mekong Trading", ExternalID: "mekong-7"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd, err := h.db.AddMerchant(t.Context(), db.System(), db.Merchant{Name: "Odd", ExternalID: db.NewID().String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := h.db.AddMerchant(t.Context(), db.System(), db.Merchant{Name: "Liar", ExternalID: "Odd"}); err != nil {
+		t.Fatal(err)
+	}
+	for typed, want := range map[string]db.ID{"mekong-7": mekong.ID, "mekong trading": mekong.ID, mekong.ID.String(): mekong.ID, odd.ExternalID: odd.ID} {
+		email := "u" + db.NewID().String() + "@mekong.example"
+		if got := boss.submit(boss.get("/admin/users"), `id="merchant"`, "email", email, "role", "merchant", "merchant", typed); got.status != http.StatusSeeOther || got.location != "/admin/users" {
+			t.Errorf("%q: %d %s", typed, got.status, got.location)
+		}
+		if u, err := h.db.UserByEmail(t.Context(), email); err != nil || u.MerchantID != want {
+			t.Errorf("%q is merchant %s, want %s, %v", typed, u.MerchantID, want, err)
+		}
+	}
+	for name, c := range map[string]struct{ role, merchant, says string }{
+		"one's name, another's id":  {"merchant", "Odd", "Several have this name"},
+		"a merchant's for support":  {"support", "mekong-7", "Only the role Merchant"},
+		"a merchant's of no such":   {"merchant", "mekong-8", "No merchant has this name"},
+		"a merchant's without one":  {"merchant", "", "Fill in"},
+		"an admin with no merchant": {"admin", "nobody", "Only the role Merchant"},
+	} {
+		got := boss.post("/admin/users", "email", "new@mekong.example", "role", c.role, "merchant", c.merchant)
+		if got.status != http.StatusUnprocessableEntity || !strings.Contains(got.body, c.says) || !strings.Contains(got.body, `id="merchant-error"`) {
+			t.Errorf("%s: %d, or it does not say %q", name, got.status, c.says)
+		}
+	}
+	if got := boss.get("/admin/users"); strings.Contains(got.body, "new@mekong.example") {
+		t.Error("somebody was added all the same")
+	}
+}
+
+// TestFormsAboutPeopleComeBack: where one was sent from decides where one goes on, and nothing else does.
+func TestFormsAboutPeopleComeBack(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, nil)
+	boss, sok := h.staff(db.RoleAdmin), h.merchant("CH168 Shop")
+	const end = `value="end-sessions"`
+	own := "/admin/merchants/" + sok.merchant.String()
+	for page, want := range map[string]string{own: own, "/admin/users?q=ch168": "/admin/users"} {
+		if got := boss.submit(boss.get(page), end); got.status != http.StatusSeeOther || got.location != want {
+			t.Errorf("from %s: %d %s", page, got.status, got.location)
+		}
+		if got := boss.get(want); !strings.Contains(got.body, "That person is signed out everywhere.") || strings.Contains(got.body, "All other devices") {
+			t.Errorf("from %s: the notice does not say who is signed out", page)
+		}
+		if got := sok.get("/"); got.status != http.StatusSeeOther {
+			t.Errorf("from %s: still signed in: %d", page, got.status)
+		}
+		sok.signIn("")
+	}
+	user, err := h.db.UserByEmail(t.Context(), sok.email)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := boss.post("/admin/users/"+user.ID.String(), "do", "unlock", "from", "https://evil.example/"); got.location != "/admin/users" {
+		t.Errorf("from elsewhere leads to %s", got.location)
+	}
+	if got := boss.submit(boss.get("/admin/users?q=admin@"), end); got.status != http.StatusSeeOther {
+		t.Fatalf("one's own: %d", got.status)
+	}
+	if got := boss.get("/admin/users"); got.status != http.StatusOK || !strings.Contains(got.body, "All other devices are signed out.") {
+		t.Errorf("ending one's own sessions ends this one, or is not said: %d", got.status)
+	}
+}
+
+// TestSupportFindsWhatItMayRead: the menu lists every page that is open to support, and none offers what would be refused.
+func TestSupportFindsWhatItMayRead(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, nil)
+	helper, sok := h.staff(db.RoleSupport), h.merchant("CH168 Shop")
+	for _, page := range []string{"/admin/users", "/admin/keys"} {
+		if !strings.Contains(helper.get("/admin").body, `<a href="`+page+`"`) {
+			t.Errorf("support's menu lacks %s", page)
+		}
+		if got := helper.get(page); got.status != http.StatusOK || strings.Contains(got.body, `method="post" action="/admin/`) {
+			t.Errorf("%s as support: %d, or it has a form that is refused", page, got.status)
+		}
+		if strings.Contains(sok.get("/account").body, `href="`+page+`"`) {
+			t.Errorf("a merchant's menu has %s", page)
+		}
+	}
+}
