@@ -187,7 +187,7 @@ func (v OverviewPage) bars(ctx context.Context) []chartBar {
 	var out []chartBar
 	for i, h := range v.Hours {
 		b := chartBar{X: units(chartLeft + step*float64(i)), Width: units(step * .8)}
-		if hour := l.at(h.Hour).Hour(); hour%6 == 0 {
+		if hour := l.at(h.Hour).Hour(); hour%6 == 0 && i < len(v.Hours)-3 { // a label needs some room to its right
 			b.Label = strconv.Itoa(hour) + ":00"
 			if l.tag == "fr" {
 				b.Label = strconv.Itoa(hour) + " h"
@@ -323,8 +323,10 @@ func filterValue(ctx context.Context, f Detail) string {
 	if f.Key == "kind" {
 		return kindText(ctx, f.Value)
 	}
-	if at, err := time.Parse(time.RFC3339, f.Value); err == nil {
-		return Exact(ctx, at)
+	if f.Key == "from" || f.Key == "to" {
+		if at, err := time.Parse(time.RFC3339, f.Value); err == nil {
+			return Exact(ctx, at)
+		}
 	}
 	return f.Value
 }

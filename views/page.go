@@ -74,6 +74,7 @@ type Event struct {
 	Where    string   // address the person came from; shown to staff only
 	Link     string   // what it is about; staff only
 	What     string   // the link's words
+	Merchant string   // whose it is, for lists that mix merchants
 	Filter   []Detail // what a list that was exported or counted was filtered by; keys' words under "filter."
 	Provider string   // its title, for lists that mix providers
 }

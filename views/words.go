@@ -179,20 +179,20 @@ func eventText(ctx context.Context, e Event, provider string) string {
 	if key := "event." + e.kind(); has(ctx, key) {
 		return T(ctx, key, "Provider", provider)
 	}
-	if strings.HasPrefix(e.Kind, "call.") {
-		return T(ctx, "event.call", "Provider", provider)
+	if call, ok := strings.CutPrefix(e.Kind, "call."); ok {
+		return T(ctx, "event.call", "Provider", provider) + " (" + callName(ctx, call) + ")"
 	}
 	return humanised(e.Kind)
 }
 
-// noteText is an event's note: some are codes, the others were written by people or name things.
-func noteText(ctx context.Context, note string) string {
-	for _, prefix := range []string{"note.", "environment."} {
-		if has(ctx, prefix+note) {
-			return T(ctx, prefix+note)
+// noteText is an event's note: of some kinds it is a code, of the others people wrote it or it names something.
+func noteText(ctx context.Context, e Event) string {
+	for kind, prefix := range map[string]string{"refresh.": "note.", "incident.opened": "environment.", "incident.ended": "environment."} {
+		if strings.HasPrefix(e.Kind, kind) && has(ctx, prefix+e.Note) {
+			return T(ctx, prefix+e.Note)
 		}
 	}
-	return note
+	return e.Note
 }
 
 // kind is the event's kind without its noun where that is the connection, which a timeline is about anyway.

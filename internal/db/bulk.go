@@ -13,7 +13,7 @@ import (
 // Bulk is many refreshes at once: all that a list showed.
 type Bulk struct {
 	ID        ID
-	Filters   string // which list: ListConnections or ListEvents
+	List      string // of what: ListConnections or ListEvents
 	Filter    string // as it stands in that list's address
 	State     string // one of the Bulk states
 	CreatedBy ID
@@ -57,15 +57,15 @@ var ErrState = errors.New("not in this state")
 type RefreshMany struct{ Bulk ID }
 
 // AddBulk begins a bulk as a dry run. Its connections are noted by GatherBulk.
-func (d *DB) AddBulk(ctx context.Context, by By, filters, filter string) (ID, error) {
+func (d *DB) AddBulk(ctx context.Context, by By, list, filter string) (ID, error) {
 	id := NewID()
 	err := d.tx(ctx, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO bulks (id, filters, filter, state, created_by, created_at) VALUES ($1, $2, $3, $4, $5, $6)`,
-			id, filters, filter, BulkGathering, by.ID, d.Now())
+		_, err := tx.Exec(ctx, `INSERT INTO bulks (id, list, filter, state, created_by, created_at) VALUES ($1, $2, $3, $4, $5, $6)`,
+			id, list, filter, BulkGathering, by.ID, d.Now())
 		if err != nil {
 			return fmt.Errorf("add bulk: %w", err)
 		}
-		e := Event{Kind: "bulk.counted", Reference: id.String(), Note: filter}
+		e := Event{Kind: "bulk.counted", Reference: id.String(), Note: list + "?" + filter}
 		return d.addEvent(ctx, tx, *e.by(by))
 	})
 	return id, err
@@ -76,15 +76,15 @@ func (d *DB) AddBulk(ctx context.Context, by By, filters, filter string) (ID, er
 // present environment.
 func (d *DB) GatherBulk(ctx context.Context, id ID, present map[string]string, most int) (bool, error) {
 	for noted := 0; ; {
-		var state, filters, filter, cursor string
-		err := d.pool.QueryRow(ctx, `SELECT state, filters, filter, cursor FROM bulks WHERE id = $1`, id).Scan(&state, &filters, &filter, &cursor)
+		var state, list, filter, cursor string
+		err := d.pool.QueryRow(ctx, `SELECT state, list, filter, cursor FROM bulks WHERE id = $1`, id).Scan(&state, &list, &filter, &cursor)
 		if err != nil {
 			return false, fmt.Errorf("read bulk: %w", notFound(err))
 		}
 		if state != BulkGathering {
 			return true, nil
 		}
-		connections, next, err := d.listed(ctx, filters, filter, present, cursor, min(1000, most))
+		connections, next, err := d.listed(ctx, list, filter, present, cursor, min(1000, most))
 		if err != nil {
 			return false, err
 		}
@@ -110,12 +110,12 @@ func (d *DB) GatherBulk(ctx context.Context, id ID, present map[string]string, m
 }
 
 // listed is one page of the connections in a list, and where the next begins.
-func (d *DB) listed(ctx context.Context, filters, filter string, present map[string]string, cursor string, limit int) (connections []ID, next string, err error) {
+func (d *DB) listed(ctx context.Context, list, filter string, present map[string]string, cursor string, limit int) (connections []ID, next string, err error) {
 	values, err := url.ParseQuery(filter)
 	if err != nil {
 		return nil, "", fmt.Errorf("read the bulk's filter: %w", err)
 	}
-	if filters == ListEvents {
+	if list == ListEvents {
 		page, err := d.Events(ctx, ParseEventFilter(values), cursor, limit)
 		for _, line := range page.All {
 			connections = append(connections, line.ConnectionID)
@@ -135,9 +135,9 @@ func (d *DB) listed(ctx context.Context, filters, filter string, present map[str
 func (d *DB) Bulk(ctx context.Context, id ID) (Bulk, error) {
 	b := Bulk{ID: id, Outcomes: map[string]int64{}}
 	var started, ended *time.Time
-	err := d.pool.QueryRow(ctx, `SELECT b.filters, b.filter, b.state, b.created_by, coalesce(nullif(u.name, ''), u.email), u.role, b.created_at, b.started_at, b.ended_at
+	err := d.pool.QueryRow(ctx, `SELECT b.list, b.filter, b.state, b.created_by, coalesce(nullif(u.name, ''), u.email), u.role, b.created_at, b.started_at, b.ended_at
 		FROM bulks b JOIN users u ON u.id = b.created_by WHERE b.id = $1`, id).
-		Scan(&b.Filters, &b.Filter, &b.State, &b.CreatedBy, &b.ByName, &b.ByRole, &b.CreatedAt, &started, &ended)
+		Scan(&b.List, &b.Filter, &b.State, &b.CreatedBy, &b.ByName, &b.ByRole, &b.CreatedAt, &started, &ended)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return b, ErrNotFound
 	}

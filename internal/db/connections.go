@@ -125,7 +125,8 @@ func nullTime(t time.Time) *time.Time {
 }
 
 // searchText is what a connection is found by: its account's id, names and facts, in lower case. Structures that a
-// provider sent (Flexiti's form_values) are left out: nobody searches them and they would fill the index.
+// provider sent (Flexiti's form_values) are left out, and words too long to be typed (a logo): nobody searches them and
+// they would fill the index.
 func searchText(a connectors.Account) string {
 	words := []string{a.ID, a.Name}
 	for _, d := range a.Details {
@@ -133,7 +134,8 @@ func searchText(a connectors.Account) string {
 			words = append(words, d.Value)
 		}
 	}
-	return strings.ToLower(strings.Join(words, " "))
+	text := slices.DeleteFunc(strings.Fields(strings.ToLower(strings.Join(words, " "))), func(word string) bool { return len(word) > 600 })
+	return strings.Join(text[:min(len(text), 2000)], " ")
 }
 
 // Owned is a live connection as its merchant's list shows it.
@@ -199,20 +201,4 @@ func (d *DB) WholeConnection(ctx context.Context, id, merchant ID) (Whole, error
 	w.ExpiresAt, w.RefreshExpiresAt, w.RefreshAt = timeOrZero(expires), timeOrZero(refreshExpires), timeOrZero(refresh)
 	w.RefreshedAt, w.UsedAt, w.LeasedUntil = timeOrZero(refreshed), timeOrZero(used), timeOrZero(leased)
 	return w, finish()
-}
-
-// Names returns what people and keys are called, by id, for the lines of a timeline.
-func (d *DB) Names(ctx context.Context, ids []ID) (map[ID]string, error) {
-	names := make(map[ID]string, len(ids))
-	rows, err := d.pool.Query(ctx, `SELECT id, coalesce(nullif(name, ''), email) FROM users WHERE id = ANY ($1)
-		UNION ALL SELECT id, name FROM api_keys WHERE id = ANY ($1)`, ids)
-	if err != nil {
-		return nil, fmt.Errorf("read names: %w", err)
-	}
-	var id ID
-	var name string
-	if _, err := pgx.ForEachRow(rows, []any{&id, &name}, func() error { names[id] = name; return nil }); err != nil {
-		return nil, fmt.Errorf("read names: %w", err)
-	}
-	return names, nil
 }

@@ -16,38 +16,41 @@ import (
 
 // EventFilter says which events a list shows, newest first. What is zero filters nothing.
 type EventFilter struct {
-	Kind       string // one kind, EventsRefresh for all refreshes, or "" for what people and programs did
-	Class      string // of a call: ok, later, trouble, refused, ours or lost
-	Actors     []ID   // users and keys; nil: everybody
-	Merchant   ID
-	Connection ID
-	Provider   string
-	From, To   time.Time // To is excluded
+	Kind        string // one kind, EventsRefresh for all refreshes, or "" for what people and programs did
+	Class       string // of a call: ok, later, trouble, refused, ours or lost
+	Actors      []ID   // users and keys; none: everybody
+	Merchants   []ID
+	Connections []ID
+	Provider    string
+	From, To    time.Time // To is excluded
+	Nothing     bool      // it asks for what cannot be read: it shows nothing, rather than more than was asked for
 }
 
 // EventsRefresh is the kind of all renewals together, which are most of all events.
 const EventsRefresh = "refresh"
 
-// ParseEventFilter reads a filter of events as it stands in a list's address; what cannot be read filters nothing. A day
-// is meant whole. Names of people and merchants are the caller's to turn into ids.
+// ParseEventFilter reads a filter of events as it stands in a list's address. A day is meant whole. Names of people,
+// merchants and accounts are the caller's to turn into ids.
 func ParseEventFilter(values url.Values) EventFilter {
-	f := EventFilter{Kind: values.Get("kind"), Class: values.Get("class"), Provider: values.Get("provider")}
-	for _, actor := range values["actor"] {
-		if id, err := ParseID(actor); err == nil {
-			f.Actors = append(f.Actors, id)
+	var broken bool
+	get := func(name string) string { return cleaned(values.Get(name), &broken) }
+	ids := func(name string) (all []ID) {
+		for _, value := range values[name] {
+			if id := idOf(cleaned(value, &broken), &broken); id != (ID{}) {
+				all = append(all, id)
+			}
 		}
+		return all
 	}
-	if id, err := ParseID(values.Get("merchant")); err == nil {
-		f.Merchant = id
+	f := EventFilter{
+		Kind: get("kind"), Class: get("class"), Provider: get("provider"), Actors: ids("actor"), Merchants: ids("merchant"), Connections: ids("connection"),
 	}
-	if id, err := ParseID(values.Get("connection")); err == nil {
-		f.Connection = id
-	}
-	f.From, _ = moment(values.Get("from"))
-	to, day := moment(values.Get("to"))
+	f.From, _ = moment(get("from"), &broken)
+	to, day := moment(get("to"), &broken)
 	if f.To = to; day {
 		f.To = to.AddDate(0, 0, 1)
 	}
+	f.Nothing = broken
 	return f
 }
 
@@ -59,12 +62,9 @@ func (f EventFilter) Values() url.Values {
 			values.Set(name, value)
 		}
 	}
-	for _, actor := range f.Actors {
-		values.Add("actor", actor.String())
-	}
-	for name, id := range map[string]ID{"merchant": f.Merchant, "connection": f.Connection} {
-		if id != (ID{}) {
-			values.Set(name, id.String())
+	for name, ids := range map[string][]ID{"actor": f.Actors, "merchant": f.Merchants, "connection": f.Connections} {
+		for _, id := range ids {
+			values.Add(name, id.String())
 		}
 	}
 	for name, at := range map[string]time.Time{"from": f.From, "to": f.To} {
@@ -75,16 +75,19 @@ func (f EventFilter) Values() url.Values {
 	return values
 }
 
-// moment reads a day, or a time as links from the overview have it. Zero when it is neither.
-func moment(text string) (at time.Time, day bool) {
-	if t, err := time.Parse(time.DateOnly, text); err == nil {
-		return t, true
-	}
-	t, err := time.Parse(time.RFC3339, text)
-	if err != nil {
+// moment reads a day, a time as links from the overview have it, or one as browsers' fields do, all of UTC. Zero when there
+// is none. broken: what stands there is none of them.
+func moment(text string, broken *bool) (at time.Time, day bool) {
+	if text == "" {
 		return time.Time{}, false
 	}
-	return t.UTC(), false
+	for _, layout := range []string{time.DateOnly, time.RFC3339, "2006-01-02T15:04"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t.UTC(), layout == time.DateOnly
+		}
+	}
+	*broken = true
+	return time.Time{}, false
 }
 
 // EventLine is an event with the names of those it is about.
@@ -112,6 +115,9 @@ func (d *DB) Events(ctx context.Context, f EventFilter, cursor string, limit int
 		from = eventCursor{}
 	}
 	var page EventLines
+	if f.Nothing {
+		return page, nil
+	}
 	var found []Event
 	err := d.read(ctx, func(tx pgx.Tx) (err error) {
 		if found, err = d.eventsFrom(ctx, tx, f, from, limit+1); err != nil {
@@ -227,7 +233,7 @@ func (f EventFilter) statement(from eventCursor, low, high time.Time, limit int)
 		} else if f.Class == "" && slices.Contains([]string{"later", "trouble", "refused", "ours", "lost"}, class) {
 			f.Class = class
 		}
-	case f.Class == "" && f.Connection == ID{} && len(f.Actors) == 0:
+	case f.Class == "" && f.Connections == nil && f.Actors == nil:
 		where = append(where, `kind NOT LIKE 'refresh.%'`)
 	}
 	switch f.Class {
@@ -240,11 +246,15 @@ func (f EventFilter) statement(from eventCursor, low, high time.Time, limit int)
 	if f.Actors != nil {
 		where = append(where, `actor_id = ANY(`+arg(f.Actors)+`)`)
 	}
-	if f.Merchant != (ID{}) {
-		where = append(where, `merchant_id = `+arg(f.Merchant))
+	if len(f.Merchants) == 1 { // in the index's order
+		where = append(where, `merchant_id = `+arg(f.Merchants[0]))
+	} else if f.Merchants != nil {
+		where = append(where, `merchant_id = ANY(`+arg(f.Merchants)+`)`)
 	}
-	if f.Connection != (ID{}) {
-		where = append(where, `connection_id = `+arg(f.Connection))
+	if len(f.Connections) == 1 {
+		where = append(where, `connection_id = `+arg(f.Connections[0]))
+	} else if f.Connections != nil {
+		where = append(where, `connection_id = ANY(`+arg(f.Connections)+`)`)
 	}
 	if f.Provider != "" {
 		where = append(where, `provider = `+arg(f.Provider))
@@ -265,14 +275,13 @@ func (f EventFilter) statement(from eventCursor, low, high time.Time, limit int)
 		` ORDER BY at ` + direction + `, id ` + direction + ` LIMIT ` + strconv.Itoa(limit), args
 }
 
-// nameEvents finds out what the people, keys, merchants, accounts and flows of events are called.
-func nameEvents(ctx context.Context, q querier, events []Event) ([]EventLine, error) {
-	var ids []ID
-	for _, e := range events {
-		ids = append(ids, e.ActorID, e.MerchantID, e.ConnectionID, e.FlowID)
-	}
-	slices.SortFunc(ids, func(a, b ID) int { return slices.Compare(a[:], b[:]) })
-	ids = slices.Compact(ids)
+// Names returns what people, keys, merchants, accounts and flows are called, by id.
+func (d *DB) Names(ctx context.Context, ids []ID) (map[ID]string, error) {
+	return namesOf(ctx, d.pool, ids)
+}
+
+func namesOf(ctx context.Context, q querier, ids []ID) (map[ID]string, error) {
+	names := make(map[ID]string, len(ids))
 	rows, err := q.Query(ctx, `
 		SELECT id, coalesce(nullif(name, ''), email) FROM users WHERE id = ANY($1)
 		UNION ALL SELECT id, name FROM api_keys WHERE id = ANY($1)
@@ -280,12 +289,24 @@ func nameEvents(ctx context.Context, q querier, events []Event) ([]EventLine, er
 		UNION ALL SELECT id, coalesce(nullif(account_name, ''), account_id) FROM connections WHERE id = ANY($1)
 		UNION ALL SELECT id, reference FROM flows WHERE id = ANY($1)`, ids)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("read names: %w", err)
 	}
-	names := map[ID]string{}
 	var id ID
 	var name string
 	if _, err := pgx.ForEachRow(rows, []any{&id, &name}, func() error { names[id] = name; return nil }); err != nil {
+		return nil, fmt.Errorf("read names: %w", err)
+	}
+	return names, nil
+}
+
+func nameEvents(ctx context.Context, q querier, events []Event) ([]EventLine, error) {
+	var ids []ID
+	for _, e := range events {
+		ids = append(ids, e.ActorID, e.MerchantID, e.ConnectionID, e.FlowID)
+	}
+	slices.SortFunc(ids, func(a, b ID) int { return slices.Compare(a[:], b[:]) })
+	names, err := namesOf(ctx, q, slices.Compact(ids))
+	if err != nil {
 		return nil, err
 	}
 	lines := make([]EventLine, 0, len(events))
@@ -316,6 +337,19 @@ func (d *DB) EventKinds(ctx context.Context) ([]string, error) {
 		return nil, fmt.Errorf("list kinds of events: %w", err)
 	}
 	return kinds, nil
+}
+
+// MerchantsNamed finds the merchants whose name or own id contains a text. At most 40.
+func (d *DB) MerchantsNamed(ctx context.Context, text string) ([]ID, error) {
+	rows, err := d.pool.Query(ctx, `SELECT id FROM merchants WHERE lower(name || ' ' || coalesce(external_id, '')) LIKE $1 ORDER BY lower(name), id LIMIT 40`, contains(text))
+	if err != nil {
+		return nil, fmt.Errorf("find merchants: %w", err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[ID])
+	if err != nil {
+		return nil, fmt.Errorf("find merchants: %w", err)
+	}
+	return ids, nil
 }
 
 // Actors finds the users and API keys that a text names: by e-mail address or name, whole or in part. At most 50.

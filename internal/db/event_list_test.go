@@ -52,9 +52,9 @@ func TestEventsAreFilteredAndPaged(t *testing.T) {
 		{"one kind", db.EventFilter{Kind: "connection.viewed"}, 30},
 		{"one kind of renewal", db.EventFilter{Kind: "refresh.trouble"}, 30},
 		{"trouble", db.EventFilter{Class: "trouble"}, 30},
-		{"of a connection", db.EventFilter{Connection: c}, 90},
+		{"of a connection", db.EventFilter{Connections: []db.ID{c}}, 90},
 		{"of a person", db.EventFilter{Actors: []db.ID{user.ID}}, 60},
-		{"of a merchant", db.EventFilter{Merchant: shop, Kind: "user.signed-in"}, 30},
+		{"of a merchant", db.EventFilter{Merchants: []db.ID{shop}, Kind: "user.signed-in"}, 30},
 		{"of a provider", db.EventFilter{Provider: "caminvoice", Kind: db.EventsRefresh, Class: "ok"}, 30},
 		{"of some months", db.EventFilter{Kind: db.EventsRefresh, From: start, To: start.Add(40 * 66 * time.Hour)}, 20},
 		{"of nobody", db.EventFilter{Actors: []db.ID{db.NewID()}}, 0},
@@ -101,7 +101,7 @@ func TestEventsAreFilteredAndPaged(t *testing.T) {
 			t.Errorf("%s: %d at once, %d forwards, %d backwards", one.name, len(all), len(forwards), len(backwards))
 		}
 	}
-	page, err := l.d.Events(ctx, db.EventFilter{Connection: c}, "", 3)
+	page, err := l.d.Events(ctx, db.EventFilter{Connections: []db.ID{c}}, "", 3)
 	if err != nil || page.All[0].MerchantName != "Shop" || page.All[0].AccountName != "CH168" {
 		t.Errorf("not named: %+v, %v", page.All[0], err)
 	}

@@ -21,6 +21,7 @@ type Filter struct {
 	Lapsing     bool              // access that ends within seven days unless the merchant comes back, in that order
 	Bulk        ID                // part of these many refreshes,
 	Outcome     string            // which ended like this
+	Nothing     bool              // it asks for what cannot be read: it shows nothing, rather than more than was asked for
 	Sort        string            // one of the Sort codes, "-" before it reverses; "" is the latest connected first
 	Present     map[string]string // each provider's present environment: connections of another one wait for the platform
 }
@@ -42,12 +43,10 @@ const (
 	UsedNever = "never"
 )
 
-// ParseFilter reads a filter as it stands in a list's address; what cannot be read filters nothing. Present is left to
-// the caller.
+// ParseFilter reads a filter as it stands in a list's address. Present is left to the caller.
 func ParseFilter(values url.Values) Filter {
-	get := func(name string) string {
-		return strings.TrimSpace(strings.ReplaceAll(strings.ToValidUTF8(values.Get(name), ""), "\x00", ""))
-	}
+	var broken bool
+	get := func(name string) string { return cleaned(values.Get(name), &broken) }
 	f := Filter{
 		Query: get("q"), Provider: get("provider"), Health: get("health"), Who: get("who"), Problem: get("problem"), Environment: get("environment"),
 		Lapsing: get("lapsing") != "", Outcome: get("outcome"), Sort: get("sort"),
@@ -58,19 +57,38 @@ func ParseFilter(values url.Values) Filter {
 	if runes := []rune(f.Query); len(runes) > 200 {
 		f.Query = string(runes[:200])
 	}
-	if used := get("used"); slices.Contains([]string{UsedDay, UsedWeek, UsedMonth, UsedNever}, used) {
-		f.Used = used
+	if f.Used = get("used"); f.Used != "" && !slices.Contains([]string{UsedDay, UsedWeek, UsedMonth, UsedNever}, f.Used) {
+		f.Used, broken = "", true
 	}
-	if since, err := time.Parse(time.DateOnly, get("since")); err == nil {
-		f.Since = since
+	if since := get("since"); since != "" {
+		var err error
+		f.Since, err = time.Parse(time.DateOnly, since)
+		broken = broken || err != nil
 	}
-	if id, err := ParseID(get("merchant")); err == nil {
-		f.Merchant = id
-	}
-	if id, err := ParseID(get("bulk")); err == nil {
-		f.Bulk = id
-	}
+	f.Merchant = idOf(get("merchant"), &broken)
+	f.Bulk = idOf(get("bulk"), &broken)
+	f.Nothing = broken
 	return f
+}
+
+// cleaned is a value without what Postgres does not take as text. broken: nothing else was in it.
+func cleaned(value string, broken *bool) string {
+	text := strings.TrimSpace(strings.ReplaceAll(strings.ToValidUTF8(value, ""), "\x00", ""))
+	*broken = *broken || text == "" && strings.TrimSpace(value) != ""
+	return text
+}
+
+// idOf reads an id; zero when there is none. broken: what stands there is none.
+func idOf(text string, broken *bool) ID {
+	if text == "" {
+		return ID{}
+	}
+	id, err := ParseID(text)
+	if err != nil {
+		*broken = true
+		return ID{}
+	}
+	return id
 }
 
 // Values are the filter as it stands in an address.

@@ -42,6 +42,9 @@ type Lines struct {
 // those few and sorts them. It finds out which by looking at a few thousand index entries or at a sample.
 func (d *DB) List(ctx context.Context, f Filter, cursor string, limit int) (Lines, error) {
 	var page Lines
+	if f.Nothing {
+		return page, nil
+	}
 	err := d.read(ctx, func(tx pgx.Tx) error {
 		l, err := d.newList(ctx, tx, f)
 		if err != nil {
@@ -152,49 +155,61 @@ func (t term) shortest() int {
 
 func (d *DB) newList(ctx context.Context, tx pgx.Tx, f Filter) (*list, error) {
 	l := &list{tx: tx, filter: f, now: d.Now()}
-	code, descending := strings.CutPrefix(f.Sort, "-")
-	switch code {
-	case SortUsed:
-		l.order = order{"used_on", "date"}
-	case SortAccount:
-		l.order = order{"account_key", "text"}
-	case SortMerchant:
-		l.order = order{"merchant_key", "text"}
-	case SortHealth:
-		l.order = order{"health_order", "bigint"}
-	case SortConnected:
-		l.order = order{"connected_at", "timestamptz"}
-	default:
-		l.order, descending = order{"connected_at", "timestamptz"}, true
-	}
-	if f.Lapsing {
-		l.order, descending = order{"refresh_expires_at", "timestamptz"}, false
-	}
-	l.descending = descending
 	if err := l.weigh(ctx); err != nil {
 		return nil, err
 	}
+	if err := l.readQuery(ctx); err != nil {
+		return nil, err
+	}
+	l.order, l.descending = f.order()
+	if f.Lapsing && l.only == nil && f.Bulk == (ID{}) {
+		l.order, l.descending = order{"refresh_expires_at", "timestamptz"}, false
+	}
+	return l, nil
+}
+
+func (f Filter) order() (by order, descending bool) {
+	code, descending := strings.CutPrefix(f.Sort, "-")
+	switch code {
+	case SortUsed:
+		return order{"used_on", "date"}, descending
+	case SortAccount:
+		return order{"account_key", "text"}, descending
+	case SortMerchant:
+		return order{"merchant_key", "text"}, descending
+	case SortHealth:
+		return order{"health_order", "bigint"}, descending
+	case SortConnected:
+		return order{"connected_at", "timestamptz"}, descending
+	default:
+		return order{"connected_at", "timestamptz"}, true
+	}
+}
+
+// readQuery finds out whether the query is an id, a reference, or words.
+func (l *list) readQuery(ctx context.Context) error {
+	f, tx := l.filter, l.tx
 	if id, err := ParseID(strings.TrimSpace(f.Query)); err == nil {
 		l.only = []ID{id}
-		return l, nil
+		return nil
 	}
 	if reference := Reference(f.Query); reference != "" {
 		rows, err := tx.Query(ctx, `SELECT `+flowColumns+` FROM flows f WHERE f.reference = $1`, reference)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		switch flow, err := pgx.CollectExactlyOneRow(rows, scanFlow); {
 		case err == nil:
 			l.flow, l.only = &flow, []ID{flow.ResultID, flow.ConnectionID}
-			return l, nil
+			return nil
 		case !errors.Is(err, pgx.ErrNoRows):
-			return nil, err
+			return err
 		}
 	}
 	if strings.TrimSpace(f.Query) != "" {
 		var folded string
 		if err := tx.QueryRow(ctx, `SELECT search_fold($1)`, f.Query).Scan(&folded); err != nil {
-			return nil, err
+			return err
 		}
 		for _, word := range strings.Fields(folded) {
 			if word = strings.TrimFunc(word, func(r rune) bool { return unicode.IsPunct(r) && r != '@' }); word != "" {
@@ -205,7 +220,7 @@ func (d *DB) newList(ctx context.Context, tx pgx.Tx, f Filter) (*list, error) {
 			l.facets = []facet{} // nothing but signs was typed: nothing has them
 		}
 	}
-	return l, nil
+	return nil
 }
 
 // weigh asks the counters how many connections there are and which facets the filter keeps: never many.

@@ -70,20 +70,20 @@ func (l *list) few(ctx context.Context) (func(*list) string, error) {
 	if l.only != nil {
 		return func(l *list) string {
 			only := l.arg(l.only)
-			return `(SELECT * FROM connections c WHERE c.id = ANY(` + only + `) UNION SELECT * FROM connections c WHERE c.merchant_id = ANY(` + only + `)) AS c WHERE ` + l.words()
+			return `(SELECT * FROM connections c WHERE c.id = ANY(` + only + `) UNION SELECT * FROM connections c WHERE c.merchant_id = ANY(` + only + `)) AS c WHERE ` + l.words() + l.ofMerchant()
 		}, nil
 	}
 	if l.filter.Bulk != (ID{}) {
 		return func(l *list) string {
 			return `(SELECT c.* FROM bulk_items i JOIN connections c ON c.id = i.connection_id WHERE i.bulk_id = ` + l.arg(l.filter.Bulk) +
-				` AND i.class = ` + l.arg(l.filter.Outcome) + ` OFFSET 0) AS c WHERE ` + l.words()
+				` AND i.class = ` + l.arg(l.filter.Outcome) + l.ofMerchant() + ` OFFSET 0) AS c WHERE ` + l.words()
 		}, nil
 	}
 	if l.filter.Lapsing {
 		return func(l *list) string {
 			return `(SELECT c.*, g.refresh_expires_at FROM grants g JOIN connections c ON c.id = g.connection_id
 				WHERE g.refresh_fixed AND g.refresh_expires_at > ` + l.arg(l.now) + ` AND g.refresh_expires_at < ` + l.arg(l.now.Add(7*24*time.Hour)) + `
-				AND c.disconnected_at IS NULL AND c.problem = '') AS c WHERE ` + l.words()
+				AND c.disconnected_at IS NULL AND c.problem = ''` + l.ofMerchant() + `) AS c WHERE ` + l.words()
 		}, nil
 	}
 	if l.filter.Merchant != (ID{}) && l.order.column == "connected_at" {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -239,6 +240,51 @@ func TestFiltersKeepWhatTheySay(t *testing.T) {
 	}
 }
 
+// TestWhatCannotBeReadShowsNothing: a list, its CSV and a bulk from it must never be of more than was asked for.
+func TestWhatCannotBeReadShowsNothing(t *testing.T) {
+	l := newLedger(t)
+	l.connection(l.merchant("Shop", ""), "caminvoice", "production", connectors.Account{ID: "KHUID1"})
+	for _, broken := range []string{"merchant=zzz", "bulk=zzz&outcome=ok", "since=banana", "since=2026-13-45", "used=99y", "q=%00", "q=%ff%fe", "provider=%00"} {
+		values, err := url.ParseQuery(broken)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := l.list(db.ParseFilter(values)); len(got) != 0 {
+			t.Errorf("%s shows %d", broken, len(got))
+		}
+	}
+	if err := l.d.AddEvent(context.Background(), db.Event{Kind: "user.signed-in"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, broken := range []string{"merchant=zzz", "actor=zzz", "connection=zzz", "from=banana", "to=9999-99-99", "kind=%00", "merchant=%00"} {
+		values, err := url.ParseQuery(broken)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if page, err := l.d.Events(context.Background(), db.ParseEventFilter(values), "", 10); err != nil || len(page.All) != 0 {
+			t.Errorf("%s shows %d events, %v", broken, len(page.All), err)
+		}
+	}
+}
+
+// TestALogoIsNotSearched: what a provider sends may be long, and neither holds up a connect nor hides other words.
+func TestALogoIsNotSearched(t *testing.T) {
+	l := newLedger(t)
+	account := connectors.Account{ID: "KHUID1", Details: []connectors.Detail{{Key: "logo", Value: strings.Repeat("aGVsbG8", 20_000)}, {Key: "city", Value: "Battambang"}}}
+	began := time.Now()
+	grant := connectors.Grant{Token: connectors.Token{Access: "made up"}, Account: account}
+	if _, err := l.d.AddConnection(context.Background(), l.merchant("Shop", ""), "caminvoice", "production", grant, began,
+		func(db.ID, time.Time, time.Duration, time.Duration, bool) time.Time { return began.Add(time.Hour) }); err != nil {
+		t.Fatal(err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("connecting it took %s", took)
+	}
+	if len(l.list(db.Filter{Query: "battambang"})) != 1 || len(l.list(db.Filter{Query: "aGVsbG8aGVsbG8"})) != 0 {
+		t.Error("not found by its city, or found by its logo")
+	}
+}
+
 // TestPagesMeetEveryLineOnce walks each order forwards and back, with filters and words, and compares with all at once.
 func TestPagesMeetEveryLineOnce(t *testing.T) {
 	t.Parallel()
@@ -250,10 +296,18 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 	if _, err := d.Pool().Exec(ctx, `UPDATE grants SET refresh_fixed = true, refresh_expires_at = date_trunc('hour', now()) + (1 + ascii(connection_id::text) % 5) * interval '1 day'`); err != nil {
 		t.Fatal(err)
 	}
+	some, err := d.List(ctx, db.Filter{Health: db.Fine}, "", 1)
+	if err != nil || len(some.All) != 1 {
+		t.Fatal(len(some.All), err)
+	}
+	one := some.All[0]
 	for _, f := range []db.Filter{
 		{},
 		{Lapsing: true},
 		{Lapsing: true, Provider: "caminvoice", Query: "ltd"},
+		{Lapsing: true, Query: one.ID.String()},
+		{Lapsing: true, Merchant: one.MerchantID},
+		{Sort: "merchant", Query: one.MerchantID.String()},
 		{Sort: "connected"},
 		{Sort: "account"},
 		{Sort: "-account"},
@@ -273,7 +327,13 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 		{Query: "tradign"},
 	} {
 		var all []db.ID
-		if err := d.Each(ctx, f, func(l db.Line) error { all = append(all, l.ID); return nil }); err != nil {
+		if err := d.Each(ctx, f, func(l db.Line) error {
+			if f.Merchant != (db.ID{}) && l.MerchantID != f.Merchant {
+				t.Errorf("%s: a line of another merchant", f.Values().Encode())
+			}
+			all = append(all, l.ID)
+			return nil
+		}); err != nil {
 			t.Fatal(err)
 		}
 		if len(all) == 0 {
@@ -380,8 +440,8 @@ func TestPlansKeepToIndexes(t *testing.T) {
 		{Class: "refused"},
 		{Class: "trouble", Provider: "elecq", Kind: db.EventsRefresh},
 		{Kind: "user.signed-in"},
-		{Connection: one.All[0].ID},
-		{Merchant: one.All[0].MerchantID},
+		{Connections: []db.ID{one.All[0].ID}},
+		{Merchants: []db.ID{one.All[0].MerchantID}},
 		{Actors: []db.ID{db.NewID()}},
 		{Provider: "flexiti", Kind: db.EventsRefresh},
 	} {

@@ -14,15 +14,13 @@ import (
 // adminEvents lists what everybody did, or what one filter leaves of it.
 func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 	query := r.URL.Query()
-	f, values, none, err := s.eventFilter(r, query)
+	f, values, err := s.eventFilter(r, query)
 	if err != nil {
 		return err
 	}
-	var lines db.EventLines
-	if !none {
-		if lines, err = s.DB.Events(r.Context(), f, query.Get("at"), listLength); err != nil {
-			return err
-		}
+	lines, err := s.DB.Events(r.Context(), f, query.Get("at"), listLength)
+	if err != nil {
+		return err
 	}
 	kinds, err := s.DB.EventKinds(r.Context())
 	if err != nil {
@@ -35,14 +33,21 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 	page := views.EventsPage{
 		Page: s.viewPage(r), Kinds: options(f.Kind, append([]string{"", db.EventsRefresh}, kinds...)...), Classes: options(f.Class, "", "ok", "later", "trouble", "refused", "ours", "lost"),
 		Providers: s.providerOptions(f.Provider), Actor: values.Get("actor"), Merchant: values.Get("merchant"), Connection: values.Get("connection"),
-		From:  dateOf(f.From),
+		Hours: !wholeDay(f.From) || !wholeDay(f.To),
 		Pager: pagerOf("/admin/events", values, query.Get("at"), lines.Prev, lines.Next), CSVURL: "/admin/events.csv?" + values.Encode(),
 		Months: keep, MaySet: visitorOf(r).who() == admin,
 	}
-	if !f.To.IsZero() {
-		page.To = dateOf(f.To.Add(-time.Second)) // the last day that is shown
+	if layout := fieldLayout(page.Hours); !f.From.IsZero() {
+		page.From = f.From.Format(layout)
 	}
-	if f.Class != "" && f.Class != "ok" { // the calls of an outage: what failed then can be tried again
+	switch {
+	case f.To.IsZero():
+	case page.Hours:
+		page.To = f.To.Format(fieldLayout(true))
+	default:
+		page.To = f.To.AddDate(0, 0, -1).Format(time.DateOnly) // the last day that is shown
+	}
+	if retriable(f) { // what failed in an outage can be tried again
 		page.BulkFields = fields(f.Values())
 	}
 	for _, line := range lines.All {
@@ -54,7 +59,7 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 
 // exportEvents writes all that the filter shows as CSV.
 func (s *Server) exportEvents(w http.ResponseWriter, r *http.Request) error {
-	f, values, none, err := s.eventFilter(r, r.URL.Query())
+	f, values, err := s.eventFilter(r, r.URL.Query())
 	if err != nil {
 		return err
 	}
@@ -68,7 +73,7 @@ func (s *Server) exportEvents(w http.ResponseWriter, r *http.Request) error {
 	out := newExport(w, "events", s.DB.Now())
 	err = out.row("at", "kind", "actor", "actor_id", "actor_name", "merchant_id", "merchant", "connection_id", "account", "flow", "provider", "class", "status", "code",
 		"milliseconds", "reference", "address", "note")
-	if err == nil && !none {
+	if err == nil {
 		err = s.DB.EachEvent(r.Context(), f, func(e db.EventLine) error {
 			return out.row(e.At.Format(time.RFC3339Nano), e.Kind, e.Actor, idOrEmpty(e.ActorID), e.ActorName, idOrEmpty(e.MerchantID), e.MerchantName, idOrEmpty(e.ConnectionID),
 				e.AccountName, e.FlowReference, e.Provider, e.Class, zeroEmpty(e.Status), e.Code, zeroEmpty(e.Millis), e.Reference, e.Address, e.Note)
@@ -89,55 +94,63 @@ func (s *Server) setRetention(w http.ResponseWriter, r *http.Request) error {
 	return s.done(w, r, "/admin/events", "saved")
 }
 
-// eventFilter reads a filter of events, and its values as they stand in the address. none: it names somebody or
-// something that does not exist, so there is nothing to show.
-func (s *Server) eventFilter(r *http.Request, query url.Values) (f db.EventFilter, values url.Values, none bool, err error) {
+// eventFilter reads a filter of events, and its values as they stand in the address. People, merchants and accounts may be
+// named there by what they are called.
+func (s *Server) eventFilter(r *http.Request, query url.Values) (f db.EventFilter, values url.Values, err error) {
 	values, found := url.Values{}, url.Values{}
 	for _, name := range []string{"kind", "class", "provider", "actor", "merchant", "connection", "from", "to"} {
-		if value := clean(query.Get(name)); value != "" {
-			values.Set(name, value)
-			found.Set(name, value)
+		for _, value := range query[name] {
+			if value != "" {
+				values.Add(name, value)
+				found.Add(name, value)
+			}
 		}
 	}
-	if actor := values.Get("actor"); actor != "" && !isID(actor) {
-		ids, err := s.DB.Actors(r.Context(), actor)
-		if err != nil {
-			return f, values, false, err
+	for name, find := range map[string]func(string) ([]db.ID, error){
+		"actor":    func(text string) ([]db.ID, error) { return s.DB.Actors(r.Context(), text) },
+		"merchant": func(text string) ([]db.ID, error) { return s.DB.MerchantsNamed(r.Context(), text) },
+		"connection": func(text string) (ids []db.ID, err error) {
+			lines, err := s.DB.List(r.Context(), db.Filter{Query: text}, "", 40)
+			if lines.Similar == nil { // what is only like it was not asked for
+				for _, line := range lines.All {
+					ids = append(ids, line.ID)
+				}
+			}
+			return ids, err
+		},
+	} {
+		text := clean(values.Get(name))
+		if _, notID := db.ParseID(text); text == "" || notID == nil {
+			continue
 		}
-		found.Del("actor")
+		ids, err := find(text)
+		if err != nil {
+			return f, values, err
+		}
+		found.Del(name)
 		for _, id := range ids {
-			found.Add("actor", id.String())
+			found.Add(name, id.String())
 		}
-		none = len(ids) == 0
+		f.Nothing = f.Nothing || len(ids) == 0
 	}
-	if name := values.Get("merchant"); name != "" && !isID(name) {
-		m, err := s.DB.MerchantByName(r.Context(), name)
-		if err != nil {
-			none = true
-		}
-		found.Set("merchant", m.ID.String())
-	}
-	if id := values.Get("connection"); id != "" && !isID(id) {
-		none = true
-	}
-	return db.ParseEventFilter(found), values, none, nil
+	nobody := f.Nothing
+	f = db.ParseEventFilter(found)
+	f.Nothing = f.Nothing || nobody
+	return f, values, nil
 }
 
-func isID(text string) bool {
-	_, err := db.ParseID(text)
-	return err == nil
-}
+func wholeDay(t time.Time) bool { return t.IsZero() || t.Equal(t.Truncate(24*time.Hour)) }
 
-// dateOf is a day as date fields hold it.
-func dateOf(t time.Time) string {
-	if t.IsZero() {
-		return ""
+// fieldLayout is how a browser's field holds a day, or a day and its time.
+func fieldLayout(hours bool) string {
+	if hours {
+		return "2006-01-02T15:04"
 	}
-	return t.Format(time.DateOnly)
+	return time.DateOnly
 }
 
 func (s *Server) viewEventLine(r *http.Request, e db.EventLine) views.Event {
-	one := views.Event{At: e.At, Actor: e.ActorName, Where: e.Address}
+	one := views.Event{At: e.At, Actor: e.ActorName, Where: e.Address, Merchant: e.MerchantName}
 	one.Kind, one.Note = told(e.Event)
 	if e.Provider != "" {
 		one.Provider = s.viewProviderOf(e.Provider, "").Title
@@ -151,18 +164,18 @@ func (s *Server) viewEventLine(r *http.Request, e db.EventLine) views.Event {
 	switch e.Kind {
 	case "connection.exported", "event.exported", "bulk.counted": // their note is the list's address
 		one.Note = ""
-		if values, err := url.ParseQuery(e.Note); err == nil {
+		if values, err := url.ParseQuery(e.Note[strings.Index(e.Note, "?")+1:]); err == nil {
 			one.Filter = s.filterDetails(r, values)
 		}
 	}
 	switch {
 	case strings.HasPrefix(e.Kind, "bulk."):
-		one.Link, one.What = "/admin/bulk/"+e.Reference, e.Reference
+		one.Link = "/admin/bulk/" + e.Reference
 	case e.ConnectionID != (db.ID{}) && e.AccountName != "":
 		one.Link, one.What = "/connections/"+e.ConnectionID.String(), e.AccountName
 	case e.FlowReference != "":
 		one.Link, one.What = "/flows/"+e.FlowReference, e.FlowReference
-	case e.MerchantName != "":
+	case e.MerchantID != (db.ID{}) && e.MerchantName != "":
 		one.Link, one.What = "/admin/merchants/"+e.MerchantID.String(), e.MerchantName
 	}
 	return one

@@ -96,7 +96,7 @@ func TestProvidersAreSetUpAndSwitched(t *testing.T) {
 	}
 	do("do", "check")
 	records, err := s.db.ProviderRecords(context.Background(), map[string]string{"caminvoice": "sandbox"})
-	if record := records["caminvoice"]; err != nil || record.CheckResult != "ok" || record.CheckedAt.IsZero() || record.HookRegisteredAt.IsZero() {
+	if record := records["caminvoice"]; err != nil || record.CheckResult != "ok" || record.CheckTook < time.Millisecond || record.CheckedAt.IsZero() || record.HookRegisteredAt.IsZero() {
 		t.Errorf("what was found: %+v, %v", records, err)
 	}
 	if page := do("do", "unhook"); !strings.Contains(page, "Messages are switched off.") {
@@ -114,6 +114,11 @@ func TestProvidersAreSetUpAndSwitched(t *testing.T) {
 	}
 	if page := do("do", "register"); !strings.Contains(page, "The provider did not do it.") {
 		t.Error("a failure is not told")
+	}
+	do("do", "check")
+	records, err = s.db.ProviderRecords(context.Background(), map[string]string{"caminvoice": "sandbox"})
+	if record := records["caminvoice"]; err != nil || record.CheckResult != "trouble" || record.CheckTook < time.Millisecond {
+		t.Errorf("what was found while it answers 500: %+v, %v", records, err)
 	}
 	if got := admin.post("/admin/providers/nobody", "do", "check"); got.status != http.StatusNotFound {
 		t.Errorf("an unknown provider: %d", got.status)
@@ -211,7 +216,9 @@ func TestManyRefreshesFromEvents(t *testing.T) {
 	for _, c := range merchant.connections() {
 		if c.Provider == "caminvoice" {
 			for range 3 {
-				if err := s.db.AddEvent(t.Context(), db.Event{Kind: "refresh.trouble", Class: "trouble", Provider: c.Provider, ConnectionID: c.ID}); err != nil {
+				if err := s.db.AddEvent(t.Context(), db.Event{
+					Kind: "refresh.trouble", Class: "trouble", Status: 503, Provider: c.Provider, ConnectionID: c.ID, MerchantID: merchant.merchant,
+				}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -228,6 +235,17 @@ func TestManyRefreshesFromEvents(t *testing.T) {
 	begun := support.post("/admin/bulk", append(filter, "list", "events")...)
 	support.wants(begun.location, "1 connection would be refreshed", "trouble", "/admin/events?")
 	support.wants("/admin/events?kind=bulk.counted", "Outcome: trouble")
+	for _, wider := range [][]string{{"list", "events"}, {"list", "events", "class", "ok"}, {"list", "events", "class", "trouble", "merchant", "Nobody"}, {"merchant", "zzz"}} {
+		if page := support.post("/admin/bulk", wider...); page.status != http.StatusBadRequest {
+			t.Errorf("%v: %d %s", wider, page.status, page.location)
+		}
+	}
+	// By what people call them, and with the hours that a link from the overview has.
+	hour := s.db.Now().Truncate(time.Hour)
+	for _, filter := range []string{"connection=KHUID00001234", "merchant=riverside", "from=" + hour.Format(time.RFC3339), "from=" + hour.Format("2006-01-02T15:04")} {
+		support.wants("/admin/events?kind=refresh&class=trouble&"+filter, "Riverside Bakery", "HTTP", hour.Format("15"))
+	}
+	support.wants("/admin/events?kind=refresh&class=trouble&connection=KHUID9999", "Nothing happened that matches")
 }
 
 func TestABulkStops(t *testing.T) {

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -18,9 +19,14 @@ const gatherHere = 5000
 
 // beginBulk counts what a list shows: a dry run, which sends nothing.
 func (s *Server) beginBulk(w http.ResponseWriter, r *http.Request) error {
-	list, filter := db.ListConnections, s.filterOf(r.PostForm).Values()
+	f := s.filterOf(r.PostForm)
+	list, filter, unread := db.ListConnections, f.Values(), f.Nothing
 	if r.PostFormValue("list") == db.ListEvents {
-		list, filter = db.ListEvents, db.ParseEventFilter(r.PostForm).Values()
+		f := db.ParseEventFilter(r.PostForm)
+		list, filter, unread = db.ListEvents, f.Values(), f.Nothing || !retriable(f)
+	}
+	if unread { // never more than was asked for
+		return errMalformed
 	}
 	id, err := s.DB.AddBulk(r.Context(), s.by(r), list, filter.Encode())
 	if err != nil {
@@ -50,7 +56,7 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 	}
 	page := views.BulkPage{
 		Page: s.viewPage(r), ID: b.ID.String(), State: b.State, By: b.ByName, Created: b.CreatedAt, Ended: b.EndedAt, Total: b.Total, Done: b.Done,
-		ListURL: "/admin/" + b.Filters + "?" + b.Filter,
+		ListURL: "/admin/" + b.List + "?" + b.Filter,
 	}
 	if values, err := url.ParseQuery(b.Filter); err == nil {
 		page.Filter = s.filterDetails(r, values)
@@ -73,38 +79,43 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// retriable says whether a list of events is one of calls that failed.
+func retriable(f db.EventFilter) bool { return f.Class != "" && f.Class != "ok" }
+
 // filterDetails are a list's filter to be read by people, with the names of who and what it is about.
 func (s *Server) filterDetails(r *http.Request, values url.Values) (shown []views.Detail) {
-	for _, name := range []string{"q", "kind", "class", "provider", "health", "who", "problem", "environment", "merchant", "used", "since", "lapsing", "actor", "from", "to"} {
-		value := values.Get(name)
-		if value == "" {
-			continue
-		}
-		switch name {
-		case "provider":
-			value = s.viewProviderOf(value, "").Title
-		case "merchant":
+	var ids []db.ID
+	for _, name := range []string{"merchant", "actor", "connection"} {
+		for _, value := range values[name] {
 			if id, err := db.ParseID(value); err == nil {
-				if m, err := s.DB.Merchant(r.Context(), id); err == nil {
-					value = m.Name
-				}
-			}
-		case "actor":
-			if id, err := db.ParseID(value); err == nil {
-				if u, err := s.DB.User(r.Context(), id); err == nil {
-					value = u.Email
-				}
+				ids = append(ids, id)
 			}
 		}
-		shown = append(shown, views.Detail{Key: name, Value: value})
+	}
+	names, err := s.DB.Names(r.Context(), ids)
+	if err != nil {
+		s.Log.WarnContext(r.Context(), "names of a filter", "err", err) // the ids stand for themselves
+	}
+	for _, key := range []string{
+		"q", "kind", "class", "provider", "health", "who", "problem", "environment", "merchant", "connection", "used", "since", "lapsing", "actor", "from", "to",
+	} {
+		for _, value := range values[key] {
+			if key == "provider" {
+				value = s.viewProviderOf(value, "").Title
+			}
+			if id, err := db.ParseID(value); err == nil && names[id] != "" {
+				value = names[id]
+			}
+			shown = append(shown, views.Detail{Key: key, Value: value})
+		}
 	}
 	return shown
 }
 
 // fields are a filter's values as a form repeats them.
 func fields(values url.Values) (all []views.Detail) {
-	for name, list := range values {
-		for _, value := range list {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		for _, value := range values[name] {
 			all = append(all, views.Detail{Key: name, Value: value})
 		}
 	}

@@ -89,6 +89,11 @@ func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// refreshed is for those who take the address that an outcome was shown at for the connection's.
+func (s *Server) refreshed(w http.ResponseWriter, r *http.Request) error {
+	return see(w, r, "/connections/"+url.PathEscape(r.PathValue("id")))
+}
+
 func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPage, error) {
 	v := visitorOf(r)
 	setup, set := s.provider(c.Provider)
@@ -209,11 +214,15 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.Whole, page *views.Co
 // whyThen says why the next refresh is when it is, or why there is none.
 func (s *Server) whyThen(c db.Whole, status db.GrantStatus) string {
 	why := status.Why(s.DB.Now())
-	if slices.Contains([]string{"running", "interrupted", "verifying"}, why) {
+	switch {
+	case !c.DisconnectedAt.IsZero():
+		return "never"
+	case why == "running":
 		return why
-	}
-	if c.Health() == db.ActionNeeded {
+	case c.Health() == db.ActionNeeded:
 		return "action-needed"
+	case why == "interrupted" || why == "verifying":
+		return why
 	}
 	if slices.ContainsFunc(s.troubledList(), func(one db.ProviderState) bool { return one.Name == c.Provider && one.Environment == c.Environment }) {
 		return "incident"

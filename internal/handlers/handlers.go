@@ -97,6 +97,7 @@ func (s *Server) routes() []route {
 		{"POST /flows/{reference}/choice", merchant, s.choose, true},
 
 		{"GET /connections/{id}", signedIn, s.connectionPage, true},
+		{"GET /connections/{id}/refresh", signedIn, s.refreshed, false},
 		{"POST /connections/{id}/refresh", signedIn, s.refreshNow, true},
 		{"POST /connections/{id}/reconnect", merchant, s.reconnect, true},
 		{"GET /connections/{id}/disconnect", merchant | admin, s.disconnectPage, false},

@@ -29,6 +29,7 @@ func routeAnswers() map[string]string {
 		"GET /flows/{reference}":                  "L+.++",
 		"POST /flows/{reference}/choice":          "L+.FF",
 		"GET /connections/{id}":                   "L+.++",
+		"GET /connections/{id}/refresh":           "L++++", // leads to its page
 		"POST /connections/{id}/refresh":          "L+.++",
 		"POST /connections/{id}/reconnect":        "L+.FF",
 		"GET /connections/{id}/disconnect":        "L+.F+",
