@@ -1,8 +1,12 @@
 package connectors_test
 
 import (
+	"errors"
 	"fmt"
+	"io"
+	"log"
 	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -91,16 +95,38 @@ func TestFaults(t *testing.T) {
 }
 
 func TestCheck(t *testing.T) {
-	base := serve(t, map[string]http.HandlerFunc{"/": func(w http.ResponseWriter, r *http.Request) {
+	status, location := http.StatusUnauthorized, ""
+	base := serve(t, map[string]http.HandlerFunc{"/api/v1/auth/token": func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Date", time.Now().Add(90*time.Second).UTC().Format(http.TimeFormat))
-		w.WriteHeader(http.StatusServiceUnavailable)
+		w.Header().Set("Location", location)
+		w.WriteHeader(status)
 	}})
-	found, err := connector(t, base, "caminvoice", "", camInvoiceSettings).(connectors.Checker).Check(t.Context())
-	if err != nil || (found.Skew-90*time.Second).Abs() > 2*time.Second || found.Address != base {
+	check := func(base string) (connectors.Checked, error) {
+		t.Helper()
+		return connector(t, base, "caminvoice", "", camInvoiceSettings).(connectors.Checker).Check(t.Context())
+	}
+	found, err := check(base)
+	if err != nil || (found.Skew-90*time.Second).Abs() > 2*time.Second || found.Address != base+"/api/v1/auth/token" || found.Took < time.Millisecond {
 		t.Errorf("%+v, %v", found, err)
 	}
-	_, err = connector(t, "http://127.0.0.1:1", "caminvoice", "", camInvoiceSettings).(connectors.Checker).Check(t.Context())
-	if err == nil || err.Error() != "trouble: unreachable" {
+	for code, want := range map[int]string{200: "", 400: "", 404: "", 405: "", 422: "", 429: "", 302: "redirected", 308: "redirected", 500: "status", 502: "status", 503: "status"} {
+		status, location = code, base+"/elsewhere"
+		found, err := check(base)
+		var trouble *connectors.Trouble
+		if want == "" && err != nil || want != "" && (!errors.As(err, &trouble) || trouble.Reason != want) {
+			t.Errorf("%d: %v", code, err)
+		}
+		if (found.Skew - 90*time.Second).Abs() > 2*time.Second {
+			t.Errorf("%d: skew %s", code, found.Skew)
+		}
+	}
+	if _, err := check("http://127.0.0.1:1"); err == nil || err.Error() != "trouble: unreachable" {
 		t.Errorf("nobody there: %v", err)
+	}
+	stranger := httptest.NewTLSServer(http.NotFoundHandler())
+	stranger.Config.ErrorLog = log.New(io.Discard, "", 0)
+	defer stranger.Close()
+	if _, err := check(stranger.URL); err == nil || err.Error() != "trouble: certificate" {
+		t.Errorf("an unknown certificate: %v", err)
 	}
 }

@@ -89,18 +89,21 @@ func (b *bookings) Probe(ctx context.Context, g Grant) error {
 	return err
 }
 
-func (b *bookings) Check(ctx context.Context) (Checked, error) { return b.wire.check(ctx, b.api) }
+func (b *bookings) Check(ctx context.Context) (Checked, error) {
+	return b.wire.check(ctx, b.ask("check", map[string]any{}))
+}
+
+func (b *bookings) ask(name string, body map[string]any) request {
+	return request{name: name, method: http.MethodPost, address: b.api + "/api/oauth/token", json: body}
+}
 
 func (b *bookings) mint(ctx context.Context, inputs map[string]string) (t Token, err error) {
 	if inputs["client_id"] == "" || inputs["client_secret"] == "" {
 		return Token{}, &Refusal{Reason: "no-credentials"}
 	}
-	q := request{
-		name: "mint", method: http.MethodPost, address: b.api + "/api/oauth/token",
-		json: map[string]any{
-			"grant_type": "client_credentials", "client_id": inputs["client_id"], "client_secret": inputs["client_secret"],
-		},
-	}
+	q := b.ask("mint", map[string]any{
+		"grant_type": "client_credentials", "client_id": inputs["client_id"], "client_secret": inputs["client_secret"],
+	})
 	err = b.wire.do(ctx, q, func(a answer) (err error) {
 		t, err = bookingsToken(a)
 		return err

@@ -107,9 +107,7 @@ func (w *Wire) do(ctx context.Context, q request, read func(answer) error) error
 	if err != nil && a.status != 0 {
 		call.Code = a.code()
 	}
-	if calls, ok := ctx.Value(callsKey{}).(*Calls); ok {
-		calls.All = append(calls.All, call)
-	}
+	call.record(ctx)
 	return err
 }
 
@@ -298,33 +296,31 @@ func (a answer) acknowledged() error {
 	return nil
 }
 
-// check asks whether each address answers at all; the first one's answer tells the clock.
-func (w *Wire) check(ctx context.Context, addresses ...string) (Checked, error) {
-	var first Checked
-	for i, address := range addresses {
-		begun := w.now()
-		a, call, err := w.send(ctx, request{name: "check", method: http.MethodHead, address: address})
-		if err != nil && call.Sent && ctx.Err() == nil {
-			// Some servers hang up on HEAD.
-			begun = w.now()
-			a, call, err = w.send(ctx, request{name: "check", method: http.MethodGet, address: address})
-		}
-		found := Checked{Address: withoutQuery(address), Took: call.Took}
-		if err != nil && call.Status == 0 {
-			return found, err
-		}
-		if !a.at.IsZero() {
-			// Date has whole seconds: half a second is its middle, and less than one is no skew.
-			skew := a.at.Add(500 * time.Millisecond).Sub(begun.Add(call.Took / 2))
-			if skew.Abs() >= time.Second {
-				found.Skew = skew.Round(time.Second)
-			}
-		}
-		if i == 0 {
-			first = found
+// check sends what a refresh would send, to where it would, but without any credential or grant: it can only be
+// refused, and whoever refuses answers. A 5xx, a redirect and no whole answer are *Trouble.
+func (w *Wire) check(ctx context.Context, q request) (Checked, error) {
+	begun := w.now()
+	a, call, err := w.send(ctx, q)
+	found := Checked{Address: withoutQuery(q.address), Took: max(call.Took.Round(time.Millisecond), time.Millisecond)}
+	if !a.at.IsZero() {
+		// Date has whole seconds: half a second is its middle, and less than one is no skew.
+		if skew := a.at.Add(500 * time.Millisecond).Sub(begun.Add(call.Took / 2)); skew.Abs() >= time.Second {
+			found.Skew = skew.Round(time.Second)
 		}
 	}
-	return first, nil
+	if err == nil && !a.ok() && (a.status < 400 || a.status >= 500) {
+		err = a.unusable()
+	}
+	call.Class = Class(err)
+	call.record(ctx)
+	return found, err
+}
+
+// record adds an exchange to the Calls of its context, where somebody collects them.
+func (c Call) record(ctx context.Context) {
+	if calls, ok := ctx.Value(callsKey{}).(*Calls); ok {
+		calls.All = append(calls.All, c)
+	}
 }
 
 func withoutQuery(address string) string {

@@ -83,6 +83,8 @@ func (c *camInvoice) Finish(ctx context.Context, f Flow, callback url.Values) (G
 	return g, err
 }
 
+func camInvoiceRefreshPaths() []string { return []string{"/api/v1/auth/token", "/api/v1/token"} }
+
 // Refresh asks the documented address, and the one that the older guide names where that does not exist.
 func (c *camInvoice) Refresh(ctx context.Context, g Grant) (Token, error) {
 	if g.Refresh == "" {
@@ -90,7 +92,7 @@ func (c *camInvoice) Refresh(ctx context.Context, g Grant) (Token, error) {
 	}
 	var t Token
 	var err error
-	for _, path := range []string{"/api/v1/auth/token", "/api/v1/token"} {
+	for _, path := range camInvoiceRefreshPaths() {
 		elsewhere := false
 		err = c.wire.do(ctx, c.post("refresh", path, map[string]any{"refresh_token": g.Refresh}), func(a answer) (err error) {
 			t, err = camInvoiceToken(a)
@@ -178,7 +180,9 @@ func (c *camInvoice) ParseHook(body []byte) (Hint, error) {
 }
 
 func (c *camInvoice) Check(ctx context.Context) (Checked, error) {
-	return c.wire.check(ctx, c.api, c.connect)
+	q := c.post("check", camInvoiceRefreshPaths()[0], map[string]any{})
+	q.user, q.password = "", ""
+	return c.wire.check(ctx, q)
 }
 
 func (c *camInvoice) post(name, path string, body map[string]any) request {

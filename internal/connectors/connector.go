@@ -65,7 +65,8 @@ type Hooked interface {
 	ParseHook(body []byte) (Hint, error)
 }
 
-// Checker can say whether a provider's addresses answer at all, for the live check and the doctor: it spends nothing.
+// Checker can say whether a provider answers where refreshing asks it, for the live check and the doctor: one request
+// that can only be refused. It carries no credential, spends nothing and is no attempt on anybody's grant.
 type Checker interface {
 	Check(ctx context.Context) (Checked, error)
 }
@@ -74,7 +75,7 @@ type Checker interface {
 type Checked struct {
 	Address string        // what was asked, without query or credentials
 	Skew    time.Duration // provider's clock minus ours, from its Date header; 0 when it sent none
-	Took    time.Duration
+	Took    time.Duration // of the request, in whole milliseconds, at least one
 }
 
 // Info is what a connector declares. The zero values of its flags are the safe ones.

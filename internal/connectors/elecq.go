@@ -76,13 +76,7 @@ func elecqProvider() Provider {
 func (e *elecq) Info() Info { return e.info }
 
 func (e *elecq) Check(ctx context.Context) (Checked, error) {
-	addresses := []string{origin(e.token)}
-	for _, address := range []string{e.authorize, e.renewal} {
-		if origin(address) != addresses[0] {
-			addresses = append(addresses, origin(address))
-		}
-	}
-	return e.wire.check(ctx, addresses...)
+	return e.wire.check(ctx, request{name: "check", method: http.MethodPost, address: e.renewal, json: map[string]any{}})
 }
 
 func (b *elecqBrowser) Begin(_ context.Context, f Flow) (string, error) {

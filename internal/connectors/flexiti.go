@@ -91,7 +91,13 @@ func (f *flexiti) Refresh(ctx context.Context, g Grant) (Token, error) {
 	return f.mint(ctx, g.Inputs)
 }
 
-func (f *flexiti) Check(ctx context.Context) (Checked, error) { return f.wire.check(ctx, f.api) }
+func (f *flexiti) Check(ctx context.Context) (Checked, error) {
+	return f.wire.check(ctx, f.ask("check", url.Values{}))
+}
+
+func (f *flexiti) ask(name string, form url.Values) request {
+	return request{name: name, method: http.MethodPost, address: f.api + "/v2.5/oauth/token", form: form, reference: reference()}
+}
 
 func (f *flexiti) mint(ctx context.Context, inputs map[string]string) (Token, error) {
 	return f.token(ctx, "mint", inputs, url.Values{"grant_type": {"client_credentials"}}, new(bool))
@@ -104,8 +110,7 @@ func (f *flexiti) token(ctx context.Context, name string, inputs map[string]stri
 	for _, key := range []string{"client_id", "client_secret", "scope"} {
 		form.Set(key, inputs[key])
 	}
-	q := request{name: name, method: http.MethodPost, address: f.api + "/v2.5/oauth/token", form: form, reference: reference()}
-	err = f.wire.do(ctx, q, func(a answer) (err error) {
+	err = f.wire.do(ctx, f.ask(name, form), func(a answer) (err error) {
 		*answered = true
 		t, err = flexitiToken(a, inputs["scope"])
 		return err

@@ -175,10 +175,11 @@ func (s *standard) end(ctx context.Context, m *metadata, kind, token string) err
 }
 
 func (s *standard) Check(ctx context.Context) (Checked, error) {
-	if s.entry.Issuer != "" {
-		return s.wire.check(ctx, s.entry.Issuer)
+	m, err := s.metadata(ctx)
+	if err != nil {
+		return Checked{Address: s.entry.Issuer}, err
 	}
-	return s.wire.check(ctx, origin(s.entry.TokenURL))
+	return s.wire.check(ctx, request{name: "check", method: http.MethodPost, address: m.token, form: url.Values{}})
 }
 
 // post authenticates as RFC 6749 section 2.3.1 has it: Basic with both halves form-encoded, or in the body.

@@ -5,6 +5,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/sandbox"
@@ -131,6 +132,38 @@ func TestSandbox(t *testing.T) {
 		})
 	}
 	if spent := s.DoubleSpends(); len(spent) > 1 { // the one refresh after revoking
+		t.Errorf("spent twice: %v", spent)
+	}
+}
+
+// TestSandboxCheck: what meets refreshing meets the live check, and it spends nobody's grant.
+func TestSandboxCheck(t *testing.T) {
+	s, all := town(t, sandbox.Options{})
+	m := sandbox.SampleFlexitiMerchants()[0]
+	connected(t, all["flexiti"], map[string]string{"client_id": m.ClientID, "client_secret": m.ClientSecret})
+	acme := connected(t, all["acme"], nil)
+	for name, c := range all {
+		checker := c.(connectors.Checker)
+		if found, err := checker.Check(t.Context()); err != nil || found.Took < time.Millisecond {
+			t.Errorf("%s on a good day: %+v, %v", name, found, err)
+		}
+		for kind, want := range map[sandbox.Kind]string{
+			sandbox.Error500: "trouble", sandbox.Unavailable: "trouble", sandbox.Redirect: "trouble", sandbox.HangUp: "trouble",
+			sandbox.Forbidden: "ok", sandbox.TooMany: "ok",
+		} {
+			if err := s.SetMood(name, sandbox.Mood{Kind: kind}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := checker.Check(t.Context()); connectors.Class(err) != want {
+				t.Errorf("%s in the mood %s: %v", name, kind, err)
+			}
+		}
+		s.ClearMoods(name)
+	}
+	if _, err := all["acme"].Refresh(t.Context(), acme); err != nil {
+		t.Errorf("a grant after the checks: %v", err)
+	}
+	if spent := s.DoubleSpends(); len(spent) > 0 {
 		t.Errorf("spent twice: %v", spent)
 	}
 }

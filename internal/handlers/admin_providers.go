@@ -183,7 +183,7 @@ func (s *Server) checkProvider(r *http.Request, setup connectors.Setup) (notice 
 	})
 	took := checked.Took
 	if took == 0 {
-		took = time.Since(began)
+		took = max(time.Since(began), time.Millisecond)
 	}
 	return "checked", s.DB.ProviderChecked(r.Context(), setup.Name, setup.Environment, class, took, checked.Skew, s.by(r))
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -182,10 +183,37 @@ func (c Case) goodDay(t *testing.T) {
 		}
 	}
 	if checker, ok := s.c.(connectors.Checker); ok {
-		found, err := checker.Check(t.Context())
-		if err != nil || found.Address == "" || found.Skew.Abs() > 2*time.Second {
-			t.Errorf("check: %+v, %v", found, err)
+		c.check(t, s, checker)
+	}
+}
+
+// check finds out whether refreshing would be answered: at the very address that it asks, and with nothing of anybody's.
+func (c Case) check(t *testing.T, s *stage, checker connectors.Checker) {
+	s.fake.turn(1, s.fake.good.ServeHTTP)
+	if _, err := s.c.Refresh(t.Context(), s.grant); connectors.Class(err) == "trouble" {
+		t.Errorf("refresh: %v", err)
+	}
+	asked := s.fake.spoiled()[0]
+	s.fake.turn(1, func(w http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		sent := fmt.Sprint(r.Header) + r.URL.RawQuery + string(body)
+		if err != nil || r.Header.Get("Authorization") != "" || strings.Contains(sent, "grant") || strings.Contains(sent, s.grant.Access) {
+			t.Errorf("check sends more than it has to, %v", err)
 		}
+		for _, secret := range c.secrets(s) {
+			if strings.Contains(sent, secret) {
+				t.Error("check sends a secret")
+			}
+		}
+		r.Body = io.NopCloser(strings.NewReader(string(body)))
+		s.fake.good.ServeHTTP(w, r)
+	})
+	found, err := checker.Check(t.Context())
+	if err != nil || found.Address == "" || found.Skew.Abs() > 2*time.Second || found.Took < time.Millisecond {
+		t.Errorf("check: %+v, %v", found, err)
+	}
+	if paths := s.fake.spoiled(); len(paths) != 1 || paths[0] != asked {
+		t.Errorf("check asks %v, refreshing %s", paths, asked)
 	}
 }
 
