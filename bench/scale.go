@@ -241,7 +241,8 @@ func (b *bench) filled(ctx context.Context, connections, events int) (string, er
 	}
 	if there {
 		address.Path = "/" + name
-		return address.String(), nil
+		_, err := migrations.Up(ctx, address.String())
+		return address.String(), err
 	}
 	for _, statement := range []string{`DROP DATABASE IF EXISTS filling`, `CREATE DATABASE filling`} {
 		if _, err := conn.Exec(ctx, statement); err != nil {
