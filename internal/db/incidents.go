@@ -242,6 +242,11 @@ func (d *DB) Hint(ctx context.Context, provider, environment, account string) (i
 	}
 	var all []told
 	err := d.tx(ctx, func(tx pgx.Tx) error {
+		// One at a time, in one order: who comes second sees what the first wrote.
+		if _, err := tx.Exec(ctx, `SELECT FROM connections WHERE provider = $1 AND environment = $2 AND account_id = $3 AND disconnected_at IS NULL
+			ORDER BY id FOR NO KEY UPDATE`, provider, environment, account); err != nil {
+			return err
+		}
 		rows, err := tx.Query(ctx, `
 			WITH told AS (
 				SELECT c.id, c.merchant_id, c.provider, c.environment, coalesce(v.hinted_at > $4::timestamptz - interval '1 minute', false) AS again
@@ -258,16 +263,13 @@ func (d *DB) Hint(ctx context.Context, provider, environment, account string) (i
 		if all, err = pgx.CollectRows(rows, pgx.RowToStructByPos[told]); err != nil {
 			return err
 		}
+		var b pgx.Batch
 		for _, one := range all {
-			if one.Again {
-				continue
-			}
-			e := Event{Kind: "connection.hook.revoked", Actor: "provider", MerchantID: one.Merchant, ConnectionID: one.Connection, Provider: provider}
-			if err := d.addEvent(ctx, tx, e); err != nil {
-				return err
+			if !one.Again {
+				d.queueEvent(&b, &Event{Kind: "connection.hook.revoked", Actor: "provider", MerchantID: one.Merchant, ConnectionID: one.Connection, Provider: provider})
 			}
 		}
-		return nil
+		return tx.SendBatch(ctx, &b).Close()
 	})
 	if err != nil {
 		return 0, fmt.Errorf("write down a hint: %w", err)
