@@ -145,7 +145,7 @@ func welcome(t terminal, app, providers string, took time.Duration) {
 	for _, u := range demoUsers() {
 		fmt.Fprintf(t.out, "  %-9s %-22s password: %s\n", u.Role, u.Email, u.Password)
 	}
-	fmt.Fprintf(t.out, "\n  The providers' sandboxes, with the credentials to type: %s\n  Ctrl-C stops everything.\n\n", providers)
+	fmt.Fprintf(t.out, "\n  The providers' sandboxes, with the credentials to type: %s\n  Mail that was written: %s/outbox\n  Ctrl-C stops everything.\n\n", providers, app)
 }
 
 // openFolder makes the demo's folder, locks it for this process until the file returned is closed, and empties it of
