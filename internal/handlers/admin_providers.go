@@ -54,7 +54,8 @@ func (s *Server) viewSetup(r *http.Request, setup connectors.Setup, record db.Pr
 		one.RegisteredAt = record.CallbackRegisteredAt
 	}
 	_, one.Hooked = setup.Connector.(connectors.Hooked)
-	one.HookSet, one.HookedAt, one.StateEchoed = s.HookSecret != "", record.HookRegisteredAt, record.StateEchoed
+	one.HookSet, one.HookedAt = s.HookSecret != "", record.HookRegisteredAt
+	one.NoState, one.StateEchoed = setup.Connector.Info().NoState, record.StateEchoed
 	if !record.CheckedAt.IsZero() {
 		one.Check = &views.LiveCheck{At: record.CheckedAt, Class: record.CheckResult, Took: record.CheckTook, Skew: record.CheckSkew}
 	}

@@ -125,6 +125,30 @@ func TestProvidersAreSetUpAndSwitched(t *testing.T) {
 	}
 }
 
+// TestWhetherStateComesBackIsWatched: at providers that need not send it back, and only there.
+func TestWhetherStateComesBackIsWatched(t *testing.T) {
+	t.Parallel()
+	s := newTown(t, sandbox.Options{CamInvoice: sandbox.CamInvoiceOptions{EchoState: true}})
+	admin, p := s.staff(db.RoleAdmin), s.merchant("CH168 Shop")
+	told := func() (yes, no int) {
+		page := admin.get("/admin/providers").body
+		return strings.Count(page, "Yes, seen"), strings.Count(page, "Not seen yet")
+	}
+	if yes, no := told(); yes != 0 || no != 2 { // CamInvoice and ELECQ
+		t.Errorf("before anybody connected: seen at %d, not yet at %d", yes, no)
+	}
+	// The second documents no state, the third always sends it.
+	for provider, account := range map[string]string{"caminvoice": "KHUID00001234", "elecq": "100245", "acme": "acme-user-001"} {
+		p.connect(provider, account)
+	}
+	if n := len(p.connections()); n != 3 {
+		t.Fatalf("%d of 3 were connected", n)
+	}
+	if yes, no := told(); yes != 1 || no != 1 {
+		t.Errorf("after one connect each: seen at %d, not yet at %d", yes, no)
+	}
+}
+
 func TestKeysAreShownOnce(t *testing.T) {
 	t.Parallel()
 	s := newTown(t, sandbox.Options{})
