@@ -213,6 +213,9 @@ func merchantStories(all map[string]templ.Component) {
 	all["password-new"] = NewPassword(NewPasswordPage{Page: Page{Path: "/password/secret"}, Action: "/password/secret", Email: "dara@ch168.example", Errors: Errors{{"password", "short"}}})
 	all["invitation"] = Invitation(InvitationPage{Page: Page{Path: "/invitations/secret"}, Action: "/invitations/secret", Merchant: "CH168 Shop", Email: "dara@ch168.example", InvitedBy: "Anna Tremblay"})
 	all["invitation-reconnect"] = ReconnectAsk(ReconnectAskPage{Page: merchantPage("/invitations/secret"), Action: "/invitations/secret", Provider: camInvoice, Account: ch168})
+	all["invitation-reconnect-staff"] = ReconnectAsk(ReconnectAskPage{Page: adminPage("/reconnect/secret"), Provider: camInvoice, Account: ch168, Merchant: "CH168 Shop", ConnectionID: "0198b"})
+	all["invitation-elsewhere"] = ReconnectElsewhere(ReconnectElsewherePage{Page: merchantPage("/reconnect/secret"), Next: "/reconnect/secret"})
+	all["login-reconnect"] = Login(LoginPage{Page: Page{Path: "/login"}, Next: "/reconnect/secret"})
 	for _, status := range []int{400, 403, 404, 405, 413, 429, 500, 503} {
 		all["error-"+statusText(status)] = Error(ErrorPage{Page: merchantPage("/x"), Status: status, Reference: "K7M2-4QXD", Wait: status / 429 * (429 / status) * 30})
 	}
@@ -292,7 +295,7 @@ func staffStories(all map[string]templ.Component) {
 				{At: ago(2 * time.Hour), Call: &Call{Name: "refresh", Class: "ok", Status: 200, Took: 210 * time.Millisecond}},
 			},
 			Flows:  []FlowLine{{Reference: "K7M2-4QXD", Stage: "connected", At: ago(90 * day), By: "Sok Dara"}, {Reference: "P2AA-11ZT", Stage: "failed", Outcome: "provider-down", At: ago(91 * day), By: "Sok Dara"}},
-			Report: "Patchbay report\nprovider: CamInvoice (sandbox)\naccount: KHUID00001234\n2026-11-22T07:04:30Z refresh 503 unavailable 800 ms", AskURL: "/connections/0198b/ask", AskedAt: ago(day), AskedLink: "https://connect.example.com/invitations/4f9d2c",
+			Report: "Patchbay report\nprovider: CamInvoice (sandbox)\naccount: KHUID00001234\n2026-11-22T07:04:30Z refresh 503 unavailable 800 ms", AskURL: "/connections/0198b/ask", AskedLink: "https://connect.example.com/reconnect/4f9d2c",
 		},
 	}
 	all["admin-connection"] = Connection(one)

@@ -37,6 +37,7 @@ type Link struct {
 	By           string // who sent it; "" for nobody but the person themselves
 	ConnectionID ID     // a link to reconnect: which connection
 	ExpiresAt    time.Time
+	Over         bool // a link to reconnect that is spent or too old
 }
 
 // AddLink makes a link and returns its secret, known from then on only to whoever gets it, and until when it is good.
@@ -84,6 +85,23 @@ func (d *DB) Link(ctx context.Context, kind string, secret Secret) (Link, error)
 	}
 	if merchant != nil {
 		l.Merchant = Merchant{ID: *merchant, Name: *merchantName}
+	}
+	return l, nil
+}
+
+// ReconnectLink reads which connection a link to reconnect names, also of one that is over: it carries no authority, so it
+// may still lead whoever has some to where they can act. ErrLink when there is none such.
+func (d *DB) ReconnectLink(ctx context.Context, secret Secret) (Link, error) {
+	l := Link{Kind: LinkReconnect}
+	err := d.pool.QueryRow(ctx, `
+		SELECT l.id, l.connection_id, l.expires_at, l.spent_at IS NOT NULL OR l.expires_at <= $3 OR u.locked_at IS NOT NULL
+		FROM links l LEFT JOIN users u ON u.id = l.user_id WHERE l.secret_hash = $1 AND l.kind = $2`,
+		secret.Hash(), l.Kind, d.Now()).Scan(&l.ID, &l.ConnectionID, &l.ExpiresAt, &l.Over)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return l, ErrLink
+	}
+	if err != nil {
+		return l, fmt.Errorf("read link: %w", err)
 	}
 	return l, nil
 }

@@ -87,7 +87,11 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	if err := s.signOut(w, r); err != nil {
 		return err
 	}
-	return s.done(w, r, "/login", "signed-out")
+	to := "/login"
+	if next := localPath(r.PostFormValue("next")); next != "" { // to sign in as somebody else, and go on there
+		to += "?next=" + url.QueryEscape(next)
+	}
+	return s.done(w, r, to, "signed-out")
 }
 
 // Tries to sign in are slowed down and never refused for good: one that comes too early waits its turn here, and one

@@ -600,19 +600,31 @@ func TestAskingToReconnect(t *testing.T) {
 	if got := sok.post(ask); got.status != http.StatusNotFound {
 		t.Errorf("a merchant asks: %d", got.status)
 	}
-	if got := helper.post(ask); got.status != http.StatusSeeOther {
-		t.Fatalf("ask by mail: %d %s", got.status, got.h1())
+	if got := helper.submit(helper.get(strings.TrimSuffix(ask, "/ask")), `action="`+ask); got.status != http.StatusSeeOther || got.location != strings.TrimSuffix(ask, "/ask")+"#ask" {
+		t.Fatalf("ask by mail: %d %s", got.status, got.location)
+	}
+	if got := helper.get(strings.TrimSuffix(ask, "/ask")); !strings.Contains(got.body, "Written to "+sok.email+"<") {
+		t.Error("support is not told to whom it was written")
 	}
 	link := regexp.MustCompile(`http://\S+/reconnect/\S+`).FindString(h.mailTo(sok.email, "/reconnect/"))
 	stranger := h.visitor(sok.email)
 	if got := stranger.get(link); got.status != http.StatusSeeOther || !strings.HasPrefix(got.location, "/login?next=") {
 		t.Errorf("the link shows something to nobody: %d %s", got.status, got.location)
 	}
-	if got := other.get(link); got.status != http.StatusNotFound || strings.Contains(got.body, "CH168") {
-		t.Errorf("the link shows something to another merchant: %d", got.status)
+	for name, got := range map[string]answer{"opens": other.get(link), "follows": other.post(link)} {
+		if got.status != http.StatusNotFound || got.h1() != "This link is for another business" || strings.Contains(got.body, "CH168") || strings.Contains(got.body, id.String()) {
+			t.Errorf("another merchant %s the link: %d %s", name, got.status, got.h1())
+		}
 	}
-	if got := other.post(link); got.status != http.StatusNotFound {
-		t.Errorf("another merchant follows the link: %d", got.status)
+	left := other.submit(other.get(link), `name="next"`)
+	if got := other.get(left.location); left.location != stranger.get(link).location || !strings.Contains(got.body, "Sign in to reconnect the account.") {
+		t.Errorf("signing in as somebody else: %s, %s", left.location, got.h1())
+	}
+	if got := other.post("/logout", "next", "https://evil.example/"); got.location != "/login" {
+		t.Errorf("signing out leads to %s", got.location)
+	}
+	if got := helper.get(link); got.status != http.StatusOK || strings.Contains(got.body, `action="/reconnect/`) || !strings.Contains(got.body, `href="/connections/`+id.String()+`"`) {
+		t.Errorf("staff see a button that would be refused, or no way to the connection: %d", got.status)
 	}
 	next, err := url.Parse(stranger.get(link).location)
 	if err != nil {
@@ -634,14 +646,35 @@ func TestAskingToReconnect(t *testing.T) {
 	if err := h.db.Pool().QueryRow(context.Background(), `SELECT connection_id::text FROM flows`).Scan(&pinned); err != nil || pinned != id.String() {
 		t.Errorf("the attempt is pinned to %s, %v", pinned, err)
 	}
-	if got := stranger.post(link); got.status != http.StatusNotFound {
-		t.Errorf("following the link twice: %d", got.status)
+	for name, got := range map[string]answer{"followed again": stranger.post(link), "opened again": stranger.get(link), "opened by staff": helper.get(link)} {
+		if got.status != http.StatusSeeOther || got.location != "/connections/"+id.String() {
+			t.Errorf("the spent link %s: %d %s", name, got.status, got.location)
+		}
 	}
-	shown := helper.post(ask, "how", "link")
+	if got := stranger.get("/connections/" + id.String()); !strings.Contains(got.body, "That link was used already, or is too old") || !strings.Contains(got.body, `action="/connections/`+id.String()+`/reconnect"`) {
+		t.Errorf("where a spent link leads does not say why, or has no Reconnect: %s", got.h1())
+	}
+	var flows int
+	if err := h.db.Pool().QueryRow(context.Background(), `SELECT count(*) FROM flows`).Scan(&flows); err != nil || flows != 1 {
+		t.Errorf("a spent link began an attempt: %d, %v", flows, err)
+	}
+	other.signIn("")
+	if got := other.get(link); got.status != http.StatusNotFound || got.h1() != "This link is for another business" {
+		t.Errorf("the spent link to another merchant: %d %s", got.status, got.h1())
+	}
+	if got := stranger.get("/reconnect/" + string(db.NewSecret())); got.status != http.StatusNotFound {
+		t.Errorf("a link that was never made: %d", got.status)
+	}
+	shown := helper.submit(helper.get("/connections/"+id.String()), `action="`+ask, "how", "link")
 	if again := regexp.MustCompile(`http://[^<"\s]+/reconnect/[A-Za-z0-9_-]{43}`).FindString(shown.body); again == "" {
 		t.Errorf("no link is shown: %d %s", shown.status, shown.h1())
 	} else {
 		h.noSecrets(map[string]string{"shown link": again[strings.LastIndex(again, "/")+1:], "mailed link": link[strings.LastIndex(link, "/")+1:]})
+		h.pass(8 * 24 * time.Hour)
+		stranger.signIn("")
+		if got := stranger.get(again); got.location != "/connections/"+id.String() {
+			t.Errorf("a link that is too old: %d %s", got.status, got.location)
+		}
 	}
 }
 

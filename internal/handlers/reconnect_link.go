@@ -3,20 +3,30 @@ package handlers
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"patchbay/internal/db"
 	"patchbay/views"
 )
 
-// reconnectLinkPage shows what staff ask for. The link carries no authority: whoever is not signed in signs in first, and
-// the connection of another merchant does not exist.
+// reconnectLinkPage shows what staff ask for. The link carries no authority: whoever is not signed in signs in first, of
+// another merchant's connection nothing is told, and staff see what the merchant sees without its button. One that is
+// over leads to the connection, where Reconnect is.
 func (s *Server) reconnectLinkPage(w http.ResponseWriter, r *http.Request) error {
-	_, c, err := s.askedFor(r)
-	if err != nil {
+	link, c, err := s.askedFor(r)
+	switch {
+	case errors.Is(err, errOtherBusiness):
+		return s.otherBusiness(w, r)
+	case err != nil:
 		return err
+	case !c.DisconnectedAt.IsZero():
+		return see(w, r, "/connections/"+c.ID.String())
+	case link.Over:
+		return s.done(w, r, "/connections/"+c.ID.String(), "link-over")
 	}
 	s.render(w, r, http.StatusOK, views.ReconnectAsk(views.ReconnectAskPage{
 		Page: s.viewPage(r), Action: r.URL.Path, Provider: s.viewProviderOf(c.Provider, c.Environment), Account: viewAccount(c.Account, c.ID.String()),
+		Merchant: c.Merchant, ConnectionID: c.ID.String(),
 	}))
 	return nil
 }
@@ -24,25 +34,42 @@ func (s *Server) reconnectLinkPage(w http.ResponseWriter, r *http.Request) error
 // followReconnectLink spends the link and begins the reconnect that it is pinned to.
 func (s *Server) followReconnectLink(w http.ResponseWriter, r *http.Request) error {
 	link, c, err := s.askedFor(r)
+	if errors.Is(err, errOtherBusiness) {
+		return s.otherBusiness(w, r)
+	}
 	if err != nil {
 		return err
 	}
-	if err := s.DB.SpendReconnectLink(r.Context(), link.ID); err != nil {
-		return err
+	if c.DisconnectedAt.IsZero() {
+		if err = s.DB.SpendReconnectLink(r.Context(), link.ID); errors.Is(err, db.ErrLink) {
+			return s.done(w, r, "/connections/"+c.ID.String(), "link-over")
+		}
+		if err != nil {
+			return err
+		}
 	}
-	return s.beginAgain(w, r, c)
+	return s.beginAgain(w, r, c.Connection)
 }
 
-func (s *Server) askedFor(r *http.Request) (db.Link, db.Connection, error) {
-	link, err := s.DB.Link(r.Context(), db.LinkReconnect, db.Secret(r.PathValue("secret")))
+var errOtherBusiness = errors.New("a link for another merchant than the visitor's")
+
+// askedFor reads the link in the address and its connection. ErrLink, errOtherBusiness.
+func (s *Server) askedFor(r *http.Request) (db.Link, db.Whole, error) {
+	link, err := s.DB.ReconnectLink(r.Context(), db.Secret(r.PathValue("secret")))
 	if err != nil {
-		return link, db.Connection{}, err
+		return link, db.Whole{}, err
 	}
 	c, err := s.DB.WholeConnection(r.Context(), link.ConnectionID, visitorOf(r).user.MerchantID)
-	if errors.Is(err, db.ErrNotFound) || err == nil && !c.DisconnectedAt.IsZero() {
-		err = db.ErrLink
+	if errors.Is(err, db.ErrNotFound) {
+		err = errOtherBusiness
 	}
-	return link, c.Connection, err
+	return link, c, err
+}
+
+// otherBusiness says no more than that: whose the link is, only they learn.
+func (s *Server) otherBusiness(w http.ResponseWriter, r *http.Request) error {
+	s.render(w, r, http.StatusNotFound, views.ReconnectElsewhere(views.ReconnectElsewherePage{Page: s.viewPage(r), Next: r.URL.Path}))
+	return nil
 }
 
 // askToReconnect writes to the merchant's people, or makes a link for staff to hand over: when they ask for one
@@ -55,15 +82,9 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 	if !c.DisconnectedAt.IsZero() {
 		return see(w, r, "/connections/"+c.ID.String())
 	}
+	var letters []db.Letter
+	var addresses []string
 	by := s.by(r)
-	asked := db.Event{
-		Kind: "connection.reconnect-asked", Actor: by.Actor, ActorID: by.ID, Address: by.Address,
-		MerchantID: c.MerchantID, ConnectionID: c.ID, Provider: c.Provider,
-	}
-	if err := s.DB.AddEvent(r.Context(), asked); err != nil {
-		return err
-	}
-	written := 0
 	if r.PostFormValue("how") != "link" && s.Jobs.Mails() {
 		people, err := s.DB.People(r.Context(), db.People{Merchant: c.MerchantID, Limit: 50})
 		if err != nil {
@@ -73,15 +94,24 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 			if !one.LockedAt.IsZero() || one.Invited {
 				continue
 			}
-			letter := db.Letter{Kind: db.LetterReconnect, User: one.ID, By: by.ID, Connections: []db.ID{c.ID}}
-			if err := s.Jobs.Write(r.Context(), letter); err != nil {
-				return err
-			}
-			written++
+			letters = append(letters, db.Letter{Kind: db.LetterReconnect, User: one.ID, By: by.ID, Connections: []db.ID{c.ID}})
+			addresses = append(addresses, one.Email)
 		}
 	}
-	if written > 0 {
-		return s.done(w, r, "/connections/"+c.ID.String(), "asked")
+	asked := db.Event{
+		Kind: "connection.reconnect-asked", Actor: by.Actor, ActorID: by.ID, Address: by.Address,
+		MerchantID: c.MerchantID, ConnectionID: c.ID, Provider: c.Provider, Note: strings.Join(addresses, ", "),
+	}
+	if err := s.DB.AddEvent(r.Context(), asked); err != nil {
+		return err
+	}
+	for _, letter := range letters {
+		if err := s.Jobs.Write(r.Context(), letter); err != nil {
+			return err
+		}
+	}
+	if len(letters) > 0 { // what was asked for says to whom it went
+		return s.done(w, r, "/connections/"+c.ID.String()+"#ask", "asked")
 	}
 	secret, _, err := s.DB.AddLink(r.Context(), by, db.LinkReconnect, db.ID{}, c.ID)
 	if err != nil {
@@ -91,6 +121,7 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	page.Path = "/connections/" + page.ID // where its links lead: this address takes no GET
 	page.Staff.AskedLink = s.publicAddress("/reconnect/" + string(secret))
 	s.render(w, r, http.StatusOK, views.Connection(page))
 	return nil
