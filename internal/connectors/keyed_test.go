@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 
@@ -38,6 +39,36 @@ func TestFlexitiOpen(t *testing.T) {
 		if len(g.Scope) != 1 || g.Scope[0] != "customer" || g.Type != "Bearer" || g.RefreshLifetime != g.Lifetime {
 			t.Errorf("scope %v, type %s, %s, %s", g.Scope, g.Type, g.Lifetime, g.RefreshLifetime)
 		}
+	}
+}
+
+// TestFlexitiReferences: what is kept of a call is the very reference that was sent with it, each call its own.
+func TestFlexitiReferences(t *testing.T) {
+	var sent []string
+	good := flexitiGood()
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sent = append(sent, r.Header.Get("x-reference-id"))
+		good.ServeHTTP(w, r)
+	}))
+	t.Cleanup(s.Close)
+	c := connector(t, s.URL, "flexiti", "", flexitiSettings).(connectors.Keyed)
+	ctx, calls := connectors.WithCalls(t.Context())
+	g, err := c.Open(ctx, connectors.Flow{}, flexitiInputs())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, spent := range []string{g.Refresh, "spent already", ""} { // the second is refused and minted anew, the third minted at once
+		g.Refresh = spent
+		if _, err := c.Refresh(ctx, g); err != nil {
+			t.Errorf("refresh: %v", err)
+		}
+	}
+	var kept []string
+	for _, call := range calls.All {
+		kept = append(kept, call.Reference)
+	}
+	if !slices.Equal(sent, kept) || len(kept) != 6 || len(slices.Compact(slices.Sorted(slices.Values(kept)))) != 6 {
+		t.Errorf("sent %v, kept %v", sent, kept)
 	}
 }
 

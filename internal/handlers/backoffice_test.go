@@ -149,6 +149,34 @@ func TestWhetherStateComesBackIsWatched(t *testing.T) {
 	}
 }
 
+// TestReferencesAreKept: Flexiti wants x-reference-id with every call, and its support asks for it.
+func TestReferencesAreKept(t *testing.T) {
+	t.Parallel()
+	s := newTown(t, sandbox.Options{})
+	p, support := s.merchant("CH168 Shop"), s.staff(db.RoleSupport)
+	m := sandbox.SampleFlexitiMerchants()[0]
+	got := p.post("/connect/flexiti", "client_id", m.ClientID, "client_secret", m.ClientSecret, "scope", "merchant")
+	wantH1(t, p.get(got.location), "Flexiti is connected")
+	id := p.connections()[0].ID.String()
+	if got := support.post("/connections/" + id + "/refresh"); got.status != http.StatusOK {
+		t.Fatalf("refresh now: %d", got.status)
+	}
+	if err := s.sandbox.SetMood("flexiti", sandbox.Mood{Kind: sandbox.Unavailable}); err != nil {
+		t.Fatal(err)
+	}
+	support.post("/connections/" + id + "/refresh")
+	page := support.wants("/connections/" + id).body
+	for _, kind := range []string{"call.mint", "refresh.saved", "refresh.trouble"} { // connecting, and what came of refreshing
+		var reference string
+		if err := s.db.Pool().QueryRow(t.Context(), `SELECT reference FROM events WHERE kind = $1`, kind).Scan(&reference); err != nil {
+			t.Fatal(err)
+		}
+		if !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(reference) || !strings.Contains(page, reference) {
+			t.Errorf("%s: reference %q is not kept, or not shown", kind, reference)
+		}
+	}
+}
+
 func TestKeysAreShownOnce(t *testing.T) {
 	t.Parallel()
 	s := newTown(t, sandbox.Options{})
