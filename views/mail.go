@@ -21,6 +21,7 @@ type Letter struct {
 // LetterAccount is one connection that a letter is about.
 type LetterAccount struct {
 	Provider, Account string
+	ID                string    // the provider's own for the account, named where there is no other name; "" when it has none
 	Until             time.Time // reconnect-by: when it ends
 }
 
@@ -72,6 +73,8 @@ func (a LetterAccount) line(ctx context.Context) string {
 	line := a.Provider
 	if a.Account != "" {
 		line += ": " + a.Account
+	} else if a.ID != "" {
+		line += ", " + a.ID
 	}
 	if !a.Until.IsZero() {
 		line += " – " + T(ctx, "mail.ends", "Day", Day(ctx, a.Until))

@@ -74,6 +74,9 @@ func (j *Jobs) compose(ctx context.Context, letter db.Letter, user db.User, merc
 	}
 	for _, c := range about {
 		line := views.LetterAccount{Provider: j.title(c.Provider), Account: c.Account.Name}
+		if c.Account.ID != c.ID.String() { // an account without an id goes by the connection's, which tells nobody anything
+			line.ID = c.Account.ID
+		}
 		if letter.Kind == db.LetterReconnectBy {
 			line.Until = c.EndsAt
 		}

@@ -23,6 +23,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/views"
 )
 
 // office is a Jobs that works on a database of its own, with a clock moved by hand.
@@ -412,6 +413,38 @@ func (s smtpServer) serve(conn net.Conn) {
 			return
 		default:
 			say("250 fine")
+		}
+	}
+}
+
+// TestLettersTellNamelessAccountsApart: two accounts at one provider that have no name go by the ids the provider gave them.
+func TestLettersTellNamelessAccountsApart(t *testing.T) {
+	o := newOffice(t, nil)
+	sok := o.user(t, "sok@ch168.example", "en", "a long password")
+	named := o.connection(t, sok, "caminvoice", "CH168 Co., Ltd")
+	all := []db.ID{named, o.connection(t, sok, "flexiti", "100245"), o.connection(t, sok, "flexiti", "100246"), o.connection(t, sok, "flexiti", "to be none")}
+	o.exec(t, `UPDATE connections SET account_name = '' WHERE id <> $1`, named)
+	o.exec(t, `UPDATE connections SET account_id = id::text WHERE id = $1`, all[3])
+	o.exec(t, `UPDATE connections SET problem = 'refused', problem_since = $1`, o.DB.Now())
+	for _, kind := range []string{db.LetterActionNeeded, db.LetterReconnect} {
+		letter := db.Letter{Kind: kind, User: sok.ID, Connections: all}
+		user, merchant, err := o.DB.Recipient(t.Context(), sok.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page, err := o.compose(t.Context(), letter, user, merchant)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := views.WithLocale(t.Context(), "en", o.DB.Now(), nil)
+		var html strings.Builder
+		if err := views.LetterHTML(page).Render(ctx, &html); err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range []string{"CamInvoice: CH168 Co., Ltd", "Flexiti, 100245", "Flexiti, 100246", "Flexiti"} {
+			if !strings.Contains(page.Text(ctx), "* "+line+"\n") || !strings.Contains(html.String(), "<li>"+line+"</li>") {
+				t.Errorf("%s lacks the line %q:\n%s", kind, line, page.Text(ctx))
+			}
 		}
 	}
 }
