@@ -138,7 +138,7 @@ func TestFormsAboutPeopleComeBack(t *testing.T) {
 	boss, sok := h.staff(db.RoleAdmin), h.merchant("CH168 Shop")
 	const end = `value="end-sessions"`
 	own := "/admin/merchants/" + sok.merchant.String()
-	for page, want := range map[string]string{own: own, "/admin/users?q=ch168": "/admin/users"} {
+	for page, want := range map[string]string{own: own, "/admin/users?q=%40ch168&lang=en": "/admin/users?q=%40ch168"} {
 		if got := boss.submit(boss.get(page), end); got.status != http.StatusSeeOther || got.location != want {
 			t.Errorf("from %s: %d %s", page, got.status, got.location)
 		}

@@ -88,7 +88,7 @@ func (s *Server) renderMerchant(w http.ResponseWriter, r *http.Request, id db.ID
 	v := visitorOf(r)
 	page := views.AdminMerchantPage{
 		Page: s.viewPage(r), ID: m.ID.String(), Name: m.Name, ExternalID: m.ExternalID, Created: m.CreatedAt,
-		People: viewPeople(people, v.user.ID), MayInvite: v.who() == admin,
+		People: viewPeople(people, v.user.ID, ""), MayInvite: v.who() == admin,
 		Invite: form,
 	}
 	for _, line := range connections.All {

@@ -59,7 +59,7 @@ func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	case s.Jobs.Mails():
-		return s.done(w, r, peoplePage(of), "invited")
+		return s.done(w, r, peoplePage(r, of), "invited")
 	default:
 		return s.showLink(w, r, user, of)
 	}
@@ -146,7 +146,7 @@ func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.done(w, r, peoplePage(of), notice)
+	return s.done(w, r, peoplePage(r, of), notice)
 }
 
 // inviteAgain sends somebody a new link: an invitation, or a new password for whoever had one.
@@ -168,7 +168,7 @@ func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user db.Use
 		if err := s.Jobs.Write(r.Context(), db.Letter{Kind: kind, User: user.ID, By: by.ID}); err != nil {
 			return err
 		}
-		return s.done(w, r, peoplePage(of), notice)
+		return s.done(w, r, peoplePage(r, of), notice)
 	}
 	return s.showLink(w, r, user, of)
 }
@@ -177,19 +177,37 @@ func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user db.Use
 // there, and not to the list of everybody.
 const fromMerchant = "merchant"
 
-// peoplePage is the page of a merchant's people; of the zero merchant, of everybody.
-func peoplePage(of db.ID) string {
+// peoplePage is the page of a merchant's people; of the zero merchant, of everybody, as listed when the form was sent.
+func peoplePage(r *http.Request, of db.ID) string {
 	if of == (db.ID{}) {
-		return "/admin/users"
+		return "/admin/users" + listOf(r.URL.Query())
 	}
 	return "/admin/merchants/" + of.String()
+}
+
+// listOf is the part of a query that says which people are listed.
+func listOf(query url.Values) string {
+	kept := url.Values{}
+	for _, name := range []string{"q", "role", "after", "before"} {
+		if value := query.Get(name); value != "" {
+			kept.Set(name, value)
+		}
+	}
+	if len(kept) == 0 {
+		return ""
+	}
+	return "?" + kept.Encode()
 }
 
 // renderPeople draws that page in answer to a form on it. The page's links lead to where it stands: the form's address
 // takes no GET.
 func (s *Server) renderPeople(w http.ResponseWriter, r *http.Request, of db.ID, status int, form views.InviteForm) error {
+	there, err := url.Parse(peoplePage(r, of))
+	if err != nil {
+		return err
+	}
 	r = r.WithContext(r.Context())
-	r.URL = &url.URL{Path: peoplePage(of)}
+	r.URL = there
 	if of == (db.ID{}) {
 		return s.renderUsers(w, r, status, form)
 	}
@@ -210,17 +228,17 @@ func (s *Server) renderUsers(w http.ResponseWriter, r *http.Request, status int,
 		return err
 	}
 	people, page.Pager = paged(r, people, peopleOnPage, func(one db.Person) string { return one.Email })
-	page.Rows = viewPeople(people, visitorOf(r).user.ID)
+	page.Rows = viewPeople(people, visitorOf(r).user.ID, listOf(query))
 	s.render(w, r, status, views.AdminUsers(page))
 	return nil
 }
 
-func viewPeople(people []db.Person, self db.ID) []views.UserRow {
+func viewPeople(people []db.Person, self db.ID, list string) []views.UserRow {
 	var rows []views.UserRow
 	for _, one := range people {
 		row := views.UserRow{
 			ID: one.ID.String(), Name: one.Name, Email: one.Email, Role: one.Role, Merchant: one.Merchant, Locked: !one.LockedAt.IsZero(),
-			Invited: one.Invited, Seen: one.SeenAt, Sessions: one.Sessions, You: one.ID == self, LastAdmin: one.LastAdmin,
+			Invited: one.Invited, Seen: one.SeenAt, Sessions: one.Sessions, You: one.ID == self, LastAdmin: one.LastAdmin, List: list,
 		}
 		if one.MerchantID != (db.ID{}) {
 			row.MerchantID = one.MerchantID.String()
