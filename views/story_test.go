@@ -336,7 +336,7 @@ func staffStories(all map[string]templ.Component) {
 			Provider: camInvoice, Ready: true, Callback: "https://connect.example.com/connect/caminvoice/callback", MayRegister: true, RegisteredAt: ago(day), Hooked: true, HookSet: true, HookedAt: ago(day), Live: 812345, LiveURL: "/admin/connections?provider=caminvoice", Refreshes: 74123, Errors: 310,
 			Median: 220 * time.Millisecond, Slow: 900 * time.Millisecond, Check: &LiveCheck{At: ago(time.Minute), Class: "ok", Status: 200, Took: 180 * time.Millisecond, Skew: 90 * time.Second, Address: "https://sandbox.caminvoice.example/connect"},
 		},
-		{Provider: elecq, Ready: true, Callback: "https://connect.example.com/connect/elecq/callback", StateEchoed: true, Incident: &IncidentState{Since: ago(40 * time.Minute), Reason: "trouble", NextProbe: in(time.Minute)}},
+		{Provider: elecq, Ready: true, Callback: "https://connect.example.com/connect/elecq/callback", NoState: true, StateEchoed: true, Incident: &IncidentState{Since: ago(40 * time.Minute), Reason: "trouble", NextProbe: in(time.Minute)}},
 		{Provider: Provider{Name: "flexiti", Title: "Flexiti", Keyed: true}, Missing: []string{"FLEXITI_API_URL", "FLEXITI_ENVIRONMENT"}},
 		{Provider: acme, Ready: true, Callback: "https://connect.example.com/connect/acme/callback", Incident: &IncidentState{Since: ago(time.Hour), Reason: "they called us", By: "Anna Tremblay"}, Hooked: true},
 	}})
