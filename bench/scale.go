@@ -23,6 +23,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/handlers"
+	"patchbay/internal/jobs"
 	"patchbay/internal/localpg"
 	"patchbay/internal/refresh"
 	"patchbay/migrations"
@@ -304,8 +305,13 @@ func siteOn(d *db.DB) (http.Handler, error) {
 		return nil, err
 	}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	engine := refresh.New(refresh.Options{DB: d, Log: log})
+	later, err := jobs.New(jobs.Options{DB: d, Refresh: engine, Log: log, Providers: setups, PublicURL: public})
+	if err != nil {
+		return nil, err
+	}
 	return handlers.New(handlers.Options{
-		DB: d, Providers: setups, Refresh: refresh.New(refresh.Options{DB: d, Log: log}), Log: log, PublicURL: public, SessionKeys: [][]byte{sessionKey},
+		DB: d, Providers: setups, Refresh: engine, Log: log, PublicURL: public, SessionKeys: [][]byte{sessionKey}, Jobs: later,
 	}).Routes(), nil
 }
 

@@ -158,8 +158,8 @@ func (f *filling) connections(ctx context.Context) error {
 		return err
 	}
 	if _, err := f.d.pool.Exec(ctx, `
-		INSERT INTO finds (id, provider, environment, connected_at, words, sampled)
-		SELECT c.id, c.provider, c.environment, c.connected_at, search_fold(c.search || ' ' || m.name || ' ' || coalesce(m.external_id, '') || ' ' || coalesce(p.people, '')), get_byte(uuid_send(c.id), 15) % 64 = 0
+		INSERT INTO finds (id, provider, environment, connected_at, words, sampled, merchant_key)
+		SELECT c.id, c.provider, c.environment, c.connected_at, search_fold(c.search || ' ' || m.name || ' ' || coalesce(m.external_id, '') || ' ' || coalesce(p.people, '')), get_byte(uuid_send(c.id), 15) % 64 = 0, c.merchant_key
 		FROM connections c JOIN merchants m ON m.id = c.merchant_id
 		LEFT JOIN (SELECT merchant_id, string_agg(email || ' ' || name, ' ' ORDER BY id) AS people FROM users GROUP BY 1) AS p ON p.merchant_id = m.id
 		WHERE NOT EXISTS (SELECT FROM finds f WHERE f.id = c.id)
