@@ -56,7 +56,7 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 	}
 	page := views.BulkPage{
 		Page: s.viewPage(r), ID: b.ID.String(), State: b.State, By: b.ByName, Created: b.CreatedAt, Ended: b.EndedAt, Total: b.Total, Done: b.Done,
-		ListURL: "/admin/" + b.List + "?" + b.Filter,
+		ListURL: "/admin/" + b.List + "?" + b.Filter, OfEvents: b.List == db.ListEvents,
 	}
 	if values, err := url.ParseQuery(b.Filter); err == nil {
 		page.Filter = s.filterDetails(r, values)
