@@ -47,10 +47,10 @@ async function nothingAt(page, title) {
   assert.equal(await card(page, title).locator('a[href^="/connections/"]').count(), 0);
 }
 
-async function refreshedNow(page) {
+async function refreshedNow(page, fine = "problem.fine") {
   await page.getByRole("button", { name: say("connection.refresh") }).click();
   await page.getByRole("status").getByText(say("outcome.ok")).waitFor();
-  await page.getByText(say("problem.fine")).waitFor();
+  await page.getByText(say(fine)).waitFor();
 }
 
 async function disconnected(page, title, revoked) {
@@ -429,7 +429,7 @@ describe("on the way", () => {
     await support.locator(`a[href="/flows/${reference}"]`).first().click();
     await support.getByText("CH168 Shop").first().waitFor();
     await support.goto(there);
-    await refreshedNow(support);
+    await refreshedNow(support, "staff-problem.fine");
     await support.context().close();
   });
 });
