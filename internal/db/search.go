@@ -60,7 +60,7 @@ func (d *DB) List(ctx context.Context, f Filter, cursor string, limit int) (Line
 		if l.terms, err = corrected(ctx, tx, l.terms); err != nil || l.terms == nil {
 			return err
 		}
-		l.similar = true
+		l.similar, l.rare = true, nil
 		page, err = l.page(ctx)
 		for _, t := range l.terms {
 			page.Similar = append(page.Similar, t[0])
@@ -121,6 +121,7 @@ type list struct {
 	counts     []Count // of the connections there are
 	total      int64
 	terms      []term
+	rare       []term // of three and more, the two that the index is asked for; nil: all
 
 	key  *string // keyset: the line the page begins after
 	id   ID

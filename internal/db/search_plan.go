@@ -1,6 +1,7 @@
 package db
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -95,13 +96,16 @@ func (l *list) few(ctx context.Context) (func(*list) string, error) {
 			return `(SELECT * FROM connections c WHERE c.merchant_id = ` + l.arg(l.filter.Merchant) + ` OFFSET 0) AS c WHERE ` + l.words()
 		}, nil
 	}
-	if len(l.terms) > 0 && l.grams() == "" {
+	if len(l.terms) > 0 && l.grams() == nil {
 		// Nothing that an index could find: the newest are looked through.
 		return func(l *list) string {
 			return `(SELECT * FROM connections c ORDER BY c.connected_at DESC, c.id DESC LIMIT 20000) AS c WHERE ` + l.words()
 		}, nil
 	}
 	if len(l.terms) > 0 {
+		if err := l.chooseRare(ctx); err != nil {
+			return nil, err
+		}
 		// One in 64 tells how common the words are. To judge a row on a walk takes about two thirds of the time of gathering
 		// one, and a fortieth where the table of words itself is walked.
 		few := int(6 * root / 64)
@@ -111,7 +115,7 @@ func (l *list) few(ctx context.Context) (func(*list) string, error) {
 			// none of them for long.
 			few = int(15 * root / 64)
 		case l.plain():
-			few = int(1.2 * root / 64)
+			few = int(1.6 * root / 64)
 		}
 		counted, err := l.count(ctx, 4*few, func(l *list) string { return `finds f WHERE f.sampled AND ` + l.like() })
 		rare := l.gather || counted <= few
@@ -235,49 +239,101 @@ func (l *list) contains(finds string) string {
 
 // like says the same of finds f so that the index of grams finds the rows that are judged.
 func (l *list) like() string {
-	return `search_grams(f.words) @@ ` + l.arg(l.grams()) + `::tsquery AND ` + l.contains("f")
+	var all []string
+	for _, condition := range l.grams() {
+		var some []string
+		for _, words := range condition {
+			some = append(some, `search_grams(f.words) @@ `+l.arg(words)+`::tsquery`)
+		}
+		all = append(all, `(`+strings.Join(some, ` OR `)+`)`)
+	}
+	return strings.Join(append(all, l.contains("f")), ` AND `)
 }
 
-// grams are what the index of grams is asked for; "" when it can find none of the terms. Words of three letters begin
-// many runs of four: they are left to be judged where there is a longer one.
-func (l *list) grams() string {
-	var long, short []string
-	for _, t := range l.terms {
-		var words []string
+// grams are what the index of grams is asked for: conditions that must all hold, each of some of which one must; none when
+// it can find none of the terms. Words of three letters begin many runs of four: they are left to be judged where there is
+// a longer one.
+func (l *list) grams() (all [][]string) {
+	terms := l.terms
+	if l.rare != nil {
+		terms = l.rare
+	}
+	least := 3
+	if slices.ContainsFunc(terms, func(t term) bool { return t.shortest() > 3 }) {
+		least = 4
+	}
+	var together []string // the index intersects them itself
+	for _, t := range terms {
+		if t.shortest() < least {
+			continue
+		}
+		var some []string
 		for _, word := range t {
 			most := 3
-			if len(l.terms) > 1 {
+			if len(terms) > 1 {
 				most = 1 + utf8.RuneCountInString(word)/9
 			}
-			words = append(words, gramsOf(word, most))
+			some = append(some, gramsOf(word, most))
 		}
-		switch asked := `(` + strings.Join(words, ` | `) + `)`; {
-		case t.shortest() > 3:
-			long = append(long, asked)
-		case t.shortest() == 3:
-			short = append(short, asked)
+		if len(some) == 1 {
+			together = append(together, some[0])
+		} else {
+			all = append(all, some)
 		}
 	}
-	if long == nil {
-		long = short
+	if together != nil {
+		all = append(all, []string{strings.Join(together, ` & `)})
 	}
-	return strings.Join(long, ` & `)
+	return all
+}
+
+// chooseRare has the index asked for the two terms that are rarest in the sample. To intersect with words like "Trading" as
+// well takes it longer than judging the rows that those two leave.
+func (l *list) chooseRare(ctx context.Context) error {
+	long := slices.DeleteFunc(slices.Clone(l.terms), func(t term) bool { return t.shortest() < 4 })
+	if len(long) < 3 || l.rare != nil {
+		return nil
+	}
+	asked := *l
+	asked.args = nil
+	var counts []string
+	for _, t := range long {
+		asked.terms = []term{t}
+		counts = append(counts, `(SELECT count(*) FROM (SELECT FROM finds f WHERE f.sampled AND `+asked.like()+` LIMIT 100) AS some_of)`)
+	}
+	var sampled []int64
+	if err := l.tx.QueryRow(ctx, `SELECT ARRAY[`+strings.Join(counts, `, `)+`]`, asked.args...).Scan(&sampled); err != nil {
+		return err
+	}
+	order := make([]int, len(long))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(sampled[a], sampled[b]) })
+	l.rare = []term{long[order[0]], long[order[1]]}
+	return nil
 }
 
 // gramsOf is a word as some of its runs of four letters, at most as many as asked, in the words of tsquery. More would
-// leave fewer rows to be judged, but take the index longer to intersect. Those with figures are rarely shared.
+// leave fewer rows to be judged, but take the index longer to intersect. Those with figures are rarely shared, and those
+// from a word's middle less than its beginning and end.
 func gramsOf(word string, most int) string {
 	letters := []rune(word)
 	if len(letters) <= 3 {
 		return lexeme(word) + `:*`
 	}
 	var numbered, plain []string
-	for at := 0; at < len(letters); at += 4 {
-		at = min(at, len(letters)-4)
-		if run := string(letters[at : at+4]); strings.ContainsFunc(run, unicode.IsDigit) {
-			numbered = append(numbered, run)
-		} else {
-			plain = append(plain, run)
+	middle, step := (len(letters)-4)/2, 1+len(letters)/8
+	for away := 0; away <= middle+1; away += step {
+		for _, at := range slices.Compact([]int{middle - away, middle + away}) {
+			if at < 0 || at > len(letters)-4 {
+				continue
+			}
+			if run := string(letters[at : at+4]); strings.ContainsFunc(run, unicode.IsDigit) {
+				numbered = append(numbered, run)
+			} else {
+				plain = append(plain, run)
+			}
 		}
 	}
 	runs := append(numbered, plain...)
