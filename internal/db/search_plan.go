@@ -106,8 +106,7 @@ func (l *list) few(ctx context.Context) (func(*list) string, error) {
 		if err := l.chooseRare(ctx); err != nil {
 			return nil, err
 		}
-		// One in 64 tells how common the words are. To judge a row on a walk takes about two thirds of the time of gathering
-		// one, and a fortieth where the table of words itself is walked.
+		// One in 64 tells how common the words are. What is few was found by measuring at a million.
 		few := int(6 * root / 64)
 		switch {
 		case l.order.column == "merchant_key":
@@ -115,7 +114,7 @@ func (l *list) few(ctx context.Context) (func(*list) string, error) {
 			// none of them for long.
 			few = int(15 * root / 64)
 		case l.plain():
-			few = int(1.6 * root / 64)
+			few = int(5 * root / 64)
 		}
 		counted, err := l.count(ctx, 4*few, func(l *list) string { return `finds f WHERE f.sampled AND ` + l.like() })
 		rare := l.gather || counted <= few
