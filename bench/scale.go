@@ -136,7 +136,6 @@ type lineCounter struct {
 
 func (w *lineCounter) Header() http.Header    { return w.header }
 func (w *lineCounter) WriteHeader(status int) { w.status = status }
-func (w *lineCounter) Flush()                 {}
 func (w *lineCounter) Write(b []byte) (int, error) {
 	w.lines += bytes.Count(b, []byte("\n"))
 	return len(b), nil
