@@ -114,7 +114,7 @@ describe("pages", { concurrency: 3 }, () => {
           const seen = await page.evaluate(() => ({ h1: document.querySelectorAll("h1").length, lang: document.documentElement.lang, title: document.title, shifted: globalThis.shifted }));
           if (seen.h1 !== 1) faults.push(`${seen.h1} h1`);
           if (seen.lang !== lang) faults.push(`lang is ${seen.lang}`);
-          if (seen.shifted > (lang === "km" ? 0.02 : 0.002)) /* on a busy machine the Khmer face may come late */  faults.push(`layout shift ${seen.shifted}`);
+          if (seen.shifted > 0.002) faults.push(`layout shift ${seen.shifted}`);
           (titles[`${seen.title} (${String(one.who).replace("support", "admin")})`] ??= new Set()).add(new URL(page.url()).pathname);
           await page.evaluate(axeCore.source);
           await axe(page, "light 1280", faults);
@@ -151,6 +151,24 @@ describe("a first view", () => {
         assert.ok(weight < 40 * 1024, `${one.name} in ${lang}: ${Math.round(weight / 1024)} KB`);
         await page.context().close();
       }
+    }
+  });
+
+  test("stays where it is when the Khmer face comes late", async () => {
+    for (const one of pages.filter((p) => p.path && (p.main || p.name === "admin-connections-search"))) {
+      const page = await reader(one.who, one.main ? "km" : "en");
+      let late = 0;
+      await page.route("**/*.woff2", async (route) => {
+        late++;
+        await new Promise((done) => setTimeout(done, 700));
+        await route.continue();
+      });
+      await page.goto(one.path, { waitUntil: "networkidle" });
+      await page.evaluate(() => document.fonts.ready.then(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))));
+      assert.ok(late > 0, `${one.name}: no face was asked for`);
+      const shifted = await page.evaluate(() => globalThis.shifted);
+      assert.ok(shifted <= 0.002, `${one.name}: layout shift ${shifted}`);
+      await page.context().close();
     }
   });
 
