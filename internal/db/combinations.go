@@ -103,6 +103,9 @@ func (d *DB) Explain(ctx context.Context, c Combination) (plans string, err erro
 			return err
 		}
 		l.limit = 50
+		if _, err := l.enter(ctx); err != nil {
+			return err
+		}
 		ids, err := l.ids(ctx)
 		if err != nil {
 			return err

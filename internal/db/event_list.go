@@ -341,7 +341,7 @@ func (d *DB) EventKinds(ctx context.Context) ([]string, error) {
 
 // MerchantsNamed finds the merchants whose name or own id contains a text. At most 40.
 func (d *DB) MerchantsNamed(ctx context.Context, text string) ([]ID, error) {
-	rows, err := d.pool.Query(ctx, `SELECT id FROM merchants WHERE lower(name || ' ' || coalesce(external_id, '')) LIKE $1 ORDER BY lower(name), id LIMIT 40`, contains(text))
+	rows, err := d.pool.Query(ctx, `SELECT id FROM merchants WHERE words LIKE search_fold($1) ORDER BY lower(name), id LIMIT 40`, contains(text))
 	if err != nil {
 		return nil, fmt.Errorf("find merchants: %w", err)
 	}
@@ -355,7 +355,7 @@ func (d *DB) MerchantsNamed(ctx context.Context, text string) ([]ID, error) {
 // Actors finds the users and API keys that a text names: by e-mail address or name, whole or in part. At most 50.
 func (d *DB) Actors(ctx context.Context, text string) ([]ID, error) {
 	rows, err := d.pool.Query(ctx, `
-		(SELECT id FROM users WHERE lower(email || ' ' || name) LIKE $1 ORDER BY email LIMIT 40)
+		(SELECT id FROM users WHERE words LIKE search_fold($1) ORDER BY email LIMIT 40)
 		UNION ALL (SELECT id FROM api_keys WHERE lower(name) LIKE $1 OR prefix = $2 ORDER BY name LIMIT 10)`, contains(text), text)
 	if err != nil {
 		return nil, fmt.Errorf("find actors: %w", err)

@@ -115,7 +115,7 @@ func (d *DB) Merchants(ctx context.Context, search string, after, before ID, lim
 	where, args := "true", []any{limit} // only what is asked for, so that each question has its own plan and index
 	if search != "" {
 		args = append(args, contains(search))
-		where += fmt.Sprintf(` AND lower(m.name || ' ' || coalesce(m.external_id, '')) LIKE $%d`, len(args))
+		where += fmt.Sprintf(` AND m.words LIKE search_fold($%d)`, len(args))
 	}
 	if from != (ID{}) {
 		args = append(args, from)

@@ -159,15 +159,14 @@ func (f *filling) connections(ctx context.Context) error {
 	}
 	if _, err := f.d.pool.Exec(ctx, `
 		INSERT INTO finds (id, provider, environment, connected_at, words, sampled, merchant_key)
-		SELECT c.id, c.provider, c.environment, c.connected_at, search_fold(c.search || ' ' || m.name || ' ' || coalesce(m.external_id, '') || ' ' || coalesce(p.people, '')), get_byte(uuid_send(c.id), 15) % 64 = 0, c.merchant_key
+		SELECT c.id, c.provider, c.environment, c.connected_at, search_fold(c.search) || ' ' || m.words, get_byte(uuid_send(c.id), 15) % 64 = 0, c.merchant_key
 		FROM connections c JOIN merchants m ON m.id = c.merchant_id
-		LEFT JOIN (SELECT merchant_id, string_agg(email || ' ' || name, ' ' ORDER BY id) AS people FROM users GROUP BY 1) AS p ON p.merchant_id = m.id
 		WHERE NOT EXISTS (SELECT FROM finds f WHERE f.id = c.id)
 		ORDER BY c.connected_at`); err != nil {
 		return err
 	}
 	f.tell("searchable", f.scale.Connections)
-	if _, err := f.d.pool.Exec(ctx, `INSERT INTO words (word) SELECT DISTINCT word FROM finds, words_of(words) AS word ON CONFLICT DO NOTHING`); err != nil {
+	if _, err := f.d.pool.Exec(ctx, `INSERT INTO words (word) SELECT DISTINCT word FROM (SELECT words FROM finds UNION ALL SELECT words FROM users) AS all_of_them, words_of(words) AS word ON CONFLICT DO NOTHING`); err != nil {
 		return err
 	}
 	return restore(ctx)
@@ -181,7 +180,7 @@ func (f *filling) measure(ctx context.Context) error {
 		}
 	}
 	f.tell("indexed", f.scale.Connections)
-	return nil
+	return f.d.CountGrams(ctx)
 }
 
 func (f *filling) connection(i int) (connection, grant []any, err error) {

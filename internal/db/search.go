@@ -6,13 +6,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -52,18 +50,16 @@ func (d *DB) List(ctx context.Context, f Filter, cursor string, limit int) (Line
 		}
 		l.limit = limit
 		l.from(cursor)
-		if !l.similar {
-			if page, err = l.page(ctx); err != nil || len(page.All) > 0 || cursor != "" || len(l.terms) == 0 {
-				return err
+		for ; l.stage <= alike; l.stage++ {
+			if worth, err := l.enter(ctx); err != nil || !worth {
+				if err != nil {
+					return err
+				}
+				continue
 			}
-		}
-		if l.terms, err = corrected(ctx, tx, l.terms); err != nil || l.terms == nil {
-			return err
-		}
-		l.similar, l.rare = true, nil
-		page, err = l.page(ctx)
-		for _, t := range l.terms {
-			page.Similar = append(page.Similar, t[0])
+			if page, err = l.page(ctx); err != nil || len(page.All) > 0 || l.key != nil {
+				break
+			}
 		}
 		return err
 	})
@@ -121,21 +117,31 @@ type list struct {
 	counts     []Count // of the connections there are
 	total      int64
 	terms      []term
-	rare       []term // of three and more, the two that the index is asked for; nil: all
+	asked      []*asked // how the index of grams is asked for them, and
+	guess      float64  // how many rows of the sample it should find
+	theirs     []ID     // the merchants whose people the terms name, some of them
+	throng     bool     // when there are too many to list
 
 	key  *string // keyset: the line the page begins after
 	id   ID
 	back bool // the page before it
 
-	similar bool // the terms are not those typed, but like them
-	walked  int  // rows a walk looks at before it gives up
-	gather  bool // a walk has given up
+	stage  int  // how far from what was typed is looked
+	walked int  // rows a walk looks at before it gives up
+	gather bool // a walk has given up
 
 	flow *Flow // that the query names
 	only []ID  // the query is the id of one of these connections or of their merchant
 
 	args []any
 }
+
+// Stages of a search. The next is for when nothing was found.
+const (
+	asTyped       = iota // in what a connection and its merchant are called, or in what one of the merchant's people is called
+	withMerchants        // some of it names one of the people, some their merchant
+	alike                // words of the dictionary that are like those typed
+)
 
 type order struct{ column, kind string }
 
@@ -144,15 +150,6 @@ type facet struct{ provider, environment, state string }
 
 // A term is one word of a query, or several of which one must be found. Folded.
 type term []string
-
-// shortest is how many letters the term's shortest word has.
-func (t term) shortest() int {
-	least := math.MaxInt
-	for _, word := range t {
-		least = min(least, utf8.RuneCountInString(word))
-	}
-	return least
-}
 
 func (d *DB) newList(ctx context.Context, tx pgx.Tx, f Filter) (*list, error) {
 	l := &list{tx: tx, filter: f, now: d.Now()}
@@ -224,6 +221,24 @@ func (l *list) readQuery(ctx context.Context) error {
 	return nil
 }
 
+// enter makes ready for a stage of the search. It is not worth it when there would be nothing new to look for.
+func (l *list) enter(ctx context.Context) (worth bool, err error) {
+	l.gather = false
+	switch l.stage {
+	case withMerchants:
+		if len(l.terms) < 2 {
+			return false, nil
+		}
+		err = l.findPeople(ctx)
+		return len(l.theirs) > 0, err
+	case alike:
+		if l.terms, err = corrected(ctx, l.tx, l.terms); err != nil || l.terms == nil {
+			return false, err
+		}
+	}
+	return true, l.findPeople(ctx)
+}
+
 // weigh asks the counters how many connections there are and which facets the filter keeps: never many.
 func (l *list) weigh(ctx context.Context) error {
 	f := l.filter
@@ -290,7 +305,7 @@ type cursor struct {
 	ID   ID     `json:"i"`
 	Back bool   `json:"b,omitempty"`
 
-	Similar bool `json:"w,omitempty"`
+	Stage int `json:"w,omitempty"`
 }
 
 func (l *list) from(text string) {
@@ -299,7 +314,7 @@ func (l *list) from(text string) {
 	if err != nil || json.Unmarshal(raw, &c) != nil || c.Sort != l.filter.Sort || strings.ContainsRune(c.Key, 0) || !l.order.takes(c.Key) {
 		return
 	}
-	l.key, l.id, l.back, l.similar = &c.Key, c.ID, c.Back, c.Similar
+	l.key, l.id, l.back, l.stage = &c.Key, c.ID, c.Back, c.Stage
 }
 
 // takes says whether a cursor's key can be one of this order's, so that Postgres need not refuse it.
@@ -317,7 +332,7 @@ func (o order) takes(key string) bool {
 }
 
 func (l *list) cursorAt(c placed, back bool) string {
-	raw, err := json.Marshal(cursor{Sort: l.filter.Sort, Key: c.key, ID: c.line.ID, Back: back, Similar: l.similar})
+	raw, err := json.Marshal(cursor{Sort: l.filter.Sort, Key: c.key, ID: c.line.ID, Back: back, Stage: l.stage})
 	if err != nil {
 		return ""
 	}
@@ -382,6 +397,11 @@ func (l *list) cut(found []placed) Lines {
 		slices.Reverse(found)
 	}
 	page := Lines{Flow: l.flow, About: -1}
+	if l.stage == alike {
+		for _, t := range l.terms {
+			page.Similar = append(page.Similar, t[0])
+		}
+	}
 	for _, one := range found {
 		one.line.Connection = one.line.Presently(l.filter.Present)
 		page.All = append(page.All, one.line)

@@ -1,7 +1,6 @@
 package db
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -10,15 +9,25 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 )
 
 // ids is the statement that finds the page's ids and keys.
 func (l *list) ids(ctx context.Context) (string, error) {
-	rows, err := l.few(ctx)
-	if err != nil {
-		return "", err
+	found, err := l.byWords(ctx)
+	if err != nil || len(l.theirs) == 0 || l.few() != nil {
+		return found, err
+	}
+	return `SELECT id, key FROM ((` + found + `) UNION (` + l.byPeople() + `)) AS found` + l.tail("key", "id"), nil
+}
+
+// byWords finds the page's ids and keys by the words of the connections and their merchants, where words are searched.
+func (l *list) byWords(ctx context.Context) (string, error) {
+	rows := l.few()
+	if rows == nil {
+		var err error
+		if rows, err = l.gathered(ctx); err != nil {
+			return "", err
+		}
 	}
 	key := "c." + l.order.column
 	from := func(table, where string) string {
@@ -62,74 +71,67 @@ func (l *list) plain() bool {
 	return len(l.terms) > 0 && (l.order.column == "connected_at" || l.order.column == "merchant_key") && l.filter.Used == "" && l.filter.Merchant == ID{} && l.filter.Bulk == ID{} && !l.filter.Lapsing && states == nil
 }
 
-// few says how the rows that can match are gathered, when they are few; nil when they are not. What is few grows with
-// the root of the total: by then gathering m rows costs as much as walking to a page of them, total / m rows for each.
-// The OFFSET keeps Postgres from walking the whole order in search of them.
-func (l *list) few(ctx context.Context) (func(*list) string, error) {
-	root := math.Sqrt(float64(l.total))
-	walked := 1000 + (l.limit+1)*int(2*root)
-	if l.only != nil {
+// few says how the rows are read of which there cannot be many; nil when it is not that few that are asked for.
+func (l *list) few() func(*list) string {
+	switch {
+	case l.only != nil:
 		return func(l *list) string {
 			only := l.arg(l.only)
 			return `(SELECT * FROM connections c WHERE c.id = ANY(` + only + `) UNION SELECT * FROM connections c WHERE c.merchant_id = ANY(` + only + `)) AS c WHERE ` + l.words() + l.ofMerchant()
-		}, nil
-	}
-	if l.filter.Bulk != (ID{}) {
+		}
+	case l.filter.Bulk != ID{}:
 		return func(l *list) string {
 			return `(SELECT c.* FROM bulk_items i JOIN connections c ON c.id = i.connection_id WHERE i.bulk_id = ` + l.arg(l.filter.Bulk) +
 				` AND i.class = ` + l.arg(l.filter.Outcome) + l.ofMerchant() + ` OFFSET 0) AS c WHERE ` + l.words()
-		}, nil
-	}
-	if l.filter.Lapsing {
+		}
+	case l.filter.Lapsing:
 		return func(l *list) string {
 			return `(SELECT c.*, g.refresh_expires_at FROM grants g JOIN connections c ON c.id = g.connection_id
 				WHERE g.refresh_fixed AND g.refresh_expires_at > ` + l.arg(l.now) + ` AND g.refresh_expires_at < ` + l.arg(l.now.Add(7*24*time.Hour)) + `
 				AND c.disconnected_at IS NULL AND c.problem = ''` + l.ofMerchant() + `) AS c WHERE ` + l.words()
-		}, nil
-	}
-	if l.filter.Merchant != (ID{}) && l.order.column == "connected_at" {
-		l.walked = int(l.total) // there is an index of a merchant's connections in this order
-		return nil, nil
-	}
-	if l.filter.Merchant != (ID{}) {
+		}
+	case l.filter.Merchant != ID{} && l.order.column != "connected_at":
 		return func(l *list) string {
 			return `(SELECT * FROM connections c WHERE c.merchant_id = ` + l.arg(l.filter.Merchant) + ` OFFSET 0) AS c WHERE ` + l.words()
-		}, nil
+		}
 	}
-	if len(l.terms) > 0 && l.grams() == nil {
-		// Nothing that an index could find: the newest are looked through.
-		return func(l *list) string {
-			return `(SELECT * FROM connections c ORDER BY c.connected_at DESC, c.id DESC LIMIT 20000) AS c WHERE ` + l.words()
-		}, nil
-	}
-	if len(l.terms) > 0 {
-		if err := l.chooseRare(ctx); err != nil {
+	return nil
+}
+
+// gathered says how the rows that can match are gathered, when they are few; nil when they are not. What is few grows with
+// the root of the total: by then gathering m rows costs as much as walking to a page of them, total / m rows for each.
+// The OFFSET keeps Postgres from walking the whole order in search of them.
+func (l *list) gathered(ctx context.Context) (func(*list) string, error) {
+	root := math.Sqrt(float64(l.total))
+	walked := 1000 + (l.limit+1)*int(2*root)
+	switch {
+	case l.filter.Merchant != ID{}:
+		l.walked = int(l.total) // there is an index of a merchant's connections in this order
+		return nil, nil
+	case len(l.terms) > 0:
+		if err := l.choose(ctx); err != nil {
 			return nil, err
 		}
-		// One in 64 tells how common the words are. What is few was found by measuring at a million.
-		few := int(6 * root / 64)
-		switch {
-		case l.order.column == "merchant_key":
-			// One merchant's connections all have the merchant's words and stand together in this order: a walk would meet
-			// none of them for long.
-			few = int(15 * root / 64)
-		case l.plain():
-			few = int(5 * root / 64)
+		if len(l.asked) == 0 {
+			// Nothing that an index could find: the newest are looked through.
+			return func(l *list) string {
+				return `(SELECT * FROM connections c ORDER BY c.connected_at DESC, c.id DESC LIMIT 20000) AS c WHERE ` + l.words()
+			}, nil
 		}
-		counted, err := l.count(ctx, 4*few, func(l *list) string { return `finds f WHERE f.sampled AND ` + l.like() })
-		rare := l.gather || counted <= few
+		found, matching, err := l.sample(ctx)
+		gather := l.gather || l.gathers(found, matching)
 		switch {
 		case err != nil:
 			return nil, err
-		case rare && l.plain():
+		case gather && l.plain():
 			return func(l *list) string { return `(SELECT * FROM finds f WHERE ` + l.like() + ` OFFSET 0) AS c WHERE true` }, nil
-		case rare:
+		case gather:
 			return func(l *list) string {
 				return `(SELECT f.id FROM finds f WHERE ` + l.like() + ` OFFSET 0) AS f JOIN connections c ON c.id = f.id WHERE true`
 			}, nil
 		}
 		// A page is met after total / matching rows for each of its lines, if they lie evenly.
-		walked = 500 + 3*(l.limit+1)*int(l.total)/(64*counted)
+		walked = 500 + int(3*float64(l.limit+1)*float64(l.total)/(sampledOf*matching))
 	}
 	var narrow []func(*list) string
 	if l.facets != nil && (!l.byFacet() || l.judged()) {
@@ -220,131 +222,29 @@ func (l *list) words() string {
 	if len(l.terms) == 0 {
 		return "true"
 	}
-	return `(SELECT ` + l.contains("f") + ` FROM finds f WHERE f.id = c.id)`
+	found := `(SELECT ` + l.contains("f") + ` FROM finds f WHERE f.id = c.id)`
+	if len(l.theirs) > 0 {
+		return `(` + found + ` OR ` + l.ofThem("c.merchant_id") + `)`
+	}
+	return found
 }
 
 // contains judges one row of finds: one of each term's words must stand in it.
 func (l *list) contains(finds string) string {
-	var all []string
-	for _, t := range l.terms {
-		var some []string
-		for _, word := range t {
-			some = append(some, `strpos(`+finds+`.words, `+l.arg(word)+`) > 0`)
-		}
-		all = append(all, `(`+strings.Join(some, ` OR `)+`)`)
-	}
-	return strings.Join(all, " AND ")
+	return l.each(l.terms, func(word string) string { return `strpos(` + finds + `.words, ` + l.arg(word) + `) > 0` }, ` AND `)
 }
 
-// like says the same of finds f so that the index of grams finds the rows that are judged.
-func (l *list) like() string {
+// each says of terms that one of their words is as says says, joined by AND or OR.
+func (l *list) each(terms []term, says func(word string) string, join string) string {
 	var all []string
-	for _, condition := range l.grams() {
-		var some []string
-		for _, words := range condition {
-			some = append(some, `search_grams(f.words) @@ `+l.arg(words)+`::tsquery`)
-		}
-		all = append(all, `(`+strings.Join(some, ` OR `)+`)`)
-	}
-	return strings.Join(append(all, l.contains("f")), ` AND `)
-}
-
-// grams are what the index of grams is asked for: conditions that must all hold, each of some of which one must; none when
-// it can find none of the terms. Words of three letters begin many runs of four: they are left to be judged where there is
-// a longer one.
-func (l *list) grams() (all [][]string) {
-	terms := l.terms
-	if l.rare != nil {
-		terms = l.rare
-	}
-	least := 3
-	if slices.ContainsFunc(terms, func(t term) bool { return t.shortest() > 3 }) {
-		least = 4
-	}
-	var together []string // the index intersects them itself
 	for _, t := range terms {
-		if t.shortest() < least {
-			continue
-		}
 		var some []string
 		for _, word := range t {
-			most := 3
-			if len(terms) > 1 {
-				most = 1 + utf8.RuneCountInString(word)/9
-			}
-			some = append(some, gramsOf(word, most))
+			some = append(some, says(word))
 		}
-		if len(some) == 1 {
-			together = append(together, some[0])
-		} else {
-			all = append(all, some)
-		}
+		all = append(all, `(`+strings.Join(some, ` OR `)+`)`)
 	}
-	if together != nil {
-		all = append(all, []string{strings.Join(together, ` & `)})
-	}
-	return all
-}
-
-// chooseRare has the index asked for the two terms that are rarest in the sample. To intersect with words like "Trading" as
-// well takes it longer than judging the rows that those two leave.
-func (l *list) chooseRare(ctx context.Context) error {
-	long := slices.DeleteFunc(slices.Clone(l.terms), func(t term) bool { return t.shortest() < 4 })
-	if len(long) < 3 || l.rare != nil {
-		return nil
-	}
-	asked := *l
-	asked.args = nil
-	var counts []string
-	for _, t := range long {
-		asked.terms = []term{t}
-		counts = append(counts, `(SELECT count(*) FROM (SELECT FROM finds f WHERE f.sampled AND `+asked.like()+` LIMIT 100) AS some_of)`)
-	}
-	var sampled []int64
-	if err := l.tx.QueryRow(ctx, `SELECT ARRAY[`+strings.Join(counts, `, `)+`]`, asked.args...).Scan(&sampled); err != nil {
-		return err
-	}
-	order := make([]int, len(long))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(a, b int) int { return cmp.Compare(sampled[a], sampled[b]) })
-	l.rare = []term{long[order[0]], long[order[1]]}
-	return nil
-}
-
-// gramsOf is a word as some of its runs of four letters, at most as many as asked, in the words of tsquery. More would
-// leave fewer rows to be judged, but take the index longer to intersect. Those with figures are rarely shared, and those
-// from a word's middle less than its beginning and end.
-func gramsOf(word string, most int) string {
-	letters := []rune(word)
-	if len(letters) <= 3 {
-		return lexeme(word) + `:*`
-	}
-	var numbered, plain []string
-	middle, step := (len(letters)-4)/2, 1+len(letters)/8
-	for away := 0; away <= middle+1; away += step {
-		for _, at := range slices.Compact([]int{middle - away, middle + away}) {
-			if at < 0 || at > len(letters)-4 {
-				continue
-			}
-			if run := string(letters[at : at+4]); strings.ContainsFunc(run, unicode.IsDigit) {
-				numbered = append(numbered, run)
-			} else {
-				plain = append(plain, run)
-			}
-		}
-	}
-	runs := append(numbered, plain...)
-	runs = runs[:min(most, len(runs))]
-	for i, run := range runs {
-		runs[i] = lexeme(run)
-	}
-	return strings.Join(runs, ` & `)
-}
-
-func lexeme(text string) string {
-	return `'` + strings.NewReplacer(`'`, `''`, `\`, `\\`).Replace(text) + `'`
+	return `(` + strings.Join(all, join) + `)`
 }
 
 // inFacets, usedThen and connectedSince are conditions on a row c; each begins with AND.

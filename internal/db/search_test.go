@@ -95,7 +95,7 @@ func TestSearchFindsWhatAMerchantReadsOut(t *testing.T) {
 	}})
 	for _, query := range []string{
 		"Riverside", "riverside bak", "bakery ch168", "shop-17", "CH168", "ch168 co ltd", "Co., Ltd CH168", "ស៊ីអេច", "ក្រុមហ៊ុនស៊ីអេច១៦៨", "ស៊ី អេច",
-		"1234567890", "12345", "67890", "១២៣៤៥៦៧៨៩០", "KHUID00001234", "khuid00001234", "0001234", "00098765", "sokha.chan@riverside.example", "SOKHA", "info@ch168.example",
+		"1234567890", "12345", "67890", "១២៣៤៥៦៧៨៩០", "KHUID00001234", "khuid00001234", "0001234", "00098765", "sokha.chan@riverside.example", "SOKHA", "sokha riverside", "bakery chan", "info@ch168.example",
 		"2015-03-09", ch168.String(), shop.String(), "  CH168  ",
 		// with slips
 		"Riverisde", "Riversid", "Rivverside", "bakrey", "ch186", "sokah chan", "riversyde bakkery", "សីអេជ១៦៨",
@@ -131,6 +131,30 @@ func TestSearchKnowsReferences(t *testing.T) {
 		if err != nil || page.Flow == nil || len(page.All) != 1 || page.All[0].ID != connection {
 			t.Errorf("%q: %+v, %v", typed, page, err)
 		}
+	}
+}
+
+// TestInvitingRewritesNoConnection: what people are found by stands with them, or a merchant with ten thousand connections
+// would wait for ten thousand rows.
+func TestInvitingRewritesNoConnection(t *testing.T) {
+	l := newLedger(t)
+	shop := l.merchant("Shop", "")
+	c := l.connection(shop, "caminvoice", "sandbox", connectors.Account{ID: "KHUID1"})
+	written := func() (by uint32) {
+		if err := l.d.Pool().QueryRow(context.Background(), `SELECT xmin FROM finds WHERE id = $1`, c).Scan(&by); err != nil {
+			t.Fatal(err)
+		}
+		return by
+	}
+	before := written()
+	if _, err := l.d.AddUser(context.Background(), db.System(), db.NewUser{Email: "late@shop.example", Role: db.RoleMerchant, MerchantID: shop}); err != nil {
+		t.Fatal(err)
+	}
+	if written() != before {
+		t.Error("the connection's words were written again")
+	}
+	if !slices.Equal(l.list(db.Filter{Query: "late@shop"}), []db.ID{c}) {
+		t.Error("not found by its merchant's new user")
 	}
 }
 
@@ -301,6 +325,14 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 		t.Fatal(len(some.All), err)
 	}
 	one := some.All[0]
+	// Somebody whose given name others have too, and companies.
+	var person, given string
+	var named db.ID
+	if err := d.Pool().QueryRow(ctx, `SELECT email, lower(split_part(name, ' ', 1)), merchant_id FROM users u
+		ORDER BY (SELECT count(*) FROM users o WHERE split_part(o.name, ' ', 1) = split_part(u.name, ' ', 1)) DESC, email LIMIT 1`).Scan(&person, &given, &named); err != nil {
+		t.Fatal(err)
+	}
+	slipped := given[:1] + given[2:3] + given[1:2] + given[3:]
 	for _, f := range []db.Filter{
 		{},
 		{Lapsing: true},
@@ -325,6 +357,18 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 		{Query: "trading", Provider: "caminvoice"},
 		{Used: db.UsedNever, Sort: "health"},
 		{Query: "tradign"},
+		{Query: person},
+		{Query: person, Sort: "merchant"},
+		{Query: person, Sort: "-account", Provider: "caminvoice"},
+		{Query: given},
+		{Query: given, Sort: "merchant"},
+		{Query: given, Sort: "-merchant"},
+		{Query: given, Sort: "account"},
+		{Query: given, Sort: "health", Environment: "production"},
+		{Query: given, Used: db.UsedNever, Sort: "-used"},
+		{Query: given, Merchant: named},
+		{Query: given, Lapsing: true},
+		{Query: slipped},
 	} {
 		var all []db.ID
 		if err := d.Each(ctx, f, func(l db.Line) error {
@@ -338,6 +382,26 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 		}
 		if len(all) == 0 {
 			t.Errorf("%s: nothing", f.Values().Encode())
+		}
+		if word := f.Query; word != "" && word != "tradign" && word != slipped && len(word) < 30 {
+			where := "true"
+			for condition, on := range map[string]bool{
+				"c.provider = 'caminvoice'": f.Provider != "", "c.environment = 'production'": f.Environment != "", "c.used_on = '1970-01-01'": f.Used != "",
+				"c.merchant_id = '" + named.String() + "'": f.Merchant == named, "g.refresh_expires_at < now() + interval '7 days' AND c.disconnected_at IS NULL AND c.problem = ''": f.Lapsing,
+			} {
+				if on {
+					where += " AND " + condition
+				}
+			}
+			var there int
+			if err := d.Pool().QueryRow(ctx, `SELECT count(*) FROM connections c JOIN merchants m ON m.id = c.merchant_id JOIN grants g ON g.connection_id = c.id
+				WHERE `+where+` AND (strpos(search_fold(c.search || ' ' || m.name || ' ' || coalesce(m.external_id, '')), $1) > 0
+				OR EXISTS (SELECT FROM users u WHERE u.merchant_id = m.id AND strpos(lower(u.email || ' ' || u.name), $1) > 0))`, word).Scan(&there); err != nil {
+				t.Fatal(err)
+			}
+			if there != len(all) {
+				t.Errorf("%s: %d of %d", f.Values().Encode(), len(all), there)
+			}
 		}
 		var forwards []db.ID
 		var last db.Lines

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/mail"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -335,54 +336,72 @@ type People struct {
 
 // People lists users. Before pages backwards; the order is the same.
 func (d *DB) People(ctx context.Context, p People) ([]Person, error) {
-	order, after := "ASC", p.After
-	compare := ">"
-	if p.Before != "" {
-		order, after, compare = "DESC", p.Before, "<"
+	if p.Search != "" {
+		// Few are gathered and sorted; of more than that a walk in the order of addresses soon meets a page.
+		const few = 1000
+		if all, found, err := d.people(ctx, p, ` LIMIT `+strconv.Itoa(few+1)); err != nil || found <= few {
+			return all, err
+		}
 	}
+	all, _, err := d.people(ctx, p, p.order()+` LIMIT `+strconv.Itoa(p.Limit))
+	return all, err
+}
+
+func (p People) order() string {
+	if p.Before != "" {
+		return ` ORDER BY lower(email) DESC`
+	}
+	return ` ORDER BY lower(email)`
+}
+
+// people finds users, cut by limit, and returns a page of them and how many it found.
+func (d *DB) people(ctx context.Context, p People, limit string) (all []Person, found int, err error) {
 	where, args := "true", []any{d.Now(), d.Now().Add(-SessionIdle), p.Limit}
 	and := func(condition string, value any) {
 		args = append(args, value)
 		where += fmt.Sprintf(" AND "+condition, len(args))
 	}
 	if p.Merchant != (ID{}) {
-		and(`u.merchant_id = $%d`, p.Merchant)
+		and(`merchant_id = $%d`, p.Merchant)
 	}
 	if p.Role != "" {
-		and(`u.role = $%d`, p.Role)
+		and(`role = $%d`, p.Role)
 	}
 	if p.Search != "" {
-		and(`lower(u.email || ' ' || u.name) LIKE $%d`, contains(p.Search))
+		and(`words LIKE search_fold($%d)`, contains(p.Search))
 	}
-	if after != "" {
-		and(`lower(u.email) `+compare+` $%d`, strings.ToLower(after))
+	if p.Before != "" {
+		and(`lower(email) < $%d`, strings.ToLower(p.Before))
+	} else if p.After != "" {
+		and(`lower(email) > $%d`, strings.ToLower(p.After))
 	}
 	rows, err := d.pool.Query(ctx, `
+		WITH found AS MATERIALIZED (SELECT id, lower(email) AS email FROM users WHERE `+where+limit+`)
 		SELECT `+userColumns+`, coalesce(m.name, ''), u.seen_at,
 			(SELECT count(*) FROM sessions s WHERE s.user_id = u.id AND s.expires_at > $1 AND s.seen_at > $2),
 			u.role = 'admin' AND u.locked_at IS NULL AND u.password_hash <> ''
-			AND NOT EXISTS (SELECT FROM users o WHERE o.role = 'admin' AND o.locked_at IS NULL AND o.password_hash <> '' AND o.id <> u.id)
-		FROM users u LEFT JOIN merchants m ON m.id = u.merchant_id
-		WHERE `+where+` ORDER BY lower(u.email) `+order+` LIMIT $3`, args...)
-	if err != nil {
-		return nil, fmt.Errorf("read people: %w", err)
+			AND NOT EXISTS (SELECT FROM users o WHERE o.role = 'admin' AND o.locked_at IS NULL AND o.password_hash <> '' AND o.id <> u.id),
+			(SELECT count(*) FROM found)
+		FROM (SELECT id FROM found`+p.order()+` LIMIT $3) f JOIN users u ON u.id = f.id LEFT JOIN merchants m ON m.id = u.merchant_id`+
+		strings.ReplaceAll(p.order(), "email", "u.email"), args...)
+	if err == nil {
+		all, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Person, error) {
+			var one Person
+			var seen *time.Time
+			targets, finish := userTargets(&one.User)
+			err := row.Scan(append(targets, &one.Merchant, &seen, &one.Sessions, &one.LastAdmin, &found)...)
+			finish()
+			one.SeenAt = timeOrZero(seen)
+			return one, err
+		})
 	}
-	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Person, error) {
-		var one Person
-		var seen *time.Time
-		targets, finish := userTargets(&one.User)
-		err := row.Scan(append(targets, &one.Merchant, &seen, &one.Sessions, &one.LastAdmin)...)
-		finish()
-		one.SeenAt = timeOrZero(seen)
-		return one, err
-	})
 	if err != nil {
-		return nil, fmt.Errorf("read people: %w", err)
+		return nil, 0, fmt.Errorf("read people: %w", err)
 	}
 	if p.Before != "" {
 		slices.Reverse(all)
 	}
-	return all, nil
+	return all, found, nil
 }
 
 // contains is the pattern that finds text anywhere, however it is capitalised; "" stays "".

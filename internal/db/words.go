@@ -45,6 +45,9 @@ func corrected(ctx context.Context, q querier, terms []term) ([]term, error) {
 
 // correctable says whether a word can stand in the dictionary. The SQL function words_of says the same.
 func correctable(word string) bool {
+	if strings.ContainsFunc(word, func(r rune) bool { return unicode.IsPunct(r) || unicode.IsSymbol(r) }) {
+		return false
+	}
 	letters := len([]rune(word))
 	numbered := strings.ContainsFunc(word, unicode.IsDigit) && !strings.ContainsFunc(word, isKhmer)
 	return letters >= 4 && strings.ContainsFunc(word, unicode.IsLetter) && (letters <= 8 || !numbered)
@@ -53,7 +56,9 @@ func correctable(word string) bool {
 func isKhmer(r rune) bool { return unicode.In(r, unicode.Khmer) }
 
 func similarWords(ctx context.Context, q querier, word string) (term, error) {
-	rows, err := q.Query(ctx, `SELECT word FROM words WHERE word = ANY($1) ORDER BY similarity(word, $2) DESC, word LIMIT 8`, slips(word), word)
+	swapped, others := slips(word)
+	rows, err := q.Query(ctx, `SELECT word FROM words WHERE word = ANY($1) ORDER BY word = ANY($2) DESC, similarity(word, $3) DESC, word LIMIT 4`,
+		append(swapped, others...), swapped, word)
 	if err != nil {
 		return nil, err
 	}
@@ -125,11 +130,12 @@ func slipsWithin(typed, word []rune) int {
 	return least
 }
 
-// slips are what a word may have been before one letter was left out, added, exchanged or swapped with its neighbour.
-func slips(word string) []string {
+// slips are what a word may have been before two neighbours were swapped, which fingers do most, or before one letter was
+// left out, added or exchanged.
+func slips(word string) (swapped, others []string) {
 	letters := []rune(word)
 	if len(letters) > 24 {
-		return []string{}
+		return []string{}, []string{}
 	}
 	alphabet := []rune("abcdefghijklmnopqrstuvwxyz0123456789")
 	if strings.ContainsFunc(word, isKhmer) {
@@ -138,14 +144,13 @@ func slips(word string) []string {
 			alphabet = append(alphabet, r)
 		}
 	}
-	var all []string
 	with := func(from, to int, between ...rune) {
-		all = append(all, string(slices.Concat(letters[:from], between, letters[to:])))
+		others = append(others, string(slices.Concat(letters[:from], between, letters[to:])))
 	}
 	for i := range letters {
 		with(i, i+1)
 		if i+1 < len(letters) {
-			with(i, i+2, letters[i+1], letters[i])
+			swapped = append(swapped, string(slices.Concat(letters[:i], []rune{letters[i+1], letters[i]}, letters[i+2:])))
 		}
 		for _, r := range alphabet {
 			with(i, i+1, r)
@@ -155,5 +160,5 @@ func slips(word string) []string {
 	for _, r := range alphabet {
 		with(len(letters), len(letters), r)
 	}
-	return all
+	return swapped, others
 }

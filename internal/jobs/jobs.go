@@ -55,6 +55,7 @@ func New(o Options) (*Jobs, error) {
 	river.AddWorker(workers, &letterWorker{jobs: j})
 	river.AddWorker(workers, &warningsWorker{jobs: j})
 	river.AddWorker(workers, &upkeepWorker{jobs: j})
+	river.AddWorker(workers, &gramsWorker{jobs: j})
 	river.AddWorker(workers, &bulkWorker{jobs: j})
 	river.AddWorker(workers, &abandonedWorker{jobs: j})
 	river.AddWorker(workers, &partingWorker{jobs: j})
@@ -67,6 +68,7 @@ func New(o Options) (*Jobs, error) {
 		PeriodicJobs: []*river.PeriodicJob{
 			periodic(warningsArgs{}, time.Minute),
 			periodic(upkeepArgs{}, time.Minute),
+			periodic(gramsArgs{}, time.Hour),
 			periodic(abandonedArgs{}, time.Minute),
 		},
 	})

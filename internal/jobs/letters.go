@@ -210,3 +210,19 @@ func (w *upkeepWorker) Work(ctx context.Context, _ *river.Job[upkeepArgs]) error
 	w.jobs.Log.DebugContext(ctx, "upkeep", "ms", time.Since(began).Milliseconds())
 	return err
 }
+
+// gramsArgs counts anew what searches choose their way by.
+type gramsArgs struct{}
+
+// Kind names the job in River's table.
+func (gramsArgs) Kind() string { return "grams" }
+
+type gramsWorker struct {
+	river.WorkerDefaults[gramsArgs]
+	jobs *Jobs
+}
+
+// Work reads the sample: seconds at a million connections.
+func (w *gramsWorker) Work(ctx context.Context, _ *river.Job[gramsArgs]) error {
+	return w.jobs.DB.CountGrams(ctx)
+}
