@@ -39,8 +39,17 @@ UPDATE finds f SET words = search_fold(c.search) || ' ' || m.words FROM connecti
 -- In the order of time, in which they are walked through and new ones come.
 CLUSTER finds USING finds_connected;
 ALTER TABLE finds SET WITHOUT CLUSTER;
-CREATE INDEX finds_words ON finds USING gin (search_grams(words)) WITH (gin_pending_list_limit = 512);
-CREATE INDEX finds_sampled ON finds USING gin (search_grams(words)) WITH (gin_pending_list_limit = 512) WHERE sampled;
+-- +goose StatementBegin
+-- The runs, and the week since 1970 as one more: by it a search is kept to the latest, when there are more than a page.
+CREATE FUNCTION search_grams(words text, at timestamptz) RETURNS tsvector LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE COST 10000 AS $$
+    SELECT array_to_tsvector(ARRAY(
+        SELECT substr(word, nth, 4) FROM unnest(string_to_array(words, ' ')) AS whole, left(whole, 255) AS word, generate_series(1, greatest(length(word) - 2, 1)) AS nth WHERE word <> ''
+        UNION ALL SELECT 'week ' || floor(extract(epoch FROM at AT TIME ZONE 'UTC') / 604800)))
+$$;
+-- +goose StatementEnd
+CREATE INDEX finds_words ON finds USING gin (search_grams(words, connected_at)) WITH (gin_pending_list_limit = 512);
+CREATE INDEX finds_sampled ON finds USING gin (search_grams(words, connected_at)) WITH (gin_pending_list_limit = 512) WHERE sampled;
+DROP FUNCTION search_grams(text);
 
 -- How many rows of the sample have a run of letters; those of few rows are left out. Counted by upkeep.
 CREATE TABLE grams (
@@ -84,5 +93,12 @@ ALTER TABLE merchants DROP COLUMN words;
 CREATE INDEX users_search ON users USING gin (lower(email || ' ' || name) gin_trgm_ops);
 CREATE INDEX merchants_search ON merchants USING gin (lower(name || ' ' || coalesce(external_id, '')) gin_trgm_ops);
 SELECT count(finds_write(id)) FROM connections;
+-- +goose StatementBegin
+CREATE FUNCTION search_grams(words text) RETURNS tsvector LANGUAGE sql IMMUTABLE STRICT PARALLEL SAFE COST 10000 AS $$
+    SELECT array_to_tsvector(ARRAY(
+        SELECT substr(word, at, 4) FROM unnest(string_to_array(words, ' ')) AS whole, left(whole, 255) AS word, generate_series(1, greatest(length(word) - 2, 1)) AS at WHERE word <> ''))
+$$;
+-- +goose StatementEnd
 CREATE INDEX finds_words ON finds USING gin (search_grams(words)) WITH (gin_pending_list_limit = 512);
 CREATE INDEX finds_sampled ON finds USING gin (search_grams(words)) WITH (gin_pending_list_limit = 512) WHERE sampled;
+DROP FUNCTION search_grams(text, timestamptz);

@@ -126,9 +126,10 @@ type list struct {
 	id   ID
 	back bool // the page before it
 
-	stage  int  // how far from what was typed is looked
-	walked int  // rows a walk looks at before it gives up
-	gather bool // a walk has given up
+	stage  int    // how far from what was typed is looked
+	walked int    // rows a walk looks at before it gives up
+	weeks  string // the only ones that the index is asked for; "": all
+	gather bool   // neither is done: all are gathered that match
 
 	flow *Flow // that the query names
 	only []ID  // the query is the id of one of these connections or of their merchant
@@ -317,12 +318,15 @@ func (l *list) from(text string) {
 	l.key, l.id, l.back, l.stage = &c.Key, c.ID, c.Back, c.Stage
 }
 
+// timestampKey is how Postgres writes a timestamptz in a cursor's key.
+const timestampKey = "2006-01-02 15:04:05.999999-07"
+
 // takes says whether a cursor's key can be one of this order's, so that Postgres need not refuse it.
 func (o order) takes(key string) bool {
 	var err error
 	switch o.kind {
 	case "timestamptz":
-		_, err = time.Parse("2006-01-02 15:04:05.999999-07", key)
+		_, err = time.Parse(timestampKey, key)
 	case "date":
 		_, err = time.Parse(time.DateOnly, key)
 	case "bigint":
@@ -351,7 +355,8 @@ func (l *list) page(ctx context.Context) (Lines, error) {
 		return Lines{Flow: l.flow}, nil
 	}
 	found, err := l.read(ctx)
-	if err == nil && l.walked > 0 && l.judged() && len(found) <= l.limit && int64(l.walked) < l.total {
+	partly := l.weeks != "" || (l.walked > 0 && l.judged() && int64(l.walked) < l.total)
+	if err == nil && partly && len(found) <= l.limit {
 		// What is asked for lies far down this order, all together. Better to gather it, however much it is.
 		l.gather = true
 		found, err = l.read(ctx)
@@ -363,7 +368,7 @@ func (l *list) page(ctx context.Context) (Lines, error) {
 }
 
 func (l *list) read(ctx context.Context) ([]placed, error) {
-	l.args, l.walked = nil, 0
+	l.args, l.walked, l.weeks = nil, 0, ""
 	ids, err := l.ids(ctx)
 	if err != nil {
 		return nil, err

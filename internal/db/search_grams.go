@@ -3,10 +3,12 @@ package db
 import (
 	"cmp"
 	"context"
+	"errors"
 	"math"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf8"
 
@@ -21,7 +23,7 @@ func (d *DB) CountGrams(ctx context.Context) error {
 			return err
 		}
 		_, err := tx.Exec(ctx, `INSERT INTO grams (gram, sampled)
-			SELECT word, ndoc FROM ts_stat('SELECT search_grams(words) FROM finds WHERE sampled') WHERE ndoc >= 4`)
+			SELECT word, ndoc FROM ts_stat('SELECT search_grams(words, connected_at) FROM finds WHERE sampled') WHERE ndoc >= 4`)
 		return err
 	})
 }
@@ -204,11 +206,19 @@ func (l *list) candidates() float64 {
 
 // askTime is how long it takes the index to find the candidates, and Postgres to judge them.
 func (l *list) askTime() float64 {
-	time, left, any := 0.0, l.candidates(), false
+	list := l.listTime()
+	if list == 0 {
+		return math.Inf(1) // nothing is asked for
+	}
+	return list + judgeTime*l.candidates()*sampledOf
+}
+
+// listTime is how long it takes the index to find the candidates.
+func (l *list) listTime() (time float64) {
+	left := l.candidates()
 	for _, one := range l.asked {
 		for _, runs := range one.runs {
 			for _, r := range runs[:min(one.level, len(runs))] {
-				any = true
 				if r.prefix {
 					time += prefixTime * r.sampled * sampledOf
 				} else {
@@ -217,10 +227,7 @@ func (l *list) askTime() float64 {
 			}
 		}
 	}
-	if !any {
-		return math.Inf(1)
-	}
-	return time + judgeTime*left*sampledOf
+	return time
 }
 
 // like says of finds f what contains says, so that the index of grams finds the rows that are judged.
@@ -236,6 +243,9 @@ func (l *list) found() string {
 		var some []string
 		for _, runs := range one.runs {
 			var query []string
+			if l.weeks != "" {
+				query = append(query, l.weeks)
+			}
 			for _, r := range runs[:min(one.level, len(runs))] {
 				query = append(query, r.query())
 			}
@@ -246,12 +256,12 @@ func (l *list) found() string {
 			continue
 		}
 		for i := range some {
-			some[i] = `search_grams(f.words) @@ ` + l.arg(some[i]) + `::tsquery`
+			some[i] = `search_grams(f.words, f.connected_at) @@ ` + l.arg(some[i]) + `::tsquery`
 		}
 		all = append(all, `(`+strings.Join(some, ` OR `)+`)`)
 	}
 	if together != nil {
-		all = append(all, `search_grams(f.words) @@ `+l.arg(strings.Join(together, ` & `))+`::tsquery`)
+		all = append(all, `search_grams(f.words, f.connected_at) @@ `+l.arg(strings.Join(together, ` & `))+`::tsquery`)
 	}
 	return strings.Join(all, ` AND `)
 }
@@ -294,6 +304,52 @@ func (l *list) gathers(found, matching float64) bool {
 		// none of them for long.
 		step *= 4
 	}
-	gathering := l.askTime() + ((found-l.guess)*judgeTime+matching*look)*sampledOf
+	if l.byWeeks(matching) {
+		found = found / matching * pageSampled * 2
+	}
+	gathering := l.listTime() + (found*judgeTime+matching*look)*sampledOf
 	return gathering <= step*float64(l.limit+1)*float64(l.total)/(matching*sampledOf)
+}
+
+// pageSampled is so many rows of the sample that a page of lines is among the rows that they stand for.
+const pageSampled = 4
+
+// byWeeks says whether a page can be gathered from some weeks alone, when so many rows of the sample match.
+func (l *list) byWeeks(matching float64) bool {
+	return l.plain() && l.order.column == "connected_at" && !l.gather && matching > 3*pageSampled && l.limit < pageSampled*sampledOf/2
+}
+
+// findWeeks keeps what is asked of the index to the weeks, from the place in the order on, in which so many rows of the sample
+// match that a page is there. When they are many, nothing is gained.
+func (l *list) findWeeks(ctx context.Context) error {
+	asked := *l
+	asked.args = nil
+	var last time.Time
+	err := l.tx.QueryRow(ctx, `SELECT connected_at FROM finds f WHERE f.sampled AND `+asked.like()+strings.ReplaceAll(asked.place(), "c.", "f.")+
+		` ORDER BY connected_at `+l.direction()+` OFFSET `+strconv.Itoa(pageSampled)+` LIMIT 1`, asked.args...).Scan(&last)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil // the last pages
+	}
+	if err != nil {
+		return err
+	}
+	first := l.now.AddDate(0, 0, 7) // whatever clocks say
+	if l.key != nil {
+		if first, err = time.Parse(timestampKey, *l.key); err != nil {
+			return err
+		}
+	} else if l.direction() == "ASC" {
+		return nil
+	}
+	const week = 7 * 24 * 60 * 60
+	from, to := min(first.Unix(), last.Unix())/week, max(first.Unix(), last.Unix())/week
+	if to-from >= 12 {
+		return nil
+	}
+	var all []string
+	for w := from; w <= to; w++ {
+		all = append(all, run{letters: "week " + strconv.FormatInt(w, 10)}.query())
+	}
+	l.weeks = `(` + strings.Join(all, ` | `) + `)`
+	return nil
 }

@@ -120,6 +120,9 @@ func (l *list) gathered(ctx context.Context) (func(*list) string, error) {
 		}
 		found, matching, err := l.sample(ctx)
 		gather := l.gather || l.gathers(found, matching)
+		if err == nil && gather && l.byWeeks(matching) {
+			err = l.findWeeks(ctx)
+		}
 		switch {
 		case err != nil:
 			return nil, err

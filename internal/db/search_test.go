@@ -493,6 +493,20 @@ func TestPlansKeepToIndexes(t *testing.T) {
 			t.Errorf("%s takes %s", c.Name, least)
 		}
 	}
+	// At a million a page of a common word is gathered from the latest weeks: the same page.
+	for _, word := range []string{"trading", "phnom", "kampot", "ltd"} {
+		some, weeks, err := d.FirstByWeeks(ctx, db.Filter{Query: word}, 50)
+		page, listErr := d.List(ctx, db.Filter{Query: word}, "", 50)
+		if err != nil || listErr != nil || weeks == "" || len(some) != 50 {
+			t.Fatalf("%s: %d in weeks %q, %v, %v", word, len(some), weeks, err, listErr)
+		}
+		for i, line := range page.All {
+			if line.ID != some[i] {
+				t.Errorf("%s: line %d is another in the latest weeks", word, i)
+				break
+			}
+		}
+	}
 	one, err := d.List(ctx, db.Filter{}, "", 1)
 	if err != nil {
 		t.Fatal(err)

@@ -57,19 +57,20 @@ func isKhmer(r rune) bool { return unicode.In(r, unicode.Khmer) }
 
 func similarWords(ctx context.Context, q querier, word string) (term, error) {
 	swapped, others := slips(word)
-	rows, err := q.Query(ctx, `SELECT word FROM words WHERE word = ANY($1) ORDER BY word = ANY($2) DESC, similarity(word, $3) DESC, word LIMIT 4`,
-		append(swapped, others...), swapped, word)
-	if err != nil {
-		return nil, err
+	for _, slipped := range [][]string{swapped, others} {
+		rows, err := q.Query(ctx, `SELECT word FROM words WHERE word = ANY($1) ORDER BY similarity(word, $2) DESC, word LIMIT 4`, slipped, word)
+		if err != nil {
+			return nil, err
+		}
+		if found, err := pgx.CollectRows(rows, pgx.RowTo[string]); err != nil || len(found) > 0 {
+			return found, err
+		}
 	}
-	found, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	found, err := slippedWithin(ctx, q, word)
 	if err != nil || len(found) > 0 {
 		return found, err
 	}
-	if found, err = slippedWithin(ctx, q, word); err != nil || len(found) > 0 {
-		return found, err
-	}
-	rows, err = q.Query(ctx, `SELECT word FROM words WHERE word % $1 ORDER BY similarity(word, $1) DESC, word LIMIT 8`, word)
+	rows, err := q.Query(ctx, `SELECT word FROM words WHERE word % $1 ORDER BY similarity(word, $1) DESC, word LIMIT 8`, word)
 	if err != nil {
 		return nil, err
 	}
