@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -122,20 +121,6 @@ func nullTime(t time.Time) *time.Time {
 		return nil
 	}
 	return &t
-}
-
-// searchText is what a connection is found by: its account's id, names and facts, in lower case. Structures that a
-// provider sent (Flexiti's form_values) are left out, and words too long to be typed (a logo): nobody searches them and
-// they would fill the index.
-func searchText(a connectors.Account) string {
-	words := []string{a.ID, a.Name}
-	for _, d := range a.Details {
-		if !strings.HasPrefix(d.Value, "{") && !strings.HasPrefix(d.Value, "[") && !slices.Contains(words, d.Value) {
-			words = append(words, d.Value)
-		}
-	}
-	text := slices.DeleteFunc(strings.Fields(strings.ToLower(strings.Join(words, " "))), func(word string) bool { return len(word) > 600 })
-	return strings.Join(text[:min(len(text), 2000)], " ")
 }
 
 // Owned is a live connection as its merchant's list shows it.

@@ -4,7 +4,12 @@ import (
 	"context"
 
 	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/connectors"
 )
+
+// SearchText is what a connection to an account is found by.
+func SearchText(a connectors.Account) string { return searchText(a) }
 
 // FirstByWeeks is the first page of a search as it is gathered from the latest weeks alone, whatever would be quicker,
 // and which weeks those are.

@@ -105,7 +105,7 @@ type MerchantLine struct {
 	Fine, Retrying, ActionNeeded int // connections
 }
 
-// Merchants lists those whose name or external id contains search, by name, after or before the one given (zero: from
+// Merchants lists those whose name or external id has the words of search, by name, after or before the one given (zero: from
 // the first), at most limit.
 func (d *DB) Merchants(ctx context.Context, search string, after, before ID, limit int) ([]MerchantLine, error) {
 	order, compare, from := "ASC", ">", after
@@ -113,8 +113,8 @@ func (d *DB) Merchants(ctx context.Context, search string, after, before ID, lim
 		order, compare, from = "DESC", "<", before
 	}
 	where, args := "true", []any{limit} // only what is asked for, so that each question has its own plan and index
-	if search != "" {
-		args = append(args, contains(search))
+	for _, word := range strings.Fields(search) {
+		args = append(args, contains(word))
 		where += fmt.Sprintf(` AND m.words LIKE search_fold($%d)`, len(args))
 	}
 	if from != (ID{}) {

@@ -241,7 +241,7 @@ func (f *filling) connection(i int) (connection, grant []any, err error) {
 	generation := int64(1 + f.r.IntN(1000))
 	var sealed []byte
 	if disconnectedAt == nil {
-		token := connectors.Token{Access: fmt.Sprintf("made-up-%x", f.r.Uint64()), Type: "Bearer", Lifetime: time.Hour}
+		token := connectors.Token{Access: fmt.Sprintf("made-up-%x", f.r.Uint64()), Type: "Bearer", Lifetime: time.Hour, Refresh: fmt.Sprintf("made-up-%x", f.r.Uint64())}
 		if sealed, err = f.d.keyset.sealGrant(connectors.Grant{Token: token, Account: connectors.Account{ID: a.ID}}, grantPlace(id, generation)); err != nil {
 			return nil, nil, err
 		}

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -149,9 +148,6 @@ type order struct{ column, kind string }
 // A facet is what provider, environment and state filters come down to.
 type facet struct{ provider, environment, state string }
 
-// A term is one word of a query, or several of which one must be found. Folded.
-type term []string
-
 func (d *DB) newList(ctx context.Context, tx pgx.Tx, f Filter) (*list, error) {
 	l := &list{tx: tx, filter: f, now: d.Now()}
 	if err := l.weigh(ctx); err != nil {
@@ -210,11 +206,7 @@ func (l *list) readQuery(ctx context.Context) error {
 		if err := tx.QueryRow(ctx, `SELECT search_fold($1)`, f.Query).Scan(&folded); err != nil {
 			return err
 		}
-		for _, word := range strings.Fields(folded) {
-			if word = strings.TrimFunc(word, func(r rune) bool { return unicode.IsPunct(r) && r != '@' }); word != "" {
-				l.terms = append(l.terms, term{word})
-			}
-		}
+		l.terms = termsOf(folded)
 		if len(l.terms) == 0 {
 			l.facets = []facet{} // nothing but signs was typed: nothing has them
 		}

@@ -44,10 +44,7 @@ func (l ledger) connection(merchant db.ID, provider, environment string, a conne
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	words := a.ID + " " + a.Name
-	for _, d := range a.Details {
-		words += " " + d.Value
-	}
+	words := db.SearchText(a)
 	l.exec(`INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, details, search, connected_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
 		id, merchant, provider, environment, a.ID, a.Name, details, words, l.d.Now())
 	l.exec(`INSERT INTO grants (connection_id, provider, environment) VALUES ($1, $2, $3)`, id, provider, environment)
@@ -90,12 +87,20 @@ func TestSearchFindsWhatAMerchantReadsOut(t *testing.T) {
 		{Key: "email", Value: "info@ch168.example"},
 		{Key: "phone_number", Value: "+85512345678"},
 	}})
+	second := l.connection(other, "caminvoice", "sandbox", connectors.Account{ID: "KHUID00007777", Name: "Spoken Ltd", Details: []connectors.Detail{
+		{Key: "tin", Value: "K009-8887771"}, {Key: "phone_number", Value: "+855 23 998 877"},
+	}})
+	for _, query := range []string{"K009-8887771", "K0098887771", "8887771", "023 998 877", "023998877", "+855 23 998 877", "+85523998877", "00855 23 998-877", "023-998-877", "០២៣ ៩៩៨ ៨៧៧", "23998877"} {
+		if got := l.list(db.Filter{Query: query}); !slices.Equal(got, []db.ID{second}) {
+			t.Errorf("%q finds %d, not the one", query, len(got))
+		}
+	}
 	l.connection(other, "caminvoice", "sandbox", connectors.Account{ID: "KHUID00009999", Name: "Épicerie Mékong SARL", Details: []connectors.Detail{
 		{Key: "company_name_kh", Value: "ក្រុមហ៊ុនមេគង្គពាណិជ្ជកម្ម"}, {Key: "tin", Value: "9876501234"},
 	}})
 	for _, query := range []string{
 		"Riverside", "riverside bak", "bakery ch168", "shop-17", "CH168", "ch168 co ltd", "Co., Ltd CH168", "ស៊ីអេច", "ក្រុមហ៊ុនស៊ីអេច១៦៨", "ស៊ី អេច",
-		"1234567890", "12345", "67890", "១២៣៤៥៦៧៨៩០", "KHUID00001234", "khuid00001234", "0001234", "00098765", "sokha.chan@riverside.example", "SOKHA", "sokha riverside", "bakery chan", "info@ch168.example",
+		"1234567890", "12345", "67890", "១២៣៤៥៦៧៨៩០", "KHUID00001234", "khuid00001234", "0001234", "012 345 678", "(012) 345-678", "+855-12-345-678", "123-4567-890", "00098765", "sokha.chan@riverside.example", "SOKHA", "sokha riverside", "bakery chan", "info@ch168.example",
 		"2015-03-09", ch168.String(), shop.String(), "  CH168  ",
 		// with slips
 		"Riverisde", "Riversid", "Rivverside", "bakrey", "ch186", "sokah chan", "riversyde bakkery", "សីអេជ១៦៨",

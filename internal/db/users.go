@@ -325,7 +325,7 @@ type Person struct {
 	LastAdmin bool      // the only admin who can sign in
 }
 
-// People are the users that a list shows: of one merchant, of one role, found by e-mail, name or merchant; in order of e-mail, after
+// People are the users that a list shows: of one merchant, of one role, found by the words of e-mail and name; in order of e-mail, after
 // the one named, at most limit.
 type People struct {
 	Merchant      ID
@@ -367,8 +367,8 @@ func (d *DB) people(ctx context.Context, p People, limit string) (all []Person, 
 	if p.Role != "" {
 		and(`role = $%d`, p.Role)
 	}
-	if p.Search != "" {
-		and(`words LIKE search_fold($%d)`, contains(p.Search))
+	for _, word := range strings.Fields(p.Search) {
+		and(`words LIKE search_fold($%d)`, contains(word))
 	}
 	if p.Before != "" {
 		and(`lower(email) < $%d`, strings.ToLower(p.Before))
