@@ -78,13 +78,14 @@ func (s *Server) exportConnections(w http.ResponseWriter, r *http.Request) error
 		return err
 	}
 	out := newExport(w, "connections", s.DB.Now())
-	err := out.row("id", "merchant", "merchant_id", "merchant_external_id", "provider", "environment", "account_id", "account_name", "company_name_kh", "tin",
-		"health", "who_must_act", "problem", "since", "connected_at", "disconnected_at", "refreshed_at", "used_at", "reconnect_by")
+	err := out.row("merchant", "merchant_external_id", "provider", "environment", "account_name", "company_name_kh", "account_id", "tin", "email", "phone_number",
+		"health", "who_must_act", "problem", "since", "connected_at", "disconnected_at", "refreshed_at", "used_at", "reconnect_by", "id", "merchant_id")
 	if err == nil {
 		err = s.DB.Each(r.Context(), f, func(l db.Line) error {
-			return out.row(l.ID.String(), l.MerchantName, l.MerchantID.String(), l.ExternalID, l.Provider, l.Environment, l.Account.ID, l.Account.Name,
-				l.Account.Detail("company_name_kh"), l.Account.Detail("tin"), l.Health(), s.whoMustAct(r.Context(), l.Connection), l.Problem, exportTime(healthSince(l.Connection)),
-				exportTime(l.ConnectedAt), exportTime(l.DisconnectedAt), exportTime(l.RefreshedAt), exportTime(l.UsedAt), exportTime(l.Until))
+			return out.row(l.MerchantName, l.ExternalID, l.Provider, l.Environment, l.Account.Name, l.Account.Detail("company_name_kh"), l.Account.ID,
+				l.Account.Detail("tin"), l.Account.Detail("email"), l.Account.Detail("phone_number"),
+				l.Health(), s.whoMustAct(r.Context(), l.Connection), l.Problem, exportTime(healthSince(l.Connection)),
+				exportTime(l.ConnectedAt), exportTime(l.DisconnectedAt), exportTime(l.RefreshedAt), exportTime(l.UsedAt), exportTime(l.Until), l.ID.String(), l.MerchantID.String())
 		})
 	}
 	return s.endExport(r, out, err)
