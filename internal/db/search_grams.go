@@ -53,7 +53,6 @@ type run struct {
 
 // asked is how the index of grams is asked for a term: each of its words by its few rarest runs.
 type asked struct {
-	term  term
 	runs  [][]run // each word's, the one to ask for first first
 	level int     // how many of them are asked for; 0: the term is left to be judged
 }
@@ -128,7 +127,7 @@ func (l *list) commonRuns(ctx context.Context) (map[string]float64, error) {
 
 // askFor prepares a term; nil when a word of it is too short for the index.
 func askFor(t term, common map[string]float64) *asked {
-	one := &asked{term: t}
+	one := &asked{}
 	for _, word := range t {
 		runs := runsOf(word)
 		if len(runs) == 0 {
@@ -296,7 +295,10 @@ func (l *list) sample(ctx context.Context) (found, matching float64, err error) 
 func (l *list) gathers(found, matching float64) bool {
 	look, step := joinTime-judgeTime, lookupTime
 	if l.plain() {
-		look, step = 0, walkTime
+		look = 0
+		if l.order.column == "connected_at" {
+			step = walkTime
+		}
 	}
 	step += wordTime * float64(len(l.terms[0])) // mostly the first is not there
 	if l.order.column == "merchant_key" {
@@ -305,18 +307,20 @@ func (l *list) gathers(found, matching float64) bool {
 		step *= 4
 	}
 	if l.byWeeks(matching) {
-		found = found / matching * pageSampled * 2
+		found = found / matching * l.pageSampled() * 2
 	}
 	gathering := l.listTime() + (found*judgeTime+matching*look)*sampledOf
 	return gathering <= step*float64(l.limit+1)*float64(l.total)/(matching*sampledOf)
 }
 
-// pageSampled is so many rows of the sample that a page of lines is among the rows that they stand for.
-const pageSampled = 4
+// pageSampled is so many matching rows of the sample that a page of lines is among the rows they stand for.
+func (l *list) pageSampled() float64 {
+	return float64(4*(l.limit+1)) / sampledOf * float64(l.total) / max(float64(l.counted()), 1)
+}
 
 // byWeeks says whether a page can be gathered from some weeks alone, when so many rows of the sample match.
 func (l *list) byWeeks(matching float64) bool {
-	return l.plain() && l.order.column == "connected_at" && !l.gather && matching > 3*pageSampled && l.limit < pageSampled*sampledOf/2
+	return l.plain() && l.order.column == "connected_at" && !l.gather && matching > 3*l.pageSampled()
 }
 
 // findWeeks keeps what is asked of the index to the weeks, from the place in the order on, in which so many rows of the sample
@@ -326,7 +330,7 @@ func (l *list) findWeeks(ctx context.Context) error {
 	asked.args = nil
 	var last time.Time
 	err := l.tx.QueryRow(ctx, `SELECT connected_at FROM finds f WHERE f.sampled AND `+asked.like()+strings.ReplaceAll(asked.place(), "c.", "f.")+
-		` ORDER BY connected_at `+l.direction()+` OFFSET `+strconv.Itoa(pageSampled)+` LIMIT 1`, asked.args...).Scan(&last)
+		` ORDER BY connected_at `+l.direction()+` OFFSET `+strconv.Itoa(int(l.pageSampled()))+` LIMIT 1`, asked.args...).Scan(&last)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return nil // the last pages
 	}

@@ -14,10 +14,16 @@ import (
 // ids is the statement that finds the page's ids and keys.
 func (l *list) ids(ctx context.Context) (string, error) {
 	found, err := l.byWords(ctx)
-	if err != nil || len(l.theirs) == 0 || l.few() != nil {
+	if err != nil || !l.twoWays() {
 		return found, err
 	}
 	return `SELECT id, key FROM ((` + found + `) UNION (` + l.byPeople() + `)) AS found` + l.tail("key", "id"), nil
+}
+
+// twoWays says whether what people's merchants have connected is found apart from what the words find, instead of judging
+// each row by both.
+func (l *list) twoWays() bool {
+	return len(l.theirs) > 0 && l.few() == nil && l.filter.Merchant == ID{}
 }
 
 // byWords finds the page's ids and keys by the words of the connections and their merchants, where words are searched.
@@ -226,7 +232,7 @@ func (l *list) words() string {
 		return "true"
 	}
 	found := `(SELECT ` + l.contains("f") + ` FROM finds f WHERE f.id = c.id)`
-	if len(l.theirs) > 0 {
+	if len(l.theirs) > 0 && !l.twoWays() {
 		return `(` + found + ` OR ` + l.ofThem("c.merchant_id") + `)`
 	}
 	return found

@@ -334,7 +334,7 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 	var person, given string
 	var named db.ID
 	if err := d.Pool().QueryRow(ctx, `SELECT email, lower(split_part(name, ' ', 1)), merchant_id FROM users u
-		ORDER BY (SELECT count(*) FROM users o WHERE split_part(o.name, ' ', 1) = split_part(u.name, ' ', 1)) DESC, email LIMIT 1`).Scan(&person, &given, &named); err != nil {
+		ORDER BY (SELECT count(DISTINCT merchant_id) FROM users o WHERE split_part(o.name, ' ', 1) = split_part(u.name, ' ', 1)) DESC, email LIMIT 1`).Scan(&person, &given, &named); err != nil {
 		t.Fatal(err)
 	}
 	slipped := given[:1] + given[2:3] + given[1:2] + given[3:]
@@ -499,7 +499,7 @@ func TestPlansKeepToIndexes(t *testing.T) {
 		}
 	}
 	// At a million a page of a common word is gathered from the latest weeks: the same page.
-	for _, word := range []string{"trading", "phnom", "kampot", "ltd"} {
+	for _, word := range []string{"ltd", "limited", "company"} {
 		some, weeks, err := d.FirstByWeeks(ctx, db.Filter{Query: word}, 50)
 		page, listErr := d.List(ctx, db.Filter{Query: word}, "", 50)
 		if err != nil || listErr != nil || weeks == "" || len(some) != 50 {
