@@ -263,7 +263,7 @@ func TestLettersCarryTheirLinkAndNobodyElseKnowsIt(t *testing.T) {
 		if bytes.Contains(dump, []byte(found[2])) || strings.Contains(o.log.String(), found[2]) {
 			t.Errorf("the secret of %q is readable elsewhere", m.Subject)
 		}
-		if found[1] == "invitations" && (!strings.Contains(m.Subject, "ការអញ្ជើញ") || !strings.Contains(m.Text, "Sok បានផ្តល់")) {
+		if found[1] == "invitations" && (!strings.Contains(m.Subject, "ការអញ្ជើញ") || !strings.Contains(m.Text, "Sok បានផ្ដល់")) {
 			t.Errorf("the invitation is not in the reader's language: %s\n%s", m.Subject, m.Text)
 		}
 	}
