@@ -72,16 +72,29 @@ func (v AdminConnectionsPage) found(ctx context.Context) string {
 	return T(ctx, "admin_connections.shown", "Count", v.Shown)
 }
 
-// filtered says whether any filter besides the search box is set, so that the filters stay in view.
-func (v AdminConnectionsPage) filtered() bool {
+// filters counts those that are set, besides the search box: with any, they stay in view where there is room for them.
+func (v AdminConnectionsPage) filters() (set int) {
 	for _, options := range [][]Option{v.Providers, v.Healths, v.Whos, v.Problems, v.Environment, v.Used} {
 		for _, o := range options {
 			if o.Selected && o.Value != "" {
-				return true
+				set++
 			}
 		}
 	}
-	return v.Since != "" || v.Merchant != ""
+	for _, typed := range []string{v.Since, v.Merchant} {
+		if typed != "" {
+			set++
+		}
+	}
+	return set
+}
+
+// filtersSummary says on folded filters how many of them are set.
+func filtersSummary(ctx context.Context, set int) string {
+	if set == 0 {
+		return T(ctx, "filter.more")
+	}
+	return T(ctx, "filter.more") + " (" + count(ctx, set) + ")"
 }
 
 func (v AdminConnectionsPage) merchantShown() string {
@@ -331,12 +344,12 @@ func filterValue(ctx context.Context, f Detail) string {
 	return f.Value
 }
 
-// why says how an attempt ended, where its stage does not say it already.
-func (f FlowLine) why(ctx context.Context, p Provider) string {
-	if f.Outcome == f.Stage {
-		return ""
+// attemptText says to staff how an attempt stands or ended: by its outcome, where its stage does not say it all.
+func attemptText(ctx context.Context, stage, outcome string) string {
+	if text := wordIf(ctx, "attempt."+outcome); text != "" {
+		return text
 	}
-	return wordIf(ctx, "flow."+f.Outcome+".title", "Provider", p.Title)
+	return wordFor(ctx, "stage.", stage)
 }
 
 func decimal(n int64) string { return strconv.FormatInt(n, 10) }

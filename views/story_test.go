@@ -294,7 +294,7 @@ func staffStories(all map[string]templ.Component) {
 				{At: ago(20 * time.Minute), Call: &Call{Name: "refresh", Class: "trouble", Took: 20 * time.Second}},
 				{At: ago(2 * time.Hour), Call: &Call{Name: "refresh", Class: "ok", Status: 200, Took: 210 * time.Millisecond}},
 			},
-			Flows:  []FlowLine{{Reference: "K7M2-4QXD", Stage: "connected", At: ago(90 * day), By: "Sok Dara"}, {Reference: "P2AA-11ZT", Stage: "failed", Outcome: "provider-down", At: ago(91 * day), By: "Sok Dara"}},
+			Flows:  []FlowLine{{Reference: "K7M2-4QXD", Stage: "connected", At: ago(90 * day), By: "Sok Dara"}, {Reference: "P2AA-11ZT", Stage: "failed", Outcome: "provider-down", At: ago(91 * day), By: "Sok Dara"}, {Reference: "Q3BB-22ZV", Stage: "connected", Outcome: "kept-both", At: ago(92 * day), By: "Sok Dara"}},
 			Report: "Patchbay report\nprovider: CamInvoice (sandbox)\naccount: KHUID00001234\n2026-11-22T07:04:30Z refresh 503 unavailable 800 ms", AskURL: "/connections/0198b/ask", AskedLink: "https://connect.example.com/reconnect/4f9d2c",
 		},
 	}

@@ -364,7 +364,11 @@ func (v FlowPage) choiceText(ctx context.Context, choice string) string {
 
 func (v FlowPage) choiceHelp(ctx context.Context, choice string) string {
 	c := v.Choice
-	return wordIf(ctx, "choice."+c.Why+"."+choice+".help", "Account", c.Account.shown(ctx), "Before", c.Before.shown(ctx))
+	key := "choice." + c.Why + "." + choice + ".help"
+	if c.There && has(ctx, key+"-there") {
+		key += "-there"
+	}
+	return wordIf(ctx, key, "Account", c.Account.shown(ctx), "Before", c.Before.shown(ctx))
 }
 
 func (s SessionLine) device(ctx context.Context) string {

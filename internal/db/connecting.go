@@ -17,6 +17,7 @@ type Offer struct {
 	Why     string             // "", "confirm", "differs" or "already-connected"; "" when there is nothing to ask
 	Account connectors.Account // whose access it is, with every detail
 	Before  connectors.Account // when it differs: what was connected
+	There   bool               // when it differs: the account has a connection of its own already
 	Options []string
 }
 
@@ -36,7 +37,7 @@ func offer(account connectors.Account, pinned, there *Connection) Offer {
 	case account.ID == "":
 		o.Why, o.Options = "confirm", []string{ChooseConnect, ChooseCancel}
 	case pinned != nil && pinned.Account.ID != account.ID:
-		o.Why, o.Before, o.Options = "differs", pinned.Account, []string{ChooseReplace, ChooseKeepBoth, ChooseCancel}
+		o.Why, o.Before, o.There, o.Options = "differs", pinned.Account, there != nil, []string{ChooseReplace, ChooseKeepBoth, ChooseCancel}
 	case pinned == nil && there != nil:
 		o.Why, o.Options = "already-connected", []string{ChooseConnect, ChooseCancel}
 	default:

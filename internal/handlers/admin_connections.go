@@ -27,7 +27,7 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 		}
 	}
 	page := views.AdminConnectionsPage{
-		Page: s.viewPage(r), Query: f.Query, Sort: f.Sort, Shown: len(lines.All), About: lines.About, Similar: lines.Similar, Lapsing: f.Lapsing, Outcome: f.Outcome,
+		Page: s.viewPage(r), Query: f.Query, Sort: f.Sort, Shown: len(lines.All), About: lines.About, Similar: len(lines.Similar) > 0 && len(lines.All) > 0, Lapsing: f.Lapsing, Outcome: f.Outcome,
 		Healths:     options(f.Health, "", db.Fine, db.Retrying, db.ActionNeeded, db.Disconnected),
 		Whos:        options(f.Who, "", "merchant", "provider", "platform"),
 		Problems:    options(f.Problem, "", db.ProblemRefused, db.ProblemInterrupted, db.ProblemLapsed, db.ProblemRevoked, db.ProblemOurs, db.ProblemSealed, db.ProblemEnvironment),

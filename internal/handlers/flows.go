@@ -141,7 +141,7 @@ func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
 			return page, err
 		}
 		page.Outcome, page.Account = "choosing", viewAccount(o.Account, "")
-		page.Choice = &views.Choice{Why: o.Why, Account: page.Account, Before: viewAccount(o.Before, page.ConnectionID), Options: o.Options, Until: f.ExpiresAt}
+		page.Choice = &views.Choice{Why: o.Why, Account: page.Account, Before: viewAccount(o.Before, page.ConnectionID), There: o.There, Options: o.Options, Until: f.ExpiresAt}
 		if v.user.ID != f.UserID {
 			page.Choice.Options = nil // a colleague's to answer
 		}
@@ -174,7 +174,7 @@ func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
 			return page, err
 		}
 		page.Staff = &views.StaffFlow{
-			Merchant: merchant.Name, MerchantID: f.MerchantID.String(), By: names[f.UserID], Stage: f.Stage, Created: f.CreatedAt, Expires: f.ExpiresAt,
+			Merchant: merchant.Name, MerchantID: f.MerchantID.String(), By: names[f.UserID], Stage: f.Stage, Outcome: f.Outcome, Created: f.CreatedAt, Expires: f.ExpiresAt,
 			Events: viewEvents(events, names, true),
 		}
 		if f.ResultID != (db.ID{}) {

@@ -58,6 +58,9 @@ func TestReconnect(t *testing.T) {
 	}
 	second := now[1]
 
+	if got := s.staff(db.RoleSupport).get("/connections/" + first.ID.String()); !strings.Contains(got.body, "Another account answered; both were kept") {
+		t.Error("support is not told that another account answered")
+	}
 	path, _ = p.back(first.ID, "acme-user-003")
 	p.post(path+"/choice", "choice", "replace")
 	now = p.connections()
@@ -65,7 +68,10 @@ func TestReconnect(t *testing.T) {
 		t.Fatalf("replace: %+v", now[0].Account.ID)
 	}
 
-	path, _ = p.back(first.ID, "acme-user-002") // which has a connection: that one is renewed, this one ends
+	path, page = p.back(first.ID, "acme-user-002") // which has a connection: that one is renewed, this one ends
+	if !strings.Contains(page.body, "is connected already") {
+		t.Error("the choice does not say that the other account is connected already")
+	}
 	p.post(path+"/choice", "choice", "replace")
 	now = p.connections()
 	if len(now) != 1 || now[0].ID != second.ID {
