@@ -88,7 +88,7 @@ func camInvoiceRefreshPaths() []string { return []string{"/api/v1/auth/token", "
 // Refresh asks the documented address, and the one that the older guide names where that does not exist.
 func (c *camInvoice) Refresh(ctx context.Context, g Grant) (Token, error) {
 	if g.Refresh == "" {
-		return Token{}, &Refusal{Reason: "no-refresh-token"}
+		return Token{}, &Refusal{Reason: "no-refresh-token", Unsent: true}
 	}
 	var t Token
 	var err error

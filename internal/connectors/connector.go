@@ -145,6 +145,7 @@ type Hint struct {
 type Refusal struct {
 	Reason string // a stable code of ours or the provider's error code, never its prose: see Call
 	Ours   bool   // our own client was refused; never blame the merchant
+	Unsent bool   // nobody was asked: the grant holds nothing that could renew it
 }
 
 func (r *Refusal) Error() string { return "refused: " + r.Reason }

@@ -246,7 +246,7 @@ func (e *elecq) exchange(ctx context.Context, c elecqClient, code string) (t Tok
 
 func (e *elecq) renew(ctx context.Context, c elecqClient, old Token) (t Token, err error) {
 	if old.Refresh == "" {
-		return Token{}, &Refusal{Reason: "no-refresh-token"}
+		return Token{}, &Refusal{Reason: "no-refresh-token", Unsent: true}
 	}
 	q := request{
 		name: "refresh", method: http.MethodPost, address: e.renewal, user: c.id, password: c.secret,

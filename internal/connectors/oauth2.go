@@ -130,7 +130,7 @@ func (s *standard) Finish(ctx context.Context, f Flow, callback url.Values) (Gra
 
 func (s *standard) Refresh(ctx context.Context, g Grant) (t Token, err error) {
 	if g.Refresh == "" {
-		return Token{}, &Refusal{Reason: "no-refresh-token"}
+		return Token{}, &Refusal{Reason: "no-refresh-token", Unsent: true}
 	}
 	m, err := s.metadata(ctx)
 	if err != nil {

@@ -67,7 +67,7 @@ const (
 )
 
 // Judge looks at the latest attempts at a provider and says which incident they make: "trouble", "ours" or "". At most the
-// last 500 are looked at. Those that were asked to wait are evidence of neither health nor trouble.
+// last 500 are looked at. Those that were asked to wait, and those whose cause is known, are evidence of neither health nor trouble.
 func (d *DB) Judge(ctx context.Context, name, environment string) (reason string, err error) {
 	now := d.Now()
 	var attempts, trouble, troubled, refused, ours, all int
@@ -76,7 +76,7 @@ func (d *DB) Judge(ctx context.Context, name, environment string) (reason string
 			SELECT coalesce(max(drained_at), '-infinity') AS drained FROM providers WHERE name = $1 AND environment = $2
 		), recent AS (
 			SELECT e.class, e.connection_id, e.at FROM events e
-			WHERE e.provider = $1 AND e.kind LIKE 'refresh.%' AND e.at > $5 AND e.class IN ('ok', 'trouble', 'refused', 'ours') AND e.note <> 'interrupted'
+			WHERE e.provider = $1 AND e.kind LIKE 'refresh.%' AND e.at > $5 AND e.class IN ('ok', 'trouble', 'refused', 'ours') AND e.note <> ALL ($6)
 			ORDER BY e.at DESC LIMIT 500
 		), since_ok AS (
 			SELECT r.class, r.connection_id, r.at FROM recent r, p
@@ -90,7 +90,8 @@ func (d *DB) Judge(ctx context.Context, name, environment string) (reason string
 			(SELECT count(DISTINCT connection_id) FROM since_ok, p WHERE class IN ('refused', 'ours') AND p.drained <= $5),
 			(SELECT count(DISTINCT connection_id) FROM since_ok WHERE class = 'ours'),
 			(SELECT count(*) FROM (SELECT FROM connections c WHERE c.provider = $1 AND c.environment = $2 AND c.disconnected_at IS NULL LIMIT $3) AS few)`,
-		name, environment, atLeastFrom, now.Add(-troubleWindow), now.Add(-refusedWindow)).
+		name, environment, atLeastFrom, now.Add(-troubleWindow), now.Add(-refusedWindow),
+		[]string{NoteInterrupted, NoteRevoked, NoteUnsent, NoteSealed}).
 		Scan(&attempts, &trouble, &troubled, &refused, &ours, &all)
 	if err != nil {
 		return "", fmt.Errorf("judge attempts: %w", err)
@@ -146,7 +147,7 @@ func (d *DB) OpenIncident(ctx context.Context, name, environment, reason string,
 func (d *DB) takeBackProblems(ctx context.Context, tx pgx.Tx, name, environment string, now time.Time) error {
 	rows, err := tx.Query(ctx, `
 		UPDATE connections SET problem = '', problem_since = NULL, failing_since = coalesce(failing_since, $3)
-		WHERE provider = $1 AND environment = $2 AND state IN ('refused', 'revoked', 'ours') AND problem_since > $4
+		WHERE provider = $1 AND environment = $2 AND state IN ('refused', 'ours') AND problem_since > $4
 		RETURNING id`, name, environment, now, now.Add(-refusedWindow))
 	if err != nil {
 		return fmt.Errorf("take problems back: %w", err)

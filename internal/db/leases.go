@@ -328,8 +328,13 @@ func sparePlace(connection ID, generation int64) place {
 	return place{table: "grants", column: "spare", row: connection, generation: generation}
 }
 
-// NoteInterrupted marks the event of a refusal whose cause is known: an answer that was lost.
-const NoteInterrupted = "interrupted"
+// What marks the event of a failure whose cause is known: none of them is a sign that the provider fails for everybody.
+const (
+	NoteInterrupted = "interrupted"      // an answer was lost before
+	NoteRevoked     = "revoked"          // the provider had told us that this access has ended
+	NoteUnsent      = "no-refresh-token" // nobody was asked: there is nothing to renew with
+	NoteSealed      = "sealed"           // nobody was asked: the grant does not open
+)
 
 // Failure is the outcome of an attempt that brought no token.
 type Failure struct {
@@ -338,10 +343,11 @@ type Failure struct {
 	Problem string        // refused and ours: what to write on the connection
 	After   time.Duration // when it is worth another try; 0: never by itself
 	Lost    bool          // the request may have been answered, and we shall never know how
+	Certain bool          // of this connection alone, whatever its provider is going through: an incident does not hide it
 }
 
 // Record writes how an attempt ended that brought no token, as long as the lease is still its own. During an incident nothing
-// is counted and nobody is blamed. frozen says that this was so. superseded: somebody else's outcome stands.
+// is counted and nobody is blamed, save for what is certain of the connection itself. frozen says that this was so. superseded: somebody else's outcome stands.
 func (l *Leases) Record(ctx context.Context, lease *Lease, end Failure, told Told) (frozen, superseded bool, err error) {
 	err = l.d.patiently(ctx, func(tx pgx.Tx) error {
 		now := l.d.Now()
@@ -360,6 +366,7 @@ func (l *Leases) Record(ctx context.Context, lease *Lease, end Failure, told Tol
 		if err != nil {
 			return err
 		}
+		frozen = frozen && !end.Certain
 		next := now // an incident's end finds it due
 		if !frozen {
 			next = time.Time{}

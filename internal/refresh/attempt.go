@@ -29,7 +29,7 @@ func (e *Engine) attempt(l *lane, lease *db.Lease, by db.By, next bool) (Outcome
 	ctx := e.life
 	if lease.Unsealed != nil {
 		e.Log.Error("a grant does not open", "connection", lease.Connection, "err", lease.Unsealed)
-		return e.fail(ctx, l, lease, db.Failure{Class: "ours", Code: "sealed", Problem: db.ProblemSealed, After: time.Hour}, db.Told{By: by}), nil
+		return e.fail(ctx, l, lease, db.Failure{Class: "ours", Code: "sealed", Problem: db.ProblemSealed, After: time.Hour, Certain: true}, db.Told{By: by, Note: db.NoteSealed}), nil
 	}
 	if lease.Lost {
 		e.tell(ctx, lease, "refresh.lost", "lost")
@@ -57,8 +57,13 @@ func (e *Engine) attempt(l *lane, lease *db.Lease, by db.By, next bool) (Outcome
 		return e.keep(ctx, l, lease, token, obtained, told, next)
 	}
 	f := e.failure(ctx, lease, class, calls, err)
-	if f.Problem == db.ProblemInterrupted {
-		told.Note = db.NoteInterrupted // its cause is known: it is no sign that we are the ones refused
+	switch f.Problem { // its cause is known: it is no sign that we are the ones refused
+	case db.ProblemInterrupted:
+		told.Note = db.NoteInterrupted
+	case db.ProblemRevoked:
+		told.Note = db.NoteRevoked
+	case db.ProblemLapsed:
+		told.Note = db.NoteUnsent
 	}
 	return e.fail(ctx, l, lease, f, told), nil
 }
@@ -142,10 +147,12 @@ func (e *Engine) failure(ctx context.Context, lease *db.Lease, class string, cal
 			break
 		}
 		f.Problem = db.ProblemRefused
-		if lease.LostAnswer {
+		if refusal.Unsent {
+			f.Problem, f.Certain = db.ProblemLapsed, true
+		} else if lease.LostAnswer {
 			f.Problem = db.ProblemInterrupted
 		} else if hinted, err := e.DB.Hinted(ctx, lease.Connection); err == nil && hinted {
-			f.Problem = db.ProblemRevoked
+			f.Problem, f.Certain = db.ProblemRevoked, true
 		}
 	case errors.As(err, &later):
 		before, err := e.DB.LaterInARow(ctx, lease.Connection)
@@ -180,7 +187,7 @@ func (e *Engine) fail(ctx context.Context, l *lane, lease *db.Lease, f db.Failur
 			if out.Incident = frozen; frozen {
 				out.Problem = ""
 			}
-			if !frozen && !superseded && f.Class != "later" && f.Code != "sealed" {
+			if !frozen && !superseded && f.Class != "later" && !f.Certain {
 				e.judge(ctx, l)
 			}
 			return out

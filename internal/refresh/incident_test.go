@@ -201,3 +201,37 @@ func TestAnIncidentIsDeclaredAndEndedByAnAdmin(t *testing.T) {
 		t.Errorf("an unknown provider: %v", err)
 	}
 }
+
+// TestWhatIsKnownOfOneConnectionIsNoIncident: a grant with nothing to renew it with is refused by ourselves, without a call, and
+// access that the provider said has ended is that merchant's matter. Neither makes an incident, nor hides in one.
+func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
+	w := newWorld(t)
+	ids := w.connectMany(4, 25*time.Hour)
+	w.partner.set(func() { w.partner.mood = always(&connectors.Refusal{Reason: "no-refresh-token", Unsent: true}) })
+	w.sweep()
+	if state, err := w.db.ProviderState(t.Context(), "acme", "sandbox"); err != nil || !state.IncidentSince.IsZero() {
+		t.Errorf("incident %+v, %v", state, err)
+	}
+	for _, id := range ids {
+		if r := w.reading(id); r.Problem != db.ProblemLapsed {
+			t.Errorf("problem %q", r.Problem)
+		}
+	}
+
+	ended, suspected := w.connect("ended", time.Hour), w.connect("suspected", time.Hour)
+	if err := w.engine.Declare(t.Context(), "acme", db.System()); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.engine.Verify(t.Context(), "acme", "ended"); err != nil {
+		t.Fatal(err)
+	}
+	w.partner.set(func() { w.partner.mood = always(&connectors.Refusal{Reason: "invalid_grant"}) })
+	for id, want := range map[db.ID]string{ended: db.ProblemRevoked, suspected: ""} {
+		if _, err := w.engine.Now(t.Context(), id, db.System()); err != nil {
+			t.Fatal(err)
+		}
+		if r := w.reading(id); r.Problem != want {
+			t.Errorf("problem %q, want %q", r.Problem, want)
+		}
+	}
+}
