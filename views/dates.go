@@ -67,6 +67,20 @@ func Day(ctx context.Context, t time.Time) string {
 	return l.dayMonth(t) + " " + strconv.Itoa(t.Year())
 }
 
+// Moment says the date and the time of day of t; without a zone, as in mails, it says that the time is UTC's.
+func Moment(ctx context.Context, t time.Time) string {
+	if t.IsZero() {
+		return "–"
+	}
+	return Day(ctx, t) + ", " + Clock(ctx, t)
+}
+
+// UTCDay says the date of t in UTC: where whole days or months of UTC are meant.
+func UTCDay(ctx context.Context, t time.Time) string {
+	t = t.UTC()
+	return localeOf(ctx).dayMonth(t) + " " + strconv.Itoa(t.Year())
+}
+
 // Clock says only the time of day of t.
 func Clock(ctx context.Context, t time.Time) string {
 	l := localeOf(ctx)

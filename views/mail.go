@@ -12,7 +12,8 @@ type Letter struct {
 	Kind     string
 	Name     string    // the reader's; "" when unknown
 	Merchant string    // "" for staff
-	By       string    // who caused it; "" for nobody
+	By       string    // who caused it; "" for nobody, and for somebody without a name
+	ByStaff  bool      // one of the platform's people caused it
 	Link     string    // where its one button leads
 	Until    time.Time // until when the link is good; zero for always
 	Accounts []LetterAccount
@@ -40,10 +41,10 @@ func (l Letter) greeting(ctx context.Context) string {
 	return T(ctx, "mail.hello-name", "Name", l.Name)
 }
 
-// before is what stands above the list and the button.
-func (l Letter) before(ctx context.Context) []string {
-	var all []string
-	if l.Kind == "invitation" {
+// what says why the letter is written; the list of accounts, where there is one, follows it.
+func (l Letter) what(ctx context.Context) string {
+	switch {
+	case l.Kind == "invitation":
 		key := "mail.invitation.staff"
 		if l.Merchant != "" {
 			key = "mail.invitation.merchant"
@@ -51,18 +52,25 @@ func (l Letter) before(ctx context.Context) []string {
 		if l.By != "" {
 			key += "-by"
 		}
-		all = append(all, T(ctx, key, "Merchant", l.Merchant, "By", l.By))
-	} else {
-		all = append(all, T(ctx, "mail."+l.Kind+".what", "Count", max(1, len(l.Accounts)), "Merchant", l.Merchant))
+		return T(ctx, key, "Merchant", l.Merchant, "By", l.By)
+	case l.Kind == "password" && l.ByStaff && l.By != "":
+		return T(ctx, "mail.password.what-by", "By", l.By)
+	case l.Kind == "password" && l.ByStaff:
+		return T(ctx, "mail.password.what-staff")
 	}
-	return append(all, T(ctx, "mail."+l.Kind+".how"))
+	return T(ctx, "mail."+l.Kind+".what", "Count", max(1, len(l.Accounts)), "Merchant", l.Merchant)
 }
+
+func (l Letter) how(ctx context.Context) string { return T(ctx, "mail."+l.Kind+".how") }
 
 // after is what stands beneath the button.
 func (l Letter) after(ctx context.Context) []string {
 	var all []string
 	if !l.Until.IsZero() {
-		all = append(all, T(ctx, "mail.until", "Until", Exact(ctx, l.Until)))
+		all = append(all, T(ctx, "mail.until", "Until", Moment(ctx, l.Until)))
+	}
+	if l.Kind == "password" && l.ByStaff {
+		return append(all, T(ctx, "mail.password.why-staff"))
 	}
 	return append(all, T(ctx, "mail."+l.Kind+".why"))
 }
@@ -77,14 +85,14 @@ func (a LetterAccount) line(ctx context.Context) string {
 		line += ", " + a.ID
 	}
 	if !a.Until.IsZero() {
-		line += " – " + T(ctx, "mail.ends", "Day", Day(ctx, a.Until))
+		line += " – " + T(ctx, "mail.ends", "Until", Moment(ctx, a.Until))
 	}
 	return line
 }
 
 // Text is the letter as plain text.
 func (l Letter) Text(ctx context.Context) string {
-	parts := append([]string{l.greeting(ctx)}, l.before(ctx)...)
+	parts := []string{l.greeting(ctx), l.what(ctx)}
 	if len(l.Accounts) > 0 {
 		var lines []string
 		for _, a := range l.Accounts {
@@ -92,7 +100,7 @@ func (l Letter) Text(ctx context.Context) string {
 		}
 		parts = append(parts, strings.Join(lines, "\n"))
 	}
-	parts = append(parts, l.button(ctx)+":\n"+l.Link)
+	parts = append(parts, l.how(ctx), l.button(ctx)+":\n"+l.Link)
 	parts = append(parts, l.after(ctx)...)
 	return strings.Join(parts, "\n\n") + "\n\n-- \n" + T(ctx, "layout.name") + "\n"
 }

@@ -66,7 +66,7 @@ func (j *Jobs) compose(ctx context.Context, letter db.Letter, user db.User, merc
 			return page, err
 		}
 		by = db.By{Actor: author.Role, ID: author.ID}
-		page.By = author.Name
+		page.By, page.ByStaff = author.Name, author.Staff()
 	}
 	about, err := j.about(ctx, letter, user)
 	if err != nil {
