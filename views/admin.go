@@ -51,8 +51,6 @@ func kindText(ctx context.Context, kind string) string {
 	return string(unicode.ToUpper(first)) + text[size:]
 }
 
-func staffRoles() []string { return []string{"support", "admin"} }
-
 func roleOptions(ctx context.Context, chosen string) []Option {
 	var out []Option
 	for _, r := range []string{"merchant", "support", "admin"} {

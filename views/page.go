@@ -14,6 +14,7 @@ type Page struct {
 	User      *Person    // who is signed in; nil for nobody
 	Incidents []Incident // one banner each
 	Notice    string     // code of something that has just been done, words under "notice."; "" for none
+	NoticeOf  []any      // what those words are filled in with: names and values in turn
 }
 
 // Person is the signed-in user as the head of a page shows them.

@@ -39,13 +39,15 @@ func Scopes() []string { return []string{ScopeConnections, ScopeTokens, ScopeRef
 // Faults of API keys.
 var (
 	ErrNoKey    = errors.New("no such API key")
+	ErrKeyTaken = errors.New("another API key of that name still works")
 	ErrNoScopes = errors.New("an API key needs at least one of the scopes connections:read, tokens:read, connections:refresh")
 )
 
 const keyMark = "pb_"
 
-// AddKey makes a key and returns it with its secret, which is shown once and kept nowhere. ErrName, ErrNoScopes, ErrNotFound for
-// an unknown merchant.
+// AddKey makes a key and returns it with its secret, which is shown once and kept nowhere. An admin's key has a name that no other
+// living key has: a second click makes no second key. On the command line a name may be used again, to make the next key before
+// the old one is revoked. ErrName, ErrNoScopes, ErrKeyTaken, ErrNotFound for an unknown merchant.
 func (d *DB) AddKey(ctx context.Context, by By, k Key) (Key, Secret, error) {
 	k.Name = strings.TrimSpace(k.Name)
 	if k.Name == "" {
@@ -62,6 +64,18 @@ func (d *DB) AddKey(ctx context.Context, by By, k Key) (Key, Secret, error) {
 		k.CreatedBy = by.ID
 	}
 	err := d.tx(ctx, func(tx pgx.Tx) error {
+		if by.Actor == "admin" {
+			if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('key ' || lower($1), 0))`, k.Name); err != nil {
+				return fmt.Errorf("add API key: %w", err)
+			}
+			var taken bool
+			if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM api_keys WHERE lower(name) = lower($1) AND revoked_at IS NULL)`, k.Name).Scan(&taken); err != nil {
+				return fmt.Errorf("add API key: %w", err)
+			}
+			if taken {
+				return ErrKeyTaken
+			}
+		}
 		_, err := tx.Exec(ctx, `INSERT INTO api_keys (id, prefix, hash, name, merchant_id, scopes, created_by, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 			k.ID, k.Prefix, secret.Hash(), k.Name, nullID(k.MerchantID), k.Scopes, nullID(k.CreatedBy), k.CreatedAt)
 		if violates(err, "api_keys_merchant_id_fkey") {
@@ -75,18 +89,19 @@ func (d *DB) AddKey(ctx context.Context, by By, k Key) (Key, Secret, error) {
 	return k, secret, err
 }
 
-// RevokeKey ends a key at once. ErrNotFound when there is none that is alive.
-func (d *DB) RevokeKey(ctx context.Context, by By, id ID) error {
-	return d.tx(ctx, func(tx pgx.Tx) error {
-		var name string
+// RevokeKey ends a key at once and returns its name. ErrNotFound when there is none that is alive.
+func (d *DB) RevokeKey(ctx context.Context, by By, id ID) (name string, err error) {
+	err = d.tx(ctx, func(tx pgx.Tx) error {
+		var prefix string
 		var merchant *ID
-		err := tx.QueryRow(ctx, `UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL RETURNING name || ' ' || prefix, merchant_id`, id, d.Now()).
-			Scan(&name, &merchant)
+		err := tx.QueryRow(ctx, `UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL RETURNING name, prefix, merchant_id`, id, d.Now()).
+			Scan(&name, &prefix, &merchant)
 		if err != nil {
 			return notFound(err)
 		}
-		return d.addEvent(ctx, tx, *(&Event{Kind: "key.revoked", MerchantID: idOrZero(merchant), Note: name}).by(by))
+		return d.addEvent(ctx, tx, *(&Event{Kind: "key.revoked", MerchantID: idOrZero(merchant), Note: name + " " + prefix}).by(by))
 	})
+	return name, err
 }
 
 const keyColumns = `k.id, k.prefix, k.name, k.merchant_id, k.scopes, k.created_by, k.created_at, k.last_used_at, k.revoked_at`

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -44,6 +45,34 @@ func (d *DB) SetRetention(ctx context.Context, by By, months int) error {
 		e := Event{Kind: "setting.retention", Note: strconv.Itoa(months)}
 		return d.addEvent(ctx, tx, *e.by(by))
 	})
+}
+
+// KeptSince is when the events begin that are kept for so many whole months before the present one: what is older goes.
+// The zero time when months is 0 and all are kept.
+func (d *DB) KeptSince(months int) time.Time {
+	if months <= 0 {
+		return time.Time{}
+	}
+	now := d.Now().UTC()
+	return time.Date(now.Year(), now.Month()-time.Month(months), 1, 0, 0, 0, 0, time.UTC)
+}
+
+// OldestEvent is when the first event happened that is still there; the zero time when there is none.
+func (d *DB) OldestEvent(ctx context.Context) (time.Time, error) {
+	var at *time.Time
+	if err := d.pool.QueryRow(ctx, `SELECT (SELECT at FROM events ORDER BY at, id LIMIT 1)`).Scan(&at); err != nil {
+		return time.Time{}, fmt.Errorf("read the oldest event: %w", err)
+	}
+	return timeOrZero(at), nil
+}
+
+// CountEventsBefore counts the events that are older than that, up to most of them.
+func (d *DB) CountEventsBefore(ctx context.Context, before time.Time, most int) (n int, err error) {
+	err = d.pool.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM events WHERE at < $1 ORDER BY at, id LIMIT $2) AS old`, before, most).Scan(&n)
+	if err != nil {
+		return 0, fmt.Errorf("count old events: %w", err)
+	}
+	return n, nil
 }
 
 // CountOldSeals counts the grants that an older key of the keyset has sealed, and keeps the count for OldSeals. Each

@@ -37,6 +37,12 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 		Pager: pagerOf("/admin/events", values, query.Get("at"), lines.Prev, lines.Next), CSVURL: "/admin/events.csv?" + values.Encode(),
 		Months: keep, MaySet: visitorOf(r).who() == admin,
 	}
+	if page.MaySet {
+		page.KeptSince = s.DB.KeptSince(keep)
+		if page.Oldest, err = s.DB.OldestEvent(r.Context()); err != nil {
+			return err
+		}
+	}
 	if layout := fieldLayout(page.Hours); !f.From.IsZero() {
 		page.From = f.From.Format(layout)
 	}
@@ -82,16 +88,46 @@ func (s *Server) exportEvents(w http.ResponseWriter, r *http.Request) error {
 	return s.endExport(r, out, err)
 }
 
-// setRetention says for how many months events are kept.
+// countedOldEvents is up to how many events are counted before they are deleted: beyond that nobody reads the number.
+const countedOldEvents = 10_000
+
+// setRetention says for how many months events are kept. Where that deletes any, it first shows which, and asks.
 func (s *Server) setRetention(w http.ResponseWriter, r *http.Request) error {
 	months, err := strconv.Atoi(text(r, "months"))
 	if err != nil || months < 0 || months > 1200 {
 		return errMalformed
 	}
+	since := s.DB.KeptSince(months)
+	if !since.IsZero() && r.PostFormValue("confirm") == "" {
+		old, err := s.DB.CountEventsBefore(r.Context(), since, countedOldEvents+1)
+		if err != nil {
+			return err
+		}
+		if old > 0 {
+			return s.confirmRetention(w, r, months, since, old)
+		}
+	}
 	if err := s.DB.SetRetention(r.Context(), s.by(r), months); err != nil {
 		return err
 	}
-	return s.done(w, r, "/admin/events", "saved")
+	if since.IsZero() {
+		return s.done(w, r, "/admin/events", "kept-for-ever")
+	}
+	return s.done(w, r, "/admin/events", "kept-since", "Months", strconv.Itoa(months), "Date", views.UTCDay(r.Context(), since))
+}
+
+// confirmRetention shows which events would be deleted for good. Nothing is set yet.
+func (s *Server) confirmRetention(w http.ResponseWriter, r *http.Request, months int, since time.Time, old int) error {
+	oldest, err := s.DB.OldestEvent(r.Context())
+	if err != nil {
+		return err
+	}
+	page := views.RetentionPage{
+		Page: s.viewPage(r), Months: months, Since: since, Oldest: oldest, Old: min(old, countedOldEvents), More: old > countedOldEvents,
+		CSVURL: "/admin/events.csv?zone=UTC&to=" + since.AddDate(0, 0, -1).Format(time.DateOnly),
+	}
+	s.render(w, r, http.StatusOK, views.Retention(page))
+	return nil
 }
 
 // eventFilter reads a filter of events, and its values as they stand in the address. People, merchants and accounts may be

@@ -12,8 +12,11 @@ import (
 
 // adminKeys lists the platform's API keys.
 func (s *Server) adminKeys(w http.ResponseWriter, r *http.Request) error {
-	return s.renderKeys(w, r, http.StatusOK, views.KeyForm{Scopes: []string{db.ScopeConnections, db.ScopeTokens}}, nil)
+	return s.renderKeys(w, r, http.StatusOK, emptyKeyForm(), nil)
 }
+
+// emptyKeyForm has the narrowest choice made: whoever hands out more says so.
+func emptyKeyForm() views.KeyForm { return views.KeyForm{Scopes: []string{db.ScopeConnections}} }
 
 // addKey makes a key. The answer to this very request is the only place where it is ever shown.
 func (s *Server) addKey(w http.ResponseWriter, r *http.Request) error {
@@ -38,12 +41,14 @@ func (s *Server) addKey(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case errors.Is(err, db.ErrName):
 		form.Errors = views.Errors{{Field: "name", Code: "missing"}}
+	case errors.Is(err, db.ErrKeyTaken):
+		form.Errors = views.Errors{{Field: "name", Code: "key-taken"}}
 	case errors.Is(err, db.ErrNoScopes):
 		form.Errors = views.Errors{{Field: "scope", Code: "missing"}}
 	case err != nil:
 		return err
 	default:
-		return s.renderKeys(w, r, http.StatusOK, views.KeyForm{}, &views.MadeKey{Name: key.Name, Key: string(secret)})
+		return s.renderKeys(w, r, http.StatusOK, emptyKeyForm(), &views.MadeKey{Name: key.Name, Key: string(secret)})
 	}
 	return s.renderKeys(w, r, http.StatusUnprocessableEntity, form, nil)
 }
@@ -54,10 +59,11 @@ func (s *Server) revokeKey(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.DB.RevokeKey(r.Context(), s.by(r), id); err != nil {
+	name, err := s.DB.RevokeKey(r.Context(), s.by(r), id)
+	if err != nil {
 		return err
 	}
-	return s.done(w, r, "/admin/keys", "revoked")
+	return s.done(w, r, "/admin/keys", "revoked", "Name", name)
 }
 
 func (s *Server) renderKeys(w http.ResponseWriter, r *http.Request, status int, form views.KeyForm, made *views.MadeKey) error {

@@ -293,7 +293,7 @@ func TestKeysOpenOnlyWhatTheyShould(t *testing.T) {
 		if !strings.HasPrefix(all, k.Prefix) {
 			continue
 		}
-		if err := o.db.RevokeKey(t.Context(), db.System(), k.ID); err != nil {
+		if _, err := o.db.RevokeKey(t.Context(), db.System(), k.ID); err != nil {
 			t.Fatal(err)
 		}
 	}

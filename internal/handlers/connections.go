@@ -168,7 +168,15 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.Whole, page *views.Co
 		FailingSince: c.FailingSince, LeasedUntil: c.LeasedUntil, UsedAt: c.UsedAt, UsedBy: c.UsedBy,
 	}
 	if c.DisconnectedAt.IsZero() {
-		staff.AskURL = "/connections/" + c.ID.String() + "/ask"
+		staff.AskURL, staff.Mails, staff.MayInvite = "/connections/"+c.ID.String()+"/ask", s.Jobs.Mails(), visitorOf(r).who() == admin
+		reached, invited, err := s.askedPeople(r, c.MerchantID)
+		if err != nil {
+			return staff, err
+		}
+		for _, one := range reached {
+			staff.AskTo = append(staff.AskTo, one.Email)
+		}
+		staff.Invited = viewPeople(invited, visitorOf(r).user.ID, "")
 	}
 	status, err := s.DB.GrantStatus(r.Context(), c.ID)
 	if err != nil {

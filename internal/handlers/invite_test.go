@@ -142,7 +142,7 @@ func TestFormsAboutPeopleComeBack(t *testing.T) {
 		if got := boss.submit(boss.get(page), end); got.status != http.StatusSeeOther || got.location != want {
 			t.Errorf("from %s: %d %s", page, got.status, got.location)
 		}
-		if got := boss.get(want); !strings.Contains(got.body, "That person is signed out everywhere.") || strings.Contains(got.body, "All other devices") {
+		if got := boss.get(want); !strings.Contains(got.body, sok.email+" is signed out everywhere.") || strings.Contains(got.body, "All other devices") {
 			t.Errorf("from %s: the notice does not say who is signed out", page)
 		}
 		if got := sok.get("/"); got.status != http.StatusSeeOther {

@@ -72,6 +72,22 @@ func (s *Server) otherBusiness(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// askedPeople are those of a merchant's people who would be written to, since they can sign in, and those who are invited and
+// have not come yet.
+func (s *Server) askedPeople(r *http.Request, merchant db.ID) (reached, invited []db.Person, err error) {
+	people, err := s.DB.People(r.Context(), db.People{Merchant: merchant, Limit: 50})
+	for _, one := range people {
+		switch {
+		case !one.LockedAt.IsZero():
+		case one.Invited:
+			invited = append(invited, one)
+		default:
+			reached = append(reached, one)
+		}
+	}
+	return reached, invited, err
+}
+
 // askToReconnect writes to the merchant's people, or makes a link for staff to hand over: when they ask for one
 // (how=link), where no mail is sent, or when there is nobody to write to.
 func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
@@ -86,14 +102,11 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 	var addresses []string
 	by := s.by(r)
 	if r.PostFormValue("how") != "link" && s.Jobs.Mails() {
-		people, err := s.DB.People(r.Context(), db.People{Merchant: c.MerchantID, Limit: 50})
+		people, _, err := s.askedPeople(r, c.MerchantID)
 		if err != nil {
 			return err
 		}
 		for _, one := range people {
-			if !one.LockedAt.IsZero() || one.Invited {
-				continue
-			}
 			letters = append(letters, db.Letter{Kind: db.LetterReconnect, User: one.ID, By: by.ID, Connections: []db.ID{c.ID}})
 			addresses = append(addresses, one.Email)
 		}
@@ -122,6 +135,13 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	page.Path = "/connections/" + page.ID // where its links lead: this address takes no GET
+	page.Staff.AskedWhy = "nobody"        // why a link was made and no mail was sent
+	switch {
+	case !s.Jobs.Mails():
+		page.Staff.AskedWhy = "no-mail"
+	case r.PostFormValue("how") == "link":
+		page.Staff.AskedWhy = "chosen"
+	}
 	page.Staff.AskedLink = s.publicAddress("/reconnect/" + string(secret))
 	s.render(w, r, http.StatusOK, views.Connection(page))
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -229,8 +230,16 @@ func (s *Server) setCookie(w http.ResponseWriter, name, value string, age time.D
 	}))
 }
 
-// done sends the browser on with GET; the next page says what was done: a code under "notice." in the locales.
-func (s *Server) done(w http.ResponseWriter, r *http.Request, path, notice string) error {
+// done sends the browser on with GET; the next page says what was done: a code under "notice." in the locales, filled in
+// with names and values in turn.
+func (s *Server) done(w http.ResponseWriter, r *http.Request, path, notice string, pairs ...string) error {
+	if len(pairs) > 0 {
+		values := url.Values{}
+		for i := 0; i+1 < len(pairs); i += 2 {
+			values.Set(pairs[i], pairs[i+1])
+		}
+		notice += "?" + values.Encode()
+	}
 	s.setCookie(w, "notice", notice, time.Minute)
 	return see(w, r, path)
 }
@@ -244,7 +253,14 @@ func (s *Server) by(r *http.Request) db.By {
 // viewPage is what every page shows around its body.
 func (s *Server) viewPage(r *http.Request) views.Page {
 	v := visitorOf(r)
-	page := views.Page{Path: r.URL.RequestURI(), Notice: v.notice}
+	page := views.Page{Path: r.URL.RequestURI()}
+	notice, filled, _ := strings.Cut(v.notice, "?")
+	page.Notice = notice
+	if values, err := url.ParseQuery(filled); err == nil {
+		for name := range values {
+			page.NoticeOf = append(page.NoticeOf, name, values.Get(name))
+		}
+	}
 	if v.who() != nobody {
 		page.Incidents = s.incidents(r)
 		page.User = &views.Person{Name: v.user.Name, Email: v.user.Email, Merchant: v.merchant.Name, Role: v.user.Role}

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"net/url"
@@ -116,14 +117,15 @@ func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 	if r.PostFormValue("from") == fromMerchant {
 		of = user.MerchantID
 	}
-	var notice string
+	var notice string // its words name the person
 	switch r.PostFormValue("do") {
 	case "lock":
 		err, notice = s.DB.LockUser(r.Context(), s.by(r), id), "user-locked"
 	case "unlock":
 		err, notice = s.DB.UnlockUser(r.Context(), s.by(r), id), "user-unlocked"
 	case "role":
-		err, notice = s.DB.SetRole(r.Context(), s.by(r), id, r.PostFormValue("role")), "role-changed"
+		role := r.PostFormValue("role")
+		err, notice = s.DB.SetRole(r.Context(), s.by(r), id, role), "role-"+role
 	case "end-sessions":
 		var keep []byte // one's own session goes on
 		notice = "person-signed-out"
@@ -146,7 +148,7 @@ func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.done(w, r, peoplePage(r, of), notice)
+	return s.done(w, r, peoplePage(r, of), notice, "Name", cmp.Or(user.Name, user.Email))
 }
 
 // inviteAgain sends somebody a new link: an invitation, or a new password for whoever had one.

@@ -1,0 +1,158 @@
+package handlers
+
+import (
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"patchbay/internal/db"
+	"patchbay/internal/jobs"
+	"patchbay/internal/sandbox"
+)
+
+func TestANameOfAKeyIsTakenOnce(t *testing.T) {
+	t.Parallel()
+	s := newTown(t, sandbox.Options{})
+	admin := s.staff(db.RoleAdmin)
+	page := admin.wants("/admin/keys")
+	if strings.Count(page.body, " checked") != 1 || !strings.Contains(page.body, `value="connections:read" id="scope" checked`) {
+		t.Error("something wider than looking connections up is chosen beforehand")
+	}
+	fields := []string{"name", "Invoice worker", "scope", db.ScopeTokens}
+	var clicks sync.WaitGroup
+	var answers [2]answer
+	for i := range answers {
+		clicks.Go(func() { answers[i] = admin.post("/admin/keys", fields...) })
+	}
+	clicks.Wait()
+	made, refused := answers[0], answers[1]
+	if made.status != http.StatusOK {
+		made, refused = refused, made
+	}
+	if made.status != http.StatusOK || refused.status != http.StatusUnprocessableEntity || !strings.Contains(refused.body, "A key of this name works already.") {
+		t.Fatalf("two clicks: %d and %d", made.status, refused.status)
+	}
+	if !strings.Contains(refused.body, `value="Invoice worker"`) || !strings.Contains(refused.body, `value="tokens:read" checked`) {
+		t.Error("what was typed is lost")
+	}
+	if got := admin.post("/admin/keys", "name", "invoice WORKER", "scope", db.ScopeTokens); got.status != http.StatusUnprocessableEntity {
+		t.Errorf("the same name in other letters: %d", got.status)
+	}
+	keys, err := s.db.Keys(t.Context())
+	if err != nil || len(keys) != 1 {
+		t.Fatalf("%d keys, %v", len(keys), err)
+	}
+	if _, _, err := s.db.AddKey(t.Context(), db.System(), db.Key{Name: "Invoice worker", Scopes: db.Scopes()}); err != nil {
+		t.Errorf("the next key on the command line: %v", err)
+	}
+
+	revoke := "/admin/keys/" + keys[0].ID.String() + "/revoke"
+	page = admin.wants("/admin/keys", "Whatever uses the key “Invoice worker” is refused at once.", "It was never used.", "This cannot be undone")
+	folded, _, _ := strings.Cut(page.body, `action="`+revoke+`"`)
+	if strings.LastIndex(folded, "<details") < strings.LastIndex(folded, "</details>") {
+		t.Error("Revoke is not folded away")
+	}
+	if got := admin.post(revoke); got.status != http.StatusSeeOther {
+		t.Fatalf("revoke: %d", got.status)
+	}
+	admin.wants("/admin/keys", "The key “Invoice worker” no longer works.")
+}
+
+func TestAShorterRetentionIsAskedAbout(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, nil)
+	h.now = time.Date(2026, time.November, 22, 12, 0, 0, 0, time.UTC)
+	boss := h.staff(db.RoleAdmin)
+	for _, at := range []string{"2026-05-03", "2026-07-31", "2026-08-01"} {
+		h.exec(`SELECT events_make_month($1::date)`, at)
+		h.exec(`INSERT INTO events (id, at, kind) VALUES ($1, $2::timestamptz, 'merchant.added')`, db.NewID(), at+"T12:00:00Z")
+	}
+	boss.wants("/admin/events", "Now: everything is kept.", "The oldest one is of 3 May 2026.")
+	asked := boss.post("/admin/events", "months", "3")
+	if asked.status != http.StatusOK || asked.h1() != "Delete all events before 1 August 2026?" {
+		t.Fatalf("three months: %d %s", asked.status, asked.h1())
+	}
+	for _, words := range []string{"2 events, the oldest of 3 May 2026,", "/admin/events.csv?zone=UTC&amp;to=2026-07-31"} {
+		if !strings.Contains(asked.body, words) {
+			t.Errorf("the question lacks %q", words)
+		}
+	}
+	if months, err := h.db.Retention(t.Context(), 0); err != nil || months != 0 {
+		t.Fatalf("set without an answer: %d, %v", months, err)
+	}
+	if got := boss.submit(asked, `name="confirm" value="yes"`); got.status != http.StatusSeeOther {
+		t.Fatalf("confirmed: %d", got.status)
+	}
+	boss.wants("/admin/events", "Set to 3 months: events from 1 August 2026 on are kept.", "Now: events from 1 August 2026 on are kept.")
+	if dropped, err := h.db.DropEventMonths(t.Context(), 3); err != nil || dropped == 0 {
+		t.Fatalf("upkeep dropped %d months, %v", dropped, err)
+	}
+	if oldest, err := h.db.OldestEvent(t.Context()); err != nil || !oldest.Equal(time.Date(2026, time.August, 1, 12, 0, 0, 0, time.UTC)) {
+		t.Errorf("the oldest event is now of %v, %v", oldest, err)
+	}
+	if got := boss.post("/admin/events", "months", "4"); got.status != http.StatusSeeOther {
+		t.Errorf("longer, where nothing goes: %d", got.status)
+	}
+}
+
+func TestWhatAChangeDoesIsSaidFirst(t *testing.T) {
+	t.Parallel()
+	h := newHouse(t, nil)
+	boss, helper := h.staff(db.RoleAdmin), h.staff(db.RoleSupport)
+	for _, step := range []struct{ do, before, button, after string }{
+		{"role", " may then do everything:", "Make " + helper.email + " an admin", helper.email + " is an admin now, and must sign in again."},
+		{"role", " may then look up everything and refresh", "Make " + helper.email + " support", helper.email + " is support now, and must sign in again."},
+		{"lock", " is signed out everywhere at once, links", "Lock " + helper.email, helper.email + " is locked and signed out everywhere."},
+		{"unlock", " can sign in again at once", "Unlock " + helper.email, helper.email + " is unlocked."},
+	} {
+		page := boss.wants("/admin/users", helper.email+step.before)
+		start := strings.Index(page.body, helper.email+step.before)
+		form := page.body[start:]
+		form = form[:strings.Index(form, "</form>")+len("</form>")]
+		if !strings.Contains(form, step.button) {
+			t.Fatalf("no button %q after what it does", step.button)
+		}
+		if got := boss.submit(answer{body: form}, `value="`+step.do+`"`); got.status != http.StatusSeeOther {
+			t.Fatalf("%s: %d", step.button, got.status)
+		}
+		boss.wants("/admin/users", step.after)
+	}
+}
+
+// TestWhoIsAskedToReconnect: staff see who gets the mail before it is sent, and why nobody would.
+func TestWhoIsAskedToReconnect(t *testing.T) {
+	t.Parallel()
+	for name, mails := range map[string]bool{"with mail": true, "without mail": false} {
+		t.Run(name, func(t *testing.T) {
+			h := newHouse(t, func(_ *Options, o *jobs.Options) { o.Outbox = mails })
+			boss, helper, sok := h.staff(db.RoleAdmin), h.staff(db.RoleSupport), h.merchant("CH168 Shop")
+			id := db.NewID()
+			h.exec(`INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, problem, problem_since, connected_at)
+				VALUES ($1, $2, 'caminvoice', 'sandbox', 'KHUID00001234', 'CH168 Co., Ltd', 'refused', now(), now())`, id, sok.merchant)
+			h.exec(`INSERT INTO grants (connection_id, provider, environment) VALUES ($1, 'caminvoice', 'sandbox')`, id)
+			path := "/connections/" + id.String()
+			if mails {
+				helper.wants(path, "The mail goes to 1 person: "+sok.email)
+			} else {
+				helper.wants(path, "No mail is set up here")
+				if got := helper.post(path + "/ask"); got.status != http.StatusOK || !strings.Contains(got.body, "No mail was sent, because none is set up here.") {
+					t.Errorf("why there is a link instead of a mail is not said: %d", got.status)
+				}
+			}
+			h.exec(`UPDATE users SET password_hash = '' WHERE email = $1`, sok.email)
+			if got := helper.wants(path, "Nobody there has accepted an invitation yet", sok.email, "An admin can invite them again."); strings.Contains(got.body, `value="invite"`) {
+				t.Error("support is offered to invite")
+			}
+			page := boss.wants(path, "Nobody there has accepted an invitation yet")
+			again := boss.submit(page, `value="invite"`)
+			if want := map[bool]int{true: http.StatusSeeOther, false: http.StatusOK}[mails]; again.status != want {
+				t.Errorf("invited again: %d instead of %d", again.status, want)
+			}
+			if got := boss.post(path + "/ask"); mails && !strings.Contains(got.body, "No mail was sent, because nobody at this merchant can sign in yet.") {
+				t.Errorf("nobody to write to: %d", got.status)
+			}
+		})
+	}
+}
