@@ -28,6 +28,11 @@ func labelled(ctx context.Context, prefix string, options []Option) []Option {
 	return out
 }
 
+// inUse says whether the form has something to say, and so must not be folded away.
+func (v InviteForm) inUse() bool {
+	return v.Link != "" || v.Errors.Of("email") != "" || v.Errors.Of("name") != "" || v.Errors.Of("merchant") != ""
+}
+
 // kindOptions are the kinds of events with their words, which speak of "the provider" as no one is named.
 func kindOptions(ctx context.Context, kinds []Option) []Option {
 	out := make([]Option, len(kinds))
@@ -65,19 +70,29 @@ func (v AdminConnectionsPage) found(ctx context.Context) string {
 	case v.About >= 0 && v.About > int64(v.Shown):
 		return T(ctx, "admin_connections.shown-of", "Shown", count(ctx, v.Shown), "About", Number(ctx, v.About))
 	case v.Pager.Next != "" || v.Pager.Prev != "":
-		return T(ctx, "admin_connections.shown-some", "Count", v.Shown)
+		return shownSome(ctx, v.Shown, v.Length)
 	}
 	return T(ctx, "admin_connections.shown", "Count", v.Shown)
+}
+
+// shownSome says how many a page of a longer list has: how long that is, only counting would tell. All pages but the last have
+// most lines.
+func shownSome(ctx context.Context, shown, most int) string {
+	return T(ctx, "admin_connections.shown-some", "Shown", count(ctx, shown), "Most", count(ctx, max(shown, most)))
+}
+
+// found says how many the list has, or that there are more than a page of them.
+func (v EventsPage) found(ctx context.Context) string {
+	if v.Pager.Next != "" || v.Pager.Prev != "" {
+		return shownSome(ctx, len(v.Rows), v.Length)
+	}
+	return T(ctx, "admin_events.shown", "Count", len(v.Rows))
 }
 
 // filters counts those that are set, besides the search box: with any, they stay in view where there is room for them.
 func (v AdminConnectionsPage) filters() (set int) {
 	for _, options := range [][]Option{v.Providers, v.Healths, v.Whos, v.Problems, v.Environment, v.Used} {
-		for _, o := range options {
-			if o.Selected && o.Value != "" {
-				set++
-			}
-		}
+		set += chosen(options)
 	}
 	for _, typed := range []string{v.Since, v.Merchant} {
 		if typed != "" {
@@ -85,6 +100,28 @@ func (v AdminConnectionsPage) filters() (set int) {
 		}
 	}
 	return set
+}
+
+// filters counts those that are set.
+func (v EventsPage) filters() (set int) {
+	for _, options := range [][]Option{v.Kinds, v.Classes, v.Providers} {
+		set += chosen(options)
+	}
+	for _, typed := range []string{v.Actor, v.Merchant, v.Connection, v.From, v.To} {
+		if typed != "" {
+			set++
+		}
+	}
+	return set
+}
+
+func chosen(options []Option) int {
+	for _, o := range options {
+		if o.Selected && o.Value != "" {
+			return 1
+		}
+	}
+	return 0
 }
 
 // filtersSummary says on folded filters how many of them are set.
@@ -282,7 +319,23 @@ func (c Call) facts(ctx context.Context) string {
 	if c.Code != "" {
 		parts = append(parts, c.Code)
 	}
-	return strings.Join(append(parts, Took(ctx, c.Took)), " · ")
+	return strings.Join(append(parts, c.took(ctx)), " · ")
+}
+
+// took is how long a call took; of one that was never made, that.
+func (c Call) took(ctx context.Context) string {
+	if c.Unsent {
+		return T(ctx, "connection.not-sent")
+	}
+	return Took(ctx, c.Took)
+}
+
+// by names who did it; of a failure that came to light by somebody's refresh, who found it: it is not their doing.
+func (e Event) by(ctx context.Context) string {
+	if e.state() != "fine" && strings.HasPrefix(e.Kind, "refresh.") {
+		return T(ctx, "connection.found", "Name", e.Actor)
+	}
+	return T(ctx, "connection.by", "Name", e.Actor)
 }
 
 // actor names who did it; Patchbay itself when nobody is named.
@@ -323,6 +376,11 @@ func (v BulkPage) listURL() string {
 
 func (v BulkPage) minutesLeft() int { return int((v.Left + time.Minute - 1) / time.Minute) }
 
+// zoneShown names a time zone as people do: "Phnom Penh", not "Asia/Phnom_Penh".
+func zoneShown(zone string) string {
+	return strings.ReplaceAll(zone[strings.LastIndex(zone, "/")+1:], "_", " ")
+}
+
 // filterValue says a filter's value as its select does.
 func filterValue(ctx context.Context, f Detail) string {
 	prefixes := map[string]string{
@@ -333,6 +391,9 @@ func filterValue(ctx context.Context, f Detail) string {
 	}
 	if f.Key == "kind" {
 		return kindText(ctx, f.Value)
+	}
+	if f.Key == "zone" {
+		return zoneShown(f.Value)
 	}
 	if f.Key == "from" || f.Key == "to" {
 		if at, err := time.Parse(time.RFC3339, f.Value); err == nil {

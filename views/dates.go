@@ -43,6 +43,16 @@ func Ago(ctx context.Context, t time.Time) string {
 	}
 }
 
+// sinceText says when something began: the day, the time, and how long ago that is.
+func sinceText(ctx context.Context, t time.Time) string {
+	l := localeOf(ctx)
+	days := dayNumber(l.at(l.now)) - dayNumber(l.at(t))
+	if days < 2 {
+		return Ago(ctx, t) + ", " + Day(ctx, t)
+	}
+	return Day(ctx, t) + ", " + Clock(ctx, t) + " (" + T(ctx, "date.days-ago", "Count", days) + ")"
+}
+
 // Exact says t to the second, with its zone: for the title of a <time> and for support.
 func Exact(ctx context.Context, t time.Time) string {
 	if t.IsZero() {

@@ -34,6 +34,7 @@ type Incident struct {
 	Provider string // its title
 	Since    time.Time
 	Ours     bool // the fault is on our side
+	Declared bool // by a person, who also ends it
 }
 
 // Provider is a provider as a merchant meets it.
@@ -88,6 +89,7 @@ type Call struct {
 	Code      string // the provider's own error code
 	Reference string // our x-reference-id
 	Took      time.Duration
+	Unsent    bool // nobody was asked
 }
 
 // Option is one choice of a select or a set of radios.

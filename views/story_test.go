@@ -288,17 +288,25 @@ func staffStories(all map[string]templ.Component) {
 		Outcome: &Outcome{Class: "trouble", Retry: in(time.Minute), Call: &Call{Name: "refresh", Class: "trouble", Status: 503, Code: "unavailable", Took: 800 * time.Millisecond}},
 		Events:  []Event{{At: ago(time.Minute), Kind: "refresh.asked", Actor: "Anna Tremblay", Where: "198.51.100.4", Call: &Call{Class: "trouble", Status: 503, Took: 800 * time.Millisecond}}, {At: ago(90 * day), Kind: "connection.connected", Actor: "Sok Dara", Where: "203.0.113.7"}},
 		Staff: &StaffConnection{
-			Merchant: "CH168 Shop", MerchantID: "m1", ExternalID: "shop-17", Generation: 8123, Epoch: 2, Failures: 3, FailingSince: ago(20 * time.Minute), RefreshWhy: "retry", UsedAt: ago(time.Minute), UsedBy: "invoice worker",
+			Merchant: "CH168 Shop", MerchantID: "m1", ExternalID: "shop-17", Generation: 8123, Epoch: 2, Failures: 3, RefreshWhy: "retry", UsedAt: ago(time.Minute), UsedBy: "invoice worker",
 			Calls: []Event{
 				{At: ago(time.Minute), Call: &Call{Name: "refresh", Class: "trouble", Status: 503, Code: "unavailable", Took: 800 * time.Millisecond, Reference: "5f0c2b7e9a1d4c3fb2e8d6a790314b5c"}},
 				{At: ago(20 * time.Minute), Call: &Call{Name: "refresh", Class: "trouble", Took: 20 * time.Second}},
 				{At: ago(2 * time.Hour), Call: &Call{Name: "refresh", Class: "ok", Status: 200, Took: 210 * time.Millisecond}},
 			},
 			Flows:  []FlowLine{{Reference: "K7M2-4QXD", Stage: "connected", At: ago(90 * day), By: "Sok Dara"}, {Reference: "P2AA-11ZT", Stage: "failed", Outcome: "provider-down", At: ago(91 * day), By: "Sok Dara"}, {Reference: "Q3BB-22ZV", Stage: "connected", Outcome: "kept-both", At: ago(92 * day), By: "Sok Dara"}},
-			Report: "Patchbay report\nprovider: CamInvoice (sandbox)\naccount: KHUID00001234\n2026-11-22T07:04:30Z refresh 503 unavailable 800 ms", AskURL: "/connections/0198b/ask", AskedLink: "https://connect.example.com/reconnect/4f9d2c",
+			Report: "Patchbay report\nprovider: CamInvoice (sandbox)\naccount: KHUID00001234\n2026-11-22T07:04:30Z refresh 503 unavailable 800 ms", AskURL: "/connections/0198b/ask", AskedLink: "https://connect.example.com/reconnect/4f9d2c", AskedWhy: "no-mail",
 		},
 	}
 	all["admin-connection"] = Connection(one)
+	staff := *one.Staff
+	staff.AskedLink, staff.AskedWhy, staff.Mails, staff.AskTo = "", "", true, []string{"dara@ch168.example", "bopha@ch168.example"}
+	one.Staff = &staff
+	all["admin-connection-mail"] = Connection(one)
+	invited := staff
+	invited.AskTo, invited.Invited, invited.MayInvite = nil, []UserRow{{ID: "u9", Email: "new@ch168.example", Role: "merchant", Invited: true}}, true
+	one.Staff = &invited
+	all["admin-connection-invited"] = Connection(one)
 
 	overview := OverviewPage{
 		Page: adminPage("/admin"), At: storyNow, RiskURL: "/admin/connections?risk=7d",
@@ -351,7 +359,9 @@ func staffStories(all map[string]templ.Component) {
 			{At: ago(day), Kind: "exported", Actor: "Anna Tremblay", Note: "health=action-needed"},
 		},
 	})
-	all["admin-events-none"] = Events(EventsPage{Page: adminPage("/admin/events")})
+	all["admin-events-none"] = Events(EventsPage{Page: adminPage("/admin/events"), MaySet: true, Months: 6, KeptSince: ago(180 * day), Oldest: ago(170 * day)})
+	all["admin-events-delete"] = Retention(RetentionPage{Page: adminPage("/admin/events"), Months: 6, Since: ago(180 * day), Oldest: ago(400 * day), Old: 1234, CSVURL: "/admin/events.csv?to=2026-05-25"})
+	all["admin-events-delete-more"] = Retention(RetentionPage{Page: adminPage("/admin/events"), Months: 6, Since: ago(180 * day), Oldest: ago(400 * day), Old: 10000, More: true})
 	scopes := []string{"connections:read", "tokens:read", "connections:refresh"}
 	all["admin-keys"] = Keys(KeysPage{
 		Page: adminPage("/admin/keys"), Scopes: scopes, Made: &MadeKey{Name: "invoice worker", Key: "pb_live_4Qf9d2c0b1aXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX"}, Form: KeyForm{Scopes: scopes[:1], Errors: Errors{{"scope", "missing"}}},

@@ -116,18 +116,26 @@ func detailText(ctx context.Context, d Detail) string {
 // problemText says in a sentence what is wrong, or that nothing is: to merchants what they do, to staff who does.
 func problemText(ctx context.Context, h Health, p Provider, staff bool) string {
 	keys := []string{"problem." + h.state()}
-	if h.state() == "action-needed" {
+	switch {
+	case h.state() == "retrying" && h.Who == "platform": // in an incident that we suspect ourselves of
+		keys = []string{"problem.suspected"}
+	case h.state() == "action-needed":
 		keys = []string{"problem." + h.Problem, "problem.who-" + h.Who, "problem.action-needed"}
 	}
 	for _, key := range keys {
-		if staff && has(ctx, "staff-"+key) {
-			key = "staff-" + key
-		}
-		if has(ctx, key) {
-			return T(ctx, key, "Provider", p.Title)
+		if has(ctx, key) || staff && has(ctx, "staff-"+key) {
+			return toldTo(ctx, staff, key, p)
 		}
 	}
 	return ""
+}
+
+// toldTo is a text about a merchant's connection: to the merchant, or to staff, who are not its "you".
+func toldTo(ctx context.Context, staff bool, key string, p Provider) string {
+	if staff && has(ctx, "staff-"+key) {
+		key = "staff-" + key
+	}
+	return T(ctx, key, "Provider", p.Title)
 }
 
 // whoText names who must act: you, the provider, us.
@@ -144,11 +152,8 @@ func whoText(ctx context.Context, who string, p Provider) string {
 }
 
 func outcomeText(ctx context.Context, class string, p Provider, staff bool) string {
-	if key := "staff-outcome." + class; staff && has(ctx, key) {
-		return T(ctx, key, "Provider", p.Title)
-	}
 	if key := "outcome." + class; has(ctx, key) {
-		return T(ctx, key, "Provider", p.Title)
+		return toldTo(ctx, staff, key, p)
 	}
 	return T(ctx, "outcome.trouble", "Provider", p.Title)
 }
@@ -160,7 +165,7 @@ func classState(class string) string {
 	switch class {
 	case "ok":
 		return "fine"
-	case "refused", "ours":
+	case "refused", "ours", "lapsed", "sealed":
 		return "action-needed"
 	case "later", "trouble", "lost":
 		return "retrying"
@@ -168,14 +173,17 @@ func classState(class string) string {
 	return "disconnected"
 }
 
-func revokedText(ctx context.Context, revoked string, p Provider) string {
+func revokedText(ctx context.Context, revoked string, p Provider, staff bool) string {
 	if key := "receipt.revoked-" + revoked; has(ctx, key) {
-		return T(ctx, key, "Provider", p.Title)
+		return toldTo(ctx, staff, key, p)
 	}
 	return T(ctx, "receipt.revoked-not-offered", "Provider", p.Title)
 }
 
 func eventText(ctx context.Context, e Event, provider string) string {
+	if key := "event." + e.kind() + "." + e.Note; e.Note != "" && has(ctx, key) { // of some, the cause says more than the kind
+		return T(ctx, key, "Provider", provider)
+	}
 	if key := "event." + e.kind(); has(ctx, key) {
 		return T(ctx, key, "Provider", provider)
 	}

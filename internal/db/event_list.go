@@ -29,8 +29,8 @@ type EventFilter struct {
 // EventsRefresh is the kind of all renewals together, which are most of all events.
 const EventsRefresh = "refresh"
 
-// ParseEventFilter reads a filter of events as it stands in a list's address. A day is meant whole. Names of people,
-// merchants and accounts are the caller's to turn into ids.
+// ParseEventFilter reads a filter of events as it stands in a list's address. A day is meant whole, and is one of the address's
+// zone, of UTC without one. Names of people, merchants and accounts are the caller's to turn into ids.
 func ParseEventFilter(values url.Values) EventFilter {
 	var broken bool
 	get := func(name string) string { return cleaned(values.Get(name), &broken) }
@@ -45,8 +45,9 @@ func ParseEventFilter(values url.Values) EventFilter {
 	f := EventFilter{
 		Kind: get("kind"), Class: get("class"), Provider: get("provider"), Actors: ids("actor"), Merchants: ids("merchant"), Connections: ids("connection"),
 	}
-	f.From, _ = moment(get("from"), &broken)
-	to, day := moment(get("to"), &broken)
+	zone := zoneOf(get("zone"), &broken)
+	f.From, _ = moment(get("from"), zone, &broken)
+	to, day := moment(get("to"), zone, &broken)
 	if f.To = to; day {
 		f.To = to.AddDate(0, 0, 1)
 	}
@@ -54,7 +55,7 @@ func ParseEventFilter(values url.Values) EventFilter {
 	return f
 }
 
-// Values are the filter as it stands in an address.
+// Values are the filter as it stands in an address, with exact times: they mean the same in every zone.
 func (f EventFilter) Values() url.Values {
 	values := url.Values{}
 	for name, value := range map[string]string{"kind": f.Kind, "class": f.Class, "provider": f.Provider} {
@@ -69,21 +70,21 @@ func (f EventFilter) Values() url.Values {
 	}
 	for name, at := range map[string]time.Time{"from": f.From, "to": f.To} {
 		if !at.IsZero() {
-			values.Set(name, at.Format(time.RFC3339))
+			values.Set(name, at.UTC().Format(time.RFC3339))
 		}
 	}
 	return values
 }
 
-// moment reads a day, a time as links from the overview have it, or one as browsers' fields do, all of UTC. Zero when there
-// is none. broken: what stands there is none of them.
-func moment(text string, broken *bool) (at time.Time, day bool) {
+// moment reads a day, a time as links from the overview have it, or one as browsers' fields do; what says no zone itself is meant
+// in this one. Zero when there is none. broken: what stands there is none of them.
+func moment(text string, zone *time.Location, broken *bool) (at time.Time, day bool) {
 	if text == "" {
 		return time.Time{}, false
 	}
 	for _, layout := range []string{time.DateOnly, time.RFC3339, "2006-01-02T15:04"} {
-		if t, err := time.Parse(layout, text); err == nil {
-			return t.UTC(), layout == time.DateOnly
+		if t, err := time.ParseInLocation(layout, text, zone); err == nil {
+			return t.In(zone), layout == time.DateOnly
 		}
 	}
 	*broken = true

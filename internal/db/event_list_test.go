@@ -308,3 +308,21 @@ func TestATimelineLeavesOutNothingOfOneMoment(t *testing.T) {
 		t.Errorf("%d events of one moment, want 5", len(seen))
 	}
 }
+
+// TestADayIsOneOfItsZone: also when the filter has been through an address.
+func TestADayIsOneOfItsZone(t *testing.T) {
+	t.Parallel()
+	f := db.ParseFilter(url.Values{"since": {"2026-11-21"}, "zone": {"Asia/Phnom_Penh"}})
+	for _, since := range []time.Time{f.Since, db.ParseFilter(f.Values()).Since} {
+		if !since.Equal(time.Date(2026, 11, 20, 17, 0, 0, 0, time.UTC)) {
+			t.Errorf("since %s", since)
+		}
+	}
+	// Where the clocks went forward that day, it had 23 hours.
+	e := db.ParseEventFilter(url.Values{"from": {"2026-03-29"}, "to": {"2026-03-29"}, "zone": {"Europe/Amsterdam"}})
+	for _, e := range []db.EventFilter{e, db.ParseEventFilter(e.Values())} {
+		if !e.From.Equal(time.Date(2026, 3, 28, 23, 0, 0, 0, time.UTC)) || e.To.Sub(e.From) != 23*time.Hour {
+			t.Errorf("from %s to %s", e.From, e.To)
+		}
+	}
+}

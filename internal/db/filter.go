@@ -17,7 +17,7 @@ type Filter struct {
 	Environment string
 	Merchant    ID
 	Used        string            // UsedDay, UsedWeek, UsedMonth or UsedNever
-	Since       time.Time         // connected at or after
+	Since       time.Time         // connected at or after: the beginning of a day in its own zone
 	Lapsing     bool              // access that ends within seven days unless the merchant comes back, in that order
 	Bulk        ID                // part of these many refreshes,
 	Outcome     string            // which ended like this
@@ -62,7 +62,7 @@ func ParseFilter(values url.Values) Filter {
 	}
 	if since := get("since"); since != "" {
 		var err error
-		f.Since, err = time.Parse(time.DateOnly, since)
+		f.Since, err = time.ParseInLocation(time.DateOnly, since, zoneOf(get("zone"), &broken))
 		broken = broken || err != nil
 	}
 	f.Merchant = idOf(get("merchant"), &broken)
@@ -76,6 +76,16 @@ func cleaned(value string, broken *bool) string {
 	text := strings.TrimSpace(strings.ReplaceAll(strings.ToValidUTF8(value, ""), "\x00", ""))
 	*broken = *broken || text == "" && strings.TrimSpace(value) != ""
 	return text
+}
+
+// zoneOf finds a time zone by its IANA name, UTC when there is none. broken: no zone is called so.
+func zoneOf(name string, broken *bool) *time.Location {
+	zone, err := time.LoadLocation(name)
+	if err != nil || zone == time.Local {
+		*broken = true
+		return time.UTC
+	}
+	return zone
 }
 
 // idOf reads an id; zero when there is none. broken: what stands there is none.
@@ -103,7 +113,12 @@ func (f Filter) Values() url.Values {
 		}
 	}
 	if !f.Since.IsZero() {
-		values.Set("since", f.Since.Format(time.DateOnly))
+		since := f.Since
+		if since.Location() == time.Local { // a name that means something else elsewhere
+			since = since.UTC()
+		}
+		values.Set("since", since.Format(time.DateOnly))
+		values.Set("zone", since.Location().String())
 	}
 	if f.Merchant != (ID{}) {
 		values.Set("merchant", f.Merchant.String())

@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -55,6 +56,49 @@ func (d *DB) Incidents(ctx context.Context) ([]ProviderState, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read incidents: %w", err)
 	}
+	return list, nil
+}
+
+// Incident is one time that a provider failed for everybody, or was said to.
+type Incident struct {
+	Provider, Environment string
+	Began, Ended          time.Time // Ended is zero while it lasts
+	Reason                string    // trouble, ours or declared
+	Words                 string    // what the person who declared it wrote
+	By, EndedBy           ID        // zero: Patchbay by itself
+}
+
+// PastIncidents lists the latest incidents of all providers, newest first, open ones included: what the last most events about
+// them tell. One that began before those is left out.
+func (d *DB) PastIncidents(ctx context.Context, most int) ([]Incident, error) {
+	rows, err := d.pool.Query(ctx, `SELECT `+eventColumns+` FROM events
+		WHERE kind IN ('incident.opened', 'incident.declared', 'incident.ended') AND kind NOT LIKE 'refresh.%' ORDER BY at DESC, id DESC LIMIT $1`, most)
+	if err != nil {
+		return nil, fmt.Errorf("read past incidents: %w", err)
+	}
+	events, err := pgx.CollectRows(rows, scanEvent)
+	if err != nil {
+		return nil, fmt.Errorf("read past incidents: %w", err)
+	}
+	var list []Incident
+	for _, e := range slices.Backward(events) {
+		open := -1 // the provider's latest that has not ended
+		for i, one := range list {
+			if one.Provider == e.Provider && one.Ended.IsZero() && (e.Kind == "incident.declared" || one.Environment == e.Note) {
+				open = i
+			}
+		}
+		switch {
+		case e.Kind == "incident.opened":
+			list = append(list, Incident{Provider: e.Provider, Environment: e.Note, Began: e.At, Reason: e.Code, By: e.ActorID})
+		case open < 0:
+		case e.Kind == "incident.declared":
+			list[open].Words, list[open].By = e.Note, e.ActorID
+		default:
+			list[open].Ended, list[open].EndedBy = e.At, e.ActorID
+		}
+	}
+	slices.Reverse(list)
 	return list, nil
 }
 

@@ -16,7 +16,7 @@ const listLength = 50
 // adminConnections lists connections of all merchants: searched, filtered and sorted by what stands in the address.
 func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error {
 	query := r.URL.Query()
-	f := s.filterOf(query)
+	f, zone := s.filterOf(r, query)
 	lines, err := s.DB.List(r.Context(), f, query.Get("at"), listLength)
 	if err != nil {
 		return err
@@ -27,13 +27,14 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 		}
 	}
 	page := views.AdminConnectionsPage{
-		Page: s.viewPage(r), Query: f.Query, Sort: f.Sort, Shown: len(lines.All), About: lines.About, Similar: len(lines.Similar) > 0 && len(lines.All) > 0, Lapsing: f.Lapsing, Outcome: f.Outcome,
+		Page: s.viewPage(r), Query: f.Query, Sort: f.Sort, Shown: len(lines.All), Length: listLength, About: lines.About, Similar: len(lines.Similar) > 0 && len(lines.All) > 0, Lapsing: f.Lapsing, Outcome: f.Outcome,
 		Healths:     options(f.Health, "", db.Fine, db.Retrying, db.ActionNeeded, db.Disconnected),
 		Whos:        options(f.Who, "", "merchant", "provider", "platform"),
 		Problems:    options(f.Problem, "", db.ProblemRefused, db.ProblemInterrupted, db.ProblemLapsed, db.ProblemRevoked, db.ProblemOurs, db.ProblemSealed, db.ProblemEnvironment),
 		Environment: options(f.Environment, "", "production", "sandbox"),
 		Used:        options(f.Used, "", db.UsedDay, db.UsedWeek, db.UsedMonth, db.UsedNever),
 		Providers:   s.providerOptions(f.Provider),
+		Zone:        zone.String(),
 		CSVURL:      "/admin/connections.csv?" + f.Values().Encode(),
 	}
 	if !f.Since.IsZero() {
@@ -69,7 +70,7 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 
 // exportConnections writes all that the filter shows as CSV, as it is read: no list is ever held whole.
 func (s *Server) exportConnections(w http.ResponseWriter, r *http.Request) error {
-	f := s.filterOf(r.URL.Query())
+	f, _ := s.filterOf(r, r.URL.Query())
 	if ahead(r) {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
@@ -85,17 +86,18 @@ func (s *Server) exportConnections(w http.ResponseWriter, r *http.Request) error
 			return out.row(l.MerchantName, l.ExternalID, l.Provider, l.Environment, l.Account.Name, l.Account.Detail("company_name_kh"), l.Account.ID,
 				l.Account.Detail("tin"), l.Account.Detail("email"), l.Account.Detail("phone_number"),
 				l.Health(), s.whoMustAct(r.Context(), l.Connection), l.Problem, exportTime(healthSince(l.Connection)),
-				exportTime(l.ConnectedAt), exportTime(l.DisconnectedAt), exportTime(l.RefreshedAt), exportTime(l.UsedAt), exportTime(l.Until), l.ID.String(), l.MerchantID.String())
+				exportTime(l.ConnectedAt), exportTime(l.DisconnectedAt), exportTime(l.RefreshedAt), exportTime(l.UsedAt), exportTime(comeBack(l)), l.ID.String(), l.MerchantID.String())
 		})
 	}
 	return s.endExport(r, out, err)
 }
 
-// filterOf reads a list's filter from its address, or from a form that repeats it.
-func (s *Server) filterOf(values url.Values) db.Filter {
+// filterOf reads a list's filter from its address, or from a form that repeats it, and the zone of its days.
+func (s *Server) filterOf(r *http.Request, values url.Values) (db.Filter, *time.Location) {
+	values, zone := zoned(r, values)
 	f := db.ParseFilter(values)
 	f.Present = connectors.Environments(s.Providers)
-	return f
+	return f, zone
 }
 
 // noteLookup writes down that staff looked something up: their own look-ups are events too.
@@ -108,10 +110,19 @@ func (s *Server) viewConnectionRow(r *http.Request, line db.Line) views.Connecti
 	return views.ConnectionRow{
 		ID: line.ID.String(), Merchant: line.MerchantName, MerchantID: line.MerchantID.String(), Provider: s.viewProviderOf(line.Provider, line.Environment),
 		Account: viewAccount(line.Account, line.ID.String()), Health: s.viewHealth(r, line.Connection), ConnectedAt: line.ConnectedAt, RefreshedAt: line.RefreshedAt,
-		UsedAt: line.UsedAt, Until: line.Until,
+		UsedAt: line.UsedAt, Until: comeBack(line),
 	}
 }
 
+// comeBack is the day by which a merchant must come back, zero when there is no need and when it is too late.
+func comeBack(l db.Line) time.Time {
+	if health := l.Health(); health == db.ActionNeeded || health == db.Disconnected {
+		return time.Time{}
+	}
+	return l.Until
+}
+
+// healthSince is since when a connection is as it is; zero when that is not known, and for those that are fine.
 func healthSince(c db.Connection) time.Time {
 	switch c.Health() {
 	case db.Disconnected:

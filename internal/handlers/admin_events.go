@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"maps"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -13,7 +14,7 @@ import (
 
 // adminEvents lists what everybody did, or what one filter leaves of it.
 func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
-	query := r.URL.Query()
+	query, zone := zoned(r, r.URL.Query())
 	f, values, err := s.eventFilter(r, query)
 	if err != nil {
 		return err
@@ -33,7 +34,8 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 	page := views.EventsPage{
 		Page: s.viewPage(r), Kinds: options(f.Kind, append([]string{"", db.EventsRefresh}, kinds...)...), Classes: options(f.Class, "", "ok", "later", "trouble", "refused", "ours", "lost"),
 		Providers: s.providerOptions(f.Provider), Actor: values.Get("actor"), Merchant: values.Get("merchant"), Connection: values.Get("connection"),
-		Hours: !wholeDay(f.From) || !wholeDay(f.To),
+		Hours:  !wholeDay(f.From) || !wholeDay(f.To),
+		Length: listLength, Zone: zone.String(), Days: eventDays(values, s.DB.Now().In(zone)),
 		Pager: pagerOf("/admin/events", values, query.Get("at"), lines.Prev, lines.Next), CSVURL: "/admin/events.csv?" + values.Encode(),
 		Months: keep, MaySet: visitorOf(r).who() == admin,
 	}
@@ -65,7 +67,8 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 
 // exportEvents writes all that the filter shows as CSV.
 func (s *Server) exportEvents(w http.ResponseWriter, r *http.Request) error {
-	f, values, err := s.eventFilter(r, r.URL.Query())
+	query, _ := zoned(r, r.URL.Query())
+	f, values, err := s.eventFilter(r, query)
 	if err != nil {
 		return err
 	}
@@ -142,6 +145,10 @@ func (s *Server) eventFilter(r *http.Request, query url.Values) (f db.EventFilte
 			}
 		}
 	}
+	if values.Has("from") || values.Has("to") {
+		values.Set("zone", query.Get("zone"))
+		found.Set("zone", query.Get("zone"))
+	}
 	for name, find := range map[string]func(string) ([]db.ID, error){
 		"actor":    func(text string) ([]db.ID, error) { return s.DB.Actors(r.Context(), text) },
 		"merchant": func(text string) ([]db.ID, error) { return s.DB.MerchantsNamed(r.Context(), text) },
@@ -175,7 +182,24 @@ func (s *Server) eventFilter(r *http.Request, query url.Values) (f db.EventFilte
 	return f, values, nil
 }
 
-func wholeDay(t time.Time) bool { return t.IsZero() || t.Equal(t.Truncate(24*time.Hour)) }
+// eventDays are the days that are asked for most, for the rest of a filter as it is.
+func eventDays(values url.Values, now time.Time) (days []views.Option) {
+	for _, one := range []struct {
+		code     string
+		from, to int
+	}{{"today", 0, 0}, {"yesterday", -1, -1}, {"week", -6, 0}} {
+		there := maps.Clone(values)
+		there.Set("zone", now.Location().String())
+		there.Set("from", now.AddDate(0, 0, one.from).Format(time.DateOnly))
+		there.Set("to", now.AddDate(0, 0, one.to).Format(time.DateOnly))
+		days = append(days, views.Option{
+			Value: "/admin/events?" + there.Encode(), Label: one.code, Selected: there.Get("from") == values.Get("from") && there.Get("to") == values.Get("to"),
+		})
+	}
+	return days
+}
+
+func wholeDay(t time.Time) bool { return t.IsZero() || t.Format(time.TimeOnly) == "00:00:00" }
 
 // fieldLayout is how a browser's field holds a day, or a day and its time.
 func fieldLayout(hours bool) string {
@@ -194,7 +218,7 @@ func (s *Server) viewEventLine(r *http.Request, e db.EventLine) views.Event {
 	if e.Class != "" && e.Kind != "provider.checked" {
 		one.Call = &views.Call{
 			Name: strings.TrimPrefix(e.Kind, "call."), Class: e.Class, Status: e.Status, Code: e.Code, Reference: e.Reference,
-			Took: time.Duration(e.Millis) * time.Millisecond,
+			Took: time.Duration(e.Millis) * time.Millisecond, Unsent: e.Note == db.NoteUnsent || e.Note == db.NoteSealed,
 		}
 	}
 	switch e.Kind {

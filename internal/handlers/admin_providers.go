@@ -24,11 +24,22 @@ func (s *Server) adminProviders(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	incidents, err := s.viewIncidents(r)
+	if err != nil {
+		return err
+	}
 	page := views.AdminProvidersPage{Page: s.viewPage(r)}
 	for _, setup := range s.Providers {
 		one, err := s.viewSetup(r, setup, records[setup.Name], counts, lately)
 		if err != nil {
 			return err
+		}
+		one.Incidents = incidents[place{setup.Name, setup.Environment}]
+		if one.Incident != nil && len(one.Incidents) > 0 && one.Incidents[0].Ended.IsZero() {
+			one.Incident.Words, one.Incident.By = one.Incidents[0].Words, one.Incidents[0].By
+		}
+		if page.Notice != "" && r.URL.Query().Get("at") == setup.Name { // said where the reader lands
+			one.Notice, page.Notice = page.Page, ""
 		}
 		page.Providers = append(page.Providers, one)
 	}
@@ -79,6 +90,30 @@ func (s *Server) viewSetup(r *http.Request, setup connectors.Setup, record db.Pr
 	return one, nil
 }
 
+// viewIncidents are the latest incidents of each provider, newest first.
+func (s *Server) viewIncidents(r *http.Request) (map[place][]views.IncidentState, error) {
+	past, err := s.DB.PastIncidents(r.Context(), 200)
+	if err != nil {
+		return nil, err
+	}
+	var people []db.ID
+	for _, one := range past {
+		people = append(people, one.By, one.EndedBy)
+	}
+	names, err := s.DB.Names(r.Context(), people)
+	if err != nil {
+		return nil, err
+	}
+	list := map[place][]views.IncidentState{}
+	for _, one := range past {
+		at := place{one.Provider, one.Environment}
+		list[at] = append(list[at], views.IncidentState{
+			Since: one.Began, Ended: one.Ended, Reason: one.Reason, Words: one.Words, By: names[one.By], EndedBy: names[one.EndedBy],
+		})
+	}
+	return list, nil
+}
+
 // changeProvider does what one of the provider's buttons says. What the provider answers is told by class alone.
 func (s *Server) changeProvider(w http.ResponseWriter, r *http.Request) error {
 	setup, err := s.provider(r.PathValue("provider"))
@@ -106,7 +141,7 @@ func (s *Server) changeProvider(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	s.troubled.forget()
-	return s.done(w, r, "/admin/providers#"+setup.Name, notice)
+	return s.done(w, r, "/admin/providers?at="+setup.Name+"#"+setup.Name, notice)
 }
 
 const staffCall = 25 * time.Second // the longest that staff wait for one call to a provider

@@ -19,10 +19,11 @@ const gatherHere = 5000
 
 // beginBulk counts what a list shows: a dry run, which sends nothing.
 func (s *Server) beginBulk(w http.ResponseWriter, r *http.Request) error {
-	f := s.filterOf(r.PostForm)
+	f, _ := s.filterOf(r, r.PostForm)
 	list, filter, unread := db.ListConnections, f.Values(), f.Nothing
 	if r.PostFormValue("list") == db.ListEvents {
-		f := db.ParseEventFilter(r.PostForm)
+		values, _ := zoned(r, r.PostForm)
+		f := db.ParseEventFilter(values)
 		list, filter, unread = db.ListEvents, f.Values(), f.Nothing || !retriable(f)
 	}
 	if unread { // never more than was asked for
@@ -68,12 +69,23 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 			})
 		}
 	}
+	environments := connectors.Environments(s.Providers)
 	for _, p := range b.Providers {
-		page.ByProvider = append(page.ByProvider, views.BulkProvider{
-			Provider: s.viewProviderOf(p.Provider, "").Title, Count: p.Total, PerMinute: jobs.BulkPace,
-			Paused: slices.ContainsFunc(s.troubledList(), func(one db.ProviderState) bool { return one.Name == p.Provider }),
-		})
-		page.Left = max(page.Left, time.Duration(p.Waiting)*time.Minute/jobs.BulkPace)
+		state, err := s.DB.ProviderState(r.Context(), p.Provider, environments[p.Provider])
+		if err != nil {
+			return err
+		}
+		one := views.BulkProvider{
+			Name: p.Provider, Provider: s.viewProviderOf(p.Provider, "").Title, Count: p.Total, Waiting: p.Waiting, PerMinute: jobs.BulkPace,
+			Paused: !state.IncidentSince.IsZero(), Declared: state.Reason == "declared",
+		}
+		if state.PausedUntil.After(s.DB.Now()) {
+			one.Until = state.PausedUntil
+		}
+		page.ByProvider = append(page.ByProvider, one)
+		if !one.Paused { // nobody knows when an incident ends
+			page.Left = max(page.Left, time.Duration(p.Waiting)*time.Minute/jobs.BulkPace+max(0, one.Until.Sub(s.DB.Now())))
+		}
 	}
 	s.render(w, r, http.StatusOK, views.Bulk(page))
 	return nil
@@ -97,7 +109,7 @@ func (s *Server) filterDetails(r *http.Request, values url.Values) (shown []view
 		s.Log.WarnContext(r.Context(), "names of a filter", "err", err) // the ids stand for themselves
 	}
 	for _, key := range []string{
-		"q", "kind", "class", "provider", "health", "who", "problem", "environment", "merchant", "connection", "used", "since", "lapsing", "actor", "from", "to",
+		"q", "kind", "class", "provider", "health", "who", "problem", "environment", "merchant", "connection", "used", "since", "lapsing", "actor", "from", "to", "zone",
 	} {
 		for _, value := range values[key] {
 			if key == "provider" {

@@ -82,6 +82,9 @@ func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 	}
 	page.Path = "/connections/" + page.ID // where its links lead: this address takes no GET
 	page.Outcome = &views.Outcome{Class: outcome.Class, Call: viewCall(outcome.Call)}
+	if outcome.Problem == db.ProblemLapsed || outcome.Problem == db.ProblemSealed { // nobody was asked
+		page.Outcome.Class = outcome.Problem
+	}
 	if outcome.RetryAfter > 0 {
 		page.Outcome.Retry = s.DB.Now().Add(outcome.RetryAfter)
 	}
@@ -165,7 +168,7 @@ func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPa
 func (s *Server) viewStaffConnection(r *http.Request, c db.Whole, page *views.ConnectionPage) (*views.StaffConnection, error) {
 	staff := &views.StaffConnection{
 		Merchant: c.Merchant, MerchantID: c.MerchantID.String(), ExternalID: c.ExternalID, Generation: c.Generation, Epoch: c.Epoch, Failures: c.Failures,
-		FailingSince: c.FailingSince, LeasedUntil: c.LeasedUntil, UsedAt: c.UsedAt, UsedBy: c.UsedBy,
+		LeasedUntil: c.LeasedUntil, UsedAt: c.UsedAt, UsedBy: c.UsedBy,
 	}
 	if c.DisconnectedAt.IsZero() {
 		staff.AskURL, staff.Mails, staff.MayInvite = "/connections/"+c.ID.String()+"/ask", s.Jobs.Mails(), visitorOf(r).who() == admin
@@ -183,8 +186,11 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.Whole, page *views.Co
 		return staff, err
 	}
 	staff.RefreshWhy = s.whyThen(c, status)
-	if staff.RefreshWhy == "verifying" {
+	switch staff.RefreshWhy {
+	case "verifying":
 		page.NextRefresh = status.VerifyAt
+	case "never", "action-needed", "incident":
+		page.NextRefresh = time.Time{}
 	}
 	flows, err := s.DB.FlowsOf(r.Context(), c.Connection, 20)
 	if err != nil {
@@ -227,8 +233,8 @@ func (s *Server) whyThen(c db.Whole, status db.GrantStatus) string {
 		return "never"
 	case why == "running":
 		return why
-	case c.Health() == db.ActionNeeded:
-		return "action-needed"
+	case c.WhoMustAct() == "merchant", c.RefreshAt.IsZero() && c.Problem != "":
+		return "action-needed" // what waits for us is tried all the same
 	case why == "interrupted" || why == "verifying":
 		return why
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"runtime"
@@ -75,11 +76,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 
 // render draws a page in the visitor's language and sends it whole.
 func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, page templ.Component) {
-	v := visitorOf(r)
-	var zone *time.Location // UTC, and pages say so, until the script has told the browser's
-	if cookie, err := r.Cookie("tz"); err == nil {
-		zone = views.Zone(cookie.Value)
-	}
+	v, zone := visitorOf(r), zoneOf(r)
 	drawn, ok := s.drawn.Get().(*bytes.Buffer)
 	if !ok {
 		drawn = &bytes.Buffer{}
@@ -101,6 +98,32 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, page
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(drawn.Bytes()) // whoever is gone needs no page
 	}
+}
+
+// zoneOf is the reader's time zone; nil, which pages take for UTC and say so, until the script has told the browser's.
+func zoneOf(r *http.Request) *time.Location {
+	if cookie, err := r.Cookie("tz"); err == nil {
+		return views.Zone(cookie.Value)
+	}
+	return nil
+}
+
+// zoned is a list's address in which days without a zone are the reader's. With a zone they are that one's, whoever follows
+// the link: a link that is handed on shows the same.
+func zoned(r *http.Request, values url.Values) (url.Values, *time.Location) {
+	if values.Get("zone") != "" {
+		if zone := views.Zone(values.Get("zone")); zone != nil {
+			return values, zone
+		}
+		return values, time.UTC // nothing will be shown
+	}
+	zone := zoneOf(r)
+	if zone == nil {
+		zone = time.UTC
+	}
+	values = maps.Clone(values)
+	values.Set("zone", zone.String())
+	return values, zone
 }
 
 // see sends the browser on with GET.

@@ -213,7 +213,7 @@ func viewEvents(events []db.Event, names map[db.ID]string, staff bool) []views.E
 			if e.Class != "" {
 				one.Call = &views.Call{
 					Name: strings.TrimPrefix(e.Kind, "call."), Class: e.Class, Status: e.Status, Code: e.Code, Reference: e.Reference,
-					Took: time.Duration(e.Millis) * time.Millisecond,
+					Took: time.Duration(e.Millis) * time.Millisecond, Unsent: e.Note == db.NoteUnsent || e.Note == db.NoteSealed,
 				}
 			}
 		}

@@ -65,11 +65,7 @@ func (s *Server) viewHealth(r *http.Request, c db.Connection) views.Health {
 	if c.Health() != db.Disconnected && c.Problem == "" && (err != nil || setup.Connector == nil || setup.Environment != c.Environment) {
 		c.Problem = db.ProblemEnvironment
 	}
-	since := c.ProblemSince
-	if c.Problem == "" {
-		since = c.FailingSince
-	}
-	return views.Health{State: c.Health(), Who: s.whoMustAct(r.Context(), c), Problem: c.Problem, Since: since}
+	return views.Health{State: c.Health(), Who: s.whoMustAct(r.Context(), c), Problem: c.Problem, Since: healthSince(c)}
 }
 
 // reconnectBy is the day by which the merchant must come back, zero while there is no need. Typed credentials get new

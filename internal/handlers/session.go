@@ -317,7 +317,7 @@ func (s *Server) incidents(r *http.Request) []views.Incident {
 	var all []views.Incident
 	for _, one := range s.troubles(r.Context()) {
 		if setup, err := s.provider(one.Name); err == nil && setup.Environment == one.Environment {
-			all = append(all, views.Incident{Provider: setup.Title, Since: one.IncidentSince, Ours: one.Reason == "ours"})
+			all = append(all, views.Incident{Provider: setup.Title, Since: one.IncidentSince, Ours: one.Reason == "ours", Declared: one.Reason == "declared"})
 		}
 	}
 	return all

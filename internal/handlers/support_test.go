@@ -1,0 +1,141 @@
+package handlers
+
+import (
+	"html"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"patchbay/internal/db"
+	"patchbay/internal/sandbox"
+)
+
+// TestDaysAreTheReaders: what a page calls yesterday is what its list, its export and many refreshes made from it call so, and
+// whoever is handed the link sees the same.
+func TestDaysAreTheReaders(t *testing.T) {
+	t.Parallel()
+	s := newTown(t, sandbox.Options{})
+	merchant := s.merchant("Riverside Bakery")
+	merchant.connect("caminvoice", "KHUID00001234")
+	merchant.connect("acme", "acme-user-001")
+	zone, err := time.LoadLocation("Asia/Phnom_Penh")
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := s.db.Now().In(zone)
+	begin := time.Date(now.Year(), now.Month(), now.Day()-2, 0, 30, 0, 0, zone)
+	for _, c := range merchant.connections() {
+		e := db.Event{Kind: "refresh.trouble", Class: "trouble", Provider: c.Provider, ConnectionID: c.ID, MerchantID: c.MerchantID, At: begin}
+		if c.Provider == "acme" {
+			e.At = begin.AddDate(0, 0, 1) // another day there, the same in UTC as most of the first
+		}
+		if err := s.db.AddEvent(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	support := s.staff(db.RoleSupport)
+	at, err := url.Parse(support.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	support.client.Jar.SetCookies(at, []*http.Cookie{{Name: "tz", Value: "Asia/Phnom_Penh", Path: "/"}})
+	day := begin.Format(time.DateOnly)
+	page := support.wants("/admin/events?kind=refresh&class=trouble&from="+day+"&to="+day,
+		`value="`+day+`"`, "Phnom Penh", "Refresh these connections", "/admin/events?class=trouble&amp;from="+now.AddDate(0, 0, -1).Format(time.DateOnly))
+	one := func(what, body string) {
+		t.Helper()
+		if !strings.Contains(body, "CamInvoice") && !strings.Contains(body, "caminvoice") || strings.Contains(body, "acme-user-001") {
+			t.Errorf("%s has not the reader's day", what)
+		}
+	}
+	one("the list", page.body[strings.Index(page.body, "<tbody>"):])
+	link := regexp.MustCompile(`href="(/admin/events\.csv[^"]*)"`).FindStringSubmatch(page.body)
+	if link == nil {
+		t.Fatal("no export")
+	}
+	elsewhere := s.staff(db.RoleAdmin) // in UTC
+	one("the export, asked for from elsewhere", elsewhere.get(html.UnescapeString(link[1])).body)
+
+	var asked []string
+	for _, field := range regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`).FindAllStringSubmatch(page.body, -1) {
+		asked = append(asked, html.UnescapeString(field[1]), html.UnescapeString(field[2]))
+	}
+	begun := support.post("/admin/bulk", asked...)
+	support.wants(begun.location, "1 connection would be refreshed", "00:00:00")
+
+	hour := begin.Truncate(time.Hour).UTC()
+	exact := "/admin/events?kind=refresh&from=" + hour.Format(time.RFC3339) + "&to=" + hour.Add(time.Hour).Format(time.RFC3339)
+	support.wants(exact, `value="`+day+`T00:00"`, `value="`+day+`T01:00"`)
+	if page := support.get("/admin/events?from=" + day + "&zone=Nowhere"); !strings.Contains(page.body, "Nothing happened that matches") {
+		t.Error("a zone that is none shows something")
+	}
+	support.wants("/admin/connections?since="+day, `value="`+day+`"`, "zone=Asia%2FPhnom_Penh")
+}
+
+// TestSinceWhenAndWhy: a connection's page, the list and the export agree on what is wrong and since when.
+func TestSinceWhenAndWhy(t *testing.T) {
+	t.Parallel()
+	s := newTown(t, sandbox.Options{})
+	merchant := s.merchant("Riverside Bakery")
+	merchant.connect("caminvoice", "KHUID00001234")
+	c := merchant.connections()[0]
+	began := s.db.Now().Add(-80 * time.Hour).UTC().Truncate(time.Minute)
+	if _, err := s.db.Pool().Exec(t.Context(), `UPDATE connections SET problem = 'sealed', problem_since = $2, failing_since = $3 WHERE id = $1`,
+		c.ID, began, began.Add(-4*time.Minute)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.db.Pool().Exec(t.Context(), `UPDATE grants SET refresh_expires_at = now() + interval '1 day', refresh_fixed = true WHERE connection_id = $1`, c.ID); err != nil {
+		t.Fatal(err)
+	}
+	support := s.staff(db.RoleSupport)
+	clock := began.Format("15:04")
+	page := support.wants("/connections/"+c.ID.String(), "cannot be opened", began.Format("2 January 2006, 15:04"), "days ago)")
+	if other := began.Add(-4 * time.Minute).Format("15:04"); other != clock && strings.Contains(page.body, other) {
+		t.Error("the page tells two times")
+	}
+	list := support.wants("/admin/connections", "Cannot be opened", "Who must act: ")
+	if strings.Contains(list.body, "reconnect by") {
+		t.Error("asked to come back, although access has ended")
+	}
+	if export := support.get("/admin/connections.csv"); !strings.Contains(export.body, began.Format(time.RFC3339)) {
+		t.Errorf("the export says something else: %s", export.body)
+	}
+	if _, err := s.db.Pool().Exec(t.Context(), `UPDATE connections SET problem = 'refused' WHERE id = $1`, c.ID); err != nil {
+		t.Fatal(err)
+	}
+	if page := support.wants("/connections/"+c.ID.String(), "none until somebody acts"); strings.Contains(page.body, "kept alive") {
+		t.Error("a refresh is announced that nobody will make")
+	}
+}
+
+// TestAnIncidentSaysWhyAndWhatWaits: on its provider's card, in its list and on many refreshes that wait for it.
+func TestAnIncidentSaysWhyAndWhatWaits(t *testing.T) {
+	t.Parallel()
+	s := newTown(t, sandbox.Options{})
+	merchant := s.merchant("Riverside Bakery")
+	merchant.connect("caminvoice", "KHUID00001234")
+	admin := s.staff(db.RoleAdmin)
+	declared := admin.post("/admin/providers/caminvoice", "do", "declare", "reason", "they rang us")
+	page := admin.wants(declared.location, "declared by admin@platform.example", "they rang us", "Refreshing has stopped until an admin ends the incident")
+	card := page.body[strings.Index(page.body, `id="caminvoice"`):]
+	if card = card[:strings.Index(card, "</section>")]; !strings.Contains(card, "The incident is declared.") || strings.Count(page.body, "The incident is declared.") != 1 {
+		t.Error("what was done is not said where the reader lands")
+	}
+
+	begun := admin.post("/admin/bulk", "provider", "caminvoice")
+	admin.post(begun.location, "do", "start")
+	if page := admin.wants(begun.location, "1 connection waits until the incident at CamInvoice ends", "/admin/providers#caminvoice"); strings.Contains(page.body, "minute left") {
+		t.Error("a bulk that waits says how long it takes")
+	}
+
+	admin.post("/admin/providers/caminvoice", "do", "end")
+	page = admin.get("/admin/providers")
+	card = page.body[strings.Index(page.body, `id="caminvoice"`):]
+	card = card[strings.Index(card, "<tbody>"):strings.Index(card, "</tbody>")]
+	if !strings.Contains(card, "they rang us") || strings.Count(card, "<time") != 2 || !strings.Contains(card, "admin@platform.example") {
+		t.Errorf("the list of incidents: %s", card)
+	}
+}
