@@ -71,7 +71,12 @@ export async function furnish(app, as) {
       CASE '${one}' WHEN 'denied' THEN 'denied' WHEN 'expired' THEN 'expired' ELSE 'failed' END, '${one}', created_at, touched_at, expires_at
     FROM flows WHERE reference = '${denied.slice(7)}'`).join(";"));
 
+  // Something old, to be asked about before it is deleted.
+  await app.sql("SELECT events_make_month('2026-05-03'); INSERT INTO events (id, at, kind) VALUES (gen_random_uuid(), '2026-05-03T12:00:00Z', 'merchant.added')");
+
   const boss = await as("admin");
+  await boss.context().request.post("/admin/keys", { form: { name: "till", scope: "tokens:read" } });
+  let made = 0;
   const link = async (form) => {
     await boss.context().request.post("/admin/users", { form });
     return mailed(app, boss, form.email);
@@ -165,10 +170,16 @@ export async function furnish(app, as) {
     { name: "admin-providers", who: "admin", path: "/admin/providers", main: true },
     { name: "admin-providers-support", who: "support", path: "/admin/providers" },
     { name: "admin-events", who: "admin", path: "/admin/events" },
+    { name: "admin-events-delete", who: "admin", go: async (page) => {
+      await page.goto("/admin/events");
+      await page.locator("#months").evaluate((field) => { field.value = "1"; field.form.requestSubmit(); });
+      await page.locator('[name="confirm"]').waitFor();
+      await page.waitForLoadState();
+    } },
     { name: "admin-keys", who: "admin", path: "/admin/keys" },
     { name: "admin-key-made", who: "admin", go: async (page) => {
       await page.goto("/admin/keys");
-      await page.locator('main form [name="name"]').last().fill("invoice worker");
+      await page.locator('main form [name="name"]').last().fill(`invoice worker ${++made}`);
       await Promise.all([page.waitForResponse((r) => r.request().method() === "POST"), page.locator('main form button.primary').last().click()]);
       await page.waitForLoadState();
     } },
