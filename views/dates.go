@@ -43,14 +43,14 @@ func Ago(ctx context.Context, t time.Time) string {
 	}
 }
 
-// sinceText says when something began: the day, the time, and how long ago that is.
-func sinceText(ctx context.Context, t time.Time) string {
+// since says when something began, the day and the time, and how long ago that is.
+func since(ctx context.Context, t time.Time) (began, ago string) {
 	l := localeOf(ctx)
 	days := dayNumber(l.at(l.now)) - dayNumber(l.at(t))
 	if days < 2 {
-		return Ago(ctx, t) + ", " + Day(ctx, t)
+		return Ago(ctx, t), ", " + Day(ctx, t)
 	}
-	return Day(ctx, t) + ", " + Clock(ctx, t) + " (" + T(ctx, "date.days-ago", "Count", days) + ")"
+	return Moment(ctx, t), " (" + T(ctx, "date.days-ago", "Count", days) + ")"
 }
 
 // Exact says t to the second, with its zone: for the title of a <time> and for support.
