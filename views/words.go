@@ -167,7 +167,7 @@ func classState(class string) string {
 		return "fine"
 	case "refused", "ours", "lapsed", "sealed":
 		return "action-needed"
-	case "later", "trouble", "lost":
+	case "later", "trouble", "lost", "incident":
 		return "retrying"
 	}
 	return "disconnected"

@@ -361,12 +361,14 @@ func (l *Leases) Record(ctx context.Context, lease *Lease, end Failure, told Tol
 		if _, err := tx.Exec(ctx, freeSlot, lease.Provider, lease.Environment, lease.slot, lease.ID); err != nil {
 			return err
 		}
-		err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM providers WHERE name = $1 AND environment = $2 AND incident_since IS NOT NULL)`,
-			lease.Provider, lease.Environment).Scan(&frozen)
+		var suspected bool
+		err := tx.QueryRow(ctx, `SELECT coalesce(bool_or(true), false), coalesce(bool_or(reason = 'ours'), false) FROM providers
+			WHERE name = $1 AND environment = $2 AND incident_since IS NOT NULL`, lease.Provider, lease.Environment).Scan(&frozen, &suspected)
 		if err != nil {
 			return err
 		}
-		frozen = frozen && !end.Certain
+		asked := end.Class == "refused" && (told.By.Actor == RoleSupport || told.By.Actor == RoleAdmin)
+		frozen = frozen && !end.Certain && (suspected || !asked) // a no to staff who asked about this one is believed, unless we are the suspects
 		next := now // an incident's end finds it due
 		if !frozen {
 			next = time.Time{}

@@ -82,8 +82,11 @@ func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 	}
 	page.Path = "/connections/" + page.ID // where its links lead: this address takes no GET
 	page.Outcome = &views.Outcome{Class: outcome.Class, Call: viewCall(outcome.Call)}
-	if outcome.Problem == db.ProblemLapsed || outcome.Problem == db.ProblemSealed { // nobody was asked
+	switch {
+	case outcome.Problem == db.ProblemLapsed || outcome.Problem == db.ProblemSealed: // nobody was asked
 		page.Outcome.Class = outcome.Problem
+	case outcome.Incident && outcome.Class == "refused": // not believed yet
+		page.Outcome.Class = "incident"
 	}
 	if outcome.RetryAfter > 0 {
 		page.Outcome.Retry = s.DB.Now().Add(outcome.RetryAfter)

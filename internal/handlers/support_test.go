@@ -139,3 +139,40 @@ func TestAnIncidentSaysWhyAndWhatWaits(t *testing.T) {
 		t.Errorf("the list of incidents: %s", card)
 	}
 }
+
+// TestAFailureIsNobodysDoing: whoever refreshed has found it, and what was never sent is not called the provider's no.
+func TestAFailureIsNobodysDoing(t *testing.T) {
+	t.Parallel()
+	s := newTown(t, sandbox.Options{})
+	merchant := s.merchant("Riverside Bakery")
+	merchant.connect("caminvoice", "KHUID00001234")
+	c := merchant.connections()[0]
+	support := s.staff(db.RoleSupport)
+	u, err := s.db.UserByEmail(t.Context(), support.email)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, note := range []string{"", db.NoteUnsent} {
+		if err := s.db.AddEvent(t.Context(), db.Event{
+			Kind: "refresh.refused", Class: "refused", Code: "no-refresh-token", Provider: c.Provider, ConnectionID: c.ID, MerchantID: c.MerchantID, Note: note,
+			Actor: db.RoleSupport, ActorID: u.ID,
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	page := support.wants("/connections/"+c.ID.String(), "found when support@platform.example refreshed", "we hold nothing to renew it with", "nothing was sent")
+	if n := strings.Count(page.body, "CamInvoice no longer accepts our access"); n != 1 {
+		t.Errorf("the provider is said to have refused %d times, not once", n)
+	}
+
+	if _, err := s.db.Pool().Exec(t.Context(), `UPDATE connections SET failing_since = now() WHERE id = $1`, c.ID); err != nil {
+		t.Fatal(err)
+	}
+	s.staff(db.RoleAdmin).post("/admin/providers/caminvoice", "do", "declare", "reason", "so that pages read incidents anew")
+	if _, err := s.db.Pool().Exec(t.Context(), `UPDATE providers SET reason = 'ours' WHERE name = 'caminvoice'`); err != nil {
+		t.Fatal(err)
+	}
+	if page := support.wants("/connections/"+c.ID.String(), "refuses several connections at once"); strings.Contains(page.body, "not answering well") {
+		t.Error("a provider that refuses us is said not to answer")
+	}
+}

@@ -218,7 +218,7 @@ func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
 		}
 	}
 
-	ended, suspected := w.connect("ended", time.Hour), w.connect("suspected", time.Hour)
+	ended, suspected, asked := w.connect("ended", time.Hour), w.connect("suspected", time.Hour), w.connect("asked", time.Hour)
 	if err := w.engine.Declare(t.Context(), "acme", db.System()); err != nil {
 		t.Fatal(err)
 	}
@@ -226,8 +226,12 @@ func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.partner.set(func() { w.partner.mood = always(&connectors.Refusal{Reason: "invalid_grant"}) })
-	for id, want := range map[db.ID]string{ended: db.ProblemRevoked, suspected: ""} {
-		if _, err := w.engine.Now(t.Context(), id, db.System()); err != nil {
+	for id, want := range map[db.ID]string{ended: db.ProblemRevoked, suspected: "", asked: db.ProblemRefused} {
+		by := db.System()
+		if id == asked {
+			by = db.By{Actor: db.RoleSupport, ID: db.NewID()}
+		}
+		if _, err := w.engine.Now(t.Context(), id, by); err != nil {
 			t.Fatal(err)
 		}
 		if r := w.reading(id); r.Problem != want {
