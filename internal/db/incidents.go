@@ -68,11 +68,13 @@ type Incident struct {
 	By, EndedBy           ID        // zero: Patchbay by itself
 }
 
-// PastIncidents lists the latest incidents of all providers, newest first, open ones included: what the last most events about
-// them tell. One that began before those is left out.
+// PastIncidents lists the latest incidents of all providers, newest first, open ones included: what the last most events of each kind
+// tell. One that began before those is left out.
 func (d *DB) PastIncidents(ctx context.Context, most int) ([]Incident, error) {
-	rows, err := d.pool.Query(ctx, `SELECT `+eventColumns+` FROM events
-		WHERE kind IN ('incident.opened', 'incident.declared', 'incident.ended') AND kind NOT LIKE 'refresh.%' ORDER BY at DESC, id DESC LIMIT $1`, most)
+	// Each kind by itself: together they would be looked for among all that ever happened.
+	rows, err := d.pool.Query(ctx, `SELECT e.* FROM unnest(ARRAY['incident.opened', 'incident.declared', 'incident.ended']) AS k (one) CROSS JOIN LATERAL (
+			SELECT `+eventColumns+` FROM events WHERE kind = k.one AND kind NOT LIKE 'refresh.%' ORDER BY at DESC, id DESC LIMIT $1) AS e
+		ORDER BY e.at DESC, e.id DESC`, most)
 	if err != nil {
 		return nil, fmt.Errorf("read past incidents: %w", err)
 	}

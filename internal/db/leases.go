@@ -369,7 +369,7 @@ func (l *Leases) Record(ctx context.Context, lease *Lease, end Failure, told Tol
 		}
 		asked := end.Class == "refused" && (told.By.Actor == RoleSupport || told.By.Actor == RoleAdmin)
 		frozen = frozen && !end.Certain && (suspected || !asked) // a no to staff who asked about this one is believed, unless we are the suspects
-		next := now // an incident's end finds it due
+		next := now                                              // an incident's end finds it due
 		if !frozen {
 			next = time.Time{}
 			if end.After > 0 {

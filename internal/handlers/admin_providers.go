@@ -92,7 +92,7 @@ func (s *Server) viewSetup(r *http.Request, setup connectors.Setup, record db.Pr
 
 // viewIncidents are the latest incidents of each provider, newest first.
 func (s *Server) viewIncidents(r *http.Request) (map[place][]views.IncidentState, error) {
-	past, err := s.DB.PastIncidents(r.Context(), 200)
+	past, err := s.DB.PastIncidents(r.Context(), 100)
 	if err != nil {
 		return nil, err
 	}
