@@ -367,8 +367,8 @@ func (l *Leases) Record(ctx context.Context, lease *Lease, end Failure, told Tol
 		if err != nil {
 			return err
 		}
-		asked := end.Class == "refused" && (told.By.Actor == RoleSupport || told.By.Actor == RoleAdmin)
-		frozen = frozen && !end.Certain && (suspected || !asked) // a no to staff who asked about this one is believed, unless we are the suspects
+		// What a webhook announced and the provider confirms is not believed while it is we who are suspected.
+		frozen = frozen && (!end.Certain || (suspected && end.Problem == ProblemRevoked))
 		next := now                                              // an incident's end finds it due
 		if !frozen {
 			next = time.Time{}

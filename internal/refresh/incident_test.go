@@ -218,7 +218,7 @@ func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
 		}
 	}
 
-	ended, suspected, asked := w.connect("ended", time.Hour), w.connect("suspected", time.Hour), w.connect("asked", time.Hour)
+	ended, suspected := w.connect("ended", time.Hour), w.connect("suspected", time.Hour)
 	if err := w.engine.Declare(t.Context(), "acme", db.System()); err != nil {
 		t.Fatal(err)
 	}
@@ -226,16 +226,26 @@ func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.partner.set(func() { w.partner.mood = always(&connectors.Refusal{Reason: "invalid_grant"}) })
-	for id, want := range map[db.ID]string{ended: db.ProblemRevoked, suspected: "", asked: db.ProblemRefused} {
-		by := db.System()
-		if id == asked {
-			by = db.By{Actor: db.RoleSupport, ID: db.NewID()}
-		}
-		if _, err := w.engine.Now(t.Context(), id, by); err != nil {
+	for id, want := range map[db.ID]string{ended: db.ProblemRevoked, suspected: ""} {
+		if _, err := w.engine.Now(t.Context(), id, db.System()); err != nil {
 			t.Fatal(err)
 		}
 		if r := w.reading(id); r.Problem != want {
 			t.Errorf("problem %q, want %q", r.Problem, want)
 		}
+	}
+	// While it is our own key that is suspected, not even that is believed.
+	if _, err := w.db.Pool().Exec(t.Context(), `UPDATE providers SET reason = 'ours' WHERE name = 'acme'`); err != nil {
+		t.Fatal(err)
+	}
+	accused := w.connect("accused", time.Hour)
+	if err := w.engine.Verify(t.Context(), "acme", "accused"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.engine.Now(t.Context(), accused, db.System()); err != nil {
+		t.Fatal(err)
+	}
+	if r := w.reading(accused); r.Problem != "" {
+		t.Errorf("problem %q while our key is suspected", r.Problem)
 	}
 }
