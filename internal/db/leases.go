@@ -369,7 +369,7 @@ func (l *Leases) Record(ctx context.Context, lease *Lease, end Failure, told Tol
 		}
 		// What a webhook announced and the provider confirms is not believed while it is we who are suspected.
 		frozen = frozen && (!end.Certain || (suspected && end.Problem == ProblemRevoked))
-		next := now                                              // an incident's end finds it due
+		next := now // an incident's end finds it due
 		if !frozen {
 			next = time.Time{}
 			if end.After > 0 {
