@@ -43,7 +43,7 @@ const (
 	wordTime   = 0.4   // looking for a word in it
 )
 
-// A run is what the index knows of a word: four letters of it, or three that begin some.
+// A run is what the index knows of a word: four letters of it, or three; with figures, three that begin some.
 type run struct {
 	letters string
 	at      int     // in the word
@@ -148,7 +148,7 @@ func runsOf(word string) (all []run) {
 	case len(letters) < 3:
 		return nil
 	case len(letters) == 3:
-		return []run{{letters: word, prefix: true}}
+		return []run{{letters: word, prefix: strings.ContainsFunc(word, unicode.IsDigit)}}
 	}
 	last := min(len(letters), 60) - 4
 	for at := range last + 1 {
