@@ -28,7 +28,7 @@ func (d *DB) Combinations(ctx context.Context, nth int) ([]Combination, error) {
 			(SELECT x->>'value' FROM jsonb_array_elements(c.details) x WHERE x->>'key' = 'email'),
 			(SELECT email FROM users WHERE merchant_id = m.id LIMIT 1), m.name, m.id
 		FROM connections c JOIN merchants m ON m.id = c.merchant_id
-		WHERE c.provider = 'caminvoice' AND c.connected_at < $1 ORDER BY c.connected_at DESC, c.id DESC OFFSET 4 LIMIT 1`,
+		WHERE c.provider = 'caminvoice' AND c.environment = 'production' AND c.state = 'fine' AND c.connected_at < $1 ORDER BY c.connected_at DESC, c.id DESC OFFSET 4 LIMIT 1`,
 		d.Now().Truncate(24*time.Hour).AddDate(0, -2, -17*nth)).Scan(&khmer, &tin, &camInvoice, &account, &email, &person, &merchant, &id)
 	if err != nil {
 		return nil, fmt.Errorf("choose rows for the combinations: %w", notFound(err))
@@ -54,7 +54,7 @@ func (d *DB) Combinations(ctx context.Context, nth int) ([]Combination, error) {
 		{"a company's whole name", Filter{Query: account}, 0},
 		{"part of a Khmer name", Filter{Query: khmerPart}, 0},
 		{"half a TIN", Filter{Query: tin[:5]}, 0},
-		{"a CamInvoice ID in action needed", Filter{Query: camInvoice, Health: Fine}, 0},
+		{"a CamInvoice ID, of what is fine", Filter{Query: camInvoice, Health: Fine}, 0},
 		{"a user's e-mail, by merchant", Filter{Query: person, Sort: SortMerchant}, 0},
 		{"a mistyped name", Filter{Query: mistyped(account)}, 0},
 	}
