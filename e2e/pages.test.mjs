@@ -28,7 +28,14 @@ async function reader(who, lang, options = {}) {
   await page.context().addCookies([{ name: "lang", value: lang, url: app.url }]);
   await page.addInitScript(() => {
     globalThis.shifted = 0;
-    new PerformanceObserver((list) => { for (const e of list.getEntries()) globalThis.shifted += e.value; }).observe({ type: "layout-shift", buffered: true });
+    globalThis.moved = [];
+    const at = (box) => [box.x, box.y, box.width, box.height].map(Math.round).join(" ");
+    new PerformanceObserver((list) => {
+      for (const e of list.getEntries()) {
+        globalThis.shifted += e.value;
+        for (const s of e.sources) globalThis.moved.push(`${s.node?.nodeName} "${s.node?.textContent.trim().slice(0, 20)}" from ${at(s.previousRect)} to ${at(s.currentRect)}`);
+      }
+    }).observe({ type: "layout-shift", buffered: true });
   });
   page.wrong = [];
   page.on("pageerror", (e) => page.wrong.push(`script: ${e.message}`));
@@ -111,10 +118,10 @@ describe("pages", { concurrency: 3 }, () => {
           await page.emulateMedia({ colorScheme: "light", reducedMotion: "reduce" });
           await page.setViewportSize({ width: 1280, height: 900 });
           await visit(page, one);
-          const seen = await page.evaluate(() => ({ h1: document.querySelectorAll("h1").length, lang: document.documentElement.lang, title: document.title, shifted: globalThis.shifted }));
+          const seen = await page.evaluate(() => ({ h1: document.querySelectorAll("h1").length, lang: document.documentElement.lang, title: document.title, shifted: globalThis.shifted, moved: globalThis.moved }));
           if (seen.h1 !== 1) faults.push(`${seen.h1} h1`);
           if (seen.lang !== lang) faults.push(`lang is ${seen.lang}`);
-          if (seen.shifted > 0.002) faults.push(`layout shift ${seen.shifted}`);
+          if (seen.shifted > 0.002) faults.push(`layout shift ${seen.shifted}: ${seen.moved.join("; ")}`);
           (titles[`${seen.title} (${String(one.who).replace("support", "admin")})`] ??= new Set()).add(new URL(page.url()).pathname);
           await page.evaluate(axeCore.source);
           await axe(page, "light 1280", faults);
