@@ -11,51 +11,11 @@ CREATE FUNCTION search_grams(words text) RETURNS tsvector LANGUAGE sql IMMUTABLE
 $$;
 -- +goose StatementEnd
 DROP INDEX finds_words, finds_sampled;
-
--- What a search found can be put in the order of merchants without looking each connection up.
-ALTER TABLE finds ADD COLUMN merchant_key text NOT NULL DEFAULT '';
-UPDATE finds f SET merchant_key = c.merchant_key FROM connections c WHERE c.id = f.id;
--- +goose StatementBegin
-CREATE OR REPLACE FUNCTION finds_write(connection uuid) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    found finds;
-BEGIN
-    SELECT c.id, c.provider, c.environment, c.connected_at, search_fold(c.search || ' ' || m.name || ' ' || coalesce(m.external_id, '') || ' ' ||
-            coalesce((SELECT string_agg(u.email || ' ' || u.name, ' ' ORDER BY u.id) FROM users u WHERE u.merchant_id = m.id), '')),
-        get_byte(uuid_send(c.id), 15) % 64 = 0, c.merchant_key
-    INTO found FROM connections c JOIN merchants m ON m.id = c.merchant_id WHERE c.id = connection;
-    INSERT INTO finds (id, provider, environment, connected_at, words, sampled, merchant_key)
-    VALUES (found.id, found.provider, found.environment, found.connected_at, found.words, found.sampled, found.merchant_key)
-    ON CONFLICT (id) DO UPDATE SET provider = excluded.provider, environment = excluded.environment, connected_at = excluded.connected_at, words = excluded.words,
-        merchant_key = excluded.merchant_key
-    WHERE (finds.provider, finds.environment, finds.connected_at, finds.words, finds.merchant_key) <>
-        (excluded.provider, excluded.environment, excluded.connected_at, excluded.words, excluded.merchant_key);
-    INSERT INTO words (word) SELECT words_of(found.words) ON CONFLICT DO NOTHING;
-END $$;
--- +goose StatementEnd
-
 CREATE INDEX finds_words ON finds USING gin (search_grams(words)) WITH (gin_pending_list_limit = 512);
 CREATE INDEX finds_sampled ON finds USING gin (search_grams(words)) WITH (gin_pending_list_limit = 512) WHERE sampled;
 
 -- +goose Down
 DROP INDEX finds_words, finds_sampled;
--- +goose StatementBegin
-CREATE OR REPLACE FUNCTION finds_write(connection uuid) RETURNS void LANGUAGE plpgsql AS $$
-DECLARE
-    found finds;
-BEGIN
-    SELECT c.id, c.provider, c.environment, c.connected_at, search_fold(c.search || ' ' || m.name || ' ' || coalesce(m.external_id, '') || ' ' ||
-            coalesce((SELECT string_agg(u.email || ' ' || u.name, ' ' ORDER BY u.id) FROM users u WHERE u.merchant_id = m.id), '')),
-        get_byte(uuid_send(c.id), 15) % 64 = 0
-    INTO found FROM connections c JOIN merchants m ON m.id = c.merchant_id WHERE c.id = connection;
-    INSERT INTO finds (id, provider, environment, connected_at, words, sampled)
-    VALUES (found.id, found.provider, found.environment, found.connected_at, found.words, found.sampled)
-    ON CONFLICT (id) DO UPDATE SET provider = excluded.provider, environment = excluded.environment, connected_at = excluded.connected_at, words = excluded.words
-    WHERE (finds.provider, finds.environment, finds.connected_at, finds.words) <> (excluded.provider, excluded.environment, excluded.connected_at, excluded.words);
-    INSERT INTO words (word) SELECT words_of(found.words) ON CONFLICT DO NOTHING;
-END $$;
--- +goose StatementEnd
-ALTER TABLE finds DROP COLUMN merchant_key;
 CREATE INDEX finds_words ON finds USING gin (words gin_trgm_ops) WITH (gin_pending_list_limit = 512);
 CREATE INDEX finds_sampled ON finds USING gin (words gin_trgm_ops) WITH (gin_pending_list_limit = 512) WHERE sampled;
 DROP FUNCTION search_grams(text);

@@ -9,6 +9,8 @@ DROP INDEX users_search, merchants_search;
 CREATE INDEX users_words ON users USING gin (words gin_trgm_ops);
 CREATE INDEX merchants_words ON merchants USING gin (words gin_trgm_ops);
 
+-- What a search found can be put in the order of merchants without looking each connection up.
+ALTER TABLE finds ADD COLUMN merchant_key text NOT NULL DEFAULT '';
 -- +goose StatementBegin
 CREATE OR REPLACE FUNCTION finds_write(connection uuid) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
@@ -35,7 +37,7 @@ DROP TRIGGER users_after ON users;
 CREATE TRIGGER users_after AFTER INSERT OR UPDATE OF email, name ON users FOR EACH ROW EXECUTE FUNCTION users_after();
 
 DROP INDEX finds_words, finds_sampled;
-UPDATE finds f SET words = search_fold(c.search) || ' ' || m.words FROM connections c JOIN merchants m ON m.id = c.merchant_id WHERE c.id = f.id;
+UPDATE finds f SET words = search_fold(c.search) || ' ' || m.words, merchant_key = c.merchant_key FROM connections c JOIN merchants m ON m.id = c.merchant_id WHERE c.id = f.id;
 -- In the order of time, in which they are walked through and new ones come.
 CLUSTER finds USING finds_connected;
 ALTER TABLE finds SET WITHOUT CLUSTER;
@@ -70,14 +72,12 @@ DECLARE
 BEGIN
     SELECT c.id, c.provider, c.environment, c.connected_at, search_fold(c.search || ' ' || m.name || ' ' || coalesce(m.external_id, '') || ' ' ||
             coalesce((SELECT string_agg(u.email || ' ' || u.name, ' ' ORDER BY u.id) FROM users u WHERE u.merchant_id = m.id), '')),
-        get_byte(uuid_send(c.id), 15) % 64 = 0, c.merchant_key
+        get_byte(uuid_send(c.id), 15) % 64 = 0
     INTO found FROM connections c JOIN merchants m ON m.id = c.merchant_id WHERE c.id = connection;
-    INSERT INTO finds (id, provider, environment, connected_at, words, sampled, merchant_key)
-    VALUES (found.id, found.provider, found.environment, found.connected_at, found.words, found.sampled, found.merchant_key)
-    ON CONFLICT (id) DO UPDATE SET provider = excluded.provider, environment = excluded.environment, connected_at = excluded.connected_at, words = excluded.words,
-        merchant_key = excluded.merchant_key
-    WHERE (finds.provider, finds.environment, finds.connected_at, finds.words, finds.merchant_key) <>
-        (excluded.provider, excluded.environment, excluded.connected_at, excluded.words, excluded.merchant_key);
+    INSERT INTO finds (id, provider, environment, connected_at, words, sampled)
+    VALUES (found.id, found.provider, found.environment, found.connected_at, found.words, found.sampled)
+    ON CONFLICT (id) DO UPDATE SET provider = excluded.provider, environment = excluded.environment, connected_at = excluded.connected_at, words = excluded.words
+    WHERE (finds.provider, finds.environment, finds.connected_at, finds.words) <> (excluded.provider, excluded.environment, excluded.connected_at, excluded.words);
     INSERT INTO words (word) SELECT words_of(found.words) ON CONFLICT DO NOTHING;
 END $$;
 
@@ -91,6 +91,7 @@ END $$;
 DROP TRIGGER users_after ON users;
 CREATE TRIGGER users_after AFTER INSERT OR DELETE OR UPDATE OF email, name, merchant_id ON users FOR EACH ROW EXECUTE FUNCTION users_after();
 DROP INDEX users_words, merchants_words;
+ALTER TABLE finds DROP COLUMN merchant_key;
 ALTER TABLE users DROP COLUMN words;
 ALTER TABLE merchants DROP COLUMN words;
 CREATE INDEX users_search ON users USING gin (lower(email || ' ' || name) gin_trgm_ops);
