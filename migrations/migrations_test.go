@@ -2,7 +2,10 @@ package migrations_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"fmt"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 
@@ -96,4 +99,27 @@ func today(t *testing.T, conn *pgx.Conn) (month string) {
 		t.Fatal(err)
 	}
 	return month
+}
+
+// TestLandedMigrationsStand: a database that has run one is not given it again, however it is edited.
+func TestLandedMigrationsStand(t *testing.T) {
+	for name, landed := range map[string]string{
+		"00001_core.sql":            "34449e985f23d88f",
+		"00010_refresh.sql":         "872ecb89e3f6601d",
+		"00020_mail.sql":            "15dd73ed3a097103",
+		"00030_backoffice.sql":      "2c394943b41e8eac",
+		"00040_bulk_of_events.sql":  "c0705f16b173a716",
+		"00041_refresh_hours.sql":   "4eb22e39a81640da",
+		"00042_search_grams.sql":    "fb7cf75bd3db2519",
+		"00043_key_days.sql":        "1cc8c48cefd6c2c9",
+		"00044_short_latencies.sql": "00ea12670c46cffc",
+	} {
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now := fmt.Sprintf("%x", sha256.Sum256(text))[:16]; now != landed {
+			t.Errorf("%s has landed and was edited since: write another", name)
+		}
+	}
 }
