@@ -21,8 +21,9 @@ var rooms = map[string][]string{
 	"patchbay/internal/connectors": {
 		"patchbay/", "github.com/jackc/", "os", "others",
 		"!golang.org/x/oauth2", "!golang.org/x/oauth2/", "!github.com/coreos/go-oidc/", "!golang.org/x/sync/",
-		"!github.com/go-jose/",
+		"!github.com/go-jose/", "!patchbay/internal/status",
 	},
+	"patchbay/internal/status": {"patchbay/", "others"},
 	"patchbay/internal/db": {
 		"patchbay/internal/handlers", "patchbay/internal/refresh", "patchbay/internal/jobs", "patchbay/internal/sandbox",
 		"patchbay/views", "net/http", "github.com/riverqueue/",

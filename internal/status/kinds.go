@@ -1,0 +1,130 @@
+package status
+
+import "strings"
+
+// Kind is what an event is about, as noun.verb.
+type Kind string
+
+// The kinds of events.
+const (
+	ConnectionAdded             Kind = "connection.added" // without a flow: imported, or a sample
+	ConnectionConnected         Kind = "connection.connected"
+	ConnectionReconnected       Kind = "connection.reconnected"
+	ConnectionReplaced          Kind = "connection.replaced" // now another account's
+	ConnectionDisconnected      Kind = "connection.disconnected"
+	ConnectionRevoked           Kind = "connection.revoked" // the provider confirmed the end of access
+	ConnectionRevokeFailed      Kind = "connection.revoke.failed"
+	ConnectionRevokeLater       Kind = "connection.revoke.later"
+	ConnectionRevokeUntold      Kind = "connection.revoke.untold"
+	ConnectionRevokeKept        Kind = "connection.revoke.kept"
+	ConnectionRevokeNotOffered  Kind = "connection.revoke.not-offered"
+	ConnectionRevocationNoticed Kind = "connection.hook.revoked" // the provider's webhook says that access ended
+	ConnectionReconnectAsked    Kind = "connection.reconnect-asked"
+	ConnectionViewed            Kind = "connection.viewed"
+	ConnectionsSearched         Kind = "connection.searched"
+	ConnectionsExported         Kind = "connection.exported"
+
+	FlowBegun     Kind = "flow.begun"
+	FlowDenied    Kind = "flow.denied"
+	FlowExpired   Kind = "flow.expired"
+	FlowFailed    Kind = "flow.failed"
+	FlowCancelled Kind = "flow.cancelled"
+
+	RefreshSaved          Kind = "refresh.saved"
+	RefreshSpared         Kind = "refresh.spared"  // kept beside a newer answer that was saved first
+	RefreshDropped        Kind = "refresh.dropped" // the connection was made anew or ended meanwhile
+	RefreshRateLimited    Kind = "refresh.later"
+	RefreshTemporary      Kind = "refresh.trouble"
+	RefreshRejected       Kind = "refresh.refused"
+	RefreshClientRejected Kind = "refresh.ours"
+	RefreshLost           Kind = "refresh.lost"
+
+	IncidentOpened   Kind = "incident.opened"
+	IncidentDeclared Kind = "incident.declared"
+	IncidentEnded    Kind = "incident.ended"
+
+	MerchantAdded Kind = "merchant.added"
+
+	UserAdded              Kind = "user.added"
+	UserInvited            Kind = "user.invited"
+	UserInvitationAccepted Kind = "user.invitation-accepted"
+	UserPasswordLink       Kind = "user.password-link"
+	UserPasswordChanged    Kind = "user.password-changed"
+	UserSignedIn           Kind = "user.signed-in"
+	UserSignedOut          Kind = "user.signed-out"
+	UserSignInFailed       Kind = "user.sign-in-failed"
+	UserSessionsEnded      Kind = "user.sessions-ended"
+	UserLocked             Kind = "user.locked"
+	UserUnlocked           Kind = "user.unlocked"
+	UserRoleChanged        Kind = "user.role-changed"
+
+	KeyAdded   Kind = "key.added"
+	KeyRevoked Kind = "key.revoked"
+
+	ProviderRegistered Kind = "provider.registered"
+	ProviderHooked     Kind = "provider.hooked"
+	ProviderUnhooked   Kind = "provider.unhooked"
+	ProviderChecked    Kind = "provider.checked"
+
+	BulkCounted Kind = "bulk.counted"
+	BulkBegun   Kind = "bulk.begun"
+	BulkStopped Kind = "bulk.stopped"
+	BulkEnded   Kind = "bulk.ended"
+
+	EventsExported      Kind = "event.exported"
+	SettingRetentionSet Kind = "setting.retention"
+)
+
+// Kinds lists every Kind save those of calls, whose names are the connectors' own.
+func Kinds() []Kind {
+	return []Kind{
+		ConnectionAdded, ConnectionConnected, ConnectionReconnected, ConnectionReplaced, ConnectionDisconnected, ConnectionRevoked,
+		ConnectionRevokeFailed, ConnectionRevokeLater, ConnectionRevokeUntold, ConnectionRevokeKept, ConnectionRevokeNotOffered,
+		ConnectionRevocationNoticed, ConnectionReconnectAsked, ConnectionViewed, ConnectionsSearched, ConnectionsExported,
+		FlowBegun, FlowDenied, FlowExpired, FlowFailed, FlowCancelled,
+		RefreshSaved, RefreshSpared, RefreshDropped, RefreshRateLimited, RefreshTemporary, RefreshRejected, RefreshClientRejected, RefreshLost,
+		IncidentOpened, IncidentDeclared, IncidentEnded,
+		MerchantAdded,
+		UserAdded, UserInvited, UserInvitationAccepted, UserPasswordLink, UserPasswordChanged, UserSignedIn, UserSignedOut, UserSignInFailed,
+		UserSessionsEnded, UserLocked, UserUnlocked, UserRoleChanged,
+		KeyAdded, KeyRevoked,
+		ProviderRegistered, ProviderHooked, ProviderUnhooked, ProviderChecked,
+		BulkCounted, BulkBegun, BulkStopped, BulkEnded,
+		EventsExported, SettingRetentionSet,
+	}
+}
+
+const (
+	call    = "call."
+	refresh = "refresh."
+)
+
+// KindOfCall returns the kind of the event of one call to a provider, whose name is the connector's own.
+func KindOfCall(name string) Kind { return Kind(call + name) }
+
+// Call returns the name of the call that an event of this kind is about.
+func (k Kind) Call() (name string, ok bool) { return strings.CutPrefix(string(k), call) }
+
+// KindOfFailure returns the kind of the event of a refresh that brought no token.
+func KindOfFailure(o Outcome) Kind { return Kind(refresh + o) }
+
+// Refresh says whether an event of this kind is about a refresh.
+func (k Kind) Refresh() bool { return strings.HasPrefix(string(k), refresh) }
+
+// Failure returns the outcome of the refresh that an event of this kind is about, when it brought no token.
+func (k Kind) Failure() (o Outcome, ok bool) {
+	switch k {
+	case RefreshRateLimited, RefreshTemporary, RefreshRejected, RefreshClientRejected, RefreshLost:
+		return Outcome(strings.TrimPrefix(string(k), refresh)), true
+	}
+	return "", false
+}
+
+// Revocation says whether an event of this kind tells how the provider took the end of a connection.
+func (k Kind) Revocation() bool { return strings.HasPrefix(string(k), "connection.revoke") }
+
+// Bulk says whether an event of this kind is about a bulk.
+func (k Kind) Bulk() bool { return strings.HasPrefix(string(k), "bulk.") }
+
+// OfConnection returns the kind without its noun where that is the connection, for a timeline of one.
+func (k Kind) OfConnection() string { return strings.TrimPrefix(string(k), "connection.") }
