@@ -171,7 +171,7 @@ func ours(ctx context.Context, database, provider, keys string, sweeping bool, p
 }
 
 // providers are the four, not set up, and the benchmark's own, a standard one.
-func providers(address string) ([]connectors.Setup, error) {
+func providers(address string) ([]connectors.Provider, error) {
 	if address == "" {
 		address = "http://127.0.0.1:1"
 	}
@@ -188,7 +188,7 @@ func providers(address string) ([]connectors.Setup, error) {
 		}
 		return ""
 	}
-	return connectors.All(get, entry, connectors.NewWire(nil, nil))
+	return connectors.Load(get, entry, connectors.NewClient(nil, nil))
 }
 
 // newProvider gives a new token at once, or after what POST /delay?ms= said.

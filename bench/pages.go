@@ -69,7 +69,7 @@ func newSite(ctx context.Context, database, keys, provider, public string) (http
 	}
 	settings := newSandbox(provider)
 	all := settings.Settings()
-	setups, err := connectors.All(func(name string) string { return all[name] }, settings.ConnectorsFile(), connectors.NewWire(nil, nil))
+	setups, err := connectors.Load(func(name string) string { return all[name] }, settings.ConnectorsFile(), connectors.NewClient(nil, nil))
 	if err != nil {
 		return nil, nil, err
 	}

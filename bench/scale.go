@@ -295,7 +295,7 @@ func siteOn(d *db.DB) (http.Handler, error) {
 			settings[name] = "production"
 		}
 	}
-	setups, err := connectors.All(func(name string) string { return settings[name] }, sandbox.ConnectorsFile(), connectors.NewWire(nil, nil))
+	setups, err := connectors.Load(func(name string) string { return settings[name] }, sandbox.ConnectorsFile(), connectors.NewClient(nil, nil))
 	if err != nil {
 		return nil, err
 	}

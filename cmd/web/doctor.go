@@ -153,11 +153,11 @@ func (x *examination) keyset(ctx context.Context, s settings) {
 }
 
 // callback looks whether a provider knows where to send browsers back to. Where only people can tell it, that is said.
-func (x *examination) callback(ctx context.Context, d *db.DB, p connectors.Setup, address string) {
+func (x *examination) callback(ctx context.Context, d *db.DB, p connectors.Provider, address string) {
 	if _, redirects := p.Connector.(connectors.Redirector); !redirects {
 		return
 	}
-	if _, ok := p.Connector.(connectors.Registrar); !ok {
+	if _, ok := p.Connector.(connectors.CallbackRegistrar); !ok {
 		x.note(p.Name, "its people must know the callback address "+address)
 		return
 	}
@@ -176,17 +176,17 @@ func (x *examination) callback(ctx context.Context, d *db.DB, p connectors.Setup
 }
 
 // given says whether somebody began to set a provider up.
-func given(e *env, p connectors.Setup) bool {
+func given(e *env, p connectors.Provider) bool {
 	return slices.ContainsFunc(p.Settings, func(s connectors.Setting) bool {
-		return s.Need&connectors.Required != 0 && e.secret(s.Name) != ""
+		return s.Flags&connectors.Required != 0 && e.secret(s.Name) != ""
 	})
 }
 
-func (x *examination) provider(ctx context.Context, p connectors.Setup, given bool) {
+func (x *examination) provider(ctx context.Context, p connectors.Provider, given bool) {
 	if p.Connector == nil {
-		if lacks := "not offered to merchants: it lacks " + strings.Join(p.Lacks, ", "); given && len(p.Lacks) > 0 {
+		if lacks := "not offered to merchants: it lacks " + strings.Join(p.Missing, ", "); given && len(p.Missing) > 0 {
 			x.wrong(p.Name, lacks)
-		} else if len(p.Lacks) > 0 {
+		} else if len(p.Missing) > 0 {
 			x.note(p.Name, lacks)
 		}
 		return

@@ -9,7 +9,7 @@ import (
 )
 
 // readProviders sets up the providers. Which settings each has, its connector knows; any may stand in a file.
-func readProviders(e *env) []connectors.Setup {
+func readProviders(e *env) []connectors.Provider {
 	var entries []byte
 	if path := e.get("CONNECTORS_FILE"); path != "" {
 		var err error
@@ -17,8 +17,8 @@ func readProviders(e *env) []connectors.Setup {
 			e.fault("CONNECTORS_FILE: %v", err)
 		}
 	}
-	setups, err := connectors.All(e.secret, entries, connectors.NewWire(nil, nil))
-	var faults connectors.Faults
+	setups, err := connectors.Load(e.secret, entries, connectors.NewClient(nil, nil))
+	var faults connectors.Errors
 	if errors.As(err, &faults) {
 		for _, fault := range faults {
 			e.fault("%s", fault)

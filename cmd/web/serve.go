@@ -67,7 +67,7 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	}
 	for _, p := range s.providers {
 		if p.Connector == nil && p.Environment != "" {
-			log.Warn("a provider is not set up and not offered", "provider", p.Name, "lacks", strings.Join(p.Lacks, ","))
+			log.Warn("a provider is not set up and not offered", "provider", p.Name, "lacks", strings.Join(p.Missing, ","))
 		}
 	}
 
@@ -102,7 +102,7 @@ func whole(ctx context.Context, d *db.DB) error {
 }
 
 // connected are the connectors of the providers that are set up.
-func connected(setups []connectors.Setup) (all []connectors.Connector) {
+func connected(setups []connectors.Provider) (all []connectors.Connector) {
 	for _, setup := range setups {
 		if setup.Connector != nil {
 			all = append(all, setup.Connector)

@@ -28,7 +28,7 @@ type settings struct {
 	smtpURL                 string // "": no mail is sent
 	mailFrom                string
 	hookSecret              string
-	providers               []connectors.Setup
+	providers               []connectors.Provider
 	logLevel                slog.Level
 	logFormat               string
 	demo                    []views.DemoSignIn // sample users; with any, mail goes to an outbox that everybody may read

@@ -16,12 +16,12 @@ import (
 )
 
 func TestNothingSetUp(t *testing.T) {
-	all, err := connectors.All(func(string) string { return "" }, nil, connectors.NewWire(nil, nil))
+	all, err := connectors.Load(func(string) string { return "" }, nil, connectors.NewClient(nil, nil))
 	if err != nil || len(all) != 4 {
 		t.Fatalf("%d providers, %v", len(all), err)
 	}
 	for i, name := range []string{"caminvoice", "elecq", "flexiti", "bookings"} {
-		if all[i].Name != name || all[i].Connector != nil || all[i].Title == "" || len(all[i].Lacks) < 2 || len(all[i].Settings) < len(all[i].Lacks) {
+		if all[i].Name != name || all[i].Connector != nil || all[i].Title == "" || len(all[i].Missing) < 2 || len(all[i].Settings) < len(all[i].Missing) {
 			t.Errorf("%s: %+v", name, all[i])
 		}
 	}
@@ -29,15 +29,15 @@ func TestNothingSetUp(t *testing.T) {
 
 func TestPartlySetUp(t *testing.T) {
 	settings := map[string]string{"CAMINVOICE_API_URL": "https://x.example", "CAMINVOICE_ENVIRONMENT": "sandbox", "ELECQ_AUTHORIZE": "credentials"}
-	all, err := connectors.All(func(name string) string { return settings[name] }, nil, connectors.NewWire(nil, nil))
+	all, err := connectors.Load(func(name string) string { return settings[name] }, nil, connectors.NewClient(nil, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := []string{"CAMINVOICE_CLIENT_ID", "CAMINVOICE_CLIENT_SECRET"}; !slices.Equal(all[0].Lacks, want) || all[0].Connector != nil {
-		t.Errorf("CamInvoice lacks %v", all[0].Lacks)
+	if want := []string{"CAMINVOICE_CLIENT_ID", "CAMINVOICE_CLIENT_SECRET"}; !slices.Equal(all[0].Missing, want) || all[0].Connector != nil {
+		t.Errorf("CamInvoice lacks %v", all[0].Missing)
 	}
-	if slices.Contains(all[1].Lacks, "ELECQ_CLIENT_ID") {
-		t.Errorf("ELECQ lacks %v", all[1].Lacks)
+	if slices.Contains(all[1].Missing, "ELECQ_CLIENT_ID") {
+		t.Errorf("ELECQ lacks %v", all[1].Missing)
 	}
 }
 
@@ -57,7 +57,7 @@ func TestFaults(t *testing.T) {
 		{"name":"Übel"},
 		"hunter2"
 	]`
-	_, err := connectors.All(func(name string) string { return settings[name] }, []byte(entries), connectors.NewWire(nil, nil))
+	_, err := connectors.Load(func(name string) string { return settings[name] }, []byte(entries), connectors.NewClient(nil, nil))
 	text := fmt.Sprint(err)
 	for _, want := range []string{
 		"CAMINVOICE_API_URL must not hold /api/v1", "CAMINVOICE_ENVIRONMENT must be", "CAMINVOICE_HOOK_SECRET may hold", "CAMINVOICE_CONNECT_URL must begin with https",
@@ -78,7 +78,7 @@ func TestFaults(t *testing.T) {
 	if strings.Contains(text, "hunter2") {
 		t.Errorf("a value shows:\n%s", text)
 	}
-	if _, err := connectors.All(func(string) string { return "" }, []byte(`{"name":"a"}`), connectors.NewWire(nil, nil)); err == nil {
+	if _, err := connectors.Load(func(string) string { return "" }, []byte(`{"name":"a"}`), connectors.NewClient(nil, nil)); err == nil {
 		t.Error("an object for a list")
 	}
 	for address, good := range map[string]bool{
@@ -88,7 +88,7 @@ func TestFaults(t *testing.T) {
 		s := map[string]string{
 			"CAMINVOICE_API_URL": address, "CAMINVOICE_CLIENT_ID": "i", "CAMINVOICE_CLIENT_SECRET": "s", "CAMINVOICE_ENVIRONMENT": "production",
 		}
-		if _, err := connectors.All(func(name string) string { return s[name] }, nil, connectors.NewWire(nil, nil)); (err == nil) != good {
+		if _, err := connectors.Load(func(name string) string { return s[name] }, nil, connectors.NewClient(nil, nil)); (err == nil) != good {
 			t.Errorf("%s: %v", address, err)
 		}
 	}
@@ -101,7 +101,7 @@ func TestCheck(t *testing.T) {
 		w.Header().Set("Location", location)
 		w.WriteHeader(status)
 	}})
-	check := func(base string) (connectors.Checked, error) {
+	check := func(base string) (connectors.CheckResult, error) {
 		t.Helper()
 		return connector(t, base, "caminvoice", "", camInvoiceSettings).(connectors.Checker).Check(t.Context())
 	}
@@ -112,7 +112,7 @@ func TestCheck(t *testing.T) {
 	for code, want := range map[int]string{200: "", 400: "", 404: "", 405: "", 422: "", 429: "", 302: "redirected", 308: "redirected", 500: "status", 502: "status", 503: "status"} {
 		status, location = code, base+"/elsewhere"
 		found, err := check(base)
-		var trouble *connectors.Trouble
+		var trouble *connectors.TemporaryError
 		if want == "" && err != nil || want != "" && (!errors.As(err, &trouble) || trouble.Reason != want) {
 			t.Errorf("%d: %v", code, err)
 		}

@@ -12,26 +12,26 @@ import (
 // bookings speaks the bookings partner's API: typed credentials as JSON, a JWT for an hour, and no refresh at all.
 // Minting is opening, refreshing and probing in one.
 type bookings struct {
-	wire *Wire
+	wire *Client
 	info Info
 	api  string
 }
 
 var _ interface {
-	Keyed
+	CredentialConnector
 	Prober
 	Checker
 } = (*bookings)(nil)
 
-func bookingsProvider() Provider {
-	return Provider{Name: "bookings", Title: "Bookings", New: func(s *Settings, w *Wire) Connector {
+func bookingsProvider() Definition {
+	return Definition{Name: "bookings", Title: "Bookings", New: func(s *Settings, w *Client) Connector {
 		b := &bookings{wire: w, info: Info{
 			Name: "bookings", Title: "Bookings", Environment: s.Environment("BOOKINGS_ENVIRONMENT"), Color: "#6b2fa0",
 			ReplaySafe: true, KeepAlive: 24 * time.Hour,
 		}}
-		b.api = strings.TrimRight(s.Address("BOOKINGS_API_URL", Required), "/")
+		b.api = strings.TrimRight(s.URL("BOOKINGS_API_URL", Required), "/")
 		if strings.HasSuffix(b.api, "/api/oauth/token") {
-			s.Fault("BOOKINGS_API_URL", "must not hold /api/oauth/token: it is added")
+			s.Invalid("BOOKINGS_API_URL", "must not hold /api/oauth/token: it is added")
 		}
 		b.info.Title = cmp.Or(s.Text("BOOKINGS_TITLE", 0), b.info.Title)
 		return b
@@ -44,7 +44,7 @@ func (b *bookings) Fields() []Field {
 	return []Field{{Name: "client_id"}, {Name: "client_secret", Secret: true}}
 }
 
-func (b *bookings) Open(ctx context.Context, _ Flow, inputs map[string]string) (Grant, error) {
+func (b *bookings) Authenticate(ctx context.Context, _ Flow, inputs map[string]string) (Grant, error) {
 	values, err := typed(b.Fields(), inputs)
 	if err != nil {
 		return Grant{}, err
@@ -54,7 +54,7 @@ func (b *bookings) Open(ctx context.Context, _ Flow, inputs map[string]string) (
 		return Grant{}, &InputError{Field: "client_id", Code: InputSwapped}
 	}
 	g := Grant{Inputs: values}
-	var refusal *Refusal
+	var refusal *RejectedError
 	g.Token, err = b.mint(ctx, values)
 	switch {
 	case errors.As(err, &refusal) && refusal.Reason == "unauthorized_client":
@@ -89,7 +89,7 @@ func (b *bookings) Probe(ctx context.Context, g Grant) error {
 	return err
 }
 
-func (b *bookings) Check(ctx context.Context) (Checked, error) {
+func (b *bookings) Check(ctx context.Context) (CheckResult, error) {
 	return b.wire.check(ctx, b.ask("check", map[string]any{}))
 }
 
@@ -99,7 +99,7 @@ func (b *bookings) ask(name string, body map[string]any) request {
 
 func (b *bookings) mint(ctx context.Context, inputs map[string]string) (t Token, err error) {
 	if inputs["client_id"] == "" || inputs["client_secret"] == "" {
-		return Token{}, &Refusal{Reason: "no-credentials"}
+		return Token{}, &RejectedError{Reason: "no-credentials"}
 	}
 	q := b.ask("mint", map[string]any{
 		"grant_type": "client_credentials", "client_id": inputs["client_id"], "client_secret": inputs["client_secret"],
@@ -131,9 +131,9 @@ func bookingsRefusal(a answer) error {
 	switch {
 	case a.status >= 500 || o == nil:
 	case code == "invalid_client", code == "unauthorized_client":
-		return &Refusal{Reason: code}
+		return &RejectedError{Reason: code}
 	case a.status == http.StatusUnauthorized:
-		return &Refusal{Reason: "invalid_client"}
+		return &RejectedError{Reason: "invalid_client"}
 	}
 	return a.unusable()
 }

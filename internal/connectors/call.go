@@ -28,27 +28,27 @@ const (
 // Trouble is an exchange that went wrong in a way that may pass: worth another try, nobody's turn to act. Reason is
 // one of our own stable codes: unreachable, unknown-host, certificate, timeout, cancelled, cut-off, too-large,
 // redirected, status, unreadable, no-token, no-account, no-answer, wrong-issuer, id-token, not-found.
-type Trouble struct {
-	Reason string
-	After  time.Duration // how long a 5xx asked to wait (RFC 9110 section 10.2.3), at most a day; 0 when it did not
-	cause  error         // a context's error only: anything else may quote what the provider sent
+type TemporaryError struct {
+	Reason     string
+	RetryAfter time.Duration // how long a 5xx asked to wait (RFC 9110 section 10.2.3), at most a day; 0 when it did not
+	cause      error         // a context's error only: anything else may quote what the provider sent
 }
 
-func (t *Trouble) Error() string { return "trouble: " + t.Reason }
+func (t *TemporaryError) Error() string { return "trouble: " + t.Reason }
 
 // Unwrap lets errors.Is see a context that was cancelled or ran out.
-func (t *Trouble) Unwrap() error { return t.cause }
+func (t *TemporaryError) Unwrap() error { return t.cause }
 
 // Wire is the one way to every provider: it limits time and size, follows no redirect and records each exchange in
 // the Calls of its context. Safe for use by many goroutines.
-type Wire struct {
+type Client struct {
 	client *http.Client
 	now    func() time.Time
 }
 
 // NewWire returns a wire over transport, with now as the clock for answers that carry no Date. Nil means our own
 // transport and time.Now.
-func NewWire(transport http.RoundTripper, now func() time.Time) *Wire {
+func NewClient(transport http.RoundTripper, now func() time.Time) *Client {
 	if transport == nil {
 		transport = &http.Transport{
 			Proxy:                  http.ProxyFromEnvironment,
@@ -65,7 +65,7 @@ func NewWire(transport http.RoundTripper, now func() time.Time) *Wire {
 		now = time.Now
 	}
 	never := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &Wire{client: &http.Client{Transport: transport, CheckRedirect: never}, now: now}
+	return &Client{client: &http.Client{Transport: transport, CheckRedirect: never}, now: now}
 }
 
 // request is one call to a provider. At most one of json and form is set.
@@ -90,7 +90,7 @@ type answer struct {
 
 // do makes one exchange and gives the answer to read, whose error is the outcome. A provider that asks to wait is
 // *Later before read sees anything.
-func (w *Wire) do(ctx context.Context, q request, read func(answer) error) error {
+func (w *Client) do(ctx context.Context, q request, read func(answer) error) error {
 	a, call, err := w.send(ctx, q)
 	if err == nil {
 		err = a.wait()
@@ -111,7 +111,7 @@ func (w *Wire) do(ctx context.Context, q request, read func(answer) error) error
 	return err
 }
 
-func (w *Wire) send(ctx context.Context, q request) (a answer, call Call, err error) {
+func (w *Client) send(ctx context.Context, q request) (a answer, call Call, err error) {
 	begun := time.Now()
 	call = Call{Name: q.name, Reference: q.reference}
 	defer func() { call.Took = time.Since(begun) }()
@@ -127,7 +127,7 @@ func (w *Wire) send(ctx context.Context, q request) (a answer, call Call, err er
 	})
 	r, err := q.build(traced)
 	if err != nil {
-		return a, call, &Trouble{Reason: "unreachable"}
+		return a, call, &TemporaryError{Reason: "unreachable"}
 	}
 	res, err := w.client.Do(r)
 	if err != nil {
@@ -145,7 +145,7 @@ func (w *Wire) send(ctx context.Context, q request) (a answer, call Call, err er
 	case err != nil:
 		return a, call, trouble(limited, err, true)
 	case len(a.body) > bodyLimit:
-		return a, call, &Trouble{Reason: "too-large"}
+		return a, call, &TemporaryError{Reason: "too-large"}
 	}
 	return a, call, nil
 }
@@ -208,17 +208,17 @@ func trouble(ctx context.Context, err error, sent bool) error {
 	var invalid x509.CertificateInvalidError
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
-		return &Trouble{Reason: "cancelled", cause: context.Canceled}
+		return &TemporaryError{Reason: "cancelled", cause: context.Canceled}
 	case ctx.Err() != nil:
-		return &Trouble{Reason: "timeout", cause: context.DeadlineExceeded}
+		return &TemporaryError{Reason: "timeout", cause: context.DeadlineExceeded}
 	case errors.As(err, &authority), errors.As(err, &host), errors.As(err, &invalid):
-		return &Trouble{Reason: "certificate"}
+		return &TemporaryError{Reason: "certificate"}
 	case errors.As(err, &dns):
-		return &Trouble{Reason: "unknown-host"}
+		return &TemporaryError{Reason: "unknown-host"}
 	case sent:
-		return &Trouble{Reason: "cut-off"}
+		return &TemporaryError{Reason: "cut-off"}
 	}
-	return &Trouble{Reason: "unreachable"}
+	return &TemporaryError{Reason: "unreachable"}
 }
 
 // wait returns *Later when the provider asks for patience: 429. A 503 is trouble whatever it says of when it will end:
@@ -227,9 +227,9 @@ func (a answer) wait() error {
 	switch a.status {
 	case http.StatusTooManyRequests:
 		if after, named := a.retryAfter(); named {
-			return &Later{After: min(max(after, time.Second), laterMost)}
+			return &RateLimitedError{RetryAfter: min(max(after, time.Second), laterMost)}
 		}
-		return &Later{After: laterDefault}
+		return &RateLimitedError{RetryAfter: laterDefault}
 	case http.StatusServiceUnavailable:
 		return a.unusable()
 	}
@@ -255,16 +255,16 @@ func (a answer) retryAfter() (time.Duration, bool) {
 func (a answer) unusable() error {
 	switch {
 	case a.status >= 300 && a.status < 400:
-		return &Trouble{Reason: "redirected"}
+		return &TemporaryError{Reason: "redirected"}
 	case a.status >= 500:
 		after, _ := a.retryAfter()
-		return &Trouble{Reason: "status", After: min(max(after, 0), laterMost)}
+		return &TemporaryError{Reason: "status", RetryAfter: min(max(after, 0), laterMost)}
 	case !a.ok():
-		return &Trouble{Reason: "status"}
+		return &TemporaryError{Reason: "status"}
 	case a.object() == nil:
-		return &Trouble{Reason: "unreadable"}
+		return &TemporaryError{Reason: "unreadable"}
 	}
-	return &Trouble{Reason: "no-token"}
+	return &TemporaryError{Reason: "no-token"}
 }
 
 func (a answer) ok() bool { return a.status >= 200 && a.status < 300 }
@@ -298,10 +298,10 @@ func (a answer) acknowledged() error {
 
 // check sends what a refresh would send, to where it would, but without any credential or grant: it can only be
 // refused, and whoever refuses answers. A 5xx, a redirect and no whole answer are *Trouble.
-func (w *Wire) check(ctx context.Context, q request) (Checked, error) {
+func (w *Client) check(ctx context.Context, q request) (CheckResult, error) {
 	begun := w.now()
 	a, call, err := w.send(ctx, q)
-	found := Checked{Address: withoutQuery(q.address), Took: max(call.Took.Round(time.Millisecond), time.Millisecond)}
+	found := CheckResult{Address: withoutQuery(q.address), Took: max(call.Took.Round(time.Millisecond), time.Millisecond)}
 	if !a.at.IsZero() {
 		// Date has whole seconds: half a second is its middle, and less than one is no skew.
 		if skew := a.at.Add(500 * time.Millisecond).Sub(begun.Add(call.Took / 2)); skew.Abs() >= time.Second {

@@ -17,11 +17,11 @@ func exchange(t *testing.T, ctx context.Context, address string, q request) (Cal
 	t.Helper()
 	ctx, calls := WithCalls(ctx)
 	q.name, q.method, q.address = "exchange", http.MethodPost, address
-	err := NewWire(nil, nil).do(ctx, q, func(a answer) error {
+	err := NewClient(nil, nil).do(ctx, q, func(a answer) error {
 		if a.ok() {
 			return nil
 		}
-		return &Refusal{Reason: "x"}
+		return &RejectedError{Reason: "x"}
 	})
 	return calls.Last(), err
 }
@@ -78,9 +78,9 @@ func TestWait(t *testing.T) {
 	} {
 		// Our own clock is an hour off; the provider's Date is what its date is measured by.
 		a := answer{status: c.status, at: now, now: now.Add(time.Hour), header: http.Header{"Retry-After": {c.after}}}
-		var later *Later
+		var later *RateLimitedError
 		err := a.wait()
-		if errors.As(err, &later) != (c.want > 0) || later != nil && later.After != c.want {
+		if errors.As(err, &later) != (c.want > 0) || later != nil && later.RetryAfter != c.want {
 			t.Errorf("%d %q: %v", c.status, c.after, err)
 		}
 	}
@@ -108,8 +108,8 @@ func TestA5xxIsTroubleWhateverItAsks(t *testing.T) {
 		if err == nil {
 			err = a.unusable()
 		}
-		var trouble *Trouble
-		if !errors.As(err, &trouble) || trouble.After != c.want {
+		var trouble *TemporaryError
+		if !errors.As(err, &trouble) || trouble.RetryAfter != c.want {
 			t.Errorf("%d %q: %v, %+v", c.status, c.after, err, trouble)
 		}
 	}

@@ -12,34 +12,34 @@ import (
 // camInvoice speaks Cambodia's e-invoicing: a browser flow with a vocabulary of its own, a refresh token that does
 // not rotate, and a revocation by business. ID and secret are the operator's, as service provider.
 type camInvoice struct {
-	wire                     *Wire
+	wire                     *Client
 	info                     Info
 	api, connect, id, secret string
 }
 
 var _ interface {
 	Redirector
-	Registrar
-	Hooked
+	CallbackRegistrar
+	WebhookReceiver
 	Revoker
 	Prober
 	Checker
 } = (*camInvoice)(nil)
 
-func camInvoiceProvider() Provider {
-	return Provider{Name: "caminvoice", Title: "CamInvoice", New: func(s *Settings, w *Wire) Connector {
+func camInvoiceProvider() Definition {
+	return Definition{Name: "caminvoice", Title: "CamInvoice", New: func(s *Settings, w *Client) Connector {
 		c := &camInvoice{wire: w, info: Info{
 			Name: "caminvoice", Title: "CamInvoice", Environment: s.Environment("CAMINVOICE_ENVIRONMENT"), Color: "#1d4f91",
 			NoState: true, ReplaySafe: true, RevokesAccount: true, KeepAlive: 24 * time.Hour,
 		}}
-		c.api = s.Address("CAMINVOICE_API_URL", Required)
+		c.api = s.URL("CAMINVOICE_API_URL", Required)
 		switch {
 		case strings.HasSuffix(c.api, "/"):
-			s.Fault("CAMINVOICE_API_URL", "must not end with a slash")
+			s.Invalid("CAMINVOICE_API_URL", "must not end with a slash")
 		case strings.HasSuffix(c.api, "/api/v1"):
-			s.Fault("CAMINVOICE_API_URL", "must not hold /api/v1: it is added")
+			s.Invalid("CAMINVOICE_API_URL", "must not hold /api/v1: it is added")
 		}
-		c.connect = strings.TrimRight(s.Address("CAMINVOICE_CONNECT_URL", 0), "/")
+		c.connect = strings.TrimRight(s.URL("CAMINVOICE_CONNECT_URL", 0), "/")
 		if c.connect == "" {
 			c.connect = c.api
 		}
@@ -50,7 +50,7 @@ func camInvoiceProvider() Provider {
 		c.id = s.Text("CAMINVOICE_CLIENT_ID", Required)
 		c.secret = s.Text("CAMINVOICE_CLIENT_SECRET", Required|Secret)
 		if hook := s.Text("CAMINVOICE_HOOK_SECRET", Secret); hook != url.PathEscape(hook) {
-			s.Fault("CAMINVOICE_HOOK_SECRET", "may hold only letters, digits and -._~, as it is part of an address")
+			s.Invalid("CAMINVOICE_HOOK_SECRET", "may hold only letters, digits and -._~, as it is part of an address")
 		}
 		return c
 	}}
@@ -59,20 +59,22 @@ func camInvoiceProvider() Provider {
 func (c *camInvoice) Info() Info { return c.info }
 
 // Begin sends the browser to /connect, which says redirect_url where the world says redirect_uri.
-func (c *camInvoice) Begin(_ context.Context, f Flow) (string, error) {
+func (c *camInvoice) AuthorizationURL(_ context.Context, f Flow) (string, error) {
 	q := url.Values{"client_id": {c.id}, "redirect_url": {f.CallbackURL}, "state": {f.State}}
 	return c.connect + "?" + q.Encode(), nil
 }
 
-func (c *camInvoice) Answer(callback url.Values) string { return Unfold(callback).Get("authToken") }
+func (c *camInvoice) Code(callback url.Values) string {
+	return FixDoubledQuery(callback).Get("authToken")
+}
 
-func (c *camInvoice) Finish(ctx context.Context, f Flow, callback url.Values) (Grant, error) {
-	if err := callbackError(Unfold(callback)); err != nil {
+func (c *camInvoice) Exchange(ctx context.Context, f Flow, callback url.Values) (Grant, error) {
+	if err := callbackError(FixDoubledQuery(callback)); err != nil {
 		return Grant{}, err
 	}
-	authToken := c.Answer(callback)
+	authToken := c.Code(callback)
 	if authToken == "" {
-		return Grant{}, &Trouble{Reason: "no-answer"}
+		return Grant{}, &TemporaryError{Reason: "no-answer"}
 	}
 	var g Grant
 	err := c.wire.do(ctx, c.post("exchange", "/api/v1/auth/authorize/connect", map[string]any{"auth_token": authToken}),
@@ -88,7 +90,7 @@ func camInvoiceRefreshPaths() []string { return []string{"/api/v1/auth/token", "
 // Refresh asks the documented address, and the one that the older guide names where that does not exist.
 func (c *camInvoice) Refresh(ctx context.Context, g Grant) (Token, error) {
 	if g.Refresh == "" {
-		return Token{}, &Refusal{Reason: "no-refresh-token", Unsent: true}
+		return Token{}, &RejectedError{Reason: "no-refresh-token", Unsent: true}
 	}
 	var t Token
 	var err error
@@ -109,7 +111,7 @@ func (c *camInvoice) Refresh(ctx context.Context, g Grant) (Token, error) {
 // Revoke ends the business's connection to us altogether, whichever token it had.
 func (c *camInvoice) Revoke(ctx context.Context, g Grant) error {
 	if g.Account.ID == "" {
-		return &Trouble{Reason: "no-account"}
+		return &TemporaryError{Reason: "no-account"}
 	}
 	already := regexp.MustCompile(`already (been )?(revoked|disconnected|removed)`)
 	return c.wire.do(ctx, c.post("revoke", "/api/v1/auth/revoke", map[string]any{"endpoint_id": g.Account.ID}), func(a answer) error {
@@ -120,7 +122,7 @@ func (c *camInvoice) Revoke(ctx context.Context, g Grant) error {
 		case a.status < 500 && already.MatchString(o.prose("message", "error_description", "error")):
 			return nil
 		case a.status == http.StatusForbidden && o != nil:
-			return &Refusal{Reason: "revoke-refused"}
+			return &RejectedError{Reason: "revoke-refused"}
 		}
 		return camInvoiceRefusal(a)
 	})
@@ -135,7 +137,7 @@ func (c *camInvoice) Probe(ctx context.Context, g Grant) error {
 	return c.wire.do(ctx, q, func(a answer) error {
 		switch {
 		case a.status == http.StatusUnauthorized:
-			return &Refusal{Reason: "token-refused"}
+			return &RejectedError{Reason: "token-refused"}
 		case a.ok() && a.object() != nil:
 			return nil
 		}
@@ -149,11 +151,11 @@ func (c *camInvoice) RegisterCallback(ctx context.Context, callback string) erro
 }
 
 // RegisterHook names no endpoint_id: then it holds for every business.
-func (c *camInvoice) RegisterHook(ctx context.Context, address string) error {
+func (c *camInvoice) RegisterWebhook(ctx context.Context, address string) error {
 	return c.configure(ctx, c.post("register-hook", "/api/v1/configure/configure-webhook", map[string]any{"webhook_url": address}))
 }
 
-func (c *camInvoice) RemoveHook(ctx context.Context, accountID string) error {
+func (c *camInvoice) RemoveWebhook(ctx context.Context, accountID string) error {
 	q := c.post("remove-hook", "/api/v1/configure/configure-webhook/"+url.PathEscape(accountID), nil)
 	q.method = http.MethodDelete
 	return c.configure(ctx, q)
@@ -169,17 +171,17 @@ func (c *camInvoice) configure(ctx context.Context, q request) error {
 }
 
 // ParseHook reads `type`, or `event_type` as older deliveries call it. Nothing is signed, so it is only ever a hint.
-func (c *camInvoice) ParseHook(body []byte) (Hint, error) {
+func (c *camInvoice) ParseWebhook(body []byte) (WebhookEvent, error) {
 	o := answer{body: body}.object()
-	h := Hint{Type: clean(o.text("type", "event_type")), AccountID: accountID(o.label("endpoint_id", "moc_id"))}
+	h := WebhookEvent{Type: clean(o.text("type", "event_type")), AccountID: accountID(o.label("endpoint_id", "moc_id"))}
 	if h.Type == "" || len(h.Type) > 100 {
-		return Hint{}, &Trouble{Reason: "unreadable"}
+		return WebhookEvent{}, &TemporaryError{Reason: "unreadable"}
 	}
 	h.Revoked = strings.EqualFold(h.Type, "ENTITY.REVOKED")
 	return h, nil
 }
 
-func (c *camInvoice) Check(ctx context.Context) (Checked, error) {
+func (c *camInvoice) Check(ctx context.Context) (CheckResult, error) {
 	q := c.post("check", camInvoiceRefreshPaths()[0], map[string]any{})
 	q.user, q.password = "", ""
 	return c.wire.check(ctx, q)
@@ -213,7 +215,7 @@ func camInvoiceGrant(a answer, authToken string) (Grant, error) {
 		}
 	}
 	if g.Account.ID == "" {
-		return Grant{}, &Trouble{Reason: "no-account"}
+		return Grant{}, &TemporaryError{Reason: "no-account"}
 	}
 	g.Account.Name = accountName(business.label("company_name_en", "company_name_kh"))
 	g.Account.Details = business.details("endpoint_id", "moc_id", "company_name_en", "company_name_kh", "tin", "date_of_incorporation",
@@ -256,12 +258,12 @@ func camInvoiceRefusal(a answer) error {
 	}
 	switch blameOf(o.text("error"), prose) {
 	case grant:
-		return &Refusal{Reason: "invalid_grant"}
+		return &RejectedError{Reason: "invalid_grant"}
 	case client:
-		return &Refusal{Reason: "invalid_client", Ours: true}
+		return &RejectedError{Reason: "invalid_client", ClientFault: true}
 	}
 	if a.status == http.StatusUnauthorized {
-		return &Refusal{Reason: "unauthorized", Ours: true}
+		return &RejectedError{Reason: "unauthorized", ClientFault: true}
 	}
 	return a.unusable()
 }

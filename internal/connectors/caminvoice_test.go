@@ -113,7 +113,7 @@ func TestCamInvoiceAccount(t *testing.T) {
 	s := httptest.NewServer(camInvoiceGood())
 	t.Cleanup(s.Close)
 	c := connector(t, s.URL, "caminvoice", "", camInvoiceSettings).(connectors.Redirector)
-	g, err := c.Finish(t.Context(), connectors.Flow{}, url.Values{"authToken": {"auth-token-of-ch168"}})
+	g, err := c.Exchange(t.Context(), connectors.Flow{}, url.Values{"authToken": {"auth-token-of-ch168"}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -146,7 +146,7 @@ func TestCamInvoiceAccountElsewhere(t *testing.T) {
 	} {
 		base := serve(t, map[string]http.HandlerFunc{"POST /api/v1/auth/authorize/connect": says(200, "%s", answer)})
 		c := connector(t, base, "caminvoice", "", camInvoiceSettings).(connectors.Redirector)
-		g, err := c.Finish(t.Context(), connectors.Flow{}, url.Values{"authToken": {"A"}})
+		g, err := c.Exchange(t.Context(), connectors.Flow{}, url.Values{"authToken": {"A"}})
 		if g.Account.ID != want || (err == nil) != (want != "") {
 			t.Errorf("%s: %q, %v", answer, g.Account.ID, err)
 		}
@@ -165,15 +165,15 @@ func TestCamInvoiceCallbacks(t *testing.T) {
 		"a=authToken":             "",
 	} {
 		q, _ := url.ParseQuery(query)
-		if got := c.Answer(q); got != want {
+		if got := c.Code(q); got != want {
 			t.Errorf("%s: %q, want %q", query, got, want)
 		}
 	}
 	q, _ := url.ParseQuery("state=S?authToken=A")
-	if got := connectors.Unfold(q).Get("state"); got != "S" {
+	if got := connectors.FixDoubledQuery(q).Get("state"); got != "S" {
 		t.Errorf("state is %q", got)
 	}
-	location, err := c.Begin(t.Context(), connectors.Flow{State: "S", CallbackURL: "https://x.example/connect/caminvoice/callback"})
+	location, err := c.AuthorizationURL(t.Context(), connectors.Flow{State: "S", CallbackURL: "https://x.example/connect/caminvoice/callback"})
 	if want := "http://127.0.0.1:1/connect?client_id=acme&redirect_url=https%3A%2F%2Fx.example%2Fconnect%2Fcaminvoice%2Fcallback&state=S"; location != want || err != nil {
 		t.Errorf("%s, want %s; %v", location, want, err)
 	}
@@ -203,21 +203,21 @@ func TestCamInvoiceRevoke(t *testing.T) {
 }
 
 func TestCamInvoiceHooks(t *testing.T) {
-	c := connector(t, "http://127.0.0.1:1", "caminvoice", "", camInvoiceSettings).(connectors.Hooked)
-	for body, want := range map[string]connectors.Hint{
+	c := connector(t, "http://127.0.0.1:1", "caminvoice", "", camInvoiceSettings).(connectors.WebhookReceiver)
+	for body, want := range map[string]connectors.WebhookEvent{
 		`{"type":"ENTITY.REVOKED","endpoint_id":"KHUID1"}`:                        {Type: "ENTITY.REVOKED", AccountID: "KHUID1", Revoked: true},
 		`{"event_type":"entity.revoked","endpoint_id":"KHUID1"}`:                  {Type: "entity.revoked", AccountID: "KHUID1", Revoked: true},
 		`{"type":"DOCUMENT.SENT","document_id":"x","endpoint_id":"KHUID1","n":1}`: {Type: "DOCUMENT.SENT", AccountID: "KHUID1"},
 		`{"type":"ENTITY.REVOKED"}`:                                               {Type: "ENTITY.REVOKED", Revoked: true},
 	} {
-		got, err := c.ParseHook([]byte(body))
+		got, err := c.ParseWebhook([]byte(body))
 		if got != want || err != nil {
 			t.Errorf("%s: %+v, %v", body, got, err)
 		}
 	}
 	for _, body := range []string{``, `[]`, `{}`, `{"type":1}`, `null`, `{"type":"ENTITY.REVOKED"`} {
-		var trouble *connectors.Trouble
-		if got, err := c.ParseHook([]byte(body)); !errors.As(err, &trouble) || got != (connectors.Hint{}) {
+		var trouble *connectors.TemporaryError
+		if got, err := c.ParseWebhook([]byte(body)); !errors.As(err, &trouble) || got != (connectors.WebhookEvent{}) {
 			t.Errorf("%s: %+v, %v", body, got, err)
 		}
 	}

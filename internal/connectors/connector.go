@@ -24,21 +24,21 @@ type Connector interface {
 type Redirector interface {
 	Connector
 	// Begin returns the address the browser is sent to. It may call the provider first.
-	Begin(ctx context.Context, f Flow) (location string, err error)
+	AuthorizationURL(ctx context.Context, f Flow) (location string, err error)
 	// Finish turns the callback's query into a grant. *Denied: the person said no. *Refusal: the provider did.
-	Finish(ctx context.Context, f Flow, callback url.Values) (Grant, error)
+	Exchange(ctx context.Context, f Flow, callback url.Values) (Grant, error)
 	// Answer is the part of the callback that may be spent once (code, authToken), empty when there is none.
 	// Its hash tells a second hit on the callback from a new one.
-	Answer(callback url.Values) string
+	Code(callback url.Values) string
 }
 
 // Keyed obtains access with credentials that the merchant types.
-type Keyed interface {
+type CredentialConnector interface {
 	Connector
 	Fields() []Field
 	// Open proves the typed credentials with the provider and returns the grant. *InputError names a field whose
 	// mistake was recognised before anything was sent.
-	Open(ctx context.Context, f Flow, inputs map[string]string) (Grant, error)
+	Authenticate(ctx context.Context, f Flow, inputs map[string]string) (Grant, error)
 }
 
 // A Revoker can end access at the provider (CamInvoice's revoke, RFC 7009).
@@ -52,27 +52,27 @@ type Prober interface {
 }
 
 // A Registrar can tell the provider our callback address (CamInvoice's whitelist).
-type Registrar interface {
+type CallbackRegistrar interface {
 	RegisterCallback(ctx context.Context, callback string) error
 }
 
 // Hooked providers send webhooks (CamInvoice).
-type Hooked interface {
+type WebhookReceiver interface {
 	// RegisterHook asks for events of every account at address.
-	RegisterHook(ctx context.Context, address string) error
-	RemoveHook(ctx context.Context, accountID string) error
+	RegisterWebhook(ctx context.Context, address string) error
+	RemoveWebhook(ctx context.Context, accountID string) error
 	// ParseHook reads one delivery. A hint proves nothing: it is checked with the provider before it is believed.
-	ParseHook(body []byte) (Hint, error)
+	ParseWebhook(body []byte) (WebhookEvent, error)
 }
 
 // Checker can say whether a provider answers where refreshing asks it, for the live check and the doctor: one request
 // that can only be refused. It carries no credential, spends nothing and is no attempt on anybody's grant.
 type Checker interface {
-	Check(ctx context.Context) (Checked, error)
+	Check(ctx context.Context) (CheckResult, error)
 }
 
 // Checked is what a live check found.
-type Checked struct {
+type CheckResult struct {
 	Address string        // what was asked, without query or credentials
 	Skew    time.Duration // provider's clock minus ours, from its Date header; 0 when it sent none
 	Took    time.Duration // of the request, in whole milliseconds, at least one
@@ -135,30 +135,30 @@ type Field struct {
 }
 
 // Hint is what a webhook says happened.
-type Hint struct {
+type WebhookEvent struct {
 	Type      string
 	AccountID string
 	Revoked   bool // the account's access is said to have ended
 }
 
 // Refusal is the provider's "no" that only a person can mend.
-type Refusal struct {
-	Reason string // a stable code of ours or the provider's error code, never its prose: see Call
-	Ours   bool   // our own client was refused; never blame the merchant
-	Unsent bool   // nobody was asked: the grant holds nothing that could renew it
+type RejectedError struct {
+	Reason      string // a stable code of ours or the provider's error code, never its prose: see Call
+	ClientFault bool   // our own client was refused; never blame the merchant
+	Unsent      bool   // nobody was asked: the grant holds nothing that could renew it
 }
 
-func (r *Refusal) Error() string { return "refused: " + r.Reason }
+func (r *RejectedError) Error() string { return "refused: " + r.Reason }
 
 // Later means that the provider asks us to wait (429). What a 5xx asks is in Trouble.
-type Later struct{ After time.Duration }
+type RateLimitedError struct{ RetryAfter time.Duration }
 
-func (l *Later) Error() string { return "asked to wait " + l.After.String() }
+func (l *RateLimitedError) Error() string { return "asked to wait " + l.RetryAfter.String() }
 
 // Denied means that the person said no at the provider. A calm outcome, not a failure.
-type Denied struct{}
+type AccessDeniedError struct{}
 
-func (*Denied) Error() string { return "denied by the person" }
+func (*AccessDeniedError) Error() string { return "denied by the person" }
 
 // InputError is a mistake in a typed value, recognised before or after asking the provider. Code is one of the
 // InputError codes below; pages hold the words for it.
@@ -170,7 +170,7 @@ func (e *InputError) Error() string { return e.Field + ": " + e.Code }
 const (
 	InputMissing     = "missing"     // nothing was typed
 	InputTooLong     = "too-long"    // over the field's MaxLen
-	InputNotAscii    = "not-ascii"   // characters that no key has
+	InputNotASCII    = "not-ascii"   // characters that no key has
 	InputSwapped     = "swapped"     // the secret stands in the id's field, or both hold the same
 	InputEnvironment = "environment" // a sandbox key at a production address, or the reverse
 	InputRefused     = "refused"     // the provider does not know these credentials
@@ -221,14 +221,14 @@ func (c *Calls) Sent() bool {
 
 // Class names the outcome that err stands for: "ok", "refused", "ours", "later", "denied", "input" or "trouble".
 func Class(err error) string {
-	var refusal *Refusal
-	var later *Later
-	var denied *Denied
+	var refusal *RejectedError
+	var later *RateLimitedError
+	var denied *AccessDeniedError
 	var input *InputError
 	switch {
 	case err == nil:
 		return "ok"
-	case errors.As(err, &refusal) && refusal.Ours:
+	case errors.As(err, &refusal) && refusal.ClientFault:
 		return "ours"
 	case errors.As(err, &refusal):
 		return "refused"
@@ -283,15 +283,15 @@ func (a Account) Detail(key string) string {
 }
 
 // Setup is a provider as the settings leave it.
-type Setup struct {
+type Provider struct {
 	Name, Title, Environment string
 	Connector                Connector // nil when it is not set up: then merchants are not offered it
-	Lacks                    []string  // names of the settings that are missing
+	Missing                  []string  // names of the settings that are missing
 	Settings                 []Setting // every one that it reads, set or not; none for a standard provider
 }
 
 // Environments is each provider's present environment.
-func Environments(setups []Setup) map[string]string {
+func Environments(setups []Provider) map[string]string {
 	present := map[string]string{}
 	for _, setup := range setups {
 		present[setup.Name] = setup.Environment

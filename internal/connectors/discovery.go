@@ -44,7 +44,7 @@ func (s *standard) metadata(ctx context.Context) (*metadata, error) {
 	case s.gate <- struct{}{}:
 		defer func() { <-s.gate }()
 	case <-ctx.Done():
-		return nil, &Trouble{Reason: "cancelled", cause: ctx.Err()}
+		return nil, &TemporaryError{Reason: "cancelled", cause: ctx.Err()}
 	}
 	if m := s.fresh(); m != nil {
 		return m, nil
@@ -106,7 +106,7 @@ func (s *standard) discover(ctx context.Context) (*metadata, error) {
 		}
 	}
 	if m.authorize == "" || m.token == "" {
-		return nil, &Trouble{Reason: "unreadable"}
+		return nil, &TemporaryError{Reason: "unreadable"}
 	}
 	if m.jwks != "" {
 		// go-oidc keeps the context for good and fetches with it later, whoever waits.
@@ -134,7 +134,7 @@ func discoveryAddresses(issuer string) []string {
 func (m *metadata) read(o object, issuer, environment string) error {
 	m.issuer = o.text("issuer")
 	if strings.TrimSuffix(m.issuer, "/") != strings.TrimSuffix(issuer, "/") {
-		return &Trouble{Reason: "wrong-issuer"}
+		return &TemporaryError{Reason: "wrong-issuer"}
 	}
 	for own, key := range map[*string]string{
 		&m.authorize: "authorization_endpoint", &m.token: "token_endpoint", &m.revoke: "revocation_endpoint",
@@ -142,7 +142,7 @@ func (m *metadata) read(o object, issuer, environment string) error {
 	} {
 		*own = o.text(key)
 		if *own != "" && addressFault(*own, environment, true) != "" {
-			return &Trouble{Reason: "unreadable"}
+			return &TemporaryError{Reason: "unreadable"}
 		}
 	}
 	m.connect = slices.Contains(o.words("scopes_supported"), "openid")
@@ -159,16 +159,16 @@ func (m *metadata) read(o object, issuer, environment string) error {
 }
 
 // standardProviders reads CONNECTORS_FILE. Names in taken are the odd providers'.
-func standardProviders(get func(string) string, raw []byte, taken []string, wire *Wire) ([]Connector, Faults) {
+func standardProviders(get func(string) string, raw []byte, taken []string, wire *Client) ([]Connector, Errors) {
 	if raw == nil {
 		return nil, nil
 	}
 	var entries []json.RawMessage
 	if err := json.Unmarshal(raw, &entries); err != nil {
-		return nil, Faults{"CONNECTORS_FILE must hold a JSON list of objects"}
+		return nil, Errors{"CONNECTORS_FILE must hold a JSON list of objects"}
 	}
 	var out []Connector
-	var faults Faults
+	var faults Errors
 	for i, one := range entries {
 		e, wrong := readEntry(one)
 		where := fault("CONNECTORS_FILE", "entry %d", i+1)
@@ -273,7 +273,7 @@ func (e entry) check(get func(string) string) (secret string, wrong []string) {
 	return strings.TrimSpace(get(e.ClientSecretEnv)), wrong
 }
 
-func (e entry) connector(secret string, wire *Wire) Connector {
+func (e entry) connector(secret string, wire *Client) Connector {
 	s := &standard{wire: wire, entry: e, secret: secret, gate: make(chan struct{}, 1), info: Info{
 		Name: e.Name, Title: e.Title, Environment: e.Environment, ReplaySafe: e.ReplaySafe, KeepAlive: 7 * 24 * time.Hour,
 	}}

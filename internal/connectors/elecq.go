@@ -16,7 +16,7 @@ import (
 // address that wants Basic authentication. Who calls that address is undocumented, hence three ways: elecqBrowser
 // sends the browser there, elecqServer calls it first, elecqKeyed does without a browser.
 type elecq struct {
-	wire                      *Wire
+	wire                      *Client
 	info                      Info
 	authorize, token, renewal string
 }
@@ -34,24 +34,24 @@ type elecqServer struct{ elecqBrowser }
 type elecqKeyed struct{ elecq }
 
 var (
-	_ Redirector = (*elecqBrowser)(nil)
-	_ Redirector = (*elecqServer)(nil)
-	_ Keyed      = (*elecqKeyed)(nil)
-	_ Checker    = (*elecqKeyed)(nil)
+	_ Redirector          = (*elecqBrowser)(nil)
+	_ Redirector          = (*elecqServer)(nil)
+	_ CredentialConnector = (*elecqKeyed)(nil)
+	_ Checker             = (*elecqKeyed)(nil)
 )
 
 // The callback address is kept with the typed credentials: authorising again needs it.
 const elecqCallback = "callback_url"
 
-func elecqProvider() Provider {
-	return Provider{Name: "elecq", Title: "ELECQ", New: func(s *Settings, w *Wire) Connector {
+func elecqProvider() Definition {
+	return Definition{Name: "elecq", Title: "ELECQ", New: func(s *Settings, w *Client) Connector {
 		e := elecq{wire: w, info: Info{
 			Name: "elecq", Title: "ELECQ", Environment: s.Environment("ELECQ_ENVIRONMENT"), Color: "#04724d",
 			NoState: true, KeepAlive: 24 * time.Hour,
 		}}
-		e.authorize = s.Address("ELECQ_AUTHORIZE_URL", Required|Query)
-		e.token = s.Address("ELECQ_TOKEN_URL", Required|Query)
-		e.renewal = s.Address("ELECQ_REFRESH_URL", Required|Query)
+		e.authorize = s.URL("ELECQ_AUTHORIZE_URL", Required|AllowQuery)
+		e.token = s.URL("ELECQ_TOKEN_URL", Required|AllowQuery)
+		e.renewal = s.URL("ELECQ_REFRESH_URL", Required|AllowQuery)
 		how := cmp.Or(s.Text("ELECQ_AUTHORIZE", 0), "browser")
 		if how == "credentials" {
 			for _, unused := range []string{"ELECQ_CLIENT_ID", "ELECQ_CLIENT_SECRET"} { // known, so that they may stay set
@@ -68,24 +68,24 @@ func elecqProvider() Provider {
 		case "server":
 			return &elecqServer{b}
 		}
-		s.Fault("ELECQ_AUTHORIZE", "must be browser, server or credentials")
+		s.Invalid("ELECQ_AUTHORIZE", "must be browser, server or credentials")
 		return nil
 	}}
 }
 
 func (e *elecq) Info() Info { return e.info }
 
-func (e *elecq) Check(ctx context.Context) (Checked, error) {
+func (e *elecq) Check(ctx context.Context) (CheckResult, error) {
 	return e.wire.check(ctx, request{name: "check", method: http.MethodPost, address: e.renewal, json: map[string]any{}})
 }
 
-func (b *elecqBrowser) Begin(_ context.Context, f Flow) (string, error) {
+func (b *elecqBrowser) AuthorizationURL(_ context.Context, f Flow) (string, error) {
 	return b.authorizeAddress(b.client, f), nil
 }
 
 // Begin has our server knock first and sends the browser to where ELECQ points: its sign-in page. A pointer straight
 // back to us would connect every merchant to the operator's own account.
-func (s *elecqServer) Begin(ctx context.Context, f Flow) (string, error) {
+func (s *elecqServer) AuthorizationURL(ctx context.Context, f Flow) (string, error) {
 	location := ""
 	err := s.wire.do(ctx, s.authorizeRequest(s.client, f), func(a answer) error {
 		to, err := a.location(s.authorize)
@@ -93,9 +93,9 @@ func (s *elecqServer) Begin(ctx context.Context, f Flow) (string, error) {
 		case err != nil:
 			return elecqRefusal(a, false)
 		case sameAddress(to, f.CallbackURL):
-			return &Refusal{Reason: "no-merchant-took-part", Ours: true}
+			return &RejectedError{Reason: "no-merchant-took-part", ClientFault: true}
 		case !permitted(to, s.info.Environment):
-			return &Trouble{Reason: "redirected"}
+			return &TemporaryError{Reason: "redirected"}
 		}
 		location = to.String()
 		return nil
@@ -104,18 +104,18 @@ func (s *elecqServer) Begin(ctx context.Context, f Flow) (string, error) {
 }
 
 // Answer prefers the later README's name over the seed's.
-func (b *elecqBrowser) Answer(callback url.Values) string {
-	callback = Unfold(callback)
+func (b *elecqBrowser) Code(callback url.Values) string {
+	callback = FixDoubledQuery(callback)
 	return cmp.Or(callback.Get("code"), callback.Get("authorizationCode"))
 }
 
-func (b *elecqBrowser) Finish(ctx context.Context, _ Flow, callback url.Values) (Grant, error) {
-	if err := callbackError(Unfold(callback)); err != nil {
+func (b *elecqBrowser) Exchange(ctx context.Context, _ Flow, callback url.Values) (Grant, error) {
+	if err := callbackError(FixDoubledQuery(callback)); err != nil {
 		return Grant{}, err
 	}
-	code := b.Answer(callback)
+	code := b.Code(callback)
 	if code == "" {
-		return Grant{}, &Trouble{Reason: "no-answer"}
+		return Grant{}, &TemporaryError{Reason: "no-answer"}
 	}
 	t, err := b.exchange(ctx, b.client, code)
 	if err != nil {
@@ -132,17 +132,17 @@ func (k *elecqKeyed) Fields() []Field {
 	return []Field{{Name: "client_id"}, {Name: "client_secret", Secret: true}}
 }
 
-func (k *elecqKeyed) Open(ctx context.Context, f Flow, inputs map[string]string) (Grant, error) {
+func (k *elecqKeyed) Authenticate(ctx context.Context, f Flow, inputs map[string]string) (Grant, error) {
 	values, err := typed(k.Fields(), inputs)
 	if err != nil {
 		return Grant{}, err
 	}
 	g := Grant{Inputs: maps.Clone(values)}
 	g.Inputs[elecqCallback] = f.CallbackURL
-	var refusal *Refusal
+	var refusal *RejectedError
 	g.Token, err = k.open(ctx, g.Inputs, f.State)
 	switch {
-	case errors.As(err, &refusal) && !refusal.Ours:
+	case errors.As(err, &refusal) && !refusal.ClientFault:
 		return Grant{}, unknownCredentials(values, k.info.Environment)
 	case err != nil:
 		return Grant{}, err
@@ -157,7 +157,7 @@ func (k *elecqKeyed) Open(ctx context.Context, f Flow, inputs map[string]string)
 func (k *elecqKeyed) Refresh(ctx context.Context, g Grant) (Token, error) {
 	if g.Refresh != "" {
 		t, err := k.renew(ctx, elecqClient{g.Inputs["client_id"], g.Inputs["client_secret"]}, g.Token)
-		var refusal *Refusal
+		var refusal *RejectedError
 		if !errors.As(err, &refusal) {
 			return t, err
 		}
@@ -169,7 +169,7 @@ func (k *elecqKeyed) Refresh(ctx context.Context, g Grant) (Token, error) {
 func (k *elecqKeyed) open(ctx context.Context, inputs map[string]string, state string) (Token, error) {
 	c := elecqClient{inputs["client_id"], inputs["client_secret"]}
 	if c.id == "" || c.secret == "" {
-		return Token{}, &Refusal{Reason: "no-credentials"}
+		return Token{}, &RejectedError{Reason: "no-credentials"}
 	}
 	code := ""
 	err := k.wire.do(ctx, k.authorizeRequest(c, Flow{State: state, CallbackURL: inputs[elecqCallback]}), func(a answer) (err error) {
@@ -184,9 +184,9 @@ func (k *elecqKeyed) open(ctx context.Context, inputs map[string]string, state s
 }
 
 func theirs(err error) error {
-	var refusal *Refusal
-	if errors.As(err, &refusal) && refusal.Ours && refusal.Reason != "sign-in-wanted" {
-		return &Refusal{Reason: refusal.Reason}
+	var refusal *RejectedError
+	if errors.As(err, &refusal) && refusal.ClientFault && refusal.Reason != "sign-in-wanted" {
+		return &RejectedError{Reason: refusal.Reason}
 	}
 	return err
 }
@@ -205,11 +205,11 @@ func elecqCode(a answer, base string) (string, error) {
 		}
 		return "", a.unusable()
 	}
-	q := Unfold(to.Query())
+	q := FixDoubledQuery(to.Query())
 	if err := callbackError(q); err != nil {
-		var denied *Denied
+		var denied *AccessDeniedError
 		if errors.As(err, &denied) {
-			return "", &Refusal{Reason: "access_denied"}
+			return "", &RejectedError{Reason: "access_denied"}
 		}
 		return "", err
 	}
@@ -217,7 +217,7 @@ func elecqCode(a answer, base string) (string, error) {
 		return code, nil
 	}
 	// It points at a page for people: this deployment wants a browser, which is for the operator to set.
-	return "", &Refusal{Reason: "sign-in-wanted", Ours: true}
+	return "", &RejectedError{Reason: "sign-in-wanted", ClientFault: true}
 }
 
 func (e *elecq) authorizeAddress(c elecqClient, f Flow) string {
@@ -246,7 +246,7 @@ func (e *elecq) exchange(ctx context.Context, c elecqClient, code string) (t Tok
 
 func (e *elecq) renew(ctx context.Context, c elecqClient, old Token) (t Token, err error) {
 	if old.Refresh == "" {
-		return Token{}, &Refusal{Reason: "no-refresh-token", Unsent: true}
+		return Token{}, &RejectedError{Reason: "no-refresh-token", Unsent: true}
 	}
 	q := request{
 		name: "refresh", method: http.MethodPost, address: e.renewal, user: c.id, password: c.secret,
@@ -316,24 +316,24 @@ func elecqRefusal(a answer, refreshing bool) error {
 	case "401":
 		switch {
 		case refreshing && blamed != client:
-			return &Refusal{Reason: "invalid_grant"}
+			return &RejectedError{Reason: "invalid_grant"}
 		case !refreshing && blamed == grant:
-			return &Refusal{Reason: "invalid_grant"}
+			return &RejectedError{Reason: "invalid_grant"}
 		}
-		return &Refusal{Reason: "invalid_client", Ours: true}
+		return &RejectedError{Reason: "invalid_client", ClientFault: true}
 	case "429":
-		return &Later{After: laterDefault}
+		return &RateLimitedError{RetryAfter: laterDefault}
 	}
 	if a.status == http.StatusBadRequest || o.label("respCode") != "" && !strings.HasPrefix(code, "5") {
 		switch blamed {
 		case grant:
-			return &Refusal{Reason: "invalid_grant"}
+			return &RejectedError{Reason: "invalid_grant"}
 		case client:
-			return &Refusal{Reason: "invalid_client", Ours: true}
+			return &RejectedError{Reason: "invalid_client", ClientFault: true}
 		}
 	}
 	if a.ok() && o != nil {
-		return &Trouble{Reason: "status"}
+		return &TemporaryError{Reason: "status"}
 	}
 	return a.unusable()
 }

@@ -77,7 +77,7 @@ func TestElecqServerBegin(t *testing.T) {
 			w.WriteHeader(302)
 		}})
 		c := connector(t, base, "elecq", "", elecqSettings("server")).(connectors.Redirector)
-		got, err := c.Begin(t.Context(), connectors.Flow{State: "S", CallbackURL: callback})
+		got, err := c.AuthorizationURL(t.Context(), connectors.Flow{State: "S", CallbackURL: callback})
 		if connectors.Class(err) != want || (got != "") != (want == "ok") {
 			t.Errorf("%q: %q, %v", location, got, err)
 		}
@@ -86,14 +86,14 @@ func TestElecqServerBegin(t *testing.T) {
 
 func TestElecqBrowser(t *testing.T) {
 	c := connector(t, "http://127.0.0.1:1", "elecq", "", elecqSettings("browser")).(connectors.Redirector)
-	location, err := c.Begin(t.Context(), connectors.Flow{State: "S", CallbackURL: "https://x.example/cb"})
+	location, err := c.AuthorizationURL(t.Context(), connectors.Flow{State: "S", CallbackURL: "https://x.example/cb"})
 	want := "http://127.0.0.1:1/oauth/authorize?clientId=client_12345&redirectUri=https%3A%2F%2Fx.example%2Fcb&responseType=code&state=S"
 	if location != want || err != nil {
 		t.Errorf("%s, %v", location, err)
 	}
 	for query, want := range map[string]string{"code=A&authorizationCode=B": "A", "authorizationCode=B": "B", "code=&authorizationCode=B": "B", "": ""} {
 		q, _ := url.ParseQuery(query)
-		if got := c.Answer(q); got != want {
+		if got := c.Code(q); got != want {
 			t.Errorf("%s: %q", query, got)
 		}
 	}
@@ -102,13 +102,13 @@ func TestElecqBrowser(t *testing.T) {
 func TestElecqAccount(t *testing.T) {
 	s := httptest.NewServer(elecqGood(false)())
 	t.Cleanup(s.Close)
-	c := connector(t, s.URL, "elecq", "", elecqSettings("credentials")).(connectors.Keyed)
-	g, err := c.Open(t.Context(), connectors.Flow{CallbackURL: "https://x.example/cb"},
+	c := connector(t, s.URL, "elecq", "", elecqSettings("credentials")).(connectors.CredentialConnector)
+	g, err := c.Authenticate(t.Context(), connectors.Flow{CallbackURL: "https://x.example/cb"},
 		map[string]string{"client_id": "client_12345", "client_secret": "secret_67890"})
 	if err != nil || g.Account.ID != "4711" {
 		t.Fatalf("%+v, %v", g.Account, err)
 	}
-	_, err = c.Open(t.Context(), connectors.Flow{CallbackURL: "https://x.example/cb"},
+	_, err = c.Authenticate(t.Context(), connectors.Flow{CallbackURL: "https://x.example/cb"},
 		map[string]string{"client_id": "client_12345", "client_secret": "wrong"})
 	if err == nil || err.Error() != "client_secret: refused" {
 		t.Errorf("a wrong secret: %v", err)

@@ -14,25 +14,25 @@ import (
 // flexiti speaks Flexiti's POS API 2.5: typed credentials, form-encoded, a reference id on every call, and errors whose
 // statuses mean other things than elsewhere (400 for a wrong secret, 409 for a bad request).
 type flexiti struct {
-	wire *Wire
+	wire *Client
 	info Info
 	api  string
 }
 
 var _ interface {
-	Keyed
+	CredentialConnector
 	Checker
 } = (*flexiti)(nil)
 
-func flexitiProvider() Provider {
-	return Provider{Name: "flexiti", Title: "Flexiti", New: func(s *Settings, w *Wire) Connector {
+func flexitiProvider() Definition {
+	return Definition{Name: "flexiti", Title: "Flexiti", New: func(s *Settings, w *Client) Connector {
 		f := &flexiti{wire: w, info: Info{
 			Name: "flexiti", Title: "Flexiti", Environment: s.Environment("FLEXITI_ENVIRONMENT"), Color: "#a8380f",
 			ReplaySafe: true, KeepAlive: 24 * time.Hour,
 		}}
-		f.api = strings.TrimRight(s.Address("FLEXITI_API_URL", Required), "/")
+		f.api = strings.TrimRight(s.URL("FLEXITI_API_URL", Required), "/")
 		if f.api != "" && !strings.HasSuffix(f.api, "/flexiti/pos-api") {
-			s.Fault("FLEXITI_API_URL", "must end with /flexiti/pos-api")
+			s.Invalid("FLEXITI_API_URL", "must end with /flexiti/pos-api")
 		}
 		return f
 	}}
@@ -50,7 +50,7 @@ func (f *flexiti) Fields() []Field {
 	}
 }
 
-func (f *flexiti) Open(ctx context.Context, flow Flow, inputs map[string]string) (Grant, error) {
+func (f *flexiti) Authenticate(ctx context.Context, flow Flow, inputs map[string]string) (Grant, error) {
 	values, err := typed(f.Fields(), inputs)
 	if err != nil {
 		return Grant{}, err
@@ -59,7 +59,7 @@ func (f *flexiti) Open(ctx context.Context, flow Flow, inputs map[string]string)
 	g := Grant{Inputs: map[string]string{"client_id": id, "client_secret": values["client_secret"], "scope": scope}}
 	g.Account = Account{ID: id + ":" + scope, Details: []Detail{{"client_id", id}, {"scope", scope}}}
 
-	var refusal *Refusal
+	var refusal *RejectedError
 	g.Token, err = f.mint(ctx, g.Inputs)
 	switch {
 	case errors.As(err, &refusal) && refusal.Reason == "invalid_role":
@@ -83,7 +83,7 @@ func (f *flexiti) Refresh(ctx context.Context, g Grant) (Token, error) {
 	if g.Refresh != "" {
 		answered := false
 		t, err := f.token(ctx, "refresh", g.Inputs, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {g.Refresh}}, &answered)
-		var later *Later
+		var later *RateLimitedError
 		if err == nil || errors.As(err, &later) || !answered {
 			return t, err
 		}
@@ -91,7 +91,7 @@ func (f *flexiti) Refresh(ctx context.Context, g Grant) (Token, error) {
 	return f.mint(ctx, g.Inputs)
 }
 
-func (f *flexiti) Check(ctx context.Context) (Checked, error) {
+func (f *flexiti) Check(ctx context.Context) (CheckResult, error) {
 	return f.wire.check(ctx, f.ask("check", url.Values{}))
 }
 
@@ -105,7 +105,7 @@ func (f *flexiti) mint(ctx context.Context, inputs map[string]string) (Token, er
 
 func (f *flexiti) token(ctx context.Context, name string, inputs map[string]string, form url.Values, answered *bool) (t Token, err error) {
 	if inputs["client_id"] == "" || inputs["client_secret"] == "" {
-		return Token{}, &Refusal{Reason: "no-credentials"}
+		return Token{}, &RejectedError{Reason: "no-credentials"}
 	}
 	for _, key := range []string{"client_id", "client_secret", "scope"} {
 		form.Set(key, inputs[key])
@@ -142,7 +142,7 @@ func flexitiRefusal(a answer) error {
 	if a.status < 500 {
 		switch code := strings.ToLower(a.object().text("error")); code {
 		case "invalid_client", "invalid_role", "invalid_credentials":
-			return &Refusal{Reason: code}
+			return &RejectedError{Reason: code}
 		}
 	}
 	return a.unusable()

@@ -114,7 +114,7 @@ func FuzzStandard(f *testing.F) {
 func FuzzHook(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, _ int, body []byte) {
-		h, err := new(camInvoice).ParseHook(body)
+		h, err := new(camInvoice).ParseWebhook(body)
 		if (err == nil) != (h.Type != "") || strings.ContainsRune(h.AccountID+h.Type, 0) {
 			t.Errorf("%+v, %v", h, err)
 		}
@@ -135,7 +135,7 @@ func FuzzCode(f *testing.F) {
 func FuzzEntries(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, _ int, body []byte) {
-		out, faults := standardProviders(func(string) string { return "hunter2" }, body, nil, NewWire(nil, nil))
+		out, faults := standardProviders(func(string) string { return "hunter2" }, body, nil, NewClient(nil, nil))
 		for _, c := range out {
 			if info := c.Info(); info.Name == "" || !environment(info.Environment) || info.KeepAlive < time.Minute {
 				t.Errorf("%+v", info)
@@ -156,8 +156,8 @@ func FuzzCallback(f *testing.F) {
 		if err != nil {
 			return
 		}
-		once := Unfold(q)
-		if twice := Unfold(q); once.Encode() != twice.Encode() {
+		once := FixDoubledQuery(q)
+		if twice := FixDoubledQuery(q); once.Encode() != twice.Encode() {
 			t.Errorf("%s read in two ways", query)
 		}
 		if q.Get("state") != "" && !strings.Contains(q.Get("state"), "?") && once.Get("state") != q.Get("state") {

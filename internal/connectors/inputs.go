@@ -26,7 +26,7 @@ func typed(fields []Field, inputs map[string]string) (map[string]string, error) 
 		case utf8.RuneCountInString(value) > most:
 			return nil, &InputError{Field: f.Name, Code: InputTooLong}
 		case strings.ContainsFunc(value, func(r rune) bool { return r < 0x20 || r > 0x7e }):
-			return nil, &InputError{Field: f.Name, Code: InputNotAscii}
+			return nil, &InputError{Field: f.Name, Code: InputNotASCII}
 		case len(f.Options) > 0 && !slices.Contains(f.Options, value):
 			return nil, &InputError{Field: f.Name, Code: InputNotOffered}
 		}

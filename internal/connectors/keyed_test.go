@@ -16,10 +16,10 @@ import (
 func TestFlexitiOpen(t *testing.T) {
 	s := httptest.NewServer(flexitiGood())
 	t.Cleanup(s.Close)
-	c := connector(t, s.URL, "flexiti", "", flexitiSettings).(connectors.Keyed)
+	c := connector(t, s.URL, "flexiti", "", flexitiSettings).(connectors.CredentialConnector)
 	for locale, name := range map[string]string{"fr": "Bijoutiers ACME", "fr-CA": "Bijoutiers ACME", "km": "ACME Jewellers", "": "ACME Jewellers"} {
 		ctx, calls := connectors.WithCalls(t.Context())
-		g, err := c.Open(ctx, connectors.Flow{Locale: locale}, flexitiInputs())
+		g, err := c.Authenticate(ctx, connectors.Flow{Locale: locale}, flexitiInputs())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,9 +51,9 @@ func TestFlexitiReferences(t *testing.T) {
 		good.ServeHTTP(w, r)
 	}))
 	t.Cleanup(s.Close)
-	c := connector(t, s.URL, "flexiti", "", flexitiSettings).(connectors.Keyed)
+	c := connector(t, s.URL, "flexiti", "", flexitiSettings).(connectors.CredentialConnector)
 	ctx, calls := connectors.WithCalls(t.Context())
-	g, err := c.Open(ctx, connectors.Flow{}, flexitiInputs())
+	g, err := c.Authenticate(ctx, connectors.Flow{}, flexitiInputs())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,10 +80,10 @@ func TestTypedMistakes(t *testing.T) {
 	flexiti, bookings := httptest.NewServer(count(flexitiGood())), httptest.NewServer(count(bookingsGood(true)()))
 	t.Cleanup(flexiti.Close)
 	t.Cleanup(bookings.Close)
-	f := connector(t, flexiti.URL, "flexiti", "", flexitiSettings).(connectors.Keyed)
-	b := connector(t, bookings.URL, "bookings", "", bookingsSettings).(connectors.Keyed)
+	f := connector(t, flexiti.URL, "flexiti", "", flexitiSettings).(connectors.CredentialConnector)
+	b := connector(t, bookings.URL, "bookings", "", bookingsSettings).(connectors.CredentialConnector)
 	for name, c := range map[string]struct {
-		to     connectors.Keyed
+		to     connectors.CredentialConnector
 		inputs map[string]string
 		want   string
 		asked  int
@@ -105,7 +105,7 @@ func TestTypedMistakes(t *testing.T) {
 		"bookings, test key in production": {b, map[string]string{"client_id": bookingsID, "client_secret": bookingsSecret}, "client_id: environment", 1},
 	} {
 		asked = 0
-		g, err := c.to.Open(t.Context(), connectors.Flow{}, c.inputs)
+		g, err := c.to.Authenticate(t.Context(), connectors.Flow{}, c.inputs)
 		var input *connectors.InputError
 		if !errors.As(err, &input) || err.Error() != c.want || asked != c.asked || g.Access != "" {
 			t.Errorf("%s: %v after %d calls", name, err, asked)
@@ -152,15 +152,15 @@ func TestFlexitiRefresh(t *testing.T) {
 func TestBookingsAccount(t *testing.T) {
 	s := httptest.NewServer(bookingsGood(false)())
 	t.Cleanup(s.Close)
-	c := connector(t, s.URL, "bookings", "", bookingsSettings).(connectors.Keyed)
-	g, err := c.Open(t.Context(), connectors.Flow{}, map[string]string{"client_id": bookingsID, "client_secret": bookingsSecret})
+	c := connector(t, s.URL, "bookings", "", bookingsSettings).(connectors.CredentialConnector)
+	g, err := c.Authenticate(t.Context(), connectors.Flow{}, map[string]string{"client_id": bookingsID, "client_secret": bookingsSecret})
 	if err != nil || g.Account.ID != "f31120ee-b5cb-41c4-9529-288d02e91cd6" || strings.Join(g.Scope, " ") != "bookings:create bookings:delete" ||
 		g.Lifetime.Seconds() != 3600 || g.Refresh != "" || c.Info().Title != "Stay Here" {
 		t.Errorf("%+v, %v, %s, %v", g.Account, g.Token.Scope, g.Lifetime, err)
 	}
 	// An opaque token names nobody: then the client id stands in.
 	base := serve(t, map[string]http.HandlerFunc{"POST /api/oauth/token": says(200, `{"access_token":"opaque"}`)})
-	g, err = connector(t, base, "bookings", "", bookingsSettings).(connectors.Keyed).Open(t.Context(), connectors.Flow{},
+	g, err = connector(t, base, "bookings", "", bookingsSettings).(connectors.CredentialConnector).Authenticate(t.Context(), connectors.Flow{},
 		map[string]string{"client_id": bookingsID, "client_secret": bookingsSecret})
 	if err != nil || g.Account.ID != bookingsID {
 		t.Errorf("%+v, %v", g.Account, err)

@@ -22,7 +22,7 @@ var ErrNotOffered = errors.New("not offered by the provider")
 // standard speaks OAuth 2.0 (RFC 6749) with PKCE (RFC 7636) to any provider of CONNECTORS_FILE, and OpenID Connect
 // to those with an issuer.
 type standard struct {
-	wire   *Wire
+	wire   *Client
 	info   Info
 	entry  entry
 	secret string
@@ -53,7 +53,7 @@ type metadata struct {
 
 func (s *standard) Info() Info { return s.info }
 
-func (s *standard) Begin(ctx context.Context, f Flow) (string, error) {
+func (s *standard) AuthorizationURL(ctx context.Context, f Flow) (string, error) {
 	m, err := s.metadata(ctx)
 	if err != nil {
 		return "", err
@@ -85,9 +85,9 @@ func derived(prefix, verifier string) string {
 	return base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-func (s *standard) Answer(callback url.Values) string { return callback.Get("code") }
+func (s *standard) Code(callback url.Values) string { return callback.Get("code") }
 
-func (s *standard) Finish(ctx context.Context, f Flow, callback url.Values) (Grant, error) {
+func (s *standard) Exchange(ctx context.Context, f Flow, callback url.Values) (Grant, error) {
 	m, err := s.metadata(ctx)
 	if err != nil {
 		return Grant{}, err
@@ -95,14 +95,14 @@ func (s *standard) Finish(ctx context.Context, f Flow, callback url.Values) (Gra
 	// RFC 9207: another server's answer must not reach our token address, nor be taken for this one's refusal.
 	iss := callback.Get("iss")
 	if m.issuer != "" && (iss != "" && iss != m.issuer || iss == "" && m.sendsIssuer) {
-		return Grant{}, &Trouble{Reason: "wrong-issuer"}
+		return Grant{}, &TemporaryError{Reason: "wrong-issuer"}
 	}
 	if err := callbackError(callback); err != nil {
 		return Grant{}, err
 	}
-	code := s.Answer(callback)
+	code := s.Code(callback)
 	if code == "" {
-		return Grant{}, &Trouble{Reason: "no-answer"}
+		return Grant{}, &TemporaryError{Reason: "no-answer"}
 	}
 	var g Grant
 	var idToken string
@@ -130,7 +130,7 @@ func (s *standard) Finish(ctx context.Context, f Flow, callback url.Values) (Gra
 
 func (s *standard) Refresh(ctx context.Context, g Grant) (t Token, err error) {
 	if g.Refresh == "" {
-		return Token{}, &Refusal{Reason: "no-refresh-token", Unsent: true}
+		return Token{}, &RejectedError{Reason: "no-refresh-token", Unsent: true}
 	}
 	m, err := s.metadata(ctx)
 	if err != nil {
@@ -174,10 +174,10 @@ func (s *standard) end(ctx context.Context, m *metadata, kind, token string) err
 	})
 }
 
-func (s *standard) Check(ctx context.Context) (Checked, error) {
+func (s *standard) Check(ctx context.Context) (CheckResult, error) {
 	m, err := s.metadata(ctx)
 	if err != nil {
-		return Checked{Address: s.entry.Issuer}, err
+		return CheckResult{Address: s.entry.Issuer}, err
 	}
 	return s.wire.check(ctx, request{name: "check", method: http.MethodPost, address: m.token, form: url.Values{}})
 }
@@ -222,18 +222,18 @@ func standardRefusal(a answer) error {
 	code := a.object().text("error")
 	switch blameOf(code, "") {
 	case grant:
-		return &Refusal{Reason: "invalid_grant"}
+		return &RejectedError{Reason: "invalid_grant"}
 	case client:
-		return &Refusal{Reason: "invalid_client", Ours: true}
+		return &RejectedError{Reason: "invalid_client", ClientFault: true}
 	}
 	switch code {
 	case "access_denied":
-		return &Refusal{Reason: code}
+		return &RejectedError{Reason: code}
 	case "invalid_scope", "unsupported_grant_type", "invalid_target":
-		return &Refusal{Reason: code, Ours: true}
+		return &RejectedError{Reason: code, ClientFault: true}
 	}
 	if a.status == http.StatusUnauthorized {
-		return &Refusal{Reason: "unauthorized", Ours: true}
+		return &RejectedError{Reason: "unauthorized", ClientFault: true}
 	}
 	return a.unusable()
 }
@@ -261,7 +261,7 @@ func (s *standard) account(ctx context.Context, m *metadata, f Flow, access, idT
 		}
 		more = standardAccount(a.object())
 		if more.ID == "" {
-			return &Trouble{Reason: "no-account"}
+			return &TemporaryError{Reason: "no-account"}
 		}
 		return nil
 	})
@@ -303,13 +303,13 @@ func (s *standard) verify(ctx context.Context, m *metadata, f Flow, access, raw 
 		return nil, keys.err
 	}
 	if err != nil {
-		return nil, &Trouble{Reason: "id-token"}
+		return nil, &TemporaryError{Reason: "id-token"}
 	}
 	said := claims(raw)
 	party := said.text("azp")
 	ours := token.Nonce == derived("nonce:", f.Verifier) || token.Nonce == "" && !slices.Contains(s.scopes(m), "openid")
 	if !ours || party != "" && party != s.entry.ClientID || token.AccessTokenHash != "" && token.VerifyAccessToken(access) != nil {
-		return nil, &Trouble{Reason: "id-token"}
+		return nil, &TemporaryError{Reason: "id-token"}
 	}
 	return said, nil
 }
@@ -322,11 +322,11 @@ type noted struct {
 
 func (n *noted) VerifySignature(ctx context.Context, jwt string) ([]byte, error) {
 	payload, err := n.set.VerifySignature(ctx, jwt)
-	var trouble *Trouble
-	var later *Later
+	var trouble *TemporaryError
+	var later *RateLimitedError
 	switch {
 	case ctx.Err() != nil:
-		n.err = &Trouble{Reason: "cancelled", cause: ctx.Err()}
+		n.err = &TemporaryError{Reason: "cancelled", cause: ctx.Err()}
 	case errors.As(err, &later):
 		n.err = later
 	case errors.As(err, &trouble):
@@ -336,7 +336,7 @@ func (n *noted) VerifySignature(ctx context.Context, jwt string) ([]byte, error)
 }
 
 // RoundTrip lets go-oidc fetch keys under the wire's own limits. Anything but a 200 that was read whole is an error.
-func (w *Wire) RoundTrip(r *http.Request) (*http.Response, error) {
+func (w *Client) RoundTrip(r *http.Request) (*http.Response, error) {
 	a, _, err := w.send(r.Context(), request{name: "keys", method: r.Method, address: r.URL.String()})
 	if err == nil {
 		err = a.wait()

@@ -109,18 +109,18 @@ func finish(t *testing.T, h http.Handler) (connectors.Grant, error) {
 	s := httptest.NewServer(h)
 	t.Cleanup(s.Close)
 	c := connector(t, s.URL, "acme", byIssuer, acmeSettings).(connectors.Redirector)
-	location, err := c.Begin(t.Context(), flow())
+	location, err := c.AuthorizationURL(t.Context(), flow())
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c.Finish(t.Context(), flow(), visit(location))
+	return c.Exchange(t.Context(), flow(), visit(location))
 }
 
 func TestStandardCallbackOfAnotherIssuer(t *testing.T) {
 	s := httptest.NewServer(newIssuer(t).handler())
 	t.Cleanup(s.Close)
 	c := connector(t, s.URL, "acme", byIssuer, acmeSettings).(connectors.Redirector)
-	location, err := c.Begin(t.Context(), flow())
+	location, err := c.AuthorizationURL(t.Context(), flow())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,13 +128,13 @@ func TestStandardCallbackOfAnotherIssuer(t *testing.T) {
 		q := visit(location)
 		q.Set("iss", iss)
 		ctx, calls := connectors.WithCalls(t.Context())
-		if _, err := c.Finish(ctx, flow(), q); err == nil || err.Error() != "trouble: wrong-issuer" || calls.Sent() {
+		if _, err := c.Exchange(ctx, flow(), q); err == nil || err.Error() != "trouble: wrong-issuer" || calls.Sent() {
 			t.Errorf("iss %q: %v", iss, err)
 		}
 	}
 	other := flow()
 	other.Verifier = strings.Repeat("w", 43)
-	if _, err := c.Finish(t.Context(), other, visit(location)); connectors.Class(err) != "refused" {
+	if _, err := c.Exchange(t.Context(), other, visit(location)); connectors.Class(err) != "refused" {
 		t.Errorf("another flow's code: %v", err)
 	}
 	u, _ := url.Parse(location)
@@ -164,7 +164,7 @@ func TestStandardDiscovery(t *testing.T) {
 	if asked.Load() != 0 {
 		t.Error("asked at start")
 	}
-	if _, err := c.Begin(t.Context(), flow()); err == nil || err.Error() != "trouble: status" {
+	if _, err := c.AuthorizationURL(t.Context(), flow()); err == nil || err.Error() != "trouble: status" {
 		t.Errorf("while down: %v", err)
 	}
 	down.Store(false)
@@ -172,7 +172,7 @@ func TestStandardDiscovery(t *testing.T) {
 	done := make(chan error)
 	for range 8 {
 		go func() {
-			_, err := c.Begin(context.Background(), flow())
+			_, err := c.AuthorizationURL(context.Background(), flow())
 			done <- err
 		}()
 	}
@@ -204,7 +204,7 @@ func TestStandardDiscoveryAnswers(t *testing.T) {
 			reply(w, 200, "%s", strings.ReplaceAll(c.answer, "BASE", base))
 		}})
 		entry := `[{"name":"acme","issuer":"BASE/t","client_id":"i","client_secret_env":"ACME_SECRET","environment":"production"}]`
-		_, err := connector(t, base, "acme", entry, acmeSettings).(connectors.Redirector).Begin(t.Context(), flow())
+		_, err := connector(t, base, "acme", entry, acmeSettings).(connectors.Redirector).AuthorizationURL(t.Context(), flow())
 		if got := strings.TrimPrefix(fmt.Sprint(err), "<nil>"); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
@@ -276,7 +276,7 @@ func TestStandardAsksForOpenID(t *testing.T) {
 			reply(w, 200, `{"issuer":"%s",%s"authorization_endpoint":"%s/authorize","token_endpoint":"%s/token"}`, base, c.supported, base, base)
 		}})
 		entry := `[{"name":"acme","issuer":"BASE","client_id":"i","client_secret_env":"ACME_SECRET","environment":"production","scopes":["orders.read"]}]`
-		location, err := connector(t, base, "acme", entry, acmeSettings).(connectors.Redirector).Begin(t.Context(), flow())
+		location, err := connector(t, base, "acme", entry, acmeSettings).(connectors.Redirector).AuthorizationURL(t.Context(), flow())
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

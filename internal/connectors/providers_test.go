@@ -28,7 +28,7 @@ func connector(t *testing.T, base, name, entries string, settings map[string]str
 		raw = []byte(fill.Replace(entries))
 	}
 	get := func(key string) string { return fill.Replace(settings[key]) }
-	all, err := connectors.All(get, raw, connectors.NewWire(nil, nil))
+	all, err := connectors.Load(get, raw, connectors.NewClient(nil, nil))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ func town(t *testing.T, o sandbox.Options) (*sandbox.Sandbox, map[string]connect
 	}
 	t.Cleanup(func() { s.Close() })
 	settings := s.Settings()
-	setups, err := connectors.All(func(name string) string { return settings[name] }, s.ConnectorsFile(), connectors.NewWire(nil, nil))
+	setups, err := connectors.Load(func(name string) string { return settings[name] }, s.ConnectorsFile(), connectors.NewClient(nil, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -61,7 +61,7 @@ func connected(t *testing.T, c connectors.Connector, inputs map[string]string) c
 	t.Helper()
 	f := flow()
 	f.CallbackURL = appURL + "/connect/" + c.Info().Name + "/callback"
-	if registrar, ok := c.(connectors.Registrar); ok {
+	if registrar, ok := c.(connectors.CallbackRegistrar); ok {
 		if err := registrar.RegisterCallback(t.Context(), f.CallbackURL); err != nil {
 			t.Fatalf("registering the callback: %v", err)
 		}
@@ -70,13 +70,13 @@ func connected(t *testing.T, c connectors.Connector, inputs map[string]string) c
 	var err error
 	switch c := c.(type) {
 	case connectors.Redirector:
-		location, begun := c.Begin(t.Context(), f)
+		location, begun := c.AuthorizationURL(t.Context(), f)
 		if begun != nil {
 			t.Fatalf("begin: %v", begun)
 		}
-		g, err = c.Finish(t.Context(), f, visited(t, location))
-	case connectors.Keyed:
-		g, err = c.Open(t.Context(), f, inputs)
+		g, err = c.Exchange(t.Context(), f, visited(t, location))
+	case connectors.CredentialConnector:
+		g, err = c.Authenticate(t.Context(), f, inputs)
 	}
 	if err != nil {
 		t.Fatalf("connecting: %v", err)
@@ -116,8 +116,8 @@ func TestSandbox(t *testing.T) {
 			if g.Account.ID == "" || name == "flexiti" && g.Account.Name != flexiti.MerchantName {
 				t.Errorf("%+v", g.Account)
 			}
-			if hooked, ok := all[name].(connectors.Hooked); ok {
-				if err := hooked.RegisterHook(t.Context(), appURL+"/hooks/caminvoice/x"); err != nil {
+			if hooked, ok := all[name].(connectors.WebhookReceiver); ok {
+				if err := hooked.RegisterWebhook(t.Context(), appURL+"/hooks/caminvoice/x"); err != nil {
 					t.Errorf("registering the webhook: %v", err)
 				}
 			}
@@ -147,18 +147,18 @@ func TestSandboxCheck(t *testing.T) {
 		if found, err := checker.Check(t.Context()); err != nil || found.Took < time.Millisecond {
 			t.Errorf("%s on a good day: %+v, %v", name, found, err)
 		}
-		for kind, want := range map[sandbox.Kind]string{
+		for kind, want := range map[sandbox.FaultKind]string{
 			sandbox.Error500: "trouble", sandbox.Unavailable: "trouble", sandbox.Redirect: "trouble", sandbox.HangUp: "trouble",
 			sandbox.Forbidden: "ok", sandbox.TooMany: "ok",
 		} {
-			if err := s.SetMood(name, sandbox.Mood{Kind: kind}); err != nil {
+			if err := s.SetFault(name, sandbox.Fault{Kind: kind}); err != nil {
 				t.Fatal(err)
 			}
 			if _, err := checker.Check(t.Context()); connectors.Class(err) != want {
 				t.Errorf("%s in the mood %s: %v", name, kind, err)
 			}
 		}
-		s.ClearMoods(name)
+		s.ClearFaults(name)
 	}
 	if _, err := all["acme"].Refresh(t.Context(), acme); err != nil {
 		t.Errorf("a grant after the checks: %v", err)
@@ -229,7 +229,7 @@ func TestSandboxElecq(t *testing.T) {
 	_, all := town(t, sandbox.Options{ELECQ: sandbox.ELECQOptions{Authorize: "server", Direct: true}})
 	f := flow()
 	f.CallbackURL = appURL + "/connect/elecq/callback"
-	if _, err := all["elecq"].(connectors.Redirector).Begin(t.Context(), f); connectors.Class(err) != "ours" {
+	if _, err := all["elecq"].(connectors.Redirector).AuthorizationURL(t.Context(), f); connectors.Class(err) != "ours" {
 		t.Errorf("a Location that is our own callback: %v", err)
 	}
 }

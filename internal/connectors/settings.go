@@ -8,36 +8,36 @@ import (
 )
 
 // Need says what a setting is like.
-type Need int
+type SettingFlags int
 
 const (
-	Required Need = 1 << iota // the provider is not set up without it
-	Secret                    // never shown
-	Query                     // an address that may have a query
+	Required   SettingFlags = 1 << iota // the provider is not set up without it
+	Secret                              // never shown
+	AllowQuery                          // an address that may have a query
 )
 
 // Setting is one that a provider reads, by its name in the environment.
 type Setting struct {
-	Name string
-	Need Need
+	Name  string
+	Flags SettingFlags
 }
 
 // Settings reads one provider's settings and notes what is missing and what is wrong, so that all of it can be said
 // at once.
 type Settings struct {
-	Asked       []Setting
-	lacks       []string
-	faults      []string
+	Declared    []Setting
+	missing     []string
+	errors      []string
 	get         func(string) string
 	environment string
 }
 
 // Text returns the setting's value without surrounding space.
-func (s *Settings) Text(name string, need Need) string {
-	s.Asked = append(s.Asked, Setting{name, need})
+func (s *Settings) Text(name string, need SettingFlags) string {
+	s.Declared = append(s.Declared, Setting{name, need})
 	value := strings.TrimSpace(s.get(name))
 	if value == "" && need&Required != 0 {
-		s.lacks = append(s.lacks, name)
+		s.missing = append(s.missing, name)
 	}
 	return value
 }
@@ -46,30 +46,30 @@ func (s *Settings) Text(name string, need Need) string {
 func (s *Settings) Environment(name string) string {
 	s.environment = s.Text(name, Required)
 	if s.environment != "" && !environment(s.environment) {
-		s.Fault(name, "must be sandbox or production")
+		s.Invalid(name, "must be sandbox or production")
 	}
 	return s.environment
 }
 
 // Address returns an absolute https address (http on this machine, and in a sandbox).
-func (s *Settings) Address(name string, need Need) string {
+func (s *Settings) URL(name string, need SettingFlags) string {
 	value := s.Text(name, need)
 	if value == "" {
 		return ""
 	}
-	if wrong := addressFault(value, s.environment, need&Query != 0); wrong != "" {
-		s.Fault(name, wrong)
+	if wrong := addressFault(value, s.environment, need&AllowQuery != 0); wrong != "" {
+		s.Invalid(name, wrong)
 	}
 	return value
 }
 
 // Fault notes what is wrong with a setting, without its value.
-func (s *Settings) Fault(name, wrong string) { s.faults = append(s.faults, name+" "+wrong) }
+func (s *Settings) Invalid(name, wrong string) { s.errors = append(s.errors, name+" "+wrong) }
 
 // Faults is every fault found in the settings, each naming its setting and never a value.
-type Faults []string
+type Errors []string
 
-func (f Faults) Error() string { return strings.Join(f, "\n") }
+func (f Errors) Error() string { return strings.Join(f, "\n") }
 
 func environment(s string) bool { return s == "sandbox" || s == "production" }
 

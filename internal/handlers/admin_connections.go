@@ -160,7 +160,7 @@ func (s *Server) providerOptions(chosen string) []views.Option {
 	return list
 }
 
-func title(setup connectors.Setup) string {
+func title(setup connectors.Provider) string {
 	if setup.Title == "" {
 		return setup.Name
 	}

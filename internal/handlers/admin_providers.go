@@ -47,9 +47,9 @@ func (s *Server) adminProviders(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (s *Server) viewSetup(r *http.Request, setup connectors.Setup, record db.ProviderRecord, counts []db.Count, lately []db.Rollup) (views.ProviderSetup, error) {
+func (s *Server) viewSetup(r *http.Request, setup connectors.Provider, record db.ProviderRecord, counts []db.Count, lately []db.Rollup) (views.ProviderSetup, error) {
 	at := place{setup.Name, setup.Environment}
-	one := views.ProviderSetup{Provider: s.viewProviderOf(setup.Name, setup.Environment), Ready: setup.Connector != nil, Missing: setup.Lacks}
+	one := views.ProviderSetup{Provider: s.viewProviderOf(setup.Name, setup.Environment), Ready: setup.Connector != nil, Missing: setup.Missing}
 	if !one.Ready {
 		return one, nil
 	}
@@ -57,14 +57,14 @@ func (s *Server) viewSetup(r *http.Request, setup connectors.Setup, record db.Pr
 	if err != nil {
 		return one, err
 	}
-	if _, keyed := setup.Connector.(connectors.Keyed); !keyed {
+	if _, keyed := setup.Connector.(connectors.CredentialConnector); !keyed {
 		one.Callback = s.callbackURL(setup.Name)
 	}
-	_, one.MayRegister = setup.Connector.(connectors.Registrar)
+	_, one.MayRegister = setup.Connector.(connectors.CallbackRegistrar)
 	if record.CallbackAddress == s.callbackURL(setup.Name) {
 		one.RegisteredAt = record.CallbackRegisteredAt
 	}
-	_, one.Hooked = setup.Connector.(connectors.Hooked)
+	_, one.Hooked = setup.Connector.(connectors.WebhookReceiver)
 	one.HookSet, one.HookedAt = s.HookSecret != "", record.HookRegisteredAt
 	one.NoState, one.StateEchoed = setup.Connector.Info().NoState, record.StateEchoed
 	if !record.CheckedAt.IsZero() {
@@ -147,7 +147,7 @@ func (s *Server) changeProvider(w http.ResponseWriter, r *http.Request) error {
 const staffCall = 25 * time.Second // the longest that staff wait for one call to a provider
 
 // ask makes one call that staff asked for. false: the provider did not do it, and the log says of which class that was.
-func (s *Server) ask(r *http.Request, setup connectors.Setup, what string, call func(ctx context.Context) error) bool {
+func (s *Server) ask(r *http.Request, setup connectors.Provider, what string, call func(ctx context.Context) error) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), staffCall)
 	defer cancel()
 	ctx, calls := connectors.WithCalls(ctx)
@@ -158,8 +158,8 @@ func (s *Server) ask(r *http.Request, setup connectors.Setup, what string, call 
 	return err == nil
 }
 
-func (s *Server) registerCallback(r *http.Request, setup connectors.Setup) (notice string, err error) {
-	registrar, ok := setup.Connector.(connectors.Registrar)
+func (s *Server) registerCallback(r *http.Request, setup connectors.Provider) (notice string, err error) {
+	registrar, ok := setup.Connector.(connectors.CallbackRegistrar)
 	if !ok {
 		return "", db.ErrNotFound
 	}
@@ -170,21 +170,21 @@ func (s *Server) registerCallback(r *http.Request, setup connectors.Setup) (noti
 	return "registered", s.DB.CallbackRegistered(r.Context(), setup.Name, setup.Environment, address, s.by(r))
 }
 
-func (s *Server) registerHook(r *http.Request, setup connectors.Setup) (notice string, err error) {
-	hooked, ok := setup.Connector.(connectors.Hooked)
+func (s *Server) registerHook(r *http.Request, setup connectors.Provider) (notice string, err error) {
+	hooked, ok := setup.Connector.(connectors.WebhookReceiver)
 	if !ok || s.HookSecret == "" {
 		return "", db.ErrNotFound
 	}
 	address := s.publicAddress("/hooks/" + setup.Name + "/" + s.HookSecret)
-	if !s.ask(r, setup, "register hook", func(ctx context.Context) error { return hooked.RegisterHook(ctx, address) }) {
+	if !s.ask(r, setup, "register hook", func(ctx context.Context) error { return hooked.RegisterWebhook(ctx, address) }) {
 		return "provider-failed", nil
 	}
 	return "hooked", s.DB.HookRegistered(r.Context(), setup.Name, setup.Environment, s.by(r))
 }
 
 // removeHooks asks for no more webhooks of any account we know: the provider offers no way to say so for all at once.
-func (s *Server) removeHooks(r *http.Request, setup connectors.Setup) (notice string, err error) {
-	hooked, ok := setup.Connector.(connectors.Hooked)
+func (s *Server) removeHooks(r *http.Request, setup connectors.Provider) (notice string, err error) {
+	hooked, ok := setup.Connector.(connectors.WebhookReceiver)
 	if !ok {
 		return "", db.ErrNotFound
 	}
@@ -194,7 +194,7 @@ func (s *Server) removeHooks(r *http.Request, setup connectors.Setup) (notice st
 	}
 	removed := 0
 	for began := time.Now(); removed < len(accounts) && time.Since(began) < staffCall; removed++ {
-		if !s.ask(r, setup, "remove hook", func(ctx context.Context) error { return hooked.RemoveHook(ctx, accounts[removed]) }) {
+		if !s.ask(r, setup, "remove hook", func(ctx context.Context) error { return hooked.RemoveWebhook(ctx, accounts[removed]) }) {
 			break
 		}
 	}
@@ -204,12 +204,12 @@ func (s *Server) removeHooks(r *http.Request, setup connectors.Setup) (notice st
 	return "unhooked", s.DB.HookRemoved(r.Context(), setup.Name, setup.Environment, removed, s.by(r))
 }
 
-func (s *Server) checkProvider(r *http.Request, setup connectors.Setup) (notice string, err error) {
+func (s *Server) checkProvider(r *http.Request, setup connectors.Provider) (notice string, err error) {
 	checker, ok := setup.Connector.(connectors.Checker)
 	if !ok {
 		return "", db.ErrNotFound
 	}
-	var checked connectors.Checked
+	var checked connectors.CheckResult
 	class := "ok"
 	began := time.Now()
 	s.ask(r, setup, "check", func(ctx context.Context) (err error) {
@@ -224,7 +224,7 @@ func (s *Server) checkProvider(r *http.Request, setup connectors.Setup) (notice 
 	return "checked", s.DB.ProviderChecked(r.Context(), setup.Name, setup.Environment, class, took, checked.Skew, s.by(r))
 }
 
-func (s *Server) declareIncident(r *http.Request, setup connectors.Setup) error {
+func (s *Server) declareIncident(r *http.Request, setup connectors.Provider) error {
 	reason := text(r, "reason")
 	if len([]rune(reason)) > maxName {
 		return errMalformed

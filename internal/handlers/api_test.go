@@ -67,7 +67,7 @@ func newOffice(t *testing.T) *office {
 	t.Cleanup(func() { o.engine.Stop(context.Background()) })
 	o.server = httptest.NewUnstartedServer(nil)
 	public := &url.URL{Scheme: "http", Host: o.server.Listener.Addr().String()}
-	setups := []connectors.Setup{{Name: "acme", Title: "Acme", Environment: "sandbox", Connector: o.source}}
+	setups := []connectors.Provider{{Name: "acme", Title: "Acme", Environment: "sandbox", Connector: o.source}}
 	s := New(Options{DB: o.db, Providers: setups, Refresh: o.engine, Log: quiet, PublicURL: public, SessionKeys: [][]byte{make([]byte, 32)}})
 	o.server.Config.Handler = s.Routes()
 	o.server.Start()
@@ -227,7 +227,7 @@ func TestReasonsWhyThereIsNoToken(t *testing.T) {
 	if a.is(o, 503, "provider-trouble"); a.header.Get("Retry-After") == "" {
 		t.Error("no Retry-After")
 	}
-	o.source.fails(&connectors.Refusal{Reason: "invalid_grant"})
+	o.source.fails(&connectors.RejectedError{Reason: "invalid_grant"})
 	a = o.ask("GET", "/api/v1/connections/"+refused.String()+"/token", key, "")
 	if a.is(o, 409, "action-needed"); a.body["who_must_act"] != "merchant" {
 		t.Errorf("got %s", a.text)
@@ -236,7 +236,7 @@ func TestReasonsWhyThereIsNoToken(t *testing.T) {
 	if a.body["health"] != "action-needed" || a.body["who_must_act"] != "merchant" || a.body["problem"] != "refused" {
 		t.Errorf("got %s", a.text)
 	}
-	o.source.fails(&connectors.Refusal{Reason: "invalid_client", Ours: true})
+	o.source.fails(&connectors.RejectedError{Reason: "invalid_client", ClientFault: true})
 	o.ask("POST", "/api/v1/connections/"+troubled.String()+"/refresh", key, "").is(o, 503, "ours")
 	if _, _, err := o.db.Disconnect(t.Context(), troubled, db.ID{}, db.System(), nil); err != nil {
 		t.Fatal(err)

@@ -109,7 +109,7 @@ func TestProvidersAreSetUpAndSwitched(t *testing.T) {
 	if page := do("do", "end"); strings.Contains(page, "CamInvoice is having trouble.") {
 		t.Error("the banner stays after the incident's end")
 	}
-	if err := s.sandbox.SetMood("caminvoice", sandbox.Mood{Kind: sandbox.Error500, Count: 5}); err != nil {
+	if err := s.sandbox.SetFault("caminvoice", sandbox.Fault{Kind: sandbox.Error500, Count: 5}); err != nil {
 		t.Fatal(err)
 	}
 	if page := do("do", "register"); !strings.Contains(page, "The provider did not do it.") {
@@ -161,7 +161,7 @@ func TestReferencesAreKept(t *testing.T) {
 	if got := support.post("/connections/" + id + "/refresh"); got.status != http.StatusOK {
 		t.Fatalf("refresh now: %d", got.status)
 	}
-	if err := s.sandbox.SetMood("flexiti", sandbox.Mood{Kind: sandbox.Unavailable}); err != nil {
+	if err := s.sandbox.SetFault("flexiti", sandbox.Fault{Kind: sandbox.Unavailable}); err != nil {
 		t.Fatal(err)
 	}
 	support.post("/connections/" + id + "/refresh")

@@ -28,7 +28,7 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 		return db.ErrNotFound
 	}
 	query := lenient(r.URL.RawQuery)
-	answer, state := redirector.Answer(query), query.Get("state")
+	answer, state := redirector.Code(query), query.Get("state")
 
 	f, err := s.flowOfCallback(r, setup, answer, state)
 	if errors.Is(err, db.ErrNotFound) {
@@ -83,12 +83,12 @@ func ahead(r *http.Request) bool {
 // lenient reads what can be read of a query, also with a second "?".
 func lenient(raw string) url.Values {
 	query, _ := url.ParseQuery(raw) // the pairs it could read are all there is
-	return connectors.Unfold(query)
+	return connectors.FixDoubledQuery(query)
 }
 
 // flowOfCallback finds the flow that a callback answers: by its answer when that was seen before, by state, or, where
 // state may not come back, by the newest of the browser's cookies.
-func (s *Server) flowOfCallback(r *http.Request, setup connectors.Setup, answer, state string) (db.Flow, error) {
+func (s *Server) flowOfCallback(r *http.Request, setup connectors.Provider, answer, state string) (db.Flow, error) {
 	f, err := s.DB.FlowOfCallback(r.Context(), setup.Name, answer, state)
 	if !errors.Is(err, db.ErrNotFound) || state != "" || !setup.Connector.Info().NoState {
 		return f, err
@@ -106,7 +106,7 @@ func (s *Server) flowOfCallback(r *http.Request, setup connectors.Setup, answer,
 
 // refuse turns a callback away: nothing is exchanged and the flow it was meant for, if any, stays as it is. Signed-in
 // merchants get a reference to quote.
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, setup connectors.Setup, outcome string) error {
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, setup connectors.Provider, outcome string) error {
 	s.Log.InfoContext(r.Context(), "callback refused", "provider", setup.Name, "outcome", outcome)
 	v := visitorOf(r)
 	if v.who() == merchant {
@@ -150,13 +150,13 @@ func (s *Server) await(ctx context.Context, f db.Flow) (db.Flow, error) {
 }
 
 // exchange spends the provider's answer. It goes on when the browser hangs up: an answer can be spent only once.
-func (s *Server) exchange(r *http.Request, setup connectors.Setup, redirector connectors.Redirector, f db.Taken, query url.Values) error {
+func (s *Server) exchange(r *http.Request, setup connectors.Provider, redirector connectors.Redirector, f db.Taken, query url.Values) error {
 	state := query.Get("state")
 	ctx, calls := connectors.WithCalls(context.WithoutCancel(r.Context()))
 	ctx, cancel := context.WithTimeout(ctx, exchangeLimit)
 	defer cancel()
 	obtained := s.DB.Now()
-	grant, err := redirector.Finish(ctx, connectors.Flow{
+	grant, err := redirector.Exchange(ctx, connectors.Flow{
 		State: state, Verifier: f.Verifier, CallbackURL: s.callbackURL(setup.Name), Locale: visitorOf(r).locale,
 	}, query)
 	proven := f.OfState(state)

@@ -37,7 +37,7 @@ func (s *Server) connectPage(w http.ResponseWriter, r *http.Request) error {
 }
 
 // beforeConnecting fills the page. reconnect is the id of the connection to renew, as it stands in an address or a form.
-func (s *Server) beforeConnecting(r *http.Request, setup connectors.Setup, reconnect string) (views.ConnectPage, error) {
+func (s *Server) beforeConnecting(r *http.Request, setup connectors.Provider, reconnect string) (views.ConnectPage, error) {
 	page := views.ConnectPage{Page: s.viewPage(r), Provider: viewProvider(setup)}
 	owned, err := s.DB.MerchantConnections(r.Context(), visitorOf(r).user.MerchantID)
 	if err != nil {
@@ -57,7 +57,7 @@ func (s *Server) beforeConnecting(r *http.Request, setup connectors.Setup, recon
 	if !found {
 		return page, db.ErrNotFound
 	}
-	if keyed, ok := setup.Connector.(connectors.Keyed); ok {
+	if keyed, ok := setup.Connector.(connectors.CredentialConnector); ok {
 		for _, f := range keyed.Fields() {
 			page.Fields = append(page.Fields, views.Field{Name: f.Name, Secret: f.Secret, Optional: f.Optional, Options: f.Options, MaxLen: cmp.Or(f.MaxLen, 200)})
 		}
@@ -71,7 +71,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	keyed, typed := setup.Connector.(connectors.Keyed)
+	keyed, typed := setup.Connector.(connectors.CredentialConnector)
 	reconnect := r.PostFormValue("connection")
 	if !typed && reconnect == "" {
 		return s.begin(w, r, setup, db.ID{})
@@ -112,14 +112,14 @@ func (s *Server) beginAgain(w http.ResponseWriter, r *http.Request, c db.Connect
 	if err != nil || setup.Environment != c.Environment || !c.DisconnectedAt.IsZero() {
 		return see(w, r, "/connections/"+c.ID.String())
 	}
-	if _, ok := setup.Connector.(connectors.Keyed); ok {
+	if _, ok := setup.Connector.(connectors.CredentialConnector); ok {
 		return see(w, r, "/connect/"+setup.Name+"?connection="+c.ID.String())
 	}
 	return s.begin(w, r, setup, c.ID)
 }
 
 // begin makes a flow and sends the browser to the provider with it.
-func (s *Server) begin(w http.ResponseWriter, r *http.Request, setup connectors.Setup, pinned db.ID) error {
+func (s *Server) begin(w http.ResponseWriter, r *http.Request, setup connectors.Provider, pinned db.ID) error {
 	redirector, ok := setup.Connector.(connectors.Redirector)
 	if !ok {
 		return db.ErrNotFound
@@ -138,7 +138,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, setup connectors.
 	ctx, calls := connectors.WithCalls(r.Context())
 	ctx, cancel := context.WithTimeout(ctx, exchangeLimit)
 	defer cancel()
-	location, err := redirector.Begin(ctx, connectors.Flow{
+	location, err := redirector.AuthorizationURL(ctx, connectors.Flow{
 		State: string(begun.State), Verifier: begun.Verifier, CallbackURL: s.callbackURL(setup.Name), Locale: v.locale,
 	})
 	if err != nil {
@@ -156,7 +156,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, setup connectors.
 }
 
 // open proves what the merchant typed with the provider and connects.
-func (s *Server) open(w http.ResponseWriter, r *http.Request, setup connectors.Setup, keyed connectors.Keyed, pinned db.ID, page views.ConnectPage) error {
+func (s *Server) open(w http.ResponseWriter, r *http.Request, setup connectors.Provider, keyed connectors.CredentialConnector, pinned db.ID, page views.ConnectPage) error {
 	v := visitorOf(r)
 	inputs := make(map[string]string, len(page.Fields))
 	for i, f := range page.Fields {
@@ -180,7 +180,7 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, setup connectors.S
 	ctx, cancel := context.WithTimeout(ctx, exchangeLimit)
 	defer cancel()
 	obtained := s.DB.Now()
-	grant, err := keyed.Open(ctx, connectors.Flow{CallbackURL: s.callbackURL(setup.Name), Locale: v.locale}, inputs)
+	grant, err := keyed.Authenticate(ctx, connectors.Flow{CallbackURL: s.callbackURL(setup.Name), Locale: v.locale}, inputs)
 	if failed := s.settle(r, setup, f, finished{grant: grant, err: err, obtained: obtained, calls: calls, proven: true}); failed != nil {
 		return failed
 	}
@@ -223,7 +223,7 @@ type finished struct {
 
 // settle saves what came of an exchange before anything else is done with it, and connects where nothing has to be asked.
 // It is detached from the request: a browser that hangs up loses nothing.
-func (s *Server) settle(r *http.Request, setup connectors.Setup, f db.Flow, done finished) error {
+func (s *Server) settle(r *http.Request, setup connectors.Provider, f db.Flow, done finished) error {
 	s.Log.InfoContext(r.Context(), "exchanged", "provider", setup.Name, "flow", f.ID, "class", connectors.Class(done.err), "status", done.calls.Last().Status)
 	var took time.Duration
 	for _, call := range done.calls.All {
@@ -250,7 +250,7 @@ func (s *Server) settle(r *http.Request, setup connectors.Setup, f db.Flow, done
 }
 
 // conclude does what was chosen, or with choice "" what nobody needs to be asked about.
-func (s *Server) conclude(r *http.Request, setup connectors.Setup, f db.Flow, choice string) error {
+func (s *Server) conclude(r *http.Request, setup connectors.Provider, f db.Flow, choice string) error {
 	var made db.Made
 	err := s.save(r.Context(), func(ctx context.Context) (err error) {
 		made, err = s.DB.Connect(ctx, f, choice, s.by(r), refresh.Schedule(setup.Connector), s.later(f.Provider, f.Environment))
@@ -291,17 +291,17 @@ func (s *Server) save(ctx context.Context, do func(context.Context) error) error
 
 // retryAt is when the provider wants to be asked again, where it said so; else the flow's time stays.
 func (s *Server) retryAt(f db.Flow, err error) time.Time {
-	var later *connectors.Later
+	var later *connectors.RateLimitedError
 	if errors.As(err, &later) {
-		return s.DB.Now().Add(later.After)
+		return s.DB.Now().Add(later.RetryAfter)
 	}
 	return f.ExpiresAt
 }
 
 // ending is the stage and the outcome that a provider's error stands for.
 func ending(err error) (stage, outcome string) {
-	var refusal *connectors.Refusal
-	var trouble *connectors.Trouble
+	var refusal *connectors.RejectedError
+	var trouble *connectors.TemporaryError
 	var reason string
 	if errors.As(err, &refusal) {
 		reason = refusal.Reason
@@ -368,10 +368,10 @@ func (s *Server) ofBrowser(r *http.Request, f db.Flow) bool {
 	return err == nil && f.OfBrowser(db.Secret(cookie.Value))
 }
 
-func viewProvider(setup connectors.Setup) views.Provider {
+func viewProvider(setup connectors.Provider) views.Provider {
 	p := views.Provider{Name: setup.Name, Title: setup.Title, Environment: setup.Environment}
 	if setup.Connector != nil {
-		_, p.Keyed = setup.Connector.(connectors.Keyed)
+		_, p.Keyed = setup.Connector.(connectors.CredentialConnector)
 		info := setup.Connector.Info()
 		p.Color, p.HomeURL = info.Color, info.HomeURL
 	}
@@ -382,7 +382,7 @@ func viewProvider(setup connectors.Setup) views.Provider {
 func (s *Server) viewProviderOf(name, environment string) views.Provider {
 	setup, err := s.anyProvider(name)
 	if err != nil {
-		setup = connectors.Setup{Name: name, Title: name}
+		setup = connectors.Provider{Name: name, Title: name}
 	}
 	p := viewProvider(setup)
 	p.Environment = environment

@@ -73,7 +73,7 @@ func newTown(t *testing.T, o sandbox.Options, clock ...*db.Clock) *town {
 	}
 	t.Cleanup(func() { s.sandbox.Close() })
 	settings := s.sandbox.Settings()
-	setups, err := connectors.All(func(name string) string { return settings[name] }, s.sandbox.ConnectorsFile(), connectors.NewWire(nil, nil))
+	setups, err := connectors.Load(func(name string) string { return settings[name] }, s.sandbox.ConnectorsFile(), connectors.NewClient(nil, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -336,7 +336,7 @@ func TestFiveHitsOnOneCallback(t *testing.T) {
 	p := s.merchant("CH168 Shop")
 	for _, provider := range []string{"caminvoice", "acme"} {
 		account := map[string]string{"caminvoice": "KHUID00001234", "acme": "acme-user-001"}[provider]
-		if err := s.sandbox.SetMood(provider, sandbox.Mood{Kind: sandbox.Slow, Delay: 300 * time.Millisecond}); err != nil {
+		if err := s.sandbox.SetFault(provider, sandbox.Fault{Kind: sandbox.Slow, Delay: 300 * time.Millisecond}); err != nil {
 			t.Fatal(err)
 		}
 		callback := p.consent(p.leave(provider), account, "allow")

@@ -25,7 +25,7 @@ import (
 // Options are what a Server is made of.
 type Options struct {
 	DB             *db.DB
-	Providers      []connectors.Setup // in the order in which merchants see them
+	Providers      []connectors.Provider // in the order in which merchants see them
 	Refresh        *refresh.Engine
 	Log            *slog.Logger
 	PublicURL      *url.URL                    // the address in browsers' bars
@@ -294,7 +294,7 @@ func (s *Server) trusted(address netip.Addr) bool {
 }
 
 // provider finds a provider that merchants can use, by the name in the address.
-func (s *Server) provider(name string) (connectors.Setup, error) {
+func (s *Server) provider(name string) (connectors.Provider, error) {
 	setup, err := s.anyProvider(name)
 	if err == nil && setup.Connector == nil {
 		err = db.ErrNotFound
@@ -303,13 +303,13 @@ func (s *Server) provider(name string) (connectors.Setup, error) {
 }
 
 // anyProvider finds a provider whether or not it is set up.
-func (s *Server) anyProvider(name string) (connectors.Setup, error) {
+func (s *Server) anyProvider(name string) (connectors.Provider, error) {
 	for _, setup := range s.Providers {
 		if setup.Name == name {
 			return setup, nil
 		}
 	}
-	return connectors.Setup{}, db.ErrNotFound
+	return connectors.Provider{}, db.ErrNotFound
 }
 
 // callbackURL is the address that is registered with a provider. It never has a query of its own.

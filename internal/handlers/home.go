@@ -75,7 +75,7 @@ func (s *Server) reconnectBy(c db.Connection, ends time.Time, fixed bool) time.T
 	if err != nil || !fixed || ends.IsZero() || c.Problem != "" || ends.Sub(s.DB.Now()) > remind {
 		return time.Time{}
 	}
-	if _, keyed := setup.Connector.(connectors.Keyed); keyed {
+	if _, keyed := setup.Connector.(connectors.CredentialConnector); keyed {
 		return time.Time{}
 	}
 	return ends

@@ -19,7 +19,7 @@ const maxHook = 16 << 10
 func (s *Server) hook(w http.ResponseWriter, r *http.Request) {
 	given, ours := sha256.Sum256([]byte(r.PathValue("secret"))), sha256.Sum256([]byte(s.HookSecret))
 	setup, err := s.provider(r.PathValue("provider"))
-	hooked, ok := setup.Connector.(connectors.Hooked)
+	hooked, ok := setup.Connector.(connectors.WebhookReceiver)
 	if right := subtle.ConstantTimeCompare(given[:], ours[:]) == 1; !right || s.HookSecret == "" || err != nil || !ok {
 		http.NotFound(w, r)
 		return
@@ -29,7 +29,7 @@ func (s *Server) hook(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, http.StatusText(http.StatusRequestEntityTooLarge), http.StatusRequestEntityTooLarge)
 		return
 	}
-	hint, err := hooked.ParseHook(body)
+	hint, err := hooked.ParseWebhook(body)
 	if err == nil && hint.Revoked && hint.AccountID != "" {
 		ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 		defer cancel()

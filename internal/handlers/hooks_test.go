@@ -69,7 +69,7 @@ func TestRefreshNow(t *testing.T) {
 	if got := p.post(path + "/refresh"); got.status != http.StatusOK || s.sandbox.Calls("caminvoice", "refresh") != 1 {
 		t.Errorf("refresh: %d, %d calls", got.status, s.sandbox.Calls("caminvoice", "refresh"))
 	}
-	if err := s.sandbox.SetMood("caminvoice", sandbox.Mood{Kind: sandbox.Unavailable, Endpoint: "refresh", RetryAfter: time.Minute}); err != nil {
+	if err := s.sandbox.SetFault("caminvoice", sandbox.Fault{Kind: sandbox.Unavailable, Endpoint: "refresh", RetryAfter: time.Minute}); err != nil {
 		t.Fatal(err)
 	}
 	support := s.staff(db.RoleSupport)
@@ -79,7 +79,7 @@ func TestRefreshNow(t *testing.T) {
 	if got := p.get(path); strings.Contains(got.body, "HTTP 503") {
 		t.Error("merchants see HTTP statuses")
 	}
-	s.sandbox.ClearMoods("caminvoice")
+	s.sandbox.ClearFaults("caminvoice")
 	s.sandbox.Revoke("caminvoice", "KHUID00001234")
 	p.post(path + "/refresh")
 	if c := p.connections()[0]; c.Problem != db.ProblemRefused && c.Problem != db.ProblemRevoked {

@@ -165,16 +165,16 @@ func (s *Server) mend(r *http.Request, counts []db.Count) ([]views.MendLine, err
 	for _, setup := range s.Providers {
 		line := views.MendLine{Provider: title(setup), URL: "/admin/providers#" + setup.Name}
 		if setup.Connector == nil {
-			line.Code, line.Detail = "not-set-up", strings.Join(setup.Lacks, ", ")
+			line.Code, line.Detail = "not-set-up", strings.Join(setup.Missing, ", ")
 			list = append(list, line)
 			continue
 		}
 		record := records[setup.Name]
-		if _, ok := setup.Connector.(connectors.Registrar); ok && record.CallbackAddress != s.callbackURL(setup.Name) {
+		if _, ok := setup.Connector.(connectors.CallbackRegistrar); ok && record.CallbackAddress != s.callbackURL(setup.Name) {
 			line.Code = "callback"
 			list = append(list, line)
 		}
-		if _, ok := setup.Connector.(connectors.Hooked); ok && s.HookSecret != "" && record.HookRegisteredAt.IsZero() {
+		if _, ok := setup.Connector.(connectors.WebhookReceiver); ok && s.HookSecret != "" && record.HookRegisteredAt.IsZero() {
 			line.Code = "hook"
 			list = append(list, line)
 		}

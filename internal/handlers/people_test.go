@@ -58,7 +58,7 @@ func newHouse(t *testing.T, change func(*Options, *jobs.Options)) *house {
 	settings := map[string]string{
 		"CAMINVOICE_API_URL": "http://127.0.0.1:1", "CAMINVOICE_CLIENT_ID": "platform", "CAMINVOICE_CLIENT_SECRET": "0123456789abcdef", "CAMINVOICE_ENVIRONMENT": "sandbox",
 	}
-	setups, err := connectors.All(func(name string) string { return settings[name] }, nil, connectors.NewWire(nil, nil))
+	setups, err := connectors.Load(func(name string) string { return settings[name] }, nil, connectors.NewClient(nil, nil))
 	if err != nil {
 		t.Fatal(err)
 	}

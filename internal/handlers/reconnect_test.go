@@ -115,7 +115,7 @@ func TestKeyedForms(t *testing.T) {
 	if !strings.Contains(got.body, "wrong way round") || strings.Contains(got.body, "secret_of_mine_12") {
 		t.Error("the secret, recognised in the id's field, is shown again")
 	}
-	if err := s.sandbox.SetMood("flexiti", sandbox.Mood{Kind: sandbox.Error500, Count: 1}); err != nil {
+	if err := s.sandbox.SetFault("flexiti", sandbox.Fault{Kind: sandbox.Error500, Count: 1}); err != nil {
 		t.Fatal(err)
 	}
 	good := []string{"client_id", "flexitidemo", "client_secret", "77xde15a-9d33-4c15-930a-3se4b3as33e9", "scope", "merchant"}
@@ -161,13 +161,13 @@ func TestBadDaysHaveTheirPage(t *testing.T) {
 	t.Parallel()
 	s := newTown(t, sandbox.Options{})
 	p := s.merchant("CH168 Shop")
-	for kind, want := range map[sandbox.Kind]string{
+	for kind, want := range map[sandbox.FaultKind]string{
 		sandbox.Error500: "CamInvoice is not answering", sandbox.HTML: "CamInvoice is not answering", sandbox.Empty: "CamInvoice is not answering",
 		sandbox.Lost: "CamInvoice is not answering", sandbox.TooMany: "CamInvoice asks us to wait", sandbox.ClientRefused: "Something is wrong on our side",
 		sandbox.Refused: "CamInvoice said no",
 	} {
 		callback := p.consent(p.leave("caminvoice"), "KHUID00001234", "allow")
-		if err := s.sandbox.SetMood("caminvoice", sandbox.Mood{Kind: kind, Endpoint: "exchange"}); err != nil {
+		if err := s.sandbox.SetFault("caminvoice", sandbox.Fault{Kind: kind, Endpoint: "exchange"}); err != nil {
 			t.Fatal(err)
 		}
 		path, page := p.comeBack(callback)
@@ -178,7 +178,7 @@ func TestBadDaysHaveTheirPage(t *testing.T) {
 		if told := strings.Contains(page.body, "Try again after"); told != (kind == sandbox.TooMany) {
 			t.Errorf("%s: says when to try again: %t", kind, told)
 		}
-		s.sandbox.ClearMoods("caminvoice")
+		s.sandbox.ClearFaults("caminvoice")
 	}
 	if len(p.connections()) != 0 {
 		t.Error("a bad day saved something")
@@ -236,7 +236,7 @@ func TestDisconnect(t *testing.T) {
 	if len(p.connections()) != 1 {
 		t.Fatal("not connected anew")
 	}
-	if err := s.sandbox.SetMood("caminvoice", sandbox.Mood{Kind: sandbox.Error500, Endpoint: "revoke"}); err != nil {
+	if err := s.sandbox.SetFault("caminvoice", sandbox.Fault{Kind: sandbox.Error500, Endpoint: "revoke"}); err != nil {
 		t.Fatal(err)
 	}
 	id := p.connections()[0].ID.String()
@@ -276,14 +276,14 @@ func TestPartingIsTakenUpAgain(t *testing.T) {
 	down := s.merchant("Provider Down")
 	down.connect("caminvoice", "KHUID00005678")
 	unheard := down.connections()[0].ID
-	if err := s.sandbox.SetMood("caminvoice", sandbox.Mood{Kind: sandbox.Error500, Endpoint: "revoke"}); err != nil {
+	if err := s.sandbox.SetFault("caminvoice", sandbox.Fault{Kind: sandbox.Error500, Endpoint: "revoke"}); err != nil {
 		t.Fatal(err)
 	}
 	down.post("/connections/" + unheard.String() + "/disconnect")
 	if !receipt(down, unheard, later) {
 		t.Error("the receipt does not say that we ask again")
 	}
-	s.sandbox.ClearMoods("caminvoice")
+	s.sandbox.ClearFaults("caminvoice")
 
 	died, sharer := s.merchant("We Died"), s.merchant("Sharer")
 	for _, account := range []string{"KHUID00001234", "KHUID00009012"} {

@@ -73,7 +73,7 @@ func newOffice(t *testing.T, change func(*Options)) *office {
 	options := Options{
 		DB: o.where.Open(t, db.Options{Clock: clock}), Log: slog.New(slog.NewTextHandler(o.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		PublicURL: &url.URL{Scheme: "https", Host: "connect.example.com"}, Outbox: true,
-		Providers: []connectors.Setup{
+		Providers: []connectors.Provider{
 			{Name: "caminvoice", Title: "CamInvoice", Environment: "sandbox", Connector: redirector{}},
 			{Name: "flexiti", Title: "Flexiti", Environment: "sandbox"},
 		},

@@ -120,7 +120,7 @@ func (j *Jobs) tell(ctx context.Context, p db.Parting) (string, error) {
 	failed := revoker.Revoke(call, p.Grant)
 	var err error
 	if setup.Connector.Info().RevokesAccount {
-		var refusal *connectors.Refusal
+		var refusal *connectors.RejectedError
 		err = j.DB.EndRevocation(ctx, c.Provider, c.Environment, c.Account.ID, !errors.As(failed, &refusal))
 	}
 	switch {
@@ -133,11 +133,11 @@ func (j *Jobs) tell(ctx context.Context, p db.Parting) (string, error) {
 }
 
 // setup is a provider's; one that is not set up has no connector.
-func (j *Jobs) setup(provider string) connectors.Setup {
+func (j *Jobs) setup(provider string) connectors.Provider {
 	for _, setup := range j.Providers {
 		if setup.Name == provider {
 			return setup
 		}
 	}
-	return connectors.Setup{}
+	return connectors.Provider{}
 }

@@ -43,8 +43,8 @@ func (e *Engine) attempt(l *lane, lease *db.Lease, by db.By, next bool) (Outcome
 	}
 
 	token, calls, obtained, err := e.call(l, lease.Grant)
-	var refusal *connectors.Refusal
-	if errors.As(err, &refusal) && !refusal.Ours && lease.Spare != nil && lease.Until.Sub(e.DB.Now()) >= e.Term/2 {
+	var refusal *connectors.RejectedError
+	if errors.As(err, &refusal) && !refusal.ClientFault && lease.Spare != nil && lease.Until.Sub(e.DB.Now()) >= e.Term/2 {
 		// An answer that came late was good too: it is tried before this no is believed.
 		lease.Grant, lease.Spare = *lease.Spare, nil
 		token, calls, obtained, err = e.call(l, lease.Grant)
@@ -85,7 +85,7 @@ func (e *Engine) call(l *lane, g connectors.Grant) (token connectors.Token, call
 	if err == nil && token.Access == "" {
 		err = errors.New("an answer without an access token")
 	}
-	if _, keyed := l.connector.(connectors.Keyed); keyed {
+	if _, keyed := l.connector.(connectors.CredentialConnector); keyed {
 		token.RefreshLifetime = 0 // its end threatens nobody: what was typed begins again
 	}
 	return token, calls, obtained, err
@@ -133,16 +133,16 @@ func (e *Engine) drop(ctx context.Context, l *lane, lease *db.Lease, token conne
 func (e *Engine) failure(ctx context.Context, lease *db.Lease, class string, calls *connectors.Calls, err error) db.Failure {
 	call := calls.Last()
 	f := db.Failure{Class: class, Code: call.Code}
-	var refusal *connectors.Refusal
-	var later *connectors.Later
-	var trouble *connectors.Trouble
+	var refusal *connectors.RejectedError
+	var later *connectors.RateLimitedError
+	var trouble *connectors.TemporaryError
 	switch {
 	case errors.As(err, &refusal):
 		if f.Code == "" {
 			f.Code = refusal.Reason
 		}
 		f.Problem = db.ProblemOurs
-		if refusal.Ours {
+		if refusal.ClientFault {
 			f.After = backoff(lease.Failures+3, lease.Connection)
 			break
 		}
@@ -159,12 +159,12 @@ func (e *Engine) failure(ctx context.Context, lease *db.Lease, class string, cal
 		if err != nil {
 			e.Log.Warn("earlier attempts not read", "connection", lease.Connection, "err", err)
 		}
-		f.After = patience(before+1, later.After, lease.Connection)
+		f.After = patience(before+1, later.RetryAfter, lease.Connection)
 	default:
 		f.Class = "trouble"
 		f.After = backoff(lease.Failures+1, lease.Connection)
 		if errors.As(err, &trouble) {
-			f.After = max(f.After, trouble.After)
+			f.After = max(f.After, trouble.RetryAfter)
 		}
 		f.Lost = call.Sent && call.Status == 0
 	}

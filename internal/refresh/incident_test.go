@@ -124,7 +124,7 @@ func TestAskedToWaitIsNoEvidence(t *testing.T) {
 	for n := range 4 {
 		ids = append(ids, w.connect(fmt.Sprint("account", n), 25*time.Hour))
 	}
-	w.partner.set(func() { w.partner.mood = always(&connectors.Later{After: time.Second}) })
+	w.partner.set(func() { w.partner.mood = always(&connectors.RateLimitedError{RetryAfter: time.Second}) })
 	for range 5 {
 		for _, id := range ids {
 			if out, err := w.engine.Now(t.Context(), id, db.System()); err != nil || out.Class != "later" {
@@ -207,7 +207,7 @@ func TestAnIncidentIsDeclaredAndEndedByAnAdmin(t *testing.T) {
 func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
 	w := newWorld(t)
 	ids := w.connectMany(4, 25*time.Hour)
-	w.partner.set(func() { w.partner.mood = always(&connectors.Refusal{Reason: "no-refresh-token", Unsent: true}) })
+	w.partner.set(func() { w.partner.mood = always(&connectors.RejectedError{Reason: "no-refresh-token", Unsent: true}) })
 	w.sweep()
 	if state, err := w.db.ProviderState(t.Context(), "acme", "sandbox"); err != nil || !state.IncidentSince.IsZero() {
 		t.Errorf("incident %+v, %v", state, err)
@@ -225,7 +225,7 @@ func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
 	if err := w.engine.Verify(t.Context(), "acme", "ended"); err != nil {
 		t.Fatal(err)
 	}
-	w.partner.set(func() { w.partner.mood = always(&connectors.Refusal{Reason: "invalid_grant"}) })
+	w.partner.set(func() { w.partner.mood = always(&connectors.RejectedError{Reason: "invalid_grant"}) })
 	for id, want := range map[db.ID]string{ended: db.ProblemRevoked, suspected: ""} {
 		if _, err := w.engine.Now(t.Context(), id, db.System()); err != nil {
 			t.Fatal(err)

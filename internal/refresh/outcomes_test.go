@@ -118,7 +118,7 @@ func TestTroubleIsTriedAgainAndBlamesNobody(t *testing.T) {
 func TestRefusalIsTheMerchantsToMend(t *testing.T) {
 	w := newWorld(t)
 	id := w.connect("a", 25*time.Hour)
-	w.partner.set(func() { w.partner.mood = always(&connectors.Refusal{Reason: "invalid_grant"}) })
+	w.partner.set(func() { w.partner.mood = always(&connectors.RejectedError{Reason: "invalid_grant"}) })
 	w.sweep()
 	var needed *refresh.ActionNeeded
 	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, db.System()); !errors.As(err, &needed) || needed.Problem != db.ProblemRefused {
@@ -140,7 +140,9 @@ func TestRefusalIsTheMerchantsToMend(t *testing.T) {
 func TestOurClientRefusedBlamesNoMerchant(t *testing.T) {
 	w := newWorld(t)
 	ids := []db.ID{w.connect("a", 25*time.Hour), w.connect("b", 25*time.Hour)}
-	w.partner.set(func() { w.partner.mood = always(&connectors.Refusal{Reason: "invalid_client", Ours: true}) })
+	w.partner.set(func() {
+		w.partner.mood = always(&connectors.RejectedError{Reason: "invalid_client", ClientFault: true})
+	})
 	w.sweep()
 	state, err := w.db.ProviderState(t.Context(), "acme", "sandbox")
 	if err != nil || state.Reason != "ours" {
@@ -172,7 +174,7 @@ func TestThreeRefusalsInARowMakeUsSuspectOurselves(t *testing.T) {
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
 		ids = append(ids, w.connect(name, 25*time.Hour))
 	}
-	w.partner.set(func() { w.partner.mood = always(&connectors.Refusal{Reason: "invalid_grant"}) })
+	w.partner.set(func() { w.partner.mood = always(&connectors.RejectedError{Reason: "invalid_grant"}) })
 	w.sweep()
 	for _, id := range ids {
 		if r := w.reading(id); r.Problem != "" {
@@ -185,7 +187,7 @@ func TestThreeRefusalsInARowMakeUsSuspectOurselves(t *testing.T) {
 			if account == "d" || account == "e" {
 				return nil
 			}
-			return &connectors.Refusal{Reason: "invalid_grant"}
+			return &connectors.RejectedError{Reason: "invalid_grant"}
 		}
 	})
 	for range 20 {
@@ -202,7 +204,7 @@ func TestThreeRefusalsInARowMakeUsSuspectOurselves(t *testing.T) {
 func TestLaterIsHonoured(t *testing.T) {
 	w := newWorld(t)
 	id := w.connect("a", 25*time.Hour)
-	w.partner.set(func() { w.partner.mood = always(&connectors.Later{After: 7 * time.Minute}) })
+	w.partner.set(func() { w.partner.mood = always(&connectors.RateLimitedError{RetryAfter: 7 * time.Minute}) })
 	w.sweep()
 	w.partner.set(func() { w.partner.mood = nil })
 	w.clock.advance(6 * time.Minute)
@@ -219,7 +221,7 @@ func TestLaterIsHonoured(t *testing.T) {
 func TestAskedToWaitASecondAgainAndAgain(t *testing.T) {
 	w := newWorld(t)
 	id := w.connect("a", 25*time.Hour)
-	w.partner.set(func() { w.partner.mood = always(&connectors.Later{After: time.Second}) })
+	w.partner.set(func() { w.partner.mood = always(&connectors.RateLimitedError{RetryAfter: time.Second}) })
 	for range 300 {
 		w.sweep()
 		w.clock.advance(time.Second)
@@ -233,7 +235,7 @@ func TestAskedToWaitASecondAgainAndAgain(t *testing.T) {
 	w.partner.set(func() { w.partner.mood = nil })
 	w.clock.advance(6 * time.Minute)
 	w.sweep()
-	w.partner.set(func() { w.partner.mood = always(&connectors.Later{After: time.Second}) })
+	w.partner.set(func() { w.partner.mood = always(&connectors.RateLimitedError{RetryAfter: time.Second}) })
 	if out, err := w.engine.Now(t.Context(), id, db.System()); err != nil || out.Class != "later" || out.RetryAfter > 12*time.Second {
 		t.Errorf("after a yes it begins again: %s after %s, %v", out.Class, out.RetryAfter, err)
 	}
@@ -245,9 +247,9 @@ func TestA5xxIsKeptToWhereItAsksForMoreThanOurBackOff(t *testing.T) {
 	w.partner.set(func() {
 		w.partner.mood = func(account string) error {
 			if account == "long" {
-				return &connectors.Trouble{Reason: "status", After: 7 * time.Minute}
+				return &connectors.TemporaryError{Reason: "status", RetryAfter: 7 * time.Minute}
 			}
-			return &connectors.Trouble{Reason: "status", After: 2 * time.Second}
+			return &connectors.TemporaryError{Reason: "status", RetryAfter: 2 * time.Second}
 		}
 	})
 	w.sweep()
@@ -456,7 +458,7 @@ func TestAHintIsVerifiedNowAndThreeTimesMore(t *testing.T) {
 	if w.partner.callsOf("b") != 0 {
 		t.Error("another account was refreshed")
 	}
-	w.partner.set(func() { w.partner.mood = always(&connectors.Refusal{Reason: "invalid_grant"}) })
+	w.partner.set(func() { w.partner.mood = always(&connectors.RejectedError{Reason: "invalid_grant"}) })
 	if err := w.engine.Verify(t.Context(), "acme", "a"); err != nil {
 		t.Fatal(err)
 	}

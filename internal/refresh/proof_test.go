@@ -92,12 +92,12 @@ func (s *strict) token(w http.ResponseWriter, r *http.Request) {
 func standard(address string) (connectors.Connector, error) {
 	entry := fmt.Sprintf(`[{"name":"acme","title":"Acme","authorize_url":"%[1]s/authorize","token_url":"%[1]s/token","userinfo_url":"%[1]s/userinfo",
 		"client_id":"patchbay","client_secret_env":"ACME_SECRET","client_auth":"basic","scopes":["all"],"environment":"sandbox","keep_alive":"24h"}]`, address)
-	setups, err := connectors.All(func(name string) string {
+	setups, err := connectors.Load(func(name string) string {
 		if name == "ACME_SECRET" {
 			return "secret"
 		}
 		return ""
-	}, []byte(entry), connectors.NewWire(nil, nil))
+	}, []byte(entry), connectors.NewClient(nil, nil))
 	if err != nil {
 		return nil, err
 	}

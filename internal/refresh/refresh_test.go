@@ -70,7 +70,7 @@ func (p *partner) Refresh(ctx context.Context, g connectors.Grant) (connectors.T
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if live, known := p.live[account]; known && live != g.Token.Refresh {
-		return connectors.Token{}, &connectors.Refusal{Reason: "invalid_grant"}
+		return connectors.Token{}, &connectors.RejectedError{Reason: "invalid_grant"}
 	}
 	next := fmt.Sprintf("%s-r%d", account, p.calls[account])
 	if p.keeps {

@@ -25,7 +25,7 @@ func TestEveryProviderThroughItsMoods(t *testing.T) {
 	}
 	defer s.Close()
 	settings := s.Settings()
-	setups, err := connectors.All(func(name string) string { return settings[name] }, s.ConnectorsFile(), connectors.NewWire(nil, nil))
+	setups, err := connectors.Load(func(name string) string { return settings[name] }, s.ConnectorsFile(), connectors.NewClient(nil, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,7 +36,7 @@ func TestEveryProviderThroughItsMoods(t *testing.T) {
 	}
 	for _, setup := range setups {
 		t.Run(setup.Name, func(t *testing.T) {
-			_, keyed := setup.Connector.(connectors.Keyed)
+			_, keyed := setup.Connector.(connectors.CredentialConnector)
 			g, err := obtain(t, s, setup)
 			if err != nil {
 				t.Fatal(err)
@@ -60,31 +60,31 @@ func TestEveryProviderThroughItsMoods(t *testing.T) {
 				ours = "refused"
 			}
 			for _, c := range []struct {
-				mood  sandbox.Mood
+				mood  sandbox.Fault
 				class string
 			}{
-				{sandbox.Mood{Kind: sandbox.Good}, "ok"},
-				{sandbox.Mood{Kind: sandbox.Error500}, "trouble"},
-				{sandbox.Mood{Kind: sandbox.Unavailable}, "trouble"}, // with Retry-After: 2
-				{sandbox.Mood{Kind: sandbox.HTML}, "trouble"},
-				{sandbox.Mood{Kind: sandbox.Empty}, "trouble"},
-				{sandbox.Mood{Kind: sandbox.Forbidden}, "trouble"},
-				{sandbox.Mood{Kind: sandbox.HangUp}, "trouble"},
-				{sandbox.Mood{Kind: sandbox.Redirect}, "trouble"},
-				{sandbox.Mood{Kind: sandbox.TooMany, RetryAfter: time.Second}, "later"},
-				{sandbox.Mood{Kind: sandbox.ClientRefused}, ours},
-				{sandbox.Mood{Kind: sandbox.Skewed, Skew: 90 * time.Second}, "ok"},
-				{sandbox.Mood{Kind: sandbox.Skewed, Skew: -90 * time.Second}, "ok"},
-				{sandbox.Mood{Kind: sandbox.OddLifetimes}, "ok"},
+				{sandbox.Fault{Kind: sandbox.NoFault}, "ok"},
+				{sandbox.Fault{Kind: sandbox.Error500}, "trouble"},
+				{sandbox.Fault{Kind: sandbox.Unavailable}, "trouble"}, // with Retry-After: 2
+				{sandbox.Fault{Kind: sandbox.HTML}, "trouble"},
+				{sandbox.Fault{Kind: sandbox.Empty}, "trouble"},
+				{sandbox.Fault{Kind: sandbox.Forbidden}, "trouble"},
+				{sandbox.Fault{Kind: sandbox.HangUp}, "trouble"},
+				{sandbox.Fault{Kind: sandbox.Redirect}, "trouble"},
+				{sandbox.Fault{Kind: sandbox.TooMany, RetryAfter: time.Second}, "later"},
+				{sandbox.Fault{Kind: sandbox.ClientRefused}, ours},
+				{sandbox.Fault{Kind: sandbox.Skewed, Skew: 90 * time.Second}, "ok"},
+				{sandbox.Fault{Kind: sandbox.Skewed, Skew: -90 * time.Second}, "ok"},
+				{sandbox.Fault{Kind: sandbox.OddLifetimes}, "ok"},
 			} {
-				if c.mood.Kind != sandbox.Good {
-					if err := s.SetMood(setup.Name, c.mood); err != nil {
+				if c.mood.Kind != sandbox.NoFault {
+					if err := s.SetFault(setup.Name, c.mood); err != nil {
 						t.Fatal(err)
 					}
 				}
 				before := d.Now()
 				out, err := e.Now(t.Context(), id, db.System())
-				s.ClearMoods(setup.Name)
+				s.ClearFaults(setup.Name)
 				if err != nil || out.Class != c.class {
 					t.Fatalf("in the mood %q: %s (%d %s), %v; want %s", c.mood.Kind, out.Class, out.Call.Status, out.Call.Code, err, c.class)
 				}
@@ -106,14 +106,14 @@ func TestEveryProviderThroughItsMoods(t *testing.T) {
 const callbackSite = "http://127.0.0.1:8080"
 
 // obtain connects as a merchant would.
-func obtain(t *testing.T, s *sandbox.Sandbox, setup connectors.Setup) (connectors.Grant, error) {
+func obtain(t *testing.T, s *sandbox.Sandbox, setup connectors.Provider) (connectors.Grant, error) {
 	t.Helper()
 	flow := connectors.Flow{State: "the-state", Verifier: "a-verifier-of-forty-three-characters-or-more-", CallbackURL: callbackSite + "/connect/" + setup.Name + "/callback", Locale: "en"}
-	if keyed, ok := setup.Connector.(connectors.Keyed); ok {
-		return keyed.Open(t.Context(), flow, typed(setup.Name))
+	if keyed, ok := setup.Connector.(connectors.CredentialConnector); ok {
+		return keyed.Authenticate(t.Context(), flow, typed(setup.Name))
 	}
 	redirector := setup.Connector.(connectors.Redirector)
-	location, err := redirector.Begin(t.Context(), flow)
+	location, err := redirector.AuthorizationURL(t.Context(), flow)
 	if err != nil {
 		return connectors.Grant{}, err
 	}
@@ -133,7 +133,7 @@ func obtain(t *testing.T, s *sandbox.Sandbox, setup connectors.Setup) (connector
 			if err != nil {
 				return connectors.Grant{}, err
 			}
-			return redirector.Finish(t.Context(), flow, query)
+			return redirector.Exchange(t.Context(), flow, query)
 		}
 		location = next.String()
 	}

@@ -13,7 +13,7 @@ import (
 // typed, so the end of its refresh token forces nothing.
 func Schedule(c connectors.Connector) db.Schedule {
 	keepAlive := c.Info().KeepAlive
-	_, keyed := c.(connectors.Keyed)
+	_, keyed := c.(connectors.CredentialConnector)
 	return func(id db.ID, obtained time.Time, lifetime, refreshLifetime time.Duration, used bool) time.Time {
 		if keyed {
 			refreshLifetime = 0

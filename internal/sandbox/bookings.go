@@ -24,8 +24,8 @@ func serveBookings(s *Sandbox) {
 	s.serve("POST /bookings/api/oauth/token", Bookings, "token", false, p.token)
 }
 
-// fault answers in stock Passport's words, or with a web page where the caller did not ask for JSON, as Laravel does.
-func (p *bookings) fault(c *call, status int, code, words, hint string) {
+// fail answers in stock Passport's words, or with a web page where the caller did not ask for JSON, as Laravel does.
+func (p *bookings) fail(c *call, status int, code, words, hint string) {
 	if !strings.Contains(c.r.Header.Get("Accept"), "application/json") {
 		c.html(status, "<h1>"+words+"</h1>")
 		return
@@ -45,16 +45,16 @@ func (p *bookings) token(c *call) {
 	text := func(name string) string { s, _ := body[name].(string); return s }
 	const missing = "The request is missing a required parameter, includes an invalid parameter value, includes a parameter more than once, or is otherwise malformed."
 	if !strings.Contains(c.r.Header.Get("Accept"), "application/json") {
-		p.fault(c, http.StatusNotAcceptable, "", "Not Acceptable", "")
+		p.fail(c, http.StatusNotAcceptable, "", "Not Acceptable", "")
 		return
 	}
 	switch {
 	case text("grant_type") != "client_credentials":
-		p.fault(c, http.StatusBadRequest, "unsupported_grant_type",
+		p.fail(c, http.StatusBadRequest, "unsupported_grant_type",
 			"The authorization grant type is not supported by the authorization server.", "Check that all required parameters have been provided")
 		return
 	case text("client_id") == "":
-		p.fault(c, http.StatusBadRequest, "invalid_request", missing, "Check the `client_id` parameter")
+		p.fail(c, http.StatusBadRequest, "invalid_request", missing, "Check the `client_id` parameter")
 		return
 	}
 	m := p.merchant(text("client_id"))
@@ -65,7 +65,7 @@ func (p *bookings) token(c *call) {
 		p.mu.Unlock()
 	}
 	if !good {
-		p.fault(c, http.StatusUnauthorized, "invalid_client", "Client authentication failed", "")
+		p.fail(c, http.StatusUnauthorized, "invalid_client", "Client authentication failed", "")
 		return
 	}
 	if p.tooMany(m.ClientID, c.now) {
@@ -75,7 +75,7 @@ func (p *bookings) token(c *call) {
 	}
 	jwt, err := p.jwt(c.now, m)
 	if err != nil {
-		p.fault(c, http.StatusInternalServerError, "server_error", "Server Error", "")
+		p.fail(c, http.StatusInternalServerError, "server_error", "Server Error", "")
 		return
 	}
 	p.mu.Lock()

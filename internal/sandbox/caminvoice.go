@@ -117,9 +117,9 @@ func (p *camInvoice) connect(c *call) {
 func (p *camInvoice) known(c *call, clientID, callback string) bool {
 	switch {
 	case clientID != p.o.ClientID || c.clientRefused():
-		c.fault("CamInvoice", "The client_id is not known.")
+		c.errorPage("CamInvoice", "The client_id is not known.")
 	case !p.allowed(CamInvoice, callback):
-		c.fault("CamInvoice", "The redirect_url is not on the whitelist. It is set with POST /api/v1/configure/configure-redirect-url.")
+		c.errorPage("CamInvoice", "The redirect_url is not on the whitelist. It is set with POST /api/v1/configure/configure-redirect-url.")
 	default:
 		return true
 	}
@@ -138,7 +138,7 @@ func (p *camInvoice) consent(c *call) {
 	}
 	account := c.r.PostFormValue("account")
 	if p.find(account) == nil {
-		c.fault("CamInvoice", "There is no such business.")
+		c.errorPage("CamInvoice", "There is no such business.")
 		return
 	}
 	p.answer(c, http.StatusSeeOther, callback, state, account)

@@ -13,7 +13,7 @@ import (
 )
 
 // serveControl serves what is the sandbox's own: the front page, the style sheet, and the page and API by which a
-// person or another program changes moods, ends access and reads figures.
+// person or another program sets faults, ends access and reads figures.
 func serveControl(s *Sandbox) {
 	s.mux.HandleFunc("GET /{$}", s.home)
 	s.mux.HandleFunc("GET /livez", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNoContent) })
@@ -27,9 +27,9 @@ func serveControl(s *Sandbox) {
 		reply(w, map[string]any{"env": s.Settings(), "connectors_file": json.RawMessage(s.ConnectorsFile())})
 	})
 	control.HandleFunc("GET /control/secrets", func(w http.ResponseWriter, r *http.Request) { reply(w, s.Secrets()) })
-	control.HandleFunc("POST /control/mood", s.act(s.doMood))
+	control.HandleFunc("POST /control/mood", s.act(s.doFault))
 	control.HandleFunc("POST /control/clear", s.act(func(in inputs) (string, error) {
-		s.ClearMoods(in.text("provider"))
+		s.ClearFaults(in.text("provider"))
 		return "Every bad day has ended.", nil
 	}))
 	control.HandleFunc("POST /control/revoke", s.act(func(in inputs) (string, error) {
@@ -127,9 +127,9 @@ func reply(w http.ResponseWriter, body any) {
 
 func counted(n int, what string) string { return fmt.Sprintf("Grants %s: %d.", what, n) }
 
-// doMood takes provider, kind, endpoint, count, probability, delay_ms, retry_after_s, limit, skew_s and lifetime.
-func (s *Sandbox) doMood(in inputs) (string, error) {
-	m := Mood{Kind: Kind(in.text("kind")), Endpoint: in.text("endpoint")}
+// doFault takes provider, kind, endpoint, count, probability, delay_ms, retry_after_s, limit, skew_s and lifetime.
+func (s *Sandbox) doFault(in inputs) (string, error) {
+	m := Fault{Kind: FaultKind(in.text("kind")), Endpoint: in.text("endpoint")}
 	if at := in.text("at"); at != "" { // the page's one choice for both
 		provider, endpoint, _ := strings.Cut(at, " ")
 		in["provider"], m.Endpoint = provider, endpoint
@@ -152,7 +152,7 @@ func (s *Sandbox) doMood(in inputs) (string, error) {
 	if len(faults) > 0 {
 		return "", errors.Join(faults...)
 	}
-	if err := s.SetMood(in.text("provider"), m); err != nil {
+	if err := s.SetFault(in.text("provider"), m); err != nil {
 		return "", err
 	}
 	return fmt.Sprintf("%s %s is now: %s.", in.text("provider"), m.Endpoint, or(string(m.Kind), "good")), nil
@@ -193,7 +193,7 @@ func (s *Sandbox) controlState(w http.ResponseWriter, r *http.Request) {
 	}
 	s.mu.Unlock()
 	reply(w, map[string]any{
-		"moods": s.Moods(), "calls": calls, "double_spends": s.DoubleSpends(), "grants": s.Grants(""),
+		"moods": s.Faults(), "calls": calls, "double_spends": s.DoubleSpends(), "grants": s.Grants(""),
 		"deliveries": s.Deliveries(), "records": s.Records(), "callbacks": callbacks, "webhooks": hooks,
 	})
 }
@@ -205,35 +205,35 @@ func (s *Sandbox) control(w http.ResponseWriter, r *http.Request) {
 // controlPage is the same for a person without JavaScript.
 func (s *Sandbox) controlPage(w http.ResponseWriter, status int, done string) {
 	type at struct{ Value, Label string }
-	type moodRow struct {
+	type faultRow struct {
 		Provider string
-		Mood
+		Fault
 	}
 	data := struct {
 		Done       string
 		At         []at
 		Providers  []string
-		Kinds      []Kind
-		Moods      []moodRow
+		Kinds      []FaultKind
+		Faults     []faultRow
 		Grants     []GrantInfo
 		More       int
 		Records    []Record
 		Spends     int
 		Deliveries []Delivery
-	}{Done: done, Kinds: Kinds(), Spends: len(s.DoubleSpends()), Deliveries: s.Deliveries()}
+	}{Done: done, Kinds: FaultKinds(), Spends: len(s.DoubleSpends()), Deliveries: s.Deliveries()}
 	endpoints := s.Endpoints()
 	for provider := range endpoints {
 		data.Providers = append(data.Providers, provider)
 	}
 	sort.Strings(data.Providers)
-	moods := s.Moods()
+	faults := s.Faults()
 	for _, provider := range data.Providers {
 		data.At = append(data.At, at{provider + " ", provider + ": all that programs call"})
 		for _, name := range endpoints[provider] {
 			data.At = append(data.At, at{provider + " " + name, provider + ": " + name})
 		}
-		for _, m := range moods[provider] {
-			data.Moods = append(data.Moods, moodRow{provider, m})
+		for _, m := range faults[provider] {
+			data.Faults = append(data.Faults, faultRow{provider, m})
 		}
 	}
 	data.Grants = s.Grants("")

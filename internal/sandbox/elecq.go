@@ -109,11 +109,11 @@ func (p *elecq) signIn(c *call) {
 func (p *elecq) known(c *call, q url.Values) bool {
 	switch {
 	case q.Get("clientId") != p.o.ClientID || c.clientRefused():
-		c.fault("ELECQ", "The clientId is not known.")
+		c.errorPage("ELECQ", "The clientId is not known.")
 	case q.Get("responseType") != "code":
-		c.fault("ELECQ", "responseType must be code.")
+		c.errorPage("ELECQ", "responseType must be code.")
 	case !p.allowed(ELECQ, q.Get("redirectUri")):
-		c.fault("ELECQ", "The redirectUri is not the one that was registered.")
+		c.errorPage("ELECQ", "The redirectUri is not the one that was registered.")
 	default:
 		return true
 	}
@@ -136,7 +136,7 @@ func (p *elecq) consent(c *call) {
 			return
 		}
 	}
-	c.fault("ELECQ", "There is no such account.")
+	c.errorPage("ELECQ", "There is no such account.")
 }
 
 func (p *elecq) echo(q url.Values) string {

@@ -31,8 +31,8 @@ type fieldError struct {
 	Value string `json:"value"`
 }
 
-// fault answers in Flexiti's error shape. 409 is its word for a bad request.
-func (p *flexiti) fault(c *call, status int, code, words string, fields ...fieldError) {
+// fail answers in Flexiti's error shape. 409 is its word for a bad request.
+func (p *flexiti) fail(c *call, status int, code, words string, fields ...fieldError) {
 	c.json(status, map[string]any{
 		"url": c.r.URL.Path, "message": words, "error": code, "field_errors": append([]fieldError{}, fields...),
 	})
@@ -41,7 +41,7 @@ func (p *flexiti) fault(c *call, status int, code, words string, fields ...field
 // referenced checks x-reference-id: a GUID that fits 32 characters, so without hyphens.
 func (p *flexiti) referenced(c *call) bool {
 	if id := c.r.Header.Get("x-reference-id"); !p.reference.MatchString(id) {
-		p.fault(c, http.StatusConflict, "wrong_inputs", "x-reference-id must be a GUID of 32 characters",
+		p.fail(c, http.StatusConflict, "wrong_inputs", "x-reference-id must be a GUID of 32 characters",
 			fieldError{"x-reference-id", "required", id})
 		return false
 	}
@@ -55,27 +55,27 @@ func (p *flexiti) token(c *call) {
 	}
 	for _, name := range []string{"client_id", "client_secret", "grant_type", "refresh_token", "scope"} {
 		if c.r.URL.Query().Has(name) {
-			p.fault(c, http.StatusConflict, "wrong_inputs", "parameters must not be passed as query string", fieldError{name, "in query", ""})
+			p.fail(c, http.StatusConflict, "wrong_inputs", "parameters must not be passed as query string", fieldError{name, "in query", ""})
 			return
 		}
 	}
 	if c.mediaType() != "application/x-www-form-urlencoded" || c.r.ParseForm() != nil {
-		p.fault(c, http.StatusConflict, "wrong_inputs", "an application/x-www-form-urlencoded payload is expected")
+		p.fail(c, http.StatusConflict, "wrong_inputs", "an application/x-www-form-urlencoded payload is expected")
 		return
 	}
 	f := c.r.PostForm
 	m := p.merchant(f.Get("client_id"))
 	if m == nil || !same(m.ClientSecret, f.Get("client_secret")) || c.clientRefused() || p.revoked(m.ClientID) {
-		p.fault(c, http.StatusBadRequest, "invalid_client", "Client credentials are invalid")
+		p.fail(c, http.StatusBadRequest, "invalid_client", "Client credentials are invalid")
 		return
 	}
 	if m.NoRole {
-		p.fault(c, http.StatusConflict, "invalid_role", "The account is not provisioned for this API")
+		p.fail(c, http.StatusConflict, "invalid_role", "The account is not provisioned for this API")
 		return
 	}
 	scope := or(f.Get("scope"), "merchant")
 	if scope != "merchant" && scope != "customer" {
-		p.fault(c, http.StatusConflict, "wrong_inputs", "scope is not valid", fieldError{"scope", "invalid", scope})
+		p.fail(c, http.StatusConflict, "wrong_inputs", "scope is not valid", fieldError{"scope", "invalid", scope})
 		return
 	}
 	switch or(f.Get("grant_type"), "client_credentials") {
@@ -84,13 +84,13 @@ func (p *flexiti) token(c *call) {
 	case "refresh_token":
 		p.refresh(c, m, f)
 	default:
-		p.fault(c, http.StatusBadRequest, "invalid_request", "grant_type is not valid")
+		p.fail(c, http.StatusBadRequest, "invalid_request", "grant_type is not valid")
 	}
 }
 
 func (p *flexiti) mint(c *call, m *FlexitiMerchant, scope string) {
 	if c.refused() {
-		p.fault(c, http.StatusUnauthorized, "invalid_token", "The token is invalid or has expired")
+		p.fail(c, http.StatusUnauthorized, "invalid_token", "The token is invalid or has expired")
 		return
 	}
 	p.mu.Lock()
@@ -115,7 +115,7 @@ func (p *flexiti) refresh(c *call, m *FlexitiMerchant, f url.Values) {
 	}
 	p.mu.Unlock()
 	if answer == nil {
-		p.fault(c, http.StatusUnauthorized, "invalid_token", "The token is invalid or has expired")
+		p.fail(c, http.StatusUnauthorized, "invalid_token", "The token is invalid or has expired")
 		return
 	}
 	c.json(http.StatusOK, answer)
@@ -148,12 +148,12 @@ func (p *flexiti) bearing(c *call, customer bool) *FlexitiMerchant {
 	}
 	p.mu.Unlock()
 	if g == nil || g.Revoked || g.Provider != Flexiti || c.refused() || c.clientRefused() {
-		p.fault(c, http.StatusUnauthorized, "invalid_token", "The token is invalid or has expired")
+		p.fail(c, http.StatusUnauthorized, "invalid_token", "The token is invalid or has expired")
 		return nil
 	}
 	m := p.merchant(g.Account)
 	if m == nil || c.r.PathValue("client_id") != m.ClientID {
-		p.fault(c, http.StatusForbidden, "forbidden", "Your access level does not allow this")
+		p.fail(c, http.StatusForbidden, "forbidden", "Your access level does not allow this")
 		return nil
 	}
 	return m
@@ -167,7 +167,7 @@ func (p *flexiti) login(c *call) {
 	}
 	lang := or(c.r.URL.Query().Get("lang"), "en")
 	if lang != "en" && lang != "fr" {
-		p.fault(c, http.StatusConflict, "wrong_inputs", "lang is not valid", fieldError{"lang", "invalid", lang})
+		p.fail(c, http.StatusConflict, "wrong_inputs", "lang is not valid", fieldError{"lang", "invalid", lang})
 		return
 	}
 	var body struct {
@@ -177,11 +177,11 @@ func (p *flexiti) login(c *call) {
 	if c.mediaType() == "application/x-www-form-urlencoded" {
 		body.Username, body.Password = c.r.PostFormValue("merchant_username"), c.r.PostFormValue("merchant_password")
 	} else if c.r.ContentLength != 0 && !c.readJSON(&body) {
-		p.fault(c, http.StatusConflict, "wrong_inputs", "the body is not valid")
+		p.fail(c, http.StatusConflict, "wrong_inputs", "the body is not valid")
 		return
 	}
 	if (body.Username != "" || body.Password != "") && (body.Username != m.Username || !same(body.Password, m.Password)) {
-		p.fault(c, http.StatusUnauthorized, "invalid_credentials", "Username or password is wrong")
+		p.fail(c, http.StatusUnauthorized, "invalid_credentials", "Username or password is wrong")
 		return
 	}
 	answer := map[string]any{}
@@ -190,7 +190,7 @@ func (p *flexiti) login(c *call) {
 		err = json.Unmarshal(raw, &answer)
 	}
 	if err != nil {
-		p.fault(c, http.StatusInternalServerError, "internal_error", "the sandbox could not read its sample")
+		p.fail(c, http.StatusInternalServerError, "internal_error", "the sandbox could not read its sample")
 		return
 	}
 	answer["merchant_name"], answer["merchant_id"] = m.MerchantName, m.MerchantID
@@ -211,7 +211,7 @@ func (p *flexiti) authorizations(c *call) {
 	q := c.r.URL.Query()
 	for _, name := range []string{"creation_date_from", "creation_date_to"} {
 		if _, err := time.Parse("2006-01-02", q.Get(name)[:min(10, len(q.Get(name)))]); err != nil {
-			p.fault(c, http.StatusConflict, "wrong_inputs", name+" is required", fieldError{name, "required", q.Get(name)})
+			p.fail(c, http.StatusConflict, "wrong_inputs", name+" is required", fieldError{name, "required", q.Get(name)})
 			return
 		}
 	}

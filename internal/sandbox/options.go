@@ -148,7 +148,7 @@ func (o *BookingsOptions) defaults() {
 
 // StandardOptions say how the standard OAuth 2.0 / OpenID Connect provider behaves.
 type StandardOptions struct {
-	Name                   string        // path, provider name and key of moods; default "acme"
+	Name                   string        // path, provider name and key of faults; default "acme"
 	Title                  string        // default "Acme"
 	ClientID, ClientSecret string        // default "acme-sandbox-client", "acme-sandbox-secret"
 	Callbacks              []string      // registered in advance, beside those of Options.AppURLs; matched exactly

@@ -63,8 +63,8 @@ func (c *call) page(status int, name string, data any) {
 }
 
 // fault is the page a person sees when a link to a provider is wrong. It never redirects: the callback is not trusted.
-func (c *call) fault(title, what string) {
-	c.page(http.StatusBadRequest, "fault.html", struct{ Title, What string }{title, what})
+func (c *call) errorPage(title, what string) {
+	c.page(http.StatusBadRequest, "error.html", struct{ Title, What string }{title, what})
 }
 
 // ask shows the consent page, or answers at once where the options say so: then allowed is true.

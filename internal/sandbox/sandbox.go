@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// Names of the providers, as they stand in moods, counters and grants. The standard provider's is Options.Standard.Name.
+// Names of the providers, as they stand in faults, counters and grants. The standard provider's is Options.Standard.Name.
 const (
 	CamInvoice = "caminvoice"
 	ELECQ      = "elecq"
@@ -62,7 +62,7 @@ type Sandbox struct {
 	state      state
 	stateErr   error
 	codes      map[string]*code
-	moods      map[string]*Mood // by "provider endpoint"
+	faults     map[string]*Fault // by "provider endpoint"
 	endpoints  map[string]*endpoint
 	records    []Record
 	spends     []DoubleSpend
@@ -96,7 +96,7 @@ func New(o Options) *Sandbox {
 		pages:     parsePages(),
 		stop:      make(chan struct{}),
 		codes:     map[string]*code{},
-		moods:     map[string]*Mood{},
+		faults:    map[string]*Fault{},
 		endpoints: map[string]*endpoint{},
 	}
 	s.load()

@@ -84,9 +84,9 @@ func (p *standard) authorize(c *call) {
 func (p *standard) acceptable(c *call, q url.Values) bool {
 	switch {
 	case q.Get("client_id") != p.o.ClientID || c.clientRefused():
-		c.fault(p.o.Title, "The client_id is not known.")
+		c.errorPage(p.o.Title, "The client_id is not known.")
 	case !p.allowed(p.o.Name, q.Get("redirect_uri")):
-		c.fault(p.o.Title, "The redirect_uri is not one that was registered.")
+		c.errorPage(p.o.Title, "The redirect_uri is not one that was registered.")
 	case q.Get("response_type") != "code":
 		p.back(c, q, "error", "unsupported_response_type")
 	case q.Get("code_challenge_method") != "S256" || len(q.Get("code_challenge")) != 43:
@@ -129,7 +129,7 @@ func (p *standard) consent(c *call) {
 	case q.Get("decision") != "allow":
 		p.back(c, q, "error", "access_denied")
 	case p.user(q.Get("account")) == nil:
-		c.fault(p.o.Title, "There is no such account.")
+		c.errorPage(p.o.Title, "There is no such account.")
 	default:
 		p.answer(c, http.StatusSeeOther, q, q.Get("account"))
 	}

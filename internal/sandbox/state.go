@@ -117,7 +117,7 @@ func (t *refreshToken) good(now time.Time) bool {
 // Revoke ends an account's grants at a provider, as its owner would there; all accounts when account is empty. It
 // returns how many ended. At CamInvoice it raises ENTITY.REVOKED, once an account, and waits for the deliveries. At the
 // keyed providers the account is the client id, and its credentials are refused from then on. A merchant's own
-// credentials at ELECQ still authorise anew: to refuse these too, use the mood ClientRefused.
+// credentials at ELECQ still authorise anew: to refuse these too, use the fault ClientRefused.
 func (s *Sandbox) Revoke(provider, account string) int {
 	if account != "" && (provider == Flexiti || provider == Bookings) {
 		s.mu.Lock()

@@ -83,21 +83,21 @@ func (c Case) stage(t *testing.T) *stage {
 	}}
 	switch conn := s.c.(type) {
 	case connectors.Redirector:
-		location, err := conn.Begin(t.Context(), s.flow)
+		location, err := conn.AuthorizationURL(t.Context(), s.flow)
 		if err != nil {
 			t.Fatalf("begin on a good day: %v", err)
 		}
 		s.query = c.Callback(location)
-		if s.grant, err = conn.Finish(t.Context(), s.flow, s.query); err != nil {
+		if s.grant, err = conn.Exchange(t.Context(), s.flow, s.query); err != nil {
 			t.Fatalf("finish on a good day: %v", err)
 		}
-		if location, err = conn.Begin(t.Context(), s.flow); err != nil { // a second flow: its answer is not spent
+		if location, err = conn.AuthorizationURL(t.Context(), s.flow); err != nil { // a second flow: its answer is not spent
 			t.Fatalf("begin again: %v", err)
 		}
 		s.query = c.Callback(location)
-	case connectors.Keyed:
+	case connectors.CredentialConnector:
 		var err error
-		if s.grant, err = conn.Open(t.Context(), s.flow, c.Inputs); err != nil {
+		if s.grant, err = conn.Authenticate(t.Context(), s.flow, c.Inputs); err != nil {
 			t.Fatalf("open on a good day: %v", err)
 		}
 	default:
@@ -118,14 +118,14 @@ func (s *stage) operations(c Case) []operation {
 	}
 	switch conn := s.c.(type) {
 	case connectors.Redirector:
-		ops = append(ops, operation{name: "begin", run: func(ctx context.Context) (string, error) { return conn.Begin(ctx, s.flow) }})
+		ops = append(ops, operation{name: "begin", run: func(ctx context.Context) (string, error) { return conn.AuthorizationURL(ctx, s.flow) }})
 		ops = append(ops, operation{name: "finish", run: func(ctx context.Context) (string, error) {
-			g, err := conn.Finish(ctx, s.flow, s.query)
+			g, err := conn.Exchange(ctx, s.flow, s.query)
 			return g.Access, err
 		}})
-	case connectors.Keyed:
+	case connectors.CredentialConnector:
 		ops = append(ops, operation{name: "open", run: func(ctx context.Context) (string, error) {
-			g, err := conn.Open(ctx, s.flow, c.Inputs)
+			g, err := conn.Authenticate(ctx, s.flow, c.Inputs)
 			return g.Access, err
 		}})
 	}
@@ -135,12 +135,12 @@ func (s *stage) operations(c Case) []operation {
 	if conn, ok := s.c.(connectors.Prober); ok {
 		ack("probe", func(ctx context.Context) error { return conn.Probe(ctx, grant) })
 	}
-	if conn, ok := s.c.(connectors.Registrar); ok {
+	if conn, ok := s.c.(connectors.CallbackRegistrar); ok {
 		ack("register-callback", func(ctx context.Context) error { return conn.RegisterCallback(ctx, s.flow.CallbackURL) })
 	}
-	if conn, ok := s.c.(connectors.Hooked); ok {
-		ack("register-hook", func(ctx context.Context) error { return conn.RegisterHook(ctx, "https://example.com/hooks/x/y") })
-		ack("remove-hook", func(ctx context.Context) error { return conn.RemoveHook(ctx, grant.Account.ID) })
+	if conn, ok := s.c.(connectors.WebhookReceiver); ok {
+		ack("register-hook", func(ctx context.Context) error { return conn.RegisterWebhook(ctx, "https://example.com/hooks/x/y") })
+		ack("remove-hook", func(ctx context.Context) error { return conn.RemoveWebhook(ctx, grant.Account.ID) })
 	}
 	return ops
 }
@@ -165,7 +165,7 @@ func (c Case) goodDay(t *testing.T) {
 			t.Errorf("the detail %s is a secret", detail.Key)
 		}
 	}
-	if keyed, ok := s.c.(connectors.Keyed); ok {
+	if keyed, ok := s.c.(connectors.CredentialConnector); ok {
 		c.missing(t, s, keyed)
 	}
 	for _, op := range s.operations(c) {
@@ -218,19 +218,19 @@ func (c Case) check(t *testing.T, s *stage, checker connectors.Checker) {
 }
 
 // missing leaves out each field in turn: found before anything is sent.
-func (c Case) missing(t *testing.T, s *stage, keyed connectors.Keyed) {
+func (c Case) missing(t *testing.T, s *stage, keyed connectors.CredentialConnector) {
 	for _, f := range keyed.Fields() {
 		inputs := maps.Clone(c.Inputs)
 		inputs[f.Name] = ""
 		before := s.fake.count()
-		_, err := keyed.Open(t.Context(), s.flow, inputs)
+		_, err := keyed.Authenticate(t.Context(), s.flow, inputs)
 		var input *connectors.InputError
 		if required := !f.Optional && len(f.Options) == 0; required &&
 			(!errors.As(err, &input) || input.Field != f.Name || input.Code != connectors.InputMissing || s.fake.count() != before) {
 			t.Errorf("without %s: %v", f.Name, err)
 		}
 		inputs[f.Name] = " " + c.Inputs[f.Name] + "\u200b\n"
-		if _, err := keyed.Open(t.Context(), s.flow, inputs); err != nil {
+		if _, err := keyed.Authenticate(t.Context(), s.flow, inputs); err != nil {
 			t.Errorf("with spaces around %s: %v", f.Name, err)
 		}
 	}
@@ -243,7 +243,7 @@ func (c Case) callbacks(t *testing.T) {
 	if !ok {
 		return
 	}
-	if conn.Answer(s.query) == "" || conn.Answer(url.Values{"state": {"x"}}) != "" {
+	if conn.Code(s.query) == "" || conn.Code(url.Values{"state": {"x"}}) != "" {
 		t.Error("the answer is not found, or found where there is none")
 	}
 	issuer := url.Values{}
@@ -257,7 +257,7 @@ func (c Case) callbacks(t *testing.T) {
 			q.Set("error", name)
 			q.Set("error_description", marker)
 		}
-		g, err := conn.Finish(t.Context(), s.flow, q)
+		g, err := conn.Exchange(t.Context(), s.flow, q)
 		if connectors.Class(err) != want || g.Access != "" {
 			t.Errorf("callback with error %q: %v", name, err)
 		}
@@ -370,7 +370,7 @@ func (c Case) secrets(s *stage) []string {
 	}
 	out = append(out, s.grant.Access, s.grant.Refresh, s.flow.State, s.flow.Verifier)
 	if conn, ok := s.c.(connectors.Redirector); ok {
-		out = append(out, conn.Answer(s.query))
+		out = append(out, conn.Code(s.query))
 	}
 	return slices.DeleteFunc(out, func(s string) bool { return s == "" })
 }

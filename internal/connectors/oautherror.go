@@ -54,23 +54,23 @@ func callbackError(callback url.Values) error {
 	}
 	for _, word := range []string{"denied", "cancel", "declin", "reject"} {
 		if strings.Contains(code, word) {
-			return &Denied{}
+			return &AccessDeniedError{}
 		}
 	}
 	switch code {
 	case "server_error", "temporarily_unavailable":
-		return &Trouble{Reason: "status"}
+		return &TemporaryError{Reason: "status"}
 	case "invalid_client", "unauthorized_client", "invalid_request", "invalid_scope", "unsupported_response_type":
-		return &Refusal{Reason: code, Ours: true}
+		return &RejectedError{Reason: code, ClientFault: true}
 	case "login_required", "interaction_required", "consent_required", "account_selection_required", "invalid_grant":
-		return &Refusal{Reason: code}
+		return &RejectedError{Reason: code}
 	}
-	return &Refusal{Reason: "callback-error"}
+	return &RejectedError{Reason: "callback-error"}
 }
 
 // Unfold undoes a second "?": a provider that appends "?authToken=…" to an address which has a query already makes it
 // part of the last value (`…?a=b?authToken=…`). Other callbacks come back as they are.
-func Unfold(callback url.Values) url.Values {
+func FixDoubledQuery(callback url.Values) url.Values {
 	out, folded := make(url.Values, len(callback)), make(url.Values)
 	for _, key := range sortedKeys(callback) {
 		for _, value := range callback[key] {

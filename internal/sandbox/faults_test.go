@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-func (b *bench) mood(provider string, m Mood) {
+func (b *bench) fault(provider string, m Fault) {
 	b.Helper()
-	if err := b.SetMood(provider, m); err != nil {
+	if err := b.SetFault(provider, m); err != nil {
 		b.Fatal(err)
 	}
 }
 
-func TestMoods(t *testing.T) {
+func TestFaults(t *testing.T) {
 	b := start(t, Options{CamInvoice: CamInvoiceOptions{Rotate: true}})
 	fresh := func() string {
 		issued, err := b.Issue(CamInvoice, "KHUID00001234")
@@ -26,39 +26,39 @@ func TestMoods(t *testing.T) {
 		return issued.Refresh
 	}
 	for _, c := range []struct {
-		mood   Mood
+		fault  Fault
 		status int // 0: hung up
 		part   string
 		spent  bool
 	}{
-		{Mood{Kind: Slow, Delay: 60 * time.Millisecond}, 200, "token", true},
-		{Mood{Kind: Late, Delay: 60 * time.Millisecond}, 200, "token", true},
-		{Mood{Kind: Error500}, 500, "<h1>", false},
-		{Mood{Kind: Forbidden}, 403, "<h1>", false},
-		{Mood{Kind: Unavailable, RetryAfter: 3 * time.Second}, 503, "<h1>", false},
-		{Mood{Kind: TooMany}, 429, "message", false},
-		{Mood{Kind: HTML}, 200, "<!doctype html>", false},
-		{Mood{Kind: Empty}, 200, "{}", false},
-		{Mood{Kind: Lost}, 0, "", true},
-		{Mood{Kind: HangUp}, 0, "", false},
-		{Mood{Kind: Redirect}, 302, "", false},
-		{Mood{Kind: Refused}, 401, "invalid_grant", false},
-		{Mood{Kind: ClientRefused}, 401, "invalid_client", false},
-		{Mood{Kind: OddLifetimes}, 200, `"expire_in":"soon"`, true},
-		{Mood{Kind: OddLifetimes, Lifetime: -5}, 200, `"expire_in":-5`, true},
-		{Mood{Kind: Skewed, Skew: time.Hour}, 200, "token", true},
+		{Fault{Kind: Slow, Delay: 60 * time.Millisecond}, 200, "token", true},
+		{Fault{Kind: Late, Delay: 60 * time.Millisecond}, 200, "token", true},
+		{Fault{Kind: Error500}, 500, "<h1>", false},
+		{Fault{Kind: Forbidden}, 403, "<h1>", false},
+		{Fault{Kind: Unavailable, RetryAfter: 3 * time.Second}, 503, "<h1>", false},
+		{Fault{Kind: TooMany}, 429, "message", false},
+		{Fault{Kind: HTML}, 200, "<!doctype html>", false},
+		{Fault{Kind: Empty}, 200, "{}", false},
+		{Fault{Kind: Lost}, 0, "", true},
+		{Fault{Kind: HangUp}, 0, "", false},
+		{Fault{Kind: Redirect}, 302, "", false},
+		{Fault{Kind: Refused}, 401, "invalid_grant", false},
+		{Fault{Kind: ClientRefused}, 401, "invalid_client", false},
+		{Fault{Kind: OddLifetimes}, 200, `"expire_in":"soon"`, true},
+		{Fault{Kind: OddLifetimes, Lifetime: -5}, 200, `"expire_in":-5`, true},
+		{Fault{Kind: Skewed, Skew: time.Hour}, 200, "token", true},
 	} {
-		c.mood.Endpoint, c.mood.Count = "refresh", 1
-		b.mood(CamInvoice, c.mood)
+		c.fault.Endpoint, c.fault.Count = "refresh", 1
+		b.fault(CamInvoice, c.fault)
 		refresh, began := fresh(), time.Now()
 		a, err := b.try("POST", "/caminvoice/api/v1/auth/token", map[string]string{"refresh_token": refresh}, camBasic())
 		if (err != nil) != (c.status == 0) || err == nil && (a.status != c.status || !strings.Contains(a.raw, c.part)) {
-			t.Errorf("%s answered %d %.100s, %v", c.mood.Kind, a.status, a.raw, err)
+			t.Errorf("%s answered %d %.100s, %v", c.fault.Kind, a.status, a.raw, err)
 		}
-		if c.mood.Delay > 0 && time.Since(began) < c.mood.Delay {
-			t.Errorf("%s answered too soon", c.mood.Kind)
+		if c.fault.Delay > 0 && time.Since(began) < c.fault.Delay {
+			t.Errorf("%s answered too soon", c.fault.Kind)
 		}
-		switch c.mood.Kind {
+		switch c.fault.Kind {
 		case Unavailable:
 			if a.header.Get("Retry-After") != "3" {
 				t.Errorf("Retry-After %q", a.header.Get("Retry-After"))
@@ -70,68 +70,68 @@ func TestMoods(t *testing.T) {
 				t.Errorf("Date %s, claims %v", a.header.Get("Date"), claims)
 			}
 		}
-		// The mood was for one call: the next shows whether the refresh token had been spent.
+		// The fault was for one call: the next shows whether the refresh token had been spent.
 		want := 200
 		if c.spent {
 			want = 401
 		}
 		if again := b.camRefresh(refresh); again.status != want {
-			t.Errorf("after %s a refresh gave %d, want %d", c.mood.Kind, again.status, want)
+			t.Errorf("after %s a refresh gave %d, want %d", c.fault.Kind, again.status, want)
 		}
-		if spends := b.DoubleSpends(); c.mood.Kind == Lost && !spends[len(spends)-1].Unanswered {
+		if spends := b.DoubleSpends(); c.fault.Kind == Lost && !spends[len(spends)-1].Unanswered {
 			t.Error("a lost answer is not known as unanswered")
 		}
 	}
-	if len(b.Moods()) != 0 {
-		t.Errorf("left over: %v", b.Moods())
+	if len(b.Faults()) != 0 {
+		t.Errorf("left over: %v", b.Faults())
 	}
-	if b.SetMood(CamInvoice, Mood{Kind: "merry"}) == nil || b.SetMood("nobody", Mood{Kind: Slow}) == nil || b.SetMood(CamInvoice, Mood{Kind: Slow, Endpoint: "x"}) == nil {
+	if b.SetFault(CamInvoice, Fault{Kind: "merry"}) == nil || b.SetFault("nobody", Fault{Kind: Slow}) == nil || b.SetFault(CamInvoice, Fault{Kind: Slow, Endpoint: "x"}) == nil {
 		t.Error("nonsense is accepted")
 	}
 }
 
-func TestMoodOfAProviderSparesPages(t *testing.T) {
+func TestFaultOfAProviderSparesPages(t *testing.T) {
 	b := start(t, Options{CamInvoice: CamInvoiceOptions{Callbacks: []string{camCallback}}})
-	b.mood(CamInvoice, Mood{Kind: Error500})
+	b.fault(CamInvoice, Fault{Kind: Error500})
 	b.want(b.camPage(camCallback, ""), 200)
 	b.want(b.camRefresh("x"), 500)
 	b.want(b.camExchange("x"), 500)
-	b.mood(CamInvoice, Mood{Kind: HTML, Endpoint: "refresh"}) // the endpoint's own goes first
+	b.fault(CamInvoice, Fault{Kind: HTML, Endpoint: "refresh"}) // the endpoint's own goes first
 	b.want(b.camRefresh("x"), 200)
 	b.want(b.elecqRefresh("x"), 200)
-	b.ClearMoods(CamInvoice)
+	b.ClearFaults(CamInvoice)
 	b.want(b.camRefresh("x"), 401)
-	b.mood(CamInvoice, Mood{Kind: Unavailable, Endpoint: "connect"})
+	b.fault(CamInvoice, Fault{Kind: Unavailable, Endpoint: "connect"})
 	b.want(b.camPage(camCallback, ""), 503)
 }
 
 // Every endpoint of every provider is put into the same bad day.
-func TestEveryEndpointHasMoods(t *testing.T) {
+func TestEveryEndpointHasFaults(t *testing.T) {
 	b := start(t, Options{})
-	b.mood(Flexiti, Mood{Kind: Refused})
+	b.fault(Flexiti, Fault{Kind: Refused})
 	b.want(b.flexiti(), 401, "invalid_token")
-	b.mood(Flexiti, Mood{Kind: ClientRefused})
+	b.fault(Flexiti, Fault{Kind: ClientRefused})
 	b.want(b.flexiti(), 400, "invalid_client")
-	b.mood(Flexiti, Mood{Kind: OddLifetimes, Lifetime: "1e400"})
+	b.fault(Flexiti, Fault{Kind: OddLifetimes, Lifetime: "1e400"})
 	b.want(b.flexiti(), 200, `"expires_in":"1e400"`)
-	b.mood(ELECQ, Mood{Kind: ClientRefused})
+	b.fault(ELECQ, Fault{Kind: ClientRefused})
 	b.want(b.elecqRefresh("x"), 200, `"respCode":"401"`)
 	issued, _ := b.Issue(ELECQ, "100245")
-	b.mood(ELECQ, Mood{Kind: Refused, Count: 1})
+	b.fault(ELECQ, Fault{Kind: Refused, Count: 1})
 	b.want(b.elecqRefresh(issued.Refresh), 200, `"respCode":"401"`)
 	b.want(b.elecqRefresh(issued.Refresh), 200, `"respCode":"200"`)
-	b.mood("acme", Mood{Kind: Refused, Endpoint: "token"})
+	b.fault("acme", Fault{Kind: Refused, Endpoint: "token"})
 	b.want(b.acmeRefresh("x"), 400, "invalid_grant")
-	b.mood("acme", Mood{Kind: ClientRefused, Endpoint: "token"})
+	b.fault("acme", Fault{Kind: ClientRefused, Endpoint: "token"})
 	b.want(b.acmeRefresh("x"), 401, "invalid_client")
-	b.mood(Bookings, Mood{Kind: ClientRefused})
+	b.fault(Bookings, Fault{Kind: ClientRefused})
 	b.want(b.send("POST", "/bookings/api/oauth/token", map[string]string{"grant_type": "client_credentials", "client_id": "x"}), 401)
 }
 
 func TestCountersAndLimits(t *testing.T) {
 	b := start(t, Options{})
 	issued, _ := b.Issue(CamInvoice, "KHUID00001234")
-	b.mood(CamInvoice, Mood{Kind: TooMany, Delay: 150 * time.Millisecond, Limit: 2})
+	b.fault(CamInvoice, Fault{Kind: TooMany, Delay: 150 * time.Millisecond, Limit: 2})
 	var all sync.WaitGroup
 	var mu sync.Mutex
 	got := map[int]int{}
@@ -151,7 +151,7 @@ func TestCountersAndLimits(t *testing.T) {
 	if b.Calls(CamInvoice, "refresh") != 0 || len(b.Records()) != 0 {
 		t.Error("not reset")
 	}
-	b.mood(CamInvoice, Mood{Kind: Error500, Probability: 0.5})
+	b.fault(CamInvoice, Fault{Kind: Error500, Probability: 0.5})
 	bad := 0
 	for range 100 {
 		if b.camRefresh(issued.Refresh).status == 500 {

@@ -14,39 +14,39 @@ import (
 )
 
 // Kind is a way for a provider to have a bad day.
-type Kind string
+type FaultKind string
 
-// Kinds of bad days. Good ends a mood.
+// Kinds of faults. NoFault ends one.
 const (
-	Good          Kind = ""
-	Slow          Kind = "slow"           // waits Delay, then works
-	Late          Kind = "late"           // works at once, answers after Delay
-	Error500      Kind = "500"            // does nothing, 500 with an HTML body
-	Unavailable   Kind = "503"            // does nothing, 503 with Retry-After
-	TooMany       Kind = "429"            // does nothing, 429 with Retry-After; with Limit only beyond so many at once
-	Forbidden     Kind = "403"            // does nothing, 403 with an HTML body, as a gateway in front would
-	HTML          Kind = "html"           // does nothing, 200 with a web page
-	Empty         Kind = "empty"          // does nothing, 200 with {}
-	Lost          Kind = "lost"           // works (spends, rotates), then hangs up without an answer
-	HangUp        Kind = "hang-up"        // hangs up before any work
-	Redirect      Kind = "redirect"       // does nothing, 302 to the sandbox's front page
-	Refused       Kind = "refused"        // answers as for a dead grant or code
-	ClientRefused Kind = "client-refused" // answers as for a wrong client id or secret
-	OddLifetimes  Kind = "odd-lifetimes"  // works, but words lifetimes as Lifetime
-	Skewed        Kind = "skewed"         // works, with a clock that is wrong by Skew: Date, iat, exp and times in answers
+	NoFault       FaultKind = ""
+	Slow          FaultKind = "slow"           // waits Delay, then works
+	Late          FaultKind = "late"           // works at once, answers after Delay
+	Error500      FaultKind = "500"            // does nothing, 500 with an HTML body
+	Unavailable   FaultKind = "503"            // does nothing, 503 with Retry-After
+	TooMany       FaultKind = "429"            // does nothing, 429 with Retry-After; with Limit only beyond so many at once
+	Forbidden     FaultKind = "403"            // does nothing, 403 with an HTML body, as a gateway in front would
+	HTML          FaultKind = "html"           // does nothing, 200 with a web page
+	Empty         FaultKind = "empty"          // does nothing, 200 with {}
+	Lost          FaultKind = "lost"           // works (spends, rotates), then hangs up without an answer
+	HangUp        FaultKind = "hang-up"        // hangs up before any work
+	Redirect      FaultKind = "redirect"       // does nothing, 302 to the sandbox's front page
+	Refused       FaultKind = "refused"        // answers as for a dead grant or code
+	ClientRefused FaultKind = "client-refused" // answers as for a wrong client id or secret
+	OddLifetimes  FaultKind = "odd-lifetimes"  // works, but words lifetimes as Lifetime
+	Skewed        FaultKind = "skewed"         // works, with a clock that is wrong by Skew: Date, iat, exp and times in answers
 )
 
-// Kinds lists every kind that SetMood takes.
-func Kinds() []Kind {
-	return []Kind{
+// FaultKinds lists every kind that SetFault takes.
+func FaultKinds() []FaultKind {
+	return []FaultKind{
 		Slow, Late, Error500, Unavailable, TooMany, Forbidden, HTML, Empty, Lost, HangUp, Redirect, Refused,
 		ClientRefused, OddLifetimes, Skewed,
 	}
 }
 
-// Mood is how a provider, or one of its endpoints, answers for a while.
-type Mood struct {
-	Kind        Kind          `json:"kind"`
+// Fault is how a provider, or one of its endpoints, answers for a while.
+type Fault struct {
+	Kind        FaultKind     `json:"kind"`
 	Endpoint    string        `json:"endpoint,omitempty"`    // empty: every endpoint that programs call, not the consent pages
 	Count       int           `json:"count,omitempty"`       // how many calls it lasts; 0: until it is changed
 	Probability float64       `json:"probability,omitempty"` // of each call being met; 0 means 1
@@ -57,15 +57,15 @@ type Mood struct {
 	Lifetime    any           `json:"lifetime,omitempty"`    // with OddLifetimes: what stands for every lifetime; nil means "soon"
 }
 
-// SetMood puts a provider into a mood, until its count is used up or another replaces it. A mood of one endpoint goes
-// before the provider's own. Kind Good ends the mood of that endpoint. An unknown provider, endpoint or kind is an error.
-func (s *Sandbox) SetMood(provider string, m Mood) error {
-	known := m.Kind == Good
-	for _, k := range Kinds() {
+// SetFault makes a provider fail, until its count is used up or another fault replaces it. A fault of one endpoint goes
+// before the provider's own. NoFault ends the fault of that endpoint. An unknown provider, endpoint or kind is an error.
+func (s *Sandbox) SetFault(provider string, m Fault) error {
+	known := m.Kind == NoFault
+	for _, k := range FaultKinds() {
 		known = known || k == m.Kind
 	}
 	if !known {
-		return fmt.Errorf("sandbox: no mood %q", m.Kind)
+		return fmt.Errorf("sandbox: no fault %q", m.Kind)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -76,60 +76,60 @@ func (s *Sandbox) SetMood(provider string, m Mood) error {
 	if !found {
 		return fmt.Errorf("sandbox: no endpoint %q at %q", m.Endpoint, provider)
 	}
-	if m.Kind == Good {
-		delete(s.moods, provider+" "+m.Endpoint)
+	if m.Kind == NoFault {
+		delete(s.faults, provider+" "+m.Endpoint)
 	} else {
-		s.moods[provider+" "+m.Endpoint] = &m
+		s.faults[provider+" "+m.Endpoint] = &m
 	}
 	return nil
 }
 
-// ClearMoods ends every mood of a provider, or of all when it is empty.
-func (s *Sandbox) ClearMoods(provider string) {
+// ClearFaults ends every fault of a provider, or of all when it is empty.
+func (s *Sandbox) ClearFaults(provider string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for key := range s.moods {
+	for key := range s.faults {
 		if provider == "" || strings.HasPrefix(key, provider+" ") {
-			delete(s.moods, key)
+			delete(s.faults, key)
 		}
 	}
 }
 
-// Moods returns the moods in force, by provider and endpoint.
-func (s *Sandbox) Moods() map[string][]Mood {
+// Faults returns the faults in force, by provider and endpoint.
+func (s *Sandbox) Faults() map[string][]Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	all := map[string][]Mood{}
-	for key, m := range s.moods {
+	all := map[string][]Fault{}
+	for key, m := range s.faults {
 		provider, _, _ := strings.Cut(key, " ")
 		all[provider] = append(all[provider], *m)
 	}
 	return all
 }
 
-// moodFor takes the mood that meets this call, counting it down.
-func (s *Sandbox) moodFor(e *endpoint) Mood {
+// takeFault returns the fault that meets this call, counting it down.
+func (s *Sandbox) takeFault(e *endpoint) Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.moods) == 0 {
-		return Mood{}
+	if len(s.faults) == 0 {
+		return Fault{}
 	}
 	key := e.provider + " " + e.name
-	m := s.moods[key]
+	m := s.faults[key]
 	if m == nil && !e.page {
 		key = e.provider + " "
-		m = s.moods[key]
+		m = s.faults[key]
 	}
 	if m == nil || m.Probability > 0 && rand.Float64() >= m.Probability {
-		return Mood{}
+		return Fault{}
 	}
 	if m.Limit > 0 && e.now.Load() <= int64(m.Limit) {
-		return Mood{Delay: m.Delay}
+		return Fault{Delay: m.Delay}
 	}
 	met := *m
 	if m.Count > 0 {
 		if m.Count--; m.Count == 0 {
-			delete(s.moods, key)
+			delete(s.faults, key)
 		}
 	}
 	return met
@@ -149,7 +149,7 @@ type Record struct {
 	Provider string        `json:"provider"`
 	Endpoint string        `json:"endpoint"`
 	Status   int           `json:"status"` // 0: no answer was given
-	Mood     Kind          `json:"mood,omitempty"`
+	Fault    FaultKind     `json:"mood,omitempty"`
 	Took     time.Duration `json:"took"`
 }
 
@@ -200,7 +200,7 @@ func (s *Sandbox) Records() []Record {
 	return append([]Record{}, s.records...)
 }
 
-// ResetCounters forgets counters, records, double spends and deliveries; grants, moods and secrets stay.
+// ResetCounters forgets counters, records, double spends and deliveries; grants, faults and secrets stay.
 func (s *Sandbox) ResetCounters() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -217,12 +217,12 @@ type call struct {
 	w      http.ResponseWriter
 	r      *http.Request
 	now    time.Time // by the provider's clock, which may be skewed
-	mood   Mood
+	fault  Fault
 	status int
 	spent  *refreshToken // the rotating refresh token that this call spent
 }
 
-// serve routes a pattern to an endpoint and puts moods and counters in front of it. page marks what browsers open.
+// serve routes a pattern to an endpoint and puts faults and counters in front of it. page marks what browsers open.
 func (s *Sandbox) serve(pattern, provider, name string, page bool, h func(*call)) {
 	key := provider + " " + name
 	e := s.endpoints[key]
@@ -238,7 +238,7 @@ func (s *Sandbox) serve(pattern, provider, name string, page bool, h func(*call)
 		for most := e.busiest.Load(); now > most && !e.busiest.CompareAndSwap(most, now); most = e.busiest.Load() {
 		}
 		r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
-		c := &call{s: s, w: w, r: r, mood: s.moodFor(e), now: s.o.Now()}
+		c := &call{s: s, w: w, r: r, fault: s.takeFault(e), now: s.o.Now()}
 		answered := c.run(h)
 		s.mu.Lock()
 		if c.spent != nil && (!answered || r.Context().Err() != nil) {
@@ -251,7 +251,7 @@ func (s *Sandbox) serve(pattern, provider, name string, page bool, h func(*call)
 			copy(s.records, s.records[1:])
 			s.records = s.records[:199]
 		}
-		s.records = append(s.records, Record{c.now, provider, name, c.status, c.mood.Kind, time.Since(began)})
+		s.records = append(s.records, Record{c.now, provider, name, c.status, c.fault.Kind, time.Since(began)})
 		s.mu.Unlock()
 		if !answered {
 			panic(http.ErrAbortHandler) // net/http's own way to hang up
@@ -259,9 +259,9 @@ func (s *Sandbox) serve(pattern, provider, name string, page bool, h func(*call)
 	})
 }
 
-// run answers the call in its mood and says whether there is an answer.
+// run answers the call with its fault and says whether there is an answer.
 func (c *call) run(h func(*call)) (answered bool) {
-	m := c.mood
+	m := c.fault
 	if m.Delay > 0 && m.Kind != Late {
 		c.wait(m.Delay)
 		c.now = c.s.o.Now()
@@ -320,26 +320,26 @@ func (c *call) wait(d time.Duration) {
 }
 
 func (c *call) retryAfter() {
-	if after := or(c.mood.RetryAfter, 2*time.Second); after > 0 {
+	if after := or(c.fault.RetryAfter, 2*time.Second); after > 0 {
 		c.w.Header().Set("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
 	}
 }
 
 // refused says whether this call is to be answered as if its code or grant were dead.
-func (c *call) refused() bool { return c.mood.Kind == Refused }
+func (c *call) refused() bool { return c.fault.Kind == Refused }
 
 // clientRefused says whether this call is to be answered as if the client were unknown.
-func (c *call) clientRefused() bool { return c.mood.Kind == ClientRefused }
+func (c *call) clientRefused() bool { return c.fault.Kind == ClientRefused }
 
-// lifetime words a lifetime, in seconds unless worded otherwise, or garbles it in that mood.
+// lifetime words a lifetime, in seconds unless worded otherwise, or garbles it with that fault.
 func (c *call) lifetime(value any) any {
-	if c.mood.Kind != OddLifetimes {
+	if c.fault.Kind != OddLifetimes {
 		return value
 	}
-	if c.mood.Lifetime == nil {
+	if c.fault.Lifetime == nil {
 		return "soon"
 	}
-	return c.mood.Lifetime
+	return c.fault.Lifetime
 }
 
 func (c *call) json(status int, body any) {
