@@ -26,6 +26,7 @@ import (
 	"patchbay/internal/jobs"
 	"patchbay/internal/localpg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/sample"
 	"patchbay/migrations"
 )
 
@@ -251,7 +252,7 @@ func (b *bench) filled(ctx context.Context, connections, events int) (string, er
 	}
 	address.Path = "/filling"
 	began, told := time.Now(), time.Time{}
-	err = b.fill(ctx, address.String(), db.Scale{Connections: connections, Events: events, Progress: func(what string, n int) {
+	err = b.fill(ctx, address.String(), sample.Scale{Connections: connections, Events: events, Progress: func(what string, n int) {
 		if time.Since(told) > 10*time.Second {
 			told = time.Now()
 			fmt.Fprintf(os.Stderr, "  filling: %d %s after %s\n", n, what, time.Since(began).Round(time.Second))
@@ -266,7 +267,7 @@ func (b *bench) filled(ctx context.Context, connections, events int) (string, er
 	return address.String(), err
 }
 
-func (b *bench) fill(ctx context.Context, address string, s db.Scale) error {
+func (b *bench) fill(ctx context.Context, address string, s sample.Scale) error {
 	if _, err := migrations.Up(ctx, address); err != nil {
 		return err
 	}
@@ -275,7 +276,7 @@ func (b *bench) fill(ctx context.Context, address string, s db.Scale) error {
 		return err
 	}
 	defer d.Close()
-	return d.Fill(ctx, s)
+	return sample.Fill(ctx, d, s)
 }
 
 func (b *bench) open(ctx context.Context, address string) (*db.DB, error) {
@@ -327,7 +328,7 @@ const namesTried = 50
 func pagesOf(ctx context.Context, d *db.DB) ([]page, error) {
 	var all []page
 	for nth := range namesTried {
-		combinations, err := d.Combinations(ctx, nth)
+		combinations, err := sample.Combinations(ctx, d, nth)
 		if err != nil {
 			return nil, err
 		}

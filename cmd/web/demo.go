@@ -17,6 +17,7 @@ import (
 
 	"patchbay/internal/db"
 	"patchbay/internal/localpg"
+	"patchbay/internal/sample"
 	"patchbay/internal/sandbox"
 	"patchbay/views"
 )
@@ -121,7 +122,7 @@ func demo(ctx context.Context, t terminal, args []string) error {
 func seed(ctx context.Context, t terminal, d *db.DB, scale int) error {
 	if _, err := d.UserByEmail(ctx, demoUsers()[0].Email); scale > 0 && errors.Is(err, db.ErrNotFound) {
 		progress := func(what string, n int) { fmt.Fprintf(t.out, "\r  filling: %d %s        ", n, what) }
-		if err := d.Fill(ctx, db.Scale{Connections: scale, Environment: "sandbox", Events: 50, Progress: progress}); err != nil {
+		if err := sample.Fill(ctx, d, sample.Scale{Connections: scale, Environment: "sandbox", Events: 50, Progress: progress}); err != nil {
 			return err
 		}
 	} else if scale > 0 {

@@ -221,7 +221,7 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by B
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 		ON CONFLICT (id) DO UPDATE SET account_id = excluded.account_id, account_name = excluded.account_name, details = excluded.details,
 			search = excluded.search, connected_by = excluded.connected_by, problem = '', problem_since = NULL, failing_since = NULL`,
-		c.ID, c.MerchantID, c.Provider, c.Environment, c.Account.ID, c.Account.Name, details, searchText(c.Account), c.ConnectedBy, c.ConnectedAt)
+		c.ID, c.MerchantID, c.Provider, c.Environment, c.Account.ID, c.Account.Name, details, SearchText(c.Account), c.ConnectedBy, c.ConnectedAt)
 	if err := d.queueGrant(b, *c, *s.Grant, was, s.Obtained, schedule); err != nil {
 		return Made{}, err
 	}

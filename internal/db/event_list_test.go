@@ -14,6 +14,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/sample"
 )
 
 func TestEventsAreFilteredAndPaged(t *testing.T) {
@@ -121,7 +122,7 @@ func TestABulkOfYesterdaysFailures(t *testing.T) {
 	t.Parallel()
 	d := dbtest.New(t)
 	ctx := context.Background()
-	if err := d.Fill(ctx, db.Scale{Connections: 60, Merchants: 3}); err != nil {
+	if err := sample.Fill(ctx, d, sample.Scale{Connections: 60, Merchants: 3}); err != nil {
 		t.Fatal(err)
 	}
 	staff, err := d.AddUser(ctx, db.System(), db.NewUser{Role: db.RoleSupport, Email: "lin@platform.example"})
@@ -200,7 +201,7 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 	t.Parallel()
 	d := dbtest.New(t)
 	ctx := context.Background()
-	if err := d.Fill(ctx, db.Scale{Connections: 1500, Merchants: 20}); err != nil {
+	if err := sample.Fill(ctx, d, sample.Scale{Connections: 1500, Merchants: 20}); err != nil {
 		t.Fatal(err)
 	}
 	staff, err := d.AddUser(ctx, db.System(), db.NewUser{Role: db.RoleSupport, Email: "lin@platform.example"})

@@ -2,14 +2,11 @@ package db
 
 import (
 	"context"
+	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"patchbay/internal/connectors"
 )
-
-// SearchText is what a connection to an account is found by.
-func SearchText(a connectors.Account) string { return searchText(a) }
 
 // FirstByWeeks is the first page of a search as it is gathered from the latest weeks alone, whatever would be quicker,
 // and which weeks those are.
@@ -35,4 +32,45 @@ func (d *DB) FirstByWeeks(ctx context.Context, f Filter, limit int) (ids []ID, w
 		return err
 	})
 	return ids, weeks, err
+}
+
+// Explain returns the plans of a first page's statements.
+func (d *DB) Explain(ctx context.Context, f Filter) (plans string, err error) {
+	err = d.read(ctx, func(tx pgx.Tx) error {
+		l, err := d.newList(ctx, tx, f)
+		if err != nil {
+			return err
+		}
+		l.limit = 50
+		if _, err := l.enter(ctx); err != nil {
+			return err
+		}
+		ids, err := l.ids(ctx)
+		if err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, `EXPLAIN (ANALYZE, BUFFERS) `+ids, l.args...)
+		if err != nil {
+			return err
+		}
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		plans = strings.Join(lines, "\n")
+		return err
+	})
+	return plans, err
+}
+
+// ExplainEvents returns the plan of a filter's first page over all the time there is.
+func (d *DB) ExplainEvents(ctx context.Context, f EventFilter) (plan string, err error) {
+	err = d.read(ctx, func(tx pgx.Tx) error {
+		sql, args := f.statement(eventCursor{}, time.Time{}, d.Now().Add(time.Hour), 50)
+		rows, err := tx.Query(ctx, `EXPLAIN (ANALYZE, BUFFERS) `+sql, args...)
+		if err != nil {
+			return err
+		}
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		plan = strings.Join(lines, "\n")
+		return err
+	})
+	return plan, err
 }

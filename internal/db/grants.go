@@ -77,6 +77,11 @@ func (k *Keyset) openParts(sealed []byte, at place) (parts [3]string, rest []byt
 	return parts, rest, nil
 }
 
+// SealGrant seals a connection's grant of one generation, for programs that write the row of grants themselves.
+func (d *DB) SealGrant(g connectors.Grant, connection ID, generation int64) ([]byte, error) {
+	return d.keyset.sealGrant(g, grantPlace(connection, generation))
+}
+
 func grantPlace(connection ID, generation int64) place {
 	return place{table: "grants", column: "sealed", row: connection, generation: generation}
 }
@@ -372,7 +377,7 @@ func (d *DB) AddConnection(ctx context.Context, merchant ID, provider, environme
 	b := &pgx.Batch{}
 	b.Queue(`INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, details, search, connected_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-		c.ID, merchant, provider, environment, g.Account.ID, g.Account.Name, details, searchText(g.Account), d.Now())
+		c.ID, merchant, provider, environment, g.Account.ID, g.Account.Name, details, SearchText(g.Account), d.Now())
 	if err := d.queueGrant(b, c, g, before{}, obtained, schedule); err != nil {
 		return c.ID, err
 	}

@@ -10,10 +10,10 @@ import (
 	"patchbay/internal/connectors"
 )
 
-// searchText is what a connection is found by: its account's id, names and facts, in lower case, and numbers also without
+// SearchText is what a connection is found by: its account's id, names and facts, in lower case, and numbers also without
 // the signs between their figures. Structures that a provider sent (Flexiti's form_values) are left out, and words too
 // long to be typed (a logo): nobody searches them and they would fill the index.
-func searchText(a connectors.Account) string {
+func SearchText(a connectors.Account) string {
 	words := []string{a.ID, a.Name}
 	for _, d := range a.Details {
 		if !strings.HasPrefix(d.Value, "{") && !strings.HasPrefix(d.Value, "[") && !slices.Contains(words, d.Value) {

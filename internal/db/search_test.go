@@ -13,6 +13,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/sample"
 )
 
 // ledger is a database with a few merchants and connections, found by the words the tests use.
@@ -319,7 +320,7 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 	t.Parallel()
 	d := dbtest.New(t)
 	ctx := context.Background()
-	if err := d.Fill(ctx, db.Scale{Connections: 400, Merchants: 12}); err != nil {
+	if err := sample.Fill(ctx, d, sample.Scale{Connections: 400, Merchants: 12}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := d.Pool().Exec(ctx, `UPDATE grants SET refresh_fixed = true, refresh_expires_at = date_trunc('hour', now()) + (1 + ascii(connection_id::text) % 5) * interval '1 day'`); err != nil {
@@ -457,10 +458,10 @@ func TestPlansKeepToIndexes(t *testing.T) {
 	t.Parallel()
 	d := dbtest.New(t)
 	ctx := context.Background()
-	if err := d.Fill(ctx, db.Scale{Connections: 12_000, Events: 2}); err != nil {
+	if err := sample.Fill(ctx, d, sample.Scale{Connections: 12_000, Events: 2}); err != nil {
 		t.Fatal(err)
 	}
-	combinations, err := d.Combinations(ctx, 0)
+	combinations, err := sample.Combinations(ctx, d, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -468,7 +469,7 @@ func TestPlansKeepToIndexes(t *testing.T) {
 		t.Errorf("%d combinations, not twenty", len(combinations))
 	}
 	for _, c := range combinations {
-		plan, err := d.Explain(ctx, c)
+		plan, err := d.Explain(ctx, c.Filter)
 		if err != nil {
 			t.Fatalf("%s: %v", c.Name, err)
 		}
@@ -488,7 +489,7 @@ func TestPlansKeepToIndexes(t *testing.T) {
 		}
 		least := time.Hour // what else the machine does is not the list's fault
 		for range 5 {
-			took, lines, err := d.Run(ctx, c)
+			took, lines, err := c.Run(ctx, d)
 			if err != nil || lines == 0 {
 				t.Errorf("%s: %d lines, %v", c.Name, lines, err)
 			}

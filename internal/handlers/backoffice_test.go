@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"patchbay/internal/db"
+	"patchbay/internal/sample"
 	"patchbay/internal/sandbox"
 )
 
@@ -339,7 +340,7 @@ func TestABulkStops(t *testing.T) {
 func TestExportsAreWholeAndInert(t *testing.T) {
 	t.Parallel()
 	s := newTown(t, sandbox.Options{})
-	if err := s.db.Fill(context.Background(), db.Scale{Connections: 1800, Events: 3}); err != nil {
+	if err := sample.Fill(context.Background(), s.db, sample.Scale{Connections: 1800, Events: 3}); err != nil {
 		t.Fatal(err)
 	}
 	ctx := context.Background()
@@ -409,7 +410,7 @@ func (d *discard) Write(b []byte) (int, error) {
 
 func TestAnExportTakesConstantMemory(t *testing.T) {
 	s := newHouse(t, nil)
-	if err := s.db.Fill(context.Background(), db.Scale{Connections: 8000}); err != nil {
+	if err := sample.Fill(context.Background(), s.db, sample.Scale{Connections: 8000}); err != nil {
 		t.Fatal(err)
 	}
 	used := func(query string) (int, uint64) {
@@ -434,7 +435,7 @@ func TestAnExportTakesConstantMemory(t *testing.T) {
 func TestListsCanBeSharedAndSorted(t *testing.T) {
 	t.Parallel()
 	s := newTown(t, sandbox.Options{})
-	if err := s.db.Fill(context.Background(), db.Scale{Connections: 260, Merchants: 10}); err != nil {
+	if err := sample.Fill(context.Background(), s.db, sample.Scale{Connections: 260, Merchants: 10}); err != nil {
 		t.Fatal(err)
 	}
 	support := s.staff(db.RoleSupport)

@@ -1,4 +1,4 @@
-package db
+package sample
 
 // What made-up companies are named after, in Latin and in Khmer letters. The first twelve are also given names.
 func companyWords() [][2]string {
