@@ -21,7 +21,7 @@ func (s *Server) saveAccount(w http.ResponseWriter, r *http.Request) error {
 	v := visitorOf(r)
 	switch r.PostFormValue("do") {
 	case "save":
-		name, locale := text(r, "name"), r.PostFormValue("locale")
+		name, locale := formText(r, "name"), r.PostFormValue("locale")
 		if !views.KnownLocale(locale) {
 			locale = ""
 		}
@@ -33,7 +33,7 @@ func (s *Server) saveAccount(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		s.setCookie(w, "lang", "", -time.Second) // the account's own setting holds from here on
-		return s.done(w, r, "/account", "saved")
+		return s.redirectWithNotice(w, r, "/account", "saved")
 
 	case "password":
 		return s.changePassword(w, r)
@@ -50,13 +50,13 @@ func (s *Server) saveAccount(w http.ResponseWriter, r *http.Request) error {
 				}
 			}
 		}
-		return s.done(w, r, "/account", "session-ended") // one that is over already has ended too
+		return s.redirectWithNotice(w, r, "/account", "session-ended") // one that is over already has ended too
 
 	case "end-sessions":
-		if err := s.DB.EndSessions(r.Context(), s.by(r), v.user.ID, v.session.Hash); err != nil {
+		if err := s.DB.EndSessions(r.Context(), s.actor(r), v.user.ID, v.session.Hash); err != nil {
 			return err
 		}
-		return s.done(w, r, "/account", "sessions-ended")
+		return s.redirectWithNotice(w, r, "/account", "sessions-ended")
 
 	default:
 		return errMalformed
@@ -71,10 +71,10 @@ func (s *Server) changePassword(w http.ResponseWriter, r *http.Request) error {
 		page.Errors = views.Errors{{Field: "password", Code: code}}
 		return s.renderAccount(w, r, http.StatusUnprocessableEntity, page)
 	}
-	if err := s.turn(r, "password of "+v.user.ID.String(), triesPerAccount()); err != nil {
+	if err := s.rateLimit(r, "password of "+v.user.ID.String(), triesPerAccount()); err != nil {
 		return err
 	}
-	err := s.DB.ChangePassword(r.Context(), s.by(r), v.user.ID, r.PostFormValue("current"), r.PostFormValue("password"), v.session.Hash)
+	err := s.DB.ChangePassword(r.Context(), s.actor(r), v.user.ID, r.PostFormValue("current"), r.PostFormValue("password"), v.session.Hash)
 	if errors.Is(err, db.ErrPassword) {
 		page.Errors = views.Errors{{Field: "current", Code: "wrong"}}
 		return s.renderAccount(w, r, http.StatusUnprocessableEntity, page)
@@ -85,7 +85,7 @@ func (s *Server) changePassword(w http.ResponseWriter, r *http.Request) error {
 	if err := s.signIn(w, r, v.user.ID); err != nil {
 		return err
 	}
-	return s.done(w, r, "/account", "password-changed")
+	return s.redirectWithNotice(w, r, "/account", "password-changed")
 }
 
 // renderAccount fills in what the page shows beside its forms.
@@ -102,7 +102,7 @@ func (s *Server) renderAccount(w http.ResponseWriter, r *http.Request, status in
 			Current: one.Name() == v.session.Name(),
 		})
 	}
-	if v.who() == merchant {
+	if v.role() == merchant {
 		people, err := s.DB.People(r.Context(), db.People{Merchant: v.merchant.ID, Limit: 200})
 		if err != nil {
 			return err

@@ -21,7 +21,7 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 	if err != nil {
 		return err
 	}
-	if f.Query != "" && query.Get("at") == "" && !ahead(r) {
+	if f.Query != "" && query.Get("at") == "" && !isPrefetch(r) {
 		if err := s.noteLookup(r, "connection.searched", f.Query); err != nil {
 			return err
 		}
@@ -71,7 +71,7 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 // exportConnections writes all that the filter shows as CSV, as it is read: no list is ever held whole.
 func (s *Server) exportConnections(w http.ResponseWriter, r *http.Request) error {
 	f, _ := s.filterOf(r, r.URL.Query())
-	if ahead(r) {
+	if isPrefetch(r) {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
@@ -86,7 +86,7 @@ func (s *Server) exportConnections(w http.ResponseWriter, r *http.Request) error
 			return out.row(l.MerchantName, l.ExternalID, l.Provider, l.Environment, l.Account.Name, l.Account.Detail("company_name_kh"), l.Account.ID,
 				l.Account.Detail("tin"), l.Account.Detail("email"), l.Account.Detail("phone_number"),
 				l.Health(), s.whoMustAct(r.Context(), l.Connection), l.Problem, exportTime(healthSince(l.Connection)),
-				exportTime(l.ConnectedAt), exportTime(l.DisconnectedAt), exportTime(l.RefreshedAt), exportTime(l.UsedAt), exportTime(comeBack(l)), l.ID.String(), l.MerchantID.String())
+				exportTime(l.ConnectedAt), exportTime(l.DisconnectedAt), exportTime(l.RefreshedAt), exportTime(l.UsedAt), exportTime(reconnectDeadline(l)), l.ID.String(), l.MerchantID.String())
 		})
 	}
 	return s.endExport(r, out, err)
@@ -102,7 +102,7 @@ func (s *Server) filterOf(r *http.Request, values url.Values) (db.Filter, *time.
 
 // noteLookup writes down that staff looked something up: their own look-ups are events too.
 func (s *Server) noteLookup(r *http.Request, kind, what string) error {
-	by := s.by(r)
+	by := s.actor(r)
 	return s.DB.AddEvent(r.Context(), db.Event{Kind: kind, Actor: by.Actor, ActorID: by.ID, Address: by.Address, Note: what})
 }
 
@@ -110,12 +110,12 @@ func (s *Server) viewConnectionRow(r *http.Request, line db.Line) views.Connecti
 	return views.ConnectionRow{
 		ID: line.ID.String(), Merchant: line.MerchantName, MerchantID: line.MerchantID.String(), Provider: s.viewProviderOf(line.Provider, line.Environment),
 		Account: viewAccount(line.Account, line.ID.String()), Health: s.viewHealth(r, line.Connection), ConnectedAt: line.ConnectedAt, RefreshedAt: line.RefreshedAt,
-		UsedAt: line.UsedAt, Until: comeBack(line),
+		UsedAt: line.UsedAt, Until: reconnectDeadline(line),
 	}
 }
 
-// comeBack is the day by which a merchant must come back, zero when there is no need and when it is too late.
-func comeBack(l db.Line) time.Time {
+// reconnectDeadline is the day by which a merchant must come back, zero when there is no need and when it is too late.
+func reconnectDeadline(l db.Line) time.Time {
 	if health := l.Health(); health == db.ActionNeeded || health == db.Disconnected {
 		return time.Time{}
 	}

@@ -37,7 +37,7 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 		Hours:  !wholeDay(f.From) || !wholeDay(f.To),
 		Length: listLength, Zone: zone.String(), Days: eventDays(values, s.DB.Now().In(zone)),
 		Pager: pagerOf("/admin/events", values, query.Get("at"), lines.Prev, lines.Next), CSVURL: "/admin/events.csv?" + values.Encode(),
-		Months: keep, MaySet: visitorOf(r).who() == admin,
+		Months: keep, MaySet: visitorOf(r).role() == admin,
 	}
 	if page.MaySet {
 		page.KeptSince = s.DB.KeptSince(keep)
@@ -72,7 +72,7 @@ func (s *Server) exportEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if ahead(r) {
+	if isPrefetch(r) {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
@@ -96,7 +96,7 @@ const countedOldEvents = 10_000
 
 // setRetention says for how many months events are kept. Where that deletes any, it first shows which, and asks.
 func (s *Server) setRetention(w http.ResponseWriter, r *http.Request) error {
-	months, err := strconv.Atoi(text(r, "months"))
+	months, err := strconv.Atoi(formText(r, "months"))
 	if err != nil || months < 0 || months > 1200 {
 		return errMalformed
 	}
@@ -110,13 +110,13 @@ func (s *Server) setRetention(w http.ResponseWriter, r *http.Request) error {
 			return s.confirmRetention(w, r, months, since, old)
 		}
 	}
-	if err := s.DB.SetRetention(r.Context(), s.by(r), months); err != nil {
+	if err := s.DB.SetRetention(r.Context(), s.actor(r), months); err != nil {
 		return err
 	}
 	if since.IsZero() {
-		return s.done(w, r, "/admin/events", "kept-for-ever")
+		return s.redirectWithNotice(w, r, "/admin/events", "kept-for-ever")
 	}
-	return s.done(w, r, "/admin/events", "kept-since", "Months", strconv.Itoa(months), "Date", views.UTCDay(r.Context(), since))
+	return s.redirectWithNotice(w, r, "/admin/events", "kept-since", "Months", strconv.Itoa(months), "Date", views.UTCDay(r.Context(), since))
 }
 
 // confirmRetention shows which events would be deleted for good. Nothing is set yet.
@@ -211,7 +211,7 @@ func fieldLayout(hours bool) string {
 
 func (s *Server) viewEventLine(r *http.Request, e db.EventLine) views.Event {
 	one := views.Event{At: e.At, Actor: e.ActorName, Where: e.Address, Merchant: e.MerchantName}
-	one.Kind, one.Note = told(e.Event)
+	one.Kind, one.Note = eventLabel(e.Event)
 	if e.Provider != "" {
 		one.Provider = s.viewProviderOf(e.Provider, "").Title
 	}

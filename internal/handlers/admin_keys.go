@@ -20,7 +20,7 @@ func emptyKeyForm() views.KeyForm { return views.KeyForm{Scopes: []string{db.Sco
 
 // addKey makes a key. The answer to this very request is the only place where it is ever shown.
 func (s *Server) addKey(w http.ResponseWriter, r *http.Request) error {
-	form := views.KeyForm{Name: text(r, "name"), Merchant: text(r, "merchant"), Scopes: r.PostForm["scope"]}
+	form := views.KeyForm{Name: formText(r, "name"), Merchant: formText(r, "merchant"), Scopes: r.PostForm["scope"]}
 	key := db.Key{Name: form.Name, Scopes: slices.Compact(slices.Sorted(slices.Values(form.Scopes)))}
 	if len([]rune(form.Name)) > maxName {
 		form.Errors = append(form.Errors, views.FieldError{Field: "name", Code: "too-long"})
@@ -37,7 +37,7 @@ func (s *Server) addKey(w http.ResponseWriter, r *http.Request) error {
 	if len(form.Errors) > 0 {
 		return s.renderKeys(w, r, http.StatusUnprocessableEntity, form, nil)
 	}
-	key, secret, err := s.DB.AddKey(r.Context(), s.by(r), key)
+	key, secret, err := s.DB.AddKey(r.Context(), s.actor(r), key)
 	switch {
 	case errors.Is(err, db.ErrName):
 		form.Errors = views.Errors{{Field: "name", Code: "missing"}}
@@ -59,11 +59,11 @@ func (s *Server) revokeKey(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	name, err := s.DB.RevokeKey(r.Context(), s.by(r), id)
+	name, err := s.DB.RevokeKey(r.Context(), s.actor(r), id)
 	if err != nil {
 		return err
 	}
-	return s.done(w, r, "/admin/keys", "revoked", "Name", name)
+	return s.redirectWithNotice(w, r, "/admin/keys", "revoked", "Name", name)
 }
 
 func (s *Server) renderKeys(w http.ResponseWriter, r *http.Request, status int, form views.KeyForm, made *views.MadeKey) error {
@@ -71,7 +71,7 @@ func (s *Server) renderKeys(w http.ResponseWriter, r *http.Request, status int, 
 	if err != nil {
 		return err
 	}
-	page := views.KeysPage{Page: s.viewPage(r), Form: form, Made: made, Scopes: db.Scopes(), MayChange: visitorOf(r).who() == admin}
+	page := views.KeysPage{Page: s.viewPage(r), Form: form, Made: made, Scopes: db.Scopes(), MayChange: visitorOf(r).role() == admin}
 	today := s.DB.Now().Truncate(24 * time.Hour)
 	for _, key := range keys {
 		row := views.KeyRow{ID: key.ID.String(), Prefix: key.Prefix, Name: key.Name, Scopes: key.Scopes, Created: key.CreatedAt, LastUsed: key.LastUsedAt, Revoked: key.RevokedAt}

@@ -34,7 +34,7 @@ func (s *Server) adminProviders(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		one.Incidents = incidents[place{setup.Name, setup.Environment}]
+		one.Incidents = incidents[providerEnv{setup.Name, setup.Environment}]
 		if one.Incident != nil && len(one.Incidents) > 0 && one.Incidents[0].Ended.IsZero() {
 			one.Incident.Words, one.Incident.By = one.Incidents[0].Words, one.Incidents[0].By
 		}
@@ -48,7 +48,7 @@ func (s *Server) adminProviders(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) viewSetup(r *http.Request, setup connectors.Provider, record db.ProviderRecord, counts []db.Count, lately []db.Rollup) (views.ProviderSetup, error) {
-	at := place{setup.Name, setup.Environment}
+	at := providerEnv{setup.Name, setup.Environment}
 	one := views.ProviderSetup{Provider: s.viewProviderOf(setup.Name, setup.Environment), Ready: setup.Connector != nil, Missing: setup.Missing}
 	if !one.Ready {
 		return one, nil
@@ -91,7 +91,7 @@ func (s *Server) viewSetup(r *http.Request, setup connectors.Provider, record db
 }
 
 // viewIncidents are the latest incidents of each provider, newest first.
-func (s *Server) viewIncidents(r *http.Request) (map[place][]views.IncidentState, error) {
+func (s *Server) viewIncidents(r *http.Request) (map[providerEnv][]views.IncidentState, error) {
 	past, err := s.DB.PastIncidents(r.Context(), 100)
 	if err != nil {
 		return nil, err
@@ -104,9 +104,9 @@ func (s *Server) viewIncidents(r *http.Request) (map[place][]views.IncidentState
 	if err != nil {
 		return nil, err
 	}
-	list := map[place][]views.IncidentState{}
+	list := map[providerEnv][]views.IncidentState{}
 	for _, one := range past {
-		at := place{one.Provider, one.Environment}
+		at := providerEnv{one.Provider, one.Environment}
 		list[at] = append(list[at], views.IncidentState{
 			Since: one.Began, Ended: one.Ended, Reason: one.Reason, Words: one.Words, By: names[one.By], EndedBy: names[one.EndedBy],
 		})
@@ -133,7 +133,7 @@ func (s *Server) changeProvider(w http.ResponseWriter, r *http.Request) error {
 	case "declare":
 		notice, err = "incident-declared", s.declareIncident(r, setup)
 	case "end":
-		notice, err = "incident-ended", s.Refresh.End(r.Context(), setup.Name, s.by(r))
+		notice, err = "incident-ended", s.Refresh.End(r.Context(), setup.Name, s.actor(r))
 	default:
 		err = errMalformed
 	}
@@ -141,7 +141,7 @@ func (s *Server) changeProvider(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	s.troubled.forget()
-	return s.done(w, r, "/admin/providers?at="+setup.Name+"#"+setup.Name, notice)
+	return s.redirectWithNotice(w, r, "/admin/providers?at="+setup.Name+"#"+setup.Name, notice)
 }
 
 const staffCall = 25 * time.Second // the longest that staff wait for one call to a provider
@@ -167,7 +167,7 @@ func (s *Server) registerCallback(r *http.Request, setup connectors.Provider) (n
 	if !s.ask(r, setup, "register callback", func(ctx context.Context) error { return registrar.RegisterCallback(ctx, address) }) {
 		return "provider-failed", nil
 	}
-	return "registered", s.DB.CallbackRegistered(r.Context(), setup.Name, setup.Environment, address, s.by(r))
+	return "registered", s.DB.CallbackRegistered(r.Context(), setup.Name, setup.Environment, address, s.actor(r))
 }
 
 func (s *Server) registerHook(r *http.Request, setup connectors.Provider) (notice string, err error) {
@@ -179,7 +179,7 @@ func (s *Server) registerHook(r *http.Request, setup connectors.Provider) (notic
 	if !s.ask(r, setup, "register hook", func(ctx context.Context) error { return hooked.RegisterWebhook(ctx, address) }) {
 		return "provider-failed", nil
 	}
-	return "hooked", s.DB.HookRegistered(r.Context(), setup.Name, setup.Environment, s.by(r))
+	return "hooked", s.DB.HookRegistered(r.Context(), setup.Name, setup.Environment, s.actor(r))
 }
 
 // removeHooks asks for no more webhooks of any account we know: the provider offers no way to say so for all at once.
@@ -201,7 +201,7 @@ func (s *Server) removeHooks(r *http.Request, setup connectors.Provider) (notice
 	if removed < len(accounts) {
 		return "unhooked-some", nil
 	}
-	return "unhooked", s.DB.HookRemoved(r.Context(), setup.Name, setup.Environment, removed, s.by(r))
+	return "unhooked", s.DB.HookRemoved(r.Context(), setup.Name, setup.Environment, removed, s.actor(r))
 }
 
 func (s *Server) checkProvider(r *http.Request, setup connectors.Provider) (notice string, err error) {
@@ -221,15 +221,15 @@ func (s *Server) checkProvider(r *http.Request, setup connectors.Provider) (noti
 	if took == 0 {
 		took = max(time.Since(began), time.Millisecond)
 	}
-	return "checked", s.DB.ProviderChecked(r.Context(), setup.Name, setup.Environment, class, took, checked.Skew, s.by(r))
+	return "checked", s.DB.ProviderChecked(r.Context(), setup.Name, setup.Environment, class, took, checked.Skew, s.actor(r))
 }
 
 func (s *Server) declareIncident(r *http.Request, setup connectors.Provider) error {
-	reason := text(r, "reason")
+	reason := formText(r, "reason")
 	if len([]rune(reason)) > maxName {
 		return errMalformed
 	}
-	by := s.by(r)
+	by := s.actor(r)
 	if err := s.Refresh.Declare(r.Context(), setup.Name, by); err != nil {
 		return err
 	}

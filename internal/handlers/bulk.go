@@ -29,7 +29,7 @@ func (s *Server) beginBulk(w http.ResponseWriter, r *http.Request) error {
 	if unread { // never more than was asked for
 		return errMalformed
 	}
-	id, err := s.DB.AddBulk(r.Context(), s.by(r), list, filter.Encode())
+	id, err := s.DB.AddBulk(r.Context(), s.actor(r), list, filter.Encode())
 	if err != nil {
 		return err
 	}
@@ -42,7 +42,7 @@ func (s *Server) beginBulk(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	return see(w, r, "/admin/bulk/"+id.String())
+	return redirect(w, r, "/admin/bulk/"+id.String())
 }
 
 // bulkPage shows a dry run's counts, or how far many refreshes are and how they ended.
@@ -145,14 +145,14 @@ func (s *Server) changeBulk(w http.ResponseWriter, r *http.Request) error {
 	}
 	switch r.PostFormValue("do") {
 	case "start":
-		err = s.DB.StartBulk(r.Context(), s.by(r), id, s.Jobs.Enqueue)
+		err = s.DB.StartBulk(r.Context(), s.actor(r), id, s.Jobs.Enqueue)
 	case "stop":
-		err = s.DB.StopBulk(r.Context(), s.by(r), id)
+		err = s.DB.StopBulk(r.Context(), s.actor(r), id)
 	default:
 		err = errMalformed
 	}
 	if err != nil && !errors.Is(err, db.ErrState) {
 		return err
 	}
-	return see(w, r, "/admin/bulk/"+id.String())
+	return redirect(w, r, "/admin/bulk/"+id.String())
 }

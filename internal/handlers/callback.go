@@ -15,7 +15,7 @@ import (
 // callback is where providers send browsers back to. Whatever comes, and however often, it ends in a redirect to an
 // address without the query: codes stay in nobody's history. What goes wrong on our side before the answer is spent ends in fail.
 func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
-	if ahead(r) {
+	if isPrefetch(r) {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
@@ -27,12 +27,12 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return db.ErrNotFound
 	}
-	query := lenient(r.URL.RawQuery)
+	query := parseQuery(r.URL.RawQuery)
 	answer, state := redirector.Code(query), query.Get("state")
 
 	f, err := s.flowOfCallback(r, setup, answer, state)
 	if errors.Is(err, db.ErrNotFound) {
-		return s.refuse(w, r, setup, "forged")
+		return s.rejectCallback(w, r, setup, "forged")
 	}
 	if err != nil {
 		return err
@@ -41,21 +41,21 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	again := f.Stage != db.Begun
 	switch {
 	case f.Provider != setup.Name || f.Environment != setup.Environment:
-		return s.refuse(w, r, setup, "other-provider")
+		return s.rejectCallback(w, r, setup, "other-provider")
 	case !again && !s.ofBrowser(r, f):
-		return s.refuse(w, r, setup, "other-browser")
-	case v.who() != nobody && v.user.ID != f.UserID:
-		return s.refuse(w, r, setup, "other-user")
-	case again && v.who() == nobody && !s.ofBrowser(r, f):
-		return s.refuse(w, r, setup, "other-browser")
+		return s.rejectCallback(w, r, setup, "other-browser")
+	case v.role() != anonymous && v.user.ID != f.UserID:
+		return s.rejectCallback(w, r, setup, "other-user")
+	case again && v.role() == anonymous && !s.ofBrowser(r, f):
+		return s.rejectCallback(w, r, setup, "other-browser")
 	case again:
-		return s.replay(w, r, f)
-	case v.who() == nobody:
+		return s.redirectToFlow(w, r, f)
+	case v.role() == anonymous:
 		err = s.DB.AnswerFlow(r.Context(), f, answer, query.Encode())
 		if err != nil && !errors.Is(err, db.ErrTaken) {
 			return err
 		}
-		return see(w, r, "/login?next="+url.QueryEscape("/flows/"+f.Reference))
+		return redirect(w, r, "/login?next="+url.QueryEscape("/flows/"+f.Reference))
 	}
 
 	taken, err := s.DB.TakeFlow(r.Context(), f, answer)
@@ -63,7 +63,7 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 		if other, err := s.DB.FlowOfCallback(r.Context(), setup.Name, answer, state); err == nil && other.UserID == v.user.ID {
 			f = other
 		}
-		return s.replay(w, r, f)
+		return s.redirectToFlow(w, r, f)
 	}
 	if err != nil {
 		return err
@@ -71,17 +71,17 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	if err := s.exchange(r, setup, redirector, taken, query); err != nil { // its page says how far it came
 		s.Log.ErrorContext(r.Context(), "exchange not saved", "provider", setup.Name, "flow", f.ID, "err", err)
 	}
-	return see(w, r, "/flows/"+f.Reference)
+	return redirect(w, r, "/flows/"+f.Reference)
 }
 
-// ahead says whether nobody is looking yet: such a request must spend nothing.
-func ahead(r *http.Request) bool {
+// isPrefetch says whether a browser asks ahead of its user (or for the headers alone). Such a request must change nothing.
+func isPrefetch(r *http.Request) bool {
 	return r.Method == http.MethodHead || prefetched(r) || strings.HasPrefix(r.Header.Get("Purpose"), "prefetch") ||
 		strings.HasPrefix(r.Header.Get("X-Purpose"), "preview") || r.Header.Get("X-Moz") == "prefetch"
 }
 
-// lenient reads what can be read of a query, also with a second "?".
-func lenient(raw string) url.Values {
+// parseQuery reads what can be read of a query, also with a second "?".
+func parseQuery(raw string) url.Values {
 	query, _ := url.ParseQuery(raw) // the pairs it could read are all there is
 	return connectors.FixDoubledQuery(query)
 }
@@ -104,39 +104,39 @@ func (s *Server) flowOfCallback(r *http.Request, setup connectors.Provider, answ
 	return s.DB.FlowOfBrowser(r.Context(), setup.Name, secrets)
 }
 
-// refuse turns a callback away: nothing is exchanged and the flow it was meant for, if any, stays as it is. Signed-in
+// rejectCallback turns a callback away: nothing is exchanged and the flow it was meant for, if any, stays as it is. Signed-in
 // merchants get a reference to quote.
-func (s *Server) refuse(w http.ResponseWriter, r *http.Request, setup connectors.Provider, outcome string) error {
+func (s *Server) rejectCallback(w http.ResponseWriter, r *http.Request, setup connectors.Provider, outcome string) error {
 	s.Log.InfoContext(r.Context(), "callback refused", "provider", setup.Name, "outcome", outcome)
 	v := visitorOf(r)
-	if v.who() == merchant {
+	if v.role() == merchant {
 		wait, err := s.DB.Allow(r.Context(), "refused callbacks of "+v.user.ID.String(), db.Limit{Burst: 20, Every: time.Minute})
 		var f db.Flow
 		if err == nil && wait == 0 {
 			f, err = s.DB.RefuseFlow(r.Context(), db.NewFlow{
-				UserID: v.user.ID, MerchantID: v.user.MerchantID, Provider: setup.Name, Environment: setup.Environment, By: s.by(r),
+				UserID: v.user.ID, MerchantID: v.user.MerchantID, Provider: setup.Name, Environment: setup.Environment, By: s.actor(r),
 			}, outcome)
 		}
 		if err != nil {
 			s.Log.ErrorContext(r.Context(), "refused callback not kept", "provider", setup.Name, "err", err)
 		}
 		if f.Reference != "" {
-			return see(w, r, "/flows/"+f.Reference)
+			return redirect(w, r, "/flows/"+f.Reference)
 		}
 	}
-	return see(w, r, "/connect/"+setup.Name+"/ended/"+outcome)
+	return redirect(w, r, "/connect/"+setup.Name+"/ended/"+outcome)
 }
 
-// replay sends a further hit to where the first one ends, once it has; that page waits too.
-func (s *Server) replay(w http.ResponseWriter, r *http.Request, f db.Flow) error {
-	if _, err := s.await(r.Context(), f); err != nil && r.Context().Err() == nil {
+// redirectToFlow sends a further hit to where the first one ends, once it has; that page waits too.
+func (s *Server) redirectToFlow(w http.ResponseWriter, r *http.Request, f db.Flow) error {
+	if _, err := s.awaitExchange(r.Context(), f); err != nil && r.Context().Err() == nil {
 		s.Log.ErrorContext(r.Context(), "exchange not awaited", "flow", f.ID, "err", err)
 	}
-	return see(w, r, "/flows/"+f.Reference)
+	return redirect(w, r, "/flows/"+f.Reference)
 }
 
-// await waits while a flow is being exchanged, here or in another process. Nothing of the database is held meanwhile.
-func (s *Server) await(ctx context.Context, f db.Flow) (db.Flow, error) {
+// awaitExchange waits while a flow is being exchanged, here or in another process. Nothing of the database is held meanwhile.
+func (s *Server) awaitExchange(ctx context.Context, f db.Flow) (db.Flow, error) {
 	for wait := 25 * time.Millisecond; f.Stage == db.Exchanging; wait = min(2*wait, 400*time.Millisecond) {
 		if err := pause(ctx, wait); err != nil {
 			return f, err
@@ -165,5 +165,5 @@ func (s *Server) exchange(r *http.Request, setup connectors.Provider, redirector
 			s.Log.ErrorContext(ctx, "state not remembered", "provider", setup.Name, "err", err)
 		}
 	}
-	return s.settle(r, setup, f.Flow, finished{grant: grant, err: err, obtained: obtained, calls: calls, proven: proven})
+	return s.saveExchange(r, setup, f.Flow, finished{grant: grant, err: err, obtained: obtained, calls: calls, proven: proven})
 }

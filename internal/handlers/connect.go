@@ -87,7 +87,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if typed {
-		return s.open(w, r, setup, keyed, pinned, page)
+		return s.connectWithCredentials(w, r, setup, keyed, pinned, page)
 	}
 	return s.begin(w, r, setup, pinned)
 }
@@ -102,18 +102,18 @@ func (s *Server) reconnect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.beginAgain(w, r, c.Connection)
+	return s.beginReconnect(w, r, c.Connection)
 }
 
-// beginAgain renews one connection of the visitor's: to the provider, or to the form with what it is pinned to. What
+// beginReconnect renews one connection of the visitor's: to the provider, or to the form with what it is pinned to. What
 // cannot be renewed says so on its page.
-func (s *Server) beginAgain(w http.ResponseWriter, r *http.Request, c db.Connection) error {
+func (s *Server) beginReconnect(w http.ResponseWriter, r *http.Request, c db.Connection) error {
 	setup, err := s.provider(c.Provider)
 	if err != nil || setup.Environment != c.Environment || !c.DisconnectedAt.IsZero() {
-		return see(w, r, "/connections/"+c.ID.String())
+		return redirect(w, r, "/connections/"+c.ID.String())
 	}
 	if _, ok := setup.Connector.(connectors.CredentialConnector); ok {
-		return see(w, r, "/connect/"+setup.Name+"?connection="+c.ID.String())
+		return redirect(w, r, "/connect/"+setup.Name+"?connection="+c.ID.String())
 	}
 	return s.begin(w, r, setup, c.ID)
 }
@@ -127,7 +127,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, setup connectors.
 	v := visitorOf(r)
 	begun := db.NewFlow{
 		ID: db.NewID(), UserID: v.user.ID, MerchantID: v.user.MerchantID, Provider: setup.Name, Environment: setup.Environment, ConnectionID: pinned,
-		State: db.NewSecret(), Browser: db.NewSecret(), Verifier: string(db.NewSecret()), By: s.by(r),
+		State: db.NewSecret(), Browser: db.NewSecret(), Verifier: string(db.NewSecret()), By: s.actor(r),
 	}
 	f, err := s.DB.BeginFlow(r.Context(), begun)
 	if err != nil {
@@ -143,12 +143,12 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, setup connectors.
 	})
 	if err != nil {
 		s.Log.InfoContext(r.Context(), "not begun", "provider", setup.Name, "flow", f.ID, "class", connectors.Class(err), "status", calls.Last().Status)
-		stage, outcome := ending(err)
+		stage, outcome := flowOutcome(err)
 		f.ExpiresAt = s.retryAt(f, err)
-		if err := s.save(r.Context(), func(ctx context.Context) error { return s.DB.EndFlow(ctx, f, stage, outcome, calls.All, begun.By) }); err != nil {
+		if err := s.retrySave(r.Context(), func(ctx context.Context) error { return s.DB.EndFlow(ctx, f, stage, outcome, calls.All, begun.By) }); err != nil {
 			return err
 		}
-		return see(w, r, "/flows/"+f.Reference)
+		return redirect(w, r, "/flows/"+f.Reference)
 	}
 	w.Header().Set("Location", location) // as the connector wrote it: http.Redirect would tidy it up
 	w.WriteHeader(http.StatusSeeOther)
@@ -156,22 +156,22 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, setup connectors.
 }
 
 // open proves what the merchant typed with the provider and connects.
-func (s *Server) open(w http.ResponseWriter, r *http.Request, setup connectors.Provider, keyed connectors.CredentialConnector, pinned db.ID, page views.ConnectPage) error {
+func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, setup connectors.Provider, keyed connectors.CredentialConnector, pinned db.ID, page views.ConnectPage) error {
 	v := visitorOf(r)
 	inputs := make(map[string]string, len(page.Fields))
 	for i, f := range page.Fields {
-		inputs[f.Name] = text(r, f.Name)
+		inputs[f.Name] = formText(r, f.Name)
 		if !f.Secret {
 			page.Fields[i].Value = inputs[f.Name]
 		}
 	}
 	tries := "keys of " + v.user.ID.String()
-	if err := s.turn(r, tries, db.Limit{Burst: 30, Every: 20 * time.Second}); err != nil {
+	if err := s.rateLimit(r, tries, db.Limit{Burst: 30, Every: 20 * time.Second}); err != nil {
 		return err
 	}
 	f, err := s.DB.BeginFlow(r.Context(), db.NewFlow{
 		ID: db.NewID(), UserID: v.user.ID, MerchantID: v.user.MerchantID, Provider: setup.Name, Environment: setup.Environment, ConnectionID: pinned,
-		State: db.NewSecret(), Browser: db.NewSecret(), Keyed: true, By: s.by(r),
+		State: db.NewSecret(), Browser: db.NewSecret(), Keyed: true, By: s.actor(r),
 	})
 	if err != nil {
 		return err
@@ -181,7 +181,7 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, setup connectors.P
 	defer cancel()
 	obtained := s.DB.Now()
 	grant, err := keyed.Authenticate(ctx, connectors.Flow{CallbackURL: s.callbackURL(setup.Name), Locale: v.locale}, inputs)
-	if failed := s.settle(r, setup, f, finished{grant: grant, err: err, obtained: obtained, calls: calls, proven: true}); failed != nil {
+	if failed := s.saveExchange(r, setup, f, finished{grant: grant, err: err, obtained: obtained, calls: calls, proven: true}); failed != nil {
 		return failed
 	}
 	var input *connectors.InputError
@@ -190,7 +190,7 @@ func (s *Server) open(w http.ResponseWriter, r *http.Request, setup connectors.P
 		if err := s.DB.Forgive(r.Context(), tries); err != nil { // the right keys are no guess
 			return err
 		}
-		return see(w, r, "/flows/"+f.Reference)
+		return redirect(w, r, "/flows/"+f.Reference)
 	case errors.As(err, &input):
 		for i, field := range page.Fields {
 			if input.Code == connectors.InputSwapped && field.Name == input.Field {
@@ -221,22 +221,22 @@ type finished struct {
 	proven   bool // whoever began the flow is known to be who answered it
 }
 
-// settle saves what came of an exchange before anything else is done with it, and connects where nothing has to be asked.
+// saveExchange saves what came of an exchange before anything else is done with it, and connects where nothing has to be asked.
 // It is detached from the request: a browser that hangs up loses nothing.
-func (s *Server) settle(r *http.Request, setup connectors.Provider, f db.Flow, done finished) error {
+func (s *Server) saveExchange(r *http.Request, setup connectors.Provider, f db.Flow, done finished) error {
 	s.Log.InfoContext(r.Context(), "exchanged", "provider", setup.Name, "flow", f.ID, "class", connectors.Class(done.err), "status", done.calls.Last().Status)
 	var took time.Duration
 	for _, call := range done.calls.All {
 		took += call.Took
 	}
 	s.Refresh.Count(setup.Name, setup.Environment, "connect", connectors.Class(done.err), took)
-	by := s.by(r)
+	by := s.actor(r)
 	if done.err != nil {
-		stage, outcome := ending(done.err)
+		stage, outcome := flowOutcome(done.err)
 		f.ExpiresAt = s.retryAt(f, done.err)
-		return s.save(r.Context(), func(ctx context.Context) error { return s.DB.EndFlow(ctx, f, stage, outcome, done.calls.All, by) })
+		return s.retrySave(r.Context(), func(ctx context.Context) error { return s.DB.EndFlow(ctx, f, stage, outcome, done.calls.All, by) })
 	}
-	err := s.save(r.Context(), func(ctx context.Context) (err error) {
+	err := s.retrySave(r.Context(), func(ctx context.Context) (err error) {
 		f, err = s.DB.KeepGrant(ctx, f, done.grant, done.obtained, done.calls.All)
 		return err
 	})
@@ -246,35 +246,35 @@ func (s *Server) settle(r *http.Request, setup connectors.Provider, f db.Flow, d
 	if err != nil || !done.proven {
 		return err
 	}
-	return s.conclude(r, setup, f, "")
+	return s.finishConnect(r, setup, f, "")
 }
 
 // conclude does what was chosen, or with choice "" what nobody needs to be asked about.
-func (s *Server) conclude(r *http.Request, setup connectors.Provider, f db.Flow, choice string) error {
+func (s *Server) finishConnect(r *http.Request, setup connectors.Provider, f db.Flow, choice string) error {
 	var made db.Made
-	err := s.save(r.Context(), func(ctx context.Context) (err error) {
-		made, err = s.DB.Connect(ctx, f, choice, s.by(r), refresh.Schedule(setup.Connector), s.later(f.Provider, f.Environment))
+	err := s.retrySave(r.Context(), func(ctx context.Context) (err error) {
+		made, err = s.DB.Connect(ctx, f, choice, s.actor(r), refresh.Schedule(setup.Connector), s.revokeJobs(f.Provider, f.Environment))
 		return err
 	})
 	switch {
 	case errors.Is(err, db.ErrMustChoose), errors.Is(err, db.ErrTaken), errors.Is(err, db.ErrRevoking):
 		return nil // the flow's page says how it stands
 	case errors.Is(err, db.ErrRevoked):
-		return s.save(r.Context(), func(ctx context.Context) error {
-			return s.DB.EndFlow(ctx, f, db.Failed, db.OutcomeInterrupted, nil, s.by(r))
+		return s.retrySave(r.Context(), func(ctx context.Context) error {
+			return s.DB.EndFlow(ctx, f, db.Failed, db.OutcomeInterrupted, nil, s.actor(r))
 		})
 	case err != nil:
 		return err
 	}
 	if made.Parting != nil {
-		return s.part(r, *made.Parting)
+		return s.revokeAtProvider(r, *made.Parting)
 	}
 	return nil
 }
 
-// save tries again for a while: a database that restarts must not lose what a provider gave only once. It goes on when
+// retrySave tries again for a while: a database that restarts must not lose what a provider gave only once. It goes on when
 // the browser has hung up.
-func (s *Server) save(ctx context.Context, do func(context.Context) error) error {
+func (s *Server) retrySave(ctx context.Context, do func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveLimit)
 	defer cancel()
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, time.Second) {
@@ -299,7 +299,7 @@ func (s *Server) retryAt(f db.Flow, err error) time.Time {
 }
 
 // ending is the stage and the outcome that a provider's error stands for.
-func ending(err error) (stage, outcome string) {
+func flowOutcome(err error) (stage, outcome string) {
 	var refusal *connectors.RejectedError
 	var trouble *connectors.TemporaryError
 	var reason string

@@ -33,8 +33,8 @@ func (s *Server) connectionPage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if v := visitorOf(r); v.user.Staff() && !ahead(r) {
-		by := s.by(r)
+	if v := visitorOf(r); v.user.Staff() && !isPrefetch(r) {
+		by := s.actor(r)
 		seen := db.Event{
 			Kind: "connection.viewed", Actor: by.Actor, ActorID: by.ID, Address: by.Address, MerchantID: c.MerchantID, ConnectionID: c.ID, Provider: c.Provider,
 		}
@@ -56,16 +56,16 @@ func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.turn(r, "refresh now "+visitorOf(r).user.ID.String(), db.Limit{Burst: 20, Every: 3 * time.Second}); err != nil {
+	if err := s.rateLimit(r, "refresh now "+visitorOf(r).user.ID.String(), db.Limit{Burst: 20, Every: 3 * time.Second}); err != nil {
 		return err
 	}
-	outcome, err := s.Refresh.Now(r.Context(), c.ID, s.by(r))
+	outcome, err := s.Refresh.Now(r.Context(), c.ID, s.actor(r))
 	var needed *refresh.ActionNeeded
 	var ours *refresh.Ours
 	var trouble *refresh.Trouble
 	switch {
 	case errors.As(err, &needed): // its page says so
-		return see(w, r, "/connections/"+c.ID.String())
+		return redirect(w, r, "/connections/"+c.ID.String())
 	case errors.As(err, &ours):
 		outcome.Class = "ours"
 	case errors.As(err, &trouble):
@@ -97,7 +97,7 @@ func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 
 // refreshed is for those who take the address that an outcome was shown at for the connection's.
 func (s *Server) refreshed(w http.ResponseWriter, r *http.Request) error {
-	return see(w, r, "/connections/"+url.PathEscape(r.PathValue("id")))
+	return redirect(w, r, "/connections/"+url.PathEscape(r.PathValue("id")))
 }
 
 func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPage, error) {
@@ -111,8 +111,8 @@ func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPa
 	}
 	live := c.DisconnectedAt.IsZero()
 	page.MayRefresh = live && present
-	page.MayReconnect = present && v.who() == merchant
-	page.MayDisconnect = live && v.who()&(merchant|admin) != 0
+	page.MayReconnect = present && v.role() == merchant
+	page.MayDisconnect = live && v.role()&(merchant|admin) != 0
 	if !live {
 		receipt, err := s.DB.ConnectionReceipt(r.Context(), c.Connection)
 		if err != nil {
@@ -174,7 +174,7 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.Whole, page *views.Co
 		LeasedUntil: c.LeasedUntil, UsedAt: c.UsedAt, UsedBy: c.UsedBy,
 	}
 	if c.DisconnectedAt.IsZero() {
-		staff.AskURL, staff.Mails, staff.MayInvite = "/connections/"+c.ID.String()+"/ask", s.Jobs.Mails(), visitorOf(r).who() == admin
+		staff.AskURL, staff.Mails, staff.MayInvite = "/connections/"+c.ID.String()+"/ask", s.Jobs.Mails(), visitorOf(r).role() == admin
 		reached, invited, err := s.askedPeople(r, c.MerchantID)
 		if err != nil {
 			return staff, err

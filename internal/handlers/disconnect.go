@@ -17,7 +17,7 @@ func (s *Server) disconnectPage(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if !c.DisconnectedAt.IsZero() {
-		return see(w, r, "/connections/"+c.ID.String())
+		return redirect(w, r, "/connections/"+c.ID.String())
 	}
 	page := views.DisconnectPage{
 		Page: s.viewPage(r), ID: c.ID.String(), Provider: s.viewProviderOf(c.Provider, c.Environment), Account: viewAccount(c.Account, c.ID.String()),
@@ -38,41 +38,41 @@ func (s *Server) disconnect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	parting, ended, err := s.DB.Disconnect(r.Context(), c.ID, visitorOf(r).user.MerchantID, s.by(r), s.later(c.Provider, c.Environment))
+	parting, ended, err := s.DB.Disconnect(r.Context(), c.ID, visitorOf(r).user.MerchantID, s.actor(r), s.revokeJobs(c.Provider, c.Environment))
 	if err != nil {
 		return err
 	}
 	if ended {
-		if err := s.part(r, parting); err != nil {
+		if err := s.revokeAtProvider(r, parting); err != nil {
 			return err
 		}
 	}
-	return see(w, r, "/connections/"+c.ID.String())
+	return redirect(w, r, "/connections/"+c.ID.String())
 }
 
-// part tells the provider that access is no longer wanted, and writes down what came of it. What it does not come to
+// revokeAtProvider tells the provider that access is no longer wanted, and writes down what came of it. What it does not come to
 // is left to the job that was enqueued with the end.
-func (s *Server) part(r *http.Request, p db.Parting) error {
+func (s *Server) revokeAtProvider(r *http.Request, p db.Parting) error {
 	ctx := context.WithoutCancel(r.Context())
 	revoked, call, err := s.Jobs.Tell(ctx, p)
 	if err != nil {
 		s.Log.ErrorContext(ctx, "not revoked", "provider", p.Connection.Provider, "connection", p.Connection.ID, "err", err)
 	}
 	s.Log.InfoContext(ctx, "disconnected", "provider", p.Connection.Provider, "connection", p.Connection.ID, "revoked", revoked, "status", call.Status)
-	return s.save(ctx, func(ctx context.Context) error { return s.DB.AddRevoked(ctx, p, revoked, call) })
+	return s.retrySave(ctx, func(ctx context.Context) error { return s.DB.AddRevoked(ctx, p, revoked, call) })
 }
 
-// later takes the job that tells a provider of an end; nil where it could do nothing.
-func (s *Server) later(provider, environment string) db.Enqueue {
+// revokeJobs takes the job that tells a provider of an end; nil where it could do nothing.
+func (s *Server) revokeJobs(provider, environment string) db.Enqueue {
 	if s.Jobs.TellsLater(provider, environment) {
 		return s.Jobs.Enqueue
 	}
 	return nil
 }
 
-// throwAway ends access that the person chose not to keep, where that is a matter of one token. A whole account's is
+// revokeUnwanted ends access that the person chose not to keep, where that is a matter of one token. A whole account's is
 // never ended because somebody said no.
-func (s *Server) throwAway(r *http.Request, f db.Flow, g connectors.Grant) {
+func (s *Server) revokeUnwanted(r *http.Request, f db.Flow, g connectors.Grant) {
 	setup, err := s.provider(f.Provider)
 	if err != nil || setup.Environment != f.Environment || setup.Connector.Info().RevokesAccount || g.Access == "" {
 		return

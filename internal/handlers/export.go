@@ -31,7 +31,7 @@ func (e *export) row(cells ...string) error {
 		}
 	}
 	for i, cell := range cells {
-		cells[i] = inert(cell)
+		cells[i] = escapeFormula(cell)
 	}
 	if e.rows++; e.rows%500 == 0 {
 		// Where the server has no deadline of its own there is none to move.
@@ -40,9 +40,9 @@ func (e *export) row(cells ...string) error {
 	return e.csv.Write(cells)
 }
 
-// inert keeps a spreadsheet from running a cell as a formula. Where numbers have a decimal comma a semicolon ends a cell, so
+// escapeFormula keeps a spreadsheet from running a cell as a formula. Where numbers have a decimal comma a semicolon ends a cell, so
 // what follows one is looked at too.
-func inert(cell string) string {
+func escapeFormula(cell string) string {
 	begins, from := true, 0
 	var out strings.Builder
 	for i, r := range cell {

@@ -16,7 +16,7 @@ func TestNoCellRuns(t *testing.T) {
 		"ហាង;-1;@x":                   "ហាង;'-1;'@x",
 		"a=b; c=d, e-f@example.com;1": "a=b; c=d, e-f@example.com;1",
 	} {
-		if got := inert(cell); got != want {
+		if got := escapeFormula(cell); got != want {
 			t.Errorf("%q becomes %q, not %q", cell, got, want)
 		}
 	}

@@ -66,7 +66,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		s.Log.ErrorContext(r.Context(), "page failed", "route", r.Pattern, "err", err)
 	}
 	if status != http.StatusNotFound && r.Pattern == callbackRoute {
-		_ = see(w, r, "/connect/"+url.PathEscape(r.PathValue("provider"))+"/ended/interrupted")
+		_ = redirect(w, r, "/connect/"+url.PathEscape(r.PathValue("provider"))+"/ended/interrupted")
 		return
 	}
 	page := s.viewPage(r)
@@ -126,8 +126,8 @@ func zoned(r *http.Request, values url.Values) (url.Values, *time.Location) {
 	return values, zone
 }
 
-// see sends the browser on with GET.
-func see(w http.ResponseWriter, r *http.Request, path string) error {
+// redirect answers 303 See Other: the browser goes on to path with GET.
+func redirect(w http.ResponseWriter, r *http.Request, path string) error {
 	http.Redirect(w, r, path, http.StatusSeeOther)
 	return nil
 }

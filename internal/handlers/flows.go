@@ -21,12 +21,12 @@ func (s *Server) flowPage(w http.ResponseWriter, r *http.Request) error {
 	}
 	v := visitorOf(r)
 	var refused string
-	if f.Stage == db.Answered && f.UserID == v.user.ID && !ahead(r) {
-		if f, refused, err = s.goOn(r, f); err != nil {
+	if f.Stage == db.Answered && f.UserID == v.user.ID && !isPrefetch(r) {
+		if f, refused, err = s.resume(r, f); err != nil {
 			return err
 		}
 	}
-	if f, err = s.await(r.Context(), f); err != nil {
+	if f, err = s.awaitExchange(r.Context(), f); err != nil {
 		return err
 	}
 	page, err := s.viewFlow(r, f)
@@ -52,8 +52,8 @@ func (s *Server) flowOfVisitor(r *http.Request) (db.Flow, error) {
 	return f, nil
 }
 
-// goOn spends an answer that was kept while nobody was signed in. refused says why not.
-func (s *Server) goOn(r *http.Request, f db.Flow) (_ db.Flow, refused string, err error) {
+// resume spends an answer that was kept while nobody was signed in. refused says why not.
+func (s *Server) resume(r *http.Request, f db.Flow) (_ db.Flow, refused string, err error) {
 	setup, err := s.provider(f.Provider)
 	if err != nil {
 		return f, "ours", nil
@@ -67,7 +67,7 @@ func (s *Server) goOn(r *http.Request, f db.Flow) (_ db.Flow, refused string, er
 	}
 	taken, err := s.DB.TakeFlow(r.Context(), f, "")
 	if err == nil {
-		err = s.exchange(r, setup, redirector, taken, lenient(taken.Answer))
+		err = s.exchange(r, setup, redirector, taken, parseQuery(taken.Answer))
 	}
 	if err != nil && !errors.Is(err, db.ErrTaken) {
 		return f, "", err
@@ -104,23 +104,23 @@ func (s *Server) choose(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case f.Stage != db.Choosing:
 	case choice == db.ChooseCancel:
-		grant, err := s.DB.CancelFlow(r.Context(), f, s.by(r))
+		grant, err := s.DB.CancelFlow(r.Context(), f, s.actor(r))
 		if err != nil && !errors.Is(err, db.ErrTaken) {
 			return err
 		}
 		if err == nil {
-			s.throwAway(r, f, grant)
+			s.revokeUnwanted(r, f, grant)
 		}
 	case err != nil:
 		return err
 	case choice == "":
 		return errMalformed
 	case setup.Environment == f.Environment:
-		if err := s.conclude(r, setup, f, choice); err != nil {
+		if err := s.finishConnect(r, setup, f, choice); err != nil {
 			return err
 		}
 	}
-	return see(w, r, "/flows/"+f.Reference)
+	return redirect(w, r, "/flows/"+f.Reference)
 }
 
 func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
@@ -184,8 +184,8 @@ func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
 	return page, nil
 }
 
-// told is what an event is told as, and its note where that is for people.
-func told(e db.Event) (kind, note string) {
+// eventLabel returns the kind under which an event is shown, and its note where that is for people.
+func eventLabel(e db.Event) (kind, note string) {
 	switch {
 	case e.Kind == "refresh.saved" && e.Note == "recovered":
 		return "recovered", ""
@@ -204,7 +204,7 @@ func viewEvents(events []db.Event, names map[db.ID]string, staff bool) []views.E
 			continue
 		}
 		one := views.Event{At: e.At}
-		one.Kind, one.Note = told(e)
+		one.Kind, one.Note = eventLabel(e)
 		if staff || e.Actor == db.RoleMerchant || e.Actor == "key" {
 			one.Actor = names[e.ActorID]
 		}

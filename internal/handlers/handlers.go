@@ -55,18 +55,18 @@ func New(o Options) *Server {
 	return s
 }
 
-// who says to whom a route answers.
-type who uint8
+// roles says to whom a route answers.
+type roles uint8
 
 const (
-	nobody   who = 1 << iota // not signed in
-	merchant                 // a merchant's user
+	anonymous roles = 1 << iota // not signed in
+	merchant                    // a merchant's user
 	support
 	admin
 
 	staff    = support | admin
 	signedIn = merchant | staff
-	everyone = nobody | signedIn
+	everyone = anonymous | signedIn
 )
 
 // page answers one request. A returned error is turned into a page by fail; nothing has been written then.
@@ -74,7 +74,7 @@ type page func(w http.ResponseWriter, r *http.Request) error
 
 type route struct {
 	pattern string
-	who     who
+	roles   roles
 	do      page
 	leaves  bool // a form on this page leads to a provider: Chromium would apply form-action to that redirect
 }
@@ -145,16 +145,16 @@ func (s *Server) Routes() http.Handler {
 	for _, one := range s.routes() {
 		pages.Handle(one.pattern, s.page(one))
 	}
-	pages.Handle("/", s.page(route{who: everyone, do: func(http.ResponseWriter, *http.Request) error { return db.ErrNotFound }}))
+	pages.Handle("/", s.page(route{roles: everyone, do: func(http.ResponseWriter, *http.Request) error { return db.ErrNotFound }}))
 
 	origins := http.NewCrossOriginProtection()
 	if err := origins.AddTrustedOrigin(s.PublicURL.Scheme + "://" + s.PublicURL.Host); err != nil {
 		s.Log.Error("PUBLIC_URL is no origin", "err", err)
 	}
-	origins.SetDenyHandler(s.page(route{who: everyone, do: func(http.ResponseWriter, *http.Request) error { return errForeign }}))
+	origins.SetDenyHandler(s.page(route{roles: everyone, do: func(http.ResponseWriter, *http.Request) error { return errForeign }}))
 
 	all := http.NewServeMux()
-	all.Handle("/", s.atHome(origins.Handler(pages)))
+	all.Handle("/", s.canonicalHost(origins.Handler(pages)))
 	all.Handle("GET /static/", static.Handler())
 	all.HandleFunc("POST /hooks/{provider}/{secret}", s.hook)
 	all.HandleFunc("GET /livez", s.livez)
@@ -180,13 +180,13 @@ func (s *Server) page(one route) http.Handler {
 		}
 		switch {
 		case err != nil:
-		case one.who&v.who() != 0:
+		case one.roles&v.role() != 0:
 			err = one.do(w, r)
-		case v.who() == nobody && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+		case v.role() == anonymous && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 			http.Redirect(w, r, "/login?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
-		case v.who() == nobody:
+		case v.role() == anonymous:
 			http.Redirect(w, r, "/login", http.StatusSeeOther)
-		case v.who() == merchant:
+		case v.role() == merchant:
 			err = db.ErrNotFound // the back office does not exist for merchants
 		default:
 			err = errForbidden
@@ -250,8 +250,8 @@ func (s *Server) guard(next http.Handler) http.Handler {
 
 const maxBody = 64 << 10
 
-// atHome sends a browser that came by another name to PUBLIC_URL: cookies and callbacks belong to that one.
-func (s *Server) atHome(next http.Handler) http.Handler {
+// canonicalHost sends a browser that came by another name to PUBLIC_URL: cookies and callbacks belong to that one.
+func (s *Server) canonicalHost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.EqualFold(r.Host, s.PublicURL.Host) && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
 			there := *s.PublicURL

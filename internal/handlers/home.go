@@ -17,7 +17,7 @@ const remind = 48 * time.Hour
 func (s *Server) home(w http.ResponseWriter, r *http.Request) error {
 	v := visitorOf(r)
 	if v.user.Staff() {
-		return see(w, r, "/admin")
+		return redirect(w, r, "/admin")
 	}
 	owned, err := s.DB.MerchantConnections(r.Context(), v.user.MerchantID)
 	if err != nil {

@@ -25,7 +25,7 @@ func (s *Server) acceptInvitation(w http.ResponseWriter, r *http.Request) error 
 		return err
 	}
 	page := s.invitation(r, link)
-	page.Name = text(r, "name")
+	page.Name = formText(r, "name")
 	if page.Name == "" {
 		page.Errors = append(page.Errors, views.FieldError{Field: "name", Code: "missing"})
 	} else if len(page.Name) > maxName {
@@ -45,7 +45,7 @@ func (s *Server) acceptInvitation(w http.ResponseWriter, r *http.Request) error 
 	if err := s.welcome(w, r, user); err != nil {
 		return err
 	}
-	return s.done(w, r, afterSignIn(user, ""), "welcome")
+	return s.redirectWithNotice(w, r, afterSignIn(user, ""), "welcome")
 }
 
 func (s *Server) invitation(r *http.Request, link db.Link) views.InvitationPage {

@@ -18,15 +18,15 @@ import (
 
 func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) error {
 	next := localPath(r.URL.Query().Get("next"))
-	if v := visitorOf(r); v.who() != nobody {
-		return see(w, r, afterSignIn(v.user, next))
+	if v := visitorOf(r); v.role() != anonymous {
+		return redirect(w, r, afterSignIn(v.user, next))
 	}
 	s.render(w, r, http.StatusOK, views.Login(views.LoginPage{Page: s.viewPage(r), Next: next, Demo: s.Demo}))
 	return nil
 }
 
 func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
-	email, next := text(r, "email"), localPath(r.PostFormValue("next"))
+	email, next := formText(r, "email"), localPath(r.PostFormValue("next"))
 	again := views.LoginPage{Page: s.viewPage(r), Email: email, Next: next, Demo: s.Demo}
 
 	err := s.signInTurn(r, email)
@@ -58,7 +58,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	if err := s.welcome(w, r, user); err != nil {
 		return err
 	}
-	return see(w, r, afterSignIn(user, next))
+	return redirect(w, r, afterSignIn(user, next))
 }
 
 // welcome signs in whoever has just proved who they are.
@@ -78,7 +78,7 @@ func (s *Server) welcome(w http.ResponseWriter, r *http.Request, user db.User) e
 }
 
 func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
-	if v := visitorOf(r); v.who() != nobody {
+	if v := visitorOf(r); v.role() != anonymous {
 		signedOut := db.Event{Kind: "user.signed-out", Actor: v.user.Role, ActorID: v.user.ID, MerchantID: v.user.MerchantID, Address: s.address(r)}
 		if err := s.DB.AddEvent(r.Context(), signedOut); err != nil {
 			return err
@@ -91,7 +91,7 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	if next := localPath(r.PostFormValue("next")); next != "" { // to sign in as somebody else, and go on there
 		to += "?next=" + url.QueryEscape(next)
 	}
-	return s.done(w, r, to, "signed-out")
+	return s.redirectWithNotice(w, r, to, "signed-out")
 }
 
 // Tries to sign in are slowed down and never refused for good: one that comes too early waits its turn here, and one
@@ -104,13 +104,13 @@ const patience = 8 * time.Second
 
 // signInTurn waits until this try may be made. The error is a slowDown when that were too long.
 func (s *Server) signInTurn(r *http.Request, email string) error {
-	if err := s.turn(r, "sign-in from "+network(s.address(r)), triesPerAddress()); err != nil {
+	if err := s.rateLimit(r, "sign-in from "+network(s.address(r)), triesPerAddress()); err != nil {
 		return err
 	}
-	return s.turn(r, s.accountKey(r, email), triesPerAccount())
+	return s.rateLimit(r, s.accountKey(r, email), triesPerAccount())
 }
 
-func (s *Server) turn(r *http.Request, key string, limit db.Limit) error {
+func (s *Server) rateLimit(r *http.Request, key string, limit db.Limit) error {
 	wait, ok, err := s.DB.Reserve(r.Context(), key, limit, patience)
 	switch {
 	case err != nil:

@@ -15,7 +15,7 @@ func (s *Server) adminMerchants(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) addMerchant(w http.ResponseWriter, r *http.Request) error {
-	form := views.MerchantForm{Name: text(r, "name"), ExternalID: text(r, "external_id"), Locale: r.PostFormValue("locale")}
+	form := views.MerchantForm{Name: formText(r, "name"), ExternalID: formText(r, "external_id"), Locale: r.PostFormValue("locale")}
 	if !views.KnownLocale(form.Locale) {
 		form.Locale = ""
 	}
@@ -28,7 +28,7 @@ func (s *Server) addMerchant(w http.ResponseWriter, r *http.Request) error {
 	if len(form.Errors) > 0 {
 		return s.renderMerchants(w, r, http.StatusUnprocessableEntity, form)
 	}
-	m, err := s.DB.AddMerchant(r.Context(), s.by(r), db.Merchant{Name: form.Name, ExternalID: form.ExternalID, Locale: form.Locale})
+	m, err := s.DB.AddMerchant(r.Context(), s.actor(r), db.Merchant{Name: form.Name, ExternalID: form.ExternalID, Locale: form.Locale})
 	switch {
 	case errors.Is(err, db.ErrName):
 		form.Errors = views.Errors{{Field: "name", Code: "missing"}}
@@ -37,7 +37,7 @@ func (s *Server) addMerchant(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	default:
-		return s.done(w, r, "/admin/merchants/"+m.ID.String(), "merchant-added")
+		return s.redirectWithNotice(w, r, "/admin/merchants/"+m.ID.String(), "merchant-added")
 	}
 	return s.renderMerchants(w, r, http.StatusUnprocessableEntity, form)
 }
@@ -50,7 +50,7 @@ func (s *Server) renderMerchants(w http.ResponseWriter, r *http.Request, status 
 	if err != nil {
 		return err
 	}
-	page := views.AdminMerchantsPage{Page: s.viewPage(r), Query: query.Get("q"), MayAdd: visitorOf(r).who() == admin, Form: form}
+	page := views.AdminMerchantsPage{Page: s.viewPage(r), Query: query.Get("q"), MayAdd: visitorOf(r).role() == admin, Form: form}
 	lines, page.Pager = paged(r, lines, peopleOnPage, func(l db.MerchantLine) string { return l.ID.String() })
 	for _, l := range lines {
 		page.Rows = append(page.Rows, views.MerchantRow{
@@ -88,7 +88,7 @@ func (s *Server) renderMerchant(w http.ResponseWriter, r *http.Request, id db.ID
 	v := visitorOf(r)
 	page := views.AdminMerchantPage{
 		Page: s.viewPage(r), ID: m.ID.String(), Name: m.Name, ExternalID: m.ExternalID, Created: m.CreatedAt,
-		People: viewPeople(people, v.user.ID, ""), MayInvite: v.who() == admin,
+		People: viewPeople(people, v.user.ID, ""), MayInvite: v.role() == admin,
 		Invite: form,
 	}
 	for _, line := range connections.All {

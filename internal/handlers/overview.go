@@ -51,33 +51,33 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 	if len(lapsing.All) > 0 {
 		page.RiskURL = "/admin/connections?lapsing=7d"
 	}
-	if page.Mend, err = s.mend(r, counts); err != nil {
+	if page.Mend, err = s.todo(r, counts); err != nil {
 		return err
 	}
 	s.render(w, r, http.StatusOK, views.Overview(page))
 	return nil
 }
 
-// place is a provider in one environment.
-type place struct{ provider, environment string }
+// providerEnv is a provider in one environment.
+type providerEnv struct{ provider, environment string }
 
 // places are the providers that are set up, in their order, then those that only old connections know.
-func (s *Server) places(counts []db.Count) []place {
-	var all []place
+func (s *Server) places(counts []db.Count) []providerEnv {
+	var all []providerEnv
 	for _, setup := range s.Providers {
 		if setup.Connector != nil {
-			all = append(all, place{setup.Name, setup.Environment})
+			all = append(all, providerEnv{setup.Name, setup.Environment})
 		}
 	}
 	for _, c := range counts {
-		if one := (place{c.Provider, c.Environment}); !slices.Contains(all, one) {
+		if one := (providerEnv{c.Provider, c.Environment}); !slices.Contains(all, one) {
 			all = append(all, one)
 		}
 	}
 	return all
 }
 
-func (s *Server) providerFigures(at place, counts []db.Count, lately []db.Rollup) views.ProviderFigures {
+func (s *Server) providerFigures(at providerEnv, counts []db.Count, lately []db.Rollup) views.ProviderFigures {
 	figures := views.ProviderFigures{Provider: s.viewProviderOf(at.provider, at.environment)}
 	present := s.presently(at)
 	for _, c := range counts {
@@ -108,14 +108,14 @@ func (s *Server) providerFigures(at place, counts []db.Count, lately []db.Rollup
 	return figures
 }
 
-func (s *Server) presently(at place) bool {
+func (s *Server) presently(at providerEnv) bool {
 	setup, err := s.provider(at.provider)
 	return err == nil && setup.Environment == at.environment
 }
 
 // latency is how long refreshes at a provider took lately, the median and the 95th percentile, how many there were, and how
 // many did not go well.
-func latency(lately []db.Rollup, at place) (median, slow time.Duration, all, failed int64) {
+func latency(lately []db.Rollup, at providerEnv) (median, slow time.Duration, all, failed int64) {
 	var answered []db.Rollup
 	for _, one := range lately {
 		if one.Provider != at.provider || one.Environment != at.environment {
@@ -150,8 +150,8 @@ func hourFigures(calls []db.RefreshHour, first time.Time) []views.HourFigures {
 	return hours
 }
 
-// mend lists what the platform itself must put right.
-func (s *Server) mend(r *http.Request, counts []db.Count) ([]views.MendLine, error) {
+// todo lists what the platform itself must put right.
+func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.MendLine, error) {
 	var list []views.MendLine
 	present := connectors.Environments(s.Providers)
 	records, err := s.DB.ProviderRecords(r.Context(), present)
@@ -200,9 +200,9 @@ func (s *Server) mend(r *http.Request, counts []db.Count) ([]views.MendLine, err
 	if old > 0 {
 		list = append(list, views.MendLine{Code: "old-key", Count: old})
 	}
-	elsewhere := map[place]int64{}
+	elsewhere := map[providerEnv]int64{}
 	for _, c := range counts {
-		if at := (place{c.Provider, c.Environment}); c.Health != db.Disconnected && !s.presently(at) {
+		if at := (providerEnv{c.Provider, c.Environment}); c.Health != db.Disconnected && !s.presently(at) {
 			elsewhere[at] += c.Connections
 		}
 	}

@@ -18,13 +18,13 @@ func (s *Server) forgottenPage(w http.ResponseWriter, r *http.Request) error {
 
 // forgotten answers alike whether or not anybody has the address: the mail is a later job's business.
 func (s *Server) forgotten(w http.ResponseWriter, r *http.Request) error {
-	page := views.PasswordPage{Page: s.viewPage(r), Email: text(r, "email")}
+	page := views.PasswordPage{Page: s.viewPage(r), Email: formText(r, "email")}
 	if _, err := mail.ParseAddress(page.Email); err != nil {
 		page.Errors = views.Errors{{Field: "email", Code: "email"}}
 		s.render(w, r, http.StatusUnprocessableEntity, views.Password(page))
 		return nil
 	}
-	if err := s.turn(r, "forgotten from "+network(s.address(r)), db.Limit{Burst: 10, Every: 30 * time.Second}); err != nil {
+	if err := s.rateLimit(r, "forgotten from "+network(s.address(r)), db.Limit{Burst: 10, Every: 30 * time.Second}); err != nil {
 		return err
 	}
 	page.Sent, page.NoMail = true, !s.Jobs.Mails()
@@ -79,5 +79,5 @@ func (s *Server) newPassword(w http.ResponseWriter, r *http.Request) error {
 	if err := s.welcome(w, r, user); err != nil {
 		return err
 	}
-	return s.done(w, r, afterSignIn(user, ""), "password-changed")
+	return s.redirectWithNotice(w, r, afterSignIn(user, ""), "password-changed")
 }

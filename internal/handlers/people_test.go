@@ -726,13 +726,13 @@ func TestPagesDoNotQueueForIncidents(t *testing.T) {
 	hanging, stop := context.WithTimeout(ctx, 500*time.Millisecond)
 	defer stop()
 	for range 3 {
-		go h.server.troubles(hanging)
+		go h.server.currentIncidents(hanging)
 	}
 	<-hanging.Done()
 	patient, stop := context.WithTimeout(ctx, 5*time.Second)
 	defer stop()
 	began := time.Now()
-	h.server.troubles(patient)
+	h.server.currentIncidents(patient)
 	if took := time.Since(began); took > 200*time.Millisecond {
 		t.Errorf("a page waited %s after a read had failed", took)
 	}

@@ -20,9 +20,9 @@ func (s *Server) reconnectLinkPage(w http.ResponseWriter, r *http.Request) error
 	case err != nil:
 		return err
 	case !c.DisconnectedAt.IsZero():
-		return see(w, r, "/connections/"+c.ID.String())
+		return redirect(w, r, "/connections/"+c.ID.String())
 	case link.Over:
-		return s.done(w, r, "/connections/"+c.ID.String(), "link-over")
+		return s.redirectWithNotice(w, r, "/connections/"+c.ID.String(), "link-over")
 	}
 	s.render(w, r, http.StatusOK, views.ReconnectAsk(views.ReconnectAskPage{
 		Page: s.viewPage(r), Action: r.URL.Path, Provider: s.viewProviderOf(c.Provider, c.Environment), Account: viewAccount(c.Account, c.ID.String()),
@@ -42,13 +42,13 @@ func (s *Server) followReconnectLink(w http.ResponseWriter, r *http.Request) err
 	}
 	if c.DisconnectedAt.IsZero() {
 		if err = s.DB.SpendReconnectLink(r.Context(), link.ID); errors.Is(err, db.ErrLink) {
-			return s.done(w, r, "/connections/"+c.ID.String(), "link-over")
+			return s.redirectWithNotice(w, r, "/connections/"+c.ID.String(), "link-over")
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return s.beginAgain(w, r, c.Connection)
+	return s.beginReconnect(w, r, c.Connection)
 }
 
 var errOtherBusiness = errors.New("a link for another merchant than the visitor's")
@@ -96,11 +96,11 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if !c.DisconnectedAt.IsZero() {
-		return see(w, r, "/connections/"+c.ID.String())
+		return redirect(w, r, "/connections/"+c.ID.String())
 	}
 	var letters []db.Letter
 	var addresses []string
-	by := s.by(r)
+	by := s.actor(r)
 	if r.PostFormValue("how") != "link" && s.Jobs.Mails() {
 		people, _, err := s.askedPeople(r, c.MerchantID)
 		if err != nil {
@@ -124,7 +124,7 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if len(letters) > 0 { // what was asked for says to whom it went
-		return s.done(w, r, "/connections/"+c.ID.String()+"#ask", "asked")
+		return s.redirectWithNotice(w, r, "/connections/"+c.ID.String()+"#ask", "asked")
 	}
 	secret, _, err := s.DB.AddLink(r.Context(), by, db.LinkReconnect, db.ID{}, c.ID)
 	if err != nil {

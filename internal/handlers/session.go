@@ -168,7 +168,7 @@ func visitorOf(r *http.Request) visitor {
 	return v
 }
 
-func (v visitor) who() who {
+func (v visitor) role() roles {
 	switch v.user.Role {
 	case db.RoleMerchant:
 		return merchant
@@ -177,7 +177,7 @@ func (v visitor) who() who {
 	case db.RoleAdmin:
 		return admin
 	default:
-		return nobody
+		return anonymous
 	}
 }
 
@@ -230,9 +230,9 @@ func (s *Server) setCookie(w http.ResponseWriter, name, value string, age time.D
 	}))
 }
 
-// done sends the browser on with GET; the next page says what was done: a code under "notice." in the locales, filled in
+// redirectWithNotice sends the browser on with GET; the next page says what was done. notice is a code under "notice." in the locales, filled in
 // with names and values in turn.
-func (s *Server) done(w http.ResponseWriter, r *http.Request, path, notice string, pairs ...string) error {
+func (s *Server) redirectWithNotice(w http.ResponseWriter, r *http.Request, path, notice string, pairs ...string) error {
 	if len(pairs) > 0 {
 		values := url.Values{}
 		for i := 0; i+1 < len(pairs); i += 2 {
@@ -241,11 +241,11 @@ func (s *Server) done(w http.ResponseWriter, r *http.Request, path, notice strin
 		notice += "?" + values.Encode()
 	}
 	s.setCookie(w, "notice", notice, time.Minute)
-	return see(w, r, path)
+	return redirect(w, r, path)
 }
 
-// by is who acts, for events.
-func (s *Server) by(r *http.Request) db.By {
+// actor is who acts, for events.
+func (s *Server) actor(r *http.Request) db.By {
 	v := visitorOf(r)
 	return db.By{Actor: v.user.Role, ID: v.user.ID, Address: s.address(r)}
 }
@@ -261,7 +261,7 @@ func (s *Server) viewPage(r *http.Request) views.Page {
 			page.NoticeOf = append(page.NoticeOf, name, values.Get(name))
 		}
 	}
-	if v.who() != nobody {
+	if v.role() != anonymous {
 		page.Incidents = s.incidents(r)
 		page.User = &views.Person{Name: v.user.Name, Email: v.user.Email, Merchant: v.merchant.Name, Role: v.user.Role}
 	}
@@ -277,9 +277,9 @@ type incidents struct {
 
 const incidentsAge = 3 * time.Second
 
-// troubles reads them again when it is time. One page asks, the others go on with what was known: nobody queues behind
+// currentIncidents reads them again when it is time. One page asks, the others go on with what was known: nobody queues behind
 // a database that does not answer.
-func (s *Server) troubles(ctx context.Context) []db.ProviderState {
+func (s *Server) currentIncidents(ctx context.Context) []db.ProviderState {
 	s.troubled.mu.Lock()
 	now, known := s.DB.Now(), s.troubled.list
 	due := now.Sub(s.troubled.read) >= incidentsAge || now.Before(s.troubled.read)
@@ -307,7 +307,7 @@ func (s *Server) whoMustAct(ctx context.Context, c db.Connection) string {
 	ours := func(p db.ProviderState) bool {
 		return p.Name == c.Provider && p.Environment == c.Environment && p.Reason == "ours"
 	}
-	if who == "provider" && slices.ContainsFunc(s.troubles(ctx), ours) {
+	if who == "provider" && slices.ContainsFunc(s.currentIncidents(ctx), ours) {
 		return "platform"
 	}
 	return who
@@ -315,7 +315,7 @@ func (s *Server) whoMustAct(ctx context.Context, c db.Connection) string {
 
 func (s *Server) incidents(r *http.Request) []views.Incident {
 	var all []views.Incident
-	for _, one := range s.troubles(r.Context()) {
+	for _, one := range s.currentIncidents(r.Context()) {
 		if setup, err := s.provider(one.Name); err == nil && setup.Environment == one.Environment {
 			all = append(all, views.Incident{Provider: setup.Title, Since: one.IncidentSince, Ours: one.Reason == "ours", Declared: one.Reason == "declared"})
 		}
@@ -323,8 +323,8 @@ func (s *Server) incidents(r *http.Request) []views.Incident {
 	return all
 }
 
-// text reads a field of a form as people mean it: without what surrounds it, and without bytes that no text has.
-func text(r *http.Request, name string) string { return clean(r.PostFormValue(name)) }
+// formText reads a field of a form as people mean it: without what surrounds it, and without bytes that no text has.
+func formText(r *http.Request, name string) string { return clean(r.PostFormValue(name)) }
 
 // clean drops what no text has and Postgres refuses.
 func clean(text string) string {

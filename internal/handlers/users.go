@@ -20,7 +20,7 @@ func (s *Server) adminUsers(w http.ResponseWriter, r *http.Request) error {
 
 // inviteUser adds somebody who is to choose their own password, by mail or, where there is none, by a link shown here.
 func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
-	form := views.InviteForm{Email: text(r, "email"), Name: text(r, "name"), Role: r.PostFormValue("role"), Merchant: text(r, "merchant")}
+	form := views.InviteForm{Email: formText(r, "email"), Name: formText(r, "name"), Role: r.PostFormValue("role"), Merchant: formText(r, "merchant")}
 	n := db.NewUser{Role: form.Role, Email: form.Email, Name: form.Name}
 	if len(n.Name) > maxName {
 		form.Errors = append(form.Errors, views.FieldError{Field: "name", Code: "too-long"})
@@ -49,7 +49,7 @@ func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
 	if s.Jobs.Mails() {
 		n.Enqueue = s.Jobs.Enqueue
 	}
-	user, err := s.DB.AddUser(r.Context(), s.by(r), n)
+	user, err := s.DB.AddUser(r.Context(), s.actor(r), n)
 	switch {
 	case errors.Is(err, db.ErrEmail):
 		form.Errors = views.Errors{{Field: "email", Code: "email"}}
@@ -60,7 +60,7 @@ func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	case s.Jobs.Mails():
-		return s.done(w, r, peoplePage(r, of), "invited")
+		return s.redirectWithNotice(w, r, peoplePage(r, of), "invited")
 	default:
 		return s.showLink(w, r, user, of)
 	}
@@ -96,7 +96,7 @@ func (s *Server) showLink(w http.ResponseWriter, r *http.Request, user db.User, 
 	if user.Invited {
 		kind, path = db.LinkInvitation, "/invitations/"
 	}
-	secret, _, err := s.DB.AddLink(r.Context(), s.by(r), kind, user.ID, db.ID{})
+	secret, _, err := s.DB.AddLink(r.Context(), s.actor(r), kind, user.ID, db.ID{})
 	if err != nil {
 		return err
 	}
@@ -120,19 +120,19 @@ func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 	var notice string // its words name the person
 	switch r.PostFormValue("do") {
 	case "lock":
-		err, notice = s.DB.LockUser(r.Context(), s.by(r), id), "user-locked"
+		err, notice = s.DB.LockUser(r.Context(), s.actor(r), id), "user-locked"
 	case "unlock":
-		err, notice = s.DB.UnlockUser(r.Context(), s.by(r), id), "user-unlocked"
+		err, notice = s.DB.UnlockUser(r.Context(), s.actor(r), id), "user-unlocked"
 	case "role":
 		role := r.PostFormValue("role")
-		err, notice = s.DB.SetRole(r.Context(), s.by(r), id, role), "role-"+role
+		err, notice = s.DB.SetRole(r.Context(), s.actor(r), id, role), "role-"+role
 	case "end-sessions":
 		var keep []byte // one's own session goes on
 		notice = "person-signed-out"
 		if v := visitorOf(r); v.user.ID == id {
 			keep, notice = v.session.Hash, "sessions-ended"
 		}
-		err = s.DB.EndSessions(r.Context(), s.by(r), id, keep)
+		err = s.DB.EndSessions(r.Context(), s.actor(r), id, keep)
 	case "invite":
 		return s.inviteAgain(w, r, user, of)
 	default:
@@ -148,7 +148,7 @@ func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.done(w, r, peoplePage(r, of), notice, "Name", cmp.Or(user.Name, user.Email))
+	return s.redirectWithNotice(w, r, peoplePage(r, of), notice, "Name", cmp.Or(user.Name, user.Email))
 }
 
 // inviteAgain sends somebody a new link: an invitation, or a new password for whoever had one.
@@ -161,7 +161,7 @@ func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user db.Use
 		kind, event, notice = db.LetterInvitation, "user.invited", "invited"
 	}
 	sent := db.Event{Kind: event, MerchantID: user.MerchantID, Note: user.Email}
-	by := s.by(r)
+	by := s.actor(r)
 	sent.Actor, sent.ActorID, sent.Address = by.Actor, by.ID, by.Address
 	if err := s.DB.AddEvent(r.Context(), sent); err != nil {
 		return err
@@ -170,7 +170,7 @@ func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user db.Use
 		if err := s.Jobs.Write(r.Context(), db.Letter{Kind: kind, User: user.ID, By: by.ID}); err != nil {
 			return err
 		}
-		return s.done(w, r, peoplePage(r, of), notice)
+		return s.redirectWithNotice(w, r, peoplePage(r, of), notice)
 	}
 	return s.showLink(w, r, user, of)
 }
