@@ -299,11 +299,7 @@ func (u UserRow) shown() string {
 
 // facts are a live check's figures in one line.
 func (c LiveCheck) facts(ctx context.Context) string {
-	var parts []string
-	if c.Status != 0 {
-		parts = append(parts, "HTTP "+statusText(c.Status))
-	}
-	parts = append(parts, Took(ctx, c.Took))
+	parts := []string{Took(ctx, c.Took)}
 	if c.Skew.Abs() >= 2*time.Second {
 		parts = append(parts, T(ctx, "admin_providers.skew", "Seconds", strconv.FormatFloat(c.Skew.Seconds(), 'f', 0, 64)))
 	}

@@ -3,10 +3,16 @@ package views
 import (
 	"context"
 	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -152,6 +158,88 @@ func TestEveryKeyExists(t *testing.T) {
 	if asked < 100 {
 		t.Errorf("only %d keys found in the sources: has the way of asking changed?", asked)
 	}
+}
+
+// TestEveryKeyIsUsed finds texts that no page can show. A key is used when it is written out in the sources of the views,
+// or when it is a prefix written there ("event.", "bulk.state-") and a code made of words that are string literals of the
+// program: "flow." and "denied" and ".what".
+func TestEveryKeyIsUsed(t *testing.T) {
+	known := readLocales(t)["en"]
+	inViews := literals(t, "*.go")
+	inProgram := literals(t, "*.go", "../internal/*/*.go", "../cmd/web/*.go")
+	for status := 400; status < 600; status++ {
+		if http.StatusText(status) != "" {
+			inProgram[strconv.Itoa(status)] = true // error pages are named after their status
+		}
+	}
+	var isCode func(code string) bool
+	isCode = func(code string) bool {
+		if inProgram[code] || inProgram["connection."+code] { // a kind of event is shown without its noun, see Event.kind
+			return true
+		}
+		for i, r := range code {
+			if (r == '.' || r == '-') && isCode(code[:i]) && isCode(code[i+1:]) {
+				return true
+			}
+		}
+		return false
+	}
+	used := func(key string) bool {
+		key = strings.TrimPrefix(key, "staff-") // words for staff stand in for those of the same name, see problemText
+		if inViews[key] || inViews["staff-"+key] {
+			return true
+		}
+		for i, r := range key {
+			if (r == '.' || r == '-') && inViews[key[:i+1]] && isCode(key[i+1:]) {
+				return true
+			}
+		}
+		return false
+	}
+	for _, key := range slices.Sorted(maps.Keys(known)) {
+		if !used(key) {
+			t.Errorf("no page asks for %s", key)
+		}
+	}
+}
+
+// literals are the string constants in Go files that are not tests, and the words in quotes within those that are SQL.
+func literals(t *testing.T, patterns ...string) map[string]bool {
+	t.Helper()
+	all := map[string]bool{}
+	quoted := regexp.MustCompile(`'([a-z-]+)'`)
+	for _, pattern := range patterns {
+		paths, err := filepath.Glob(pattern)
+		if err != nil || len(paths) == 0 {
+			t.Fatalf("no sources at %s: %v", pattern, err)
+		}
+		for _, path := range paths {
+			if strings.HasSuffix(path, "_test.go") {
+				continue
+			}
+			file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(file, func(n ast.Node) bool {
+				if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
+					text, err := strconv.Unquote(lit.Value)
+					if err != nil {
+						t.Fatal(err)
+					}
+					all[text] = true
+					if strings.HasPrefix(text, ".") || strings.HasPrefix(text, "-") {
+						all[text[1:]] = true // what is put after a code: ".subject"
+					}
+					for _, m := range quoted.FindAllStringSubmatch(text, -1) {
+						all[m[1]] = true
+					}
+				}
+				return true
+			})
+		}
+	}
+	return all
 }
 
 // TestEveryKindAndReasonHasWords reads the sources of those who make them: a code without words would be shown as it is.

@@ -158,7 +158,7 @@ func merchantStories(all map[string]templ.Component) {
 	all["connections-nothing"] = Connections(ConnectionsPage{Page: merchantPage("/")})
 
 	all["connect"] = Connect(ConnectPage{Page: merchantPage("/connect/caminvoice"), Provider: camInvoice})
-	all["connect-reconnect"] = Connect(ConnectPage{Page: merchantPage("/connect/acme"), Provider: acme, Asks: []string{"openid", "orders.read", "offline_access"}, ReconnectID: "0198a", ReconnectAs: "CH168 Co., Ltd"})
+	all["connect-reconnect"] = Connect(ConnectPage{Page: merchantPage("/connect/acme"), Provider: acme, ReconnectID: "0198a", ReconnectAs: "CH168 Co., Ltd"})
 	fields := []Field{
 		{Name: "client_id", Value: "f31120ee-b5cb-41c4-9529-288d02e91cd6"},
 		{Name: "client_secret", Secret: true},
@@ -171,7 +171,7 @@ func merchantStories(all map[string]templ.Component) {
 	all["connect-keyed-down"] = Connect(ConnectPage{Page: merchantPage("/connect/bookings"), Provider: bookings, Fields: fields[:2], Refused: "trouble", Reference: "K7M2-4QXD"})
 
 	events := []Event{
-		{At: ago(4 * time.Minute), Kind: "refresh.saved", Call: &Call{Name: "refresh", Class: "ok", Status: 200, Took: 240 * time.Millisecond, Reference: "5f0c2b7e9a1d4c3fb2e8d6a790314b5c"}},
+		{At: ago(4 * time.Minute), Kind: "refresh.saved", Call: &Call{Name: "refresh", Class: "ok", Took: 240 * time.Millisecond, Reference: "5f0c2b7e9a1d4c3fb2e8d6a790314b5c"}},
 		{At: ago(26 * time.Hour), Kind: "refresh.trouble", Call: &Call{Name: "refresh", Class: "trouble", Status: 503, Code: "service_unavailable", Took: 1240 * time.Millisecond}},
 		{At: ago(4 * day), Kind: "reconnected", Actor: "Sok Dara", Where: "203.0.113.7"},
 		{At: ago(90 * day), Kind: "connection.connected", Actor: "Sok Dara"},
@@ -195,9 +195,9 @@ func merchantStories(all map[string]templ.Component) {
 	all["connection-retrying"] = Connection(retrying)
 	ended := own
 	ended.Health = Health{State: "disconnected"}
-	ended.Disconnected = &Receipt{At: ago(time.Minute), By: "Sok Dara", Revoked: "done", DeletedAt: ago(time.Minute), RemainsUntil: in(11 * time.Minute), Reference: "K7M2-4QXD"}
+	ended.Disconnected = &Receipt{At: ago(time.Minute), By: "Sok Dara", Revoked: "done", RemainsUntil: in(11 * time.Minute)}
 	all["connection-disconnected"] = Connection(ended)
-	ended.Disconnected = &Receipt{At: ago(time.Minute), By: "Sok Dara", Revoked: "not-offered", DeletedAt: ago(time.Minute), ProviderURL: "https://portal.example"}
+	ended.Disconnected = &Receipt{At: ago(time.Minute), By: "Sok Dara", Revoked: "not-offered", ProviderURL: "https://portal.example"}
 	all["connection-disconnected-finish"] = Connection(ended)
 	all["disconnect"] = Disconnect(DisconnectPage{Page: merchantPage("/connections/0198a/disconnect"), ID: "0198a", Provider: camInvoice, Account: ch168, Revokes: true, Until: in(11 * time.Minute)})
 	all["disconnect-keyed"] = Disconnect(DisconnectPage{Page: merchantPage("/connections/0198a/disconnect"), ID: "0198a", Provider: flexiti, Account: Account{Name: "Boulangerie", ID: "abc"}})
@@ -292,7 +292,7 @@ func staffStories(all map[string]templ.Component) {
 			Calls: []Event{
 				{At: ago(time.Minute), Call: &Call{Name: "refresh", Class: "trouble", Status: 503, Code: "unavailable", Took: 800 * time.Millisecond, Reference: "5f0c2b7e9a1d4c3fb2e8d6a790314b5c"}},
 				{At: ago(20 * time.Minute), Call: &Call{Name: "refresh", Class: "trouble", Took: 20 * time.Second}},
-				{At: ago(2 * time.Hour), Call: &Call{Name: "refresh", Class: "ok", Status: 200, Took: 210 * time.Millisecond}},
+				{At: ago(2 * time.Hour), Call: &Call{Name: "refresh", Class: "ok", Took: 210 * time.Millisecond}},
 			},
 			Flows:  []FlowLine{{Reference: "K7M2-4QXD", Stage: "connected", At: ago(90 * day), By: "Sok Dara"}, {Reference: "P2AA-11ZT", Stage: "failed", Outcome: "provider-down", At: ago(91 * day), By: "Sok Dara"}, {Reference: "Q3BB-22ZV", Stage: "connected", Outcome: "kept-both", At: ago(92 * day), By: "Sok Dara"}},
 			Report: "Patchbay report\nprovider: CamInvoice (sandbox)\naccount: KHUID00001234\n2026-11-22T07:04:30Z refresh 503 unavailable 800 ms", AskURL: "/connections/0198b/ask", AskedLink: "https://connect.example.com/reconnect/4f9d2c", AskedWhy: "no-mail",
@@ -342,7 +342,7 @@ func staffStories(all map[string]templ.Component) {
 	all["admin-providers"] = AdminProviders(AdminProvidersPage{Page: adminPage("/admin/providers"), Providers: []ProviderSetup{
 		{
 			Provider: camInvoice, Ready: true, Callback: "https://connect.example.com/connect/caminvoice/callback", MayRegister: true, RegisteredAt: ago(day), Hooked: true, HookSet: true, HookedAt: ago(day), Live: 812345, LiveURL: "/admin/connections?provider=caminvoice", Refreshes: 74123, Errors: 310,
-			Median: 220 * time.Millisecond, Slow: 900 * time.Millisecond, Check: &LiveCheck{At: ago(time.Minute), Class: "ok", Status: 200, Took: 180 * time.Millisecond, Skew: 90 * time.Second, Address: "https://sandbox.caminvoice.example/connect"},
+			Median: 220 * time.Millisecond, Slow: 900 * time.Millisecond, Check: &LiveCheck{At: ago(time.Minute), Class: "ok", Took: 180 * time.Millisecond, Skew: 90 * time.Second, Address: "https://sandbox.caminvoice.example/connect"},
 		},
 		{Provider: elecq, Ready: true, Callback: "https://connect.example.com/connect/elecq/callback", NoState: true, StateEchoed: true, Incident: &IncidentState{Since: ago(40 * time.Minute), Reason: "trouble", NextProbe: in(time.Minute)}},
 		{Provider: Provider{Name: "flexiti", Title: "Flexiti", Keyed: true}, Missing: []string{"FLEXITI_API_URL", "FLEXITI_ENVIRONMENT"}},

@@ -209,11 +209,11 @@ func (e Event) kind() string { return strings.TrimPrefix(e.Kind, "connection.") 
 // state colours an event's dot: good news, trouble, or something to act on.
 func (e Event) state() string {
 	switch e.kind() {
-	case "connected", "reconnected", "refresh.saved", "recovered", "problem.cleared", "incident.ended":
+	case "connected", "reconnected", "refresh.saved", "recovered", "incident.ended":
 		return "fine"
 	case "refresh.later", "refresh.trouble", "refresh.lost", "incident.opened", "hook.revoked":
 		return "retrying"
-	case "problem", "refresh.refused", "refresh.ours":
+	case "refresh.refused", "refresh.ours":
 		return "action-needed"
 	}
 	if e.Call != nil && e.Call.Class != "" {

@@ -20,7 +20,6 @@ type Bulk struct {
 	ByName    string
 	ByRole    string
 	CreatedAt time.Time
-	StartedAt time.Time
 	EndedAt   time.Time
 	Total     int64
 	Done      int64
@@ -134,17 +133,17 @@ func (d *DB) listed(ctx context.Context, list, filter string, present map[string
 // Bulk reads one with its counts.
 func (d *DB) Bulk(ctx context.Context, id ID) (Bulk, error) {
 	b := Bulk{ID: id, Outcomes: map[string]int64{}}
-	var started, ended *time.Time
-	err := d.pool.QueryRow(ctx, `SELECT b.list, b.filter, b.state, b.created_by, coalesce(nullif(u.name, ''), u.email), u.role, b.created_at, b.started_at, b.ended_at
+	var ended *time.Time
+	err := d.pool.QueryRow(ctx, `SELECT b.list, b.filter, b.state, b.created_by, coalesce(nullif(u.name, ''), u.email), u.role, b.created_at, b.ended_at
 		FROM bulks b JOIN users u ON u.id = b.created_by WHERE b.id = $1`, id).
-		Scan(&b.List, &b.Filter, &b.State, &b.CreatedBy, &b.ByName, &b.ByRole, &b.CreatedAt, &started, &ended)
+		Scan(&b.List, &b.Filter, &b.State, &b.CreatedBy, &b.ByName, &b.ByRole, &b.CreatedAt, &ended)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return b, ErrNotFound
 	}
 	if err != nil {
 		return b, fmt.Errorf("read bulk: %w", err)
 	}
-	b.StartedAt, b.EndedAt, b.CreatedAt = timeOrZero(started), timeOrZero(ended), b.CreatedAt.UTC()
+	b.EndedAt, b.CreatedAt = timeOrZero(ended), b.CreatedAt.UTC()
 	rows, err := d.pool.Query(ctx, `SELECT provider, class, count(*) FROM bulk_items WHERE bulk_id = $1 GROUP BY 1, 2 ORDER BY 1, 2`, id)
 	if err != nil {
 		return b, fmt.Errorf("count bulk: %w", err)

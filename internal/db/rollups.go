@@ -74,24 +74,6 @@ func refreshHours(list []Rollup) (hours []RefreshHour) {
 	return hours
 }
 
-// Rollups returns all counts since an hour, oldest first.
-func (d *DB) Rollups(ctx context.Context, since time.Time) ([]Rollup, error) {
-	rows, err := d.pool.Query(ctx, `
-		SELECT provider, environment, hour, kind, class, bucket::integer, calls FROM rollups WHERE hour >= $1
-		ORDER BY hour, provider, environment, kind, class, bucket`, since.Truncate(time.Hour))
-	if err != nil {
-		return nil, fmt.Errorf("read rollups: %w", err)
-	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Rollup])
-	if err != nil {
-		return nil, fmt.Errorf("read rollups: %w", err)
-	}
-	for i := range list {
-		list[i].Hour = list[i].Hour.UTC()
-	}
-	return list, nil
-}
-
 // Percentile estimates how long the given share (0 to 1) of the calls took at most: within its bucket as if they lay evenly.
 // 0 when there are none.
 func Percentile(list []Rollup, share float64) time.Duration {

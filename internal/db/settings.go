@@ -16,13 +16,13 @@ const (
 	settingOldSeals  = "seals.old"
 )
 
-// Retention is for how many whole months events are kept before the present one; otherwise is returned when no admin
-// has said so. 0 keeps all.
-func (d *DB) Retention(ctx context.Context, otherwise int) (int, error) {
+// Retention is for how many whole months events are kept before the present one. 0, which it is until an admin
+// says otherwise, keeps all.
+func (d *DB) Retention(ctx context.Context) (int, error) {
 	var value string
 	err := d.pool.QueryRow(ctx, `SELECT value FROM settings WHERE name = $1`, settingRetention).Scan(&value)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return otherwise, nil
+		return 0, nil
 	}
 	if err != nil {
 		return 0, fmt.Errorf("read setting: %w", err)

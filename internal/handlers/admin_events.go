@@ -27,7 +27,7 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	keep, err := s.DB.Retention(r.Context(), 0)
+	keep, err := s.DB.Retention(r.Context())
 	if err != nil {
 		return err
 	}

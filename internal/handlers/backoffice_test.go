@@ -472,7 +472,7 @@ func TestRetentionIsAnAdminsWord(t *testing.T) {
 	if got := admin.post("/admin/events", "months", "18"); got.status != http.StatusSeeOther {
 		t.Fatalf("%d", got.status)
 	}
-	if months, err := s.db.Retention(context.Background(), 0); err != nil || months != 18 {
+	if months, err := s.db.Retention(context.Background()); err != nil || months != 18 {
 		t.Errorf("%d months, %v", months, err)
 	}
 	for _, wrong := range []string{"", "-1", "for ever", fmt.Sprint(1 << 40)} {

@@ -79,7 +79,7 @@ func TestAShorterRetentionIsAskedAbout(t *testing.T) {
 			t.Errorf("the question lacks %q", words)
 		}
 	}
-	if months, err := h.db.Retention(t.Context(), 0); err != nil || months != 0 {
+	if months, err := h.db.Retention(t.Context()); err != nil || months != 0 {
 		t.Fatalf("set without an answer: %d, %v", months, err)
 	}
 	if got := boss.submit(asked, `name="confirm" value="yes"`); got.status != http.StatusSeeOther {

@@ -119,7 +119,7 @@ func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPa
 			return page, err
 		}
 		page.Disconnected = &views.Receipt{
-			At: receipt.At, DeletedAt: receipt.At, Revoked: receipt.Revoked, RemainsUntil: receipt.RemainsUntil, ProviderURL: page.Provider.HomeURL,
+			At: receipt.At, Revoked: receipt.Revoked, RemainsUntil: receipt.RemainsUntil, ProviderURL: page.Provider.HomeURL,
 		}
 		switch {
 		case receipt.Revoked != "":

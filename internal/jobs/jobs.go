@@ -21,15 +21,14 @@ import (
 
 // Options are what Jobs is made of.
 type Options struct {
-	DB         *db.DB
-	Refresh    *refresh.Engine // for many refreshes at once
-	Log        *slog.Logger
-	Providers  []connectors.Provider // their titles, and whose access ends on a known day
-	PublicURL  *url.URL              // where links in mail lead
-	SMTPURL    string                // "" sends nothing: links are shown to staff instead
-	MailFrom   string
-	Outbox     bool // mail is kept for GET /outbox instead of being sent: the demo and tests
-	KeepEvents int  // months of events to keep; 0 for all
+	DB        *db.DB
+	Refresh   *refresh.Engine // for many refreshes at once
+	Log       *slog.Logger
+	Providers []connectors.Provider // their titles, and whose access ends on a known day
+	PublicURL *url.URL              // where links in mail lead
+	SMTPURL   string                // "" sends nothing: links are shown to staff instead
+	MailFrom  string
+	Outbox    bool // mail is kept for GET /outbox instead of being sent: the demo and tests
 }
 
 // Jobs takes jobs, and does them between Start and Stop. Several processes on one Postgres share the work.

@@ -197,7 +197,7 @@ type upkeepWorker struct {
 func (w *upkeepWorker) Work(ctx context.Context, _ *river.Job[upkeepArgs]) error {
 	began := time.Now()
 	d := w.jobs.DB
-	keep, err := d.Retention(ctx, w.jobs.KeepEvents)
+	keep, err := d.Retention(ctx)
 	if err != nil {
 		return err
 	}
