@@ -59,7 +59,7 @@ func (s *Server) revokeAtProvider(r *http.Request, p db.Parting) error {
 		s.Log.ErrorContext(ctx, "not revoked", "provider", p.Connection.Provider, "connection", p.Connection.ID, "err", err)
 	}
 	s.Log.InfoContext(ctx, "disconnected", "provider", p.Connection.Provider, "connection", p.Connection.ID, "revoked", revoked, "status", call.Status)
-	return s.retrySave(ctx, func(ctx context.Context) error { return s.DB.AddRevoked(ctx, p, revoked, call) })
+	return retrySave(ctx, func(ctx context.Context) error { return s.DB.AddRevoked(ctx, p, revoked, call) })
 }
 
 // revokeJobs takes the job that tells a provider of an end; nil where it could do nothing.

@@ -147,3 +147,9 @@ func stack() string {
 		}
 	}
 }
+
+// isPrefetch says whether a browser asks ahead of its user (or for the headers alone). Such a request must change nothing.
+func isPrefetch(r *http.Request) bool {
+	return r.Method == http.MethodHead || strings.HasPrefix(r.Header.Get("Sec-Purpose"), "prefetch") || strings.HasPrefix(r.Header.Get("Purpose"), "prefetch") ||
+		strings.HasPrefix(r.Header.Get("X-Purpose"), "preview") || r.Header.Get("X-Moz") == "prefetch"
+}

@@ -1,40 +1,32 @@
 package handlers
 
 import (
-	"errors"
 	"net/http"
 	"slices"
 	"strings"
 	"time"
 
-	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/views"
 )
 
-// flowPage shows one attempt: the choice that it waits for, or how it ended. Who comes back from signing in with an
-// answer waiting goes on here: the answer was theirs to bring, and is spent once like any other.
+// flowPage shows one flow: the choice that it waits for, or how it ended. A user who comes back from signing in while the
+// provider's answer waits goes on with it here.
 func (s *Server) flowPage(w http.ResponseWriter, r *http.Request) error {
 	f, err := s.flowOfVisitor(r)
 	if err != nil {
 		return err
 	}
-	v := visitorOf(r)
-	var refused string
-	if f.Stage == db.Answered && f.UserID == v.user.ID && !isPrefetch(r) {
-		if f, refused, err = s.resume(r, f); err != nil {
-			return err
-		}
-	}
-	if f, err = s.awaitExchange(r.Context(), f); err != nil {
+	f, rejected, err := s.resume(r, f)
+	if err != nil {
 		return err
 	}
 	page, err := s.viewFlow(r, f)
 	if err != nil {
 		return err
 	}
-	if refused != "" {
-		page.Outcome = refused
+	if rejected != "" {
+		page.Outcome = rejected
 	}
 	s.render(w, r, http.StatusOK, views.Flow(page))
 	return nil
@@ -52,30 +44,6 @@ func (s *Server) flowOfVisitor(r *http.Request) (db.Flow, error) {
 	return f, nil
 }
 
-// resume spends an answer that was kept while nobody was signed in. refused says why not.
-func (s *Server) resume(r *http.Request, f db.Flow) (_ db.Flow, refused string, err error) {
-	setup, err := s.provider(f.Provider)
-	if err != nil {
-		return f, "ours", nil
-	}
-	redirector, ok := setup.Connector.(connectors.Redirector)
-	switch {
-	case !ok || setup.Environment != f.Environment:
-		return f, "ours", nil
-	case !s.ofBrowser(r, f):
-		return f, "other-browser", nil
-	}
-	taken, err := s.DB.TakeFlow(r.Context(), f, "")
-	if err == nil {
-		err = s.exchange(r, setup, redirector, taken, parseQuery(taken.Answer))
-	}
-	if err != nil && !errors.Is(err, db.ErrTaken) {
-		return f, "", err
-	}
-	f, err = s.DB.FlowByID(r.Context(), f.ID)
-	return f, "", err
-}
-
 // endedPage is where a callback ends that belongs to no attempt of the visitor's.
 func (s *Server) endedPage(w http.ResponseWriter, r *http.Request) error {
 	setup, err := s.anyProvider(r.PathValue("provider"))
@@ -88,39 +56,6 @@ func (s *Server) endedPage(w http.ResponseWriter, r *http.Request) error {
 	}
 	s.render(w, r, http.StatusOK, views.Flow(views.FlowPage{Page: s.viewPage(r), Provider: viewProvider(setup), Outcome: outcome}))
 	return nil
-}
-
-// choose does what the person chose.
-func (s *Server) choose(w http.ResponseWriter, r *http.Request) error {
-	f, err := s.flowOfVisitor(r)
-	if err != nil {
-		return err
-	}
-	if f.UserID != visitorOf(r).user.ID {
-		return errForbidden
-	}
-	choice := r.PostFormValue("choice")
-	setup, err := s.provider(f.Provider)
-	switch {
-	case f.Stage != db.Choosing:
-	case choice == db.ChooseCancel:
-		grant, err := s.DB.CancelFlow(r.Context(), f, s.actor(r))
-		if err != nil && !errors.Is(err, db.ErrTaken) {
-			return err
-		}
-		if err == nil {
-			s.revokeUnwanted(r, f, grant)
-		}
-	case err != nil:
-		return err
-	case choice == "":
-		return errMalformed
-	case setup.Environment == f.Environment:
-		if err := s.finishConnect(r, setup, f, choice); err != nil {
-			return err
-		}
-	}
-	return redirect(w, r, "/flows/"+f.Reference)
 }
 
 func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {

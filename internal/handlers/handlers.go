@@ -293,30 +293,6 @@ func (s *Server) trusted(address netip.Addr) bool {
 	return false
 }
 
-// provider finds a provider that merchants can use, by the name in the address.
-func (s *Server) provider(name string) (connectors.Provider, error) {
-	setup, err := s.anyProvider(name)
-	if err == nil && setup.Connector == nil {
-		err = db.ErrNotFound
-	}
-	return setup, err
-}
-
-// anyProvider finds a provider whether or not it is set up.
-func (s *Server) anyProvider(name string) (connectors.Provider, error) {
-	for _, setup := range s.Providers {
-		if setup.Name == name {
-			return setup, nil
-		}
-	}
-	return connectors.Provider{}, db.ErrNotFound
-}
-
-// callbackURL is the address that is registered with a provider. It never has a query of its own.
-func (s *Server) callbackURL(provider string) string {
-	return strings.TrimSuffix(s.PublicURL.String(), "/") + "/connect/" + provider + "/callback"
-}
-
 // statusWriter remembers the status for the log.
 type statusWriter struct {
 	http.ResponseWriter

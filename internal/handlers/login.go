@@ -1,7 +1,6 @@
 package handlers
 
 import (
-	"context"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -119,21 +118,6 @@ func (s *Server) rateLimit(r *http.Request, key string, limit db.Limit) error {
 		return slowDown(wait)
 	}
 	return s.pause(r.Context(), wait)
-}
-
-// pause waits, unless whoever waits has gone.
-func pause(ctx context.Context, wait time.Duration) error {
-	if wait <= 0 {
-		return nil
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // accountKey is what tries at an account are counted under, whether or not there is such an account.

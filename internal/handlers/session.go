@@ -114,14 +114,6 @@ func (s *sessionStore) Save(r *http.Request, w http.ResponseWriter, session *ses
 	return nil
 }
 
-// cookieName is a cookie's full name: on https no subdomain can set it.
-func (s *Server) cookieName(name string) string {
-	if s.secure {
-		return "__Host-" + name
-	}
-	return name
-}
-
 // signIn gives the browser a new session of the user's; one it had before is over, so that nobody can have planted it.
 func (s *Server) signIn(w http.ResponseWriter, r *http.Request, user db.ID) error {
 	session, err := s.sessions.Get(r, s.cookieName("session"))
@@ -193,7 +185,7 @@ func (s *Server) visit(w http.ResponseWriter, r *http.Request) (visitor, error) 
 		}
 	}
 	v.locale = s.chooseLocale(w, r, v.user.Locale)
-	if r.Method == http.MethodGet && !prefetched(r) {
+	if r.Method == http.MethodGet && !isPrefetch(r) {
 		if cookie, err := r.Cookie(s.cookieName("notice")); err == nil {
 			v.notice = cookie.Value
 			s.setCookie(w, "notice", "", -time.Second)
@@ -216,18 +208,6 @@ func (s *Server) chooseLocale(w http.ResponseWriter, r *http.Request, own string
 		return own
 	}
 	return views.MatchLocale(r.Header.Get("Accept-Language"))
-}
-
-// prefetched says whether a browser asks ahead of a person, who may never come.
-func prefetched(r *http.Request) bool {
-	return strings.HasPrefix(r.Header.Get("Sec-Purpose"), "prefetch")
-}
-
-// setCookie sets a small cookie of ours; a negative age takes it back.
-func (s *Server) setCookie(w http.ResponseWriter, name, value string, age time.Duration) {
-	http.SetCookie(w, sessions.NewCookie(s.cookieName(name), value, &sessions.Options{
-		Path: "/", HttpOnly: true, Secure: s.secure, SameSite: http.SameSiteLaxMode, MaxAge: int(age / time.Second),
-	}))
 }
 
 // redirectWithNotice sends the browser on with GET; the next page says what was done. notice is a code under "notice." in the locales, filled in

@@ -1,0 +1,114 @@
+package handlers
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+	"patchbay/views"
+)
+
+// connectPage says what will happen, what is asked for and what is kept. For a provider with typed credentials it has the form.
+func (s *Server) connectPage(w http.ResponseWriter, r *http.Request) error {
+	setup, err := s.provider(r.PathValue("provider"))
+	if err != nil {
+		return err
+	}
+	page, err := s.viewConnectPage(r, setup, r.URL.Query().Get("connection"))
+	if err != nil {
+		return err
+	}
+	s.render(w, r, http.StatusOK, views.Connect(page))
+	return nil
+}
+
+// viewConnectPage fills in the page. reconnect is the id of the connection to reconnect, from an address or a form; "" for a
+// new one. It returns ErrNotFound if the merchant has no such connection.
+func (s *Server) viewConnectPage(r *http.Request, setup connectors.Provider, reconnect string) (views.ConnectPage, error) {
+	page := views.ConnectPage{Page: s.viewPage(r), Provider: viewProvider(setup)}
+	owned, err := s.DB.MerchantConnections(r.Context(), visitorOf(r).user.MerchantID)
+	if err != nil {
+		return page, err
+	}
+	found := reconnect == ""
+	for _, c := range owned {
+		if c.Provider != setup.Name || c.Environment != setup.Environment {
+			continue
+		}
+		page.AlreadyHas = true
+		if c.ID.String() == reconnect {
+			found = true
+			page.ReconnectID, page.ReconnectAs = reconnect, cmp.Or(c.Account.Name, c.Account.ID)
+		}
+	}
+	if !found {
+		return page, db.ErrNotFound
+	}
+	if keyed, ok := setup.Connector.(connectors.CredentialConnector); ok {
+		for _, f := range keyed.Fields() {
+			page.Fields = append(page.Fields, views.Field{Name: f.Name, Secret: f.Secret, Optional: f.Optional, Options: f.Options, MaxLen: cmp.Or(f.MaxLen, 200)})
+		}
+	}
+	return page, nil
+}
+
+// connectWithCredentials authenticates with what the merchant typed, and connects.
+func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, setup connectors.Provider, keyed connectors.CredentialConnector, pinned db.ID, page views.ConnectPage) error {
+	v := visitorOf(r)
+	inputs := make(map[string]string, len(page.Fields))
+	for i, f := range page.Fields {
+		inputs[f.Name] = formText(r, f.Name)
+		if !f.Secret {
+			page.Fields[i].Value = inputs[f.Name]
+		}
+	}
+	tries := "keys of " + v.user.ID.String()
+	if err := s.rateLimit(r, tries, db.Limit{Burst: 30, Every: 20 * time.Second}); err != nil {
+		return err
+	}
+	f, err := s.DB.BeginFlow(r.Context(), db.NewFlow{
+		ID: db.NewID(), UserID: v.user.ID, MerchantID: v.user.MerchantID, Provider: setup.Name, Environment: setup.Environment, ConnectionID: pinned,
+		State: db.NewSecret(), Browser: db.NewSecret(), Keyed: true, By: s.actor(r),
+	})
+	if err != nil {
+		return err
+	}
+	ctx, calls := connectors.WithCalls(context.WithoutCancel(r.Context()))
+	ctx, cancel := context.WithTimeout(ctx, exchangeLimit)
+	defer cancel()
+	began := s.DB.Now()
+	grant, err := keyed.Authenticate(ctx, connectors.Flow{CallbackURL: s.callbackURL(setup.Name), Locale: v.locale}, inputs)
+	if failed := s.saveExchange(r, setup, f, exchanged{grant: grant, err: err, began: began, calls: calls, proven: true}); failed != nil {
+		return failed
+	}
+	var input *connectors.InputError
+	switch class := connectors.Class(err); {
+	case err == nil:
+		if err := s.DB.Forgive(r.Context(), tries); err != nil { // the right keys are no guess
+			return err
+		}
+		return redirect(w, r, "/flows/"+f.Reference)
+	case errors.As(err, &input):
+		for i, field := range page.Fields {
+			if input.Code == connectors.InputSwapped && field.Name == input.Field {
+				page.Fields[i].Value = "" // this is the secret: it is not shown again
+			}
+		}
+		page.Errors = views.Errors{{Field: input.Field, Code: input.Code}}
+		s.render(w, r, http.StatusUnprocessableEntity, views.Connect(page))
+	case class == "refused":
+		page.Refused, page.Reference = class, f.Reference
+		s.render(w, r, http.StatusUnprocessableEntity, views.Connect(page))
+	case class == "ours", class == "later":
+		page.Refused, page.Reference = class, f.Reference
+		s.render(w, r, http.StatusServiceUnavailable, views.Connect(page))
+	default:
+		page.Refused, page.Reference = "trouble", f.Reference
+		s.render(w, r, http.StatusBadGateway, views.Connect(page))
+	}
+	return nil
+}

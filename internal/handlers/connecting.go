@@ -1,0 +1,431 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/url"
+	"time"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+	"patchbay/internal/refresh"
+)
+
+// This file is the whole way of a flow, in its order: connect or reconnect, begin, callback, exchange, saveExchange, choose
+// where there is something to choose, finishConnect. Credentials that a merchant types (connect_page.go) join it at
+// saveExchange. flows.go shows how a flow stands.
+
+const (
+	exchangeLimit = 45 * time.Second // for all calls of one exchange. A flow lapses after a minute, so its result can still be saved
+	saveLimit     = 12 * time.Second // for the tries to save the result of an exchange
+)
+
+// connect starts a flow from a provider's form: by redirect, or with the credentials that were typed.
+func (s *Server) connect(w http.ResponseWriter, r *http.Request) error {
+	setup, err := s.provider(r.PathValue("provider"))
+	if err != nil {
+		return err
+	}
+	typed, ok := setup.Connector.(connectors.CredentialConnector)
+	reconnect := r.PostFormValue("connection")
+	if !ok && reconnect == "" {
+		return s.begin(w, r, setup, db.ID{})
+	}
+	page, err := s.viewConnectPage(r, setup, reconnect)
+	if err != nil {
+		return err
+	}
+	var pinned db.ID
+	if page.ReconnectID != "" {
+		if pinned, err = db.ParseID(page.ReconnectID); err != nil {
+			return err
+		}
+	}
+	if ok {
+		return s.connectWithCredentials(w, r, setup, typed, pinned, page)
+	}
+	return s.begin(w, r, setup, pinned)
+}
+
+// reconnect starts a flow that is pinned to a connection, which keeps its id and history.
+func (s *Server) reconnect(w http.ResponseWriter, r *http.Request) error {
+	id, err := db.ParseID(r.PathValue("id"))
+	if err != nil {
+		return err
+	}
+	c, err := s.DB.WholeConnection(r.Context(), id, visitorOf(r).user.MerchantID)
+	if err != nil {
+		return err
+	}
+	return s.beginReconnect(w, r, c.Connection)
+}
+
+// beginReconnect sends the browser to the provider, or to the form for credentials. A connection that cannot be
+// reconnected says why on its own page.
+func (s *Server) beginReconnect(w http.ResponseWriter, r *http.Request, c db.Connection) error {
+	setup, err := s.provider(c.Provider)
+	if err != nil || setup.Environment != c.Environment || !c.DisconnectedAt.IsZero() {
+		return redirect(w, r, "/connections/"+c.ID.String())
+	}
+	if _, ok := setup.Connector.(connectors.CredentialConnector); ok {
+		return redirect(w, r, "/connect/"+setup.Name+"?connection="+c.ID.String())
+	}
+	return s.begin(w, r, setup, c.ID)
+}
+
+// begin creates a flow and sends the browser to the provider with it.
+func (s *Server) begin(w http.ResponseWriter, r *http.Request, setup connectors.Provider, pinned db.ID) error {
+	redirector, ok := setup.Connector.(connectors.Redirector)
+	if !ok {
+		return db.ErrNotFound
+	}
+	v := visitorOf(r)
+	n := db.NewFlow{
+		ID: db.NewID(), UserID: v.user.ID, MerchantID: v.user.MerchantID, Provider: setup.Name, Environment: setup.Environment, ConnectionID: pinned,
+		State: db.NewSecret(), Browser: db.NewSecret(), Verifier: string(db.NewSecret()), By: s.actor(r),
+	}
+	f, err := s.DB.BeginFlow(r.Context(), n)
+	if err != nil {
+		return err
+	}
+	s.setFlowCookie(w, r, f.ID, n.Browser)
+
+	ctx, calls := connectors.WithCalls(r.Context())
+	ctx, cancel := context.WithTimeout(ctx, exchangeLimit)
+	defer cancel()
+	location, err := redirector.AuthorizationURL(ctx, connectors.Flow{
+		State: string(n.State), Verifier: n.Verifier, CallbackURL: s.callbackURL(setup.Name), Locale: v.locale,
+	})
+	if err != nil {
+		s.Log.InfoContext(r.Context(), "not begun", "provider", setup.Name, "flow", f.ID, "class", connectors.Class(err), "status", calls.Last().Status)
+		if err := s.saveFailure(r, f, err, calls.All); err != nil {
+			return err
+		}
+		return redirect(w, r, "/flows/"+f.Reference)
+	}
+	w.Header().Set("Location", location) // as the connector wrote it: http.Redirect would clean its path
+	w.WriteHeader(http.StatusSeeOther)
+	return nil
+}
+
+// callback is the address to which providers send browsers back. Every hit, also a repeated or a forged one, ends in a
+// redirect to an address without the query, so that no code stays in a browser's history. An error of ours before the
+// code is spent is returned, and fail redirects too.
+func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
+	if isPrefetch(r) {
+		w.WriteHeader(http.StatusNoContent)
+		return nil
+	}
+	setup, err := s.provider(r.PathValue("provider"))
+	if err != nil {
+		return err
+	}
+	redirector, ok := setup.Connector.(connectors.Redirector)
+	if !ok {
+		return db.ErrNotFound
+	}
+	query := parseQuery(r.URL.RawQuery)
+	code, state := redirector.Code(query), query.Get("state")
+
+	f, err := s.flowOfCallback(r, setup, code, state)
+	if errors.Is(err, db.ErrNotFound) {
+		return s.rejectCallback(w, r, setup, "forged")
+	}
+	if err != nil {
+		return err
+	}
+	v := visitorOf(r)
+	signedOut, repeated := v.role() == anonymous, f.Stage != db.Begun
+	switch {
+	case f.Provider != setup.Name || f.Environment != setup.Environment:
+		return s.rejectCallback(w, r, setup, "other-provider")
+	case (signedOut || !repeated) && !s.ofBrowser(r, f):
+		return s.rejectCallback(w, r, setup, "other-browser")
+	case !signedOut && v.user.ID != f.UserID:
+		return s.rejectCallback(w, r, setup, "other-user")
+	case repeated:
+		return s.redirectToFlow(w, r, f)
+	case signedOut: // resume spends the code once the user has signed in again
+		err = s.DB.AnswerFlow(r.Context(), f, code, query.Encode())
+		if err != nil && !errors.Is(err, db.ErrTaken) {
+			return err
+		}
+		return redirect(w, r, "/login?next="+url.QueryEscape("/flows/"+f.Reference))
+	}
+
+	taken, err := s.DB.TakeFlow(r.Context(), f, code)
+	if errors.Is(err, db.ErrTaken) { // by a hit at the same moment, perhaps as another flow with the same code
+		if other, err := s.DB.FlowOfCallback(r.Context(), setup.Name, code, state); err == nil && other.UserID == v.user.ID {
+			f = other
+		}
+		return s.redirectToFlow(w, r, f)
+	}
+	if err != nil {
+		return err
+	}
+	if err := s.exchange(r, setup, redirector, taken, query); err != nil { // the flow's page says how far it came
+		s.Log.ErrorContext(r.Context(), "exchange not saved", "provider", setup.Name, "flow", f.ID, "err", err)
+	}
+	return redirect(w, r, "/flows/"+f.Reference)
+}
+
+// parseQuery reads what can be read of a query, also of one with a second "?".
+func parseQuery(raw string) url.Values {
+	query, _ := url.ParseQuery(raw) // the pairs that it can read are all there is
+	return connectors.FixDoubledQuery(query)
+}
+
+// flowOfCallback finds the flow of a callback: by its code when that has been seen before, by state, or, for providers that
+// may not send state back, by the newest of the browser's cookies. It returns ErrNotFound if there is none.
+func (s *Server) flowOfCallback(r *http.Request, setup connectors.Provider, code, state string) (db.Flow, error) {
+	f, err := s.DB.FlowOfCallback(r.Context(), setup.Name, code, state)
+	if !errors.Is(err, db.ErrNotFound) || state != "" || !setup.Connector.Info().NoState {
+		return f, err
+	}
+	echoed, err := s.DB.StateEchoed(r.Context(), setup.Name, setup.Environment)
+	if err != nil || echoed {
+		return f, errors.Join(err, db.ErrNotFound)
+	}
+	secrets := s.flowSecrets(r)
+	if len(secrets) == 0 {
+		return f, db.ErrNotFound
+	}
+	return s.DB.FlowOfBrowser(r.Context(), setup.Name, secrets)
+}
+
+// rejectCallback exchanges nothing and leaves every flow as it is. A signed-in merchant gets a reference to quote.
+func (s *Server) rejectCallback(w http.ResponseWriter, r *http.Request, setup connectors.Provider, outcome string) error {
+	s.Log.InfoContext(r.Context(), "callback refused", "provider", setup.Name, "outcome", outcome)
+	v := visitorOf(r)
+	if v.role() == merchant {
+		wait, err := s.DB.Allow(r.Context(), "refused callbacks of "+v.user.ID.String(), db.Limit{Burst: 20, Every: time.Minute})
+		var f db.Flow
+		if err == nil && wait == 0 {
+			f, err = s.DB.RefuseFlow(r.Context(), db.NewFlow{
+				UserID: v.user.ID, MerchantID: v.user.MerchantID, Provider: setup.Name, Environment: setup.Environment, By: s.actor(r),
+			}, outcome)
+		}
+		if err != nil {
+			s.Log.ErrorContext(r.Context(), "refused callback not kept", "provider", setup.Name, "err", err)
+		}
+		if f.Reference != "" {
+			return redirect(w, r, "/flows/"+f.Reference)
+		}
+	}
+	return redirect(w, r, "/connect/"+setup.Name+"/ended/"+outcome)
+}
+
+// redirectToFlow sends a repeated hit to the flow's page, once the first hit's exchange has ended.
+func (s *Server) redirectToFlow(w http.ResponseWriter, r *http.Request, f db.Flow) error {
+	if _, err := s.awaitExchange(r.Context(), f); err != nil && r.Context().Err() == nil {
+		s.Log.ErrorContext(r.Context(), "exchange not awaited", "flow", f.ID, "err", err)
+	}
+	return redirect(w, r, "/flows/"+f.Reference)
+}
+
+// awaitExchange waits while a flow is being exchanged, here or in another process. It holds nothing of the database
+// meanwhile.
+func (s *Server) awaitExchange(ctx context.Context, f db.Flow) (db.Flow, error) {
+	if f.Stage != db.Exchanging {
+		return f, nil
+	}
+	err := retry(ctx, 25*time.Millisecond, 400*time.Millisecond, func() (again bool, err error) {
+		f, err = s.DB.FlowByID(ctx, f.ID)
+		return err == nil && f.Stage == db.Exchanging, err
+	})
+	return f, err
+}
+
+// resume goes on with a flow whose answer came while its user was signed out: it spends the code. It waits for an exchange
+// that is under way, and returns the flow as it is now. rejected says why this visitor's browser may not go on with it.
+func (s *Server) resume(r *http.Request, f db.Flow) (_ db.Flow, rejected string, err error) {
+	if f.Stage == db.Answered && f.UserID == visitorOf(r).user.ID && !isPrefetch(r) {
+		setup, err := s.provider(f.Provider)
+		redirector, ok := setup.Connector.(connectors.Redirector)
+		switch {
+		case err != nil, !ok, setup.Environment != f.Environment:
+			return f, "ours", nil
+		case !s.ofBrowser(r, f):
+			return f, "other-browser", nil
+		}
+		taken, err := s.DB.TakeFlow(r.Context(), f, "")
+		if err == nil {
+			err = s.exchange(r, setup, redirector, taken, parseQuery(taken.Answer))
+		}
+		if err != nil && !errors.Is(err, db.ErrTaken) {
+			return f, "", err
+		}
+		if f, err = s.DB.FlowByID(r.Context(), f.ID); err != nil {
+			return f, "", err
+		}
+	}
+	f, err = s.awaitExchange(r.Context(), f)
+	return f, "", err
+}
+
+// exchange spends the provider's code. It goes on when the browser hangs up, since a code can be spent only once.
+func (s *Server) exchange(r *http.Request, setup connectors.Provider, redirector connectors.Redirector, f db.Taken, query url.Values) error {
+	state := query.Get("state")
+	ctx, calls := connectors.WithCalls(context.WithoutCancel(r.Context()))
+	ctx, cancel := context.WithTimeout(ctx, exchangeLimit)
+	defer cancel()
+	began := s.DB.Now()
+	grant, err := redirector.Exchange(ctx, connectors.Flow{
+		State: state, Verifier: f.Verifier, CallbackURL: s.callbackURL(setup.Name), Locale: visitorOf(r).locale,
+	}, query)
+	proven := f.OfState(state)
+	if err == nil && proven && setup.Connector.Info().NoState {
+		if err := s.DB.SetStateEchoed(ctx, setup.Name, setup.Environment); err != nil {
+			s.Log.ErrorContext(ctx, "state not remembered", "provider", setup.Name, "err", err)
+		}
+	}
+	return s.saveExchange(r, setup, f.Flow, exchanged{grant: grant, err: err, began: began, calls: calls, proven: proven})
+}
+
+// exchanged is the result of an exchange with a provider.
+type exchanged struct {
+	grant  connectors.Grant
+	err    error
+	began  time.Time // by our clock: the grant's lifetimes count from here
+	calls  *connectors.Calls
+	proven bool // state shows that the browser that began the flow brought the answer
+}
+
+// saveExchange saves the result of an exchange before anything else is done with it, and connects if there is nothing to
+// ask. It goes on when the browser hangs up.
+func (s *Server) saveExchange(r *http.Request, setup connectors.Provider, f db.Flow, x exchanged) error {
+	s.Log.InfoContext(r.Context(), "exchanged", "provider", setup.Name, "flow", f.ID, "class", connectors.Class(x.err), "status", x.calls.Last().Status)
+	var took time.Duration
+	for _, call := range x.calls.All {
+		took += call.Took
+	}
+	s.Refresh.Count(setup.Name, setup.Environment, "connect", connectors.Class(x.err), took)
+	if x.err != nil {
+		return s.saveFailure(r, f, x.err, x.calls.All)
+	}
+	err := retrySave(r.Context(), func(ctx context.Context) (err error) {
+		f, err = s.DB.KeepGrant(ctx, f, x.grant, x.began, x.calls.All)
+		return err
+	})
+	if errors.Is(err, db.ErrTaken) {
+		return nil // given up meanwhile: the flow's page says so
+	}
+	if err != nil || !x.proven {
+		return err
+	}
+	return s.finishConnect(r, setup, f, "")
+}
+
+// saveFailure ends a flow with the error of its provider.
+func (s *Server) saveFailure(r *http.Request, f db.Flow, failed error, calls []connectors.Call) error {
+	var limited *connectors.RateLimitedError
+	if errors.As(failed, &limited) {
+		f.ExpiresAt = s.DB.Now().Add(limited.RetryAfter)
+	}
+	stage, outcome := flowOutcome(failed)
+	return retrySave(r.Context(), func(ctx context.Context) error { return s.DB.EndFlow(ctx, f, stage, outcome, calls, s.actor(r)) })
+}
+
+// flowOutcome returns how a flow ends in which the provider, or its connector, answered with err.
+func flowOutcome(err error) (stage, outcome string) {
+	var rejected *connectors.RejectedError
+	var temporary *connectors.TemporaryError
+	var reason string
+	if errors.As(err, &rejected) {
+		reason = rejected.Reason
+	} else if errors.As(err, &temporary) {
+		reason = temporary.Reason
+	}
+	switch class := connectors.Class(err); {
+	case class == "denied":
+		return db.Denied, "denied"
+	case class == "input":
+		return db.Failed, "input"
+	case reason == "no-merchant-took-part":
+		return db.Failed, "no-merchant"
+	case reason == "no-account":
+		return db.Failed, "no-identity"
+	case reason == "wrong-issuer":
+		return db.Failed, "forged"
+	case class == "ours":
+		return db.Failed, "ours"
+	case class == "refused":
+		return db.Failed, "provider-refused"
+	case class == "later":
+		return db.Failed, "provider-busy"
+	}
+	return db.Failed, "provider-down"
+}
+
+// choose answers the question that a flow waits with.
+func (s *Server) choose(w http.ResponseWriter, r *http.Request) error {
+	f, err := s.flowOfVisitor(r)
+	if err != nil {
+		return err
+	}
+	if f.UserID != visitorOf(r).user.ID {
+		return errForbidden
+	}
+	choice := r.PostFormValue("choice")
+	setup, err := s.provider(f.Provider)
+	switch {
+	case f.Stage != db.Choosing:
+	case choice == db.ChooseCancel:
+		grant, err := s.DB.CancelFlow(r.Context(), f, s.actor(r))
+		if err != nil && !errors.Is(err, db.ErrTaken) {
+			return err
+		}
+		if err == nil {
+			s.revokeUnwanted(r, f, grant)
+		}
+	case err != nil:
+		return err
+	case choice == "":
+		return errMalformed
+	case setup.Environment == f.Environment:
+		if err := s.finishConnect(r, setup, f, choice); err != nil {
+			return err
+		}
+	}
+	return redirect(w, r, "/flows/"+f.Reference)
+}
+
+// finishConnect connects as chosen, or, with choice "", if there is nothing to ask.
+func (s *Server) finishConnect(r *http.Request, setup connectors.Provider, f db.Flow, choice string) error {
+	var made db.Made
+	err := retrySave(r.Context(), func(ctx context.Context) (err error) {
+		made, err = s.DB.Connect(ctx, f, choice, s.actor(r), refresh.Schedule(setup.Connector), s.revokeJobs(f.Provider, f.Environment))
+		return err
+	})
+	switch {
+	case errors.Is(err, db.ErrMustChoose), errors.Is(err, db.ErrTaken), errors.Is(err, db.ErrRevoking):
+		return nil // the flow's page says how it stands
+	case errors.Is(err, db.ErrRevoked):
+		return retrySave(r.Context(), func(ctx context.Context) error {
+			return s.DB.EndFlow(ctx, f, db.Failed, db.OutcomeInterrupted, nil, s.actor(r))
+		})
+	case err != nil:
+		return err
+	}
+	if made.Parting != nil {
+		return s.revokeAtProvider(r, *made.Parting)
+	}
+	return nil
+}
+
+// retrySave calls save until it succeeds, for saveLimit at most: a restart of the database must not lose what a provider
+// gives only once. It goes on when the browser has hung up.
+func retrySave(ctx context.Context, save func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveLimit)
+	defer cancel()
+	return retry(ctx, 50*time.Millisecond, time.Second, func() (again bool, err error) {
+		err = save(ctx)
+		for _, final := range []error{db.ErrTaken, db.ErrMustChoose, db.ErrRevoked, db.ErrNotFound, db.ErrSealed} {
+			if errors.Is(err, final) {
+				return false, err
+			}
+		}
+		return err != nil, err
+	})
+}

@@ -1,0 +1,66 @@
+package handlers
+
+import (
+	"strings"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+	"patchbay/views"
+)
+
+// provider finds a provider that is set up, by its name. It returns ErrNotFound if there is none.
+func (s *Server) provider(name string) (connectors.Provider, error) {
+	setup, err := s.anyProvider(name)
+	if err == nil && setup.Connector == nil {
+		err = db.ErrNotFound
+	}
+	return setup, err
+}
+
+// anyProvider finds a provider by its name, set up or not. It returns ErrNotFound if there is none.
+func (s *Server) anyProvider(name string) (connectors.Provider, error) {
+	for _, setup := range s.Providers {
+		if setup.Name == name {
+			return setup, nil
+		}
+	}
+	return connectors.Provider{}, db.ErrNotFound
+}
+
+// callbackURL returns the redirect_uri that is registered with a provider. It has no query.
+func (s *Server) callbackURL(provider string) string {
+	return strings.TrimSuffix(s.PublicURL.String(), "/") + "/connect/" + provider + "/callback"
+}
+
+func viewProvider(setup connectors.Provider) views.Provider {
+	p := views.Provider{Name: setup.Name, Title: setup.Title, Environment: setup.Environment}
+	if setup.Connector != nil {
+		_, p.Keyed = setup.Connector.(connectors.CredentialConnector)
+		info := setup.Connector.Info()
+		p.Color, p.HomeURL = info.Color, info.HomeURL
+	}
+	return p
+}
+
+// viewProviderOf shows the provider of a connection, also one whose settings are gone.
+func (s *Server) viewProviderOf(name, environment string) views.Provider {
+	setup, err := s.anyProvider(name)
+	if err != nil {
+		setup = connectors.Provider{Name: name, Title: name}
+	}
+	p := viewProvider(setup)
+	p.Environment = environment
+	return p
+}
+
+// viewAccount shows whose account it is. self is the connection's own id, which stands in where a provider names nothing.
+func viewAccount(a connectors.Account, self string) views.Account {
+	v := views.Account{ID: a.ID, Name: a.Name, TIN: a.Detail("tin"), Nameless: a.ID == "" || a.ID == self}
+	if other := a.Detail("company_name_kh"); other != a.Name {
+		v.OtherName = other
+	}
+	for _, d := range a.Details {
+		v.Details = append(v.Details, views.Detail{Key: d.Key, Value: d.Value})
+	}
+	return v
+}
