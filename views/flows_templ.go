@@ -17,7 +17,7 @@ type FlowPage struct {
 	Provider  Provider
 	// Outcome is how it stands, words under "flow.{outcome}.": "choosing", "under-way", "connected", "denied", "cancelled",
 	// "expired", "other-browser", "other-user", "other-provider", "forged" (the answer was not for us), "provider-down",
-	// "provider-busy", "provider-refused", "no-identity", "no-merchant" (ELECQ's answer came without anybody taking part),
+	// "provider-busy", "provider-refused", "no-identity", "no-merchant" (the answer came without the merchant having signed in),
 	// "ours", "interrupted", "unknown".
 	Outcome      string
 	Choice       *Choice
@@ -264,15 +264,15 @@ func identity(a Account) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		if a.TIN != "" {
+		if a.Identifier.Value != "" {
 			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 13, "<div><dt>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 			var templ_7745c5c3_Var10 string
-			templ_7745c5c3_Var10, templ_7745c5c3_Err = templ.JoinStringErrs(detailLabel(ctx, "tin"))
+			templ_7745c5c3_Var10, templ_7745c5c3_Err = templ.JoinStringErrs(detailLabel(ctx, a.Identifier.Key))
 			if templ_7745c5c3_Err != nil {
-				return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/flows.templ`, Line: 83, Col: 34}
+				return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/flows.templ`, Line: 83, Col: 45}
 			}
 			_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var10))
 			if templ_7745c5c3_Err != nil {
@@ -283,9 +283,9 @@ func identity(a Account) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			var templ_7745c5c3_Var11 string
-			templ_7745c5c3_Var11, templ_7745c5c3_Err = templ.JoinStringErrs(a.TIN)
+			templ_7745c5c3_Var11, templ_7745c5c3_Err = templ.JoinStringErrs(a.Identifier.Value)
 			if templ_7745c5c3_Err != nil {
-				return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/flows.templ`, Line: 84, Col: 22}
+				return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/flows.templ`, Line: 84, Col: 35}
 			}
 			_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var11))
 			if templ_7745c5c3_Err != nil {

@@ -56,11 +56,11 @@ type Health struct {
 
 // Account says whose access it is.
 type Account struct {
-	ID, Name  string
-	OtherName string // the name in the other script; "" when there is none
-	TIN       string
-	Nameless  bool // the provider names nothing: the person must say whose it is
-	Details   []Detail
+	ID, Name   string
+	OtherName  string // the name in the other script; "" when there is none
+	Identifier Detail // its official number, such as a tax number; empty when there is none
+	Nameless   bool   // the provider names nothing: the person must say whose it is
+	Details    []Detail
 }
 
 // Detail is one fact about an account. Key is the provider's own name for it; Value is text.

@@ -100,7 +100,7 @@ var (
 	bookings       = Provider{Name: "bookings", Title: "Rivière Réservations", Environment: "sandbox", Color: "#7a3f9d", Keyed: true}
 	acme           = Provider{Name: "acme", Title: "Acme", Environment: "production", Color: "#f2c14e"}
 	ch168          = Account{
-		ID: "KHUID00001234", Name: "CH168 Co., Ltd", OtherName: "ក្រុមហ៊ុនស៊ីអេច១៦៨", TIN: "1234567890",
+		ID: "KHUID00001234", Name: "CH168 Co., Ltd", OtherName: "ក្រុមហ៊ុនស៊ីអេច១៦៨", Identifier: Detail{"tin", "1234567890"},
 		Details: []Detail{
 			{"endpoint_id", "KHUID00001234"},
 			{"moc_id", "00012345"},
@@ -116,7 +116,7 @@ var (
 			{"branch_code", "01"},
 		},
 	}
-	mekong = Account{ID: "KHUID00009876", Name: "Mekong Trading Import Export Co., Ltd", OtherName: "មេគង្គ ត្រេឌីង", TIN: "K001-3333333", Details: []Detail{{"city", "Siem Reap"}}}
+	mekong = Account{ID: "KHUID00009876", Name: "Mekong Trading Import Export Co., Ltd", OtherName: "មេគង្គ ត្រេឌីង", Identifier: Detail{"tin", "K001-3333333"}, Details: []Detail{{"city", "Siem Reap"}}}
 )
 
 func ago(d time.Duration) time.Time { return storyNow.Add(-d) }

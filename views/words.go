@@ -67,7 +67,7 @@ func (a Account) shown(ctx context.Context) string {
 func (a Account) few() []Detail {
 	var out []Detail
 	for _, d := range a.Details {
-		if d.Value == "" || d.Value == a.Name || d.Value == a.OtherName || d.Value == a.ID || d.Value == a.TIN || d.shape() == "structure" {
+		if d.Value == "" || d.Value == a.Name || d.Value == a.OtherName || d.Value == a.ID || d.Value == a.Identifier.Value || a.shape(d) == "structure" {
 			continue
 		}
 		if out = append(out, d); len(out) == 4 {
@@ -78,14 +78,14 @@ func (a Account) few() []Detail {
 }
 
 // shape says how a detail is shown: "text", "id" with a copy button, "structure" folded away, or "empty".
-func (d Detail) shape() string {
+func (a Account) shape(d Detail) string {
 	v := strings.TrimSpace(d.Value)
 	switch {
 	case v == "" || v == "null":
 		return "empty"
 	case strings.HasPrefix(v, "{") || strings.HasPrefix(v, "["):
 		return "structure"
-	case d.Key == "tin" || strings.HasSuffix(strings.ToLower(d.Key), "_id") || d.Key == "sub":
+	case d.Key == a.Identifier.Key || strings.HasSuffix(strings.ToLower(d.Key), "_id") || d.Key == "sub":
 		return "id"
 	}
 	return "text"

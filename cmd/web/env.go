@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"patchbay/internal/connectors"
 )
 
 // env reads settings by name and gathers every fault, so that an operator sees all of them at once.
@@ -65,8 +67,11 @@ func (e *env) secret(name string) string {
 // hand in a name. Called when everything has been read.
 func (e *env) unknown() {
 	prefixes := []string{
-		"CAMINVOICE_", "ELECQ_", "FLEXITI_", "BOOKINGS_", "SMTP_", "MAIL_FROM", "SESSION_KEY", "KEYSET", "MIGRATE_DATABASE_",
+		"SMTP_", "MAIL_FROM", "SESSION_KEY", "KEYSET", "MIGRATE_DATABASE_",
 		"TRUSTED_PROX", "CONNECTORS_", "PUBLIC_URL", "DATABASE_URL", "LOG_LEVEL", "LOG_FORMAT",
+	}
+	for _, d := range connectors.BuiltIn() {
+		prefixes = append(prefixes, d.SettingPrefix())
 	}
 	known := slices.Sorted(maps.Keys(e.known))
 	for _, name := range slices.Sorted(maps.Keys(e.vars)) {

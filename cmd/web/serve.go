@@ -59,7 +59,7 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	}
 	pages := handlers.New(handlers.Options{
 		DB: d, Providers: s.providers, Refresh: engine, Jobs: later, Log: log, PublicURL: s.publicURL,
-		TrustedProxies: s.trustedProxies, SessionKeys: s.sessionKeys, HookSecret: s.hookSecret, Demo: s.demo,
+		TrustedProxies: s.trustedProxies, SessionKeys: s.sessionKeys, Demo: s.demo,
 		Schema: func(ctx context.Context) error { return whole(ctx, d) },
 	})
 	if err := opened(d); err != nil {

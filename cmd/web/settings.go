@@ -27,7 +27,6 @@ type settings struct {
 	trustedProxies          []netip.Prefix
 	smtpURL                 string // "": no mail is sent
 	mailFrom                string
-	hookSecret              string
 	providers               []connectors.Provider
 	logLevel                slog.Level
 	logFormat               string
@@ -46,9 +45,8 @@ const defaultListen = "127.0.0.1:8080"
 
 func readAll(e *env) settings {
 	s := settings{
-		listen:     e.get("LISTEN"),
-		hookSecret: e.secret("CAMINVOICE_HOOK_SECRET"),
-		mailFrom:   e.get("MAIL_FROM"),
+		listen:   e.get("LISTEN"),
+		mailFrom: e.get("MAIL_FROM"),
 	}
 	s.databaseURL, s.migrateURL, s.keyset = readDatabase(e)
 	if s.listen == "" {

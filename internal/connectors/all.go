@@ -1,11 +1,17 @@
 package connectors
 
+import "strings"
+
 // Provider is an odd one: code, not an entry of CONNECTORS_FILE. New reads the provider's settings and returns its
 // connector; what it returns is dropped when settings are missing or wrong.
 type Definition struct {
 	Name, Title string
+	AccountKeys AccountKeys
 	New         func(*Settings, *Client) Connector
 }
+
+// SettingPrefix begins the name of each setting that the provider reads.
+func (d Definition) SettingPrefix() string { return strings.ToUpper(d.Name) + "_" }
 
 // Odd lists the providers that need code. A fifth is one more line.
 func BuiltIn() []Definition {
@@ -27,7 +33,7 @@ func Load(get func(string) string, entries []byte, wire *Client) ([]Provider, er
 	for _, p := range BuiltIn() {
 		s := &Settings{get: get}
 		c := p.New(s, wire)
-		up := Provider{Name: p.Name, Title: p.Title, Environment: s.environment, Settings: s.Declared, Missing: s.missing}
+		up := Provider{Name: p.Name, Title: p.Title, Environment: s.environment, AccountKeys: p.AccountKeys, Settings: s.Declared, Missing: s.missing}
 		faults = append(faults, s.errors...)
 		if len(s.missing) == 0 && len(s.errors) == 0 {
 			up.Connector, up.Title = c, c.Info().Title

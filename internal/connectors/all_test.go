@@ -24,6 +24,12 @@ func TestNothingSetUp(t *testing.T) {
 		if all[i].Name != name || all[i].Connector != nil || all[i].Title == "" || len(all[i].Missing) < 2 || len(all[i].Settings) < len(all[i].Missing) {
 			t.Errorf("%s: %+v", name, all[i])
 		}
+		prefix := connectors.BuiltIn()[i].SettingPrefix()
+		for _, setting := range all[i].Settings {
+			if !strings.HasPrefix(setting.Name, prefix) {
+				t.Errorf("%s reads %s, which does not begin with %s", name, setting.Name, prefix)
+			}
+		}
 	}
 }
 

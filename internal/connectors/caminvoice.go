@@ -15,6 +15,7 @@ type camInvoice struct {
 	wire                     *Client
 	info                     Info
 	api, connect, id, secret string
+	webhookSecret            string
 }
 
 var _ interface {
@@ -27,7 +28,8 @@ var _ interface {
 } = (*camInvoice)(nil)
 
 func camInvoiceProvider() Definition {
-	return Definition{Name: "caminvoice", Title: "CamInvoice", New: func(s *Settings, w *Client) Connector {
+	keys := AccountKeys{OtherName: "company_name_kh", Identifier: "tin", Export: []string{"tin", "email", "phone_number"}}
+	return Definition{Name: "caminvoice", Title: "CamInvoice", AccountKeys: keys, New: func(s *Settings, w *Client) Connector {
 		c := &camInvoice{wire: w, info: Info{
 			Name: "caminvoice", Title: "CamInvoice", Environment: s.Environment("CAMINVOICE_ENVIRONMENT"), Color: "#1d4f91",
 			NoState: true, ReplaySafe: true, RevokesAccount: true, KeepAlive: 24 * time.Hour,
@@ -49,7 +51,8 @@ func camInvoiceProvider() Definition {
 		c.info.HomeURL = origin(c.connect)
 		c.id = s.Text("CAMINVOICE_CLIENT_ID", Required)
 		c.secret = s.Text("CAMINVOICE_CLIENT_SECRET", Required|Secret)
-		if hook := s.Text("CAMINVOICE_HOOK_SECRET", Secret); hook != url.PathEscape(hook) {
+		c.webhookSecret = s.Text("CAMINVOICE_HOOK_SECRET", Secret)
+		if c.webhookSecret != url.PathEscape(c.webhookSecret) {
 			s.Invalid("CAMINVOICE_HOOK_SECRET", "may hold only letters, digits and -._~, as it is part of an address")
 		}
 		return c
@@ -111,7 +114,7 @@ func (c *camInvoice) Refresh(ctx context.Context, g Grant) (Token, error) {
 // Revoke ends the business's connection to us altogether, whichever token it had.
 func (c *camInvoice) Revoke(ctx context.Context, g Grant) error {
 	if g.Account.ID == "" {
-		return &TemporaryError{Reason: "no-account"}
+		return &TemporaryError{Reason: ReasonNoAccount}
 	}
 	already := regexp.MustCompile(`already (been )?(revoked|disconnected|removed)`)
 	return c.wire.do(ctx, c.post("revoke", "/api/v1/auth/revoke", map[string]any{"endpoint_id": g.Account.ID}), func(a answer) error {
@@ -150,7 +153,9 @@ func (c *camInvoice) RegisterCallback(ctx context.Context, callback string) erro
 		map[string]any{"white_list_redirect_urls": []string{callback}}))
 }
 
-// RegisterHook names no endpoint_id: then it holds for every business.
+func (c *camInvoice) WebhookSecret() string { return c.webhookSecret }
+
+// RegisterWebhook names no endpoint_id: then it holds for every business.
 func (c *camInvoice) RegisterWebhook(ctx context.Context, address string) error {
 	return c.configure(ctx, c.post("register-hook", "/api/v1/configure/configure-webhook", map[string]any{"webhook_url": address}))
 }
@@ -215,7 +220,7 @@ func camInvoiceGrant(a answer, authToken string) (Grant, error) {
 		}
 	}
 	if g.Account.ID == "" {
-		return Grant{}, &TemporaryError{Reason: "no-account"}
+		return Grant{}, &TemporaryError{Reason: ReasonNoAccount}
 	}
 	g.Account.Name = accountName(business.label("company_name_en", "company_name_kh"))
 	g.Account.Details = business.details("endpoint_id", "moc_id", "company_name_en", "company_name_kh", "tin", "date_of_incorporation",

@@ -58,7 +58,9 @@ type CallbackRegistrar interface {
 
 // Hooked providers send webhooks (CamInvoice).
 type WebhookReceiver interface {
-	// RegisterHook asks for events of every account at address.
+	// WebhookSecret is the unguessable part of the address to which deliveries are sent. Without one, "", none is received.
+	WebhookSecret() string
+	// RegisterWebhook asks for events of every account at address.
 	RegisterWebhook(ctx context.Context, address string) error
 	RemoveWebhook(ctx context.Context, accountID string) error
 	// ParseHook reads one delivery. A hint proves nothing: it is checked with the provider before it is believed.
@@ -143,14 +145,21 @@ type WebhookEvent struct {
 
 // Refusal is the provider's "no" that only a person can mend.
 type RejectedError struct {
-	Reason      string // a stable code of ours or the provider's error code, never its prose: see Call
+	Reason      string // a Reason… of this package, another stable code, or the provider's error code; never its prose
 	ClientFault bool   // our own client was refused; never blame the merchant
 	Unsent      bool   // nobody was asked: the grant holds nothing that could renew it
 }
 
 func (r *RejectedError) Error() string { return "refused: " + r.Reason }
 
-// Later means that the provider asks us to wait (429). What a 5xx asks is in Trouble.
+// Reasons of RejectedError and TemporaryError that callers tell apart.
+const (
+	ReasonNoAccount   = "no-account"            // the provider does not say whose account it is
+	ReasonNoMerchant  = "no-merchant-took-part" // it answered without the merchant having signed in there
+	ReasonWrongIssuer = "wrong-issuer"          // the answer is another authorization server's (RFC 9207)
+)
+
+// RateLimitedError means that the provider asks us to wait (429). What a 5xx asks is in Trouble.
 type RateLimitedError struct{ RetryAfter time.Duration }
 
 func (l *RateLimitedError) Error() string { return "asked to wait " + l.RetryAfter.String() }
@@ -287,7 +296,15 @@ type Provider struct {
 	Name, Title, Environment string
 	Connector                Connector // nil when it is not set up: then merchants are not offered it
 	Missing                  []string  // names of the settings that are missing
+	AccountKeys              AccountKeys
 	Settings                 []Setting // every one that it reads, set or not; none for a standard provider
+}
+
+// AccountKeys names the details of an account that pages and exports treat apart. An empty key stands for none.
+type AccountKeys struct {
+	OtherName  string   // the account's name in another script, shown beside its name
+	Identifier string   // its official number, such as a tax number: shown first, and easy to copy
+	Export     []string // details with a column of their own in exports, in this order
 }
 
 // Environments is each provider's present environment.

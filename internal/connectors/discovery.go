@@ -134,7 +134,7 @@ func discoveryAddresses(issuer string) []string {
 func (m *metadata) read(o object, issuer, environment string) error {
 	m.issuer = o.text("issuer")
 	if strings.TrimSuffix(m.issuer, "/") != strings.TrimSuffix(issuer, "/") {
-		return &TemporaryError{Reason: "wrong-issuer"}
+		return &TemporaryError{Reason: ReasonWrongIssuer}
 	}
 	for own, key := range map[*string]string{
 		&m.authorize: "authorization_endpoint", &m.token: "token_endpoint", &m.revoke: "revocation_endpoint",

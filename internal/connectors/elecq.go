@@ -93,7 +93,7 @@ func (s *elecqServer) AuthorizationURL(ctx context.Context, f Flow) (string, err
 		case err != nil:
 			return elecqRefusal(a, false)
 		case sameAddress(to, f.CallbackURL):
-			return &RejectedError{Reason: "no-merchant-took-part", ClientFault: true}
+			return &RejectedError{Reason: ReasonNoMerchant, ClientFault: true}
 		case !permitted(to, s.info.Environment):
 			return &TemporaryError{Reason: "redirected"}
 		}

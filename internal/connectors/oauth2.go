@@ -95,7 +95,7 @@ func (s *standard) Exchange(ctx context.Context, f Flow, callback url.Values) (G
 	// RFC 9207: another server's answer must not reach our token address, nor be taken for this one's refusal.
 	iss := callback.Get("iss")
 	if m.issuer != "" && (iss != "" && iss != m.issuer || iss == "" && m.sendsIssuer) {
-		return Grant{}, &TemporaryError{Reason: "wrong-issuer"}
+		return Grant{}, &TemporaryError{Reason: ReasonWrongIssuer}
 	}
 	if err := callbackError(callback); err != nil {
 		return Grant{}, err
@@ -261,7 +261,7 @@ func (s *standard) account(ctx context.Context, m *metadata, f Flow, access, idT
 		}
 		more = standardAccount(a.object())
 		if more.ID == "" {
-			return &TemporaryError{Reason: "no-account"}
+			return &TemporaryError{Reason: ReasonNoAccount}
 		}
 		return nil
 	})

@@ -79,17 +79,40 @@ func (s *Server) exportConnections(w http.ResponseWriter, r *http.Request) error
 		return err
 	}
 	out := newExport(w, "connections", s.DB.Now())
-	err := out.row("merchant", "merchant_external_id", "provider", "environment", "account_name", "company_name_kh", "account_id", "tin", "email", "phone_number",
-		"health", "who_must_act", "problem", "since", "connected_at", "disconnected_at", "refreshed_at", "used_at", "reconnect_by", "id", "merchant_id")
+	names, details := s.exportedDetails()
+	err := out.row(slices.Concat([]string{"merchant", "merchant_external_id", "provider", "environment", "account_name"}, names, []string{"account_id"}, details, []string{
+		"health", "who_must_act", "problem", "since", "connected_at", "disconnected_at", "refreshed_at", "used_at", "reconnect_by", "id", "merchant_id",
+	})...)
 	if err == nil {
 		err = s.DB.Each(r.Context(), f, func(l db.Line) error {
-			return out.row(l.MerchantName, l.ExternalID, l.Provider, l.Environment, l.Account.Name, l.Account.Detail("company_name_kh"), l.Account.ID,
-				l.Account.Detail("tin"), l.Account.Detail("email"), l.Account.Detail("phone_number"),
-				l.Health(), s.whoMustAct(r.Context(), l.Connection), l.Problem, exportTime(healthSince(l.Connection)),
-				exportTime(l.ConnectedAt), exportTime(l.DisconnectedAt), exportTime(l.RefreshedAt), exportTime(l.UsedAt), exportTime(reconnectDeadline(l)), l.ID.String(), l.MerchantID.String())
+			cells := []string{l.MerchantName, l.ExternalID, l.Provider, l.Environment, l.Account.Name}
+			for _, key := range names {
+				cells = append(cells, l.Account.Detail(key))
+			}
+			cells = append(cells, l.Account.ID)
+			for _, key := range details {
+				cells = append(cells, l.Account.Detail(key))
+			}
+			return out.row(append(cells, l.Health(), s.whoMustAct(r.Context(), l.Connection), l.Problem, exportTime(healthSince(l.Connection)),
+				exportTime(l.ConnectedAt), exportTime(l.DisconnectedAt), exportTime(l.RefreshedAt), exportTime(l.UsedAt), exportTime(reconnectDeadline(l)), l.ID.String(), l.MerchantID.String())...)
 		})
 	}
 	return s.endExport(r, out, err)
+}
+
+// exportedDetails are the details of accounts that have a column of their own, as the providers declare them.
+func (s *Server) exportedDetails() (names, details []string) {
+	for _, p := range s.Providers {
+		if key := p.AccountKeys.OtherName; key != "" && !slices.Contains(names, key) {
+			names = append(names, key)
+		}
+		for _, key := range p.AccountKeys.Export {
+			if !slices.Contains(details, key) {
+				details = append(details, key)
+			}
+		}
+	}
+	return names, details
 }
 
 // filterOf reads a list's filter from its address, or from a form that repeats it, and the zone of its days.
@@ -109,7 +132,7 @@ func (s *Server) noteLookup(r *http.Request, kind, what string) error {
 func (s *Server) viewConnectionRow(r *http.Request, line db.Line) views.ConnectionRow {
 	return views.ConnectionRow{
 		ID: line.ID.String(), Merchant: line.MerchantName, MerchantID: line.MerchantID.String(), Provider: s.viewProviderOf(line.Provider, line.Environment),
-		Account: viewAccount(line.Account, line.ID.String()), Health: s.viewHealth(r, line.Connection), ConnectedAt: line.ConnectedAt, RefreshedAt: line.RefreshedAt,
+		Account: s.viewAccount(line.Provider, line.Account, line.ID.String()), Health: s.viewHealth(r, line.Connection), ConnectedAt: line.ConnectedAt, RefreshedAt: line.RefreshedAt,
 		UsedAt: line.UsedAt, Until: reconnectDeadline(line),
 	}
 }

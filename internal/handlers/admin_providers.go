@@ -64,8 +64,10 @@ func (s *Server) viewSetup(r *http.Request, setup connectors.Provider, record db
 	if record.CallbackAddress == s.callbackURL(setup.Name) {
 		one.RegisteredAt = record.CallbackRegisteredAt
 	}
-	_, one.Hooked = setup.Connector.(connectors.WebhookReceiver)
-	one.HookSet, one.HookedAt = s.HookSecret != "", record.HookRegisteredAt
+	if hooked, ok := setup.Connector.(connectors.WebhookReceiver); ok {
+		one.Hooked, one.HookSet = true, hooked.WebhookSecret() != ""
+	}
+	one.HookedAt = record.HookRegisteredAt
 	one.NoState, one.StateEchoed = setup.Connector.Info().NoState, record.StateEchoed
 	if !record.CheckedAt.IsZero() {
 		one.Check = &views.LiveCheck{At: record.CheckedAt, Class: record.CheckResult, Took: record.CheckTook, Skew: record.CheckSkew}
@@ -172,10 +174,10 @@ func (s *Server) registerCallback(r *http.Request, setup connectors.Provider) (n
 
 func (s *Server) registerHook(r *http.Request, setup connectors.Provider) (notice string, err error) {
 	hooked, ok := setup.Connector.(connectors.WebhookReceiver)
-	if !ok || s.HookSecret == "" {
+	if !ok || hooked.WebhookSecret() == "" {
 		return "", db.ErrNotFound
 	}
-	address := s.publicAddress("/hooks/" + setup.Name + "/" + s.HookSecret)
+	address := s.publicAddress("/hooks/" + setup.Name + "/" + hooked.WebhookSecret())
 	if !s.ask(r, setup, "register hook", func(ctx context.Context) error { return hooked.RegisterWebhook(ctx, address) }) {
 		return "provider-failed", nil
 	}

@@ -342,11 +342,11 @@ func flowOutcome(err error) (stage, outcome string) {
 		return db.Denied, "denied"
 	case class == "input":
 		return db.Failed, "input"
-	case reason == "no-merchant-took-part":
+	case reason == connectors.ReasonNoMerchant:
 		return db.Failed, "no-merchant"
-	case reason == "no-account":
+	case reason == connectors.ReasonNoAccount:
 		return db.Failed, "no-identity"
-	case reason == "wrong-issuer":
+	case reason == connectors.ReasonWrongIssuer:
 		return db.Failed, "forged"
 	case class == "ours":
 		return db.Failed, "ours"

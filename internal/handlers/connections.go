@@ -105,7 +105,7 @@ func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPa
 	setup, set := s.provider(c.Provider)
 	present := set == nil && setup.Environment == c.Environment
 	page := views.ConnectionPage{
-		Page: s.viewPage(r), ID: c.ID.String(), Provider: s.viewProviderOf(c.Provider, c.Environment), Account: viewAccount(c.Account, c.ID.String()),
+		Page: s.viewPage(r), ID: c.ID.String(), Provider: s.viewProviderOf(c.Provider, c.Environment), Account: s.viewAccount(c.Provider, c.Account, c.ID.String()),
 		Health: s.viewHealth(r, c.Connection), ConnectedAt: c.ConnectedAt, RefreshedAt: c.RefreshedAt, AccessUntil: c.ExpiresAt, NextRefresh: c.RefreshAt,
 		RenewsUntil: s.reconnectBy(c.Connection, c.RefreshExpiresAt, c.RefreshFixed),
 	}

@@ -62,7 +62,7 @@ func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
 	v := visitorOf(r)
 	page := views.FlowPage{
 		Page: s.viewPage(r), Reference: f.Reference, Provider: s.viewProviderOf(f.Provider, f.Environment), Outcome: f.Outcome, EndedAt: f.TouchedAt,
-		Account: viewAccount(f.Account, ""),
+		Account: s.viewAccount(f.Provider, f.Account, ""),
 	}
 	if f.ConnectionID != (db.ID{}) {
 		page.ConnectionID, page.Reconnect = f.ConnectionID.String(), true
@@ -75,8 +75,8 @@ func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
 		if err != nil {
 			return page, err
 		}
-		page.Outcome, page.Account = "choosing", viewAccount(o.Account, "")
-		page.Choice = &views.Choice{Why: o.Why, Account: page.Account, Before: viewAccount(o.Before, page.ConnectionID), There: o.There, Options: o.Options, Until: f.ExpiresAt}
+		page.Outcome, page.Account = "choosing", s.viewAccount(f.Provider, o.Account, "")
+		page.Choice = &views.Choice{Why: o.Why, Account: page.Account, Before: s.viewAccount(f.Provider, o.Before, page.ConnectionID), There: o.There, Options: o.Options, Until: f.ExpiresAt}
 		if v.user.ID != f.UserID {
 			page.Choice.Options = nil // a colleague's to answer
 		}
@@ -86,7 +86,7 @@ func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
 			return page, err
 		}
 		page.Renewed = f.Outcome == db.OutcomeRenewed
-		page.Outcome, page.ConnectionID, page.Account = "connected", c.ID.String(), viewAccount(c.Account, c.ID.String())
+		page.Outcome, page.ConnectionID, page.Account = "connected", c.ID.String(), s.viewAccount(c.Provider, c.Account, c.ID.String())
 	case db.Failed:
 		switch page.Outcome {
 		case "input":

@@ -73,6 +73,7 @@ func newTown(t *testing.T, o sandbox.Options, clock ...*db.Clock) *town {
 	}
 	t.Cleanup(func() { s.sandbox.Close() })
 	settings := s.sandbox.Settings()
+	settings["CAMINVOICE_HOOK_SECRET"] = "hook-secret-of-the-test"
 	setups, err := connectors.Load(func(name string) string { return settings[name] }, s.sandbox.ConnectorsFile(), connectors.NewClient(nil, nil))
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +94,7 @@ func newTown(t *testing.T, o sandbox.Options, clock ...*db.Clock) *town {
 		t.Fatal(err)
 	}
 	server.Config.Handler = New(Options{
-		DB: s.db, Providers: setups, Log: log, PublicURL: public, HookSecret: "hook-secret-of-the-test", Refresh: engine, Jobs: s.jobs,
+		DB: s.db, Providers: setups, Log: log, PublicURL: public, Refresh: engine, Jobs: s.jobs,
 		SessionKeys: [][]byte{[]byte("a key for sessions in tests, long")},
 	}).Routes()
 	server.Start()

@@ -31,7 +31,6 @@ type Options struct {
 	PublicURL      *url.URL                    // the address in browsers' bars
 	TrustedProxies []netip.Prefix              // whose X-Forwarded-For and X-Forwarded-Proto are believed
 	SessionKeys    [][]byte                    // the first signs, all verify
-	HookSecret     string                      // the unguessable part of CamInvoice's webhook address; "" when there is none
 	Jobs           *jobs.Jobs                  // what is done later: mail, webhooks, bulk work
 	Demo           []views.DemoSignIn          // sample users that the sign-in page offers; none outside of the demo
 	Schema         func(context.Context) error // says that the schema is not this program's, for /readyz; nil is not asked

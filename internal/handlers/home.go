@@ -51,7 +51,7 @@ func (s *Server) viewOwned(r *http.Request, owned []db.Owned, provider string) [
 	for _, c := range owned {
 		if c.Provider == provider {
 			out = append(out, views.ConnectedAccount{
-				ID: c.ID.String(), Account: viewAccount(c.Account, c.ID.String()), Health: s.viewHealth(r, c.Connection), ConnectedAt: c.ConnectedAt,
+				ID: c.ID.String(), Account: s.viewAccount(c.Provider, c.Account, c.ID.String()), Health: s.viewHealth(r, c.Connection), ConnectedAt: c.ConnectedAt,
 				ReconnectBy: s.reconnectBy(c.Connection, c.RefreshExpiresAt, c.RefreshFixed),
 			})
 		}

@@ -174,7 +174,7 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.MendLine, err
 			line.Code = "callback"
 			list = append(list, line)
 		}
-		if _, ok := setup.Connector.(connectors.WebhookReceiver); ok && s.HookSecret != "" && record.HookRegisteredAt.IsZero() {
+		if hooked, ok := setup.Connector.(connectors.WebhookReceiver); ok && hooked.WebhookSecret() != "" && record.HookRegisteredAt.IsZero() {
 			line.Code = "hook"
 			list = append(list, line)
 		}

@@ -54,9 +54,14 @@ func (s *Server) viewProviderOf(name, environment string) views.Provider {
 }
 
 // viewAccount shows whose account it is. self is the connection's own id, which stands in where a provider names nothing.
-func viewAccount(a connectors.Account, self string) views.Account {
-	v := views.Account{ID: a.ID, Name: a.Name, TIN: a.Detail("tin"), Nameless: a.ID == "" || a.ID == self}
-	if other := a.Detail("company_name_kh"); other != a.Name {
+func (s *Server) viewAccount(provider string, a connectors.Account, self string) views.Account {
+	p, _ := s.anyProvider(provider) // an unknown provider declares no keys
+	keys := p.AccountKeys
+	v := views.Account{ID: a.ID, Name: a.Name, Nameless: a.ID == "" || a.ID == self}
+	if number := a.Detail(keys.Identifier); number != "" {
+		v.Identifier = views.Detail{Key: keys.Identifier, Value: number}
+	}
+	if other := a.Detail(keys.OtherName); other != a.Name {
 		v.OtherName = other
 	}
 	for _, d := range a.Details {
