@@ -15,6 +15,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 )
 
 // bare is the floor of the pages: the statements that Patchbay makes, in the same tables, with nothing around them. It
@@ -52,7 +53,7 @@ func (b *bare) routes() http.Handler {
 }
 
 type signedIn struct {
-	user, merchant db.ID
+	user, merchant pg.ID
 	name, company  string
 }
 
@@ -73,7 +74,7 @@ func (b *bare) signedIn(r *http.Request) (who signedIn, err error) {
 			u.id, u.role, u.email, u.name, u.locale, u.locked_at, u.created_at, u.password_hash = ''
 		FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN merchants m ON m.id = u.merchant_id
 		WHERE s.id_hash = $1 AND s.expires_at > $2 AND s.seen_at > $3 AND u.locked_at IS NULL`,
-		db.Secret(cookie.Value).Hash(), now, now.Add(-db.SessionIdle)).
+		pg.Secret(cookie.Value).Hash(), now, now.Add(-db.SessionIdle)).
 		Scan(&hash, &created, &seen, &address, &agent, &who.merchant, &external, &merchantName, &merchantLocale, &merchantCreated,
 			&who.user, &role, &email, &who.name, &locale, &locked, &userCreated, &invited)
 	who.company = merchantName
@@ -90,11 +91,11 @@ const bareConnection = `SELECT c.id, c.merchant_id, c.provider, c.environment, c
 
 // bareRow is a connection as the floor reads it.
 type bareRow struct {
-	id, merchant                                        db.ID
+	id, merchant                                        pg.ID
 	provider, environment, account, name, problem       string
 	details                                             []byte
 	problemSince, failingSince, disconnectedAt, refresh *time.Time
-	by                                                  *db.ID
+	by                                                  *pg.ID
 	connectedAt                                         time.Time
 	fixed                                               bool
 }
@@ -127,9 +128,9 @@ const bareFlow = `f.id, f.reference, f.user_id, f.merchant_id, f.provider, f.env
 
 // bareAttempt is a flow as the floor reads it.
 type bareAttempt struct {
-	id, user, merchant                                            db.ID
+	id, user, merchant                                            pg.ID
 	reference, provider, environment, stage, outcome, account, as string
-	pinned, result                                                *db.ID
+	pinned, result                                                *pg.ID
 	created, touched, expires                                     time.Time
 	state, browser, answer, sealed                                []byte
 }
@@ -141,15 +142,15 @@ func (f *bareAttempt) targets() []any {
 	}
 }
 
-func event(batch *pgx.Batch, kind string, who signedIn, flow db.ID, connection *db.ID, class string, status int) {
+func event(batch *pgx.Batch, kind string, who signedIn, flow pg.ID, connection *pg.ID, class string, status int) {
 	batch.Queue(`INSERT INTO events (id, at, kind, actor, actor_id, merchant_id, connection_id, flow_id, provider, class, status, code, millis, reference, address, note)
 		VALUES ($1, $2, $3, 'merchant', $4, $5, $6, $7, 'caminvoice', $8, $9, '', 0, '', '127.0.0.1', '')`,
-		db.NewID(), time.Now(), kind, who.user, who.merchant, connection, flow, class, status)
+		pg.NewID(), time.Now(), kind, who.user, who.merchant, connection, flow, class, status)
 }
 
 func (b *bare) begin(w http.ResponseWriter, r *http.Request, who signedIn) error {
-	id, state, browser, now := db.NewID(), db.NewSecret(), db.NewSecret(), time.Now()
-	sealed, err := b.aead.Encrypt([]byte(db.NewSecret()), id[:])
+	id, state, browser, now := pg.NewID(), pg.NewSecret(), pg.NewSecret(), time.Now()
+	sealed, err := b.aead.Encrypt([]byte(pg.NewSecret()), id[:])
 	if err != nil {
 		return err
 	}
@@ -200,10 +201,10 @@ func (b *bare) callback(w http.ResponseWriter, r *http.Request, who signedIn) er
 	ctx := r.Context()
 	answer, state := r.URL.Query().Get("authToken"), r.URL.Query().Get("state")
 	var f bareAttempt
-	hash := db.Secret("caminvoice\x00" + answer).Hash()
+	hash := pg.Secret("caminvoice\x00" + answer).Hash()
 	err := b.pool.QueryRow(ctx, `SELECT `+bareFlow+` FROM flows f
 		WHERE (f.provider = 'caminvoice' AND f.answer_hash = $1) OR f.state_hash = $2
-		ORDER BY (f.provider = 'caminvoice' AND f.answer_hash = $1) IS TRUE DESC LIMIT 1`, hash, db.Secret(state).Hash()).Scan(f.targets()...)
+		ORDER BY (f.provider = 'caminvoice' AND f.answer_hash = $1) IS TRUE DESC LIMIT 1`, hash, pg.Secret(state).Hash()).Scan(f.targets()...)
 	if err != nil {
 		return err
 	}
@@ -269,7 +270,7 @@ func (b *bare) save(ctx context.Context, who signedIn, f bareAttempt, e exchange
 		if err := json.Unmarshal(plain, &e); err != nil {
 			return err
 		}
-		connection := db.NewID()
+		connection := pg.NewID()
 		sealed, err := b.aead.Encrypt(plain, connection[:])
 		if err != nil {
 			return err

@@ -22,6 +22,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/handlers"
+	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 )
 
@@ -129,7 +130,7 @@ func ours(ctx context.Context, database, provider, keys string, sweeping bool, p
 	if err != nil {
 		return nil, nil, err
 	}
-	d, err := db.Open(ctx, database, keyset, db.Options{MaxConns: poolSize})
+	d, err := db.Open(ctx, database, keyset, pg.Options{MaxConns: poolSize})
 	if err != nil {
 		return nil, nil, err
 	}

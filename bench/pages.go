@@ -23,6 +23,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/handlers"
 	"patchbay/internal/jobs"
+	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/sandbox"
 )
@@ -59,7 +60,7 @@ func newSite(ctx context.Context, database, keys, provider, public string) (http
 	if err != nil {
 		return nil, nil, err
 	}
-	d, err := db.Open(ctx, database, keyset, db.Options{MaxConns: poolSize})
+	d, err := db.Open(ctx, database, keyset, pg.Options{MaxConns: poolSize})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -103,8 +104,8 @@ func newSite(ctx context.Context, database, keys, provider, public string) (http
 
 // person is a merchant's user who is signed in on both sides.
 type person struct {
-	merchant db.ID
-	secret   db.Secret
+	merchant pg.ID
+	secret   pg.Secret
 	cookie   string // as Patchbay signs it
 }
 
@@ -120,11 +121,11 @@ func (b *bench) people(ctx context.Context, n int) ([]person, error) {
 	var all []person
 	var merchants, users, sessions [][]any
 	for range n {
-		p := person{merchant: db.NewID(), secret: db.NewSecret()}
+		p := person{merchant: pg.NewID(), secret: pg.NewSecret()}
 		if p.cookie, err = signer.Encode("session", []byte(p.secret)); err != nil {
 			return nil, err
 		}
-		user := db.NewID()
+		user := pg.NewID()
 		name := "Shop " + user.String()
 		merchants = append(merchants, []any{p.merchant, name, "en", now})
 		users = append(users, []any{user, p.merchant, "merchant", user.String() + "@shop.example", "Sok Dara", now})
@@ -228,17 +229,17 @@ func (b *bench) page(ctx context.Context) error {
 }
 
 // connections gives a merchant six connections over all providers.
-func (b *bench) connections(ctx context.Context, merchant db.ID) error {
+func (b *bench) connections(ctx context.Context, merchant pg.ID) error {
 	keyset, err := db.ParseKeyset(b.keyset)
 	if err != nil {
 		return err
 	}
-	d, err := db.Open(ctx, b.database, keyset, db.Options{MaxConns: 2})
+	d, err := db.Open(ctx, b.database, keyset, pg.Options{MaxConns: 2})
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	schedule := func(db.ID, time.Time, time.Duration, time.Duration, bool) time.Time { return d.Now().Add(time.Hour) }
+	schedule := func(pg.ID, time.Time, time.Duration, time.Duration, bool) time.Time { return d.Now().Add(time.Hour) }
 	businesses := sandbox.SampleBusinesses()
 	for i, provider := range []string{"caminvoice", "caminvoice", "elecq", "flexiti", "bookings", "acme"} {
 		business := businesses[i%len(businesses)]

@@ -17,6 +17,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/migrations"
 )
@@ -42,7 +43,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	d, err := db.Open(ctx, b.database, keyset, db.Options{MaxConns: poolSize})
+	d, err := db.Open(ctx, b.database, keyset, pg.Options{MaxConns: poolSize})
 	if err != nil {
 		return err
 	}
@@ -122,7 +123,7 @@ func (b *bench) sides(ctx context.Context) (*sides, error) {
 	if err != nil {
 		return nil, err
 	}
-	d, err := db.Open(ctx, b.database, keyset, db.Options{MaxConns: 2})
+	d, err := db.Open(ctx, b.database, keyset, pg.Options{MaxConns: 2})
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +134,7 @@ func (b *bench) sides(ctx context.Context) (*sides, error) {
 	}
 	s.key = "Bearer " + string(secret)
 	for sql, into := range map[string]*[]uuid.UUID{`SELECT id FROM floor`: &s.floorIDs, `SELECT connection_id FROM grants`: &s.ourIDs} {
-		rows, err := d.Pool().Query(ctx, sql)
+		rows, err := d.Pool.Query(ctx, sql)
 		if err != nil {
 			return nil, err
 		}

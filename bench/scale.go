@@ -25,6 +25,7 @@ import (
 	"patchbay/internal/handlers"
 	"patchbay/internal/jobs"
 	"patchbay/internal/localpg"
+	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/sample"
 	"patchbay/migrations"
@@ -284,7 +285,7 @@ func (b *bench) open(ctx context.Context, address string) (*db.DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	return db.Open(ctx, address, keyset, db.Options{MaxConns: poolSize})
+	return db.Open(ctx, address, keyset, pg.Options{MaxConns: poolSize})
 }
 
 // siteOn is Patchbay with every provider set up, in the environment in which most of the connections are.
@@ -364,11 +365,11 @@ func pagesOf(ctx context.Context, d *db.DB) ([]page, error) {
 
 // supporter makes somebody of support who is signed in, and returns their cookie.
 func supporter(ctx context.Context, d *db.DB) (string, error) {
-	user, err := d.AddUser(ctx, db.System(), db.NewUser{Role: db.RoleSupport, Email: db.NewID().String() + "@platform.example", Password: "long enough for a bench"})
+	user, err := d.AddUser(ctx, db.System(), db.NewUser{Role: db.RoleSupport, Email: pg.NewID().String() + "@platform.example", Password: "long enough for a bench"})
 	if err != nil {
 		return "", err
 	}
-	secret := db.NewSecret()
+	secret := pg.NewSecret()
 	if err := d.AddSession(ctx, secret, user.ID, "127.0.0.1", "bench"); err != nil {
 		return "", err
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 )
 
 // apikey makes a key for one of the platform's own programs. The key is shown this once, alone on the last line.
@@ -30,7 +31,7 @@ func apikey(ctx context.Context, t terminal, args []string) error {
 	if *merchant != "" {
 		m, err := d.MerchantByName(ctx, *merchant)
 		switch {
-		case errors.Is(err, db.ErrNotFound):
+		case errors.Is(err, pg.ErrNotFound):
 			return fmt.Errorf("there is no merchant %q", *merchant)
 		case err != nil:
 			return err

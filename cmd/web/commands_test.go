@@ -11,6 +11,7 @@ import (
 
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/pg"
 	"patchbay/internal/sandbox"
 )
 
@@ -37,7 +38,7 @@ func TestUserAdd(t *testing.T) {
 	if code != 0 {
 		t.Fatal(faults)
 	}
-	id, err := db.ParseID(strings.TrimSpace(out))
+	id, err := pg.ParseID(strings.TrimSpace(out))
 	if err != nil {
 		t.Fatalf("printed %q, not an id", out)
 	}
@@ -75,7 +76,7 @@ func TestAPIKeyAddPrintsTheKeyAloneOnTheLastLine(t *testing.T) {
 		t.Fatal(faults)
 	}
 	lines := strings.Split(strings.TrimSpace(out), "\n")
-	key, err := d.Open(t).KeyBySecret(context.Background(), db.Secret(lines[len(lines)-1]))
+	key, err := d.Open(t).KeyBySecret(context.Background(), pg.Secret(lines[len(lines)-1]))
 	if err != nil || key.Name != "erp" || len(key.Scopes) != 1 || key.Scopes[0] != db.ScopeTokens {
 		t.Errorf("key %+v, %v", key, err)
 	}

@@ -17,6 +17,7 @@ import (
 
 	"patchbay/internal/db"
 	"patchbay/internal/localpg"
+	"patchbay/internal/pg"
 	"patchbay/internal/sample"
 	"patchbay/internal/sandbox"
 	"patchbay/views"
@@ -120,7 +121,7 @@ func demo(ctx context.Context, t terminal, args []string) error {
 
 // seed adds the sample users that are not there, and before the first of them as many connections as are asked for.
 func seed(ctx context.Context, t terminal, d *db.DB, scale int) error {
-	if _, err := d.UserByEmail(ctx, demoUsers()[0].Email); scale > 0 && errors.Is(err, db.ErrNotFound) {
+	if _, err := d.UserByEmail(ctx, demoUsers()[0].Email); scale > 0 && errors.Is(err, pg.ErrNotFound) {
 		progress := func(what string, n int) { fmt.Fprintf(t.out, "\r  filling: %d %s        ", n, what) }
 		if err := sample.Fill(ctx, d, sample.Scale{Connections: scale, Environment: "sandbox", Events: 50, Progress: progress}); err != nil {
 			return err
@@ -131,7 +132,7 @@ func seed(ctx context.Context, t terminal, d *db.DB, scale int) error {
 	for _, u := range demoUsers() {
 		if _, err := d.UserByEmail(ctx, u.Email); err == nil {
 			continue
-		} else if !errors.Is(err, db.ErrNotFound) {
+		} else if !errors.Is(err, pg.ErrNotFound) {
 			return err
 		}
 		if _, err := d.AddUser(ctx, db.System(), u); err != nil {

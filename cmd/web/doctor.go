@@ -12,6 +12,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/migrations"
 )
 
@@ -138,7 +139,7 @@ func (x *examination) keyset(ctx context.Context, s settings) {
 	if s.keyset == nil {
 		return // told among the settings
 	}
-	d, err := db.Open(ctx, s.databaseURL, s.keyset, db.Options{MaxConns: 2})
+	d, err := db.Open(ctx, s.databaseURL, s.keyset, pg.Options{MaxConns: 2})
 	if err != nil {
 		x.wrong("keyset", err.Error())
 		return

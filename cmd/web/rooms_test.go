@@ -24,6 +24,7 @@ var rooms = map[string][]string{
 		"!github.com/go-jose/", "!patchbay/internal/status",
 	},
 	"patchbay/internal/status": {"patchbay/", "others"},
+	"patchbay/internal/pg":     {"patchbay/", "others", "!github.com/jackc/pgx/", "!github.com/google/uuid"},
 	"patchbay/internal/db": {
 		"patchbay/internal/handlers", "patchbay/internal/refresh", "patchbay/internal/jobs", "patchbay/internal/sandbox",
 		"patchbay/views", "net/http", "github.com/riverqueue/",

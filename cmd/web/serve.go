@@ -13,6 +13,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/handlers"
 	"patchbay/internal/jobs"
+	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/migrations"
 )
@@ -44,7 +45,7 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	if err != nil {
 		return fmt.Errorf("the schema: %w", err)
 	}
-	d, err := db.Open(ctx, s.databaseURL, s.keyset, db.Options{})
+	d, err := db.Open(ctx, s.databaseURL, s.keyset, pg.Options{})
 	if err != nil {
 		return err
 	}
@@ -94,7 +95,7 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 
 // whole says that the schema is not, or no longer, the one this program was made for.
 func whole(ctx context.Context, d *db.DB) error {
-	pending, err := migrations.Pending(ctx, d.Pool())
+	pending, err := migrations.Pending(ctx, d.Pool)
 	if err == nil && pending {
 		err = errors.New("migrations are to be applied")
 	}
@@ -121,7 +122,7 @@ func openDatabase(ctx context.Context, environ []string) (*db.DB, error) {
 	if _, err := migrateUp(ctx, serving, migrating); err != nil {
 		return nil, fmt.Errorf("the schema: %w", err)
 	}
-	return db.Open(ctx, serving, keyset, db.Options{MaxConns: 2})
+	return db.Open(ctx, serving, keyset, pg.Options{MaxConns: 2})
 }
 
 func newLog(s settings, t terminal) *slog.Logger {

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 )
 
 // user adds a person. The password comes from the first line of standard input, where neither the process list nor the
@@ -37,7 +38,7 @@ func user(ctx context.Context, t terminal, args []string) error {
 	}
 	n := db.NewUser{Email: *email, Role: *role, Name: *name, MerchantName: *merchant}
 	if *merchantID != "" {
-		id, err := db.ParseID(*merchantID)
+		id, err := pg.ParseID(*merchantID)
 		if err != nil {
 			return misused(f, "-merchant-id is not an id")
 		}
@@ -56,7 +57,7 @@ func user(ctx context.Context, t terminal, args []string) error {
 	switch {
 	case errors.Is(err, db.ErrSeveral):
 		return fmt.Errorf("several merchants are called %q: say which with -merchant-id", *merchant)
-	case errors.Is(err, db.ErrNotFound):
+	case errors.Is(err, pg.ErrNotFound):
 		return fmt.Errorf("there is no merchant %s", *merchantID)
 	case err != nil:
 		return err

@@ -11,16 +11,18 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/pg"
 )
 
 // Key is what one of the platform's programs shows to the JSON API. The key itself is known only to that program.
 type Key struct {
-	ID         ID
+	ID         pg.ID
 	Prefix     string // its first letters, to tell keys apart
 	Name       string
-	MerchantID ID // zero: all merchants
+	MerchantID pg.ID // zero: all merchants
 	Scopes     []string
-	CreatedBy  ID // zero: on the command line
+	CreatedBy  pg.ID // zero: on the command line
 	CreatedAt  time.Time
 	LastUsedAt time.Time
 	RevokedAt  time.Time
@@ -48,7 +50,7 @@ const keyMark = "pb_"
 // AddKey makes a key and returns it with its secret, which is shown once and kept nowhere. An admin's key has a name that no other
 // living key has: a second click makes no second key. On the command line a name may be used again, to make the next key before
 // the old one is revoked. ErrName, ErrNoScopes, ErrKeyTaken, ErrNotFound for an unknown merchant.
-func (d *DB) AddKey(ctx context.Context, by By, k Key) (Key, Secret, error) {
+func (d *DB) AddKey(ctx context.Context, by By, k Key) (Key, pg.Secret, error) {
 	k.Name = strings.TrimSpace(k.Name)
 	if k.Name == "" {
 		return k, "", ErrName
@@ -58,12 +60,12 @@ func (d *DB) AddKey(ctx context.Context, by By, k Key) (Key, Secret, error) {
 	}
 	random := make([]byte, 32)
 	rand.Read(random) // never fails: it ends the program instead
-	secret := Secret(keyMark + base64.RawURLEncoding.EncodeToString(random))
-	k.ID, k.CreatedAt, k.Prefix = NewID(), d.Now(), string(secret[:len(keyMark)+6])
+	secret := pg.Secret(keyMark + base64.RawURLEncoding.EncodeToString(random))
+	k.ID, k.CreatedAt, k.Prefix = pg.NewID(), d.Now(), string(secret[:len(keyMark)+6])
 	if by.Actor == "admin" {
 		k.CreatedBy = by.ID
 	}
-	err := d.tx(ctx, func(tx pgx.Tx) error {
+	err := d.Tx(ctx, func(tx pgx.Tx) error {
 		if by.Actor == "admin" {
 			if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('key ' || lower($1), 0))`, k.Name); err != nil {
 				return fmt.Errorf("add API key: %w", err)
@@ -77,9 +79,9 @@ func (d *DB) AddKey(ctx context.Context, by By, k Key) (Key, Secret, error) {
 			}
 		}
 		_, err := tx.Exec(ctx, `INSERT INTO api_keys (id, prefix, hash, name, merchant_id, scopes, created_by, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-			k.ID, k.Prefix, secret.Hash(), k.Name, nullID(k.MerchantID), k.Scopes, nullID(k.CreatedBy), k.CreatedAt)
-		if violates(err, "api_keys_merchant_id_fkey") {
-			return ErrNotFound
+			k.ID, k.Prefix, secret.Hash(), k.Name, k.MerchantID, k.Scopes, k.CreatedBy, k.CreatedAt)
+		if pg.Violates(err, "api_keys_merchant_id_fkey") {
+			return pg.ErrNotFound
 		}
 		if err != nil {
 			return fmt.Errorf("add API key: %w", err)
@@ -90,16 +92,16 @@ func (d *DB) AddKey(ctx context.Context, by By, k Key) (Key, Secret, error) {
 }
 
 // RevokeKey ends a key at once and returns its name. ErrNotFound when there is none that is alive.
-func (d *DB) RevokeKey(ctx context.Context, by By, id ID) (name string, err error) {
-	err = d.tx(ctx, func(tx pgx.Tx) error {
+func (d *DB) RevokeKey(ctx context.Context, by By, id pg.ID) (name string, err error) {
+	err = d.Tx(ctx, func(tx pgx.Tx) error {
 		var prefix string
-		var merchant *ID
+		var merchant pg.ID
 		err := tx.QueryRow(ctx, `UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL RETURNING name, prefix, merchant_id`, id, d.Now()).
 			Scan(&name, &prefix, &merchant)
 		if err != nil {
-			return notFound(err)
+			return pg.NotFound(err)
 		}
-		return d.addEvent(ctx, tx, *(&Event{Kind: "key.revoked", MerchantID: idOrZero(merchant), Note: name + " " + prefix}).by(by))
+		return d.addEvent(ctx, tx, *(&Event{Kind: "key.revoked", MerchantID: merchant, Note: name + " " + prefix}).by(by))
 	})
 	return name, err
 }
@@ -108,16 +110,13 @@ const keyColumns = `k.id, k.prefix, k.name, k.merchant_id, k.scopes, k.created_b
 
 func scanKey(row pgx.CollectableRow) (Key, error) {
 	var k Key
-	var merchant, by *ID
-	var used, revoked *time.Time
-	err := row.Scan(&k.ID, &k.Prefix, &k.Name, &merchant, &k.Scopes, &by, &k.CreatedAt, &used, &revoked)
-	k.MerchantID, k.CreatedBy, k.CreatedAt, k.LastUsedAt, k.RevokedAt = idOrZero(merchant), idOrZero(by), k.CreatedAt.UTC(), timeOrZero(used), timeOrZero(revoked)
+	err := row.Scan(&k.ID, &k.Prefix, &k.Name, &k.MerchantID, &k.Scopes, &k.CreatedBy, &k.CreatedAt, &k.LastUsedAt, &k.RevokedAt)
 	return k, err
 }
 
 // Keys lists all keys, newest first, those that are revoked last.
 func (d *DB) Keys(ctx context.Context) ([]Key, error) {
-	rows, err := d.pool.Query(ctx, `SELECT `+keyColumns+` FROM api_keys k ORDER BY k.revoked_at IS NOT NULL, k.created_at DESC, k.id DESC`)
+	rows, err := d.Pool.Query(ctx, `SELECT `+keyColumns+` FROM api_keys k ORDER BY k.revoked_at IS NOT NULL, k.created_at DESC, k.id DESC`)
 	if err != nil {
 		return nil, fmt.Errorf("read API keys: %w", err)
 	}
@@ -129,8 +128,8 @@ func (d *DB) Keys(ctx context.Context) ([]Key, error) {
 }
 
 // KeyBySecret finds the living key that a program shows. ErrNoKey.
-func (d *DB) KeyBySecret(ctx context.Context, secret Secret) (Key, error) {
-	rows, err := d.pool.Query(ctx, `SELECT `+keyColumns+` FROM api_keys k WHERE k.hash = $1 AND k.revoked_at IS NULL`, secret.Hash())
+func (d *DB) KeyBySecret(ctx context.Context, secret pg.Secret) (Key, error) {
+	rows, err := d.Pool.Query(ctx, `SELECT `+keyColumns+` FROM api_keys k WHERE k.hash = $1 AND k.revoked_at IS NULL`, secret.Hash())
 	if err != nil {
 		return Key{}, fmt.Errorf("read API key: %w", err)
 	}
@@ -146,12 +145,11 @@ func (d *DB) KeyBySecret(ctx context.Context, secret Secret) (Key, error) {
 
 // ConnectionByKey reads a living key, by the secret that a program shows, and one connection, in one round trip. ErrNoKey;
 // ErrNotFound, with the key, when there is no such connection for it.
-func (d *DB) ConnectionByKey(ctx context.Context, secret Secret, connection ID) (Key, Whole, error) {
+func (d *DB) ConnectionByKey(ctx context.Context, secret pg.Secret, connection pg.ID) (Key, Whole, error) {
 	var key Key
 	var w Whole
-	var expires, refreshExpires, refresh, refreshed, leased *time.Time
-	targets, finish := connectionTargets(&w.Connection)
-	targets = append(targets, &w.Merchant, &w.ExternalID, &expires, &refreshExpires, &refresh, &refreshed, &leased, &w.RefreshFixed)
+	targets := append(connectionTargets(&w.Connection), &w.Merchant, &w.ExternalID, &w.ExpiresAt, &w.RefreshExpiresAt, &w.RefreshAt, &w.RefreshedAt, &w.LeasedUntil,
+		&w.RefreshFixed)
 	found := false
 	var b pgx.Batch
 	b.Queue(`SELECT `+keyColumns+` FROM api_keys k WHERE k.hash = $1 AND k.revoked_at IS NULL`, secret.Hash()).Query(func(rows pgx.Rows) (err error) {
@@ -162,33 +160,31 @@ func (d *DB) ConnectionByKey(ctx context.Context, secret Secret, connection ID) 
 		FROM connections c JOIN merchants m ON m.id = c.merchant_id JOIN grants g ON g.connection_id = c.id WHERE c.id = $1`, connection).Query(func(rows pgx.Rows) error {
 		_, err := pgx.ForEachRow(rows, targets, func() error {
 			found = true
-			return finish()
+			return nil
 		})
 		return err
 	})
-	err := d.pool.SendBatch(ctx, &b).Close()
+	err := d.Pool.SendBatch(ctx, &b).Close()
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return key, w, ErrNoKey
 	case err != nil:
 		return key, w, fmt.Errorf("read connection by key: %w", err)
-	case !found || key.MerchantID != (ID{}) && key.MerchantID != w.MerchantID:
-		return key, Whole{}, ErrNotFound
+	case !found || key.MerchantID != (pg.ID{}) && key.MerchantID != w.MerchantID:
+		return key, Whole{}, pg.ErrNotFound
 	}
-	w.ExpiresAt, w.RefreshExpiresAt, w.RefreshAt = timeOrZero(expires), timeOrZero(refreshExpires), timeOrZero(refresh)
-	w.RefreshedAt, w.LeasedUntil = timeOrZero(refreshed), timeOrZero(leased)
 	return key, w, nil
 }
 
 // Reads is how often a key was handed a connection's token in one minute.
 type Reads struct {
-	Key, Connection ID
+	Key, Connection pg.ID
 	Minute          time.Time
 	Count           int64
 }
 
 // AddReads adds counts of token reads and notes when each key was last used.
-func (d *DB) AddReads(ctx context.Context, reads []Reads, used map[ID]time.Time) error {
+func (d *DB) AddReads(ctx context.Context, reads []Reads, used map[pg.ID]time.Time) error {
 	slices.SortFunc(reads, func(a, b Reads) int { // one order in all processes, so that none waits for another in a circle
 		if c := slices.Compare(a.Key[:], b.Key[:]); c != 0 {
 			return c
@@ -199,20 +195,20 @@ func (d *DB) AddReads(ctx context.Context, reads []Reads, used map[ID]time.Time)
 		return slices.Compare(a.Connection[:], b.Connection[:])
 	})
 	n := len(reads)
-	keys, connections, minutes, counts := make([]ID, n), make([]ID, n), make([]time.Time, n), make([]int64, n)
+	keys, connections, minutes, counts := make([]pg.ID, n), make([]pg.ID, n), make([]time.Time, n), make([]int64, n)
 	for i, r := range reads {
 		keys[i], connections[i], minutes[i], counts[i] = r.Key, r.Connection, r.Minute, r.Count
 	}
-	usedKeys := make([]ID, 0, len(used))
+	usedKeys := make([]pg.ID, 0, len(used))
 	for id := range used {
 		usedKeys = append(usedKeys, id)
 	}
-	slices.SortFunc(usedKeys, func(a, b ID) int { return slices.Compare(a[:], b[:]) })
+	slices.SortFunc(usedKeys, func(a, b pg.ID) int { return slices.Compare(a[:], b[:]) })
 	ats := make([]time.Time, len(usedKeys))
 	for i, id := range usedKeys {
 		ats[i] = used[id]
 	}
-	return d.tx(ctx, func(tx pgx.Tx) error {
+	return d.Tx(ctx, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `
 			INSERT INTO token_reads (key_id, connection_id, minute, reads)
 			SELECT key, connection, minute, reads FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::bigint[]) AS w (key, connection, minute, reads)
@@ -244,8 +240,8 @@ type DayReads struct {
 }
 
 // ReadsByDay returns a key's reads of the last days, oldest first; days without any are left out.
-func (d *DB) ReadsByDay(ctx context.Context, key ID, days int) ([]DayReads, error) {
-	rows, err := d.pool.Query(ctx, `
+func (d *DB) ReadsByDay(ctx context.Context, key pg.ID, days int) ([]DayReads, error) {
+	rows, err := d.Pool.Query(ctx, `
 		SELECT day::timestamp AT TIME ZONE 'UTC', reads FROM key_days
 		WHERE key_id = $1 AND day > ($2::timestamptz AT TIME ZONE 'UTC')::date - $3::integer ORDER BY day`, key, d.Now(), days)
 	if err != nil {

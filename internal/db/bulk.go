@@ -8,15 +8,17 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/pg"
 )
 
 // Bulk is many refreshes at once: all that a list showed.
 type Bulk struct {
-	ID        ID
+	ID        pg.ID
 	List      string // of what: ListConnections or ListEvents
 	Filter    string // as it stands in that list's address
 	State     string // one of the Bulk states
-	CreatedBy ID
+	CreatedBy pg.ID
 	ByName    string
 	ByRole    string
 	CreatedAt time.Time
@@ -53,12 +55,12 @@ const (
 var ErrState = errors.New("not in this state")
 
 // A RefreshMany is the job that carries a bulk on. Enqueue knows it.
-type RefreshMany struct{ Bulk ID }
+type RefreshMany struct{ Bulk pg.ID }
 
 // AddBulk begins a bulk as a dry run. Its connections are noted by GatherBulk.
-func (d *DB) AddBulk(ctx context.Context, by By, list, filter string) (ID, error) {
-	id := NewID()
-	err := d.tx(ctx, func(tx pgx.Tx) error {
+func (d *DB) AddBulk(ctx context.Context, by By, list, filter string) (pg.ID, error) {
+	id := pg.NewID()
+	err := d.Tx(ctx, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `INSERT INTO bulks (id, list, filter, state, created_by, created_at) VALUES ($1, $2, $3, $4, $5, $6)`,
 			id, list, filter, BulkGathering, by.ID, d.Now())
 		if err != nil {
@@ -73,12 +75,12 @@ func (d *DB) AddBulk(ctx context.Context, by By, list, filter string) (ID, error
 // GatherBulk notes the live connections that the bulk's list shows, about most of them, going on where it stopped
 // before. It returns whether the last has been noted, with which the dry run is complete. present is each provider's
 // present environment.
-func (d *DB) GatherBulk(ctx context.Context, id ID, present map[string]string, most int) (bool, error) {
+func (d *DB) GatherBulk(ctx context.Context, id pg.ID, present map[string]string, most int) (bool, error) {
 	for noted := 0; ; {
 		var state, list, filter, cursor string
-		err := d.pool.QueryRow(ctx, `SELECT state, list, filter, cursor FROM bulks WHERE id = $1`, id).Scan(&state, &list, &filter, &cursor)
+		err := d.Pool.QueryRow(ctx, `SELECT state, list, filter, cursor FROM bulks WHERE id = $1`, id).Scan(&state, &list, &filter, &cursor)
 		if err != nil {
-			return false, fmt.Errorf("read bulk: %w", notFound(err))
+			return false, fmt.Errorf("read bulk: %w", pg.NotFound(err))
 		}
 		if state != BulkGathering {
 			return true, nil
@@ -90,7 +92,7 @@ func (d *DB) GatherBulk(ctx context.Context, id ID, present map[string]string, m
 		if next == "" {
 			state = BulkDry
 		}
-		err = d.tx(ctx, func(tx pgx.Tx) error {
+		err = d.Tx(ctx, func(tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, `INSERT INTO bulk_items (bulk_id, connection_id, provider)
 				SELECT $1, id, provider FROM connections WHERE id = ANY($2) AND disconnected_at IS NULL ON CONFLICT DO NOTHING`, id, connections)
 			if err != nil {
@@ -109,7 +111,7 @@ func (d *DB) GatherBulk(ctx context.Context, id ID, present map[string]string, m
 }
 
 // listed is one page of the connections in a list, and where the next begins.
-func (d *DB) listed(ctx context.Context, list, filter string, present map[string]string, cursor string, limit int) (connections []ID, next string, err error) {
+func (d *DB) listed(ctx context.Context, list, filter string, present map[string]string, cursor string, limit int) (connections []pg.ID, next string, err error) {
 	values, err := url.ParseQuery(filter)
 	if err != nil {
 		return nil, "", fmt.Errorf("read the bulk's filter: %w", err)
@@ -131,20 +133,18 @@ func (d *DB) listed(ctx context.Context, list, filter string, present map[string
 }
 
 // Bulk reads one with its counts.
-func (d *DB) Bulk(ctx context.Context, id ID) (Bulk, error) {
+func (d *DB) Bulk(ctx context.Context, id pg.ID) (Bulk, error) {
 	b := Bulk{ID: id, Outcomes: map[string]int64{}}
-	var ended *time.Time
-	err := d.pool.QueryRow(ctx, `SELECT b.list, b.filter, b.state, b.created_by, coalesce(nullif(u.name, ''), u.email), u.role, b.created_at, b.ended_at
+	err := d.Pool.QueryRow(ctx, `SELECT b.list, b.filter, b.state, b.created_by, coalesce(nullif(u.name, ''), u.email), u.role, b.created_at, b.ended_at
 		FROM bulks b JOIN users u ON u.id = b.created_by WHERE b.id = $1`, id).
-		Scan(&b.List, &b.Filter, &b.State, &b.CreatedBy, &b.ByName, &b.ByRole, &b.CreatedAt, &ended)
+		Scan(&b.List, &b.Filter, &b.State, &b.CreatedBy, &b.ByName, &b.ByRole, &b.CreatedAt, &b.EndedAt)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return b, ErrNotFound
+		return b, pg.ErrNotFound
 	}
 	if err != nil {
 		return b, fmt.Errorf("read bulk: %w", err)
 	}
-	b.EndedAt, b.CreatedAt = timeOrZero(ended), b.CreatedAt.UTC()
-	rows, err := d.pool.Query(ctx, `SELECT provider, class, count(*) FROM bulk_items WHERE bulk_id = $1 GROUP BY 1, 2 ORDER BY 1, 2`, id)
+	rows, err := d.Pool.Query(ctx, `SELECT provider, class, count(*) FROM bulk_items WHERE bulk_id = $1 GROUP BY 1, 2 ORDER BY 1, 2`, id)
 	if err != nil {
 		return b, fmt.Errorf("count bulk: %w", err)
 	}
@@ -172,17 +172,17 @@ func (d *DB) Bulk(ctx context.Context, id ID) (Bulk, error) {
 }
 
 // StartBulk lets a dry run become real. ErrState when it is not one.
-func (d *DB) StartBulk(ctx context.Context, by By, id ID, enqueue Enqueue) error {
+func (d *DB) StartBulk(ctx context.Context, by By, id pg.ID, enqueue Enqueue) error {
 	return d.moveBulk(ctx, by, id, BulkDry, BulkRunning, "bulk.begun", enqueue)
 }
 
 // StopBulk asks a running bulk to stop: what is under way is finished, nothing more begun. ErrState when it does not run.
-func (d *DB) StopBulk(ctx context.Context, by By, id ID) error {
+func (d *DB) StopBulk(ctx context.Context, by By, id pg.ID) error {
 	return d.moveBulk(ctx, by, id, BulkRunning, BulkStopping, "bulk.stopped", nil)
 }
 
-func (d *DB) moveBulk(ctx context.Context, by By, id ID, from, to, kind string, enqueue Enqueue) error {
-	return d.tx(ctx, func(tx pgx.Tx) error {
+func (d *DB) moveBulk(ctx context.Context, by By, id pg.ID, from, to, kind string, enqueue Enqueue) error {
+	return d.Tx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `UPDATE bulks SET state = $3, started_at = CASE WHEN $3 = 'running' THEN $4 ELSE started_at END WHERE id = $1 AND state = $2`, id, from, to, d.Now())
 		if err != nil {
 			return fmt.Errorf("move bulk: %w", err)
@@ -201,8 +201,8 @@ func (d *DB) moveBulk(ctx context.Context, by By, id ID, from, to, kind string, 
 }
 
 // EndBulk closes a bulk that has nothing more to do: done, or stopped when it was asked to.
-func (d *DB) EndBulk(ctx context.Context, id ID) error {
-	return d.tx(ctx, func(tx pgx.Tx) error {
+func (d *DB) EndBulk(ctx context.Context, id pg.ID) error {
+	return d.Tx(ctx, func(tx pgx.Tx) error {
 		var state string
 		err := tx.QueryRow(ctx, `UPDATE bulks SET state = CASE state WHEN 'stopping' THEN 'stopped' ELSE 'done' END, ended_at = $2
 			WHERE id = $1 AND state IN ('running', 'stopping') RETURNING state`, id, d.Now()).Scan(&state)
@@ -217,13 +217,13 @@ func (d *DB) EndBulk(ctx context.Context, id ID) error {
 }
 
 // BulkWaiting returns some of a provider's connections that wait in a running bulk.
-func (d *DB) BulkWaiting(ctx context.Context, id ID, provider string, most int) ([]ID, error) {
-	rows, err := d.pool.Query(ctx, `SELECT i.connection_id FROM bulk_items i JOIN bulks b ON b.id = i.bulk_id
+func (d *DB) BulkWaiting(ctx context.Context, id pg.ID, provider string, most int) ([]pg.ID, error) {
+	rows, err := d.Pool.Query(ctx, `SELECT i.connection_id FROM bulk_items i JOIN bulks b ON b.id = i.bulk_id
 		WHERE i.bulk_id = $1 AND i.provider = $2 AND i.class = '' AND b.state = 'running' ORDER BY i.connection_id LIMIT $3`, id, provider, most)
 	if err != nil {
 		return nil, fmt.Errorf("read bulk's connections: %w", err)
 	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[ID])
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[pg.ID])
 	if err != nil {
 		return nil, fmt.Errorf("read bulk's connections: %w", err)
 	}
@@ -231,8 +231,8 @@ func (d *DB) BulkWaiting(ctx context.Context, id ID, provider string, most int) 
 }
 
 // BulkEnded notes how one connection's refresh in a bulk ended.
-func (d *DB) BulkEnded(ctx context.Context, id, connection ID, class string) error {
-	_, err := d.pool.Exec(ctx, `UPDATE bulk_items SET class = $3, ended_at = $4 WHERE bulk_id = $1 AND connection_id = $2 AND class = ''`, id, connection, class, d.Now())
+func (d *DB) BulkEnded(ctx context.Context, id, connection pg.ID, class string) error {
+	_, err := d.Pool.Exec(ctx, `UPDATE bulk_items SET class = $3, ended_at = $4 WHERE bulk_id = $1 AND connection_id = $2 AND class = ''`, id, connection, class, d.Now())
 	if err != nil {
 		return fmt.Errorf("note bulk's outcome: %w", err)
 	}
@@ -240,8 +240,8 @@ func (d *DB) BulkEnded(ctx context.Context, id, connection ID, class string) err
 }
 
 // CarryBulk makes a job the one that carries a bulk on, for a while, or renews that. false: another does.
-func (d *DB) CarryBulk(ctx context.Context, id, carrier ID, lasts time.Duration) (bool, error) {
-	tag, err := d.pool.Exec(ctx, `UPDATE bulks SET carrier = $2, carried_until = $4 WHERE id = $1 AND (carrier = $2 OR carried_until IS NULL OR carried_until <= $3)`,
+func (d *DB) CarryBulk(ctx context.Context, id, carrier pg.ID, lasts time.Duration) (bool, error) {
+	tag, err := d.Pool.Exec(ctx, `UPDATE bulks SET carrier = $2, carried_until = $4 WHERE id = $1 AND (carrier = $2 OR carried_until IS NULL OR carried_until <= $3)`,
 		id, carrier, d.Now(), d.Now().Add(lasts))
 	if err != nil {
 		return false, fmt.Errorf("carry bulk: %w", err)
@@ -250,21 +250,21 @@ func (d *DB) CarryBulk(ctx context.Context, id, carrier ID, lasts time.Duration)
 }
 
 // DropBulk lets another job carry the bulk on at once.
-func (d *DB) DropBulk(ctx context.Context, id, carrier ID) error {
-	if _, err := d.pool.Exec(ctx, `UPDATE bulks SET carrier = NULL, carried_until = NULL WHERE id = $1 AND carrier = $2`, id, carrier); err != nil {
+func (d *DB) DropBulk(ctx context.Context, id, carrier pg.ID) error {
+	if _, err := d.Pool.Exec(ctx, `UPDATE bulks SET carrier = NULL, carried_until = NULL WHERE id = $1 AND carrier = $2`, id, carrier); err != nil {
 		return fmt.Errorf("drop bulk: %w", err)
 	}
 	return nil
 }
 
 // AbandonedBulks lists those that should go on and that no job carries.
-func (d *DB) AbandonedBulks(ctx context.Context) ([]ID, error) {
-	rows, err := d.pool.Query(ctx, `SELECT id FROM bulks WHERE state IN ('gathering', 'running', 'stopping') AND coalesce(carried_until, created_at + interval '1 minute') <= $1
+func (d *DB) AbandonedBulks(ctx context.Context) ([]pg.ID, error) {
+	rows, err := d.Pool.Query(ctx, `SELECT id FROM bulks WHERE state IN ('gathering', 'running', 'stopping') AND coalesce(carried_until, created_at + interval '1 minute') <= $1
 		ORDER BY created_at`, d.Now())
 	if err != nil {
 		return nil, fmt.Errorf("list bulks: %w", err)
 	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[ID])
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[pg.ID])
 	if err != nil {
 		return nil, fmt.Errorf("list bulks: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/connectors"
+	"patchbay/internal/pg"
 )
 
 // Offer is what a person may choose for a flow that waits for it.
@@ -55,7 +56,7 @@ func (d *DB) FlowOffer(ctx context.Context, f Flow) (Offer, error) {
 	if s.Grant == nil {
 		return Offer{}, ErrTaken
 	}
-	rows, err := d.pool.Query(ctx, concerned, f.MerchantID, f.Provider, f.Environment, f.Account.ID, nullID(f.ConnectionID))
+	rows, err := d.Pool.Query(ctx, concerned, f.MerchantID, f.Provider, f.Environment, f.Account.ID, f.ConnectionID)
 	if err != nil {
 		return Offer{}, fmt.Errorf("read what a flow concerns: %w", err)
 	}
@@ -113,7 +114,7 @@ type Made struct {
 // flow no longer waits.
 func (d *DB) Connect(ctx context.Context, f Flow, choice string, by By, schedule Schedule, enqueue Enqueue) (Made, error) {
 	var made Made
-	err := d.patiently(ctx, func(tx pgx.Tx) (err error) {
+	err := d.RetryOnDeadlock(ctx, func(tx pgx.Tx) (err error) {
 		made, err = d.connect(ctx, tx, f, choice, by, schedule)
 		if err != nil || made.Parting == nil {
 			return err
@@ -132,7 +133,7 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by B
 		return err
 	})
 	var pinned, there *Connection
-	b.Queue(concerned+` FOR UPDATE`, f.MerchantID, f.Provider, f.Environment, f.Account.ID, nullID(f.ConnectionID)).Query(func(rows pgx.Rows) (err error) {
+	b.Queue(concerned+` FOR UPDATE`, f.MerchantID, f.Provider, f.Environment, f.Account.ID, f.ConnectionID).Query(func(rows pgx.Rows) (err error) {
 		pinned, there, err = pinnedAndThere(rows, f)
 		return err
 	})
@@ -190,7 +191,7 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by B
 	}
 	existed := target != nil
 	if !existed {
-		target = &Connection{ID: NewID(), MerchantID: f.MerchantID, Provider: f.Provider, Environment: f.Environment, ConnectedAt: now}
+		target = &Connection{ID: pg.NewID(), MerchantID: f.MerchantID, Provider: f.Provider, Environment: f.Environment, ConnectedAt: now}
 		if made.Outcome == OutcomeRenewed {
 			made.Outcome = OutcomeConnected
 		}

@@ -2,7 +2,6 @@ package db
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -11,19 +10,20 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/connectors"
+	"patchbay/internal/pg"
 )
 
 // Connection is one merchant's account at one provider. It holds no secret: those are in its grant.
 type Connection struct {
-	ID             ID
-	MerchantID     ID
+	ID             pg.ID
+	MerchantID     pg.ID
 	Provider       string
 	Environment    string
 	Account        connectors.Account
 	Problem        string // one of the Problem codes; "" when there is nothing to put right
 	ProblemSince   time.Time
 	FailingSince   time.Time // zero while renewing works
-	ConnectedBy    ID
+	ConnectedBy    pg.ID
 	ConnectedAt    time.Time
 	DisconnectedAt time.Time // zero while it lives
 }
@@ -82,45 +82,18 @@ func platformProblems() []string { return []string{ProblemOurs, ProblemSealed, P
 const connectionColumns = `c.id, c.merchant_id, c.provider, c.environment, c.account_id, c.account_name, c.details, c.problem,
 	c.problem_since, c.failing_since, c.connected_by, c.connected_at, c.disconnected_at`
 
-// connectionTargets are what connectionColumns are scanned into; call the function returned afterwards.
-func connectionTargets(c *Connection) ([]any, func() error) {
-	var details []byte
-	var problemSince, failingSince, disconnectedAt *time.Time
-	var by *ID
+// connectionTargets are what connectionColumns are scanned into.
+func connectionTargets(c *Connection) []any {
 	return []any{
-		&c.ID, &c.MerchantID, &c.Provider, &c.Environment, &c.Account.ID, &c.Account.Name, &details, &c.Problem,
-		&problemSince, &failingSince, &by, &c.ConnectedAt, &disconnectedAt,
-	}, func() error {
-		c.ProblemSince, c.FailingSince, c.DisconnectedAt = timeOrZero(problemSince), timeOrZero(failingSince), timeOrZero(disconnectedAt)
-		c.ConnectedAt, c.ConnectedBy = c.ConnectedAt.UTC(), idOrZero(by)
-		if err := json.Unmarshal(details, &c.Account.Details); err != nil {
-			return fmt.Errorf("details of connection %s: %w", c.ID, err)
-		}
-		return nil
+		&c.ID, &c.MerchantID, &c.Provider, &c.Environment, &c.Account.ID, &c.Account.Name, &c.Account.Details, &c.Problem,
+		&c.ProblemSince, &c.FailingSince, &c.ConnectedBy, &c.ConnectedAt, &c.DisconnectedAt,
 	}
 }
 
 func scanConnection(row pgx.CollectableRow) (Connection, error) {
 	var c Connection
-	targets, finish := connectionTargets(&c)
-	if err := row.Scan(targets...); err != nil {
-		return c, err
-	}
-	return c, finish()
-}
-
-func timeOrZero(t *time.Time) time.Time {
-	if t == nil {
-		return time.Time{}
-	}
-	return t.UTC()
-}
-
-func nullTime(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	return &t
+	err := row.Scan(connectionTargets(&c)...)
+	return c, err
 }
 
 // Owned is a live connection as its merchant's list shows it.
@@ -131,8 +104,8 @@ type Owned struct {
 }
 
 // MerchantConnections returns a merchant's live connections, oldest first.
-func (d *DB) MerchantConnections(ctx context.Context, merchant ID) ([]Owned, error) {
-	rows, err := d.pool.Query(ctx, `SELECT `+connectionColumns+`, g.refresh_expires_at, coalesce(g.refresh_fixed, false)
+func (d *DB) MerchantConnections(ctx context.Context, merchant pg.ID) ([]Owned, error) {
+	rows, err := d.Pool.Query(ctx, `SELECT `+connectionColumns+`, g.refresh_expires_at, coalesce(g.refresh_fixed, false)
 		FROM connections c LEFT JOIN grants g ON g.connection_id = c.id
 		WHERE c.merchant_id = $1 AND c.disconnected_at IS NULL ORDER BY c.connected_at, c.id`, merchant)
 	if err != nil {
@@ -140,13 +113,8 @@ func (d *DB) MerchantConnections(ctx context.Context, merchant ID) ([]Owned, err
 	}
 	list, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Owned, error) {
 		var o Owned
-		var refreshExpires *time.Time
-		targets, finish := connectionTargets(&o.Connection)
-		if err := row.Scan(append(targets, &refreshExpires, &o.RefreshFixed)...); err != nil {
-			return o, err
-		}
-		o.RefreshExpiresAt = timeOrZero(refreshExpires)
-		return o, finish()
+		err := row.Scan(append(connectionTargets(&o.Connection), &o.RefreshExpiresAt, &o.RefreshFixed)...)
+		return o, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read connections: %w", err)
@@ -167,23 +135,19 @@ type Whole struct {
 }
 
 // WholeConnection reads one connection. merchant restricts whose it may be, zero for staff.
-func (d *DB) WholeConnection(ctx context.Context, id, merchant ID) (Whole, error) {
+func (d *DB) WholeConnection(ctx context.Context, id, merchant pg.ID) (Whole, error) {
 	var w Whole
-	var expires, refreshExpires, refresh, refreshed, used, leased *time.Time
-	targets, finish := connectionTargets(&w.Connection)
-	err := d.pool.QueryRow(ctx, `SELECT `+connectionColumns+`, m.name, coalesce(m.external_id, ''), g.expires_at, g.refresh_expires_at, g.refresh_at,
+	err := d.Pool.QueryRow(ctx, `SELECT `+connectionColumns+`, m.name, coalesce(m.external_id, ''), g.expires_at, g.refresh_expires_at, g.refresh_at,
 			g.refreshed_at, g.used_at, g.leased_until, coalesce(k.name, ''), coalesce(g.generation, 0), coalesce(g.epoch, 0), coalesce(g.failures, 0), coalesce(g.refresh_fixed, false)
 		FROM connections c JOIN merchants m ON m.id = c.merchant_id LEFT JOIN grants g ON g.connection_id = c.id LEFT JOIN api_keys k ON k.id = g.used_by
-		WHERE c.id = $1 AND ($2::uuid IS NULL OR c.merchant_id = $2)`, id, nullID(merchant)).
-		Scan(append(targets, &w.Merchant, &w.ExternalID, &expires, &refreshExpires, &refresh, &refreshed, &used, &leased, &w.UsedBy,
+		WHERE c.id = $1 AND ($2::uuid IS NULL OR c.merchant_id = $2)`, id, merchant).
+		Scan(append(connectionTargets(&w.Connection), &w.Merchant, &w.ExternalID, &w.ExpiresAt, &w.RefreshExpiresAt, &w.RefreshAt, &w.RefreshedAt, &w.UsedAt, &w.LeasedUntil, &w.UsedBy,
 			&w.Generation, &w.Epoch, &w.Failures, &w.RefreshFixed)...)
 	if err != nil {
 		if errors.Is(err, pgx.ErrNoRows) {
-			return w, ErrNotFound
+			return w, pg.ErrNotFound
 		}
 		return w, fmt.Errorf("read connection: %w", err)
 	}
-	w.ExpiresAt, w.RefreshExpiresAt, w.RefreshAt = timeOrZero(expires), timeOrZero(refreshExpires), timeOrZero(refresh)
-	w.RefreshedAt, w.UsedAt, w.LeasedUntil = timeOrZero(refreshed), timeOrZero(used), timeOrZero(leased)
-	return w, finish()
+	return w, nil
 }

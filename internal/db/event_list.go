@@ -12,15 +12,17 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/pg"
 )
 
 // EventFilter says which events a list shows, newest first. What is zero filters nothing.
 type EventFilter struct {
-	Kind        string // one kind, EventsRefresh for all refreshes, or "" for what people and programs did
-	Class       string // of a call: ok, later, trouble, refused, ours or lost
-	Actors      []ID   // users and keys; none: everybody
-	Merchants   []ID
-	Connections []ID
+	Kind        string  // one kind, EventsRefresh for all refreshes, or "" for what people and programs did
+	Class       string  // of a call: ok, later, trouble, refused, ours or lost
+	Actors      []pg.ID // users and keys; none: everybody
+	Merchants   []pg.ID
+	Connections []pg.ID
 	Provider    string
 	From, To    time.Time // To is excluded
 	Nothing     bool      // it asks for what cannot be read: it shows nothing, rather than more than was asked for
@@ -34,9 +36,9 @@ const EventsRefresh = "refresh"
 func ParseEventFilter(values url.Values) EventFilter {
 	var broken bool
 	get := func(name string) string { return cleaned(values.Get(name), &broken) }
-	ids := func(name string) (all []ID) {
+	ids := func(name string) (all []pg.ID) {
 		for _, value := range values[name] {
-			if id := idOf(cleaned(value, &broken), &broken); id != (ID{}) {
+			if id := idOf(cleaned(value, &broken), &broken); id != (pg.ID{}) {
 				all = append(all, id)
 			}
 		}
@@ -63,7 +65,7 @@ func (f EventFilter) Values() url.Values {
 			values.Set(name, value)
 		}
 	}
-	for name, ids := range map[string][]ID{"actor": f.Actors, "merchant": f.Merchants, "connection": f.Connections} {
+	for name, ids := range map[string][]pg.ID{"actor": f.Actors, "merchant": f.Merchants, "connection": f.Connections} {
 		for _, id := range ids {
 			values.Add(name, id.String())
 		}
@@ -105,7 +107,7 @@ type EventLines struct {
 
 type eventCursor struct {
 	At   time.Time `json:"t"`
-	ID   ID        `json:"i"`
+	ID   pg.ID     `json:"i"`
 	Back bool      `json:"b,omitempty"`
 }
 
@@ -179,7 +181,7 @@ func eventCursorOf(e Event, back bool) string {
 
 // eventsFrom looks at a month, then at half a year, then at all there is, as long as the page is not full: most pages
 // touch one partition of many, and planning for all costs more than reading one.
-func (d *DB) eventsFrom(ctx context.Context, q querier, f EventFilter, from eventCursor, limit int) ([]Event, error) {
+func (d *DB) eventsFrom(ctx context.Context, q pg.Querier, f EventFilter, from eventCursor, limit int) ([]Event, error) {
 	low, high := f.From, f.To
 	if high.IsZero() {
 		high = d.Now().Add(time.Hour)
@@ -205,7 +207,7 @@ func (d *DB) eventsFrom(ctx context.Context, q querier, f EventFilter, from even
 	return nil, nil
 }
 
-func (d *DB) eventsWithin(ctx context.Context, q querier, f EventFilter, from eventCursor, low, high time.Time, limit int) ([]Event, error) {
+func (d *DB) eventsWithin(ctx context.Context, q pg.Querier, f EventFilter, from eventCursor, low, high time.Time, limit int) ([]Event, error) {
 	sql, args := f.statement(from, low, high, limit)
 	rows, err := q.Query(ctx, sql, args...)
 	if err != nil {
@@ -277,12 +279,12 @@ func (f EventFilter) statement(from eventCursor, low, high time.Time, limit int)
 }
 
 // Names returns what people, keys, merchants, accounts and flows are called, by id.
-func (d *DB) Names(ctx context.Context, ids []ID) (map[ID]string, error) {
-	return namesOf(ctx, d.pool, ids)
+func (d *DB) Names(ctx context.Context, ids []pg.ID) (map[pg.ID]string, error) {
+	return namesOf(ctx, d.Pool, ids)
 }
 
-func namesOf(ctx context.Context, q querier, ids []ID) (map[ID]string, error) {
-	names := make(map[ID]string, len(ids))
+func namesOf(ctx context.Context, q pg.Querier, ids []pg.ID) (map[pg.ID]string, error) {
+	names := make(map[pg.ID]string, len(ids))
 	rows, err := q.Query(ctx, `
 		SELECT id, coalesce(nullif(name, ''), email) FROM users WHERE id = ANY($1)
 		UNION ALL SELECT id, name FROM api_keys WHERE id = ANY($1)
@@ -292,7 +294,7 @@ func namesOf(ctx context.Context, q querier, ids []ID) (map[ID]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read names: %w", err)
 	}
-	var id ID
+	var id pg.ID
 	var name string
 	if _, err := pgx.ForEachRow(rows, []any{&id, &name}, func() error { names[id] = name; return nil }); err != nil {
 		return nil, fmt.Errorf("read names: %w", err)
@@ -300,12 +302,12 @@ func namesOf(ctx context.Context, q querier, ids []ID) (map[ID]string, error) {
 	return names, nil
 }
 
-func nameEvents(ctx context.Context, q querier, events []Event) ([]EventLine, error) {
-	var ids []ID
+func nameEvents(ctx context.Context, q pg.Querier, events []Event) ([]EventLine, error) {
+	var ids []pg.ID
 	for _, e := range events {
 		ids = append(ids, e.ActorID, e.MerchantID, e.ConnectionID, e.FlowID)
 	}
-	slices.SortFunc(ids, func(a, b ID) int { return slices.Compare(a[:], b[:]) })
+	slices.SortFunc(ids, func(a, b pg.ID) int { return slices.Compare(a[:], b[:]) })
 	names, err := namesOf(ctx, q, slices.Compact(ids))
 	if err != nil {
 		return nil, err
@@ -341,12 +343,12 @@ func (d *DB) EventKinds(ctx context.Context) ([]string, error) {
 }
 
 // MerchantsNamed finds the merchants whose name or own id contains a text. At most 40.
-func (d *DB) MerchantsNamed(ctx context.Context, text string) ([]ID, error) {
-	rows, err := d.pool.Query(ctx, `SELECT id FROM merchants WHERE words LIKE search_fold($1) ORDER BY lower(name), id LIMIT 40`, contains(text))
+func (d *DB) MerchantsNamed(ctx context.Context, text string) ([]pg.ID, error) {
+	rows, err := d.Pool.Query(ctx, `SELECT id FROM merchants WHERE words LIKE search_fold($1) ORDER BY lower(name), id LIMIT 40`, contains(text))
 	if err != nil {
 		return nil, fmt.Errorf("find merchants: %w", err)
 	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[ID])
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[pg.ID])
 	if err != nil {
 		return nil, fmt.Errorf("find merchants: %w", err)
 	}
@@ -354,14 +356,14 @@ func (d *DB) MerchantsNamed(ctx context.Context, text string) ([]ID, error) {
 }
 
 // Actors finds the users and API keys that a text names: by e-mail address or name, whole or in part. At most 50.
-func (d *DB) Actors(ctx context.Context, text string) ([]ID, error) {
-	rows, err := d.pool.Query(ctx, `
+func (d *DB) Actors(ctx context.Context, text string) ([]pg.ID, error) {
+	rows, err := d.Pool.Query(ctx, `
 		(SELECT id FROM users WHERE words LIKE search_fold($1) ORDER BY email LIMIT 40)
 		UNION ALL (SELECT id FROM api_keys WHERE lower(name) LIKE $1 OR prefix = $2 ORDER BY name LIMIT 10)`, contains(text), text)
 	if err != nil {
 		return nil, fmt.Errorf("find actors: %w", err)
 	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[ID])
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[pg.ID])
 	if err != nil {
 		return nil, fmt.Errorf("find actors: %w", err)
 	}

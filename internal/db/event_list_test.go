@@ -14,13 +14,14 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/pg"
 	"patchbay/internal/sample"
 )
 
 func TestEventsAreFilteredAndPaged(t *testing.T) {
 	l := newLedger(t)
 	ctx := context.Background()
-	if _, err := l.d.Pool().Exec(ctx, `SELECT events_make_month((now() - make_interval(months => m))::date) FROM generate_series(0, 12) AS m`); err != nil {
+	if _, err := l.d.Pool.Exec(ctx, `SELECT events_make_month((now() - make_interval(months => m))::date) FROM generate_series(0, 12) AS m`); err != nil {
 		t.Fatal(err)
 	}
 	shop := l.merchant("Shop", "", "sokha@shop.example")
@@ -54,14 +55,14 @@ func TestEventsAreFilteredAndPaged(t *testing.T) {
 		{"one kind", db.EventFilter{Kind: "connection.viewed"}, 30},
 		{"one kind of renewal", db.EventFilter{Kind: "refresh.trouble"}, 30},
 		{"trouble", db.EventFilter{Class: "trouble"}, 30},
-		{"of a connection", db.EventFilter{Connections: []db.ID{c}}, 90},
-		{"of a person", db.EventFilter{Actors: []db.ID{user.ID}}, 60},
-		{"of a merchant", db.EventFilter{Merchants: []db.ID{shop}, Kind: "user.signed-in"}, 30},
+		{"of a connection", db.EventFilter{Connections: []pg.ID{c}}, 90},
+		{"of a person", db.EventFilter{Actors: []pg.ID{user.ID}}, 60},
+		{"of a merchant", db.EventFilter{Merchants: []pg.ID{shop}, Kind: "user.signed-in"}, 30},
 		{"of a provider", db.EventFilter{Provider: "caminvoice", Kind: db.EventsRefresh, Class: "ok"}, 30},
 		{"of some months", db.EventFilter{Kind: db.EventsRefresh, From: start, To: start.Add(40 * 66 * time.Hour)}, 20},
-		{"of nobody", db.EventFilter{Actors: []db.ID{db.NewID()}}, 0},
+		{"of nobody", db.EventFilter{Actors: []pg.ID{pg.NewID()}}, 0},
 	} {
-		var all []db.ID
+		var all []pg.ID
 		last := time.Time{}
 		err := l.d.EachEvent(ctx, one.f, func(e db.EventLine) error {
 			if !last.IsZero() && e.At.After(last) {
@@ -74,7 +75,7 @@ func TestEventsAreFilteredAndPaged(t *testing.T) {
 		if err != nil || len(all) != one.want {
 			t.Errorf("%s: %d, not %d, %v", one.name, len(all), one.want, err)
 		}
-		var forwards, backwards []db.ID
+		var forwards, backwards []pg.ID
 		page := db.EventLines{}
 		for cursor := ""; ; cursor = page.Next {
 			if page, err = l.d.Events(ctx, one.f, cursor, 7); err != nil {
@@ -88,7 +89,7 @@ func TestEventsAreFilteredAndPaged(t *testing.T) {
 			}
 		}
 		for {
-			var ids []db.ID
+			var ids []pg.ID
 			for _, e := range page.All {
 				ids = append(ids, e.ID)
 			}
@@ -103,7 +104,7 @@ func TestEventsAreFilteredAndPaged(t *testing.T) {
 			t.Errorf("%s: %d at once, %d forwards, %d backwards", one.name, len(all), len(forwards), len(backwards))
 		}
 	}
-	page, err := l.d.Events(ctx, db.EventFilter{Connections: []db.ID{c}}, "", 3)
+	page, err := l.d.Events(ctx, db.EventFilter{Connections: []pg.ID{c}}, "", 3)
 	if err != nil || page.All[0].MerchantName != "Shop" || page.All[0].AccountName != "CH168" {
 		t.Errorf("not named: %+v, %v", page.All[0], err)
 	}
@@ -111,7 +112,7 @@ func TestEventsAreFilteredAndPaged(t *testing.T) {
 	if err != nil || !slices.Contains(kinds, "user.signed-in") || slices.Contains(kinds, "refresh.saved") || !slices.IsSorted(kinds) {
 		t.Errorf("kinds: %v, %v", kinds, err)
 	}
-	if ids, err := l.d.Actors(ctx, "SOKHA@"); err != nil || !slices.Equal(ids, []db.ID{user.ID}) {
+	if ids, err := l.d.Actors(ctx, "SOKHA@"); err != nil || !slices.Equal(ids, []pg.ID{user.ID}) {
 		t.Errorf("actors: %v, %v", ids, err)
 	}
 }
@@ -129,12 +130,12 @@ func TestABulkOfYesterdaysFailures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var ids []db.ID
-	rows, err := d.Pool().Query(ctx, `SELECT id FROM connections WHERE provider = 'caminvoice' AND disconnected_at IS NULL ORDER BY id LIMIT 5`)
+	var ids []pg.ID
+	rows, err := d.Pool.Query(ctx, `SELECT id FROM connections WHERE provider = 'caminvoice' AND disconnected_at IS NULL ORDER BY id LIMIT 5`)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ids, err = pgx.CollectRows(rows, pgx.RowTo[db.ID]); err != nil || len(ids) != 5 {
+	if ids, err = pgx.CollectRows(rows, pgx.RowTo[pg.ID]); err != nil || len(ids) != 5 {
 		t.Fatal(len(ids), err)
 	}
 	noon := d.Now().Truncate(24 * time.Hour).Add(-12 * time.Hour)
@@ -152,7 +153,7 @@ func TestABulkOfYesterdaysFailures(t *testing.T) {
 			t.Fatal(i, err)
 		}
 	}
-	if _, err := d.Pool().Exec(ctx, `UPDATE connections SET disconnected_at = now() WHERE id = $1`, ids[4]); err != nil {
+	if _, err := d.Pool.Exec(ctx, `UPDATE connections SET disconnected_at = now() WHERE id = $1`, ids[4]); err != nil {
 		t.Fatal(err)
 	}
 	day := noon.Format(time.DateOnly)
@@ -166,11 +167,11 @@ func TestABulkOfYesterdaysFailures(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	rows, err = d.Pool().Query(ctx, `SELECT connection_id FROM bulk_items WHERE bulk_id = $1 ORDER BY 1`, id)
+	rows, err = d.Pool.Query(ctx, `SELECT connection_id FROM bulk_items WHERE bulk_id = $1 ORDER BY 1`, id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, err := pgx.CollectRows(rows, pgx.RowTo[db.ID]); err != nil || !slices.Equal(got, ids[:2]) {
+	if got, err := pgx.CollectRows(rows, pgx.RowTo[pg.ID]); err != nil || !slices.Equal(got, ids[:2]) {
 		t.Errorf("gathered %v, %v; want %v", got, err, ids[:2])
 	}
 }
@@ -221,7 +222,7 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 		}
 	}
 	var live int64
-	if err := d.Pool().QueryRow(ctx, `SELECT count(*) FROM connections WHERE provider = 'caminvoice' AND disconnected_at IS NULL`).Scan(&live); err != nil {
+	if err := d.Pool.QueryRow(ctx, `SELECT count(*) FROM connections WHERE provider = 'caminvoice' AND disconnected_at IS NULL`).Scan(&live); err != nil {
 		t.Fatal(err)
 	}
 	b, err := d.Bulk(ctx, id)
@@ -247,7 +248,7 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 	if err := d.StartBulk(ctx, by, id, enqueue); !errors.Is(err, db.ErrState) || enqueued != 1 {
 		t.Errorf("started twice: %v, %d jobs", err, enqueued)
 	}
-	one, other := db.NewID(), db.NewID()
+	one, other := pg.NewID(), pg.NewID()
 	if ours, err := d.CarryBulk(ctx, id, one, time.Minute); err != nil || !ours {
 		t.Fatalf("carry: %v, %v", ours, err)
 	}
@@ -257,7 +258,7 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 	if again, err := d.CarryBulk(ctx, id, one, -time.Minute); err != nil || !again {
 		t.Errorf("renew: %v, %v", again, err)
 	}
-	if abandoned, err := d.AbandonedBulks(ctx); err != nil || !slices.Equal(abandoned, []db.ID{id}) {
+	if abandoned, err := d.AbandonedBulks(ctx); err != nil || !slices.Equal(abandoned, []pg.ID{id}) {
 		t.Errorf("abandoned: %v, %v", abandoned, err)
 	}
 	waiting, err := d.BulkWaiting(ctx, id, "caminvoice", 5)
@@ -294,7 +295,7 @@ func TestATimelineLeavesOutNothingOfOneMoment(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	seen := map[db.ID]bool{}
+	seen := map[pg.ID]bool{}
 	var last db.Event
 	for range 5 {
 		page, err := l.d.Timeline(ctx, c, last, 2)

@@ -6,18 +6,20 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/pg"
 )
 
 // Event is one line of the story: who did what, to what, when, from where. It never holds a secret.
 type Event struct {
-	ID           ID
+	ID           pg.ID
 	At           time.Time
 	Kind         string // noun.verb: connection.connected, refresh.saved, user.signed-in …
 	Actor        string // system, provider, key, merchant, support or admin
-	ActorID      ID     // the user or API key; zero for the others
-	MerchantID   ID
-	ConnectionID ID
-	FlowID       ID
+	ActorID      pg.ID  // the user or API key; zero for the others
+	MerchantID   pg.ID
+	ConnectionID pg.ID
+	FlowID       pg.ID
 	Provider     string
 	Class        string // a call's: ok, refused, ours, later, trouble or lost
 	Status       int    // HTTP status of the provider's answer; 0 when none came
@@ -31,7 +33,7 @@ type Event struct {
 // By is who acts, for the events of what they do.
 type By struct {
 	Actor   string
-	ID      ID
+	ID      pg.ID
 	Address string
 }
 
@@ -41,8 +43,8 @@ func System() By { return By{Actor: "system"} }
 const eventColumns = `id, at, kind, actor, actor_id, merchant_id, connection_id, flow_id, provider, class, status, code, millis, reference, address, note`
 
 func (e *Event) fill(now time.Time) {
-	if e.ID == (ID{}) {
-		e.ID = NewID()
+	if e.ID == (pg.ID{}) {
+		e.ID = pg.NewID()
 	}
 	if e.At.IsZero() {
 		e.At = now
@@ -63,7 +65,7 @@ const insertEvent = `INSERT INTO events (` + eventColumns + `)
 func (d *DB) eventValues(e *Event) []any {
 	e.fill(d.Now())
 	return []any{
-		e.ID, e.At, e.Kind, e.Actor, nullID(e.ActorID), nullID(e.MerchantID), nullID(e.ConnectionID), nullID(e.FlowID),
+		e.ID, e.At, e.Kind, e.Actor, e.ActorID, e.MerchantID, e.ConnectionID, e.FlowID,
 		e.Provider, e.Class, e.Status, e.Code, e.Millis, e.Reference, e.Address, e.Note,
 	}
 }
@@ -72,7 +74,7 @@ func (d *DB) eventValues(e *Event) []any {
 func (d *DB) queueEvent(b *pgx.Batch, e *Event) { b.Queue(insertEvent, d.eventValues(e)...) }
 
 // addEvent writes one event in the caller's transaction.
-func (d *DB) addEvent(ctx context.Context, q querier, e Event) error {
+func (d *DB) addEvent(ctx context.Context, q pg.Querier, e Event) error {
 	_, err := q.Exec(ctx, insertEvent, d.eventValues(&e)...)
 	if err != nil {
 		return fmt.Errorf("add event %s: %w", e.Kind, err)
@@ -81,25 +83,22 @@ func (d *DB) addEvent(ctx context.Context, q querier, e Event) error {
 }
 
 // AddEvent writes an event that stands alone, such as a look-up or an export.
-func (d *DB) AddEvent(ctx context.Context, e Event) error { return d.addEvent(ctx, d.pool, e) }
+func (d *DB) AddEvent(ctx context.Context, e Event) error { return d.addEvent(ctx, d.Pool, e) }
 
 func scanEvent(row pgx.CollectableRow) (Event, error) {
 	var e Event
-	var actor, merchant, connection, flow *ID
-	err := row.Scan(&e.ID, &e.At, &e.Kind, &e.Actor, &actor, &merchant, &connection, &flow, &e.Provider, &e.Class, &e.Status, &e.Code,
+	err := row.Scan(&e.ID, &e.At, &e.Kind, &e.Actor, &e.ActorID, &e.MerchantID, &e.ConnectionID, &e.FlowID, &e.Provider, &e.Class, &e.Status, &e.Code,
 		&e.Millis, &e.Reference, &e.Address, &e.Note)
-	e.ActorID, e.MerchantID, e.ConnectionID, e.FlowID = idOrZero(actor), idOrZero(merchant), idOrZero(connection), idOrZero(flow)
-	e.At = e.At.UTC()
 	return e, err
 }
 
 // Timeline returns a connection's latest events, newest first, before the given one, of which time and id are known (zero: from the
 // newest).
-func (d *DB) Timeline(ctx context.Context, connection ID, before Event, limit int) ([]Event, error) {
+func (d *DB) Timeline(ctx context.Context, connection pg.ID, before Event, limit int) ([]Event, error) {
 	if before.At.IsZero() {
 		before.At = d.Now().Add(time.Hour)
 	}
-	rows, err := d.pool.Query(ctx, `SELECT `+eventColumns+` FROM events
+	rows, err := d.Pool.Query(ctx, `SELECT `+eventColumns+` FROM events
 		WHERE connection_id = $1 AND (at, id) < ($2, $3) ORDER BY at DESC, id DESC LIMIT $4`, connection, before.At, before.ID, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read timeline: %w", err)
@@ -113,7 +112,7 @@ func (d *DB) Timeline(ctx context.Context, connection ID, before Event, limit in
 
 // MakeEventMonths sees to it that events of this month and the next three have a place to go.
 func (d *DB) MakeEventMonths(ctx context.Context) error {
-	_, err := d.pool.Exec(ctx, `SELECT events_make_month(($1::timestamptz AT TIME ZONE 'UTC' + make_interval(months => m))::date) FROM generate_series(0, 3) AS m`, d.Now())
+	_, err := d.Pool.Exec(ctx, `SELECT events_make_month(($1::timestamptz AT TIME ZONE 'UTC' + make_interval(months => m))::date) FROM generate_series(0, 3) AS m`, d.Now())
 	if err != nil {
 		return fmt.Errorf("make months of events: %w", err)
 	}
@@ -122,7 +121,7 @@ func (d *DB) MakeEventMonths(ctx context.Context) error {
 
 // FlowEvents returns what happened in a flow, newest first.
 func (d *DB) FlowEvents(ctx context.Context, f Flow) ([]Event, error) {
-	rows, err := d.pool.Query(ctx, `SELECT `+eventColumns+` FROM events
+	rows, err := d.Pool.Query(ctx, `SELECT `+eventColumns+` FROM events
 		WHERE merchant_id = $1 AND flow_id = $2 AND at BETWEEN $3 AND $4 AND kind NOT LIKE 'refresh.%' ORDER BY at DESC, id DESC LIMIT 200`,
 		f.MerchantID, f.ID, f.CreatedAt, f.TouchedAt.Add(time.Hour))
 	if err != nil {

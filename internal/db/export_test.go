@@ -6,11 +6,13 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/pg"
 )
 
 // FirstByWeeks is the first page of a search as it is gathered from the latest weeks alone, whatever would be quicker,
 // and which weeks those are.
-func (d *DB) FirstByWeeks(ctx context.Context, f Filter, limit int) (ids []ID, weeks string, err error) {
+func (d *DB) FirstByWeeks(ctx context.Context, f Filter, limit int) (ids []pg.ID, weeks string, err error) {
 	err = d.read(ctx, func(tx pgx.Tx) error {
 		l, err := d.newList(ctx, tx, f)
 		if err != nil {
@@ -28,7 +30,7 @@ func (d *DB) FirstByWeeks(ctx context.Context, f Filter, limit int) (ids []ID, w
 		if err != nil {
 			return err
 		}
-		ids, err = pgx.CollectRows(rows, pgx.RowTo[ID])
+		ids, err = pgx.CollectRows(rows, pgx.RowTo[pg.ID])
 		return err
 	})
 	return ids, weeks, err

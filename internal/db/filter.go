@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"patchbay/internal/pg"
 )
 
 // Filter says which connections a list shows and in which order. What is zero filters nothing.
@@ -15,11 +17,11 @@ type Filter struct {
 	Who         string // who must act: merchant, provider or platform
 	Problem     string
 	Environment string
-	Merchant    ID
+	Merchant    pg.ID
 	Used        string            // UsedDay, UsedWeek, UsedMonth or UsedNever
 	Since       time.Time         // connected at or after: the beginning of a day in its own zone
 	Lapsing     bool              // access that ends within seven days unless the merchant comes back, in that order
-	Bulk        ID                // part of these many refreshes,
+	Bulk        pg.ID             // part of these many refreshes,
 	Outcome     string            // which ended like this
 	Nothing     bool              // it asks for what cannot be read: it shows nothing, rather than more than was asked for
 	Sort        string            // one of the Sort codes, "-" before it reverses; "" is the latest connected first
@@ -89,14 +91,14 @@ func zoneOf(name string, broken *bool) *time.Location {
 }
 
 // idOf reads an id; zero when there is none. broken: what stands there is none.
-func idOf(text string, broken *bool) ID {
+func idOf(text string, broken *bool) pg.ID {
 	if text == "" {
-		return ID{}
+		return pg.ID{}
 	}
-	id, err := ParseID(text)
+	id, err := pg.ParseID(text)
 	if err != nil {
 		*broken = true
-		return ID{}
+		return pg.ID{}
 	}
 	return id
 }
@@ -120,10 +122,10 @@ func (f Filter) Values() url.Values {
 		values.Set("since", since.Format(time.DateOnly))
 		values.Set("zone", since.Location().String())
 	}
-	if f.Merchant != (ID{}) {
+	if f.Merchant != (pg.ID{}) {
 		values.Set("merchant", f.Merchant.String())
 	}
-	if f.Bulk != (ID{}) {
+	if f.Bulk != (pg.ID{}) {
 		values.Set("bulk", f.Bulk.String())
 	}
 	if f.Lapsing {

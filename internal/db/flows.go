@@ -14,21 +14,22 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"patchbay/internal/connectors"
+	"patchbay/internal/pg"
 )
 
 // Flow is one attempt to connect, from the click to its outcome.
 type Flow struct {
-	ID           ID
+	ID           pg.ID
 	Reference    string // for people: K7M2-4QXD
-	UserID       ID
-	MerchantID   ID
+	UserID       pg.ID
+	MerchantID   pg.ID
 	Provider     string
 	Environment  string
-	ConnectionID ID // when reconnecting: the connection it is pinned to
+	ConnectionID pg.ID // when reconnecting: the connection it is pinned to
 	Stage        string
 	Outcome      string             // a code: why it ended as it did
 	Account      connectors.Account // whose access waits for a choice or was connected; without details
-	ResultID     ID                 // the connection it made or renewed
+	ResultID     pg.ID              // the connection it made or renewed
 	CreatedAt    time.Time
 	TouchedAt    time.Time // when the stage last changed
 	ExpiresAt    time.Time // of its stage; of one that failed since the provider was busy: when it may be tried again
@@ -87,22 +88,19 @@ const flowColumns = `f.id, f.reference, f.user_id, f.merchant_id, f.provider, f.
 
 func scanFlow(row pgx.CollectableRow) (Flow, error) {
 	var f Flow
-	var pinned, result *ID
-	err := row.Scan(&f.ID, &f.Reference, &f.UserID, &f.MerchantID, &f.Provider, &f.Environment, &pinned, &f.Stage, &f.Outcome, &f.Account.ID,
-		&f.Account.Name, &result, &f.CreatedAt, &f.TouchedAt, &f.ExpiresAt, &f.stateHash, &f.browserHash, &f.answerHash, &f.sealed)
-	f.ConnectionID, f.ResultID = idOrZero(pinned), idOrZero(result)
-	f.CreatedAt, f.TouchedAt, f.ExpiresAt = f.CreatedAt.UTC(), f.TouchedAt.UTC(), f.ExpiresAt.UTC()
+	err := row.Scan(&f.ID, &f.Reference, &f.UserID, &f.MerchantID, &f.Provider, &f.Environment, &f.ConnectionID, &f.Stage, &f.Outcome, &f.Account.ID,
+		&f.Account.Name, &f.ResultID, &f.CreatedAt, &f.TouchedAt, &f.ExpiresAt, &f.stateHash, &f.browserHash, &f.answerHash, &f.sealed)
 	return f, err
 }
 
 // OfBrowser says whether secret is the one in the cookie of the browser that began the flow.
-func (f Flow) OfBrowser(secret Secret) bool {
+func (f Flow) OfBrowser(secret pg.Secret) bool {
 	return subtle.ConstantTimeCompare(secret.Hash(), f.browserHash) == 1
 }
 
 // OfState says whether the provider proved the flow by sending its state back.
 func (f Flow) OfState(state string) bool {
-	return state != "" && subtle.ConstantTimeCompare(Secret(state).Hash(), f.stateHash) == 1
+	return state != "" && subtle.ConstantTimeCompare(pg.Secret(state).Hash(), f.stateHash) == 1
 }
 
 // Spent says whether the answer is the one that this flow was taken on with.
@@ -118,7 +116,7 @@ type sealedFlow struct {
 	Obtained time.Time         `json:"obtained,omitzero"`
 }
 
-func (d *DB) sealFlow(id ID, s sealedFlow) ([]byte, error) {
+func (d *DB) sealFlow(id pg.ID, s sealedFlow) ([]byte, error) {
 	plain, err := json.Marshal(s)
 	if err != nil {
 		return nil, fmt.Errorf("encode flow: %w", err)
@@ -146,11 +144,11 @@ func answerHash(provider, answer string) []byte {
 
 // NewFlow is what BeginFlow is told.
 type NewFlow struct {
-	ID                    ID
-	UserID, MerchantID    ID
+	ID                    pg.ID
+	UserID, MerchantID    pg.ID
 	Provider, Environment string
-	ConnectionID          ID     // pinned to it
-	State, Browser        Secret // only their hashes are kept
+	ConnectionID          pg.ID     // pinned to it
+	State, Browser        pg.Secret // only their hashes are kept
 	Verifier              string
 	Keyed                 bool // nobody leaves for the provider: it is exchanged at once
 	By                    By
@@ -179,8 +177,8 @@ func (d *DB) BeginFlow(ctx context.Context, n NewFlow) (Flow, error) {
 func (d *DB) RefuseFlow(ctx context.Context, n NewFlow, outcome string) (Flow, error) {
 	now := d.Now()
 	f := Flow{
-		ID: NewID(), UserID: n.UserID, MerchantID: n.MerchantID, Provider: n.Provider, Environment: n.Environment, Stage: Failed, Outcome: outcome,
-		CreatedAt: now, TouchedAt: now, ExpiresAt: now, stateHash: NewSecret().Hash(), browserHash: NewSecret().Hash(),
+		ID: pg.NewID(), UserID: n.UserID, MerchantID: n.MerchantID, Provider: n.Provider, Environment: n.Environment, Stage: Failed, Outcome: outcome,
+		CreatedAt: now, TouchedAt: now, ExpiresAt: now, stateHash: pg.NewSecret().Hash(), browserHash: pg.NewSecret().Hash(),
 	}
 	e := f.event("flow.failed").by(n.By)
 	e.Code = outcome
@@ -195,11 +193,11 @@ func (d *DB) insertFlow(ctx context.Context, f Flow, sealed []byte, e *Event) (F
 		b.Queue(`INSERT INTO flows (id, reference, state_hash, browser_hash, user_id, merchant_id, provider, environment, connection_id, stage, outcome,
 				sealed, created_at, touched_at, expires_at)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $14)`,
-			f.ID, f.Reference, f.stateHash, f.browserHash, f.UserID, f.MerchantID, f.Provider, f.Environment, nullID(f.ConnectionID), f.Stage, f.Outcome,
+			f.ID, f.Reference, f.stateHash, f.browserHash, f.UserID, f.MerchantID, f.Provider, f.Environment, f.ConnectionID, f.Stage, f.Outcome,
 			sealed, f.CreatedAt, f.ExpiresAt)
 		d.queueEvent(b, e)
-		err := d.pool.SendBatch(ctx, b).Close()
-		if violates(err, "flows_reference_key") {
+		err := d.Pool.SendBatch(ctx, b).Close()
+		if pg.Violates(err, "flows_reference_key") {
 			continue
 		}
 		if err != nil {
@@ -224,7 +222,7 @@ func (d *DB) FlowOfCallback(ctx context.Context, provider, answer, state string)
 		spent = answerHash(provider, answer)
 	}
 	if state != "" {
-		stateHash = Secret(state).Hash()
+		stateHash = pg.Secret(state).Hash()
 	}
 	return d.flow(ctx, `(f.provider = $1 AND f.answer_hash = $2) OR f.state_hash = $3 ORDER BY (f.provider = $1 AND f.answer_hash = $2) IS TRUE DESC LIMIT 1`,
 		provider, spent, stateHash)
@@ -232,8 +230,8 @@ func (d *DB) FlowOfCallback(ctx context.Context, provider, answer, state string)
 
 // FlowOfBrowser finds the newest flow among those whose cookies a browser sent, by id, for providers that do not send
 // state back: one that still waits for its answer before one that does not.
-func (d *DB) FlowOfBrowser(ctx context.Context, provider string, browser map[ID]Secret) (Flow, error) {
-	ids, hashes := make([]ID, 0, len(browser)), make([][]byte, 0, len(browser))
+func (d *DB) FlowOfBrowser(ctx context.Context, provider string, browser map[pg.ID]pg.Secret) (Flow, error) {
+	ids, hashes := make([]pg.ID, 0, len(browser)), make([][]byte, 0, len(browser))
 	for id, secret := range browser {
 		ids, hashes = append(ids, id), append(hashes, secret.Hash())
 	}
@@ -248,16 +246,18 @@ func (d *DB) FlowByReference(ctx context.Context, reference string) (Flow, error
 }
 
 // FlowByID reads a flow again.
-func (d *DB) FlowByID(ctx context.Context, id ID) (Flow, error) { return d.flow(ctx, `f.id = $1`, id) }
+func (d *DB) FlowByID(ctx context.Context, id pg.ID) (Flow, error) {
+	return d.flow(ctx, `f.id = $1`, id)
+}
 
 func (d *DB) flow(ctx context.Context, where string, args ...any) (Flow, error) {
-	rows, err := d.pool.Query(ctx, `SELECT `+flowColumns+` FROM flows f WHERE `+where, args...)
+	rows, err := d.Pool.Query(ctx, `SELECT `+flowColumns+` FROM flows f WHERE `+where, args...)
 	if err != nil {
 		return Flow{}, fmt.Errorf("read flow: %w", err)
 	}
 	f, err := pgx.CollectExactlyOneRow(rows, scanFlow)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return Flow{}, ErrNotFound
+		return Flow{}, pg.ErrNotFound
 	}
 	if err != nil {
 		return Flow{}, fmt.Errorf("read flow: %w", err)
@@ -284,13 +284,13 @@ func (f Flow) lapsed(now time.Time) (stage, outcome string) {
 
 // LapseFlows ends the flows whose time is over, of those given or of all: what was sealed in them is dropped. It
 // returns how many there were, at most 500 at a time. Asked about all it also forgets what is too old to be looked up.
-func (d *DB) LapseFlows(ctx context.Context, only ...ID) (int, error) {
+func (d *DB) LapseFlows(ctx context.Context, only ...pg.ID) (int, error) {
 	now := d.Now()
-	var some []ID
+	var some []pg.ID
 	if len(only) > 0 {
 		some = only
 	}
-	rows, err := d.pool.Query(ctx, `
+	rows, err := d.Pool.Query(ctx, `
 		UPDATE flows f SET stage = CASE f.stage WHEN 'exchanging' THEN 'failed' ELSE 'expired' END,
 			outcome = CASE f.stage WHEN 'exchanging' THEN 'interrupted' ELSE 'expired' END, sealed = NULL, touched_at = $1
 		WHERE f.id IN (
@@ -316,7 +316,7 @@ func (d *DB) LapseFlows(ctx context.Context, only ...ID) (int, error) {
 		b.Queue(`DELETE FROM revocations WHERE until < $1`, now.Add(-ReplayFor))
 		b.Queue(`DELETE FROM flows WHERE id IN (SELECT id FROM flows WHERE created_at < $1 AND sealed IS NULL ORDER BY created_at LIMIT 5000)`, now.Add(-keepFlows))
 	}
-	if err := d.pool.SendBatch(ctx, b).Close(); err != nil {
+	if err := d.Pool.SendBatch(ctx, b).Close(); err != nil {
 		return 0, fmt.Errorf("lapse flows: %w", err)
 	}
 	return len(ended), nil
@@ -364,7 +364,7 @@ func (d *DB) AnswerFlow(ctx context.Context, f Flow, answer, query string) error
 }
 
 func (d *DB) take(ctx context.Context, f Flow, stage string, hash []byte, expires time.Time, sealed []byte) (Taken, error) {
-	rows, err := d.pool.Query(ctx, `
+	rows, err := d.Pool.Query(ctx, `
 		UPDATE flows f SET stage = $3, answer_hash = $4, expires_at = $5, touched_at = $6, sealed = coalesce($7, f.sealed)
 		WHERE f.id = $1 AND f.stage = $2 AND f.expires_at > $6
 		RETURNING `+flowColumns, f.ID, f.Stage, stage, hash, expires, d.Now(), sealed)
@@ -372,7 +372,7 @@ func (d *DB) take(ctx context.Context, f Flow, stage string, hash []byte, expire
 		return Taken{}, fmt.Errorf("take flow: %w", err)
 	}
 	f, err = pgx.CollectExactlyOneRow(rows, scanFlow)
-	if errors.Is(err, pgx.ErrNoRows) || violates(err, "flows_answer") {
+	if errors.Is(err, pgx.ErrNoRows) || pg.Violates(err, "flows_answer") {
 		return Taken{}, ErrTaken
 	}
 	if err != nil {
@@ -387,7 +387,7 @@ func (d *DB) take(ctx context.Context, f Flow, stage string, hash []byte, expire
 
 // EndFlow ends a flow without a connection, with the calls that were made for it. ErrTaken: it has ended already.
 func (d *DB) EndFlow(ctx context.Context, f Flow, stage, outcome string, calls []connectors.Call, by By) error {
-	return d.tx(ctx, func(tx pgx.Tx) error {
+	return d.Tx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
 			UPDATE flows SET stage = $2, outcome = $3, sealed = NULL, touched_at = $4, expires_at = $6
 			WHERE id = $1 AND stage = $5`, f.ID, stage, outcome, d.Now(), f.Stage, f.ExpiresAt)
@@ -454,7 +454,7 @@ func (d *DB) KeepGrant(ctx context.Context, f Flow, g connectors.Grant, obtained
 		WHERE id = $1 AND stage = 'exchanging'`, f.ID, sealed, f.Account.ID, f.Account.Name, f.TouchedAt, f.ExpiresAt,
 	).Exec(func(tag pgconn.CommandTag) error { kept = tag.RowsAffected() == 1; return nil })
 	d.queueCalls(b, f, calls)
-	if err := d.pool.SendBatch(ctx, b).Close(); err != nil {
+	if err := d.Pool.SendBatch(ctx, b).Close(); err != nil {
 		return f, fmt.Errorf("keep grant: %w", err)
 	}
 	if !kept {
@@ -466,7 +466,7 @@ func (d *DB) KeepGrant(ctx context.Context, f Flow, g connectors.Grant, obtained
 
 // FlowsOf returns the latest attempts that made, renewed or meant to renew a connection, newest first.
 func (d *DB) FlowsOf(ctx context.Context, c Connection, limit int) ([]Flow, error) {
-	rows, err := d.pool.Query(ctx, `SELECT `+flowColumns+` FROM flows f
+	rows, err := d.Pool.Query(ctx, `SELECT `+flowColumns+` FROM flows f
 		WHERE f.merchant_id = $1 AND (f.result_id = $2 OR f.connection_id = $2) ORDER BY f.created_at DESC LIMIT $3`, c.MerchantID, c.ID, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read flows: %w", err)

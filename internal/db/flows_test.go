@@ -10,6 +10,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/pg"
 )
 
 // someone is a merchant's user.
@@ -22,22 +23,22 @@ func someone(t *testing.T, d *db.DB, name string) db.User {
 	return u
 }
 
-func daily(_ db.ID, obtained time.Time, _, _ time.Duration, _ bool) time.Time {
+func daily(_ pg.ID, obtained time.Time, _, _ time.Duration, _ bool) time.Time {
 	return obtained.Add(24 * time.Hour)
 }
 
 // waiting is a flow whose grant for account waits for a choice.
-func waiting(t *testing.T, d *db.DB, u db.User, account string, obtained time.Time, pinned db.ID) db.Flow {
+func waiting(t *testing.T, d *db.DB, u db.User, account string, obtained time.Time, pinned pg.ID) db.Flow {
 	t.Helper()
 	ctx := context.Background()
 	f, err := d.BeginFlow(ctx, db.NewFlow{
-		ID: db.NewID(), UserID: u.ID, MerchantID: u.MerchantID, Provider: "acme", Environment: "sandbox", ConnectionID: pinned,
-		State: db.NewSecret(), Browser: db.NewSecret(), Verifier: "a verifier", By: db.System(),
+		ID: pg.NewID(), UserID: u.ID, MerchantID: u.MerchantID, Provider: "acme", Environment: "sandbox", ConnectionID: pinned,
+		State: pg.NewSecret(), Browser: pg.NewSecret(), Verifier: "a verifier", By: db.System(),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	taken, err := d.TakeFlow(ctx, f, string(db.NewSecret()))
+	taken, err := d.TakeFlow(ctx, f, string(pg.NewSecret()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -57,7 +58,7 @@ func TestOneFlowIsTakenOnce(t *testing.T) {
 	ctx := context.Background()
 	u := someone(t, d, "one")
 	f, err := d.BeginFlow(ctx, db.NewFlow{
-		ID: db.NewID(), UserID: u.ID, MerchantID: u.MerchantID, Provider: "acme", Environment: "sandbox", State: db.NewSecret(), Browser: db.NewSecret(), By: db.System(),
+		ID: pg.NewID(), UserID: u.ID, MerchantID: u.MerchantID, Provider: "acme", Environment: "sandbox", State: pg.NewSecret(), Browser: pg.NewSecret(), By: db.System(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -82,7 +83,7 @@ func TestOneFlowIsTakenOnce(t *testing.T) {
 		t.Errorf("%d took the flow, want 1", won)
 	}
 	second, err := d.BeginFlow(ctx, db.NewFlow{
-		ID: db.NewID(), UserID: u.ID, MerchantID: u.MerchantID, Provider: "acme", Environment: "sandbox", State: db.NewSecret(), Browser: db.NewSecret(), By: db.System(),
+		ID: pg.NewID(), UserID: u.ID, MerchantID: u.MerchantID, Provider: "acme", Environment: "sandbox", State: pg.NewSecret(), Browser: pg.NewSecret(), By: db.System(),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +94,7 @@ func TestOneFlowIsTakenOnce(t *testing.T) {
 	if replay, err := d.FlowOfCallback(ctx, "acme", "the code", ""); err != nil || replay.ID != f.ID {
 		t.Errorf("the code leads to %v %v, want the flow that took it", replay.Reference, err)
 	}
-	if _, err := d.FlowOfCallback(ctx, "other", "the code", ""); !errors.Is(err, db.ErrNotFound) {
+	if _, err := d.FlowOfCallback(ctx, "other", "the code", ""); !errors.Is(err, pg.ErrNotFound) {
 		t.Errorf("another provider's same code: %v, want ErrNotFound", err)
 	}
 }
@@ -104,7 +105,7 @@ func TestManyTabsMakeOneConnection(t *testing.T) {
 	u := someone(t, d, "many")
 	var all sync.WaitGroup
 	for range 6 {
-		f := waiting(t, d, u, "account-1", d.Now(), db.ID{})
+		f := waiting(t, d, u, "account-1", d.Now(), pg.ID{})
 		all.Go(func() {
 			_, err := d.Connect(ctx, f, "", db.System(), daily, nil)
 			if errors.Is(err, db.ErrMustChoose) {
@@ -126,7 +127,7 @@ func TestConnectingAndRevokingExcludeEachOther(t *testing.T) {
 	d := dbtest.New(t)
 	ctx := context.Background()
 	a, b := someone(t, d, "a"), someone(t, d, "b")
-	made, err := d.Connect(ctx, waiting(t, d, a, "shared", d.Now(), db.ID{}), "", db.System(), daily, nil)
+	made, err := d.Connect(ctx, waiting(t, d, a, "shared", d.Now(), pg.ID{}), "", db.System(), daily, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -138,7 +139,7 @@ func TestConnectingAndRevokingExcludeEachOther(t *testing.T) {
 	if begun, err := d.BeginRevocation(ctx, "acme", "sandbox", "shared"); err != nil || !begun {
 		t.Fatalf("begin: %v %v", begun, err)
 	}
-	late := waiting(t, d, b, "shared", before, db.ID{}) // obtained before the revocation, which ended its access too
+	late := waiting(t, d, b, "shared", before, pg.ID{}) // obtained before the revocation, which ended its access too
 	if _, err := d.Connect(ctx, late, db.ChooseConnect, db.System(), daily, nil); !errors.Is(err, db.ErrRevoking) {
 		t.Errorf("while revoking: %v, want ErrRevoking", err)
 	}
@@ -151,7 +152,7 @@ func TestConnectingAndRevokingExcludeEachOther(t *testing.T) {
 	if begun, err := d.BeginRevocation(ctx, "acme", "sandbox", "shared"); err != nil || begun {
 		t.Errorf("revoking while somebody chooses: %v %v, want false", begun, err)
 	}
-	if _, err := d.Connect(ctx, waiting(t, d, b, "shared", d.Now(), db.ID{}), db.ChooseConnect, db.System(), daily, nil); err != nil {
+	if _, err := d.Connect(ctx, waiting(t, d, b, "shared", d.Now(), pg.ID{}), db.ChooseConnect, db.System(), daily, nil); err != nil {
 		t.Errorf("with newer access: %v", err)
 	}
 }
@@ -160,7 +161,7 @@ func TestAProviderThatNamesNothing(t *testing.T) {
 	d := dbtest.New(t)
 	ctx := context.Background()
 	u := someone(t, d, "nameless")
-	f := waiting(t, d, u, "", d.Now(), db.ID{})
+	f := waiting(t, d, u, "", d.Now(), pg.ID{})
 	if _, err := d.Connect(ctx, f, "", db.System(), daily, nil); !errors.Is(err, db.ErrMustChoose) {
 		t.Fatalf("connected without asking: %v", err)
 	}

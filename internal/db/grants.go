@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/connectors"
+	"patchbay/internal/pg"
 )
 
 // sealedGrant is what stands sealed in grants and, while a choice is awaited, in flows, after the token itself: see sealGrant.
@@ -78,18 +79,18 @@ func (k *Keyset) openParts(sealed []byte, at place) (parts [3]string, rest []byt
 }
 
 // SealGrant seals a connection's grant of one generation, for programs that write the row of grants themselves.
-func (d *DB) SealGrant(g connectors.Grant, connection ID, generation int64) ([]byte, error) {
+func (d *DB) SealGrant(g connectors.Grant, connection pg.ID, generation int64) ([]byte, error) {
 	return d.keyset.sealGrant(g, grantPlace(connection, generation))
 }
 
-func grantPlace(connection ID, generation int64) place {
+func grantPlace(connection pg.ID, generation int64) place {
 	return place{table: "grants", column: "sealed", row: connection, generation: generation}
 }
 
 // A Schedule says when a grant is next renewed, given its connection, when its present token was obtained, the
 // token's lifetime and the refresh token's (0: unknown), and whether somebody has used it in the last day. The zero time means never. refresh
 // has the one there is.
-type Schedule func(connection ID, obtained time.Time, lifetime, refreshLifetime time.Duration, used bool) time.Time
+type Schedule func(connection pg.ID, obtained time.Time, lifetime, refreshLifetime time.Duration, used bool) time.Time
 
 // before is what a connection's grant had come to when it is replaced; zero when there was none.
 type before struct {
@@ -98,15 +99,13 @@ type before struct {
 }
 
 // grantBefore reads it and locks the row.
-func grantBefore(ctx context.Context, tx pgx.Tx, connection ID) (before, error) {
+func grantBefore(ctx context.Context, tx pgx.Tx, connection pg.ID) (before, error) {
 	var was before
-	var usedAt *time.Time
 	err := tx.QueryRow(ctx, `SELECT generation, epoch, used_at FROM grants WHERE connection_id = $1 FOR UPDATE`, connection).
-		Scan(&was.generation, &was.epoch, &usedAt)
+		Scan(&was.generation, &was.epoch, &was.usedAt)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return was, fmt.Errorf("read grant: %w", err)
 	}
-	was.usedAt = timeOrZero(usedAt)
 	return was, nil
 }
 
@@ -133,14 +132,14 @@ func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was befo
 			generation = excluded.generation, epoch = excluded.epoch, attempt = grants.attempt + 1, lease_id = NULL, leased_until = NULL, refresh_fixed = false,
 			lifetime_seconds = excluded.lifetime_seconds, expires_at = excluded.expires_at, refresh_expires_at = excluded.refresh_expires_at,
 			refresh_at = excluded.refresh_at, failures = 0, last_class = 'ok', last_code = '', refreshed_at = excluded.refreshed_at`,
-		c.ID, c.Provider, c.Environment, sealed, was.generation+1, was.epoch+1, int64(g.Lifetime/time.Second), nullTime(expires), nullTime(refreshExpires),
-		nullTime(schedule(c.ID, obtained, g.Lifetime, g.RefreshLifetime, obtained.Sub(was.usedAt) < usedFor)), obtained)
+		c.ID, c.Provider, c.Environment, sealed, was.generation+1, was.epoch+1, int64(g.Lifetime/time.Second), expires, refreshExpires,
+		schedule(c.ID, obtained, g.Lifetime, g.RefreshLifetime, obtained.Sub(was.usedAt) < usedFor), obtained)
 	return nil
 }
 
 // dropGrant deletes what gave access; the row stays for its figures and its epoch rises, so that an answer still on
 // its way is not kept.
-func (d *DB) dropGrant(ctx context.Context, tx pgx.Tx, connection ID) error {
+func (d *DB) dropGrant(ctx context.Context, tx pgx.Tx, connection pg.ID) error {
 	_, err := tx.Exec(ctx, `
 		UPDATE grants SET sealed = NULL, spare = NULL, epoch = epoch + 1, attempt = attempt + 1, lease_id = NULL, leased_until = NULL,
 			expires_at = NULL, refresh_expires_at = NULL, refresh_at = NULL, failures = 0
@@ -153,8 +152,8 @@ func (d *DB) dropGrant(ctx context.Context, tx pgx.Tx, connection ID) error {
 
 // Reading is a connection's access as it stands, with what it takes to say why there is none.
 type Reading struct {
-	Connection   ID
-	Merchant     ID
+	Connection   pg.ID
+	Merchant     pg.ID
 	Provider     string
 	Environment  string
 	Problem      string
@@ -174,7 +173,7 @@ type Reading struct {
 
 // Handout is a connection's token as programs are handed it, and the key by which it was asked for.
 type Handout struct {
-	Key         ID
+	Key         pg.ID
 	May         bool // the key has the scope tokens:read
 	Provider    string
 	Environment string
@@ -187,29 +186,27 @@ type Handout struct {
 // ReadToken reads a connection's token and the API key by which it is asked for, in one round trip of three look-ups by primary
 // key. ok is false when there is anything to say about it beyond its expiry: ReadGrant knows what. ErrNoKey; ErrNotFound, with the
 // key, when there is no such connection for it.
-func (d *DB) ReadToken(ctx context.Context, key Secret, connection ID) (h Handout, ok bool, err error) {
+func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h Handout, ok bool, err error) {
 	var its *bool
 	var provider, environment, class *string
 	var sealed []byte
 	var generation, lifetime *int64
-	var expires, used *time.Time
-	err = d.pool.QueryRow(ctx, `
+	err = d.Pool.QueryRow(ctx, `
 		SELECT k.id, 'tokens:read' = ANY (k.scopes),
 			k.merchant_id IS NULL OR EXISTS (SELECT FROM connections c WHERE c.id = g.connection_id AND c.merchant_id = k.merchant_id),
 			g.sealed, g.generation, g.provider, g.environment, g.expires_at, g.lifetime_seconds, g.used_at, g.last_class
 		FROM api_keys k LEFT JOIN grants g ON g.connection_id = $2
 		WHERE k.hash = $1 AND k.revoked_at IS NULL`, key.Hash(), connection).
-		Scan(&h.Key, &h.May, &its, &sealed, &generation, &provider, &environment, &expires, &lifetime, &used, &class)
+		Scan(&h.Key, &h.May, &its, &sealed, &generation, &provider, &environment, &h.ExpiresAt, &lifetime, &h.UsedAt, &class)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return h, false, ErrNoKey
 	case err != nil:
 		return h, false, fmt.Errorf("read token: %w", err)
 	case generation == nil || its == nil || !*its:
-		return h, false, ErrNotFound
+		return h, false, pg.ErrNotFound
 	}
 	h.Provider, h.Environment, h.Lifetime = *provider, *environment, time.Duration(*lifetime)*time.Second
-	h.ExpiresAt, h.UsedAt = timeOrZero(expires), timeOrZero(used)
 	if sealed == nil || *class != "ok" {
 		return h, false, nil
 	}
@@ -219,24 +216,22 @@ func (d *DB) ReadToken(ctx context.Context, key Secret, connection ID) (h Handou
 }
 
 // ReadGrant reads a connection's access. ErrNotFound.
-func (d *DB) ReadGrant(ctx context.Context, connection ID) (Reading, error) {
+func (d *DB) ReadGrant(ctx context.Context, connection pg.ID) (Reading, error) {
 	var r Reading
 	var sealed []byte
 	var generation, lifetime int64
-	var expires, refreshed, refreshAt, leased, used *time.Time
-	err := d.pool.QueryRow(ctx, `
+	err := d.Pool.QueryRow(ctx, `
 		SELECT c.id, c.merchant_id, c.provider, c.environment, c.problem, c.disconnected_at IS NOT NULL, g.sealed, g.generation, g.expires_at,
 			g.lifetime_seconds, g.refreshed_at, g.refresh_at, g.leased_until, g.used_at, g.attempt, g.last_class, g.last_code
 		FROM connections c JOIN grants g ON g.connection_id = c.id WHERE c.id = $1`, connection).
-		Scan(&r.Connection, &r.Merchant, &r.Provider, &r.Environment, &r.Problem, &r.Disconnected, &sealed, &generation, &expires,
-			&lifetime, &refreshed, &refreshAt, &leased, &used, &r.Attempt, &r.LastClass, &r.LastCode)
+		Scan(&r.Connection, &r.Merchant, &r.Provider, &r.Environment, &r.Problem, &r.Disconnected, &sealed, &generation, &r.ExpiresAt,
+			&lifetime, &r.RefreshedAt, &r.RefreshAt, &r.LeasedUntil, &r.UsedAt, &r.Attempt, &r.LastClass, &r.LastCode)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return r, ErrNotFound
+		return r, pg.ErrNotFound
 	}
 	if err != nil {
 		return r, fmt.Errorf("read grant: %w", err)
 	}
-	r.ExpiresAt, r.RefreshedAt, r.RefreshAt, r.LeasedUntil, r.UsedAt = timeOrZero(expires), timeOrZero(refreshed), timeOrZero(refreshAt), timeOrZero(leased), timeOrZero(used)
 	r.Lifetime = time.Duration(lifetime) * time.Second
 	if sealed != nil {
 		if r.Token, err = d.keyset.openToken(sealed, grantPlace(connection, generation)); err != nil {
@@ -262,23 +257,23 @@ type GrantStatus struct {
 	LastClass        string
 	LastCode         string
 	UsedAt           time.Time
-	UsedBy           ID
+	UsedBy           pg.ID
 	VerifyAt         time.Time // a webhook's hint is verified then; zero when none is
 }
 
 // GrantStatus reads it. ErrNotFound when the connection never had a grant.
-func (d *DB) GrantStatus(ctx context.Context, connection ID) (GrantStatus, error) {
-	all, err := d.GrantStatuses(ctx, []ID{connection})
+func (d *DB) GrantStatus(ctx context.Context, connection pg.ID) (GrantStatus, error) {
+	all, err := d.GrantStatuses(ctx, []pg.ID{connection})
 	s, ok := all[connection]
 	if err == nil && !ok {
-		err = ErrNotFound
+		err = pg.ErrNotFound
 	}
 	return s, err
 }
 
 // GrantStatuses reads those of many connections.
-func (d *DB) GrantStatuses(ctx context.Context, connections []ID) (map[ID]GrantStatus, error) {
-	rows, err := d.pool.Query(ctx, `
+func (d *DB) GrantStatuses(ctx context.Context, connections []pg.ID) (map[pg.ID]GrantStatus, error) {
+	rows, err := d.Pool.Query(ctx, `
 		SELECT g.connection_id, g.generation, g.attempt, g.lifetime_seconds, g.expires_at, g.refreshed_at, g.refresh_at, g.refresh_expires_at, g.refresh_fixed,
 			g.leased_until, g.failures, g.last_class, g.last_code, g.used_at, g.used_by, v.due_at
 		FROM grants g LEFT JOIN verifications v ON v.connection_id = g.connection_id
@@ -286,19 +281,15 @@ func (d *DB) GrantStatuses(ctx context.Context, connections []ID) (map[ID]GrantS
 	if err != nil {
 		return nil, fmt.Errorf("read grants: %w", err)
 	}
-	all := make(map[ID]GrantStatus, len(connections))
-	var id ID
+	all := make(map[pg.ID]GrantStatus, len(connections))
+	var id pg.ID
 	var s GrantStatus
 	var lifetime int64
-	var expires, refreshed, refreshAt, refreshExpires, leased, used, verify *time.Time
-	var by *ID
 	_, err = pgx.ForEachRow(rows, []any{
-		&id, &s.Generation, &s.Attempt, &lifetime, &expires, &refreshed, &refreshAt, &refreshExpires, &s.RefreshFixed,
-		&leased, &s.Failures, &s.LastClass, &s.LastCode, &used, &by, &verify,
+		&id, &s.Generation, &s.Attempt, &lifetime, &s.ExpiresAt, &s.RefreshedAt, &s.RefreshAt, &s.RefreshExpiresAt, &s.RefreshFixed,
+		&s.LeasedUntil, &s.Failures, &s.LastClass, &s.LastCode, &s.UsedAt, &s.UsedBy, &s.VerifyAt,
 	}, func() error {
-		s.Lifetime, s.UsedBy = time.Duration(lifetime)*time.Second, idOrZero(by)
-		s.ExpiresAt, s.RefreshedAt, s.RefreshAt, s.RefreshExpiresAt = timeOrZero(expires), timeOrZero(refreshed), timeOrZero(refreshAt), timeOrZero(refreshExpires)
-		s.LeasedUntil, s.UsedAt, s.VerifyAt = timeOrZero(leased), timeOrZero(used), timeOrZero(verify)
+		s.Lifetime = time.Duration(lifetime) * time.Second
 		all[id] = s
 		return nil
 	})
@@ -343,8 +334,8 @@ func (s GrantStatus) Why(now time.Time) string {
 
 // Use is that somebody asked for a connection's token.
 type Use struct {
-	Connection ID
-	Key        ID
+	Connection pg.ID
+	Key        pg.ID
 	At         time.Time
 	RefreshAt  time.Time // when a used grant like this one is due
 }
@@ -352,11 +343,11 @@ type Use struct {
 // MarkUsed writes down uses, so that what is used is kept warm. A grant that another statement holds is left for the next time.
 func (d *DB) MarkUsed(ctx context.Context, uses []Use) error {
 	n := len(uses)
-	ids, keys, ats, due := make([]ID, n), make([]*ID, n), make([]time.Time, n), make([]*time.Time, n)
+	ids, keys, ats, due := make([]pg.ID, n), make([]pg.ID, n), make([]time.Time, n), make([]time.Time, n)
 	for i, u := range uses {
-		ids[i], keys[i], ats[i], due[i] = u.Connection, nullID(u.Key), u.At, nullTime(u.RefreshAt)
+		ids[i], keys[i], ats[i], due[i] = u.Connection, u.Key, u.At, u.RefreshAt
 	}
-	_, err := d.pool.Exec(ctx, `
+	_, err := d.Pool.Exec(ctx, `
 		UPDATE grants g SET used_at = w.at, used_by = w.key, refresh_at = CASE WHEN g.last_class = 'ok' AND g.lease_id IS NULL THEN least(g.refresh_at, w.due) ELSE g.refresh_at END
 		FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[]) AS w (id, key, at, due)
 		WHERE g.connection_id = w.id AND g.sealed IS NOT NULL AND g.connection_id = ANY (ARRAY(
@@ -368,8 +359,8 @@ func (d *DB) MarkUsed(ctx context.Context, uses []Use) error {
 }
 
 // AddConnection makes a connection without a flow: for what is brought over from elsewhere, for samples and tests.
-func (d *DB) AddConnection(ctx context.Context, merchant ID, provider, environment string, g connectors.Grant, obtained time.Time, schedule Schedule) (ID, error) {
-	c := Connection{ID: NewID(), MerchantID: merchant, Provider: provider, Environment: environment, Account: g.Account}
+func (d *DB) AddConnection(ctx context.Context, merchant pg.ID, provider, environment string, g connectors.Grant, obtained time.Time, schedule Schedule) (pg.ID, error) {
+	c := Connection{ID: pg.NewID(), MerchantID: merchant, Provider: provider, Environment: environment, Account: g.Account}
 	details, err := json.Marshal(append([]connectors.Detail{}, g.Account.Details...))
 	if err != nil {
 		return c.ID, fmt.Errorf("encode details: %w", err)
@@ -382,7 +373,7 @@ func (d *DB) AddConnection(ctx context.Context, merchant ID, provider, environme
 		return c.ID, err
 	}
 	d.queueEvent(b, &Event{Kind: "connection.added", MerchantID: merchant, ConnectionID: c.ID, Provider: provider})
-	if err := d.pool.SendBatch(ctx, b).Close(); err != nil {
+	if err := d.Pool.SendBatch(ctx, b).Close(); err != nil {
 		return c.ID, fmt.Errorf("add connection: %w", err)
 	}
 	return c.ID, nil

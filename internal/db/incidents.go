@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/pg"
 )
 
 // ProviderState is what all processes know together of one provider in one environment.
@@ -24,15 +26,13 @@ const providerStateColumns = `name, environment, incident_since, incident_by, re
 
 func scanProviderState(row pgx.CollectableRow) (ProviderState, error) {
 	var p ProviderState
-	var since, probe, paused, drained *time.Time
-	err := row.Scan(&p.Name, &p.Environment, &since, &p.IncidentBy, &p.Reason, &probe, &paused, &drained)
-	p.IncidentSince, p.NextProbe, p.PausedUntil, p.DrainedAt = timeOrZero(since), timeOrZero(probe), timeOrZero(paused), timeOrZero(drained)
+	err := row.Scan(&p.Name, &p.Environment, &p.IncidentSince, &p.IncidentBy, &p.Reason, &p.NextProbe, &p.PausedUntil, &p.DrainedAt)
 	return p, err
 }
 
 // ProviderState reads it; a provider that nothing is known of is fine.
 func (d *DB) ProviderState(ctx context.Context, name, environment string) (ProviderState, error) {
-	rows, err := d.pool.Query(ctx, `SELECT `+providerStateColumns+` FROM providers WHERE name = $1 AND environment = $2`, name, environment)
+	rows, err := d.Pool.Query(ctx, `SELECT `+providerStateColumns+` FROM providers WHERE name = $1 AND environment = $2`, name, environment)
 	if err != nil {
 		return ProviderState{}, fmt.Errorf("read provider: %w", err)
 	}
@@ -48,7 +48,7 @@ func (d *DB) ProviderState(ctx context.Context, name, environment string) (Provi
 
 // Incidents lists the providers that are failing for everybody, for the banner and the overview.
 func (d *DB) Incidents(ctx context.Context) ([]ProviderState, error) {
-	rows, err := d.pool.Query(ctx, `SELECT `+providerStateColumns+` FROM providers WHERE incident_since IS NOT NULL ORDER BY incident_since, name`)
+	rows, err := d.Pool.Query(ctx, `SELECT `+providerStateColumns+` FROM providers WHERE incident_since IS NOT NULL ORDER BY incident_since, name`)
 	if err != nil {
 		return nil, fmt.Errorf("read incidents: %w", err)
 	}
@@ -65,14 +65,14 @@ type Incident struct {
 	Began, Ended          time.Time // Ended is zero while it lasts
 	Reason                string    // trouble, ours or declared
 	Words                 string    // what the person who declared it wrote
-	By, EndedBy           ID        // zero: Patchbay by itself
+	By, EndedBy           pg.ID     // zero: Patchbay by itself
 }
 
 // PastIncidents lists the latest incidents of all providers, newest first, open ones included: what the last most events of each kind
 // tell. One that began before those is left out.
 func (d *DB) PastIncidents(ctx context.Context, most int) ([]Incident, error) {
 	// Each kind by itself: together they would be looked for among all that ever happened.
-	rows, err := d.pool.Query(ctx, `SELECT e.* FROM unnest(ARRAY['incident.opened', 'incident.declared', 'incident.ended']) AS k (one) CROSS JOIN LATERAL (
+	rows, err := d.Pool.Query(ctx, `SELECT e.* FROM unnest(ARRAY['incident.opened', 'incident.declared', 'incident.ended']) AS k (one) CROSS JOIN LATERAL (
 			SELECT `+eventColumns+` FROM events WHERE kind = k.one AND kind NOT LIKE 'refresh.%' ORDER BY at DESC, id DESC LIMIT $1) AS e
 		ORDER BY e.at DESC, e.id DESC`, most)
 	if err != nil {
@@ -117,7 +117,7 @@ const (
 func (d *DB) Judge(ctx context.Context, name, environment string) (reason string, err error) {
 	now := d.Now()
 	var attempts, trouble, troubled, refused, ours, all int
-	err = d.pool.QueryRow(ctx, `
+	err = d.Pool.QueryRow(ctx, `
 		WITH p AS (
 			SELECT coalesce(max(drained_at), '-infinity') AS drained FROM providers WHERE name = $1 AND environment = $2
 		), recent AS (
@@ -161,7 +161,7 @@ const (
 // OpenIncident stops the sweep of a provider in all processes. Refusals of the last minutes are taken back when it is
 // ourselves who are suspected. opened is false when there was one already. reason: trouble, ours or declared.
 func (d *DB) OpenIncident(ctx context.Context, name, environment, reason string, by By, nextProbe time.Time) (opened bool, err error) {
-	err = d.patiently(ctx, func(tx pgx.Tx) error {
+	err = d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, incidentLock, name, environment); err != nil {
 			return fmt.Errorf("open incident: %w", err)
 		}
@@ -173,7 +173,7 @@ func (d *DB) OpenIncident(ctx context.Context, name, environment, reason string,
 			INSERT INTO providers (name, environment, incident_since, incident_by, reason, next_probe) VALUES ($1, $2, $3, $4, $5, $6)
 			ON CONFLICT (name, environment) DO UPDATE SET incident_since = excluded.incident_since, incident_by = excluded.incident_by,
 				reason = excluded.reason, next_probe = excluded.next_probe
-			WHERE providers.incident_since IS NULL`, name, environment, now, who, reason, nullTime(nextProbe))
+			WHERE providers.incident_since IS NULL`, name, environment, now, who, reason, nextProbe)
 		if err != nil {
 			return fmt.Errorf("open incident: %w", err)
 		}
@@ -198,7 +198,7 @@ func (d *DB) takeBackProblems(ctx context.Context, tx pgx.Tx, name, environment 
 	if err != nil {
 		return fmt.Errorf("take problems back: %w", err)
 	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[ID])
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[pg.ID])
 	if err != nil {
 		return fmt.Errorf("take problems back: %w", err)
 	}
@@ -211,7 +211,7 @@ func (d *DB) takeBackProblems(ctx context.Context, tx pgx.Tx, name, environment 
 
 // EndIncident lets the sweep go on; what failed meanwhile is due. ended is false when there was none.
 func (d *DB) EndIncident(ctx context.Context, name, environment string, by By) (ended bool, err error) {
-	err = d.patiently(ctx, func(tx pgx.Tx) error {
+	err = d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, incidentLock, name, environment); err != nil {
 			return fmt.Errorf("end incident: %w", err)
 		}
@@ -239,7 +239,7 @@ func (d *DB) EndIncident(ctx context.Context, name, environment string, by By) (
 
 // TakeProbe says whether it is this process that may probe now; the next probe is set in the same breath.
 func (d *DB) TakeProbe(ctx context.Context, name, environment string, next time.Time) (bool, error) {
-	tag, err := d.pool.Exec(ctx, `
+	tag, err := d.Pool.Exec(ctx, `
 		UPDATE providers SET next_probe = $4
 		WHERE name = $1 AND environment = $2 AND incident_since IS NOT NULL AND reason <> 'declared' AND next_probe <= $3`, name, environment, d.Now(), next)
 	if err != nil {
@@ -249,8 +249,8 @@ func (d *DB) TakeProbe(ctx context.Context, name, environment string, next time.
 }
 
 // LaterInARow counts how often in a row the provider has asked a connection's latest attempts to wait, up to 8.
-func (d *DB) LaterInARow(ctx context.Context, connection ID) (n int, err error) {
-	rows, err := d.pool.Query(ctx, `
+func (d *DB) LaterInARow(ctx context.Context, connection pg.ID) (n int, err error) {
+	rows, err := d.Pool.Query(ctx, `
 		SELECT class FROM events WHERE connection_id = $1 AND kind LIKE 'refresh.%' ORDER BY at DESC, id DESC LIMIT 8`, connection)
 	if err != nil {
 		return 0, fmt.Errorf("read attempts: %w", err)
@@ -267,7 +267,7 @@ func (d *DB) LaterInARow(ctx context.Context, connection ID) (n int, err error) 
 
 // Pause keeps everybody from calling a provider until then; never shorter than it was.
 func (d *DB) Pause(ctx context.Context, name, environment string, until time.Time) error {
-	_, err := d.pool.Exec(ctx, `
+	_, err := d.Pool.Exec(ctx, `
 		INSERT INTO providers (name, environment, paused_until) VALUES ($1, $2, $3)
 		ON CONFLICT (name, environment) DO UPDATE SET paused_until = greatest(providers.paused_until, excluded.paused_until)`, name, environment, until)
 	if err != nil {
@@ -284,11 +284,11 @@ var verifyAfter = [...]time.Duration{0, time.Minute, 10 * time.Minute, time.Hour
 func (d *DB) Hint(ctx context.Context, provider, environment, account string) (int, error) {
 	now := d.Now()
 	type told struct {
-		Connection, Merchant ID
+		Connection, Merchant pg.ID
 		Again                bool // told less than a minute ago
 	}
 	var all []told
-	err := d.tx(ctx, func(tx pgx.Tx) error {
+	err := d.Tx(ctx, func(tx pgx.Tx) error {
 		// One at a time, in one order: who comes second sees what the first wrote.
 		if _, err := tx.Exec(ctx, `SELECT FROM connections WHERE provider = $1 AND environment = $2 AND account_id = $3 AND disconnected_at IS NULL
 			ORDER BY id FOR NO KEY UPDATE`, provider, environment, account); err != nil {
@@ -325,9 +325,9 @@ func (d *DB) Hint(ctx context.Context, provider, environment, account string) (i
 }
 
 // DueVerifications takes the connections whose hint is to be verified now; nobody else gets them. Those of other environments wait.
-func (d *DB) DueVerifications(ctx context.Context, provider, environment string, most int) ([]ID, error) {
+func (d *DB) DueVerifications(ctx context.Context, provider, environment string, most int) ([]pg.ID, error) {
 	now := d.Now()
-	rows, err := d.pool.Query(ctx, `
+	rows, err := d.Pool.Query(ctx, `
 		UPDATE verifications v SET step = v.step + 1, checked_at = $3,
 			due_at = CASE WHEN v.step + 1 < $4 THEN greatest(v.hinted_at + ($5::interval[])[v.step + 2], $3 + interval '1 minute') END
 		WHERE v.connection_id = ANY (ARRAY(
@@ -336,7 +336,7 @@ func (d *DB) DueVerifications(ctx context.Context, provider, environment string,
 	if err != nil {
 		return nil, fmt.Errorf("take verifications: %w", err)
 	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[ID])
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[pg.ID])
 	if err != nil {
 		return nil, fmt.Errorf("take verifications: %w", err)
 	}
@@ -344,9 +344,9 @@ func (d *DB) DueVerifications(ctx context.Context, provider, environment string,
 }
 
 // Hinted says whether a provider has told us in the last two hours that access to this connection's account ended.
-func (d *DB) Hinted(ctx context.Context, connection ID) (bool, error) {
+func (d *DB) Hinted(ctx context.Context, connection pg.ID) (bool, error) {
 	var hinted bool
-	err := d.pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM verifications WHERE connection_id = $1 AND hinted_at > $2)`, connection, d.Now().Add(-2*time.Hour)).Scan(&hinted)
+	err := d.Pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM verifications WHERE connection_id = $1 AND hinted_at > $2)`, connection, d.Now().Add(-2*time.Hour)).Scan(&hinted)
 	if err != nil {
 		return false, fmt.Errorf("read hints: %w", err)
 	}

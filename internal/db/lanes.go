@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/pg"
 )
 
 // Lane is the way to one provider: all its leases together are never more than its limit, in all processes. What this process
@@ -18,7 +20,7 @@ type Lane struct {
 	limit                 int
 	settle                time.Duration
 	ready                 atomic.Bool // its slots are there
-	steps                 group[step, stepped]
+	steps                 *pg.Batcher[step, stepped]
 }
 
 // Lane returns the way to one provider. replaySafe: an attempt whose answer was lost may be repeated at once.
@@ -27,13 +29,13 @@ func (l *Leases) Lane(provider, environment string, limit int, replaySafe bool) 
 	if replaySafe {
 		n.settle = 0
 	}
-	n.steps = group[step, stepped]{do: n.commit, most: 64}
+	n.steps = pg.NewBatcher(64, n.commit)
 	return n
 }
 
 // Want asks for one connection's lease.
 type Want struct {
-	Connection ID
+	Connection pg.ID
 	Attempt    int64 // only if no attempt has ended since this one; -1: whatever happened
 	Regardless bool  // even during an incident or a pause
 }
@@ -150,7 +152,7 @@ func (n *Lane) commit(ctx context.Context, steps []step) ([]stepped, error) {
 	if err := n.makeReady(ctx); err != nil {
 		return nil, err
 	}
-	d, id, now := n.leases.d, NewID(), n.leases.d.Now()
+	d, id, now := n.leases.d, pg.NewID(), n.leases.d.Now()
 	until := now.Add(n.leases.o.Term)
 	out := make([]stepped, len(steps))
 	var saves, nexts, wants []int
@@ -180,7 +182,7 @@ func (n *Lane) commit(ctx context.Context, steps []step) ([]stepped, error) {
 		queueSaves(&b, steps, saves, out)
 	}
 	if len(wants) > 0 { // before what is merely due
-		ids, attempts, regardless := make([]ID, len(wants)), make([]int64, len(wants)), make([]bool, len(wants))
+		ids, attempts, regardless := make([]pg.ID, len(wants)), make([]int64, len(wants)), make([]bool, len(wants))
 		for k, i := range wants {
 			w := steps[i].want
 			ids[k], attempts[k], regardless[k] = w.Connection, w.Attempt, w.Regardless
@@ -206,7 +208,7 @@ func (n *Lane) commit(ctx context.Context, steps []step) ([]stepped, error) {
 			claim(s.sql, s.most, func(leases []*Lease) { out[i].leases = leases })
 		}
 	}
-	if err := d.pool.SendBatch(ctx, &b).Close(); err != nil {
+	if err := d.Pool.SendBatch(ctx, &b).Close(); err != nil {
 		return nil, fmt.Errorf("leases at %s: %w", n.Provider, err)
 	}
 	return out, nil
@@ -217,7 +219,7 @@ func (n *Lane) makeReady(ctx context.Context) error {
 	if n.ready.Load() {
 		return nil
 	}
-	_, err := n.leases.d.pool.Exec(ctx, `
+	_, err := n.leases.d.Pool.Exec(ctx, `
 		INSERT INTO slots (provider, environment, n, until) SELECT $1, $2, n, '-infinity' FROM generate_series(1, $3::integer) AS n ON CONFLICT DO NOTHING`,
 		n.Provider, n.Environment, n.limit)
 	if err != nil {

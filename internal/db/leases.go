@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"patchbay/internal/connectors"
+	"patchbay/internal/pg"
 )
 
 // Leases hands out the right to refresh a grant and takes in what came of it. It keeps no state of its own but the
@@ -31,9 +32,9 @@ func (d *DB) NewLeases(o LeaseOptions) *Leases { return &Leases{d: d, o: o} }
 
 // Lease is the right to refresh one grant until a time, and the grant as it was then.
 type Lease struct {
-	ID           ID
-	Connection   ID
-	Merchant     ID
+	ID           pg.ID
+	Connection   pg.ID
+	Merchant     pg.ID
 	Provider     string
 	Environment  string
 	Grant        connectors.Grant
@@ -54,20 +55,18 @@ type Lease struct {
 	fresh        bool // nothing was wrong when it was claimed: the plain way of saving will do
 }
 
-func (d *DB) scanLease(row pgx.CollectableRow, id ID, until time.Time) (*Lease, error) {
+func (d *DB) scanLease(row pgx.CollectableRow, id pg.ID, until time.Time) (*Lease, error) {
 	l := &Lease{ID: id, Until: until}
 	var sealed, spare []byte
 	var spareGeneration, lostGeneration int64
-	var expires, used, failing *time.Time
 	var lastClass string
 	err := row.Scan(&l.Connection, &l.Merchant, &l.Provider, &l.Environment, &sealed, &spare, &spareGeneration, &l.Generation, &l.Epoch, &l.Attempt,
-		&l.Failures, &expires, &used, &lastClass, &lostGeneration, &l.Problem, &failing, &l.slot)
+		&l.Failures, &l.ExpiresAt, &l.UsedAt, &lastClass, &lostGeneration, &l.Problem, &l.FailingSince, &l.slot)
 	if err != nil {
 		return nil, err
 	}
-	l.ExpiresAt, l.UsedAt, l.FailingSince = timeOrZero(expires), timeOrZero(used), timeOrZero(failing)
 	l.Lost, l.LostAnswer = lastClass == "lost", lostGeneration == l.Generation
-	l.fresh = l.Failures == 0 && l.Problem == "" && failing == nil
+	l.fresh = l.Failures == 0 && l.Problem == "" && l.FailingSince.IsZero()
 	l.Grant, l.Unsealed = d.keyset.openGrant(sealed, grantPlace(l.Connection, l.Generation))
 	if spare != nil {
 		// One that does not open is one that is not there.
@@ -84,7 +83,7 @@ func (l *Leases) Release(ctx context.Context, lease *Lease) error {
 	b.Queue(`UPDATE grants SET lease_id = NULL, leased_until = NULL WHERE connection_id = $1 AND lease_id = $2 AND generation = $3`,
 		lease.Connection, lease.ID, lease.Generation)
 	b.Queue(freeSlot, lease.Provider, lease.Environment, lease.slot, lease.ID)
-	if err := l.d.pool.SendBatch(ctx, &b).Close(); err != nil {
+	if err := l.d.Pool.SendBatch(ctx, &b).Close(); err != nil {
 		return fmt.Errorf("release a lease: %w", err)
 	}
 	return nil
@@ -199,24 +198,24 @@ const grantSaved = `sealed = w.sealed, spare = NULL, spare_generation = 0, gener
 // queueSaves saves many plain successes and their events by one statement. which of the steps they are is given.
 func queueSaves(b *pgx.Batch, steps []step, which []int, out []stepped) {
 	n := len(which)
-	ids, leases, eventIDs, merchants := make([]ID, n), make([]ID, n), make([]ID, n), make([]ID, n)
+	ids, leases, eventIDs, merchants := make([]pg.ID, n), make([]pg.ID, n), make([]pg.ID, n), make([]pg.ID, n)
 	generations, epochs, lifetimes := make([]int64, n), make([]int64, n), make([]int64, n)
-	sealed, expires, refreshEnds, nexts := make([][]byte, n), make([]*time.Time, n), make([]*time.Time, n), make([]*time.Time, n)
+	sealed, expires, refreshEnds, nexts := make([][]byte, n), make([]time.Time, n), make([]time.Time, n), make([]time.Time, n)
 	obtained, ats := make([]time.Time, n), make([]time.Time, n)
 	actors, providers, codes, references := make([]string, n), make([]string, n), make([]string, n), make([]string, n)
 	addresses, notes := make([]string, n), make([]string, n)
-	actorIDs, statuses, millis := make([]*ID, n), make([]int32, n), make([]int32, n)
+	actorIDs, statuses, millis := make([]pg.ID, n), make([]int32, n), make([]int32, n)
 	environments, slots, endless := make([]string, n), make([]int16, n), make([]bool, n)
 	for i, at := range which {
 		s := steps[at].save
 		e := &s.event
 		ids[i], leases[i], eventIDs[i], merchants[i] = s.lease.Connection, s.lease.ID, e.ID, e.MerchantID
 		generations[i], epochs[i], lifetimes[i] = s.lease.Generation, s.lease.Epoch, int64(s.token.Lifetime/time.Second)
-		sealed[i], expires[i], refreshEnds[i], nexts[i] = s.sealed, nullTime(s.expires), nullTime(s.refreshEnd), nullTime(s.next)
+		sealed[i], expires[i], refreshEnds[i], nexts[i] = s.sealed, s.expires, s.refreshEnd, s.next
 		obtained[i], ats[i] = s.obtained, e.At
 		actors[i], providers[i], codes[i], references[i] = e.Actor, e.Provider, e.Code, e.Reference
 		addresses[i], notes[i] = e.Address, e.Note
-		actorIDs[i], statuses[i], millis[i] = nullID(e.ActorID), int32(e.Status), int32(e.Millis)
+		actorIDs[i], statuses[i], millis[i] = e.ActorID, int32(e.Status), int32(e.Millis)
 		environments[i], slots[i], endless[i] = s.lease.Environment, s.lease.slot, s.endless
 	}
 	b.Queue(`
@@ -240,7 +239,7 @@ func queueSaves(b *pgx.Batch, steps []step, which []int, out []stepped) {
 		SELECT id FROM kept`,
 		flat(ids), flat(leases), generations, epochs, lifetimes, flat(sealed), flat(expires), flat(refreshEnds), flat(nexts), obtained, flat(eventIDs), ats,
 		flat(merchants), actors, providers, codes, references, addresses, notes, flat(actorIDs), statuses, millis, environments, slots, endless).Query(func(rows pgx.Rows) error {
-		landed, err := pgx.CollectRows(rows, pgx.RowTo[ID])
+		landed, err := pgx.CollectRows(rows, pgx.RowTo[pg.ID])
 		for i, at := range which {
 			out[at].landed = slices.Contains(landed, ids[i])
 		}
@@ -254,7 +253,7 @@ func flat[T any](list []T) pgtype.FlatArray[T] { return list }
 // saveCarefully saves one answer whose grant is not as it was, or had something wrong that is now over.
 func (l *Leases) saveCarefully(ctx context.Context, s *save) (fate Fate, err error) {
 	lease := s.lease
-	err = l.d.patiently(ctx, func(tx pgx.Tx) error {
+	err = l.d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
 		// The connection first, as everybody does who locks both.
 		if _, err := tx.Exec(ctx, `SELECT FROM connections WHERE id = $1 FOR UPDATE`, lease.Connection); err != nil {
 			return err
@@ -263,7 +262,7 @@ func (l *Leases) saveCarefully(ctx context.Context, s *save) (fate Fate, err err
 			return err
 		}
 		var generation, epoch int64
-		var savedBy *ID
+		var savedBy pg.ID
 		err := tx.QueryRow(ctx, `SELECT generation, epoch, saved_by FROM grants WHERE connection_id = $1 FOR UPDATE`, lease.Connection).
 			Scan(&generation, &epoch, &savedBy)
 		switch {
@@ -272,7 +271,7 @@ func (l *Leases) saveCarefully(ctx context.Context, s *save) (fate Fate, err err
 			return nil
 		case err != nil:
 			return err
-		case idOrZero(savedBy) == lease.ID:
+		case savedBy == lease.ID:
 			fate = Saved // it landed before, and we were not told
 			return nil
 		case epoch != lease.Epoch:
@@ -289,7 +288,7 @@ func (l *Leases) saveCarefully(ctx context.Context, s *save) (fate Fate, err err
 			FROM (SELECT $2::uuid AS lease, $3::bigint AS lifetime, $4::bytea AS sealed, $5::timestamptz AS expires, $6::timestamptz AS refresh_end,
 				$7::timestamptz AS next, $8::timestamptz AS obtained, $9::boolean AS endless) AS w
 			WHERE g.connection_id = $1`,
-			lease.Connection, lease.ID, int64(s.token.Lifetime/time.Second), s.sealed, nullTime(s.expires), nullTime(s.refreshEnd), nullTime(s.next), s.obtained, s.endless)
+			lease.Connection, lease.ID, int64(s.token.Lifetime/time.Second), s.sealed, s.expires, s.refreshEnd, s.next, s.obtained, s.endless)
 		if err != nil {
 			return err
 		}
@@ -324,7 +323,7 @@ func (l *Leases) spare(ctx context.Context, tx pgx.Tx, s *save, generation int64
 	return l.d.addEvent(ctx, tx, s.event)
 }
 
-func sparePlace(connection ID, generation int64) place {
+func sparePlace(connection pg.ID, generation int64) place {
 	return place{table: "grants", column: "spare", row: connection, generation: generation}
 }
 
@@ -349,7 +348,7 @@ type Failure struct {
 // Record writes how an attempt ended that brought no token, as long as the lease is still its own. During an incident nothing
 // is counted and nobody is blamed, save for what is certain of the connection itself. frozen says that this was so. superseded: somebody else's outcome stands.
 func (l *Leases) Record(ctx context.Context, lease *Lease, end Failure, told Told) (frozen, superseded bool, err error) {
-	err = l.d.patiently(ctx, func(tx pgx.Tx) error {
+	err = l.d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
 		now := l.d.Now()
 		// An incident opens before this or after it, never in between: then it would not know whom to take a problem back from.
 		if _, err := tx.Exec(ctx, incidentLockShared, lease.Provider, lease.Environment); err != nil {
@@ -382,7 +381,7 @@ func (l *Leases) Record(ctx context.Context, lease *Lease, end Failure, told Tol
 				failures = failures + CASE WHEN $7 THEN 1 ELSE 0 END, spare = CASE WHEN $4 = 'refused' THEN NULL ELSE spare END,
 				lost_generation = CASE WHEN $8 THEN generation ELSE lost_generation END
 			WHERE connection_id = $1 AND lease_id = $2 AND generation = $3 AND epoch = $9`,
-			lease.Connection, lease.ID, lease.Generation, end.Class, end.Code, nullTime(next), counted, end.Lost, lease.Epoch)
+			lease.Connection, lease.ID, lease.Generation, end.Class, end.Code, next, counted, end.Lost, lease.Epoch)
 		if err != nil {
 			return err
 		}

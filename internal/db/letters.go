@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/pg"
 )
 
 // The letters that people get.
@@ -21,14 +23,14 @@ const (
 // Letter is a mail yet to be written, a job for Enqueue. It holds ids only: what it says is read, and the secret of its
 // link made, when it is sent.
 type Letter struct {
-	Kind        string `json:"kind"`
-	User        ID     `json:"user"`        // whom it is for
-	By          ID     `json:"by,omitzero"` // the person who caused it
-	Connections []ID   `json:"connections,omitempty"`
+	Kind        string  `json:"kind"`
+	User        pg.ID   `json:"user"`        // whom it is for
+	By          pg.ID   `json:"by,omitzero"` // the person who caused it
+	Connections []pg.ID `json:"connections,omitempty"`
 }
 
 // Recipient is whom a letter is for, with their merchant; the merchant is zero for staff.
-func (d *DB) Recipient(ctx context.Context, user ID) (User, Merchant, error) {
+func (d *DB) Recipient(ctx context.Context, user pg.ID) (User, Merchant, error) {
 	u, err := d.User(ctx, user)
 	if err != nil || u.Staff() {
 		return u, Merchant{}, err
@@ -44,8 +46,8 @@ type LetterConnection struct {
 }
 
 // LetterConnections reads the connections that a letter is about, those of one merchant only.
-func (d *DB) LetterConnections(ctx context.Context, merchant ID, ids []ID) ([]LetterConnection, error) {
-	rows, err := d.pool.Query(ctx, `
+func (d *DB) LetterConnections(ctx context.Context, merchant pg.ID, ids []pg.ID) ([]LetterConnection, error) {
+	rows, err := d.Pool.Query(ctx, `
 		SELECT `+connectionColumns+`, g.refresh_expires_at FROM connections c LEFT JOIN grants g ON g.connection_id = c.id
 		WHERE c.id = ANY($1) AND c.merchant_id = $2 ORDER BY c.provider, c.account_name, c.id`, ids, merchant)
 	if err != nil {
@@ -53,13 +55,8 @@ func (d *DB) LetterConnections(ctx context.Context, merchant ID, ids []ID) ([]Le
 	}
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (LetterConnection, error) {
 		var l LetterConnection
-		var ends *time.Time
-		targets, finish := connectionTargets(&l.Connection)
-		if err := row.Scan(append(targets, &ends)...); err != nil {
-			return l, err
-		}
-		l.EndsAt = timeOrZero(ends)
-		return l, finish()
+		err := row.Scan(append(connectionTargets(&l.Connection), &l.EndsAt)...)
+		return l, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read a letter's connections: %w", err)
@@ -80,7 +77,7 @@ const (
 // well. It returns how many.
 func (d *DB) EnqueueWarnings(ctx context.Context, ending []string, enqueue Enqueue) (letters int, err error) {
 	now := d.Now()
-	err = d.tx(ctx, func(tx pgx.Tx) error {
+	err = d.Tx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('warnings', 0))`); err != nil {
 			return fmt.Errorf("lock warnings: %w", err)
 		}
@@ -119,9 +116,9 @@ func (d *DB) EnqueueWarnings(ctx context.Context, ending []string, enqueue Enque
 			if err != nil {
 				return fmt.Errorf("find who is due %s: %w", due.kind, err)
 			}
-			var order []ID
-			of := map[ID][]ID{}
-			var connection, user ID
+			var order []pg.ID
+			of := map[pg.ID][]pg.ID{}
+			var connection, user pg.ID
 			if _, err := pgx.ForEachRow(rows, []any{&connection, &user}, func() error {
 				if of[user] == nil {
 					order = append(order, user)
@@ -153,8 +150,8 @@ func (d *DB) EnqueueWarnings(ctx context.Context, ending []string, enqueue Enque
 func neededSince(t time.Time) int64 { return 1_100_000_000_000 - t.Unix() - 1 }
 
 // Unwarned takes back that somebody was warned, because the letter turned out to be needless before it was sent.
-func (d *DB) Unwarned(ctx context.Context, user ID, connections []ID) error {
-	if _, err := d.pool.Exec(ctx, `DELETE FROM warnings WHERE user_id = $1 AND connection_id = ANY($2)`, user, connections); err != nil {
+func (d *DB) Unwarned(ctx context.Context, user pg.ID, connections []pg.ID) error {
+	if _, err := d.Pool.Exec(ctx, `DELETE FROM warnings WHERE user_id = $1 AND connection_id = ANY($2)`, user, connections); err != nil {
 		return fmt.Errorf("take back warnings: %w", err)
 	}
 	return nil
@@ -162,21 +159,21 @@ func (d *DB) Unwarned(ctx context.Context, user ID, connections []ID) error {
 
 // KeptMail is a mail in the outbox of the demo and the tests.
 type KeptMail struct {
-	ID                       ID
+	ID                       pg.ID
 	At                       time.Time
 	Recipient, Subject, Text string
 }
 
-func outboxPlace(id ID) place { return place{table: "outbox", column: "sealed", row: id} }
+func outboxPlace(id pg.ID) place { return place{table: "outbox", column: "sealed", row: id} }
 
 // KeepMail puts a mail into the outbox instead of sending it. Its text is sealed: it holds a link.
 func (d *DB) KeepMail(ctx context.Context, m KeptMail) error {
-	m.ID, m.At = NewID(), d.Now()
+	m.ID, m.At = pg.NewID(), d.Now()
 	sealed, err := d.keyset.seal([]byte(m.Text), outboxPlace(m.ID))
 	if err != nil {
 		return err
 	}
-	_, err = d.pool.Exec(ctx, `INSERT INTO outbox (id, at, recipient, subject, sealed) VALUES ($1, $2, $3, $4, $5)`,
+	_, err = d.Pool.Exec(ctx, `INSERT INTO outbox (id, at, recipient, subject, sealed) VALUES ($1, $2, $3, $4, $5)`,
 		m.ID, m.At, m.Recipient, m.Subject, sealed)
 	if err != nil {
 		return fmt.Errorf("keep mail: %w", err)
@@ -186,7 +183,7 @@ func (d *DB) KeepMail(ctx context.Context, m KeptMail) error {
 
 // KeptMails lists the latest mails of the outbox, newest first.
 func (d *DB) KeptMails(ctx context.Context, limit int) ([]KeptMail, error) {
-	rows, err := d.pool.Query(ctx, `SELECT id, at, recipient, subject, sealed FROM outbox ORDER BY at DESC, id DESC LIMIT $1`, limit)
+	rows, err := d.Pool.Query(ctx, `SELECT id, at, recipient, subject, sealed FROM outbox ORDER BY at DESC, id DESC LIMIT $1`, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read outbox: %w", err)
 	}
@@ -197,7 +194,7 @@ func (d *DB) KeptMails(ctx context.Context, limit int) ([]KeptMail, error) {
 			return m, err
 		}
 		text, err := d.keyset.open(sealed, outboxPlace(m.ID))
-		m.At, m.Text = m.At.UTC(), string(text)
+		m.Text = string(text)
 		return m, err
 	})
 	if err != nil {

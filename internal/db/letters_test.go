@@ -7,18 +7,18 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/pg"
 )
 
 // TestDueWarningsReadNoLargeTable: the question is asked every minute, of a million connections.
 func TestDueWarningsReadNoLargeTable(t *testing.T) {
 	t.Parallel()
-	d := dbtest.New(t, db.Options{MaxConns: 1}) // one, which alone knows what it has counted
+	d := dbtest.New(t, pg.Options{MaxConns: 1}) // one, which alone knows what it has counted
 	ctx := context.Background()
 	exec := func(sql string, args ...any) {
 		t.Helper()
-		if _, err := d.Pool().Exec(ctx, sql, args...); err != nil {
+		if _, err := d.Pool.Exec(ctx, sql, args...); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -32,7 +32,7 @@ func TestDueWarningsReadNoLargeTable(t *testing.T) {
 	scans := func() (n int) {
 		t.Helper()
 		exec(`SELECT pg_stat_force_next_flush()`)
-		if err := d.Pool().QueryRow(ctx, `SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'connections'`).Scan(&n); err != nil {
+		if err := d.Pool.QueryRow(ctx, `SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'connections'`).Scan(&n); err != nil {
 			t.Fatal(err)
 		}
 		return n

@@ -9,11 +9,13 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/pg"
 )
 
 // Merchant is a business that uses Patchbay.
 type Merchant struct {
-	ID         ID
+	ID         pg.ID
 	ExternalID string // the platform's own name for it; "" when it has none
 	Name       string
 	Locale     string
@@ -32,13 +34,12 @@ const merchantColumns = `m.id, coalesce(m.external_id, ''), m.name, m.locale, m.
 func scanMerchant(row pgx.CollectableRow) (Merchant, error) {
 	var m Merchant
 	err := row.Scan(&m.ID, &m.ExternalID, &m.Name, &m.Locale, &m.CreatedAt)
-	m.CreatedAt = m.CreatedAt.UTC()
 	return m, err
 }
 
 // AddMerchant adds one; its id and time are filled in. ErrName, ErrExternalIDTaken.
 func (d *DB) AddMerchant(ctx context.Context, by By, m Merchant) (Merchant, error) {
-	err := d.tx(ctx, func(tx pgx.Tx) (err error) {
+	err := d.Tx(ctx, func(tx pgx.Tx) (err error) {
 		m, err = d.addMerchant(ctx, tx, by, m)
 		return err
 	})
@@ -53,10 +54,10 @@ func (d *DB) addMerchant(ctx context.Context, tx pgx.Tx, by By, m Merchant) (Mer
 	if m.Locale == "" {
 		m.Locale = "en"
 	}
-	m.ID, m.CreatedAt = NewID(), d.Now()
+	m.ID, m.CreatedAt = pg.NewID(), d.Now()
 	_, err := tx.Exec(ctx, `INSERT INTO merchants (id, external_id, name, locale, created_at) VALUES ($1, nullif($2, ''), $3, $4, $5)`,
 		m.ID, m.ExternalID, m.Name, m.Locale, m.CreatedAt)
-	if violates(err, "merchants_external_id_key") {
+	if pg.Violates(err, "merchants_external_id_key") {
 		return m, ErrExternalIDTaken
 	}
 	if err != nil {
@@ -66,22 +67,22 @@ func (d *DB) addMerchant(ctx context.Context, tx pgx.Tx, by By, m Merchant) (Mer
 }
 
 // Merchant finds one by its id.
-func (d *DB) Merchant(ctx context.Context, id ID) (Merchant, error) {
-	return d.merchant(ctx, d.pool, `m.id = $1`, id)
+func (d *DB) Merchant(ctx context.Context, id pg.ID) (Merchant, error) {
+	return d.merchant(ctx, d.Pool, `m.id = $1`, id)
 }
 
 // MerchantByExternalID finds one by the platform's own name for it.
 func (d *DB) MerchantByExternalID(ctx context.Context, externalID string) (Merchant, error) {
-	return d.merchant(ctx, d.pool, `m.external_id = $1`, externalID)
+	return d.merchant(ctx, d.Pool, `m.external_id = $1`, externalID)
 }
 
 // MerchantByName finds the one merchant that people call so: by its name, or by the platform's own id for it. ErrNotFound,
 // ErrSeveral, also when it is the name of one and the id of another.
 func (d *DB) MerchantByName(ctx context.Context, name string) (Merchant, error) {
-	return d.merchant(ctx, d.pool, `(lower(m.name) = lower($1) OR m.external_id = $1)`, strings.TrimSpace(name))
+	return d.merchant(ctx, d.Pool, `(lower(m.name) = lower($1) OR m.external_id = $1)`, strings.TrimSpace(name))
 }
 
-func (d *DB) merchant(ctx context.Context, q querier, where string, value any) (Merchant, error) {
+func (d *DB) merchant(ctx context.Context, q pg.Querier, where string, value any) (Merchant, error) {
 	rows, err := q.Query(ctx, `SELECT `+merchantColumns+` FROM merchants m WHERE `+where+` LIMIT 2`, value)
 	if err != nil {
 		return Merchant{}, fmt.Errorf("read merchant: %w", err)
@@ -91,7 +92,7 @@ func (d *DB) merchant(ctx context.Context, q querier, where string, value any) (
 	case err != nil:
 		return Merchant{}, fmt.Errorf("read merchant: %w", err)
 	case len(found) == 0:
-		return Merchant{}, ErrNotFound
+		return Merchant{}, pg.ErrNotFound
 	case len(found) > 1:
 		return Merchant{}, ErrSeveral
 	}
@@ -107,9 +108,9 @@ type MerchantLine struct {
 
 // Merchants lists those whose name or external id has the words of search, by name, after or before the one given (zero: from
 // the first), at most limit.
-func (d *DB) Merchants(ctx context.Context, search string, after, before ID, limit int) ([]MerchantLine, error) {
+func (d *DB) Merchants(ctx context.Context, search string, after, before pg.ID, limit int) ([]MerchantLine, error) {
 	order, compare, from := "ASC", ">", after
-	if before != (ID{}) {
+	if before != (pg.ID{}) {
 		order, compare, from = "DESC", "<", before
 	}
 	where, args := "true", []any{limit} // only what is asked for, so that each question has its own plan and index
@@ -117,11 +118,11 @@ func (d *DB) Merchants(ctx context.Context, search string, after, before ID, lim
 		args = append(args, contains(word))
 		where += fmt.Sprintf(` AND m.words LIKE search_fold($%d)`, len(args))
 	}
-	if from != (ID{}) {
+	if from != (pg.ID{}) {
 		args = append(args, from)
 		where += fmt.Sprintf(` AND (lower(m.name), m.id) %s (SELECT lower(f.name), f.id FROM merchants f WHERE f.id = $%d)`, compare, len(args))
 	}
-	rows, err := d.pool.Query(ctx, `
+	rows, err := d.Pool.Query(ctx, `
 		SELECT `+merchantColumns+`, (SELECT count(*) FROM users u WHERE u.merchant_id = m.id), h.fine, h.retrying, h.action_needed
 		FROM (
 			SELECT m.id, m.external_id, m.name, m.locale, m.created_at FROM merchants m
@@ -137,13 +138,12 @@ func (d *DB) Merchants(ctx context.Context, search string, after, before ID, lim
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (MerchantLine, error) {
 		var l MerchantLine
 		err := row.Scan(&l.ID, &l.ExternalID, &l.Name, &l.Locale, &l.CreatedAt, &l.People, &l.Fine, &l.Retrying, &l.ActionNeeded)
-		l.CreatedAt = l.CreatedAt.UTC()
 		return l, err
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read merchants: %w", err)
 	}
-	if before != (ID{}) {
+	if before != (pg.ID{}) {
 		slices.Reverse(all)
 	}
 	return all, nil

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/connectors"
+	"patchbay/internal/pg"
 )
 
 // Parting is a connection that was ended here, with what gave access: in memory only, for the provider to be told.
@@ -21,23 +22,23 @@ type Parting struct {
 // A TellParting is the job that tells a provider of the end of an account's access when nobody else has managed to.
 // Enqueue knows it.
 type TellParting struct {
-	Connection ID
+	Connection pg.ID
 	Account    string // whose access ends: the connection itself may have another account by now
 	At         time.Time
 }
 
 // Disconnect ends a connection here: its grant is deleted, whatever the provider will say. merchant restricts whose it
 // may be, zero for staff. enqueue takes the TellParting; nil where none is of use. ended is false when it had ended before.
-func (d *DB) Disconnect(ctx context.Context, id, merchant ID, by By, enqueue Enqueue) (e Parting, ended bool, err error) {
-	err = d.patiently(ctx, func(tx pgx.Tx) error {
+func (d *DB) Disconnect(ctx context.Context, id, merchant pg.ID, by By, enqueue Enqueue) (e Parting, ended bool, err error) {
+	err = d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, `SELECT `+connectionColumns+` FROM connections c
-			WHERE c.id = $1 AND ($2::uuid IS NULL OR c.merchant_id = $2) FOR UPDATE`, id, nullID(merchant))
+			WHERE c.id = $1 AND ($2::uuid IS NULL OR c.merchant_id = $2) FOR UPDATE`, id, merchant)
 		if err != nil {
 			return fmt.Errorf("disconnect: %w", err)
 		}
 		c, err := pgx.CollectExactlyOneRow(rows, scanConnection)
 		if errors.Is(err, pgx.ErrNoRows) {
-			return ErrNotFound
+			return pg.ErrNotFound
 		}
 		if err != nil {
 			return fmt.Errorf("disconnect: %w", err)
@@ -89,16 +90,16 @@ func (d *DB) ending(ctx context.Context, tx pgx.Tx, c Connection) (Parting, erro
 	e := Parting{Connection: c}
 	var sealed []byte
 	var generation int64
-	var expires *time.Time
+	var until time.Time
 	err := tx.QueryRow(ctx, `SELECT sealed, generation, expires_at FROM grants WHERE connection_id = $1 FOR UPDATE`, c.ID).
-		Scan(&sealed, &generation, &expires)
+		Scan(&sealed, &generation, &until)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return e, nil
 	}
 	if err != nil {
 		return e, fmt.Errorf("read grant: %w", err)
 	}
-	if until := timeOrZero(expires); until.After(d.Now()) {
+	if until.After(d.Now()) {
 		e.AccessUntil = until
 	}
 	if g, err := d.keyset.openGrant(sealed, grantPlace(c.ID, generation)); err == nil {
@@ -115,7 +116,7 @@ const revokeFor = 30 * time.Second
 func (d *DB) BeginRevocation(ctx context.Context, provider, environment, account string) (bool, error) {
 	now := d.Now()
 	var begun bool
-	err := d.tx(ctx, func(tx pgx.Tx) error {
+	err := d.Tx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, accountLock, provider, environment, account); err != nil {
 			return fmt.Errorf("lock account: %w", err)
 		}
@@ -142,7 +143,7 @@ func (d *DB) EndRevocation(ctx context.Context, provider, environment, account s
 	if spoiled {
 		until = d.Now()
 	}
-	if _, err := d.pool.Exec(ctx, `UPDATE revocations SET until = $4 WHERE provider = $1 AND environment = $2 AND account_id = $3`,
+	if _, err := d.Pool.Exec(ctx, `UPDATE revocations SET until = $4 WHERE provider = $1 AND environment = $2 AND account_id = $3`,
 		provider, environment, account, until); err != nil {
 		return fmt.Errorf("end revocation: %w", err)
 	}
@@ -174,9 +175,9 @@ func (d *DB) AddRevoked(ctx context.Context, e Parting, revoked string, call con
 }
 
 // PartingTold is how a provider took the end of a connection's access at that time, as far as is known; "" when it is not.
-func (d *DB) PartingTold(ctx context.Context, connection ID, at time.Time) (string, error) {
+func (d *DB) PartingTold(ctx context.Context, connection pg.ID, at time.Time) (string, error) {
 	var told string
-	err := d.pool.QueryRow(ctx, `SELECT note FROM events WHERE connection_id = $1 AND at >= $2 AND kind LIKE 'connection.revoke%' ORDER BY at DESC, id DESC LIMIT 1`,
+	err := d.Pool.QueryRow(ctx, `SELECT note FROM events WHERE connection_id = $1 AND at >= $2 AND kind LIKE 'connection.revoke%' ORDER BY at DESC, id DESC LIMIT 1`,
 		connection, at).Scan(&told)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return "", fmt.Errorf("read parting: %w", err)
@@ -194,7 +195,7 @@ type Receipt struct {
 // ConnectionReceipt is the receipt of a connection that has ended.
 func (d *DB) ConnectionReceipt(ctx context.Context, c Connection) (Receipt, error) {
 	r := Receipt{At: c.DisconnectedAt}
-	rows, err := d.pool.Query(ctx, `
+	rows, err := d.Pool.Query(ctx, `
 		SELECT e.kind, e.note, e.actor, coalesce(nullif(u.name, ''), u.email, '') FROM events e LEFT JOIN users u ON u.id = e.actor_id
 		WHERE e.connection_id = $1 AND e.at >= $2 AND (e.kind = 'connection.disconnected' OR e.kind LIKE 'connection.revoke%') ORDER BY e.at, e.id`,
 		c.ID, c.DisconnectedAt)

@@ -12,6 +12,7 @@ import (
 
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/pg"
 )
 
 // hands is a clock that tests move by hand.
@@ -37,7 +38,7 @@ func (h *hands) pass(d time.Duration) {
 func opened(t *testing.T) (*db.DB, *hands) {
 	t.Helper()
 	h := newHands()
-	return dbtest.New(t, db.Options{Clock: db.NewClock(h.Now)}), h
+	return dbtest.New(t, pg.Options{Clock: pg.NewClock(h.Now)}), h
 }
 
 func addUser(t *testing.T, d *db.DB, role, email string) db.User {
@@ -56,10 +57,10 @@ func addUser(t *testing.T, d *db.DB, role, email string) db.User {
 func TestReserveQueuesAndNeverRefusesForGood(t *testing.T) {
 	d, clock := opened(t)
 	ctx := context.Background()
-	limit := db.Limit{Burst: 3, Every: 2 * time.Second}
+	limit := pg.Limit{Burst: 3, Every: 2 * time.Second}
 	reserve := func(key string) (time.Duration, bool) {
 		t.Helper()
-		wait, ok, err := d.Reserve(ctx, key, limit, 5*time.Second)
+		wait, ok, err := d.Wait(ctx, key, limit, 5*time.Second)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -101,7 +102,7 @@ func TestReserveGivesEachPlaceOnce(t *testing.T) {
 	places := map[time.Duration]int{}
 	for range 20 {
 		wg.Go(func() {
-			wait, ok, err := d.Reserve(context.Background(), "crowd", db.Limit{Burst: 1, Every: time.Second}, 9*time.Second)
+			wait, ok, err := d.Wait(context.Background(), "crowd", pg.Limit{Burst: 1, Every: time.Second}, 9*time.Second)
 			if err != nil {
 				t.Error(err)
 			}
@@ -155,12 +156,12 @@ func TestAuthenticateRenewsOldHashes(t *testing.T) {
 	const old = "$argon2id$v=19$m=8192,t=1,p=1$c2FsdHNhbHRzYWx0c2FsdA$6mjSO2hB86okIVH7ExMK/MX/lQ0v4OCtUgSZMsrjWE8"
 	hash := func() (h string) {
 		t.Helper()
-		if err := d.Pool().QueryRow(ctx, `SELECT password_hash FROM users WHERE id = $1`, u.ID).Scan(&h); err != nil {
+		if err := d.Pool.QueryRow(ctx, `SELECT password_hash FROM users WHERE id = $1`, u.ID).Scan(&h); err != nil {
 			t.Fatal(err)
 		}
 		return h
 	}
-	if _, err := d.Pool().Exec(ctx, `UPDATE users SET password_hash = $2 WHERE id = $1`, u.ID, old); err != nil {
+	if _, err := d.Pool.Exec(ctx, `UPDATE users SET password_hash = $2 WHERE id = $1`, u.ID, old); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := d.Authenticate(ctx, u.Email, "a long password"); err != nil {
@@ -212,7 +213,7 @@ func TestMerchantsOfOneName(t *testing.T) {
 		"staff with a merchant":   {db.NewUser{Role: db.RoleAdmin, Email: "x@y.example", MerchantName: "Sok Shop"}, db.ErrRole},
 		"a merchant's without":    {db.NewUser{Role: db.RoleMerchant, Email: "x@y.example"}, db.ErrRole},
 		"no such role":            {db.NewUser{Role: "owner", Email: "x@y.example"}, db.ErrRole},
-		"no such merchant":        {db.NewUser{Role: db.RoleMerchant, Email: "x@y.example", MerchantID: db.NewID()}, db.ErrNotFound},
+		"no such merchant":        {db.NewUser{Role: db.RoleMerchant, Email: "x@y.example", MerchantID: pg.NewID()}, pg.ErrNotFound},
 		"no e-mail address":       {db.NewUser{Role: db.RoleAdmin, Email: "Sok <x@y.example>"}, db.ErrEmail},
 		"an e-mail address twice": {db.NewUser{Role: db.RoleAdmin, Email: "LATE@sok.example"}, db.ErrEmailTaken},
 	} {
@@ -264,18 +265,18 @@ func TestSessionsEnd(t *testing.T) {
 	d, clock := opened(t)
 	ctx := context.Background()
 	u := addUser(t, d, db.RoleMerchant, "sok@ch168.example")
-	begin := func() db.Secret {
+	begin := func() pg.Secret {
 		t.Helper()
-		secret := db.NewSecret()
+		secret := pg.NewSecret()
 		if err := d.AddSession(ctx, secret, u.ID, "192.0.2.7", "Mozilla/5.0"); err != nil {
 			t.Fatal(err)
 		}
 		return secret
 	}
-	in := func(secret db.Secret) bool {
+	in := func(secret pg.Secret) bool {
 		t.Helper()
 		_, err := d.SignedInBy(ctx, secret)
-		if err != nil && !errors.Is(err, db.ErrNotFound) {
+		if err != nil && !errors.Is(err, pg.ErrNotFound) {
 			t.Fatal(err)
 		}
 		return err == nil
@@ -317,7 +318,7 @@ func TestSessionsEnd(t *testing.T) {
 	if in(one) || !in(two) {
 		t.Error("ending one session ended another, or not that one")
 	}
-	if err := d.EndSession(ctx, db.NewID(), two.Hash()); err != nil || !in(two) {
+	if err := d.EndSession(ctx, pg.NewID(), two.Hash()); err != nil || !in(two) {
 		t.Error("somebody else ended a session")
 	}
 	if err := d.LockUser(ctx, db.System(), u.ID); err != nil {
@@ -341,9 +342,9 @@ func TestLinksAreSpentOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	link := func(kind string) db.Secret {
+	link := func(kind string) pg.Secret {
 		t.Helper()
-		secret, _, err := d.AddLink(ctx, db.System(), kind, u.ID, db.ID{})
+		secret, _, err := d.AddLink(ctx, db.System(), kind, u.ID, pg.ID{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -399,8 +400,8 @@ func TestChangePasswordEndsOtherSessions(t *testing.T) {
 	d, _ := opened(t)
 	ctx := context.Background()
 	u := addUser(t, d, db.RoleSupport, "s@patchbay.example")
-	here, there := db.NewSecret(), db.NewSecret()
-	for _, secret := range []db.Secret{here, there} {
+	here, there := pg.NewSecret(), pg.NewSecret()
+	for _, secret := range []pg.Secret{here, there} {
 		if err := d.AddSession(ctx, secret, u.ID, "", ""); err != nil {
 			t.Fatal(err)
 		}
@@ -415,7 +416,7 @@ func TestChangePasswordEndsOtherSessions(t *testing.T) {
 	if _, err := d.SignedInBy(ctx, here); err != nil {
 		t.Errorf("this session: %v", err)
 	}
-	if _, err := d.SignedInBy(ctx, there); !errors.Is(err, db.ErrNotFound) {
+	if _, err := d.SignedInBy(ctx, there); !errors.Is(err, pg.ErrNotFound) {
 		t.Errorf("the other session: %v", err)
 	}
 	if _, err := d.Authenticate(ctx, u.Email, "a long password"); !errors.Is(err, db.ErrPassword) {
@@ -440,24 +441,24 @@ func TestListsOfPeopleAndMerchants(t *testing.T) {
 	}
 	admin := addUser(t, d, db.RoleAdmin, "admin@patchbay.example")
 
-	page, err := d.Merchants(ctx, "", db.ID{}, db.ID{}, 3)
+	page, err := d.Merchants(ctx, "", pg.ID{}, pg.ID{}, 3)
 	if err != nil || len(page) != 3 || page[0].Name != "Shop 0" || page[0].People != 1 {
 		t.Fatalf("the first page: %+v, %v", page, err)
 	}
-	next, err := d.Merchants(ctx, "", page[2].ID, db.ID{}, 3)
+	next, err := d.Merchants(ctx, "", page[2].ID, pg.ID{}, 3)
 	if err != nil || len(next) != 3 || next[0].Name != "Shop 3" {
 		t.Fatalf("the next page: %+v, %v", next, err)
 	}
-	back, err := d.Merchants(ctx, "", db.ID{}, next[0].ID, 3)
+	back, err := d.Merchants(ctx, "", pg.ID{}, next[0].ID, 3)
 	if err != nil || len(back) != 3 || back[0].ID != page[0].ID {
 		t.Fatalf("back again: %+v, %v", back, err)
 	}
 	for search, want := range map[string]string{"shop_4": "Shop 4", "ស៊ីអេច": "ក្រុមហ៊ុនស៊ីអេច១៦៨", "SHOP 5": "Shop 5"} {
-		if found, err := d.Merchants(ctx, search, db.ID{}, db.ID{}, 3); err != nil || len(found) != 1 || found[0].Name != want {
+		if found, err := d.Merchants(ctx, search, pg.ID{}, pg.ID{}, 3); err != nil || len(found) != 1 || found[0].Name != want {
 			t.Errorf("%q finds %+v, %v", search, found, err)
 		}
 	}
-	if found, err := d.Merchants(ctx, "shop%", db.ID{}, db.ID{}, 3); err != nil || len(found) != 0 {
+	if found, err := d.Merchants(ctx, "shop%", pg.ID{}, pg.ID{}, 3); err != nil || len(found) != 0 {
 		t.Errorf("a wildcard finds %+v, %v", found, err)
 	}
 
@@ -478,14 +479,14 @@ func TestListsOfPeopleAndMerchants(t *testing.T) {
 func TestNoSecretOfAPersonIsReadableInADump(t *testing.T) {
 	h := newHands()
 	where := dbtest.Make(t)
-	d := where.Open(t, db.Options{Clock: db.NewClock(h.Now)})
+	d := where.Open(t, pg.Options{Clock: pg.NewClock(h.Now)})
 	ctx := context.Background()
 	u := addUser(t, d, db.RoleMerchant, "sok@ch168.example")
-	session := db.NewSecret()
+	session := pg.NewSecret()
 	if err := d.AddSession(ctx, session, u.ID, "192.0.2.7", "Mozilla/5.0"); err != nil {
 		t.Fatal(err)
 	}
-	link, _, err := d.AddLink(ctx, db.System(), db.LinkPassword, u.ID, db.ID{})
+	link, _, err := d.AddLink(ctx, db.System(), db.LinkPassword, u.ID, pg.ID{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -519,11 +520,11 @@ func TestForgivingMeanwhile(t *testing.T) {
 	for range 4 {
 		all.Go(func() {
 			for range 150 {
-				if _, err := d.Allow(ctx, "crowd", db.Limit{Burst: 1, Every: time.Hour}); err != nil && ctx.Err() == nil {
+				if _, err := d.Allow(ctx, "crowd", pg.Limit{Burst: 1, Every: time.Hour}); err != nil && ctx.Err() == nil {
 					t.Error(err)
 					return
 				}
-				if err := d.Forgive(ctx, "crowd"); err != nil && ctx.Err() == nil {
+				if err := d.ResetLimit(ctx, "crowd"); err != nil && ctx.Err() == nil {
 					t.Error(err)
 				}
 			}

@@ -22,7 +22,7 @@ type ProviderRecord struct {
 // ProviderRecords reads them by the provider's name. present is each provider's present environment.
 func (d *DB) ProviderRecords(ctx context.Context, present map[string]string) (map[string]ProviderRecord, error) {
 	names, environments := namesAndEnvironments(present)
-	rows, err := d.pool.Query(ctx, `
+	rows, err := d.Pool.Query(ctx, `
 		SELECT p.name, state_echoed, callback_registered_at, callback_address, hook_registered_at, checked_at, check_result, check_millis, check_skew_millis
 		FROM providers p JOIN unnest($1::text[], $2::text[]) AS w (name, environment) ON (p.name, p.environment) = (w.name, w.environment)`, names, environments)
 	if err != nil {
@@ -31,10 +31,8 @@ func (d *DB) ProviderRecords(ctx context.Context, present map[string]string) (ma
 	all := map[string]ProviderRecord{}
 	var name string
 	var p ProviderRecord
-	var callback, hook, checked *time.Time
 	var took, skew int64
-	_, err = pgx.ForEachRow(rows, []any{&name, &p.StateEchoed, &callback, &p.CallbackAddress, &hook, &checked, &p.CheckResult, &took, &skew}, func() error {
-		p.CallbackRegisteredAt, p.HookRegisteredAt, p.CheckedAt = timeOrZero(callback), timeOrZero(hook), timeOrZero(checked)
+	_, err = pgx.ForEachRow(rows, []any{&name, &p.StateEchoed, &p.CallbackRegisteredAt, &p.CallbackAddress, &p.HookRegisteredAt, &p.CheckedAt, &p.CheckResult, &took, &skew}, func() error {
 		p.CheckTook, p.CheckSkew = time.Duration(took)*time.Millisecond, time.Duration(skew)*time.Millisecond
 		all[name] = p
 		return nil
@@ -68,7 +66,7 @@ func (d *DB) ProviderChecked(ctx context.Context, name, environment, result stri
 }
 
 func (d *DB) providerChanged(ctx context.Context, name, environment string, by By, e Event, set string, args ...any) error {
-	return d.tx(ctx, func(tx pgx.Tx) error {
+	return d.Tx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `INSERT INTO providers (name, environment) VALUES ($1, $2) ON CONFLICT DO NOTHING`, name, environment); err != nil {
 			return fmt.Errorf("note %s: %w", e.Kind, err)
 		}
@@ -82,7 +80,7 @@ func (d *DB) providerChanged(ctx context.Context, name, environment string, by B
 
 // HookAccounts lists the accounts at a provider whose webhooks may be asked for: those with a live connection.
 func (d *DB) HookAccounts(ctx context.Context, name, environment string) ([]string, error) {
-	rows, err := d.pool.Query(ctx, `SELECT DISTINCT account_id FROM connections WHERE provider = $1 AND environment = $2 AND disconnected_at IS NULL ORDER BY 1`, name, environment)
+	rows, err := d.Pool.Query(ctx, `SELECT DISTINCT account_id FROM connections WHERE provider = $1 AND environment = $2 AND disconnected_at IS NULL ORDER BY 1`, name, environment)
 	if err != nil {
 		return nil, fmt.Errorf("list accounts: %w", err)
 	}
@@ -97,7 +95,7 @@ func (d *DB) HookAccounts(ctx context.Context, name, environment string) ([]stri
 // name. present is each provider's present environment.
 func (d *DB) WaitingForUs(ctx context.Context, present map[string]string) (map[string]int64, error) {
 	names, environments := namesAndEnvironments(present)
-	rows, err := d.pool.Query(ctx, `
+	rows, err := d.Pool.Query(ctx, `
 		SELECT p.name, (SELECT count(*) FROM (
 			SELECT FROM connections c WHERE c.provider = p.name AND c.environment = p.environment AND c.state IN ('ours', 'sealed') LIMIT 10000) AS waiting)
 		FROM unnest($1::text[], $2::text[]) AS p (name, environment)`, names, environments)
@@ -123,7 +121,7 @@ func namesAndEnvironments(present map[string]string) (names, environments []stri
 // StateEchoed says whether a provider has been seen to send state back.
 func (d *DB) StateEchoed(ctx context.Context, provider, environment string) (bool, error) {
 	var echoed bool
-	err := d.pool.QueryRow(ctx, `SELECT coalesce((SELECT state_echoed FROM providers WHERE name = $1 AND environment = $2), false)`, provider, environment).Scan(&echoed)
+	err := d.Pool.QueryRow(ctx, `SELECT coalesce((SELECT state_echoed FROM providers WHERE name = $1 AND environment = $2), false)`, provider, environment).Scan(&echoed)
 	if err != nil {
 		return false, fmt.Errorf("read provider: %w", err)
 	}
@@ -132,7 +130,7 @@ func (d *DB) StateEchoed(ctx context.Context, provider, environment string) (boo
 
 // SetStateEchoed remembers that a provider sends state back: from now on a callback without it is refused.
 func (d *DB) SetStateEchoed(ctx context.Context, provider, environment string) error {
-	_, err := d.pool.Exec(ctx, `INSERT INTO providers (name, environment, state_echoed)
+	_, err := d.Pool.Exec(ctx, `INSERT INTO providers (name, environment, state_echoed)
 		SELECT $1, $2, true WHERE NOT EXISTS (SELECT FROM providers WHERE name = $1 AND environment = $2 AND state_echoed)
 		ON CONFLICT (name, environment) DO UPDATE SET state_echoed = true`, provider, environment)
 	if err != nil {

@@ -52,7 +52,7 @@ func (d *DB) AddRollups(ctx context.Context, list []Rollup) error {
 		batch.Queue(`INSERT INTO refresh_hours (hour, class, calls) VALUES ($1, $2, $3)
 			ON CONFLICT (hour, class) DO UPDATE SET calls = refresh_hours.calls + excluded.calls`, h.Hour, h.Class, h.Calls)
 	}
-	if err := d.pool.SendBatch(ctx, &batch).Close(); err != nil {
+	if err := d.Pool.SendBatch(ctx, &batch).Close(); err != nil {
 		return fmt.Errorf("add rollups: %w", err)
 	}
 	return nil
@@ -113,7 +113,7 @@ type Count struct {
 
 // Counts reads the counters.
 func (d *DB) Counts(ctx context.Context) ([]Count, error) {
-	rows, err := d.pool.Query(ctx, `
+	rows, err := d.Pool.Query(ctx, `
 		SELECT provider, environment, health, sum(difference)::bigint FROM counters GROUP BY 1, 2, 3 HAVING sum(difference) <> 0 ORDER BY 1, 2, 3`)
 	if err != nil {
 		return nil, fmt.Errorf("read counters: %w", err)
@@ -127,7 +127,7 @@ func (d *DB) Counts(ctx context.Context) ([]Count, error) {
 
 // FoldCounts makes one row of the many differences of each counter. Rows that others add meanwhile stay.
 func (d *DB) FoldCounts(ctx context.Context) error {
-	_, err := d.pool.Exec(ctx, `
+	_, err := d.Pool.Exec(ctx, `
 		WITH taken AS (
 			DELETE FROM counters WHERE ctid = ANY (ARRAY(SELECT ctid FROM counters LIMIT 20000 FOR UPDATE SKIP LOCKED)) RETURNING provider, environment, health, difference
 		)
@@ -151,7 +151,7 @@ type LaneFigures struct {
 func (d *DB) LaneFigures(ctx context.Context, provider, environment string) (LaneFigures, error) {
 	f := LaneFigures{Provider: provider, Environment: environment}
 	now := d.Now()
-	err := d.pool.QueryRow(ctx, `SELECT
+	err := d.Pool.QueryRow(ctx, `SELECT
 		(SELECT count(*) FROM (SELECT FROM grants WHERE provider = $1 AND environment = $2 AND refresh_at <= $3 LIMIT 100000) AS a),
 		(SELECT count(*) FROM (SELECT FROM grants WHERE provider = $1 AND environment = $2 AND refresh_at <= $4 LIMIT 100000) AS b),
 		(SELECT count(*) FROM slots WHERE provider = $1 AND environment = $2 AND until > $3)`,
@@ -174,7 +174,7 @@ func (d *DB) DropOldFigures(ctx context.Context) error {
 		{`DELETE FROM refresh_hours WHERE hour < $1`, now.AddDate(-2, 0, 0)},
 		{`DELETE FROM verifications WHERE hinted_at < $1`, now.AddDate(0, 0, -1)},
 	} {
-		if _, err := d.pool.Exec(ctx, one.sql, one.before); err != nil {
+		if _, err := d.Pool.Exec(ctx, one.sql, one.before); err != nil {
 			return fmt.Errorf("drop old figures: %w", err)
 		}
 	}

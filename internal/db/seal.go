@@ -15,6 +15,8 @@ import (
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"patchbay/internal/pg"
 )
 
 // Keyset seals and opens secrets (AES-256-GCM by Tink). Its first key seals, every key opens.
@@ -56,16 +58,16 @@ func ParseKeyset(text string) (*Keyset, error) {
 }
 
 // String keeps keys out of prints.
-func (*Keyset) String() string { return hidden }
+func (*Keyset) String() string { return "•••" }
 
 // GoString keeps %#v from printing keys.
-func (*Keyset) GoString() string { return hidden }
+func (*Keyset) GoString() string { return "•••" }
 
 // place is where a ciphertext belongs. It is bound to it: moved to another row or column, or put back from an older
 // generation, it does not open.
 type place struct {
 	table, column string
-	row           ID
+	row           pg.ID
 	generation    int64 // grants only; 0 elsewhere
 }
 
@@ -106,13 +108,13 @@ const keysetWord = "patchbay"
 func (d *DB) checkKeyset(ctx context.Context) error {
 	at := place{table: "keyset_check", column: "sealed"}
 	var sealed []byte
-	err := d.pool.QueryRow(ctx, `SELECT sealed FROM keyset_check`).Scan(&sealed)
+	err := d.Pool.QueryRow(ctx, `SELECT sealed FROM keyset_check`).Scan(&sealed)
 	if errors.Is(err, pgx.ErrNoRows) {
 		fresh, sealErr := d.keyset.seal([]byte(keysetWord), at)
 		if sealErr != nil {
 			return sealErr
 		}
-		err = d.pool.QueryRow(ctx, `
+		err = d.Pool.QueryRow(ctx, `
 			INSERT INTO keyset_check (sealed) VALUES ($1)
 			ON CONFLICT (id) DO UPDATE SET id = true
 			RETURNING sealed`, fresh).Scan(&sealed)

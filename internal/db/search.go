@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/pg"
 )
 
 // Line is a connection as lists show it.
@@ -92,7 +94,7 @@ func (d *DB) Each(ctx context.Context, f Filter, do func(Line) error) error {
 // read runs do in a read-only transaction whose plans keep to indexes: the planner takes each condition for
 // independent of the others and of the order, and would now and then read the whole table for one page.
 func (d *DB) read(ctx context.Context, do func(tx pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, d.pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+	return pgx.BeginTxFunc(ctx, d.Pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true),
 			set_config('enable_hashjoin', 'off', true),
 			set_config('enable_mergejoin', 'off', true), set_config('max_parallel_workers_per_gather', '0', true), set_config('plan_cache_mode', 'force_custom_plan', true)`)
@@ -118,11 +120,11 @@ type list struct {
 	terms      []term
 	asked      []*asked // how the index of grams is asked for them, and
 	guess      float64  // how many rows of the sample it should find
-	theirs     []ID     // the merchants whose people the terms name, some of them
+	theirs     []pg.ID  // the merchants whose people the terms name, some of them
 	throng     bool     // when there are too many to list
 
 	key  *string // keyset: the line the page begins after
-	id   ID
+	id   pg.ID
 	back bool // the page before it
 
 	stage  int    // how far from what was typed is looked
@@ -130,8 +132,8 @@ type list struct {
 	weeks  string // the only ones that the index is asked for; "": all
 	gather bool   // neither is done: all are gathered that match
 
-	flow *Flow // that the query names
-	only []ID  // the query is the id of one of these connections or of their merchant
+	flow *Flow   // that the query names
+	only []pg.ID // the query is the id of one of these connections or of their merchant
 
 	args []any
 }
@@ -157,7 +159,7 @@ func (d *DB) newList(ctx context.Context, tx pgx.Tx, f Filter) (*list, error) {
 		return nil, err
 	}
 	l.order, l.descending = f.order()
-	if f.Lapsing && l.only == nil && f.Bulk == (ID{}) {
+	if f.Lapsing && l.only == nil && f.Bulk == (pg.ID{}) {
 		l.order, l.descending = order{"refresh_expires_at", "timestamptz"}, false
 	}
 	return l, nil
@@ -184,8 +186,8 @@ func (f Filter) order() (by order, descending bool) {
 // readQuery finds out whether the query is an id, a reference, or words.
 func (l *list) readQuery(ctx context.Context) error {
 	f, tx := l.filter, l.tx
-	if id, err := ParseID(strings.TrimSpace(f.Query)); err == nil {
-		l.only = []ID{id}
+	if id, err := pg.ParseID(strings.TrimSpace(f.Query)); err == nil {
+		l.only = []pg.ID{id}
 		return nil
 	}
 	if reference := Reference(f.Query); reference != "" {
@@ -195,7 +197,7 @@ func (l *list) readQuery(ctx context.Context) error {
 		}
 		switch flow, err := pgx.CollectExactlyOneRow(rows, scanFlow); {
 		case err == nil:
-			l.flow, l.only = &flow, []ID{flow.ResultID, flow.ConnectionID}
+			l.flow, l.only = &flow, []pg.ID{flow.ResultID, flow.ConnectionID}
 			return nil
 		case !errors.Is(err, pgx.ErrNoRows):
 			return err
@@ -295,7 +297,7 @@ func (c Connection) Presently(present map[string]string) Connection {
 type cursor struct {
 	Sort string `json:"s"`
 	Key  string `json:"k"`
-	ID   ID     `json:"i"`
+	ID   pg.ID  `json:"i"`
 	Back bool   `json:"b,omitempty"`
 
 	Stage int `json:"w,omitempty"`
@@ -374,13 +376,8 @@ func (l *list) read(ctx context.Context) ([]placed, error) {
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (placed, error) {
 		var p placed
-		var refreshed, used, until *time.Time
-		targets, finish := connectionTargets(&p.line.Connection)
-		if err := row.Scan(append(targets, &p.line.MerchantName, &p.line.ExternalID, &refreshed, &used, &until, &p.key)...); err != nil {
-			return p, err
-		}
-		p.line.RefreshedAt, p.line.UsedAt, p.line.Until = timeOrZero(refreshed), timeOrZero(used), timeOrZero(until)
-		return p, finish()
+		err := row.Scan(append(connectionTargets(&p.line.Connection), &p.line.MerchantName, &p.line.ExternalID, &p.line.RefreshedAt, &p.line.UsedAt, &p.line.Until, &p.key)...)
+		return p, err
 	})
 }
 
@@ -413,7 +410,7 @@ func (l *list) cut(found []placed) Lines {
 	}
 	if l.key == nil && !more {
 		page.About = int64(len(found))
-	} else if f := l.filter; len(l.terms) == 0 && f.Merchant == (ID{}) && f.Used == "" && f.Since.IsZero() && f.Problem == "" && f.Bulk == (ID{}) && !f.Lapsing && f.Who == "" {
+	} else if f := l.filter; len(l.terms) == 0 && f.Merchant == (pg.ID{}) && f.Used == "" && f.Since.IsZero() && f.Problem == "" && f.Bulk == (pg.ID{}) && !f.Lapsing && f.Who == "" {
 		page.About = l.counted()
 	}
 	return page

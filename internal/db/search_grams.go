@@ -18,7 +18,7 @@ import (
 // CountGrams counts how common each run of four letters is among the connections of the sample, one in 64 of all.
 // Searches choose by it what they ask the index for, so it may be a little old: what is found does not depend on it.
 func (d *DB) CountGrams(ctx context.Context) error {
-	return d.tx(ctx, func(tx pgx.Tx) error {
+	return d.Tx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `DELETE FROM grams`); err != nil {
 			return err
 		}

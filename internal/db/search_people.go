@@ -9,6 +9,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/pg"
 )
 
 // findPeople finds the merchants of the people whom the terms name: what those have connected is found as well.
@@ -25,11 +27,11 @@ func (l *list) findPeople(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[ID])
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[pg.ID])
 	if err != nil {
 		return err
 	}
-	slices.SortFunc(ids, func(a, b ID) int { return bytes.Compare(a[:], b[:]) })
+	slices.SortFunc(ids, func(a, b pg.ID) int { return bytes.Compare(a[:], b[:]) })
 	l.throng = len(ids) == 4*many
 	if ids = slices.Compact(ids); len(ids) > many {
 		l.throng = true

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"patchbay/internal/pg"
 )
 
 // ids is the statement that finds the page's ids and keys.
@@ -23,7 +25,7 @@ func (l *list) ids(ctx context.Context) (string, error) {
 // twoWays says whether what people's merchants have connected is found apart from what the words find, instead of judging
 // each row by both.
 func (l *list) twoWays() bool {
-	return len(l.theirs) > 0 && l.few() == nil && l.filter.Merchant == ID{}
+	return len(l.theirs) > 0 && l.few() == nil && l.filter.Merchant == pg.ID{}
 }
 
 // byWords finds the page's ids and keys by the words of the connections and their merchants, where words are searched.
@@ -48,7 +50,7 @@ func (l *list) byWords(ctx context.Context) (string, error) {
 	case l.plain() && l.order.column == "connected_at":
 		return `SELECT c.id, ` + key + ` AS key FROM ` + from("finds", "") + ` AND ` + l.contains("c") + l.inFacets() + l.conditions() + l.tail(key, "c.id"), nil
 	// One walk over all is enough where the facets hold a good part of all connections: it meets them soon.
-	case l.facets == nil || !l.byFacet() || l.filter.Merchant != (ID{}) || (l.judged() && l.order.column != "account_key" && l.counted()*5 > l.total):
+	case l.facets == nil || !l.byFacet() || l.filter.Merchant != (pg.ID{}) || (l.judged() && l.order.column != "account_key" && l.counted()*5 > l.total):
 		return `SELECT c.id, ` + key + ` AS key FROM ` + from("connections", l.ofMerchant()) + l.inFacets() + l.conditions() + ` AND ` + l.words() + l.tail(key, "c.id"), nil
 	}
 	// One walk for each facet, in step.
@@ -74,7 +76,7 @@ func (l *list) judged() bool {
 // plain says whether the table of words alone can answer a search.
 func (l *list) plain() bool {
 	_, _, states := l.sides()
-	return len(l.terms) > 0 && (l.order.column == "connected_at" || l.order.column == "merchant_key") && l.filter.Used == "" && l.filter.Merchant == ID{} && l.filter.Bulk == ID{} && !l.filter.Lapsing && states == nil
+	return len(l.terms) > 0 && (l.order.column == "connected_at" || l.order.column == "merchant_key") && l.filter.Used == "" && l.filter.Merchant == pg.ID{} && l.filter.Bulk == pg.ID{} && !l.filter.Lapsing && states == nil
 }
 
 // few says how the rows are read of which there cannot be many; nil when it is not that few that are asked for.
@@ -85,7 +87,7 @@ func (l *list) few() func(*list) string {
 			only := l.arg(l.only)
 			return `(SELECT * FROM connections c WHERE c.id = ANY(` + only + `) UNION SELECT * FROM connections c WHERE c.merchant_id = ANY(` + only + `)) AS c WHERE ` + l.words() + l.ofMerchant()
 		}
-	case l.filter.Bulk != ID{}:
+	case l.filter.Bulk != pg.ID{}:
 		return func(l *list) string {
 			return `(SELECT c.* FROM bulk_items i JOIN connections c ON c.id = i.connection_id WHERE i.bulk_id = ` + l.arg(l.filter.Bulk) +
 				` AND i.class = ` + l.arg(l.filter.Outcome) + l.ofMerchant() + ` OFFSET 0) AS c WHERE ` + l.words()
@@ -96,7 +98,7 @@ func (l *list) few() func(*list) string {
 				WHERE g.refresh_fixed AND g.refresh_expires_at > ` + l.arg(l.now) + ` AND g.refresh_expires_at < ` + l.arg(l.now.Add(7*24*time.Hour)) + `
 				AND c.disconnected_at IS NULL AND c.problem = ''` + l.ofMerchant() + `) AS c WHERE ` + l.words()
 		}
-	case l.filter.Merchant != ID{} && l.order.column != "connected_at":
+	case l.filter.Merchant != pg.ID{} && l.order.column != "connected_at":
 		return func(l *list) string {
 			return `(SELECT * FROM connections c WHERE c.merchant_id = ` + l.arg(l.filter.Merchant) + ` OFFSET 0) AS c WHERE ` + l.words()
 		}
@@ -111,7 +113,7 @@ func (l *list) gathered(ctx context.Context) (func(*list) string, error) {
 	root := math.Sqrt(float64(l.total))
 	walked := 1000 + (l.limit+1)*int(2*root)
 	switch {
-	case l.filter.Merchant != ID{}:
+	case l.filter.Merchant != pg.ID{}:
 		l.walked = int(l.total) // there is an index of a merchant's connections in this order
 		return nil, nil
 	case len(l.terms) > 0:
@@ -220,7 +222,7 @@ func (l *list) place() (all string) {
 }
 
 func (l *list) ofMerchant() string {
-	if l.filter.Merchant == (ID{}) {
+	if l.filter.Merchant == (pg.ID{}) {
 		return ""
 	}
 	return ` AND c.merchant_id = ` + l.arg(l.filter.Merchant)

@@ -13,6 +13,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/pg"
 	"patchbay/internal/sample"
 )
 
@@ -24,7 +25,7 @@ type ledger struct {
 
 func newLedger(t *testing.T) ledger { return ledger{t, dbtest.New(t)} }
 
-func (l ledger) merchant(name, externalID string, emails ...string) db.ID {
+func (l ledger) merchant(name, externalID string, emails ...string) pg.ID {
 	l.t.Helper()
 	m, err := l.d.AddMerchant(context.Background(), db.System(), db.Merchant{Name: name, ExternalID: externalID})
 	if err != nil {
@@ -38,9 +39,9 @@ func (l ledger) merchant(name, externalID string, emails ...string) db.ID {
 	return m.ID
 }
 
-func (l ledger) connection(merchant db.ID, provider, environment string, a connectors.Account, change ...string) db.ID {
+func (l ledger) connection(merchant pg.ID, provider, environment string, a connectors.Account, change ...string) pg.ID {
 	l.t.Helper()
-	id := db.NewID()
+	id := pg.NewID()
 	details, err := json.Marshal(a.Details)
 	if err != nil {
 		l.t.Fatal(err)
@@ -57,18 +58,18 @@ func (l ledger) connection(merchant db.ID, provider, environment string, a conne
 
 func (l ledger) exec(sql string, args ...any) {
 	l.t.Helper()
-	if _, err := l.d.Pool().Exec(context.Background(), sql, args...); err != nil {
+	if _, err := l.d.Pool.Exec(context.Background(), sql, args...); err != nil {
 		l.t.Fatal(err)
 	}
 }
 
-func (l ledger) list(f db.Filter) []db.ID {
+func (l ledger) list(f db.Filter) []pg.ID {
 	l.t.Helper()
 	page, err := l.d.List(context.Background(), f, "", 50)
 	if err != nil {
 		l.t.Fatal(err)
 	}
-	var ids []db.ID
+	var ids []pg.ID
 	for _, line := range page.All {
 		ids = append(ids, line.ID)
 	}
@@ -92,7 +93,7 @@ func TestSearchFindsWhatAMerchantReadsOut(t *testing.T) {
 		{Key: "tin", Value: "K009-8887771"}, {Key: "phone_number", Value: "+855 23 998 877"},
 	}})
 	for _, query := range []string{"K009-8887771", "K0098887771", "8887771", "023 998 877", "023998877", "+855 23 998 877", "+85523998877", "00855 23 998-877", "023-998-877", "០២៣ ៩៩៨ ៨៧៧", "23998877"} {
-		if got := l.list(db.Filter{Query: query}); !slices.Equal(got, []db.ID{second}) {
+		if got := l.list(db.Filter{Query: query}); !slices.Equal(got, []pg.ID{second}) {
 			t.Errorf("%q finds %d, not the one", query, len(got))
 		}
 	}
@@ -106,7 +107,7 @@ func TestSearchFindsWhatAMerchantReadsOut(t *testing.T) {
 		// with slips
 		"Riverisde", "Riversid", "Rivverside", "bakrey", "ch186", "sokah chan", "riversyde bakkery", "សីអេជ១៦៨",
 	} {
-		if got := l.list(db.Filter{Query: query}); !slices.Equal(got, []db.ID{ch168}) {
+		if got := l.list(db.Filter{Query: query}); !slices.Equal(got, []pg.ID{ch168}) {
 			t.Errorf("%q finds %d, not the one", query, len(got))
 		}
 	}
@@ -147,7 +148,7 @@ func TestInvitingRewritesNoConnection(t *testing.T) {
 	shop := l.merchant("Shop", "")
 	c := l.connection(shop, "caminvoice", "sandbox", connectors.Account{ID: "KHUID1"})
 	written := func() (by uint32) {
-		if err := l.d.Pool().QueryRow(context.Background(), `SELECT xmin FROM finds WHERE id = $1`, c).Scan(&by); err != nil {
+		if err := l.d.Pool.QueryRow(context.Background(), `SELECT xmin FROM finds WHERE id = $1`, c).Scan(&by); err != nil {
 			t.Fatal(err)
 		}
 		return by
@@ -159,7 +160,7 @@ func TestInvitingRewritesNoConnection(t *testing.T) {
 	if written() != before {
 		t.Error("the connection's words were written again")
 	}
-	if !slices.Equal(l.list(db.Filter{Query: "late@shop"}), []db.ID{c}) {
+	if !slices.Equal(l.list(db.Filter{Query: "late@shop"}), []pg.ID{c}) {
 		t.Error("not found by its merchant's new user")
 	}
 }
@@ -195,7 +196,7 @@ func TestFiltersKeepWhatTheySay(t *testing.T) {
 	l := newLedger(t)
 	shop, other := l.merchant("Shop", ""), l.merchant("Other", "")
 	account := func(id string) connectors.Account { return connectors.Account{ID: id, Name: id} }
-	names := map[db.ID]string{
+	names := map[pg.ID]string{
 		l.connection(shop, "caminvoice", "production", account("fine")):                                                  "fine",
 		l.connection(shop, "caminvoice", "production", account("retrying"), "failing_since = now()"):                     "retrying",
 		l.connection(shop, "caminvoice", "production", account("refused"), "problem = 'refused', problem_since = now()"): "refused",
@@ -205,14 +206,14 @@ func TestFiltersKeepWhatTheySay(t *testing.T) {
 		l.connection(other, "caminvoice", "production", account("old"), "connected_at = now() - interval '90 days'"):     "old",
 		l.connection(shop, "elecq", "production", account("lapsing")):                                                    "lapsing",
 	}
-	id := func(name string) db.ID {
+	id := func(name string) pg.ID {
 		for id, n := range names {
 			if n == name {
 				return id
 			}
 		}
 		t.Fatal(name)
-		return db.ID{}
+		return pg.ID{}
 	}
 	l.exec(`UPDATE grants SET used_at = now() - interval '3 hours' WHERE connection_id = $1`, id("fine"))
 	l.exec(`UPDATE grants SET used_at = now() - interval '20 days' WHERE connection_id = $1`, id("ours"))
@@ -304,7 +305,7 @@ func TestALogoIsNotSearched(t *testing.T) {
 	began := time.Now()
 	grant := connectors.Grant{Token: connectors.Token{Access: "made up"}, Account: account}
 	if _, err := l.d.AddConnection(context.Background(), l.merchant("Shop", ""), "caminvoice", "production", grant, began,
-		func(db.ID, time.Time, time.Duration, time.Duration, bool) time.Time { return began.Add(time.Hour) }); err != nil {
+		func(pg.ID, time.Time, time.Duration, time.Duration, bool) time.Time { return began.Add(time.Hour) }); err != nil {
 		t.Fatal(err)
 	}
 	if took := time.Since(began); took > 5*time.Second {
@@ -323,7 +324,7 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 	if err := sample.Fill(ctx, d, sample.Scale{Connections: 400, Merchants: 12}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Pool().Exec(ctx, `UPDATE grants SET refresh_fixed = true, refresh_expires_at = date_trunc('hour', now()) + (1 + ascii(connection_id::text) % 5) * interval '1 day'`); err != nil {
+	if _, err := d.Pool.Exec(ctx, `UPDATE grants SET refresh_fixed = true, refresh_expires_at = date_trunc('hour', now()) + (1 + ascii(connection_id::text) % 5) * interval '1 day'`); err != nil {
 		t.Fatal(err)
 	}
 	some, err := d.List(ctx, db.Filter{Health: db.Fine}, "", 1)
@@ -333,8 +334,8 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 	one := some.All[0]
 	// Somebody whose given name others have too, and companies.
 	var person, given string
-	var named db.ID
-	if err := d.Pool().QueryRow(ctx, `SELECT email, lower(split_part(name, ' ', 1)), merchant_id FROM users u
+	var named pg.ID
+	if err := d.Pool.QueryRow(ctx, `SELECT email, lower(split_part(name, ' ', 1)), merchant_id FROM users u
 		ORDER BY (SELECT count(DISTINCT merchant_id) FROM users o WHERE split_part(o.name, ' ', 1) = split_part(u.name, ' ', 1)) DESC, email LIMIT 1`).Scan(&person, &given, &named); err != nil {
 		t.Fatal(err)
 	}
@@ -376,9 +377,9 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 		{Query: given, Lapsing: true},
 		{Query: slipped},
 	} {
-		var all []db.ID
+		var all []pg.ID
 		if err := d.Each(ctx, f, func(l db.Line) error {
-			if f.Merchant != (db.ID{}) && l.MerchantID != f.Merchant {
+			if f.Merchant != (pg.ID{}) && l.MerchantID != f.Merchant {
 				t.Errorf("%s: a line of another merchant", f.Values().Encode())
 			}
 			all = append(all, l.ID)
@@ -400,7 +401,7 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 				}
 			}
 			var there int
-			if err := d.Pool().QueryRow(ctx, `SELECT count(*) FROM connections c JOIN merchants m ON m.id = c.merchant_id JOIN grants g ON g.connection_id = c.id
+			if err := d.Pool.QueryRow(ctx, `SELECT count(*) FROM connections c JOIN merchants m ON m.id = c.merchant_id JOIN grants g ON g.connection_id = c.id
 				WHERE `+where+` AND (strpos(search_fold(c.search || ' ' || m.name || ' ' || coalesce(m.external_id, '')), $1) > 0
 				OR EXISTS (SELECT FROM users u WHERE u.merchant_id = m.id AND strpos(lower(u.email || ' ' || u.name), $1) > 0))`, word).Scan(&there); err != nil {
 				t.Fatal(err)
@@ -409,7 +410,7 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 				t.Errorf("%s: %d of %d", f.Values().Encode(), len(all), there)
 			}
 		}
-		var forwards []db.ID
+		var forwards []pg.ID
 		var last db.Lines
 		for cursor := ""; ; cursor = last.Next {
 			page, err := d.List(ctx, f, cursor, 7)
@@ -426,9 +427,9 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 		if !slices.Equal(forwards, all) {
 			t.Errorf("%s: %d forwards, %d at once", f.Values().Encode(), len(forwards), len(all))
 		}
-		var backwards []db.ID
+		var backwards []pg.ID
 		for page := last; ; {
-			var ids []db.ID
+			var ids []pg.ID
 			for _, line := range page.All {
 				ids = append(ids, line.ID)
 			}
@@ -524,9 +525,9 @@ func TestPlansKeepToIndexes(t *testing.T) {
 		{Class: "refused"},
 		{Class: "trouble", Provider: "elecq", Kind: db.EventsRefresh},
 		{Kind: "user.signed-in"},
-		{Connections: []db.ID{one.All[0].ID}},
-		{Merchants: []db.ID{one.All[0].MerchantID}},
-		{Actors: []db.ID{db.NewID()}},
+		{Connections: []pg.ID{one.All[0].ID}},
+		{Merchants: []pg.ID{one.All[0].MerchantID}},
+		{Actors: []pg.ID{pg.NewID()}},
 		{Provider: "flexiti", Kind: db.EventsRefresh},
 	} {
 		plan, err := d.ExplainEvents(ctx, f)

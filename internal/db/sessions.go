@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/pg"
 )
 
 // How long somebody stays signed in: without doing anything, and at most.
@@ -18,7 +20,7 @@ const (
 // Session is one signed-in browser. Its secret is in the browser's cookie only.
 type Session struct {
 	Hash      []byte
-	UserID    ID
+	UserID    pg.ID
 	CreatedAt time.Time
 	SeenAt    time.Time
 	Address   string
@@ -36,9 +38,9 @@ type SignedIn struct {
 }
 
 // AddSession signs a user in: the browser gets the secret, the row its hash.
-func (d *DB) AddSession(ctx context.Context, secret Secret, user ID, address, agent string) error {
+func (d *DB) AddSession(ctx context.Context, secret pg.Secret, user pg.ID, address, agent string) error {
 	now := d.Now()
-	_, err := d.pool.Exec(ctx, `
+	_, err := d.Pool.Exec(ctx, `
 		WITH seen AS (UPDATE users SET seen_at = $3 WHERE id = $2)
 		INSERT INTO sessions (id_hash, user_id, created_at, seen_at, expires_at, address, agent) VALUES ($1, $2, $3, $3, $4, $5, $6)`,
 		secret.Hash(), user, now, now.Add(SessionLifetime), address, shortened(agent, 300))
@@ -50,37 +52,26 @@ func (d *DB) AddSession(ctx context.Context, secret Secret, user ID, address, ag
 
 // SignedInBy returns whose session has this secret. ErrNotFound when there is none, it was ended or is over, or its user is
 // locked.
-func (d *DB) SignedInBy(ctx context.Context, secret Secret) (SignedIn, error) {
+func (d *DB) SignedInBy(ctx context.Context, secret pg.Secret) (SignedIn, error) {
 	var in SignedIn
-	var id *ID
-	var externalID, name, locale *string
-	var created *time.Time
 	now := d.Now()
-	targets, finish := userTargets(&in.User)
-	err := d.pool.QueryRow(ctx, `
-		SELECT s.id_hash, s.user_id, s.created_at, s.seen_at, s.address, s.agent, m.id, m.external_id, m.name, m.locale, m.created_at, `+userColumns+`
+	err := d.Pool.QueryRow(ctx, `
+		SELECT s.id_hash, s.user_id, s.created_at, s.seen_at, s.address, s.agent, m.id, coalesce(m.external_id, ''), coalesce(m.name, ''), coalesce(m.locale, ''), m.created_at, `+userColumns+`
 		FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN merchants m ON m.id = u.merchant_id
 		WHERE s.id_hash = $1 AND s.expires_at > $2 AND s.seen_at > $3 AND u.locked_at IS NULL`,
 		secret.Hash(), now, now.Add(-SessionIdle)).Scan(append([]any{
 		&in.Session.Hash, &in.Session.UserID, &in.Session.CreatedAt, &in.Session.SeenAt, &in.Session.Address, &in.Session.Agent,
-		&id, &externalID, &name, &locale, &created,
-	}, targets...)...)
+		&in.Merchant.ID, &in.Merchant.ExternalID, &in.Merchant.Name, &in.Merchant.Locale, &in.Merchant.CreatedAt,
+	}, userTargets(&in.User)...)...)
 	if err != nil {
-		return in, fmt.Errorf("read session: %w", notFound(err))
-	}
-	finish()
-	if id != nil {
-		in.Merchant = Merchant{ID: *id, Name: *name, Locale: *locale, CreatedAt: created.UTC()}
-		if externalID != nil {
-			in.Merchant.ExternalID = *externalID
-		}
+		return in, fmt.Errorf("read session: %w", pg.NotFound(err))
 	}
 	return in, nil
 }
 
 // TouchSession notes that a session was used, from where and by what; at most once a minute is enough.
 func (d *DB) TouchSession(ctx context.Context, hash []byte, address, agent string) error {
-	_, err := d.pool.Exec(ctx, `
+	_, err := d.Pool.Exec(ctx, `
 		WITH touched AS (UPDATE sessions SET seen_at = $2, address = $3, agent = $4 WHERE id_hash = $1 RETURNING user_id)
 		UPDATE users SET seen_at = $2 FROM touched WHERE id = touched.user_id`,
 		hash, d.Now(), address, shortened(agent, 300))
@@ -91,9 +82,9 @@ func (d *DB) TouchSession(ctx context.Context, hash []byte, address, agent strin
 }
 
 // Sessions lists a user's open sessions, the last used first.
-func (d *DB) Sessions(ctx context.Context, user ID) ([]Session, error) {
+func (d *DB) Sessions(ctx context.Context, user pg.ID) ([]Session, error) {
 	now := d.Now()
-	rows, err := d.pool.Query(ctx, `
+	rows, err := d.Pool.Query(ctx, `
 		SELECT id_hash, user_id, created_at, seen_at, address, agent FROM sessions
 		WHERE user_id = $1 AND expires_at > $2 AND seen_at > $3 ORDER BY seen_at DESC`, user, now, now.Add(-SessionIdle))
 	if err != nil {
@@ -102,7 +93,6 @@ func (d *DB) Sessions(ctx context.Context, user ID) ([]Session, error) {
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Session, error) {
 		var s Session
 		err := row.Scan(&s.Hash, &s.UserID, &s.CreatedAt, &s.SeenAt, &s.Address, &s.Agent)
-		s.CreatedAt, s.SeenAt = s.CreatedAt.UTC(), s.SeenAt.UTC()
 		return s, err
 	})
 	if err != nil {
@@ -112,8 +102,8 @@ func (d *DB) Sessions(ctx context.Context, user ID) ([]Session, error) {
 }
 
 // EndSession signs one browser of a user out. Ending what is over already is no error.
-func (d *DB) EndSession(ctx context.Context, user ID, hash []byte) error {
-	if _, err := d.pool.Exec(ctx, `DELETE FROM sessions WHERE id_hash = $2 AND user_id = $1`, user, hash); err != nil {
+func (d *DB) EndSession(ctx context.Context, user pg.ID, hash []byte) error {
+	if _, err := d.Pool.Exec(ctx, `DELETE FROM sessions WHERE id_hash = $2 AND user_id = $1`, user, hash); err != nil {
 		return fmt.Errorf("end session: %w", err)
 	}
 	return nil

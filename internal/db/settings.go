@@ -20,7 +20,7 @@ const (
 // says otherwise, keeps all.
 func (d *DB) Retention(ctx context.Context) (int, error) {
 	var value string
-	err := d.pool.QueryRow(ctx, `SELECT value FROM settings WHERE name = $1`, settingRetention).Scan(&value)
+	err := d.Pool.QueryRow(ctx, `SELECT value FROM settings WHERE name = $1`, settingRetention).Scan(&value)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return 0, nil
 	}
@@ -36,7 +36,7 @@ func (d *DB) Retention(ctx context.Context) (int, error) {
 
 // SetRetention says for how many months events are kept, 0 for ever. Upkeep drops what is older.
 func (d *DB) SetRetention(ctx context.Context, by By, months int) error {
-	return d.tx(ctx, func(tx pgx.Tx) error {
+	return d.Tx(ctx, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
 			settingRetention, strconv.Itoa(months))
 		if err != nil {
@@ -53,22 +53,22 @@ func (d *DB) KeptSince(months int) time.Time {
 	if months <= 0 {
 		return time.Time{}
 	}
-	now := d.Now().UTC()
+	now := d.Now()
 	return time.Date(now.Year(), now.Month()-time.Month(months), 1, 0, 0, 0, 0, time.UTC)
 }
 
 // OldestEvent is when the first event happened that is still there; the zero time when there is none.
 func (d *DB) OldestEvent(ctx context.Context) (time.Time, error) {
-	var at *time.Time
-	if err := d.pool.QueryRow(ctx, `SELECT (SELECT at FROM events ORDER BY at, id LIMIT 1)`).Scan(&at); err != nil {
+	var at time.Time
+	if err := d.Pool.QueryRow(ctx, `SELECT (SELECT at FROM events ORDER BY at, id LIMIT 1)`).Scan(&at); err != nil {
 		return time.Time{}, fmt.Errorf("read the oldest event: %w", err)
 	}
-	return timeOrZero(at), nil
+	return at, nil
 }
 
 // CountEventsBefore counts the events that are older than that, up to most of them.
 func (d *DB) CountEventsBefore(ctx context.Context, before time.Time, most int) (n int, err error) {
-	err = d.pool.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM events WHERE at < $1 ORDER BY at, id LIMIT $2) AS old`, before, most).Scan(&n)
+	err = d.Pool.QueryRow(ctx, `SELECT count(*) FROM (SELECT FROM events WHERE at < $1 ORDER BY at, id LIMIT $2) AS old`, before, most).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count old events: %w", err)
 	}
@@ -79,12 +79,12 @@ func (d *DB) CountEventsBefore(ctx context.Context, before time.Time, most int) 
 // renewal seals with the first key, so that the count falls by itself. With one key there is nothing to count.
 func (d *DB) CountOldSeals(ctx context.Context) error {
 	if d.keyset.keys < 2 {
-		if _, err := d.pool.Exec(ctx, `DELETE FROM settings WHERE name = $1`, settingOldSeals); err != nil {
+		if _, err := d.Pool.Exec(ctx, `DELETE FROM settings WHERE name = $1`, settingOldSeals); err != nil {
 			return fmt.Errorf("count old seals: %w", err)
 		}
 		return nil
 	}
-	_, err := d.pool.Exec(ctx, `
+	_, err := d.Pool.Exec(ctx, `
 		INSERT INTO settings (name, value) SELECT $1, count(*)::text FROM grants WHERE substring(sealed FROM 2 FOR 4) <> $2
 		ON CONFLICT (name) DO UPDATE SET value = excluded.value`, settingOldSeals, binary.BigEndian.AppendUint32(nil, d.keyset.primary))
 	if err != nil {
@@ -96,7 +96,7 @@ func (d *DB) CountOldSeals(ctx context.Context) error {
 // OldSeals is what CountOldSeals found last.
 func (d *DB) OldSeals(ctx context.Context) (int64, error) {
 	var n int64
-	err := d.pool.QueryRow(ctx, `SELECT coalesce((SELECT value::bigint FROM settings WHERE name = $1), 0)`, settingOldSeals).Scan(&n)
+	err := d.Pool.QueryRow(ctx, `SELECT coalesce((SELECT value::bigint FROM settings WHERE name = $1), 0)`, settingOldSeals).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("read old seals: %w", err)
 	}

@@ -16,6 +16,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/pg"
 )
 
 // rotated is the keyset with a new key in front.
@@ -59,7 +60,7 @@ func TestSecretsOfAnOldKeyAreCounted(t *testing.T) {
 	add := func(d *db.DB, account string) {
 		t.Helper()
 		g := connectors.Grant{Token: connectors.Token{Access: "a", Lifetime: time.Hour}, Account: connectors.Account{ID: account}}
-		schedule := func(_ db.ID, obtained time.Time, _, _ time.Duration, _ bool) time.Time {
+		schedule := func(_ pg.ID, obtained time.Time, _, _ time.Duration, _ bool) time.Time {
 			return obtained.Add(time.Hour)
 		}
 		if _, err := d.AddConnection(ctx, m.ID, "caminvoice", "sandbox", g, d.Now(), schedule); err != nil {

@@ -19,7 +19,7 @@ func (d *DB) DropOld(ctx context.Context) error {
 		{`DELETE FROM limits WHERE tat < $1`, now.Add(-time.Hour)},
 		{`DELETE FROM outbox WHERE at < $1`, now.Add(-7 * 24 * time.Hour)},
 	} {
-		if _, err := d.pool.Exec(ctx, one.sql, one.before); err != nil {
+		if _, err := d.Pool.Exec(ctx, one.sql, one.before); err != nil {
 			return fmt.Errorf("drop what is old: %w", err)
 		}
 	}
@@ -32,7 +32,7 @@ func (d *DB) DropEventMonths(ctx context.Context, keep int) (dropped int, err er
 	if keep <= 0 {
 		return 0, nil
 	}
-	err = d.pool.QueryRow(ctx, `SELECT events_drop_before(($1::timestamptz AT TIME ZONE 'UTC' - make_interval(months => $2))::date)`, d.Now(), keep).Scan(&dropped)
+	err = d.Pool.QueryRow(ctx, `SELECT events_drop_before(($1::timestamptz AT TIME ZONE 'UTC' - make_interval(months => $2))::date)`, d.Now(), keep).Scan(&dropped)
 	if err != nil {
 		return 0, fmt.Errorf("drop months of events: %w", err)
 	}

@@ -11,12 +11,14 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/pg"
 )
 
 // User is a person: a merchant's, or the platform's own staff.
 type User struct {
-	ID         ID
-	MerchantID ID // zero for staff
+	ID         pg.ID
+	MerchantID pg.ID // zero for staff
 	Role       string
 	Email      string
 	Name       string
@@ -47,32 +49,28 @@ var (
 
 const userColumns = `u.id, u.merchant_id, u.role, u.email, u.name, u.locale, u.locked_at, u.created_at, u.password_hash = ''`
 
-func userTargets(u *User) ([]any, func()) {
-	var merchantID *ID
-	var locked *time.Time
-	return []any{&u.ID, &merchantID, &u.Role, &u.Email, &u.Name, &u.Locale, &locked, &u.CreatedAt, &u.Invited}, func() {
-		u.MerchantID, u.LockedAt, u.CreatedAt = idOrZero(merchantID), timeOrZero(locked), u.CreatedAt.UTC()
-	}
+func userTargets(u *User) []any {
+	return []any{&u.ID, &u.MerchantID, &u.Role, &u.Email, &u.Name, &u.Locale, &u.LockedAt, &u.CreatedAt, &u.Invited}
 }
 
 // NewUser is what AddUser is told. A merchant's user has MerchantID or MerchantName.
 type NewUser struct {
 	Role, Email, Name, Locale string
 	Password                  string // "" when an invitation is to follow
-	MerchantID                ID
+	MerchantID                pg.ID
 	MerchantName              string  // the merchant is made when none has this name; ErrSeveral when several have
 	Enqueue                   Enqueue // sends the invitation; nil when it is not to be sent
 }
 
 // AddUser adds a person. ErrEmail, ErrEmailTaken, ErrRole, ErrSeveral, ErrNotFound (no such merchant).
 func (d *DB) AddUser(ctx context.Context, by By, n NewUser) (User, error) {
-	u := User{ID: NewID(), MerchantID: n.MerchantID, Role: n.Role, Name: strings.TrimSpace(n.Name), Locale: n.Locale, Invited: n.Password == ""}
+	u := User{ID: pg.NewID(), MerchantID: n.MerchantID, Role: n.Role, Name: strings.TrimSpace(n.Name), Locale: n.Locale, Invited: n.Password == ""}
 	address, err := mail.ParseAddress(strings.TrimSpace(n.Email))
 	if err != nil || address.Name != "" || len(address.Address) > 254 {
 		return u, ErrEmail
 	}
 	u.Email = address.Address
-	hasMerchant := n.MerchantID != (ID{}) || strings.TrimSpace(n.MerchantName) != ""
+	hasMerchant := n.MerchantID != (pg.ID{}) || strings.TrimSpace(n.MerchantName) != ""
 	if n.Role != RoleMerchant && !u.Staff() || hasMerchant != (n.Role == RoleMerchant) {
 		return u, ErrRole
 	}
@@ -82,7 +80,7 @@ func (d *DB) AddUser(ctx context.Context, by By, n NewUser) (User, error) {
 			return u, err
 		}
 	}
-	err = d.tx(ctx, func(tx pgx.Tx) error {
+	err = d.Tx(ctx, func(tx pgx.Tx) error {
 		if hasMerchant {
 			m, err := d.merchantFor(ctx, tx, by, n)
 			if err != nil {
@@ -93,8 +91,8 @@ func (d *DB) AddUser(ctx context.Context, by By, n NewUser) (User, error) {
 		u.CreatedAt = d.Now()
 		_, err := tx.Exec(ctx, `
 			INSERT INTO users (id, merchant_id, role, email, name, password_hash, locale, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-			u.ID, nullID(u.MerchantID), u.Role, u.Email, u.Name, hash, u.Locale, u.CreatedAt)
-		if violates(err, "users_email") {
+			u.ID, u.MerchantID, u.Role, u.Email, u.Name, hash, u.Locale, u.CreatedAt)
+		if pg.Violates(err, "users_email") {
 			return ErrEmailTaken
 		}
 		if err != nil {
@@ -112,7 +110,7 @@ func (d *DB) AddUser(ctx context.Context, by By, n NewUser) (User, error) {
 
 // merchantFor finds or makes the merchant of a new user. The lock keeps two from making the same name at once.
 func (d *DB) merchantFor(ctx context.Context, tx pgx.Tx, by By, n NewUser) (Merchant, error) {
-	if n.MerchantID != (ID{}) {
+	if n.MerchantID != (pg.ID{}) {
 		return d.merchant(ctx, tx, `m.id = $1`, n.MerchantID)
 	}
 	name := strings.TrimSpace(n.MerchantName)
@@ -120,32 +118,28 @@ func (d *DB) merchantFor(ctx context.Context, tx pgx.Tx, by By, n NewUser) (Merc
 		return Merchant{}, fmt.Errorf("lock a merchant's name: %w", err)
 	}
 	m, err := d.merchant(ctx, tx, `lower(m.name) = lower($1)`, name)
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, pg.ErrNotFound) {
 		return d.addMerchant(ctx, tx, by, Merchant{Name: name, Locale: n.Locale})
 	}
 	return m, err
 }
 
 // User finds a person by id.
-func (d *DB) User(ctx context.Context, id ID) (User, error) {
+func (d *DB) User(ctx context.Context, id pg.ID) (User, error) {
 	var u User
-	targets, finish := userTargets(&u)
-	if err := d.pool.QueryRow(ctx, `SELECT `+userColumns+` FROM users u WHERE u.id = $1`, id).Scan(targets...); err != nil {
-		return u, fmt.Errorf("read user: %w", notFound(err))
+	if err := d.Pool.QueryRow(ctx, `SELECT `+userColumns+` FROM users u WHERE u.id = $1`, id).Scan(userTargets(&u)...); err != nil {
+		return u, fmt.Errorf("read user: %w", pg.NotFound(err))
 	}
-	finish()
 	return u, nil
 }
 
 // UserByEmail finds a person by e-mail address, however it is capitalised.
 func (d *DB) UserByEmail(ctx context.Context, email string) (User, error) {
 	var u User
-	targets, finish := userTargets(&u)
-	err := d.pool.QueryRow(ctx, `SELECT `+userColumns+` FROM users u WHERE lower(u.email) = lower($1)`, strings.TrimSpace(email)).Scan(targets...)
+	err := d.Pool.QueryRow(ctx, `SELECT `+userColumns+` FROM users u WHERE lower(u.email) = lower($1)`, strings.TrimSpace(email)).Scan(userTargets(&u)...)
 	if err != nil {
-		return u, fmt.Errorf("read user: %w", notFound(err))
+		return u, fmt.Errorf("read user: %w", pg.NotFound(err))
 	}
-	finish()
 	return u, nil
 }
 
@@ -155,13 +149,11 @@ func (d *DB) UserByEmail(ctx context.Context, email string) (User, error) {
 func (d *DB) Authenticate(ctx context.Context, email, password string) (User, error) {
 	var u User
 	var hash string
-	targets, finish := userTargets(&u)
-	err := d.pool.QueryRow(ctx, `SELECT `+userColumns+`, u.password_hash FROM users u WHERE lower(u.email) = lower($1)`, strings.TrimSpace(email)).
-		Scan(append(targets, &hash)...)
+	err := d.Pool.QueryRow(ctx, `SELECT `+userColumns+`, u.password_hash FROM users u WHERE lower(u.email) = lower($1)`, strings.TrimSpace(email)).
+		Scan(append(userTargets(&u), &hash)...)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return u, fmt.Errorf("read user: %w", err)
 	}
-	finish()
 	ok, stale, err := d.passwords.matches(ctx, password, hash)
 	switch {
 	case err != nil:
@@ -170,7 +162,7 @@ func (d *DB) Authenticate(ctx context.Context, email, password string) (User, er
 		return u, ErrPassword
 	case stale:
 		if fresh, err := d.passwords.hash(ctx, password); err == nil {
-			if _, err := d.pool.Exec(ctx, `UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2`, u.ID, hash, fresh); err != nil {
+			if _, err := d.Pool.Exec(ctx, `UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2`, u.ID, hash, fresh); err != nil {
 				return u, fmt.Errorf("renew a password's hash: %w", err)
 			}
 		}
@@ -179,8 +171,8 @@ func (d *DB) Authenticate(ctx context.Context, email, password string) (User, er
 }
 
 // SaveAccount keeps what a person says about themselves.
-func (d *DB) SaveAccount(ctx context.Context, user ID, name, locale string) error {
-	_, err := d.pool.Exec(ctx, `UPDATE users SET name = $2, locale = $3 WHERE id = $1`, user, strings.TrimSpace(name), locale)
+func (d *DB) SaveAccount(ctx context.Context, user pg.ID, name, locale string) error {
+	_, err := d.Pool.Exec(ctx, `UPDATE users SET name = $2, locale = $3 WHERE id = $1`, user, strings.TrimSpace(name), locale)
 	if err != nil {
 		return fmt.Errorf("save account: %w", err)
 	}
@@ -189,10 +181,10 @@ func (d *DB) SaveAccount(ctx context.Context, user ID, name, locale string) erro
 
 // ChangePassword sets a person's own new password when the old one is right, and ends all their sessions but the one
 // kept. ErrPassword.
-func (d *DB) ChangePassword(ctx context.Context, by By, user ID, old, fresh string, keep []byte) error {
+func (d *DB) ChangePassword(ctx context.Context, by By, user pg.ID, old, fresh string, keep []byte) error {
 	var oldHash string
-	if err := d.pool.QueryRow(ctx, `SELECT password_hash FROM users WHERE id = $1`, user).Scan(&oldHash); err != nil {
-		return fmt.Errorf("read user: %w", notFound(err))
+	if err := d.Pool.QueryRow(ctx, `SELECT password_hash FROM users WHERE id = $1`, user).Scan(&oldHash); err != nil {
+		return fmt.Errorf("read user: %w", pg.NotFound(err))
 	}
 	ok, _, err := d.passwords.matches(ctx, old, oldHash)
 	if err != nil {
@@ -205,7 +197,7 @@ func (d *DB) ChangePassword(ctx context.Context, by By, user ID, old, fresh stri
 	if err != nil {
 		return err
 	}
-	return d.tx(ctx, func(tx pgx.Tx) error {
+	return d.Tx(ctx, func(tx pgx.Tx) error {
 		changed, err := tx.Exec(ctx, `UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2`, user, oldHash, hash)
 		if err != nil {
 			return fmt.Errorf("change password: %w", err)
@@ -221,11 +213,11 @@ func (d *DB) ChangePassword(ctx context.Context, by By, user ID, old, fresh stri
 }
 
 // EndSessions signs a person out everywhere, save where keep says.
-func (d *DB) EndSessions(ctx context.Context, by By, user ID, keep []byte) error {
-	return d.tx(ctx, func(tx pgx.Tx) error {
+func (d *DB) EndSessions(ctx context.Context, by By, user pg.ID, keep []byte) error {
+	return d.Tx(ctx, func(tx pgx.Tx) error {
 		var email string
 		if err := tx.QueryRow(ctx, `SELECT email FROM users WHERE id = $1`, user).Scan(&email); err != nil {
-			return fmt.Errorf("read user: %w", notFound(err))
+			return fmt.Errorf("read user: %w", pg.NotFound(err))
 		}
 		if _, err := tx.Exec(ctx, `DELETE FROM sessions WHERE user_id = $1 AND id_hash IS DISTINCT FROM $2`, user, keep); err != nil {
 			return fmt.Errorf("end sessions: %w", err)
@@ -235,7 +227,7 @@ func (d *DB) EndSessions(ctx context.Context, by By, user ID, keep []byte) error
 }
 
 // LockUser keeps a person out, at once. ErrLastAdmin.
-func (d *DB) LockUser(ctx context.Context, by By, user ID) error {
+func (d *DB) LockUser(ctx context.Context, by By, user pg.ID) error {
 	return d.changeUser(ctx, by, user, "user.locked", func(tx pgx.Tx, u User) error {
 		if !u.LockedAt.IsZero() {
 			return nil
@@ -248,7 +240,7 @@ func (d *DB) LockUser(ctx context.Context, by By, user ID) error {
 }
 
 // UnlockUser lets a person in again.
-func (d *DB) UnlockUser(ctx context.Context, by By, user ID) error {
+func (d *DB) UnlockUser(ctx context.Context, by By, user pg.ID) error {
 	return d.changeUser(ctx, by, user, "user.unlocked", func(tx pgx.Tx, _ User) error {
 		_, err := tx.Exec(ctx, `UPDATE users SET locked_at = NULL WHERE id = $1`, user)
 		return err
@@ -257,7 +249,7 @@ func (d *DB) UnlockUser(ctx context.Context, by By, user ID) error {
 
 // SetRole makes support an admin or the other way round; whoever works for a merchant stays theirs. What they have open ends, so that
 // the new role begins with signing in. ErrRole, ErrLastAdmin.
-func (d *DB) SetRole(ctx context.Context, by By, user ID, role string) error {
+func (d *DB) SetRole(ctx context.Context, by By, user pg.ID, role string) error {
 	return d.changeUser(ctx, by, user, "user.role-changed", func(tx pgx.Tx, u User) error {
 		if !u.Staff() || !(User{Role: role}).Staff() {
 			return ErrRole
@@ -274,18 +266,16 @@ func (d *DB) SetRole(ctx context.Context, by By, user ID, role string) error {
 
 // changeUser changes a person and writes it down, unless nobody were left who can let others in. Admins' rows are locked
 // together and in order, so that two admins who demote each other at once do not both succeed.
-func (d *DB) changeUser(ctx context.Context, by By, user ID, kind string, change func(tx pgx.Tx, u User) error) error {
-	return d.tx(ctx, func(tx pgx.Tx) error {
+func (d *DB) changeUser(ctx context.Context, by By, user pg.ID, kind string, change func(tx pgx.Tx, u User) error) error {
+	return d.Tx(ctx, func(tx pgx.Tx) error {
 		before, err := admins(ctx, tx)
 		if err != nil {
 			return err
 		}
 		var u User
-		targets, finish := userTargets(&u)
-		if err := tx.QueryRow(ctx, `SELECT `+userColumns+` FROM users u WHERE u.id = $1 FOR UPDATE`, user).Scan(targets...); err != nil {
-			return fmt.Errorf("read user: %w", notFound(err))
+		if err := tx.QueryRow(ctx, `SELECT `+userColumns+` FROM users u WHERE u.id = $1 FOR UPDATE`, user).Scan(userTargets(&u)...); err != nil {
+			return fmt.Errorf("read user: %w", pg.NotFound(err))
 		}
-		finish()
 		if err := change(tx, u); err != nil {
 			if errors.Is(err, ErrRole) {
 				return err
@@ -304,12 +294,12 @@ func (d *DB) changeUser(ctx context.Context, by By, user ID, kind string, change
 }
 
 // admins locks and lists the admins who can sign in.
-func admins(ctx context.Context, tx pgx.Tx) ([]ID, error) {
+func admins(ctx context.Context, tx pgx.Tx) ([]pg.ID, error) {
 	rows, err := tx.Query(ctx, `SELECT id FROM users WHERE role = 'admin' AND locked_at IS NULL AND password_hash <> '' ORDER BY id FOR UPDATE`)
 	if err != nil {
 		return nil, fmt.Errorf("read admins: %w", err)
 	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[ID])
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[pg.ID])
 	if err != nil {
 		return nil, fmt.Errorf("read admins: %w", err)
 	}
@@ -328,7 +318,7 @@ type Person struct {
 // People are the users that a list shows: of one merchant, of one role, found by the words of e-mail and name; in order of e-mail, after
 // the one named, at most limit.
 type People struct {
-	Merchant      ID
+	Merchant      pg.ID
 	Role, Search  string
 	After, Before string // e-mail addresses
 	Limit         int
@@ -361,7 +351,7 @@ func (d *DB) people(ctx context.Context, p People, limit string) (all []Person, 
 		args = append(args, value)
 		where += fmt.Sprintf(" AND "+condition, len(args))
 	}
-	if p.Merchant != (ID{}) {
+	if p.Merchant != (pg.ID{}) {
 		and(`merchant_id = $%d`, p.Merchant)
 	}
 	if p.Role != "" {
@@ -375,7 +365,7 @@ func (d *DB) people(ctx context.Context, p People, limit string) (all []Person, 
 	} else if p.After != "" {
 		and(`lower(email) > $%d`, strings.ToLower(p.After))
 	}
-	rows, err := d.pool.Query(ctx, `
+	rows, err := d.Pool.Query(ctx, `
 		WITH found AS MATERIALIZED (SELECT id, lower(email) AS email FROM users WHERE `+where+limit+`)
 		SELECT `+userColumns+`, coalesce(m.name, ''), u.seen_at,
 			(SELECT count(*) FROM sessions s WHERE s.user_id = u.id AND s.expires_at > $1 AND s.seen_at > $2),
@@ -387,11 +377,7 @@ func (d *DB) people(ctx context.Context, p People, limit string) (all []Person, 
 	if err == nil {
 		all, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Person, error) {
 			var one Person
-			var seen *time.Time
-			targets, finish := userTargets(&one.User)
-			err := row.Scan(append(targets, &one.Merchant, &seen, &one.Sessions, &one.LastAdmin, &found)...)
-			finish()
-			one.SeenAt = timeOrZero(seen)
+			err := row.Scan(append(userTargets(&one.User), &one.Merchant, &one.SeenAt, &one.Sessions, &one.LastAdmin, &found)...)
 			return one, err
 		})
 	}

@@ -7,11 +7,13 @@ import (
 	"unicode"
 
 	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/pg"
 )
 
 // corrected puts words from the dictionary in the place of mistyped ones: those one slip of the finger away, else those
 // that are most alike. nil when there is nothing to correct or nothing like it.
-func corrected(ctx context.Context, q querier, terms []term) ([]term, error) {
+func corrected(ctx context.Context, q pg.Querier, terms []term) ([]term, error) {
 	var better []term
 	changed := false
 	for _, t := range terms {
@@ -55,7 +57,7 @@ func correctable(word string) bool {
 
 func isKhmer(r rune) bool { return unicode.In(r, unicode.Khmer) }
 
-func similarWords(ctx context.Context, q querier, word string) (term, error) {
+func similarWords(ctx context.Context, q pg.Querier, word string) (term, error) {
 	swapped, others := slips(word)
 	for _, slipped := range [][]string{swapped, others} {
 		rows, err := q.Query(ctx, `SELECT word FROM words WHERE word = ANY($1) ORDER BY similarity(word, $2) DESC, word LIMIT 4`, slipped, word)
@@ -79,7 +81,7 @@ func similarWords(ctx context.Context, q querier, word string) (term, error) {
 
 // slippedWithin looks for a part of a longer word, as is typed of Khmer names, which have no spaces: one slip leaves one
 // half of what was typed whole, and by that the index finds it.
-func slippedWithin(ctx context.Context, q querier, typed string) (term, error) {
+func slippedWithin(ctx context.Context, q pg.Querier, typed string) (term, error) {
 	letters := []rune(typed)
 	half := len(letters) / 2
 	if half < 3 || len(letters) > 60 {

@@ -8,6 +8,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/views"
 )
 
@@ -40,13 +41,13 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 	if !f.Since.IsZero() {
 		page.Since = f.Since.Format(time.DateOnly)
 	}
-	if f.Merchant != (db.ID{}) {
+	if f.Merchant != (pg.ID{}) {
 		page.Merchant = f.Merchant.String()
 		if m, err := s.DB.Merchant(r.Context(), f.Merchant); err == nil {
 			page.MerchantName = m.Name
 		}
 	}
-	if f.Bulk != (db.ID{}) {
+	if f.Bulk != (pg.ID{}) {
 		page.Bulk = f.Bulk.String()
 	}
 	page.BulkFields = fields(f.Values())

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/views"
 )
 
@@ -149,10 +150,10 @@ func (s *Server) eventFilter(r *http.Request, query url.Values) (f db.EventFilte
 		values.Set("zone", query.Get("zone"))
 		found.Set("zone", query.Get("zone"))
 	}
-	for name, find := range map[string]func(string) ([]db.ID, error){
-		"actor":    func(text string) ([]db.ID, error) { return s.DB.Actors(r.Context(), text) },
-		"merchant": func(text string) ([]db.ID, error) { return s.DB.MerchantsNamed(r.Context(), text) },
-		"connection": func(text string) (ids []db.ID, err error) {
+	for name, find := range map[string]func(string) ([]pg.ID, error){
+		"actor":    func(text string) ([]pg.ID, error) { return s.DB.Actors(r.Context(), text) },
+		"merchant": func(text string) ([]pg.ID, error) { return s.DB.MerchantsNamed(r.Context(), text) },
+		"connection": func(text string) (ids []pg.ID, err error) {
 			lines, err := s.DB.List(r.Context(), db.Filter{Query: text}, "", 40)
 			if lines.Similar == nil { // what is only like it was not asked for
 				for _, line := range lines.All {
@@ -163,7 +164,7 @@ func (s *Server) eventFilter(r *http.Request, query url.Values) (f db.EventFilte
 		},
 	} {
 		text := clean(values.Get(name))
-		if _, notID := db.ParseID(text); text == "" || notID == nil {
+		if _, notID := pg.ParseID(text); text == "" || notID == nil {
 			continue
 		}
 		ids, err := find(text)
@@ -231,18 +232,18 @@ func (s *Server) viewEventLine(r *http.Request, e db.EventLine) views.Event {
 	switch {
 	case strings.HasPrefix(e.Kind, "bulk."):
 		one.Link = "/admin/bulk/" + e.Reference
-	case e.ConnectionID != (db.ID{}) && e.AccountName != "":
+	case e.ConnectionID != (pg.ID{}) && e.AccountName != "":
 		one.Link, one.What = "/connections/"+e.ConnectionID.String(), e.AccountName
 	case e.FlowReference != "":
 		one.Link, one.What = "/flows/"+e.FlowReference, e.FlowReference
-	case e.MerchantID != (db.ID{}) && e.MerchantName != "":
+	case e.MerchantID != (pg.ID{}) && e.MerchantName != "":
 		one.Link, one.What = "/admin/merchants/"+e.MerchantID.String(), e.MerchantName
 	}
 	return one
 }
 
-func idOrEmpty(id db.ID) string {
-	if id == (db.ID{}) {
+func idOrEmpty(id pg.ID) string {
+	if id == (pg.ID{}) {
 		return ""
 	}
 	return id.String()

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/views"
 )
 
@@ -55,7 +56,7 @@ func (s *Server) addKey(w http.ResponseWriter, r *http.Request) error {
 
 // revokeKey ends a key at once.
 func (s *Server) revokeKey(w http.ResponseWriter, r *http.Request) error {
-	id, err := db.ParseID(r.PathValue("id"))
+	id, err := pg.ParseID(r.PathValue("id"))
 	if err != nil {
 		return err
 	}
@@ -75,7 +76,7 @@ func (s *Server) renderKeys(w http.ResponseWriter, r *http.Request, status int, 
 	today := s.DB.Now().Truncate(24 * time.Hour)
 	for _, key := range keys {
 		row := views.KeyRow{ID: key.ID.String(), Prefix: key.Prefix, Name: key.Name, Scopes: key.Scopes, Created: key.CreatedAt, LastUsed: key.LastUsedAt, Revoked: key.RevokedAt}
-		if key.MerchantID != (db.ID{}) {
+		if key.MerchantID != (pg.ID{}) {
 			m, err := s.DB.Merchant(r.Context(), key.MerchantID)
 			if err != nil {
 				return err

@@ -7,6 +7,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/views"
 )
 
@@ -74,8 +75,8 @@ func (s *Server) viewSetup(r *http.Request, setup connectors.Provider, record db
 	}
 	if !state.IncidentSince.IsZero() {
 		one.Incident = &views.IncidentState{Since: state.IncidentSince, Reason: state.Reason, NextProbe: state.NextProbe}
-		if by, err := db.ParseID(state.IncidentBy); err == nil {
-			names, err := s.DB.Names(r.Context(), []db.ID{by})
+		if by, err := pg.ParseID(state.IncidentBy); err == nil {
+			names, err := s.DB.Names(r.Context(), []pg.ID{by})
 			if err != nil {
 				return one, err
 			}
@@ -98,7 +99,7 @@ func (s *Server) viewIncidents(r *http.Request) (map[providerEnv][]views.Inciden
 	if err != nil {
 		return nil, err
 	}
-	var people []db.ID
+	var people []pg.ID
 	for _, one := range past {
 		people = append(people, one.By, one.EndedBy)
 	}
@@ -163,7 +164,7 @@ func (s *Server) ask(r *http.Request, setup connectors.Provider, what string, ca
 func (s *Server) registerCallback(r *http.Request, setup connectors.Provider) (notice string, err error) {
 	registrar, ok := setup.Connector.(connectors.CallbackRegistrar)
 	if !ok {
-		return "", db.ErrNotFound
+		return "", pg.ErrNotFound
 	}
 	address := s.callbackURL(setup.Name)
 	if !s.ask(r, setup, "register callback", func(ctx context.Context) error { return registrar.RegisterCallback(ctx, address) }) {
@@ -175,7 +176,7 @@ func (s *Server) registerCallback(r *http.Request, setup connectors.Provider) (n
 func (s *Server) registerHook(r *http.Request, setup connectors.Provider) (notice string, err error) {
 	hooked, ok := setup.Connector.(connectors.WebhookReceiver)
 	if !ok || hooked.WebhookSecret() == "" {
-		return "", db.ErrNotFound
+		return "", pg.ErrNotFound
 	}
 	address := s.publicAddress("/hooks/" + setup.Name + "/" + hooked.WebhookSecret())
 	if !s.ask(r, setup, "register hook", func(ctx context.Context) error { return hooked.RegisterWebhook(ctx, address) }) {
@@ -188,7 +189,7 @@ func (s *Server) registerHook(r *http.Request, setup connectors.Provider) (notic
 func (s *Server) removeHooks(r *http.Request, setup connectors.Provider) (notice string, err error) {
 	hooked, ok := setup.Connector.(connectors.WebhookReceiver)
 	if !ok {
-		return "", db.ErrNotFound
+		return "", pg.ErrNotFound
 	}
 	accounts, err := s.DB.HookAccounts(r.Context(), setup.Name, setup.Environment)
 	if err != nil {
@@ -209,7 +210,7 @@ func (s *Server) removeHooks(r *http.Request, setup connectors.Provider) (notice
 func (s *Server) checkProvider(r *http.Request, setup connectors.Provider) (notice string, err error) {
 	checker, ok := setup.Connector.(connectors.Checker)
 	if !ok {
-		return "", db.ErrNotFound
+		return "", pg.ErrNotFound
 	}
 	var checked connectors.CheckResult
 	class := "ok"

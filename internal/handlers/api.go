@@ -14,6 +14,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 )
 
@@ -54,7 +55,7 @@ func otherwise(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error
 		}
 	}
 	if w.Header().Get("Allow") == "" {
-		return db.ErrNotFound
+		return pg.ErrNotFound
 	}
 	return errMethod
 }
@@ -83,9 +84,9 @@ func (s *Server) token(r *http.Request) (apiTokenAnswer, error) {
 	if err != nil {
 		return none, err
 	}
-	id, idErr := db.ParseID(r.PathValue("id")) // told only to those who have a key
+	id, idErr := pg.ParseID(r.PathValue("id")) // told only to those who have a key
 	h, ok, err := s.DB.ReadToken(r.Context(), secret, id)
-	if err != nil && !errors.Is(err, db.ErrNotFound) {
+	if err != nil && !errors.Is(err, pg.ErrNotFound) {
 		return none, err
 	}
 	if err := s.limits.key(h.Key); err != nil {
@@ -95,7 +96,7 @@ func (s *Server) token(r *http.Request) (apiTokenAnswer, error) {
 		return none, lacks(db.ScopeTokens)
 	}
 	if err != nil || idErr != nil {
-		return none, db.ErrNotFound
+		return none, pg.ErrNotFound
 	}
 	minValid, err := minValid(r)
 	if err != nil {
@@ -134,7 +135,7 @@ func minValid(r *http.Request) (time.Duration, error) {
 }
 
 type apiMerchant struct {
-	ID         db.ID  `json:"id"`
+	ID         pg.ID  `json:"id"`
 	ExternalID string `json:"external_id"`
 	Name       string `json:"name"`
 }
@@ -146,7 +147,7 @@ type apiAccount struct {
 }
 
 type apiConnectionAnswer struct {
-	ID              db.ID       `json:"id"`
+	ID              pg.ID       `json:"id"`
 	Merchant        apiMerchant `json:"merchant"`
 	Provider        string      `json:"provider"`
 	Environment     string      `json:"environment"`
@@ -199,7 +200,7 @@ func (s *Server) apiConnections(w http.ResponseWriter, r *http.Request) error {
 	if asked := q.Get("merchant"); asked != "" {
 		m, err := s.merchantNamed(r, asked)
 		switch {
-		case errors.Is(err, db.ErrNotFound), err == nil && key.MerchantID != (db.ID{}) && m.ID != key.MerchantID:
+		case errors.Is(err, pg.ErrNotFound), err == nil && key.MerchantID != (pg.ID{}) && m.ID != key.MerchantID:
 			empty = true
 		case err != nil:
 			return err
@@ -220,7 +221,7 @@ func (s *Server) apiConnections(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	ids := make([]db.ID, len(page.All))
+	ids := make([]pg.ID, len(page.All))
 	for i, line := range page.All {
 		ids[i] = line.ID
 	}
@@ -250,9 +251,9 @@ func (s *Server) connectionByKey(r *http.Request, scope string) (db.Key, db.Whol
 	if err != nil {
 		return db.Key{}, db.Whole{}, err
 	}
-	id, idErr := db.ParseID(r.PathValue("id")) // told only to those who have a key
+	id, idErr := pg.ParseID(r.PathValue("id")) // told only to those who have a key
 	key, c, err := s.DB.ConnectionByKey(r.Context(), secret, id)
-	if err != nil && !errors.Is(err, db.ErrNotFound) {
+	if err != nil && !errors.Is(err, pg.ErrNotFound) {
 		return key, c, err
 	}
 	s.Refresh.UsedKey(key.ID)
@@ -314,33 +315,33 @@ func (s *Server) apiMerchants(w http.ResponseWriter, r *http.Request) error {
 		Next      string        `json:"next"`
 	}{Merchants: []apiMerchant{}}
 	add := func(m db.Merchant) {
-		if key.MerchantID == (db.ID{}) || key.MerchantID == m.ID {
+		if key.MerchantID == (pg.ID{}) || key.MerchantID == m.ID {
 			answer.Merchants = append(answer.Merchants, apiMerchant{ID: m.ID, ExternalID: m.ExternalID, Name: m.Name})
 		}
 	}
 	switch external := q.Get("external_id"); {
 	case external != "":
 		m, err := s.DB.MerchantByExternalID(r.Context(), external)
-		if err != nil && !errors.Is(err, db.ErrNotFound) {
+		if err != nil && !errors.Is(err, pg.ErrNotFound) {
 			return err
 		}
 		if err == nil {
 			add(m)
 		}
-	case key.MerchantID != (db.ID{}):
+	case key.MerchantID != (pg.ID{}):
 		m, err := s.DB.Merchant(r.Context(), key.MerchantID)
 		if err != nil {
 			return err
 		}
 		add(m)
 	default:
-		var after db.ID
+		var after pg.ID
 		if cursor := q.Get("cursor"); cursor != "" {
-			if after, err = db.ParseID(cursor); err != nil {
+			if after, err = pg.ParseID(cursor); err != nil {
 				return invalid("cursor is the next of an earlier answer")
 			}
 		}
-		page, err := s.DB.Merchants(r.Context(), "", after, db.ID{}, limit+1)
+		page, err := s.DB.Merchants(r.Context(), "", after, pg.ID{}, limit+1)
 		if err != nil {
 			return err
 		}
@@ -361,7 +362,7 @@ func (s *Server) apiAddMerchant(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if key.MerchantID != (db.ID{}) {
+	if key.MerchantID != (pg.ID{}) {
 		return errForbidden
 	}
 	var asked struct {
@@ -404,8 +405,8 @@ func (s *Server) apiDescription(w http.ResponseWriter, _ *http.Request) error {
 
 // merchantNamed finds a merchant by our id or the platform's.
 func (s *Server) merchantNamed(r *http.Request, name string) (db.Merchant, error) {
-	if id, err := db.ParseID(name); err == nil {
-		if m, err := s.DB.Merchant(r.Context(), id); !errors.Is(err, db.ErrNotFound) {
+	if id, err := pg.ParseID(name); err == nil {
+		if m, err := s.DB.Merchant(r.Context(), id); !errors.Is(err, pg.ErrNotFound) {
 			return m, err
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 )
 
@@ -32,12 +33,12 @@ func (f *fault) Error() string { return f.kind + ": " + f.detail }
 func invalid(detail string) error { return &fault{kind: "invalid", detail: detail} }
 
 // bearer is the API key that a program shows (RFC 6750 section 2.1).
-func bearer(r *http.Request) (db.Secret, error) {
+func bearer(r *http.Request) (pg.Secret, error) {
 	scheme, key, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if key = strings.TrimSpace(key); !strings.EqualFold(scheme, "Bearer") || key == "" {
 		return "", db.ErrNoKey
 	}
-	return db.Secret(key), nil
+	return pg.Secret(key), nil
 }
 
 // key finds the key that a program shows and sees whether it may do what scope says.
@@ -76,8 +77,8 @@ func (s *Server) byKey(r *http.Request, key db.Key) db.By {
 // apiLimits keep one program from taking all there is, and a loop from wearing out a provider. They live in this process.
 type apiLimits struct {
 	mu        sync.Mutex
-	keys      map[db.ID]*rate.Limiter
-	refreshes map[db.ID]*rate.Limiter
+	keys      map[pg.ID]*rate.Limiter
+	refreshes map[pg.ID]*rate.Limiter
 }
 
 // A key may ask this often; a connection may be refreshed by programs five times a second, a hundred times at first.
@@ -86,20 +87,20 @@ const (
 	refreshRate, refreshBurst = 5, 100
 )
 
-func (l *apiLimits) key(id db.ID) error {
+func (l *apiLimits) key(id pg.ID) error {
 	return l.take(&l.keys, id, keyRate, keyBurst)
 }
 
-func (l *apiLimits) refresh(id db.ID) error {
+func (l *apiLimits) refresh(id pg.ID) error {
 	return l.take(&l.refreshes, id, refreshRate, refreshBurst)
 }
 
-func (l *apiLimits) take(all *map[db.ID]*rate.Limiter, id db.ID, every rate.Limit, burst int) error {
+func (l *apiLimits) take(all *map[pg.ID]*rate.Limiter, id pg.ID, every rate.Limit, burst int) error {
 	l.mu.Lock()
 	one := (*all)[id]
 	if one == nil {
 		if *all == nil || len(*all) >= 10_000 { // starting over forgives a little; it never grows without end
-			*all = map[db.ID]*rate.Limiter{}
+			*all = map[pg.ID]*rate.Limiter{}
 		}
 		one = rate.NewLimiter(every, burst)
 		(*all)[id] = one
@@ -182,7 +183,7 @@ func problemOf(err error) apiProblem {
 		return apiProblem{Type: "invalid", Title: "The body is over 64 KB", Status: http.StatusRequestEntityTooLarge}
 	case errors.Is(err, errMethod):
 		return apiProblem{Type: "invalid", Title: "This address does not take that method", Status: http.StatusMethodNotAllowed}
-	case errors.Is(err, db.ErrNotFound):
+	case errors.Is(err, pg.ErrNotFound):
 		return apiProblem{Type: "not-found", Title: "There is no such thing", Status: http.StatusNotFound}
 	case errors.As(err, &long):
 		return apiProblem{
@@ -233,7 +234,7 @@ func (poolFigures) Describe(chan<- *prometheus.Desc) {}
 
 // Collect makes poolFigures a prometheus.Collector.
 func (p poolFigures) Collect(ch chan<- prometheus.Metric) {
-	stat := p.db.Pool().Stat()
+	stat := p.db.Pool.Stat()
 	gauge := func(name, help string, value float64) {
 		ch <- prometheus.MustNewConstMetric(poolDesc(name, help), prometheus.GaugeValue, value)
 	}

@@ -24,6 +24,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 )
 
@@ -97,7 +98,7 @@ func (o *office) merchant(external, name string) db.Merchant {
 	return m
 }
 
-func (o *office) connection(of db.Merchant, account string, age time.Duration) db.ID {
+func (o *office) connection(of db.Merchant, account string, age time.Duration) pg.ID {
 	o.Helper()
 	g := connectors.Grant{
 		Token:   connectors.Token{Access: "access-0", Type: "bearer", Lifetime: 15 * time.Minute, Refresh: "the-refresh-token", Scope: []string{"merchant"}},
@@ -111,7 +112,7 @@ func (o *office) connection(of db.Merchant, account string, age time.Duration) d
 	return id
 }
 
-func (o *office) key(of db.ID, scopes ...string) string {
+func (o *office) key(of pg.ID, scopes ...string) string {
 	o.Helper()
 	if scopes == nil {
 		scopes = db.Scopes()
@@ -191,7 +192,7 @@ func (o *office) heldToDescription(request *http.Request, response *http.Respons
 
 func TestTokenIsGoodForAsLongAsAsked(t *testing.T) {
 	o := newOffice(t)
-	key := o.key(db.ID{})
+	key := o.key(pg.ID{})
 	good, stale := o.connection(o.shop, "good", time.Minute), o.connection(o.shop, "stale", time.Hour)
 	a := o.ask("GET", "/api/v1/connections/"+good.String()+"/token", key, "")
 	a.is(o, 200, "")
@@ -217,7 +218,7 @@ func TestTokenIsGoodForAsLongAsAsked(t *testing.T) {
 
 func TestReasonsWhyThereIsNoToken(t *testing.T) {
 	o := newOffice(t)
-	key := o.key(db.ID{})
+	key := o.key(pg.ID{})
 	troubled, refused := o.connection(o.shop, "troubled", time.Hour), o.connection(o.shop, "refused", time.Hour)
 	for i := range 3 { // so that one refusal is not all there is
 		o.connection(o.shop, fmt.Sprint("fine", i), 0)
@@ -238,7 +239,7 @@ func TestReasonsWhyThereIsNoToken(t *testing.T) {
 	}
 	o.source.fails(&connectors.RejectedError{Reason: "invalid_client", ClientFault: true})
 	o.ask("POST", "/api/v1/connections/"+troubled.String()+"/refresh", key, "").is(o, 503, "ours")
-	if _, _, err := o.db.Disconnect(t.Context(), troubled, db.ID{}, db.System(), nil); err != nil {
+	if _, _, err := o.db.Disconnect(t.Context(), troubled, pg.ID{}, db.System(), nil); err != nil {
 		t.Fatal(err)
 	}
 	o.ask("GET", "/api/v1/connections/"+troubled.String()+"/token", key, "").is(o, 409, "action-needed")
@@ -246,7 +247,7 @@ func TestReasonsWhyThereIsNoToken(t *testing.T) {
 
 func TestNobodyWaitsForAProviderThatRefusesUs(t *testing.T) {
 	o := newOffice(t)
-	key, id := o.key(db.ID{}), o.connection(o.shop, "troubled", time.Hour)
+	key, id := o.key(pg.ID{}), o.connection(o.shop, "troubled", time.Hour)
 	o.source.fails(fmt.Errorf("503"))
 	o.ask("GET", "/api/v1/connections/"+id.String()+"/token", key, "").is(o, 503, "provider-trouble")
 	if _, err := o.db.OpenIncident(t.Context(), "acme", "sandbox", "ours", db.System(), o.db.Now().Add(time.Hour)); err != nil {
@@ -260,7 +261,7 @@ func TestNobodyWaitsForAProviderThatRefusesUs(t *testing.T) {
 func TestKeysOpenOnlyWhatTheyShould(t *testing.T) {
 	o := newOffice(t)
 	mine, theirs := o.connection(o.shop, "mine", 0), o.connection(o.other, "theirs", 0)
-	all, bound, reader := o.key(db.ID{}), o.key(o.shop.ID), o.key(db.ID{}, db.ScopeConnections)
+	all, bound, reader := o.key(pg.ID{}), o.key(o.shop.ID), o.key(pg.ID{}, db.ScopeConnections)
 	for _, c := range []struct {
 		method, path, key, body string
 		status                  int
@@ -281,7 +282,7 @@ func TestKeysOpenOnlyWhatTheyShould(t *testing.T) {
 	}
 	o.ask("GET", "/api/v1/connections/"+mine.String()+"/token", bound, "").is(o, 200, "")
 	o.ask("GET", "/api/v1/connections/not-an-id/token", all, "").is(o, 404, "not-found")
-	o.ask("GET", "/api/v1/connections/"+db.NewID().String()+"/token", all, "").is(o, 404, "not-found")
+	o.ask("GET", "/api/v1/connections/"+pg.NewID().String()+"/token", all, "").is(o, 404, "not-found")
 	o.ask("GET", "/api/v1/nothing", all, "").is(o, 404, "not-found")
 	o.ask("POST", "/api/v1/merchants", bound, `{"external_id":"x","name":"X"}`).is(o, 403, "forbidden")
 
@@ -302,7 +303,7 @@ func TestKeysOpenOnlyWhatTheyShould(t *testing.T) {
 
 func TestConnectionsByPages(t *testing.T) {
 	o := newOffice(t)
-	key := o.key(db.ID{})
+	key := o.key(pg.ID{})
 	for i := range 5 {
 		o.connection(o.shop, fmt.Sprint("a", i), 0)
 	}
@@ -338,7 +339,7 @@ func TestConnectionsByPages(t *testing.T) {
 
 func TestMerchantsByTheirExternalID(t *testing.T) {
 	o := newOffice(t)
-	key := o.key(db.ID{})
+	key := o.key(pg.ID{})
 	a := o.ask("POST", "/api/v1/merchants", key, `{"external_id":"shop-19","name":"ហាងកាហ្វេ","locale":"km"}`)
 	a.is(o, 201, "")
 	again := o.ask("POST", "/api/v1/merchants", key, `{"external_id":"shop-19","name":"other"}`)
@@ -360,7 +361,7 @@ func TestMerchantsByTheirExternalID(t *testing.T) {
 
 func TestReadsAreAccountedForAndLimited(t *testing.T) {
 	o := newOffice(t)
-	key := o.key(db.ID{})
+	key := o.key(pg.ID{})
 	id := o.connection(o.shop, "a", 0)
 	for range 7 {
 		o.ask("GET", "/api/v1/connections/"+id.String()+"/token", key, "").is(o, 200, "")

@@ -13,13 +13,14 @@ import (
 	"time"
 
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/internal/sample"
 	"patchbay/internal/sandbox"
 )
 
 func (s *town) eventCount(kind string) (n int) {
 	s.t.Helper()
-	if err := s.db.Pool().QueryRow(context.Background(), `SELECT count(*) FROM events WHERE kind = $1`, kind).Scan(&n); err != nil {
+	if err := s.db.Pool.QueryRow(context.Background(), `SELECT count(*) FROM events WHERE kind = $1`, kind).Scan(&n); err != nil {
 		s.t.Fatal(err)
 	}
 	return n
@@ -169,7 +170,7 @@ func TestReferencesAreKept(t *testing.T) {
 	page := support.wants("/connections/" + id).body
 	for _, kind := range []string{"call.mint", "refresh.saved", "refresh.trouble"} { // connecting, and what came of refreshing
 		var reference string
-		if err := s.db.Pool().QueryRow(t.Context(), `SELECT reference FROM events WHERE kind = $1`, kind).Scan(&reference); err != nil {
+		if err := s.db.Pool.QueryRow(t.Context(), `SELECT reference FROM events WHERE kind = $1`, kind).Scan(&reference); err != nil {
 			t.Fatal(err)
 		}
 		if !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(reference) || !strings.Contains(page, reference) {
@@ -204,7 +205,7 @@ func TestKeysAreShownOnce(t *testing.T) {
 		t.Fatalf("%d keys, %v", len(keys), err)
 	}
 	admin.post("/admin/keys/" + keys[0].ID.String() + "/revoke")
-	if _, err := s.db.KeyBySecret(context.Background(), db.Secret(key)); err == nil {
+	if _, err := s.db.KeyBySecret(context.Background(), pg.Secret(key)); err == nil {
 		t.Error("a revoked key still works")
 	}
 }
@@ -234,7 +235,7 @@ func TestManyRefreshesFromAFilter(t *testing.T) {
 	})
 	support.post(begun.location, "do", "start")
 	support.post(begun.location, "do", "start") // a second click
-	id, err := db.ParseID(strings.TrimPrefix(begun.location, "/admin/bulk/"))
+	id, err := pg.ParseID(strings.TrimPrefix(begun.location, "/admin/bulk/"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +255,7 @@ func TestManyRefreshesFromAFilter(t *testing.T) {
 	list := regexp.MustCompile(`/admin/connections\?[^"]*outcome=ok[^"]*`).FindString(page.body)
 	support.wants(strings.ReplaceAll(list, "&amp;", "&"), "KHUID00001234")
 	var by string
-	if err := s.db.Pool().QueryRow(context.Background(), `SELECT u.email FROM events e JOIN users u ON u.id = e.actor_id WHERE kind = 'refresh.saved' LIMIT 1`).Scan(&by); err != nil || by != support.email {
+	if err := s.db.Pool.QueryRow(context.Background(), `SELECT u.email FROM events e JOIN users u ON u.id = e.actor_id WHERE kind = 'refresh.saved' LIMIT 1`).Scan(&by); err != nil || by != support.email {
 		t.Errorf("asked by %q, %v", by, err)
 	}
 }
@@ -306,7 +307,7 @@ func TestABulkStops(t *testing.T) {
 	s := newTown(t, sandbox.Options{})
 	merchant := s.merchant("Riverside Bakery")
 	merchant.connect("caminvoice", "KHUID00001234")
-	if err := s.db.Pool().QueryRow(context.Background(), `SELECT 1`).Scan(new(int)); err != nil {
+	if err := s.db.Pool.QueryRow(context.Background(), `SELECT 1`).Scan(new(int)); err != nil {
 		t.Fatal(err)
 	}
 	admin := s.staff(db.RoleAdmin)
@@ -324,7 +325,7 @@ func TestABulkStops(t *testing.T) {
 	admin.post(begun.location, "do", "start")
 	time.Sleep(300 * time.Millisecond)
 	admin.post(begun.location, "do", "stop")
-	id, _ := db.ParseID(strings.TrimPrefix(begun.location, "/admin/bulk/"))
+	id, _ := pg.ParseID(strings.TrimPrefix(begun.location, "/admin/bulk/"))
 	var b db.Bulk
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline) && b.State != db.BulkStopped; time.Sleep(50 * time.Millisecond) {
 		var err error
@@ -344,7 +345,7 @@ func TestExportsAreWholeAndInert(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx := context.Background()
-	if _, err := s.db.Pool().Exec(ctx, `UPDATE merchants SET name = '=HYPERLINK("http://evil.example")' WHERE id = (SELECT merchant_id FROM connections LIMIT 1)`); err != nil {
+	if _, err := s.db.Pool.Exec(ctx, `UPDATE merchants SET name = '=HYPERLINK("http://evil.example")' WHERE id = (SELECT merchant_id FROM connections LIMIT 1)`); err != nil {
 		t.Fatal(err)
 	}
 	support := s.staff(db.RoleSupport)

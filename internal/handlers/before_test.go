@@ -9,6 +9,7 @@ import (
 
 	"patchbay/internal/db"
 	"patchbay/internal/jobs"
+	"patchbay/internal/pg"
 	"patchbay/internal/sandbox"
 )
 
@@ -67,7 +68,7 @@ func TestAShorterRetentionIsAskedAbout(t *testing.T) {
 	boss := h.staff(db.RoleAdmin)
 	for _, at := range []string{"2026-05-03", "2026-07-31", "2026-08-01"} {
 		h.exec(`SELECT events_make_month($1::date)`, at)
-		h.exec(`INSERT INTO events (id, at, kind) VALUES ($1, $2::timestamptz, 'merchant.added')`, db.NewID(), at+"T12:00:00Z")
+		h.exec(`INSERT INTO events (id, at, kind) VALUES ($1, $2::timestamptz, 'merchant.added')`, pg.NewID(), at+"T12:00:00Z")
 	}
 	boss.wants("/admin/events", "Now: everything is kept.", "The oldest one is of 3 May 2026.")
 	asked := boss.post("/admin/events", "months", "3")
@@ -128,7 +129,7 @@ func TestWhoIsAskedToReconnect(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			h := newHouse(t, func(_ *Options, o *jobs.Options) { o.Outbox = mails })
 			boss, helper, sok := h.staff(db.RoleAdmin), h.staff(db.RoleSupport), h.merchant("CH168 Shop")
-			id := db.NewID()
+			id := pg.NewID()
 			h.exec(`INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, problem, problem_since, connected_at)
 				VALUES ($1, $2, 'caminvoice', 'sandbox', 'KHUID00001234', 'CH168 Co., Ltd', 'refused', now(), now())`, id, sok.merchant)
 			h.exec(`INSERT INTO grants (connection_id, provider, environment) VALUES ($1, 'caminvoice', 'sandbox')`, id)

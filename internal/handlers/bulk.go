@@ -11,6 +11,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/jobs"
+	"patchbay/internal/pg"
 	"patchbay/views"
 )
 
@@ -47,7 +48,7 @@ func (s *Server) beginBulk(w http.ResponseWriter, r *http.Request) error {
 
 // bulkPage shows a dry run's counts, or how far many refreshes are and how they ended.
 func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
-	id, err := db.ParseID(r.PathValue("id"))
+	id, err := pg.ParseID(r.PathValue("id"))
 	if err != nil {
 		return err
 	}
@@ -96,10 +97,10 @@ func retriable(f db.EventFilter) bool { return f.Class != "" && f.Class != "ok" 
 
 // filterDetails are a list's filter to be read by people, with the names of who and what it is about.
 func (s *Server) filterDetails(r *http.Request, values url.Values) (shown []views.Detail) {
-	var ids []db.ID
+	var ids []pg.ID
 	for _, name := range []string{"merchant", "actor", "connection"} {
 		for _, value := range values[name] {
-			if id, err := db.ParseID(value); err == nil {
+			if id, err := pg.ParseID(value); err == nil {
 				ids = append(ids, id)
 			}
 		}
@@ -115,7 +116,7 @@ func (s *Server) filterDetails(r *http.Request, values url.Values) (shown []view
 			if key == "provider" {
 				value = s.viewProviderOf(value, "").Title
 			}
-			if id, err := db.ParseID(value); err == nil && names[id] != "" {
+			if id, err := pg.ParseID(value); err == nil && names[id] != "" {
 				value = names[id]
 			}
 			shown = append(shown, views.Detail{Key: key, Value: value})
@@ -136,7 +137,7 @@ func fields(values url.Values) (all []views.Detail) {
 
 // changeBulk starts a dry run for real, or stops what runs. Asking twice does no harm.
 func (s *Server) changeBulk(w http.ResponseWriter, r *http.Request) error {
-	id, err := db.ParseID(r.PathValue("id"))
+	id, err := pg.ParseID(r.PathValue("id"))
 	if err != nil {
 		return err
 	}

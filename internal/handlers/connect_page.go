@@ -9,6 +9,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/views"
 )
 
@@ -46,7 +47,7 @@ func (s *Server) viewConnectPage(r *http.Request, setup connectors.Provider, rec
 		}
 	}
 	if !found {
-		return page, db.ErrNotFound
+		return page, pg.ErrNotFound
 	}
 	if keyed, ok := setup.Connector.(connectors.CredentialConnector); ok {
 		for _, f := range keyed.Fields() {
@@ -57,7 +58,7 @@ func (s *Server) viewConnectPage(r *http.Request, setup connectors.Provider, rec
 }
 
 // connectWithCredentials authenticates with what the merchant typed, and connects.
-func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, setup connectors.Provider, keyed connectors.CredentialConnector, pinned db.ID, page views.ConnectPage) error {
+func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, setup connectors.Provider, keyed connectors.CredentialConnector, pinned pg.ID, page views.ConnectPage) error {
 	v := visitorOf(r)
 	inputs := make(map[string]string, len(page.Fields))
 	for i, f := range page.Fields {
@@ -67,12 +68,12 @@ func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, 
 		}
 	}
 	tries := "keys of " + v.user.ID.String()
-	if err := s.rateLimit(r, tries, db.Limit{Burst: 30, Every: 20 * time.Second}); err != nil {
+	if err := s.rateLimit(r, tries, pg.Limit{Burst: 30, Every: 20 * time.Second}); err != nil {
 		return err
 	}
 	f, err := s.DB.BeginFlow(r.Context(), db.NewFlow{
-		ID: db.NewID(), UserID: v.user.ID, MerchantID: v.user.MerchantID, Provider: setup.Name, Environment: setup.Environment, ConnectionID: pinned,
-		State: db.NewSecret(), Browser: db.NewSecret(), Keyed: true, By: s.actor(r),
+		ID: pg.NewID(), UserID: v.user.ID, MerchantID: v.user.MerchantID, Provider: setup.Name, Environment: setup.Environment, ConnectionID: pinned,
+		State: pg.NewSecret(), Browser: pg.NewSecret(), Keyed: true, By: s.actor(r),
 	})
 	if err != nil {
 		return err
@@ -88,7 +89,7 @@ func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, 
 	var input *connectors.InputError
 	switch class := connectors.Class(err); {
 	case err == nil:
-		if err := s.DB.Forgive(r.Context(), tries); err != nil { // the right keys are no guess
+		if err := s.DB.ResetLimit(r.Context(), tries); err != nil { // the right keys are no guess
 			return err
 		}
 		return redirect(w, r, "/flows/"+f.Reference)

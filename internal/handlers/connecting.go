@@ -9,6 +9,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 )
 
@@ -30,15 +31,15 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) error {
 	typed, ok := setup.Connector.(connectors.CredentialConnector)
 	reconnect := r.PostFormValue("connection")
 	if !ok && reconnect == "" {
-		return s.begin(w, r, setup, db.ID{})
+		return s.begin(w, r, setup, pg.ID{})
 	}
 	page, err := s.viewConnectPage(r, setup, reconnect)
 	if err != nil {
 		return err
 	}
-	var pinned db.ID
+	var pinned pg.ID
 	if page.ReconnectID != "" {
-		if pinned, err = db.ParseID(page.ReconnectID); err != nil {
+		if pinned, err = pg.ParseID(page.ReconnectID); err != nil {
 			return err
 		}
 	}
@@ -50,7 +51,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) error {
 
 // reconnect starts a flow that is pinned to a connection, which keeps its id and history.
 func (s *Server) reconnect(w http.ResponseWriter, r *http.Request) error {
-	id, err := db.ParseID(r.PathValue("id"))
+	id, err := pg.ParseID(r.PathValue("id"))
 	if err != nil {
 		return err
 	}
@@ -75,15 +76,15 @@ func (s *Server) beginReconnect(w http.ResponseWriter, r *http.Request, c db.Con
 }
 
 // begin creates a flow and sends the browser to the provider with it.
-func (s *Server) begin(w http.ResponseWriter, r *http.Request, setup connectors.Provider, pinned db.ID) error {
+func (s *Server) begin(w http.ResponseWriter, r *http.Request, setup connectors.Provider, pinned pg.ID) error {
 	redirector, ok := setup.Connector.(connectors.Redirector)
 	if !ok {
-		return db.ErrNotFound
+		return pg.ErrNotFound
 	}
 	v := visitorOf(r)
 	n := db.NewFlow{
-		ID: db.NewID(), UserID: v.user.ID, MerchantID: v.user.MerchantID, Provider: setup.Name, Environment: setup.Environment, ConnectionID: pinned,
-		State: db.NewSecret(), Browser: db.NewSecret(), Verifier: string(db.NewSecret()), By: s.actor(r),
+		ID: pg.NewID(), UserID: v.user.ID, MerchantID: v.user.MerchantID, Provider: setup.Name, Environment: setup.Environment, ConnectionID: pinned,
+		State: pg.NewSecret(), Browser: pg.NewSecret(), Verifier: string(pg.NewSecret()), By: s.actor(r),
 	}
 	f, err := s.DB.BeginFlow(r.Context(), n)
 	if err != nil {
@@ -123,13 +124,13 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	}
 	redirector, ok := setup.Connector.(connectors.Redirector)
 	if !ok {
-		return db.ErrNotFound
+		return pg.ErrNotFound
 	}
 	query := parseQuery(r.URL.RawQuery)
 	code, state := redirector.Code(query), query.Get("state")
 
 	f, err := s.flowOfCallback(r, setup, code, state)
-	if errors.Is(err, db.ErrNotFound) {
+	if errors.Is(err, pg.ErrNotFound) {
 		return s.rejectCallback(w, r, setup, "forged")
 	}
 	if err != nil {
@@ -180,16 +181,16 @@ func parseQuery(raw string) url.Values {
 // may not send state back, by the newest of the browser's cookies. It returns ErrNotFound if there is none.
 func (s *Server) flowOfCallback(r *http.Request, setup connectors.Provider, code, state string) (db.Flow, error) {
 	f, err := s.DB.FlowOfCallback(r.Context(), setup.Name, code, state)
-	if !errors.Is(err, db.ErrNotFound) || state != "" || !setup.Connector.Info().NoState {
+	if !errors.Is(err, pg.ErrNotFound) || state != "" || !setup.Connector.Info().NoState {
 		return f, err
 	}
 	echoed, err := s.DB.StateEchoed(r.Context(), setup.Name, setup.Environment)
 	if err != nil || echoed {
-		return f, errors.Join(err, db.ErrNotFound)
+		return f, errors.Join(err, pg.ErrNotFound)
 	}
 	secrets := s.flowSecrets(r)
 	if len(secrets) == 0 {
-		return f, db.ErrNotFound
+		return f, pg.ErrNotFound
 	}
 	return s.DB.FlowOfBrowser(r.Context(), setup.Name, secrets)
 }
@@ -199,7 +200,7 @@ func (s *Server) rejectCallback(w http.ResponseWriter, r *http.Request, setup co
 	s.Log.InfoContext(r.Context(), "callback refused", "provider", setup.Name, "outcome", outcome)
 	v := visitorOf(r)
 	if v.role() == merchant {
-		wait, err := s.DB.Allow(r.Context(), "refused callbacks of "+v.user.ID.String(), db.Limit{Burst: 20, Every: time.Minute})
+		wait, err := s.DB.Allow(r.Context(), "refused callbacks of "+v.user.ID.String(), pg.Limit{Burst: 20, Every: time.Minute})
 		var f db.Flow
 		if err == nil && wait == 0 {
 			f, err = s.DB.RefuseFlow(r.Context(), db.NewFlow{
@@ -421,7 +422,7 @@ func retrySave(ctx context.Context, save func(context.Context) error) error {
 	defer cancel()
 	return retry(ctx, 50*time.Millisecond, time.Second, func() (again bool, err error) {
 		err = save(ctx)
-		for _, final := range []error{db.ErrTaken, db.ErrMustChoose, db.ErrRevoked, db.ErrNotFound, db.ErrSealed} {
+		for _, final := range []error{db.ErrTaken, db.ErrMustChoose, db.ErrRevoked, pg.ErrNotFound, db.ErrSealed} {
 			if errors.Is(err, final) {
 				return false, err
 			}

@@ -11,6 +11,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/views"
 )
@@ -19,7 +20,7 @@ const timelineLength = 30
 
 // connectionOfVisitor is the connection in the address, when the visitor may see it: a merchant its own, staff any.
 func (s *Server) connectionOfVisitor(r *http.Request) (db.Whole, error) {
-	id, err := db.ParseID(r.PathValue("id"))
+	id, err := pg.ParseID(r.PathValue("id"))
 	if err != nil {
 		return db.Whole{}, err
 	}
@@ -56,7 +57,7 @@ func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.rateLimit(r, "refresh now "+visitorOf(r).user.ID.String(), db.Limit{Burst: 20, Every: 3 * time.Second}); err != nil {
+	if err := s.rateLimit(r, "refresh now "+visitorOf(r).user.ID.String(), pg.Limit{Burst: 20, Every: 3 * time.Second}); err != nil {
 		return err
 	}
 	outcome, err := s.Refresh.Now(r.Context(), c.ID, s.actor(r))
@@ -136,7 +137,7 @@ func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPa
 	at, id, _ := strings.Cut(r.URL.Query().Get("before"), "~")
 	if t, err := time.Parse(time.RFC3339Nano, at); err == nil {
 		before.At = t
-		before.ID, _ = db.ParseID(id) // without one: all of that moment are left out
+		before.ID, _ = pg.ParseID(id) // without one: all of that moment are left out
 	}
 	events, err := s.DB.Timeline(r.Context(), c.ID, before, timelineLength+1)
 	if err != nil {
@@ -147,13 +148,13 @@ func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPa
 		last := events[timelineLength-1]
 		page.EventsMore = "/connections/" + page.ID + "?before=" + url.QueryEscape(last.At.Format(time.RFC3339Nano)+"~"+last.ID.String())
 	}
-	var people []db.ID
+	var people []pg.ID
 	for _, e := range events {
-		if e.ActorID != (db.ID{}) {
+		if e.ActorID != (pg.ID{}) {
 			people = append(people, e.ActorID)
 		}
 	}
-	var names map[db.ID]string
+	var names map[pg.ID]string
 	if len(people) > 0 {
 		if names, err = s.DB.Names(r.Context(), people); err != nil {
 			return page, err
@@ -199,7 +200,7 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.Whole, page *views.Co
 	if err != nil {
 		return staff, err
 	}
-	people := make([]db.ID, len(flows))
+	people := make([]pg.ID, len(flows))
 	for i, f := range flows {
 		people[i] = f.UserID
 	}

@@ -6,9 +6,10 @@ import (
 	"strings"
 	"time"
 
-	"patchbay/internal/db"
-
 	"github.com/gorilla/sessions"
+
+	"patchbay/internal/db"
+	"patchbay/internal/pg"
 )
 
 // cookieName returns a cookie's full name. On https its prefix keeps subdomains from setting it (RFC 6265bis, 4.1.3.2).
@@ -27,11 +28,11 @@ func (s *Server) setCookie(w http.ResponseWriter, name, value string, age time.D
 }
 
 // flowCookie returns the name of a flow's cookie. It ends in the flow's id, and ids are in the order of time.
-func (s *Server) flowCookie(id db.ID) string { return "flow-" + id.String() }
+func (s *Server) flowCookie(id pg.ID) string { return "flow-" + id.String() }
 
 // setFlowCookie gives the browser the flow's second secret, and deletes the oldest of more than eight: servers refuse a
 // request whose Cookie header is too long.
-func (s *Server) setFlowCookie(w http.ResponseWriter, r *http.Request, id db.ID, secret db.Secret) {
+func (s *Server) setFlowCookie(w http.ResponseWriter, r *http.Request, id pg.ID, secret pg.Secret) {
 	s.setCookie(w, s.flowCookie(id), string(secret), db.ReplayFor)
 	var names []string
 	for _, cookie := range r.Cookies() {
@@ -47,12 +48,12 @@ func (s *Server) setFlowCookie(w http.ResponseWriter, r *http.Request, id db.ID,
 }
 
 // flowSecrets returns the second secrets of the flows that this browser began, by flow.
-func (s *Server) flowSecrets(r *http.Request) map[db.ID]db.Secret {
-	secrets := make(map[db.ID]db.Secret)
+func (s *Server) flowSecrets(r *http.Request) map[pg.ID]pg.Secret {
+	secrets := make(map[pg.ID]pg.Secret)
 	for _, cookie := range r.Cookies() {
 		if name, ok := strings.CutPrefix(cookie.Name, s.cookieName("flow-")); ok {
-			if id, err := db.ParseID(name); err == nil {
-				secrets[id] = db.Secret(cookie.Value)
+			if id, err := pg.ParseID(name); err == nil {
+				secrets[id] = pg.Secret(cookie.Value)
 			}
 		}
 	}
@@ -62,5 +63,5 @@ func (s *Server) flowSecrets(r *http.Request) map[db.ID]db.Secret {
 // ofBrowser reports whether this browser began the flow.
 func (s *Server) ofBrowser(r *http.Request, f db.Flow) bool {
 	cookie, err := r.Cookie(s.cookieName(s.flowCookie(f.ID)))
-	return err == nil && f.OfBrowser(db.Secret(cookie.Value))
+	return err == nil && f.OfBrowser(pg.Secret(cookie.Value))
 }

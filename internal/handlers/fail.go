@@ -15,6 +15,7 @@ import (
 	"github.com/a-h/templ"
 
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/views"
 )
 
@@ -47,7 +48,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var large *http.MaxBytesError
 	var slow slowDown
 	switch {
-	case errors.Is(err, db.ErrNotFound):
+	case errors.Is(err, pg.ErrNotFound):
 		status = http.StatusNotFound
 	case errors.Is(err, db.ErrLink):
 		status, code = http.StatusNotFound, "link"

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/views"
 )
 
@@ -39,7 +40,7 @@ func (s *Server) flowOfVisitor(r *http.Request) (db.Flow, error) {
 		return f, err
 	}
 	if v := visitorOf(r); !v.user.Staff() && f.MerchantID != v.user.MerchantID {
-		return db.Flow{}, db.ErrNotFound
+		return db.Flow{}, pg.ErrNotFound
 	}
 	return f, nil
 }
@@ -52,7 +53,7 @@ func (s *Server) endedPage(w http.ResponseWriter, r *http.Request) error {
 	}
 	outcome := r.PathValue("outcome")
 	if !slices.Contains([]string{"forged", "other-provider", "other-browser", "other-user", "interrupted"}, outcome) {
-		return db.ErrNotFound
+		return pg.ErrNotFound
 	}
 	s.render(w, r, http.StatusOK, views.Flow(views.FlowPage{Page: s.viewPage(r), Provider: viewProvider(setup), Outcome: outcome}))
 	return nil
@@ -64,7 +65,7 @@ func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
 		Page: s.viewPage(r), Reference: f.Reference, Provider: s.viewProviderOf(f.Provider, f.Environment), Outcome: f.Outcome, EndedAt: f.TouchedAt,
 		Account: s.viewAccount(f.Provider, f.Account, ""),
 	}
-	if f.ConnectionID != (db.ID{}) {
+	if f.ConnectionID != (pg.ID{}) {
 		page.ConnectionID, page.Reconnect = f.ConnectionID.String(), true
 	}
 	switch f.Stage {
@@ -104,7 +105,7 @@ func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
 		if err != nil {
 			return page, err
 		}
-		names, err := s.DB.Names(r.Context(), []db.ID{f.UserID})
+		names, err := s.DB.Names(r.Context(), []pg.ID{f.UserID})
 		if err != nil {
 			return page, err
 		}
@@ -112,7 +113,7 @@ func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
 			Merchant: merchant.Name, MerchantID: f.MerchantID.String(), By: names[f.UserID], Stage: f.Stage, Outcome: f.Outcome, Created: f.CreatedAt, Expires: f.ExpiresAt,
 			Events: viewEvents(events, names, true),
 		}
-		if f.ResultID != (db.ID{}) {
+		if f.ResultID != (pg.ID{}) {
 			page.Staff.ConnectionID = f.ResultID.String()
 		}
 	}
@@ -131,7 +132,7 @@ func eventLabel(e db.Event) (kind, note string) {
 }
 
 // viewEvents turns events into a timeline. What only staff may see is left out for others.
-func viewEvents(events []db.Event, names map[db.ID]string, staff bool) []views.Event {
+func viewEvents(events []db.Event, names map[pg.ID]string, staff bool) []views.Event {
 	var out []views.Event
 	for _, e := range events {
 		hidden := strings.HasPrefix(e.Kind, "call.") || strings.HasPrefix(e.Kind, "connection.revoke.") || e.Kind == "connection.viewed"

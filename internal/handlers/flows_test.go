@@ -22,6 +22,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/jobs"
+	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/sandbox"
 )
@@ -55,10 +56,10 @@ func (l *lines) String() string {
 	return l.b.String()
 }
 
-func newTown(t *testing.T, o sandbox.Options, clock ...*db.Clock) *town {
+func newTown(t *testing.T, o sandbox.Options, clock ...*pg.Clock) *town {
 	t.Helper()
 	s := &town{t: t, log: &lines{}, database: dbtest.Make(t)}
-	var options db.Options
+	var options pg.Options
 	if len(clock) > 0 {
 		options.Clock = clock[0]
 	}
@@ -107,7 +108,7 @@ type person struct {
 	*town
 	client   *http.Client
 	email    string
-	merchant db.ID
+	merchant pg.ID
 }
 
 // merchant adds a user of the merchant with that name and signs them in.
@@ -530,7 +531,7 @@ func TestLateAndInterrupted(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
 	ahead := time.Duration(0)
-	clock := db.NewClock(func() time.Time { mu.Lock(); defer mu.Unlock(); return time.Now().Add(ahead) })
+	clock := pg.NewClock(func() time.Time { mu.Lock(); defer mu.Unlock(); return time.Now().Add(ahead) })
 	wait := func(d time.Duration) { mu.Lock(); ahead += d; mu.Unlock() }
 	s := newTown(t, sandbox.Options{}, clock)
 	p := s.merchant("CH168 Shop")

@@ -17,6 +17,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/jobs"
+	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/static"
 	"patchbay/views"
@@ -144,7 +145,7 @@ func (s *Server) Routes() http.Handler {
 	for _, one := range s.routes() {
 		pages.Handle(one.pattern, s.page(one))
 	}
-	pages.Handle("/", s.page(route{roles: everyone, do: func(http.ResponseWriter, *http.Request) error { return db.ErrNotFound }}))
+	pages.Handle("/", s.page(route{roles: everyone, do: func(http.ResponseWriter, *http.Request) error { return pg.ErrNotFound }}))
 
 	origins := http.NewCrossOriginProtection()
 	if err := origins.AddTrustedOrigin(s.PublicURL.Scheme + "://" + s.PublicURL.Host); err != nil {
@@ -186,7 +187,7 @@ func (s *Server) page(one route) http.Handler {
 		case v.role() == anonymous:
 			http.Redirect(w, r, "/login", http.StatusSeeOther)
 		case v.role() == merchant:
-			err = db.ErrNotFound // the back office does not exist for merchants
+			err = pg.ErrNotFound // the back office does not exist for merchants
 		default:
 			err = errForbidden
 		}

@@ -4,12 +4,13 @@ import (
 	"net/http"
 
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/views"
 )
 
 // invitationPage shows who invites whom to what; opening it spends nothing.
 func (s *Server) invitationPage(w http.ResponseWriter, r *http.Request) error {
-	link, err := s.DB.Link(r.Context(), db.LinkInvitation, db.Secret(r.PathValue("secret")))
+	link, err := s.DB.Link(r.Context(), db.LinkInvitation, pg.Secret(r.PathValue("secret")))
 	if err != nil {
 		return err
 	}
@@ -19,7 +20,7 @@ func (s *Server) invitationPage(w http.ResponseWriter, r *http.Request) error {
 
 // acceptInvitation sets the password, spends the link and signs the person in.
 func (s *Server) acceptInvitation(w http.ResponseWriter, r *http.Request) error {
-	secret := db.Secret(r.PathValue("secret"))
+	secret := pg.Secret(r.PathValue("secret"))
 	link, err := s.DB.Link(r.Context(), db.LinkInvitation, secret)
 	if err != nil {
 		return err

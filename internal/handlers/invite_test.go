@@ -10,6 +10,7 @@ import (
 
 	"patchbay/internal/db"
 	"patchbay/internal/jobs"
+	"patchbay/internal/pg"
 )
 
 // submit sends the one form of a page that holds the text, as it stands there, with what a person fills in besides.
@@ -72,7 +73,7 @@ func TestInvitingFromAMerchantsPage(t *testing.T) {
 		t.Errorf("invited twice: %d %s", got.status, got.h1())
 	}
 	for name, fields := range map[string][]string{
-		"no such merchant": {"merchant", db.NewID().String()}, "no id": {"merchant", "CH168 Shop"},
+		"no such merchant": {"merchant", pg.NewID().String()}, "no id": {"merchant", "CH168 Shop"},
 	} {
 		if got := boss.post("/admin/users", append(fields, "from", "merchant", "role", "merchant", "email", "x@ch168.example")...); got.status != http.StatusNotFound {
 			t.Errorf("%s: %d", name, got.status)
@@ -98,15 +99,15 @@ func TestWhichMerchantIsMeant(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	odd, err := h.db.AddMerchant(t.Context(), db.System(), db.Merchant{Name: "Odd", ExternalID: db.NewID().String()})
+	odd, err := h.db.AddMerchant(t.Context(), db.System(), db.Merchant{Name: "Odd", ExternalID: pg.NewID().String()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := h.db.AddMerchant(t.Context(), db.System(), db.Merchant{Name: "Liar", ExternalID: "Odd"}); err != nil {
 		t.Fatal(err)
 	}
-	for typed, want := range map[string]db.ID{"mekong-7": mekong.ID, "mekong trading": mekong.ID, mekong.ID.String(): mekong.ID, odd.ExternalID: odd.ID} {
-		email := "u" + db.NewID().String() + "@mekong.example"
+	for typed, want := range map[string]pg.ID{"mekong-7": mekong.ID, "mekong trading": mekong.ID, mekong.ID.String(): mekong.ID, odd.ExternalID: odd.ID} {
+		email := "u" + pg.NewID().String() + "@mekong.example"
 		if got := boss.submit(boss.get("/admin/users"), `id="merchant"`, "email", email, "role", "merchant", "merchant", typed); got.status != http.StatusSeeOther || got.location != "/admin/users" {
 			t.Errorf("%q: %d %s", typed, got.status, got.location)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/gorilla/securecookie"
 
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/views"
 )
 
@@ -68,7 +69,7 @@ func (s *Server) welcome(w http.ResponseWriter, r *http.Request, user db.User) e
 	if err := s.rememberDevice(w, user.ID); err != nil {
 		return err
 	}
-	if err := s.DB.Forgive(r.Context(), s.accountKey(r, user.Email)); err != nil {
+	if err := s.DB.ResetLimit(r.Context(), s.accountKey(r, user.Email)); err != nil {
 		return err
 	}
 	return s.DB.AddEvent(r.Context(), db.Event{
@@ -96,8 +97,8 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 // Tries to sign in are slowed down and never refused for good: one that comes too early waits its turn here, and one
 // that would have to wait longer than patience is told for how long. Somebody who hammers an account from elsewhere does
 // not keep its owner out: a browser that has signed in to the account before queues apart.
-func triesPerAddress() db.Limit { return db.Limit{Burst: 30, Every: time.Second} }
-func triesPerAccount() db.Limit { return db.Limit{Burst: 5, Every: 2 * time.Second} }
+func triesPerAddress() pg.Limit { return pg.Limit{Burst: 30, Every: time.Second} }
+func triesPerAccount() pg.Limit { return pg.Limit{Burst: 5, Every: 2 * time.Second} }
 
 const patience = 8 * time.Second
 
@@ -109,8 +110,8 @@ func (s *Server) signInTurn(r *http.Request, email string) error {
 	return s.rateLimit(r, s.accountKey(r, email), triesPerAccount())
 }
 
-func (s *Server) rateLimit(r *http.Request, key string, limit db.Limit) error {
-	wait, ok, err := s.DB.Reserve(r.Context(), key, limit, patience)
+func (s *Server) rateLimit(r *http.Request, key string, limit pg.Limit) error {
+	wait, ok, err := s.DB.Wait(r.Context(), key, limit, patience)
 	switch {
 	case err != nil:
 		return err
@@ -130,7 +131,7 @@ func (s *Server) accountKey(r *http.Request, email string) string {
 }
 
 // rememberDevice lets this browser queue apart when it signs in to the account again. The cookie proves nothing else.
-func (s *Server) rememberDevice(w http.ResponseWriter, user db.ID) error {
+func (s *Server) rememberDevice(w http.ResponseWriter, user pg.ID) error {
 	value, err := securecookie.EncodeMulti("device", []byte(user.String()), s.sessions.codecs...)
 	if err != nil {
 		return err

@@ -6,6 +6,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/views"
 )
 
@@ -44,8 +45,8 @@ func (s *Server) addMerchant(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) renderMerchants(w http.ResponseWriter, r *http.Request, status int, form views.MerchantForm) error {
 	query := r.URL.Query()
-	after, _ := db.ParseID(query.Get("after")) // one that is no id begins at the first
-	before, _ := db.ParseID(query.Get("before"))
+	after, _ := pg.ParseID(query.Get("after")) // one that is no id begins at the first
+	before, _ := pg.ParseID(query.Get("before"))
 	lines, err := s.DB.Merchants(r.Context(), clean(query.Get("q")), after, before, peopleOnPage+1)
 	if err != nil {
 		return err
@@ -64,14 +65,14 @@ func (s *Server) renderMerchants(w http.ResponseWriter, r *http.Request, status 
 
 // adminMerchant shows one merchant: its people and its connections.
 func (s *Server) adminMerchant(w http.ResponseWriter, r *http.Request) error {
-	id, err := db.ParseID(r.PathValue("id"))
+	id, err := pg.ParseID(r.PathValue("id"))
 	if err != nil {
 		return err
 	}
 	return s.renderMerchant(w, r, id, http.StatusOK, views.InviteForm{})
 }
 
-func (s *Server) renderMerchant(w http.ResponseWriter, r *http.Request, id db.ID, status int, form views.InviteForm) error {
+func (s *Server) renderMerchant(w http.ResponseWriter, r *http.Request, id pg.ID, status int, form views.InviteForm) error {
 	m, err := s.DB.Merchant(r.Context(), id)
 	if err != nil {
 		return err

@@ -3,14 +3,14 @@ package handlers
 import (
 	"net/http"
 
-	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/views"
 )
 
 // outbox shows the mails that the demo keeps instead of sending. Elsewhere there is no such page.
 func (s *Server) outbox(w http.ResponseWriter, r *http.Request) error {
 	if !s.Jobs.Outbox {
-		return db.ErrNotFound
+		return pg.ErrNotFound
 	}
 	mails, err := s.DB.KeptMails(r.Context(), 50)
 	if err != nil {

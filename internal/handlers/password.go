@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/views"
 )
 
@@ -24,17 +25,17 @@ func (s *Server) forgotten(w http.ResponseWriter, r *http.Request) error {
 		s.render(w, r, http.StatusUnprocessableEntity, views.Password(page))
 		return nil
 	}
-	if err := s.rateLimit(r, "forgotten from "+network(s.address(r)), db.Limit{Burst: 10, Every: 30 * time.Second}); err != nil {
+	if err := s.rateLimit(r, "forgotten from "+network(s.address(r)), pg.Limit{Burst: 10, Every: 30 * time.Second}); err != nil {
 		return err
 	}
 	page.Sent, page.NoMail = true, !s.Jobs.Mails()
 	// More often than this nobody needs a new link, and an inbox should not be filled by strangers.
-	wait, err := s.DB.Allow(r.Context(), "forgotten by "+strings.ToLower(page.Email), db.Limit{Burst: 3, Every: 10 * time.Minute})
+	wait, err := s.DB.Allow(r.Context(), "forgotten by "+strings.ToLower(page.Email), pg.Limit{Burst: 3, Every: 10 * time.Minute})
 	if err != nil {
 		return err
 	}
 	user, err := s.DB.UserByEmail(r.Context(), page.Email)
-	if err != nil && !errors.Is(err, db.ErrNotFound) {
+	if err != nil && !errors.Is(err, pg.ErrNotFound) {
 		return err
 	}
 	if err == nil && wait == 0 && user.LockedAt.IsZero() && !page.NoMail {
@@ -52,7 +53,7 @@ func (s *Server) forgotten(w http.ResponseWriter, r *http.Request) error {
 
 // newPasswordPage only shows the form: mail scanners open links too.
 func (s *Server) newPasswordPage(w http.ResponseWriter, r *http.Request) error {
-	link, err := s.DB.Link(r.Context(), db.LinkPassword, db.Secret(r.PathValue("secret")))
+	link, err := s.DB.Link(r.Context(), db.LinkPassword, pg.Secret(r.PathValue("secret")))
 	if err != nil {
 		return err
 	}
@@ -61,7 +62,7 @@ func (s *Server) newPasswordPage(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) newPassword(w http.ResponseWriter, r *http.Request) error {
-	secret := db.Secret(r.PathValue("secret"))
+	secret := pg.Secret(r.PathValue("secret"))
 	link, err := s.DB.Link(r.Context(), db.LinkPassword, secret)
 	if err != nil {
 		return err

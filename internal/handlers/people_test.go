@@ -20,6 +20,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/jobs"
+	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 )
 
@@ -44,7 +45,7 @@ func (h *house) pass(d time.Duration) {
 func newHouse(t *testing.T, change func(*Options, *jobs.Options)) *house {
 	t.Helper()
 	h := &house{town: &town{t: t, log: &lines{}, database: dbtest.Make(t)}, now: time.Now().UTC()}
-	h.db = h.database.Open(t, db.Options{Clock: db.NewClock(func() time.Time {
+	h.db = h.database.Open(t, pg.Options{Clock: pg.NewClock(func() time.Time {
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		return h.now
@@ -143,7 +144,7 @@ func (h *house) work() {
 func (h *house) events(kind string) int {
 	h.t.Helper()
 	var n int
-	if err := h.db.Pool().QueryRow(context.Background(), `SELECT count(*) FROM events WHERE kind = $1`, kind).Scan(&n); err != nil {
+	if err := h.db.Pool.QueryRow(context.Background(), `SELECT count(*) FROM events WHERE kind = $1`, kind).Scan(&n); err != nil {
 		h.t.Fatal(err)
 	}
 	return n
@@ -540,7 +541,7 @@ func TestChangingPeople(t *testing.T) {
 	if got := helper.post(path(boss), "do", "role", "role", "support"); got.status != http.StatusSeeOther {
 		t.Errorf("one of two admins: %d", got.status)
 	}
-	for _, missing := range []string{"/admin/users/" + db.NewID().String(), "/admin/users/x"} {
+	for _, missing := range []string{"/admin/users/" + pg.NewID().String(), "/admin/users/x"} {
 		if got := helper.post(missing, "do", "lock"); got.status != http.StatusNotFound {
 			t.Errorf("%s: %d", missing, got.status)
 		}
@@ -588,12 +589,12 @@ func TestAskingToReconnect(t *testing.T) {
 	h := newHouse(t, nil)
 	h.work()
 	helper, sok, other := h.staff(db.RoleSupport), h.merchant("CH168 Shop"), h.merchant("Other Shop")
-	id := db.NewID()
-	if _, err := h.db.Pool().Exec(context.Background(), `INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, problem, problem_since, connected_at)
+	id := pg.NewID()
+	if _, err := h.db.Pool.Exec(context.Background(), `INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, problem, problem_since, connected_at)
 		VALUES ($1, $2, 'caminvoice', 'sandbox', 'KHUID00001234', 'CH168 Co., Ltd', 'refused', now(), now())`, id, sok.merchant); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.db.Pool().Exec(context.Background(), `INSERT INTO grants (connection_id, provider, environment) VALUES ($1, 'caminvoice', 'sandbox')`, id); err != nil {
+	if _, err := h.db.Pool.Exec(context.Background(), `INSERT INTO grants (connection_id, provider, environment) VALUES ($1, 'caminvoice', 'sandbox')`, id); err != nil {
 		t.Fatal(err)
 	}
 	ask := "/connections/" + id.String() + "/ask"
@@ -643,7 +644,7 @@ func TestAskingToReconnect(t *testing.T) {
 		t.Fatalf("following the link: %d %s", got.status, got.location)
 	}
 	var pinned string
-	if err := h.db.Pool().QueryRow(context.Background(), `SELECT connection_id::text FROM flows`).Scan(&pinned); err != nil || pinned != id.String() {
+	if err := h.db.Pool.QueryRow(context.Background(), `SELECT connection_id::text FROM flows`).Scan(&pinned); err != nil || pinned != id.String() {
 		t.Errorf("the attempt is pinned to %s, %v", pinned, err)
 	}
 	for name, got := range map[string]answer{"followed again": stranger.post(link), "opened again": stranger.get(link), "opened by staff": helper.get(link)} {
@@ -655,14 +656,14 @@ func TestAskingToReconnect(t *testing.T) {
 		t.Errorf("where a spent link leads does not say why, or has no Reconnect: %s", got.h1())
 	}
 	var flows int
-	if err := h.db.Pool().QueryRow(context.Background(), `SELECT count(*) FROM flows`).Scan(&flows); err != nil || flows != 1 {
+	if err := h.db.Pool.QueryRow(context.Background(), `SELECT count(*) FROM flows`).Scan(&flows); err != nil || flows != 1 {
 		t.Errorf("a spent link began an attempt: %d, %v", flows, err)
 	}
 	other.signIn("")
 	if got := other.get(link); got.status != http.StatusNotFound || got.h1() != "This link is for another business" {
 		t.Errorf("the spent link to another merchant: %d %s", got.status, got.h1())
 	}
-	if got := stranger.get("/reconnect/" + string(db.NewSecret())); got.status != http.StatusNotFound {
+	if got := stranger.get("/reconnect/" + string(pg.NewSecret())); got.status != http.StatusNotFound {
 		t.Errorf("a link that was never made: %d", got.status)
 	}
 	shown := helper.submit(helper.get("/connections/"+id.String()), `action="`+ask, "how", "link")
@@ -684,7 +685,7 @@ func TestIncidentsAreOnEveryPage(t *testing.T) {
 	if strings.Contains(sok.get("/account").body, "banner") {
 		t.Error("a banner without an incident")
 	}
-	if _, err := h.db.Pool().Exec(context.Background(), `INSERT INTO providers (name, environment, incident_since, reason) VALUES ('caminvoice', 'sandbox', now(), 'trouble')`); err != nil {
+	if _, err := h.db.Pool.Exec(context.Background(), `INSERT INTO providers (name, environment, incident_since, reason) VALUES ('caminvoice', 'sandbox', now(), 'trouble')`); err != nil {
 		t.Fatal(err)
 	}
 	h.pass(incidentsAge)
@@ -696,12 +697,12 @@ func TestIncidentsAreOnEveryPage(t *testing.T) {
 // TestNobodyIsSentToAProviderThatRefusesUs: pages say who must act as the API does.
 func TestNobodyIsSentToAProviderThatRefusesUs(t *testing.T) {
 	h := newHouse(t, nil)
-	failing := db.Connection{ID: db.NewID(), Provider: "caminvoice", Environment: "sandbox", FailingSince: h.db.Now().Add(-time.Minute)}
+	failing := db.Connection{ID: pg.NewID(), Provider: "caminvoice", Environment: "sandbox", FailingSince: h.db.Now().Add(-time.Minute)}
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 	if who := h.server.viewHealth(r, failing).Who; who != "provider" {
 		t.Errorf("before the incident %q must act", who)
 	}
-	if _, err := h.db.Pool().Exec(t.Context(), `INSERT INTO providers (name, environment, incident_since, reason) VALUES ('caminvoice', 'sandbox', now(), 'ours')`); err != nil {
+	if _, err := h.db.Pool.Exec(t.Context(), `INSERT INTO providers (name, environment, incident_since, reason) VALUES ('caminvoice', 'sandbox', now(), 'ours')`); err != nil {
 		t.Fatal(err)
 	}
 	h.pass(incidentsAge)
@@ -714,7 +715,7 @@ func TestNobodyIsSentToAProviderThatRefusesUs(t *testing.T) {
 func TestPagesDoNotQueueForIncidents(t *testing.T) {
 	h := newHouse(t, nil)
 	ctx := t.Context()
-	tx, err := h.db.Pool().Begin(ctx)
+	tx, err := h.db.Pool.Begin(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -742,7 +743,7 @@ func TestAMerchantsNameThatSeveralHave(t *testing.T) {
 	h := newHouse(t, nil)
 	boss := h.staff(db.RoleAdmin)
 	for range 2 {
-		if _, err := h.db.Pool().Exec(t.Context(), `INSERT INTO merchants (id, name, created_at) VALUES ($1, 'Twice Here', now())`, db.NewID()); err != nil {
+		if _, err := h.db.Pool.Exec(t.Context(), `INSERT INTO merchants (id, name, created_at) VALUES ($1, 'Twice Here', now())`, pg.NewID()); err != nil {
 			t.Fatal(err)
 		}
 	}

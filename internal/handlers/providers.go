@@ -4,7 +4,7 @@ import (
 	"strings"
 
 	"patchbay/internal/connectors"
-	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/views"
 )
 
@@ -12,7 +12,7 @@ import (
 func (s *Server) provider(name string) (connectors.Provider, error) {
 	setup, err := s.anyProvider(name)
 	if err == nil && setup.Connector == nil {
-		err = db.ErrNotFound
+		err = pg.ErrNotFound
 	}
 	return setup, err
 }
@@ -24,7 +24,7 @@ func (s *Server) anyProvider(name string) (connectors.Provider, error) {
 			return setup, nil
 		}
 	}
-	return connectors.Provider{}, db.ErrNotFound
+	return connectors.Provider{}, pg.ErrNotFound
 }
 
 // callbackURL returns the redirect_uri that is registered with a provider. It has no query.

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/views"
 )
 
@@ -55,12 +56,12 @@ var errOtherBusiness = errors.New("a link for another merchant than the visitor'
 
 // askedFor reads the link in the address and its connection. ErrLink, errOtherBusiness.
 func (s *Server) askedFor(r *http.Request) (db.Link, db.Whole, error) {
-	link, err := s.DB.ReconnectLink(r.Context(), db.Secret(r.PathValue("secret")))
+	link, err := s.DB.ReconnectLink(r.Context(), pg.Secret(r.PathValue("secret")))
 	if err != nil {
 		return link, db.Whole{}, err
 	}
 	c, err := s.DB.WholeConnection(r.Context(), link.ConnectionID, visitorOf(r).user.MerchantID)
-	if errors.Is(err, db.ErrNotFound) {
+	if errors.Is(err, pg.ErrNotFound) {
 		err = errOtherBusiness
 	}
 	return link, c, err
@@ -74,7 +75,7 @@ func (s *Server) otherBusiness(w http.ResponseWriter, r *http.Request) error {
 
 // askedPeople are those of a merchant's people who would be written to, since they can sign in, and those who are invited and
 // have not come yet.
-func (s *Server) askedPeople(r *http.Request, merchant db.ID) (reached, invited []db.Person, err error) {
+func (s *Server) askedPeople(r *http.Request, merchant pg.ID) (reached, invited []db.Person, err error) {
 	people, err := s.DB.People(r.Context(), db.People{Merchant: merchant, Limit: 50})
 	for _, one := range people {
 		switch {
@@ -107,7 +108,7 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		for _, one := range people {
-			letters = append(letters, db.Letter{Kind: db.LetterReconnect, User: one.ID, By: by.ID, Connections: []db.ID{c.ID}})
+			letters = append(letters, db.Letter{Kind: db.LetterReconnect, User: one.ID, By: by.ID, Connections: []pg.ID{c.ID}})
 			addresses = append(addresses, one.Email)
 		}
 	}
@@ -126,7 +127,7 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 	if len(letters) > 0 { // what was asked for says to whom it went
 		return s.redirectWithNotice(w, r, "/connections/"+c.ID.String()+"#ask", "asked")
 	}
-	secret, _, err := s.DB.AddLink(r.Context(), by, db.LinkReconnect, db.ID{}, c.ID)
+	secret, _, err := s.DB.AddLink(r.Context(), by, db.LinkReconnect, pg.ID{}, c.ID)
 	if err != nil {
 		return err
 	}

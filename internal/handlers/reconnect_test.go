@@ -11,11 +11,12 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/internal/sandbox"
 )
 
 // back reconnects a connection and returns the page it comes back to.
-func (p *person) back(id db.ID, account string) (path string, page answer) {
+func (p *person) back(id pg.ID, account string) (path string, page answer) {
 	p.t.Helper()
 	got := p.post("/connections/" + id.String() + "/reconnect")
 	if got.status != http.StatusSeeOther || !strings.HasPrefix(got.location, p.sandbox.BaseURL()) {
@@ -198,7 +199,7 @@ func TestDisconnect(t *testing.T) {
 	}
 	for _, path := range []string{"", "/disconnect", "/refresh", "/reconnect"} {
 		got := p.post("/connections/" + theirs + path)
-		missing := p.post("/connections/" + db.NewID().String() + path)
+		missing := p.post("/connections/" + pg.NewID().String() + path)
 		if path != "" && (got.status != http.StatusNotFound || missing.status != http.StatusNotFound) {
 			t.Errorf("%s of somebody else's: %d, of nobody's: %d", path, got.status, missing.status)
 		}
@@ -260,7 +261,7 @@ func TestPartingIsTakenUpAgain(t *testing.T) {
 	t.Parallel()
 	s := newTown(t, sandbox.Options{})
 	ctx := context.Background()
-	receipt := func(p *person, id db.ID, want string) bool {
+	receipt := func(p *person, id pg.ID, want string) bool {
 		return strings.Contains(p.get("/connections/"+id.String()).body, want)
 	}
 	const later, done = "CamInvoice has not confirmed yet", "CamInvoice has ended the access"
@@ -300,7 +301,7 @@ func TestPartingIsTakenUpAgain(t *testing.T) {
 	}
 
 	before := s.sandbox.Calls("caminvoice", "revoke")
-	if _, err := s.db.Pool().Exec(ctx, `UPDATE river_job SET scheduled_at = now(), state = 'available' WHERE kind = 'parting'`); err != nil {
+	if _, err := s.db.Pool.Exec(ctx, `UPDATE river_job SET scheduled_at = now(), state = 'available' WHERE kind = 'parting'`); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.jobs.Start(ctx); err != nil {

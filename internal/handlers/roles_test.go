@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 )
 
 // visitors are those who come by every route, in the order of routeAnswers' letters.
@@ -110,7 +111,7 @@ func TestEveryRouteForEveryRole(t *testing.T) {
 		t.Errorf("%s is no route any more", pattern)
 	}
 	// What is for programs asks everybody for a key, whoever is signed in.
-	for _, path := range []string{"/api/v1/connections", "/api/v1/connections/" + db.NewID().String(), "/api/v1/connections/" + db.NewID().String() + "/token"} {
+	for _, path := range []string{"/api/v1/connections", "/api/v1/connections/" + pg.NewID().String(), "/api/v1/connections/" + pg.NewID().String() + "/token"} {
 		for i, p := range people {
 			if a := p.get(path); a.status != http.StatusUnauthorized {
 				t.Errorf("%s as %s without a key: %d", path, visitors[i], a.status)
@@ -138,7 +139,7 @@ func letterOf(a answer) string {
 func (h *house) things(own, boss *person) *strings.Replacer {
 	h.t.Helper()
 	ctx := context.Background()
-	user := func(p *person) db.ID {
+	user := func(p *person) pg.ID {
 		u, err := h.db.UserByEmail(ctx, p.email)
 		if err != nil {
 			h.t.Fatal(err)
@@ -146,13 +147,13 @@ func (h *house) things(own, boss *person) *strings.Replacer {
 		return u.ID
 	}
 	by := db.By{Actor: db.RoleAdmin, ID: user(boss)}
-	connection, parting := db.NewID(), db.NewID() // the second is disconnected on the way
-	for _, id := range []db.ID{connection, parting} {
+	connection, parting := pg.NewID(), pg.NewID() // the second is disconnected on the way
+	for _, id := range []pg.ID{connection, parting} {
 		for _, sql := range []string{
 			`INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, connected_at) VALUES ($1::uuid, $2, 'caminvoice', 'sandbox', $1::uuid::text, 'CH168 Co., Ltd', now())`,
 			`INSERT INTO grants (connection_id, provider, environment) SELECT id, provider, environment FROM connections WHERE id = $1 AND merchant_id = $2`,
 		} {
-			if _, err := h.db.Pool().Exec(ctx, sql, id, own.merchant); err != nil {
+			if _, err := h.db.Pool.Exec(ctx, sql, id, own.merchant); err != nil {
 				h.t.Fatal(err)
 			}
 		}
@@ -161,10 +162,10 @@ func (h *house) things(own, boss *person) *strings.Replacer {
 		h.t.Fatalf("begin: %d %s", got.status, got.h1())
 	}
 	var reference string
-	if err := h.db.Pool().QueryRow(ctx, `SELECT reference FROM flows`).Scan(&reference); err != nil {
+	if err := h.db.Pool.QueryRow(ctx, `SELECT reference FROM flows`).Scan(&reference); err != nil {
 		h.t.Fatal(err)
 	}
-	link := func(kind string, user, connection db.ID) string {
+	link := func(kind string, user, connection pg.ID) string {
 		secret, _, err := h.db.AddLink(ctx, db.System(), kind, user, connection)
 		if err != nil {
 			h.t.Fatal(err)
@@ -183,7 +184,7 @@ func (h *house) things(own, boss *person) *strings.Replacer {
 		"/connections/{id}/disconnect", "/connections/"+parting.String()+"/disconnect", "/connections/{id}", "/connections/"+connection.String(), "/admin/merchants/{id}", "/admin/merchants/"+own.merchant.String(),
 		"/admin/keys/{id}", "/admin/keys/"+key.ID.String(), "/admin/bulk/{id}", "/admin/bulk/"+bulk.String(), "/admin/users/{id}", "/admin/users/"+user(own).String(),
 		"{provider}", "caminvoice", "{reference}", reference, "{outcome}", "forged", "{$}", "",
-		"/reconnect/{secret}", "/reconnect/"+link(db.LinkReconnect, db.ID{}, connection), "/password/{secret}", "/password/"+link(db.LinkPassword, user(own), db.ID{}),
-		"/invitations/{secret}", "/invitations/"+link(db.LinkInvitation, user(own), db.ID{}),
+		"/reconnect/{secret}", "/reconnect/"+link(db.LinkReconnect, pg.ID{}, connection), "/password/{secret}", "/password/"+link(db.LinkPassword, user(own), pg.ID{}),
+		"/invitations/{secret}", "/invitations/"+link(db.LinkInvitation, user(own), pg.ID{}),
 	)
 }

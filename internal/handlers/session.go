@@ -14,6 +14,7 @@ import (
 	"github.com/gorilla/sessions"
 
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/views"
 )
 
@@ -28,7 +29,7 @@ type sessionStore struct {
 // What a session's Values hold: whose it is, and, to be saved with a new one, where the browser is.
 const (
 	valueSignedIn = "signed-in" // db.SignedIn
-	valueUser     = "user"      // db.ID of whom to sign in
+	valueUser     = "user"      // pg.ID of whom to sign in
 	valueAddress  = "address"
 	valueAgent    = "agent"
 )
@@ -73,8 +74,8 @@ func (s *sessionStore) New(r *http.Request, name string) (*sessions.Session, err
 	if securecookie.DecodeMulti(name, cookie.Value, &id, s.codecs...) != nil {
 		return session, nil
 	}
-	in, err := s.db.SignedInBy(r.Context(), db.Secret(id))
-	if errors.Is(err, db.ErrNotFound) {
+	in, err := s.db.SignedInBy(r.Context(), pg.Secret(id))
+	if errors.Is(err, pg.ErrNotFound) {
 		return session, nil
 	}
 	if err != nil {
@@ -97,10 +98,10 @@ func (s *sessionStore) Save(r *http.Request, w http.ResponseWriter, session *ses
 		return nil
 	}
 	if session.ID == "" {
-		user, _ := session.Values[valueUser].(db.ID)
+		user, _ := session.Values[valueUser].(pg.ID)
 		address, _ := session.Values[valueAddress].(string)
 		agent, _ := session.Values[valueAgent].(string)
-		secret := db.NewSecret()
+		secret := pg.NewSecret()
 		if err := s.db.AddSession(r.Context(), secret, user, address, agent); err != nil {
 			return err
 		}
@@ -115,7 +116,7 @@ func (s *sessionStore) Save(r *http.Request, w http.ResponseWriter, session *ses
 }
 
 // signIn gives the browser a new session of the user's; one it had before is over, so that nobody can have planted it.
-func (s *Server) signIn(w http.ResponseWriter, r *http.Request, user db.ID) error {
+func (s *Server) signIn(w http.ResponseWriter, r *http.Request, user pg.ID) error {
 	session, err := s.sessions.Get(r, s.cookieName("session"))
 	if err != nil {
 		return err

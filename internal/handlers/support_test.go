@@ -83,11 +83,11 @@ func TestSinceWhenAndWhy(t *testing.T) {
 	merchant.connect("caminvoice", "KHUID00001234")
 	c := merchant.connections()[0]
 	began := s.db.Now().Add(-80 * time.Hour).UTC().Truncate(time.Minute)
-	if _, err := s.db.Pool().Exec(t.Context(), `UPDATE connections SET problem = 'sealed', problem_since = $2, failing_since = $3 WHERE id = $1`,
+	if _, err := s.db.Pool.Exec(t.Context(), `UPDATE connections SET problem = 'sealed', problem_since = $2, failing_since = $3 WHERE id = $1`,
 		c.ID, began, began.Add(-4*time.Minute)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.db.Pool().Exec(t.Context(), `UPDATE grants SET refresh_expires_at = now() + interval '1 day', refresh_fixed = true WHERE connection_id = $1`, c.ID); err != nil {
+	if _, err := s.db.Pool.Exec(t.Context(), `UPDATE grants SET refresh_expires_at = now() + interval '1 day', refresh_fixed = true WHERE connection_id = $1`, c.ID); err != nil {
 		t.Fatal(err)
 	}
 	support := s.staff(db.RoleSupport)
@@ -103,7 +103,7 @@ func TestSinceWhenAndWhy(t *testing.T) {
 	if export := support.get("/admin/connections.csv"); !strings.Contains(export.body, began.Format(time.RFC3339)) {
 		t.Errorf("the export says something else: %s", export.body)
 	}
-	if _, err := s.db.Pool().Exec(t.Context(), `UPDATE connections SET problem = 'refused' WHERE id = $1`, c.ID); err != nil {
+	if _, err := s.db.Pool.Exec(t.Context(), `UPDATE connections SET problem = 'refused' WHERE id = $1`, c.ID); err != nil {
 		t.Fatal(err)
 	}
 	if page := support.wants("/connections/"+c.ID.String(), "none until somebody acts"); strings.Contains(page.body, "kept alive") {
@@ -165,11 +165,11 @@ func TestAFailureIsNobodysDoing(t *testing.T) {
 		t.Errorf("the provider is said to have refused %d times, not once", n)
 	}
 
-	if _, err := s.db.Pool().Exec(t.Context(), `UPDATE connections SET failing_since = now() WHERE id = $1`, c.ID); err != nil {
+	if _, err := s.db.Pool.Exec(t.Context(), `UPDATE connections SET failing_since = now() WHERE id = $1`, c.ID); err != nil {
 		t.Fatal(err)
 	}
 	s.staff(db.RoleAdmin).post("/admin/providers/caminvoice", "do", "declare", "reason", "so that pages read incidents anew")
-	if _, err := s.db.Pool().Exec(t.Context(), `UPDATE providers SET reason = 'ours' WHERE name = 'caminvoice'`); err != nil {
+	if _, err := s.db.Pool.Exec(t.Context(), `UPDATE providers SET reason = 'ours' WHERE name = 'caminvoice'`); err != nil {
 		t.Fatal(err)
 	}
 	if page := support.wants("/connections/"+c.ID.String(), "refuses several connections at once"); strings.Contains(page.body, "not answering well") {

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/views"
 )
 
@@ -25,10 +26,10 @@ func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
 	if len(n.Name) > maxName {
 		form.Errors = append(form.Errors, views.FieldError{Field: "name", Code: "too-long"})
 	}
-	var of db.ID // the merchant on whose page the form stands; zero for the list of everybody
+	var of pg.ID // the merchant on whose page the form stands; zero for the list of everybody
 	if r.PostFormValue("from") == fromMerchant {
 		var err error
-		if of, err = db.ParseID(form.Merchant); err != nil {
+		if of, err = pg.ParseID(form.Merchant); err != nil {
 			return err
 		}
 		form.Role, n.Role, n.MerchantID = db.RoleMerchant, db.RoleMerchant, of
@@ -73,15 +74,15 @@ func (s *Server) merchantMeant(r *http.Request, typed string) (m db.Merchant, co
 	if typed == "" {
 		return m, "missing", nil
 	}
-	err = db.ErrNotFound
-	if id, parseErr := db.ParseID(typed); parseErr == nil {
+	err = pg.ErrNotFound
+	if id, parseErr := pg.ParseID(typed); parseErr == nil {
 		m, err = s.DB.Merchant(r.Context(), id)
 	}
-	if errors.Is(err, db.ErrNotFound) {
+	if errors.Is(err, pg.ErrNotFound) {
 		m, err = s.DB.MerchantByName(r.Context(), typed)
 	}
 	switch {
-	case errors.Is(err, db.ErrNotFound):
+	case errors.Is(err, pg.ErrNotFound):
 		return m, "unknown", nil
 	case errors.Is(err, db.ErrSeveral):
 		return m, "several", nil
@@ -91,12 +92,12 @@ func (s *Server) merchantMeant(r *http.Request, typed string) (m db.Merchant, co
 }
 
 // showLink shows, once, the link by which a person chooses a password: staff hand it over where no mail is sent.
-func (s *Server) showLink(w http.ResponseWriter, r *http.Request, user db.User, of db.ID) error {
+func (s *Server) showLink(w http.ResponseWriter, r *http.Request, user db.User, of pg.ID) error {
 	kind, path := db.LinkPassword, "/password/"
 	if user.Invited {
 		kind, path = db.LinkInvitation, "/invitations/"
 	}
-	secret, _, err := s.DB.AddLink(r.Context(), s.actor(r), kind, user.ID, db.ID{})
+	secret, _, err := s.DB.AddLink(r.Context(), s.actor(r), kind, user.ID, pg.ID{})
 	if err != nil {
 		return err
 	}
@@ -105,7 +106,7 @@ func (s *Server) showLink(w http.ResponseWriter, r *http.Request, user db.User, 
 
 // changeUser does to a person what one of the list's buttons says, and goes back to that list.
 func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
-	id, err := db.ParseID(r.PathValue("id"))
+	id, err := pg.ParseID(r.PathValue("id"))
 	if err != nil {
 		return err
 	}
@@ -113,7 +114,7 @@ func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var of db.ID
+	var of pg.ID
 	if r.PostFormValue("from") == fromMerchant {
 		of = user.MerchantID
 	}
@@ -152,7 +153,7 @@ func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 }
 
 // inviteAgain sends somebody a new link: an invitation, or a new password for whoever had one.
-func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user db.User, of db.ID) error {
+func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user db.User, of pg.ID) error {
 	if !user.LockedAt.IsZero() {
 		return errMalformed
 	}
@@ -180,8 +181,8 @@ func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user db.Use
 const fromMerchant = "merchant"
 
 // peoplePage is the page of a merchant's people; of the zero merchant, of everybody, as listed when the form was sent.
-func peoplePage(r *http.Request, of db.ID) string {
-	if of == (db.ID{}) {
+func peoplePage(r *http.Request, of pg.ID) string {
+	if of == (pg.ID{}) {
 		return "/admin/users" + listOf(r.URL.Query())
 	}
 	return "/admin/merchants/" + of.String()
@@ -203,14 +204,14 @@ func listOf(query url.Values) string {
 
 // renderPeople draws that page in answer to a form on it. The page's links lead to where it stands: the form's address
 // takes no GET.
-func (s *Server) renderPeople(w http.ResponseWriter, r *http.Request, of db.ID, status int, form views.InviteForm) error {
+func (s *Server) renderPeople(w http.ResponseWriter, r *http.Request, of pg.ID, status int, form views.InviteForm) error {
 	there, err := url.Parse(peoplePage(r, of))
 	if err != nil {
 		return err
 	}
 	r = r.WithContext(r.Context())
 	r.URL = there
-	if of == (db.ID{}) {
+	if of == (pg.ID{}) {
 		return s.renderUsers(w, r, status, form)
 	}
 	return s.renderMerchant(w, r, of, status, form)
@@ -235,14 +236,14 @@ func (s *Server) renderUsers(w http.ResponseWriter, r *http.Request, status int,
 	return nil
 }
 
-func viewPeople(people []db.Person, self db.ID, list string) []views.UserRow {
+func viewPeople(people []db.Person, self pg.ID, list string) []views.UserRow {
 	var rows []views.UserRow
 	for _, one := range people {
 		row := views.UserRow{
 			ID: one.ID.String(), Name: one.Name, Email: one.Email, Role: one.Role, Merchant: one.Merchant, Locked: !one.LockedAt.IsZero(),
 			Invited: one.Invited, Seen: one.SeenAt, Sessions: one.Sessions, You: one.ID == self, LastAdmin: one.LastAdmin, List: list,
 		}
-		if one.MerchantID != (db.ID{}) {
+		if one.MerchantID != (pg.ID{}) {
 			row.MerchantID = one.MerchantID.String()
 		}
 		rows = append(rows, row)

@@ -11,6 +11,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 )
 
@@ -25,7 +26,7 @@ const (
 
 // bulkArgs carries many refreshes on.
 type bulkArgs struct {
-	Bulk db.ID `json:"bulk"`
+	Bulk pg.ID `json:"bulk"`
 }
 
 // Kind names the job in River's table.
@@ -47,14 +48,14 @@ func (w *bulkWorker) Timeout(*river.Job[bulkArgs]) time.Duration { return -1 }
 // Work gathers what a dry run is still short of, or refreshes one connection after the other, each provider at its own
 // pace. What is left when the process stops is taken up by another: see abandonedWorker.
 func (w *bulkWorker) Work(ctx context.Context, job *river.Job[bulkArgs]) error {
-	id, carrier, d := job.Args.Bulk, db.NewID(), w.jobs.DB
+	id, carrier, d := job.Args.Bulk, pg.NewID(), w.jobs.DB
 	carried, err := d.CarryBulk(ctx, id, carrier, bulkCarry)
 	if err != nil || !carried {
 		return err
 	}
 	defer func() { _ = d.DropBulk(context.WithoutCancel(ctx), id, carrier) }() // else it lapses by itself
 	b, err := d.Bulk(ctx, id)
-	if errors.Is(err, db.ErrNotFound) {
+	if errors.Is(err, pg.ErrNotFound) {
 		return nil
 	}
 	if err != nil {
@@ -80,7 +81,7 @@ func (w *bulkWorker) Work(ctx context.Context, job *river.Job[bulkArgs]) error {
 }
 
 // carry keeps others from carrying the same bulk on; when it cannot, this one stops.
-func (w *bulkWorker) carry(ctx context.Context, stop context.CancelFunc, id, carrier db.ID) {
+func (w *bulkWorker) carry(ctx context.Context, stop context.CancelFunc, id, carrier pg.ID) {
 	tick := time.NewTicker(bulkCarry / 3)
 	defer tick.Stop()
 	for {
@@ -95,7 +96,7 @@ func (w *bulkWorker) carry(ctx context.Context, stop context.CancelFunc, id, car
 	}
 }
 
-func (w *bulkWorker) gather(ctx context.Context, bulk db.ID) error {
+func (w *bulkWorker) gather(ctx context.Context, bulk pg.ID) error {
 	for {
 		done, err := w.jobs.DB.GatherBulk(ctx, bulk, connectors.Environments(w.jobs.Providers), 10_000)
 		if err != nil || done {
@@ -150,7 +151,7 @@ func (w *bulkWorker) refresh(ctx context.Context, b db.Bulk, provider string) er
 }
 
 // one refreshes a connection and says how that ended.
-func (w *bulkWorker) one(ctx context.Context, connection db.ID, by db.By) string {
+func (w *bulkWorker) one(ctx context.Context, connection pg.ID, by db.By) string {
 	outcome, err := w.jobs.Refresh.Now(ctx, connection, by)
 	var needed *refresh.ActionNeeded
 	var ours *refresh.Ours
@@ -158,7 +159,7 @@ func (w *bulkWorker) one(ctx context.Context, connection db.ID, by db.By) string
 	switch {
 	case err == nil:
 		return outcome.Class
-	case errors.As(err, &needed) && needed.Problem == "disconnected", errors.Is(err, db.ErrNotFound):
+	case errors.As(err, &needed) && needed.Problem == "disconnected", errors.Is(err, pg.ErrNotFound):
 		return "skipped"
 	case errors.As(err, &needed):
 		return "refused"
@@ -173,7 +174,7 @@ func (w *bulkWorker) one(ctx context.Context, connection db.ID, by db.By) string
 }
 
 // CarryOn enqueues a bulk's job.
-func (j *Jobs) CarryOn(ctx context.Context, bulk db.ID) error {
+func (j *Jobs) CarryOn(ctx context.Context, bulk pg.ID) error {
 	_, err := j.client.Insert(ctx, bulkArgs{bulk}, nil)
 	return err
 }

@@ -8,6 +8,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 )
 
@@ -29,7 +30,7 @@ func (s *sleepy) Refresh(ctx context.Context, _ connectors.Grant) (connectors.To
 }
 
 // bulkState waits until the bulk is in a state.
-func (o *office) bulkState(t *testing.T, id db.ID, want string) {
+func (o *office) bulkState(t *testing.T, id pg.ID, want string) {
 	t.Helper()
 	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		b, err := o.DB.Bulk(context.Background(), id)
@@ -45,9 +46,9 @@ func (o *office) bulkState(t *testing.T, id db.ID, want string) {
 	}
 }
 
-func (o *office) runningBulk(t *testing.T, u db.User, of ...db.ID) db.ID {
+func (o *office) runningBulk(t *testing.T, u db.User, of ...pg.ID) pg.ID {
 	t.Helper()
-	id := db.NewID()
+	id := pg.NewID()
 	o.exec(t, `INSERT INTO bulks (id, filter, state, created_by, created_at) VALUES ($1, '', 'running', $2, $3)`, id, u.ID, o.DB.Now().Add(-time.Hour))
 	for _, connection := range of {
 		o.exec(t, `INSERT INTO bulk_items (bulk_id, connection_id, provider) VALUES ($1, $2, 'flexiti')`, id, connection)

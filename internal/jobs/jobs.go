@@ -58,7 +58,7 @@ func New(o Options) (*Jobs, error) {
 	river.AddWorker(workers, &bulkWorker{jobs: j})
 	river.AddWorker(workers, &abandonedWorker{jobs: j})
 	river.AddWorker(workers, &partingWorker{jobs: j})
-	client, err := river.NewClient(riverpgxv5.New(o.DB.Pool()), &river.Config{
+	client, err := river.NewClient(riverpgxv5.New(o.DB.Pool), &river.Config{
 		Logger:          slog.New(onlyWarnings{o.Log.Handler()}),
 		Workers:         workers,
 		Queues:          map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 4}, bulkQueue: {MaxWorkers: 2}},

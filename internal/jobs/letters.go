@@ -11,6 +11,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/views"
 )
 
@@ -34,7 +35,7 @@ type letterWorker struct {
 func (w *letterWorker) Work(ctx context.Context, job *river.Job[letterArgs]) error {
 	letter := job.Args.Letter
 	user, merchant, err := w.jobs.DB.Recipient(ctx, letter.User)
-	if errors.Is(err, db.ErrNotFound) || err == nil && !user.LockedAt.IsZero() {
+	if errors.Is(err, pg.ErrNotFound) || err == nil && !user.LockedAt.IsZero() {
 		return nil
 	}
 	if err != nil {
@@ -60,9 +61,9 @@ var errNeedless = errors.New("nothing to write any more")
 func (j *Jobs) compose(ctx context.Context, letter db.Letter, user db.User, merchant db.Merchant) (views.Letter, error) {
 	page := views.Letter{Kind: letter.Kind, Name: user.Name, Merchant: merchant.Name, Link: j.address("/")}
 	by := db.System()
-	if letter.By != (db.ID{}) {
+	if letter.By != (pg.ID{}) {
 		author, err := j.DB.User(ctx, letter.By)
-		if err != nil && !errors.Is(err, db.ErrNotFound) {
+		if err != nil && !errors.Is(err, pg.ErrNotFound) {
 			return page, err
 		}
 		by = db.By{Actor: author.Role, ID: author.ID}
@@ -87,9 +88,9 @@ func (j *Jobs) compose(ctx context.Context, letter db.Letter, user db.User, merc
 		if !user.Invited {
 			return page, errNeedless
 		}
-		return page, j.link(ctx, &page, by, db.LinkInvitation, "/invitations/", user.ID, db.ID{})
+		return page, j.link(ctx, &page, by, db.LinkInvitation, "/invitations/", user.ID, pg.ID{})
 	case db.LetterPassword:
-		return page, j.link(ctx, &page, by, db.LinkPassword, "/password/", user.ID, db.ID{})
+		return page, j.link(ctx, &page, by, db.LinkPassword, "/password/", user.ID, pg.ID{})
 	case db.LetterReconnect:
 		return page, j.link(ctx, &page, by, db.LinkReconnect, "/reconnect/", user.ID, about[0].ID)
 	default:
@@ -106,7 +107,7 @@ func (j *Jobs) about(ctx context.Context, letter db.Letter, user db.User) ([]db.
 	if err != nil {
 		return nil, err
 	}
-	var gone []db.ID
+	var gone []pg.ID
 	still := slices.DeleteFunc(all, func(c db.LetterConnection) bool {
 		needless := c.Health() == db.Disconnected
 		switch letter.Kind {
@@ -133,7 +134,7 @@ func (j *Jobs) about(ctx context.Context, letter db.Letter, user db.User) ([]db.
 	return still, nil
 }
 
-func (j *Jobs) link(ctx context.Context, page *views.Letter, by db.By, kind, path string, user, connection db.ID) error {
+func (j *Jobs) link(ctx context.Context, page *views.Letter, by db.By, kind, path string, user, connection pg.ID) error {
 	secret, until, err := j.DB.AddLink(ctx, by, kind, user, connection)
 	if err != nil {
 		return err

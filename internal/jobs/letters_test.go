@@ -23,6 +23,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/pg"
 	"patchbay/views"
 )
 
@@ -65,13 +66,13 @@ type redirector struct{ connectors.Redirector }
 func newOffice(t *testing.T, change func(*Options)) *office {
 	t.Helper()
 	o := &office{where: dbtest.Make(t), log: &notes{}, now: time.Now().UTC()}
-	clock := db.NewClock(func() time.Time {
+	clock := pg.NewClock(func() time.Time {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 		return o.now
 	})
 	options := Options{
-		DB: o.where.Open(t, db.Options{Clock: clock}), Log: slog.New(slog.NewTextHandler(o.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		DB: o.where.Open(t, pg.Options{Clock: clock}), Log: slog.New(slog.NewTextHandler(o.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		PublicURL: &url.URL{Scheme: "https", Host: "connect.example.com"}, Outbox: true,
 		Providers: []connectors.Provider{
 			{Name: "caminvoice", Title: "CamInvoice", Environment: "sandbox", Connector: redirector{}},
@@ -114,9 +115,9 @@ func (o *office) user(t *testing.T, email, locale, password string) db.User {
 	return u
 }
 
-func (o *office) connection(t *testing.T, u db.User, provider, account string) db.ID {
+func (o *office) connection(t *testing.T, u db.User, provider, account string) pg.ID {
 	t.Helper()
-	id := db.NewID()
+	id := pg.NewID()
 	o.exec(t, `INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, connected_at) VALUES ($1, $2, $3, 'sandbox', $4, $4, $5)`,
 		id, u.MerchantID, provider, account, o.DB.Now())
 	o.exec(t, `INSERT INTO grants (connection_id, provider, environment, refreshed_at) VALUES ($1, $2, 'sandbox', $3)`, id, provider, o.DB.Now())
@@ -125,7 +126,7 @@ func (o *office) connection(t *testing.T, u db.User, provider, account string) d
 
 func (o *office) exec(t *testing.T, sql string, args ...any) {
 	t.Helper()
-	if _, err := o.DB.Pool().Exec(context.Background(), sql, args...); err != nil {
+	if _, err := o.DB.Pool.Exec(context.Background(), sql, args...); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -144,7 +145,7 @@ func (o *office) due(t *testing.T) []string {
 	var after []db.KeptMail
 	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		var waiting int
-		if err := o.DB.Pool().QueryRow(ctx, `SELECT count(*) FROM river_job WHERE kind = 'letter' AND state NOT IN ('completed', 'discarded', 'cancelled')`).Scan(&waiting); err != nil {
+		if err := o.DB.Pool.QueryRow(ctx, `SELECT count(*) FROM river_job WHERE kind = 'letter' AND state NOT IN ('completed', 'discarded', 'cancelled')`).Scan(&waiting); err != nil {
 			t.Fatal(err)
 		}
 		if waiting == 0 {
@@ -208,7 +209,7 @@ func TestWarnings(t *testing.T) {
 	}
 	three := o.connection(t, sok, "caminvoice", "KHUID3")
 	keyed := o.connection(t, sok, "flexiti", "F3")
-	for _, id := range []db.ID{three, keyed} {
+	for _, id := range []pg.ID{three, keyed} {
 		o.exec(t, `UPDATE grants SET refresh_expires_at = $2, refresh_fixed = true WHERE connection_id = $1`, id, o.DB.Now().Add(5*24*time.Hour))
 	}
 	expect("five days before the end")
@@ -230,7 +231,7 @@ func TestLettersCarryTheirLinkAndNobodyElseKnowsIt(t *testing.T) {
 		{Kind: db.LetterInvitation, User: invited.ID, By: boss.ID},
 		{Kind: db.LetterInvitation, User: boss.ID}, // has come long ago
 		{Kind: db.LetterPassword, User: boss.ID},
-		{Kind: db.LetterReconnect, User: boss.ID, Connections: []db.ID{id}},
+		{Kind: db.LetterReconnect, User: boss.ID, Connections: []pg.ID{id}},
 	} {
 		if err := o.Write(ctx, letter); err != nil {
 			t.Fatal(err)
@@ -257,7 +258,7 @@ func TestLettersCarryTheirLinkAndNobodyElseKnowsIt(t *testing.T) {
 			t.Errorf("%q has no link", m.Subject)
 			continue
 		}
-		if _, err := o.DB.Link(ctx, kinds[found[1]], db.Secret(found[2])); err != nil {
+		if _, err := o.DB.Link(ctx, kinds[found[1]], pg.Secret(found[2])); err != nil {
 			t.Errorf("the link of %q: %v", m.Subject, err)
 		}
 		if bytes.Contains(dump, []byte(found[2])) || strings.Contains(o.log.String(), found[2]) {
@@ -422,7 +423,7 @@ func TestLettersTellNamelessAccountsApart(t *testing.T) {
 	o := newOffice(t, nil)
 	sok := o.user(t, "sok@ch168.example", "en", "a long password")
 	named := o.connection(t, sok, "caminvoice", "CH168 Co., Ltd")
-	all := []db.ID{named, o.connection(t, sok, "flexiti", "100245"), o.connection(t, sok, "flexiti", "100246"), o.connection(t, sok, "flexiti", "to be none")}
+	all := []pg.ID{named, o.connection(t, sok, "flexiti", "100245"), o.connection(t, sok, "flexiti", "100246"), o.connection(t, sok, "flexiti", "to be none")}
 	o.exec(t, `UPDATE connections SET account_name = '' WHERE id <> $1`, named)
 	o.exec(t, `UPDATE connections SET account_id = id::text WHERE id = $1`, all[3])
 	o.exec(t, `UPDATE connections SET problem = 'refused', problem_since = $1`, o.DB.Now())

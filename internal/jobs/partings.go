@@ -9,6 +9,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 )
 
 // RevokeLimit is how long a provider may take to end access: less than the lock on the account is kept.
@@ -24,7 +25,7 @@ var errUnconfirmed = errors.New("the provider has not confirmed that access has 
 
 // partingArgs tells a provider of an end that it may not have heard of.
 type partingArgs struct {
-	Connection db.ID     `json:"connection"`
+	Connection pg.ID     `json:"connection"`
 	Account    string    `json:"account"`
 	At         time.Time `json:"at"`
 }
@@ -48,8 +49,8 @@ func (w *partingWorker) Work(ctx context.Context, job *river.Job[partingArgs]) e
 	if err != nil || told != "" && told != db.RevokedLater && told != db.RevokedKept {
 		return err
 	}
-	c, err := d.WholeConnection(ctx, job.Args.Connection, db.ID{})
-	if errors.Is(err, db.ErrNotFound) {
+	c, err := d.WholeConnection(ctx, job.Args.Connection, pg.ID{})
+	if errors.Is(err, pg.ErrNotFound) {
 		return nil
 	}
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/wneessen/go-mail"
 
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/views"
 )
 
@@ -99,7 +100,7 @@ func (p *post) message(ctx context.Context, to db.User, letter views.Letter) (*m
 	m.ToMailAddress(&stdmail.Address{Name: to.Name, Address: to.Email})
 	m.Subject(letter.Subject(ctx))
 	m.SetDate()
-	m.SetMessageIDWithValue(db.NewID().String() + "@" + domain(p.from.Address))
+	m.SetMessageIDWithValue(pg.NewID().String() + "@" + domain(p.from.Address))
 	m.SetUserAgent("Patchbay")
 	m.SetGenHeader("Auto-Submitted", "auto-generated")
 	m.SetBodyString(mail.TypeTextPlain, letter.Text(ctx))

@@ -10,6 +10,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 )
 
@@ -26,7 +27,7 @@ func TestAWrongHostClockChangesNothing(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			time.Sleep(time.Until(right.Add(wrong))) // at once: nobody is busy yet
 			ctx := context.Background()
-			d, err := db.Open(ctx, base.URL, keyset, db.Options{MaxConns: 2})
+			d, err := db.Open(ctx, base.URL, keyset, pg.Options{MaxConns: 2})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -42,7 +43,7 @@ func TestAWrongHostClockChangesNothing(t *testing.T) {
 				t.Error(err)
 			}
 			var left float64 // by Postgres
-			if err := d.Pool().QueryRow(ctx, `SELECT extract(epoch FROM expires_at - now()) FROM grants WHERE connection_id = $1`, id).Scan(&left); err != nil {
+			if err := d.Pool.QueryRow(ctx, `SELECT extract(epoch FROM expires_at - now()) FROM grants WHERE connection_id = $1`, id).Scan(&left); err != nil {
 				t.Fatal(err)
 			}
 			if want := p.life.Seconds(); left > want || left < want-20 {

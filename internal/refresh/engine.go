@@ -10,6 +10,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 )
 
 // Options are what an Engine is made of. Zero times and numbers mean the defaults.
@@ -38,7 +39,7 @@ type Engine struct {
 	end  context.CancelFunc
 
 	mu       sync.Mutex
-	flights  map[db.ID]*flight
+	flights  map[pg.ID]*flight
 	stopping bool
 	stopped  chan struct{} // closed when stopping begins
 	underway sync.WaitGroup
@@ -62,7 +63,7 @@ type lane struct {
 func New(o Options) *Engine {
 	o.Slots, o.Term, o.Deadline = orElse(o.Slots, 32), orElse(o.Term, time.Minute), orElse(o.Deadline, 20*time.Second)
 	o.Settle, o.Tick = orElse(o.Settle, 2*time.Minute), orElse(o.Tick, time.Second)
-	e := &Engine{Options: o, lanes: map[string]*lane{}, flights: map[db.ID]*flight{}, stopped: make(chan struct{})}
+	e := &Engine{Options: o, lanes: map[string]*lane{}, flights: map[pg.ID]*flight{}, stopped: make(chan struct{})}
 	e.Figures = newFigures(e)
 	e.life, e.end = context.WithCancel(context.Background())
 	e.leases = o.DB.NewLeases(db.LeaseOptions{Term: o.Term, Settle: o.Settle})
@@ -313,7 +314,7 @@ func (e *Engine) Stop(ctx context.Context) error {
 func (e *Engine) Declare(ctx context.Context, provider string, by db.By) error {
 	l := e.lanes[provider]
 	if l == nil {
-		return db.ErrNotFound
+		return pg.ErrNotFound
 	}
 	_, err := e.DB.OpenIncident(ctx, l.info.Name, l.info.Environment, "declared", by, time.Time{})
 	return err
@@ -323,7 +324,7 @@ func (e *Engine) Declare(ctx context.Context, provider string, by db.By) error {
 func (e *Engine) End(ctx context.Context, provider string, by db.By) error {
 	l := e.lanes[provider]
 	if l == nil {
-		return db.ErrNotFound
+		return pg.ErrNotFound
 	}
 	ended, err := e.DB.EndIncident(ctx, l.info.Name, l.info.Environment, by)
 	if ended {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 )
 
 // ActionNeeded: no token until the merchant has done something. Problem is one of db's codes, or "disconnected".
@@ -38,8 +39,8 @@ const Default time.Duration = -1
 
 // Fresh returns a reading whose token is good for at least minValid, refreshing first where need be: by itself, or by joining
 // whoever is at it here or elsewhere. Else the error says why not and who must act: *ActionNeeded, *Trouble, *Ours,
-// *TooLong, db.ErrNotFound.
-func (e *Engine) Fresh(ctx context.Context, id db.ID, minValid time.Duration, by db.By) (db.Reading, error) {
+// *TooLong, pg.ErrNotFound.
+func (e *Engine) Fresh(ctx context.Context, id pg.ID, minValid time.Duration, by db.By) (db.Reading, error) {
 	r, err := e.DB.ReadGrant(ctx, id)
 	if err != nil {
 		return r, err
@@ -197,8 +198,8 @@ func (e *Engine) again(ctx context.Context, r db.Reading) (db.Reading, error) {
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 
 // Now refreshes a connection on somebody's word, whatever its schedule says, and returns the outcome on the spot; it joins an
-// attempt under way. *ActionNeeded when it is disconnected, *Ours when the provider is not set up for it, db.ErrNotFound.
-func (e *Engine) Now(ctx context.Context, id db.ID, by db.By) (Outcome, error) {
+// attempt under way. *ActionNeeded when it is disconnected, *Ours when the provider is not set up for it, pg.ErrNotFound.
+func (e *Engine) Now(ctx context.Context, id pg.ID, by db.By) (Outcome, error) {
 	r, err := e.DB.ReadGrant(ctx, id)
 	if err != nil {
 		return Outcome{}, err
@@ -272,7 +273,7 @@ type flight struct {
 	err     error
 }
 
-func (e *Engine) flying(id db.ID) bool {
+func (e *Engine) flying(id pg.ID) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.flights[id] != nil

@@ -11,6 +11,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 )
 
@@ -96,7 +97,7 @@ func TestAnOutageThatSaysWhenToComeBackIsAnOutage(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := w.newEngine(w.db, func(o *refresh.Options) { o.Connectors = []connectors.Connector{c} })
-	var ids []db.ID
+	var ids []pg.ID
 	for n := range 4 {
 		ids = append(ids, w.connect(fmt.Sprint("account", n), 25*time.Hour))
 	}
@@ -120,7 +121,7 @@ func TestAnOutageThatSaysWhenToComeBackIsAnOutage(t *testing.T) {
 // TestAskedToWaitIsNoEvidence: a busy hour before an outage must not hide it.
 func TestAskedToWaitIsNoEvidence(t *testing.T) {
 	w := newWorld(t)
-	var ids []db.ID
+	var ids []pg.ID
 	for n := range 4 {
 		ids = append(ids, w.connect(fmt.Sprint("account", n), 25*time.Hour))
 	}
@@ -154,9 +155,9 @@ func TestAskedToWaitIsNoEvidence(t *testing.T) {
 }
 
 // connectMany makes connections named in the order in which their tokens expire.
-func (w *world) connectMany(n int, age time.Duration) []db.ID {
+func (w *world) connectMany(n int, age time.Duration) []pg.ID {
 	w.Helper()
-	ids := make([]db.ID, n)
+	ids := make([]pg.ID, n)
 	for i := range ids {
 		ids[i] = w.connect(fmt.Sprintf("account%04d", i), age-time.Duration(i)*time.Second/2)
 	}
@@ -173,7 +174,7 @@ func (w *world) connectMany(n int, age time.Duration) []db.ID {
 func TestAnIncidentIsDeclaredAndEndedByAnAdmin(t *testing.T) {
 	w := newWorld(t)
 	id := w.connect("a", 25*time.Hour)
-	admin := db.By{Actor: "admin", ID: db.NewID()}
+	admin := db.By{Actor: "admin", ID: pg.NewID()}
 	if err := w.engine.Declare(t.Context(), "acme", admin); err != nil {
 		t.Fatal(err)
 	}
@@ -197,7 +198,7 @@ func TestAnIncidentIsDeclaredAndEndedByAnAdmin(t *testing.T) {
 	if w.sweep() != 1 {
 		t.Error("the sweep does not go on")
 	}
-	if err := w.engine.Declare(t.Context(), "nobody", admin); !errors.Is(err, db.ErrNotFound) {
+	if err := w.engine.Declare(t.Context(), "nobody", admin); !errors.Is(err, pg.ErrNotFound) {
 		t.Errorf("an unknown provider: %v", err)
 	}
 }
@@ -226,7 +227,7 @@ func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.partner.set(func() { w.partner.mood = always(&connectors.RejectedError{Reason: "invalid_grant"}) })
-	for id, want := range map[db.ID]string{ended: db.ProblemRevoked, suspected: ""} {
+	for id, want := range map[pg.ID]string{ended: db.ProblemRevoked, suspected: ""} {
 		if _, err := w.engine.Now(t.Context(), id, db.System()); err != nil {
 			t.Fatal(err)
 		}
@@ -235,7 +236,7 @@ func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
 		}
 	}
 	// While it is our own key that is suspected, not even that is believed.
-	if _, err := w.db.Pool().Exec(t.Context(), `UPDATE providers SET reason = 'ours' WHERE name = 'acme'`); err != nil {
+	if _, err := w.db.Pool.Exec(t.Context(), `UPDATE providers SET reason = 'ours' WHERE name = 'acme'`); err != nil {
 		t.Fatal(err)
 	}
 	accused := w.connect("accused", time.Hour)

@@ -8,6 +8,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 )
 
@@ -20,7 +21,7 @@ func (w *world) sweep() int {
 	return n
 }
 
-func (w *world) status(id db.ID) db.GrantStatus {
+func (w *world) status(id pg.ID) db.GrantStatus {
 	w.Helper()
 	s, err := w.db.GrantStatus(w.Context(), id)
 	if err != nil {
@@ -29,7 +30,7 @@ func (w *world) status(id db.ID) db.GrantStatus {
 	return s
 }
 
-func (w *world) reading(id db.ID) db.Reading {
+func (w *world) reading(id pg.ID) db.Reading {
 	w.Helper()
 	r, err := w.db.ReadGrant(w.Context(), id)
 	if err != nil {
@@ -39,7 +40,7 @@ func (w *world) reading(id db.ID) db.Reading {
 }
 
 // kinds of a connection's events, oldest first, without how it was made.
-func (w *world) kinds(id db.ID) []string {
+func (w *world) kinds(id pg.ID) []string {
 	w.Helper()
 	events, err := w.db.Timeline(w.Context(), id, db.Event{}, 100)
 	if err != nil {
@@ -52,9 +53,9 @@ func (w *world) kinds(id db.ID) []string {
 	return kinds
 }
 
-func (w *world) health(id db.ID) string {
+func (w *world) health(id pg.ID) string {
 	w.Helper()
-	whole, err := w.db.WholeConnection(w.Context(), id, db.ID{})
+	whole, err := w.db.WholeConnection(w.Context(), id, pg.ID{})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -139,7 +140,7 @@ func TestRefusalIsTheMerchantsToMend(t *testing.T) {
 
 func TestOurClientRefusedBlamesNoMerchant(t *testing.T) {
 	w := newWorld(t)
-	ids := []db.ID{w.connect("a", 25*time.Hour), w.connect("b", 25*time.Hour)}
+	ids := []pg.ID{w.connect("a", 25*time.Hour), w.connect("b", 25*time.Hour)}
 	w.partner.set(func() {
 		w.partner.mood = always(&connectors.RejectedError{Reason: "invalid_client", ClientFault: true})
 	})
@@ -170,7 +171,7 @@ func TestOurClientRefusedBlamesNoMerchant(t *testing.T) {
 
 func TestThreeRefusalsInARowMakeUsSuspectOurselves(t *testing.T) {
 	w := newWorld(t)
-	var ids []db.ID
+	var ids []pg.ID
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
 		ids = append(ids, w.connect(name, 25*time.Hour))
 	}
@@ -253,7 +254,7 @@ func TestA5xxIsKeptToWhereItAsksForMoreThanOurBackOff(t *testing.T) {
 		}
 	})
 	w.sweep()
-	for id, want := range map[db.ID]time.Duration{long: 7 * time.Minute, short: 30 * time.Second} {
+	for id, want := range map[pg.ID]time.Duration{long: 7 * time.Minute, short: 30 * time.Second} {
 		s := w.status(id)
 		if wait := s.RefreshAt.Sub(w.clock.Now()); s.Failures != 1 || s.LastClass != "trouble" || wait < want*9/10 || wait > want*11/10 {
 			t.Errorf("%s with %d failures, again after %s, want %s", s.LastClass, s.Failures, wait, want)
@@ -266,7 +267,7 @@ func (w *world) lane() *db.Lane {
 	return leases.Lane("acme", "sandbox", 32, w.partner.info.ReplaySafe)
 }
 
-func (w *world) claim(id db.ID) (*db.Lane, *db.Lease) {
+func (w *world) claim(id pg.ID) (*db.Lane, *db.Lease) {
 	w.Helper()
 	lane := w.lane()
 	lease, err := lane.Claim(w.Context(), db.Want{Connection: id, Attempt: -1})
@@ -381,7 +382,7 @@ func TestTheEndOfAnotherRefreshTokenIsNotGuessed(t *testing.T) {
 	} {
 		id := w.connect(c.account, 25*time.Hour)
 		if c.careful {
-			if _, err := w.db.Pool().Exec(t.Context(), `UPDATE grants SET failures = 1 WHERE connection_id = $1`, id); err != nil {
+			if _, err := w.db.Pool.Exec(t.Context(), `UPDATE grants SET failures = 1 WHERE connection_id = $1`, id); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -403,7 +404,7 @@ func TestAnAnswerOfAnOlderEpochIsDropped(t *testing.T) {
 	w := newWorld(t)
 	id := w.connect("a", 25*time.Hour)
 	lane, lease := w.claim(id)
-	if _, _, err := w.db.Disconnect(t.Context(), id, db.ID{}, db.System(), nil); err != nil {
+	if _, _, err := w.db.Disconnect(t.Context(), id, pg.ID{}, db.System(), nil); err != nil {
 		t.Fatal(err)
 	}
 	kept, err := lane.Save(t.Context(), lease, connectors.Token{Access: "new", Lifetime: time.Hour}, w.db.Now(), refresh.Schedule(w.partner), db.Told{By: db.System()}, false)
@@ -423,7 +424,7 @@ func TestUseKeepsWarm(t *testing.T) {
 	w := newWorld(t)
 	id := w.connect("a", time.Minute)
 	r := w.reading(id)
-	w.engine.Used(id, db.ID{}, db.Handout{Provider: r.Provider, Environment: r.Environment, ExpiresAt: r.ExpiresAt, Lifetime: r.Lifetime})
+	w.engine.Used(id, pg.ID{}, db.Handout{Provider: r.Provider, Environment: r.Environment, ExpiresAt: r.ExpiresAt, Lifetime: r.Lifetime})
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	if err := w.engine.Flush(ctx); err != nil {
@@ -477,7 +478,7 @@ func TestTheSweepGoesOnWhateverHangsOrIsGone(t *testing.T) {
 	if err := w.engine.Verify(t.Context(), "acme", "gone"); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := w.db.Disconnect(t.Context(), gone, db.ID{}, db.System(), nil); err != nil {
+	if _, _, err := w.db.Disconnect(t.Context(), gone, pg.ID{}, db.System(), nil); err != nil {
 		t.Fatal(err)
 	}
 	release := make(chan struct{})

@@ -23,6 +23,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 )
 
@@ -117,7 +118,7 @@ func child(what string) error {
 	if err != nil {
 		return err
 	}
-	d, err := db.Open(ctx, os.Getenv("PATCHBAY_TEST_URL"), keyset, db.Options{MaxConns: 12})
+	d, err := db.Open(ctx, os.Getenv("PATCHBAY_TEST_URL"), keyset, pg.Options{MaxConns: 12})
 	if err != nil {
 		return err
 	}
@@ -130,7 +131,7 @@ func child(what string) error {
 		o = times(o)
 	}
 	e := refresh.New(o)
-	var ids []db.ID
+	var ids []pg.ID
 	if err := json.Unmarshal([]byte(os.Getenv("PATCHBAY_TEST_IDS")), &ids); err != nil {
 		return err
 	}
@@ -175,7 +176,7 @@ type replica struct {
 	out *bufio.Reader
 }
 
-func startReplica(t *testing.T, what string, base dbtest.Database, provider string, ids []db.ID) *replica {
+func startReplica(t *testing.T, what string, base dbtest.Database, provider string, ids []pg.ID) *replica {
 	t.Helper()
 	list, err := json.Marshal(ids)
 	if err != nil {
@@ -242,7 +243,7 @@ func newTown(t *testing.T, base dbtest.Database) *town {
 	return w
 }
 
-func (w *town) connect(account string, age time.Duration) db.ID {
+func (w *town) connect(account string, age time.Duration) pg.ID {
 	w.Helper()
 	first := account + "/0"
 	w.provider.mu.Lock()
@@ -262,7 +263,7 @@ func (w *town) connect(account string, age time.Duration) db.ID {
 func TestThreeProcessesRefreshOnceForThreeHundredReaders(t *testing.T) {
 	w := newTown(t, dbtest.Make(t))
 	w.provider.delay.Store(int64(20 * time.Millisecond))
-	var ids []db.ID
+	var ids []pg.ID
 	for n := range 50 {
 		ids = append(ids, w.connect(fmt.Sprint("account", n), 2*time.Hour))
 	}
@@ -291,7 +292,7 @@ func TestThreeProcessesRefreshOnceForThreeHundredReaders(t *testing.T) {
 // leased are the accounts whose refresh is under way, or was when its process died.
 func (w *town) leased() map[string]bool {
 	w.Helper()
-	rows, err := w.db.Pool().Query(w.Context(), `SELECT c.account_id FROM grants g JOIN connections c ON c.id = g.connection_id WHERE g.lease_id IS NOT NULL`)
+	rows, err := w.db.Pool.Query(w.Context(), `SELECT c.account_id FROM grants g JOIN connections c ON c.id = g.connection_id WHERE g.lease_id IS NOT NULL`)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -312,7 +313,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 	w.provider.delay.Store(int64(200 * time.Millisecond))
 	w.provider.life.Store(2) // always something due
 	const population = 40
-	accounts := map[string]db.ID{}
+	accounts := map[string]pg.ID{}
 	gone := map[string]bool{}
 	populate := func() {
 		alive := 0
@@ -394,7 +395,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 }
 
 // keepUsed has somebody use every connection, so that it is kept warm.
-func (w *town) keepUsed(accounts map[string]db.ID) {
+func (w *town) keepUsed(accounts map[string]pg.ID) {
 	w.Helper()
 	var uses []db.Use
 	for _, id := range accounts {
@@ -406,7 +407,7 @@ func (w *town) keepUsed(accounts map[string]db.ID) {
 }
 
 // settle waits until every connection is well or says why.
-func (w *town) settle(accounts map[string]db.ID) {
+func (w *town) settle(accounts map[string]pg.ID) {
 	w.Helper()
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		unsettled := 0

@@ -13,6 +13,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 )
 
@@ -122,7 +123,7 @@ type world struct {
 func newWorld(t *testing.T, change ...func(*refresh.Options)) *world {
 	t.Helper()
 	w := &world{T: t, partner: newPartner("acme"), clock: newClock()}
-	w.db = dbtest.New(t, db.Options{Clock: db.NewClock(w.clock.Now), MaxConns: 16})
+	w.db = dbtest.New(t, pg.Options{Clock: pg.NewClock(w.clock.Now), MaxConns: 16})
 	w.engine = w.newEngine(w.db, change...)
 	return w
 }
@@ -145,15 +146,15 @@ func (w *world) newEngine(d *db.DB, change ...func(*refresh.Options)) *refresh.E
 }
 
 // connect makes a connection whose token was obtained age ago.
-func (w *world) connect(account string, age time.Duration) db.ID {
+func (w *world) connect(account string, age time.Duration) pg.ID {
 	w.Helper()
 	return connect(w.T, w.db, w.partner, account, age, &w.owner)
 }
 
-func connect(t testing.TB, d *db.DB, p *partner, account string, age time.Duration, owner *db.Merchant) db.ID {
+func connect(t testing.TB, d *db.DB, p *partner, account string, age time.Duration, owner *db.Merchant) pg.ID {
 	t.Helper()
 	ctx := t.Context()
-	if owner.ID == (db.ID{}) {
+	if owner.ID == (pg.ID{}) {
 		m, err := d.AddMerchant(ctx, db.System(), db.Merchant{Name: "CH168 Shop"})
 		if err != nil {
 			t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/sandbox"
 )
@@ -48,7 +49,7 @@ func TestEveryProviderThroughItsMoods(t *testing.T) {
 			// Others of the same provider, so that one connection's bad day is not everybody's.
 			for range 3 {
 				other := g
-				other.Account.ID = "other " + db.NewID().String()
+				other.Account.ID = "other " + pg.NewID().String()
 				if _, err := d.AddConnection(t.Context(), merchant.ID, setup.Name, setup.Environment, other, d.Now(), refresh.Schedule(setup.Connector)); err != nil {
 					t.Fatal(err)
 				}

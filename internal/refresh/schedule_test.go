@@ -4,7 +4,7 @@ import (
 	"testing"
 	"time"
 
-	"patchbay/internal/db"
+	"patchbay/internal/pg"
 )
 
 func TestDue(t *testing.T) {
@@ -25,24 +25,24 @@ func TestDue(t *testing.T) {
 		{"a very short one: never before half", 0, 10 * time.Second, 0, true, 5 * time.Second, 8 * time.Second},
 	} {
 		for range 50 {
-			got := Due(c.keepAlive, db.NewID(), obtained, c.lifetime, c.right, c.used).Sub(obtained)
+			got := Due(c.keepAlive, pg.NewID(), obtained, c.lifetime, c.right, c.used).Sub(obtained)
 			if got < c.from || got > c.to {
 				t.Errorf("%s: due after %s, want %s to %s", c.name, got, c.from, c.to)
 				break
 			}
 		}
 	}
-	if due := Due(0, db.NewID(), obtained, time.Hour, 0, false); !due.IsZero() {
+	if due := Due(0, pg.NewID(), obtained, time.Hour, 0, false); !due.IsZero() {
 		t.Errorf("nobody uses it and nothing has to be kept alive: due %s", due)
 	}
-	id := db.NewID()
+	id := pg.NewID()
 	if a, b := Due(day, id, obtained, time.Hour, 0, true), Due(day, id, obtained, time.Hour, 0, true); !a.Equal(b) {
 		t.Error("the same grant is due at two times")
 	}
 }
 
 func TestBackoffDoublesToAnHour(t *testing.T) {
-	id := db.NewID()
+	id := pg.NewID()
 	for n, want := range map[int]time.Duration{1: 30 * time.Second, 2: time.Minute, 4: 4 * time.Minute, 8: time.Hour, 500: time.Hour} {
 		if got := backoff(n, id); got < want*9/10 || got > want*11/10 {
 			t.Errorf("after failure %d: %s, want about %s", n, got, want)
@@ -51,7 +51,7 @@ func TestBackoffDoublesToAnHour(t *testing.T) {
 }
 
 func TestPatienceIsAsLongAsAskedAndGrows(t *testing.T) {
-	id := db.NewID()
+	id := pg.NewID()
 	for _, c := range []struct {
 		n                 int
 		asked, from, most time.Duration

@@ -12,13 +12,14 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 )
 
 func TestAllProcessesTogetherKeepToTheProvidersLimit(t *testing.T) {
 	w := newWorld(t)
 	base := dbtest.Make(t)
-	w.db = base.Open(t, db.Options{MaxConns: 8})
+	w.db = base.Open(t, pg.Options{MaxConns: 8})
 	const many = 60
 	for n := range many {
 		w.connect(fmt.Sprint("account", n), 48*time.Hour)
@@ -28,7 +29,7 @@ func TestAllProcessesTogetherKeepToTheProvidersLimit(t *testing.T) {
 	defer cancel()
 	few := func(o *refresh.Options) { o.Slots, o.Tick = 4, 20*time.Millisecond }
 	for range 3 {
-		go w.newEngine(base.Open(t, db.Options{MaxConns: 8}), few).Run(ctx)
+		go w.newEngine(base.Open(t, pg.Options{MaxConns: 8}), few).Run(ctx)
 	}
 	readers := w.newEngine(w.db, few) // programs want theirs meanwhile
 	for n := range 10 {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 )
 
 // usage counts what was read, in memory: the read's own path writes nothing. A crash loses what came after the last flush,
@@ -14,12 +15,12 @@ import (
 type usage struct {
 	mu    sync.Mutex
 	reads map[readBy]int64
-	keys  map[db.ID]time.Time
-	marks map[db.ID]db.Use
+	keys  map[pg.ID]time.Time
+	marks map[pg.ID]db.Use
 }
 
 type readBy struct {
-	key, connection db.ID
+	key, connection pg.ID
 	minute          int64
 }
 
@@ -27,13 +28,13 @@ type readBy struct {
 const markEvery = 5 * time.Minute
 
 // Used accounts for one token of a connection handed out to key (zero: to nobody's), and sees to it that it is kept warm.
-func (e *Engine) Used(connection, key db.ID, h db.Handout) {
+func (e *Engine) Used(connection, key pg.ID, h db.Handout) {
 	now := e.DB.Now()
 	u := &e.usage
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.make()
-	if key != (db.ID{}) {
+	if key != (pg.ID{}) {
 		u.reads[readBy{key: key, connection: connection, minute: now.Unix() / 60}]++
 		u.keys[key] = now
 	}
@@ -49,12 +50,12 @@ func (e *Engine) Used(connection, key db.ID, h db.Handout) {
 
 func (u *usage) make() {
 	if u.reads == nil {
-		u.reads, u.keys, u.marks = map[readBy]int64{}, map[db.ID]time.Time{}, map[db.ID]db.Use{}
+		u.reads, u.keys, u.marks = map[readBy]int64{}, map[pg.ID]time.Time{}, map[pg.ID]db.Use{}
 	}
 }
 
 // UsedKey notes that a key was used for something else than a token.
-func (e *Engine) UsedKey(key db.ID) {
+func (e *Engine) UsedKey(key pg.ID) {
 	u := &e.usage
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -95,7 +96,7 @@ func (e *Engine) Flush(ctx context.Context) error {
 	return errors.Join(faults...)
 }
 
-func (u *usage) putBack(reads map[readBy]int64, keys map[db.ID]time.Time) {
+func (u *usage) putBack(reads map[readBy]int64, keys map[pg.ID]time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.make()

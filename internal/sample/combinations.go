@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 )
 
 // Combination is a named page of the list of connections that must be quick however many connections there are.
@@ -20,8 +21,8 @@ type Combination struct {
 // wrote, another one for each nth.
 func Combinations(ctx context.Context, d *db.DB, nth int) ([]Combination, error) {
 	var khmer, tin, camInvoice, account, email, person, merchant string
-	var id db.ID
-	err := d.Pool().QueryRow(ctx, `
+	var id pg.ID
+	err := d.Pool.QueryRow(ctx, `
 		SELECT (SELECT x->>'value' FROM jsonb_array_elements(c.details) x WHERE x->>'key' = 'company_name_kh'),
 			(SELECT x->>'value' FROM jsonb_array_elements(c.details) x WHERE x->>'key' = 'tin'), c.account_id, c.account_name,
 			(SELECT x->>'value' FROM jsonb_array_elements(c.details) x WHERE x->>'key' = 'email'),

@@ -16,6 +16,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 )
 
 // Scale is how much Fill makes.
@@ -66,8 +67,8 @@ type filling struct {
 	words, brands, trades [][2]string
 	forms                 []string
 
-	merchantIDs []db.ID
-	userIDs     []db.ID
+	merchantIDs []pg.ID
+	userIDs     []pg.ID
 	numbers     int
 }
 
@@ -78,8 +79,8 @@ func (f *filling) tell(what string, n int) {
 }
 
 // id is a UUIDv7 as it would have been made at a time.
-func (f *filling) id(at time.Time) db.ID {
-	var id db.ID
+func (f *filling) id(at time.Time) pg.ID {
+	var id pg.ID
 	binary.BigEndian.PutUint64(id[0:], uint64(at.UnixMilli())<<16|f.r.Uint64N(1<<12))
 	binary.BigEndian.PutUint64(id[8:], f.r.Uint64())
 	id[6] = id[6]&0x0f | 0x70
@@ -104,7 +105,7 @@ func (f *filling) merchants(ctx context.Context) error {
 			users = append(users, []any{user, id, "merchant", strings.ToLower(email), person[0] + " " + person[1], at})
 		}
 	}
-	return pgx.BeginFunc(ctx, f.d.Pool(), func(tx pgx.Tx) error {
+	return pgx.BeginFunc(ctx, f.d.Pool, func(tx pgx.Tx) error {
 		if _, err := tx.CopyFrom(ctx, pgx.Identifier{"merchants"}, []string{"id", "external_id", "name", "locale", "created_at"}, pgx.CopyFromRows(merchants)); err != nil {
 			return err
 		}
@@ -125,7 +126,7 @@ func (f *filling) connections(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if _, err := f.d.Pool().Exec(ctx, `ALTER TABLE connections DISABLE TRIGGER connections_after_insert`); err != nil {
+	if _, err := f.d.Pool.Exec(ctx, `ALTER TABLE connections DISABLE TRIGGER connections_after_insert`); err != nil {
 		return err
 	}
 	const batch = 20_000
@@ -139,7 +140,7 @@ func (f *filling) connections(ctx context.Context) error {
 			}
 			connections, grants = append(connections, c), append(grants, g)
 		}
-		err := pgx.BeginFunc(ctx, f.d.Pool(), func(tx pgx.Tx) error {
+		err := pgx.BeginFunc(ctx, f.d.Pool, func(tx pgx.Tx) error {
 			_, err := tx.CopyFrom(ctx, pgx.Identifier{"connections"}, []string{
 				"id", "merchant_id", "provider", "environment", "account_id", "account_name", "details", "search", "problem", "problem_since",
 				"failing_since", "connected_by", "connected_at", "disconnected_at", "used_on",
@@ -158,10 +159,10 @@ func (f *filling) connections(ctx context.Context) error {
 		}
 		f.tell("connections", made+n)
 	}
-	if _, err := f.d.Pool().Exec(ctx, `ALTER TABLE connections ENABLE TRIGGER connections_after_insert`); err != nil {
+	if _, err := f.d.Pool.Exec(ctx, `ALTER TABLE connections ENABLE TRIGGER connections_after_insert`); err != nil {
 		return err
 	}
-	if _, err := f.d.Pool().Exec(ctx, `
+	if _, err := f.d.Pool.Exec(ctx, `
 		INSERT INTO finds (id, provider, environment, connected_at, words, sampled, merchant_key)
 		SELECT c.id, c.provider, c.environment, c.connected_at, search_fold(c.search) || ' ' || m.words, get_byte(uuid_send(c.id), 15) % 64 = 0, c.merchant_key
 		FROM connections c JOIN merchants m ON m.id = c.merchant_id
@@ -170,7 +171,7 @@ func (f *filling) connections(ctx context.Context) error {
 		return err
 	}
 	f.tell("searchable", f.scale.Connections)
-	if _, err := f.d.Pool().Exec(ctx, `INSERT INTO words (word) SELECT DISTINCT word FROM (SELECT words FROM finds UNION ALL SELECT words FROM users) AS all_of_them, words_of(words) AS word ON CONFLICT DO NOTHING`); err != nil {
+	if _, err := f.d.Pool.Exec(ctx, `INSERT INTO words (word) SELECT DISTINCT word FROM (SELECT words FROM finds UNION ALL SELECT words FROM users) AS all_of_them, words_of(words) AS word ON CONFLICT DO NOTHING`); err != nil {
 		return err
 	}
 	return restore(ctx)
@@ -179,7 +180,7 @@ func (f *filling) connections(ctx context.Context) error {
 // measure gives the planner its figures and marks pages as seen by all, which index-only reading needs.
 func (f *filling) measure(ctx context.Context) error {
 	for _, table := range []string{"merchants", "users", "connections", "grants", "finds", "words", "counters"} {
-		if _, err := f.d.Pool().Exec(ctx, `VACUUM ANALYZE `+table); err != nil {
+		if _, err := f.d.Pool.Exec(ctx, `VACUUM ANALYZE `+table); err != nil {
 			return err
 		}
 	}
@@ -375,7 +376,7 @@ func (f *filling) events(ctx context.Context) error {
 	if f.scale.Events == 0 {
 		return nil
 	}
-	if _, err := f.d.Pool().Exec(ctx, `SELECT events_make_month(m::date) FROM generate_series($1::date, $2::date, '1 month') AS m`,
+	if _, err := f.d.Pool.Exec(ctx, `SELECT events_make_month(m::date) FROM generate_series($1::date, $2::date, '1 month') AS m`,
 		f.now.AddDate(0, -7, 0), f.now.AddDate(0, 1, 0)); err != nil {
 		return err
 	}
@@ -387,7 +388,7 @@ func (f *filling) events(ctx context.Context) error {
 	first := today.AddDate(0, 0, 1-days)
 	// Those that came lately have had fewer days for as many events.
 	var often float64
-	err = f.d.Pool().QueryRow(ctx, `SELECT $2::float8 * count(*) / greatest(1, sum(1 + floor(extract(epoch FROM $1::timestamptz - greatest(connected_at, $1::timestamptz - make_interval(days => $3))) / 86400)))
+	err = f.d.Pool.QueryRow(ctx, `SELECT $2::float8 * count(*) / greatest(1, sum(1 + floor(extract(epoch FROM $1::timestamptz - greatest(connected_at, $1::timestamptz - make_interval(days => $3))) / 86400)))
 		FROM connections`, f.now, f.scale.Events, days).Scan(&often)
 	if err != nil {
 		return err
@@ -400,7 +401,7 @@ func (f *filling) events(ctx context.Context) error {
 	for day := range days {
 		begin := first.AddDate(0, 0, day)
 		var renewals int
-		err := f.d.Pool().QueryRow(ctx, `
+		err := f.d.Pool.QueryRow(ctx, `
 			WITH made AS MATERIALIZED (
 				SELECT *, (CASE provider WHEN 'flexiti' THEN 350 WHEN 'caminvoice' THEN 120 ELSE 60 END * (0.5 + random() + 8 * power(random(), 12)))::int AS millis
 				FROM (SELECT id, merchant_id, provider, environment, md5(random()::text) AS r, greatest(connected_at, $1::timestamptz) + random() * interval '1 day' AS at,
@@ -421,7 +422,7 @@ func (f *filling) events(ctx context.Context) error {
 			return err
 		}
 		// People sign in, connect and disconnect.
-		tag, err := f.d.Pool().Exec(ctx, `
+		tag, err := f.d.Pool.Exec(ctx, `
 			INSERT INTO events (`+eventColumns+`)
 			SELECT `+madeID+`, at, kind, 'merchant', user_id, merchant_id, connection_id, NULL, provider, '', 0, '', 0, '', '203.0.113.' || (1 + floor(random() * 250))::int, ''
 			FROM (SELECT $1::timestamptz + random() * interval '1 day' AS at, 'user.signed-in' AS kind, id AS user_id, merchant_id, NULL::uuid AS connection_id, '' AS provider
@@ -439,7 +440,7 @@ func (f *filling) events(ctx context.Context) error {
 		f.tell("events", total)
 	}
 	// The way in of each that came in these days; its reference is in the letters of ids.go.
-	if _, err := f.d.Pool().Exec(ctx, `
+	if _, err := f.d.Pool.Exec(ctx, `
 		INSERT INTO flows (id, reference, state_hash, browser_hash, user_id, merchant_id, provider, environment, stage, account_id, account_name, outcome, result_id,
 			created_at, touched_at, expires_at)
 		SELECT `+madeID+`, translate(upper(substr(r, 1, 4) || '-' || substr(r, 5, 4)), '01234567', 'GHJKMNPQ'), sha256(uuid_send(id)), sha256(uuid_send(id)),
@@ -451,7 +452,7 @@ func (f *filling) events(ctx context.Context) error {
 	if err := restore(ctx); err != nil {
 		return err
 	}
-	_, err = f.d.Pool().Exec(ctx, `VACUUM ANALYZE events, flows`)
+	_, err = f.d.Pool.Exec(ctx, `VACUUM ANALYZE events, flows`)
 	return err
 }
 
@@ -465,10 +466,10 @@ func (f *filling) figures(ctx context.Context) error {
 	if err := f.d.FoldCounts(ctx); err != nil {
 		return err
 	}
-	if _, err := f.d.Pool().Exec(ctx, `INSERT INTO refresh_hours (hour, class, calls) SELECT hour, class, sum(calls) FROM rollups WHERE kind = 'refresh' GROUP BY 1, 2`); err != nil {
+	if _, err := f.d.Pool.Exec(ctx, `INSERT INTO refresh_hours (hour, class, calls) SELECT hour, class, sum(calls) FROM rollups WHERE kind = 'refresh' GROUP BY 1, 2`); err != nil {
 		return err
 	}
-	_, err := f.d.Pool().Exec(ctx, `VACUUM ANALYZE rollups, refresh_hours, counters`)
+	_, err := f.d.Pool.Exec(ctx, `VACUUM ANALYZE rollups, refresh_hours, counters`)
 	return err
 }
 
@@ -477,7 +478,7 @@ func (f *filling) withoutIndexes(ctx context.Context, tables ...string) (func(co
 	if f.scale.Connections < 2000 {
 		return func(context.Context) error { return nil }, nil
 	}
-	rows, err := f.d.Pool().Query(ctx, `
+	rows, err := f.d.Pool.Query(ctx, `
 		SELECT i.indexrelid::regclass::text, replace(pg_get_indexdef(i.indexrelid), ' ON ONLY ', ' ON ')
 		FROM pg_index i LEFT JOIN pg_constraint p ON p.conindid = i.indexrelid
 		WHERE i.indrelid = ANY($1::regclass[]) AND p.oid IS NULL`, tables)
@@ -492,13 +493,13 @@ func (f *filling) withoutIndexes(ctx context.Context, tables ...string) (func(co
 		return nil, err
 	}
 	for _, one := range indexes {
-		if _, err := f.d.Pool().Exec(ctx, `DROP INDEX `+one.name); err != nil {
+		if _, err := f.d.Pool.Exec(ctx, `DROP INDEX `+one.name); err != nil {
 			return nil, err
 		}
 	}
 	return func(ctx context.Context) error {
 		for i, one := range slices.Backward(indexes) {
-			err := pgx.BeginFunc(ctx, f.d.Pool(), func(tx pgx.Tx) error {
+			err := pgx.BeginFunc(ctx, f.d.Pool, func(tx pgx.Tx) error {
 				if _, err := tx.Exec(ctx, `SET LOCAL maintenance_work_mem = '512MB'`); err != nil {
 					return err
 				}

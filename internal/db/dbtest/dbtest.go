@@ -17,6 +17,7 @@ import (
 
 	"patchbay/internal/db"
 	"patchbay/internal/localpg"
+	"patchbay/internal/pg"
 	"patchbay/migrations"
 )
 
@@ -27,7 +28,7 @@ type Database struct {
 }
 
 // New returns a fresh migrated database, opened. It is dropped when the test ends.
-func New(t testing.TB, o ...db.Options) *db.DB {
+func New(t testing.TB, o ...pg.Options) *db.DB {
 	t.Helper()
 	return Make(t).Open(t, o...)
 }
@@ -71,13 +72,13 @@ func Make(t testing.TB) Database {
 }
 
 // Open opens the database, as often as a test wants: once for each replica, say. It is closed when the test ends.
-func (d Database) Open(t testing.TB, o ...db.Options) *db.DB {
+func (d Database) Open(t testing.TB, o ...pg.Options) *db.DB {
 	t.Helper()
 	keyset, err := db.ParseKeyset(d.Keyset)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var options db.Options
+	var options pg.Options
 	if len(o) > 0 {
 		options = o[0]
 	}

@@ -16,16 +16,16 @@ func TestEveryTestHasItsOwnDatabase(t *testing.T) {
 			t.Parallel()
 			d := dbtest.New(t)
 			var merchants int
-			if err := d.Pool().QueryRow(ctx, `SELECT count(*) FROM merchants`).Scan(&merchants); err != nil {
+			if err := d.Pool.QueryRow(ctx, `SELECT count(*) FROM merchants`).Scan(&merchants); err != nil {
 				t.Fatal(err)
 			}
 			if merchants != 0 {
 				t.Errorf("a fresh database has %d merchants", merchants)
 			}
-			if _, err := d.Pool().Exec(ctx, `INSERT INTO merchants (id, name, created_at) VALUES (gen_random_uuid(), 'ហាង', now())`); err != nil {
+			if _, err := d.Pool.Exec(ctx, `INSERT INTO merchants (id, name, created_at) VALUES (gen_random_uuid(), 'ហាង', now())`); err != nil {
 				t.Fatal(err)
 			}
-			if pending, err := migrations.Pending(ctx, d.Pool()); err != nil || pending {
+			if pending, err := migrations.Pending(ctx, d.Pool); err != nil || pending {
 				t.Errorf("pending = %v, %v on a migrated database", pending, err)
 			}
 		})
@@ -75,7 +75,7 @@ func TestAnOwnClusterComesBackAfterACrash(t *testing.T) {
 	ctx := context.Background()
 	d, server := dbtest.Own(t)
 	opened := d.Open(t)
-	if _, err := opened.Pool().Exec(ctx, `INSERT INTO merchants (id, name, created_at) VALUES (gen_random_uuid(), 'Shop', now())`); err != nil {
+	if _, err := opened.Pool.Exec(ctx, `INSERT INTO merchants (id, name, created_at) VALUES (gen_random_uuid(), 'Shop', now())`); err != nil {
 		t.Fatal(err)
 	}
 	server.Kill()
@@ -86,7 +86,7 @@ func TestAnOwnClusterComesBackAfterACrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	var name string
-	if err := opened.Pool().QueryRow(ctx, `SELECT name FROM merchants`).Scan(&name); err != nil || name != "Shop" {
+	if err := opened.Pool.QueryRow(ctx, `SELECT name FROM merchants`).Scan(&name); err != nil || name != "Shop" {
 		t.Errorf("after the crash: %q, %v", name, err)
 	}
 }

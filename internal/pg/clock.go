@@ -1,4 +1,4 @@
-package db
+package pg
 
 import (
 	"context"
@@ -35,15 +35,15 @@ func (c *Clock) Now() time.Time {
 // MeasureClock takes the time from Postgres. Half of the time the answer took is added. Called at the start and
 // every few minutes.
 func (d *DB) MeasureClock(ctx context.Context) error {
-	if d.clock.manual != nil {
+	if d.Clock.manual != nil {
 		return nil
 	}
 	before := time.Now()
 	var postgres time.Time
-	if err := d.pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&postgres); err != nil {
+	if err := d.Pool.QueryRow(ctx, `SELECT clock_timestamp()`).Scan(&postgres); err != nil {
 		return fmt.Errorf("ask Postgres for the time: %w", err)
 	}
 	after := time.Now()
-	d.clock.base.Store(&measured{postgres: postgres.UTC().Add(after.Sub(before) / 2), host: after})
+	d.Clock.base.Store(&measured{postgres: postgres.UTC().Add(after.Sub(before) / 2), host: after})
 	return nil
 }

@@ -1,4 +1,4 @@
-package db
+package pg
 
 import (
 	"context"
@@ -10,10 +10,10 @@ import (
 	"time"
 )
 
-func TestGroupCollectsWhileOneIsUnderWay(t *testing.T) {
+func TestBatcherCollectsWhileOneIsUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sizes []int
-		g := group[int, int]{most: 8, do: func(_ context.Context, in []int) ([]int, error) {
+		b := NewBatcher(8, func(_ context.Context, in []int) ([]int, error) {
 			sizes = append(sizes, len(in))
 			time.Sleep(time.Millisecond)
 			out := slices.Clone(in)
@@ -21,11 +21,11 @@ func TestGroupCollectsWhileOneIsUnderWay(t *testing.T) {
 				out[i] *= 2
 			}
 			return out, nil
-		}}
+		})
 		var all sync.WaitGroup
 		for n := range 20 {
 			all.Go(func() {
-				if got, err := g.Do(t.Context(), n); err != nil || got != 2*n {
+				if got, err := b.Do(t.Context(), n); err != nil || got != 2*n {
 					t.Errorf("asked %d, got %d, %v", n, got, err)
 				}
 			})
@@ -43,16 +43,16 @@ func TestGroupCollectsWhileOneIsUnderWay(t *testing.T) {
 
 func TestOneBadRequestDoesNotSpoilTheOthers(t *testing.T) {
 	bad := errors.New("bad")
-	g := group[int, int]{most: 8, do: func(_ context.Context, in []int) ([]int, error) {
+	b := NewBatcher(8, func(_ context.Context, in []int) ([]int, error) {
 		if slices.Contains(in, 3) {
 			return nil, bad
 		}
 		return in, nil
-	}}
+	})
 	var all sync.WaitGroup
 	for n := range 6 {
 		all.Go(func() {
-			if got, err := g.Do(t.Context(), n); (n == 3) != errors.Is(err, bad) || n != 3 && got != n {
+			if got, err := b.Do(t.Context(), n); (n == 3) != errors.Is(err, bad) || n != 3 && got != n {
 				t.Errorf("asked %d, got %d, %v", n, got, err)
 			}
 		})

@@ -1,0 +1,82 @@
+package pg
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+)
+
+// Batcher makes one round trip and one commit of what many goroutines ask for at the same time: while one batch runs, the
+// next collects. A lone caller does not wait.
+type Batcher[In, Out any] struct {
+	do   func(ctx context.Context, batch []In) ([]Out, error)
+	most int
+
+	mu      sync.Mutex
+	waiting []*request[In, Out]
+	running bool
+}
+
+// NewBatcher returns a Batcher that runs do with at most so many inputs; do returns one output for each.
+func NewBatcher[In, Out any](most int, do func(ctx context.Context, batch []In) ([]Out, error)) *Batcher[In, Out] {
+	return &Batcher[In, Out]{do: do, most: most}
+}
+
+type request[In, Out any] struct {
+	in   In
+	out  Out
+	err  error
+	done chan struct{}
+}
+
+// Do runs one input in the next batch. A batch belongs to several callers, so no caller's context cancels it: Do returns when
+// the batch has ended.
+func (b *Batcher[In, Out]) Do(ctx context.Context, in In) (Out, error) {
+	r := &request[In, Out]{in: in, done: make(chan struct{})}
+	b.mu.Lock()
+	b.waiting = append(b.waiting, r)
+	start := !b.running
+	b.running = true
+	b.mu.Unlock()
+	if start {
+		go b.run(context.WithoutCancel(ctx))
+	}
+	<-r.done
+	return r.out, r.err
+}
+
+func (b *Batcher[In, Out]) run(ctx context.Context) {
+	for {
+		b.mu.Lock()
+		n := min(len(b.waiting), b.most)
+		if n == 0 {
+			b.running = false
+			b.mu.Unlock()
+			return
+		}
+		batch := slices.Clone(b.waiting[:n])
+		b.waiting = slices.Delete(b.waiting, 0, n)
+		b.mu.Unlock()
+
+		in := make([]In, n)
+		for i, r := range batch {
+			in[i] = r.in
+		}
+		out, err := b.do(ctx, in)
+		for i, r := range batch {
+			switch {
+			case err == nil:
+				r.out = out[i]
+			case n == 1, errors.Is(err, context.DeadlineExceeded): // Postgres does not answer: one by one would take many times as long
+				r.err = err
+			default: // one bad input must not fail the others
+				var alone []Out
+				if alone, r.err = b.do(ctx, in[i:i+1]); r.err == nil {
+					r.out = alone[0]
+				}
+			}
+			close(r.done)
+		}
+	}
+}

@@ -1,0 +1,62 @@
+package pg
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// A Limit lets Burst things happen at once and afterwards one in each Every.
+type Limit struct {
+	Burst int
+	Every time.Duration
+}
+
+// Wait takes the next turn under a key and returns how long until it comes: zero within the burst. When that were longer than
+// most, no turn is taken and ok is false; wait then is how long until one can be had. This is GCRA, by one upsert that all
+// processes share.
+func (d *DB) Wait(ctx context.Context, key string, l Limit, most time.Duration) (wait time.Duration, ok bool, err error) {
+	sum := sha256.Sum256([]byte(key))
+	now := d.Now()
+	burst := time.Duration(l.Burst-1) * l.Every
+	var arrival time.Time                                                                 // when the turn is due without the burst
+	for again := true; again; again = errors.Is(err, pgx.ErrNoRows) && ctx.Err() == nil { // reset between the two halves of the statement
+		err = d.Pool.QueryRow(ctx, `
+		WITH taken AS (
+			INSERT INTO limits AS l (key, tat) VALUES ($1, $2::timestamptz + $3::interval)
+			ON CONFLICT (key) DO UPDATE SET tat = greatest(l.tat, $2) + $3 WHERE l.tat <= $2::timestamptz + $4::interval
+			RETURNING tat)
+		SELECT true, tat - $3::interval FROM taken
+		UNION ALL
+		SELECT false, tat FROM limits WHERE key = $1 AND NOT EXISTS (SELECT FROM taken)
+		LIMIT 1`, sum[:], now, l.Every, burst+most).Scan(&ok, &arrival)
+	}
+	if err != nil {
+		return 0, false, fmt.Errorf("take a turn under a limit: %w", err)
+	}
+	wait = max(0, arrival.Sub(now)-burst)
+	if !ok {
+		wait = max(time.Second, wait-most)
+	}
+	return wait, ok, nil
+}
+
+// Allow returns zero when a thing may happen now, else how long to wait before asking again.
+func (d *DB) Allow(ctx context.Context, key string, l Limit) (wait time.Duration, err error) {
+	wait, ok, err := d.Wait(ctx, key, l, 0)
+	if ok {
+		wait = 0
+	}
+	return wait, err
+}
+
+// ResetLimit forgets what was counted under a key.
+func (d *DB) ResetLimit(ctx context.Context, key string) error {
+	sum := sha256.Sum256([]byte(key))
+	_, err := Exec(ctx, d.Pool, "reset a limit", `DELETE FROM limits WHERE key = $1`, sum[:])
+	return err
+}

@@ -1,0 +1,82 @@
+// Package pg is the ground that every room with rows stands on: the pool, transactions, one clock, ids, secrets, helpers
+// for queries, batches and rate limits. It knows Postgres and no table but rate limits' own.
+package pg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// DB is a handle to one database. Its methods are safe for concurrent use.
+type DB struct {
+	Pool  *pgxpool.Pool
+	Clock *Clock
+}
+
+// Options are the settings of Open beside the address.
+type Options struct {
+	MaxConns int32  // 0: what the address says (pool_max_conns), else 16
+	Clock    *Clock // nil: Postgres's time, carried by the host's monotonic clock
+}
+
+// Open connects to Postgres and measures its clock.
+func Open(ctx context.Context, url string, o Options) (*DB, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("DATABASE_URL is not a Postgres address") // err would quote the password
+	}
+	switch {
+	case o.MaxConns > 0:
+		config.MaxConns = o.MaxConns
+	case !strings.Contains(url, "pool_max_conns"):
+		config.MaxConns = 16 // pgx's default of four would let sixteen programs wait for each other
+	}
+	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
+	config.ConnConfig.RuntimeParams["application_name"] = "patchbay"
+	config.AfterConnect = registerTypes
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Postgres: %w", err)
+	}
+	d := &DB{Pool: pool, Clock: o.Clock}
+	if d.Clock == nil {
+		d.Clock = &Clock{}
+		if err := d.MeasureClock(ctx); err != nil {
+			pool.Close()
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+// Close waits for the connections in use and closes all.
+func (d *DB) Close() { d.Pool.Close() }
+
+// Now is the present time by the database's clock: see Clock.
+func (d *DB) Now() time.Time { return d.Clock.Now() }
+
+// Ping returns an error unless the database answers.
+func (d *DB) Ping(ctx context.Context) error { return d.Pool.Ping(ctx) }
+
+// Tx runs do in one transaction: committed when it returns nil, rolled back otherwise.
+func (d *DB) Tx(ctx context.Context, do func(tx pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, d.Pool, do)
+}
+
+// RetryOnDeadlock is Tx, up to three times as long as Postgres breaks the transaction off because of a deadlock.
+func (d *DB) RetryOnDeadlock(ctx context.Context, do func(tx pgx.Tx) error) error {
+	for try := 1; ; try++ {
+		err := d.Tx(ctx, do)
+		var pg *pgconn.PgError
+		if try == 3 || !errors.As(err, &pg) || pg.Code != "40P01" {
+			return err
+		}
+	}
+}
