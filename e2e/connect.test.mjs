@@ -360,7 +360,7 @@ describe("on the way", () => {
     const stranger = await as(other, plain);
     for (const path of [there, there.replace(/.{12}$/, "000000000000"), `${there}/disconnect`, "/flows/AAAA-AAAA", "/connect/nobody"]) {
       assert.equal((await stranger.goto(path)).status(), 404);
-      assert.equal(await heading(stranger), say("oops.404.title"));
+      assert.equal(await heading(stranger), say("error.404.title"));
     }
     await page.context().close();
     await stranger.context().close();

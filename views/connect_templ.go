@@ -5,8 +5,10 @@ package views
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import "github.com/a-h/templ"
-import templruntime "github.com/a-h/templ/runtime"
+import (
+	"github.com/a-h/templ"
+	templruntime "github.com/a-h/templ/runtime"
+)
 
 // ConnectPage is GET /connect/{provider}: what will happen, and for a keyed provider the form.
 type ConnectPage struct {
@@ -141,7 +143,7 @@ func connectBody(v ConnectPage) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if v.Refused != "" {
-			var templ_7745c5c3_Var6 = []any{"say", "say-" + refusedState(v.Refused)}
+			templ_7745c5c3_Var6 := []any{"say", "say-" + refusedState(v.Refused)}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var6...)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
@@ -732,7 +734,7 @@ func connectField(v ConnectPage, f Field) templ.Component {
 		}
 		ctx = templ.ClearChildren(ctx)
 		if len(f.Options) > 0 {
-			var templ_7745c5c3_Var37 = []any{"field", templ.KV("wrong", v.Errors.Of(f.Name) != "")}
+			templ_7745c5c3_Var37 := []any{"field", templ.KV("wrong", v.Errors.Of(f.Name) != "")}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var37...)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err

@@ -10,150 +10,117 @@ import (
 	"sync"
 	"time"
 
-	"github.com/nicksnyder/go-i18n/v2/i18n"
 	"golang.org/x/text/language"
 )
 
 //go:embed locales/*.json
 var localeFiles embed.FS
 
-// Languages lists the tags of every language Patchbay speaks, the default first.
+// Languages lists the tags of the languages that Patchbay speaks, the default first.
 func Languages() []string { return []string{"en", "km", "fr"} }
 
 // languageNames are what each language calls itself.
 var languageNames = map[string]string{"en": "English", "km": "ខ្មែរ", "fr": "Français"}
 
-// A locale is how one reader is spoken to: the language, what time it is and where.
+// A locale is how one reader is addressed: the language, the present time and the time zone.
 type locale struct {
-	tag   string
-	words *words
-	now   time.Time
-	zone  *time.Location
+	tag      string
+	messages map[string]message
+	now      time.Time
+	zone     *time.Location
 }
 
-// words are the texts of one language. Most have nothing to fill in and are found in plain; most others have only
-// names to fill in and are found in cut; the rest, those with a singular, go through go-i18n.
-type words struct {
-	plain     map[string]string
-	cut       map[string][]string // text, name, text, name, … text
-	known     map[string]bool
-	counted   map[string]bool // has a singular of its own
-	localizer *i18n.Localizer
+// A message is one text in one language, cut at the names to be filled in: text, name, text, name, …, text.
+type message struct {
+	one, other []string // one is nil where the text does not depend on a number
 }
 
 type localeKey struct{}
 
-// WithLocale returns a context under which every component and T speak the language of tag ("en", "km", "fr"; anything
-// else is English), tell times relative to now and in zone. A nil zone is UTC, and then times say so.
+// WithLocale returns a context under which every component and T use the language of tag ("en", "km", "fr"; anything
+// else is English), and give times relative to now and in zone. A nil zone is UTC, and then times say so.
 func WithLocale(ctx context.Context, tag string, now time.Time, zone *time.Location) context.Context {
-	all := loaded()
-	w, ok := all[tag]
-	if !ok {
+	if !KnownLocale(tag) {
 		tag = "en"
-		w = all[tag]
 	}
-	return context.WithValue(ctx, localeKey{}, &locale{tag: tag, words: w, now: now, zone: zone})
+	return context.WithValue(ctx, localeKey{}, &locale{tag: tag, messages: loaded()[tag], now: now, zone: zone})
 }
 
 func localeOf(ctx context.Context) *locale {
 	if l, ok := ctx.Value(localeKey{}).(*locale); ok {
 		return l
 	}
-	return &locale{tag: "en", words: loaded()["en"], now: time.Now()}
+	return &locale{tag: "en", messages: loaded()["en"], now: time.Now()}
 }
 
-// Lang is the tag of the context's language: "en", "km" or "fr".
+// Lang returns the tag of the context's language: "en", "km" or "fr".
 func Lang(ctx context.Context) string { return localeOf(ctx).tag }
 
-// T returns the text of key in the context's language. What is to be filled in follows as name and value:
-// T(ctx, "connect.title", "Provider", "CamInvoice"). A value named Count also chooses between singular and plural and
-// is written as a number of the language. An unknown key is returned as it is; a test keeps that from happening.
+// T returns the text of key in the context's language. Values to be filled in follow as name and value:
+// T(ctx, "connect.title", "Provider", "CamInvoice"). Integers are written with the language's separators, and one named
+// Count also chooses between singular and plural. An unknown key is returned as it is; a test finds those.
 func T(ctx context.Context, key string, pairs ...any) string {
 	l := localeOf(ctx)
-	if s, ok := l.words.plain[key]; ok {
-		return s
-	}
-	if parts, ok := l.words.cut[key]; ok {
-		return l.fill(parts, pairs)
-	}
-	if !l.words.known[key] {
+	m, ok := l.messages[key]
+	if !ok {
 		return key
 	}
-	data := make(map[string]any, len(pairs)/2)
-	c := &i18n.LocalizeConfig{MessageID: key, TemplateData: data}
-	for i := 0; i+1 < len(pairs); i += 2 {
-		name, _ := pairs[i].(string)
-		switch v := pairs[i+1].(type) {
-		case int:
-			data[name] = formatNumber(l.tag, int64(v))
-			if name == "Count" && l.words.counted[key] {
-				c.PluralCount = v
-			}
-		case int64:
-			data[name] = formatNumber(l.tag, v)
-			if name == "Count" && l.words.counted[key] {
-				c.PluralCount = v
-			}
-		default:
-			data[name] = v
-		}
+	parts := m.other
+	if m.one != nil && singular(l.tag, valueOf(pairs, "Count")) {
+		parts = m.one
 	}
-	s, err := l.words.localizer.Localize(c)
-	if err != nil {
-		return key
+	if len(parts) == 1 {
+		return parts[0]
 	}
-	return s
-}
-
-// fill puts values into a text that was cut at its names.
-func (l *locale) fill(parts []string, pairs []any) string {
 	var b strings.Builder
 	for i, part := range parts {
 		if i%2 == 0 {
 			b.WriteString(part)
 			continue
 		}
-		for j := 0; j+1 < len(pairs); j += 2 {
-			if pairs[j] != part {
-				continue
-			}
-			switch v := pairs[j+1].(type) {
-			case string:
-				b.WriteString(v)
-			case int:
-				b.WriteString(formatNumber(l.tag, int64(v)))
-			case int64:
-				b.WriteString(formatNumber(l.tag, v))
-			default:
-				fmt.Fprint(&b, v)
-			}
+		switch v := valueOf(pairs, part).(type) {
+		case nil:
+		case string:
+			b.WriteString(v)
+		case int:
+			b.WriteString(formatNumber(l.tag, int64(v)))
+		case int64:
+			b.WriteString(formatNumber(l.tag, v))
+		default:
+			fmt.Fprint(&b, v)
 		}
 	}
 	return b.String()
 }
 
-// cut takes a text apart at its {{.Name}}s; nil when it holds anything else in braces.
-func cut(text string) []string {
-	var parts []string
-	for {
-		before, rest, more := strings.Cut(text, "{{")
-		parts = append(parts, before)
-		if !more {
-			return parts
+// valueOf finds a name's value among names and values in turn; nil if it is not there.
+func valueOf(pairs []any, name string) any {
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if pairs[i] == name {
+			return pairs[i+1]
 		}
-		inner, after, closed := strings.Cut(rest, "}}")
-		name, dotted := strings.CutPrefix(strings.TrimSpace(inner), ".")
-		if !closed || !dotted || strings.ContainsAny(name, " .|()") {
-			return nil
-		}
-		parts, text = append(parts, name), after
 	}
+	return nil
 }
 
-// has says whether key exists: for words that a provider may bring along, such as the names of its details.
-func has(ctx context.Context, key string) bool { return localeOf(ctx).words.known[key] }
+// singular reports whether a language uses its singular for n (CLDR's category "one"). Khmer has none.
+func singular(tag string, n any) bool {
+	switch tag {
+	case "en":
+		return n == 1 || n == int64(1)
+	case "fr":
+		return n == 0 || n == 1 || n == int64(0) || n == int64(1)
+	}
+	return false
+}
 
-// MatchLocale chooses the language for an Accept-Language header.
+// has reports whether there is a text of that key. Codes of providers (the names of details, of errors) may have none.
+func has(ctx context.Context, key string) bool {
+	_, ok := localeOf(ctx).messages[key]
+	return ok
+}
+
+// MatchLocale returns the language that suits an Accept-Language header best, English if none does.
 func MatchLocale(acceptLanguage string) string {
 	tags, _, err := language.ParseAcceptLanguage(acceptLanguage)
 	if err != nil || len(tags) == 0 {
@@ -167,7 +134,7 @@ func MatchLocale(acceptLanguage string) string {
 	return Languages()[i]
 }
 
-// KnownLocale says whether tag is a language Patchbay speaks.
+// KnownLocale reports whether tag is a language that Patchbay speaks.
 func KnownLocale(tag string) bool { _, ok := languageNames[tag]; return ok }
 
 var matcher = sync.OnceValue(func() language.Matcher {
@@ -178,39 +145,49 @@ var matcher = sync.OnceValue(func() language.Matcher {
 	return language.NewMatcher(tags)
 })
 
-// loaded reads the embedded locale files once. A broken file is caught by this package's tests, not by a reader.
-var loaded = sync.OnceValue(func() map[string]*words {
-	bundle := i18n.NewBundle(language.English)
-	bundle.RegisterUnmarshalFunc("json", json.Unmarshal)
-	all := map[string]*words{}
+// loaded reads the embedded locale files once: messages by language and key. This package's tests find a broken file.
+var loaded = sync.OnceValue(func() map[string]map[string]message {
+	all := map[string]map[string]message{}
 	for _, tag := range Languages() {
-		all[tag] = &words{plain: map[string]string{}, cut: map[string][]string{}, known: map[string]bool{}, counted: map[string]bool{}}
-	}
-	names, _ := fs.Glob(localeFiles, "locales/*.json")
-	for _, name := range names {
-		body, _ := localeFiles.ReadFile(name)
-		file, err := i18n.ParseMessageFileBytes(body, name, map[string]i18n.UnmarshalFunc{"json": json.Unmarshal})
-		if err != nil {
-			continue
-		}
-		w := all[file.Tag.String()]
-		for _, m := range file.Messages {
-			if m.Many == "" {
-				m.Many = m.Other // French has a form of its own from a million on
-			}
-			w.known[m.ID], w.counted[m.ID] = true, m.One != ""
-			switch parts := cut(m.Other); {
-			case m.One != "" || parts == nil:
-			case len(parts) == 1:
-				w.plain[m.ID] = m.Other
-			default:
-				w.cut[m.ID] = parts
+		all[tag] = map[string]message{}
+		names, _ := fs.Glob(localeFiles, "locales/*."+tag+".json")
+		for _, name := range names {
+			body, _ := localeFiles.ReadFile(name)
+			var file map[string]message
+			_ = json.Unmarshal(body, &file)
+			for key, m := range file {
+				all[tag][key] = m
 			}
 		}
-		_ = bundle.AddMessages(file.Tag, file.Messages...)
-	}
-	for tag, w := range all {
-		w.localizer = i18n.NewLocalizer(bundle, tag)
 	}
 	return all
 })
+
+// UnmarshalJSON reads a text, or an object with one text for the singular and one for all other numbers.
+func (m *message) UnmarshalJSON(body []byte) error {
+	var text struct{ One, Other string }
+	if json.Unmarshal(body, &text.Other) != nil {
+		if err := json.Unmarshal(body, &text); err != nil {
+			return err
+		}
+		if text.One != "" {
+			m.one = cut(text.One)
+		}
+	}
+	m.other = cut(text.Other)
+	return nil
+}
+
+// cut splits a text at its {{.Name}}s.
+func cut(text string) []string {
+	var parts []string
+	for {
+		before, rest, found := strings.Cut(text, "{{.")
+		parts = append(parts, before)
+		if !found {
+			return parts
+		}
+		name, after, _ := strings.Cut(rest, "}}")
+		parts, text = append(parts, name), after
+	}
+}

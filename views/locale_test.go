@@ -19,14 +19,14 @@ import (
 	"unicode"
 )
 
-// message is one entry of a locale file, with its singular where it has one.
-type message struct{ one, other string }
+// written is one entry of a locale file, with its singular where it has one.
+type written struct{ one, other string }
 
-func readLocales(t *testing.T) map[string]map[string]message {
+func readLocales(t *testing.T) map[string]map[string]written {
 	t.Helper()
-	all := map[string]map[string]message{}
+	all := map[string]map[string]written{}
 	for _, tag := range Languages() {
-		all[tag] = map[string]message{}
+		all[tag] = map[string]written{}
 	}
 	paths, err := filepath.Glob("locales/*.json")
 	if err != nil || len(paths) == 0 {
@@ -52,11 +52,11 @@ func readLocales(t *testing.T) map[string]map[string]message {
 			}
 			switch v := value.(type) {
 			case string:
-				messages[key] = message{other: v}
+				messages[key] = written{other: v}
 			case map[string]any:
 				one, _ := v["one"].(string)
 				other, _ := v["other"].(string)
-				messages[key] = message{one: one, other: other}
+				messages[key] = written{one: one, other: other}
 			}
 			if messages[key].other == "" {
 				t.Errorf("%s: %s is empty", path, key)
@@ -66,7 +66,10 @@ func readLocales(t *testing.T) map[string]map[string]message {
 	return all
 }
 
-var placeholder = regexp.MustCompile(`{{[^}]*}}`)
+var (
+	placeholder = regexp.MustCompile(`{{[^}]*}}`)
+	nameOnly    = regexp.MustCompile(`^{{\.[A-Z][A-Za-z]*}}$`)
+)
 
 func placeholders(s string) []string {
 	found := placeholder.FindAllString(s, -1)
@@ -77,6 +80,11 @@ func placeholders(s string) []string {
 func TestEveryLanguageSaysEverything(t *testing.T) {
 	all := readLocales(t)
 	for key, english := range all["en"] {
+		for _, name := range placeholders(english.one + english.other) {
+			if !nameOnly.MatchString(name) {
+				t.Errorf("%s: %s is no name to fill in", key, name)
+			}
+		}
 		for _, tag := range Languages()[1:] {
 			m, ok := all[tag][key]
 			if !ok {
@@ -283,7 +291,7 @@ func TestEveryKindAndReasonHasWords(t *testing.T) {
 	}
 }
 
-func keysOf(m map[string]message) []string {
+func keysOf(m map[string]written) []string {
 	out := make([]string, 0, len(m))
 	for key := range m {
 		out = append(out, key)

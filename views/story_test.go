@@ -84,7 +84,7 @@ func rawKeys(ctx context.Context, html string) []string {
 
 func keyPrefixes(ctx context.Context) map[string]bool {
 	out := map[string]bool{}
-	for key := range localeOf(ctx).words.known {
+	for key := range localeOf(ctx).messages {
 		prefix, _, _ := strings.Cut(key, ".")
 		out[prefix] = true
 	}

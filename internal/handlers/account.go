@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mileusna/useragent"
+
 	"patchbay/internal/db"
 	"patchbay/views"
 )
@@ -145,43 +147,18 @@ func common() []string {
 	}
 }
 
-// device names a browser and its system as their owner would, such as "Chrome on Android"; "" when neither is known.
+// device names a browser and its system as their owner would, such as "Chrome · Android". It returns "" if neither is known.
 func device(agent string) string {
-	find := func(pairs [][2]string) string {
-		for _, pair := range pairs {
-			if strings.Contains(agent, pair[0]) {
-				return pair[1]
-			}
-		}
-		return ""
+	ua := useragent.Parse(agent)
+	system := ua.OS
+	if ua.IsIOS() {
+		system = ua.Device // iPhone or iPad
 	}
-	// In this order: most browsers also carry the names of those before them.
-	browser := find([][2]string{
-		{"Edg", "Edge"},
-		{"OPR/", "Opera"},
-		{"SamsungBrowser", "Samsung Internet"},
-		{"Firefox/", "Firefox"},
-		{"FxiOS", "Firefox"},
-		{"CriOS", "Chrome"},
-		{"Chrome/", "Chrome"},
-		{"Safari/", "Safari"},
-		{"curl/", "curl"},
-	})
-	system := find([][2]string{
-		{"iPhone", "iPhone"},
-		{"iPad", "iPad"},
-		{"Android", "Android"},
-		{"CrOS", "ChromeOS"},
-		{"Windows", "Windows"},
-		{"Macintosh", "macOS"},
-		{"Linux", "Linux"},
-	})
 	switch {
-	case browser == "":
+	case ua.IsUnknown():
 		return system
 	case system == "":
-		return browser
-	default:
-		return browser + " · " + system
+		return ua.Name
 	}
+	return ua.Name + " · " + system
 }
