@@ -5,10 +5,8 @@ package views
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import (
-	"github.com/a-h/templ"
-	templruntime "github.com/a-h/templ/runtime"
-)
+import "github.com/a-h/templ"
+import templruntime "github.com/a-h/templ/runtime"
 
 // ConnectPage is GET /connect/{provider}: what will happen, and for a keyed provider the form.
 type ConnectPage struct {
@@ -143,7 +141,7 @@ func connectBody(v ConnectPage) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if v.Refused != "" {
-			templ_7745c5c3_Var6 := []any{"say", "say-" + refusedState(v.Refused)}
+			var templ_7745c5c3_Var6 = []any{"say", "say-" + refusedState(v.Refused)}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var6...)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
@@ -734,7 +732,7 @@ func connectField(v ConnectPage, f Field) templ.Component {
 		}
 		ctx = templ.ClearChildren(ctx)
 		if len(f.Options) > 0 {
-			templ_7745c5c3_Var37 := []any{"field", templ.KV("wrong", v.Errors.Of(f.Name) != "")}
+			var templ_7745c5c3_Var37 = []any{"field", templ.KV("wrong", v.Errors.Of(f.Name) != "")}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var37...)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
