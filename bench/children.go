@@ -24,6 +24,7 @@ import (
 	"patchbay/internal/handlers"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/seal"
 )
 
 // poolSize is how many connections to Postgres each side may have.
@@ -126,7 +127,7 @@ func child(ctx context.Context, args []string) error {
 
 // ours is Patchbay as `patchbay serve` puts it together, its log into a file. sweeping begins at POST /go.
 func ours(ctx context.Context, database, provider, keys string, sweeping bool, public string) (http.Handler, func(), error) {
-	keyset, err := db.ParseKeyset(keys)
+	keyset, err := seal.Parse(keys)
 	if err != nil {
 		return nil, nil, err
 	}

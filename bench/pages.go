@@ -26,6 +26,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/sandbox"
+	"patchbay/internal/seal"
 )
 
 // sessionKey signs the sessions of the benchmark.
@@ -56,7 +57,7 @@ func newSandbox(address string) *sandbox.Sandbox {
 
 // newSite is Patchbay with every provider set up at the sandbox, its log into a file and a profile at /debug/pprof/.
 func newSite(ctx context.Context, database, keys, provider, public string) (http.Handler, func(), error) {
-	keyset, err := db.ParseKeyset(keys)
+	keyset, err := seal.Parse(keys)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -230,7 +231,7 @@ func (b *bench) page(ctx context.Context) error {
 
 // connections gives a merchant six connections over all providers.
 func (b *bench) connections(ctx context.Context, merchant pg.ID) error {
-	keyset, err := db.ParseKeyset(b.keyset)
+	keyset, err := seal.Parse(b.keyset)
 	if err != nil {
 		return err
 	}

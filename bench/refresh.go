@@ -19,6 +19,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/seal"
 	"patchbay/migrations"
 )
 
@@ -36,10 +37,10 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	if _, err := migrations.Up(ctx, b.database); err != nil {
 		return err
 	}
-	if b.keyset, err = db.NewKeyset(); err != nil {
+	if b.keyset, err = seal.NewKeyset(); err != nil {
 		return err
 	}
-	keyset, err := db.ParseKeyset(b.keyset)
+	keyset, err := seal.Parse(b.keyset)
 	if err != nil {
 		return err
 	}
@@ -119,7 +120,7 @@ type sides struct {
 
 func (b *bench) sides(ctx context.Context) (*sides, error) {
 	s := &sides{client: client()}
-	keyset, err := db.ParseKeyset(b.keyset)
+	keyset, err := seal.Parse(b.keyset)
 	if err != nil {
 		return nil, err
 	}

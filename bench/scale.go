@@ -28,6 +28,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/sample"
+	"patchbay/internal/seal"
 	"patchbay/migrations"
 )
 
@@ -281,7 +282,7 @@ func (b *bench) fill(ctx context.Context, address string, s sample.Scale) error 
 }
 
 func (b *bench) open(ctx context.Context, address string) (*db.DB, error) {
-	keyset, err := db.ParseKeyset(b.keyset)
+	keyset, err := seal.Parse(b.keyset)
 	if err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
 	"patchbay/internal/sandbox"
+	"patchbay/internal/seal"
 )
 
 // said runs a command against a database of the test's own and returns its exit code and all that it printed.
@@ -129,7 +130,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		t.Errorf("after moving: code %d:\n%s", code, out)
 	}
 
-	other, err := db.NewKeyset()
+	other, err := seal.NewKeyset()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/sample"
 	"patchbay/internal/sandbox"
+	"patchbay/internal/seal"
 	"patchbay/views"
 )
 
@@ -183,7 +184,7 @@ func openFolder(data string, fresh bool) (*os.File, error) {
 // demoSettings are what an operator would write, so that the demo starts by the same path as everybody.
 func demoSettings(data, publicURL, databaseURL string, providers *sandbox.Sandbox) ([]string, error) {
 	keyset := filepath.Join(data, "keyset")
-	if err := keep(keyset, db.NewKeyset); err != nil {
+	if err := keep(keyset, seal.NewKeyset); err != nil {
 		return nil, err
 	}
 	sessionKeys := filepath.Join(data, "session-keys")

@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"patchbay/internal/db"
+	"patchbay/internal/seal"
 )
 
 // keys prints a fresh keyset, alone on its line, so that it can be written straight to a file or a secret store.
@@ -12,7 +12,7 @@ func keys(_ context.Context, t terminal, args []string) error {
 	if err := parseVerb(t.flags("keys", "new"), "new", args); err != nil {
 		return err
 	}
-	text, err := db.NewKeyset()
+	text, err := seal.NewKeyset()
 	if err != nil {
 		return err
 	}

@@ -25,6 +25,7 @@ var rooms = map[string][]string{
 	},
 	"patchbay/internal/status": {"patchbay/", "others"},
 	"patchbay/internal/pg":     {"patchbay/", "others", "!github.com/jackc/pgx/", "!github.com/google/uuid"},
+	"patchbay/internal/seal":   {"patchbay/", "others", "!github.com/tink-crypto/"},
 	"patchbay/internal/db": {
 		"patchbay/internal/handlers", "patchbay/internal/refresh", "patchbay/internal/jobs", "patchbay/internal/sandbox",
 		"patchbay/views", "net/http", "github.com/riverqueue/",

@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"patchbay/internal/connectors"
-	"patchbay/internal/db"
+	"patchbay/internal/seal"
 	"patchbay/views"
 )
 
@@ -22,7 +22,7 @@ type settings struct {
 	databaseURL, migrateURL string
 	listen                  string
 	publicURL               *url.URL
-	keyset                  *db.Keyset
+	keyset                  *seal.Keyset
 	sessionKeys             [][]byte
 	trustedProxies          []netip.Prefix
 	smtpURL                 string // "": no mail is sent
@@ -77,14 +77,14 @@ func readAll(e *env) settings {
 }
 
 // readDatabase reads what every command needs that touches rows.
-func readDatabase(e *env) (serving, migrating string, keyset *db.Keyset) {
+func readDatabase(e *env) (serving, migrating string, keyset *seal.Keyset) {
 	serving, migrating = readAddresses(e)
 	text := e.secret("KEYSET")
 	if text == "" {
 		e.fault("KEYSET or KEYSET_FILE is missing: make one with `patchbay keys new` and keep it safe, since nothing else opens what it sealed")
 		return serving, migrating, nil
 	}
-	keyset, err := db.ParseKeyset(text)
+	keyset, err := seal.Parse(text)
 	if err != nil {
 		e.fault("KEYSET: %v", err)
 	}

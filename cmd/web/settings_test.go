@@ -11,13 +11,13 @@ import (
 
 	"gopkg.in/yaml.v3"
 
-	"patchbay/internal/db"
+	"patchbay/internal/seal"
 )
 
 // complete is the least that serve needs.
 func complete(t *testing.T) []string {
 	t.Helper()
-	keyset, err := db.NewKeyset()
+	keyset, err := seal.NewKeyset()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +178,7 @@ func TestKeysNewPrintsAKeysetAlone(t *testing.T) {
 	if code := run(context.Background(), terminal{nil, &out, &faults, nil}, []string{"keys", "new"}); code != 0 {
 		t.Fatal(faults.String())
 	}
-	if _, err := db.ParseKeyset(out.String()); err != nil || strings.Count(out.String(), "\n") != 1 {
+	if _, err := seal.Parse(out.String()); err != nil || strings.Count(out.String(), "\n") != 1 {
 		t.Errorf("%v; %d lines", err, strings.Count(out.String(), "\n"))
 	}
 }

@@ -8,17 +8,18 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/pg"
+	"patchbay/internal/seal"
 )
 
 // DB is the database with the keyset that opens it. Its methods are safe for concurrent use.
 type DB struct {
 	*pg.DB
-	keyset    *Keyset
+	keyset    *seal.Keyset
 	passwords *passwords
 }
 
 // Open connects and proves that the keyset opens this database. The schema must be migrated.
-func Open(ctx context.Context, url string, keyset *Keyset, o pg.Options) (*DB, error) {
+func Open(ctx context.Context, url string, keyset *seal.Keyset, o pg.Options) (*DB, error) {
 	ground, err := pg.Open(ctx, url, o)
 	if err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/pg"
+	"patchbay/internal/seal"
 )
 
 // Flow is one attempt to connect, from the click to its outcome.
@@ -121,17 +122,17 @@ func (d *DB) sealFlow(id pg.ID, s sealedFlow) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode flow: %w", err)
 	}
-	return d.keyset.seal(plain, place{table: "flows", column: "sealed", row: id})
+	return d.keyset.Seal(plain, seal.Place{Table: "flows", Column: "sealed", Row: id})
 }
 
 func (d *DB) openFlow(f Flow) (sealedFlow, error) {
 	var s sealedFlow
-	plain, err := d.keyset.open(f.sealed, place{table: "flows", column: "sealed", row: f.ID})
+	plain, err := d.keyset.Open(f.sealed, seal.Place{Table: "flows", Column: "sealed", Row: f.ID})
 	if err != nil {
 		return s, err
 	}
 	if err := json.Unmarshal(plain, &s); err != nil {
-		return s, fmt.Errorf("decode flow %s: %w", f.ID, ErrSealed)
+		return s, fmt.Errorf("decode flow %s: %w", f.ID, seal.ErrSealed)
 	}
 	return s, nil
 }
@@ -417,7 +418,7 @@ func (d *DB) EndFlow(ctx context.Context, f Flow, stage, outcome string, calls [
 // CancelFlow ends a flow whose person chose not to connect, and returns the access that is not wanted.
 func (d *DB) CancelFlow(ctx context.Context, f Flow, by By) (connectors.Grant, error) {
 	s, err := d.openFlow(f)
-	if err != nil && !errors.Is(err, ErrSealed) {
+	if err != nil && !errors.Is(err, seal.ErrSealed) {
 		return connectors.Grant{}, err
 	}
 	if err := d.EndFlow(ctx, f, Denied, OutcomeCancelled, nil, by); err != nil || s.Grant == nil {

@@ -13,6 +13,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/pg"
+	"patchbay/internal/seal"
 )
 
 // sealedGrant is what stands sealed in grants and, while a choice is awaited, in flows, after the token itself: see sealGrant.
@@ -28,7 +29,7 @@ type sealedGrant struct {
 
 // sealGrant seals the access token, its type and its scope, each after its length, and the rest as JSON: what is read
 // a thousand times a second is found without decoding anything.
-func (k *Keyset) sealGrant(g connectors.Grant, at place) ([]byte, error) {
+func sealGrant(k *seal.Keyset, g connectors.Grant, at seal.Place) ([]byte, error) {
 	rest, err := json.Marshal(sealedGrant{g.Lifetime, g.Token.Refresh, g.RefreshLifetime, g.Scope, g.Inputs, g.Account})
 	if err != nil {
 		return nil, fmt.Errorf("encode grant: %w", err)
@@ -38,17 +39,17 @@ func (k *Keyset) sealGrant(g connectors.Grant, at place) ([]byte, error) {
 		plain = binary.AppendUvarint(plain, uint64(len(part)))
 		plain = append(plain, part...)
 	}
-	return k.seal(append(plain, rest...), at)
+	return k.Seal(append(plain, rest...), at)
 }
 
-func (k *Keyset) openGrant(sealed []byte, at place) (connectors.Grant, error) {
-	parts, rest, err := k.openParts(sealed, at)
+func openGrant(k *seal.Keyset, sealed []byte, at seal.Place) (connectors.Grant, error) {
+	parts, rest, err := openParts(k, sealed, at)
 	if err != nil {
 		return connectors.Grant{}, err
 	}
 	var s sealedGrant
 	if err := json.Unmarshal(rest, &s); err != nil {
-		return connectors.Grant{}, fmt.Errorf("decode grant: %w", ErrSealed)
+		return connectors.Grant{}, fmt.Errorf("decode grant: %w", seal.ErrSealed)
 	}
 	return connectors.Grant{
 		Token:  connectors.Token{Access: parts[0], Type: parts[1], Lifetime: s.Lifetime, Refresh: s.Refresh, RefreshLifetime: s.RefreshLifetime, Scope: s.Scope},
@@ -57,20 +58,20 @@ func (k *Keyset) openGrant(sealed []byte, at place) (connectors.Grant, error) {
 }
 
 // openToken opens what is handed out of a grant, and nothing else of it.
-func (k *Keyset) openToken(sealed []byte, at place) (connectors.Token, error) {
-	parts, _, err := k.openParts(sealed, at)
+func openToken(k *seal.Keyset, sealed []byte, at seal.Place) (connectors.Token, error) {
+	parts, _, err := openParts(k, sealed, at)
 	return connectors.Token{Access: parts[0], Type: parts[1], Scope: strings.Fields(parts[2])}, err
 }
 
-func (k *Keyset) openParts(sealed []byte, at place) (parts [3]string, rest []byte, err error) {
-	rest, err = k.open(sealed, at)
+func openParts(k *seal.Keyset, sealed []byte, at seal.Place) (parts [3]string, rest []byte, err error) {
+	rest, err = k.Open(sealed, at)
 	if err != nil {
 		return parts, nil, err
 	}
 	for i := range parts {
 		length, n := binary.Uvarint(rest)
 		if n <= 0 || length > uint64(len(rest)-n) {
-			return parts, nil, fmt.Errorf("decode grant: %w", ErrSealed)
+			return parts, nil, fmt.Errorf("decode grant: %w", seal.ErrSealed)
 		}
 		end := n + int(length)
 		parts[i], rest = string(rest[n:end]), rest[end:]
@@ -80,11 +81,11 @@ func (k *Keyset) openParts(sealed []byte, at place) (parts [3]string, rest []byt
 
 // SealGrant seals a connection's grant of one generation, for programs that write the row of grants themselves.
 func (d *DB) SealGrant(g connectors.Grant, connection pg.ID, generation int64) ([]byte, error) {
-	return d.keyset.sealGrant(g, grantPlace(connection, generation))
+	return sealGrant(d.keyset, g, grantPlace(connection, generation))
 }
 
-func grantPlace(connection pg.ID, generation int64) place {
-	return place{table: "grants", column: "sealed", row: connection, generation: generation}
+func grantPlace(connection pg.ID, generation int64) seal.Place {
+	return seal.Place{Table: "grants", Column: "sealed", Row: connection, Generation: generation}
 }
 
 // A Schedule says when a grant is next renewed, given its connection, when its present token was obtained, the
@@ -113,7 +114,7 @@ func grantBefore(ctx context.Context, tx pgx.Tx, connection pg.ID) (before, erro
 // older grant, its failures and its lease is over, and answers of its epoch are no longer wanted. obtained is when the
 // provider's answer was made, by our clock.
 func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was before, obtained time.Time, schedule Schedule) error {
-	sealed, err := d.keyset.sealGrant(g, grantPlace(c.ID, was.generation+1))
+	sealed, err := sealGrant(d.keyset, g, grantPlace(c.ID, was.generation+1))
 	if err != nil {
 		return err
 	}
@@ -210,7 +211,7 @@ func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h 
 	if sealed == nil || *class != "ok" {
 		return h, false, nil
 	}
-	h.Token, err = d.keyset.openToken(sealed, grantPlace(connection, *generation))
+	h.Token, err = openToken(d.keyset, sealed, grantPlace(connection, *generation))
 	h.Token.Lifetime = h.Lifetime
 	return h, err == nil, nil
 }
@@ -234,7 +235,7 @@ func (d *DB) ReadGrant(ctx context.Context, connection pg.ID) (Reading, error) {
 	}
 	r.Lifetime = time.Duration(lifetime) * time.Second
 	if sealed != nil {
-		if r.Token, err = d.keyset.openToken(sealed, grantPlace(connection, generation)); err != nil {
+		if r.Token, err = openToken(d.keyset, sealed, grantPlace(connection, generation)); err != nil {
 			r.Sealed = true
 		}
 		r.Token.Lifetime = r.Lifetime

@@ -12,6 +12,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/pg"
+	"patchbay/internal/seal"
 )
 
 // Leases hands out the right to refresh a grant and takes in what came of it. It keeps no state of its own but the
@@ -67,10 +68,10 @@ func (d *DB) scanLease(row pgx.CollectableRow, id pg.ID, until time.Time) (*Leas
 	}
 	l.Lost, l.LostAnswer = lastClass == "lost", lostGeneration == l.Generation
 	l.fresh = l.Failures == 0 && l.Problem == "" && l.FailingSince.IsZero()
-	l.Grant, l.Unsealed = d.keyset.openGrant(sealed, grantPlace(l.Connection, l.Generation))
+	l.Grant, l.Unsealed = openGrant(d.keyset, sealed, grantPlace(l.Connection, l.Generation))
 	if spare != nil {
 		// One that does not open is one that is not there.
-		if g, err := d.keyset.openGrant(spare, sparePlace(l.Connection, spareGeneration)); err == nil {
+		if g, err := openGrant(d.keyset, spare, sparePlace(l.Connection, spareGeneration)); err == nil {
 			l.Spare = &g
 		}
 	}
@@ -131,7 +132,7 @@ type save struct {
 func (n *Lane) Save(ctx context.Context, lease *Lease, token connectors.Token, obtained time.Time, schedule Schedule, told Told, next bool) (Kept, error) {
 	l := n.leases
 	g := merge(lease.Grant, token)
-	sealed, err := l.d.keyset.sealGrant(g, grantPlace(lease.Connection, lease.Generation+1))
+	sealed, err := sealGrant(l.d.keyset, g, grantPlace(lease.Connection, lease.Generation+1))
 	if err != nil {
 		return Kept{}, err
 	}
@@ -311,7 +312,7 @@ func (l *Leases) saveCarefully(ctx context.Context, s *save) (fate Fate, err err
 
 func (l *Leases) spare(ctx context.Context, tx pgx.Tx, s *save, generation int64) error {
 	g := merge(s.lease.Grant, s.token)
-	sealed, err := l.d.keyset.sealGrant(g, sparePlace(s.lease.Connection, generation))
+	sealed, err := sealGrant(l.d.keyset, g, sparePlace(s.lease.Connection, generation))
 	if err != nil {
 		return err
 	}
@@ -323,8 +324,8 @@ func (l *Leases) spare(ctx context.Context, tx pgx.Tx, s *save, generation int64
 	return l.d.addEvent(ctx, tx, s.event)
 }
 
-func sparePlace(connection pg.ID, generation int64) place {
-	return place{table: "grants", column: "spare", row: connection, generation: generation}
+func sparePlace(connection pg.ID, generation int64) seal.Place {
+	return seal.Place{Table: "grants", Column: "spare", Row: connection, Generation: generation}
 }
 
 // What marks the event of a failure whose cause is known: none of them is a sign that the provider fails for everybody.

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/pg"
+	"patchbay/internal/seal"
 )
 
 // The letters that people get.
@@ -164,12 +165,12 @@ type KeptMail struct {
 	Recipient, Subject, Text string
 }
 
-func outboxPlace(id pg.ID) place { return place{table: "outbox", column: "sealed", row: id} }
+func outboxPlace(id pg.ID) seal.Place { return seal.Place{Table: "outbox", Column: "sealed", Row: id} }
 
 // KeepMail puts a mail into the outbox instead of sending it. Its text is sealed: it holds a link.
 func (d *DB) KeepMail(ctx context.Context, m KeptMail) error {
 	m.ID, m.At = pg.NewID(), d.Now()
-	sealed, err := d.keyset.seal([]byte(m.Text), outboxPlace(m.ID))
+	sealed, err := d.keyset.Seal([]byte(m.Text), outboxPlace(m.ID))
 	if err != nil {
 		return err
 	}
@@ -193,7 +194,7 @@ func (d *DB) KeptMails(ctx context.Context, limit int) ([]KeptMail, error) {
 		if err := row.Scan(&m.ID, &m.At, &m.Recipient, &m.Subject, &sealed); err != nil {
 			return m, err
 		}
-		text, err := d.keyset.open(sealed, outboxPlace(m.ID))
+		text, err := d.keyset.Open(sealed, outboxPlace(m.ID))
 		m.Text = string(text)
 		return m, err
 	})

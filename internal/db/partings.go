@@ -102,7 +102,7 @@ func (d *DB) ending(ctx context.Context, tx pgx.Tx, c Connection) (Parting, erro
 	if until.After(d.Now()) {
 		e.AccessUntil = until
 	}
-	if g, err := d.keyset.openGrant(sealed, grantPlace(c.ID, generation)); err == nil {
+	if g, err := openGrant(d.keyset, sealed, grantPlace(c.ID, generation)); err == nil {
 		e.Grant = g
 	}
 	return e, nil

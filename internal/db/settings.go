@@ -78,7 +78,7 @@ func (d *DB) CountEventsBefore(ctx context.Context, before time.Time, most int) 
 // CountOldSeals counts the grants that an older key of the keyset has sealed, and keeps the count for OldSeals. Each
 // renewal seals with the first key, so that the count falls by itself. With one key there is nothing to count.
 func (d *DB) CountOldSeals(ctx context.Context) error {
-	if d.keyset.keys < 2 {
+	if d.keyset.Len() < 2 {
 		if _, err := d.Pool.Exec(ctx, `DELETE FROM settings WHERE name = $1`, settingOldSeals); err != nil {
 			return fmt.Errorf("count old seals: %w", err)
 		}
@@ -86,7 +86,7 @@ func (d *DB) CountOldSeals(ctx context.Context) error {
 	}
 	_, err := d.Pool.Exec(ctx, `
 		INSERT INTO settings (name, value) SELECT $1, count(*)::text FROM grants WHERE substring(sealed FROM 2 FOR 4) <> $2
-		ON CONFLICT (name) DO UPDATE SET value = excluded.value`, settingOldSeals, binary.BigEndian.AppendUint32(nil, d.keyset.primary))
+		ON CONFLICT (name) DO UPDATE SET value = excluded.value`, settingOldSeals, binary.BigEndian.AppendUint32(nil, d.keyset.Primary()))
 	if err != nil {
 		return fmt.Errorf("count old seals: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/seal"
 )
 
 // This file is the whole way of a flow, in its order: connect or reconnect, begin, callback, exchange, saveExchange, choose
@@ -422,7 +423,7 @@ func retrySave(ctx context.Context, save func(context.Context) error) error {
 	defer cancel()
 	return retry(ctx, 50*time.Millisecond, time.Second, func() (again bool, err error) {
 		err = save(ctx)
-		for _, final := range []error{db.ErrTaken, db.ErrMustChoose, db.ErrRevoked, pg.ErrNotFound, db.ErrSealed} {
+		for _, final := range []error{db.ErrTaken, db.ErrMustChoose, db.ErrRevoked, pg.ErrNotFound, seal.ErrSealed} {
 			if errors.Is(err, final) {
 				return false, err
 			}

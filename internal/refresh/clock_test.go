@@ -12,13 +12,14 @@ import (
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/seal"
 )
 
 // In synctest's bubble the host's clock can be whatever one likes; Postgres, outside, has the right time. What is stored and when
 // it is renewed must not depend on the host.
 func TestAWrongHostClockChangesNothing(t *testing.T) {
 	base := dbtest.Make(t)
-	keyset, err := db.ParseKeyset(base.Keyset)
+	keyset, err := seal.Parse(base.Keyset)
 	if err != nil {
 		t.Fatal(err)
 	}

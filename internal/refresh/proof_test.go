@@ -25,6 +25,7 @@ import (
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/seal"
 )
 
 var kills = flag.Int("kills", 12, "how often TestKilledAtAnyMoment kills a process; docs/benchmarks.md used 200")
@@ -114,7 +115,7 @@ func times(o refresh.Options) refresh.Options {
 // child is a replica: it says "ready", begins at a line on its input, and says "done" when it has done what it is told.
 func child(what string) error {
 	ctx := context.Background()
-	keyset, err := db.ParseKeyset(os.Getenv("PATCHBAY_TEST_KEYSET"))
+	keyset, err := seal.Parse(os.Getenv("PATCHBAY_TEST_KEYSET"))
 	if err != nil {
 		return err
 	}

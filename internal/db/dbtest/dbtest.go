@@ -18,6 +18,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/localpg"
 	"patchbay/internal/pg"
+	"patchbay/internal/seal"
 	"patchbay/migrations"
 )
 
@@ -74,7 +75,7 @@ func Make(t testing.TB) Database {
 // Open opens the database, as often as a test wants: once for each replica, say. It is closed when the test ends.
 func (d Database) Open(t testing.TB, o ...pg.Options) *db.DB {
 	t.Helper()
-	keyset, err := db.ParseKeyset(d.Keyset)
+	keyset, err := seal.Parse(d.Keyset)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +193,7 @@ func onDatabase(t testing.TB, admin, name string) string {
 
 func newKeyset(t testing.TB) string {
 	t.Helper()
-	text, err := db.NewKeyset()
+	text, err := seal.NewKeyset()
 	if err != nil {
 		t.Fatal(err)
 	}

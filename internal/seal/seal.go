@@ -1,0 +1,127 @@
+// Package seal encrypts secrets for storage and binds each ciphertext to the place it is stored at.
+//
+// A ciphertext is what Tink's AEAD writes:
+//
+//	byte 0      1, Tink's format
+//	bytes 1-4   id of the key that sealed, big-endian
+//	then        AES-256-GCM: 12 bytes of nonce, the encrypted text, 16 bytes of tag
+//
+// Its associated data, which is not stored, is the place it belongs to: table, column, row and generation in decimal, with a
+// zero byte between them, the row as a UUID is written. A ciphertext that is moved to another table, column or row, or put back from an older generation,
+// does not open.
+package seal
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/tink-crypto/tink-go/v2/aead"
+	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/tink"
+)
+
+// ErrSealed is returned for a ciphertext that does not open: it belongs to another keyset or another place.
+var ErrSealed = errors.New("sealed by another key or for another place")
+
+// Keyset seals and opens secrets. Its primary key seals, every key opens. It is safe for concurrent use.
+type Keyset struct {
+	aead    tink.AEAD
+	primary uint32
+	keys    int
+}
+
+// NewKeyset makes a keyset of one fresh key, in the form that Parse reads: Tink's binary keyset in base64.
+func NewKeyset() (string, error) {
+	handle, err := keyset.NewHandle(aead.AES256GCMKeyTemplate())
+	if err != nil {
+		return "", fmt.Errorf("make a keyset: %w", err)
+	}
+	var b bytes.Buffer
+	if err := insecurecleartextkeyset.Write(handle, keyset.NewBinaryWriter(&b)); err != nil {
+		return "", fmt.Errorf("write a keyset: %w", err)
+	}
+	return base64.StdEncoding.EncodeToString(b.Bytes()), nil
+}
+
+// Parse reads what NewKeyset made. Its errors never quote the text.
+func Parse(text string) (*Keyset, error) {
+	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
+	if err != nil {
+		return nil, errors.New("the keyset is not base64 as `patchbay keys new` prints it")
+	}
+	handle, err := insecurecleartextkeyset.Read(keyset.NewBinaryReader(bytes.NewReader(raw)))
+	if err != nil {
+		return nil, errors.New("the keyset is not one that `patchbay keys new` printed")
+	}
+	primitive, err := aead.New(handle)
+	if err != nil {
+		return nil, errors.New("the keyset holds no key that can seal")
+	}
+	info := handle.KeysetInfo()
+	return &Keyset{aead: primitive, primary: info.GetPrimaryKeyId(), keys: len(info.GetKeyInfo())}, nil
+}
+
+// Len is how many keys the keyset holds.
+func (k *Keyset) Len() int { return k.keys }
+
+// Primary is the id of the key that seals.
+func (k *Keyset) Primary() uint32 { return k.primary }
+
+// String keeps keys out of prints.
+func (*Keyset) String() string { return "•••" }
+
+// GoString keeps %#v from printing keys.
+func (*Keyset) GoString() string { return "•••" }
+
+// Place is where a ciphertext is stored, to which it is bound.
+type Place struct {
+	Table, Column string
+	Row           [16]byte // the row's id; zero in a table of one row
+	Generation    int64    // of a grant; 0 elsewhere
+}
+
+func (p Place) associatedData() []byte {
+	b := make([]byte, 0, 80)
+	b = append(append(b, p.Table...), 0)
+	b = append(append(b, p.Column...), 0)
+	for i, part := range [][]byte{p.Row[0:4], p.Row[4:6], p.Row[6:8], p.Row[8:10], p.Row[10:16]} {
+		if i > 0 {
+			b = append(b, '-')
+		}
+		b = hex.AppendEncode(b, part)
+	}
+	return strconv.AppendInt(append(b, 0), p.Generation, 10)
+}
+
+// Seal encrypts plain for a place.
+func (k *Keyset) Seal(plain []byte, p Place) ([]byte, error) {
+	sealed, err := k.aead.Encrypt(plain, p.associatedData())
+	if err != nil {
+		return nil, fmt.Errorf("seal %s.%s: %w", p.Table, p.Column, err)
+	}
+	return sealed, nil
+}
+
+// Open decrypts what Seal returned for the same place. It returns ErrSealed, wrapped, for anything else.
+func (k *Keyset) Open(sealed []byte, p Place) ([]byte, error) {
+	plain, err := k.aead.Decrypt(sealed, p.associatedData())
+	if err != nil {
+		return nil, fmt.Errorf("open %s.%s sealed by key %d: %w", p.Table, p.Column, KeyID(sealed), ErrSealed)
+	}
+	return plain, nil
+}
+
+// KeyID is the id of the key that sealed, by the ciphertext's prefix; 0 when it has none.
+func KeyID(sealed []byte) uint32 {
+	if len(sealed) < 5 || sealed[0] != 1 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(sealed[1:5])
+}
