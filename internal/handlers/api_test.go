@@ -23,17 +23,13 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
-	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 )
 
-// office is a Patchbay as programs meet it. Every exchange is held to the OpenAPI description.
-type office struct {
-	*testing.T
-	db     *db.DB
-	engine *refresh.Engine
-	server *httptest.Server
+// testAPI is a Patchbay as programs meet it. Every exchange is held to the OpenAPI description.
+type testAPI struct {
+	*testServer
 	router routers.Router
 	source *source
 	shop   db.Merchant
@@ -60,20 +56,10 @@ func (s *source) Refresh(context.Context, connectors.Grant) (connectors.Token, e
 
 func (s *source) fails(err error) { s.fault.Store(&err) }
 
-func newOffice(t *testing.T) *office {
+func newTestAPI(t *testing.T) *testAPI {
 	t.Helper()
-	o := &office{T: t, db: dbtest.New(t), source: &source{}}
-	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
-	o.engine = refresh.New(refresh.Options{DB: o.db, Connectors: []connectors.Connector{o.source}, Log: quiet})
-	t.Cleanup(func() { o.engine.Stop(context.Background()) })
-	o.server = httptest.NewUnstartedServer(nil)
-	public := &url.URL{Scheme: "http", Host: o.server.Listener.Addr().String()}
-	setups := []connectors.Provider{{Name: "acme", Title: "Acme", Environment: "sandbox", Connector: o.source}}
-	s := New(Options{DB: o.db, Providers: setups, Refresh: o.engine, Log: quiet, PublicURL: public, SessionKeys: [][]byte{make([]byte, 32)}})
-	o.server.Config.Handler = s.Routes()
-	o.server.Start()
-	t.Cleanup(o.server.Close)
-
+	o := &testAPI{source: &source{}}
+	o.testServer = newTestServer(t, withConnector(o.source))
 	doc, err := openapi3.NewLoader().LoadFromData(openapi)
 	if err != nil {
 		t.Fatal(err)
@@ -84,42 +70,42 @@ func newOffice(t *testing.T) *office {
 	if o.router, err = gorillamux.NewRouter(doc); err != nil {
 		t.Fatal(err)
 	}
-	o.shop = o.merchant("shop-17", "CH168 Shop")
-	o.other = o.merchant("shop-18", "Maison Tremblay")
+	o.shop = o.addMerchant("shop-17", "CH168 Shop")
+	o.other = o.addMerchant("shop-18", "Maison Tremblay")
 	return o
 }
 
-func (o *office) merchant(external, name string) db.Merchant {
-	o.Helper()
-	m, err := o.db.AddMerchant(o.Context(), db.System(), db.Merchant{ExternalID: external, Name: name})
+func (o *testAPI) addMerchant(external, name string) db.Merchant {
+	o.t.Helper()
+	m, err := o.db.AddMerchant(o.t.Context(), db.System(), db.Merchant{ExternalID: external, Name: name})
 	if err != nil {
-		o.Fatal(err)
+		o.t.Fatal(err)
 	}
 	return m
 }
 
-func (o *office) connection(of db.Merchant, account string, age time.Duration) pg.ID {
-	o.Helper()
+func (o *testAPI) connection(of db.Merchant, account string, age time.Duration) pg.ID {
+	o.t.Helper()
 	g := connectors.Grant{
 		Token:   connectors.Token{Access: "access-0", Type: "bearer", Lifetime: 15 * time.Minute, Refresh: "the-refresh-token", Scope: []string{"merchant"}},
 		Inputs:  map[string]string{"client_secret": "the-typed-secret"},
 		Account: connectors.Account{ID: account, Name: "CH168 Co., Ltd", Details: []connectors.Detail{{Key: "tin", Value: "1234567890"}}},
 	}
-	id, err := o.db.AddConnection(o.Context(), of.ID, "acme", "sandbox", g, o.db.Now().Add(-age), refresh.Schedule(o.source))
+	id, err := o.db.AddConnection(o.t.Context(), of.ID, "acme", "sandbox", g, o.db.Now().Add(-age), refresh.Schedule(o.source))
 	if err != nil {
-		o.Fatal(err)
+		o.t.Fatal(err)
 	}
 	return id
 }
 
-func (o *office) key(of pg.ID, scopes ...string) string {
-	o.Helper()
+func (o *testAPI) key(of pg.ID, scopes ...string) string {
+	o.t.Helper()
 	if scopes == nil {
 		scopes = db.Scopes()
 	}
-	_, secret, err := o.db.AddKey(o.Context(), db.System(), db.Key{Name: "till", MerchantID: of, Scopes: scopes})
+	_, secret, err := o.db.AddKey(o.t.Context(), db.System(), db.Key{Name: "till", MerchantID: of, Scopes: scopes})
 	if err != nil {
-		o.Fatal(err)
+		o.t.Fatal(err)
 	}
 	return string(secret)
 }
@@ -131,18 +117,18 @@ type reply struct {
 	body   map[string]any
 }
 
-func (a reply) is(o *office, status int, problem string) {
-	o.Helper()
+func (a reply) is(o *testAPI, status int, problem string) {
+	o.t.Helper()
 	if got := fmt.Sprint(a.body["type"]); a.status != status || problem != "" && got != problem {
-		o.Errorf("got %d %s, want %d %s", a.status, a.text, status, problem)
+		o.t.Errorf("got %d %s, want %d %s", a.status, a.text, status, problem)
 	}
 }
 
-func (o *office) ask(method, path, key, body string) reply {
-	o.Helper()
-	request, err := http.NewRequestWithContext(o.Context(), method, o.server.URL+path, strings.NewReader(body))
+func (o *testAPI) ask(method, path, key, body string) reply {
+	o.t.Helper()
+	request, err := http.NewRequestWithContext(o.t.Context(), method, o.url+path, strings.NewReader(body))
 	if err != nil {
-		o.Fatal(err)
+		o.t.Fatal(err)
 	}
 	if key != "" {
 		request.Header.Set("Authorization", "Bearer "+key)
@@ -152,46 +138,46 @@ func (o *office) ask(method, path, key, body string) reply {
 	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		o.Fatal(err)
+		o.t.Fatal(err)
 	}
 	defer response.Body.Close()
 	read, err := io.ReadAll(response.Body)
 	if err != nil {
-		o.Fatal(err)
+		o.t.Fatal(err)
 	}
 	a := reply{status: response.StatusCode, header: response.Header, text: string(read)}
 	if strings.Contains(response.Header.Get("Content-Type"), "json") {
 		if err := json.Unmarshal(read, &a.body); err != nil {
-			o.Fatalf("%s %s: %s", method, path, read)
+			o.t.Fatalf("%s %s: %s", method, path, read)
 		}
 	}
 	o.heldToDescription(request, response, read)
 	for _, secret := range []string{"the-refresh-token", "the-typed-secret"} {
 		if strings.Contains(a.text, secret) {
-			o.Errorf("%s %s shows a secret", method, path)
+			o.t.Errorf("%s %s shows a secret", method, path)
 		}
 	}
 	return a
 }
 
-func (o *office) heldToDescription(request *http.Request, response *http.Response, body []byte) {
-	o.Helper()
+func (o *testAPI) heldToDescription(request *http.Request, response *http.Response, body []byte) {
+	o.t.Helper()
 	route, params, err := o.router.FindRoute(request)
 	if err != nil {
 		return // an address that the description does not know
 	}
 	input := &openapi3filter.RequestValidationInput{Request: request, PathParams: params, Route: route}
-	err = openapi3filter.ValidateResponse(o.Context(), &openapi3filter.ResponseValidationInput{
+	err = openapi3filter.ValidateResponse(o.t.Context(), &openapi3filter.ResponseValidationInput{
 		RequestValidationInput: input, Status: response.StatusCode, Header: response.Header, Body: io.NopCloser(bytes.NewReader(body)),
 		Options: &openapi3filter.Options{IncludeResponseStatus: true},
 	})
 	if err != nil {
-		o.Errorf("%s %s is not as described: %v", request.Method, request.URL.Path, err)
+		o.t.Errorf("%s %s is not as described: %v", request.Method, request.URL.Path, err)
 	}
 }
 
 func TestTokenIsGoodForAsLongAsAsked(t *testing.T) {
-	o := newOffice(t)
+	o := newTestAPI(t)
 	key := o.key(pg.ID{})
 	good, stale := o.connection(o.shop, "good", time.Minute), o.connection(o.shop, "stale", time.Hour)
 	a := o.ask("GET", "/api/v1/connections/"+good.String()+"/token", key, "")
@@ -217,7 +203,7 @@ func TestTokenIsGoodForAsLongAsAsked(t *testing.T) {
 }
 
 func TestReasonsWhyThereIsNoToken(t *testing.T) {
-	o := newOffice(t)
+	o := newTestAPI(t)
 	key := o.key(pg.ID{})
 	troubled, refused := o.connection(o.shop, "troubled", time.Hour), o.connection(o.shop, "refused", time.Hour)
 	for i := range 3 { // so that one refusal is not all there is
@@ -246,7 +232,7 @@ func TestReasonsWhyThereIsNoToken(t *testing.T) {
 }
 
 func TestNobodyWaitsForAProviderThatRefusesUs(t *testing.T) {
-	o := newOffice(t)
+	o := newTestAPI(t)
 	key, id := o.key(pg.ID{}), o.connection(o.shop, "troubled", time.Hour)
 	o.source.fails(fmt.Errorf("503"))
 	o.ask("GET", "/api/v1/connections/"+id.String()+"/token", key, "").is(o, 503, "provider-trouble")
@@ -259,7 +245,7 @@ func TestNobodyWaitsForAProviderThatRefusesUs(t *testing.T) {
 }
 
 func TestKeysOpenOnlyWhatTheyShould(t *testing.T) {
-	o := newOffice(t)
+	o := newTestAPI(t)
 	mine, theirs := o.connection(o.shop, "mine", 0), o.connection(o.other, "theirs", 0)
 	all, bound, reader := o.key(pg.ID{}), o.key(o.shop.ID), o.key(pg.ID{}, db.ScopeConnections)
 	for _, c := range []struct {
@@ -302,7 +288,7 @@ func TestKeysOpenOnlyWhatTheyShould(t *testing.T) {
 }
 
 func TestConnectionsByPages(t *testing.T) {
-	o := newOffice(t)
+	o := newTestAPI(t)
 	key := o.key(pg.ID{})
 	for i := range 5 {
 		o.connection(o.shop, fmt.Sprint("a", i), 0)
@@ -338,7 +324,7 @@ func TestConnectionsByPages(t *testing.T) {
 }
 
 func TestMerchantsByTheirExternalID(t *testing.T) {
-	o := newOffice(t)
+	o := newTestAPI(t)
 	key := o.key(pg.ID{})
 	a := o.ask("POST", "/api/v1/merchants", key, `{"external_id":"shop-19","name":"ហាងកាហ្វេ","locale":"km"}`)
 	a.is(o, 201, "")
@@ -360,7 +346,7 @@ func TestMerchantsByTheirExternalID(t *testing.T) {
 }
 
 func TestReadsAreAccountedForAndLimited(t *testing.T) {
-	o := newOffice(t)
+	o := newTestAPI(t)
 	key := o.key(pg.ID{})
 	id := o.connection(o.shop, "a", 0)
 	for range 7 {
@@ -390,7 +376,7 @@ func TestReadsAreAccountedForAndLimited(t *testing.T) {
 }
 
 func TestMetricsAreForTheOperator(t *testing.T) {
-	o := newOffice(t)
+	o := newTestAPI(t)
 	o.connection(o.shop, "a", 48*time.Hour)
 	if a := o.ask("GET", "/metrics", "", ""); a.status != 200 || !strings.Contains(a.text, `patchbay_grants_due{environment="sandbox",provider="acme"} 1`) {
 		t.Errorf("from loopback: %d %s", a.status, a.text)
@@ -419,14 +405,14 @@ func TestMetricsAreForTheOperator(t *testing.T) {
 }
 
 func TestAnotherMethodIsNamed(t *testing.T) {
-	o := newOffice(t)
+	o := newTestAPI(t)
 	for path, allow := range map[string]string{"/api/v1/connections": "GET", "/api/v1/merchants": "GET,POST", "/api/v1/connections/x/refresh": "POST", "/api/v1/nothing": ""} {
 		want := http.StatusMethodNotAllowed
 		if allow == "" {
 			want = http.StatusNotFound
 		}
 		w := httptest.NewRecorder()
-		o.server.Config.Handler.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodDelete, path, nil))
+		o.server.Routes().ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodDelete, path, nil))
 		if got := strings.Join(w.Header().Values("Allow"), ","); w.Code != want || got != allow || w.Header().Get("Content-Type") != "application/problem+json" {
 			t.Errorf("%s: %d, Allow %q, %s", path, w.Code, got, w.Header().Get("Content-Type"))
 		}

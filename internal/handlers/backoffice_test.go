@@ -13,37 +13,15 @@ import (
 	"time"
 
 	"patchbay/internal/db"
+	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
 	"patchbay/internal/sample"
 	"patchbay/internal/sandbox"
 )
 
-func (s *town) eventCount(kind string) (n int) {
-	s.t.Helper()
-	if err := s.db.Pool.QueryRow(context.Background(), `SELECT count(*) FROM events WHERE kind = $1`, kind).Scan(&n); err != nil {
-		s.t.Fatal(err)
-	}
-	return n
-}
-
-// wants holds a page to words that must stand on it.
-func (p *person) wants(path string, words ...string) answer {
-	p.t.Helper()
-	got := p.get(path)
-	if got.status != http.StatusOK {
-		p.t.Errorf("%s: %d", path, got.status)
-	}
-	for _, w := range words {
-		if !strings.Contains(got.body, w) {
-			p.t.Errorf("%s does not have %q", path, w)
-		}
-	}
-	return got
-}
-
 func TestSupportFindsAConnectionAndItsStory(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	merchant := s.merchant("Riverside Bakery")
 	merchant.connect("caminvoice", "KHUID00001234")
 	c := merchant.connections()[0]
@@ -62,7 +40,7 @@ func TestSupportFindsAConnectionAndItsStory(t *testing.T) {
 	if got := support.wants("/admin/connections?health=action-needed"); strings.Contains(got.body, link) {
 		t.Error("shown among those that need action")
 	}
-	if n := s.eventCount("connection.searched"); n != 9 {
+	if n := s.events("connection.searched"); n != 9 {
 		t.Errorf("%d look-ups were written down, not 9", n)
 	}
 	support.wants("/connections/"+c.ID.String(), "Riverside Bakery")
@@ -76,7 +54,7 @@ func TestSupportFindsAConnectionAndItsStory(t *testing.T) {
 
 func TestProvidersAreSetUpAndSwitched(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	admin := s.staff(db.RoleAdmin)
 	admin.wants("/admin", "callback address is not registered at CamInvoice")
 	do := func(fields ...string) string {
@@ -130,7 +108,7 @@ func TestProvidersAreSetUpAndSwitched(t *testing.T) {
 // TestWhetherStateComesBackIsWatched: at providers that need not send it back, and only there.
 func TestWhetherStateComesBackIsWatched(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{CamInvoice: sandbox.CamInvoiceOptions{EchoState: true}})
+	s := newTestServer(t, withSandbox(sandbox.Options{CamInvoice: sandbox.CamInvoiceOptions{EchoState: true}}))
 	admin, p := s.staff(db.RoleAdmin), s.merchant("CH168 Shop")
 	told := func() (yes, no int) {
 		page := admin.get("/admin/providers").body
@@ -154,7 +132,7 @@ func TestWhetherStateComesBackIsWatched(t *testing.T) {
 // TestReferencesAreKept: Flexiti wants x-reference-id with every call, and its support asks for it.
 func TestReferencesAreKept(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	p, support := s.merchant("CH168 Shop"), s.staff(db.RoleSupport)
 	m := sandbox.SampleFlexitiMerchants()[0]
 	got := p.post("/connect/flexiti", "client_id", m.ClientID, "client_secret", m.ClientSecret, "scope", "merchant")
@@ -169,10 +147,7 @@ func TestReferencesAreKept(t *testing.T) {
 	support.post("/connections/" + id + "/refresh")
 	page := support.wants("/connections/" + id).body
 	for _, kind := range []string{"call.mint", "refresh.saved", "refresh.trouble"} { // connecting, and what came of refreshing
-		var reference string
-		if err := s.db.Pool.QueryRow(t.Context(), `SELECT reference FROM events WHERE kind = $1`, kind).Scan(&reference); err != nil {
-			t.Fatal(err)
-		}
+		reference, _ := dbtest.LastEvent(t, s.db, kind)
 		if !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(reference) || !strings.Contains(page, reference) {
 			t.Errorf("%s: reference %q is not kept, or not shown", kind, reference)
 		}
@@ -181,7 +156,7 @@ func TestReferencesAreKept(t *testing.T) {
 
 func TestKeysAreShownOnce(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	s.merchant("Riverside Bakery")
 	admin, support := s.staff(db.RoleAdmin), s.staff(db.RoleSupport)
 	made := admin.post("/admin/keys", "name", "invoice worker", "merchant", "Riverside Bakery", "scope", "tokens:read")
@@ -212,7 +187,7 @@ func TestKeysAreShownOnce(t *testing.T) {
 
 func TestManyRefreshesFromAFilter(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	merchant := s.merchant("Riverside Bakery")
 	merchant.connect("caminvoice", "KHUID00001234")
 	merchant.connect("acme", "acme-user-001")
@@ -222,7 +197,7 @@ func TestManyRefreshesFromAFilter(t *testing.T) {
 		t.Fatalf("begin: %d %s", begun.status, begun.location)
 	}
 	support.wants(begun.location, "2 connections would be refreshed", "riverside", `value="start"`)
-	if s.eventCount("refresh.saved") != 0 || s.eventCount("bulk.begun") != 0 {
+	if s.events("refresh.saved") != 0 || s.events("bulk.begun") != 0 {
 		t.Error("a dry run did something")
 	}
 	if err := s.jobs.Start(context.Background()); err != nil {
@@ -248,22 +223,22 @@ func TestManyRefreshesFromAFilter(t *testing.T) {
 	if b.State != db.BulkDone || b.Outcomes["ok"] != 2 {
 		t.Fatalf("%s with %v", b.State, b.Outcomes)
 	}
-	if n := s.eventCount("refresh.saved"); n != 2 {
+	if n := s.events("refresh.saved"); n != 2 {
 		t.Errorf("%d renewals for two connections", n)
 	}
 	page := support.wants(begun.location, "<progress", `value="2"`)
 	list := regexp.MustCompile(`/admin/connections\?[^"]*outcome=ok[^"]*`).FindString(page.body)
 	support.wants(strings.ReplaceAll(list, "&amp;", "&"), "KHUID00001234")
-	var by string
-	if err := s.db.Pool.QueryRow(context.Background(), `SELECT u.email FROM events e JOIN users u ON u.id = e.actor_id WHERE kind = 'refresh.saved' LIMIT 1`).Scan(&by); err != nil || by != support.email {
-		t.Errorf("asked by %q, %v", by, err)
+	by, err := s.db.UserByEmail(context.Background(), support.email)
+	if _, actor := dbtest.LastEvent(t, s.db, "refresh.saved"); err != nil || actor != by.ID {
+		t.Errorf("asked by %s, not %s, %v", actor, by.ID, err)
 	}
 }
 
 // "Retry all that failed in yesterday's outage", from the list of what failed.
 func TestManyRefreshesFromEvents(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	merchant := s.merchant("Riverside Bakery")
 	merchant.connect("caminvoice", "KHUID00001234")
 	merchant.connect("acme", "acme-user-001")
@@ -302,52 +277,57 @@ func TestManyRefreshesFromEvents(t *testing.T) {
 	support.wants("/admin/events?kind=refresh&class=trouble&connection=KHUID9999", "Nothing happened that matches")
 }
 
+// TestABulkStops: many refreshes wait for an incident to end. That those of another provider are done shows that the job is at
+// work; it ends only when every provider's part has.
 func TestABulkStops(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	merchant := s.merchant("Riverside Bakery")
 	merchant.connect("caminvoice", "KHUID00001234")
-	if err := s.db.Pool.QueryRow(context.Background(), `SELECT 1`).Scan(new(int)); err != nil {
-		t.Fatal(err)
-	}
+	merchant.connect("acme", "acme-user-001")
 	admin := s.staff(db.RoleAdmin)
 	admin.post("/admin/providers/caminvoice", "do", "declare", "reason", "for the test")
-	begun := admin.post("/admin/bulk", "provider", "caminvoice")
+	begun := admin.post("/admin/bulk", "environment", "sandbox")
 	admin.wants(begun.location, "Incident")
-	if err := s.jobs.Start(context.Background()); err != nil {
+	s.startJobs()
+	admin.post(begun.location, "do", "start")
+	id, err := pg.ParseID(strings.TrimPrefix(begun.location, "/admin/bulk/"))
+	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := s.jobs.Stop(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	admin.post(begun.location, "do", "start")
-	time.Sleep(300 * time.Millisecond)
-	admin.post(begun.location, "do", "stop")
-	id, _ := pg.ParseID(strings.TrimPrefix(begun.location, "/admin/bulk/"))
-	var b db.Bulk
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline) && b.State != db.BulkStopped; time.Sleep(50 * time.Millisecond) {
-		var err error
-		if b, err = s.db.Bulk(context.Background(), id); err != nil {
-			t.Fatal(err)
+	until := func(what string, is func(db.Bulk) bool) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+			b, err := s.db.Bulk(t.Context(), id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b.Done > 1 {
+				t.Fatalf("%d done: nothing is sent during an incident", b.Done)
+			}
+			if is(b) {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("not %s but %s, with %d done", what, b.State, b.Done)
+			}
 		}
 	}
-	if b.State != db.BulkStopped || b.Done != 0 {
-		t.Errorf("%s with %d done: nothing is sent during an incident", b.State, b.Done)
+	until("at work", func(b db.Bulk) bool { return b.State == db.BulkRunning && b.Done == 1 })
+	admin.post(begun.location, "do", "stop")
+	until("stopped", func(b db.Bulk) bool { return b.State == db.BulkStopped })
+	if n := s.sandbox.Calls("caminvoice", "refresh"); n != 0 {
+		t.Errorf("%d refreshes were sent during an incident", n)
 	}
 }
 
 func TestExportsAreWholeAndInert(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	if err := sample.Fill(context.Background(), s.db, sample.Scale{Connections: 1800, Events: 3}); err != nil {
 		t.Fatal(err)
 	}
-	ctx := context.Background()
-	if _, err := s.db.Pool.Exec(ctx, `UPDATE merchants SET name = '=HYPERLINK("http://evil.example")' WHERE id = (SELECT merchant_id FROM connections LIMIT 1)`); err != nil {
-		t.Fatal(err)
-	}
+	dbtest.RenameMerchant(t, s.db, `=HYPERLINK("http://evil.example")`)
 	support := s.staff(db.RoleSupport)
 	got := support.get("/admin/connections.csv?sort=account")
 	rows, err := csv.NewReader(strings.NewReader(strings.TrimPrefix(got.body, "\ufeff"))).ReadAll()
@@ -371,7 +351,7 @@ func TestExportsAreWholeAndInert(t *testing.T) {
 	if formulas == 0 {
 		t.Error("the quoted name is not there")
 	}
-	if n := s.eventCount("connection.exported"); n != 1 {
+	if n := s.events("connection.exported"); n != 1 {
 		t.Errorf("%d exports were written down", n)
 	}
 	if filtered := support.get("/admin/connections.csv?provider=elecq"); strings.Contains(filtered.body, ",caminvoice,") || !strings.Contains(filtered.body, ",elecq,") {
@@ -410,7 +390,7 @@ func (d *discard) Write(b []byte) (int, error) {
 }
 
 func TestAnExportTakesConstantMemory(t *testing.T) {
-	s := newHouse(t, nil)
+	s := newTestServer(t)
 	if err := sample.Fill(context.Background(), s.db, sample.Scale{Connections: 8000}); err != nil {
 		t.Fatal(err)
 	}
@@ -435,7 +415,7 @@ func TestAnExportTakesConstantMemory(t *testing.T) {
 
 func TestListsCanBeSharedAndSorted(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	if err := sample.Fill(context.Background(), s.db, sample.Scale{Connections: 260, Merchants: 10}); err != nil {
 		t.Fatal(err)
 	}
@@ -468,7 +448,7 @@ func TestListsCanBeSharedAndSorted(t *testing.T) {
 
 func TestRetentionIsAnAdminsWord(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	admin := s.staff(db.RoleAdmin)
 	if got := admin.post("/admin/events", "months", "18"); got.status != http.StatusSeeOther {
 		t.Fatalf("%d", got.status)

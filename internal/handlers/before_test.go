@@ -8,14 +8,14 @@ import (
 	"time"
 
 	"patchbay/internal/db"
+	"patchbay/internal/db/dbtest"
 	"patchbay/internal/jobs"
-	"patchbay/internal/pg"
 	"patchbay/internal/sandbox"
 )
 
 func TestANameOfAKeyIsTakenOnce(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	admin := s.staff(db.RoleAdmin)
 	page := admin.wants("/admin/keys")
 	if strings.Count(page.body, " checked") != 1 || !strings.Contains(page.body, `value="connections:read" id="scope" checked`) {
@@ -63,12 +63,15 @@ func TestANameOfAKeyIsTakenOnce(t *testing.T) {
 
 func TestAShorterRetentionIsAskedAbout(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, nil)
-	h.now = time.Date(2026, time.November, 22, 12, 0, 0, 0, time.UTC)
+	h := newTestServer(t)
+	h.clock.Set(time.Date(2026, time.November, 22, 12, 0, 0, 0, time.UTC))
 	boss := h.staff(db.RoleAdmin)
 	for _, at := range []string{"2026-05-03", "2026-07-31", "2026-08-01"} {
-		h.exec(`SELECT events_make_month($1::date)`, at)
-		h.exec(`INSERT INTO events (id, at, kind) VALUES ($1, $2::timestamptz, 'merchant.added')`, pg.NewID(), at+"T12:00:00Z")
+		noon, err := time.Parse(time.RFC3339, at+"T12:00:00Z")
+		if err != nil {
+			t.Fatal(err)
+		}
+		dbtest.Event(t, h.db, "merchant.added", noon)
 	}
 	boss.wants("/admin/events", "Now: everything is kept.", "The oldest one is of 3 May 2026.")
 	asked := boss.post("/admin/events", "months", "3")
@@ -83,7 +86,7 @@ func TestAShorterRetentionIsAskedAbout(t *testing.T) {
 	if months, err := h.db.Retention(t.Context()); err != nil || months != 0 {
 		t.Fatalf("set without an answer: %d, %v", months, err)
 	}
-	if got := boss.submit(asked, `name="confirm" value="yes"`); got.status != http.StatusSeeOther {
+	if got := boss.submit(asked, `[name="confirm"][value="yes"]`); got.status != http.StatusSeeOther {
 		t.Fatalf("confirmed: %d", got.status)
 	}
 	boss.wants("/admin/events", "Set to 3 months: events from 1 August 2026 on are kept.", "Now: events from 1 August 2026 on are kept.")
@@ -100,7 +103,7 @@ func TestAShorterRetentionIsAskedAbout(t *testing.T) {
 
 func TestWhatAChangeDoesIsSaidFirst(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, nil)
+	h := newTestServer(t)
 	boss, helper := h.staff(db.RoleAdmin), h.staff(db.RoleSupport)
 	for _, step := range []struct{ do, before, button, after string }{
 		{"role", " may then do everything:", "Make " + helper.email + " an admin", helper.email + " is an admin now, and must sign in again."},
@@ -115,7 +118,7 @@ func TestWhatAChangeDoesIsSaidFirst(t *testing.T) {
 		if !strings.Contains(form, step.button) {
 			t.Fatalf("no button %q after what it does", step.button)
 		}
-		if got := boss.submit(answer{body: form}, `value="`+step.do+`"`); got.status != http.StatusSeeOther {
+		if got := boss.submit(answer{body: form}, `[value="`+step.do+`"]`); got.status != http.StatusSeeOther {
 			t.Fatalf("%s: %d", step.button, got.status)
 		}
 		boss.wants("/admin/users", step.after)
@@ -127,12 +130,9 @@ func TestWhoIsAskedToReconnect(t *testing.T) {
 	t.Parallel()
 	for name, mails := range map[string]bool{"with mail": true, "without mail": false} {
 		t.Run(name, func(t *testing.T) {
-			h := newHouse(t, func(_ *Options, o *jobs.Options) { o.Outbox = mails })
+			h := newTestServer(t, withOptions(func(_ *Options, o *jobs.Options) { o.Outbox = mails }))
 			boss, helper, sok := h.staff(db.RoleAdmin), h.staff(db.RoleSupport), h.merchant("CH168 Shop")
-			id := pg.NewID()
-			h.exec(`INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, problem, problem_since, connected_at)
-				VALUES ($1, $2, 'caminvoice', 'sandbox', 'KHUID00001234', 'CH168 Co., Ltd', 'refused', now(), now())`, id, sok.merchant)
-			h.exec(`INSERT INTO grants (connection_id, provider, environment) VALUES ($1, 'caminvoice', 'sandbox')`, id)
+			id := dbtest.Connection(t, h.db, sok.merchant, "caminvoice", "KHUID00001234", "CH168 Co., Ltd", dbtest.Refused(h.db.Now()))
 			path := "/connections/" + id.String()
 			if mails {
 				helper.wants(path, "The mail goes to 1 person: "+sok.email)
@@ -142,12 +142,12 @@ func TestWhoIsAskedToReconnect(t *testing.T) {
 					t.Errorf("why there is a link instead of a mail is not said: %d", got.status)
 				}
 			}
-			h.exec(`UPDATE users SET password_hash = '' WHERE email = $1`, sok.email)
+			dbtest.NoPassword(t, h.db, sok.email)
 			if got := helper.wants(path, "Nobody there has accepted an invitation yet", sok.email, "An admin can invite them again."); strings.Contains(got.body, `value="invite"`) {
 				t.Error("support is offered to invite")
 			}
 			page := boss.wants(path, "Nobody there has accepted an invitation yet")
-			again := boss.submit(page, `value="invite"`)
+			again := boss.submit(page, `[value="invite"]`)
 			if want := map[bool]int{true: http.StatusSeeOther, false: http.StatusOK}[mails]; again.status != want {
 				t.Errorf("invited again: %d instead of %d", again.status, want)
 			}

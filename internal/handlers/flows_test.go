@@ -1,214 +1,18 @@
 package handlers
 
 import (
-	"bytes"
 	"context"
-	"fmt"
-	"io"
-	"log/slog"
 	"net/http"
-	"net/http/cookiejar"
-	"net/http/httptest"
 	"net/url"
-	"regexp"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
-	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
-	"patchbay/internal/jobs"
-	"patchbay/internal/pg"
-	"patchbay/internal/refresh"
 	"patchbay/internal/sandbox"
 )
-
-// town is a running Patchbay with the providers' sandboxes on another site, and people who use it.
-type town struct {
-	t        *testing.T
-	db       *db.DB
-	database dbtest.Database
-	sandbox  *sandbox.Sandbox
-	url      string
-	log      *lines
-	jobs     *jobs.Jobs
-}
-
-// lines is what was logged.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
-func newTown(t *testing.T, o sandbox.Options, clock ...*pg.Clock) *town {
-	t.Helper()
-	s := &town{t: t, log: &lines{}, database: dbtest.Make(t)}
-	var options pg.Options
-	if len(clock) > 0 {
-		options.Clock = clock[0]
-	}
-	s.db = s.database.Open(t, options)
-	server := httptest.NewUnstartedServer(nil)
-	s.url = "http://" + server.Listener.Addr().String()
-	o.AppURLs = []string{s.url}
-	o.CamInvoice.Callbacks = []string{s.url + "/connect/caminvoice/callback"}
-	var err error
-	if s.sandbox, err = sandbox.Start("127.0.0.1:0", o); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { s.sandbox.Close() })
-	settings := s.sandbox.Settings()
-	settings["CAMINVOICE_HOOK_SECRET"] = "hook-secret-of-the-test"
-	setups, err := connectors.Load(func(name string) string { return settings[name] }, s.sandbox.ConnectorsFile(), connectors.NewClient(nil, nil))
-	if err != nil {
-		t.Fatal(err)
-	}
-	public, err := url.Parse(s.url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	log := slog.New(slog.NewTextHandler(s.log, nil))
-	var all []connectors.Connector
-	for _, setup := range setups {
-		if setup.Connector != nil {
-			all = append(all, setup.Connector)
-		}
-	}
-	engine := refresh.New(refresh.Options{DB: s.db, Connectors: all, Log: log})
-	if s.jobs, err = jobs.New(jobs.Options{DB: s.db, Refresh: engine, Log: log, Providers: setups, PublicURL: public, Outbox: true}); err != nil {
-		t.Fatal(err)
-	}
-	server.Config.Handler = New(Options{
-		DB: s.db, Providers: setups, Log: log, PublicURL: public, Refresh: engine, Jobs: s.jobs,
-		SessionKeys: [][]byte{[]byte("a key for sessions in tests, long")},
-	}).Routes()
-	server.Start()
-	t.Cleanup(server.Close)
-	return s
-}
-
-// person is somebody with a browser.
-type person struct {
-	*town
-	client   *http.Client
-	email    string
-	merchant pg.ID
-}
-
-// merchant adds a user of the merchant with that name and signs them in.
-func (s *town) merchant(name string) *person {
-	s.t.Helper()
-	email := fmt.Sprintf("user%d@%s.example", time.Now().UnixNano(), strings.ToLower(strings.ReplaceAll(name, " ", "-")))
-	u, err := s.db.AddUser(context.Background(), db.System(), db.NewUser{Role: db.RoleMerchant, Email: email, Password: "correct horse battery", MerchantName: name})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	p := &person{town: s, email: email, merchant: u.MerchantID}
-	p.newBrowser()
-	p.signIn("")
-	return p
-}
-
-func (s *town) staff(role string) *person {
-	s.t.Helper()
-	p := &person{town: s, email: role + "@platform.example"}
-	if _, err := s.db.AddUser(context.Background(), db.System(), db.NewUser{Role: role, Email: p.email, Password: "correct horse battery"}); err != nil {
-		s.t.Fatal(err)
-	}
-	p.newBrowser()
-	p.signIn("")
-	return p
-}
-
-func (p *person) newBrowser() {
-	jar, _ := cookiejar.New(nil)
-	p.client = &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-}
-
-// signIn returns where the browser is sent afterwards.
-func (p *person) signIn(next string) string {
-	p.t.Helper()
-	got := p.post("/login", "email", p.email, "password", "correct horse battery", "next", next)
-	if got.status != http.StatusSeeOther {
-		p.t.Fatalf("sign-in: %d %s", got.status, got.h1())
-	}
-	return got.location
-}
-
-type answer struct {
-	status         int
-	location, body string
-}
-
-func (a answer) h1() string {
-	m := regexp.MustCompile(`(?s)<h1[^>]*>(.*?)</h1>`).FindStringSubmatch(a.body)
-	if m == nil {
-		return ""
-	}
-	return strings.TrimSpace(regexp.MustCompile(`<[^>]*>`).ReplaceAllString(m[1], ""))
-}
-
-func (p *person) do(r *http.Request) answer {
-	p.t.Helper()
-	got, err := p.client.Do(r)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	defer got.Body.Close()
-	body, err := io.ReadAll(got.Body)
-	if err != nil {
-		p.t.Fatal(err)
-	}
-	return answer{got.StatusCode, got.Header.Get("Location"), string(body)}
-}
-
-func (p *person) get(path string) answer {
-	p.t.Helper()
-	return p.do(request(p.t, http.MethodGet, p.at(path), nil))
-}
-
-func (p *person) post(path string, fields ...string) answer {
-	p.t.Helper()
-	form := url.Values{}
-	for i := 0; i < len(fields); i += 2 {
-		form.Add(fields[i], fields[i+1])
-	}
-	r := request(p.t, http.MethodPost, p.at(path), strings.NewReader(form.Encode()))
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	return p.do(r)
-}
-
-func (p *person) at(path string) string {
-	if strings.HasPrefix(path, "/") {
-		return p.url + path
-	}
-	return path
-}
-
-func request(t *testing.T, method, address string, body io.Reader) *http.Request {
-	t.Helper()
-	r, err := http.NewRequest(method, address, body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
 
 // leave presses Connect and returns the provider's address.
 func (p *person) leave(provider string) string {
@@ -227,17 +31,14 @@ func (p *person) consent(at, account, decision string) string {
 	for page.status == http.StatusFound || page.status == http.StatusSeeOther { // ELECQ's server mode, discovery
 		page = p.get(page.location)
 	}
-	form := url.Values{"account": {account}, "decision": {decision}}
-	for _, m := range regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`).FindAllStringSubmatch(page.body, -1) {
-		form.Set(m[1], strings.NewReplacer("&amp;", "&", "&#43;", "+", "&#34;", `"`).Replace(m[2]))
-	}
-	action := regexp.MustCompile(`<form method="post" action="([^"]*)">`).FindStringSubmatch(page.body)
-	if action == nil {
+	form := page.document().Find(`form[method="post"]`)
+	if form.Length() != 1 {
 		p.t.Fatalf("no consent page at %s: %d %s", at, page.status, page.body)
 	}
-	r := request(p.t, http.MethodPost, p.sandbox.BaseURL()+action[1], strings.NewReader(form.Encode()))
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	got := p.do(r)
+	action, fields := formOf(form)
+	fields.Set("account", account)
+	fields.Set("decision", decision)
+	got := p.postForm(p.sandbox.BaseURL()+action, fields)
 	if !strings.HasPrefix(got.location, p.url+"/connect/") {
 		p.t.Fatalf("consent went to %d %q: %s", got.status, got.location, got.body)
 	}
@@ -276,13 +77,6 @@ func (p *person) connections() []db.Owned {
 	return list
 }
 
-func wantH1(t *testing.T, page answer, want string) {
-	t.Helper()
-	if page.h1() != want {
-		t.Errorf("page %d says %q, want %q", page.status, page.h1(), want)
-	}
-}
-
 const (
 	caminvoiceConnected = "CamInvoice is connected"
 	isThisYours         = "Is this your business?"
@@ -290,7 +84,7 @@ const (
 
 func TestEveryProviderConnects(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	p := s.merchant("CH168 Shop")
 	path, page := p.comeBack(p.consent(p.leave("caminvoice"), "KHUID00001234", "allow"))
 	wantH1(t, page, isThisYours)
@@ -334,7 +128,7 @@ func TestEveryProviderConnects(t *testing.T) {
 
 func TestFiveHitsOnOneCallback(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	p := s.merchant("CH168 Shop")
 	for _, provider := range []string{"caminvoice", "acme"} {
 		account := map[string]string{"caminvoice": "KHUID00001234", "acme": "acme-user-001"}[provider]
@@ -361,7 +155,7 @@ func TestFiveHitsOnOneCallback(t *testing.T) {
 	}
 }
 
-func exchanges(s *town, provider string) int {
+func exchanges(s *testServer, provider string) int {
 	n := 0
 	for _, r := range s.sandbox.Records() {
 		if r.Provider == provider && (r.Endpoint == "exchange" || r.Endpoint == "token") {
@@ -379,7 +173,7 @@ func TestCallbacksThatAreTurnedAway(t *testing.T) {
 		otherUser    = "Somebody else began this"
 		otherAddress = "That answer came to the wrong address"
 	)
-	s := newTown(t, sandbox.Options{CamInvoice: sandbox.CamInvoiceOptions{EchoState: true}})
+	s := newTestServer(t, withSandbox(sandbox.Options{CamInvoice: sandbox.CamInvoiceOptions{EchoState: true}}))
 	p, stranger := s.merchant("CH168 Shop"), s.merchant("Stranger")
 	callback := func() *url.URL {
 		u, err := url.Parse(p.consent(p.leave("caminvoice"), "KHUID00001234", "allow"))
@@ -404,13 +198,13 @@ func TestCallbacksThatAreTurnedAway(t *testing.T) {
 	_, page = p.comeBack(strings.Replace(u.String(), "/connect/caminvoice/", "/connect/acme/", 1))
 	wantH1(t, page, otherAddress)
 
-	elsewhere := &person{town: s, email: p.email, merchant: p.merchant}
+	elsewhere := &person{testServer: s, email: p.email, merchant: p.merchant}
 	elsewhere.newBrowser()
 	elsewhere.signIn("")
 	_, page = elsewhere.comeBack(u.String())
 	wantH1(t, page, otherBrowser)
 
-	nobody := &person{town: s}
+	nobody := &person{testServer: s}
 	nobody.newBrowser()
 	path, page := nobody.comeBack(u.String())
 	wantH1(t, page, otherBrowser)
@@ -418,7 +212,7 @@ func TestCallbacksThatAreTurnedAway(t *testing.T) {
 		t.Errorf("nobody was sent to %s", path)
 	}
 
-	inPlace := &person{town: s, client: p.client, email: stranger.email}
+	inPlace := &person{testServer: s, client: p.client, email: stranger.email}
 	p.post("/logout")
 	inPlace.signIn("")
 	_, page = inPlace.comeBack(u.String())
@@ -453,7 +247,7 @@ func TestCallbacksThatAreTurnedAway(t *testing.T) {
 
 func TestPrefetchSpendsNothing(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	p := s.merchant("CH168 Shop")
 	callback := p.consent(p.leave("acme"), "acme-user-001", "allow")
 	for _, header := range []string{"Sec-Purpose: prefetch", "Sec-Purpose: prefetch;prerender", "Purpose: prefetch", "X-Moz: prefetch"} {
@@ -476,7 +270,7 @@ func TestPrefetchSpendsNothing(t *testing.T) {
 
 func TestDenialIsCalm(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	p := s.merchant("CH168 Shop")
 	for provider, account := range map[string]string{"caminvoice": "KHUID00001234", "elecq": "100245", "acme": "acme-user-001"} {
 		callback := p.consent(p.leave(provider), account, "deny")
@@ -495,7 +289,7 @@ func TestDenialIsCalm(t *testing.T) {
 
 func TestTwoTabs(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	p := s.merchant("CH168 Shop")
 	for provider, account := range map[string]string{"caminvoice": "KHUID00001234", "acme": "acme-user-001"} {
 		first, second := p.consent(p.leave(provider), account, "allow"), p.consent(p.leave(provider), account, "allow")
@@ -529,11 +323,8 @@ func TestTwoTabs(t *testing.T) {
 
 func TestLateAndInterrupted(t *testing.T) {
 	t.Parallel()
-	var mu sync.Mutex
-	ahead := time.Duration(0)
-	clock := pg.NewClock(func() time.Time { mu.Lock(); defer mu.Unlock(); return time.Now().Add(ahead) })
-	wait := func(d time.Duration) { mu.Lock(); ahead += d; mu.Unlock() }
-	s := newTown(t, sandbox.Options{}, clock)
+	s := newTestServer(t, withSandbox(sandbox.Options{}), withClock(dbtest.NewClock(time.Now())))
+	wait := s.clock.Advance
 	p := s.merchant("CH168 Shop")
 
 	callback := p.consent(p.leave("acme"), "acme-user-001", "allow")
@@ -552,7 +343,7 @@ func TestLateAndInterrupted(t *testing.T) {
 	wantH1(t, p.get(path), "That took too long")
 
 	callback = p.consent(p.leave("acme"), "acme-user-001", "allow")
-	s.exec(`UPDATE flows SET stage = 'exchanging', touched_at = $1 WHERE stage = 'begun'`, clock.Now()) // as a killed process leaves it
+	dbtest.InterruptFlows(t, s.db)
 	wait(time.Minute + time.Second)
 	path, page = p.comeBack(callback)
 	wantH1(t, page, "We were interrupted")
@@ -562,42 +353,17 @@ func TestLateAndInterrupted(t *testing.T) {
 	if len(p.connections()) != 0 {
 		t.Error("something was saved")
 	}
-	if n := s.count(`SELECT count(*) FROM flows WHERE sealed IS NOT NULL`); n != 0 {
-		t.Errorf("%d flows that are over hold something sealed", n)
+	if _, sealed := dbtest.Flows(t, s.db); sealed != 0 {
+		t.Errorf("%d flows that are over hold something sealed", sealed)
 	}
 	if support := s.staff(db.RoleSupport); !strings.Contains(support.get(strings.ToLower(path)).body, "CH168 Shop") {
 		t.Error("support cannot look the attempt up by its reference")
 	}
 }
 
-func (s *town) exec(sql string, args ...any) {
-	s.t.Helper()
-	conn, err := pgx.Connect(context.Background(), s.database.URL)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer conn.Close(context.Background())
-	if _, err := conn.Exec(context.Background(), sql, args...); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-func (s *town) count(sql string, args ...any) (n int) {
-	s.t.Helper()
-	conn, err := pgx.Connect(context.Background(), s.database.URL)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer conn.Close(context.Background())
-	if err := conn.QueryRow(context.Background(), sql, args...).Scan(&n); err != nil {
-		s.t.Fatal(err)
-	}
-	return n
-}
-
 func TestSignedOutMeanwhile(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	p := s.merchant("CH168 Shop")
 	callback := p.consent(p.leave("acme"), "acme-user-001", "allow")
 	p.post("/logout")
@@ -635,9 +401,9 @@ func TestSignedOutMeanwhile(t *testing.T) {
 	callback = p.consent(p.leave("acme"), "acme-user-002", "allow")
 	p.post("/logout")
 	p.get(callback)
-	other := &person{town: s, client: p.client, email: stranger.email}
+	other := &person{testServer: s, client: p.client, email: stranger.email}
 	other.signIn("")
-	if got := other.get(s.lastFlow()); got.status != http.StatusNotFound {
+	if got := other.get(s.flowPath()); got.status != http.StatusNotFound {
 		t.Errorf("somebody else's attempt: %d, want 404", got.status)
 	}
 	if n := exchanges(s, "acme"); n != 1 {
@@ -645,26 +411,12 @@ func TestSignedOutMeanwhile(t *testing.T) {
 	}
 }
 
-func (s *town) lastFlow() string {
-	s.t.Helper()
-	conn, err := pgx.Connect(context.Background(), s.database.URL)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer conn.Close(context.Background())
-	var reference string
-	if err := conn.QueryRow(context.Background(), `SELECT reference FROM flows ORDER BY created_at DESC LIMIT 1`).Scan(&reference); err != nil {
-		s.t.Fatal(err)
-	}
-	return "/flows/" + reference
-}
-
 // TestCallbacksLeaveNoAnswerBehind: whatever breaks on our side, the browser is sent away from the provider's answer, and
 // no page repeats it.
 func TestCallbacksLeaveNoAnswerBehind(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
-	p, anonymous := s.merchant("CH168 Shop"), &person{town: s}
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
+	p, anonymous := s.merchant("CH168 Shop"), &person{testServer: s}
 	anonymous.newBrowser()
 	for _, provider := range []string{"nobody-knows", "flexiti"} {
 		got := p.get("/connect/" + provider + "/callback?authToken=kept-to-itself")

@@ -10,7 +10,7 @@ import (
 
 // The example board asks for figures that there are.
 func TestGrafanaBoardKnowsOurFigures(t *testing.T) {
-	o := newOffice(t)
+	o := newTestAPI(t)
 	o.engine.Count("acme", "sandbox", "refresh", "ok", 1)
 	o.engine.Figures.Read("ok")
 	text := o.ask(http.MethodGet, "/metrics", "", "").text

@@ -7,12 +7,13 @@ import (
 	"time"
 
 	"patchbay/internal/db"
+	"patchbay/internal/db/dbtest"
 	"patchbay/internal/sandbox"
 )
 
 func TestWebhook(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	p, other := s.merchant("CH168 Shop"), s.merchant("CH168 Warehouse")
 	p.connect("caminvoice", "KHUID00001234")
 	other.connect("caminvoice", "KHUID00001234")
@@ -32,17 +33,17 @@ func TestWebhook(t *testing.T) {
 	if got := deliver("hook-secret-of-the-test", strings.Repeat("x", 20<<10)); got != http.StatusRequestEntityTooLarge {
 		t.Errorf("a large body: %d, want 413", got)
 	}
-	if n := s.count(`SELECT count(*) FROM verifications`); n != 0 {
+	if n := dbtest.Verifications(t, s.db); n != 0 {
 		t.Fatalf("%d hints kept", n)
 	}
 	if got := deliver("hook-secret-of-the-test", revoked); got != http.StatusNoContent {
 		t.Errorf("a revocation: %d, want 204", got)
 	}
-	if n := s.count(`SELECT count(*) FROM verifications`); n != 2 {
+	if n := dbtest.Verifications(t, s.db); n != 2 {
 		t.Errorf("%d hints kept, want one for each merchant's connection", n)
 	}
 	deliver("hook-secret-of-the-test", revoked) // told twice
-	if n := s.eventCount("connection.hook.revoked"); n != 2 {
+	if n := s.events("connection.hook.revoked"); n != 2 {
 		t.Errorf("%d lines in the stories of two connections", n)
 	}
 	page := "/connections/" + p.connections()[0].ID.String()
@@ -62,7 +63,7 @@ func TestWebhook(t *testing.T) {
 
 func TestRefreshNow(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	p := s.merchant("CH168 Shop")
 	p.connect("caminvoice", "KHUID00001234")
 	path := "/connections/" + p.connections()[0].ID.String()
@@ -96,15 +97,14 @@ func TestRefreshNow(t *testing.T) {
 
 func TestHealth(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
-	p := &person{town: s}
-	p.newBrowser()
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
+	p := s.visitor("")
 	for _, path := range []string{"/livez", "/readyz"} {
 		if got := p.get(path); got.status != http.StatusOK {
 			t.Errorf("%s: %d", path, got.status)
 		}
 	}
-	s.exec(`UPDATE keyset_check SET sealed = '\x0102'`)
+	dbtest.WrongKeyset(t, s.db)
 	if got := p.get("/readyz"); got.status != http.StatusServiceUnavailable {
 		t.Errorf("with a wrong keyset: %d, want 503", got.status)
 	}
@@ -115,12 +115,12 @@ func TestHealth(t *testing.T) {
 
 func TestELECQByServer(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{ELECQ: sandbox.ELECQOptions{Authorize: "server"}})
+	s := newTestServer(t, withSandbox(sandbox.Options{ELECQ: sandbox.ELECQOptions{Authorize: "server"}}))
 	p := s.merchant("Canal Parking")
 	_, page := p.connect("elecq", "100245")
 	wantH1(t, page, "ELECQ is connected")
 
-	direct := newTown(t, sandbox.Options{ELECQ: sandbox.ELECQOptions{Authorize: "server", Direct: true}})
+	direct := newTestServer(t, withSandbox(sandbox.Options{ELECQ: sandbox.ELECQOptions{Authorize: "server", Direct: true}}))
 	p = direct.merchant("Canal Parking")
 	got := p.post("/connect/elecq")
 	if !strings.HasPrefix(got.location, "/flows/") {
@@ -134,7 +134,7 @@ func TestELECQByServer(t *testing.T) {
 
 func TestELECQByCredentials(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{ELECQ: sandbox.ELECQOptions{Authorize: "credentials"}})
+	s := newTestServer(t, withSandbox(sandbox.Options{ELECQ: sandbox.ELECQOptions{Authorize: "credentials"}}))
 	p := s.merchant("Canal Parking")
 	got := p.post("/connect/elecq", "client_id", "canal-parking", "client_secret", "elecq-canal-5f0d1c7be2a94c36")
 	wantH1(t, p.get(got.location), "ELECQ is connected")

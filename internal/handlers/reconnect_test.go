@@ -8,9 +8,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"patchbay/internal/db"
+	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
 	"patchbay/internal/sandbox"
 )
@@ -27,7 +26,7 @@ func (p *person) back(id pg.ID, account string) (path string, page answer) {
 
 func TestReconnect(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	p := s.merchant("CH168 Shop")
 	p.connect("acme", "acme-user-001")
 	first := p.connections()[0]
@@ -85,7 +84,7 @@ func TestReconnect(t *testing.T) {
 
 func TestAlreadyConnected(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	p := s.merchant("CH168 Shop")
 	p.connect("acme", "acme-user-001")
 	id := p.connections()[0].ID
@@ -102,7 +101,7 @@ func TestAlreadyConnected(t *testing.T) {
 
 func TestKeyedForms(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	p := s.merchant("ACME Jewellers")
 	got := p.post("/connect/flexiti", "client_id", "flexitidemo", "client_secret", "", "scope", "customer")
 	if got.status != http.StatusUnprocessableEntity || !strings.Contains(got.body, `value="flexitidemo"`) {
@@ -160,7 +159,7 @@ func TestKeyedForms(t *testing.T) {
 
 func TestBadDaysHaveTheirPage(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	p := s.merchant("CH168 Shop")
 	for kind, want := range map[sandbox.FaultKind]string{
 		sandbox.Error500: "CamInvoice is not answering", sandbox.HTML: "CamInvoice is not answering", sandbox.Empty: "CamInvoice is not answering",
@@ -188,7 +187,7 @@ func TestBadDaysHaveTheirPage(t *testing.T) {
 
 func TestDisconnect(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	p, other := s.merchant("CH168 Shop"), s.merchant("CH168 Warehouse")
 	p.connect("caminvoice", "KHUID00001234")
 	other.connect("caminvoice", "KHUID00001234")
@@ -229,7 +228,7 @@ func TestDisconnect(t *testing.T) {
 	if !strings.Contains(other.get("/connections/"+theirs).body, "CamInvoice has ended the access") {
 		t.Error("the receipt does not say that access was ended")
 	}
-	if n := s.count(`SELECT count(*) FROM grants WHERE sealed IS NOT NULL`); n != 0 {
+	if n := dbtest.SealedGrants(t, s.db); n != 0 {
 		t.Errorf("%d grants are left", n)
 	}
 
@@ -259,7 +258,7 @@ func TestDisconnect(t *testing.T) {
 // later; one that did, is not told twice; and what somebody else needs is spared then too.
 func TestPartingIsTakenUpAgain(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	ctx := context.Background()
 	receipt := func(p *person, id pg.ID, want string) bool {
 		return strings.Contains(p.get("/connections/"+id.String()).body, want)
@@ -301,20 +300,13 @@ func TestPartingIsTakenUpAgain(t *testing.T) {
 	}
 
 	before := s.sandbox.Calls("caminvoice", "revoke")
-	if _, err := s.db.Pool.Exec(ctx, `UPDATE river_job SET scheduled_at = now(), state = 'available' WHERE kind = 'parting'`); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.jobs.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.jobs.Stop(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
+	dbtest.DueJobs(t, s.db, "parting")
+	s.startJobs()
 	// The shared account's is looked at again when a choice about it must be over.
-	const over = `SELECT count(*) FROM river_job WHERE kind = 'parting' AND (state = 'completed' OR state = 'scheduled' AND scheduled_at > now() + interval '10 minutes')`
-	for deadline := time.Now().Add(20 * time.Second); s.count(over) < 4; time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		if _, over := dbtest.Jobs(t, s.db, "parting", 10*time.Minute); over >= 4 {
+			break
+		}
 		if time.Now().After(deadline) {
 			t.Fatal("the jobs do not come to an end")
 		}
@@ -332,7 +324,7 @@ func TestPartingIsTakenUpAgain(t *testing.T) {
 
 func TestRevocationSparesAWaitingChoice(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	p, other := s.merchant("CH168 Shop"), s.merchant("CH168 Warehouse")
 	p.connect("caminvoice", "KHUID00001234")
 	path, _ := other.comeBack(other.consent(other.leave("caminvoice"), "KHUID00001234", "allow"))
@@ -345,7 +337,7 @@ func TestRevocationSparesAWaitingChoice(t *testing.T) {
 
 func TestNoSecretIsReadable(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	p := s.merchant("CH168 Shop")
 	var pages strings.Builder
 	_, page := p.connect("caminvoice", "KHUID00001234")
@@ -367,7 +359,7 @@ func TestNoSecretIsReadable(t *testing.T) {
 		pages.WriteString(support.get("/connections/" + c.ID.String()).body)
 	}
 
-	stored := s.dump()
+	stored := dbtest.Dump(t, s.db)
 	for _, secret := range append(s.sandbox.Secrets(), "correct horse battery") {
 		for where, text := range map[string]string{"database": stored, "log": s.log.String(), "pages": pages.String()} {
 			if strings.Contains(text, secret) || strings.Contains(text, hex.EncodeToString([]byte(secret))) {
@@ -380,39 +372,4 @@ func TestNoSecretIsReadable(t *testing.T) {
 			t.Errorf("the log holds a callback's %s", word)
 		}
 	}
-}
-
-// dump is every row of every table as text.
-func (s *town) dump() string {
-	s.t.Helper()
-	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, s.database.URL)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	defer conn.Close(ctx)
-	rows, err := conn.Query(ctx, `SELECT quote_ident(schemaname) || '.' || quote_ident(tablename) FROM pg_tables WHERE schemaname = 'public'`)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	var all strings.Builder
-	for _, table := range tables {
-		rows, err := conn.Query(ctx, `SELECT t::text FROM `+table+` t`)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		all.WriteString(strings.Join(lines, "\n"))
-	}
-	if !strings.Contains(all.String(), "KHUID00001234") {
-		s.t.Fatal("the dump holds not even what it must")
-	}
-	return all.String()
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"patchbay/internal/db"
+	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
 )
 
@@ -73,7 +74,7 @@ func routeAnswers() map[string]string {
 // TestEveryRouteForEveryRole walks the table of routes as everybody who may come by, and compares.
 func TestEveryRouteForEveryRole(t *testing.T) {
 	t.Parallel()
-	h := newHouse(t, nil)
+	h := newTestServer(t)
 	own, other := h.merchant("CH168 Shop"), h.merchant("Other Shop")
 	people := []*person{h.visitor(""), own, other, h.staff(db.RoleSupport), h.staff(db.RoleAdmin)}
 	fill := h.things(own, people[4])
@@ -136,7 +137,7 @@ func letterOf(a answer) string {
 }
 
 // things makes one of each that addresses name, the merchant's where they belong to one, and fills addresses in.
-func (h *house) things(own, boss *person) *strings.Replacer {
+func (h *testServer) things(own, boss *person) *strings.Replacer {
 	h.t.Helper()
 	ctx := context.Background()
 	user := func(p *person) pg.ID {
@@ -147,24 +148,12 @@ func (h *house) things(own, boss *person) *strings.Replacer {
 		return u.ID
 	}
 	by := db.By{Actor: db.RoleAdmin, ID: user(boss)}
-	connection, parting := pg.NewID(), pg.NewID() // the second is disconnected on the way
-	for _, id := range []pg.ID{connection, parting} {
-		for _, sql := range []string{
-			`INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, connected_at) VALUES ($1::uuid, $2, 'caminvoice', 'sandbox', $1::uuid::text, 'CH168 Co., Ltd', now())`,
-			`INSERT INTO grants (connection_id, provider, environment) SELECT id, provider, environment FROM connections WHERE id = $1 AND merchant_id = $2`,
-		} {
-			if _, err := h.db.Pool.Exec(ctx, sql, id, own.merchant); err != nil {
-				h.t.Fatal(err)
-			}
-		}
-	}
+	connection := dbtest.Connection(h.t, h.db, own.merchant, "caminvoice", "KHUID00001234", "CH168 Co., Ltd")
+	disconnected := dbtest.Connection(h.t, h.db, own.merchant, "caminvoice", "KHUID00001235", "CH168 Co., Ltd") // on the way
 	if got := own.post("/connect/caminvoice"); got.status != http.StatusSeeOther {
 		h.t.Fatalf("begin: %d %s", got.status, got.h1())
 	}
-	var reference string
-	if err := h.db.Pool.QueryRow(ctx, `SELECT reference FROM flows`).Scan(&reference); err != nil {
-		h.t.Fatal(err)
-	}
+	reference, _ := dbtest.LastFlow(h.t, h.db)
 	link := func(kind string, user, connection pg.ID) string {
 		secret, _, err := h.db.AddLink(ctx, db.System(), kind, user, connection)
 		if err != nil {
@@ -181,7 +170,7 @@ func (h *house) things(own, boss *person) *strings.Replacer {
 		h.t.Fatal(err)
 	}
 	return strings.NewReplacer(
-		"/connections/{id}/disconnect", "/connections/"+parting.String()+"/disconnect", "/connections/{id}", "/connections/"+connection.String(), "/admin/merchants/{id}", "/admin/merchants/"+own.merchant.String(),
+		"/connections/{id}/disconnect", "/connections/"+disconnected.String()+"/disconnect", "/connections/{id}", "/connections/"+connection.String(), "/admin/merchants/{id}", "/admin/merchants/"+own.merchant.String(),
 		"/admin/keys/{id}", "/admin/keys/"+key.ID.String(), "/admin/bulk/{id}", "/admin/bulk/"+bulk.String(), "/admin/users/{id}", "/admin/users/"+user(own).String(),
 		"{provider}", "caminvoice", "{reference}", reference, "{outcome}", "forged", "{$}", "",
 		"/reconnect/{secret}", "/reconnect/"+link(db.LinkReconnect, pg.ID{}, connection), "/password/{secret}", "/password/"+link(db.LinkPassword, user(own), pg.ID{}),

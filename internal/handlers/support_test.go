@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"patchbay/internal/db"
+	"patchbay/internal/db/dbtest"
 	"patchbay/internal/sandbox"
 )
 
@@ -17,7 +18,7 @@ import (
 // whoever is handed the link sees the same.
 func TestDaysAreTheReaders(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	merchant := s.merchant("Riverside Bakery")
 	merchant.connect("caminvoice", "KHUID00001234")
 	merchant.connect("acme", "acme-user-001")
@@ -78,18 +79,12 @@ func TestDaysAreTheReaders(t *testing.T) {
 // TestSinceWhenAndWhy: a connection's page, the list and the export agree on what is wrong and since when.
 func TestSinceWhenAndWhy(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	merchant := s.merchant("Riverside Bakery")
 	merchant.connect("caminvoice", "KHUID00001234")
 	c := merchant.connections()[0]
 	began := s.db.Now().Add(-80 * time.Hour).UTC().Truncate(time.Minute)
-	if _, err := s.db.Pool.Exec(t.Context(), `UPDATE connections SET problem = 'sealed', problem_since = $2, failing_since = $3 WHERE id = $1`,
-		c.ID, began, began.Add(-4*time.Minute)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.db.Pool.Exec(t.Context(), `UPDATE grants SET refresh_expires_at = now() + interval '1 day', refresh_fixed = true WHERE connection_id = $1`, c.ID); err != nil {
-		t.Fatal(err)
-	}
+	dbtest.Set(t, s.db, c.ID, dbtest.Problem(db.ProblemSealed, began), dbtest.Retrying(began.Add(-4*time.Minute)), dbtest.Lapsing(s.db.Now().Add(24*time.Hour)))
 	support := s.staff(db.RoleSupport)
 	clock := began.Format("15:04")
 	page := support.wants("/connections/"+c.ID.String(), "cannot be opened", began.Format("2 January 2006, 15:04"), "days ago)")
@@ -103,9 +98,7 @@ func TestSinceWhenAndWhy(t *testing.T) {
 	if export := support.get("/admin/connections.csv"); !strings.Contains(export.body, began.Format(time.RFC3339)) {
 		t.Errorf("the export says something else: %s", export.body)
 	}
-	if _, err := s.db.Pool.Exec(t.Context(), `UPDATE connections SET problem = 'refused' WHERE id = $1`, c.ID); err != nil {
-		t.Fatal(err)
-	}
+	dbtest.Set(t, s.db, c.ID, dbtest.Refused(began))
 	if page := support.wants("/connections/"+c.ID.String(), "none until somebody acts"); strings.Contains(page.body, "kept alive") {
 		t.Error("a refresh is announced that nobody will make")
 	}
@@ -114,7 +107,7 @@ func TestSinceWhenAndWhy(t *testing.T) {
 // TestAnIncidentSaysWhyAndWhatWaits: on its provider's card, in its list and on many refreshes that wait for it.
 func TestAnIncidentSaysWhyAndWhatWaits(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	merchant := s.merchant("Riverside Bakery")
 	merchant.connect("caminvoice", "KHUID00001234")
 	admin := s.staff(db.RoleAdmin)
@@ -143,7 +136,7 @@ func TestAnIncidentSaysWhyAndWhatWaits(t *testing.T) {
 // TestAFailureIsNobodysDoing: whoever refreshed has found it, and what was never sent is not called the provider's no.
 func TestAFailureIsNobodysDoing(t *testing.T) {
 	t.Parallel()
-	s := newTown(t, sandbox.Options{})
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	merchant := s.merchant("Riverside Bakery")
 	merchant.connect("caminvoice", "KHUID00001234")
 	c := merchant.connections()[0]
@@ -165,13 +158,9 @@ func TestAFailureIsNobodysDoing(t *testing.T) {
 		t.Errorf("the provider is said to have refused %d times, not once", n)
 	}
 
-	if _, err := s.db.Pool.Exec(t.Context(), `UPDATE connections SET failing_since = now() WHERE id = $1`, c.ID); err != nil {
-		t.Fatal(err)
-	}
+	dbtest.Set(t, s.db, c.ID, dbtest.Retrying(s.db.Now()))
 	s.staff(db.RoleAdmin).post("/admin/providers/caminvoice", "do", "declare", "reason", "so that pages read incidents anew")
-	if _, err := s.db.Pool.Exec(t.Context(), `UPDATE providers SET reason = 'ours' WHERE name = 'caminvoice'`); err != nil {
-		t.Fatal(err)
-	}
+	dbtest.Incident(t, s.db, "caminvoice", "ours")
 	if page := support.wants("/connections/"+c.ID.String(), "refuses several connections at once"); strings.Contains(page.body, "not answering well") {
 		t.Error("a provider that refuses us is said not to answer")
 	}
