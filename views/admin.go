@@ -1,6 +1,7 @@
 package views
 
 import (
+	"cmp"
 	"context"
 	"slices"
 	"strconv"
@@ -10,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/a-h/templ"
+
+	"patchbay/internal/db"
 )
 
 // labelled fills in the labels that a filter's options came without: words under prefix, "any" for the empty value.
@@ -290,12 +293,8 @@ func tookOrDash(ctx context.Context, d time.Duration) string {
 	return Took(ctx, d)
 }
 
-func (u UserRow) shown() string {
-	if u.Name != "" {
-		return u.Name
-	}
-	return u.Email
-}
+// displayName is how a person is named to others.
+func displayName(u db.User) string { return cmp.Or(u.Name, u.Email) }
 
 // facts are a live check's figures in one line.
 func (c LiveCheck) facts(ctx context.Context) string {

@@ -105,10 +105,10 @@ func (l Letter) Text(ctx context.Context) string {
 	return strings.Join(parts, "\n\n") + "\n\n-- \n" + T(ctx, "layout.name") + "\n"
 }
 
-// paragraphs are the lines of a kept mail's text, by paragraph.
-func (m OutboxMail) paragraphs() [][]string {
+// paragraphs returns the lines of a mail's text, by paragraph.
+func paragraphs(text string) [][]string {
 	var all [][]string
-	for _, p := range strings.Split(strings.TrimSpace(m.Text), "\n\n") {
+	for _, p := range strings.Split(strings.TrimSpace(text), "\n\n") {
 		all = append(all, strings.Split(p, "\n"))
 	}
 	return all

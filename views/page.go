@@ -6,6 +6,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"patchbay/internal/db"
 )
 
 // Page is what every page has.
@@ -19,15 +21,15 @@ type Page struct {
 
 // Person is the signed-in user as the head of a page shows them.
 type Person struct {
-	Name, Email, Merchant string
-	Role                  string // "merchant", "support" or "admin"
+	db.User
+	Merchant string // its name; "" for staff
 }
 
 // Staff says whether the person belongs to the platform.
-func (p *Person) Staff() bool { return p != nil && p.Role != "merchant" }
+func (p *Person) Staff() bool { return p != nil && p.User.Staff() }
 
 // Admin says whether the person may change users, providers and keys.
-func (p *Person) Admin() bool { return p != nil && p.Role == "admin" }
+func (p *Person) Admin() bool { return p != nil && p.Role == db.RoleAdmin }
 
 // Incident is a provider that is failing for everybody.
 type Incident struct {

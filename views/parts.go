@@ -24,13 +24,6 @@ func (p Page) here(href string) bool {
 		href == "/admin/connections" && (strings.HasPrefix(path, "/connections/") || strings.HasPrefix(path, "/flows/") || strings.HasPrefix(path, "/admin/bulk/"))
 }
 
-func (p *Person) shown() string {
-	if p.Name != "" {
-		return p.Name
-	}
-	return p.Email
-}
-
 func (h Health) state() string {
 	switch h.State {
 	case "fine", "retrying", "action-needed":

@@ -11,6 +11,8 @@ import (
 
 	"github.com/a-h/templ"
 
+	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/static"
 )
 
@@ -92,8 +94,8 @@ func keyPrefixes(ctx context.Context) map[string]bool {
 }
 
 var (
-	sampleMerchant = &Person{Name: "Sok Dara", Email: "dara@ch168.example", Merchant: "CH168 Shop", Role: "merchant"}
-	sampleAdmin    = &Person{Name: "Anna Tremblay", Email: "anna@platform.example", Role: "admin"}
+	sampleMerchant = &Person{User: db.User{ID: pg.NewID(), Name: "Sok Dara", Email: "dara@ch168.example", Role: "merchant"}, Merchant: "CH168 Shop"}
+	sampleAdmin    = &Person{User: db.User{ID: pg.NewID(), Name: "Anna Tremblay", Email: "anna@platform.example", Role: "admin"}}
 	camInvoice     = Provider{Name: "caminvoice", Title: "CamInvoice", Environment: "sandbox", Color: "#1f5fa8"}
 	elecq          = Provider{Name: "elecq", Title: "ELECQ", Environment: "sandbox", Color: "#2c7a3f"}
 	flexiti        = Provider{Name: "flexiti", Title: "Flexiti", Environment: "production", Color: "#d9480f", Keyed: true}
@@ -116,6 +118,7 @@ var (
 			{"branch_code", "01"},
 		},
 	}
+	shop   = db.Merchant{ID: pg.NewID(), Name: "CH168 Shop", ExternalID: "shop-17", CreatedAt: storyNow.AddDate(-1, -1, 0)}
 	mekong = Account{ID: "KHUID00009876", Name: "Mekong Trading Import Export Co., Ltd", OtherName: "មេគង្គ ត្រេឌីង", Identifier: Detail{"tin", "K001-3333333"}, Details: []Detail{{"city", "Siem Reap"}}}
 )
 
@@ -204,8 +207,12 @@ func merchantStories(all map[string]templ.Component) {
 
 	all["account"] = AccountSettings(AccountPage{
 		Page: merchantPage("/account"), Name: "Sok Dara", Email: "dara@ch168.example", Locale: "km", Errors: Errors{{"current", "wrong"}},
-		Sessions: []SessionLine{{ID: "1", Device: "Chrome on Android", Place: "203.0.113.7", Seen: ago(time.Minute), Current: true}, {ID: "2", Place: "198.51.100.20", Seen: ago(3 * day)}},
-		People:   []PersonLine{{Name: "Sok Dara", Email: "dara@ch168.example", Seen: ago(time.Minute), You: true}, {Email: "sreymom@ch168.example", Seen: ago(20 * day), Locked: true}},
+		Sessions: []db.Session{
+			{Hash: []byte("a session's hash"), Agent: "Mozilla/5.0 (Linux; Android 14; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Mobile Safari/537.36", Address: "203.0.113.7", SeenAt: ago(time.Minute)},
+			{Hash: []byte("another session's hash"), Address: "198.51.100.20", SeenAt: ago(3 * day)},
+		},
+		Session: db.Session{Hash: []byte("a session's hash")}.Name(),
+		People:  []db.Person{{User: sampleMerchant.User, SeenAt: ago(time.Minute)}, {User: db.User{Email: "sreymom@ch168.example", LockedAt: ago(day)}, SeenAt: ago(20 * day)}},
 	})
 	all["password"] = Password(PasswordPage{Page: Page{Path: "/password"}, Errors: Errors{{"email", "email"}}})
 	all["password-sent"] = Password(PasswordPage{Page: Page{Path: "/password"}, Sent: true, Email: "dara@ch168.example"})
@@ -304,7 +311,7 @@ func staffStories(all map[string]templ.Component) {
 	one.Staff = &staff
 	all["admin-connection-mail"] = Connection(one)
 	invited := staff
-	invited.AskTo, invited.Invited, invited.MayInvite = nil, []UserRow{{ID: "u9", Email: "new@ch168.example", Role: "merchant", Invited: true}}, true
+	invited.AskTo, invited.Invited, invited.MayInvite = nil, []db.Person{{User: db.User{ID: pg.NewID(), Email: "new@ch168.example", Role: "merchant", Invited: true}}}, true
 	one.Staff = &invited
 	all["admin-connection-invited"] = Connection(one)
 
@@ -329,16 +336,16 @@ func staffStories(all map[string]templ.Component) {
 
 	all["admin-merchants"] = AdminMerchants(AdminMerchantsPage{
 		Page: adminPage("/admin/merchants"), MayAdd: true, Form: MerchantForm{Name: "", Errors: Errors{{"name", "missing"}}},
-		Rows: []MerchantRow{{ID: "m1", Name: "CH168 Shop", ExternalID: "shop-17", People: 2, Fine: 3, Created: ago(400 * day)}, {ID: "m2", Name: "ហាងមេគង្គ", People: 1, ActionNeeded: 1, Created: ago(3 * day)}},
+		Merchants: []db.MerchantLine{{Merchant: shop, People: 2, Fine: 3}, {Merchant: db.Merchant{ID: pg.NewID(), Name: "ហាងមេគង្គ", CreatedAt: ago(3 * day)}, People: 1, ActionNeeded: 1}},
 	})
-	people := []UserRow{
-		{ID: "u1", Name: "Anna Tremblay", Email: "anna@platform.example", Role: "admin", Seen: ago(time.Minute), You: true, Sessions: 1},
-		{ID: "u2", Email: "help@platform.example", Role: "support", Invited: true},
-		{ID: "u3", Name: "Sok Dara", Email: "dara@ch168.example", Role: "merchant", Merchant: "CH168 Shop", MerchantID: "m1", Seen: ago(4 * day), Locked: true, Sessions: 2},
+	people := []db.Person{
+		{User: sampleAdmin.User, SeenAt: ago(time.Minute), Sessions: 1},
+		{User: db.User{ID: pg.NewID(), Email: "help@platform.example", Role: "support", Invited: true}},
+		{User: db.User{ID: pg.NewID(), MerchantID: shop.ID, Name: "Sok Dara", Email: "dara@ch168.example", Role: "merchant", LockedAt: ago(day)}, Merchant: "CH168 Shop", SeenAt: ago(4 * day), Sessions: 2},
 	}
-	all["admin-merchant"] = AdminMerchant(AdminMerchantPage{Page: adminPage("/admin/merchants/m1"), ID: "0198a7c2-4b1e-7d63-9f10-6f2b8a4c1d77", Name: "CH168 Shop", ExternalID: "shop-17", Created: ago(400 * day), People: people[2:], Connections: rows[:2], MayInvite: true, Invite: InviteForm{Merchant: "m1", MerchantFixed: true}})
-	all["admin-merchant-new"] = AdminMerchant(AdminMerchantPage{Page: adminPage("/admin/merchants/m1"), ID: "0198", Name: "ហាងមេគង្គ"})
-	all["admin-users"] = AdminUsers(AdminUsersPage{Page: adminPage("/admin/users"), Roles: []Option{{}, {Value: "merchant"}, {Value: "support"}, {Value: "admin"}}, Rows: people, Invite: InviteForm{Link: "https://connect.example.com/invitations/4f9d2c0b1a", Errors: Errors{{"merchant", "unknown"}}}})
+	all["admin-merchant"] = AdminMerchant(AdminMerchantPage{Page: adminPage("/admin/merchants/m1"), Merchant: shop, People: people[2:], Connections: rows[:2], MayInvite: true, Invite: InviteForm{Merchant: "m1", MerchantFixed: true}})
+	all["admin-merchant-new"] = AdminMerchant(AdminMerchantPage{Page: adminPage("/admin/merchants/m1"), Merchant: db.Merchant{Name: "ហាងមេគង្គ"}})
+	all["admin-users"] = AdminUsers(AdminUsersPage{Page: adminPage("/admin/users"), Roles: []Option{{}, {Value: "merchant"}, {Value: "support"}, {Value: "admin"}}, People: people, Invite: InviteForm{Link: "https://connect.example.com/invitations/4f9d2c0b1a", Errors: Errors{{"merchant", "unknown"}}}})
 	all["admin-providers"] = AdminProviders(AdminProvidersPage{Page: adminPage("/admin/providers"), Providers: []ProviderSetup{
 		{
 			Provider: camInvoice, Ready: true, Callback: "https://connect.example.com/connect/caminvoice/callback", MayRegister: true, RegisteredAt: ago(day), Hooked: true, HookSet: true, HookedAt: ago(day), Live: 812345, LiveURL: "/admin/connections?provider=caminvoice", Refreshes: 74123, Errors: 310,
@@ -349,7 +356,7 @@ func staffStories(all map[string]templ.Component) {
 		{Provider: acme, Ready: true, Callback: "https://connect.example.com/connect/acme/callback", Incident: &IncidentState{Since: ago(time.Hour), Reason: "they called us", By: "Anna Tremblay"}, Hooked: true},
 	}})
 	support := AdminProvidersPage{Page: adminPage("/admin/providers"), Providers: []ProviderSetup{{Provider: camInvoice, Ready: true}}}
-	support.User = &Person{Email: "help@platform.example", Role: "support"}
+	support.User = &Person{User: people[1].User}
 	all["admin-providers-support"] = AdminProviders(support)
 	all["admin-events"] = Events(EventsPage{
 		Page: adminPage("/admin/events"), Kinds: []Option{{}, {Value: "connected", Selected: true}, {Value: "somebody.elses"}}, From: "2026-11-01", CSVURL: "/admin/events.csv", Pager: Pager{Next: "?after=1"},
@@ -365,7 +372,10 @@ func staffStories(all map[string]templ.Component) {
 	scopes := []string{"connections:read", "tokens:read", "connections:refresh"}
 	all["admin-keys"] = Keys(KeysPage{
 		Page: adminPage("/admin/keys"), Scopes: scopes, Made: &MadeKey{Name: "invoice worker", Key: "pb_live_4Qf9d2c0b1aXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX"}, Form: KeyForm{Scopes: scopes[:1], Errors: Errors{{"scope", "missing"}}},
-		Rows: []KeyRow{{ID: "k1", Prefix: "pb_4Qf9", Name: "invoice worker", Scopes: scopes, Created: ago(day), LastUsed: ago(time.Minute), ReadsToday: 12345, ReadsWeek: 1234567, Days: []DayReads{{storyNow, 12345}, {ago(day), 1222222}}}, {ID: "k2", Prefix: "pb_a1b2", Name: "old", Merchant: "CH168 Shop", Scopes: scopes[:1], Revoked: ago(day)}},
+		Rows: []KeyRow{
+			{Key: db.Key{Prefix: "pb_4Qf9", Name: "invoice worker", Scopes: scopes, CreatedAt: ago(day), LastUsedAt: ago(time.Minute)}, Days: []db.DayReads{{Day: storyNow, Count: 12345}, {Day: ago(day), Count: 1222222}}},
+			{Key: db.Key{Prefix: "pb_a1b2", Name: "old", Scopes: scopes[:1], RevokedAt: ago(day)}, Merchant: "CH168 Shop"},
+		},
 	})
 	all["admin-keys-none"] = Keys(KeysPage{Page: adminPage("/admin/keys"), Scopes: scopes})
 	bulk := BulkPage{Page: adminPage("/admin/bulk/b1"), ID: "b1", By: "Anna Tremblay", Created: ago(4 * time.Minute), Total: 1240, Filter: []Detail{{"provider", "ELECQ"}, {"health", "retrying"}}, ListURL: "/admin/connections?provider=elecq"}

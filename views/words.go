@@ -7,6 +7,10 @@ import (
 	"strings"
 	"time"
 	"unicode"
+
+	"github.com/mileusna/useragent"
+
+	"patchbay/internal/db"
 )
 
 // wordIf is the text of key, "" when there is none.
@@ -379,27 +383,6 @@ func (v FlowPage) choiceHelp(ctx context.Context, choice string) string {
 	return wordIf(ctx, key, "Account", c.Account.shown(ctx), "Before", c.Before.shown(ctx))
 }
 
-func (s SessionLine) device(ctx context.Context) string {
-	if s.Device == "" {
-		return T(ctx, "account.unknown-device")
-	}
-	return s.Device
-}
-
-func (p PersonLine) shown() string {
-	if p.Name != "" {
-		return p.Name
-	}
-	return p.Email
-}
-
-func (v AccountPage) merchant() string {
-	if v.User == nil {
-		return ""
-	}
-	return v.User.Merchant
-}
-
 // code names an error page's story.
 func (v ErrorPage) code() string {
 	switch {
@@ -423,4 +406,22 @@ func (v ErrorPage) state() string {
 		return "retrying"
 	}
 	return "disconnected"
+}
+
+// device names a session's browser and system as their owner would, such as "Chrome · Android".
+func device(ctx context.Context, s db.Session) string {
+	ua := useragent.Parse(s.Agent)
+	system := ua.OS
+	if ua.IsIOS() {
+		system = ua.Device // iPhone or iPad
+	}
+	switch {
+	case ua.IsUnknown() && system == "":
+		return T(ctx, "account.unknown-device")
+	case ua.IsUnknown():
+		return system
+	case system == "":
+		return ua.Name
+	}
+	return ua.Name + " · " + system
 }

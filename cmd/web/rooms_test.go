@@ -39,7 +39,7 @@ var rooms = map[string][]string{
 		"patchbay/internal/sandbox", "patchbay/internal/localpg", "patchbay/migrations", "github.com/jackc/", "database/sql",
 	},
 	"patchbay/views": {
-		"patchbay/internal/db", "patchbay/internal/handlers", "patchbay/internal/refresh", "patchbay/internal/jobs",
+		"patchbay/internal/handlers", "patchbay/internal/refresh", "patchbay/internal/jobs", "patchbay/internal/pg",
 		"patchbay/internal/sandbox", "github.com/jackc/", "database/sql", "github.com/gorilla/",
 	},
 	"patchbay/internal/sandbox": {"patchbay/", "others"},
@@ -114,6 +114,27 @@ func forbids(rules []string, imported string) (string, bool) {
 		return "", false
 	}
 	return rules[i], true
+}
+
+// Views show rows of db, so they import it. They must not be able to query.
+func TestViewsMakeNoQueries(t *testing.T) {
+	for _, p := range packages(t) {
+		if p.ImportPath != "patchbay/views" {
+			continue
+		}
+		for _, name := range p.GoFiles {
+			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, 0)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ast.Inspect(file, func(n ast.Node) bool {
+				if s, ok := n.(*ast.SelectorExpr); ok && s.Sel.Name == "DB" {
+					t.Errorf("views/%s names %s.DB", name, s.X)
+				}
+				return true
+			})
+		}
+	}
 }
 
 // Package state that changes, and code that runs before main, are how one test disturbs another. Variables whose value

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/mileusna/useragent"
-
 	"patchbay/internal/db"
 	"patchbay/views"
 )
@@ -94,25 +92,14 @@ func (s *Server) changePassword(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) renderAccount(w http.ResponseWriter, r *http.Request, status int, page views.AccountPage) error {
 	v := visitorOf(r)
 	page.Page, page.Email = s.viewPage(r), v.user.Email
-	sessions, err := s.DB.Sessions(r.Context(), v.user.ID)
-	if err != nil {
+	var err error
+	if page.Sessions, err = s.DB.Sessions(r.Context(), v.user.ID); err != nil {
 		return err
 	}
-	for _, one := range sessions {
-		page.Sessions = append(page.Sessions, views.SessionLine{
-			ID: one.Name(), Device: device(one.Agent), Place: one.Address, Created: one.CreatedAt, Seen: one.SeenAt,
-			Current: one.Name() == v.session.Name(),
-		})
-	}
+	page.Session = v.session.Name()
 	if v.role() == merchant {
-		people, err := s.DB.People(r.Context(), db.People{Merchant: v.merchant.ID, Limit: 200})
-		if err != nil {
+		if page.People, err = s.DB.People(r.Context(), db.People{Merchant: v.merchant.ID, Limit: 200}); err != nil {
 			return err
-		}
-		for _, one := range people {
-			page.People = append(page.People, views.PersonLine{
-				Name: one.Name, Email: one.Email, Seen: one.SeenAt, Locked: !one.LockedAt.IsZero(), You: one.ID == v.user.ID,
-			})
 		}
 	}
 	s.render(w, r, status, views.AccountSettings(page))
@@ -145,20 +132,4 @@ func common() []string {
 		"1234567890", "12345678910", "0123456789", "0987654321", "1q2w3e4r5t", "1qaz2wsx3edc", "qwertyuiop", "qwerty12345", "qwerty123456",
 		"password12", "password123", "password1234", "password12345", "passw0rd123", "iloveyou123", "administrator", "changeme123", "letmein123", "welcome123",
 	}
-}
-
-// device names a browser and its system as their owner would, such as "Chrome · Android". It returns "" if neither is known.
-func device(agent string) string {
-	ua := useragent.Parse(agent)
-	system := ua.OS
-	if ua.IsIOS() {
-		system = ua.Device // iPhone or iPad
-	}
-	switch {
-	case ua.IsUnknown():
-		return system
-	case system == "":
-		return ua.Name
-	}
-	return ua.Name + " · " + system
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"slices"
-	"time"
 
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
@@ -73,9 +72,8 @@ func (s *Server) renderKeys(w http.ResponseWriter, r *http.Request, status int, 
 		return err
 	}
 	page := views.KeysPage{Page: s.viewPage(r), Form: form, Made: made, Scopes: db.Scopes(), MayChange: visitorOf(r).role() == admin}
-	today := s.DB.Now().Truncate(24 * time.Hour)
 	for _, key := range keys {
-		row := views.KeyRow{ID: key.ID.String(), Prefix: key.Prefix, Name: key.Name, Scopes: key.Scopes, Created: key.CreatedAt, LastUsed: key.LastUsedAt, Revoked: key.RevokedAt}
+		row := views.KeyRow{Key: key}
 		if key.MerchantID != (pg.ID{}) {
 			m, err := s.DB.Merchant(r.Context(), key.MerchantID)
 			if err != nil {
@@ -83,17 +81,10 @@ func (s *Server) renderKeys(w http.ResponseWriter, r *http.Request, status int, 
 			}
 			row.Merchant = m.Name
 		}
-		days, err := s.DB.ReadsByDay(r.Context(), key.ID, 7)
-		if err != nil {
+		if row.Days, err = s.DB.ReadsByDay(r.Context(), key.ID, 7); err != nil {
 			return err
 		}
-		for _, day := range days {
-			row.ReadsWeek += day.Count
-			row.Days = slices.Insert(row.Days, 0, views.DayReads{Day: day.Day.UTC(), Count: day.Count})
-			if !day.Day.Before(today) {
-				row.ReadsToday += day.Count
-			}
-		}
+		slices.Reverse(row.Days)
 		page.Rows = append(page.Rows, row)
 	}
 	s.render(w, r, status, views.Keys(page))

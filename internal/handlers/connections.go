@@ -183,7 +183,7 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.Whole, page *views.Co
 		for _, one := range reached {
 			staff.AskTo = append(staff.AskTo, one.Email)
 		}
-		staff.Invited = viewPeople(invited, visitorOf(r).user.ID, "")
+		staff.Invited = invited
 	}
 	status, err := s.DB.GrantStatus(r.Context(), c.ID)
 	if err != nil {

@@ -52,13 +52,7 @@ func (s *Server) renderMerchants(w http.ResponseWriter, r *http.Request, status 
 		return err
 	}
 	page := views.AdminMerchantsPage{Page: s.viewPage(r), Query: query.Get("q"), MayAdd: visitorOf(r).role() == admin, Form: form}
-	lines, page.Pager = paged(r, lines, peopleOnPage, func(l db.MerchantLine) string { return l.ID.String() })
-	for _, l := range lines {
-		page.Rows = append(page.Rows, views.MerchantRow{
-			ID: l.ID.String(), Name: l.Name, ExternalID: l.ExternalID, People: l.People, Fine: l.Fine, Retrying: l.Retrying,
-			ActionNeeded: l.ActionNeeded, Created: l.CreatedAt,
-		})
-	}
+	page.Merchants, page.Pager = paged(r, lines, peopleOnPage, func(l db.MerchantLine) string { return l.ID.String() })
 	s.render(w, r, status, views.AdminMerchants(page))
 	return nil
 }
@@ -88,9 +82,7 @@ func (s *Server) renderMerchant(w http.ResponseWriter, r *http.Request, id pg.ID
 	}
 	v := visitorOf(r)
 	page := views.AdminMerchantPage{
-		Page: s.viewPage(r), ID: m.ID.String(), Name: m.Name, ExternalID: m.ExternalID, Created: m.CreatedAt,
-		People: viewPeople(people, v.user.ID, ""), MayInvite: v.role() == admin,
-		Invite: form,
+		Page: s.viewPage(r), Merchant: m, People: people, MayInvite: v.role() == admin, Invite: form,
 	}
 	for _, line := range connections.All {
 		page.Connections = append(page.Connections, s.viewConnectionRow(r, line))

@@ -16,10 +16,6 @@ func (s *Server) outbox(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page := views.OutboxPage{Page: s.viewPage(r)}
-	for _, m := range mails {
-		page.Mails = append(page.Mails, views.OutboxMail{ID: m.ID.String(), At: m.At, To: m.Recipient, Subject: m.Subject, Text: m.Text})
-	}
-	s.render(w, r, http.StatusOK, views.Outbox(page))
+	s.render(w, r, http.StatusOK, views.Outbox(views.OutboxPage{Page: s.viewPage(r), Mails: mails}))
 	return nil
 }

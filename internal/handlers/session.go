@@ -244,7 +244,7 @@ func (s *Server) viewPage(r *http.Request) views.Page {
 	}
 	if v.role() != anonymous {
 		page.Incidents = s.incidents(r)
-		page.User = &views.Person{Name: v.user.Name, Email: v.user.Email, Merchant: v.merchant.Name, Role: v.user.Role}
+		page.User = &views.Person{User: v.user, Merchant: v.merchant.Name}
 	}
 	return page
 }

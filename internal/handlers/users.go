@@ -230,25 +230,10 @@ func (s *Server) renderUsers(w http.ResponseWriter, r *http.Request, status int,
 	if err != nil {
 		return err
 	}
-	people, page.Pager = paged(r, people, peopleOnPage, func(one db.Person) string { return one.Email })
-	page.Rows = viewPeople(people, visitorOf(r).user.ID, listOf(query))
+	page.People, page.Pager = paged(r, people, peopleOnPage, func(one db.Person) string { return one.Email })
+	page.List = listOf(query)
 	s.render(w, r, status, views.AdminUsers(page))
 	return nil
-}
-
-func viewPeople(people []db.Person, self pg.ID, list string) []views.UserRow {
-	var rows []views.UserRow
-	for _, one := range people {
-		row := views.UserRow{
-			ID: one.ID.String(), Name: one.Name, Email: one.Email, Role: one.Role, Merchant: one.Merchant, Locked: !one.LockedAt.IsZero(),
-			Invited: one.Invited, Seen: one.SeenAt, Sessions: one.Sessions, You: one.ID == self, LastAdmin: one.LastAdmin, List: list,
-		}
-		if one.MerchantID != (pg.ID{}) {
-			row.MerchantID = one.MerchantID.String()
-		}
-		rows = append(rows, row)
-	}
-	return rows
 }
 
 // paged cuts a list that was asked for one line more than a page has, and makes the links to its neighbours. Pages are
