@@ -52,7 +52,7 @@ func (s *Server) renderMerchants(w http.ResponseWriter, r *http.Request, status 
 		return err
 	}
 	page := views.AdminMerchantsPage{Page: s.viewPage(r), Query: query.Get("q"), MayAdd: visitorOf(r).role() == admin, Form: form}
-	page.Merchants, page.Pager = paged(r, lines, peopleOnPage, func(l db.MerchantLine) string { return l.ID.String() })
+	page.Merchants, page.Pager = paged("/admin/merchants", query, lines, peopleOnPage, func(l db.MerchantLine) string { return l.ID.String() })
 	s.render(w, r, status, views.AdminMerchants(page))
 	return nil
 }
@@ -84,6 +84,7 @@ func (s *Server) renderMerchant(w http.ResponseWriter, r *http.Request, id pg.ID
 	page := views.AdminMerchantPage{
 		Page: s.viewPage(r), Merchant: m, People: people, MayInvite: v.role() == admin, Invite: form,
 	}
+	page.Path = "/admin/merchants/" + m.ID.String() // not that of a form, which takes no GET
 	for _, line := range connections.All {
 		page.Connections = append(page.Connections, s.viewConnectionRow(r, line))
 	}

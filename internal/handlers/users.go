@@ -202,15 +202,8 @@ func listOf(query url.Values) string {
 	return "?" + kept.Encode()
 }
 
-// renderPeople draws that page in answer to a form on it. The page's links lead to where it stands: the form's address
-// takes no GET.
+// renderPeople renders that page in answer to a form on it.
 func (s *Server) renderPeople(w http.ResponseWriter, r *http.Request, of pg.ID, status int, form views.InviteForm) error {
-	there, err := url.Parse(peoplePage(r, of))
-	if err != nil {
-		return err
-	}
-	r = r.WithContext(r.Context())
-	r.URL = there
 	if of == (pg.ID{}) {
 		return s.renderUsers(w, r, status, form)
 	}
@@ -220,7 +213,8 @@ func (s *Server) renderPeople(w http.ResponseWriter, r *http.Request, of pg.ID, 
 func (s *Server) renderUsers(w http.ResponseWriter, r *http.Request, status int, form views.InviteForm) error {
 	query := r.URL.Query()
 	search, role := query.Get("q"), query.Get("role")
-	page := views.AdminUsersPage{Page: s.viewPage(r), Query: search, Invite: form}
+	page := views.AdminUsersPage{Page: s.viewPage(r), Query: search, Invite: form, List: listOf(query)}
+	page.Path = "/admin/users" + page.List // not that of a form, which takes no GET
 	for _, one := range []string{"", db.RoleMerchant, db.RoleSupport, db.RoleAdmin} {
 		page.Roles = append(page.Roles, views.Option{Value: one, Selected: one == role})
 	}
@@ -230,16 +224,14 @@ func (s *Server) renderUsers(w http.ResponseWriter, r *http.Request, status int,
 	if err != nil {
 		return err
 	}
-	page.People, page.Pager = paged(r, people, peopleOnPage, func(one db.Person) string { return one.Email })
-	page.List = listOf(query)
+	page.People, page.Pager = paged("/admin/users", query, people, peopleOnPage, func(one db.Person) string { return one.Email })
 	s.render(w, r, status, views.AdminUsers(page))
 	return nil
 }
 
-// paged cuts a list that was asked for one line more than a page has, and makes the links to its neighbours. Pages are
-// named by the key of the line they come after or before.
-func paged[T any](r *http.Request, list []T, size int, key func(T) string) ([]T, views.Pager) {
-	query := r.URL.Query()
+// paged cuts a list of one row more than a page has, and makes the links to the neighbouring pages. Pages are
+// named by the key of the row that they come after or before.
+func paged[T any](path string, query url.Values, list []T, size int, key func(T) string) ([]T, views.Pager) {
 	backwards := query.Get("before") != ""
 	more := len(list) > size
 	if more && backwards {
@@ -258,9 +250,9 @@ func paged[T any](r *http.Request, list []T, size int, key func(T) string) ([]T,
 			q.Set(name, value)
 		}
 		if len(q) == 0 {
-			return r.URL.Path
+			return path
 		}
-		return r.URL.Path + "?" + q.Encode()
+		return path + "?" + q.Encode()
 	}
 	var pager views.Pager
 	if len(list) == 0 {
