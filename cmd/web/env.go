@@ -73,49 +73,17 @@ func (e *env) unknown() {
 	for _, d := range connectors.BuiltIn() {
 		prefixes = append(prefixes, d.SettingPrefix())
 	}
-	known := slices.Sorted(maps.Keys(e.known))
+	// Short names, and those that are set, are not what another was meant to be.
+	unset := slices.DeleteFunc(slices.Sorted(maps.Keys(e.known)), func(name string) bool { return len(name) < 8 || e.vars[name] != "" })
 	for _, name := range slices.Sorted(maps.Keys(e.vars)) {
 		if e.known[name] {
 			continue
 		}
-		near := ""
-		for _, k := range known {
-			if len(k) >= 8 && e.vars[k] == "" && distance(name, k) <= 2 {
-				near = k
-			}
-		}
-		switch {
+		switch near := connectors.Nearest(name, unset); {
 		case near != "":
 			e.fault("%s is not a setting: did you mean %s?", name, near)
 		case slices.ContainsFunc(prefixes, func(p string) bool { return strings.HasPrefix(name, p) }):
 			e.fault("%s is not a setting", name)
 		}
 	}
-}
-
-// distance is how many letters must be changed, added, dropped or swapped with the next to make one word the other.
-func distance(a, b string) int {
-	if d := len(a) - len(b); d > 2 || d < -2 {
-		return 3
-	}
-	before, last := make([]int, len(b)+1), make([]int, len(b)+1)
-	for j := range last {
-		last[j] = j
-	}
-	for i := range len(a) {
-		row := make([]int, len(b)+1)
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := 1
-			if a[i] == b[j] {
-				cost = 0
-			}
-			row[j+1] = min(last[j]+cost, last[j+1]+1, row[j]+1)
-			if i > 0 && j > 0 && a[i] == b[j-1] && a[i-1] == b[j] {
-				row[j+1] = min(row[j+1], before[j-1]+1)
-			}
-		}
-		before, last = last, row
-	}
-	return last[len(b)]
 }

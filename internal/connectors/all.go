@@ -2,52 +2,79 @@ package connectors
 
 import "strings"
 
-// Provider is an odd one: code, not an entry of CONNECTORS_FILE. New reads the provider's settings and returns its
-// connector; what it returns is dropped when settings are missing or wrong.
+// Definition is a built-in provider: one that needs code. New reads its settings and returns its connector, which is
+// dropped if settings are missing or wrong.
 type Definition struct {
 	Name, Title string
 	AccountKeys AccountKeys
 	New         func(*Settings, *Client) Connector
 }
 
-// SettingPrefix begins the name of each setting that the provider reads.
+// SettingPrefix returns how the name of each of the provider's settings begins.
 func (d Definition) SettingPrefix() string { return strings.ToUpper(d.Name) + "_" }
 
-// Odd lists the providers that need code. A fifth is one more line.
+// AccountKeys names the details of an account that pages and exports treat specially. An empty key stands for none.
+type AccountKeys struct {
+	OtherName  string   // the account's name in another script, shown beside its name
+	Identifier string   // its official number, such as a tax number: shown first, and easy to copy
+	Export     []string // details with a column of their own in exports, in this order
+}
+
+// Provider is a provider as the settings leave it.
+type Provider struct {
+	Name, Title string
+	Environment string    // "sandbox" or "production"; "" if it is not set
+	Connector   Connector // nil if the provider is not set up: then it is not offered to merchants
+	Missing     []string  // names of the settings that are required and not set
+	Settings    []Setting // every setting that it reads, set or not; none for a standard provider
+	AccountKeys AccountKeys
+}
+
+// BuiltIn lists the providers that need code.
 func BuiltIn() []Definition {
 	return []Definition{
-		camInvoiceProvider(),
-		elecqProvider(),
-		flexitiProvider(),
-		bookingsProvider(),
+		camInvoiceDefinition(),
+		elecqDefinition(),
+		flexitiDefinition(),
+		bookingsDefinition(),
 	}
 }
 
-// All sets up every provider: the odd ones from get, which returns a setting's value or "", then the standard ones
-// from entries, the bytes of CONNECTORS_FILE, nil without one. The error is Faults and names all that is wrong; a
-// provider whose settings are merely missing is no fault.
-func Load(get func(string) string, entries []byte, wire *Client) ([]Provider, error) {
-	var setups []Provider
-	var faults Errors
+// Load sets up every provider: the built-in ones, then those of connectorsFile, the bytes of CONNECTORS_FILE or nil.
+// getenv returns the value of a setting, or "". It returns Errors if any setting or entry is wrong. A provider whose
+// settings are merely missing is no error.
+func Load(getenv func(string) string, connectorsFile []byte, client *Client) ([]Provider, error) {
+	var providers []Provider
+	var errs Errors
 	var names []string
-	for _, p := range BuiltIn() {
-		s := &Settings{get: get}
-		c := p.New(s, wire)
-		up := Provider{Name: p.Name, Title: p.Title, Environment: s.environment, AccountKeys: p.AccountKeys, Settings: s.Declared, Missing: s.missing}
-		faults = append(faults, s.errors...)
-		if len(s.missing) == 0 && len(s.errors) == 0 {
-			up.Connector, up.Title = c, c.Info().Title
+	for _, d := range BuiltIn() {
+		s := &Settings{getenv: getenv}
+		c := d.New(s, client)
+		p := Provider{
+			Name: d.Name, Title: d.Title, Environment: s.environment, AccountKeys: d.AccountKeys, Settings: s.declared, Missing: s.missing,
 		}
-		setups, names = append(setups, up), append(names, p.Name)
+		errs = append(errs, s.errs...)
+		if len(s.missing) == 0 && len(s.errs) == 0 {
+			p.Connector, p.Title = c, c.Info().Title
+		}
+		providers, names = append(providers, p), append(names, d.Name)
 	}
-	standard, wrong := standardProviders(get, entries, names, wire)
+	standard, more := loadStandard(getenv, connectorsFile, names, client)
 	for _, c := range standard {
 		info := c.Info()
-		setups = append(setups, Provider{Name: info.Name, Title: info.Title, Environment: info.Environment, Connector: c})
+		providers = append(providers, Provider{Name: info.Name, Title: info.Title, Environment: info.Environment, Connector: c})
 	}
-	faults = append(faults, wrong...)
-	if len(faults) > 0 {
-		return setups, faults
+	if errs = append(errs, more...); len(errs) > 0 {
+		return providers, errs
 	}
-	return setups, nil
+	return providers, nil
+}
+
+// Environments returns each provider's present environment, by its name.
+func Environments(providers []Provider) map[string]string {
+	present := make(map[string]string, len(providers))
+	for _, p := range providers {
+		present[p.Name] = p.Environment
+	}
+	return present
 }

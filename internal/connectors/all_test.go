@@ -58,8 +58,8 @@ func TestFaults(t *testing.T) {
 	entries := `[
 		{"name":"caminvoice","issuer":"https://x.example","client_id":"i","client_secret_env":"ACME_SECRET","environment":"sandbox"},
 		{"name":"a","client_id":"i","client_secret_env":"NOT_SET","environment":"sandbox","client_auth":"jwt","keep_alive":"7 days"},
-		{"name":"b","issuer":"http://x.example","client_secret":"hunter2","environment":"production","colour":"red","logo":1},
-		{"name":"b","issuer":7,"client_id":"i","client_secret_env":"ACME_SECRET","environment":"sandbox","scopes":["a b"]},
+		{"name":"b","issuer":"http://x.example","client_secret":"hunter2","environment":"production","colour":"red","logo":1,"Title":"B","isuer":"https://x.example"},
+		{"name":"b","issuer":7,"tokenurl":"","replay_safe":"yes","client_id":"i","client_secret_env":"ACME_SECRET","environment":"sandbox","scopes":["a b"]},
 		{"name":"Übel"},
 		"hunter2"
 	]`
@@ -71,8 +71,8 @@ func TestFaults(t *testing.T) {
 		"BOOKINGS_API_URL must not hold a query",
 		"entry caminvoice: name is taken", "entry a: authorize_url is missing", "entry a: token_url is missing", "entry a: client_secret_env names NOT_SET",
 		"entry a: client_auth must", "entry a: keep_alive must", "entry b: client_secret does not belong", "entry b: has the unknown key colour",
-		"entry b: has the unknown key logo", "entry b: issuer must begin with https", "entry b: client_id is missing", "entry b: name is taken",
-		"entry b: issuer has the wrong type", "entry b: scopes must", "entry 5: name must", "entry 6: must be an object",
+		"entry b: has the unknown key logo", "entry b: has the unknown key Title: did you mean title?", "entry b: has the unknown key isuer", "entry b: issuer must begin with https", "entry b: client_id is missing", "entry b: name is taken",
+		"entry b: issuer has the wrong type", "entry b: replay_safe has the wrong type", "unknown key tokenurl: did you mean token_url?", "entry b: scopes must", "entry 5: name must", "entry 6: must be an object",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no word of %q", want)
@@ -118,8 +118,8 @@ func TestCheck(t *testing.T) {
 	for code, want := range map[int]string{200: "", 400: "", 404: "", 405: "", 422: "", 429: "", 302: "redirected", 308: "redirected", 500: "status", 502: "status", 503: "status"} {
 		status, location = code, base+"/elsewhere"
 		found, err := check(base)
-		var trouble *connectors.TemporaryError
-		if want == "" && err != nil || want != "" && (!errors.As(err, &trouble) || trouble.Reason != want) {
+		var temporary *connectors.TemporaryError
+		if want == "" && err != nil || want != "" && (!errors.As(err, &temporary) || temporary.Reason != want) {
 			t.Errorf("%d: %v", code, err)
 		}
 		if (found.Skew - 90*time.Second).Abs() > 2*time.Second {

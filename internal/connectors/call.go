@@ -11,43 +11,75 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
-	"regexp"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 )
 
 const (
-	bodyLimit    = 1 << 20
-	callLimit    = 20 * time.Second
-	laterDefault = 30 * time.Second // a 429 that names no time
-	laterMost    = 24 * time.Hour
+	maxBody           = 1 << 20 // bytes
+	callTimeout       = 20 * time.Second
+	defaultRetryAfter = 30 * time.Second // after a 429 that names no time
+	maxRetryAfter     = 24 * time.Hour
 )
 
-// Trouble is an exchange that went wrong in a way that may pass: worth another try, nobody's turn to act. Reason is
-// one of our own stable codes: unreachable, unknown-host, certificate, timeout, cancelled, cut-off, too-large,
-// redirected, status, unreadable, no-token, no-account, no-answer, wrong-issuer, id-token, not-found.
-type TemporaryError struct {
-	Reason     string
-	RetryAfter time.Duration // how long a 5xx asked to wait (RFC 9110 section 10.2.3), at most a day; 0 when it did not
-	cause      error         // a context's error only: anything else may quote what the provider sent
+// Call is what one exchange with a provider looked like, for timelines and metrics. It holds no body, no query and no
+// header of ours.
+type Call struct {
+	Name      string // "exchange", "refresh", "revoke", "userinfo" …
+	Status    int    // HTTP status, or 0 if no answer came
+	Code      string // the provider's own error code, if it looks like one; "" if there is none
+	Reference string // the x-reference-id that we sent, where the provider wants one
+	Sent      bool   // the request may have reached the provider
+	Took      time.Duration
+	Class     string // "ok", "refused", "later", "trouble"
 }
 
-func (t *TemporaryError) Error() string { return "trouble: " + t.Reason }
+// Calls collects the exchanges made under a context. One goroutine at a time may use it.
+type Calls struct{ All []Call }
 
-// Unwrap lets errors.Is see a context that was cancelled or ran out.
-func (t *TemporaryError) Unwrap() error { return t.cause }
+type callsKey struct{}
 
-// Wire is the one way to every provider: it limits time and size, follows no redirect and records each exchange in
-// the Calls of its context. Safe for use by many goroutines.
+// WithCalls returns a context under which every exchange with a provider is recorded in the Calls returned.
+func WithCalls(ctx context.Context) (context.Context, *Calls) {
+	c := &Calls{}
+	return context.WithValue(ctx, callsKey{}, c), c
+}
+
+// Last returns the latest exchange, or a zero Call.
+func (c *Calls) Last() Call {
+	if c == nil || len(c.All) == 0 {
+		return Call{}
+	}
+	return c.All[len(c.All)-1]
+}
+
+// Sent says whether any request may have reached the provider.
+func (c *Calls) Sent() bool {
+	for _, call := range c.All {
+		if call.Sent {
+			return true
+		}
+	}
+	return false
+}
+
+// record adds the exchange to the Calls of the context, if it has any.
+func (c Call) record(ctx context.Context) {
+	if calls, ok := ctx.Value(callsKey{}).(*Calls); ok {
+		calls.All = append(calls.All, c)
+	}
+}
+
+// Client makes every call to every provider: it limits time and size, follows no redirect, and records each exchange in
+// the Calls of its context. Any number of goroutines may use it.
 type Client struct {
-	client *http.Client
-	now    func() time.Time
+	http *http.Client
+	now  func() time.Time
 }
 
-// NewWire returns a wire over transport, with now as the clock for answers that carry no Date. Nil means our own
-// transport and time.Now.
+// NewClient returns a client over transport. now is the clock for answers without a Date header. For nil it uses a
+// transport of its own and time.Now.
 func NewClient(transport http.RoundTripper, now func() time.Time) *Client {
 	if transport == nil {
 		transport = &http.Transport{
@@ -56,7 +88,7 @@ func NewClient(transport http.RoundTripper, now func() time.Time) *Client {
 			ForceAttemptHTTP2:      true,
 			TLSHandshakeTimeout:    10 * time.Second,
 			MaxIdleConns:           256,
-			MaxIdleConnsPerHost:    64, // the sweep keeps this many calls going to one provider
+			MaxIdleConnsPerHost:    64, // the refresh engine keeps this many calls going to one provider
 			IdleConnTimeout:        60 * time.Second,
 			MaxResponseHeaderBytes: 64 << 10,
 		}
@@ -64,8 +96,8 @@ func NewClient(transport http.RoundTripper, now func() time.Time) *Client {
 	if now == nil {
 		now = time.Now
 	}
-	never := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &Client{client: &http.Client{Transport: transport, CheckRedirect: never}, now: now}
+	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &Client{http: &http.Client{Transport: transport, CheckRedirect: noRedirect}, now: now}
 }
 
 // request is one call to a provider. At most one of json and form is set.
@@ -78,25 +110,15 @@ type request struct {
 	reference             string // x-reference-id
 }
 
-// answer is what came back, read to its end.
-type answer struct {
-	status int
-	header http.Header
-	body   []byte
-	at     time.Time // when the answer was made by the provider's own clock; zero when it did not say
-	now    time.Time // when it was read, by ours
-	sent   []string  // what of ours must not be repeated in a log
-}
-
-// do makes one exchange and gives the answer to read, whose error is the outcome. A provider that asks to wait is
-// *Later before read sees anything.
-func (w *Client) do(ctx context.Context, q request, read func(answer) error) error {
-	a, call, err := w.send(ctx, q)
+// do makes one exchange and calls read with the response. The error of read is the outcome. A 429 is *RateLimitedError
+// and a 503 *TemporaryError, without a call to read.
+func (c *Client) do(ctx context.Context, q request, read func(response) error) error {
+	r, call, err := c.send(ctx, q)
 	if err == nil {
-		err = a.wait()
+		err = r.rateLimited()
 	}
 	if err == nil {
-		err = read(a)
+		err = read(r)
 	}
 	call.Class = Class(err)
 	switch call.Class {
@@ -104,64 +126,85 @@ func (w *Client) do(ctx context.Context, q request, read func(answer) error) err
 	default:
 		call.Class = "refused"
 	}
-	if err != nil && a.status != 0 {
-		call.Code = a.code()
+	if err != nil && r.status != 0 {
+		call.Code = r.errorCode()
 	}
 	call.record(ctx)
 	return err
 }
 
-func (w *Client) send(ctx context.Context, q request) (a answer, call Call, err error) {
+// check sends what a refresh would send, to where it would, but without any credential: it can only be refused, and a
+// provider that refuses answers. It returns *TemporaryError for a 5xx, a redirect and an answer that is cut off.
+func (c *Client) check(ctx context.Context, q request) (CheckResult, error) {
+	begun := c.now()
+	r, call, err := c.send(ctx, q)
+	result := CheckResult{Address: dropQuery(q.address), Took: max(call.Took.Round(time.Millisecond), time.Millisecond)}
+	if !r.date.IsZero() {
+		// Date has whole seconds: half a second is its middle, and less than one is no skew.
+		if skew := r.date.Add(500 * time.Millisecond).Sub(begun.Add(call.Took / 2)); skew.Abs() >= time.Second {
+			result.Skew = skew.Round(time.Second)
+		}
+	}
+	if err == nil && !r.ok() && (r.status < 400 || r.status >= 500) {
+		err = r.unexpected()
+	}
+	call.Class = Class(err)
+	call.record(ctx)
+	return result, err
+}
+
+// send makes one exchange and reads the response to its end.
+func (c *Client) send(ctx context.Context, q request) (r response, call Call, err error) {
 	begun := time.Now()
 	call = Call{Name: q.name, Reference: q.reference}
 	defer func() { call.Took = time.Since(begun) }()
 
-	var held, wrote atomic.Bool
-	limited, cancel := context.WithTimeout(ctx, callLimit)
+	var connected, wrote atomic.Bool
+	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	traced := httptrace.WithClientTrace(limited, &httptrace.ClientTrace{
-		// The transport asks for a connection again only after one on which nothing was written.
-		GetConn:      func(string) { held.Store(false); wrote.Store(false) },
-		GotConn:      func(httptrace.GotConnInfo) { held.Store(true) },
+		// The transport asks for a second connection only if nothing was written on the first.
+		GetConn:      func(string) { connected.Store(false); wrote.Store(false) },
+		GotConn:      func(httptrace.GotConnInfo) { connected.Store(true) },
 		WroteHeaders: func() { wrote.Store(true) },
 	})
-	r, err := q.build(traced)
+	req, err := q.build(traced)
 	if err != nil {
-		return a, call, &TemporaryError{Reason: "unreachable"}
+		return r, call, &TemporaryError{Reason: "unreachable"}
 	}
-	res, err := w.client.Do(r)
+	res, err := c.http.Do(req)
 	if err != nil {
 		// The writing goroutine may still be at work when a context ends: then having a connection counts as sent.
-		call.Sent = wrote.Load() || held.Load() && limited.Err() != nil
-		return a, call, trouble(limited, err, call.Sent)
+		call.Sent = wrote.Load() || connected.Load() && limited.Err() != nil
+		return r, call, transportError(limited, err, call.Sent)
 	}
 	defer res.Body.Close()
 	call.Sent, call.Status = true, res.StatusCode
-	a = answer{status: res.StatusCode, header: res.Header, sent: q.secrets()}
-	a.body, err = io.ReadAll(io.LimitReader(res.Body, bodyLimit+1))
-	a.now = w.now()
-	a.at, _ = http.ParseTime(res.Header.Get("Date"))
+	r = response{status: res.StatusCode, header: res.Header, secrets: q.secrets()}
+	r.body, err = io.ReadAll(io.LimitReader(res.Body, maxBody+1))
+	r.receivedAt = c.now()
+	r.date, _ = http.ParseTime(res.Header.Get("Date"))
 	switch {
 	case err != nil:
-		return a, call, trouble(limited, err, true)
-	case len(a.body) > bodyLimit:
-		return a, call, &TemporaryError{Reason: "too-large"}
+		return r, call, transportError(limited, err, true)
+	case len(r.body) > maxBody:
+		return r, call, &TemporaryError{Reason: "too-large"}
 	}
-	return a, call, nil
+	return r, call, nil
 }
 
 func (q request) build(ctx context.Context) (*http.Request, error) {
 	var body io.Reader
-	kind := ""
+	contentType := ""
 	switch {
 	case q.json != nil:
 		raw, err := json.Marshal(q.json)
 		if err != nil {
 			return nil, err
 		}
-		body, kind = bytes.NewReader(raw), "application/json"
+		body, contentType = bytes.NewReader(raw), "application/json"
 	case q.form != nil:
-		body, kind = strings.NewReader(q.form.Encode()), "application/x-www-form-urlencoded"
+		body, contentType = strings.NewReader(q.form.Encode()), "application/x-www-form-urlencoded"
 	}
 	r, err := http.NewRequestWithContext(ctx, q.method, q.address, body)
 	if err != nil {
@@ -169,8 +212,8 @@ func (q request) build(ctx context.Context) (*http.Request, error) {
 	}
 	r.Header.Set("Accept", "application/json")
 	r.Header.Set("User-Agent", "patchbay")
-	if kind != "" {
-		r.Header.Set("Content-Type", kind)
+	if contentType != "" {
+		r.Header.Set("Content-Type", contentType)
 	}
 	if q.user != "" {
 		r.SetBasicAuth(q.user, q.password)
@@ -184,7 +227,7 @@ func (q request) build(ctx context.Context) (*http.Request, error) {
 	return r, nil
 }
 
-// secrets lists what was sent that a provider might echo in an error code.
+// secrets lists what is sent that a provider might echo in an error code.
 func (q request) secrets() []string {
 	sent := []string{q.password, q.bearer}
 	for key, value := range q.json {
@@ -200,8 +243,9 @@ func (q request) secrets() []string {
 	return sent
 }
 
-// trouble names a failure of the transport. net/http's own errors quote addresses and broken answers, so none is kept.
-func trouble(ctx context.Context, err error, sent bool) error {
+// transportError names a failure of the transport. The errors of net/http quote addresses and broken answers, so none
+// is kept.
+func transportError(ctx context.Context, err error, sent bool) error {
 	var dns *net.DNSError
 	var authority x509.UnknownAuthorityError
 	var host x509.HostnameError
@@ -219,124 +263,4 @@ func trouble(ctx context.Context, err error, sent bool) error {
 		return &TemporaryError{Reason: "cut-off"}
 	}
 	return &TemporaryError{Reason: "unreachable"}
-}
-
-// wait returns *Later when the provider asks for patience: 429. A 503 is trouble whatever it says of when it will end:
-// an outage that calls itself maintenance is an outage.
-func (a answer) wait() error {
-	switch a.status {
-	case http.StatusTooManyRequests:
-		if after, named := a.retryAfter(); named {
-			return &RateLimitedError{RetryAfter: min(max(after, time.Second), laterMost)}
-		}
-		return &RateLimitedError{RetryAfter: laterDefault}
-	case http.StatusServiceUnavailable:
-		return a.unusable()
-	}
-	return nil
-}
-
-func (a answer) retryAfter() (time.Duration, bool) {
-	value := strings.TrimSpace(a.header.Get("Retry-After"))
-	if n, err := strconv.ParseInt(value, 10, 32); err == nil && n >= 0 {
-		return time.Duration(n) * time.Second, true
-	}
-	date, err := http.ParseTime(value)
-	if err != nil {
-		return 0, false
-	}
-	if a.at.IsZero() {
-		return date.Sub(a.now), true
-	}
-	return date.Sub(a.at), true
-}
-
-// unusable says what is wrong with an answer that is no refusal and holds nothing we asked for.
-func (a answer) unusable() error {
-	switch {
-	case a.status >= 300 && a.status < 400:
-		return &TemporaryError{Reason: "redirected"}
-	case a.status >= 500:
-		after, _ := a.retryAfter()
-		return &TemporaryError{Reason: "status", RetryAfter: min(max(after, 0), laterMost)}
-	case !a.ok():
-		return &TemporaryError{Reason: "status"}
-	case a.object() == nil:
-		return &TemporaryError{Reason: "unreadable"}
-	}
-	return &TemporaryError{Reason: "no-token"}
-}
-
-func (a answer) ok() bool { return a.status >= 200 && a.status < 300 }
-
-// code is the provider's own error code, for the record: only what looks like one and repeats nothing we sent.
-func (a answer) code() string {
-	o := a.object()
-	code := o.label("error", "respCode", "error_code", "errorCode", "code")
-	if inner := o.object("error"); inner != nil {
-		code = inner.label("code", "type", "error")
-	}
-	if !regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`).MatchString(code) {
-		return ""
-	}
-	for _, secret := range a.sent {
-		if len(secret) >= 8 && strings.Contains(code, secret) || len(code) >= 12 && strings.Contains(secret, code) {
-			return ""
-		}
-	}
-	return code
-}
-
-// acknowledged reads the answer of a call that returns nothing: a 2xx of any shape but a web page, which some other
-// machine sent.
-func (a answer) acknowledged() error {
-	if !a.ok() || bytes.HasPrefix(bytes.TrimSpace(a.body), []byte("<")) {
-		return a.unusable()
-	}
-	return nil
-}
-
-// check sends what a refresh would send, to where it would, but without any credential or grant: it can only be
-// refused, and whoever refuses answers. A 5xx, a redirect and no whole answer are *Trouble.
-func (w *Client) check(ctx context.Context, q request) (CheckResult, error) {
-	begun := w.now()
-	a, call, err := w.send(ctx, q)
-	found := CheckResult{Address: withoutQuery(q.address), Took: max(call.Took.Round(time.Millisecond), time.Millisecond)}
-	if !a.at.IsZero() {
-		// Date has whole seconds: half a second is its middle, and less than one is no skew.
-		if skew := a.at.Add(500 * time.Millisecond).Sub(begun.Add(call.Took / 2)); skew.Abs() >= time.Second {
-			found.Skew = skew.Round(time.Second)
-		}
-	}
-	if err == nil && !a.ok() && (a.status < 400 || a.status >= 500) {
-		err = a.unusable()
-	}
-	call.Class = Class(err)
-	call.record(ctx)
-	return found, err
-}
-
-// record adds an exchange to the Calls of its context, where somebody collects them.
-func (c Call) record(ctx context.Context) {
-	if calls, ok := ctx.Value(callsKey{}).(*Calls); ok {
-		calls.All = append(calls.All, c)
-	}
-}
-
-func withoutQuery(address string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		return ""
-	}
-	u.User, u.RawQuery, u.Fragment = nil, "", ""
-	return u.String()
-}
-
-// origin is the scheme and host of an address.
-func origin(address string) string {
-	u, err := url.Parse(address)
-	if err != nil {
-		return address
-	}
-	return u.Scheme + "://" + u.Host + "/"
 }

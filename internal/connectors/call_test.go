@@ -17,8 +17,8 @@ func exchange(t *testing.T, ctx context.Context, address string, q request) (Cal
 	t.Helper()
 	ctx, calls := WithCalls(ctx)
 	q.name, q.method, q.address = "exchange", http.MethodPost, address
-	err := NewClient(nil, nil).do(ctx, q, func(a answer) error {
-		if a.ok() {
+	err := NewClient(nil, nil).do(ctx, q, func(r response) error {
+		if r.ok() {
 			return nil
 		}
 		return &RejectedError{Reason: "x"}
@@ -63,12 +63,12 @@ func TestWait(t *testing.T) {
 		after  string
 		want   time.Duration // 0: not Later
 	}{
-		{429, "", laterDefault},
+		{429, "", defaultRetryAfter},
 		{429, "7", 7 * time.Second},
 		{429, "0", time.Second},
-		{429, "-3", laterDefault},
-		{429, "soon", laterDefault},
-		{429, "999999999", laterMost},
+		{429, "-3", defaultRetryAfter},
+		{429, "soon", defaultRetryAfter},
+		{429, "999999999", maxRetryAfter},
 		{429, "Thu, 07 May 2026 01:05:00 GMT", 5 * time.Minute},
 		{429, "Thu, 07 May 2020 01:05:00 GMT", time.Second},
 		{503, "2", 0},
@@ -77,10 +77,10 @@ func TestWait(t *testing.T) {
 		{200, "7", 0},
 	} {
 		// Our own clock is an hour off; the provider's Date is what its date is measured by.
-		a := answer{status: c.status, at: now, now: now.Add(time.Hour), header: http.Header{"Retry-After": {c.after}}}
-		var later *RateLimitedError
-		err := a.wait()
-		if errors.As(err, &later) != (c.want > 0) || later != nil && later.RetryAfter != c.want {
+		r := response{status: c.status, date: now, receivedAt: now.Add(time.Hour), header: http.Header{"Retry-After": {c.after}}}
+		var limited *RateLimitedError
+		err := r.rateLimited()
+		if errors.As(err, &limited) != (c.want > 0) || limited != nil && limited.RetryAfter != c.want {
 			t.Errorf("%d %q: %v", c.status, c.after, err)
 		}
 	}
@@ -100,17 +100,17 @@ func TestA5xxIsTroubleWhateverItAsks(t *testing.T) {
 		{503, "7200", 2 * time.Hour},
 		{503, "Thu, 07 May 2026 01:05:00 GMT", 5 * time.Minute},
 		{503, "Thu, 07 May 2020 01:05:00 GMT", 0},
-		{504, "999999999", laterMost},
+		{504, "999999999", maxRetryAfter},
 		{503, "soon", 0},
 	} {
-		a := answer{status: c.status, at: now, now: now.Add(time.Hour), header: http.Header{"Retry-After": {c.after}}}
-		err := a.wait()
+		r := response{status: c.status, date: now, receivedAt: now.Add(time.Hour), header: http.Header{"Retry-After": {c.after}}}
+		err := r.rateLimited()
 		if err == nil {
-			err = a.unusable()
+			err = r.unexpected()
 		}
-		var trouble *TemporaryError
-		if !errors.As(err, &trouble) || trouble.RetryAfter != c.want {
-			t.Errorf("%d %q: %v, %+v", c.status, c.after, err, trouble)
+		var temporary *TemporaryError
+		if !errors.As(err, &temporary) || temporary.RetryAfter != c.want {
+			t.Errorf("%d %q: %v, %+v", c.status, c.after, err, temporary)
 		}
 	}
 }
@@ -149,11 +149,11 @@ func TestLifetimeAgainstDate(t *testing.T) {
 	now := time.Date(2026, 5, 7, 1, 0, 0, 0, time.UTC)
 	wrong := now.Add(-90 * time.Minute)
 	o := object{"expires_at": "2026-05-07T01:15:00Z"}
-	if d := (answer{at: now, now: wrong}).lifetime(o, "", time.Hour, "expires_at"); d != 15*time.Minute {
+	if d := (response{date: now, receivedAt: wrong}).lifetime(o, "", time.Hour, "expires_at"); d != 15*time.Minute {
 		t.Errorf("by Date: %s", d)
 	}
 	token := fmt.Sprintf("x.%s.y", "eyJpYXQiOjE3NzgxMTU2MDAsImV4cCI6MTc3ODExNjUwMH0") // iat 01:00:00, exp 01:15:00
-	if d := (answer{now: wrong}).lifetime(object{}, token, time.Hour, "expires_at"); d != 15*time.Minute {
+	if d := (response{receivedAt: wrong}).lifetime(object{}, token, time.Hour, "expires_at"); d != 15*time.Minute {
 		t.Errorf("by iat: %s", d)
 	}
 }
@@ -169,11 +169,11 @@ func TestATimeWithoutAZoneYieldsToTheToken(t *testing.T) {
 		"2026-11-22T10:15:00Z":      7*time.Hour + 15*time.Minute,
 		"2026-11-22T10:15:00+07:00": 15 * time.Minute,
 	} {
-		if d := (answer{at: now, now: now}).lifetime(object{"expires_at": written}, token, time.Hour, "expires_at"); d != want {
+		if d := (response{date: now, receivedAt: now}).lifetime(object{"expires_at": written}, token, time.Hour, "expires_at"); d != want {
 			t.Errorf("%s: %s, want %s", written, d, want)
 		}
 	}
-	if d := (answer{at: now, now: now}).lifetime(object{"expires_at": "2026-11-22T10:15:00"}, "opaque", time.Hour, "expires_at"); d != 7*time.Hour+15*time.Minute {
+	if d := (response{date: now, receivedAt: now}).lifetime(object{"expires_at": "2026-11-22T10:15:00"}, "opaque", time.Hour, "expires_at"); d != 7*time.Hour+15*time.Minute {
 		t.Errorf("an opaque token: %s", d)
 	}
 }

@@ -216,8 +216,8 @@ func TestCamInvoiceHooks(t *testing.T) {
 		}
 	}
 	for _, body := range []string{``, `[]`, `{}`, `{"type":1}`, `null`, `{"type":"ENTITY.REVOKED"`} {
-		var trouble *connectors.TemporaryError
-		if got, err := c.ParseWebhook([]byte(body)); !errors.As(err, &trouble) || got != (connectors.WebhookEvent{}) {
+		var temporary *connectors.TemporaryError
+		if got, err := c.ParseWebhook([]byte(body)); !errors.As(err, &temporary) || got != (connectors.WebhookEvent{}) {
 			t.Errorf("%s: %+v, %v", body, got, err)
 		}
 	}

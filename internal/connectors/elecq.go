@@ -12,54 +12,54 @@ import (
 	"time"
 )
 
-// elecq speaks ELECQ's (EV charging) OAuth: JSON bodies, camelCase, an envelope that judges itself, and an authorize
-// address that wants Basic authentication. Who calls that address is undocumented, hence three ways: elecqBrowser
-// sends the browser there, elecqServer calls it first, elecqKeyed does without a browser.
+// elecq speaks ELECQ's (EV charging) OAuth: JSON bodies, camelCase, an envelope with a status code of its own, and an
+// authorization address that wants Basic authentication. Who calls that address is not documented, hence three ways:
+// elecqBrowser sends the browser there, elecqServer calls it first, elecqTyped does without a browser.
 type elecq struct {
-	wire                      *Client
-	info                      Info
-	authorize, token, renewal string
+	client                           *Client
+	info                             Info
+	authorizeURL, tokenURL, renewURL string
 }
 
-// elecqClient is one registration with ELECQ: the operator's, or in elecqKeyed the merchant's own.
+// elecqClient is a registration with ELECQ: the operator's own, or with elecqTyped the merchant's.
 type elecqClient struct{ id, secret string }
 
 type elecqBrowser struct {
 	elecq
-	client elecqClient
+	own elecqClient
 }
 
 type elecqServer struct{ elecqBrowser }
 
-type elecqKeyed struct{ elecq }
+type elecqTyped struct{ elecq }
 
 var (
 	_ Redirector          = (*elecqBrowser)(nil)
 	_ Redirector          = (*elecqServer)(nil)
-	_ CredentialConnector = (*elecqKeyed)(nil)
-	_ Checker             = (*elecqKeyed)(nil)
+	_ CredentialConnector = (*elecqTyped)(nil)
+	_ Checker             = (*elecqTyped)(nil)
 )
 
-// The callback address is kept with the typed credentials: authorising again needs it.
+// elecqCallback is the input under which the callback address is kept with typed credentials: authorizing again needs it.
 const elecqCallback = "callback_url"
 
-func elecqProvider() Definition {
-	return Definition{Name: "elecq", Title: "ELECQ", New: func(s *Settings, w *Client) Connector {
-		e := elecq{wire: w, info: Info{
+func elecqDefinition() Definition {
+	return Definition{Name: "elecq", Title: "ELECQ", New: func(s *Settings, client *Client) Connector {
+		e := elecq{client: client, info: Info{
 			Name: "elecq", Title: "ELECQ", Environment: s.Environment("ELECQ_ENVIRONMENT"), Color: "#04724d",
 			NoState: true, KeepAlive: 24 * time.Hour,
 		}}
-		e.authorize = s.URL("ELECQ_AUTHORIZE_URL", Required|AllowQuery)
-		e.token = s.URL("ELECQ_TOKEN_URL", Required|AllowQuery)
-		e.renewal = s.URL("ELECQ_REFRESH_URL", Required|AllowQuery)
+		e.authorizeURL = s.URL("ELECQ_AUTHORIZE_URL", Required|AllowQuery)
+		e.tokenURL = s.URL("ELECQ_TOKEN_URL", Required|AllowQuery)
+		e.renewURL = s.URL("ELECQ_REFRESH_URL", Required|AllowQuery)
 		how := cmp.Or(s.Text("ELECQ_AUTHORIZE", 0), "browser")
 		if how == "credentials" {
-			for _, unused := range []string{"ELECQ_CLIENT_ID", "ELECQ_CLIENT_SECRET"} { // known, so that they may stay set
+			for _, unused := range []string{"ELECQ_CLIENT_ID", "ELECQ_CLIENT_SECRET"} { // declared, so that they may stay set
 				s.Text(unused, Secret)
 			}
 			e.info.NoState = false
-			e.info.ReplaySafe = true // whatever became of the refresh token, it can authorise again
-			return &elecqKeyed{e}
+			e.info.ReplaySafe = true // if the refresh token was spent, it authorizes again
+			return &elecqTyped{e}
 		}
 		b := elecqBrowser{e, elecqClient{s.Text("ELECQ_CLIENT_ID", Required), s.Text("ELECQ_CLIENT_SECRET", Required|Secret)}}
 		switch how {
@@ -75,26 +75,27 @@ func elecqProvider() Definition {
 
 func (e *elecq) Info() Info { return e.info }
 
+// Check sends the refresh address an empty object.
 func (e *elecq) Check(ctx context.Context) (CheckResult, error) {
-	return e.wire.check(ctx, request{name: "check", method: http.MethodPost, address: e.renewal, json: map[string]any{}})
+	return e.client.check(ctx, request{name: "check", method: http.MethodPost, address: e.renewURL, json: map[string]any{}})
 }
 
 func (b *elecqBrowser) AuthorizationURL(_ context.Context, f Flow) (string, error) {
-	return b.authorizeAddress(b.client, f), nil
+	return b.authorizeAddress(b.own, f), nil
 }
 
-// Begin has our server knock first and sends the browser to where ELECQ points: its sign-in page. A pointer straight
-// back to us would connect every merchant to the operator's own account.
+// AuthorizationURL calls the authorization address and returns where it redirects: ELECQ's sign-in page. A redirect
+// straight back to us would connect every merchant to the operator's own account.
 func (s *elecqServer) AuthorizationURL(ctx context.Context, f Flow) (string, error) {
 	location := ""
-	err := s.wire.do(ctx, s.authorizeRequest(s.client, f), func(a answer) error {
-		to, err := a.location(s.authorize)
+	err := s.client.do(ctx, s.authorizeRequest(s.own, f), func(r response) error {
+		to, err := r.location(s.authorizeURL)
 		switch {
 		case err != nil:
-			return elecqRefusal(a, false)
+			return elecqError(r, false)
 		case sameAddress(to, f.CallbackURL):
 			return &RejectedError{Reason: ReasonNoMerchant, ClientFault: true}
-		case !permitted(to, s.info.Environment):
+		case !maySendSecrets(to, s.info.Environment):
 			return &TemporaryError{Reason: "redirected"}
 		}
 		location = to.String()
@@ -103,7 +104,7 @@ func (s *elecqServer) AuthorizationURL(ctx context.Context, f Flow) (string, err
 	return location, err
 }
 
-// Answer prefers the later README's name over the seed's.
+// Code prefers the name in ELECQ's later README to the one in the earlier.
 func (b *elecqBrowser) Code(callback url.Values) string {
 	callback = FixDoubledQuery(callback)
 	return cmp.Or(callback.Get("code"), callback.Get("authorizationCode"))
@@ -117,7 +118,7 @@ func (b *elecqBrowser) Exchange(ctx context.Context, _ Flow, callback url.Values
 	if code == "" {
 		return Grant{}, &TemporaryError{Reason: "no-answer"}
 	}
-	t, err := b.exchange(ctx, b.client, code)
+	t, err := b.exchange(ctx, b.own, code)
 	if err != nil {
 		return Grant{}, err
 	}
@@ -125,25 +126,25 @@ func (b *elecqBrowser) Exchange(ctx context.Context, _ Flow, callback url.Values
 }
 
 func (b *elecqBrowser) Refresh(ctx context.Context, g Grant) (Token, error) {
-	return b.renew(ctx, b.client, g.Token)
+	return b.renew(ctx, b.own, g.Token)
 }
 
-func (k *elecqKeyed) Fields() []Field {
+func (e *elecqTyped) Fields() []Field {
 	return []Field{{Name: "client_id"}, {Name: "client_secret", Secret: true}}
 }
 
-func (k *elecqKeyed) Authenticate(ctx context.Context, f Flow, inputs map[string]string) (Grant, error) {
-	values, err := typed(k.Fields(), inputs)
+func (e *elecqTyped) Authenticate(ctx context.Context, f Flow, inputs map[string]string) (Grant, error) {
+	values, err := checkInputs(e.Fields(), inputs)
 	if err != nil {
 		return Grant{}, err
 	}
 	g := Grant{Inputs: maps.Clone(values)}
 	g.Inputs[elecqCallback] = f.CallbackURL
-	var refusal *RejectedError
-	g.Token, err = k.open(ctx, g.Inputs, f.State)
+	var rejected *RejectedError
+	g.Token, err = e.authorize(ctx, g.Inputs, f.State)
 	switch {
-	case errors.As(err, &refusal) && !refusal.ClientFault:
-		return Grant{}, unknownCredentials(values, k.info.Environment)
+	case errors.As(err, &rejected) && !rejected.ClientFault:
+		return Grant{}, rejectedCredentials(values, e.info.Environment)
 	case err != nil:
 		return Grant{}, err
 	}
@@ -153,57 +154,61 @@ func (k *elecqKeyed) Authenticate(ctx context.Context, f Flow, inputs map[string
 	return g, nil
 }
 
-// Refresh authorises again by itself once the refresh token has lapsed: nobody needs to be asked.
-func (k *elecqKeyed) Refresh(ctx context.Context, g Grant) (Token, error) {
+// Refresh authorizes again once the refresh token has expired: the typed credentials are enough for it.
+func (e *elecqTyped) Refresh(ctx context.Context, g Grant) (Token, error) {
 	if g.Refresh != "" {
-		t, err := k.renew(ctx, elecqClient{g.Inputs["client_id"], g.Inputs["client_secret"]}, g.Token)
-		var refusal *RejectedError
-		if !errors.As(err, &refusal) {
+		t, err := e.renew(ctx, elecqClient{g.Inputs["client_id"], g.Inputs["client_secret"]}, g.Token)
+		var rejected *RejectedError
+		if !errors.As(err, &rejected) {
 			return t, err
 		}
 	}
-	return k.open(ctx, g.Inputs, "")
+	return e.authorize(ctx, g.Inputs, "")
 }
 
-// open does both steps with typed credentials. There is no client of ours in it: a refusal is the merchant's.
-func (k *elecqKeyed) open(ctx context.Context, inputs map[string]string, state string) (Token, error) {
+// authorize makes both requests, for a code and for a token, with typed credentials.
+func (e *elecqTyped) authorize(ctx context.Context, inputs map[string]string, state string) (Token, error) {
 	c := elecqClient{inputs["client_id"], inputs["client_secret"]}
 	if c.id == "" || c.secret == "" {
 		return Token{}, &RejectedError{Reason: "no-credentials"}
 	}
 	code := ""
-	err := k.wire.do(ctx, k.authorizeRequest(c, Flow{State: state, CallbackURL: inputs[elecqCallback]}), func(a answer) (err error) {
-		code, err = elecqCode(a, k.authorize)
+	err := e.client.do(ctx, e.authorizeRequest(c, Flow{State: state, CallbackURL: inputs[elecqCallback]}), func(r response) (err error) {
+		code, err = elecqCode(r, e.authorizeURL)
 		return err
 	})
 	if err != nil {
-		return Token{}, theirs(err)
+		return Token{}, merchantFault(err)
 	}
-	t, err := k.exchange(ctx, c, code)
-	return t, theirs(err)
+	t, err := e.exchange(ctx, c, code)
+	return t, merchantFault(err)
 }
 
-func theirs(err error) error {
-	var refusal *RejectedError
-	if errors.As(err, &refusal) && refusal.ClientFault && refusal.Reason != "sign-in-wanted" {
-		return &RejectedError{Reason: refusal.Reason}
+// elecqSignIn is the reason for a deployment that wants a browser, which is a setting of the operator's.
+const elecqSignIn = "sign-in-wanted"
+
+// merchantFault makes a rejection of the client the merchant's: with typed credentials the client is theirs.
+func merchantFault(err error) error {
+	var rejected *RejectedError
+	if errors.As(err, &rejected) && rejected.ClientFault && rejected.Reason != elecqSignIn {
+		return &RejectedError{Reason: rejected.Reason}
 	}
 	return err
 }
 
-// elecqCode finds the code in the redirect that answers authorize, or in the body of its "directly" twin.
-func elecqCode(a answer, base string) (string, error) {
-	to, err := a.location(base)
+// elecqCode finds the code in the redirect that answers the authorization request, or in the body of its "directly" twin.
+func elecqCode(r response, base string) (string, error) {
+	to, err := r.location(base)
 	if err != nil {
-		o := a.object()
+		o := r.object()
 		data := o.object("data")
-		if !a.ok() || !elecqSuccess(o) {
-			return "", elecqRefusal(a, false)
+		if !r.ok() || !elecqSuccess(o) {
+			return "", elecqError(r, false)
 		}
-		if code := cmp.Or(data.text("code", "authorizationCode"), o.text("authorizationCode")); code != "" {
+		if code := cmp.Or(data.str("code", "authorizationCode"), o.str("authorizationCode")); code != "" {
 			return code, nil
 		}
-		return "", a.unusable()
+		return "", r.unexpected()
 	}
 	q := FixDoubledQuery(to.Query())
 	if err := callbackError(q); err != nil {
@@ -216,13 +221,13 @@ func elecqCode(a answer, base string) (string, error) {
 	if code := cmp.Or(q.Get("code"), q.Get("authorizationCode")); code != "" {
 		return code, nil
 	}
-	// It points at a page for people: this deployment wants a browser, which is for the operator to set.
-	return "", &RejectedError{Reason: "sign-in-wanted", ClientFault: true}
+	return "", &RejectedError{Reason: elecqSignIn, ClientFault: true} // it points at a page for people
 }
 
+// authorizeAddress adds a state, though none is documented: a server that does not know it ignores it, and one that
+// returns it proves the flow.
 func (e *elecq) authorizeAddress(c elecqClient, f Flow) string {
-	// No state is documented. A server that does not know it ignores it; one that echoes it proves the flow.
-	return withQuery(e.authorize, url.Values{
+	return withQuery(e.authorizeURL, url.Values{
 		"clientId": {c.id}, "redirectUri": {f.CallbackURL}, "responseType": {"code"}, "state": {f.State},
 	})
 }
@@ -234,11 +239,11 @@ func (e *elecq) authorizeRequest(c elecqClient, f Flow) request {
 // exchange sends the code and nothing else.
 func (e *elecq) exchange(ctx context.Context, c elecqClient, code string) (t Token, err error) {
 	q := request{
-		name: "exchange", method: http.MethodPost, address: e.token, user: c.id, password: c.secret,
+		name: "exchange", method: http.MethodPost, address: e.tokenURL, user: c.id, password: c.secret,
 		json: map[string]any{"authorizationCode": code},
 	}
-	err = e.wire.do(ctx, q, func(a answer) (err error) {
-		t, err = elecqToken(a, Token{})
+	err = e.client.do(ctx, q, func(r response) (err error) {
+		t, err = elecqToken(r, Token{})
 		return err
 	})
 	return t, err
@@ -249,21 +254,21 @@ func (e *elecq) renew(ctx context.Context, c elecqClient, old Token) (t Token, e
 		return Token{}, &RejectedError{Reason: "no-refresh-token", Unsent: true}
 	}
 	q := request{
-		name: "refresh", method: http.MethodPost, address: e.renewal, user: c.id, password: c.secret,
+		name: "refresh", method: http.MethodPost, address: e.renewURL, user: c.id, password: c.secret,
 		json: map[string]any{"refreshToken": old.Refresh},
 	}
-	err = e.wire.do(ctx, q, func(a answer) (err error) {
-		t, err = elecqToken(a, old)
+	err = e.client.do(ctx, q, func(r response) (err error) {
+		t, err = elecqToken(r, old)
 		return err
 	})
 	return t, err
 }
 
-// elecqToken reads the envelope of exchange (no old token) and refresh.
-func elecqToken(a answer, old Token) (Token, error) {
-	o := a.object()
-	if !a.ok() || !elecqSuccess(o) {
-		return Token{}, elecqRefusal(a, old.Refresh != "")
+// elecqToken reads the envelope of an exchange, for which old is empty, or of a refresh.
+func elecqToken(r response, old Token) (Token, error) {
+	o := r.object()
+	if !r.ok() || !elecqSuccess(o) {
+		return Token{}, elecqError(r, old.Refresh != "")
 	}
 	data := o.object("data")
 	if data == nil {
@@ -271,28 +276,28 @@ func elecqToken(a answer, old Token) (Token, error) {
 	}
 	access := data.accessToken("accessToken", "access_token")
 	if access == "" {
-		return Token{}, a.unusable()
+		return Token{}, r.unexpected()
 	}
 	t := Token{
-		Access: access, Type: data.tokenType("tokenType", "token_type"), Refresh: data.text("refreshToken", "refresh_token"),
-		Lifetime: a.lifetime(data, access, 86400*time.Second, "accessTokenExpiresIn", "expiresIn", "expires_in"),
+		Access: access, Type: data.tokenType("tokenType", "token_type"), Refresh: data.str("refreshToken", "refresh_token"),
+		Lifetime: r.lifetime(data, access, 86400*time.Second, "accessTokenExpiresIn", "expiresIn", "expires_in"),
 	}
-	// Whether a refresh extends the seven days is unknown, so the token's own exp is believed first, and a token that
-	// merely came back is not given another seven days.
-	said := claims(t.Refresh)
-	issued, _ := moment(said["iat"])
-	if d, ok := a.span(said["exp"], issued); ok {
+	// Whether a refresh extends the seven days is not documented. So the token's own exp counts first, and a token that
+	// came back unchanged does not get another seven days.
+	claims := unverifiedClaims(t.Refresh)
+	issued, _ := parseTime(claims["iat"])
+	if d, ok := r.duration(claims["exp"], issued); ok {
 		t.RefreshLifetime = d
 	} else if t.Refresh != "" && t.Refresh != old.Refresh {
-		t.RefreshLifetime = a.lifetime(data, "", 604800*time.Second, "refreshTokenExpiresIn", "refreshExpiresIn", "refresh_expires_in")
+		t.RefreshLifetime = r.lifetime(data, "", 604800*time.Second, "refreshTokenExpiresIn", "refreshExpiresIn", "refresh_expires_in")
 	}
 	return t, nil
 }
 
-// elecqSuccess judges the envelope: "200" and "000000" are both documented as success, as text; an answer without a
+// elecqSuccess judges the envelope: "200" and "000000" are both documented as success, as text. An answer without a
 // respCode is judged by what it holds.
 func elecqSuccess(o object) bool {
-	code := o.label("respCode")
+	code := o.displayString("respCode")
 	if code == "" {
 		return o != nil && o["respCode"] == nil
 	}
@@ -300,47 +305,48 @@ func elecqSuccess(o object) bool {
 	return err == nil && (n == 0 || n == 200)
 }
 
-// elecqRefusal judges by respCode, which may come inside HTTP 200, else by the status. 401 is the merchant's grant
-// on refresh and our own client on exchange.
-func elecqRefusal(a answer, refreshing bool) error {
-	o := a.object()
-	code := o.label("respCode")
-	if code == "" && !a.ok() {
-		code = strconv.Itoa(a.status)
+// elecqError judges by respCode, which may come inside HTTP 200, else by the status. 401 is about the merchant's grant
+// on refresh, and about the client on exchange.
+func elecqError(r response, refreshing bool) error {
+	o := r.object()
+	code := o.displayString("respCode")
+	if code == "" && !r.ok() {
+		code = strconv.Itoa(r.status)
 	}
-	if a.status >= 500 {
-		return a.unusable()
+	if r.status >= 500 {
+		return r.unexpected()
 	}
-	blamed := blameOf(o.text("error"), o.prose("respMsg", "error_description", "message"))
+	about := faultOf(o.str("error"), o.lowerText("respMsg", "error_description", "message"))
 	switch strings.TrimLeft(code, "0") {
 	case "401":
 		switch {
-		case refreshing && blamed != client:
+		case refreshing && about != clientFault:
 			return &RejectedError{Reason: "invalid_grant"}
-		case !refreshing && blamed == grant:
+		case !refreshing && about == grantFault:
 			return &RejectedError{Reason: "invalid_grant"}
 		}
 		return &RejectedError{Reason: "invalid_client", ClientFault: true}
 	case "429":
-		return &RateLimitedError{RetryAfter: laterDefault}
+		return &RateLimitedError{RetryAfter: defaultRetryAfter}
 	}
-	if a.status == http.StatusBadRequest || o.label("respCode") != "" && !strings.HasPrefix(code, "5") {
-		switch blamed {
-		case grant:
+	if r.status == http.StatusBadRequest || o.displayString("respCode") != "" && !strings.HasPrefix(code, "5") {
+		switch about {
+		case grantFault:
 			return &RejectedError{Reason: "invalid_grant"}
-		case client:
+		case clientFault:
 			return &RejectedError{Reason: "invalid_client", ClientFault: true}
 		}
 	}
-	if a.ok() && o != nil {
+	if r.ok() && o != nil {
 		return &TemporaryError{Reason: "status"}
 	}
-	return a.unusable()
+	return r.unexpected()
 }
 
-// elecqAccount names the account by the only identifier ever seen, a claim of the tokens. Unproven: it labels.
+// elecqAccount names the account by the only identifier that ELECQ was seen to send, a claim of the tokens. It is not
+// verified, and serves as a label.
 func elecqAccount(t Token) Account {
-	id := cmp.Or(accountID(claims(t.Access).label("USER_ID")), accountID(claims(t.Refresh).label("USER_ID")))
+	id := cmp.Or(accountID(unverifiedClaims(t.Access).displayString("USER_ID")), accountID(unverifiedClaims(t.Refresh).displayString("USER_ID")))
 	if id == "" {
 		return Account{}
 	}

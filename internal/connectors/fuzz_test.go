@@ -26,9 +26,9 @@ func seed(f *testing.F) {
 	}
 }
 
-func fuzzAnswer(status int, body []byte) answer {
+func fuzzResponse(status int, body []byte) response {
 	now := time.Date(2026, 5, 7, 1, 22, 57, 0, time.UTC)
-	return answer{status: status, header: http.Header{"Content-Type": {"application/json; charset=latin1"}}, body: body, at: now, now: now}
+	return response{status: status, header: http.Header{"Content-Type": {"application/json; charset=latin1"}}, body: body, date: now, receivedAt: now}
 }
 
 func saneToken(t *testing.T, token Token, err error) {
@@ -36,7 +36,7 @@ func saneToken(t *testing.T, token Token, err error) {
 	switch {
 	case (err == nil) != (token.Access != ""):
 		t.Errorf("a token and an error, or neither: %v", err)
-	case err == nil && (!sane(token.Lifetime) || token.RefreshLifetime < 0 || token.Type == ""):
+	case err == nil && (!plausible(token.Lifetime) || token.RefreshLifetime < 0 || token.Type == ""):
 		t.Errorf("lifetimes %s and %s", token.Lifetime, token.RefreshLifetime)
 	case strings.ContainsFunc(token.Access, func(r rune) bool { return r < ' ' || r > '~' }):
 		t.Error("a token that no header carries")
@@ -57,7 +57,7 @@ func saneAccount(t *testing.T, a Account) {
 func FuzzCamInvoice(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
-		g, err := camInvoiceGrant(fuzzAnswer(status, body), "x.eyJlbmRwb2ludF9pZCI6IksifQ.y")
+		g, err := camInvoiceGrant(fuzzResponse(status, body), "x.eyJlbmRwb2ludF9pZCI6IksifQ.y")
 		saneToken(t, g.Token, err)
 		saneAccount(t, g.Account)
 		if err == nil && g.Account.ID == "" {
@@ -69,11 +69,11 @@ func FuzzCamInvoice(f *testing.F) {
 func FuzzElecq(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
-		a := fuzzAnswer(status, body)
-		token, err := elecqToken(a, Token{Refresh: "b"})
+		r := fuzzResponse(status, body)
+		token, err := elecqToken(r, Token{Refresh: "b"})
 		saneToken(t, token, err)
 		saneAccount(t, elecqAccount(token))
-		if code, err := elecqCode(a, "https://x.example/a"); (err == nil) != (code != "") {
+		if code, err := elecqCode(r, "https://x.example/a"); (err == nil) != (code != "") {
 			t.Errorf("code %q, %v", code, err)
 		}
 	})
@@ -82,17 +82,17 @@ func FuzzElecq(f *testing.F) {
 func FuzzFlexiti(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
-		a := fuzzAnswer(status, body)
-		token, err := flexitiToken(a, "merchant")
+		r := fuzzResponse(status, body)
+		token, err := flexitiToken(r, "merchant")
 		saneToken(t, token, err)
-		saneAccount(t, flexitiMerchant(a.object(), Account{ID: "x"}))
+		saneAccount(t, flexitiMerchant(r.object(), Account{ID: "x"}))
 	})
 }
 
 func FuzzBookings(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
-		token, err := bookingsToken(fuzzAnswer(status, body))
+		token, err := bookingsToken(fuzzResponse(status, body))
 		saneToken(t, token, err)
 	})
 }
@@ -100,13 +100,13 @@ func FuzzBookings(f *testing.F) {
 func FuzzStandard(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
-		a := fuzzAnswer(status, body)
-		token, err := standardToken(a, []string{"a"})
+		r := fuzzResponse(status, body)
+		token, err := standardToken(r)
 		saneToken(t, token, err)
-		saneAccount(t, standardAccount(a.object()))
-		var m metadata
-		if m.read(a.object(), "https://x.example", "production") == nil && m.token != "" && addressFault(m.token, "production", true) != "" {
-			t.Errorf("a weak address %q", m.token)
+		saneAccount(t, standardAccount(r.object()))
+		m, err := parseMetadata(r.object(), "https://x.example", "production")
+		if err == nil && m.tokenURL != "" && urlFault(m.tokenURL, "production", true) != "" {
+			t.Errorf("a weak address %q", m.tokenURL)
 		}
 	})
 }
@@ -124,9 +124,9 @@ func FuzzHook(f *testing.F) {
 func FuzzCode(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
-		a := fuzzAnswer(status, body)
-		a.sent = []string{"a-secret-of-ours"}
-		if code := a.code(); len(code) > 64 || strings.ContainsAny(code, " \n\"<") || strings.Contains(code, a.sent[0]) {
+		r := fuzzResponse(status, body)
+		r.secrets = []string{"a-secret-of-ours"}
+		if code := r.errorCode(); len(code) > 64 || strings.ContainsAny(code, " \n\"<") || strings.Contains(code, r.secrets[0]) {
 			t.Errorf("code %q", code)
 		}
 	})
@@ -135,9 +135,9 @@ func FuzzCode(f *testing.F) {
 func FuzzEntries(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, _ int, body []byte) {
-		out, faults := standardProviders(func(string) string { return "hunter2" }, body, nil, NewClient(nil, nil))
+		out, faults := loadStandard(func(string) string { return "hunter2" }, body, nil, NewClient(nil, nil))
 		for _, c := range out {
-			if info := c.Info(); info.Name == "" || !environment(info.Environment) || info.KeepAlive < time.Minute {
+			if info := c.Info(); info.Name == "" || !isEnvironment(info.Environment) || info.KeepAlive < time.Minute {
 				t.Errorf("%+v", info)
 			}
 		}
@@ -172,8 +172,8 @@ func FuzzLifetime(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		a := fuzzAnswer(200, nil)
-		if d := a.lifetime(object{"expires_in": s}, s, time.Hour, "expires_in"); !sane(d) {
+		r := fuzzResponse(200, nil)
+		if d := r.lifetime(object{"expires_in": s}, s, time.Hour, "expires_in"); !plausible(d) {
 			t.Errorf("%q lasts %s", s, d)
 		}
 	})

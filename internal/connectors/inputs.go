@@ -7,18 +7,21 @@ import (
 	"unicode/utf8"
 )
 
-// typed trims what the merchant typed, fills in the default of each choice and finds what is wrong with it before
-// anything is sent. Values under other names are dropped.
-func typed(fields []Field, inputs map[string]string) (map[string]string, error) {
+// defaultMaxLen is how many characters a Field takes that does not say.
+const defaultMaxLen = 200
+
+// checkInputs trims what the merchant typed and fills in the default of each choice. Values that no field names are
+// dropped. It returns *InputError if a mistake shows before anything is sent.
+func checkInputs(fields []Field, inputs map[string]string) (map[string]string, error) {
 	out := make(map[string]string, len(fields))
 	for _, f := range fields {
-		value := trimmed(inputs[f.Name])
+		value := trimInput(inputs[f.Name])
 		if value == "" && len(f.Options) > 0 {
 			value = f.Options[0]
 		}
 		most := f.MaxLen
 		if most == 0 {
-			most = 200
+			most = defaultMaxLen
 		}
 		switch {
 		case value == "" && !f.Optional:
@@ -32,41 +35,35 @@ func typed(fields []Field, inputs map[string]string) (map[string]string, error) 
 		}
 		out[f.Name] = value
 	}
-	return out, swapped(out["client_id"], out["client_secret"])
+	return out, checkSwapped(out["client_id"], out["client_secret"])
 }
 
-// trimmed also drops what pasting from a portal brings along: no-break and zero-width spaces.
-func trimmed(s string) string {
+// trimInput drops space at both ends, and the no-break and zero-width spaces that pasting from a portal brings along.
+func trimInput(s string) string {
 	return strings.TrimFunc(s, func(r rune) bool {
 		return r <= ' ' || r == '\u00a0' || r == '\u200b' || r == '\u2060' || r == '\ufeff' || r == '\u3000'
 	})
 }
 
-// swapped recognises the secret in the id's field where that is beyond doubt: a wrong guess would keep a merchant out.
-func swapped(id, secret string) error {
-	named := regexp.MustCompile(`(?i)^(client[_-])?secret[_-]`) // and not secretgarden, which is a name
-	if id == secret || named.MatchString(id) && !named.MatchString(secret) {
+// namedSecret matches an id that calls itself a secret, and not secretgarden, which is a name.
+var namedSecret = regexp.MustCompile(`(?i)^(client[_-])?secret[_-]`)
+
+// checkSwapped recognises the secret in the id's field where that is beyond doubt: a wrong guess would keep a merchant
+// out.
+func checkSwapped(id, secret string) error {
+	if id == secret || namedSecret.MatchString(id) && !namedSecret.MatchString(secret) {
 		return &InputError{Field: "client_id", Code: InputSwapped}
 	}
 	return nil
 }
 
-// guidShaped is 8-4-4-4-12 characters, as client ids often are.
-func guidShaped(s string) bool {
-	parts := strings.Split(s, "-")
-	if len(parts) != 5 {
-		return false
-	}
-	for i, n := range []int{8, 4, 4, 4, 12} {
-		if len(parts[i]) != n {
-			return false
-		}
-	}
-	return true
-}
+var guid = regexp.MustCompile(`^[^-]{8}-[^-]{4}-[^-]{4}-[^-]{4}-[^-]{12}$`)
 
-// unknownCredentials explains a refusal of typed credentials: the best guess at the mistake, now that there is one.
-func unknownCredentials(inputs map[string]string, environment string) error {
+// looksLikeGUID says whether s is 8-4-4-4-12 characters, as client ids often are.
+func looksLikeGUID(s string) bool { return guid.MatchString(s) }
+
+// rejectedCredentials explains why the provider rejected typed credentials: the likeliest mistake.
+func rejectedCredentials(inputs map[string]string, environment string) error {
 	id, secret := inputs["client_id"], inputs["client_secret"]
 	other := []string{"live", "prod"}
 	if environment == "production" {

@@ -1,52 +1,58 @@
 package connectors
 
 import (
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 )
 
-// blame is whom a provider's "no" is about.
-type blame int
+// fault is whom a provider's "no" is about.
+type fault int
 
 const (
-	nobody blame = iota // it does not say
-	grant               // the merchant's grant: a person must connect again
-	client              // our own registration with the provider
+	unknownFault fault = iota // the provider does not say
+	grantFault                // the merchant's grant: a person must connect again
+	clientFault               // our own registration with the provider
 )
 
-// blameOf reads who is meant from the provider's code (RFC 6749 section 5.2 and what providers made of it), else
-// from the words of its prose, which is never kept.
-func blameOf(code, prose string) blame {
-	switch strings.NewReplacer("-", "_", " ", "_").Replace(strings.ToLower(code)) {
-	case "invalid_grant", "bad_refresh_token", "invalid_refresh_token", "refresh_token_expired", "refresh_token_revoked",
-		"invalid_token", "expired_token", "token_expired", "token_revoked", "bad_verification_code", "invalid_code",
-		"invalid_auth_token", "interaction_required", "login_required", "consent_required":
-		return grant
-	case "invalid_client", "unauthorized_client", "incorrect_client_credentials", "invalid_client_id", "bad_client_secret":
-		return client
+// faultCodes are the error codes of RFC 6749 section 5.2 and those that providers use in their place.
+var faultCodes = map[string]fault{
+	"invalid_grant": grantFault, "bad_refresh_token": grantFault, "invalid_refresh_token": grantFault,
+	"refresh_token_expired": grantFault, "refresh_token_revoked": grantFault, "invalid_token": grantFault,
+	"expired_token": grantFault, "token_expired": grantFault, "token_revoked": grantFault,
+	"bad_verification_code": grantFault, "invalid_code": grantFault, "invalid_auth_token": grantFault,
+	"interaction_required": grantFault, "login_required": grantFault, "consent_required": grantFault,
+
+	"invalid_client": clientFault, "unauthorized_client": clientFault, "incorrect_client_credentials": clientFault,
+	"invalid_client_id": clientFault, "bad_client_secret": clientFault,
+}
+
+var codeSpelling = strings.NewReplacer("-", "_", " ", "_")
+
+// faultOf reads whom an error is about from the provider's code, else from the words of its message, which must be in
+// lower case and is never kept.
+func faultOf(code, message string) fault {
+	if f := faultCodes[codeSpelling.Replace(strings.ToLower(code))]; f != unknownFault {
+		return f
 	}
 	says := func(words ...string) bool {
-		for _, word := range words {
-			if strings.Contains(prose, word) {
-				return true
-			}
-		}
-		return false
+		return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(message, word) })
 	}
 	switch {
 	case says("refresh token", "refresh_token", "refreshtoken", "auth token", "auth_token", "authtoken", "authorization code",
 		"authorizationcode", "authorization_code"):
-		return grant
+		return grantFault
 	case says("client", "credential"):
-		return client
+		return clientFault
 	case says("expired", "revoked"), says("token", "grant", "code") && says("invalid", "used", "not found", "unknown", "not valid"):
-		return grant
+		return grantFault
 	}
-	return nobody
+	return unknownFault
 }
 
-// callbackError is the outcome that a callback's error parameter stands for, nil when it has none (RFC 6749 section
-// 4.1.2.1; for providers that document no denial at all, the common spellings of one).
+// callbackError returns the outcome that a callback's error parameter stands for (RFC 6749 section 4.1.2.1), or nil if
+// it has none. Providers that document no denial spell it in many ways.
 func callbackError(callback url.Values) error {
 	code := strings.ToLower(strings.TrimSpace(callback.Get("error")))
 	if code == "" {
@@ -68,33 +74,36 @@ func callbackError(callback url.Values) error {
 	return &RejectedError{Reason: "callback-error"}
 }
 
-// Unfold undoes a second "?": a provider that appends "?authToken=…" to an address which has a query already makes it
-// part of the last value (`…?a=b?authToken=…`). Other callbacks come back as they are.
+// callbackParams are the parameters that a callback may carry.
+var callbackParams = []string{"authToken", "authorizationCode", "code", "state", "error", "error_description", "iss"}
+
+// FixDoubledQuery undoes a second "?": a provider that appends "?authToken=…" to an address with a query makes it part
+// of the last value (…?a=b?authToken=…). Other callbacks come back as they are.
 func FixDoubledQuery(callback url.Values) url.Values {
-	out, folded := make(url.Values, len(callback)), make(url.Values)
-	for _, key := range sortedKeys(callback) {
+	out, doubled := make(url.Values, len(callback)), make(url.Values)
+	for _, key := range slices.Sorted(maps.Keys(callback)) {
 		for _, value := range callback[key] {
-			if head, name, ok := cutName(key + "="); ok && head == "" {
-				folded.Set(name, value)
-			} else if head, name, ok := cutName(value); ok {
+			if head, name, ok := cutDoubled(key + "="); ok && head == "" {
+				doubled.Set(name, value)
+			} else if head, name, ok := cutDoubled(value); ok {
 				out.Add(key, head)
-				folded.Set(name, value[len(head)+len("?")+len(name)+len("="):])
+				doubled.Set(name, value[len(head)+len("?")+len(name)+len("="):])
 			} else {
 				out.Add(key, value)
 			}
 		}
 	}
-	for name := range folded {
+	for name := range doubled {
 		if !out.Has(name) {
-			out.Set(name, folded.Get(name))
+			out.Set(name, doubled.Get(name))
 		}
 	}
 	return out
 }
 
-// cutName finds "?name=" in s, for the names that callbacks use.
-func cutName(s string) (head, name string, ok bool) {
-	for _, name := range []string{"authToken", "authorizationCode", "code", "state", "error", "error_description", "iss"} {
+// cutDoubled finds "?name=" in s, for one of callbackParams, and returns what is before it.
+func cutDoubled(s string) (head, name string, ok bool) {
+	for _, name := range callbackParams {
 		if i := strings.Index(s, "?"+name+"="); i >= 0 {
 			return s[:i], name, true
 		}

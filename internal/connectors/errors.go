@@ -1,0 +1,67 @@
+package connectors
+
+import (
+	"errors"
+	"time"
+)
+
+// ErrNotOffered means that the provider has no endpoint for what was asked, which its discovery shows only when asked.
+var ErrNotOffered = errors.New("not offered by the provider")
+
+// Reasons of RejectedError and TemporaryError that callers tell apart.
+const (
+	ReasonNoAccount   = "no-account"            // the provider does not say whose account it is
+	ReasonNoMerchant  = "no-merchant-took-part" // it answered without the merchant having signed in there
+	ReasonWrongIssuer = "wrong-issuer"          // the answer is another authorization server's (RFC 9207)
+)
+
+// RejectedError means that the provider said no, and that only a person can restore access.
+type RejectedError struct {
+	Reason      string // a Reason… of this package, another stable code, or the provider's error code; never its prose
+	ClientFault bool   // our own client was rejected: the platform must act, not the merchant
+	Unsent      bool   // no request was made: the grant holds nothing that could renew it
+}
+
+func (e *RejectedError) Error() string { return "refused: " + e.Reason }
+
+// RateLimitedError means that the provider asked us to wait: HTTP 429. What a 5xx asks for is in TemporaryError.
+type RateLimitedError struct{ RetryAfter time.Duration }
+
+func (e *RateLimitedError) Error() string { return "asked to wait " + e.RetryAfter.String() }
+
+// AccessDeniedError means that the person declined at the provider. It is an outcome and no failure.
+type AccessDeniedError struct{}
+
+func (*AccessDeniedError) Error() string { return "denied by the person" }
+
+// TemporaryError means that a call failed in a way that may pass: it is worth another try, and no person needs to act.
+// Reason is a stable code: unreachable, unknown-host, certificate, timeout, cancelled, cut-off, too-large, redirected,
+// status, unreadable, no-token, no-account, no-answer, wrong-issuer, id-token.
+type TemporaryError struct {
+	Reason     string
+	RetryAfter time.Duration // how long a 5xx asked to wait (RFC 9110 section 10.2.3), at most a day; 0 when it did not
+	cause      error         // a context's error only: any other may quote what the provider sent
+}
+
+func (e *TemporaryError) Error() string { return "trouble: " + e.Reason }
+
+// Unwrap lets errors.Is see that a context was cancelled or reached its deadline.
+func (e *TemporaryError) Unwrap() error { return e.cause }
+
+// InputError is a mistake in a typed value, recognised before or after the provider was asked. Code is one of the
+// Input… constants; pages hold the words for it.
+type InputError struct{ Field, Code string }
+
+func (e *InputError) Error() string { return e.Field + ": " + e.Code }
+
+// Codes of InputError.
+const (
+	InputMissing     = "missing"     // the field is empty
+	InputTooLong     = "too-long"    // the value is longer than the field's MaxLen
+	InputNotASCII    = "not-ascii"   // it holds characters that no key has
+	InputSwapped     = "swapped"     // the secret is in the id's field, or both hold the same
+	InputEnvironment = "environment" // it is a sandbox key at a production address, or the reverse
+	InputRefused     = "refused"     // the provider does not know these credentials
+	InputNotAllowed  = "not-allowed" // the provider knows them, but they may not do this (Flexiti's invalid_role)
+	InputNotOffered  = "not-offered" // the value is not one of the field's Options
+)

@@ -1,0 +1,356 @@
+package connectors
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/base64"
+	"encoding/json"
+	"maps"
+	"mime"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+// response is what came back, read to its end.
+type response struct {
+	status     int
+	header     http.Header
+	body       []byte
+	date       time.Time // when it was made, by the provider's clock; zero if it did not say
+	receivedAt time.Time // when it was read, by ours
+	secrets    []string  // what we sent that no log may repeat
+}
+
+// ok says whether the status is a 2xx.
+func (r response) ok() bool { return r.status >= 200 && r.status < 300 }
+
+// rateLimited returns *RateLimitedError for a 429, and *TemporaryError for a 503, whatever it says of when to come
+// back: maintenance is an outage.
+func (r response) rateLimited() error {
+	switch r.status {
+	case http.StatusTooManyRequests:
+		if after, named := r.retryAfter(); named {
+			return &RateLimitedError{RetryAfter: min(max(after, time.Second), maxRetryAfter)}
+		}
+		return &RateLimitedError{RetryAfter: defaultRetryAfter}
+	case http.StatusServiceUnavailable:
+		return r.unexpected()
+	}
+	return nil
+}
+
+// retryAfter reads the Retry-After header (RFC 9110 section 10.2.3). A date is counted by the provider's own clock.
+func (r response) retryAfter() (after time.Duration, named bool) {
+	value := strings.TrimSpace(r.header.Get("Retry-After"))
+	if n, err := strconv.ParseInt(value, 10, 32); err == nil && n >= 0 {
+		return time.Duration(n) * time.Second, true
+	}
+	at, err := http.ParseTime(value)
+	if err != nil {
+		return 0, false
+	}
+	if r.date.IsZero() {
+		return at.Sub(r.receivedAt), true
+	}
+	return at.Sub(r.date), true
+}
+
+// unexpected says what is wrong with a response that is no rejection and holds nothing that was asked for.
+func (r response) unexpected() error {
+	switch {
+	case r.status >= 300 && r.status < 400:
+		return &TemporaryError{Reason: "redirected"}
+	case r.status >= 500:
+		after, _ := r.retryAfter()
+		return &TemporaryError{Reason: "status", RetryAfter: min(max(after, 0), maxRetryAfter)}
+	case !r.ok():
+		return &TemporaryError{Reason: "status"}
+	case r.object() == nil:
+		return &TemporaryError{Reason: "unreadable"}
+	}
+	return &TemporaryError{Reason: "no-token"}
+}
+
+// acknowledgement reads the response to a call that returns nothing: a 2xx of any shape but a web page, which another
+// machine sent.
+func (r response) acknowledgement() error {
+	if !r.ok() || bytes.HasPrefix(bytes.TrimSpace(r.body), []byte("<")) {
+		return r.unexpected()
+	}
+	return nil
+}
+
+var errorCodeShape = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,64}$`)
+
+// errorCode returns the provider's own error code for the record, or "" if it does not look like one or repeats
+// something that we sent.
+func (r response) errorCode() string {
+	o := r.object()
+	code := o.displayString("error", "respCode", "error_code", "errorCode", "code")
+	if inner := o.object("error"); inner != nil {
+		code = inner.displayString("code", "type", "error")
+	}
+	if !errorCodeShape.MatchString(code) {
+		return ""
+	}
+	for _, secret := range r.secrets {
+		if len(secret) >= 8 && strings.Contains(code, secret) || len(code) >= 12 && strings.Contains(secret, code) {
+			return ""
+		}
+	}
+	return code
+}
+
+// location returns where a redirect points, resolved against the address that answered.
+func (r response) location(base string) (*url.URL, error) {
+	from, err := url.Parse(base)
+	if err != nil || r.status < 300 || r.status >= 400 || r.header.Get("Location") == "" {
+		return nil, r.unexpected()
+	}
+	to, err := from.Parse(r.header.Get("Location"))
+	if err != nil || to.Host == "" {
+		return nil, r.unexpected()
+	}
+	return to, nil
+}
+
+// object returns the body as a JSON object, or nil if it is anything else. It ignores the content type: providers send
+// JSON as text/html, with a byte order mark, or in Latin-1.
+func (r response) object() object {
+	body := bytes.TrimPrefix(r.body, []byte("\xef\xbb\xbf"))
+	if !utf8.Valid(body) {
+		_, params, _ := mime.ParseMediaType(r.header.Get("Content-Type"))
+		switch strings.ToLower(params["charset"]) {
+		case "iso-8859-1", "latin1", "windows-1252":
+			body = fromLatin1(body)
+		}
+	}
+	return parseObject(body)
+}
+
+func fromLatin1(body []byte) []byte {
+	runes := make([]rune, len(body))
+	for i, b := range body {
+		runes[i] = rune(b)
+	}
+	return []byte(string(runes))
+}
+
+// object is a JSON object of unknown shape: each value is read as the type that is needed, and is absent if it has
+// another. Numbers are json.Number. A nil object reads as empty.
+type object map[string]any
+
+func parseObject(body []byte) object {
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.UseNumber()
+	var o object
+	if d.Decode(&o) != nil {
+		return nil
+	}
+	return o
+}
+
+// str returns the first value under keys that is a non-empty string, without the space around it.
+func (o object) str(keys ...string) string {
+	for _, key := range keys {
+		if s, ok := o[key].(string); ok && strings.TrimSpace(s) != "" {
+			return strings.TrimSpace(s)
+		}
+	}
+	return ""
+}
+
+// displayString returns the first non-empty string, number or boolean under keys, as text fit for a page and for Postgres.
+func (o object) displayString(keys ...string) string {
+	for _, key := range keys {
+		switch o[key].(type) {
+		case string, json.Number, bool:
+			if s := displayText(o[key]); s != "" {
+				return s
+			}
+		}
+	}
+	return ""
+}
+
+// object returns the object under key, or nil.
+func (o object) object(key string) object {
+	inner, _ := o[key].(map[string]any)
+	return inner
+}
+
+// lowerText joins the strings and lists of strings under keys, in lower case. It is only searched for words, never kept.
+func (o object) lowerText(keys ...string) string {
+	var b strings.Builder
+	for _, key := range keys {
+		switch v := o[key].(type) {
+		case string:
+			b.WriteString(v + "\n")
+		case []any:
+			for _, one := range v {
+				if s, ok := one.(string); ok {
+					b.WriteString(s + "\n")
+				}
+			}
+		}
+	}
+	return strings.ToLower(b.String())
+}
+
+// strings returns the members of a list, given as an array or as one string with spaces or commas.
+func (o object) strings(key string) []string {
+	var out []string
+	switch v := o[key].(type) {
+	case string:
+		out = strings.FieldsFunc(v, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
+	case []any:
+		for _, one := range v {
+			if s, ok := one.(string); ok && s != "" {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
+
+// details lists the members of o by name, those of first before the rest and in their order. Members with the name of a
+// secret are left out.
+func (o object) details(first ...string) []Detail {
+	rank := func(key string) int {
+		if i := slices.Index(first, key); i >= 0 {
+			return i
+		}
+		return len(first)
+	}
+	keys := slices.SortedFunc(maps.Keys(o), func(a, b string) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a, b))
+	})
+	var out []Detail
+	for _, key := range keys {
+		if !namesSecret(key) && cleanText(key) != "" {
+			out = append(out, Detail{Key: cleanText(key), Value: displayText(o[key])})
+		}
+	}
+	return out
+}
+
+// accessToken returns the first token under keys, or "" if no header can carry it (RFC 6749 appendix A.12).
+func (o object) accessToken(keys ...string) string {
+	token := o.str(keys...)
+	for i := range len(token) {
+		if token[i] < 0x20 || token[i] > 0x7e {
+			return ""
+		}
+	}
+	return token
+}
+
+// tokenType returns the token's type, with one spelling for Bearer (RFC 6749 section 5.1: case does not matter), which
+// is also what a missing type means.
+func (o object) tokenType(keys ...string) string {
+	kind := cleanText(o.str(keys...))
+	if kind == "" || strings.EqualFold(kind, "bearer") {
+		return "Bearer"
+	}
+	return kind
+}
+
+// unverifiedClaims returns what a JWT says about itself, for display and lifetimes only. It is nil if token is no JWT.
+func unverifiedClaims(token string) object {
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		return nil
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts[1], "="))
+	if err != nil {
+		return nil
+	}
+	return parseObject(payload)
+}
+
+// displayText returns a value as text: a string as it is, a structure as compact JSON without the members that have the
+// name of a secret.
+func displayText(v any) string {
+	switch v := v.(type) {
+	case nil:
+		return ""
+	case string:
+		return cleanText(v)
+	case json.Number:
+		return v.String()
+	case bool:
+		return strconv.FormatBool(v)
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if e.Encode(withoutSecrets(v)) != nil {
+		return ""
+	}
+	return strings.TrimSpace(b.String())
+}
+
+func withoutSecrets(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		kept := make(map[string]any, len(v))
+		for key, value := range v {
+			if !namesSecret(key) {
+				kept[key] = withoutSecrets(value)
+			}
+		}
+		return kept
+	case []any:
+		kept := make([]any, len(v))
+		for i, value := range v {
+			kept[i] = withoutSecrets(value)
+		}
+		return kept
+	}
+	return v
+}
+
+var secretWords = []string{"token", "secret", "password", "passwd", "pwd"}
+
+// namesSecret says whether a member with that name probably holds a secret.
+func namesSecret(key string) bool {
+	key = strings.ToLower(key)
+	return slices.ContainsFunc(secretWords, func(word string) bool { return strings.Contains(key, word) })
+}
+
+// cleanText drops what neither a page nor Postgres takes: control characters (NUL above all) and broken UTF-8.
+func cleanText(s string) string {
+	s = strings.ToValidUTF8(s, "")
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return -1
+		}
+		return r
+	}, s)
+	return strings.TrimSpace(s)
+}
+
+// accountID returns s as an identifier fit for an index, or "".
+func accountID(s string) string {
+	s = cleanText(s)
+	if len(s) > 255 || strings.ContainsAny(s, "\n\t") {
+		return ""
+	}
+	return s
+}
+
+// accountName returns s on one line and short enough for the head of a page: at most 300 characters.
+func accountName(s string) string {
+	s = strings.Join(strings.Fields(cleanText(s)), " ")
+	if runes := []rune(s); len(runes) > 300 {
+		return string(runes[:300])
+	}
+	return s
+}
