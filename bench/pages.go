@@ -240,7 +240,6 @@ func (b *bench) connections(ctx context.Context, merchant pg.ID) error {
 		return err
 	}
 	defer d.Close()
-	schedule := func(pg.ID, time.Time, time.Duration, time.Duration, bool) time.Time { return d.Now().Add(time.Hour) }
 	businesses := sandbox.SampleBusinesses()
 	for i, provider := range []string{"caminvoice", "caminvoice", "elecq", "flexiti", "bookings", "acme"} {
 		business := businesses[i%len(businesses)]
@@ -250,7 +249,7 @@ func (b *bench) connections(ctx context.Context, merchant pg.ID) error {
 				{Key: "company_name_en", Value: business.CompanyNameEN}, {Key: "company_name_kh", Value: business.CompanyNameKH}, {Key: "tin", Value: business.TIN},
 			}},
 		}
-		if _, err := d.AddConnection(ctx, merchant, provider, "sandbox", g, d.Now(), schedule); err != nil {
+		if _, err := d.AddConnection(ctx, merchant, provider, "sandbox", g, d.Now(), time.Hour); err != nil {
 			return err
 		}
 	}

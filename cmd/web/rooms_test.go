@@ -30,6 +30,7 @@ var rooms = map[string][]string{
 		"patchbay/internal/handlers", "patchbay/internal/refresh", "patchbay/internal/jobs", "patchbay/internal/sandbox",
 		"patchbay/views", "net/http", "github.com/riverqueue/",
 	},
+	"patchbay/internal/refresh/schedule": {"patchbay/", "others", "!patchbay/internal/connectors", "!patchbay/internal/pg"},
 	"patchbay/internal/refresh": {
 		"patchbay/internal/handlers", "patchbay/internal/jobs", "patchbay/internal/sandbox", "patchbay/views",
 		"github.com/jackc/", "database/sql",

@@ -110,12 +110,12 @@ type Made struct {
 
 // Connect does what the person chose for a flow that waits for it, or, with choice "", connects where nothing has to be
 // asked: connection and grant are written and the flow is closed, all or nothing. What may be chosen is worked out again
-// here: ErrMustChoose. enqueue takes the TellParting of an account that is replaced; nil where none is of use. ErrRevoking: ask again shortly. ErrRevoked: its access is presumed dead. ErrTaken: the
+// here: ErrMustChoose. keepAlive is the provider's. enqueue takes the TellParting of an account that is replaced; nil where none is of use. ErrRevoking: ask again shortly. ErrRevoked: its access is presumed dead. ErrTaken: the
 // flow no longer waits.
-func (d *DB) Connect(ctx context.Context, f Flow, choice string, by By, schedule Schedule, enqueue Enqueue) (Made, error) {
+func (d *DB) Connect(ctx context.Context, f Flow, choice string, by By, keepAlive time.Duration, enqueue Enqueue) (Made, error) {
 	var made Made
 	err := d.RetryOnDeadlock(ctx, func(tx pgx.Tx) (err error) {
-		made, err = d.connect(ctx, tx, f, choice, by, schedule)
+		made, err = d.connect(ctx, tx, f, choice, by, keepAlive)
 		if err != nil || made.Parting == nil {
 			return err
 		}
@@ -124,7 +124,7 @@ func (d *DB) Connect(ctx context.Context, f Flow, choice string, by By, schedule
 	return made, err
 }
 
-func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by By, schedule Schedule) (Made, error) {
+func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by By, keepAlive time.Duration) (Made, error) {
 	now := d.Now()
 	b := &pgx.Batch{}
 	b.Queue(connectLocks, f.Provider, f.Environment, f.Account.ID, f.MerchantID.String())
@@ -223,7 +223,7 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by B
 		ON CONFLICT (id) DO UPDATE SET account_id = excluded.account_id, account_name = excluded.account_name, details = excluded.details,
 			search = excluded.search, connected_by = excluded.connected_by, problem = '', problem_since = NULL, failing_since = NULL`,
 		c.ID, c.MerchantID, c.Provider, c.Environment, c.Account.ID, c.Account.Name, details, SearchText(c.Account), c.ConnectedBy, c.ConnectedAt)
-	if err := d.queueGrant(b, *c, *s.Grant, was, s.Obtained, schedule); err != nil {
+	if err := d.queueGrant(b, *c, *s.Grant, was, s.Obtained, keepAlive); err != nil {
 		return Made{}, err
 	}
 	b.Queue(`UPDATE flows SET stage = 'connected', outcome = $2, sealed = NULL, result_id = $3, touched_at = $4 WHERE id = $1`,

@@ -23,9 +23,7 @@ func someone(t *testing.T, d *db.DB, name string) db.User {
 	return u
 }
 
-func daily(_ pg.ID, obtained time.Time, _, _ time.Duration, _ bool) time.Time {
-	return obtained.Add(24 * time.Hour)
-}
+const daily = 24 * time.Hour
 
 // waiting is a flow whose grant for account waits for a choice.
 func waiting(t *testing.T, d *db.DB, u db.User, account string, obtained time.Time, pinned pg.ID) db.Flow {

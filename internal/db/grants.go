@@ -13,6 +13,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/pg"
+	"patchbay/internal/refresh/schedule"
 	"patchbay/internal/seal"
 )
 
@@ -88,11 +89,6 @@ func grantPlace(connection pg.ID, generation int64) seal.Place {
 	return seal.Place{Table: "grants", Column: "sealed", Row: connection, Generation: generation}
 }
 
-// A Schedule says when a grant is next renewed, given its connection, when its present token was obtained, the
-// token's lifetime and the refresh token's (0: unknown), and whether somebody has used it in the last day. The zero time means never. refresh
-// has the one there is.
-type Schedule func(connection pg.ID, obtained time.Time, lifetime, refreshLifetime time.Duration, used bool) time.Time
-
 // before is what a connection's grant had come to when it is replaced; zero when there was none.
 type before struct {
 	generation, epoch int64
@@ -112,8 +108,8 @@ func grantBefore(ctx context.Context, tx pgx.Tx, connection pg.ID) (before, erro
 
 // queueGrant adds the grant of a connection that was just made or renewed by its merchant: whatever was known of an
 // older grant, its failures and its lease is over, and answers of its epoch are no longer wanted. obtained is when the
-// provider's answer was made, by our clock.
-func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was before, obtained time.Time, schedule Schedule) error {
+// provider's answer was made, by our clock; keepAlive is the provider's (see connectors.Info).
+func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was before, obtained time.Time, keepAlive time.Duration) error {
 	sealed, err := sealGrant(d.keyset, g, grantPlace(c.ID, was.generation+1))
 	if err != nil {
 		return err
@@ -134,7 +130,7 @@ func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was befo
 			lifetime_seconds = excluded.lifetime_seconds, expires_at = excluded.expires_at, refresh_expires_at = excluded.refresh_expires_at,
 			refresh_at = excluded.refresh_at, failures = 0, last_class = 'ok', last_code = '', refreshed_at = excluded.refreshed_at`,
 		c.ID, c.Provider, c.Environment, sealed, was.generation+1, was.epoch+1, int64(g.Lifetime/time.Second), expires, refreshExpires,
-		schedule(c.ID, obtained, g.Lifetime, g.RefreshLifetime, obtained.Sub(was.usedAt) < usedFor), obtained)
+		schedule.Due(keepAlive, c.ID, g, obtained, obtained.Sub(was.usedAt) < schedule.InUse), obtained)
 	return nil
 }
 
@@ -326,7 +322,7 @@ func (s GrantStatus) Why(now time.Time) string {
 		return "asked-to-wait"
 	case s.LastClass != "ok":
 		return "failing"
-	case now.Sub(s.UsedAt) < usedFor:
+	case now.Sub(s.UsedAt) < schedule.InUse:
 		return "kept-warm"
 	default:
 		return "kept-alive"
@@ -360,7 +356,7 @@ func (d *DB) MarkUsed(ctx context.Context, uses []Use) error {
 }
 
 // AddConnection makes a connection without a flow: for what is brought over from elsewhere, for samples and tests.
-func (d *DB) AddConnection(ctx context.Context, merchant pg.ID, provider, environment string, g connectors.Grant, obtained time.Time, schedule Schedule) (pg.ID, error) {
+func (d *DB) AddConnection(ctx context.Context, merchant pg.ID, provider, environment string, g connectors.Grant, obtained time.Time, keepAlive time.Duration) (pg.ID, error) {
 	c := Connection{ID: pg.NewID(), MerchantID: merchant, Provider: provider, Environment: environment, Account: g.Account}
 	details, err := json.Marshal(append([]connectors.Detail{}, g.Account.Details...))
 	if err != nil {
@@ -370,7 +366,7 @@ func (d *DB) AddConnection(ctx context.Context, merchant pg.ID, provider, enviro
 	b.Queue(`INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, details, search, connected_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
 		c.ID, merchant, provider, environment, g.Account.ID, g.Account.Name, details, SearchText(g.Account), d.Now())
-	if err := d.queueGrant(b, c, g, before{}, obtained, schedule); err != nil {
+	if err := d.queueGrant(b, c, g, before{}, obtained, keepAlive); err != nil {
 		return c.ID, err
 	}
 	d.queueEvent(b, &Event{Kind: "connection.added", MerchantID: merchant, ConnectionID: c.ID, Provider: provider})

@@ -12,6 +12,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/pg"
+	"patchbay/internal/refresh/schedule"
 	"patchbay/internal/seal"
 )
 
@@ -129,14 +130,14 @@ type save struct {
 // or Scope keeps the old value. obtained is when the answer was made, at the latest when it was asked for. It is safe to
 // repeat after an error, and is to be repeated until it lands. next: in the same breath another grant that is due is claimed in
 // this one's place.
-func (n *Lane) Save(ctx context.Context, lease *Lease, token connectors.Token, obtained time.Time, schedule Schedule, told Told, next bool) (Kept, error) {
+func (n *Lane) Save(ctx context.Context, lease *Lease, token connectors.Token, obtained time.Time, keepAlive time.Duration, told Told, next bool) (Kept, error) {
 	l := n.leases
 	g := merge(lease.Grant, token)
 	sealed, err := sealGrant(l.d.keyset, g, grantPlace(lease.Connection, lease.Generation+1))
 	if err != nil {
 		return Kept{}, err
 	}
-	used := !lease.UsedAt.IsZero() && obtained.Sub(lease.UsedAt) < usedFor
+	used := !lease.UsedAt.IsZero() && obtained.Sub(lease.UsedAt) < schedule.InUse
 	s := &save{lease: lease, sealed: sealed, token: g.Token, obtained: obtained}
 	if g.Lifetime > 0 {
 		s.expires = obtained.Add(g.Lifetime)
@@ -146,7 +147,7 @@ func (n *Lane) Save(ctx context.Context, lease *Lease, token connectors.Token, o
 	}
 	// What a merchant typed begins again whenever a refresh token has ended.
 	s.endless = len(g.Inputs) > 0 || token.RefreshLifetime <= 0 && token.Refresh != "" && token.Refresh != lease.Grant.Token.Refresh
-	s.next = schedule(lease.Connection, obtained, g.Lifetime, g.RefreshLifetime, used)
+	s.next = schedule.Due(keepAlive, lease.Connection, g, obtained, used)
 	s.event = lease.event("refresh.saved", "ok", told)
 	s.event.fill(l.d.Now())
 	kept := Kept{Fate: Saved, RefreshAt: s.next}
@@ -162,9 +163,6 @@ func (n *Lane) Save(ctx context.Context, lease *Lease, token connectors.Token, o
 	kept.Fate, err = l.saveCarefully(ctx, s)
 	return kept, err
 }
-
-// usedFor: a connection used within this time is kept warm.
-const usedFor = 24 * time.Hour
 
 // merge is the one place where an answer that leaves something out keeps the old value.
 func merge(old connectors.Grant, t connectors.Token) connectors.Grant {

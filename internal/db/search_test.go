@@ -304,8 +304,7 @@ func TestALogoIsNotSearched(t *testing.T) {
 	account := connectors.Account{ID: "KHUID1", Details: []connectors.Detail{{Key: "logo", Value: strings.Repeat("aGVsbG8", 20_000)}, {Key: "city", Value: "Battambang"}}}
 	began := time.Now()
 	grant := connectors.Grant{Token: connectors.Token{Access: "made up"}, Account: account}
-	if _, err := l.d.AddConnection(context.Background(), l.merchant("Shop", ""), "caminvoice", "production", grant, began,
-		func(pg.ID, time.Time, time.Duration, time.Duration, bool) time.Time { return began.Add(time.Hour) }); err != nil {
+	if _, err := l.d.AddConnection(context.Background(), l.merchant("Shop", ""), "caminvoice", "production", grant, began, time.Hour); err != nil {
 		t.Fatal(err)
 	}
 	if took := time.Since(began); took > 5*time.Second {

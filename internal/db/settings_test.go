@@ -16,7 +16,6 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
-	"patchbay/internal/pg"
 )
 
 // rotated is the keyset with a new key in front.
@@ -60,10 +59,7 @@ func TestSecretsOfAnOldKeyAreCounted(t *testing.T) {
 	add := func(d *db.DB, account string) {
 		t.Helper()
 		g := connectors.Grant{Token: connectors.Token{Access: "a", Lifetime: time.Hour}, Account: connectors.Account{ID: account}}
-		schedule := func(_ pg.ID, obtained time.Time, _, _ time.Duration, _ bool) time.Time {
-			return obtained.Add(time.Hour)
-		}
-		if _, err := d.AddConnection(ctx, m.ID, "caminvoice", "sandbox", g, d.Now(), schedule); err != nil {
+		if _, err := d.AddConnection(ctx, m.ID, "caminvoice", "sandbox", g, d.Now(), time.Hour); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -24,7 +24,6 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
-	"patchbay/internal/refresh"
 )
 
 // testAPI is a Patchbay as programs meet it. Every exchange is held to the OpenAPI description.
@@ -91,7 +90,7 @@ func (o *testAPI) connection(of db.Merchant, account string, age time.Duration) 
 		Inputs:  map[string]string{"client_secret": "the-typed-secret"},
 		Account: connectors.Account{ID: account, Name: "CH168 Co., Ltd", Details: []connectors.Detail{{Key: "tin", Value: "1234567890"}}},
 	}
-	id, err := o.db.AddConnection(o.t.Context(), of.ID, "acme", "sandbox", g, o.db.Now().Add(-age), refresh.Schedule(o.source))
+	id, err := o.db.AddConnection(o.t.Context(), of.ID, "acme", "sandbox", g, o.db.Now().Add(-age), o.source.Info().KeepAlive)
 	if err != nil {
 		o.t.Fatal(err)
 	}

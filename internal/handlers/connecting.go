@@ -10,7 +10,6 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
-	"patchbay/internal/refresh"
 	"patchbay/internal/seal"
 )
 
@@ -397,7 +396,7 @@ func (s *Server) choose(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) finishConnect(r *http.Request, setup connectors.Provider, f db.Flow, choice string) error {
 	var made db.Made
 	err := retrySave(r.Context(), func(ctx context.Context) (err error) {
-		made, err = s.DB.Connect(ctx, f, choice, s.actor(r), refresh.Schedule(setup.Connector), s.revokeJobs(f.Provider, f.Environment))
+		made, err = s.DB.Connect(ctx, f, choice, s.actor(r), setup.Connector.Info().KeepAlive, s.revokeJobs(f.Provider, f.Environment))
 		return err
 	})
 	switch {

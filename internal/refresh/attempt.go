@@ -8,6 +8,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/refresh/schedule"
 )
 
 // Outcome is what came of one attempt.
@@ -94,7 +95,7 @@ func (e *Engine) call(l *lane, g connectors.Grant) (token connectors.Token, call
 // keep saves a good answer: first, and until it lands.
 func (e *Engine) keep(ctx context.Context, l *lane, lease *db.Lease, token connectors.Token, obtained time.Time, told db.Told, next bool) (Outcome, *db.Lease) {
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
-		kept, err := l.Save(ctx, lease, token, obtained, l.schedule, told, next && !e.ending())
+		kept, err := l.Save(ctx, lease, token, obtained, l.info.KeepAlive, told, next && !e.ending())
 		if err == nil {
 			if kept.Fate == db.Dropped {
 				e.drop(ctx, l, lease, token)
@@ -143,7 +144,7 @@ func (e *Engine) failure(ctx context.Context, lease *db.Lease, class string, cal
 		}
 		f.Problem = db.ProblemOurs
 		if refusal.ClientFault {
-			f.After = backoff(lease.Failures+3, lease.Connection)
+			f.After = schedule.Backoff(lease.Failures+3, lease.Connection)
 			break
 		}
 		f.Problem = db.ProblemRefused
@@ -159,10 +160,10 @@ func (e *Engine) failure(ctx context.Context, lease *db.Lease, class string, cal
 		if err != nil {
 			e.Log.Warn("earlier attempts not read", "connection", lease.Connection, "err", err)
 		}
-		f.After = patience(before+1, later.RetryAfter, lease.Connection)
+		f.After = schedule.RetryAfter(before+1, later.RetryAfter, lease.Connection)
 	default:
 		f.Class = "trouble"
-		f.After = backoff(lease.Failures+1, lease.Connection)
+		f.After = schedule.Backoff(lease.Failures+1, lease.Connection)
 		if errors.As(err, &trouble) {
 			f.After = max(f.After, trouble.RetryAfter)
 		}

@@ -24,6 +24,5 @@
 //	engine.Verify(ctx, provider, account) a webhook's hint: refreshed now and after 1, 10 and 60 minutes
 //	engine.Count(provider, environment, kind, class, took) for charts: flows call it with kind "connect"
 //	engine.Declare, engine.End           an incident, by an admin
-//	refresh.Schedule(connector)          the db.Schedule by which flows write a new grant
 //	db.GrantStatus(ctx, id)              next refresh and why then, generation, last use, "reconnect by"
 package refresh

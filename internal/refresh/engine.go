@@ -50,7 +50,6 @@ type lane struct {
 	*db.Lane
 	connector connectors.Connector
 	info      connectors.Info
-	schedule  db.Schedule
 	slots     chan struct{} // one for each call this process may make at once
 	freed     chan struct{} // told when one ends
 	judging   sync.Mutex
@@ -71,7 +70,7 @@ func New(o Options) *Engine {
 		info := c.Info()
 		l := &lane{
 			Lane:      e.leases.Lane(info.Name, info.Environment, o.Slots, info.ReplaySafe),
-			connector: c, info: info, schedule: Schedule(c),
+			connector: c, info: info,
 			slots: make(chan struct{}, o.Slots), freed: make(chan struct{}, 1),
 		}
 		e.lanes[info.Name] = l

@@ -329,7 +329,7 @@ func TestALateAnswerIsKeptAndTriedBeforeARefusalIsBelieved(t *testing.T) {
 	w.clock.advance(61 * time.Second)
 	w.sweep() // another process saves first
 	late := connectors.Token{Access: "late", Type: "Bearer", Lifetime: time.Hour, Refresh: "a-late"}
-	kept, err := lane.Save(t.Context(), slow, late, w.db.Now(), refresh.Schedule(w.partner), db.Told{By: db.System()}, false)
+	kept, err := lane.Save(t.Context(), slow, late, w.db.Now(), w.partner.Info().KeepAlive, db.Told{By: db.System()}, false)
 	if err != nil || kept.Fate != db.Spared {
 		t.Fatalf("%s, %v", kept.Fate, err)
 	}
@@ -347,7 +347,7 @@ func TestASaveThatLandedUnheardIsNotRepeated(t *testing.T) {
 	lane, lease := w.claim(id)
 	token := connectors.Token{Access: "new", Lifetime: time.Hour}
 	for range 2 {
-		kept, err := lane.Save(t.Context(), lease, token, w.db.Now(), refresh.Schedule(w.partner), db.Told{By: db.System()}, false)
+		kept, err := lane.Save(t.Context(), lease, token, w.db.Now(), w.partner.Info().KeepAlive, db.Told{By: db.System()}, false)
 		if err != nil || kept.Fate != db.Saved {
 			t.Fatalf("%s, %v", kept.Fate, err)
 		}
@@ -390,7 +390,7 @@ func TestTheEndOfAnotherRefreshTokenIsNotGuessed(t *testing.T) {
 		if c.typed {
 			lease.Grant.Inputs = map[string]string{"client_id": "x"}
 		}
-		kept, err := lane.Save(t.Context(), lease, c.token, w.db.Now(), refresh.Schedule(w.partner), db.Told{By: db.System()}, false)
+		kept, err := lane.Save(t.Context(), lease, c.token, w.db.Now(), w.partner.Info().KeepAlive, db.Told{By: db.System()}, false)
 		if err != nil || kept.Fate != db.Saved {
 			t.Fatalf("%s: %s, %v", c.account, kept.Fate, err)
 		}
@@ -407,7 +407,7 @@ func TestAnAnswerOfAnOlderEpochIsDropped(t *testing.T) {
 	if _, _, err := w.db.Disconnect(t.Context(), id, pg.ID{}, db.System(), nil); err != nil {
 		t.Fatal(err)
 	}
-	kept, err := lane.Save(t.Context(), lease, connectors.Token{Access: "new", Lifetime: time.Hour}, w.db.Now(), refresh.Schedule(w.partner), db.Told{By: db.System()}, false)
+	kept, err := lane.Save(t.Context(), lease, connectors.Token{Access: "new", Lifetime: time.Hour}, w.db.Now(), w.partner.Info().KeepAlive, db.Told{By: db.System()}, false)
 	if err != nil || kept.Fate != db.Dropped {
 		t.Fatalf("%s, %v", kept.Fate, err)
 	}

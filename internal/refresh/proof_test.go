@@ -226,18 +226,13 @@ type town struct {
 	base     dbtest.Database
 	db       *db.DB
 	provider *strict
-	schedule db.Schedule
 	owner    db.Merchant
 }
 
 func newTown(t *testing.T, base dbtest.Database) *town {
 	t.Helper()
 	w := &town{T: t, base: base, db: base.Open(t), provider: newStrict(t)}
-	c, err := standard(w.provider.URL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.schedule = refresh.Schedule(c)
+	var err error
 	if w.owner, err = w.db.AddMerchant(t.Context(), db.System(), db.Merchant{Name: "CH168 Shop"}); err != nil {
 		t.Fatal(err)
 	}
@@ -254,7 +249,7 @@ func (w *town) connect(account string, age time.Duration) pg.ID {
 		Token:   connectors.Token{Access: "access-" + first, Type: "Bearer", Lifetime: time.Hour, Refresh: first},
 		Account: connectors.Account{ID: account, Name: account},
 	}
-	id, err := w.db.AddConnection(w.Context(), w.owner.ID, "acme", "sandbox", g, w.db.Now().Add(-age), w.schedule)
+	id, err := w.db.AddConnection(w.Context(), w.owner.ID, "acme", "sandbox", g, w.db.Now().Add(-age), 24*time.Hour)
 	if err != nil {
 		w.Fatal(err)
 	}

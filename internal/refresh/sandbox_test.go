@@ -42,7 +42,7 @@ func TestEveryProviderThroughItsMoods(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			id, err := d.AddConnection(t.Context(), merchant.ID, setup.Name, setup.Environment, g, d.Now(), refresh.Schedule(setup.Connector))
+			id, err := d.AddConnection(t.Context(), merchant.ID, setup.Name, setup.Environment, g, d.Now(), setup.Connector.Info().KeepAlive)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -50,7 +50,7 @@ func TestEveryProviderThroughItsMoods(t *testing.T) {
 			for range 3 {
 				other := g
 				other.Account.ID = "other " + pg.NewID().String()
-				if _, err := d.AddConnection(t.Context(), merchant.ID, setup.Name, setup.Environment, other, d.Now(), refresh.Schedule(setup.Connector)); err != nil {
+				if _, err := d.AddConnection(t.Context(), merchant.ID, setup.Name, setup.Environment, other, d.Now(), setup.Connector.Info().KeepAlive); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -8,6 +8,7 @@ import (
 
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/refresh/schedule"
 )
 
 // usage counts what was read, in memory: the read's own path writes nothing. A crash loses what came after the last flush,
@@ -43,7 +44,7 @@ func (e *Engine) Used(connection, key pg.ID, h db.Handout) {
 	}
 	mark := db.Use{Connection: connection, Key: key, At: now}
 	if l := e.laneOf(h.Provider, h.Environment); l != nil && !h.ExpiresAt.IsZero() {
-		mark.RefreshAt = l.schedule(connection, h.ExpiresAt.Add(-h.Lifetime), h.Lifetime, 0, true)
+		mark.RefreshAt = schedule.DueAfter(l.info.KeepAlive, connection, h.ExpiresAt.Add(-h.Lifetime), h.Lifetime, 0, true)
 	}
 	u.marks[connection] = mark
 }

@@ -1,4 +1,4 @@
-package refresh
+package schedule
 
 import (
 	"testing"
@@ -25,18 +25,18 @@ func TestDue(t *testing.T) {
 		{"a very short one: never before half", 0, 10 * time.Second, 0, true, 5 * time.Second, 8 * time.Second},
 	} {
 		for range 50 {
-			got := Due(c.keepAlive, pg.NewID(), obtained, c.lifetime, c.right, c.used).Sub(obtained)
+			got := DueAfter(c.keepAlive, pg.NewID(), obtained, c.lifetime, c.right, c.used).Sub(obtained)
 			if got < c.from || got > c.to {
 				t.Errorf("%s: due after %s, want %s to %s", c.name, got, c.from, c.to)
 				break
 			}
 		}
 	}
-	if due := Due(0, pg.NewID(), obtained, time.Hour, 0, false); !due.IsZero() {
+	if due := DueAfter(0, pg.NewID(), obtained, time.Hour, 0, false); !due.IsZero() {
 		t.Errorf("nobody uses it and nothing has to be kept alive: due %s", due)
 	}
 	id := pg.NewID()
-	if a, b := Due(day, id, obtained, time.Hour, 0, true), Due(day, id, obtained, time.Hour, 0, true); !a.Equal(b) {
+	if a, b := DueAfter(day, id, obtained, time.Hour, 0, true), DueAfter(day, id, obtained, time.Hour, 0, true); !a.Equal(b) {
 		t.Error("the same grant is due at two times")
 	}
 }
@@ -44,13 +44,13 @@ func TestDue(t *testing.T) {
 func TestBackoffDoublesToAnHour(t *testing.T) {
 	id := pg.NewID()
 	for n, want := range map[int]time.Duration{1: 30 * time.Second, 2: time.Minute, 4: 4 * time.Minute, 8: time.Hour, 500: time.Hour} {
-		if got := backoff(n, id); got < want*9/10 || got > want*11/10 {
+		if got := Backoff(n, id); got < want*9/10 || got > want*11/10 {
 			t.Errorf("after failure %d: %s, want about %s", n, got, want)
 		}
 	}
 }
 
-func TestPatienceIsAsLongAsAskedAndGrows(t *testing.T) {
+func TestRetryAfterIsAsLongAsAskedAndGrows(t *testing.T) {
 	id := pg.NewID()
 	for _, c := range []struct {
 		n                 int
@@ -63,7 +63,7 @@ func TestPatienceIsAsLongAsAskedAndGrows(t *testing.T) {
 		{1, 7 * time.Minute, 7 * time.Minute, 7 * time.Minute},
 		{1, 48 * time.Hour, 24 * time.Hour, 24 * time.Hour},
 	} {
-		if got := patience(c.n, c.asked, id); got < c.from || got > c.most {
+		if got := RetryAfter(c.n, c.asked, id); got < c.from || got > c.most {
 			t.Errorf("asked to wait %s for the %d. time: %s", c.asked, c.n, got)
 		}
 	}

@@ -1,0 +1,81 @@
+// Package schedule computes when a grant is refreshed next. It is arithmetic alone, apart from refresh so that db can write the
+// first due time of a new grant in the transaction that makes it.
+package schedule
+
+import (
+	"hash/fnv"
+	"math"
+	"time"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/pg"
+)
+
+// InUse is how long after its last use a connection is kept warm.
+const InUse = 24 * time.Hour
+
+// Due is when a grant that was obtained at a time is refreshed next; zero for never. keepAlive is the provider's (see
+// connectors.Info), used whether the connection was used within InUse. What a merchant typed gives new access whenever a refresh
+// token has ended, so that its end forces nothing.
+func Due(keepAlive time.Duration, id pg.ID, g connectors.Grant, obtained time.Time, used bool) time.Time {
+	refreshLifetime := g.RefreshLifetime
+	if len(g.Inputs) > 0 {
+		refreshLifetime = 0
+	}
+	return DueAfter(keepAlive, id, obtained, g.Lifetime, refreshLifetime, used)
+}
+
+// DueAfter is Due by the lifetimes of the access token and of the refresh token, 0 where unknown: a used grant before its token
+// ends, an unused one every keepAlive, both before the refresh token ends. It returns the zero time when the grant is unused and
+// nothing has to be kept alive.
+func DueAfter(keepAlive time.Duration, id pg.ID, obtained time.Time, lifetime, refreshLifetime time.Duration, used bool) time.Time {
+	wait := time.Duration(math.MaxInt64)
+	if used && lifetime > 0 {
+		wait = beforeEnd(lifetime, 15*time.Minute, id)
+	}
+	if !used || lifetime == 0 {
+		if keepAlive > 0 {
+			wait = keepAlive - jitter(keepAlive, id)
+		}
+	}
+	if refreshLifetime > 0 {
+		wait = min(wait, beforeEnd(refreshLifetime, 24*time.Hour, id))
+	}
+	if wait == math.MaxInt64 {
+		return time.Time{}
+	}
+	return obtained.Add(wait)
+}
+
+// beforeEnd is how long into a lifetime to refresh: a margin of at most a fifth before its end, less the grant's jitter, so that
+// what was issued together is not refreshed together; never before half of it.
+func beforeEnd(lifetime, margin time.Duration, id pg.ID) time.Duration {
+	return max(lifetime/2, lifetime-min(margin, lifetime/5)-jitter(lifetime, id))
+}
+
+// jitter is up to a twentieth of d, the same for the same grant every time.
+func jitter(d time.Duration, id pg.ID) time.Duration {
+	return time.Duration(float64(d/20) * fraction(id, 0))
+}
+
+// Backoff is how long after the nth failure in a row the next try is: 30 s doubling to an hour, give or take a tenth.
+func Backoff(n int, id pg.ID) time.Duration {
+	wait := 30 * time.Second << min(max(n-1, 0), 7)
+	wait = min(wait, time.Hour)
+	return wait*9/10 + time.Duration(float64(wait/5)*fraction(id, n))
+}
+
+// RetryAfter is how long to wait when a provider asks for it for the nth time in a row: as long as it says, at most a day, and at
+// least 10 s doubling to five minutes, so that "in a second" said again and again is no licence to hammer.
+func RetryAfter(n int, asked time.Duration, id pg.ID) time.Duration {
+	wait := min(10*time.Second<<min(max(n-1, 0), 5), 5*time.Minute)
+	return min(max(asked, wait+time.Duration(float64(wait/5)*fraction(id, n))), 24*time.Hour)
+}
+
+// fraction is from 0 to 1, by the grant and n.
+func fraction(id pg.ID, n int) float64 {
+	h := fnv.New64a()
+	h.Write(id[:])
+	h.Write([]byte{byte(n)})
+	return float64(h.Sum64()%1024) / 1024
+}
