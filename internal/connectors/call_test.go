@@ -56,12 +56,12 @@ func TestSent(t *testing.T) {
 	}
 }
 
-func TestWait(t *testing.T) {
+func TestRateLimited(t *testing.T) {
 	now := time.Date(2026, 5, 7, 1, 0, 0, 0, time.UTC)
 	for _, c := range []struct {
 		status int
 		after  string
-		want   time.Duration // 0: not Later
+		want   time.Duration // 0: not rate limited
 	}{
 		{429, "", defaultRetryAfter},
 		{429, "7", 7 * time.Second},
@@ -86,8 +86,8 @@ func TestWait(t *testing.T) {
 	}
 }
 
-// TestA5xxIsTroubleWhateverItAsks: its Retry-After is kept with it, for whoever works out the next try.
-func TestA5xxIsTroubleWhateverItAsks(t *testing.T) {
+// TestA5xxIsTemporary: its Retry-After is kept, to plan the next try.
+func TestA5xxIsTemporary(t *testing.T) {
 	now := time.Date(2026, 5, 7, 1, 0, 0, 0, time.UTC)
 	for _, c := range []struct {
 		status int
@@ -144,7 +144,7 @@ func TestCodeForTheRecord(t *testing.T) {
 	}
 }
 
-// A lifetime is counted by the provider's own clock, however wrong ours is.
+// TestLifetimeAgainstDate: a lifetime is counted by the provider's clock, however wrong ours is.
 func TestLifetimeAgainstDate(t *testing.T) {
 	now := time.Date(2026, 5, 7, 1, 0, 0, 0, time.UTC)
 	wrong := now.Add(-90 * time.Minute)

@@ -38,7 +38,7 @@ func TestElecqEnvelope(t *testing.T) {
 	}
 }
 
-// Whether refreshing extends the seven days is unknown: nothing but the token's own word may move its end.
+// Whether a refresh extends the seven days is not documented: only the token's own exp may move its end.
 func TestElecqRefreshLifetime(t *testing.T) {
 	now := time.Now().Unix()
 	soon := jwt(fmt.Sprintf(`{"iat":%d,"exp":%d}`, now-600000, now+4800))
@@ -113,7 +113,7 @@ func TestElecqAccount(t *testing.T) {
 	if err == nil || err.Error() != "client_secret: refused" {
 		t.Errorf("a wrong secret: %v", err)
 	}
-	// With its refresh token gone it authorises again by itself.
+	// With its refresh token gone it authorizes again.
 	g.Refresh = ""
 	if token, err := c.Refresh(t.Context(), g); err != nil || token.Access == "" {
 		t.Errorf("authorising again: %v", err)

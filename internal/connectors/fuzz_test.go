@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Each target feeds one parser of what others send: whatever comes, nothing panics, and what is taken is sane.
+// Each target feeds one parser of what others send: no input may make it panic, and what it returns must be plausible.
 
 func seed(f *testing.F) {
 	for _, s := range []string{

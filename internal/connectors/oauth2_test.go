@@ -143,7 +143,7 @@ func TestStandardCallbackOfAnotherIssuer(t *testing.T) {
 	}
 }
 
-// A provider that is down when we start is asked again when it is needed, and once for all who wait.
+// TestStandardDiscovery: a provider that is down at start is asked when it is needed, once for all callers that wait.
 func TestStandardDiscovery(t *testing.T) {
 	var down atomic.Bool
 	var asked atomic.Int32
@@ -262,8 +262,8 @@ func TestStandardRevoke(t *testing.T) {
 	}
 }
 
-// The entry of outside.md asks for orders.read and offline_access: where the provider speaks OpenID Connect, openid is
-// added, because without it nobody is named.
+// TestStandardAsksForOpenID: openid is added where the provider speaks OpenID Connect, because without it no account is
+// named.
 func TestStandardAsksForOpenID(t *testing.T) {
 	for name, c := range map[string]struct{ path, supported, want string }{
 		"OpenID Connect":                 {"/.well-known/openid-configuration", `"scopes_supported":["openid","orders.read"],`, "openid orders.read"},

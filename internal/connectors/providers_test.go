@@ -47,7 +47,7 @@ func reply(w http.ResponseWriter, status int, format string, args ...any) {
 	fmt.Fprintf(w, format, args...)
 }
 
-// jwt has these claims and no proof.
+// jwt returns an unsigned token with these claims.
 func jwt(claims string) string {
 	part := base64.RawURLEncoding.EncodeToString
 	return part([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." + part([]byte(claims)) + ".c2lnbmF0dXJl"
@@ -59,7 +59,7 @@ func body(r *http.Request) map[string]any {
 	return m
 }
 
-// basic lets through what authenticates as acme:s3cret-of-the-operator.
+// basic passes requests on that authenticate as acme:s3cret-of-the-operator.
 func basic(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if id, secret, _ := r.BasicAuth(); id != "acme" || secret != "s3cret-of-the-operator" {
@@ -125,13 +125,13 @@ func TestCamInvoice(t *testing.T) {
 		Callback: func(string) url.Values { return url.Values{"authToken": {"auth-token-of-ch168"}} },
 		Secrets:  []string{"s3cret-of-the-operator"},
 		Unauthorized: map[string]string{
-			"finish": "ours", "refresh": "ours", "revoke": "ours", "probe": "refused", "register-callback": "ours", "register-hook": "ours",
+			"exchange": "ours", "refresh": "ours", "revoke": "ours", "probe": "refused", "register-callback": "ours", "register-hook": "ours",
 			"remove-hook": "ours",
 		},
 	})
 }
 
-// elecqGood answers authorize for a browserless client (code at once) or, for the server way, with its sign-in page.
+// elecqGood answers the authorization request with a code, for a client without a browser, or with its sign-in page.
 func elecqGood(signIn bool) func() http.Handler {
 	return func() http.Handler {
 		m := http.NewServeMux()
@@ -205,12 +205,12 @@ func TestElecq(t *testing.T) {
 				},
 				Callback:     func(string) url.Values { return url.Values{"code": {"code-of-the-merchant"}} },
 				Secrets:      []string{"secret_67890"},
-				Unauthorized: map[string]string{"begin": "ours", "finish": "ours", "refresh": "refused"},
+				Unauthorized: map[string]string{"authorize": "ours", "exchange": "ours", "refresh": "refused"},
 				Redirects:    func(path string) bool { return path == "/oauth/authorize" },
 			}
 			if how == "credentials" {
 				c.Inputs = map[string]string{"client_id": "client_12345", "client_secret": "secret_67890"}
-				c.Unauthorized = map[string]string{"open": "input", "refresh": "refused"}
+				c.Unauthorized = map[string]string{"authenticate": "input", "refresh": "refused"}
 			}
 			connectortest.Run(t, c)
 		})
@@ -267,8 +267,8 @@ func TestFlexiti(t *testing.T) {
 			return connector(t, base, "flexiti", "", flexitiSettings)
 		},
 		Inputs:       flexitiInputs(),
-		Unauthorized: map[string]string{"open": "trouble", "refresh": "trouble"},
-		Optional:     func(op string, step int) bool { return op == "open" && step == 2 },
+		Unauthorized: map[string]string{"authenticate": "trouble", "refresh": "trouble"},
+		Optional:     func(op string, step int) bool { return op == "authenticate" && step == 2 },
 	})
 }
 
@@ -309,11 +309,11 @@ func TestBookings(t *testing.T) {
 			return connector(t, base, "bookings", "", bookingsSettings)
 		},
 		Inputs:       map[string]string{"client_id": bookingsID, "client_secret": bookingsSecret},
-		Unauthorized: map[string]string{"open": "input", "refresh": "refused", "probe": "refused"},
+		Unauthorized: map[string]string{"authenticate": "input", "refresh": "refused", "probe": "refused"},
 	})
 }
 
-// issuer is a standard provider. Its codes carry challenge and nonce, so that it need remember nothing.
+// issuer is a standard provider. Its codes carry challenge and nonce, so that it keeps no state.
 type issuer struct {
 	key    *rsa.PrivateKey
 	claims func(base, nonce string) string // of the ID token; nil for none
@@ -402,7 +402,7 @@ func (i *issuer) handler() http.Handler {
 	return m
 }
 
-// visit plays the browser: the callback of an authorize address.
+// visit acts as the browser and returns the callback of an authorization address.
 func visit(location string) url.Values {
 	u, _ := url.Parse(location)
 	q := u.Query()
@@ -434,7 +434,7 @@ func TestStandard(t *testing.T) {
 				Callback: visit,
 				Secrets:  []string{"s3cret&of+acme"},
 				// A userinfo that answers 401 says nothing about our client.
-				Unauthorized: map[string]string{"finish": "ours", "refresh": "ours", "revoke": "ours", "finish /userinfo": "trouble"},
+				Unauthorized: map[string]string{"exchange": "ours", "refresh": "ours", "revoke": "ours", "exchange /userinfo": "trouble"},
 				Optional:     func(op string, step int) bool { return op == "revoke" && step == 2 },
 			})
 		})

@@ -13,8 +13,8 @@ import (
 
 const appURL = "http://127.0.0.1:4242"
 
-// town is the sandbox with every provider set up against it, as an operator would.
-func town(t *testing.T, o sandbox.Options) (*sandbox.Sandbox, map[string]connectors.Connector) {
+// withSandbox returns a sandbox, and every provider's connector set up against it as an operator would.
+func withSandbox(t *testing.T, o sandbox.Options) (*sandbox.Sandbox, map[string]connectors.Connector) {
 	t.Helper()
 	o.AnswerAtOnce, o.AppURLs = true, []string{appURL}
 	s, err := sandbox.Start("127.0.0.1:0", o)
@@ -56,7 +56,7 @@ func visited(t *testing.T, location string) url.Values {
 	return nil
 }
 
-// connected takes one connector through a merchant's year: connect, refresh twice, probe.
+// connected connects, refreshes twice and probes.
 func connected(t *testing.T, c connectors.Connector, inputs map[string]string) connectors.Grant {
 	t.Helper()
 	f := flow()
@@ -72,7 +72,7 @@ func connected(t *testing.T, c connectors.Connector, inputs map[string]string) c
 	case connectors.Redirector:
 		location, begun := c.AuthorizationURL(t.Context(), f)
 		if begun != nil {
-			t.Fatalf("begin: %v", begun)
+			t.Fatalf("authorize: %v", begun)
 		}
 		g, err = c.Exchange(t.Context(), f, visited(t, location))
 	case connectors.CredentialConnector:
@@ -91,7 +91,7 @@ func connected(t *testing.T, c connectors.Connector, inputs map[string]string) c
 			g.Refresh = token.Refresh
 		}
 	}
-	// The sandbox forgets its opaque tokens: it knows a JWT by its signature.
+	// The sandbox keeps no opaque tokens: it recognises a JWT by its signature.
 	if prober, ok := c.(connectors.Prober); ok && strings.Contains(g.Access, ".") {
 		if err := prober.Probe(t.Context(), g); err != nil {
 			t.Errorf("probe: %v", err)
@@ -101,7 +101,7 @@ func connected(t *testing.T, c connectors.Connector, inputs map[string]string) c
 }
 
 func TestSandbox(t *testing.T) {
-	s, all := town(t, sandbox.Options{})
+	s, all := withSandbox(t, sandbox.Options{})
 	flexiti, bookings := sandbox.SampleFlexitiMerchants()[0], sandbox.SampleBookingsMerchants()[0]
 	for name, inputs := range map[string]map[string]string{
 		"caminvoice": nil, "elecq": nil, "acme": nil,
@@ -136,16 +136,16 @@ func TestSandbox(t *testing.T) {
 	}
 }
 
-// TestSandboxCheck: what meets refreshing meets the live check, and it spends nobody's grant.
+// TestSandboxCheck: a fault that meets refreshing meets the live check too, which spends no grant.
 func TestSandboxCheck(t *testing.T) {
-	s, all := town(t, sandbox.Options{})
+	s, all := withSandbox(t, sandbox.Options{})
 	m := sandbox.SampleFlexitiMerchants()[0]
 	connected(t, all["flexiti"], map[string]string{"client_id": m.ClientID, "client_secret": m.ClientSecret})
 	acme := connected(t, all["acme"], nil)
 	for name, c := range all {
 		checker := c.(connectors.Checker)
 		if found, err := checker.Check(t.Context()); err != nil || found.Took < time.Millisecond {
-			t.Errorf("%s on a good day: %+v, %v", name, found, err)
+			t.Errorf("%s without a fault: %+v, %v", name, found, err)
 		}
 		for kind, want := range map[sandbox.FaultKind]string{
 			sandbox.Error500: "trouble", sandbox.Unavailable: "trouble", sandbox.Redirect: "trouble", sandbox.HangUp: "trouble",
@@ -155,7 +155,7 @@ func TestSandboxCheck(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := checker.Check(t.Context()); connectors.Class(err) != want {
-				t.Errorf("%s in the mood %s: %v", name, kind, err)
+				t.Errorf("%s with the fault %s: %v", name, kind, err)
 			}
 		}
 		s.ClearFaults(name)
@@ -173,7 +173,7 @@ func TestSandboxCamInvoiceWordings(t *testing.T) {
 		sandbox.RefreshActual, sandbox.RefreshSample, sandbox.RefreshExpiresAt, sandbox.RefreshExpiresIn, sandbox.RefreshNumeric,
 		sandbox.RefreshDuration, sandbox.RefreshBare, sandbox.RefreshOpaque, sandbox.RefreshWithToken,
 	} {
-		_, all := town(t, sandbox.Options{CamInvoice: sandbox.CamInvoiceOptions{Refresh: refresh, Rotate: refresh == sandbox.RefreshWithToken}})
+		_, all := withSandbox(t, sandbox.Options{CamInvoice: sandbox.CamInvoiceOptions{Refresh: refresh, Rotate: refresh == sandbox.RefreshWithToken}})
 		g := connected(t, all["caminvoice"], nil)
 		if token, err := all["caminvoice"].Refresh(t.Context(), g); err != nil || (token.Lifetime.Seconds()-900) > 2 || (token.Lifetime.Seconds()-900) < -2 {
 			t.Errorf("%s: %s, %v", refresh, token.Lifetime, err)
@@ -183,7 +183,7 @@ func TestSandboxCamInvoiceWordings(t *testing.T) {
 		sandbox.ExchangeDays, sandbox.ExchangeNumber, sandbox.ExchangeUserProfile, sandbox.ExchangeData, sandbox.ExchangeNoEndpoint,
 		sandbox.ExchangeNoInfo, sandbox.ExchangeExtra, sandbox.ExchangeNoDate,
 	} {
-		_, all := town(t, sandbox.Options{CamInvoice: sandbox.CamInvoiceOptions{
+		_, all := withSandbox(t, sandbox.Options{CamInvoice: sandbox.CamInvoiceOptions{
 			Exchange: exchange, RefreshAtSeedPath: true, SecondQuestionMark: true, EchoState: true,
 		}})
 		if g := connected(t, all["caminvoice"], nil); g.Account.ID == "" {
@@ -191,7 +191,7 @@ func TestSandboxCamInvoiceWordings(t *testing.T) {
 		}
 	}
 	for _, wording := range []sandbox.ErrorWording{sandbox.ErrorsOAuth, sandbox.ErrorsMessage, sandbox.ErrorsBare} {
-		s, all := town(t, sandbox.Options{CamInvoice: sandbox.CamInvoiceOptions{Errors: wording}})
+		s, all := withSandbox(t, sandbox.Options{CamInvoice: sandbox.CamInvoiceOptions{Errors: wording}})
 		g := connected(t, all["caminvoice"], nil)
 		s.Revoke(sandbox.CamInvoice, g.Account.ID)
 		want := "refused"
@@ -214,7 +214,7 @@ func TestSandboxElecq(t *testing.T) {
 		"anonymous":   {AnonymousTokens: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, all := town(t, sandbox.Options{ELECQ: o})
+			s, all := withSandbox(t, sandbox.Options{ELECQ: o})
 			g := connected(t, all["elecq"], map[string]string{"client_id": merchant.ClientID, "client_secret": merchant.ClientSecret})
 			if (g.Account.ID == "") != (name == "anonymous") {
 				t.Errorf("%+v", g.Account)
@@ -226,7 +226,7 @@ func TestSandboxElecq(t *testing.T) {
 			}
 		})
 	}
-	_, all := town(t, sandbox.Options{ELECQ: sandbox.ELECQOptions{Authorize: "server", Direct: true}})
+	_, all := withSandbox(t, sandbox.Options{ELECQ: sandbox.ELECQOptions{Authorize: "server", Direct: true}})
 	f := flow()
 	f.CallbackURL = appURL + "/connect/elecq/callback"
 	if _, err := all["elecq"].(connectors.Redirector).AuthorizationURL(t.Context(), f); connectors.Class(err) != "ours" {

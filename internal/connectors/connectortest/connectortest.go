@@ -1,5 +1,5 @@
-// Package connectortest holds every connector to the same promises, on a provider's good day and on its bad ones. A
-// test brings a fake of the good day; the bad days are derived from it, at each of an operation's calls in turn.
+// Package connectortest holds every connector to the same rules, when its provider works and when it fails. A test brings
+// a fake of the working provider. The failures are derived from it, at each call of each operation in turn.
 package connectortest
 
 import (
@@ -22,48 +22,48 @@ import (
 
 // Case is one connector under test.
 type Case struct {
-	// Good is a fresh fake of the provider, answering as documented. It finds its own address in the request's Host.
+	// Good returns a new fake of the provider that answers as documented. It finds its own address in the request's Host.
 	Good func() http.Handler
 	// New returns the connector for a provider at base, such as http://127.0.0.1:4711.
 	New func(t *testing.T, base string) connectors.Connector
-	// Callback plays person and provider for a Redirector: the query that comes back after location was visited.
+	// Callback acts as person and provider for a Redirector: it returns the query that comes back after a visit to location.
 	Callback func(location string) url.Values
-	// Inputs are what a merchant types for a Keyed provider.
+	// Inputs are what a merchant types for a CredentialConnector.
 	Inputs map[string]string
-	// Secrets are texts that must show in no error and no Call, beside the Inputs and the flow's own.
+	// Secrets must show in no error and no Call, and neither may the Inputs and the flow's own secrets.
 	Secrets []string
-	// Unauthorized is the class that a 401 without any code has, by operation ("finish", "open", "refresh", "revoke" …)
-	// or, where one of its calls differs, by operation and path ("finish /userinfo").
+	// Unauthorized is the class that a 401 without a code has, by operation ("authorize", "exchange", "authenticate",
+	// "refresh", "revoke" …) or, where one of its calls differs, by operation and path ("exchange /userinfo").
 	Unauthorized map[string]string
-	// Optional says that an operation's n-th call may fail without harm.
+	// Optional says that the operation succeeds even if its n-th call fails.
 	Optional func(operation string, step int) bool
-	// Redirects says that a redirect is this path's proper answer.
+	// Redirects says that a redirect is what this path is expected to answer.
 	Redirects func(path string) bool
 }
 
-// marker stands in every bad answer's body and must show up nowhere.
-const marker = "Zq9LEAKqZ"
+// canary is in the body of every failure and must show up nowhere.
+const canary = "Zq9LEAKqZ"
 
-// Run holds a connector to its promises.
+// Run tests a connector.
 func Run(t *testing.T, c Case) {
-	t.Run("good day", c.goodDay)
+	t.Run("success", c.success)
 	t.Run("callback", c.callbacks)
-	for _, d := range days() {
-		t.Run(d.name, func(t *testing.T) { c.badDay(t, d) })
+	for _, d := range failures() {
+		t.Run(d.name, func(t *testing.T) { c.failure(t, d) })
 	}
 	t.Run("cancelled", c.cancelled)
 	t.Run("slow", c.slow)
 }
 
-// operation is one thing that a connector can be asked to do. Access is what token it returned, if any.
+// operation is one method of a connector. run returns the access token, if the method returns one.
 type operation struct {
 	name string
-	ack  bool // returns no token: a 2xx of any shape may do
+	ack  bool // it returns no token: a 2xx of any shape may do
 	run  func(context.Context) (access string, err error)
 }
 
-// stage is one connector in front of one fake, ready for each of its operations.
-type stage struct {
+// fixture is one connector with one fake, ready for each of its operations.
+type fixture struct {
 	fake  *fake
 	c     connectors.Connector
 	grant connectors.Grant
@@ -71,13 +71,13 @@ type stage struct {
 	query url.Values
 }
 
-func (c Case) stage(t *testing.T) *stage {
+func (c Case) fixture(t *testing.T) *fixture {
 	t.Helper()
 	f := &fake{good: c.Good()}
 	server := httptest.NewServer(f)
 	t.Cleanup(server.Close)
 	t.Cleanup(f.release)
-	s := &stage{fake: f, c: c.New(t, server.URL), flow: connectors.Flow{
+	s := &fixture{fake: f, c: c.New(t, server.URL), flow: connectors.Flow{
 		State: "state-of-this-flow-0123456789abcdef", Verifier: strings.Repeat("verifier-of-this-flow", 3), Locale: "en",
 		CallbackURL: "http://127.0.0.1:1/connect/" + "x" + "/callback",
 	}}
@@ -85,28 +85,28 @@ func (c Case) stage(t *testing.T) *stage {
 	case connectors.Redirector:
 		location, err := conn.AuthorizationURL(t.Context(), s.flow)
 		if err != nil {
-			t.Fatalf("begin on a good day: %v", err)
+			t.Fatalf("authorize: %v", err)
 		}
 		s.query = c.Callback(location)
 		if s.grant, err = conn.Exchange(t.Context(), s.flow, s.query); err != nil {
-			t.Fatalf("finish on a good day: %v", err)
+			t.Fatalf("exchange: %v", err)
 		}
-		if location, err = conn.AuthorizationURL(t.Context(), s.flow); err != nil { // a second flow: its answer is not spent
-			t.Fatalf("begin again: %v", err)
+		if location, err = conn.AuthorizationURL(t.Context(), s.flow); err != nil { // of a second flow, whose code is not spent
+			t.Fatalf("authorize again: %v", err)
 		}
 		s.query = c.Callback(location)
 	case connectors.CredentialConnector:
 		var err error
 		if s.grant, err = conn.Authenticate(t.Context(), s.flow, c.Inputs); err != nil {
-			t.Fatalf("open on a good day: %v", err)
+			t.Fatalf("authenticate: %v", err)
 		}
 	default:
-		t.Fatal("a connector must be a Redirector or Keyed")
+		t.Fatal("a connector must be a Redirector or a CredentialConnector")
 	}
 	return s
 }
 
-func (s *stage) operations(c Case) []operation {
+func (s *fixture) operations(c Case) []operation {
 	grant := s.grant
 	grant.Inputs = maps.Clone(grant.Inputs)
 	ops := []operation{{name: "refresh", run: func(ctx context.Context) (string, error) {
@@ -118,13 +118,13 @@ func (s *stage) operations(c Case) []operation {
 	}
 	switch conn := s.c.(type) {
 	case connectors.Redirector:
-		ops = append(ops, operation{name: "begin", run: func(ctx context.Context) (string, error) { return conn.AuthorizationURL(ctx, s.flow) }})
-		ops = append(ops, operation{name: "finish", run: func(ctx context.Context) (string, error) {
+		ops = append(ops, operation{name: "authorize", run: func(ctx context.Context) (string, error) { return conn.AuthorizationURL(ctx, s.flow) }})
+		ops = append(ops, operation{name: "exchange", run: func(ctx context.Context) (string, error) {
 			g, err := conn.Exchange(ctx, s.flow, s.query)
 			return g.Access, err
 		}})
 	case connectors.CredentialConnector:
-		ops = append(ops, operation{name: "open", run: func(ctx context.Context) (string, error) {
+		ops = append(ops, operation{name: "authenticate", run: func(ctx context.Context) (string, error) {
 			g, err := conn.Authenticate(ctx, s.flow, c.Inputs)
 			return g.Access, err
 		}})
@@ -145,8 +145,8 @@ func (s *stage) operations(c Case) []operation {
 	return ops
 }
 
-func (c Case) goodDay(t *testing.T) {
-	s := c.stage(t)
+func (c Case) success(t *testing.T) {
+	s := c.fixture(t)
 	info := s.c.Info()
 	if info.Name == "" || info.Title == "" || info.Environment == "" || len(info.Color) != 7 || info.KeepAlive <= 0 {
 		t.Errorf("info lacks something: %+v", info)
@@ -166,7 +166,7 @@ func (c Case) goodDay(t *testing.T) {
 		}
 	}
 	if keyed, ok := s.c.(connectors.CredentialConnector); ok {
-		c.missing(t, s, keyed)
+		c.missingInputs(t, s, keyed)
 	}
 	for _, op := range s.operations(c) {
 		inputs := maps.Clone(g.Inputs)
@@ -187,14 +187,14 @@ func (c Case) goodDay(t *testing.T) {
 	}
 }
 
-// check finds out whether refreshing would be answered: at the very address that it asks, and with nothing of anybody's.
-func (c Case) check(t *testing.T, s *stage, checker connectors.Checker) {
-	s.fake.turn(1, s.fake.good.ServeHTTP)
+// check tests that Check asks the address that Refresh asks, and sends no secret and no grant.
+func (c Case) check(t *testing.T, s *fixture, checker connectors.Checker) {
+	s.fake.failFrom(1, s.fake.good.ServeHTTP)
 	if _, err := s.c.Refresh(t.Context(), s.grant); connectors.Class(err) == "trouble" {
 		t.Errorf("refresh: %v", err)
 	}
-	asked := s.fake.spoiled()[0]
-	s.fake.turn(1, func(w http.ResponseWriter, r *http.Request) {
+	asked := s.fake.failedPaths()[0]
+	s.fake.failFrom(1, func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		sent := fmt.Sprint(r.Header) + r.URL.RawQuery + string(body)
 		if err != nil || r.Header.Get("Authorization") != "" || strings.Contains(sent, "grant") || strings.Contains(sent, s.grant.Access) {
@@ -212,13 +212,13 @@ func (c Case) check(t *testing.T, s *stage, checker connectors.Checker) {
 	if err != nil || found.Address == "" || found.Skew.Abs() > 2*time.Second || found.Took < time.Millisecond {
 		t.Errorf("check: %+v, %v", found, err)
 	}
-	if paths := s.fake.spoiled(); len(paths) != 1 || paths[0] != asked {
+	if paths := s.fake.failedPaths(); len(paths) != 1 || paths[0] != asked {
 		t.Errorf("check asks %v, refreshing %s", paths, asked)
 	}
 }
 
-// missing leaves out each field in turn: found before anything is sent.
-func (c Case) missing(t *testing.T, s *stage, keyed connectors.CredentialConnector) {
+// missingInputs leaves out each field in turn: that must be found before anything is sent.
+func (c Case) missingInputs(t *testing.T, s *fixture, keyed connectors.CredentialConnector) {
 	for _, f := range keyed.Fields() {
 		inputs := maps.Clone(c.Inputs)
 		inputs[f.Name] = ""
@@ -236,15 +236,15 @@ func (c Case) missing(t *testing.T, s *stage, keyed connectors.CredentialConnect
 	}
 }
 
-// callbacks are what a browser may bring back besides the answer. None of them reaches the provider.
+// callbacks tests callbacks that carry no code. None of them may reach the provider.
 func (c Case) callbacks(t *testing.T) {
-	s := c.stage(t)
+	s := c.fixture(t)
 	conn, ok := s.c.(connectors.Redirector)
 	if !ok {
 		return
 	}
 	if conn.Code(s.query) == "" || conn.Code(url.Values{"state": {"x"}}) != "" {
-		t.Error("the answer is not found, or found where there is none")
+		t.Error("the code is not found, or found where there is none")
 	}
 	issuer := url.Values{}
 	if s.query.Has("iss") {
@@ -255,40 +255,40 @@ func (c Case) callbacks(t *testing.T) {
 		q := maps.Clone(issuer)
 		if name != "" {
 			q.Set("error", name)
-			q.Set("error_description", marker)
+			q.Set("error_description", canary)
 		}
 		g, err := conn.Exchange(t.Context(), s.flow, q)
 		if connectors.Class(err) != want || g.Access != "" {
 			t.Errorf("callback with error %q: %v", name, err)
 		}
-		c.silent(t, s, err, nil)
+		c.secretsHidden(t, s, err, nil)
 	}
 	if s.fake.count() != before {
 		t.Error("a callback without an answer reached the provider")
 	}
 }
 
-func (c Case) badDay(t *testing.T, d day) {
+func (c Case) failure(t *testing.T, d failure) {
 	names := []string{}
-	for _, op := range c.stage(t).operations(c) {
+	for _, op := range c.fixture(t).operations(c) {
 		names = append(names, op.name)
 	}
 	for i, name := range names {
 		for step := 1; ; step++ {
-			s := c.stage(t)
+			s := c.fixture(t)
 			op := s.operations(c)[i]
-			s.fake.turn(step, d.answer)
+			s.fake.failFrom(step, d.respond)
 			ctx, calls := connectors.WithCalls(t.Context())
 			access, err := op.run(ctx)
-			paths := s.fake.spoiled()
+			paths := s.fake.failedPaths()
 			if len(paths) == 0 {
 				if err != nil && step > 1 {
-					t.Errorf("%s: %v although only good answers came", name, err)
+					t.Errorf("%s: %v although no call failed", name, err)
 				}
-				break // the operation makes fewer calls
+				break // the operation makes no further call
 			}
-			c.silent(t, s, err, calls)
-			s.fake.lured(t)
+			c.secretsHidden(t, s, err, calls)
+			s.fake.redirectFollowed(t)
 			switch {
 			case d.redirect && c.Redirects != nil && c.Redirects(paths[0]):
 			case c.Optional != nil && c.Optional(name, step):
@@ -316,19 +316,20 @@ func (c Case) badDay(t *testing.T, d day) {
 	}
 }
 
-// cancelled leaves the provider silent and gives up: at once, and known as a call whose outcome nobody knows.
+// cancelled has the provider not answer, and tests that the connector stops waiting when its context ends, and records
+// the call as sent.
 func (c Case) cancelled(t *testing.T) {
-	for i := range c.stage(t).operations(c) {
-		s := c.stage(t)
+	for i := range c.fixture(t).operations(c) {
+		s := c.fixture(t)
 		op := s.operations(c)[i]
-		s.fake.turn(1, s.fake.silence)
+		s.fake.failFrom(1, s.fake.hang)
 		ctx, calls := connectors.WithCalls(t.Context())
 		ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
 		begun := time.Now()
 		access, err := op.run(ctx)
 		cancel()
-		if len(s.fake.spoiled()) == 0 {
-			continue // it needs no provider
+		if len(s.fake.failedPaths()) == 0 {
+			continue // it makes no call
 		}
 		if took := time.Since(begun); took > 3*time.Second {
 			t.Errorf("%s gave up after %s only", op.name, took)
@@ -348,20 +349,20 @@ func (c Case) cancelled(t *testing.T) {
 }
 
 func (c Case) slow(t *testing.T) {
-	for i := range c.stage(t).operations(c) {
-		s := c.stage(t)
+	for i := range c.fixture(t).operations(c) {
+		s := c.fixture(t)
 		op := s.operations(c)[i]
-		s.fake.turn(1, func(w http.ResponseWriter, r *http.Request) {
+		s.fake.failFrom(1, func(w http.ResponseWriter, r *http.Request) {
 			time.Sleep(30 * time.Millisecond)
 			s.fake.good.ServeHTTP(w, r)
 		})
 		if _, err := op.run(t.Context()); err != nil {
-			t.Errorf("%s from a slow provider: %v", op.name, err)
+			t.Errorf("%s with a slow provider: %v", op.name, err)
 		}
 	}
 }
 
-func (c Case) secrets(s *stage) []string {
+func (c Case) secrets(s *fixture) []string {
 	out := slices.Clone(c.Secrets)
 	for name, value := range c.Inputs {
 		if value != "" && name != "scope" && name != "client_id" {
@@ -375,21 +376,21 @@ func (c Case) secrets(s *stage) []string {
 	return slices.DeleteFunc(out, func(s string) bool { return s == "" })
 }
 
-// silent checks that neither the error nor the record repeats a body or a secret.
-func (c Case) silent(t *testing.T, s *stage, err error, calls *connectors.Calls) {
+// secretsHidden tests that neither the error nor the record repeats a body or a secret.
+func (c Case) secretsHidden(t *testing.T, s *fixture, err error, calls *connectors.Calls) {
 	t.Helper()
 	text := fmt.Sprintf("%v %+v", err, err)
 	if calls != nil {
 		text += fmt.Sprintf(" %+v", calls.All)
 	}
-	for _, secret := range append(c.secrets(s), marker) {
+	for _, secret := range append(c.secrets(s), canary) {
 		if strings.Contains(text, secret) {
 			t.Errorf("a body or a secret shows: %s", text)
 		}
 	}
 }
 
-// fake is a provider whose answers can be spoiled from the n-th call on.
+// fake is a provider that can be made to fail from the n-th call on.
 type fake struct {
 	good    http.Handler
 	mu      sync.Mutex
@@ -411,7 +412,7 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if bad != nil {
 		f.paths = append(f.paths, r.URL.Path)
 	}
-	if r.URL.Path == lure {
+	if r.URL.Path == redirectPath {
 		f.baited = true
 	}
 	f.mu.Unlock()
@@ -422,8 +423,8 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	bad(w, r)
 }
 
-// turn spoils everything from the n-th call from now on, counting from 1.
-func (f *fake) turn(n int, bad http.HandlerFunc) {
+// failFrom makes it fail from the n-th call from now on, counting from 1.
+func (f *fake) failFrom(n int, bad http.HandlerFunc) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls, f.from, f.bad, f.paths = 0, n, bad, nil
@@ -435,13 +436,13 @@ func (f *fake) count() int {
 	return f.calls
 }
 
-func (f *fake) spoiled() []string {
+func (f *fake) failedPaths() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return slices.Clone(f.paths)
 }
 
-func (f *fake) lured(t *testing.T) {
+func (f *fake) redirectFollowed(t *testing.T) {
 	t.Helper()
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -450,8 +451,8 @@ func (f *fake) lured(t *testing.T) {
 	}
 }
 
-// silence answers nothing until the caller has gone or the test is over.
-func (f *fake) silence(_ http.ResponseWriter, r *http.Request) {
+// hang does not answer until the caller has gone or the test is over.
+func (f *fake) hang(_ http.ResponseWriter, r *http.Request) {
 	f.mu.Lock()
 	if f.waiting == nil {
 		f.waiting = make(chan struct{})

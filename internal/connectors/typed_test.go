@@ -42,7 +42,7 @@ func TestFlexitiOpen(t *testing.T) {
 	}
 }
 
-// TestFlexitiReferences: what is kept of a call is the very reference that was sent with it, each call its own.
+// TestFlexitiReferences: each call is recorded with the reference that was sent with it.
 func TestFlexitiReferences(t *testing.T) {
 	var sent []string
 	good := flexitiGood()
@@ -158,7 +158,7 @@ func TestBookingsAccount(t *testing.T) {
 		g.Lifetime.Seconds() != 3600 || g.Refresh != "" || c.Info().Title != "Stay Here" {
 		t.Errorf("%+v, %v, %s, %v", g.Account, g.Token.Scope, g.Lifetime, err)
 	}
-	// An opaque token names nobody: then the client id stands in.
+	// An opaque token names no account: then the client id takes its place.
 	base := serve(t, map[string]http.HandlerFunc{"POST /api/oauth/token": says(200, `{"access_token":"opaque"}`)})
 	g, err = connector(t, base, "bookings", "", bookingsSettings).(connectors.CredentialConnector).Authenticate(t.Context(), connectors.Flow{},
 		map[string]string{"client_id": bookingsID, "client_secret": bookingsSecret})
