@@ -16,7 +16,7 @@ import (
 type AdminMerchantsPage struct {
 	Page
 	Query     string
-	Merchants []db.MerchantLine
+	Merchants []db.MerchantRow
 	Pager     Pager
 	MayAdd    bool
 	Form      MerchantForm

@@ -15,7 +15,7 @@ import (
 // OutboxPage is GET /outbox: the mails that the demo keeps instead of sending, newest first.
 type OutboxPage struct {
 	Page
-	Mails []db.KeptMail
+	Mails []db.OutboxMail
 }
 
 // Outbox renders OutboxPage.

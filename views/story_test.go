@@ -336,7 +336,7 @@ func staffStories(all map[string]templ.Component) {
 
 	all["admin-merchants"] = AdminMerchants(AdminMerchantsPage{
 		Page: adminPage("/admin/merchants"), MayAdd: true, Form: MerchantForm{Name: "", Errors: Errors{{"name", "missing"}}},
-		Merchants: []db.MerchantLine{{Merchant: shop, People: 2, Fine: 3}, {Merchant: db.Merchant{ID: pg.NewID(), Name: "ហាងមេគង្គ", CreatedAt: ago(3 * day)}, People: 1, ActionNeeded: 1}},
+		Merchants: []db.MerchantRow{{Merchant: shop, People: 2, Fine: 3}, {Merchant: db.Merchant{ID: pg.NewID(), Name: "ហាងមេគង្គ", CreatedAt: ago(3 * day)}, People: 1, ActionNeeded: 1}},
 	})
 	people := []db.Person{
 		{User: sampleAdmin.User, SeenAt: ago(time.Minute), Sessions: 1},

@@ -55,7 +55,7 @@ func user(ctx context.Context, t terminal, args []string) error {
 	defer d.Close()
 	added, err := d.AddUser(ctx, db.System(), n)
 	switch {
-	case errors.Is(err, db.ErrSeveral):
+	case errors.Is(err, db.ErrAmbiguousName):
 		return fmt.Errorf("several merchants are called %q: say which with -merchant-id", *merchant)
 	case errors.Is(err, pg.ErrNotFound):
 		return fmt.Errorf("there is no merchant %s", *merchantID)

@@ -38,7 +38,7 @@ type BulkProvider struct {
 // The states of a bulk.
 const (
 	BulkGathering = "gathering" // its connections are still being noted down
-	BulkDry       = "dry-run"   // counted, nothing sent
+	BulkDryRun    = "dry-run"   // counted, nothing sent
 	BulkRunning   = "running"
 	BulkStopping  = "stopping" // what is under way is finished
 	BulkStopped   = "stopped"
@@ -51,11 +51,11 @@ const (
 	ListEvents      = "events"
 )
 
-// ErrState: the bulk is not in the state in which this can be asked of it.
-var ErrState = errors.New("not in this state")
+// ErrBulkState: the bulk is not in the state in which this can be asked of it.
+var ErrBulkState = errors.New("not in this state")
 
-// A RefreshMany is the job that carries a bulk on. Enqueue knows it.
-type RefreshMany struct{ Bulk pg.ID }
+// A RefreshBulkJob is the job that carries a bulk on. Enqueue knows it.
+type RefreshBulkJob struct{ Bulk pg.ID }
 
 // AddBulk begins a bulk as a dry run. Its connections are noted by GatherBulk.
 func (d *DB) AddBulk(ctx context.Context, by By, list, filter string) (pg.ID, error) {
@@ -90,7 +90,7 @@ func (d *DB) GatherBulk(ctx context.Context, id pg.ID, present map[string]string
 			return false, err
 		}
 		if next == "" {
-			state = BulkDry
+			state = BulkDryRun
 		}
 		err = d.Tx(ctx, func(tx pgx.Tx) error {
 			_, err := tx.Exec(ctx, `INSERT INTO bulk_items (bulk_id, connection_id, provider)
@@ -104,8 +104,8 @@ func (d *DB) GatherBulk(ctx context.Context, id pg.ID, present map[string]string
 		if err != nil {
 			return false, fmt.Errorf("gather bulk: %w", err)
 		}
-		if noted += len(connections); state == BulkDry || noted >= most {
-			return state == BulkDry, nil
+		if noted += len(connections); state == BulkDryRun || noted >= most {
+			return state == BulkDryRun, nil
 		}
 	}
 }
@@ -171,12 +171,12 @@ func (d *DB) Bulk(ctx context.Context, id pg.ID) (Bulk, error) {
 	return b, nil
 }
 
-// StartBulk lets a dry run become real. ErrState when it is not one.
+// StartBulk lets a dry run become real. ErrBulkState when it is not one.
 func (d *DB) StartBulk(ctx context.Context, by By, id pg.ID, enqueue Enqueue) error {
-	return d.moveBulk(ctx, by, id, BulkDry, BulkRunning, "bulk.begun", enqueue)
+	return d.moveBulk(ctx, by, id, BulkDryRun, BulkRunning, "bulk.begun", enqueue)
 }
 
-// StopBulk asks a running bulk to stop: what is under way is finished, nothing more begun. ErrState when it does not run.
+// StopBulk asks a running bulk to stop: what is under way is finished, nothing more begun. ErrBulkState when it does not run.
 func (d *DB) StopBulk(ctx context.Context, by By, id pg.ID) error {
 	return d.moveBulk(ctx, by, id, BulkRunning, BulkStopping, "bulk.stopped", nil)
 }
@@ -188,10 +188,10 @@ func (d *DB) moveBulk(ctx context.Context, by By, id pg.ID, from, to, kind strin
 			return fmt.Errorf("move bulk: %w", err)
 		}
 		if tag.RowsAffected() == 0 {
-			return ErrState
+			return ErrBulkState
 		}
 		if enqueue != nil {
-			if err := enqueue(ctx, tx, RefreshMany{id}); err != nil {
+			if err := enqueue(ctx, tx, RefreshBulkJob{id}); err != nil {
 				return err
 			}
 		}
@@ -239,8 +239,8 @@ func (d *DB) BulkEnded(ctx context.Context, id, connection pg.ID, class string) 
 	return nil
 }
 
-// CarryBulk makes a job the one that carries a bulk on, for a while, or renews that. false: another does.
-func (d *DB) CarryBulk(ctx context.Context, id, carrier pg.ID, lasts time.Duration) (bool, error) {
+// LeaseBulk makes a job the one that carries a bulk on, for a while, or renews that. false: another does.
+func (d *DB) LeaseBulk(ctx context.Context, id, carrier pg.ID, lasts time.Duration) (bool, error) {
 	tag, err := d.Pool.Exec(ctx, `UPDATE bulks SET carrier = $2, carried_until = $4 WHERE id = $1 AND (carrier = $2 OR carried_until IS NULL OR carried_until <= $3)`,
 		id, carrier, d.Now(), d.Now().Add(lasts))
 	if err != nil {
@@ -249,8 +249,8 @@ func (d *DB) CarryBulk(ctx context.Context, id, carrier pg.ID, lasts time.Durati
 	return tag.RowsAffected() > 0, nil
 }
 
-// DropBulk lets another job carry the bulk on at once.
-func (d *DB) DropBulk(ctx context.Context, id, carrier pg.ID) error {
+// ReleaseBulk lets another job carry the bulk on at once.
+func (d *DB) ReleaseBulk(ctx context.Context, id, carrier pg.ID) error {
 	if _, err := d.Pool.Exec(ctx, `UPDATE bulks SET carrier = NULL, carried_until = NULL WHERE id = $1 AND carrier = $2`, id, carrier); err != nil {
 		return fmt.Errorf("drop bulk: %w", err)
 	}

@@ -105,21 +105,21 @@ const connectLocks = `SELECT pg_advisory_xact_lock_shared(hashtextextended($1 ||
 type Made struct {
 	Connection Connection
 	Outcome    string
-	Parting    *Parting // the account that was replaced: its access is no longer wanted
+	Replaced   *Revocation // the account that was replaced: its access is no longer wanted
 }
 
 // Connect does what the person chose for a flow that waits for it, or, with choice "", connects where nothing has to be
 // asked: connection and grant are written and the flow is closed, all or nothing. What may be chosen is worked out again
-// here: ErrMustChoose. keepAlive is the provider's. enqueue takes the TellParting of an account that is replaced; nil where none is of use. ErrRevoking: ask again shortly. ErrRevoked: its access is presumed dead. ErrTaken: the
+// here: ErrMustChoose. keepAlive is the provider's. enqueue takes the RevokeJob of an account that is replaced; nil where none is of use. ErrRevoking: ask again shortly. ErrRevoked: its access is presumed dead. ErrTaken: the
 // flow no longer waits.
 func (d *DB) Connect(ctx context.Context, f Flow, choice string, by By, keepAlive time.Duration, enqueue Enqueue) (Made, error) {
 	var made Made
 	err := d.RetryOnDeadlock(ctx, func(tx pgx.Tx) (err error) {
 		made, err = d.connect(ctx, tx, f, choice, by, keepAlive)
-		if err != nil || made.Parting == nil {
+		if err != nil || made.Replaced == nil {
 			return err
 		}
-		return d.tellLater(ctx, tx, *made.Parting, enqueue)
+		return d.enqueueRevocation(ctx, tx, *made.Replaced, enqueue)
 	})
 	return made, err
 }
@@ -177,13 +177,13 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by B
 		if err != nil {
 			return Made{}, err
 		}
-		made.Outcome, made.Parting = OutcomeReplaced, &ended
+		made.Outcome, made.Replaced = OutcomeReplaced, &ended
 	case choice == ChooseReplace:
 		ended, err := d.ending(ctx, tx, *pinned)
 		if err != nil {
 			return Made{}, err
 		}
-		made.Outcome, made.Parting, target = OutcomeReplaced, &ended, pinned
+		made.Outcome, made.Replaced, target = OutcomeReplaced, &ended, pinned
 	case choice == ChooseKeepBoth:
 		made.Outcome = OutcomeKept
 	case target == nil:

@@ -226,10 +226,10 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	b, err := d.Bulk(ctx, id)
-	if err != nil || b.Total != live || b.State != db.BulkDry || steps < 3 {
+	if err != nil || b.Total != live || b.State != db.BulkDryRun || steps < 3 {
 		t.Fatalf("%d of %d gathered in %d steps, %s, %v", b.Total, live, steps, b.State, err)
 	}
-	if err := d.StopBulk(ctx, by, id); !errors.Is(err, db.ErrState) {
+	if err := d.StopBulk(ctx, by, id); !errors.Is(err, db.ErrBulkState) {
 		t.Errorf("a dry run was stopped: %v", err)
 	}
 	if waiting, err := d.BulkWaiting(ctx, id, "caminvoice", 5); err != nil || len(waiting) != 0 {
@@ -237,7 +237,7 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 	}
 	enqueued := 0
 	enqueue := func(_ context.Context, _ pgx.Tx, job any) error {
-		if job.(db.RefreshMany).Bulk == id {
+		if job.(db.RefreshBulkJob).Bulk == id {
 			enqueued++
 		}
 		return nil
@@ -245,17 +245,17 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 	if err := d.StartBulk(ctx, by, id, enqueue); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.StartBulk(ctx, by, id, enqueue); !errors.Is(err, db.ErrState) || enqueued != 1 {
+	if err := d.StartBulk(ctx, by, id, enqueue); !errors.Is(err, db.ErrBulkState) || enqueued != 1 {
 		t.Errorf("started twice: %v, %d jobs", err, enqueued)
 	}
 	one, other := pg.NewID(), pg.NewID()
-	if ours, err := d.CarryBulk(ctx, id, one, time.Minute); err != nil || !ours {
+	if ours, err := d.LeaseBulk(ctx, id, one, time.Minute); err != nil || !ours {
 		t.Fatalf("carry: %v, %v", ours, err)
 	}
-	if theirs, err := d.CarryBulk(ctx, id, other, time.Minute); err != nil || theirs {
+	if theirs, err := d.LeaseBulk(ctx, id, other, time.Minute); err != nil || theirs {
 		t.Errorf("carried by two: %v, %v", theirs, err)
 	}
-	if again, err := d.CarryBulk(ctx, id, one, -time.Minute); err != nil || !again {
+	if again, err := d.LeaseBulk(ctx, id, one, -time.Minute); err != nil || !again {
 		t.Errorf("renew: %v, %v", again, err)
 	}
 	if abandoned, err := d.AbandonedBulks(ctx); err != nil || !slices.Equal(abandoned, []pg.ID{id}) {

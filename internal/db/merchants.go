@@ -26,7 +26,7 @@ type Merchant struct {
 var (
 	ErrName            = errors.New("a name is missing")
 	ErrExternalIDTaken = errors.New("another merchant has this external id")
-	ErrSeveral         = errors.New("several merchants have this name: give the id of the one that is meant")
+	ErrAmbiguousName   = errors.New("several merchants have this name: give the id of the one that is meant")
 )
 
 const merchantColumns = `m.id, coalesce(m.external_id, ''), m.name, m.locale, m.created_at`
@@ -77,7 +77,7 @@ func (d *DB) MerchantByExternalID(ctx context.Context, externalID string) (Merch
 }
 
 // MerchantByName finds the one merchant that people call so: by its name, or by the platform's own id for it. ErrNotFound,
-// ErrSeveral, also when it is the name of one and the id of another.
+// ErrAmbiguousName, also when it is the name of one and the id of another.
 func (d *DB) MerchantByName(ctx context.Context, name string) (Merchant, error) {
 	return d.merchant(ctx, d.Pool, `(lower(m.name) = lower($1) OR m.external_id = $1)`, strings.TrimSpace(name))
 }
@@ -94,13 +94,13 @@ func (d *DB) merchant(ctx context.Context, q pg.Querier, where string, value any
 	case len(found) == 0:
 		return Merchant{}, pg.ErrNotFound
 	case len(found) > 1:
-		return Merchant{}, ErrSeveral
+		return Merchant{}, ErrAmbiguousName
 	}
 	return found[0], nil
 }
 
-// MerchantLine is a merchant as the list shows it.
-type MerchantLine struct {
+// MerchantRow is a merchant as the list shows it.
+type MerchantRow struct {
 	Merchant
 	People                       int
 	Fine, Retrying, ActionNeeded int // connections
@@ -108,7 +108,7 @@ type MerchantLine struct {
 
 // Merchants lists those whose name or external id has the words of search, by name, after or before the one given (zero: from
 // the first), at most limit.
-func (d *DB) Merchants(ctx context.Context, search string, after, before pg.ID, limit int) ([]MerchantLine, error) {
+func (d *DB) ListMerchants(ctx context.Context, search string, after, before pg.ID, limit int) ([]MerchantRow, error) {
 	order, compare, from := "ASC", ">", after
 	if before != (pg.ID{}) {
 		order, compare, from = "DESC", "<", before
@@ -135,8 +135,8 @@ func (d *DB) Merchants(ctx context.Context, search string, after, before pg.ID, 
 	if err != nil {
 		return nil, fmt.Errorf("read merchants: %w", err)
 	}
-	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (MerchantLine, error) {
-		var l MerchantLine
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (MerchantRow, error) {
+		var l MerchantRow
 		err := row.Scan(&l.ID, &l.ExternalID, &l.Name, &l.Locale, &l.CreatedAt, &l.People, &l.Fine, &l.Retrying, &l.ActionNeeded)
 		return l, err
 	})

@@ -197,7 +197,7 @@ func TestMerchantsOfOneName(t *testing.T) {
 	if _, err := d.AddMerchant(ctx, db.System(), db.Merchant{Name: "SOK SHOP", ExternalID: "shop-17"}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := add("late@sok.example"); !errors.Is(err, db.ErrSeveral) {
+	if _, err := add("late@sok.example"); !errors.Is(err, db.ErrAmbiguousName) {
 		t.Errorf("a name that two have: %v", err)
 	}
 	if _, err := d.AddUser(ctx, db.System(), db.NewUser{Role: db.RoleMerchant, Email: "late@sok.example", MerchantID: m.ID}); err != nil {
@@ -441,24 +441,24 @@ func TestListsOfPeopleAndMerchants(t *testing.T) {
 	}
 	admin := addUser(t, d, db.RoleAdmin, "admin@patchbay.example")
 
-	page, err := d.Merchants(ctx, "", pg.ID{}, pg.ID{}, 3)
+	page, err := d.ListMerchants(ctx, "", pg.ID{}, pg.ID{}, 3)
 	if err != nil || len(page) != 3 || page[0].Name != "Shop 0" || page[0].People != 1 {
 		t.Fatalf("the first page: %+v, %v", page, err)
 	}
-	next, err := d.Merchants(ctx, "", page[2].ID, pg.ID{}, 3)
+	next, err := d.ListMerchants(ctx, "", page[2].ID, pg.ID{}, 3)
 	if err != nil || len(next) != 3 || next[0].Name != "Shop 3" {
 		t.Fatalf("the next page: %+v, %v", next, err)
 	}
-	back, err := d.Merchants(ctx, "", pg.ID{}, next[0].ID, 3)
+	back, err := d.ListMerchants(ctx, "", pg.ID{}, next[0].ID, 3)
 	if err != nil || len(back) != 3 || back[0].ID != page[0].ID {
 		t.Fatalf("back again: %+v, %v", back, err)
 	}
 	for search, want := range map[string]string{"shop_4": "Shop 4", "ស៊ីអេច": "ក្រុមហ៊ុនស៊ីអេច១៦៨", "SHOP 5": "Shop 5"} {
-		if found, err := d.Merchants(ctx, search, pg.ID{}, pg.ID{}, 3); err != nil || len(found) != 1 || found[0].Name != want {
+		if found, err := d.ListMerchants(ctx, search, pg.ID{}, pg.ID{}, 3); err != nil || len(found) != 1 || found[0].Name != want {
 			t.Errorf("%q finds %+v, %v", search, found, err)
 		}
 	}
-	if found, err := d.Merchants(ctx, "shop%", pg.ID{}, pg.ID{}, 3); err != nil || len(found) != 0 {
+	if found, err := d.ListMerchants(ctx, "shop%", pg.ID{}, pg.ID{}, 3); err != nil || len(found) != 0 {
 		t.Errorf("a wildcard finds %+v, %v", found, err)
 	}
 
@@ -490,10 +490,10 @@ func TestNoSecretOfAPersonIsReadableInADump(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.KeepMail(ctx, db.KeptMail{Recipient: u.Email, Subject: "ជ្រើសរើសពាក្យសម្ងាត់ថ្មី", Text: "https://connect.example/password/" + string(link)}); err != nil {
+	if err := d.AddOutboxMail(ctx, db.OutboxMail{Recipient: u.Email, Subject: "ជ្រើសរើសពាក្យសម្ងាត់ថ្មី", Text: "https://connect.example/password/" + string(link)}); err != nil {
 		t.Fatal(err)
 	}
-	kept, err := d.KeptMails(ctx, 5)
+	kept, err := d.OutboxMails(ctx, 5)
 	if err != nil || len(kept) != 1 || !bytes.Contains([]byte(kept[0].Text), []byte(link)) {
 		t.Fatalf("the outbox: %v, %v", kept, err)
 	}

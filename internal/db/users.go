@@ -58,11 +58,11 @@ type NewUser struct {
 	Role, Email, Name, Locale string
 	Password                  string // "" when an invitation is to follow
 	MerchantID                pg.ID
-	MerchantName              string  // the merchant is made when none has this name; ErrSeveral when several have
+	MerchantName              string  // the merchant is made when none has this name; ErrAmbiguousName when several have
 	Enqueue                   Enqueue // sends the invitation; nil when it is not to be sent
 }
 
-// AddUser adds a person. ErrEmail, ErrEmailTaken, ErrRole, ErrSeveral, ErrNotFound (no such merchant).
+// AddUser adds a person. ErrEmail, ErrEmailTaken, ErrRole, ErrAmbiguousName, ErrNotFound (no such merchant).
 func (d *DB) AddUser(ctx context.Context, by By, n NewUser) (User, error) {
 	u := User{ID: pg.NewID(), MerchantID: n.MerchantID, Role: n.Role, Name: strings.TrimSpace(n.Name), Locale: n.Locale, Invited: n.Password == ""}
 	address, err := mail.ParseAddress(strings.TrimSpace(n.Email))
@@ -99,7 +99,7 @@ func (d *DB) AddUser(ctx context.Context, by By, n NewUser) (User, error) {
 			return fmt.Errorf("add user: %w", err)
 		}
 		if n.Enqueue != nil {
-			if err := n.Enqueue(ctx, tx, Letter{Kind: LetterInvitation, User: u.ID, By: by.ID}); err != nil {
+			if err := n.Enqueue(ctx, tx, Mail{Kind: MailInvitation, User: u.ID, By: by.ID}); err != nil {
 				return fmt.Errorf("enqueue invitation: %w", err)
 			}
 		}

@@ -341,7 +341,7 @@ func (s *Server) apiMerchants(w http.ResponseWriter, r *http.Request) error {
 				return invalid("cursor is the next of an earlier answer")
 			}
 		}
-		page, err := s.DB.Merchants(r.Context(), "", after, pg.ID{}, limit+1)
+		page, err := s.DB.ListMerchants(r.Context(), "", after, pg.ID{}, limit+1)
 		if err != nil {
 			return err
 		}

@@ -39,7 +39,7 @@ func (s *Server) beginBulk(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if !complete {
-		if err := s.Jobs.CarryOn(r.Context(), id); err != nil {
+		if err := s.Jobs.ResumeBulk(r.Context(), id); err != nil {
 			return err
 		}
 	}
@@ -152,7 +152,7 @@ func (s *Server) changeBulk(w http.ResponseWriter, r *http.Request) error {
 	default:
 		err = errMalformed
 	}
-	if err != nil && !errors.Is(err, db.ErrState) {
+	if err != nil && !errors.Is(err, db.ErrBulkState) {
 		return err
 	}
 	return redirect(w, r, "/admin/bulk/"+id.String())

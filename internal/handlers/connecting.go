@@ -409,8 +409,8 @@ func (s *Server) finishConnect(r *http.Request, setup connectors.Provider, f db.
 	case err != nil:
 		return err
 	}
-	if made.Parting != nil {
-		return s.revokeAtProvider(r, *made.Parting)
+	if made.Replaced != nil {
+		return s.revokeAtProvider(r, *made.Replaced)
 	}
 	return nil
 }

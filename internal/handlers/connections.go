@@ -124,7 +124,7 @@ func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPa
 		}
 		switch {
 		case receipt.Revoked != "":
-		case s.Jobs.TellsLater(c.Provider, c.Environment):
+		case s.Jobs.RevokesByAccount(c.Provider, c.Environment):
 			page.Disconnected.Revoked = db.RevokedLater
 		default:
 			page.Disconnected.Revoked = db.RevokedUntold
@@ -175,7 +175,7 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.Whole, page *views.Co
 		LeasedUntil: c.LeasedUntil, UsedAt: c.UsedAt, UsedBy: c.UsedBy,
 	}
 	if c.DisconnectedAt.IsZero() {
-		staff.AskURL, staff.Mails, staff.MayInvite = "/connections/"+c.ID.String()+"/ask", s.Jobs.Mails(), visitorOf(r).role() == admin
+		staff.AskURL, staff.Mails, staff.MayInvite = "/connections/"+c.ID.String()+"/ask", s.Jobs.SendsMail(), visitorOf(r).role() == admin
 		reached, invited, err := s.askedPeople(r, c.MerchantID)
 		if err != nil {
 			return staff, err

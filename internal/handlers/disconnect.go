@@ -52,19 +52,19 @@ func (s *Server) disconnect(w http.ResponseWriter, r *http.Request) error {
 
 // revokeAtProvider tells the provider that access is no longer wanted, and writes down what came of it. What it does not come to
 // is left to the job that was enqueued with the end.
-func (s *Server) revokeAtProvider(r *http.Request, p db.Parting) error {
+func (s *Server) revokeAtProvider(r *http.Request, p db.Revocation) error {
 	ctx := context.WithoutCancel(r.Context())
-	revoked, call, err := s.Jobs.Tell(ctx, p)
+	revoked, call, err := s.Jobs.Revoke(ctx, p)
 	if err != nil {
 		s.Log.ErrorContext(ctx, "not revoked", "provider", p.Connection.Provider, "connection", p.Connection.ID, "err", err)
 	}
 	s.Log.InfoContext(ctx, "disconnected", "provider", p.Connection.Provider, "connection", p.Connection.ID, "revoked", revoked, "status", call.Status)
-	return retrySave(ctx, func(ctx context.Context) error { return s.DB.AddRevoked(ctx, p, revoked, call) })
+	return retrySave(ctx, func(ctx context.Context) error { return s.DB.RecordRevocation(ctx, p, revoked, call) })
 }
 
 // revokeJobs takes the job that tells a provider of an end; nil where it could do nothing.
 func (s *Server) revokeJobs(provider, environment string) db.Enqueue {
-	if s.Jobs.TellsLater(provider, environment) {
+	if s.Jobs.RevokesByAccount(provider, environment) {
 		return s.Jobs.Enqueue
 	}
 	return nil

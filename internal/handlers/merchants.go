@@ -47,12 +47,12 @@ func (s *Server) renderMerchants(w http.ResponseWriter, r *http.Request, status 
 	query := r.URL.Query()
 	after, _ := pg.ParseID(query.Get("after")) // one that is no id begins at the first
 	before, _ := pg.ParseID(query.Get("before"))
-	lines, err := s.DB.Merchants(r.Context(), clean(query.Get("q")), after, before, peopleOnPage+1)
+	lines, err := s.DB.ListMerchants(r.Context(), clean(query.Get("q")), after, before, peopleOnPage+1)
 	if err != nil {
 		return err
 	}
 	page := views.AdminMerchantsPage{Page: s.viewPage(r), Query: query.Get("q"), MayAdd: visitorOf(r).role() == admin, Form: form}
-	page.Merchants, page.Pager = paged("/admin/merchants", query, lines, peopleOnPage, func(l db.MerchantLine) string { return l.ID.String() })
+	page.Merchants, page.Pager = paged("/admin/merchants", query, lines, peopleOnPage, func(l db.MerchantRow) string { return l.ID.String() })
 	s.render(w, r, status, views.AdminMerchants(page))
 	return nil
 }

@@ -12,7 +12,7 @@ func (s *Server) outbox(w http.ResponseWriter, r *http.Request) error {
 	if !s.Jobs.Outbox {
 		return pg.ErrNotFound
 	}
-	mails, err := s.DB.KeptMails(r.Context(), 50)
+	mails, err := s.DB.OutboxMails(r.Context(), 50)
 	if err != nil {
 		return err
 	}

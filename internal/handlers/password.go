@@ -28,7 +28,7 @@ func (s *Server) forgotten(w http.ResponseWriter, r *http.Request) error {
 	if err := s.rateLimit(r, "forgotten from "+network(s.address(r)), pg.Limit{Burst: 10, Every: 30 * time.Second}); err != nil {
 		return err
 	}
-	page.Sent, page.NoMail = true, !s.Jobs.Mails()
+	page.Sent, page.NoMail = true, !s.Jobs.SendsMail()
 	// More often than this nobody needs a new link, and an inbox should not be filled by strangers.
 	wait, err := s.DB.Allow(r.Context(), "forgotten by "+strings.ToLower(page.Email), pg.Limit{Burst: 3, Every: 10 * time.Minute})
 	if err != nil {
@@ -39,11 +39,11 @@ func (s *Server) forgotten(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if err == nil && wait == 0 && user.LockedAt.IsZero() && !page.NoMail {
-		kind := db.LetterPassword
+		kind := db.MailPassword
 		if user.Invited {
-			kind = db.LetterInvitation
+			kind = db.MailInvitation
 		}
-		if err := s.Jobs.Write(r.Context(), db.Letter{Kind: kind, User: user.ID}); err != nil {
+		if err := s.Jobs.SendMail(r.Context(), db.Mail{Kind: kind, User: user.ID}); err != nil {
 			return err
 		}
 	}

@@ -99,16 +99,16 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 	if !c.DisconnectedAt.IsZero() {
 		return redirect(w, r, "/connections/"+c.ID.String())
 	}
-	var letters []db.Letter
+	var letters []db.Mail
 	var addresses []string
 	by := s.actor(r)
-	if r.PostFormValue("how") != "link" && s.Jobs.Mails() {
+	if r.PostFormValue("how") != "link" && s.Jobs.SendsMail() {
 		people, _, err := s.askedPeople(r, c.MerchantID)
 		if err != nil {
 			return err
 		}
 		for _, one := range people {
-			letters = append(letters, db.Letter{Kind: db.LetterReconnect, User: one.ID, By: by.ID, Connections: []pg.ID{c.ID}})
+			letters = append(letters, db.Mail{Kind: db.MailReconnect, User: one.ID, By: by.ID, Connections: []pg.ID{c.ID}})
 			addresses = append(addresses, one.Email)
 		}
 	}
@@ -120,7 +120,7 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	for _, letter := range letters {
-		if err := s.Jobs.Write(r.Context(), letter); err != nil {
+		if err := s.Jobs.SendMail(r.Context(), letter); err != nil {
 			return err
 		}
 	}
@@ -138,7 +138,7 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 	page.Path = "/connections/" + page.ID // where its links lead: this address takes no GET
 	page.Staff.AskedWhy = "nobody"        // why a link was made and no mail was sent
 	switch {
-	case !s.Jobs.Mails():
+	case !s.Jobs.SendsMail():
 		page.Staff.AskedWhy = "no-mail"
 	case r.PostFormValue("how") == "link":
 		page.Staff.AskedWhy = "chosen"

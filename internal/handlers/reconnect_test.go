@@ -254,9 +254,9 @@ func TestDisconnect(t *testing.T) {
 	}
 }
 
-// TestPartingIsTakenUpAgain: a provider that did not hear that access has ended, because it was down or because we were, is told
+// TestRevocationIsRetried: a provider that did not hear that access has ended, because it was down or because we were, is told
 // later; one that did, is not told twice; and what somebody else needs is spared then too.
-func TestPartingIsTakenUpAgain(t *testing.T) {
+func TestRevocationIsRetried(t *testing.T) {
 	t.Parallel()
 	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	ctx := context.Background()

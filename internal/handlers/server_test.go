@@ -175,7 +175,7 @@ func (s *testServer) startJobs() {
 func (s *testServer) mailTo(email, containing string) string {
 	s.t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		mails, err := s.db.KeptMails(context.Background(), 20)
+		mails, err := s.db.OutboxMails(context.Background(), 20)
 		if err != nil {
 			s.t.Fatal(err)
 		}

@@ -47,7 +47,7 @@ func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
 	if len(form.Errors) > 0 {
 		return s.renderPeople(w, r, of, http.StatusUnprocessableEntity, form)
 	}
-	if s.Jobs.Mails() {
+	if s.Jobs.SendsMail() {
 		n.Enqueue = s.Jobs.Enqueue
 	}
 	user, err := s.DB.AddUser(r.Context(), s.actor(r), n)
@@ -60,7 +60,7 @@ func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
 		form.Errors = views.Errors{{Field: "role", Code: "not-offered"}}
 	case err != nil:
 		return err
-	case s.Jobs.Mails():
+	case s.Jobs.SendsMail():
 		return s.redirectWithNotice(w, r, peoplePage(r, of), "invited")
 	default:
 		return s.showLink(w, r, user, of)
@@ -84,7 +84,7 @@ func (s *Server) merchantMeant(r *http.Request, typed string) (m db.Merchant, co
 	switch {
 	case errors.Is(err, pg.ErrNotFound):
 		return m, "unknown", nil
-	case errors.Is(err, db.ErrSeveral):
+	case errors.Is(err, db.ErrAmbiguousName):
 		return m, "several", nil
 	default:
 		return m, "", err
@@ -157,9 +157,9 @@ func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user db.Use
 	if !user.LockedAt.IsZero() {
 		return errMalformed
 	}
-	kind, event, notice := db.LetterPassword, "user.password-link", "password-link"
+	kind, event, notice := db.MailPassword, "user.password-link", "password-link"
 	if user.Invited {
-		kind, event, notice = db.LetterInvitation, "user.invited", "invited"
+		kind, event, notice = db.MailInvitation, "user.invited", "invited"
 	}
 	sent := db.Event{Kind: event, MerchantID: user.MerchantID, Note: user.Email}
 	by := s.actor(r)
@@ -167,8 +167,8 @@ func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user db.Use
 	if err := s.DB.AddEvent(r.Context(), sent); err != nil {
 		return err
 	}
-	if s.Jobs.Mails() {
-		if err := s.Jobs.Write(r.Context(), db.Letter{Kind: kind, User: user.ID, By: by.ID}); err != nil {
+	if s.Jobs.SendsMail() {
+		if err := s.Jobs.SendMail(r.Context(), db.Mail{Kind: kind, User: user.ID, By: by.ID}); err != nil {
 			return err
 		}
 		return s.redirectWithNotice(w, r, peoplePage(r, of), notice)

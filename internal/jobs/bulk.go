@@ -21,7 +21,7 @@ const BulkPace = 300
 const (
 	bulkQueue  = "bulk"
 	bulkAtOnce = 4                // calls to one provider under way together
-	bulkCarry  = 30 * time.Second // a process that died is succeeded after this
+	bulkLease  = 30 * time.Second // a process that died is succeeded after this
 )
 
 // bulkArgs carries many refreshes on.
@@ -49,11 +49,11 @@ func (w *bulkWorker) Timeout(*river.Job[bulkArgs]) time.Duration { return -1 }
 // pace. What is left when the process stops is taken up by another: see abandonedWorker.
 func (w *bulkWorker) Work(ctx context.Context, job *river.Job[bulkArgs]) error {
 	id, carrier, d := job.Args.Bulk, pg.NewID(), w.jobs.DB
-	carried, err := d.CarryBulk(ctx, id, carrier, bulkCarry)
+	carried, err := d.LeaseBulk(ctx, id, carrier, bulkLease)
 	if err != nil || !carried {
 		return err
 	}
-	defer func() { _ = d.DropBulk(context.WithoutCancel(ctx), id, carrier) }() // else it lapses by itself
+	defer func() { _ = d.ReleaseBulk(context.WithoutCancel(ctx), id, carrier) }() // else it lapses by itself
 	b, err := d.Bulk(ctx, id)
 	if errors.Is(err, pg.ErrNotFound) {
 		return nil
@@ -82,14 +82,14 @@ func (w *bulkWorker) Work(ctx context.Context, job *river.Job[bulkArgs]) error {
 
 // carry keeps others from carrying the same bulk on; when it cannot, this one stops.
 func (w *bulkWorker) carry(ctx context.Context, stop context.CancelFunc, id, carrier pg.ID) {
-	tick := time.NewTicker(bulkCarry / 3)
+	tick := time.NewTicker(bulkLease / 3)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if ours, err := w.jobs.DB.CarryBulk(ctx, id, carrier, bulkCarry); err == nil && !ours {
+			if ours, err := w.jobs.DB.LeaseBulk(ctx, id, carrier, bulkLease); err == nil && !ours {
 				stop()
 			}
 		}
@@ -173,8 +173,8 @@ func (w *bulkWorker) one(ctx context.Context, connection pg.ID, by db.By) string
 	}
 }
 
-// CarryOn enqueues a bulk's job.
-func (j *Jobs) CarryOn(ctx context.Context, bulk pg.ID) error {
+// ResumeBulk enqueues a bulk's job.
+func (j *Jobs) ResumeBulk(ctx context.Context, bulk pg.ID) error {
 	_, err := j.client.Insert(ctx, bulkArgs{bulk}, nil)
 	return err
 }
@@ -194,7 +194,7 @@ type abandonedWorker struct {
 func (w *abandonedWorker) Work(ctx context.Context, _ *river.Job[abandonedArgs]) error {
 	bulks, err := w.jobs.DB.AbandonedBulks(ctx)
 	for _, id := range bulks {
-		err = errors.Join(err, w.jobs.CarryOn(ctx, id))
+		err = errors.Join(err, w.jobs.ResumeBulk(ctx, id))
 	}
 	return err
 }

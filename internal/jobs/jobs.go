@@ -37,7 +37,7 @@ type Jobs struct {
 	client *river.Client[pgx.Tx]
 	life   context.Context // of work that takes hours: over when Stop begins
 	end    context.CancelFunc
-	post   *post // nil when mail is not sent
+	mailer *mailer // nil when mail is not sent
 }
 
 // New makes Jobs. The error says what is wrong with the settings of mail.
@@ -46,18 +46,18 @@ func New(o Options) (*Jobs, error) {
 	j.life, j.end = context.WithCancel(context.Background())
 	if o.SMTPURL != "" {
 		var err error
-		if j.post, err = newPost(o.SMTPURL, o.MailFrom); err != nil {
+		if j.mailer, err = newMailer(o.SMTPURL, o.MailFrom); err != nil {
 			return nil, err
 		}
 	}
 	workers := river.NewWorkers()
-	river.AddWorker(workers, &letterWorker{jobs: j})
+	river.AddWorker(workers, &mailWorker{jobs: j})
 	river.AddWorker(workers, &warningsWorker{jobs: j})
 	river.AddWorker(workers, &upkeepWorker{jobs: j})
 	river.AddWorker(workers, &gramsWorker{jobs: j})
 	river.AddWorker(workers, &bulkWorker{jobs: j})
 	river.AddWorker(workers, &abandonedWorker{jobs: j})
-	river.AddWorker(workers, &partingWorker{jobs: j})
+	river.AddWorker(workers, &revokeWorker{jobs: j})
 	client, err := river.NewClient(riverpgxv5.New(o.DB.Pool), &river.Config{
 		Logger:          slog.New(onlyWarnings{o.Log.Handler()}),
 		Workers:         workers,
@@ -106,7 +106,7 @@ func (j *Jobs) Enqueue(ctx context.Context, tx pgx.Tx, job any) error {
 		return err
 	}
 	var options *river.InsertOpts
-	if _, ok := args.(partingArgs); ok {
+	if _, ok := args.(revokeArgs); ok {
 		options = &river.InsertOpts{ScheduledAt: j.DB.Now().Add(tellAfter)}
 	}
 	if _, err := j.client.InsertTx(ctx, tx, args, options); err != nil {
@@ -116,25 +116,25 @@ func (j *Jobs) Enqueue(ctx context.Context, tx pgx.Tx, job any) error {
 }
 
 // Write enqueues a letter that goes with no row.
-func (j *Jobs) Write(ctx context.Context, letter db.Letter) error {
-	if _, err := j.client.Insert(ctx, letterArgs{letter}, nil); err != nil {
+func (j *Jobs) SendMail(ctx context.Context, letter db.Mail) error {
+	if _, err := j.client.Insert(ctx, mailArgs{letter}, nil); err != nil {
 		return fmt.Errorf("enqueue a letter: %w", err)
 	}
 	return nil
 }
 
 // Mails says whether letters reach anybody: else links are shown to staff.
-func (j *Jobs) Mails() bool { return j.post != nil || j.Outbox }
+func (j *Jobs) SendsMail() bool { return j.mailer != nil || j.Outbox }
 
 // argsOf gives db's jobs the form River keeps; a job of another room is in that form already.
 func argsOf(job any) (river.JobArgs, error) {
 	switch job := job.(type) {
-	case db.Letter:
-		return letterArgs{job}, nil
-	case db.RefreshMany:
+	case db.Mail:
+		return mailArgs{job}, nil
+	case db.RefreshBulkJob:
 		return bulkArgs{job.Bulk}, nil
-	case db.TellParting:
-		return partingArgs(job), nil
+	case db.RevokeJob:
+		return revokeArgs(job), nil
 	case river.JobArgs:
 		return job, nil
 	default:

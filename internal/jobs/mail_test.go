@@ -135,14 +135,14 @@ func (o *office) exec(t *testing.T, sql string, args ...any) {
 func (o *office) due(t *testing.T) []string {
 	t.Helper()
 	ctx := context.Background()
-	before, err := o.DB.KeptMails(ctx, 100)
+	before, err := o.DB.OutboxMails(ctx, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := (&warningsWorker{jobs: o.Jobs}).Work(ctx, nil); err != nil {
 		t.Fatal(err)
 	}
-	var after []db.KeptMail
+	var after []db.OutboxMail
 	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		var waiting int
 		if err := o.DB.Pool.QueryRow(ctx, `SELECT count(*) FROM river_job WHERE kind = 'letter' AND state NOT IN ('completed', 'discarded', 'cancelled')`).Scan(&waiting); err != nil {
@@ -155,7 +155,7 @@ func (o *office) due(t *testing.T) []string {
 			t.Fatalf("%d letters are not written", waiting)
 		}
 	}
-	if after, err = o.DB.KeptMails(ctx, 100); err != nil {
+	if after, err = o.DB.OutboxMails(ctx, 100); err != nil {
 		t.Fatal(err)
 	}
 	var fresh []string
@@ -227,19 +227,19 @@ func TestLettersCarryTheirLinkAndNobodyElseKnowsIt(t *testing.T) {
 	boss := o.user(t, "boss@ch168.example", "en", "a long password")
 	invited := o.user(t, "sok@ch168.example", "km", "")
 	id := o.connection(t, boss, "caminvoice", "CH168 Co., Ltd")
-	for _, letter := range []db.Letter{
-		{Kind: db.LetterInvitation, User: invited.ID, By: boss.ID},
-		{Kind: db.LetterInvitation, User: boss.ID}, // has come long ago
-		{Kind: db.LetterPassword, User: boss.ID},
-		{Kind: db.LetterReconnect, User: boss.ID, Connections: []pg.ID{id}},
+	for _, letter := range []db.Mail{
+		{Kind: db.MailInvitation, User: invited.ID, By: boss.ID},
+		{Kind: db.MailInvitation, User: boss.ID}, // has come long ago
+		{Kind: db.MailPassword, User: boss.ID},
+		{Kind: db.MailReconnect, User: boss.ID, Connections: []pg.ID{id}},
 	} {
-		if err := o.Write(ctx, letter); err != nil {
+		if err := o.SendMail(ctx, letter); err != nil {
 			t.Fatal(err)
 		}
 	}
 	o.start(t)
 	o.due(t)
-	mails, err := o.DB.KeptMails(ctx, 10)
+	mails, err := o.DB.OutboxMails(ctx, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,7 +276,7 @@ func TestMailGoesOutWhole(t *testing.T) {
 		options.Outbox, options.SMTPURL, options.MailFrom = false, "smtp://"+server.address, "Patchbay <connect@patchbay.example>"
 	})
 	u := o.user(t, "sok@ch168.example", "km", "a long password")
-	if err := o.Write(context.Background(), db.Letter{Kind: db.LetterPassword, User: u.ID}); err != nil {
+	if err := o.SendMail(context.Background(), db.Mail{Kind: db.MailPassword, User: u.ID}); err != nil {
 		t.Fatal(err)
 	}
 	o.start(t)
@@ -342,7 +342,7 @@ func TestSettingsOfMail(t *testing.T) {
 		"smtp://user:secret@mail.example:587": true, "smtps://mail.example": true, "mail.example:25": false, "http://mail.example": false,
 		"smtp://": false, "smtp://user:se cret@mail.example:many": false,
 	} {
-		_, err := newPost(address, "connect@patchbay.example")
+		_, err := newMailer(address, "connect@patchbay.example")
 		if (err == nil) != ok {
 			t.Errorf("%s: %v", address, err)
 		}
@@ -350,7 +350,7 @@ func TestSettingsOfMail(t *testing.T) {
 			t.Errorf("the error quotes the password: %v", err)
 		}
 	}
-	if _, err := newPost("smtp://mail.example", ""); err == nil {
+	if _, err := newMailer("smtp://mail.example", ""); err == nil {
 		t.Error("mail without a sender")
 	}
 }
@@ -427,8 +427,8 @@ func TestLettersTellNamelessAccountsApart(t *testing.T) {
 	o.exec(t, `UPDATE connections SET account_name = '' WHERE id <> $1`, named)
 	o.exec(t, `UPDATE connections SET account_id = id::text WHERE id = $1`, all[3])
 	o.exec(t, `UPDATE connections SET problem = 'refused', problem_since = $1`, o.DB.Now())
-	for _, kind := range []string{db.LetterActionNeeded, db.LetterReconnect} {
-		letter := db.Letter{Kind: kind, User: sok.ID, Connections: all}
+	for _, kind := range []string{db.MailActionNeeded, db.MailReconnect} {
+		letter := db.Mail{Kind: kind, User: sok.ID, Connections: all}
 		user, merchant, err := o.DB.Recipient(t.Context(), sok.ID)
 		if err != nil {
 			t.Fatal(err)

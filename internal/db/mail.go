@@ -13,17 +13,17 @@ import (
 
 // The letters that people get.
 const (
-	LetterInvitation   = "invitation"     // set a password and come in
-	LetterPassword     = "password"       // a forgotten password
-	LetterReconnect    = "reconnect"      // staff ask for it
-	LetterActionNeeded = "action-needed"  // connections that only the merchant can mend
-	LetterReconnectBy  = "reconnect-by"   // connections that end at a known time
-	LetterBackToNormal = "back-to-normal" // to whoever was warned
+	MailInvitation   = "invitation"     // set a password and come in
+	MailPassword     = "password"       // a forgotten password
+	MailReconnect    = "reconnect"      // staff ask for it
+	MailActionNeeded = "action-needed"  // connections that only the merchant can mend
+	MailReconnectBy  = "reconnect-by"   // connections that end at a known time
+	MailBackToNormal = "back-to-normal" // to whoever was warned
 )
 
-// Letter is a mail yet to be written, a job for Enqueue. It holds ids only: what it says is read, and the secret of its
+// Mail is a mail yet to be written, a job for Enqueue. It holds ids only: what it says is read, and the secret of its
 // link made, when it is sent.
-type Letter struct {
+type Mail struct {
 	Kind        string  `json:"kind"`
 	User        pg.ID   `json:"user"`        // whom it is for
 	By          pg.ID   `json:"by,omitzero"` // the person who caused it
@@ -40,22 +40,22 @@ func (d *DB) Recipient(ctx context.Context, user pg.ID) (User, Merchant, error) 
 	return u, m, err
 }
 
-// LetterConnection is a connection that a letter is about.
-type LetterConnection struct {
+// MailConnection is a connection that a letter is about.
+type MailConnection struct {
 	Connection
 	EndsAt time.Time // when the provider ends the grant by itself; zero when unknown
 }
 
-// LetterConnections reads the connections that a letter is about, those of one merchant only.
-func (d *DB) LetterConnections(ctx context.Context, merchant pg.ID, ids []pg.ID) ([]LetterConnection, error) {
+// MailConnections reads the connections that a letter is about, those of one merchant only.
+func (d *DB) MailConnections(ctx context.Context, merchant pg.ID, ids []pg.ID) ([]MailConnection, error) {
 	rows, err := d.Pool.Query(ctx, `
 		SELECT `+connectionColumns+`, g.refresh_expires_at FROM connections c LEFT JOIN grants g ON g.connection_id = c.id
 		WHERE c.id = ANY($1) AND c.merchant_id = $2 ORDER BY c.provider, c.account_name, c.id`, ids, merchant)
 	if err != nil {
 		return nil, fmt.Errorf("read a letter's connections: %w", err)
 	}
-	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (LetterConnection, error) {
-		var l LetterConnection
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (MailConnection, error) {
+		var l MailConnection
 		err := row.Scan(append(connectionTargets(&l.Connection), &l.EndsAt)...)
 		return l, err
 	})
@@ -86,7 +86,7 @@ func (d *DB) EnqueueWarnings(ctx context.Context, ending []string, enqueue Enque
 			kind, sql string
 			args      []any
 		}{
-			{LetterActionNeeded, `
+			{MailActionNeeded, `
 				INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)
 				SELECT c.id, u.id, 'action-needed', c.problem_since, $1
 				FROM connections c JOIN users u ON u.merchant_id = c.merchant_id AND u.locked_at IS NULL AND u.password_hash <> ''
@@ -98,7 +98,7 @@ func (d *DB) EnqueueWarnings(ctx context.Context, ending []string, enqueue Enque
 					WHERE w.about <> excluded.about
 				RETURNING connection_id, user_id`, []any{now, platformProblems(), now.Add(-gatherWarnings), now.Add(-staleProblem), neededSince(now.Add(-gatherWarnings)), neededSince(now.Add(-staleProblem)) + 1}},
 			// Where renewing moves the date on, nobody need come back.
-			{LetterReconnectBy, `
+			{MailReconnectBy, `
 				INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)
 				SELECT c.id, u.id, 'reconnect-by', g.refresh_expires_at, $1
 				FROM grants g JOIN connections c ON c.id = g.connection_id
@@ -108,7 +108,7 @@ func (d *DB) EnqueueWarnings(ctx context.Context, ending []string, enqueue Enque
 				ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at
 					WHERE w.about < $1
 				RETURNING connection_id, user_id`, []any{now, now.Add(announceEnd), ending}},
-			{LetterBackToNormal, `
+			{MailBackToNormal, `
 				DELETE FROM warnings w USING connections c
 				WHERE w.connection_id = c.id AND w.kind = 'action-needed' AND c.problem = '' AND c.failing_since IS NULL AND c.disconnected_at IS NULL
 				RETURNING w.connection_id, w.user_id`, nil},
@@ -130,7 +130,7 @@ func (d *DB) EnqueueWarnings(ctx context.Context, ending []string, enqueue Enque
 				return fmt.Errorf("find who is due %s: %w", due.kind, err)
 			}
 			for _, user := range order {
-				if err := enqueue(ctx, tx, Letter{Kind: due.kind, User: user, Connections: of[user]}); err != nil {
+				if err := enqueue(ctx, tx, Mail{Kind: due.kind, User: user, Connections: of[user]}); err != nil {
 					return fmt.Errorf("enqueue %s: %w", due.kind, err)
 				}
 			}
@@ -150,16 +150,16 @@ func (d *DB) EnqueueWarnings(ctx context.Context, ending []string, enqueue Enque
 // neededSince is where in the order of health those stand that somebody has had to act on since then: see the column health_order.
 func neededSince(t time.Time) int64 { return 1_100_000_000_000 - t.Unix() - 1 }
 
-// Unwarned takes back that somebody was warned, because the letter turned out to be needless before it was sent.
-func (d *DB) Unwarned(ctx context.Context, user pg.ID, connections []pg.ID) error {
+// ClearWarnings takes back that somebody was warned, because the letter turned out to be needless before it was sent.
+func (d *DB) ClearWarnings(ctx context.Context, user pg.ID, connections []pg.ID) error {
 	if _, err := d.Pool.Exec(ctx, `DELETE FROM warnings WHERE user_id = $1 AND connection_id = ANY($2)`, user, connections); err != nil {
 		return fmt.Errorf("take back warnings: %w", err)
 	}
 	return nil
 }
 
-// KeptMail is a mail in the outbox of the demo and the tests.
-type KeptMail struct {
+// OutboxMail is a mail in the outbox of the demo and the tests.
+type OutboxMail struct {
 	ID                       pg.ID
 	At                       time.Time
 	Recipient, Subject, Text string
@@ -167,8 +167,8 @@ type KeptMail struct {
 
 func outboxPlace(id pg.ID) seal.Place { return seal.Place{Table: "outbox", Column: "sealed", Row: id} }
 
-// KeepMail puts a mail into the outbox instead of sending it. Its text is sealed: it holds a link.
-func (d *DB) KeepMail(ctx context.Context, m KeptMail) error {
+// AddOutboxMail puts a mail into the outbox instead of sending it. Its text is sealed: it holds a link.
+func (d *DB) AddOutboxMail(ctx context.Context, m OutboxMail) error {
 	m.ID, m.At = pg.NewID(), d.Now()
 	sealed, err := d.keyset.Seal([]byte(m.Text), outboxPlace(m.ID))
 	if err != nil {
@@ -182,14 +182,14 @@ func (d *DB) KeepMail(ctx context.Context, m KeptMail) error {
 	return nil
 }
 
-// KeptMails lists the latest mails of the outbox, newest first.
-func (d *DB) KeptMails(ctx context.Context, limit int) ([]KeptMail, error) {
+// OutboxMails lists the latest mails of the outbox, newest first.
+func (d *DB) OutboxMails(ctx context.Context, limit int) ([]OutboxMail, error) {
 	rows, err := d.Pool.Query(ctx, `SELECT id, at, recipient, subject, sealed FROM outbox ORDER BY at DESC, id DESC LIMIT $1`, limit)
 	if err != nil {
 		return nil, fmt.Errorf("read outbox: %w", err)
 	}
-	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (KeptMail, error) {
-		var m KeptMail
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (OutboxMail, error) {
+		var m OutboxMail
 		var sealed []byte
 		if err := row.Scan(&m.ID, &m.At, &m.Recipient, &m.Subject, &sealed); err != nil {
 			return m, err

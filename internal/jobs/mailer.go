@@ -18,16 +18,16 @@ import (
 	"patchbay/views"
 )
 
-// post is the way to a mail server.
-type post struct {
+// mailer is the way to a mail server.
+type mailer struct {
 	host    string
 	options []mail.Option
 	from    stdmail.Address
 }
 
-// newPost reads SMTP_URL and MAIL_FROM: smtp://user:password@host:587, or smtps:// for TLS from the first byte. Its errors
+// newMailer reads SMTP_URL and MAIL_FROM: smtp://user:password@host:587, or smtps:// for TLS from the first byte. Its errors
 // never quote the address, which holds a password. A password is only ever sent over TLS, or to this same machine.
-func newPost(address, from string) (*post, error) {
+func newMailer(address, from string) (*mailer, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Hostname() == "" || u.Scheme != "smtp" && u.Scheme != "smtps" {
 		return nil, errors.New("SMTP_URL is not like smtp://user:password@host:587")
@@ -36,7 +36,7 @@ func newPost(address, from string) (*post, error) {
 	if err != nil {
 		return nil, errors.New("MAIL_FROM is not an e-mail address, which SMTP_URL needs")
 	}
-	p := &post{host: u.Hostname(), from: *sender}
+	p := &mailer{host: u.Hostname(), from: *sender}
 	port := u.Port()
 	if port == "" {
 		port = map[string]string{"smtp": "587", "smtps": "465"}[u.Scheme]
@@ -66,16 +66,16 @@ func newPost(address, from string) (*post, error) {
 // send posts a letter, or keeps it in the outbox.
 func (j *Jobs) send(ctx context.Context, to db.User, letter views.Letter) error {
 	if j.Outbox {
-		return j.DB.KeepMail(ctx, db.KeptMail{Recipient: to.Email, Subject: letter.Subject(ctx), Text: letter.Text(ctx)})
+		return j.DB.AddOutboxMail(ctx, db.OutboxMail{Recipient: to.Email, Subject: letter.Subject(ctx), Text: letter.Text(ctx)})
 	}
-	if j.post == nil {
+	if j.mailer == nil {
 		return nil
 	}
-	message, err := j.post.message(ctx, to, letter)
+	message, err := j.mailer.message(ctx, to, letter)
 	if err != nil {
 		return err
 	}
-	client, err := mail.NewClient(j.post.host, j.post.options...)
+	client, err := mail.NewClient(j.mailer.host, j.mailer.options...)
 	if err != nil {
 		return errors.New("the settings of mail are not usable") // err may quote them
 	}
@@ -90,7 +90,7 @@ func (j *Jobs) send(ctx context.Context, to db.User, letter views.Letter) error 
 }
 
 // message is the letter as it goes over the wire: plain text and HTML, whose words are the same.
-func (p *post) message(ctx context.Context, to db.User, letter views.Letter) (*mail.Msg, error) {
+func (p *mailer) message(ctx context.Context, to db.User, letter views.Letter) (*mail.Msg, error) {
 	var html bytes.Buffer
 	if err := views.LetterHTML(letter).Render(ctx, &html); err != nil {
 		return nil, fmt.Errorf("write a letter: %w", err)

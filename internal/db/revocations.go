@@ -12,24 +12,24 @@ import (
 	"patchbay/internal/pg"
 )
 
-// Parting is a connection that was ended here, with what gave access: in memory only, for the provider to be told.
-type Parting struct {
+// Revocation is a connection that was ended here, with what gave access: in memory only, for the provider to be told.
+type Revocation struct {
 	Connection  Connection
 	Grant       connectors.Grant // zero when it does not open any more
 	AccessUntil time.Time        // access given out before may work until then; zero when unknown
 }
 
-// A TellParting is the job that tells a provider of the end of an account's access when nobody else has managed to.
+// A RevokeJob is the job that tells a provider of the end of an account's access when nobody else has managed to.
 // Enqueue knows it.
-type TellParting struct {
+type RevokeJob struct {
 	Connection pg.ID
 	Account    string // whose access ends: the connection itself may have another account by now
 	At         time.Time
 }
 
 // Disconnect ends a connection here: its grant is deleted, whatever the provider will say. merchant restricts whose it
-// may be, zero for staff. enqueue takes the TellParting; nil where none is of use. ended is false when it had ended before.
-func (d *DB) Disconnect(ctx context.Context, id, merchant pg.ID, by By, enqueue Enqueue) (e Parting, ended bool, err error) {
+// may be, zero for staff. enqueue takes the RevokeJob; nil where none is of use. ended is false when it had ended before.
+func (d *DB) Disconnect(ctx context.Context, id, merchant pg.ID, by By, enqueue Enqueue) (e Revocation, ended bool, err error) {
 	err = d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, `SELECT `+connectionColumns+` FROM connections c
 			WHERE c.id = $1 AND ($2::uuid IS NULL OR c.merchant_id = $2) FOR UPDATE`, id, merchant)
@@ -51,21 +51,21 @@ func (d *DB) Disconnect(ctx context.Context, id, merchant pg.ID, by By, enqueue 
 		if e, err = d.disconnect(ctx, tx, c, by, ""); err != nil {
 			return err
 		}
-		return d.tellLater(ctx, tx, e, enqueue)
+		return d.enqueueRevocation(ctx, tx, e, enqueue)
 	})
 	return e, ended, err
 }
 
-// tellLater puts the job beside the end, so that one is never without the other.
-func (d *DB) tellLater(ctx context.Context, tx pgx.Tx, e Parting, enqueue Enqueue) error {
+// enqueueRevocation puts the job beside the end, so that one is never without the other.
+func (d *DB) enqueueRevocation(ctx context.Context, tx pgx.Tx, e Revocation, enqueue Enqueue) error {
 	if enqueue == nil {
 		return nil
 	}
-	return enqueue(ctx, tx, TellParting{Connection: e.Connection.ID, Account: e.Connection.Account.ID, At: d.Now()})
+	return enqueue(ctx, tx, RevokeJob{Connection: e.Connection.ID, Account: e.Connection.Account.ID, At: d.Now()})
 }
 
 // disconnect ends a connection whose row the caller has locked. why is the event's code.
-func (d *DB) disconnect(ctx context.Context, tx pgx.Tx, c Connection, by By, why string) (Parting, error) {
+func (d *DB) disconnect(ctx context.Context, tx pgx.Tx, c Connection, by By, why string) (Revocation, error) {
 	e, err := d.ending(ctx, tx, c)
 	if err != nil {
 		return e, err
@@ -86,8 +86,8 @@ func (d *DB) disconnect(ctx context.Context, tx pgx.Tx, c Connection, by By, why
 }
 
 // ending takes a connection's grant out, so that the provider can be told that it is no longer wanted.
-func (d *DB) ending(ctx context.Context, tx pgx.Tx, c Connection) (Parting, error) {
-	e := Parting{Connection: c}
+func (d *DB) ending(ctx context.Context, tx pgx.Tx, c Connection) (Revocation, error) {
+	e := Revocation{Connection: c}
 	var sealed []byte
 	var generation int64
 	var until time.Time
@@ -160,8 +160,8 @@ const (
 	RevokedNotOffered = "not-offered" // it has no way of being told
 )
 
-// AddRevoked writes down how the provider took the end of a connection.
-func (d *DB) AddRevoked(ctx context.Context, e Parting, revoked string, call connectors.Call) error {
+// RecordRevocation writes down how the provider took the end of a connection.
+func (d *DB) RecordRevocation(ctx context.Context, e Revocation, revoked string, call connectors.Call) error {
 	kind := "connection.revoked"
 	if revoked != RevokedDone {
 		kind = "connection.revoke." + revoked
@@ -174,8 +174,8 @@ func (d *DB) AddRevoked(ctx context.Context, e Parting, revoked string, call con
 	return d.AddEvent(ctx, event)
 }
 
-// PartingTold is how a provider took the end of a connection's access at that time, as far as is known; "" when it is not.
-func (d *DB) PartingTold(ctx context.Context, connection pg.ID, at time.Time) (string, error) {
+// RevocationStatus is how a provider took the end of a connection's access at that time, as far as is known; "" when it is not.
+func (d *DB) RevocationStatus(ctx context.Context, connection pg.ID, at time.Time) (string, error) {
 	var told string
 	err := d.Pool.QueryRow(ctx, `SELECT note FROM events WHERE connection_id = $1 AND at >= $2 AND kind LIKE 'connection.revoke%' ORDER BY at DESC, id DESC LIMIT 1`,
 		connection, at).Scan(&told)

@@ -23,29 +23,29 @@ const (
 // errUnconfirmed has River try again.
 var errUnconfirmed = errors.New("the provider has not confirmed that access has ended")
 
-// partingArgs tells a provider of an end that it may not have heard of.
-type partingArgs struct {
+// revokeArgs tells a provider of an end that it may not have heard of.
+type revokeArgs struct {
 	Connection pg.ID     `json:"connection"`
 	Account    string    `json:"account"`
 	At         time.Time `json:"at"`
 }
 
 // Kind names the job in River's table.
-func (partingArgs) Kind() string { return "parting" }
+func (revokeArgs) Kind() string { return "parting" }
 
 // InsertOpts goes on for some thirty hours, at longer and longer intervals.
-func (partingArgs) InsertOpts() river.InsertOpts { return river.InsertOpts{MaxAttempts: 14} }
+func (revokeArgs) InsertOpts() river.InsertOpts { return river.InsertOpts{MaxAttempts: 14} }
 
-type partingWorker struct {
-	river.WorkerDefaults[partingArgs]
+type revokeWorker struct {
+	river.WorkerDefaults[revokeArgs]
 	jobs *Jobs
 }
 
 // Work tells the provider, unless it has been told. Access that was left as it is may have been so for a choice that
 // somebody had open: it is looked at once more when that must be over.
-func (w *partingWorker) Work(ctx context.Context, job *river.Job[partingArgs]) error {
+func (w *revokeWorker) Work(ctx context.Context, job *river.Job[revokeArgs]) error {
 	d := w.jobs.DB
-	told, err := d.PartingTold(ctx, job.Args.Connection, job.Args.At)
+	told, err := d.RevocationStatus(ctx, job.Args.Connection, job.Args.At)
 	if err != nil || told != "" && told != db.RevokedLater && told != db.RevokedKept {
 		return err
 	}
@@ -56,14 +56,14 @@ func (w *partingWorker) Work(ctx context.Context, job *river.Job[partingArgs]) e
 	if err != nil {
 		return err
 	}
-	p := db.Parting{Connection: c.Connection}
+	p := db.Revocation{Connection: c.Connection}
 	p.Connection.Account.ID = job.Args.Account
-	revoked, call, failed := w.jobs.Tell(ctx, p)
+	revoked, call, failed := w.jobs.Revoke(ctx, p)
 	if revoked == db.RevokedLater && job.Attempt >= job.MaxAttempts {
 		revoked = db.RevokedFailed
 	}
 	if revoked != db.RevokedKept || told != db.RevokedKept {
-		failed = errors.Join(failed, d.AddRevoked(ctx, p, revoked, call))
+		failed = errors.Join(failed, d.RecordRevocation(ctx, p, revoked, call))
 	}
 	switch open := job.Args.At.Add(choiceOver).Sub(d.Now()); {
 	case failed != nil:
@@ -76,9 +76,9 @@ func (w *partingWorker) Work(ctx context.Context, job *river.Job[partingArgs]) e
 	return nil
 }
 
-// TellsLater says whether a provider that does not confirm the end of access can be asked again, when nothing of a
-// connection is left but its account: then Enqueue takes a db.TellParting.
-func (j *Jobs) TellsLater(provider, environment string) bool {
+// RevokesByAccount says whether a provider that does not confirm the end of access can be asked again, when nothing of a
+// connection is left but its account: then Enqueue takes a db.RevokeJob.
+func (j *Jobs) RevokesByAccount(provider, environment string) bool {
 	setup := j.setup(provider)
 	_, ok := setup.Connector.(connectors.Revoker)
 	return ok && setup.Environment == environment && setup.Connector.Info().RevokesAccount
@@ -87,13 +87,13 @@ func (j *Jobs) TellsLater(provider, environment string) bool {
 // Tell asks the provider of a connection that has ended here to end its access too. Where that ends the whole account's, it
 // is done only while nobody, of any merchant, has the account or is about to. It returns one of db's Revoked words and the
 // call, to be written down. The error is the database's.
-func (j *Jobs) Tell(ctx context.Context, p db.Parting) (string, connectors.Call, error) {
+func (j *Jobs) Revoke(ctx context.Context, p db.Revocation) (string, connectors.Call, error) {
 	ctx, calls := connectors.WithCalls(ctx)
-	revoked, err := j.tell(ctx, p)
+	revoked, err := j.revoke(ctx, p)
 	return revoked, calls.Last(), err
 }
 
-func (j *Jobs) tell(ctx context.Context, p db.Parting) (string, error) {
+func (j *Jobs) revoke(ctx context.Context, p db.Revocation) (string, error) {
 	c, setup := p.Connection, j.setup(p.Connection.Provider)
 	if setup.Connector == nil || setup.Environment != c.Environment {
 		return db.RevokedKept, nil

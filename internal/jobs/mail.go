@@ -15,24 +15,24 @@ import (
 	"patchbay/views"
 )
 
-// letterArgs is one letter to one person.
-type letterArgs struct {
-	Letter db.Letter `json:"letter"`
+// mailArgs is one letter to one person.
+type mailArgs struct {
+	Letter db.Mail `json:"letter"`
 }
 
 // Kind names the job in River's table.
-func (letterArgs) Kind() string { return "letter" }
+func (mailArgs) Kind() string { return "letter" }
 
 // InsertOpts gives up after some four hours: what came later than that would only be puzzling.
-func (letterArgs) InsertOpts() river.InsertOpts { return river.InsertOpts{MaxAttempts: 10} }
+func (mailArgs) InsertOpts() river.InsertOpts { return river.InsertOpts{MaxAttempts: 10} }
 
-type letterWorker struct {
-	river.WorkerDefaults[letterArgs]
+type mailWorker struct {
+	river.WorkerDefaults[mailArgs]
 	jobs *Jobs
 }
 
 // Work writes a letter and sends it. One that has become needless meanwhile is not sent.
-func (w *letterWorker) Work(ctx context.Context, job *river.Job[letterArgs]) error {
+func (w *mailWorker) Work(ctx context.Context, job *river.Job[mailArgs]) error {
 	letter := job.Args.Letter
 	user, merchant, err := w.jobs.DB.Recipient(ctx, letter.User)
 	if errors.Is(err, pg.ErrNotFound) || err == nil && !user.LockedAt.IsZero() {
@@ -58,7 +58,7 @@ func (w *letterWorker) Work(ctx context.Context, job *river.Job[letterArgs]) err
 var errNeedless = errors.New("nothing to write any more")
 
 // compose fills in what a letter says. The secret of its link is made here, and stands nowhere but in the letter.
-func (j *Jobs) compose(ctx context.Context, letter db.Letter, user db.User, merchant db.Merchant) (views.Letter, error) {
+func (j *Jobs) compose(ctx context.Context, letter db.Mail, user db.User, merchant db.Merchant) (views.Letter, error) {
 	page := views.Letter{Kind: letter.Kind, Name: user.Name, Merchant: merchant.Name, Link: j.address("/")}
 	by := db.System()
 	if letter.By != (pg.ID{}) {
@@ -78,20 +78,20 @@ func (j *Jobs) compose(ctx context.Context, letter db.Letter, user db.User, merc
 		if c.Account.ID != c.ID.String() { // an account without an id goes by the connection's, which tells nobody anything
 			line.ID = c.Account.ID
 		}
-		if letter.Kind == db.LetterReconnectBy {
+		if letter.Kind == db.MailReconnectBy {
 			line.Until = c.EndsAt
 		}
 		page.Accounts = append(page.Accounts, line)
 	}
 	switch letter.Kind {
-	case db.LetterInvitation:
+	case db.MailInvitation:
 		if !user.Invited {
 			return page, errNeedless
 		}
 		return page, j.link(ctx, &page, by, db.LinkInvitation, "/invitations/", user.ID, pg.ID{})
-	case db.LetterPassword:
+	case db.MailPassword:
 		return page, j.link(ctx, &page, by, db.LinkPassword, "/password/", user.ID, pg.ID{})
-	case db.LetterReconnect:
+	case db.MailReconnect:
 		return page, j.link(ctx, &page, by, db.LinkReconnect, "/reconnect/", user.ID, about[0].ID)
 	default:
 		return page, nil
@@ -99,23 +99,23 @@ func (j *Jobs) compose(ctx context.Context, letter db.Letter, user db.User, merc
 }
 
 // about reads the connections that the letter is still about.
-func (j *Jobs) about(ctx context.Context, letter db.Letter, user db.User) ([]db.LetterConnection, error) {
+func (j *Jobs) about(ctx context.Context, letter db.Mail, user db.User) ([]db.MailConnection, error) {
 	if len(letter.Connections) == 0 {
 		return nil, nil
 	}
-	all, err := j.DB.LetterConnections(ctx, user.MerchantID, letter.Connections)
+	all, err := j.DB.MailConnections(ctx, user.MerchantID, letter.Connections)
 	if err != nil {
 		return nil, err
 	}
 	var gone []pg.ID
-	still := slices.DeleteFunc(all, func(c db.LetterConnection) bool {
+	still := slices.DeleteFunc(all, func(c db.MailConnection) bool {
 		needless := c.Health() == db.Disconnected
 		switch letter.Kind {
-		case db.LetterActionNeeded:
+		case db.MailActionNeeded:
 			needless = c.WhoMustAct() != "merchant"
-		case db.LetterReconnectBy:
+		case db.MailReconnectBy:
 			needless = needless || c.EndsAt.IsZero() || c.Problem != ""
-		case db.LetterBackToNormal:
+		case db.MailBackToNormal:
 			needless = c.Health() != db.Fine
 		}
 		if needless {
@@ -123,8 +123,8 @@ func (j *Jobs) about(ctx context.Context, letter db.Letter, user db.User) ([]db.
 		}
 		return needless
 	})
-	if letter.Kind == db.LetterActionNeeded && len(gone) > 0 {
-		if err := j.DB.Unwarned(ctx, user.ID, gone); err != nil {
+	if letter.Kind == db.MailActionNeeded && len(gone) > 0 {
+		if err := j.DB.ClearWarnings(ctx, user.ID, gone); err != nil {
 			return nil, err
 		}
 	}
@@ -169,7 +169,7 @@ type warningsWorker struct {
 
 // Work enqueues the letters that are due.
 func (w *warningsWorker) Work(ctx context.Context, _ *river.Job[warningsArgs]) error {
-	if !w.jobs.Mails() {
+	if !w.jobs.SendsMail() {
 		return nil
 	}
 	// A keyed provider needs nobody to come back: what was typed opens the door again.
