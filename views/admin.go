@@ -377,7 +377,7 @@ func zoneShown(zone string) string {
 }
 
 // filterValue says a filter's value as its select does.
-func filterValue(ctx context.Context, f Detail) string {
+func filterValue(ctx context.Context, f Filter) string {
 	prefixes := map[string]string{
 		"health": "healths.", "who": "whos.", "problem": "problems.", "environment": "environment.", "used": "used.", "class": "class.", "lapsing": "filter.within-",
 	}

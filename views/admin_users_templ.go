@@ -8,9 +8,7 @@ package views
 import "github.com/a-h/templ"
 import templruntime "github.com/a-h/templ/runtime"
 
-import (
-	"patchbay/internal/db"
-)
+import "patchbay/internal/db"
 
 // AdminUsersPage is GET /admin/users (q, role) and POST: invites (email, name, role, merchant). Forms about people that stand on a
 // merchant's own page say so in a field from ("merchant"), to come back there.

@@ -19,7 +19,7 @@ type BulkPage struct {
 	By         string
 	Created    time.Time
 	Ended      time.Time
-	Filter     []Detail // what was asked for; keys' words under "filter."
+	Filter     []Filter // what was asked for; keys' words under "filter."
 	ListURL    string
 	OfEvents   bool // from a list of events, not of connections
 	Total      int64
@@ -215,7 +215,7 @@ func bulkBody(v BulkPage) templ.Component {
 }
 
 // beginBulk begins a dry run of what a list shows: "connections" or "events".
-func beginBulk(list, label string, fields []Detail) templ.Component {
+func beginBulk(list, label string, fields []Filter) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {

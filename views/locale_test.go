@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 	"unicode"
+
+	"patchbay/internal/connectors"
 )
 
 // written is one entry of a locale file, with its singular where it has one.
@@ -416,7 +418,7 @@ func TestADetailThatIsAListReadsAsOne(t *testing.T) {
 		`[{"a":"b"}]`:                           `[{"a":"b"}]`,
 		`[sic] Ltd`:                             `[sic] Ltd`,
 	} {
-		if got := detailText(ctx, Detail{Key: "scopes", Value: value}); got != want {
+		if got := detailText(ctx, connectors.Detail{Key: "scopes", Value: value}); got != want {
 			t.Errorf("%s reads %q, want %q", value, got, want)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 )
 
@@ -56,17 +57,26 @@ type Health struct {
 	Since   time.Time
 }
 
-// Account says whose access it is.
+// Account is an account at a provider, with what the provider's connector says about the keys of its details.
 type Account struct {
-	ID, Name   string
-	OtherName  string // the name in the other script; "" when there is none
-	Identifier Detail // its official number, such as a tax number; empty when there is none
-	Nameless   bool   // the provider names nothing: the person must say whose it is
-	Details    []Detail
+	connectors.Account
+	Keys connectors.AccountKeys
+	Self string // the id of its connection, which stands for the account's where a provider names nothing
 }
 
-// Detail is one fact about an account. Key is the provider's own name for it; Value is text.
-type Detail struct{ Key, Value string }
+// nameless reports whether the provider names nothing, so that the person must say whose account it is.
+func (a Account) nameless() bool { return a.ID == "" || a.ID == a.Self }
+
+// otherName returns the account's name in another script, "" if there is none.
+func (a Account) otherName() string {
+	if other := a.Detail(a.Keys.OtherName); other != a.Name {
+		return other
+	}
+	return ""
+}
+
+// identifier returns the account's official number, such as a tax number, "" if there is none.
+func (a Account) identifier() string { return a.Detail(a.Keys.Identifier) }
 
 // Event is one line of a timeline.
 type Event struct {
@@ -79,7 +89,7 @@ type Event struct {
 	Link     string   // what it is about; staff only
 	What     string   // the link's words
 	Merchant string   // whose it is, for lists that mix merchants
-	Filter   []Detail // what a list that was exported or counted was filtered by; keys' words under "filter."
+	Filter   []Filter // what a list that was exported or counted was filtered by
 	Provider string   // its title, for lists that mix providers
 }
 
@@ -93,6 +103,9 @@ type Call struct {
 	Took      time.Duration
 	Unsent    bool // nobody was asked
 }
+
+// Filter is one condition of a list's filter, as in its address. Keys have words under "filter.".
+type Filter struct{ Key, Value string }
 
 // Option is one choice of a select or a set of radios.
 type Option struct {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/a-h/templ"
 
+	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/static"
@@ -101,25 +102,29 @@ var (
 	flexiti        = Provider{Name: "flexiti", Title: "Flexiti", Environment: "production", Color: "#d9480f", Keyed: true}
 	bookings       = Provider{Name: "bookings", Title: "Rivière Réservations", Environment: "sandbox", Color: "#7a3f9d", Keyed: true}
 	acme           = Provider{Name: "acme", Title: "Acme", Environment: "production", Color: "#f2c14e"}
-	ch168          = Account{
-		ID: "KHUID00001234", Name: "CH168 Co., Ltd", OtherName: "ក្រុមហ៊ុនស៊ីអេច១៦៨", Identifier: Detail{"tin", "1234567890"},
-		Details: []Detail{
-			{"endpoint_id", "KHUID00001234"},
-			{"moc_id", "00012345"},
-			{"company_name_en", "CH168 Co., Ltd"},
-			{"company_name_kh", "ក្រុមហ៊ុនស៊ីអេច១៦៨"},
-			{"tin", "1234567890"},
-			{"date_of_incorporation", "2019-03-01"},
-			{"business_type", "Private Limited Company"},
-			{"city", "Phnom Penh"},
-			{"country", "KH"},
-			{"phone_number", "+855 12 345 678"},
-			{"email", "accounts@ch168.example"},
-			{"branch_code", "01"},
+	keys           = connectors.AccountKeys{OtherName: "company_name_kh", Identifier: "tin"}
+	ch168          = Account{Keys: keys, Account: connectors.Account{
+		ID: "KHUID00001234", Name: "CH168 Co., Ltd",
+		Details: []connectors.Detail{
+			{Key: "endpoint_id", Value: "KHUID00001234"},
+			{Key: "moc_id", Value: "00012345"},
+			{Key: "company_name_en", Value: "CH168 Co., Ltd"},
+			{Key: "company_name_kh", Value: "ក្រុមហ៊ុនស៊ីអេច១៦៨"},
+			{Key: "tin", Value: "1234567890"},
+			{Key: "date_of_incorporation", Value: "2019-03-01"},
+			{Key: "business_type", Value: "Private Limited Company"},
+			{Key: "city", Value: "Phnom Penh"},
+			{Key: "country", Value: "KH"},
+			{Key: "phone_number", Value: "+855 12 345 678"},
+			{Key: "email", Value: "accounts@ch168.example"},
+			{Key: "branch_code", Value: "01"},
 		},
-	}
+	}}
 	shop   = db.Merchant{ID: pg.NewID(), Name: "CH168 Shop", ExternalID: "shop-17", CreatedAt: storyNow.AddDate(-1, -1, 0)}
-	mekong = Account{ID: "KHUID00009876", Name: "Mekong Trading Import Export Co., Ltd", OtherName: "មេគង្គ ត្រេឌីង", Identifier: Detail{"tin", "K001-3333333"}, Details: []Detail{{"city", "Siem Reap"}}}
+	mekong = Account{Keys: keys, Account: connectors.Account{
+		ID: "KHUID00009876", Name: "Mekong Trading Import Export Co., Ltd",
+		Details: []connectors.Detail{{Key: "company_name_kh", Value: "មេគង្គ ត្រេឌីង"}, {Key: "tin", Value: "K001-3333333"}, {Key: "city", Value: "Siem Reap"}},
+	}}
 )
 
 func ago(d time.Duration) time.Time { return storyNow.Add(-d) }
@@ -153,7 +158,7 @@ func merchantStories(all map[string]templ.Component) {
 				{ID: "0198a", Account: ch168, Health: Health{State: "fine"}},
 				{ID: "0198b", Account: mekong, Health: Health{State: "action-needed", Who: "merchant", Problem: "refused"}},
 			}},
-			{Provider: elecq, Accounts: []ConnectedAccount{{ID: "0198c", Account: Account{ID: "88120045", Name: "88120045"}, Health: Health{State: "retrying", Who: "provider"}, ReconnectBy: in(2 * day)}}},
+			{Provider: elecq, Accounts: []ConnectedAccount{{ID: "0198c", Account: Account{Account: connectors.Account{ID: "88120045", Name: "88120045"}}, Health: Health{State: "retrying", Who: "provider"}, ReconnectBy: in(2 * day)}}},
 		},
 		Offered: []ProviderCard{{Provider: flexiti}, {Provider: bookings}, {Provider: acme}},
 	})
@@ -163,11 +168,11 @@ func merchantStories(all map[string]templ.Component) {
 	all["connect"] = Connect(ConnectPage{Page: merchantPage("/connect/caminvoice"), Provider: camInvoice})
 	all["connect-reconnect"] = Connect(ConnectPage{Page: merchantPage("/connect/acme"), Provider: acme, ReconnectID: "0198a", ReconnectAs: "CH168 Co., Ltd"})
 	fields := []Field{
-		{Name: "client_id", Value: "f31120ee-b5cb-41c4-9529-288d02e91cd6"},
-		{Name: "client_secret", Secret: true},
-		{Name: "scope", Options: []string{"merchant", "customer"}},
-		{Name: "merchant_username", Optional: true},
-		{Name: "merchant_password", Secret: true, Optional: true},
+		{Field: connectors.Field{Name: "client_id"}, Value: "f31120ee-b5cb-41c4-9529-288d02e91cd6"},
+		{Field: connectors.Field{Name: "client_secret", Secret: true}},
+		{Field: connectors.Field{Name: "scope", Options: []string{"merchant", "customer"}}},
+		{Field: connectors.Field{Name: "merchant_username", Optional: true}},
+		{Field: connectors.Field{Name: "merchant_password", Secret: true, Optional: true}},
 	}
 	all["connect-keyed"] = Connect(ConnectPage{Page: merchantPage("/connect/flexiti"), Provider: flexiti, Fields: fields, AlreadyHas: true})
 	all["connect-keyed-wrong"] = Connect(ConnectPage{Page: merchantPage("/connect/flexiti"), Provider: flexiti, Fields: fields, Errors: Errors{{"client_id", "swapped"}, {"client_secret", "missing"}}})
@@ -194,7 +199,9 @@ func merchantStories(all map[string]templ.Component) {
 	retrying.RenewsUntil = in(6 * day)
 	retrying.Outcome = &Outcome{Class: "later", Retry: in(3 * time.Minute)}
 	retrying.Provider = flexiti
-	retrying.Account = Account{ID: "abc", Name: "Boulangerie de l’Étoile", Details: []Detail{{"client_id", "abc"}, {"scope", "merchant"}, {"form_values", `{"provinces":["QC","ON"]}`}, {"is_test", "false"}}}
+	retrying.Account = Account{Account: connectors.Account{ID: "abc", Name: "Boulangerie de l’Étoile", Details: []connectors.Detail{
+		{Key: "client_id", Value: "abc"}, {Key: "scope", Value: "merchant"}, {Key: "form_values", Value: `{"provinces":["QC","ON"]}`}, {Key: "is_test", Value: "false"},
+	}}}
 	all["connection-retrying"] = Connection(retrying)
 	ended := own
 	ended.Health = Health{State: "disconnected"}
@@ -203,7 +210,7 @@ func merchantStories(all map[string]templ.Component) {
 	ended.Disconnected = &Receipt{At: ago(time.Minute), By: "Sok Dara", Revoked: "not-offered", ProviderURL: "https://portal.example"}
 	all["connection-disconnected-finish"] = Connection(ended)
 	all["disconnect"] = Disconnect(DisconnectPage{Page: merchantPage("/connections/0198a/disconnect"), ID: "0198a", Provider: camInvoice, Account: ch168, Revokes: true, Until: in(11 * time.Minute)})
-	all["disconnect-keyed"] = Disconnect(DisconnectPage{Page: merchantPage("/connections/0198a/disconnect"), ID: "0198a", Provider: flexiti, Account: Account{Name: "Boulangerie", ID: "abc"}})
+	all["disconnect-keyed"] = Disconnect(DisconnectPage{Page: merchantPage("/connections/0198a/disconnect"), ID: "0198a", Provider: flexiti, Account: Account{Account: connectors.Account{Name: "Boulangerie", ID: "abc"}}})
 
 	all["account"] = AccountSettings(AccountPage{
 		Page: merchantPage("/account"), Name: "Sok Dara", Email: "dara@ch168.example", Locale: "km", Errors: Errors{{"current", "wrong"}},
@@ -240,7 +247,7 @@ func flowStories(all map[string]templ.Component) {
 		return Flow(v)
 	}
 	all["flow-choosing"] = choice(Choice{Why: "confirm", Account: ch168, Options: []string{"connect", "cancel"}})
-	all["flow-choosing-nameless"] = choice(Choice{Why: "confirm", Account: Account{Nameless: true}, Options: []string{"connect", "cancel"}})
+	all["flow-choosing-nameless"] = choice(Choice{Why: "confirm", Account: Account{}, Options: []string{"connect", "cancel"}})
 	all["flow-choosing-differs"] = choice(Choice{Why: "differs", Account: mekong, Before: ch168, Options: []string{"replace", "keep-both", "cancel"}})
 	all["flow-choosing-already"] = choice(Choice{Why: "already-connected", Account: ch168, Options: []string{"connect", "cancel"}})
 	for _, outcome := range []string{
@@ -274,8 +281,8 @@ func staffStories(all map[string]templ.Component) {
 	rows := []ConnectionRow{
 		{ID: "0198a", Merchant: "CH168 Shop", MerchantID: "m1", Provider: camInvoice, Account: ch168, Health: Health{State: "fine"}, ConnectedAt: ago(90 * day), RefreshedAt: ago(4 * time.Minute)},
 		{ID: "0198b", Merchant: "ហាងមេគង្គ", MerchantID: "m2", Provider: camInvoice, Account: mekong, Health: Health{State: "action-needed", Who: "merchant", Problem: "refused"}, ConnectedAt: ago(200 * day), RefreshedAt: ago(3 * day)},
-		{ID: "0198c", Merchant: "Boulangerie de l’Étoile", MerchantID: "m3", Provider: flexiti, Account: Account{ID: "9b1e82a7-0a59-4e7e-add5-b9ffa37aade1", Name: "9b1e82a7-0a59-4e7e-add5-b9ffa37aade1"}, Health: Health{State: "retrying", Who: "provider"}, ConnectedAt: ago(2 * day), RefreshedAt: ago(time.Hour)},
-		{ID: "0198d", Merchant: "Laadpunt Rotterdam", MerchantID: "m4", Provider: elecq, Account: Account{ID: "88120045", Name: "88120045"}, Health: Health{State: "disconnected"}, ConnectedAt: ago(500 * day), RefreshedAt: ago(40 * day)},
+		{ID: "0198c", Merchant: "Boulangerie de l’Étoile", MerchantID: "m3", Provider: flexiti, Account: Account{Account: connectors.Account{ID: "9b1e82a7-0a59-4e7e-add5-b9ffa37aade1", Name: "9b1e82a7-0a59-4e7e-add5-b9ffa37aade1"}}, Health: Health{State: "retrying", Who: "provider"}, ConnectedAt: ago(2 * day), RefreshedAt: ago(time.Hour)},
+		{ID: "0198d", Merchant: "Laadpunt Rotterdam", MerchantID: "m4", Provider: elecq, Account: Account{Account: connectors.Account{ID: "88120045", Name: "88120045"}}, Health: Health{State: "disconnected"}, ConnectedAt: ago(500 * day), RefreshedAt: ago(40 * day)},
 	}
 	list := AdminConnectionsPage{
 		Page: adminPage("/admin/connections?q=ch168&health=action-needed"), Query: "ch168",
@@ -283,7 +290,7 @@ func staffStories(all map[string]templ.Component) {
 		Whos: []Option{{}, {Value: "merchant"}, {Value: "provider"}, {Value: "platform"}}, Problems: []Option{{}, {Value: "refused"}, {Value: "something_new"}},
 		Environment: []Option{{}, {Value: "sandbox"}, {Value: "production"}}, Used: []Option{{}, {Value: "1d"}, {Value: "7d"}, {Value: "30d"}, {Value: "never"}}, Since: "2026-01-01", Merchant: "m1", MerchantName: "CH168 Shop",
 		Rows: rows, ByMerchant: Column{URL: "?sort=merchant"}, ByConnected: Column{URL: "?sort=connected", Sorted: "descending"},
-		Pager: Pager{First: "?", Prev: "?before=1", Next: "?after=2"}, Shown: 4, About: 1234567, CSVURL: "/admin/connections.csv", BulkFields: []Detail{{"health", "action-needed"}},
+		Pager: Pager{First: "?", Prev: "?before=1", Next: "?after=2"}, Shown: 4, About: 1234567, CSVURL: "/admin/connections.csv", BulkFields: []Filter{{Key: "health", Value: "action-needed"}},
 		Flow: &FlowLine{Reference: "K7M2-4QXD", Stage: "failed", At: ago(time.Hour)},
 	}
 	all["admin-connections"] = AdminConnections(list)
@@ -378,7 +385,7 @@ func staffStories(all map[string]templ.Component) {
 		},
 	})
 	all["admin-keys-none"] = Keys(KeysPage{Page: adminPage("/admin/keys"), Scopes: scopes})
-	bulk := BulkPage{Page: adminPage("/admin/bulk/b1"), ID: "b1", By: "Anna Tremblay", Created: ago(4 * time.Minute), Total: 1240, Filter: []Detail{{"provider", "ELECQ"}, {"health", "retrying"}}, ListURL: "/admin/connections?provider=elecq"}
+	bulk := BulkPage{Page: adminPage("/admin/bulk/b1"), ID: "b1", By: "Anna Tremblay", Created: ago(4 * time.Minute), Total: 1240, Filter: []Filter{{"provider", "ELECQ"}, {"health", "retrying"}}, ListURL: "/admin/connections?provider=elecq"}
 	bulk.State, bulk.ByProvider = "dry-run", []BulkProvider{{Provider: "ELECQ", Count: 1200, PerMinute: 240, Paused: true}, {Provider: "CamInvoice", Count: 40, PerMinute: 600}}
 	all["bulk-dry-run"] = Bulk(bulk)
 	bulk.State, bulk.Done, bulk.Left, bulk.Outcomes = "running", 512, 3*time.Minute, []BulkOutcome{{Class: "ok", Count: 500, URL: "/x"}, {Class: "trouble", Count: 10}, {Class: "skipped", Count: 2}}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mileusna/useragent"
 
+	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 )
 
@@ -59,19 +60,19 @@ func (a Account) shown(ctx context.Context) string {
 	switch {
 	case a.Name != "":
 		return a.Name
-	case a.OtherName != "":
-		return a.OtherName
-	case a.Nameless || a.ID == "":
+	case a.otherName() != "":
+		return a.otherName()
+	case a.nameless():
 		return T(ctx, "flow.nameless")
 	}
 	return a.ID
 }
 
-// few are the details that help to recognise an account at a glance: those that are neither its name nor its number.
-func (a Account) few() []Detail {
-	var out []Detail
+// highlights are the details that help to recognise an account at a glance: those that are neither its name nor its number.
+func (a Account) highlights() []connectors.Detail {
+	var out []connectors.Detail
 	for _, d := range a.Details {
-		if d.Value == "" || d.Value == a.Name || d.Value == a.OtherName || d.Value == a.ID || d.Value == a.Identifier.Value || a.shape(d) == "structure" {
+		if d.Value == "" || d.Value == a.Name || d.Value == a.otherName() || d.Value == a.ID || d.Value == a.identifier() || a.shape(d) == "structure" {
 			continue
 		}
 		if out = append(out, d); len(out) == 4 {
@@ -82,21 +83,21 @@ func (a Account) few() []Detail {
 }
 
 // shape says how a detail is shown: "text", "id" with a copy button, "structure" folded away, or "empty".
-func (a Account) shape(d Detail) string {
+func (a Account) shape(d connectors.Detail) string {
 	v := strings.TrimSpace(d.Value)
 	switch {
 	case v == "" || v == "null":
 		return "empty"
 	case strings.HasPrefix(v, "{") || strings.HasPrefix(v, "["):
 		return "structure"
-	case d.Key == a.Identifier.Key || strings.HasSuffix(strings.ToLower(d.Key), "_id") || d.Key == "sub":
+	case d.Key == a.Keys.Identifier || strings.HasSuffix(strings.ToLower(d.Key), "_id") || d.Key == "sub":
 		return "id"
 	}
 	return "text"
 }
 
 // detailText is a detail's value as a person reads it.
-func detailText(ctx context.Context, d Detail) string {
+func detailText(ctx context.Context, d connectors.Detail) string {
 	switch d.Value {
 	case "true":
 		return T(ctx, "detail.yes")
@@ -324,7 +325,7 @@ func (v FlowPage) title(ctx context.Context) string {
 		key = "flow.differs.title"
 	case v.outcome() == "choosing" && v.Choice.Why == "already-connected":
 		key = "flow.already-connected.title"
-	case v.outcome() == "choosing" && v.Choice.Account.Nameless:
+	case v.outcome() == "choosing" && v.Choice.Account.nameless():
 		key = "flow.nameless.title"
 	case v.outcome() == "connected" && v.Renewed:
 		key = "flow.renewed.title"
@@ -363,7 +364,7 @@ func (v FlowPage) kept(ctx context.Context) string {
 func (v FlowPage) choiceText(ctx context.Context, choice string) string {
 	c := v.Choice
 	why := c.Why
-	if why == "confirm" && c.Account.Nameless {
+	if why == "confirm" && c.Account.nameless() {
 		why = "nameless"
 	}
 	for _, key := range []string{"choice." + why + "." + choice, "choice." + choice} {

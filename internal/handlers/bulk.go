@@ -96,7 +96,7 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 func retriable(f db.EventFilter) bool { return f.Class != "" && f.Class != "ok" }
 
 // filterDetails are a list's filter to be read by people, with the names of who and what it is about.
-func (s *Server) filterDetails(r *http.Request, values url.Values) (shown []views.Detail) {
+func (s *Server) filterDetails(r *http.Request, values url.Values) (shown []views.Filter) {
 	var ids []pg.ID
 	for _, name := range []string{"merchant", "actor", "connection"} {
 		for _, value := range values[name] {
@@ -119,17 +119,17 @@ func (s *Server) filterDetails(r *http.Request, values url.Values) (shown []view
 			if id, err := pg.ParseID(value); err == nil && names[id] != "" {
 				value = names[id]
 			}
-			shown = append(shown, views.Detail{Key: key, Value: value})
+			shown = append(shown, views.Filter{Key: key, Value: value})
 		}
 	}
 	return shown
 }
 
 // fields are a filter's values as a form repeats them.
-func fields(values url.Values) (all []views.Detail) {
+func fields(values url.Values) (all []views.Filter) {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		for _, value := range values[name] {
-			all = append(all, views.Detail{Key: name, Value: value})
+			all = append(all, views.Filter{Key: name, Value: value})
 		}
 	}
 	return all

@@ -51,7 +51,7 @@ func (s *Server) viewConnectPage(r *http.Request, setup connectors.Provider, rec
 	}
 	if keyed, ok := setup.Connector.(connectors.CredentialConnector); ok {
 		for _, f := range keyed.Fields() {
-			page.Fields = append(page.Fields, views.Field{Name: f.Name, Secret: f.Secret, Optional: f.Optional, Options: f.Options, MaxLen: cmp.Or(f.MaxLen, 200)})
+			page.Fields = append(page.Fields, views.Field{Field: f})
 		}
 	}
 	return page, nil

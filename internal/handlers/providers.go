@@ -53,19 +53,8 @@ func (s *Server) viewProviderOf(name, environment string) views.Provider {
 	return p
 }
 
-// viewAccount shows whose account it is. self is the connection's own id, which stands in where a provider names nothing.
+// viewAccount returns an account with its provider's keys. self is the id of its connection, "" while there is none.
 func (s *Server) viewAccount(provider string, a connectors.Account, self string) views.Account {
 	p, _ := s.anyProvider(provider) // an unknown provider declares no keys
-	keys := p.AccountKeys
-	v := views.Account{ID: a.ID, Name: a.Name, Nameless: a.ID == "" || a.ID == self}
-	if number := a.Detail(keys.Identifier); number != "" {
-		v.Identifier = views.Detail{Key: keys.Identifier, Value: number}
-	}
-	if other := a.Detail(keys.OtherName); other != a.Name {
-		v.OtherName = other
-	}
-	for _, d := range a.Details {
-		v.Details = append(v.Details, views.Detail{Key: d.Key, Value: d.Value})
-	}
-	return v
+	return views.Account{Account: a, Keys: p.AccountKeys, Self: self}
 }
