@@ -215,12 +215,13 @@ func TestManyRefreshesFromAFilter(t *testing.T) {
 		t.Fatal(err)
 	}
 	var b db.Bulk
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline) && b.State != db.BulkDone; time.Sleep(50 * time.Millisecond) {
+	dbtest.Eventually(t, "the end of the bulk", func() bool {
 		if b, err = s.db.Bulk(context.Background(), id); err != nil {
 			t.Fatal(err)
 		}
-	}
-	if b.State != db.BulkDone || b.Outcomes["ok"] != 2 {
+		return b.State == db.BulkDone
+	})
+	if b.Outcomes["ok"] != 2 {
 		t.Fatalf("%s with %v", b.State, b.Outcomes)
 	}
 	if n := s.events("refresh.saved"); n != 2 {
@@ -297,7 +298,7 @@ func TestABulkStops(t *testing.T) {
 	}
 	until := func(what string, is func(db.Bulk) bool) {
 		t.Helper()
-		for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		dbtest.Eventually(t, what, func() bool {
 			b, err := s.db.Bulk(t.Context(), id)
 			if err != nil {
 				t.Fatal(err)
@@ -305,17 +306,12 @@ func TestABulkStops(t *testing.T) {
 			if b.Done > 1 {
 				t.Fatalf("%d done: nothing is sent during an incident", b.Done)
 			}
-			if is(b) {
-				return
-			}
-			if time.Now().After(deadline) {
-				t.Fatalf("not %s but %s, with %d done", what, b.State, b.Done)
-			}
-		}
+			return is(b)
+		})
 	}
-	until("at work", func(b db.Bulk) bool { return b.State == db.BulkRunning && b.Done == 1 })
+	until("the job to be at work", func(b db.Bulk) bool { return b.State == db.BulkRunning && b.Done == 1 })
 	admin.post(begun.location, "do", "stop")
-	until("stopped", func(b db.Bulk) bool { return b.State == db.BulkStopped })
+	until("the bulk to be stopped", func(b db.Bulk) bool { return b.State == db.BulkStopped })
 	if n := s.sandbox.Calls("caminvoice", "refresh"); n != 0 {
 		t.Errorf("%d refreshes were sent during an incident", n)
 	}

@@ -303,14 +303,10 @@ func TestRevocationIsRetried(t *testing.T) {
 	dbtest.DueJobs(t, s.db, "parting")
 	s.startJobs()
 	// The shared account's is looked at again when a choice about it must be over.
-	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		if _, over := dbtest.Jobs(t, s.db, "parting", 10*time.Minute); over >= 4 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("the jobs do not come to an end")
-		}
-	}
+	dbtest.Eventually(t, "the end of the jobs", func() bool {
+		_, over := dbtest.Jobs(t, s.db, "parting", 10*time.Minute)
+		return over >= 4
+	})
 	if n := s.sandbox.Calls("caminvoice", "revoke") - before; n != 2 {
 		t.Errorf("%d accounts were told later, want 2", n)
 	}

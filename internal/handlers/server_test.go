@@ -174,19 +174,21 @@ func (s *testServer) startJobs() {
 // mailTo returns the newest mail to an address that contains a text, once it is there.
 func (s *testServer) mailTo(email, containing string) string {
 	s.t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	var text string
+	dbtest.Eventually(s.t, "mail to "+email, func() bool {
 		mails, err := s.db.OutboxMails(context.Background(), 20)
 		if err != nil {
 			s.t.Fatal(err)
 		}
 		for _, m := range mails {
 			if m.Recipient == email && strings.Contains(m.Text, containing) {
-				return m.Text
+				text = m.Text
+				return true
 			}
 		}
-	}
-	s.t.Fatalf("no mail to %s came", email)
-	return ""
+		return false
+	})
+	return text
 }
 
 func (s *testServer) events(kind string) int {

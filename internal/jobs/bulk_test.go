@@ -8,6 +8,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 )
@@ -30,35 +31,20 @@ func (s *sleepy) Refresh(ctx context.Context, _ connectors.Grant) (connectors.To
 }
 
 // bulkState waits until the bulk is in a state.
-func (o *office) bulkState(t *testing.T, id pg.ID, want string) {
+func (o *testJobs) bulkState(t *testing.T, id pg.ID, want string) {
 	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	dbtest.Eventually(t, "a bulk that is "+want, func() bool {
 		b, err := o.DB.Bulk(context.Background(), id)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if b.State == want {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the bulk is %s, not %s", b.State, want)
-		}
-	}
-}
-
-func (o *office) runningBulk(t *testing.T, u db.User, of ...pg.ID) pg.ID {
-	t.Helper()
-	id := pg.NewID()
-	o.exec(t, `INSERT INTO bulks (id, filter, state, created_by, created_at) VALUES ($1, '', 'running', $2, $3)`, id, u.ID, o.DB.Now().Add(-time.Hour))
-	for _, connection := range of {
-		o.exec(t, `INSERT INTO bulk_items (bulk_id, connection_id, provider) VALUES ($1, $2, 'flexiti')`, id, connection)
-	}
-	return id
+		return b.State == want
+	})
 }
 
 func TestABulkWhoseProcessDiedIsTakenUpAgain(t *testing.T) {
-	o := newOffice(t, nil)
-	id := o.runningBulk(t, o.user(t, "sok@ch168.example", "en", "a long password"))
+	o := newTestJobs(t, nil)
+	id := dbtest.Bulk(t, o.DB, o.user(t, "sok@ch168.example", "en", "a long password").ID, "flexiti")
 	o.start(t)
 	o.bulkState(t, id, db.BulkDone)
 }
@@ -66,7 +52,7 @@ func TestABulkWhoseProcessDiedIsTakenUpAgain(t *testing.T) {
 func TestWhatABulkHadUnderWayWhenItsProcessStoppedIsNotGivenUp(t *testing.T) {
 	provider := &sleepy{asked: make(chan struct{}, 8), answer: make(chan struct{})}
 	var engine *refresh.Engine
-	o := newOffice(t, func(options *Options) {
+	o := newTestJobs(t, func(options *Options) {
 		engine = refresh.New(refresh.Options{DB: options.DB, Connectors: []connectors.Connector{provider}, Log: slog.New(slog.DiscardHandler)})
 		options.Refresh = engine
 	})
@@ -76,7 +62,7 @@ func TestWhatABulkHadUnderWayWhenItsProcessStoppedIsNotGivenUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id := o.runningBulk(t, u, connection)
+	id := dbtest.Bulk(t, o.DB, u.ID, "flexiti", connection)
 	if err := o.Start(context.Background()); err != nil {
 		t.Fatal(err)
 	}

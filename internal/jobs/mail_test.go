@@ -27,13 +27,12 @@ import (
 	"patchbay/views"
 )
 
-// office is a Jobs that works on a database of its own, with a clock moved by hand.
-type office struct {
+// testJobs is a Jobs that works on a database of its own, with a clock that tests move.
+type testJobs struct {
 	*Jobs
 	where dbtest.Database
 	log   *notes
-	mu    sync.Mutex
-	now   time.Time
+	clock *dbtest.Clock
 }
 
 // notes is a log that may be read while it is written.
@@ -54,25 +53,14 @@ func (n *notes) String() string {
 	return n.b.String()
 }
 
-func (o *office) pass(d time.Duration) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.now = o.now.Add(d)
-}
-
 // redirector is a provider to which merchants are sent, as far as mail cares.
 type redirector struct{ connectors.Redirector }
 
-func newOffice(t *testing.T, change func(*Options)) *office {
+func newTestJobs(t *testing.T, change func(*Options)) *testJobs {
 	t.Helper()
-	o := &office{where: dbtest.Make(t), log: &notes{}, now: time.Now().UTC()}
-	clock := pg.NewClock(func() time.Time {
-		o.mu.Lock()
-		defer o.mu.Unlock()
-		return o.now
-	})
+	o := &testJobs{where: dbtest.Make(t), log: &notes{}, clock: dbtest.NewClock(time.Now().UTC())}
 	options := Options{
-		DB: o.where.Open(t, pg.Options{Clock: clock}), Log: slog.New(slog.NewTextHandler(o.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		DB: o.where.Open(t, pg.Options{Clock: o.clock.Clock}), Log: slog.New(slog.NewTextHandler(o.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		PublicURL: &url.URL{Scheme: "https", Host: "connect.example.com"}, Outbox: true,
 		Providers: []connectors.Provider{
 			{Name: "caminvoice", Title: "CamInvoice", Environment: "sandbox", Connector: redirector{}},
@@ -90,7 +78,7 @@ func newOffice(t *testing.T, change func(*Options)) *office {
 	return o
 }
 
-func (o *office) start(t *testing.T) {
+func (o *testJobs) start(t *testing.T) {
 	t.Helper()
 	if err := o.Start(context.Background()); err != nil {
 		t.Fatal(err)
@@ -104,7 +92,7 @@ func (o *office) start(t *testing.T) {
 	})
 }
 
-func (o *office) user(t *testing.T, email, locale, password string) db.User {
+func (o *testJobs) user(t *testing.T, email, locale, password string) db.User {
 	t.Helper()
 	u, err := o.DB.AddUser(context.Background(), db.System(), db.NewUser{
 		Role: db.RoleMerchant, Email: email, Name: "Sok", Locale: locale, Password: password, MerchantName: "CH168 Shop",
@@ -115,24 +103,13 @@ func (o *office) user(t *testing.T, email, locale, password string) db.User {
 	return u
 }
 
-func (o *office) connection(t *testing.T, u db.User, provider, account string) pg.ID {
+func (o *testJobs) connection(t *testing.T, u db.User, provider, account string, states ...dbtest.State) pg.ID {
 	t.Helper()
-	id := pg.NewID()
-	o.exec(t, `INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, connected_at) VALUES ($1, $2, $3, 'sandbox', $4, $4, $5)`,
-		id, u.MerchantID, provider, account, o.DB.Now())
-	o.exec(t, `INSERT INTO grants (connection_id, provider, environment, refreshed_at) VALUES ($1, $2, 'sandbox', $3)`, id, provider, o.DB.Now())
-	return id
-}
-
-func (o *office) exec(t *testing.T, sql string, args ...any) {
-	t.Helper()
-	if _, err := o.DB.Pool.Exec(context.Background(), sql, args...); err != nil {
-		t.Fatal(err)
-	}
+	return dbtest.Connection(t, o.DB, u.MerchantID, provider, account, account, states...)
 }
 
 // due runs what the clock runs every minute, and returns the letters that it makes for whom, as "kind to e-mail: accounts".
-func (o *office) due(t *testing.T) []string {
+func (o *testJobs) due(t *testing.T) []string {
 	t.Helper()
 	ctx := context.Background()
 	before, err := o.DB.OutboxMails(ctx, 100)
@@ -143,18 +120,10 @@ func (o *office) due(t *testing.T) []string {
 		t.Fatal(err)
 	}
 	var after []db.OutboxMail
-	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		var waiting int
-		if err := o.DB.Pool.QueryRow(ctx, `SELECT count(*) FROM river_job WHERE kind = 'letter' AND state NOT IN ('completed', 'discarded', 'cancelled')`).Scan(&waiting); err != nil {
-			t.Fatal(err)
-		}
-		if waiting == 0 {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("%d letters are not written", waiting)
-		}
-	}
+	dbtest.Eventually(t, "every mail", func() bool {
+		waiting, _ := dbtest.Jobs(t, o.DB, "letter", time.Hour)
+		return waiting == 0
+	})
 	if after, err = o.DB.OutboxMails(ctx, 100); err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +136,7 @@ func (o *office) due(t *testing.T) []string {
 }
 
 func TestWarnings(t *testing.T) {
-	o := newOffice(t, nil)
+	o := newTestJobs(t, nil)
 	o.start(t)
 	sok, dara := o.user(t, "sok@ch168.example", "en", "a long password"), o.user(t, "dara@ch168.example", "fr", "a long password")
 	o.user(t, "invited@ch168.example", "en", "")
@@ -182,47 +151,46 @@ func TestWarnings(t *testing.T) {
 	}
 	expect("all is well")
 
-	o.exec(t, `UPDATE connections SET problem = 'refused', problem_since = $2 WHERE id = $1`, one, o.DB.Now())
-	o.exec(t, `UPDATE connections SET problem = 'lapsed', problem_since = $2 WHERE id = $1`, two, o.DB.Now())
-	o.exec(t, `UPDATE connections SET problem = 'ours', problem_since = $2 WHERE id = $1`, ours, o.DB.Now())
+	dbtest.Set(t, o.DB, one, dbtest.Refused(o.DB.Now()))
+	dbtest.Set(t, o.DB, two, dbtest.Problem("lapsed", o.DB.Now()))
+	dbtest.Set(t, o.DB, ours, dbtest.Problem("ours", o.DB.Now()))
 	expect("at once: more may fail")
-	o.exec(t, `INSERT INTO providers (name, environment, incident_since) VALUES ('caminvoice', 'sandbox', $1), ('flexiti', 'sandbox', $1)`, o.DB.Now())
-	o.pass(6 * time.Minute)
+	dbtest.Incident(t, o.DB, "caminvoice", "")
+	dbtest.Incident(t, o.DB, "flexiti", "")
+	o.clock.Advance(6 * time.Minute)
 	expect("during an incident")
-	o.exec(t, `UPDATE providers SET incident_since = NULL`)
+	dbtest.NoIncidents(t, o.DB)
 	expect("afterwards, gathered, to everybody who can sign in",
 		"sok@ch168.example: 2 connections need you", "dara@ch168.example: 2 connexions ont besoin de vous")
-	o.pass(time.Hour)
+	o.clock.Advance(time.Hour)
 	expect("the same problems an hour later")
 
-	o.exec(t, `UPDATE connections SET problem = '', problem_since = NULL WHERE id = $1`, one)
+	dbtest.Set(t, o.DB, one, dbtest.Working())
 	expect("one is mended", "sok@ch168.example: CamInvoice works again", "dara@ch168.example: CamInvoice fonctionne de nouveau")
 	expect("and said once")
-	o.exec(t, `UPDATE connections SET problem = 'refused', problem_since = $2 WHERE id = $1`, one, o.DB.Now())
-	o.pass(6 * time.Minute)
+	dbtest.Set(t, o.DB, one, dbtest.Refused(o.DB.Now()))
+	o.clock.Advance(6 * time.Minute)
 	expect("a new problem", "sok@ch168.example: Please reconnect CamInvoice", "dara@ch168.example: Merci de reconnecter CamInvoice")
-	o.exec(t, `UPDATE connections SET problem = '', problem_since = NULL, disconnected_at = $2 WHERE id = $1`, one, o.DB.Now())
+	dbtest.Set(t, o.DB, one, dbtest.Disconnected(o.DB.Now()))
 	expect("a connection that was ended is not back to normal")
 
 	if err := o.DB.LockUser(context.Background(), db.System(), dara.ID); err != nil {
 		t.Fatal(err)
 	}
-	three := o.connection(t, sok, "caminvoice", "KHUID3")
-	keyed := o.connection(t, sok, "flexiti", "F3")
-	for _, id := range []pg.ID{three, keyed} {
-		o.exec(t, `UPDATE grants SET refresh_expires_at = $2, refresh_fixed = true WHERE connection_id = $1`, id, o.DB.Now().Add(5*24*time.Hour))
-	}
+	end := o.DB.Now().Add(5 * 24 * time.Hour)
+	three := o.connection(t, sok, "caminvoice", "KHUID3", dbtest.Lapsing(end))
+	o.connection(t, sok, "flexiti", "F3", dbtest.Lapsing(end)) // keyed: nobody needs to come back
 	expect("five days before the end")
-	o.pass(3*24*time.Hour + time.Hour)
+	o.clock.Advance(3*24*time.Hour + time.Hour)
 	expect("two days before it, where only the merchant can go on", "sok@ch168.example: Reconnect CamInvoice soon")
-	o.pass(time.Hour)
+	o.clock.Advance(time.Hour)
 	expect("and said once")
-	o.exec(t, `UPDATE grants SET refresh_expires_at = refresh_expires_at + interval '1 minute' WHERE connection_id = $1`, three)
+	dbtest.Set(t, o.DB, three, dbtest.Lapsing(end.Add(time.Minute)))
 	expect("a date that moved a little")
 }
 
 func TestLettersCarryTheirLinkAndNobodyElseKnowsIt(t *testing.T) {
-	o := newOffice(t, nil)
+	o := newTestJobs(t, nil)
 	ctx := context.Background()
 	boss := o.user(t, "boss@ch168.example", "en", "a long password")
 	invited := o.user(t, "sok@ch168.example", "km", "")
@@ -272,7 +240,7 @@ func TestLettersCarryTheirLinkAndNobodyElseKnowsIt(t *testing.T) {
 
 func TestMailGoesOutWhole(t *testing.T) {
 	server := listen(t)
-	o := newOffice(t, func(options *Options) {
+	o := newTestJobs(t, func(options *Options) {
 		options.Outbox, options.SMTPURL, options.MailFrom = false, "smtp://"+server.address, "Patchbay <connect@patchbay.example>"
 	})
 	u := o.user(t, "sok@ch168.example", "km", "a long password")
@@ -420,13 +388,21 @@ func (s smtpServer) serve(conn net.Conn) {
 
 // TestLettersTellNamelessAccountsApart: two accounts at one provider that have no name go by the ids the provider gave them.
 func TestLettersTellNamelessAccountsApart(t *testing.T) {
-	o := newOffice(t, nil)
+	o := newTestJobs(t, nil)
 	sok := o.user(t, "sok@ch168.example", "en", "a long password")
-	named := o.connection(t, sok, "caminvoice", "CH168 Co., Ltd")
-	all := []pg.ID{named, o.connection(t, sok, "flexiti", "100245"), o.connection(t, sok, "flexiti", "100246"), o.connection(t, sok, "flexiti", "to be none")}
-	o.exec(t, `UPDATE connections SET account_name = '' WHERE id <> $1`, named)
-	o.exec(t, `UPDATE connections SET account_id = id::text WHERE id = $1`, all[3])
-	o.exec(t, `UPDATE connections SET problem = 'refused', problem_since = $1`, o.DB.Now())
+	var all []pg.ID
+	for _, c := range []struct {
+		provider, account, name string
+		states                  []dbtest.State
+	}{
+		{"caminvoice", "KHUID1", "CH168 Co., Ltd", nil},
+		{"flexiti", "100245", "", nil},
+		{"flexiti", "100246", "", nil},
+		{"flexiti", "100247", "", []dbtest.State{dbtest.Nameless()}},
+	} {
+		id := dbtest.Connection(t, o.DB, sok.MerchantID, c.provider, c.account, c.name, append(c.states, dbtest.Refused(o.DB.Now()))...)
+		all = append(all, id)
+	}
 	for _, kind := range []string{db.MailActionNeeded, db.MailReconnect} {
 		letter := db.Mail{Kind: kind, User: sok.ID, Connections: all}
 		user, merchant, err := o.DB.Recipient(t.Context(), sok.ID)

@@ -16,7 +16,7 @@ import (
 )
 
 func TestSixHoursOfOutageCostNobodyAnything(t *testing.T) {
-	w := newWorld(t, func(o *refresh.Options) { o.Slots = 32 })
+	w := newTestEngine(t, func(o *refresh.Options) { o.Slots = 32 })
 	w.partner.life = time.Hour
 	const many = 1000
 	ids := w.connectMany(many, 55*time.Minute)
@@ -24,7 +24,7 @@ func TestSixHoursOfOutageCostNobodyAnything(t *testing.T) {
 	end := w.clock.Now().Add(6 * time.Hour)
 	for w.clock.Now().Before(end) {
 		w.sweep()
-		w.clock.advance(30 * time.Second)
+		w.clock.Advance(30 * time.Second)
 	}
 	state, err := w.db.ProviderState(t.Context(), "acme", "sandbox")
 	if err != nil || state.IncidentSince.IsZero() || state.Reason != "trouble" {
@@ -61,7 +61,7 @@ func TestSixHoursOfOutageCostNobodyAnything(t *testing.T) {
 	// It answers again: the probe finds out, and what is due is drained, the soonest to expire first, at a bounded pace.
 	w.partner.set(func() { w.partner.mood = nil })
 	w.partner.most.Store(0)
-	w.clock.advance(2 * time.Minute)
+	w.clock.Advance(2 * time.Minute)
 	w.sweep() // the probe
 	w.partner.set(func() { w.partner.order = nil })
 	w.sweep()
@@ -84,7 +84,7 @@ func TestSixHoursOfOutageCostNobodyAnything(t *testing.T) {
 
 // TestAnOutageThatSaysWhenToComeBackIsAnOutage: 503 with Retry-After: 2 from a provider that is down for everybody.
 func TestAnOutageThatSaysWhenToComeBackIsAnOutage(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEngine(t)
 	var calls atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 		calls.Add(1)
@@ -105,7 +105,7 @@ func TestAnOutageThatSaysWhenToComeBackIsAnOutage(t *testing.T) {
 		if _, err := e.Sweep(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		w.clock.advance(time.Second)
+		w.clock.Advance(time.Second)
 	}
 	if n := calls.Load(); n > 4*2+2 { // each at once and after half a minute, and the probes
 		t.Errorf("%d calls in 70 seconds", n)
@@ -120,7 +120,7 @@ func TestAnOutageThatSaysWhenToComeBackIsAnOutage(t *testing.T) {
 
 // TestAskedToWaitIsNoEvidence: a busy hour before an outage must not hide it.
 func TestAskedToWaitIsNoEvidence(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEngine(t)
 	var ids []pg.ID
 	for n := range 4 {
 		ids = append(ids, w.connect(fmt.Sprint("account", n), 25*time.Hour))
@@ -155,7 +155,7 @@ func TestAskedToWaitIsNoEvidence(t *testing.T) {
 }
 
 // connectMany makes connections named in the order in which their tokens expire.
-func (w *world) connectMany(n int, age time.Duration) []pg.ID {
+func (w *testEngine) connectMany(n int, age time.Duration) []pg.ID {
 	w.Helper()
 	ids := make([]pg.ID, n)
 	for i := range ids {
@@ -172,7 +172,7 @@ func (w *world) connectMany(n int, age time.Duration) []pg.ID {
 }
 
 func TestAnIncidentIsDeclaredAndEndedByAnAdmin(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEngine(t)
 	id := w.connect("a", 25*time.Hour)
 	admin := db.By{Actor: "admin", ID: pg.NewID()}
 	if err := w.engine.Declare(t.Context(), "acme", admin); err != nil {
@@ -180,7 +180,7 @@ func TestAnIncidentIsDeclaredAndEndedByAnAdmin(t *testing.T) {
 	}
 	for range 10 {
 		w.sweep()
-		w.clock.advance(time.Minute)
+		w.clock.Advance(time.Minute)
 	}
 	if w.partner.callsOf("a") != 0 {
 		t.Error("a declared incident did not stop the sweep")
@@ -194,7 +194,7 @@ func TestAnIncidentIsDeclaredAndEndedByAnAdmin(t *testing.T) {
 	if err := w.engine.End(t.Context(), "acme", admin); err != nil {
 		t.Fatal(err)
 	}
-	w.clock.advance(25 * time.Hour)
+	w.clock.Advance(25 * time.Hour)
 	if w.sweep() != 1 {
 		t.Error("the sweep does not go on")
 	}
@@ -206,7 +206,7 @@ func TestAnIncidentIsDeclaredAndEndedByAnAdmin(t *testing.T) {
 // TestWhatIsKnownOfOneConnectionIsNoIncident: a grant with nothing to renew it with is refused by ourselves, without a call, and
 // access that the provider said has ended is that merchant's matter. Neither makes an incident, nor hides in one.
 func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEngine(t)
 	ids := w.connectMany(4, 25*time.Hour)
 	w.partner.set(func() { w.partner.mood = always(&connectors.RejectedError{Reason: "no-refresh-token", Unsent: true}) })
 	w.sweep()

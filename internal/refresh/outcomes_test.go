@@ -8,11 +8,12 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 )
 
-func (w *world) sweep() int {
+func (w *testEngine) sweep() int {
 	w.Helper()
 	n, err := w.engine.Sweep(w.Context())
 	if err != nil {
@@ -21,7 +22,7 @@ func (w *world) sweep() int {
 	return n
 }
 
-func (w *world) status(id pg.ID) db.GrantStatus {
+func (w *testEngine) status(id pg.ID) db.GrantStatus {
 	w.Helper()
 	s, err := w.db.GrantStatus(w.Context(), id)
 	if err != nil {
@@ -30,7 +31,7 @@ func (w *world) status(id pg.ID) db.GrantStatus {
 	return s
 }
 
-func (w *world) reading(id pg.ID) db.Reading {
+func (w *testEngine) reading(id pg.ID) db.Reading {
 	w.Helper()
 	r, err := w.db.ReadGrant(w.Context(), id)
 	if err != nil {
@@ -40,7 +41,7 @@ func (w *world) reading(id pg.ID) db.Reading {
 }
 
 // kinds of a connection's events, oldest first, without how it was made.
-func (w *world) kinds(id pg.ID) []string {
+func (w *testEngine) kinds(id pg.ID) []string {
 	w.Helper()
 	events, err := w.db.Timeline(w.Context(), id, db.Event{}, 100)
 	if err != nil {
@@ -53,7 +54,7 @@ func (w *world) kinds(id pg.ID) []string {
 	return kinds
 }
 
-func (w *world) health(id pg.ID) string {
+func (w *testEngine) health(id pg.ID) string {
 	w.Helper()
 	whole, err := w.db.WholeConnection(w.Context(), id, pg.ID{})
 	if err != nil {
@@ -67,7 +68,7 @@ func always(err error) func(string) error { return func(string) error { return e
 var errTrouble = errors.New("503")
 
 func TestSweepTakesWhatIsDueAndOnlyThat(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEngine(t)
 	due, later := w.connect("due", 25*time.Hour), w.connect("later", time.Minute)
 	if n := w.sweep(); n != 1 {
 		t.Errorf("%d attempts", n)
@@ -87,7 +88,7 @@ func TestSweepTakesWhatIsDueAndOnlyThat(t *testing.T) {
 }
 
 func TestTroubleIsTriedAgainAndBlamesNobody(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEngine(t)
 	id := w.connect("a", 25*time.Hour)
 	w.partner.set(func() { w.partner.mood = always(errTrouble) })
 	w.sweep()
@@ -109,7 +110,7 @@ func TestTroubleIsTriedAgainAndBlamesNobody(t *testing.T) {
 		t.Errorf("refresh now: %+v, %v", out.Class, err)
 	}
 	w.partner.set(func() { w.partner.mood = nil })
-	w.clock.advance(2 * time.Minute)
+	w.clock.Advance(2 * time.Minute)
 	w.sweep()
 	if w.health(id) != db.Fine || w.status(id).Failures != 0 {
 		t.Errorf("after recovery: health %s, %d failures", w.health(id), w.status(id).Failures)
@@ -117,7 +118,7 @@ func TestTroubleIsTriedAgainAndBlamesNobody(t *testing.T) {
 }
 
 func TestRefusalIsTheMerchantsToMend(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEngine(t)
 	id := w.connect("a", 25*time.Hour)
 	w.partner.set(func() { w.partner.mood = always(&connectors.RejectedError{Reason: "invalid_grant"}) })
 	w.sweep()
@@ -125,7 +126,7 @@ func TestRefusalIsTheMerchantsToMend(t *testing.T) {
 	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, db.System()); !errors.As(err, &needed) || needed.Problem != db.ProblemRefused {
 		t.Errorf("a reader after the refusal: %v", err)
 	}
-	w.clock.advance(48 * time.Hour)
+	w.clock.Advance(48 * time.Hour)
 	if w.sweep() != 0 {
 		t.Error("a refused grant is swept")
 	}
@@ -139,7 +140,7 @@ func TestRefusalIsTheMerchantsToMend(t *testing.T) {
 }
 
 func TestOurClientRefusedBlamesNoMerchant(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEngine(t)
 	ids := []pg.ID{w.connect("a", 25*time.Hour), w.connect("b", 25*time.Hour)}
 	w.partner.set(func() {
 		w.partner.mood = always(&connectors.RejectedError{Reason: "invalid_client", ClientFault: true})
@@ -159,7 +160,7 @@ func TestOurClientRefusedBlamesNoMerchant(t *testing.T) {
 		t.Errorf("a reader: %v", err)
 	}
 	w.partner.set(func() { w.partner.mood = nil })
-	w.clock.advance(time.Minute)
+	w.clock.Advance(time.Minute)
 	w.sweep() // the probe
 	w.sweep()
 	for _, id := range ids {
@@ -170,7 +171,7 @@ func TestOurClientRefusedBlamesNoMerchant(t *testing.T) {
 }
 
 func TestThreeRefusalsInARowMakeUsSuspectOurselves(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEngine(t)
 	var ids []pg.ID
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
 		ids = append(ids, w.connect(name, 25*time.Hour))
@@ -192,7 +193,7 @@ func TestThreeRefusalsInARowMakeUsSuspectOurselves(t *testing.T) {
 		}
 	})
 	for range 20 {
-		w.clock.advance(time.Minute)
+		w.clock.Advance(time.Minute)
 		w.sweep()
 	}
 	for i, want := range []string{db.ActionNeeded, db.ActionNeeded, db.ActionNeeded, db.Fine, db.Fine} {
@@ -203,16 +204,16 @@ func TestThreeRefusalsInARowMakeUsSuspectOurselves(t *testing.T) {
 }
 
 func TestLaterIsHonoured(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEngine(t)
 	id := w.connect("a", 25*time.Hour)
 	w.partner.set(func() { w.partner.mood = always(&connectors.RateLimitedError{RetryAfter: 7 * time.Minute}) })
 	w.sweep()
 	w.partner.set(func() { w.partner.mood = nil })
-	w.clock.advance(6 * time.Minute)
+	w.clock.Advance(6 * time.Minute)
 	if w.sweep() != 0 || w.health(id) != db.Fine {
 		t.Errorf("tried too early, or thought to be ill: %s", w.health(id))
 	}
-	w.clock.advance(time.Minute)
+	w.clock.Advance(time.Minute)
 	if w.sweep() != 1 {
 		t.Error("not tried when asked to")
 	}
@@ -220,12 +221,12 @@ func TestLaterIsHonoured(t *testing.T) {
 
 // TestAskedToWaitASecondAgainAndAgain: a provider that is called on the second all the time only grows busier.
 func TestAskedToWaitASecondAgainAndAgain(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEngine(t)
 	id := w.connect("a", 25*time.Hour)
 	w.partner.set(func() { w.partner.mood = always(&connectors.RateLimitedError{RetryAfter: time.Second}) })
 	for range 300 {
 		w.sweep()
-		w.clock.advance(time.Second)
+		w.clock.Advance(time.Second)
 	}
 	if n := w.partner.callsOf("a"); n < 3 || n > 5 { // after 10, 20, 40, 80 and 160 seconds and a little more
 		t.Errorf("%d calls in five minutes", n)
@@ -234,7 +235,7 @@ func TestAskedToWaitASecondAgainAndAgain(t *testing.T) {
 		t.Errorf("being asked to wait counts as a failure: %s", w.health(id))
 	}
 	w.partner.set(func() { w.partner.mood = nil })
-	w.clock.advance(6 * time.Minute)
+	w.clock.Advance(6 * time.Minute)
 	w.sweep()
 	w.partner.set(func() { w.partner.mood = always(&connectors.RateLimitedError{RetryAfter: time.Second}) })
 	if out, err := w.engine.Now(t.Context(), id, db.System()); err != nil || out.Class != "later" || out.RetryAfter > 12*time.Second {
@@ -243,7 +244,7 @@ func TestAskedToWaitASecondAgainAndAgain(t *testing.T) {
 }
 
 func TestA5xxIsKeptToWhereItAsksForMoreThanOurBackOff(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEngine(t)
 	long, short := w.connect("long", 25*time.Hour), w.connect("short", 25*time.Hour)
 	w.partner.set(func() {
 		w.partner.mood = func(account string) error {
@@ -262,12 +263,12 @@ func TestA5xxIsKeptToWhereItAsksForMoreThanOurBackOff(t *testing.T) {
 	}
 }
 
-func (w *world) lane() *db.Lane {
+func (w *testEngine) lane() *db.Lane {
 	leases := w.db.NewLeases(db.LeaseOptions{Term: time.Minute, Settle: 2 * time.Minute})
 	return leases.Lane("acme", "sandbox", 32, w.partner.info.ReplaySafe)
 }
 
-func (w *world) claim(id pg.ID) (*db.Lane, *db.Lease) {
+func (w *testEngine) claim(id pg.ID) (*db.Lane, *db.Lease) {
 	w.Helper()
 	lane := w.lane()
 	lease, err := lane.Claim(w.Context(), db.Want{Connection: id, Attempt: -1})
@@ -278,13 +279,13 @@ func (w *world) claim(id pg.ID) (*db.Lane, *db.Lease) {
 }
 
 func TestALostAnswerIsWaitedForAndThenTriedOnce(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEngine(t)
 	id := w.connect("a", 25*time.Hour)
 	_, lease := w.claim(id) // by a process that spends the token and dies
 	if _, err := w.partner.Refresh(t.Context(), lease.Grant); err != nil {
 		t.Fatal(err)
 	}
-	w.clock.advance(61 * time.Second)
+	w.clock.Advance(61 * time.Second)
 	var trouble *refresh.Trouble
 	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, db.System()); !errors.As(err, &trouble) || trouble.Class != "lost" {
 		t.Fatalf("a reader while a late save may come: %v", err)
@@ -295,7 +296,7 @@ func TestALostAnswerIsWaitedForAndThenTriedOnce(t *testing.T) {
 	if w.sweep() != 0 {
 		t.Error("swept meanwhile")
 	}
-	w.clock.advance(2 * time.Minute)
+	w.clock.Advance(2 * time.Minute)
 	w.sweep()
 	if r := w.reading(id); r.Problem != db.ProblemInterrupted {
 		t.Errorf("problem %q, want the interrupted renewal", r.Problem)
@@ -306,12 +307,12 @@ func TestALostAnswerIsWaitedForAndThenTriedOnce(t *testing.T) {
 }
 
 func TestALostAnswerIsReplayedAtOnceWhereThatIsSafe(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEngine(t)
 	w.partner.info.ReplaySafe = true
 	w.engine = w.newEngine(w.db)
 	id := w.connect("a", 25*time.Hour)
 	w.claim(id)
-	w.clock.advance(61 * time.Second)
+	w.clock.Advance(61 * time.Second)
 	if w.sweep() != 1 || w.health(id) != db.Fine {
 		t.Errorf("health %s", w.health(id))
 	}
@@ -321,12 +322,12 @@ func TestALostAnswerIsReplayedAtOnceWhereThatIsSafe(t *testing.T) {
 }
 
 func TestALateAnswerIsKeptAndTriedBeforeARefusalIsBelieved(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEngine(t)
 	w.partner.info.ReplaySafe = true
 	w.engine = w.newEngine(w.db)
 	id := w.connect("a", 25*time.Hour)
 	lane, slow := w.claim(id)
-	w.clock.advance(61 * time.Second)
+	w.clock.Advance(61 * time.Second)
 	w.sweep() // another process saves first
 	late := connectors.Token{Access: "late", Type: "Bearer", Lifetime: time.Hour, Refresh: "a-late"}
 	kept, err := lane.Save(t.Context(), slow, late, w.db.Now(), w.partner.Info().KeepAlive, db.Told{By: db.System()}, false)
@@ -334,7 +335,7 @@ func TestALateAnswerIsKeptAndTriedBeforeARefusalIsBelieved(t *testing.T) {
 		t.Fatalf("%s, %v", kept.Fate, err)
 	}
 	w.partner.set(func() { w.partner.live["a"] = "a-late" }) // the late one is the one that counts at the provider
-	w.clock.advance(25 * time.Hour)
+	w.clock.Advance(25 * time.Hour)
 	w.sweep()
 	if w.health(id) != db.Fine || w.reading(id).Token.Access == "a-a1" {
 		t.Errorf("health %s with token %s", w.health(id), w.reading(id).Token.Access)
@@ -342,7 +343,7 @@ func TestALateAnswerIsKeptAndTriedBeforeARefusalIsBelieved(t *testing.T) {
 }
 
 func TestASaveThatLandedUnheardIsNotRepeated(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEngine(t)
 	id := w.connect("a", 25*time.Hour)
 	lane, lease := w.claim(id)
 	token := connectors.Token{Access: "new", Lifetime: time.Hour}
@@ -364,7 +365,7 @@ func TestASaveThatLandedUnheardIsNotRepeated(t *testing.T) {
 
 // TestTheEndOfAnotherRefreshTokenIsNotGuessed: whoever is told to come back by a day that is not one would come for nothing.
 func TestTheEndOfAnotherRefreshTokenIsNotGuessed(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEngine(t)
 	w.partner.set(func() { w.partner.refresh = 30 * 24 * time.Hour })
 	for _, c := range []struct {
 		account string
@@ -401,7 +402,7 @@ func TestTheEndOfAnotherRefreshTokenIsNotGuessed(t *testing.T) {
 }
 
 func TestAnAnswerOfAnOlderEpochIsDropped(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEngine(t)
 	id := w.connect("a", 25*time.Hour)
 	lane, lease := w.claim(id)
 	if _, _, err := w.db.Disconnect(t.Context(), id, pg.ID{}, db.System(), nil); err != nil {
@@ -421,7 +422,7 @@ func TestAnAnswerOfAnOlderEpochIsDropped(t *testing.T) {
 }
 
 func TestUseKeepsWarm(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEngine(t)
 	id := w.connect("a", time.Minute)
 	r := w.reading(id)
 	w.engine.Used(id, pg.ID{}, db.Handout{Provider: r.Provider, Environment: r.Environment, ExpiresAt: r.ExpiresAt, Lifetime: r.Lifetime})
@@ -434,7 +435,7 @@ func TestUseKeepsWarm(t *testing.T) {
 	if s.RefreshAt.After(s.ExpiresAt) || s.Why(w.db.Now()) != "kept-warm" {
 		t.Errorf("due %s after it expires, %s", s.RefreshAt.Sub(s.ExpiresAt), s.Why(w.db.Now()))
 	}
-	w.clock.advance(14 * time.Minute)
+	w.clock.Advance(14 * time.Minute)
 	w.sweep()
 	if s := w.status(id); s.RefreshAt.After(s.ExpiresAt) {
 		t.Error("not kept warm after a refresh")
@@ -442,7 +443,7 @@ func TestUseKeepsWarm(t *testing.T) {
 }
 
 func TestAHintIsVerifiedNowAndThreeTimesMore(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEngine(t)
 	id, other := w.connect("a", time.Minute), w.connect("b", time.Minute)
 	for range 3 { // replays change nothing
 		if err := w.engine.Verify(t.Context(), "acme", "a"); err != nil {
@@ -451,7 +452,7 @@ func TestAHintIsVerifiedNowAndThreeTimesMore(t *testing.T) {
 	}
 	for range 70 {
 		w.sweep()
-		w.clock.advance(time.Minute)
+		w.clock.Advance(time.Minute)
 	}
 	if n := w.partner.callsOf("a"); n != 4 || w.health(id) != db.Fine {
 		t.Errorf("%d refreshes of a living grant, health %s", n, w.health(id))
@@ -473,7 +474,7 @@ func TestAHintIsVerifiedNowAndThreeTimesMore(t *testing.T) {
 }
 
 func TestTheSweepGoesOnWhateverHangsOrIsGone(t *testing.T) {
-	w := newWorld(t, func(o *refresh.Options) { o.Tick = 50 * time.Millisecond })
+	w := newTestEngine(t, func(o *refresh.Options) { o.Tick = 50 * time.Millisecond })
 	gone, hung := w.connect("gone", time.Minute), w.connect("hung", 48*time.Hour)
 	if err := w.engine.Verify(t.Context(), "acme", "gone"); err != nil {
 		t.Fatal(err)
@@ -494,11 +495,7 @@ func TestTheSweepGoesOnWhateverHangsOrIsGone(t *testing.T) {
 	go w.engine.Run(t.Context())
 	refreshed := func(account string) {
 		t.Helper()
-		for deadline := time.Now().Add(15 * time.Second); w.partner.callsOf(account) == 0; time.Sleep(10 * time.Millisecond) {
-			if time.Now().After(deadline) {
-				t.Fatalf("%s is not refreshed", account)
-			}
-		}
+		dbtest.Eventually(t, "a refresh of "+account, func() bool { return w.partner.callsOf(account) > 0 })
 	}
 	refreshed("hung")
 	w.connect("due", 48*time.Hour)
@@ -509,7 +506,7 @@ func TestTheSweepGoesOnWhateverHangsOrIsGone(t *testing.T) {
 }
 
 func TestReconnectByIsToldWhereRefreshingDoesNotExtend(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEngine(t)
 	w.partner.life, w.partner.refresh = 24*time.Hour, 7*24*time.Hour
 	id := w.connect("a", 0)
 	end := w.status(id).RefreshExpiresAt
@@ -518,7 +515,7 @@ func TestReconnectByIsToldWhereRefreshingDoesNotExtend(t *testing.T) {
 		if by := w.status(id).ReconnectBy(w.db.Now()); !by.IsZero() && end.Sub(w.db.Now()) > 48*time.Hour {
 			t.Errorf("told %s ahead", end.Sub(w.db.Now()))
 		}
-		w.clock.advance(24 * time.Hour)
+		w.clock.Advance(24 * time.Hour)
 		w.sweep()
 	}
 	if by := w.status(id).ReconnectBy(w.db.Now()); !by.Equal(end) {

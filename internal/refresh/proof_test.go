@@ -183,7 +183,9 @@ func startReplica(t *testing.T, what string, base dbtest.Database, provider stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &replica{Cmd: exec.Command(os.Args[0], "-test.run=^$")}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute) // whatever it does not say then, it never will
+	t.Cleanup(cancel)
+	r := &replica{Cmd: exec.CommandContext(ctx, os.Args[0], "-test.run=^$")}
 	r.Env = append(os.Environ(), "PATCHBAY_TEST_CHILD="+what, "PATCHBAY_TEST_URL="+base.URL, "PATCHBAY_TEST_KEYSET="+base.Keyset,
 		"PATCHBAY_TEST_PROVIDER="+provider, "PATCHBAY_TEST_IDS="+string(list))
 	r.Stderr = os.Stderr
@@ -220,8 +222,8 @@ func (r *replica) said(t *testing.T) string {
 	return strings.TrimSpace(line)
 }
 
-// town is a database with connections at a strict provider.
-type town struct {
+// testReplicas is a database with connections at a strict provider.
+type testReplicas struct {
 	*testing.T
 	base     dbtest.Database
 	db       *db.DB
@@ -229,9 +231,9 @@ type town struct {
 	owner    db.Merchant
 }
 
-func newTown(t *testing.T, base dbtest.Database) *town {
+func newTestReplicas(t *testing.T, base dbtest.Database) *testReplicas {
 	t.Helper()
-	w := &town{T: t, base: base, db: base.Open(t), provider: newStrict(t)}
+	w := &testReplicas{T: t, base: base, db: base.Open(t), provider: newStrict(t)}
 	var err error
 	if w.owner, err = w.db.AddMerchant(t.Context(), db.System(), db.Merchant{Name: "CH168 Shop"}); err != nil {
 		t.Fatal(err)
@@ -239,7 +241,7 @@ func newTown(t *testing.T, base dbtest.Database) *town {
 	return w
 }
 
-func (w *town) connect(account string, age time.Duration) pg.ID {
+func (w *testReplicas) connect(account string, age time.Duration) pg.ID {
 	w.Helper()
 	first := account + "/0"
 	w.provider.mu.Lock()
@@ -257,7 +259,7 @@ func (w *town) connect(account string, age time.Duration) pg.ID {
 }
 
 func TestThreeProcessesRefreshOnceForThreeHundredReaders(t *testing.T) {
-	w := newTown(t, dbtest.Make(t))
+	w := newTestReplicas(t, dbtest.Make(t))
 	w.provider.delay.Store(int64(20 * time.Millisecond))
 	var ids []pg.ID
 	for n := range 50 {
@@ -286,7 +288,7 @@ func TestThreeProcessesRefreshOnceForThreeHundredReaders(t *testing.T) {
 }
 
 // leased are the accounts whose refresh is under way, or was when its process died.
-func (w *town) leased() map[string]bool {
+func (w *testReplicas) leased() map[string]bool {
 	w.Helper()
 	rows, err := w.db.Pool.Query(w.Context(), `SELECT c.account_id FROM grants g JOIN connections c ON c.id = g.connection_id WHERE g.lease_id IS NOT NULL`)
 	if err != nil {
@@ -305,7 +307,7 @@ func (w *town) leased() map[string]bool {
 }
 
 func TestKilledAtAnyMoment(t *testing.T) {
-	w := newTown(t, dbtest.Make(t))
+	w := newTestReplicas(t, dbtest.Make(t))
 	w.provider.delay.Store(int64(200 * time.Millisecond))
 	w.provider.life.Store(2) // always something due
 	const population = 40
@@ -391,7 +393,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 }
 
 // keepUsed has somebody use every connection, so that it is kept warm.
-func (w *town) keepUsed(accounts map[string]pg.ID) {
+func (w *testReplicas) keepUsed(accounts map[string]pg.ID) {
 	w.Helper()
 	var uses []db.Use
 	for _, id := range accounts {
@@ -403,7 +405,7 @@ func (w *town) keepUsed(accounts map[string]pg.ID) {
 }
 
 // settle waits until every connection is well or says why.
-func (w *town) settle(accounts map[string]pg.ID) {
+func (w *testReplicas) settle(accounts map[string]pg.ID) {
 	w.Helper()
 	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		unsettled := 0
@@ -423,20 +425,16 @@ func (w *town) settle(accounts map[string]pg.ID) {
 }
 
 func TestToldToStopInMidCall(t *testing.T) {
-	w := newTown(t, dbtest.Make(t))
+	w := newTestReplicas(t, dbtest.Make(t))
 	w.provider.delay.Store(int64(500 * time.Millisecond))
 	id := w.connect("account", 48*time.Hour)
 	r := startReplica(t, "sweeper", w.base, w.provider.URL, nil)
 	r.begin(t)
-	for {
+	dbtest.Eventually(t, "a call", func() bool {
 		w.provider.mu.Lock()
-		calls := w.provider.calls
-		w.provider.mu.Unlock()
-		if calls == 1 {
-			break
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
+		defer w.provider.mu.Unlock()
+		return w.provider.calls > 0
+	})
 	if err := r.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
@@ -451,7 +449,7 @@ func TestToldToStopInMidCall(t *testing.T) {
 
 func TestPostgresGoneInMidFlow(t *testing.T) {
 	base, server := dbtest.Own(t)
-	w := newTown(t, base)
+	w := newTestReplicas(t, base)
 	w.provider.delay.Store(int64(300 * time.Millisecond))
 	id := w.connect("account", 48*time.Hour)
 	c, err := standard(w.provider.URL)
@@ -459,7 +457,7 @@ func TestPostgresGoneInMidFlow(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := refresh.New(refresh.Options{DB: w.db, Connectors: []connectors.Connector{c}, Log: slog.New(slog.DiscardHandler)})
-	done := make(chan refresh.Outcome)
+	done := make(chan refresh.Outcome, 1)
 	go func() {
 		out, err := e.Now(context.Background(), id, db.System())
 		if err != nil {
@@ -467,16 +465,19 @@ func TestPostgresGoneInMidFlow(t *testing.T) {
 		}
 		done <- out
 	}()
-	for len(w.leased()) == 0 {
-		time.Sleep(5 * time.Millisecond)
-	}
+	dbtest.Eventually(t, "a lease", func() bool { return len(w.leased()) > 0 })
 	server.Kill() // as by a crash: what was not durable is gone
 	time.Sleep(600 * time.Millisecond)
 	if err := server.Again(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if out := <-done; out.Class != "ok" {
-		t.Errorf("outcome %s", out.Class)
+	select {
+	case out := <-done:
+		if out.Class != "ok" {
+			t.Errorf("outcome %s", out.Class)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("the refresh did not come to an end")
 	}
 	if r, err := w.db.ReadGrant(t.Context(), id); err != nil || r.Token.Access != "access-account/1" {
 		t.Errorf("the answer that came while Postgres was away is lost: %q, %v", r.Token.Access, err)

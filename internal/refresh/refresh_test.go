@@ -99,36 +99,25 @@ func (p *partner) callsOf(account string) int {
 	return p.calls[account]
 }
 
-// clock is a clock that tests move.
-type clock struct{ now atomic.Int64 }
-
-func newClock() *clock {
-	c := &clock{}
-	c.now.Store(time.Now().UnixNano())
-	return c
-}
-func (c *clock) Now() time.Time          { return time.Unix(0, c.now.Load()) }
-func (c *clock) advance(d time.Duration) { c.now.Add(int64(d)) }
-
-// world is a database, an engine and a way to make connections.
-type world struct {
+// testEngine is a database, an engine and a way to make connections.
+type testEngine struct {
 	*testing.T
 	db      *db.DB
 	engine  *refresh.Engine
 	partner *partner
-	clock   *clock
+	clock   *dbtest.Clock
 	owner   db.Merchant
 }
 
-func newWorld(t *testing.T, change ...func(*refresh.Options)) *world {
+func newTestEngine(t *testing.T, change ...func(*refresh.Options)) *testEngine {
 	t.Helper()
-	w := &world{T: t, partner: newPartner("acme"), clock: newClock()}
-	w.db = dbtest.New(t, pg.Options{Clock: pg.NewClock(w.clock.Now), MaxConns: 16})
+	w := &testEngine{T: t, partner: newPartner("acme"), clock: dbtest.NewClock(time.Now())}
+	w.db = dbtest.New(t, pg.Options{Clock: w.clock.Clock, MaxConns: 16})
 	w.engine = w.newEngine(w.db, change...)
 	return w
 }
 
-func (w *world) newEngine(d *db.DB, change ...func(*refresh.Options)) *refresh.Engine {
+func (w *testEngine) newEngine(d *db.DB, change ...func(*refresh.Options)) *refresh.Engine {
 	w.Helper()
 	o := refresh.Options{DB: d, Connectors: []connectors.Connector{w.partner}, Log: slog.New(slog.NewTextHandler(w.Output(), &slog.HandlerOptions{Level: slog.LevelError}))}
 	for _, do := range change {
@@ -146,7 +135,7 @@ func (w *world) newEngine(d *db.DB, change ...func(*refresh.Options)) *refresh.E
 }
 
 // connect makes a connection whose token was obtained age ago.
-func (w *world) connect(account string, age time.Duration) pg.ID {
+func (w *testEngine) connect(account string, age time.Duration) pg.ID {
 	w.Helper()
 	return connect(w.T, w.db, w.partner, account, age, &w.owner)
 }
@@ -174,7 +163,7 @@ func connect(t testing.TB, d *db.DB, p *partner, account string, age time.Durati
 }
 
 func TestFreshRefreshesOnceForAllWhoAsk(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEngine(t)
 	id := w.connect("a", time.Hour)
 	w.partner.set(func() { w.partner.delay = func(string) time.Duration { return 50 * time.Millisecond } })
 	var all sync.WaitGroup

@@ -17,7 +17,7 @@ import (
 )
 
 func TestAllProcessesTogetherKeepToTheProvidersLimit(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEngine(t)
 	base := dbtest.Make(t)
 	w.db = base.Open(t, pg.Options{MaxConns: 8})
 	const many = 60
@@ -38,11 +38,7 @@ func TestAllProcessesTogetherKeepToTheProvidersLimit(t *testing.T) {
 			t.Errorf("a reader: %v", err)
 		}
 	}
-	for deadline := time.Now().Add(20 * time.Second); w.partner.all.Load() < many+10; time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d of %d refreshed", w.partner.all.Load(), many+10)
-		}
-	}
+	dbtest.Eventually(t, "every refresh", func() bool { return w.partner.all.Load() >= many+10 })
 	if most := w.partner.most.Load(); most > 4 {
 		t.Errorf("%d calls at once, 4 are allowed", most)
 	}
@@ -52,7 +48,7 @@ func TestAllProcessesTogetherKeepToTheProvidersLimit(t *testing.T) {
 }
 
 func TestALimitOnOurClientPausesTheProvider(t *testing.T) {
-	w := newWorld(t)
+	w := newTestEngine(t)
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
 		rw.Header().Set("Retry-After", "300")
 		rw.WriteHeader(http.StatusTooManyRequests)

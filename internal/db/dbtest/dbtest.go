@@ -199,3 +199,13 @@ func newKeyset(t testing.TB) string {
 	}
 	return text
 }
+
+// Eventually waits until a condition holds, and fails the test when it does not within half a minute.
+func Eventually(t testing.TB, what string, condition func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(30 * time.Second); !condition(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("still waiting for %s after 30 s", what)
+		}
+	}
+}
