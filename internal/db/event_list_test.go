@@ -19,7 +19,7 @@ import (
 )
 
 func TestEventsAreFilteredAndPaged(t *testing.T) {
-	l := newLedger(t)
+	l := newTestDB(t)
 	ctx := context.Background()
 	if _, err := l.d.Pool.Exec(ctx, `SELECT events_make_month((now() - make_interval(months => m))::date) FROM generate_series(0, 12) AS m`); err != nil {
 		t.Fatal(err)
@@ -179,7 +179,7 @@ func TestABulkOfYesterdaysFailures(t *testing.T) {
 // A provider that says the same thing eight times at once is told of once in each story.
 func TestAHintToldManyTimesAtOnce(t *testing.T) {
 	t.Parallel()
-	l := newLedger(t)
+	l := newTestDB(t)
 	for _, shop := range []string{"One", "Two", "Three"} {
 		l.connection(l.merchant(shop, ""), "caminvoice", "production", connectors.Account{ID: "KHUID1"})
 	}
@@ -286,7 +286,7 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 }
 
 func TestATimelineLeavesOutNothingOfOneMoment(t *testing.T) {
-	l := newLedger(t)
+	l := newTestDB(t)
 	ctx := context.Background()
 	c := l.connection(l.merchant("Shop", "", "sokha@shop.example"), "caminvoice", "sandbox", connectors.Account{ID: "KHUID1", Name: "CH168"})
 	at := l.d.Now().Add(-time.Minute)

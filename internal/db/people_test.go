@@ -15,30 +15,10 @@ import (
 	"patchbay/internal/pg"
 )
 
-// hands is a clock that tests move by hand.
-type hands struct {
-	mu  sync.Mutex
-	now time.Time
-}
-
-func newHands() *hands { return &hands{now: time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)} }
-
-func (h *hands) Now() time.Time {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.now
-}
-
-func (h *hands) pass(d time.Duration) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.now = h.now.Add(d)
-}
-
-func opened(t *testing.T) (*db.DB, *hands) {
+func opened(t *testing.T) (*db.DB, *dbtest.Clock) {
 	t.Helper()
-	h := newHands()
-	return dbtest.New(t, pg.Options{Clock: pg.NewClock(h.Now)}), h
+	clock := dbtest.NewClock(time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC))
+	return dbtest.New(t, pg.Options{Clock: clock.Clock}), clock
 }
 
 func addUser(t *testing.T, d *db.DB, role, email string) db.User {
@@ -85,11 +65,11 @@ func TestReserveQueuesAndNeverRefusesForGood(t *testing.T) {
 	if wait, ok := reserve("b"); wait != 0 || !ok {
 		t.Errorf("another key waits %v, ok %v", wait, ok)
 	}
-	clock.pass(time.Second)
+	clock.Advance(time.Second)
 	if wait, ok := reserve("a"); wait != 5*time.Second || !ok {
 		t.Errorf("after the wait that was told: wait %v, ok %v; want 5s, true", wait, ok)
 	}
-	clock.pass(time.Minute)
+	clock.Advance(time.Minute)
 	if wait, ok := reserve("a"); wait != 0 || !ok {
 		t.Errorf("after a minute's rest: wait %v, ok %v", wait, ok)
 	}
@@ -287,11 +267,11 @@ func TestSessionsEnd(t *testing.T) {
 	if err != nil || got.User.ID != u.ID || got.Merchant.Name != "CH168 Shop" || got.Merchant.ID != u.MerchantID {
 		t.Fatalf("signed in as %+v, %v", got, err)
 	}
-	clock.pass(db.SessionIdle - time.Second)
+	clock.Advance(db.SessionIdle - time.Second)
 	if !in(idle) {
 		t.Error("over before its idle time")
 	}
-	clock.pass(time.Second)
+	clock.Advance(time.Second)
 	if in(idle) {
 		t.Error("not over after its idle time")
 	}
@@ -301,12 +281,12 @@ func TestSessionsEnd(t *testing.T) {
 		if err := d.TouchSession(ctx, busy.Hash(), "192.0.2.8", "Mozilla/5.0"); err != nil {
 			t.Fatal(err)
 		}
-		clock.pass(time.Hour)
+		clock.Advance(time.Hour)
 	}
 	if !in(busy) {
 		t.Error("over while it was used")
 	}
-	clock.pass(time.Hour)
+	clock.Advance(time.Hour)
 	if in(busy) {
 		t.Error("not over after its whole lifetime")
 	}
@@ -380,7 +360,7 @@ func TestLinksAreSpentOnce(t *testing.T) {
 		t.Errorf("another link of the same person after it: %v", err)
 	}
 	forgotten := link(db.LinkPassword)
-	clock.pass(time.Hour)
+	clock.Advance(time.Hour)
 	if _, err := d.SetPassword(ctx, db.LinkPassword, forgotten, "", "another password", ""); !errors.Is(err, db.ErrLink) {
 		t.Errorf("after an hour: %v", err)
 	}
@@ -477,9 +457,9 @@ func TestListsOfPeopleAndMerchants(t *testing.T) {
 }
 
 func TestNoSecretOfAPersonIsReadableInADump(t *testing.T) {
-	h := newHands()
+	clock := dbtest.NewClock(time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC))
 	where := dbtest.Make(t)
-	d := where.Open(t, pg.Options{Clock: pg.NewClock(h.Now)})
+	d := where.Open(t, pg.Options{Clock: clock.Clock})
 	ctx := context.Background()
 	u := addUser(t, d, db.RoleMerchant, "sok@ch168.example")
 	session := pg.NewSecret()

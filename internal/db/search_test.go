@@ -17,15 +17,15 @@ import (
 	"patchbay/internal/sample"
 )
 
-// ledger is a database with a few merchants and connections, found by the words the tests use.
-type ledger struct {
+// testDB is a database with a few merchants and connections, found by the words the tests use.
+type testDB struct {
 	t *testing.T
 	d *db.DB
 }
 
-func newLedger(t *testing.T) ledger { return ledger{t, dbtest.New(t)} }
+func newTestDB(t *testing.T) testDB { return testDB{t, dbtest.New(t)} }
 
-func (l ledger) merchant(name, externalID string, emails ...string) pg.ID {
+func (l testDB) merchant(name, externalID string, emails ...string) pg.ID {
 	l.t.Helper()
 	m, err := l.d.AddMerchant(context.Background(), db.System(), db.Merchant{Name: name, ExternalID: externalID})
 	if err != nil {
@@ -39,7 +39,7 @@ func (l ledger) merchant(name, externalID string, emails ...string) pg.ID {
 	return m.ID
 }
 
-func (l ledger) connection(merchant pg.ID, provider, environment string, a connectors.Account, change ...string) pg.ID {
+func (l testDB) connection(merchant pg.ID, provider, environment string, a connectors.Account, change ...string) pg.ID {
 	l.t.Helper()
 	id := pg.NewID()
 	details, err := json.Marshal(a.Details)
@@ -56,14 +56,14 @@ func (l ledger) connection(merchant pg.ID, provider, environment string, a conne
 	return id
 }
 
-func (l ledger) exec(sql string, args ...any) {
+func (l testDB) exec(sql string, args ...any) {
 	l.t.Helper()
 	if _, err := l.d.Pool.Exec(context.Background(), sql, args...); err != nil {
 		l.t.Fatal(err)
 	}
 }
 
-func (l ledger) list(f db.Filter) []pg.ID {
+func (l testDB) list(f db.Filter) []pg.ID {
 	l.t.Helper()
 	page, err := l.d.List(context.Background(), f, "", 50)
 	if err != nil {
@@ -77,7 +77,7 @@ func (l ledger) list(f db.Filter) []pg.ID {
 }
 
 func TestSearchFindsWhatAMerchantReadsOut(t *testing.T) {
-	l := newLedger(t)
+	l := newTestDB(t)
 	shop := l.merchant("Riverside Bakery", "shop-17", "sokha.chan@riverside.example")
 	other := l.merchant("Other Shop", "", "someone@elsewhere.example")
 	ch168 := l.connection(shop, "caminvoice", "sandbox", connectors.Account{ID: "KHUID00001234", Name: "CH168 Co., Ltd", Details: []connectors.Detail{
@@ -126,7 +126,7 @@ func TestSearchFindsWhatAMerchantReadsOut(t *testing.T) {
 }
 
 func TestSearchKnowsReferences(t *testing.T) {
-	l := newLedger(t)
+	l := newTestDB(t)
 	ctx := context.Background()
 	shop := l.merchant("Shop", "", "a@shop.example")
 	connection := l.connection(shop, "caminvoice", "sandbox", connectors.Account{ID: "KHUID1", Name: "A"})
@@ -144,7 +144,7 @@ func TestSearchKnowsReferences(t *testing.T) {
 // TestInvitingRewritesNoConnection: what people are found by stands with them, or a merchant with ten thousand connections
 // would wait for ten thousand rows.
 func TestInvitingRewritesNoConnection(t *testing.T) {
-	l := newLedger(t)
+	l := newTestDB(t)
 	shop := l.merchant("Shop", "")
 	c := l.connection(shop, "caminvoice", "sandbox", connectors.Account{ID: "KHUID1"})
 	written := func() (by uint32) {
@@ -166,7 +166,7 @@ func TestInvitingRewritesNoConnection(t *testing.T) {
 }
 
 func TestSearchFollowsChanges(t *testing.T) {
-	l := newLedger(t)
+	l := newTestDB(t)
 	ctx := context.Background()
 	shop := l.merchant("Shop", "")
 	c := l.connection(shop, "caminvoice", "sandbox", connectors.Account{ID: "KHUID1", Name: "Before Ltd"})
@@ -193,7 +193,7 @@ func TestSearchFollowsChanges(t *testing.T) {
 }
 
 func TestFiltersKeepWhatTheySay(t *testing.T) {
-	l := newLedger(t)
+	l := newTestDB(t)
 	shop, other := l.merchant("Shop", ""), l.merchant("Other", "")
 	account := func(id string) connectors.Account { return connectors.Account{ID: id, Name: id} }
 	names := map[pg.ID]string{
@@ -273,7 +273,7 @@ func TestFiltersKeepWhatTheySay(t *testing.T) {
 
 // TestWhatCannotBeReadShowsNothing: a list, its CSV and a bulk from it must never be of more than was asked for.
 func TestWhatCannotBeReadShowsNothing(t *testing.T) {
-	l := newLedger(t)
+	l := newTestDB(t)
 	l.connection(l.merchant("Shop", ""), "caminvoice", "production", connectors.Account{ID: "KHUID1"})
 	for _, broken := range []string{"merchant=zzz", "bulk=zzz&outcome=ok", "since=banana", "since=2026-13-45", "used=99y", "q=%00", "q=%ff%fe", "provider=%00"} {
 		values, err := url.ParseQuery(broken)
@@ -300,7 +300,7 @@ func TestWhatCannotBeReadShowsNothing(t *testing.T) {
 
 // TestALogoIsNotSearched: what a provider sends may be long, and neither holds up a connect nor hides other words.
 func TestALogoIsNotSearched(t *testing.T) {
-	l := newLedger(t)
+	l := newTestDB(t)
 	account := connectors.Account{ID: "KHUID1", Details: []connectors.Detail{{Key: "logo", Value: strings.Repeat("aGVsbG8", 20_000)}, {Key: "city", Value: "Battambang"}}}
 	began := time.Now()
 	grant := connectors.Grant{Token: connectors.Token{Access: "made up"}, Account: account}
