@@ -16,7 +16,7 @@ func (s *Server) accountPage(w http.ResponseWriter, r *http.Request) error {
 	return s.renderAccount(w, r, http.StatusOK, views.AccountPage{Name: v.user.Name, Locale: v.user.Locale})
 }
 
-// saveAccount does what one of the account page's forms asks for.
+// saveAccount handles the account page's forms: name and language, password, sessions.
 func (s *Server) saveAccount(w http.ResponseWriter, r *http.Request) error {
 	v := visitorOf(r)
 	switch r.PostFormValue("do") {
@@ -25,14 +25,14 @@ func (s *Server) saveAccount(w http.ResponseWriter, r *http.Request) error {
 		if !views.KnownLocale(locale) {
 			locale = ""
 		}
-		if len(name) > maxName { // none at all is well: whoever was added without one may still choose a language
+		if len(name) > maxName { // an empty name is allowed: a user who was added without one can still choose a language
 			wrong := views.Errors{{Field: "name", Code: "too-long"}}
 			return s.renderAccount(w, r, http.StatusUnprocessableEntity, views.AccountPage{Name: name, Locale: locale, Errors: wrong})
 		}
 		if err := s.DB.SaveAccount(r.Context(), v.user.ID, name, locale); err != nil {
 			return err
 		}
-		s.setCookie(w, "lang", "", -time.Second) // the account's own setting holds from here on
+		s.setCookie(w, "lang", "", -time.Second) // so that the account's own setting counts
 		return s.redirectWithNotice(w, r, "/account", "saved")
 
 	case "password":
@@ -50,7 +50,7 @@ func (s *Server) saveAccount(w http.ResponseWriter, r *http.Request) error {
 				}
 			}
 		}
-		return s.redirectWithNotice(w, r, "/account", "session-ended") // one that is over already has ended too
+		return s.redirectWithNotice(w, r, "/account", "session-ended") // also if it had ended before
 
 	case "end-sessions":
 		if err := s.DB.EndSessions(r.Context(), s.actor(r), v.user.ID, v.session.Hash); err != nil {
@@ -63,7 +63,7 @@ func (s *Server) saveAccount(w http.ResponseWriter, r *http.Request) error {
 	}
 }
 
-// changePassword asks for the old one and ends every other session. Wrong ones are slowed down like at the front door.
+// changePassword checks the old password and ends every other session. Wrong tries are limited as at sign-in.
 func (s *Server) changePassword(w http.ResponseWriter, r *http.Request) error {
 	v := visitorOf(r)
 	page := views.AccountPage{Name: v.user.Name, Locale: v.user.Locale}
@@ -88,7 +88,7 @@ func (s *Server) changePassword(w http.ResponseWriter, r *http.Request) error {
 	return s.redirectWithNotice(w, r, "/account", "password-changed")
 }
 
-// renderAccount fills in what the page shows beside its forms.
+// renderAccount adds sessions and colleagues to the page, and renders it.
 func (s *Server) renderAccount(w http.ResponseWriter, r *http.Request, status int, page views.AccountPage) error {
 	v := visitorOf(r)
 	page.Page, page.Email = s.viewPage(r), v.user.Email
@@ -112,7 +112,7 @@ const (
 	maxName     = 200
 )
 
-// weak returns the code of what is wrong with a new password, "" when it will do.
+// weak returns the code of what is wrong with a new password, "" if nothing is.
 func weak(password string) string {
 	switch n := len([]rune(password)); {
 	case n < minPassword:
@@ -126,7 +126,7 @@ func weak(password string) string {
 	}
 }
 
-// common are the long passwords that are tried first.
+// common lists long passwords that attackers try first.
 func common() []string {
 	return []string{
 		"1234567890", "12345678910", "0123456789", "0987654321", "1q2w3e4r5t", "1qaz2wsx3edc", "qwertyuiop", "qwerty12345", "qwerty123456",

@@ -10,15 +10,15 @@ import (
 	"patchbay/views"
 )
 
-// adminKeys lists the platform's API keys.
+// adminKeys lists the API keys.
 func (s *Server) adminKeys(w http.ResponseWriter, r *http.Request) error {
 	return s.renderKeys(w, r, http.StatusOK, emptyKeyForm(), nil)
 }
 
-// emptyKeyForm has the narrowest choice made: whoever hands out more says so.
+// emptyKeyForm returns the form for a new key, with the narrowest scope chosen.
 func emptyKeyForm() views.KeyForm { return views.KeyForm{Scopes: []string{db.ScopeConnections}} }
 
-// addKey makes a key. The answer to this very request is the only place where it is ever shown.
+// addKey makes a key and shows it. It is shown in this response only.
 func (s *Server) addKey(w http.ResponseWriter, r *http.Request) error {
 	form := views.KeyForm{Name: formText(r, "name"), Merchant: formText(r, "merchant"), Scopes: r.PostForm["scope"]}
 	key := db.Key{Name: form.Name, Scopes: slices.Compact(slices.Sorted(slices.Values(form.Scopes)))}
@@ -53,7 +53,7 @@ func (s *Server) addKey(w http.ResponseWriter, r *http.Request) error {
 	return s.renderKeys(w, r, http.StatusUnprocessableEntity, form, nil)
 }
 
-// revokeKey ends a key at once.
+// revokeKey revokes a key, with effect at once.
 func (s *Server) revokeKey(w http.ResponseWriter, r *http.Request) error {
 	id, err := pg.ParseID(r.PathValue("id"))
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"patchbay/views"
 )
 
-// disconnectPage asks first, and says what will happen and what cannot.
+// disconnectPage says what disconnecting will do and what it cannot, and asks for confirmation.
 func (s *Server) disconnectPage(w http.ResponseWriter, r *http.Request) error {
 	c, err := s.connectionOfVisitor(r)
 	if err != nil {
@@ -32,7 +32,7 @@ func (s *Server) disconnectPage(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// disconnect ends a connection here and tells the provider. The connection's page is its receipt from now on.
+// disconnect ends a connection and revokes its access at the provider. The connection's page is a receipt from then on.
 func (s *Server) disconnect(w http.ResponseWriter, r *http.Request) error {
 	c, err := s.connectionOfVisitor(r)
 	if err != nil {
@@ -50,8 +50,8 @@ func (s *Server) disconnect(w http.ResponseWriter, r *http.Request) error {
 	return redirect(w, r, "/connections/"+c.ID.String())
 }
 
-// revokeAtProvider tells the provider that access is no longer wanted, and writes down what came of it. What it does not come to
-// is left to the job that was enqueued with the end.
+// revokeAtProvider revokes access at the provider and records the result. If it does not get that far, the job that was
+// enqueued together with the disconnection does.
 func (s *Server) revokeAtProvider(r *http.Request, p db.Revocation) error {
 	ctx := context.WithoutCancel(r.Context())
 	revoked, call, err := s.Jobs.Revoke(ctx, p)
@@ -62,7 +62,7 @@ func (s *Server) revokeAtProvider(r *http.Request, p db.Revocation) error {
 	return retrySave(ctx, func(ctx context.Context) error { return s.DB.RecordRevocation(ctx, p, revoked, call) })
 }
 
-// revokeJobs takes the job that tells a provider of an end; nil where it could do nothing.
+// revokeJobs returns what enqueues a job that revokes access at a provider later, nil if such a job could do nothing.
 func (s *Server) revokeJobs(provider, environment string) db.Enqueue {
 	if s.Jobs.RevokesByAccount(provider, environment) {
 		return s.Jobs.Enqueue
@@ -70,8 +70,8 @@ func (s *Server) revokeJobs(provider, environment string) db.Enqueue {
 	return nil
 }
 
-// revokeUnwanted ends access that the person chose not to keep, where that is a matter of one token. A whole account's is
-// never ended because somebody said no.
+// revokeUnwanted revokes a grant that the user chose not to keep. It does nothing where a revocation would end the whole
+// account's access, of which other connections may make use.
 func (s *Server) revokeUnwanted(r *http.Request, f db.Flow, g connectors.Grant) {
 	setup, err := s.provider(f.Provider)
 	if err != nil || setup.Environment != f.Environment || setup.Connector.Info().RevokesAccount || g.Access == "" {

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// export is a CSV on its way to a browser.
+// export writes a CSV file to a browser, row by row.
 type export struct {
 	w       http.ResponseWriter
 	csv     *csv.Writer
@@ -22,11 +22,11 @@ func newExport(w http.ResponseWriter, name string, now time.Time) *export {
 	return &export{w: w, csv: csv.NewWriter(w)}
 }
 
-// row writes one line. However long the whole takes, it goes on as long as somebody reads.
+// row writes one row. It moves the write deadline along, so that a long export ends only when its reader stops.
 func (e *export) row(cells ...string) error {
 	if !e.started {
 		e.started = true
-		if _, err := e.w.Write([]byte("\ufeff")); err != nil { // Excel takes the text for Latin letters without it
+		if _, err := e.w.Write([]byte("\ufeff")); err != nil { // without a byte order mark Excel reads Windows-1252
 			return err
 		}
 	}
@@ -34,14 +34,14 @@ func (e *export) row(cells ...string) error {
 		cells[i] = escapeFormula(cell)
 	}
 	if e.rows++; e.rows%500 == 0 {
-		// Where the server has no deadline of its own there is none to move.
+		// An error means that this server has no deadline.
 		_ = http.NewResponseController(e.w).SetWriteDeadline(time.Now().Add(time.Minute))
 	}
 	return e.csv.Write(cells)
 }
 
-// escapeFormula keeps a spreadsheet from running a cell as a formula. Where numbers have a decimal comma a semicolon ends a cell, so
-// what follows one is looked at too.
+// escapeFormula keeps a spreadsheet from running a cell as a formula (CSV injection). In locales with a decimal comma a
+// semicolon separates cells, so the character after one is checked too.
 func escapeFormula(cell string) string {
 	begins, from := true, 0
 	var out strings.Builder
@@ -58,7 +58,7 @@ func escapeFormula(cell string) string {
 	return out.String() + cell[from:]
 }
 
-// endExport finishes an export. One that breaks off must not look complete: the connection is cut.
+// endExport finishes an export. After an error it cuts the connection, so that the file does not look complete.
 func (s *Server) endExport(r *http.Request, e *export, err error) error {
 	e.csv.Flush()
 	if err == nil {

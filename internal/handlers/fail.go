@@ -19,7 +19,7 @@ import (
 	"patchbay/views"
 )
 
-// Faults that every page may meet. A page that has more to say renders it itself.
+// Errors that any page may return. A page that can say more renders it itself.
 var (
 	errForbidden = errors.New("forbidden")
 	errForeign   = errors.New("a form sent from another site")
@@ -29,18 +29,18 @@ var (
 	errMalformed = errors.New("a form that cannot be read")
 )
 
-// slowDown: too many tries; how long to wait before the next.
+// slowDown is the error of a rate limit: how long to wait before the next try.
 type slowDown time.Duration
 
 func (slowDown) Error() string { return "too many tries" }
 
-// seconds to wait, as a header and a page say it.
+// seconds returns the wait in whole seconds, rounded up, for Retry-After and the page.
 func (s slowDown) seconds() int { return int((time.Duration(s) + time.Second - 1) / time.Second) }
 
-// fail turns an error into a page. What the error says goes to the log, never to the page. At the address of a callback
-// no page is drawn for what went wrong here: that would leave its query in the bar and in the history.
+// fail turns an error into a page. The error's text goes to the log, never to the page. At a callback's address it
+// redirects instead, so that no query is left in the address bar and the history.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
-	if strings.HasPrefix(r.URL.Path, "/api/") { // programs read problems, not pages
+	if strings.HasPrefix(r.URL.Path, "/api/") { // RFC 9457 instead of a page
 		s.problem(w, r, err)
 		return
 	}
@@ -62,7 +62,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		status, wait = http.StatusTooManyRequests, slow.seconds()
 		w.Header().Set("Retry-After", strconv.Itoa(wait))
 	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
-		return // nobody is there to read it
+		return // the browser has gone
 	default:
 		s.Log.ErrorContext(r.Context(), "page failed", "route", r.Pattern, "err", err)
 	}
@@ -71,11 +71,11 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	}
 	page := s.viewPage(r)
-	page.Path = r.URL.Path // a query may hold a provider's answer: nothing repeats it
+	page.Path = r.URL.Path // without the query, which may hold a provider's answer
 	s.render(w, r, status, views.Error(views.ErrorPage{Page: page, Status: status, Code: code, Wait: wait}))
 }
 
-// render draws a page in the visitor's language and sends it whole.
+// render renders a page in the visitor's language. It sends nothing of a page whose rendering fails.
 func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, page templ.Component) {
 	v, zone := visitorOf(r), zoneOf(r)
 	drawn, ok := s.drawn.Get().(*bytes.Buffer)
@@ -97,11 +97,11 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, page
 	h.Add("Vary", "Accept-Language, Cookie")
 	w.WriteHeader(status)
 	if r.Method != http.MethodHead {
-		_, _ = w.Write(drawn.Bytes()) // whoever is gone needs no page
+		_, _ = w.Write(drawn.Bytes()) // the browser may have gone
 	}
 }
 
-// zoneOf is the reader's time zone; nil, which pages take for UTC and say so, until the script has told the browser's.
+// zoneOf returns the browser's time zone from the cookie that our script sets; nil without one, which stands for UTC.
 func zoneOf(r *http.Request) *time.Location {
 	if cookie, err := r.Cookie("tz"); err == nil {
 		return views.Zone(cookie.Value)
@@ -109,14 +109,14 @@ func zoneOf(r *http.Request) *time.Location {
 	return nil
 }
 
-// zoned is a list's address in which days without a zone are the reader's. With a zone they are that one's, whoever follows
-// the link: a link that is handed on shows the same.
+// zoned adds the browser's time zone to the query of a list, unless it names one: a link that is passed on shows the same
+// days to every reader. It returns the zone too.
 func zoned(r *http.Request, values url.Values) (url.Values, *time.Location) {
 	if values.Get("zone") != "" {
 		if zone := views.Zone(values.Get("zone")); zone != nil {
 			return values, zone
 		}
-		return values, time.UTC // nothing will be shown
+		return values, time.UTC // the filter refuses the zone, and the list is empty
 	}
 	zone := zoneOf(r)
 	if zone == nil {
@@ -133,7 +133,7 @@ func redirect(w http.ResponseWriter, r *http.Request, path string) error {
 	return nil
 }
 
-// stack names the functions under a panic: never its value, which may hold anything.
+// stack returns the names of our functions on the stack of a panic. Its value is not logged, since it may hold a secret.
 func stack() string {
 	var names []string
 	pcs := make([]uintptr, 24)
@@ -149,7 +149,7 @@ func stack() string {
 	}
 }
 
-// isPrefetch says whether a browser asks ahead of its user (or for the headers alone). Such a request must change nothing.
+// isPrefetch reports whether a browser asks ahead of its user, or for headers alone. Such a request must change nothing.
 func isPrefetch(r *http.Request) bool {
 	return r.Method == http.MethodHead || strings.HasPrefix(r.Header.Get("Sec-Purpose"), "prefetch") || strings.HasPrefix(r.Header.Get("Purpose"), "prefetch") ||
 		strings.HasPrefix(r.Header.Get("X-Purpose"), "preview") || r.Header.Get("X-Moz") == "prefetch"

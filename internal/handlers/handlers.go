@@ -1,5 +1,5 @@
-// Package handlers answers browsers and programs: one function per use case, every route in one table. It knows no
-// SQL and no provider's address; what a provider can do, it asks its connector.
+// Package handlers serves the pages for browsers and the JSON API: one function per use case, all routes in one table. It
+// has no SQL and no facts about providers; it asks a provider's connector what it can do.
 package handlers
 
 import (
@@ -23,29 +23,29 @@ import (
 	"patchbay/views"
 )
 
-// Options are what a Server is made of.
+// Options configure a Server.
 type Options struct {
 	DB             *db.DB
-	Providers      []connectors.Provider // in the order in which merchants see them
+	Providers      []connectors.Provider // in the order of the merchants' page
 	Refresh        *refresh.Engine
 	Log            *slog.Logger
-	PublicURL      *url.URL                    // the address in browsers' bars
+	PublicURL      *url.URL                    // the origin of all pages
 	TrustedProxies []netip.Prefix              // whose X-Forwarded-For and X-Forwarded-Proto are believed
 	SessionKeys    [][]byte                    // the first signs, all verify
-	Jobs           *jobs.Jobs                  // what is done later: mail, webhooks, bulk work
-	Demo           []views.DemoSignIn          // sample users that the sign-in page offers; none outside of the demo
-	Schema         func(context.Context) error // says that the schema is not this program's, for /readyz; nil is not asked
+	Jobs           *jobs.Jobs                  // for later: mail, revocations, bulk work
+	Demo           []views.DemoSignIn          // sample users on the sign-in page of the demo
+	Schema         func(context.Context) error // returns an error if the database's schema is not this program's, for /readyz; may be nil
 }
 
-// Server holds what the pages need. Made by New; safe for any number of requests at once.
+// Server serves pages and API. New makes one. It is safe for concurrent use.
 type Server struct {
 	Options
 	sessions *sessionStore
 	troubled incidents
 	limits   apiLimits
-	drawn    sync.Pool                                           // *bytes.Buffer: pages before they are sent
+	drawn    sync.Pool                                           // of *bytes.Buffer, for pages before they are sent
 	secure   bool                                                // PublicURL is https: cookies are Secure and carry __Host-
-	pause    func(ctx context.Context, wait time.Duration) error // lets somebody wait; tests do not
+	pause    func(ctx context.Context, wait time.Duration) error // waits; replaced in tests
 }
 
 // New makes a server.
@@ -55,7 +55,7 @@ func New(o Options) *Server {
 	return s
 }
 
-// roles says to whom a route answers.
+// roles is a set of roles, such as those that a route serves.
 type roles uint8
 
 const (
@@ -69,19 +69,19 @@ const (
 	everyone = anonymous | signedIn
 )
 
-// page answers one request. A returned error is turned into a page by fail; nothing has been written then.
+// page serves one request. It writes nothing if it returns an error, which fail turns into a page.
 type page func(w http.ResponseWriter, r *http.Request) error
 
 type route struct {
 	pattern string
 	roles   roles
 	do      page
-	leaves  bool // a form on this page leads to a provider: Chromium would apply form-action to that redirect
+	leaves  bool // a form of this page redirects to a provider: Chromium applies form-action to that redirect, so it is left out
 }
 
 const callbackRoute = "GET /connect/{provider}/callback"
 
-// routes is the whole map of the site for browsers, with who may go where. api.go has the programs' part.
+// routes returns every route for browsers with the roles that it serves. api.go has those of the API.
 func (s *Server) routes() []route {
 	return []route{
 		{"GET /login", everyone, s.loginPage, false},
@@ -139,7 +139,7 @@ func (s *Server) routes() []route {
 	}
 }
 
-// Routes is everything the program answers.
+// Routes returns the handler of everything that the program serves.
 func (s *Server) Routes() http.Handler {
 	pages := http.NewServeMux()
 	for _, one := range s.routes() {
@@ -163,7 +163,7 @@ func (s *Server) Routes() http.Handler {
 	return s.guard(all)
 }
 
-// page wraps a page: who is asking, whether they may, and what to do with its error.
+// page wraps a route's page: it finds the visitor, checks the role, and handles the error.
 func (s *Server) page(one route) http.Handler {
 	csp := "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
 	if !one.leaves {
@@ -197,7 +197,7 @@ func (s *Server) page(one route) http.Handler {
 	})
 }
 
-// parsed reads a form, so that no page goes on with half of one.
+// parsed reads the form. It returns errMalformed if it can be read in part only.
 func parsed(r *http.Request) error {
 	err := r.ParseForm()
 	var large *http.MaxBytesError
@@ -207,8 +207,8 @@ func parsed(r *http.Request) error {
 	return err
 }
 
-// guard is around everything: a panic becomes a page, a body over 64 KB is refused, every answer carries the headers
-// that hold for all, and one line goes to the log, without the path's ids and without any query.
+// guard wraps every request: it turns a panic into a page, refuses a body over 64 KB, sets the security headers, and logs one
+// line without the ids in the path and without the query.
 func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
@@ -224,7 +224,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 				}
 			}
 			if answer.status == http.StatusOK && r.Pattern == tokenRoute {
-				return // accounted for by key, connection and minute
+				return // counted by key, connection and minute instead
 			}
 			s.Log.InfoContext(r.Context(), "request", "method", r.Method, "route", r.Pattern, "status", answer.status,
 				"ms", time.Since(began).Milliseconds(), "address", s.address(r))
@@ -237,7 +237,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
 		if r.ContentLength > maxBody {
-			if v, err := s.visit(answer, r); err == nil { // so that it is said in their language
+			if v, err := s.visit(answer, r); err == nil { // for the page's language
 				r = r.WithContext(context.WithValue(r.Context(), visitorKey{}, v))
 			}
 			s.fail(answer, r, errTooLarge)
@@ -250,7 +250,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 
 const maxBody = 64 << 10
 
-// canonicalHost sends a browser that came by another name to PUBLIC_URL: cookies and callbacks belong to that one.
+// canonicalHost redirects a GET on another host to PUBLIC_URL, where cookies and callbacks belong.
 func (s *Server) canonicalHost(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !strings.EqualFold(r.Host, s.PublicURL.Host) && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
@@ -263,7 +263,7 @@ func (s *Server) canonicalHost(next http.Handler) http.Handler {
 	})
 }
 
-// address is the network address of whoever asks: the peer's, or what a trusted proxy says of it.
+// address returns the client's IP address: the peer's, or the one that trusted proxies name. It returns "" if there is none.
 func (s *Server) address(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
@@ -293,7 +293,7 @@ func (s *Server) trusted(address netip.Addr) bool {
 	return false
 }
 
-// statusWriter remembers the status for the log.
+// statusWriter records the status for the log.
 type statusWriter struct {
 	http.ResponseWriter
 	status int

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// livez says that the program runs.
+// livez answers 200 while the program runs.
 func (s *Server) livez(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Write([]byte("ok\n"))
 }
 
-// readyz says that the database answers, its schema is there and the keyset opens it.
+// readyz answers 200 if the database answers, has this program's schema and opens with the keyset.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 3*time.Second)
 	defer cancel()

@@ -11,11 +11,11 @@ import (
 	"patchbay/internal/connectors"
 )
 
-// maxHook is how much of a webhook is read: they are a few lines.
+// maxHook is the longest webhook that is read, in bytes.
 const maxHook = 16 << 10
 
-// hook takes a provider's webhook. Nothing signs it, so it is a hint: access is verified by renewing it before anything
-// is marked. Whoever knows the secret gets a quick 204, whatever the type; nobody else learns that there is an address.
+// hook receives a provider's webhook. It is not signed, so it is only a hint: a refresh verifies it before anything is
+// marked. A request with the secret gets 204, whatever its type; any other gets 404.
 func (s *Server) hook(w http.ResponseWriter, r *http.Request) {
 	setup, err := s.provider(r.PathValue("provider"))
 	hooked, ok := setup.Connector.(connectors.WebhookReceiver)
@@ -42,7 +42,7 @@ func (s *Server) hook(w http.ResponseWriter, r *http.Request) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// sameSecret compares in constant time. No secret is equal to none.
+// sameSecret compares in constant time. An empty secret equals nothing.
 func sameSecret(given, expected string) bool {
 	a, b := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(expected))
 	return expected != "" && subtle.ConstantTimeCompare(a[:], b[:]) == 1

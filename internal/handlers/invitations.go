@@ -8,7 +8,7 @@ import (
 	"patchbay/views"
 )
 
-// invitationPage shows who invites whom to what; opening it spends nothing.
+// invitationPage shows the invitation. Opening it does not spend the link.
 func (s *Server) invitationPage(w http.ResponseWriter, r *http.Request) error {
 	link, err := s.DB.Link(r.Context(), db.LinkInvitation, pg.Secret(r.PathValue("secret")))
 	if err != nil {
@@ -18,7 +18,7 @@ func (s *Server) invitationPage(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// acceptInvitation sets the password, spends the link and signs the person in.
+// acceptInvitation sets the password, spends the link and signs the user in.
 func (s *Server) acceptInvitation(w http.ResponseWriter, r *http.Request) error {
 	secret := pg.Secret(r.PathValue("secret"))
 	link, err := s.DB.Link(r.Context(), db.LinkInvitation, secret)

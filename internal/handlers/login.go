@@ -43,7 +43,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 
 	user, err := s.DB.Authenticate(r.Context(), email, r.PostFormValue("password"))
 	if errors.Is(err, db.ErrPassword) {
-		// Whose it would have been is known only when the address is; what was typed may be a password in the wrong field.
+		// The event names a user only if there is one: what was typed may be a password in the wrong field.
 		failed := db.Event{Kind: "user.sign-in-failed", Actor: user.Role, ActorID: user.ID, MerchantID: user.MerchantID, Address: s.address(r)}
 		if err := s.DB.AddEvent(r.Context(), failed); err != nil {
 			return err
@@ -61,7 +61,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	return redirect(w, r, afterSignIn(user, next))
 }
 
-// welcome signs in whoever has just proved who they are.
+// welcome signs in a user who has just been authenticated.
 func (s *Server) welcome(w http.ResponseWriter, r *http.Request, user db.User) error {
 	if err := s.signIn(w, r, user.ID); err != nil {
 		return err
@@ -88,21 +88,21 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	to := "/login"
-	if next := localPath(r.PostFormValue("next")); next != "" { // to sign in as somebody else, and go on there
+	if next := localPath(r.PostFormValue("next")); next != "" { // to go on there as another user
 		to += "?next=" + url.QueryEscape(next)
 	}
 	return s.redirectWithNotice(w, r, to, "signed-out")
 }
 
-// Tries to sign in are slowed down and never refused for good: one that comes too early waits its turn here, and one
-// that would have to wait longer than patience is told for how long. Somebody who hammers an account from elsewhere does
-// not keep its owner out: a browser that has signed in to the account before queues apart.
+// Tries to sign in are delayed, never locked out: an early try waits here, and one that would wait longer than patience gets
+// a slowDown. A flood of tries from elsewhere does not keep an account's owner out, since browsers that have signed in to the
+// account before have a limit of their own.
 func triesPerAddress() pg.Limit { return pg.Limit{Burst: 30, Every: time.Second} }
 func triesPerAccount() pg.Limit { return pg.Limit{Burst: 5, Every: 2 * time.Second} }
 
 const patience = 8 * time.Second
 
-// signInTurn waits until this try may be made. The error is a slowDown when that were too long.
+// signInTurn waits until this try is within the limits. It returns a slowDown if that would take too long.
 func (s *Server) signInTurn(r *http.Request, email string) error {
 	if err := s.rateLimit(r, "sign-in from "+network(s.address(r)), triesPerAddress()); err != nil {
 		return err
@@ -121,7 +121,7 @@ func (s *Server) rateLimit(r *http.Request, key string, limit pg.Limit) error {
 	return s.pause(r.Context(), wait)
 }
 
-// accountKey is what tries at an account are counted under, whether or not there is such an account.
+// accountKey returns the key of the rate limit for an account, whether or not the account exists.
 func (s *Server) accountKey(r *http.Request, email string) string {
 	key := "sign-in to " + strings.ToLower(strings.TrimSpace(email))
 	if s.knownDevice(r, email) {
@@ -130,7 +130,7 @@ func (s *Server) accountKey(r *http.Request, email string) string {
 	return key
 }
 
-// rememberDevice lets this browser queue apart when it signs in to the account again. The cookie proves nothing else.
+// rememberDevice gives this browser a rate limit of its own for the account. The cookie grants nothing else.
 func (s *Server) rememberDevice(w http.ResponseWriter, user pg.ID) error {
 	value, err := securecookie.EncodeMulti("device", []byte(user.String()), s.sessions.codecs...)
 	if err != nil {
@@ -153,7 +153,7 @@ func (s *Server) knownDevice(r *http.Request, email string) bool {
 	return err == nil && user.ID.String() == string(id)
 }
 
-// network is what one party usually commands: an IPv4 address, or a /64 of IPv6.
+// network returns what one party usually controls: an IPv4 address, or a /64 of IPv6.
 func network(address string) string {
 	a, err := netip.ParseAddr(address)
 	if err != nil || !a.Is6() {
@@ -166,7 +166,7 @@ func network(address string) string {
 	return prefix.String()
 }
 
-// localPath returns a path of ours to go on to, "" when the text is anything else.
+// localPath returns text if it is a path of this site, else "": no redirect leads elsewhere.
 func localPath(text string) string {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "" || u.Host != "" || u.User != nil || !strings.HasPrefix(text, "/") || strings.HasPrefix(text, "//") ||

@@ -10,7 +10,7 @@ import (
 	"patchbay/views"
 )
 
-// adminMerchants lists merchants, found by name or by the platform's own id.
+// adminMerchants lists merchants: all, or those found by name or the platform's own id.
 func (s *Server) adminMerchants(w http.ResponseWriter, r *http.Request) error {
 	return s.renderMerchants(w, r, http.StatusOK, views.MerchantForm{})
 }
@@ -45,7 +45,7 @@ func (s *Server) addMerchant(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) renderMerchants(w http.ResponseWriter, r *http.Request, status int, form views.MerchantForm) error {
 	query := r.URL.Query()
-	after, _ := pg.ParseID(query.Get("after")) // one that is no id begins at the first
+	after, _ := pg.ParseID(query.Get("after")) // anything else begins at the first page
 	before, _ := pg.ParseID(query.Get("before"))
 	lines, err := s.DB.ListMerchants(r.Context(), clean(query.Get("q")), after, before, peopleOnPage+1)
 	if err != nil {
@@ -57,7 +57,7 @@ func (s *Server) renderMerchants(w http.ResponseWriter, r *http.Request, status 
 	return nil
 }
 
-// adminMerchant shows one merchant: its people and its connections.
+// adminMerchant shows one merchant with its users and its connections.
 func (s *Server) adminMerchant(w http.ResponseWriter, r *http.Request) error {
 	id, err := pg.ParseID(r.PathValue("id"))
 	if err != nil {

@@ -17,7 +17,7 @@ func (s *Server) forgottenPage(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// forgotten answers alike whether or not anybody has the address: the mail is a later job's business.
+// forgotten answers alike whether or not a user has the address. A job sends the mail.
 func (s *Server) forgotten(w http.ResponseWriter, r *http.Request) error {
 	page := views.PasswordPage{Page: s.viewPage(r), Email: formText(r, "email")}
 	if _, err := mail.ParseAddress(page.Email); err != nil {
@@ -29,7 +29,7 @@ func (s *Server) forgotten(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	page.Sent, page.NoMail = true, !s.Jobs.SendsMail()
-	// More often than this nobody needs a new link, and an inbox should not be filled by strangers.
+	// So that strangers cannot fill an inbox.
 	wait, err := s.DB.Allow(r.Context(), "forgotten by "+strings.ToLower(page.Email), pg.Limit{Burst: 3, Every: 10 * time.Minute})
 	if err != nil {
 		return err
@@ -51,7 +51,7 @@ func (s *Server) forgotten(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// newPasswordPage only shows the form: mail scanners open links too.
+// newPasswordPage shows the form. It does not spend the link, since mail scanners open links too.
 func (s *Server) newPasswordPage(w http.ResponseWriter, r *http.Request) error {
 	link, err := s.DB.Link(r.Context(), db.LinkPassword, pg.Secret(r.PathValue("secret")))
 	if err != nil {

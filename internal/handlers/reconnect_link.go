@@ -10,9 +10,9 @@ import (
 	"patchbay/views"
 )
 
-// reconnectLinkPage shows what staff ask for. The link carries no authority: whoever is not signed in signs in first, of
-// another merchant's connection nothing is told, and staff see what the merchant sees without its button. One that is
-// over leads to the connection, where Reconnect is.
+// reconnectLinkPage shows the connection that staff ask the merchant to reconnect. The link carries no authority: the visitor
+// must be signed in, learns nothing of another merchant's connection, and staff see the page without its button. A link that
+// is spent or too old leads to the connection's page.
 func (s *Server) reconnectLinkPage(w http.ResponseWriter, r *http.Request) error {
 	link, c, err := s.askedFor(r)
 	switch {
@@ -32,7 +32,7 @@ func (s *Server) reconnectLinkPage(w http.ResponseWriter, r *http.Request) error
 	return nil
 }
 
-// followReconnectLink spends the link and begins the reconnect that it is pinned to.
+// followReconnectLink spends the link and begins to reconnect its connection.
 func (s *Server) followReconnectLink(w http.ResponseWriter, r *http.Request) error {
 	link, c, err := s.askedFor(r)
 	if errors.Is(err, errOtherBusiness) {
@@ -54,7 +54,8 @@ func (s *Server) followReconnectLink(w http.ResponseWriter, r *http.Request) err
 
 var errOtherBusiness = errors.New("a link for another merchant than the visitor's")
 
-// askedFor reads the link in the address and its connection. ErrLink, errOtherBusiness.
+// askedFor reads the link in the address and its connection. It returns ErrLink if there is no such link, and
+// errOtherBusiness if the connection is another merchant's.
 func (s *Server) askedFor(r *http.Request) (db.Link, db.Whole, error) {
 	link, err := s.DB.ReconnectLink(r.Context(), pg.Secret(r.PathValue("secret")))
 	if err != nil {
@@ -67,14 +68,14 @@ func (s *Server) askedFor(r *http.Request) (db.Link, db.Whole, error) {
 	return link, c, err
 }
 
-// otherBusiness says no more than that: whose the link is, only they learn.
+// otherBusiness says that the link is for another merchant, without naming it.
 func (s *Server) otherBusiness(w http.ResponseWriter, r *http.Request) error {
 	s.render(w, r, http.StatusNotFound, views.ReconnectElsewhere(views.ReconnectElsewherePage{Page: s.viewPage(r), Next: r.URL.Path}))
 	return nil
 }
 
-// askedPeople are those of a merchant's people who would be written to, since they can sign in, and those who are invited and
-// have not come yet.
+// askedPeople returns the merchant's users to whom mail can go because they can sign in, and those who have not accepted their
+// invitation yet.
 func (s *Server) askedPeople(r *http.Request, merchant pg.ID) (reached, invited []db.Person, err error) {
 	people, err := s.DB.People(r.Context(), db.People{Merchant: merchant, Limit: 50})
 	for _, one := range people {
@@ -89,8 +90,8 @@ func (s *Server) askedPeople(r *http.Request, merchant pg.ID) (reached, invited 
 	return reached, invited, err
 }
 
-// askToReconnect writes to the merchant's people, or makes a link for staff to hand over: when they ask for one
-// (how=link), where no mail is sent, or when there is nobody to write to.
+// askToReconnect mails the merchant's users. It shows a link for staff to pass on instead if they ask for one (how=link), if
+// no mail is set up, or if no user can sign in.
 func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 	c, err := s.connectionOfVisitor(r)
 	if err != nil {
@@ -124,7 +125,7 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	if len(letters) > 0 { // what was asked for says to whom it went
+	if len(letters) > 0 { // the event lists the addresses
 		return s.redirectWithNotice(w, r, "/connections/"+c.ID.String()+"#ask", "asked")
 	}
 	secret, _, err := s.DB.AddLink(r.Context(), by, db.LinkReconnect, pg.ID{}, c.ID)
@@ -135,8 +136,8 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page.Path = "/connections/" + page.ID // where its links lead: this address takes no GET
-	page.Staff.AskedWhy = "nobody"        // why a link was made and no mail was sent
+	page.Path = "/connections/" + page.ID // this address takes no GET
+	page.Staff.AskedWhy = "nobody"        // why there is a link and no mail
 	switch {
 	case !s.Jobs.SendsMail():
 		page.Staff.AskedWhy = "no-mail"

@@ -14,19 +14,19 @@ import (
 
 const peopleOnPage = 50
 
-// adminUsers lists people: everybody, or of one role, or found by name or e-mail address.
+// adminUsers lists users: all, those of a role, or those found by name or e-mail address.
 func (s *Server) adminUsers(w http.ResponseWriter, r *http.Request) error {
 	return s.renderUsers(w, r, http.StatusOK, views.InviteForm{Role: db.RoleMerchant})
 }
 
-// inviteUser adds somebody who is to choose their own password, by mail or, where there is none, by a link shown here.
+// inviteUser adds a user, who chooses the password by a link in a mail or, if no mail is set up, by a link shown to staff.
 func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
 	form := views.InviteForm{Email: formText(r, "email"), Name: formText(r, "name"), Role: r.PostFormValue("role"), Merchant: formText(r, "merchant")}
 	n := db.NewUser{Role: form.Role, Email: form.Email, Name: form.Name}
 	if len(n.Name) > maxName {
 		form.Errors = append(form.Errors, views.FieldError{Field: "name", Code: "too-long"})
 	}
-	var of pg.ID // the merchant on whose page the form stands; zero for the list of everybody
+	var of pg.ID // the merchant on whose page the form is; zero for the list of all users
 	if r.PostFormValue("from") == fromMerchant {
 		var err error
 		if of, err = pg.ParseID(form.Merchant); err != nil {
@@ -68,8 +68,8 @@ func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
 	return s.renderPeople(w, r, of, http.StatusUnprocessableEntity, form)
 }
 
-// merchantMeant finds the merchant that somebody typed, by its id, its name or the platform's own id for it; the code
-// says what is wrong with it.
+// merchantMeant finds the merchant that was typed, by its id, its name or the platform's own id. code says what is wrong
+// with what was typed, "" if nothing is.
 func (s *Server) merchantMeant(r *http.Request, typed string) (m db.Merchant, code string, err error) {
 	if typed == "" {
 		return m, "missing", nil
@@ -91,7 +91,7 @@ func (s *Server) merchantMeant(r *http.Request, typed string) (m db.Merchant, co
 	}
 }
 
-// showLink shows, once, the link by which a person chooses a password: staff hand it over where no mail is sent.
+// showLink makes the link by which a user chooses a password, and shows it once, for staff to pass on.
 func (s *Server) showLink(w http.ResponseWriter, r *http.Request, user db.User, of pg.ID) error {
 	kind, path := db.LinkPassword, "/password/"
 	if user.Invited {
@@ -104,7 +104,7 @@ func (s *Server) showLink(w http.ResponseWriter, r *http.Request, user db.User, 
 	return s.renderPeople(w, r, of, http.StatusOK, views.InviteForm{Role: db.RoleMerchant, Link: s.publicAddress(path + string(secret))})
 }
 
-// changeUser does to a person what one of the list's buttons says, and goes back to that list.
+// changeUser does what a button of the list of users says, and returns to that list.
 func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 	id, err := pg.ParseID(r.PathValue("id"))
 	if err != nil {
@@ -118,7 +118,7 @@ func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 	if r.PostFormValue("from") == fromMerchant {
 		of = user.MerchantID
 	}
-	var notice string // its words name the person
+	var notice string // filled in with the user's name
 	switch r.PostFormValue("do") {
 	case "lock":
 		err, notice = s.DB.LockUser(r.Context(), s.actor(r), id), "user-locked"
@@ -128,7 +128,7 @@ func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 		role := r.PostFormValue("role")
 		err, notice = s.DB.SetRole(r.Context(), s.actor(r), id, role), "role-"+role
 	case "end-sessions":
-		var keep []byte // one's own session goes on
+		var keep []byte // the admin's own session goes on
 		notice = "person-signed-out"
 		if v := visitorOf(r); v.user.ID == id {
 			keep, notice = v.session.Hash, "sessions-ended"
@@ -152,7 +152,7 @@ func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 	return s.redirectWithNotice(w, r, peoplePage(r, of), notice, "Name", cmp.Or(user.Name, user.Email))
 }
 
-// inviteAgain sends somebody a new link: an invitation, or a new password for whoever had one.
+// inviteAgain sends a user a new link: of an invitation, or for a new password if there is one already.
 func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user db.User, of pg.ID) error {
 	if !user.LockedAt.IsZero() {
 		return errMalformed
@@ -176,11 +176,10 @@ func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user db.Use
 	return s.showLink(w, r, user, of)
 }
 
-// fromMerchant is what forms about people carry in their field "from" on a merchant's own page: one is to come back
-// there, and not to the list of everybody.
+// fromMerchant is the value of the field "from" in forms about users on a merchant's page, to which they return.
 const fromMerchant = "merchant"
 
-// peoplePage is the page of a merchant's people; of the zero merchant, of everybody, as listed when the form was sent.
+// peoplePage returns the address of a merchant's page or, for the zero merchant, of the list of users that the form was on.
 func peoplePage(r *http.Request, of pg.ID) string {
 	if of == (pg.ID{}) {
 		return "/admin/users" + listOf(r.URL.Query())
@@ -188,7 +187,7 @@ func peoplePage(r *http.Request, of pg.ID) string {
 	return "/admin/merchants/" + of.String()
 }
 
-// listOf is the part of a query that says which people are listed.
+// listOf returns the part of a query that says which users are listed.
 func listOf(query url.Values) string {
 	kept := url.Values{}
 	for _, name := range []string{"q", "role", "after", "before"} {
