@@ -6,78 +6,78 @@ import (
 	"time"
 )
 
-// Letter is a mail. Its kinds: "invitation", "password", "reconnect" (staff ask for it), "action-needed",
+// Mail is the content of a mail. Its kinds: "invitation", "password", "reconnect" (staff ask for it), "action-needed",
 // "reconnect-by", "back-to-normal".
-type Letter struct {
+type Mail struct {
 	Kind     string
 	Name     string    // the reader's; "" when unknown
 	Merchant string    // "" for staff
-	By       string    // who caused it; "" for nobody, and for somebody without a name
-	ByStaff  bool      // one of the platform's people caused it
-	Link     string    // where its one button leads
-	Until    time.Time // until when the link is good; zero for always
-	Accounts []LetterAccount
+	By       string    // the name of the user who caused it; "" if none did, or without a name
+	ByStaff  bool      // staff caused it
+	Link     string    // of its one button
+	Until    time.Time // when the link ends; zero for never
+	Accounts []MailAccount
 }
 
-// LetterAccount is one connection that a letter is about.
-type LetterAccount struct {
+// MailAccount is one connection that a mail is about.
+type MailAccount struct {
 	Provider, Account string
-	ID                string    // the provider's own for the account, named where there is no other name; "" when it has none
+	ID                string    // the provider's id for the account, shown if it has no name; "" if it has none
 	Until             time.Time // reconnect-by: when it ends
 }
 
-// Subject is the letter's subject in the reader's language.
-func (l Letter) Subject(ctx context.Context) string {
-	if len(l.Accounts) > 0 {
-		return T(ctx, "mail."+l.Kind+".subject", "Count", len(l.Accounts), "Provider", l.Accounts[0].Provider)
+// Subject returns the subject in the context's language.
+func (m Mail) Subject(ctx context.Context) string {
+	if len(m.Accounts) > 0 {
+		return T(ctx, "mail."+m.Kind+".subject", "Count", len(m.Accounts), "Provider", m.Accounts[0].Provider)
 	}
-	return T(ctx, "mail."+l.Kind+".subject", "Merchant", l.Merchant)
+	return T(ctx, "mail."+m.Kind+".subject", "Merchant", m.Merchant)
 }
 
-func (l Letter) greeting(ctx context.Context) string {
-	if l.Name == "" {
+func (m Mail) greeting(ctx context.Context) string {
+	if m.Name == "" {
 		return T(ctx, "mail.hello")
 	}
-	return T(ctx, "mail.hello-name", "Name", l.Name)
+	return T(ctx, "mail.hello-name", "Name", m.Name)
 }
 
-// what says why the letter is written; the list of accounts, where there is one, follows it.
-func (l Letter) what(ctx context.Context) string {
+// what returns the reason for the mail. The list of accounts, if there is one, follows it.
+func (m Mail) what(ctx context.Context) string {
 	switch {
-	case l.Kind == "invitation":
+	case m.Kind == "invitation":
 		key := "mail.invitation.staff"
-		if l.Merchant != "" {
+		if m.Merchant != "" {
 			key = "mail.invitation.merchant"
 		}
-		if l.By != "" {
+		if m.By != "" {
 			key += "-by"
 		}
-		return T(ctx, key, "Merchant", l.Merchant, "By", l.By)
-	case l.Kind == "password" && l.ByStaff && l.By != "":
-		return T(ctx, "mail.password.what-by", "By", l.By)
-	case l.Kind == "password" && l.ByStaff:
+		return T(ctx, key, "Merchant", m.Merchant, "By", m.By)
+	case m.Kind == "password" && m.ByStaff && m.By != "":
+		return T(ctx, "mail.password.what-by", "By", m.By)
+	case m.Kind == "password" && m.ByStaff:
 		return T(ctx, "mail.password.what-staff")
 	}
-	return T(ctx, "mail."+l.Kind+".what", "Count", max(1, len(l.Accounts)), "Merchant", l.Merchant)
+	return T(ctx, "mail."+m.Kind+".what", "Count", max(1, len(m.Accounts)), "Merchant", m.Merchant)
 }
 
-func (l Letter) how(ctx context.Context) string { return T(ctx, "mail."+l.Kind+".how") }
+func (m Mail) how(ctx context.Context) string { return T(ctx, "mail."+m.Kind+".how") }
 
-// after is what stands beneath the button.
-func (l Letter) after(ctx context.Context) []string {
+// after returns the paragraphs beneath the button.
+func (m Mail) after(ctx context.Context) []string {
 	var all []string
-	if !l.Until.IsZero() {
-		all = append(all, T(ctx, "mail.until", "Until", Moment(ctx, l.Until)))
+	if !m.Until.IsZero() {
+		all = append(all, T(ctx, "mail.until", "Until", Moment(ctx, m.Until)))
 	}
-	if l.Kind == "password" && l.ByStaff {
+	if m.Kind == "password" && m.ByStaff {
 		return append(all, T(ctx, "mail.password.why-staff"))
 	}
-	return append(all, T(ctx, "mail."+l.Kind+".why"))
+	return append(all, T(ctx, "mail."+m.Kind+".why"))
 }
 
-func (l Letter) button(ctx context.Context) string { return T(ctx, "mail."+l.Kind+".button") }
+func (m Mail) button(ctx context.Context) string { return T(ctx, "mail."+m.Kind+".button") }
 
-func (a LetterAccount) line(ctx context.Context) string {
+func (a MailAccount) line(ctx context.Context) string {
 	line := a.Provider
 	if a.Account != "" {
 		line += ": " + a.Account
@@ -90,18 +90,18 @@ func (a LetterAccount) line(ctx context.Context) string {
 	return line
 }
 
-// Text is the letter as plain text.
-func (l Letter) Text(ctx context.Context) string {
-	parts := []string{l.greeting(ctx), l.what(ctx)}
-	if len(l.Accounts) > 0 {
+// Text returns the mail as plain text.
+func (m Mail) Text(ctx context.Context) string {
+	parts := []string{m.greeting(ctx), m.what(ctx)}
+	if len(m.Accounts) > 0 {
 		var lines []string
-		for _, a := range l.Accounts {
+		for _, a := range m.Accounts {
 			lines = append(lines, "* "+a.line(ctx))
 		}
 		parts = append(parts, strings.Join(lines, "\n"))
 	}
-	parts = append(parts, l.how(ctx), l.button(ctx)+":\n"+l.Link)
-	parts = append(parts, l.after(ctx)...)
+	parts = append(parts, m.how(ctx), m.button(ctx)+":\n"+m.Link)
+	parts = append(parts, m.after(ctx)...)
 	return strings.Join(parts, "\n\n") + "\n\n-- \n" + T(ctx, "layout.name") + "\n"
 }
 

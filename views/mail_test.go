@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-func TestALetterSaysWhoSentIt(t *testing.T) {
+func TestAMailSaysWhoSentIt(t *testing.T) {
 	ctx := WithLocale(context.Background(), "en", storyNow, nil)
-	for want, l := range map[string]Letter{
+	for want, l := range map[string]Mail{
 		"probably you, said that you forgot":       {Kind: "password"},
 		"Sok Dara of our team has sent you a link": {Kind: "password", By: "Sok Dara", ByStaff: true},
 		"Our team has sent you a link":             {Kind: "password", ByStaff: true},
@@ -22,17 +22,17 @@ func TestALetterSaysWhoSentIt(t *testing.T) {
 	}
 }
 
-func TestALetterListsAccountsWhereItAnnouncesThem(t *testing.T) {
+func TestAMailListsAccountsWhereItAnnouncesThem(t *testing.T) {
 	ctx := WithLocale(context.Background(), "en", storyNow, nil)
-	l := Letter{
+	l := Mail{
 		Kind: "reconnect-by", Merchant: "CH168 Shop", Until: storyNow, Link: "https://connect.example.com/",
-		Accounts: []LetterAccount{{Provider: "ELECQ", ID: "100391", Until: time.Date(2026, 11, 24, 9, 30, 0, 0, time.UTC)}},
+		Accounts: []MailAccount{{Provider: "ELECQ", ID: "100391", Until: time.Date(2026, 11, 24, 9, 30, 0, 0, time.UTC)}},
 	}
 	if text := l.Text(ctx); !strings.Contains(text, "confirm it again:\n\n* ELECQ, 100391 – ends 24 November 2026, 09:30 UTC\n\nEverything works") {
 		t.Errorf("the account does not follow what announces it:\n%s", text)
 	}
 	var html bytes.Buffer
-	if err := LetterHTML(l).Render(ctx, &html); err != nil || !strings.Contains(html.String(), "confirm it again:</p><ul>") {
+	if err := MailHTML(l).Render(ctx, &html); err != nil || !strings.Contains(html.String(), "confirm it again:</p><ul>") {
 		t.Errorf("nor as HTML: %v\n%s", err, html.String())
 	}
 }

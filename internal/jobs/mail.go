@@ -58,8 +58,8 @@ func (w *mailWorker) Work(ctx context.Context, job *river.Job[mailArgs]) error {
 var errNeedless = errors.New("nothing to write any more")
 
 // compose fills in what a letter says. The secret of its link is made here, and stands nowhere but in the letter.
-func (j *Jobs) compose(ctx context.Context, letter db.Mail, user db.User, merchant db.Merchant) (views.Letter, error) {
-	page := views.Letter{Kind: letter.Kind, Name: user.Name, Merchant: merchant.Name, Link: j.address("/")}
+func (j *Jobs) compose(ctx context.Context, letter db.Mail, user db.User, merchant db.Merchant) (views.Mail, error) {
+	page := views.Mail{Kind: letter.Kind, Name: user.Name, Merchant: merchant.Name, Link: j.address("/")}
 	by := db.System()
 	if letter.By != (pg.ID{}) {
 		author, err := j.DB.User(ctx, letter.By)
@@ -74,7 +74,7 @@ func (j *Jobs) compose(ctx context.Context, letter db.Mail, user db.User, mercha
 		return page, err
 	}
 	for _, c := range about {
-		line := views.LetterAccount{Provider: j.title(c.Provider), Account: c.Account.Name}
+		line := views.MailAccount{Provider: j.title(c.Provider), Account: c.Account.Name}
 		if c.Account.ID != c.ID.String() { // an account without an id goes by the connection's, which tells nobody anything
 			line.ID = c.Account.ID
 		}
@@ -134,7 +134,7 @@ func (j *Jobs) about(ctx context.Context, letter db.Mail, user db.User) ([]db.Ma
 	return still, nil
 }
 
-func (j *Jobs) link(ctx context.Context, page *views.Letter, by db.By, kind, path string, user, connection pg.ID) error {
+func (j *Jobs) link(ctx context.Context, page *views.Mail, by db.By, kind, path string, user, connection pg.ID) error {
 	secret, until, err := j.DB.AddLink(ctx, by, kind, user, connection)
 	if err != nil {
 		return err

@@ -415,7 +415,7 @@ func TestLettersTellNamelessAccountsApart(t *testing.T) {
 		}
 		ctx := views.WithLocale(t.Context(), "en", o.DB.Now(), nil)
 		var html strings.Builder
-		if err := views.LetterHTML(page).Render(ctx, &html); err != nil {
+		if err := views.MailHTML(page).Render(ctx, &html); err != nil {
 			t.Fatal(err)
 		}
 		for _, line := range []string{"CamInvoice: CH168 Co., Ltd", "Flexiti, 100245", "Flexiti, 100246", "Flexiti"} {

@@ -64,7 +64,7 @@ func newMailer(address, from string) (*mailer, error) {
 }
 
 // send posts a letter, or keeps it in the outbox.
-func (j *Jobs) send(ctx context.Context, to db.User, letter views.Letter) error {
+func (j *Jobs) send(ctx context.Context, to db.User, letter views.Mail) error {
 	if j.Outbox {
 		return j.DB.AddOutboxMail(ctx, db.OutboxMail{Recipient: to.Email, Subject: letter.Subject(ctx), Text: letter.Text(ctx)})
 	}
@@ -90,9 +90,9 @@ func (j *Jobs) send(ctx context.Context, to db.User, letter views.Letter) error 
 }
 
 // message is the letter as it goes over the wire: plain text and HTML, whose words are the same.
-func (p *mailer) message(ctx context.Context, to db.User, letter views.Letter) (*mail.Msg, error) {
+func (p *mailer) message(ctx context.Context, to db.User, letter views.Mail) (*mail.Msg, error) {
 	var html bytes.Buffer
-	if err := views.LetterHTML(letter).Render(ctx, &html); err != nil {
+	if err := views.MailHTML(letter).Render(ctx, &html); err != nil {
 		return nil, fmt.Errorf("write a letter: %w", err)
 	}
 	m := mail.NewMsg(mail.WithNoDefaultUserAgent())
