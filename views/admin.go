@@ -10,6 +10,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"patchbay/internal/status"
+
 	"github.com/a-h/templ"
 
 	"patchbay/internal/db"
@@ -54,7 +56,7 @@ func kindOptions(ctx context.Context, kinds []Option) []Option {
 
 // kindText speaks of a kind of events, whatever provider they are about.
 func kindText(ctx context.Context, kind string) string {
-	text := eventText(ctx, Event{Kind: kind}, T(ctx, "filter.the-provider"))
+	text := eventText(ctx, Event{Kind: status.Kind(kind)}, T(ctx, "filter.the-provider"))
 	first, size := utf8.DecodeRuneInString(text)
 	return string(unicode.ToUpper(first)) + text[size:]
 }
@@ -142,27 +144,18 @@ func (v AdminConnectionsPage) merchantShown() string {
 	return v.Merchant
 }
 
-func (v OverviewPage) total(state string) (n int64) {
+func (v OverviewPage) total(h status.Health) (n int64) {
 	for _, p := range v.Providers {
-		switch state {
-		case "fine":
-			n += p.Fine
-		case "retrying":
-			n += p.Retrying
-		case "action-needed":
-			n += p.ActionNeeded
-		default:
-			n += p.Disconnected
-		}
+		n += p.Connections[h]
 	}
 	return n
 }
 
 // classes are the outcomes of refreshes from the foot of a bar to its top. Those that are rare are left out where there
 // are none.
-func (v OverviewPage) classes() []string {
-	return slices.DeleteFunc([]string{"ok", "later", "trouble", "lost", "refused", "ours"}, func(class string) bool {
-		return (class == "lost" || class == "ours") && !slices.ContainsFunc(v.Hours, func(h HourFigures) bool { return h.Calls[class] > 0 })
+func (v OverviewPage) classes() []status.Outcome {
+	return slices.DeleteFunc(status.RefreshOutcomes(), func(o status.Outcome) bool {
+		return (o == status.Lost || o == status.ClientRejected) && !slices.ContainsFunc(v.Hours, func(h HourFigures) bool { return h.Calls[o] > 0 })
 	})
 }
 
@@ -252,7 +245,7 @@ func (v OverviewPage) bars(ctx context.Context) []chartBar {
 			}
 			height := max((chartBottom-chartTop)*float64(n)/float64(scale), 1.5) // one refusal among thousands is still seen
 			y -= height
-			b.Parts = append(b.Parts, chartPart{Class: class, Y: units(y), Height: units(height)})
+			b.Parts = append(b.Parts, chartPart{Class: string(class), Y: units(y), Height: units(height)})
 		}
 		out = append(out, b)
 	}
@@ -327,7 +320,7 @@ func (c Call) took(ctx context.Context) string {
 
 // by names who did it; of a failure that came to light by somebody's refresh, who found it: it is not their doing.
 func (e Event) by(ctx context.Context) string {
-	if e.state() != "fine" && strings.HasPrefix(e.Kind, "refresh.") {
+	if e.Kind.Refresh() && e.health() != status.Fine {
 		return T(ctx, "connection.found", "Name", e.Actor)
 	}
 	return T(ctx, "connection.by", "Name", e.Actor)
@@ -399,8 +392,8 @@ func filterValue(ctx context.Context, f Filter) string {
 }
 
 // attemptText says to staff how an attempt stands or ended: by its outcome, where its stage does not say it all.
-func attemptText(ctx context.Context, stage, outcome string) string {
-	if text := wordIf(ctx, "attempt."+outcome); text != "" {
+func attemptText(ctx context.Context, stage status.Stage, end status.End) string {
+	if text := wordIf(ctx, "attempt."+string(end)); text != "" {
 		return text
 	}
 	return wordFor(ctx, "stage.", stage)

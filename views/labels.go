@@ -12,6 +12,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/status"
 )
 
 // wordIf is the text of key, "" when there is none.
@@ -119,13 +120,13 @@ func detailText(ctx context.Context, d connectors.Detail) string {
 }
 
 // problemText says in a sentence what is wrong, or that nothing is: to merchants what they do, to staff who does.
-func problemText(ctx context.Context, h Health, p Provider, staff bool) string {
-	keys := []string{"problem." + h.state()}
+func problemText(ctx context.Context, s status.Status, p Provider, staff bool) string {
+	keys := []string{"problem." + string(s.Health)}
 	switch {
-	case h.state() == "retrying" && h.Who == "platform": // in an incident that we suspect ourselves of
+	case s.Health == status.Retrying && s.Party == status.PartyPlatform: // in an incident that we suspect ourselves of
 		keys = []string{"problem.suspected"}
-	case h.state() == "action-needed":
-		keys = []string{"problem." + h.Problem, "problem.who-" + h.Who, "problem.action-needed"}
+	case s.Health == status.ActionNeeded:
+		keys = []string{"problem." + string(s.Problem), "problem.who-" + string(s.Party), "problem.action-needed"}
 	}
 	for _, key := range keys {
 		if has(ctx, key) || staff && has(ctx, "staff-"+key) {
@@ -144,88 +145,79 @@ func toldTo(ctx context.Context, staff bool, key string, p Provider) string {
 }
 
 // whoText names who must act: you, the provider, us.
-func whoText(ctx context.Context, who string, p Provider) string {
+func whoText(ctx context.Context, who status.Party, p Provider) string {
 	switch who {
-	case "merchant":
+	case status.PartyMerchant:
 		return T(ctx, "who.merchant")
-	case "provider":
+	case status.PartyProvider:
 		return p.Title
-	case "platform":
+	case status.PartyPlatform:
 		return T(ctx, "who.platform")
 	}
 	return T(ctx, "who.nobody")
 }
 
-func outcomeText(ctx context.Context, class string, p Provider, staff bool) string {
-	if key := "outcome." + class; has(ctx, key) {
+func outcomeText(ctx context.Context, code string, p Provider, staff bool) string {
+	if key := "outcome." + code; has(ctx, key) {
 		return toldTo(ctx, staff, key, p)
 	}
 	return T(ctx, "outcome.trouble", "Provider", p.Title)
 }
 
-func (o Outcome) state() string { return classState(o.Class) }
-
-// classState is the health that a call's class suggests.
-func classState(class string) string {
-	switch class {
-	case "ok":
-		return "fine"
-	case "refused", "ours", "lapsed", "sealed":
-		return "action-needed"
-	case "later", "trouble", "lost", "incident":
-		return "retrying"
-	}
-	return "disconnected"
-}
-
-func revokedText(ctx context.Context, revoked string, p Provider, staff bool) string {
-	if key := "receipt.revoked-" + revoked; has(ctx, key) {
+func revokedText(ctx context.Context, revoked status.Revocation, p Provider, staff bool) string {
+	if key := "receipt.revoked-" + string(revoked); has(ctx, key) {
 		return toldTo(ctx, staff, key, p)
 	}
 	return T(ctx, "receipt.revoked-not-offered", "Provider", p.Title)
 }
 
 func eventText(ctx context.Context, e Event, provider string) string {
-	if key := "event." + e.kind() + "." + e.Note; e.Note != "" && has(ctx, key) { // of some, the cause says more than the kind
+	if key := "event." + e.Kind.OfConnection() + "." + e.Note; e.Note != "" && has(ctx, key) { // of some, the cause says more than the kind
 		return T(ctx, key, "Provider", provider)
 	}
-	if key := "event." + e.kind(); has(ctx, key) {
+	if key := "event." + e.Kind.OfConnection(); has(ctx, key) {
 		return T(ctx, key, "Provider", provider)
 	}
-	if call, ok := strings.CutPrefix(e.Kind, "call."); ok {
+	if call, ok := e.Kind.Call(); ok {
 		return T(ctx, "event.call", "Provider", provider) + " (" + callName(ctx, call) + ")"
 	}
-	return humanised(e.Kind)
+	return humanised(string(e.Kind))
 }
 
 // noteText is an event's note: of some kinds it is a code, of the others people wrote it or it names something.
 func noteText(ctx context.Context, e Event) string {
-	for kind, prefix := range map[string]string{"refresh.": "note.", "incident.opened": "environment.", "incident.ended": "environment."} {
-		if strings.HasPrefix(e.Kind, kind) && has(ctx, prefix+e.Note) {
-			return T(ctx, prefix+e.Note)
-		}
+	prefix := ""
+	switch {
+	case e.Kind.Refresh():
+		prefix = "note."
+	case e.Kind == status.IncidentOpened, e.Kind == status.IncidentEnded:
+		prefix = "environment."
+	}
+	if prefix != "" && has(ctx, prefix+e.Note) {
+		return T(ctx, prefix+e.Note)
 	}
 	return e.Note
 }
 
-// kind is the event's kind without its noun where that is the connection, which a timeline is about anyway.
-func (e Event) kind() string { return strings.TrimPrefix(e.Kind, "connection.") }
-
-// state colours an event's dot: good news, trouble, or something to act on.
-func (e Event) state() string {
-	switch e.kind() {
-	case "connected", "reconnected", "refresh.saved", "recovered", "incident.ended":
-		return "fine"
-	case "refresh.later", "refresh.trouble", "refresh.lost", "incident.opened", "hook.revoked":
-		return "retrying"
-	case "refresh.refused", "refresh.ours":
-		return "action-needed"
+// health colours an event's dot: good news, trouble, or something to act on.
+func (e Event) health() status.Health {
+	if o, failed := e.Kind.Failure(); failed {
+		return o.Health()
+	}
+	switch e.Kind {
+	case status.ConnectionConnected, status.ConnectionReconnected, status.RefreshSaved, Recovered, status.IncidentEnded:
+		return status.Fine
+	case status.IncidentOpened, status.ConnectionRevocationNoticed:
+		return status.Retrying
 	}
 	if e.Call != nil && e.Call.Class != "" {
-		return classState(e.Call.Class)
+		return e.Call.Class.Health()
 	}
 	return ""
 }
+
+// Recovered is the kind of a refresh that was saved after others had failed. It is shown, never stored.
+const Recovered status.Kind = "recovered"
 
 // callName names a call, also from the kind of the event that tells of it.
 func callName(ctx context.Context, name string) string {
@@ -266,15 +258,13 @@ func (v ConnectPage) optionalTouched() bool {
 	return false
 }
 
-func refusedKind(refused string) string {
+func refusedKind(refused status.Outcome) status.Outcome {
 	switch refused {
-	case "later", "ours", "refused":
+	case status.RateLimited, status.ClientRejected, status.Rejected:
 		return refused
 	}
-	return "trouble"
+	return status.Temporary
 }
-
-func refusedState(refused string) string { return classState(refusedKind(refused)) }
 
 func (f Field) label(ctx context.Context, p Provider) string {
 	if own := wordIf(ctx, "field."+p.Name+"."+f.Name); own != "" {
@@ -304,50 +294,51 @@ func (f Field) input(ctx context.Context, v ConnectPage) input {
 }
 
 // outcome is a known end of a flow; anything else is one that we cannot explain.
-func (v FlowPage) outcome() string {
+func (v FlowPage) outcome() status.End {
 	switch v.Outcome {
-	case "choosing":
+	case Choosing:
 		if v.Choice == nil {
-			return "under-way"
+			return UnderWay
 		}
 		return v.Outcome
-	case "under-way", "connected", "denied", "cancelled", "expired", "other-browser", "other-user", "other-provider",
-		"forged", "provider-down", "provider-busy", "provider-refused", "no-identity", "no-merchant", "ours", "interrupted":
+	case UnderWay, status.EndConnected, status.EndDenied, status.EndCancelled, status.EndExpired, status.EndOtherBrowser, status.EndOtherUser,
+		status.EndOtherProvider, status.EndForged, status.EndTemporary, status.EndRateLimited, status.EndRejected, status.EndNoIdentity,
+		status.EndNoMerchant, status.EndClientRejected, status.EndInterrupted:
 		return v.Outcome
 	}
 	return "unknown"
 }
 
 func (v FlowPage) title(ctx context.Context) string {
-	key := "flow." + v.outcome() + ".title"
+	key := "flow." + string(v.outcome()) + ".title"
 	switch {
-	case v.outcome() == "choosing" && v.Choice.Why == "differs":
+	case v.outcome() == Choosing && v.Choice.Why == "differs":
 		key = "flow.differs.title"
-	case v.outcome() == "choosing" && v.Choice.Why == "already-connected":
+	case v.outcome() == Choosing && v.Choice.Why == "already-connected":
 		key = "flow.already-connected.title"
-	case v.outcome() == "choosing" && v.Choice.Account.nameless():
+	case v.outcome() == Choosing && v.Choice.Account.nameless():
 		key = "flow.nameless.title"
-	case v.outcome() == "connected" && v.Renewed:
+	case v.outcome() == status.EndConnected && v.Renewed:
 		key = "flow.renewed.title"
 	}
 	return T(ctx, key, "Provider", v.Provider.Title)
 }
 
-// state is the shape before an ended flow's title.
-func (v FlowPage) state() string {
+// health is the shape before an ended flow's title.
+func (v FlowPage) health() status.Health {
 	switch v.outcome() {
-	case "provider-down", "provider-busy":
-		return "retrying"
-	case "denied", "cancelled", "expired", "under-way":
-		return "disconnected"
+	case status.EndTemporary, status.EndRateLimited:
+		return status.Retrying
+	case status.EndDenied, status.EndCancelled, status.EndExpired, UnderWay:
+		return status.Disconnected
 	}
-	return "action-needed"
+	return status.ActionNeeded
 }
 
 // startsAgain says whether trying again is what the person should do next.
 func (v FlowPage) startsAgain() bool {
 	switch v.outcome() {
-	case "other-user", "ours", "no-merchant":
+	case status.EndOtherUser, status.EndClientRejected, status.EndNoMerchant:
 		return false
 	}
 	return v.Provider.Name != ""
@@ -399,14 +390,14 @@ func (v ErrorPage) code() string {
 	return "500"
 }
 
-func (v ErrorPage) state() string {
+func (v ErrorPage) health() status.Health {
 	switch v.code() {
 	case "500":
-		return "action-needed"
+		return status.ActionNeeded
 	case "429", "503":
-		return "retrying"
+		return status.Retrying
 	}
-	return "disconnected"
+	return status.Disconnected
 }
 
 // device names a session's browser and system as their owner would, such as "Chrome · Android".

@@ -24,14 +24,6 @@ func (p Page) here(href string) bool {
 		href == "/admin/connections" && (strings.HasPrefix(path, "/connections/") || strings.HasPrefix(path, "/flows/") || strings.HasPrefix(path, "/admin/bulk/"))
 }
 
-func (h Health) state() string {
-	switch h.State {
-	case "fine", "retrying", "action-needed":
-		return h.State
-	}
-	return "disconnected"
-}
-
 // color is the provider's own where it is one, else the accent: a setting must not be able to write markup.
 func (p Provider) color() string {
 	if _, _, _, ok := rgb(p.Color); ok {
@@ -104,11 +96,11 @@ func fieldLabel(ctx context.Context, field string) string { return wordFor(ctx, 
 func detailLabel(ctx context.Context, key string) string { return wordFor(ctx, "detail.", key) }
 
 // wordFor is the text of a code that may be of somebody else's making; unknown ones are made readable.
-func wordFor(ctx context.Context, prefix, code string) string {
-	if key := prefix + code; has(ctx, key) {
+func wordFor[Code ~string](ctx context.Context, prefix string, code Code) string {
+	if key := prefix + string(code); has(ctx, key) {
 		return T(ctx, key)
 	}
-	return humanised(code)
+	return humanised(string(code))
 }
 
 func count(ctx context.Context, n int) string { return Number(ctx, int64(n)) }

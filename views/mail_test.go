@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"patchbay/internal/status"
 )
 
 func TestAMailSaysWhoSentIt(t *testing.T) {
@@ -39,7 +41,7 @@ func TestAMailListsAccountsWhereItAnnouncesThem(t *testing.T) {
 
 func TestStaffAreNotTheMerchantsYou(t *testing.T) {
 	ctx := WithLocale(context.Background(), "en", storyNow, nil)
-	for _, revoked := range []string{"done", "failed", "later", "untold", "kept", "not-offered"} {
+	for _, revoked := range status.Revocations() {
 		v := ConnectionPage{Page: adminPage("/connections/1"), Provider: camInvoice, Disconnected: &Receipt{At: storyNow, Revoked: revoked}, Staff: &StaffConnection{}}
 		var b bytes.Buffer
 		if err := Connection(v).Render(ctx, &b); err != nil {
@@ -50,7 +52,7 @@ func TestStaffAreNotTheMerchantsYou(t *testing.T) {
 		if strings.Contains(page, " you") {
 			t.Errorf("the receipt of %q speaks to the merchant:\n%s", revoked, page)
 		}
-		if strings.Contains(page, "<dd>Nothing</dd>") != (revoked == "done") {
+		if strings.Contains(page, "<dd>Nothing</dd>") != (revoked == status.RevokedDone) {
 			t.Errorf("the receipt of %q says wrongly that nothing remains", revoked)
 		}
 	}

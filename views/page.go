@@ -9,6 +9,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/status"
 )
 
 // Page is what every page has.
@@ -49,14 +50,6 @@ type Provider struct {
 	HomeURL     string // the provider's own page, where access can be seen and ended; "" when unknown
 }
 
-// Health is how a connection is and who must act.
-type Health struct {
-	State   string // "fine", "retrying", "action-needed" or "disconnected"
-	Who     string // "", "merchant", "provider" or "platform"
-	Problem string // code of what is wrong, words under "problem."; "" when nothing is
-	Since   time.Time
-}
-
 // Account is an account at a provider, with what the provider's connector says about the keys of its details.
 type Account struct {
 	connectors.Account
@@ -81,22 +74,22 @@ func (a Account) identifier() string { return a.Detail(a.Keys.Identifier) }
 // Event is one line of a timeline.
 type Event struct {
 	At       time.Time
-	Kind     string   // words under "event."
-	Actor    string   // a person's name, a key's name, or "" for Patchbay itself
-	Note     string   // a code with words under "note.", or fit for people: a reason they typed, a name; "" for none
-	Call     *Call    // shown to staff only
-	Where    string   // address the person came from; shown to staff only
-	Link     string   // what it is about; staff only
-	What     string   // the link's words
-	Merchant string   // whose it is, for lists that mix merchants
-	Filter   []Filter // what a list that was exported or counted was filtered by
-	Provider string   // its title, for lists that mix providers
+	Kind     status.Kind // words under "event."
+	Actor    string      // a person's name, a key's name, or "" for Patchbay itself
+	Note     string      // a code with words under "note.", or fit for people: a reason they typed, a name; "" for none
+	Call     *Call       // shown to staff only
+	Where    string      // address the person came from; shown to staff only
+	Link     string      // what it is about; staff only
+	What     string      // the link's words
+	Merchant string      // whose it is, for lists that mix merchants
+	Filter   []Filter    // what a list that was exported or counted was filtered by
+	Provider string      // its title, for lists that mix providers
 }
 
 // Call is one exchange with a provider, without anything secret.
 type Call struct {
 	Name      string // "exchange", "refresh", "revoke" …
-	Class     string // "ok", "refused", "ours", "later" or "trouble"
+	Class     status.Outcome
 	Status    int    // HTTP; 0 when no answer came
 	Code      string // the provider's own error code
 	Reference string // our x-reference-id

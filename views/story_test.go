@@ -14,6 +14,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 	"patchbay/static"
 )
 
@@ -155,10 +156,10 @@ func merchantStories(all map[string]templ.Component) {
 		Page: incident,
 		Connected: []ProviderCard{
 			{Provider: camInvoice, Accounts: []ConnectedAccount{
-				{ID: "0198a", Account: ch168, Health: Health{State: "fine"}},
-				{ID: "0198b", Account: mekong, Health: Health{State: "action-needed", Who: "merchant", Problem: "refused"}},
+				{ID: "0198a", Account: ch168, Status: status.Status{Health: status.Fine}},
+				{ID: "0198b", Account: mekong, Status: status.Status{Health: status.ActionNeeded, Party: status.PartyMerchant, Problem: status.ProblemRejected}},
 			}},
-			{Provider: elecq, Accounts: []ConnectedAccount{{ID: "0198c", Account: Account{Account: connectors.Account{ID: "88120045", Name: "88120045"}}, Health: Health{State: "retrying", Who: "provider"}, ReconnectBy: in(2 * day)}}},
+			{Provider: elecq, Accounts: []ConnectedAccount{{ID: "0198c", Account: Account{Account: connectors.Account{ID: "88120045", Name: "88120045"}}, Status: status.Status{Health: status.Retrying, Party: status.PartyProvider}, ReconnectBy: in(2 * day)}}},
 		},
 		Offered: []ProviderCard{{Provider: flexiti}, {Provider: bookings}, {Provider: acme}},
 	})
@@ -186,25 +187,25 @@ func merchantStories(all map[string]templ.Component) {
 		{At: ago(400 * day), Kind: "somebody.elses_kind"},
 	}
 	own := ConnectionPage{
-		Page: merchantPage("/connections/0198a"), ID: "0198a7c2-4b1e-7d63-9f10-6f2b8a4c1d77", Provider: camInvoice, Account: ch168, Health: Health{State: "fine"},
+		Page: merchantPage("/connections/0198a"), ID: "0198a7c2-4b1e-7d63-9f10-6f2b8a4c1d77", Provider: camInvoice, Account: ch168, Status: status.Status{Health: status.Fine},
 		ConnectedAt: ago(90 * day), RefreshedAt: ago(4 * time.Minute), AccessUntil: in(11 * time.Minute), Events: events, MayRefresh: true, MayReconnect: true, MayDisconnect: true,
 	}
 	all["connection"] = Connection(own)
 	needs := own
-	needs.Health = Health{State: "action-needed", Who: "merchant", Problem: "refused"}
-	needs.Outcome = &Outcome{Class: "refused"}
+	needs.Status = status.Status{Health: status.ActionNeeded, Party: status.PartyMerchant, Problem: status.ProblemRejected}
+	needs.Outcome = &Outcome{Code: string(status.Rejected), Health: status.ActionNeeded}
 	all["connection-action"] = Connection(needs)
 	retrying := own
-	retrying.Health = Health{State: "retrying", Who: "provider"}
+	retrying.Status = status.Status{Health: status.Retrying, Party: status.PartyProvider}
 	retrying.RenewsUntil = in(6 * day)
-	retrying.Outcome = &Outcome{Class: "later", Retry: in(3 * time.Minute)}
+	retrying.Outcome = &Outcome{Code: string(status.RateLimited), Health: status.Retrying, Retry: in(3 * time.Minute)}
 	retrying.Provider = flexiti
 	retrying.Account = Account{Account: connectors.Account{ID: "abc", Name: "Boulangerie de l’Étoile", Details: []connectors.Detail{
 		{Key: "client_id", Value: "abc"}, {Key: "scope", Value: "merchant"}, {Key: "form_values", Value: `{"provinces":["QC","ON"]}`}, {Key: "is_test", Value: "false"},
 	}}}
 	all["connection-retrying"] = Connection(retrying)
 	ended := own
-	ended.Health = Health{State: "disconnected"}
+	ended.Status = status.Status{Health: status.Disconnected}
 	ended.Disconnected = &Receipt{At: ago(time.Minute), By: "Sok Dara", Revoked: "done", RemainsUntil: in(11 * time.Minute)}
 	all["connection-disconnected"] = Connection(ended)
 	ended.Disconnected = &Receipt{At: ago(time.Minute), By: "Sok Dara", Revoked: "not-offered", ProviderURL: "https://portal.example"}
@@ -237,7 +238,7 @@ func merchantStories(all map[string]templ.Component) {
 }
 
 func flowStories(all map[string]templ.Component) {
-	flow := func(outcome string) FlowPage {
+	flow := func(outcome status.End) FlowPage {
 		return FlowPage{Page: merchantPage("/flows/K7M2-4QXD"), Reference: "K7M2-4QXD", Provider: camInvoice, Outcome: outcome}
 	}
 	choice := func(c Choice) templ.Component {
@@ -250,15 +251,15 @@ func flowStories(all map[string]templ.Component) {
 	all["flow-choosing-nameless"] = choice(Choice{Why: "confirm", Account: Account{}, Options: []string{"connect", "cancel"}})
 	all["flow-choosing-differs"] = choice(Choice{Why: "differs", Account: mekong, Before: ch168, Options: []string{"replace", "keep-both", "cancel"}})
 	all["flow-choosing-already"] = choice(Choice{Why: "already-connected", Account: ch168, Options: []string{"connect", "cancel"}})
-	for _, outcome := range []string{
-		"under-way", "denied", "cancelled", "expired", "other-browser", "other-user", "other-provider", "forged", "provider-down", "provider-busy",
-		"provider-refused", "no-identity", "no-merchant", "ours", "interrupted", "unknown",
+	for _, outcome := range []status.End{
+		UnderWay, status.EndDenied, status.EndCancelled, status.EndExpired, status.EndOtherBrowser, status.EndOtherUser, status.EndOtherProvider, status.EndForged,
+		status.EndTemporary, status.EndRateLimited, status.EndRejected, status.EndNoIdentity, status.EndNoMerchant, status.EndClientRejected, status.EndInterrupted, "unknown",
 	} {
 		v := flow(outcome)
-		if outcome == "provider-busy" {
+		if outcome == status.EndRateLimited {
 			v.RetryAfter = in(3 * time.Minute)
 		}
-		all["flow-"+outcome] = Flow(v)
+		all["flow-"+string(outcome)] = Flow(v)
 	}
 	connected := flow("connected")
 	connected.Account, connected.ConnectionID = ch168, "0198a"
@@ -279,10 +280,10 @@ func flowStories(all map[string]templ.Component) {
 
 func staffStories(all map[string]templ.Component) {
 	rows := []ConnectionRow{
-		{ID: "0198a", Merchant: "CH168 Shop", MerchantID: "m1", Provider: camInvoice, Account: ch168, Health: Health{State: "fine"}, ConnectedAt: ago(90 * day), RefreshedAt: ago(4 * time.Minute)},
-		{ID: "0198b", Merchant: "ហាងមេគង្គ", MerchantID: "m2", Provider: camInvoice, Account: mekong, Health: Health{State: "action-needed", Who: "merchant", Problem: "refused"}, ConnectedAt: ago(200 * day), RefreshedAt: ago(3 * day)},
-		{ID: "0198c", Merchant: "Boulangerie de l’Étoile", MerchantID: "m3", Provider: flexiti, Account: Account{Account: connectors.Account{ID: "9b1e82a7-0a59-4e7e-add5-b9ffa37aade1", Name: "9b1e82a7-0a59-4e7e-add5-b9ffa37aade1"}}, Health: Health{State: "retrying", Who: "provider"}, ConnectedAt: ago(2 * day), RefreshedAt: ago(time.Hour)},
-		{ID: "0198d", Merchant: "Laadpunt Rotterdam", MerchantID: "m4", Provider: elecq, Account: Account{Account: connectors.Account{ID: "88120045", Name: "88120045"}}, Health: Health{State: "disconnected"}, ConnectedAt: ago(500 * day), RefreshedAt: ago(40 * day)},
+		{ID: "0198a", Merchant: "CH168 Shop", MerchantID: "m1", Provider: camInvoice, Account: ch168, Status: status.Status{Health: status.Fine}, ConnectedAt: ago(90 * day), RefreshedAt: ago(4 * time.Minute)},
+		{ID: "0198b", Merchant: "ហាងមេគង្គ", MerchantID: "m2", Provider: camInvoice, Account: mekong, Status: status.Status{Health: status.ActionNeeded, Party: status.PartyMerchant, Problem: status.ProblemRejected}, ConnectedAt: ago(200 * day), RefreshedAt: ago(3 * day)},
+		{ID: "0198c", Merchant: "Boulangerie de l’Étoile", MerchantID: "m3", Provider: flexiti, Account: Account{Account: connectors.Account{ID: "9b1e82a7-0a59-4e7e-add5-b9ffa37aade1", Name: "9b1e82a7-0a59-4e7e-add5-b9ffa37aade1"}}, Status: status.Status{Health: status.Retrying, Party: status.PartyProvider}, ConnectedAt: ago(2 * day), RefreshedAt: ago(time.Hour)},
+		{ID: "0198d", Merchant: "Laadpunt Rotterdam", MerchantID: "m4", Provider: elecq, Account: Account{Account: connectors.Account{ID: "88120045", Name: "88120045"}}, Status: status.Status{Health: status.Disconnected}, ConnectedAt: ago(500 * day), RefreshedAt: ago(40 * day)},
 	}
 	list := AdminConnectionsPage{
 		Page: adminPage("/admin/connections?q=ch168&health=action-needed"), Query: "ch168",
@@ -297,9 +298,9 @@ func staffStories(all map[string]templ.Component) {
 	all["admin-connections-none"] = AdminConnections(AdminConnectionsPage{Page: adminPage("/admin/connections"), Query: "zzz", About: -1})
 
 	one := ConnectionPage{
-		Page: adminPage("/connections/0198b"), ID: "0198a7c2-4b1e-7d63-9f10-6f2b8a4c1d77", Provider: camInvoice, Account: ch168, Health: Health{State: "retrying", Who: "provider"},
+		Page: adminPage("/connections/0198b"), ID: "0198a7c2-4b1e-7d63-9f10-6f2b8a4c1d77", Provider: camInvoice, Account: ch168, Status: status.Status{Health: status.Retrying, Party: status.PartyProvider},
 		ConnectedAt: ago(90 * day), RefreshedAt: ago(2 * time.Hour), AccessUntil: in(4 * time.Minute), NextRefresh: in(2 * time.Minute), MayRefresh: true, MayDisconnect: true,
-		Outcome: &Outcome{Class: "trouble", Retry: in(time.Minute), Call: &Call{Name: "refresh", Class: "trouble", Status: 503, Code: "unavailable", Took: 800 * time.Millisecond}},
+		Outcome: &Outcome{Code: string(status.Temporary), Health: status.Retrying, Retry: in(time.Minute), Call: &Call{Name: "refresh", Class: "trouble", Status: 503, Code: "unavailable", Took: 800 * time.Millisecond}},
 		Events:  []Event{{At: ago(time.Minute), Kind: "refresh.asked", Actor: "Anna Tremblay", Where: "198.51.100.4", Call: &Call{Class: "trouble", Status: 503, Took: 800 * time.Millisecond}}, {At: ago(90 * day), Kind: "connection.connected", Actor: "Sok Dara", Where: "203.0.113.7"}},
 		Staff: &StaffConnection{
 			Merchant: "CH168 Shop", MerchantID: "m1", ExternalID: "shop-17", Generation: 8123, Epoch: 2, Failures: 3, RefreshWhy: "retry", UsedAt: ago(time.Minute), UsedBy: "invoice worker",
@@ -325,16 +326,16 @@ func staffStories(all map[string]templ.Component) {
 	overview := OverviewPage{
 		Page: adminPage("/admin"), At: storyNow, RiskURL: "/admin/connections?risk=7d",
 		Providers: []ProviderFigures{
-			{Provider: camInvoice, Fine: 812345, Retrying: 12, ActionNeeded: 310, Disconnected: 40122, FineURL: "/admin/connections?provider=caminvoice&health=fine", RetryingURL: "/x", ActionNeededURL: "/x", DisconnectedURL: "/x", Median: 220 * time.Millisecond, Slow: 900 * time.Millisecond},
-			{Provider: elecq, Fine: 80123, Retrying: 4123, Incident: &Incident{Provider: "ELECQ", Since: ago(40 * time.Minute)}},
+			{Provider: camInvoice, Connections: map[status.Health]int64{status.Fine: 812345, status.Retrying: 12, status.ActionNeeded: 310, status.Disconnected: 40122}, URLs: map[status.Health]string{status.Fine: "/admin/connections?provider=caminvoice&health=fine", status.Retrying: "/x", status.ActionNeeded: "/x", status.Disconnected: "/x"}, Median: 220 * time.Millisecond, Slow: 900 * time.Millisecond},
+			{Provider: elecq, Connections: map[status.Health]int64{status.Fine: 80123, status.Retrying: 4123}, Incident: &Incident{Provider: "ELECQ", Since: ago(40 * time.Minute)}},
 		},
 		AtRisk: []RiskLine{{ID: "1", Merchant: "Laadpunt Rotterdam", Provider: "ELECQ", Account: "88120045", Until: in(2 * day), Who: "merchant"}},
 		Mend:   []MendLine{{Code: "not-set-up", Provider: "Flexiti", Detail: "FLEXITI_API_URL, FLEXITI_ENVIRONMENT"}, {Code: "callback", Provider: "CamInvoice"}, {Code: "environment", Provider: "ELECQ", Count: 3}, {Code: "of-tomorrow", Provider: "Acme"}},
 	}
 	for i := range 48 {
-		h := HourFigures{Hour: storyNow.Truncate(time.Hour).Add(time.Duration(i-47) * time.Hour), Calls: map[string]int64{"ok": int64(3000 + 900*(i%7)), "later": int64(i % 5 * 40), "refused": int64(i % 11)}}
+		h := HourFigures{Hour: storyNow.Truncate(time.Hour).Add(time.Duration(i-47) * time.Hour), Calls: map[status.Outcome]int64{status.OK: int64(3000 + 900*(i%7)), status.RateLimited: int64(i % 5 * 40), status.Rejected: int64(i % 11)}}
 		if i > 40 {
-			h.Calls["trouble"] = int64(600 * (i - 40))
+			h.Calls[status.Temporary] = int64(600 * (i - 40))
 		}
 		overview.Hours = append(overview.Hours, h)
 	}
@@ -343,7 +344,7 @@ func staffStories(all map[string]templ.Component) {
 
 	all["admin-merchants"] = AdminMerchants(AdminMerchantsPage{
 		Page: adminPage("/admin/merchants"), MayAdd: true, Form: MerchantForm{Name: "", Errors: Errors{{"name", "missing"}}},
-		Merchants: []db.MerchantRow{{Merchant: shop, People: 2, Fine: 3}, {Merchant: db.Merchant{ID: pg.NewID(), Name: "ហាងមេគង្គ", CreatedAt: ago(3 * day)}, People: 1, ActionNeeded: 1}},
+		Merchants: []db.MerchantRow{{Merchant: shop, People: 2, Connections: []db.Count{{Provider: "caminvoice", Environment: "sandbox", Health: status.Fine, Connections: 3}}}, {Merchant: db.Merchant{ID: pg.NewID(), Name: "ហាងមេគង្គ", CreatedAt: ago(3 * day)}, People: 1, Connections: []db.Count{{Provider: "elecq", Environment: "sandbox", Health: status.ActionNeeded, Connections: 1}}}},
 	})
 	people := []db.Person{
 		{User: sampleAdmin.User, SeenAt: ago(time.Minute), Sessions: 1},

@@ -1,6 +1,10 @@
 package connectors
 
-import "strings"
+import (
+	"strings"
+
+	"patchbay/internal/status"
+)
 
 // Definition is a built-in provider: one that needs code. New reads its settings and returns its connector, which is
 // dropped if settings are missing or wrong.
@@ -68,6 +72,16 @@ func Load(getenv func(string) string, connectorsFile []byte, client *Client) ([]
 		return providers, errs
 	}
 	return providers, nil
+}
+
+// Statuses returns what the settings make of each provider's connections. The caller adds incidents.
+func Statuses(providers []Provider) status.Providers {
+	statuses := status.Providers{}
+	for _, p := range providers {
+		_, typed := p.Connector.(CredentialConnector)
+		statuses[p.Name] = status.Provider{SetUp: p.Connector != nil, Environment: p.Environment, Credentials: typed}
+	}
+	return statuses
 }
 
 // Environments returns each provider's present environment, by its name.

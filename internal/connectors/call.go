@@ -14,6 +14,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"patchbay/internal/status"
 )
 
 const (
@@ -32,7 +34,7 @@ type Call struct {
 	Reference string // the x-reference-id that we sent, where the provider wants one
 	Sent      bool   // the request may have reached the provider
 	Took      time.Duration
-	Class     string // "ok", "refused", "later", "trouble"
+	Class     status.Outcome // OK, Rejected, RateLimited or Temporary
 }
 
 // Calls collects the exchanges made under a context. One goroutine at a time may use it.
@@ -120,11 +122,11 @@ func (c *Client) do(ctx context.Context, q request, read func(response) error) e
 	if err == nil {
 		err = read(r)
 	}
-	call.Class = Class(err)
+	call.Class = OutcomeOf(err)
 	switch call.Class {
-	case "ok", "later", "trouble":
+	case status.OK, status.RateLimited, status.Temporary:
 	default:
-		call.Class = "refused"
+		call.Class = status.Rejected
 	}
 	if err != nil && r.status != 0 {
 		call.Code = r.errorCode()
@@ -148,7 +150,7 @@ func (c *Client) check(ctx context.Context, q request) (CheckResult, error) {
 	if err == nil && !r.ok() && (r.status < 400 || r.status >= 500) {
 		err = r.unexpected()
 	}
-	call.Class = Class(err)
+	call.Class = OutcomeOf(err)
 	call.record(ctx)
 	return result, err
 }

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"patchbay/internal/status"
 )
 
 func exchange(t *testing.T, ctx context.Context, address string, q request) (Call, error) {
@@ -29,12 +31,12 @@ func exchange(t *testing.T, ctx context.Context, address string, q request) (Cal
 func TestSent(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
 	call, err := exchange(t, t.Context(), s.URL, request{})
-	if err != nil || !call.Sent || call.Class != "ok" || call.Status != 200 {
+	if err != nil || !call.Sent || call.Class != status.OK || call.Status != 200 {
 		t.Errorf("answered: %+v, %v", call, err)
 	}
 	s.Close()
 	call, err = exchange(t, t.Context(), s.URL, request{})
-	if call.Sent || call.Class != "trouble" || fmt.Sprint(err) != "trouble: unreachable" {
+	if call.Sent || call.Class != status.Temporary || fmt.Sprint(err) != "trouble: unreachable" {
 		t.Errorf("nobody listens: %+v, %v", call, err)
 	}
 	call, err = exchange(t, t.Context(), "http://no-such-host.invalid/", request{})
@@ -138,7 +140,7 @@ func TestCodeForTheRecord(t *testing.T) {
 			form: url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"refresh-0123456789abcdef"}},
 		})
 		s.Close()
-		if call.Code != want || call.Class != "refused" {
+		if call.Code != want || call.Class != status.Rejected {
 			t.Errorf("%s: %+v", body, call)
 		}
 	}

@@ -7,6 +7,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"patchbay/internal/status"
 )
 
 // camInvoice speaks Cambodia's e-invoicing: a browser flow with parameters of its own, a refresh token that does not
@@ -104,7 +106,7 @@ func (c *camInvoice) Refresh(ctx context.Context, g Grant) (Token, error) {
 		absent := false
 		err = c.client.do(ctx, c.post("refresh", path, map[string]any{"refresh_token": g.Refresh}), func(r response) (err error) {
 			t, err = camInvoiceToken(r)
-			absent = r.status == http.StatusMethodNotAllowed || r.status == http.StatusNotFound && Class(err) == "trouble"
+			absent = r.status == http.StatusMethodNotAllowed || r.status == http.StatusNotFound && OutcomeOf(err) == status.Temporary
 			return err
 		})
 		if !absent {

@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"patchbay/internal/connectors"
+	"patchbay/internal/status"
 )
 
 // serve starts a provider that answers path with handle, everything else with 404.
@@ -83,27 +84,27 @@ func TestCamInvoiceRefreshAtTheOlderAddress(t *testing.T) {
 }
 
 func TestCamInvoiceRefusals(t *testing.T) {
-	for answer, want := range map[string]string{
-		`401 {"message":"Invalid refresh token"}`:                                         "refused",
-		`401 {"error":"invalid_grant"}`:                                                   "refused",
-		`400 {"error":"invalid_grant","error_description":"revoked"}`:                     "refused",
-		`401 {"message":["token expired"]}`:                                               "refused",
-		`401 {"error":"invalid_client","error_description":"Invalid client credentials"}`: "ours",
-		`401 {"error":"Unauthorized","error_description":"Invalid client credentials"}`:   "ours",
-		`401 {"message":"Unauthorized"}`:                                                  "ours",
-		`401 nginx`:                                                                       "ours",
-		`403 {"message":"too many clients with an expired refresh token"}`:                "trouble",
-		`422 {"message":"validation"}`:                                                    "trouble",
-		`500 {"error":"invalid_grant"}`:                                                   "trouble",
-		`200 {"message":"successful"}`:                                                    "trouble",
-		`404 {"error":"invalid_grant"}`:                                                   "refused",
+	for answer, want := range map[string]status.Outcome{
+		`401 {"message":"Invalid refresh token"}`:                                         status.Rejected,
+		`401 {"error":"invalid_grant"}`:                                                   status.Rejected,
+		`400 {"error":"invalid_grant","error_description":"revoked"}`:                     status.Rejected,
+		`401 {"message":["token expired"]}`:                                               status.Rejected,
+		`401 {"error":"invalid_client","error_description":"Invalid client credentials"}`: status.ClientRejected,
+		`401 {"error":"Unauthorized","error_description":"Invalid client credentials"}`:   status.ClientRejected,
+		`401 {"message":"Unauthorized"}`:                                                  status.ClientRejected,
+		`401 nginx`:                                                                       status.ClientRejected,
+		`403 {"message":"too many clients with an expired refresh token"}`:                status.Temporary,
+		`422 {"message":"validation"}`:                                                    status.Temporary,
+		`500 {"error":"invalid_grant"}`:                                                   status.Temporary,
+		`200 {"message":"successful"}`:                                                    status.Temporary,
+		`404 {"error":"invalid_grant"}`:                                                   status.Rejected,
 	} {
 		status, body := 0, ""
 		fmt.Sscanf(answer, "%d", &status)
 		body = answer[4:]
 		base := serve(t, map[string]http.HandlerFunc{"POST /api/v1/auth/token": says(status, "%s", body)})
 		_, err := connector(t, base, "caminvoice", "", camInvoiceSettings).Refresh(t.Context(), connectors.Grant{Token: connectors.Token{Refresh: "R"}})
-		if got := connectors.Class(err); got != want {
+		if got := connectors.OutcomeOf(err); got != want {
 			t.Errorf("%s: %s, want %s", answer, got, want)
 		}
 	}
@@ -180,23 +181,23 @@ func TestCamInvoiceCallbacks(t *testing.T) {
 }
 
 func TestCamInvoiceRevoke(t *testing.T) {
-	for answer, want := range map[string]string{
-		`200 {"message":"successful"}`:      "ok",
-		`200 `:                              "ok",
-		`200 <html>`:                        "trouble",
-		`403 {"message":"Already revoked"}`: "ok",
-		`404 {"message":"member was already removed"}`: "ok",
-		`403 {"message":"Forbidden"}`:                  "refused",
-		`403 <html>`:                                   "trouble",
-		`404 {"message":"not found"}`:                  "trouble",
-		`401 {"message":"Unauthorized"}`:               "ours",
+	for answer, want := range map[string]status.Outcome{
+		`200 {"message":"successful"}`:      status.OK,
+		`200 `:                              status.OK,
+		`200 <html>`:                        status.Temporary,
+		`403 {"message":"Already revoked"}`: status.OK,
+		`404 {"message":"member was already removed"}`: status.OK,
+		`403 {"message":"Forbidden"}`:                  status.Rejected,
+		`403 <html>`:                                   status.Temporary,
+		`404 {"message":"not found"}`:                  status.Temporary,
+		`401 {"message":"Unauthorized"}`:               status.ClientRejected,
 	} {
 		status := 0
 		fmt.Sscanf(answer, "%d", &status)
 		base := serve(t, map[string]http.HandlerFunc{"POST /api/v1/auth/revoke": says(status, "%s", answer[4:])})
 		c := connector(t, base, "caminvoice", "", camInvoiceSettings).(connectors.Revoker)
 		err := c.Revoke(t.Context(), connectors.Grant{Account: connectors.Account{ID: "KHUID1"}})
-		if got := connectors.Class(err); got != want {
+		if got := connectors.OutcomeOf(err); got != want {
 			t.Errorf("%s: %s, want %s", answer, got, want)
 		}
 	}

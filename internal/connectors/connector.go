@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"strings"
 	"time"
+
+	"patchbay/internal/status"
 )
 
 // A Connector speaks one provider's protocol. Each is also a Redirector or a CredentialConnector: how access is first
@@ -160,27 +162,28 @@ type WebhookEvent struct {
 	Revoked   bool // the access of the account is said to have ended
 }
 
-// Class names the outcome that err stands for: "ok", "refused", "ours", "later", "denied", "input" or "trouble".
-func Class(err error) string {
+// OutcomeOf returns the outcome that err stands for: OK, Rejected, ClientRejected, RateLimited, AccessDenied, InvalidInput or
+// Temporary.
+func OutcomeOf(err error) status.Outcome {
 	var rejected *RejectedError
 	var limited *RateLimitedError
 	var denied *AccessDeniedError
 	var input *InputError
 	switch {
 	case err == nil:
-		return "ok"
+		return status.OK
 	case errors.As(err, &rejected) && rejected.ClientFault:
-		return "ours"
+		return status.ClientRejected
 	case errors.As(err, &rejected):
-		return "refused"
+		return status.Rejected
 	case errors.As(err, &limited):
-		return "later"
+		return status.RateLimited
 	case errors.As(err, &denied):
-		return "denied"
+		return status.AccessDenied
 	case errors.As(err, &input):
-		return "input"
+		return status.InvalidInput
 	default:
-		return "trouble"
+		return status.Temporary
 	}
 }
 

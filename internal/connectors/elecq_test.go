@@ -9,30 +9,31 @@ import (
 	"time"
 
 	"patchbay/internal/connectors"
+	"patchbay/internal/status"
 )
 
 func TestElecqEnvelope(t *testing.T) {
-	for answer, want := range map[string]string{
-		`200 {"respCode":"200","data":{"accessToken":"T"}}`:                    "ok",
-		`200 {"respCode":"000000","data":{"accessToken":"T"}}`:                 "ok",
-		`200 {"respCode":200,"data":{"accessToken":"T"}}`:                      "ok",
-		`200 {"data":{"accessToken":"T"}}`:                                     "ok",
-		`200 {"respCode":"401","respMsg":"Unauthorized","data":null}`:          "refused",
-		`401 {"respCode":"401","respMsg":"Unauthorized","data":null}`:          "refused",
-		`200 {"respCode":"401","respMsg":"Invalid client","data":null}`:        "ours",
-		`200 {"respCode":"400","respMsg":"refresh token expired","data":null}`: "refused",
-		`200 {"respCode":"400","respMsg":"Bad Request","data":null}`:           "trouble",
-		`200 {"respCode":"429","respMsg":"slow down","data":null}`:             "later",
-		`200 {"respCode":"500","respMsg":"token service expired","data":null}`: "trouble",
-		`200 {"respCode":"500","respMsg":"x","data":{"accessToken":"T"}}`:      "trouble",
-		`500 {"respCode":"401","respMsg":"Unauthorized","data":null}`:          "trouble",
-		`200 {"respCode":["200"],"data":{"accessToken":"T"}}`:                  "trouble",
+	for answer, want := range map[string]status.Outcome{
+		`200 {"respCode":"200","data":{"accessToken":"T"}}`:                    status.OK,
+		`200 {"respCode":"000000","data":{"accessToken":"T"}}`:                 status.OK,
+		`200 {"respCode":200,"data":{"accessToken":"T"}}`:                      status.OK,
+		`200 {"data":{"accessToken":"T"}}`:                                     status.OK,
+		`200 {"respCode":"401","respMsg":"Unauthorized","data":null}`:          status.Rejected,
+		`401 {"respCode":"401","respMsg":"Unauthorized","data":null}`:          status.Rejected,
+		`200 {"respCode":"401","respMsg":"Invalid client","data":null}`:        status.ClientRejected,
+		`200 {"respCode":"400","respMsg":"refresh token expired","data":null}`: status.Rejected,
+		`200 {"respCode":"400","respMsg":"Bad Request","data":null}`:           status.Temporary,
+		`200 {"respCode":"429","respMsg":"slow down","data":null}`:             status.RateLimited,
+		`200 {"respCode":"500","respMsg":"token service expired","data":null}`: status.Temporary,
+		`200 {"respCode":"500","respMsg":"x","data":{"accessToken":"T"}}`:      status.Temporary,
+		`500 {"respCode":"401","respMsg":"Unauthorized","data":null}`:          status.Temporary,
+		`200 {"respCode":["200"],"data":{"accessToken":"T"}}`:                  status.Temporary,
 	} {
-		status := 0
-		fmt.Sscanf(answer, "%d", &status)
-		base := serve(t, map[string]http.HandlerFunc{"POST /oauth/refresh": says(status, "%s", answer[4:])})
+		code := 0
+		fmt.Sscanf(answer, "%d", &code)
+		base := serve(t, map[string]http.HandlerFunc{"POST /oauth/refresh": says(code, "%s", answer[4:])})
 		token, err := connector(t, base, "elecq", "", elecqSettings("browser")).Refresh(t.Context(), connectors.Grant{Token: connectors.Token{Refresh: "R"}})
-		if got := connectors.Class(err); got != want || (token.Access != "") != (want == "ok") {
+		if got := connectors.OutcomeOf(err); got != want || (token.Access != "") != (want == status.OK) {
 			t.Errorf("%s: %s, want %s", answer, got, want)
 		}
 	}
@@ -62,13 +63,13 @@ func TestElecqRefreshLifetime(t *testing.T) {
 
 func TestElecqServerBegin(t *testing.T) {
 	callback := "https://connect.example.com/connect/elecq/callback"
-	for location, want := range map[string]string{
-		"https://elecq.example/login?x=1": "ok",
-		"/login":                          "ok",
-		callback + "?code=C":              "ours",
-		"https://CONNECT.example.com:443/connect/elecq/callback/?code=C": "ours",
-		"javascript:alert(1)": "trouble",
-		"":                    "trouble",
+	for location, want := range map[string]status.Outcome{
+		"https://elecq.example/login?x=1": status.OK,
+		"/login":                          status.OK,
+		callback + "?code=C":              status.ClientRejected,
+		"https://CONNECT.example.com:443/connect/elecq/callback/?code=C": status.ClientRejected,
+		"javascript:alert(1)": status.Temporary,
+		"":                    status.Temporary,
 	} {
 		base := serve(t, map[string]http.HandlerFunc{"GET /oauth/authorize": func(w http.ResponseWriter, r *http.Request) {
 			if location != "" {
@@ -78,7 +79,7 @@ func TestElecqServerBegin(t *testing.T) {
 		}})
 		c := connector(t, base, "elecq", "", elecqSettings("server")).(connectors.Redirector)
 		got, err := c.AuthorizationURL(t.Context(), connectors.Flow{State: "S", CallbackURL: callback})
-		if connectors.Class(err) != want || (got != "") != (want == "ok") {
+		if connectors.OutcomeOf(err) != want || (got != "") != (want == status.OK) {
 			t.Errorf("%q: %q, %v", location, got, err)
 		}
 	}

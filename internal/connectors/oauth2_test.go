@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"patchbay/internal/connectors"
+	"patchbay/internal/status"
 )
 
 func flow() connectors.Flow {
@@ -134,7 +135,7 @@ func TestStandardCallbackOfAnotherIssuer(t *testing.T) {
 	}
 	other := flow()
 	other.Verifier = strings.Repeat("w", 43)
-	if _, err := c.Exchange(t.Context(), other, visit(location)); connectors.Class(err) != "refused" {
+	if _, err := c.Exchange(t.Context(), other, visit(location)); connectors.OutcomeOf(err) != status.Rejected {
 		t.Errorf("another flow's code: %v", err)
 	}
 	u, _ := url.Parse(location)
@@ -212,25 +213,25 @@ func TestStandardDiscoveryAnswers(t *testing.T) {
 }
 
 func TestStandardRefusals(t *testing.T) {
-	for answer, want := range map[string]string{
-		`400 {"error":"invalid_grant"}`:                       "refused",
-		`200 {"error":"bad_refresh_token"}`:                   "refused",
-		`200 {"error":"invalid_grant","access_token":"T"}`:    "refused",
-		`401 {"error":"invalid_client"}`:                      "ours",
-		`400 {"error":"unauthorized_client"}`:                 "ours",
-		`401 `:                                                "ours",
-		`400 {"error":"invalid_request"}`:                     "trouble",
-		`400 {"error":"temporarily_unavailable"}`:             "trouble",
-		`403 {"error_description":"invalid_grant"}`:           "trouble",
-		`500 {"error":"invalid_grant"}`:                       "trouble",
-		`200 {"access_token":"T","scope":"a b"}`:              "ok",
-		`200 {"access_token":"T","expires_in":null,"x":[[]]}`: "ok",
+	for answer, want := range map[string]status.Outcome{
+		`400 {"error":"invalid_grant"}`:                       status.Rejected,
+		`200 {"error":"bad_refresh_token"}`:                   status.Rejected,
+		`200 {"error":"invalid_grant","access_token":"T"}`:    status.Rejected,
+		`401 {"error":"invalid_client"}`:                      status.ClientRejected,
+		`400 {"error":"unauthorized_client"}`:                 status.ClientRejected,
+		`401 `:                                                status.ClientRejected,
+		`400 {"error":"invalid_request"}`:                     status.Temporary,
+		`400 {"error":"temporarily_unavailable"}`:             status.Temporary,
+		`403 {"error_description":"invalid_grant"}`:           status.Temporary,
+		`500 {"error":"invalid_grant"}`:                       status.Temporary,
+		`200 {"access_token":"T","scope":"a b"}`:              status.OK,
+		`200 {"access_token":"T","expires_in":null,"x":[[]]}`: status.OK,
 	} {
 		status := 0
 		fmt.Sscanf(answer, "%d", &status)
 		base := serve(t, map[string]http.HandlerFunc{"POST /token": says(status, "%s", answer[4:])})
 		_, err := connector(t, base, "acme", byAddress, acmeSettings).Refresh(t.Context(), connectors.Grant{Token: connectors.Token{Refresh: "R"}})
-		if got := connectors.Class(err); got != want {
+		if got := connectors.OutcomeOf(err); got != want {
 			t.Errorf("%s: %s, want %s", answer, got, want)
 		}
 	}

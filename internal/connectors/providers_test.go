@@ -17,6 +17,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/connectors/connectortest"
+	"patchbay/internal/status"
 )
 
 // connector sets up the provider called name from settings, in which BASE stands for where the fake listens.
@@ -124,9 +125,9 @@ func TestCamInvoice(t *testing.T) {
 		},
 		Callback: func(string) url.Values { return url.Values{"authToken": {"auth-token-of-ch168"}} },
 		Secrets:  []string{"s3cret-of-the-operator"},
-		Unauthorized: map[string]string{
-			"exchange": "ours", "refresh": "ours", "revoke": "ours", "probe": "refused", "register-callback": "ours", "register-hook": "ours",
-			"remove-hook": "ours",
+		Unauthorized: map[string]status.Outcome{
+			"exchange": status.ClientRejected, "refresh": status.ClientRejected, "revoke": status.ClientRejected, "probe": status.Rejected, "register-callback": status.ClientRejected, "register-hook": status.ClientRejected,
+			"remove-hook": status.ClientRejected,
 		},
 	})
 }
@@ -205,12 +206,12 @@ func TestElecq(t *testing.T) {
 				},
 				Callback:     func(string) url.Values { return url.Values{"code": {"code-of-the-merchant"}} },
 				Secrets:      []string{"secret_67890"},
-				Unauthorized: map[string]string{"authorize": "ours", "exchange": "ours", "refresh": "refused"},
+				Unauthorized: map[string]status.Outcome{"authorize": status.ClientRejected, "exchange": status.ClientRejected, "refresh": status.Rejected},
 				Redirects:    func(path string) bool { return path == "/oauth/authorize" },
 			}
 			if how == "credentials" {
 				c.Inputs = map[string]string{"client_id": "client_12345", "client_secret": "secret_67890"}
-				c.Unauthorized = map[string]string{"authenticate": "input", "refresh": "refused"}
+				c.Unauthorized = map[string]status.Outcome{"authenticate": status.InvalidInput, "refresh": status.Rejected}
 			}
 			connectortest.Run(t, c)
 		})
@@ -267,7 +268,7 @@ func TestFlexiti(t *testing.T) {
 			return connector(t, base, "flexiti", "", flexitiSettings)
 		},
 		Inputs:       flexitiInputs(),
-		Unauthorized: map[string]string{"authenticate": "trouble", "refresh": "trouble"},
+		Unauthorized: map[string]status.Outcome{"authenticate": status.Temporary, "refresh": status.Temporary},
 		Optional:     func(op string, step int) bool { return op == "authenticate" && step == 2 },
 	})
 }
@@ -309,7 +310,7 @@ func TestBookings(t *testing.T) {
 			return connector(t, base, "bookings", "", bookingsSettings)
 		},
 		Inputs:       map[string]string{"client_id": bookingsID, "client_secret": bookingsSecret},
-		Unauthorized: map[string]string{"authenticate": "input", "refresh": "refused", "probe": "refused"},
+		Unauthorized: map[string]status.Outcome{"authenticate": status.InvalidInput, "refresh": status.Rejected, "probe": status.Rejected},
 	})
 }
 
@@ -434,7 +435,7 @@ func TestStandard(t *testing.T) {
 				Callback: visit,
 				Secrets:  []string{"s3cret&of+acme"},
 				// A userinfo that answers 401 says nothing about our client.
-				Unauthorized: map[string]string{"exchange": "ours", "refresh": "ours", "revoke": "ours", "exchange /userinfo": "trouble"},
+				Unauthorized: map[string]status.Outcome{"exchange": status.ClientRejected, "refresh": status.ClientRejected, "revoke": status.ClientRejected, "exchange /userinfo": status.Temporary},
 				Optional:     func(op string, step int) bool { return op == "revoke" && step == 2 },
 			})
 		})

@@ -9,6 +9,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/sandbox"
+	"patchbay/internal/status"
 )
 
 const appURL = "http://127.0.0.1:4242"
@@ -125,7 +126,7 @@ func TestSandbox(t *testing.T) {
 				if err := revoker.Revoke(t.Context(), g); err != nil {
 					t.Fatalf("revoke: %v", err)
 				}
-				if _, err := all[name].Refresh(t.Context(), g); connectors.Class(err) != "refused" {
+				if _, err := all[name].Refresh(t.Context(), g); connectors.OutcomeOf(err) != status.Rejected {
 					t.Errorf("refresh after revoking: %v", err)
 				}
 			}
@@ -147,14 +148,14 @@ func TestSandboxCheck(t *testing.T) {
 		if found, err := checker.Check(t.Context()); err != nil || found.Took < time.Millisecond {
 			t.Errorf("%s without a fault: %+v, %v", name, found, err)
 		}
-		for kind, want := range map[sandbox.FaultKind]string{
-			sandbox.Error500: "trouble", sandbox.Unavailable: "trouble", sandbox.Redirect: "trouble", sandbox.HangUp: "trouble",
-			sandbox.Forbidden: "ok", sandbox.TooMany: "ok",
+		for kind, want := range map[sandbox.FaultKind]status.Outcome{
+			sandbox.Error500: status.Temporary, sandbox.Unavailable: status.Temporary, sandbox.Redirect: status.Temporary, sandbox.HangUp: status.Temporary,
+			sandbox.Forbidden: status.OK, sandbox.TooMany: status.OK,
 		} {
 			if err := s.SetFault(name, sandbox.Fault{Kind: kind}); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := checker.Check(t.Context()); connectors.Class(err) != want {
+			if _, err := checker.Check(t.Context()); connectors.OutcomeOf(err) != want {
 				t.Errorf("%s with the fault %s: %v", name, kind, err)
 			}
 		}
@@ -194,11 +195,11 @@ func TestSandboxCamInvoiceWordings(t *testing.T) {
 		s, all := withSandbox(t, sandbox.Options{CamInvoice: sandbox.CamInvoiceOptions{Errors: wording}})
 		g := connected(t, all["caminvoice"], nil)
 		s.Revoke(sandbox.CamInvoice, g.Account.ID)
-		want := "refused"
+		want := status.Rejected
 		if wording == sandbox.ErrorsBare {
-			want = "ours"
+			want = status.ClientRejected
 		}
-		if _, err := all["caminvoice"].Refresh(t.Context(), g); connectors.Class(err) != want {
+		if _, err := all["caminvoice"].Refresh(t.Context(), g); connectors.OutcomeOf(err) != want {
 			t.Errorf("%q: %v", wording, err)
 		}
 	}
@@ -221,7 +222,7 @@ func TestSandboxElecq(t *testing.T) {
 			}
 			s.Expire(sandbox.ELECQ, "", "both")
 			_, err := all["elecq"].Refresh(t.Context(), g)
-			if want := map[bool]string{true: "ok", false: "refused"}[name == "credentials"]; connectors.Class(err) != want {
+			if want := map[bool]status.Outcome{true: status.OK, false: status.Rejected}[name == "credentials"]; connectors.OutcomeOf(err) != want {
 				t.Errorf("after the refresh token lapsed: %v", err)
 			}
 		})
@@ -229,7 +230,7 @@ func TestSandboxElecq(t *testing.T) {
 	_, all := withSandbox(t, sandbox.Options{ELECQ: sandbox.ELECQOptions{Authorize: "server", Direct: true}})
 	f := flow()
 	f.CallbackURL = appURL + "/connect/elecq/callback"
-	if _, err := all["elecq"].(connectors.Redirector).AuthorizationURL(t.Context(), f); connectors.Class(err) != "ours" {
+	if _, err := all["elecq"].(connectors.Redirector).AuthorizationURL(t.Context(), f); connectors.OutcomeOf(err) != status.ClientRejected {
 		t.Errorf("a Location that is our own callback: %v", err)
 	}
 }

@@ -143,7 +143,7 @@ func TestFlexitiRefresh(t *testing.T) {
 			c.mint(w, r)
 		}})
 		_, err := connector(t, base, "flexiti", "", flexitiSettings).Refresh(t.Context(), connectors.Grant{Token: connectors.Token{Refresh: "R"}, Inputs: maps.Clone(inputs)})
-		if got := fmt.Sprint(connectors.Class(err), " ", grants); got != c.want {
+		if got := fmt.Sprint(connectors.OutcomeOf(err), " ", grants); got != c.want {
 			t.Errorf("%s: %s, want %s (%v)", name, got, c.want, err)
 		}
 	}

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"patchbay/internal/status"
+
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/pg"
@@ -86,7 +88,7 @@ func (d *DB) AddKey(ctx context.Context, by By, k Key) (Key, pg.Secret, error) {
 		if err != nil {
 			return fmt.Errorf("add API key: %w", err)
 		}
-		return d.addEvent(ctx, tx, *(&Event{Kind: "key.added", MerchantID: k.MerchantID, Note: k.Name + " " + k.Prefix}).by(by))
+		return d.addEvent(ctx, tx, *(&Event{Kind: status.KeyAdded, MerchantID: k.MerchantID, Note: k.Name + " " + k.Prefix}).by(by))
 	})
 	return k, secret, err
 }
@@ -101,7 +103,7 @@ func (d *DB) RevokeKey(ctx context.Context, by By, id pg.ID) (name string, err e
 		if err != nil {
 			return pg.NotFound(err)
 		}
-		return d.addEvent(ctx, tx, *(&Event{Kind: "key.revoked", MerchantID: merchant, Note: name + " " + prefix}).by(by))
+		return d.addEvent(ctx, tx, *(&Event{Kind: status.KeyRevoked, MerchantID: merchant, Note: name + " " + prefix}).by(by))
 	})
 	return name, err
 }
@@ -148,15 +150,14 @@ func (d *DB) KeyBySecret(ctx context.Context, secret pg.Secret) (Key, error) {
 func (d *DB) ConnectionByKey(ctx context.Context, secret pg.Secret, connection pg.ID) (Key, Whole, error) {
 	var key Key
 	var w Whole
-	targets := append(connectionTargets(&w.Connection), &w.Merchant, &w.ExternalID, &w.ExpiresAt, &w.RefreshExpiresAt, &w.RefreshAt, &w.RefreshedAt, &w.LeasedUntil,
-		&w.RefreshFixed)
+	targets := append(connectionTargets(&w.Connection), &w.Merchant, &w.ExternalID, &w.ExpiresAt, &w.RefreshAt, &w.RefreshedAt, &w.LeasedUntil)
 	found := false
 	var b pgx.Batch
 	b.Queue(`SELECT `+keyColumns+` FROM api_keys k WHERE k.hash = $1 AND k.revoked_at IS NULL`, secret.Hash()).Query(func(rows pgx.Rows) (err error) {
 		key, err = pgx.CollectExactlyOneRow(rows, scanKey)
 		return err
 	})
-	b.Queue(`SELECT `+connectionColumns+`, m.name, coalesce(m.external_id, ''), g.expires_at, g.refresh_expires_at, g.refresh_at, g.refreshed_at, g.leased_until, g.refresh_fixed
+	b.Queue(`SELECT `+connectionColumns+`, m.name, coalesce(m.external_id, ''), g.expires_at, g.refresh_at, g.refreshed_at, g.leased_until
 		FROM connections c JOIN merchants m ON m.id = c.merchant_id JOIN grants g ON g.connection_id = c.id WHERE c.id = $1`, connection).Query(func(rows pgx.Rows) error {
 		_, err := pgx.ForEachRow(rows, targets, func() error {
 			found = true

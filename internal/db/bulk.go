@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"time"
 
+	"patchbay/internal/status"
+
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/pg"
@@ -25,7 +27,7 @@ type Bulk struct {
 	EndedAt   time.Time
 	Total     int64
 	Done      int64
-	Outcomes  map[string]int64 // by class
+	Outcomes  map[status.Outcome]int64
 	Providers []BulkProvider
 }
 
@@ -66,16 +68,16 @@ func (d *DB) AddBulk(ctx context.Context, by By, list, filter string) (pg.ID, er
 		if err != nil {
 			return fmt.Errorf("add bulk: %w", err)
 		}
-		e := Event{Kind: "bulk.counted", Reference: id.String(), Note: list + "?" + filter}
+		e := Event{Kind: status.BulkCounted, Reference: id.String(), Note: list + "?" + filter}
 		return d.addEvent(ctx, tx, *e.by(by))
 	})
 	return id, err
 }
 
 // GatherBulk notes the live connections that the bulk's list shows, about most of them, going on where it stopped
-// before. It returns whether the last has been noted, with which the dry run is complete. present is each provider's
-// present environment.
-func (d *DB) GatherBulk(ctx context.Context, id pg.ID, present map[string]string, most int) (bool, error) {
+// before. It returns whether the last has been noted, with which the dry run is complete. present are the providers
+// as they are now.
+func (d *DB) GatherBulk(ctx context.Context, id pg.ID, present status.Providers, most int) (bool, error) {
 	for noted := 0; ; {
 		var state, list, filter, cursor string
 		err := d.Pool.QueryRow(ctx, `SELECT state, list, filter, cursor FROM bulks WHERE id = $1`, id).Scan(&state, &list, &filter, &cursor)
@@ -111,7 +113,7 @@ func (d *DB) GatherBulk(ctx context.Context, id pg.ID, present map[string]string
 }
 
 // listed is one page of the connections in a list, and where the next begins.
-func (d *DB) listed(ctx context.Context, list, filter string, present map[string]string, cursor string, limit int) (connections []pg.ID, next string, err error) {
+func (d *DB) listed(ctx context.Context, list, filter string, present status.Providers, cursor string, limit int) (connections []pg.ID, next string, err error) {
 	values, err := url.ParseQuery(filter)
 	if err != nil {
 		return nil, "", fmt.Errorf("read the bulk's filter: %w", err)
@@ -124,7 +126,7 @@ func (d *DB) listed(ctx context.Context, list, filter string, present map[string
 		return connections, page.Next, err
 	}
 	f := ParseFilter(values)
-	f.Present = present
+	f.Providers = present
 	page, err := d.List(ctx, f, cursor, limit)
 	for _, line := range page.All {
 		connections = append(connections, line.ID)
@@ -134,7 +136,7 @@ func (d *DB) listed(ctx context.Context, list, filter string, present map[string
 
 // Bulk reads one with its counts.
 func (d *DB) Bulk(ctx context.Context, id pg.ID) (Bulk, error) {
-	b := Bulk{ID: id, Outcomes: map[string]int64{}}
+	b := Bulk{ID: id, Outcomes: map[status.Outcome]int64{}}
 	err := d.Pool.QueryRow(ctx, `SELECT b.list, b.filter, b.state, b.created_by, coalesce(nullif(u.name, ''), u.email), u.role, b.created_at, b.ended_at
 		FROM bulks b JOIN users u ON u.id = b.created_by WHERE b.id = $1`, id).
 		Scan(&b.List, &b.Filter, &b.State, &b.CreatedBy, &b.ByName, &b.ByRole, &b.CreatedAt, &b.EndedAt)
@@ -148,7 +150,8 @@ func (d *DB) Bulk(ctx context.Context, id pg.ID) (Bulk, error) {
 	if err != nil {
 		return b, fmt.Errorf("count bulk: %w", err)
 	}
-	var provider, class string
+	var provider string
+	var class status.Outcome
 	var n int64
 	_, err = pgx.ForEachRow(rows, []any{&provider, &class, &n}, func() error {
 		if len(b.Providers) == 0 || b.Providers[len(b.Providers)-1].Provider != provider {
@@ -173,15 +176,15 @@ func (d *DB) Bulk(ctx context.Context, id pg.ID) (Bulk, error) {
 
 // StartBulk lets a dry run become real. ErrBulkState when it is not one.
 func (d *DB) StartBulk(ctx context.Context, by By, id pg.ID, enqueue Enqueue) error {
-	return d.moveBulk(ctx, by, id, BulkDryRun, BulkRunning, "bulk.begun", enqueue)
+	return d.moveBulk(ctx, by, id, BulkDryRun, BulkRunning, status.BulkBegun, enqueue)
 }
 
 // StopBulk asks a running bulk to stop: what is under way is finished, nothing more begun. ErrBulkState when it does not run.
 func (d *DB) StopBulk(ctx context.Context, by By, id pg.ID) error {
-	return d.moveBulk(ctx, by, id, BulkRunning, BulkStopping, "bulk.stopped", nil)
+	return d.moveBulk(ctx, by, id, BulkRunning, BulkStopping, status.BulkStopped, nil)
 }
 
-func (d *DB) moveBulk(ctx context.Context, by By, id pg.ID, from, to, kind string, enqueue Enqueue) error {
+func (d *DB) moveBulk(ctx context.Context, by By, id pg.ID, from, to string, kind status.Kind, enqueue Enqueue) error {
 	return d.Tx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `UPDATE bulks SET state = $3, started_at = CASE WHEN $3 = 'running' THEN $4 ELSE started_at END WHERE id = $1 AND state = $2`, id, from, to, d.Now())
 		if err != nil {
@@ -212,7 +215,7 @@ func (d *DB) EndBulk(ctx context.Context, id pg.ID) error {
 		if err != nil {
 			return fmt.Errorf("end bulk: %w", err)
 		}
-		return d.addEvent(ctx, tx, Event{Kind: "bulk.ended", Reference: id.String(), Code: state})
+		return d.addEvent(ctx, tx, Event{Kind: status.BulkEnded, Reference: id.String(), Code: state})
 	})
 }
 
@@ -231,7 +234,7 @@ func (d *DB) BulkWaiting(ctx context.Context, id pg.ID, provider string, most in
 }
 
 // BulkEnded notes how one connection's refresh in a bulk ended.
-func (d *DB) BulkEnded(ctx context.Context, id, connection pg.ID, class string) error {
+func (d *DB) BulkEnded(ctx context.Context, id, connection pg.ID, class status.Outcome) error {
 	_, err := d.Pool.Exec(ctx, `UPDATE bulk_items SET class = $3, ended_at = $4 WHERE bulk_id = $1 AND connection_id = $2 AND class = ''`, id, connection, class, d.Now())
 	if err != nil {
 		return fmt.Errorf("note bulk's outcome: %w", err)

@@ -11,6 +11,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 )
 
 // Offer is what a person may choose for a flow that waits for it.
@@ -104,7 +105,7 @@ const connectLocks = `SELECT pg_advisory_xact_lock_shared(hashtextextended($1 ||
 // Made is what a flow that connected has made.
 type Made struct {
 	Connection Connection
-	Outcome    string
+	Outcome    status.End
 	Replaced   *Revocation // the account that was replaced: its access is no longer wanted
 }
 
@@ -146,7 +147,7 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by B
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return Made{}, fmt.Errorf("connect: %w", err)
 	}
-	if stage, _ := f.lapsed(now); f.Stage != Choosing || stage != "" {
+	if stage, _ := f.lapsed(now); f.Stage != status.StageChoosing || stage != "" {
 		return Made{}, ErrTaken
 	}
 	s, err := d.openFlow(f)
@@ -169,7 +170,7 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by B
 		return Made{}, ErrMustChoose
 	}
 
-	made := Made{Outcome: OutcomeRenewed}
+	made := Made{Outcome: status.EndRenewed}
 	target := there
 	switch {
 	case choice == ChooseReplace && there != nil:
@@ -177,23 +178,23 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by B
 		if err != nil {
 			return Made{}, err
 		}
-		made.Outcome, made.Replaced = OutcomeReplaced, &ended
+		made.Outcome, made.Replaced = status.EndReplaced, &ended
 	case choice == ChooseReplace:
 		ended, err := d.ending(ctx, tx, *pinned)
 		if err != nil {
 			return Made{}, err
 		}
-		made.Outcome, made.Replaced, target = OutcomeReplaced, &ended, pinned
+		made.Outcome, made.Replaced, target = status.EndReplaced, &ended, pinned
 	case choice == ChooseKeepBoth:
-		made.Outcome = OutcomeKept
+		made.Outcome = status.EndKeptBoth
 	case target == nil:
 		target = pinned // the provider names nothing
 	}
 	existed := target != nil
 	if !existed {
 		target = &Connection{ID: pg.NewID(), MerchantID: f.MerchantID, Provider: f.Provider, Environment: f.Environment, ConnectedAt: now}
-		if made.Outcome == OutcomeRenewed {
-			made.Outcome = OutcomeConnected
+		if made.Outcome == status.EndRenewed {
+			made.Outcome = status.EndConnected
 		}
 	}
 	made.Connection = *target
@@ -228,12 +229,12 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by B
 	}
 	b.Queue(`UPDATE flows SET stage = 'connected', outcome = $2, sealed = NULL, result_id = $3, touched_at = $4 WHERE id = $1`,
 		f.ID, made.Outcome, c.ID, now)
-	e := f.event("connection.connected").by(by)
+	e := f.event(status.ConnectionConnected).by(by)
 	switch {
-	case made.Outcome == OutcomeReplaced && there == nil:
-		e.Kind = "connection.replaced"
+	case made.Outcome == status.EndReplaced && there == nil:
+		e.Kind = status.ConnectionReplaced
 	case existed:
-		e.Kind = "connection.reconnected"
+		e.Kind = status.ConnectionReconnected
 	}
 	e.ConnectionID, e.Code = c.ID, choice
 	d.queueEvent(b, e)

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"patchbay/internal/status"
+
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/pg"
@@ -18,8 +20,8 @@ import (
 
 // EventFilter says which events a list shows, newest first. What is zero filters nothing.
 type EventFilter struct {
-	Kind        string  // one kind, EventsRefresh for all refreshes, or "" for what people and programs did
-	Class       string  // of a call: ok, later, trouble, refused, ours or lost
+	Kind        status.Kind // one kind, EventsRefresh for all refreshes, or "" for what people and programs did
+	Class       status.Outcome
 	Actors      []pg.ID // users and keys; none: everybody
 	Merchants   []pg.ID
 	Connections []pg.ID
@@ -29,7 +31,7 @@ type EventFilter struct {
 }
 
 // EventsRefresh is the kind of all renewals together, which are most of all events.
-const EventsRefresh = "refresh"
+const EventsRefresh status.Kind = "refresh"
 
 // ParseEventFilter reads a filter of events as it stands in a list's address. A day is meant whole, and is one of the address's
 // zone, of UTC without one. Names of people, merchants and accounts are the caller's to turn into ids.
@@ -45,7 +47,7 @@ func ParseEventFilter(values url.Values) EventFilter {
 		return all
 	}
 	f := EventFilter{
-		Kind: get("kind"), Class: get("class"), Provider: get("provider"), Actors: ids("actor"), Merchants: ids("merchant"), Connections: ids("connection"),
+		Kind: status.Kind(get("kind")), Class: status.Outcome(get("class")), Provider: get("provider"), Actors: ids("actor"), Merchants: ids("merchant"), Connections: ids("connection"),
 	}
 	zone := zoneOf(get("zone"), &broken)
 	f.From, _ = moment(get("from"), zone, &broken)
@@ -60,7 +62,7 @@ func ParseEventFilter(values url.Values) EventFilter {
 // Values are the filter as it stands in an address, with exact times: they mean the same in every zone.
 func (f EventFilter) Values() url.Values {
 	values := url.Values{}
-	for name, value := range map[string]string{"kind": f.Kind, "class": f.Class, "provider": f.Provider} {
+	for name, value := range map[string]string{"kind": string(f.Kind), "class": string(f.Class), "provider": f.Provider} {
 		if value != "" {
 			values.Set(name, value)
 		}
@@ -231,9 +233,9 @@ func (f EventFilter) statement(from eventCursor, low, high time.Time, limit int)
 	case f.Kind != "":
 		where = append(where, `kind = `+arg(f.Kind))
 		// So that the smaller indexes serve.
-		if class, refresh := strings.CutPrefix(f.Kind, "refresh."); !refresh {
+		if !f.Kind.Refresh() {
 			where = append(where, `kind NOT LIKE 'refresh.%'`)
-		} else if f.Class == "" && slices.Contains([]string{"later", "trouble", "refused", "ours", "lost"}, class) {
+		} else if class, failed := f.Kind.Failure(); failed && f.Class == "" {
 			f.Class = class
 		}
 	case f.Class == "" && f.Connections == nil && f.Actors == nil:
@@ -241,7 +243,7 @@ func (f EventFilter) statement(from eventCursor, low, high time.Time, limit int)
 	}
 	switch f.Class {
 	case "":
-	case "ok":
+	case status.OK:
 		where = append(where, `class = 'ok'`)
 	default:
 		where = append(where, `class = `+arg(f.Class), `class NOT IN ('', 'ok')`)
@@ -320,9 +322,9 @@ func nameEvents(ctx context.Context, q pg.Querier, events []Event) ([]EventLine,
 }
 
 // EventKinds lists the kinds that have happened, for a filter's choices.
-func (d *DB) EventKinds(ctx context.Context) ([]string, error) {
+func (d *DB) EventKinds(ctx context.Context) ([]status.Kind, error) {
 	// Hops from kind to kind in the index; refreshes are one choice together.
-	var kinds []string
+	var kinds []status.Kind
 	err := d.read(ctx, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, `
 			WITH RECURSIVE hop AS (
@@ -333,7 +335,7 @@ func (d *DB) EventKinds(ctx context.Context) ([]string, error) {
 		if err != nil {
 			return err
 		}
-		kinds, err = pgx.CollectRows(rows, pgx.RowTo[string])
+		kinds, err = pgx.CollectRows(rows, pgx.RowTo[status.Kind])
 		return err
 	})
 	if err != nil {

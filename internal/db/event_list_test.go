@@ -16,6 +16,7 @@ import (
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
 	"patchbay/internal/sample"
+	"patchbay/internal/status"
 )
 
 func TestEventsAreFilteredAndPaged(t *testing.T) {
@@ -32,14 +33,14 @@ func TestEventsAreFilteredAndPaged(t *testing.T) {
 	c := l.connection(shop, "caminvoice", "sandbox", connectors.Account{ID: "KHUID1", Name: "CH168"})
 	start := l.d.Now().AddDate(0, -11, 0)
 	for i := range 120 { // over eleven months, in twelve partitions
-		e := db.Event{At: start.Add(time.Duration(i) * 66 * time.Hour), Kind: "refresh.saved", Class: "ok", Provider: "caminvoice", MerchantID: shop, ConnectionID: c}
+		e := db.Event{At: start.Add(time.Duration(i) * 66 * time.Hour), Kind: status.RefreshSaved, Class: status.OK, Provider: "caminvoice", MerchantID: shop, ConnectionID: c}
 		switch i % 4 {
 		case 1:
-			e.Kind, e.Class = "refresh.trouble", "trouble"
+			e.Kind, e.Class = status.RefreshTemporary, "trouble"
 		case 2:
-			e = db.Event{At: e.At, Kind: "connection.viewed", Actor: "merchant", ActorID: user.ID, MerchantID: shop, ConnectionID: c}
+			e = db.Event{At: e.At, Kind: status.ConnectionViewed, Actor: "merchant", ActorID: user.ID, MerchantID: shop, ConnectionID: c}
 		case 3:
-			e = db.Event{At: e.At, Kind: "user.signed-in", Actor: "merchant", ActorID: user.ID, MerchantID: shop}
+			e = db.Event{At: e.At, Kind: status.UserSignedIn, Actor: "merchant", ActorID: user.ID, MerchantID: shop}
 		}
 		if err := l.d.AddEvent(ctx, e); err != nil {
 			t.Fatal(err)
@@ -52,13 +53,13 @@ func TestEventsAreFilteredAndPaged(t *testing.T) {
 	}{
 		{"what people did", db.EventFilter{To: l.d.Now()}, 60 + 2}, // the merchant and its user were added
 		{"renewals", db.EventFilter{Kind: db.EventsRefresh}, 60},
-		{"one kind", db.EventFilter{Kind: "connection.viewed"}, 30},
-		{"one kind of renewal", db.EventFilter{Kind: "refresh.trouble"}, 30},
-		{"trouble", db.EventFilter{Class: "trouble"}, 30},
+		{"one kind", db.EventFilter{Kind: status.ConnectionViewed}, 30},
+		{"one kind of renewal", db.EventFilter{Kind: status.RefreshTemporary}, 30},
+		{"trouble", db.EventFilter{Class: status.Temporary}, 30},
 		{"of a connection", db.EventFilter{Connections: []pg.ID{c}}, 90},
 		{"of a person", db.EventFilter{Actors: []pg.ID{user.ID}}, 60},
-		{"of a merchant", db.EventFilter{Merchants: []pg.ID{shop}, Kind: "user.signed-in"}, 30},
-		{"of a provider", db.EventFilter{Provider: "caminvoice", Kind: db.EventsRefresh, Class: "ok"}, 30},
+		{"of a merchant", db.EventFilter{Merchants: []pg.ID{shop}, Kind: status.UserSignedIn}, 30},
+		{"of a provider", db.EventFilter{Provider: "caminvoice", Kind: db.EventsRefresh, Class: status.OK}, 30},
 		{"of some months", db.EventFilter{Kind: db.EventsRefresh, From: start, To: start.Add(40 * 66 * time.Hour)}, 20},
 		{"of nobody", db.EventFilter{Actors: []pg.ID{pg.NewID()}}, 0},
 	} {
@@ -109,7 +110,7 @@ func TestEventsAreFilteredAndPaged(t *testing.T) {
 		t.Errorf("not named: %+v, %v", page.All[0], err)
 	}
 	kinds, err := l.d.EventKinds(ctx)
-	if err != nil || !slices.Contains(kinds, "user.signed-in") || slices.Contains(kinds, "refresh.saved") || !slices.IsSorted(kinds) {
+	if err != nil || !slices.Contains(kinds, status.UserSignedIn) || slices.Contains(kinds, status.RefreshSaved) || !slices.IsSorted(kinds) {
 		t.Errorf("kinds: %v, %v", kinds, err)
 	}
 	if ids, err := l.d.Actors(ctx, "SOKHA@"); err != nil || !slices.Equal(ids, []pg.ID{user.ID}) {
@@ -140,15 +141,15 @@ func TestABulkOfYesterdaysFailures(t *testing.T) {
 	}
 	noon := d.Now().Truncate(24 * time.Hour).Add(-12 * time.Hour)
 	for i, one := range []db.Event{
-		{ConnectionID: ids[0], Class: "trouble", At: noon},
-		{ConnectionID: ids[0], Class: "trouble", At: noon.Add(time.Hour)},
-		{ConnectionID: ids[0], Class: "ok", At: noon.Add(2 * time.Hour)},
-		{ConnectionID: ids[1], Class: "trouble", At: noon.Add(11 * time.Hour)},
-		{ConnectionID: ids[2], Class: "trouble", At: noon.Add(-24 * time.Hour)},
-		{ConnectionID: ids[3], Class: "refused", At: noon},
-		{ConnectionID: ids[4], Class: "trouble", At: noon},
+		{ConnectionID: ids[0], Class: status.Temporary, At: noon},
+		{ConnectionID: ids[0], Class: status.Temporary, At: noon.Add(time.Hour)},
+		{ConnectionID: ids[0], Class: status.OK, At: noon.Add(2 * time.Hour)},
+		{ConnectionID: ids[1], Class: status.Temporary, At: noon.Add(11 * time.Hour)},
+		{ConnectionID: ids[2], Class: status.Temporary, At: noon.Add(-24 * time.Hour)},
+		{ConnectionID: ids[3], Class: status.Rejected, At: noon},
+		{ConnectionID: ids[4], Class: status.Temporary, At: noon},
 	} {
-		one.Kind, one.Provider = "refresh."+one.Class, "caminvoice"
+		one.Kind, one.Provider = status.KindOfFailure(one.Class), "caminvoice"
 		if err := d.AddEvent(ctx, one); err != nil {
 			t.Fatal(i, err)
 		}
@@ -192,7 +193,7 @@ func TestAHintToldManyTimesAtOnce(t *testing.T) {
 		})
 	}
 	told.Wait()
-	page, err := l.d.Events(context.Background(), db.EventFilter{Kind: "connection.hook.revoked"}, "", 100)
+	page, err := l.d.Events(context.Background(), db.EventFilter{Kind: status.ConnectionRevocationNoticed}, "", 100)
 	if err != nil || len(page.All) != 3 {
 		t.Errorf("%d lines for three connections, %v", len(page.All), err)
 	}
@@ -291,7 +292,7 @@ func TestATimelineLeavesOutNothingOfOneMoment(t *testing.T) {
 	c := l.connection(l.merchant("Shop", "", "sokha@shop.example"), "caminvoice", "sandbox", connectors.Account{ID: "KHUID1", Name: "CH168"})
 	at := l.d.Now().Add(-time.Minute)
 	for range 5 {
-		if err := l.d.AddEvent(ctx, db.Event{At: at, Kind: "connection.viewed", ConnectionID: c}); err != nil {
+		if err := l.d.AddEvent(ctx, db.Event{At: at, Kind: status.ConnectionViewed, ConnectionID: c}); err != nil {
 			t.Fatal(err)
 		}
 	}

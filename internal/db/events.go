@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"patchbay/internal/status"
+
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/pg"
@@ -14,19 +16,19 @@ import (
 type Event struct {
 	ID           pg.ID
 	At           time.Time
-	Kind         string // noun.verb: connection.connected, refresh.saved, user.signed-in …
+	Kind         status.Kind
 	Actor        string // system, provider, key, merchant, support or admin
 	ActorID      pg.ID  // the user or API key; zero for the others
 	MerchantID   pg.ID
 	ConnectionID pg.ID
 	FlowID       pg.ID
 	Provider     string
-	Class        string // a call's: ok, refused, ours, later, trouble or lost
-	Status       int    // HTTP status of the provider's answer; 0 when none came
-	Code         string // the provider's error code, or the outcome's
-	Millis       int    // how long the call took
-	Reference    string // the x-reference-id sent, or the flow's reference
-	Address      string // the person's network address
+	Class        status.Outcome // of a call or a refresh; "" for the others
+	Status       int            // HTTP status of the provider's answer; 0 when none came
+	Code         string         // the provider's error code, or the outcome's
+	Millis       int            // how long the call took
+	Reference    string         // the x-reference-id sent, or the flow's reference
+	Address      string         // the person's network address
 	Note         string
 }
 

@@ -7,25 +7,27 @@ import (
 	"time"
 
 	"patchbay/internal/pg"
+
+	"patchbay/internal/status"
 )
 
 // Filter says which connections a list shows and in which order. What is zero filters nothing.
 type Filter struct {
 	Query       string // names, numbers, e-mail, a reference; words may be mistyped
 	Provider    string
-	Health      string
-	Who         string // who must act: merchant, provider or platform
-	Problem     string
+	Health      status.Health
+	Who         status.Party // who must act
+	Problem     status.Problem
 	Environment string
 	Merchant    pg.ID
-	Used        string            // UsedDay, UsedWeek, UsedMonth or UsedNever
-	Since       time.Time         // connected at or after: the beginning of a day in its own zone
-	Lapsing     bool              // access that ends within seven days unless the merchant comes back, in that order
-	Bulk        pg.ID             // part of these many refreshes,
-	Outcome     string            // which ended like this
-	Nothing     bool              // it asks for what cannot be read: it shows nothing, rather than more than was asked for
-	Sort        string            // one of the Sort codes, "-" before it reverses; "" is the latest connected first
-	Present     map[string]string // each provider's present environment: connections of another one wait for the platform
+	Used        string           // UsedDay, UsedWeek, UsedMonth or UsedNever
+	Since       time.Time        // connected at or after: the beginning of a day in its own zone
+	Lapsing     bool             // access that ends within seven days unless the merchant comes back, in that order
+	Bulk        pg.ID            // part of these many refreshes,
+	Outcome     status.Outcome   // which ended like this
+	Nothing     bool             // it asks for what cannot be read: it shows nothing, rather than more than was asked for
+	Sort        string           // one of the Sort codes, "-" before it reverses; "" is the latest connected first
+	Providers   status.Providers // as they are now: a connection's health, problem and who must act depend on them
 }
 
 // What a list is sorted by.
@@ -45,13 +47,13 @@ const (
 	UsedNever = "never"
 )
 
-// ParseFilter reads a filter as it stands in a list's address. Present is left to the caller.
+// ParseFilter reads a filter as it stands in a list's address. Providers are left to the caller.
 func ParseFilter(values url.Values) Filter {
 	var broken bool
 	get := func(name string) string { return cleaned(values.Get(name), &broken) }
 	f := Filter{
-		Query: get("q"), Provider: get("provider"), Health: get("health"), Who: get("who"), Problem: get("problem"), Environment: get("environment"),
-		Lapsing: get("lapsing") != "", Outcome: get("outcome"), Sort: get("sort"),
+		Query: get("q"), Provider: get("provider"), Health: status.Health(get("health")), Who: status.Party(get("who")), Problem: status.Problem(get("problem")), Environment: get("environment"),
+		Lapsing: get("lapsing") != "", Outcome: status.Outcome(get("outcome")), Sort: get("sort"),
 	}
 	if f.Lapsing {
 		f.Sort = ""
@@ -107,8 +109,8 @@ func idOf(text string, broken *bool) pg.ID {
 func (f Filter) Values() url.Values {
 	values := url.Values{}
 	for name, value := range map[string]string{
-		"q": f.Query, "provider": f.Provider, "health": f.Health, "who": f.Who, "problem": f.Problem, "environment": f.Environment, "used": f.Used,
-		"outcome": f.Outcome, "sort": f.Sort,
+		"q": f.Query, "provider": f.Provider, "health": string(f.Health), "who": string(f.Who), "problem": string(f.Problem), "environment": f.Environment, "used": f.Used,
+		"outcome": string(f.Outcome), "sort": f.Sort,
 	} {
 		if value != "" {
 			values.Set(name, value)

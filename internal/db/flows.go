@@ -16,6 +16,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
+	"patchbay/internal/status"
 )
 
 // Flow is one attempt to connect, from the click to its outcome.
@@ -27,8 +28,8 @@ type Flow struct {
 	Provider     string
 	Environment  string
 	ConnectionID pg.ID // when reconnecting: the connection it is pinned to
-	Stage        string
-	Outcome      string             // a code: why it ended as it did
+	Stage        status.Stage
+	Outcome      status.End
 	Account      connectors.Account // whose access waits for a choice or was connected; without details
 	ResultID     pg.ID              // the connection it made or renewed
 	CreatedAt    time.Time
@@ -40,29 +41,6 @@ type Flow struct {
 	answerHash  []byte
 	sealed      []byte
 }
-
-// The stages of a flow. The last four are final: nothing sealed is left in them.
-const (
-	Begun      = "begun"      // the browser is at the provider
-	Answered   = "answered"   // the provider's answer came while nobody was signed in
-	Exchanging = "exchanging" // the answer is being exchanged
-	Choosing   = "choosing"   // access is here, sealed, and waits for the person's choice
-	Connected  = "connected"
-	Denied     = "denied"
-	Expired    = "expired"
-	Failed     = "failed"
-)
-
-// Outcomes that this room decides. Handlers add their own for what a provider says.
-const (
-	OutcomeConnected   = "connected"
-	OutcomeRenewed     = "renewed"     // an existing connection got the new access
-	OutcomeReplaced    = "replaced"    // the pinned connection now is another account's
-	OutcomeKept        = "kept-both"   // the other account was connected besides
-	OutcomeCancelled   = "cancelled"   // the person chose not to connect
-	OutcomeExpired     = "expired"     // nobody came back in time
-	OutcomeInterrupted = "interrupted" // the exchange was cut off, or its access ended before it was saved
-)
 
 // How long a flow may stand in its stages.
 const (
@@ -160,29 +138,29 @@ func (d *DB) BeginFlow(ctx context.Context, n NewFlow) (Flow, error) {
 	now := d.Now()
 	f := Flow{
 		ID: n.ID, UserID: n.UserID, MerchantID: n.MerchantID, Provider: n.Provider, Environment: n.Environment, ConnectionID: n.ConnectionID,
-		Stage: Begun, CreatedAt: now, TouchedAt: now, ExpiresAt: now.Add(beginFor), browserHash: n.Browser.Hash(),
+		Stage: status.StageBegun, CreatedAt: now, TouchedAt: now, ExpiresAt: now.Add(beginFor), browserHash: n.Browser.Hash(),
 	}
 	if n.Keyed {
-		f.Stage = Exchanging
+		f.Stage = status.StageExchanging
 	}
 	sealed, err := d.sealFlow(f.ID, sealedFlow{Verifier: n.Verifier})
 	if err != nil {
 		return f, err
 	}
 	f.stateHash = n.State.Hash()
-	return d.insertFlow(ctx, f, sealed, f.event("flow.begun").by(n.By))
+	return d.insertFlow(ctx, f, sealed, f.event(status.FlowBegun).by(n.By))
 }
 
 // RefuseFlow writes down a callback that was turned away, so that the person has a reference to quote. Whatever flow
 // it was meant for is left alone.
-func (d *DB) RefuseFlow(ctx context.Context, n NewFlow, outcome string) (Flow, error) {
+func (d *DB) RefuseFlow(ctx context.Context, n NewFlow, outcome status.End) (Flow, error) {
 	now := d.Now()
 	f := Flow{
-		ID: pg.NewID(), UserID: n.UserID, MerchantID: n.MerchantID, Provider: n.Provider, Environment: n.Environment, Stage: Failed, Outcome: outcome,
+		ID: pg.NewID(), UserID: n.UserID, MerchantID: n.MerchantID, Provider: n.Provider, Environment: n.Environment, Stage: status.StageFailed, Outcome: outcome,
 		CreatedAt: now, TouchedAt: now, ExpiresAt: now, stateHash: pg.NewSecret().Hash(), browserHash: pg.NewSecret().Hash(),
 	}
-	e := f.event("flow.failed").by(n.By)
-	e.Code = outcome
+	e := f.event(status.FlowFailed).by(n.By)
+	e.Code = string(outcome)
 	return d.insertFlow(ctx, f, nil, e)
 }
 
@@ -209,7 +187,7 @@ func (d *DB) insertFlow(ctx context.Context, f Flow, sealed []byte, e *Event) (F
 }
 
 // event begins an event of this flow.
-func (f Flow) event(kind string) *Event {
+func (f Flow) event(kind status.Kind) *Event {
 	return &Event{
 		Kind: kind, MerchantID: f.MerchantID, ConnectionID: f.ConnectionID, FlowID: f.ID, Provider: f.Provider, Reference: f.Reference,
 	}
@@ -273,12 +251,12 @@ func (d *DB) flow(ctx context.Context, where string, args ...any) (Flow, error) 
 }
 
 // lapsed says how a flow has ended whose time is over, "" while it is not. LapseFlows says the same in SQL.
-func (f Flow) lapsed(now time.Time) (stage, outcome string) {
+func (f Flow) lapsed(now time.Time) (stage status.Stage, end status.End) {
 	switch {
-	case f.Stage == Exchanging && !now.Before(f.TouchedAt.Add(exchangeFor)):
-		return Failed, OutcomeInterrupted
-	case (f.Stage == Begun || f.Stage == Answered || f.Stage == Choosing) && !now.Before(f.ExpiresAt):
-		return Expired, OutcomeExpired
+	case f.Stage == status.StageExchanging && !now.Before(f.TouchedAt.Add(exchangeFor)):
+		return status.StageFailed, status.EndInterrupted
+	case (f.Stage == status.StageBegun || f.Stage == status.StageAnswered || f.Stage == status.StageChoosing) && !now.Before(f.ExpiresAt):
+		return status.StageExpired, status.EndExpired
 	}
 	return "", ""
 }
@@ -309,8 +287,8 @@ func (d *DB) LapseFlows(ctx context.Context, only ...pg.ID) (int, error) {
 	}
 	b := &pgx.Batch{}
 	for _, f := range ended {
-		e := f.event("flow." + f.Stage)
-		e.Code = f.Outcome
+		e := f.event(f.Stage.Kind())
+		e.Code = string(f.Outcome)
 		d.queueEvent(b, e)
 	}
 	if len(only) == 0 {
@@ -337,7 +315,7 @@ func (d *DB) TakeFlow(ctx context.Context, f Flow, answer string) (Taken, error)
 	if answer != "" {
 		hash = answerHash(f.Provider, answer)
 	}
-	return d.take(ctx, f, Exchanging, hash, f.ExpiresAt, nil)
+	return d.take(ctx, f, status.StageExchanging, hash, f.ExpiresAt, nil)
 }
 
 // AnswerFlow keeps a provider's answer that came while nobody was signed in, sealed, until the person is back. query is
@@ -360,11 +338,11 @@ func (d *DB) AnswerFlow(ctx context.Context, f Flow, answer, query string) error
 	if until := d.Now().Add(answerFor); until.After(expires) {
 		expires = until
 	}
-	_, err = d.take(ctx, f, Answered, hash, expires, sealed)
+	_, err = d.take(ctx, f, status.StageAnswered, hash, expires, sealed)
 	return err
 }
 
-func (d *DB) take(ctx context.Context, f Flow, stage string, hash []byte, expires time.Time, sealed []byte) (Taken, error) {
+func (d *DB) take(ctx context.Context, f Flow, stage status.Stage, hash []byte, expires time.Time, sealed []byte) (Taken, error) {
 	rows, err := d.Pool.Query(ctx, `
 		UPDATE flows f SET stage = $3, answer_hash = $4, expires_at = $5, touched_at = $6, sealed = coalesce($7, f.sealed)
 		WHERE f.id = $1 AND f.stage = $2 AND f.expires_at > $6
@@ -387,7 +365,7 @@ func (d *DB) take(ctx context.Context, f Flow, stage string, hash []byte, expire
 }
 
 // EndFlow ends a flow without a connection, with the calls that were made for it. ErrTaken: it has ended already.
-func (d *DB) EndFlow(ctx context.Context, f Flow, stage, outcome string, calls []connectors.Call, by By) error {
+func (d *DB) EndFlow(ctx context.Context, f Flow, stage status.Stage, outcome status.End, calls []connectors.Call, by By) error {
 	return d.Tx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
 			UPDATE flows SET stage = $2, outcome = $3, sealed = NULL, touched_at = $4, expires_at = $6
@@ -398,11 +376,11 @@ func (d *DB) EndFlow(ctx context.Context, f Flow, stage, outcome string, calls [
 		b := &pgx.Batch{}
 		d.queueCalls(b, f, calls)
 		if tag.RowsAffected() == 1 {
-			e := f.event("flow." + stage).by(by)
-			if outcome == OutcomeCancelled {
-				e.Kind = "flow.cancelled"
+			e := f.event(stage.Kind()).by(by)
+			if outcome == status.EndCancelled {
+				e.Kind = status.FlowCancelled
 			}
-			e.Code = outcome
+			e.Code = string(outcome)
 			d.queueEvent(b, e)
 		}
 		if err := tx.SendBatch(ctx, b).Close(); err != nil {
@@ -421,7 +399,7 @@ func (d *DB) CancelFlow(ctx context.Context, f Flow, by By) (connectors.Grant, e
 	if err != nil && !errors.Is(err, seal.ErrSealed) {
 		return connectors.Grant{}, err
 	}
-	if err := d.EndFlow(ctx, f, Denied, OutcomeCancelled, nil, by); err != nil || s.Grant == nil {
+	if err := d.EndFlow(ctx, f, status.StageDenied, status.EndCancelled, nil, by); err != nil || s.Grant == nil {
 		return connectors.Grant{}, err
 	}
 	return *s.Grant, nil
@@ -430,7 +408,7 @@ func (d *DB) CancelFlow(ctx context.Context, f Flow, by By) (connectors.Grant, e
 // queueCalls adds one event for each exchange with the provider: what came of it, never what was said.
 func (d *DB) queueCalls(b *pgx.Batch, f Flow, calls []connectors.Call) {
 	for _, c := range calls {
-		e := f.event("call." + c.Name)
+		e := f.event(status.KindOfCall(c.Name))
 		e.addCall(c)
 		d.queueEvent(b, e)
 	}
@@ -461,7 +439,7 @@ func (d *DB) KeepGrant(ctx context.Context, f Flow, g connectors.Grant, obtained
 	if !kept {
 		return f, ErrTaken
 	}
-	f.Stage = Choosing
+	f.Stage = status.StageChoosing
 	return f, nil
 }
 

@@ -15,6 +15,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh/schedule"
 	"patchbay/internal/seal"
+	"patchbay/internal/status"
 )
 
 // sealedGrant is what stands sealed in grants and, while a choice is awaited, in flows, after the token itself: see sealGrant.
@@ -153,7 +154,7 @@ type Reading struct {
 	Merchant     pg.ID
 	Provider     string
 	Environment  string
-	Problem      string
+	Problem      status.Problem
 	Disconnected bool
 	Token        connectors.Token // what is handed out of it; the rest is zero
 	Sealed       bool             // its grant does not open here
@@ -164,7 +165,7 @@ type Reading struct {
 	LeasedUntil  time.Time // zero when nobody refreshes it
 	UsedAt       time.Time
 	Attempt      int64
-	LastClass    string
+	LastClass    status.Outcome
 	LastCode     string
 }
 
@@ -185,7 +186,8 @@ type Handout struct {
 // key, when there is no such connection for it.
 func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h Handout, ok bool, err error) {
 	var its *bool
-	var provider, environment, class *string
+	var provider, environment *string
+	var class *status.Outcome
 	var sealed []byte
 	var generation, lifetime *int64
 	err = d.Pool.QueryRow(ctx, `
@@ -204,7 +206,7 @@ func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h 
 		return h, false, pg.ErrNotFound
 	}
 	h.Provider, h.Environment, h.Lifetime = *provider, *environment, time.Duration(*lifetime)*time.Second
-	if sealed == nil || *class != "ok" {
+	if sealed == nil || *class != status.OK {
 		return h, false, nil
 	}
 	h.Token, err = openToken(d.keyset, sealed, grantPlace(connection, *generation))
@@ -241,21 +243,19 @@ func (d *DB) ReadGrant(ctx context.Context, connection pg.ID) (Reading, error) {
 
 // GrantStatus is how a connection's access is kept alive, for pages. It holds no secret.
 type GrantStatus struct {
-	Generation       int64 // rises with each renewal
-	Attempt          int64
-	Lifetime         time.Duration
-	ExpiresAt        time.Time // of the present token
-	RefreshedAt      time.Time
-	RefreshAt        time.Time // zero: never by itself
-	RefreshExpiresAt time.Time // when the right to renew ends; zero when unknown
-	RefreshFixed     bool      // renewing did not move RefreshExpiresAt
-	LeasedUntil      time.Time
-	Failures         int
-	LastClass        string
-	LastCode         string
-	UsedAt           time.Time
-	UsedBy           pg.ID
-	VerifyAt         time.Time // a webhook's hint is verified then; zero when none is
+	Generation  int64 // rises with each renewal
+	Attempt     int64
+	Lifetime    time.Duration
+	ExpiresAt   time.Time // of the present token
+	RefreshedAt time.Time
+	RefreshAt   time.Time // zero: never by itself
+	LeasedUntil time.Time
+	Failures    int
+	LastClass   status.Outcome
+	LastCode    string
+	UsedAt      time.Time
+	UsedBy      pg.ID
+	VerifyAt    time.Time // a webhook's hint is verified then; zero when none is
 }
 
 // GrantStatus reads it. ErrNotFound when the connection never had a grant.
@@ -271,7 +271,7 @@ func (d *DB) GrantStatus(ctx context.Context, connection pg.ID) (GrantStatus, er
 // GrantStatuses reads those of many connections.
 func (d *DB) GrantStatuses(ctx context.Context, connections []pg.ID) (map[pg.ID]GrantStatus, error) {
 	rows, err := d.Pool.Query(ctx, `
-		SELECT g.connection_id, g.generation, g.attempt, g.lifetime_seconds, g.expires_at, g.refreshed_at, g.refresh_at, g.refresh_expires_at, g.refresh_fixed,
+		SELECT g.connection_id, g.generation, g.attempt, g.lifetime_seconds, g.expires_at, g.refreshed_at, g.refresh_at,
 			g.leased_until, g.failures, g.last_class, g.last_code, g.used_at, g.used_by, v.due_at
 		FROM grants g LEFT JOIN verifications v ON v.connection_id = g.connection_id
 		WHERE g.connection_id = ANY ($1)`, connections)
@@ -283,7 +283,7 @@ func (d *DB) GrantStatuses(ctx context.Context, connections []pg.ID) (map[pg.ID]
 	var s GrantStatus
 	var lifetime int64
 	_, err = pgx.ForEachRow(rows, []any{
-		&id, &s.Generation, &s.Attempt, &lifetime, &s.ExpiresAt, &s.RefreshedAt, &s.RefreshAt, &s.RefreshExpiresAt, &s.RefreshFixed,
+		&id, &s.Generation, &s.Attempt, &lifetime, &s.ExpiresAt, &s.RefreshedAt, &s.RefreshAt,
 		&s.LeasedUntil, &s.Failures, &s.LastClass, &s.LastCode, &s.UsedAt, &s.UsedBy, &s.VerifyAt,
 	}, func() error {
 		s.Lifetime = time.Duration(lifetime) * time.Second
@@ -294,15 +294,6 @@ func (d *DB) GrantStatuses(ctx context.Context, connections []pg.ID) (map[pg.ID]
 		return nil, fmt.Errorf("read grants: %w", err)
 	}
 	return all, nil
-}
-
-// ReconnectBy is the date by which the merchant must come back, from two days before it; zero when there is none or it
-// is further off.
-func (s GrantStatus) ReconnectBy(now time.Time) time.Time {
-	if !s.RefreshFixed || s.RefreshExpiresAt.IsZero() || s.RefreshExpiresAt.Sub(now) > 48*time.Hour {
-		return time.Time{}
-	}
-	return s.RefreshExpiresAt
 }
 
 // Why says why the next renewal is when it is: "running", "interrupted" (an answer was lost and may still come), "verifying" (a
@@ -318,9 +309,9 @@ func (s GrantStatus) Why(now time.Time) string {
 		return "verifying"
 	case s.RefreshAt.IsZero():
 		return "never"
-	case s.LastClass == "later":
+	case s.LastClass == status.RateLimited:
 		return "asked-to-wait"
-	case s.LastClass != "ok":
+	case s.LastClass != status.OK:
 		return "failing"
 	case now.Sub(s.UsedAt) < schedule.InUse:
 		return "kept-warm"
@@ -369,7 +360,7 @@ func (d *DB) AddConnection(ctx context.Context, merchant pg.ID, provider, enviro
 	if err := d.queueGrant(b, c, g, before{}, obtained, keepAlive); err != nil {
 		return c.ID, err
 	}
-	d.queueEvent(b, &Event{Kind: "connection.added", MerchantID: merchant, ConnectionID: c.ID, Provider: provider})
+	d.queueEvent(b, &Event{Kind: status.ConnectionAdded, MerchantID: merchant, ConnectionID: c.ID, Provider: provider})
 	if err := d.Pool.SendBatch(ctx, b).Close(); err != nil {
 		return c.ID, fmt.Errorf("add connection: %w", err)
 	}

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"time"
 
+	"patchbay/internal/status"
+
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/pg"
@@ -16,7 +18,7 @@ type ProviderState struct {
 	Name, Environment string
 	IncidentSince     time.Time // zero: none
 	IncidentBy        string    // who declared it; "" when it was found by itself
-	Reason            string    // trouble, ours or declared
+	Reason            status.Reason
 	NextProbe         time.Time
 	PausedUntil       time.Time // it asked all of us to wait
 	DrainedAt         time.Time // when the last incident ended: recovery is paced from here
@@ -63,18 +65,18 @@ func (d *DB) Incidents(ctx context.Context) ([]ProviderState, error) {
 type Incident struct {
 	Provider, Environment string
 	Began, Ended          time.Time // Ended is zero while it lasts
-	Reason                string    // trouble, ours or declared
-	Words                 string    // what the person who declared it wrote
-	By, EndedBy           pg.ID     // zero: Patchbay by itself
+	Reason                status.Reason
+	Words                 string // what the person who declared it wrote
+	By, EndedBy           pg.ID  // zero: Patchbay by itself
 }
 
 // PastIncidents lists the latest incidents of all providers, newest first, open ones included: what the last most events of each kind
 // tell. One that began before those is left out.
 func (d *DB) PastIncidents(ctx context.Context, most int) ([]Incident, error) {
 	// Each kind by itself: together they would be looked for among all that ever happened.
-	rows, err := d.Pool.Query(ctx, `SELECT e.* FROM unnest(ARRAY['incident.opened', 'incident.declared', 'incident.ended']) AS k (one) CROSS JOIN LATERAL (
+	rows, err := d.Pool.Query(ctx, `SELECT e.* FROM unnest($2::text[]) AS k (one) CROSS JOIN LATERAL (
 			SELECT `+eventColumns+` FROM events WHERE kind = k.one AND kind NOT LIKE 'refresh.%' ORDER BY at DESC, id DESC LIMIT $1) AS e
-		ORDER BY e.at DESC, e.id DESC`, most)
+		ORDER BY e.at DESC, e.id DESC`, most, []status.Kind{status.IncidentOpened, status.IncidentDeclared, status.IncidentEnded})
 	if err != nil {
 		return nil, fmt.Errorf("read past incidents: %w", err)
 	}
@@ -86,15 +88,15 @@ func (d *DB) PastIncidents(ctx context.Context, most int) ([]Incident, error) {
 	for _, e := range slices.Backward(events) {
 		open := -1 // the provider's latest that has not ended
 		for i, one := range list {
-			if one.Provider == e.Provider && one.Ended.IsZero() && (e.Kind == "incident.declared" || one.Environment == e.Note) {
+			if one.Provider == e.Provider && one.Ended.IsZero() && (e.Kind == status.IncidentDeclared || one.Environment == e.Note) {
 				open = i
 			}
 		}
 		switch {
-		case e.Kind == "incident.opened":
-			list = append(list, Incident{Provider: e.Provider, Environment: e.Note, Began: e.At, Reason: e.Code, By: e.ActorID})
+		case e.Kind == status.IncidentOpened:
+			list = append(list, Incident{Provider: e.Provider, Environment: e.Note, Began: e.At, Reason: status.Reason(e.Code), By: e.ActorID})
 		case open < 0:
-		case e.Kind == "incident.declared":
+		case e.Kind == status.IncidentDeclared:
 			list[open].Words, list[open].By = e.Note, e.ActorID
 		default:
 			list[open].Ended, list[open].EndedBy = e.At, e.ActorID
@@ -112,9 +114,9 @@ const (
 	atLeastFrom     = 3 // connections; all, if fewer
 )
 
-// Judge looks at the latest attempts at a provider and says which incident they make: "trouble", "ours" or "". At most the
+// Judge looks at the latest attempts at a provider and says which incident they make, "" for none. At most the
 // last 500 are looked at. Those that were asked to wait, and those whose cause is known, are evidence of neither health nor trouble.
-func (d *DB) Judge(ctx context.Context, name, environment string) (reason string, err error) {
+func (d *DB) Judge(ctx context.Context, name, environment string) (reason status.Reason, err error) {
 	now := d.Now()
 	var attempts, trouble, troubled, refused, ours, all int
 	err = d.Pool.QueryRow(ctx, `
@@ -145,9 +147,9 @@ func (d *DB) Judge(ctx context.Context, name, environment string) (reason string
 	from := max(1, min(atLeastFrom, all))
 	switch {
 	case refused >= atLeastFrom || ours >= from:
-		return "ours", nil
+		return status.ReasonClientRejected, nil
 	case attempts >= troubleAttempts && troubled >= from && trouble*2 > attempts:
-		return "trouble", nil
+		return status.ReasonTemporary, nil
 	default:
 		return "", nil
 	}
@@ -159,8 +161,8 @@ const (
 )
 
 // OpenIncident stops the sweep of a provider in all processes. Refusals of the last minutes are taken back when it is
-// ourselves who are suspected. opened is false when there was one already. reason: trouble, ours or declared.
-func (d *DB) OpenIncident(ctx context.Context, name, environment, reason string, by By, nextProbe time.Time) (opened bool, err error) {
+// ourselves who are suspected. opened is false when there was one already.
+func (d *DB) OpenIncident(ctx context.Context, name, environment string, reason status.Reason, by By, nextProbe time.Time) (opened bool, err error) {
 	err = d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, incidentLock, name, environment); err != nil {
 			return fmt.Errorf("open incident: %w", err)
@@ -180,12 +182,12 @@ func (d *DB) OpenIncident(ctx context.Context, name, environment, reason string,
 		if opened = tag.RowsAffected() > 0; !opened {
 			return nil
 		}
-		if reason == "ours" {
+		if reason == status.ReasonClientRejected {
 			if err := d.takeBackProblems(ctx, tx, name, environment, now); err != nil {
 				return err
 			}
 		}
-		return d.addEvent(ctx, tx, *(&Event{Kind: "incident.opened", Provider: name, Code: reason, Note: environment}).by(by))
+		return d.addEvent(ctx, tx, *(&Event{Kind: status.IncidentOpened, Provider: name, Code: string(reason), Note: environment}).by(by))
 	})
 	return opened, err
 }
@@ -193,8 +195,8 @@ func (d *DB) OpenIncident(ctx context.Context, name, environment, reason string,
 func (d *DB) takeBackProblems(ctx context.Context, tx pgx.Tx, name, environment string, now time.Time) error {
 	rows, err := tx.Query(ctx, `
 		UPDATE connections SET problem = '', problem_since = NULL, failing_since = coalesce(failing_since, $3)
-		WHERE provider = $1 AND environment = $2 AND state IN ('refused', 'ours') AND problem_since > $4
-		RETURNING id`, name, environment, now, now.Add(-refusedWindow))
+		WHERE provider = $1 AND environment = $2 AND state = ANY ($5) AND problem_since > $4
+		RETURNING id`, name, environment, now, now.Add(-refusedWindow), []status.Problem{status.ProblemRejected, status.ProblemClientRejected})
 	if err != nil {
 		return fmt.Errorf("take problems back: %w", err)
 	}
@@ -232,7 +234,7 @@ func (d *DB) EndIncident(ctx context.Context, name, environment string, by By) (
 		if err != nil {
 			return fmt.Errorf("end incident: %w", err)
 		}
-		return d.addEvent(ctx, tx, *(&Event{Kind: "incident.ended", Provider: name, Note: environment}).by(by))
+		return d.addEvent(ctx, tx, *(&Event{Kind: status.IncidentEnded, Provider: name, Note: environment}).by(by))
 	})
 	return ended, err
 }
@@ -255,11 +257,11 @@ func (d *DB) LaterInARow(ctx context.Context, connection pg.ID) (n int, err erro
 	if err != nil {
 		return 0, fmt.Errorf("read attempts: %w", err)
 	}
-	classes, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	classes, err := pgx.CollectRows(rows, pgx.RowTo[status.Outcome])
 	if err != nil {
 		return 0, fmt.Errorf("read attempts: %w", err)
 	}
-	for n < len(classes) && classes[n] == "later" {
+	for n < len(classes) && classes[n] == status.RateLimited {
 		n++
 	}
 	return n, nil
@@ -313,7 +315,7 @@ func (d *DB) Hint(ctx context.Context, provider, environment, account string) (i
 		var b pgx.Batch
 		for _, one := range all {
 			if !one.Again {
-				d.queueEvent(&b, &Event{Kind: "connection.hook.revoked", Actor: "provider", MerchantID: one.Merchant, ConnectionID: one.Connection, Provider: provider})
+				d.queueEvent(&b, &Event{Kind: status.ConnectionRevocationNoticed, Actor: "provider", MerchantID: one.Merchant, ConnectionID: one.Connection, Provider: provider})
 			}
 		}
 		return tx.SendBatch(ctx, &b).Close()

@@ -14,6 +14,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh/schedule"
 	"patchbay/internal/seal"
+	"patchbay/internal/status"
 )
 
 // Leases hands out the right to refresh a grant and takes in what came of it. It keeps no state of its own but the
@@ -61,13 +62,13 @@ func (d *DB) scanLease(row pgx.CollectableRow, id pg.ID, until time.Time) (*Leas
 	l := &Lease{ID: id, Until: until}
 	var sealed, spare []byte
 	var spareGeneration, lostGeneration int64
-	var lastClass string
+	var lastClass status.Outcome
 	err := row.Scan(&l.Connection, &l.Merchant, &l.Provider, &l.Environment, &sealed, &spare, &spareGeneration, &l.Generation, &l.Epoch, &l.Attempt,
 		&l.Failures, &l.ExpiresAt, &l.UsedAt, &lastClass, &lostGeneration, &l.Problem, &l.FailingSince, &l.slot)
 	if err != nil {
 		return nil, err
 	}
-	l.Lost, l.LostAnswer = lastClass == "lost", lostGeneration == l.Generation
+	l.Lost, l.LostAnswer = lastClass == status.Lost, lostGeneration == l.Generation
 	l.fresh = l.Failures == 0 && l.Problem == "" && l.FailingSince.IsZero()
 	l.Grant, l.Unsealed = openGrant(d.keyset, sealed, grantPlace(l.Connection, l.Generation))
 	if spare != nil {
@@ -148,7 +149,7 @@ func (n *Lane) Save(ctx context.Context, lease *Lease, token connectors.Token, o
 	// What a merchant typed begins again whenever a refresh token has ended.
 	s.endless = len(g.Inputs) > 0 || token.RefreshLifetime <= 0 && token.Refresh != "" && token.Refresh != lease.Grant.Token.Refresh
 	s.next = schedule.Due(keepAlive, lease.Connection, g, obtained, used)
-	s.event = lease.event("refresh.saved", "ok", told)
+	s.event = lease.event(status.RefreshSaved, status.OK, told)
 	s.event.fill(l.d.Now())
 	kept := Kept{Fate: Saved, RefreshAt: s.next}
 	if lease.fresh {
@@ -180,7 +181,7 @@ func merge(old connectors.Grant, t connectors.Token) connectors.Grant {
 	return g
 }
 
-func (l *Lease) event(kind, class string, told Told) Event {
+func (l *Lease) event(kind status.Kind, class status.Outcome, told Told) Event {
 	return Event{
 		Kind: kind, Actor: told.By.Actor, ActorID: told.By.ID, Address: told.By.Address, MerchantID: l.Merchant, ConnectionID: l.Connection,
 		Provider: l.Provider, Class: class, Status: told.Call.Status, Code: told.Call.Code, Millis: int(told.Call.Took / time.Millisecond),
@@ -275,7 +276,7 @@ func (l *Leases) saveCarefully(ctx context.Context, s *save) (fate Fate, err err
 			return nil
 		case epoch != lease.Epoch:
 			fate = Dropped
-			s.event.Kind = "refresh.dropped"
+			s.event.Kind = status.RefreshDropped
 			return l.d.addEvent(ctx, tx, s.event)
 		case generation != lease.Generation:
 			fate = Spared
@@ -318,7 +319,7 @@ func (l *Leases) spare(ctx context.Context, tx pgx.Tx, s *save, generation int64
 		s.lease.Connection, sealed, generation, s.lease.ID); err != nil {
 		return err
 	}
-	s.event.Kind = "refresh.spared"
+	s.event.Kind = status.RefreshSpared
 	return l.d.addEvent(ctx, tx, s.event)
 }
 
@@ -336,12 +337,12 @@ const (
 
 // Failure is the outcome of an attempt that brought no token.
 type Failure struct {
-	Class   string        // later, trouble, refused or ours
-	Code    string        // the provider's error code, or ours
-	Problem string        // refused and ours: what to write on the connection
-	After   time.Duration // when it is worth another try; 0: never by itself
-	Lost    bool          // the request may have been answered, and we shall never know how
-	Certain bool          // of this connection alone, whatever its provider is going through: an incident does not hide it
+	Class   status.Outcome
+	Code    string         // the provider's error code, or ours
+	Problem status.Problem // what to write on the connection, if anything
+	After   time.Duration  // when it is worth another try; 0: never by itself
+	Lost    bool           // the request may have been answered, and we shall never know how
+	Certain bool           // of this connection alone, whatever its provider is going through: an incident does not hide it
 }
 
 // Record writes how an attempt ended that brought no token, as long as the lease is still its own. During an incident nothing
@@ -366,7 +367,7 @@ func (l *Leases) Record(ctx context.Context, lease *Lease, end Failure, told Tol
 			return err
 		}
 		// What a webhook announced and the provider confirms is not believed while it is we who are suspected.
-		frozen = frozen && (!end.Certain || (suspected && end.Problem == ProblemRevoked))
+		frozen = frozen && (!end.Certain || (suspected && end.Problem == status.ProblemRevoked))
 		next := now // an incident's end finds it due
 		if !frozen {
 			next = time.Time{}
@@ -374,7 +375,7 @@ func (l *Leases) Record(ctx context.Context, lease *Lease, end Failure, told Tol
 				next = now.Add(end.After)
 			}
 		}
-		counted := !frozen && end.Class != "later"
+		counted := !frozen && end.Class != status.RateLimited
 		tag, err := tx.Exec(ctx, `
 			UPDATE grants SET attempt = attempt + 1, lease_id = NULL, leased_until = NULL, last_class = $4, last_code = $5, refresh_at = $6,
 				failures = failures + CASE WHEN $7 THEN 1 ELSE 0 END, spare = CASE WHEN $4 = 'refused' THEN NULL ELSE spare END,
@@ -387,7 +388,7 @@ func (l *Leases) Record(ctx context.Context, lease *Lease, end Failure, told Tol
 		if superseded = tag.RowsAffected() == 0; superseded {
 			return nil
 		}
-		e := lease.event("refresh."+end.Class, end.Class, told)
+		e := lease.event(status.KindOfFailure(end.Class), end.Class, told)
 		e.Code = end.Code
 		if frozen {
 			e.Note = "incident"

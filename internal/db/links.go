@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"patchbay/internal/status"
+
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/pg"
@@ -128,9 +130,9 @@ func (d *DB) SetPassword(ctx context.Context, kind string, secret pg.Secret, nam
 		if err := d.endAccess(ctx, tx, u.ID, nil); err != nil {
 			return err
 		}
-		what := "user.password-changed"
+		what := status.UserPasswordChanged
 		if kind == LinkInvitation {
-			what = "user.invitation-accepted"
+			what = status.UserInvitationAccepted
 		}
 		return d.addEvent(ctx, tx, *(&Event{Kind: what, MerchantID: u.MerchantID, Note: u.Email}).by(By{Actor: u.Role, ID: u.ID, Address: address}))
 	})

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"patchbay/internal/status"
+
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/pg"
@@ -40,25 +42,14 @@ func (d *DB) Recipient(ctx context.Context, user pg.ID) (User, Merchant, error) 
 	return u, m, err
 }
 
-// MailConnection is a connection that a letter is about.
-type MailConnection struct {
-	Connection
-	EndsAt time.Time // when the provider ends the grant by itself; zero when unknown
-}
-
 // MailConnections reads the connections that a letter is about, those of one merchant only.
-func (d *DB) MailConnections(ctx context.Context, merchant pg.ID, ids []pg.ID) ([]MailConnection, error) {
-	rows, err := d.Pool.Query(ctx, `
-		SELECT `+connectionColumns+`, g.refresh_expires_at FROM connections c LEFT JOIN grants g ON g.connection_id = c.id
+func (d *DB) MailConnections(ctx context.Context, merchant pg.ID, ids []pg.ID) ([]Connection, error) {
+	rows, err := d.Pool.Query(ctx, `SELECT `+connectionColumns+` FROM connections c
 		WHERE c.id = ANY($1) AND c.merchant_id = $2 ORDER BY c.provider, c.account_name, c.id`, ids, merchant)
 	if err != nil {
 		return nil, fmt.Errorf("read a letter's connections: %w", err)
 	}
-	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (MailConnection, error) {
-		var l MailConnection
-		err := row.Scan(append(connectionTargets(&l.Connection), &l.EndsAt)...)
-		return l, err
-	})
+	all, err := pgx.CollectRows(rows, scanConnection)
 	if err != nil {
 		return nil, fmt.Errorf("read a letter's connections: %w", err)
 	}
@@ -70,14 +61,23 @@ func (d *DB) MailConnections(ctx context.Context, merchant pg.ID, ids []pg.ID) (
 const (
 	gatherWarnings = 5 * time.Minute
 	staleProblem   = 14 * 24 * time.Hour
-	announceEnd    = 48 * time.Hour
 )
 
 // EnqueueWarnings enqueues the letters that are due: to people whose connections need them, once for each problem and never during
-// an incident of the provider; to people whose access ends soon, at the providers named; and to whoever was warned once all is
+// an incident of the provider; to people whose access ends soon; and to whoever was warned once all is
 // well. It returns how many.
-func (d *DB) EnqueueWarnings(ctx context.Context, ending []string, enqueue Enqueue) (letters int, err error) {
+func (d *DB) EnqueueWarnings(ctx context.Context, providers status.Providers, enqueue Enqueue) (letters int, err error) {
 	now := d.Now()
+	var names, environments, redirecting []string
+	for name, p := range providers {
+		if !p.SetUp {
+			continue
+		}
+		names, environments = append(names, name), append(environments, p.Environment)
+		if !p.Credentials {
+			redirecting = append(redirecting, name)
+		}
+	}
 	err = d.Tx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('warnings', 0))`); err != nil {
 			return fmt.Errorf("lock warnings: %w", err)
@@ -90,13 +90,14 @@ func (d *DB) EnqueueWarnings(ctx context.Context, ending []string, enqueue Enque
 				INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)
 				SELECT c.id, u.id, 'action-needed', c.problem_since, $1
 				FROM connections c JOIN users u ON u.merchant_id = c.merchant_id AND u.locked_at IS NULL AND u.password_hash <> ''
-				WHERE c.problem <> '' AND c.problem <> ALL($2) AND c.disconnected_at IS NULL AND c.problem_since < $3 AND c.problem_since > $4
+				WHERE c.problem = ANY($2) AND c.disconnected_at IS NULL AND c.problem_since < $3 AND c.problem_since > $4
 					AND c.health_order BETWEEN $5 AND $6 -- says the same, and has an index
+					AND (c.provider, c.environment) IN (SELECT * FROM unnest($7::text[], $8::text[]))
 					AND NOT EXISTS (SELECT FROM warnings o WHERE o.connection_id = c.id AND o.user_id = u.id AND o.kind = 'action-needed' AND o.about = c.problem_since)
 					AND NOT EXISTS (SELECT FROM providers p WHERE p.name = c.provider AND p.environment = c.environment AND p.incident_since IS NOT NULL)
 				ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at
 					WHERE w.about <> excluded.about
-				RETURNING connection_id, user_id`, []any{now, platformProblems(), now.Add(-gatherWarnings), now.Add(-staleProblem), neededSince(now.Add(-gatherWarnings)), neededSince(now.Add(-staleProblem)) + 1}},
+				RETURNING connection_id, user_id`, []any{now, status.StoredProblemsOf(status.PartyMerchant), now.Add(-gatherWarnings), now.Add(-staleProblem), neededSince(now.Add(-gatherWarnings)), neededSince(now.Add(-staleProblem)) + 1, names, environments}},
 			// Where renewing moves the date on, nobody need come back.
 			{MailReconnectBy, `
 				INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)
@@ -104,10 +105,10 @@ func (d *DB) EnqueueWarnings(ctx context.Context, ending []string, enqueue Enque
 				FROM grants g JOIN connections c ON c.id = g.connection_id
 					JOIN users u ON u.merchant_id = c.merchant_id AND u.locked_at IS NULL AND u.password_hash <> ''
 				WHERE g.refresh_fixed AND g.refresh_expires_at > $1 AND g.refresh_expires_at < $2
-					AND c.provider = ANY($3) AND c.problem = '' AND c.disconnected_at IS NULL
+					AND c.provider = ANY($3) AND (c.provider, c.environment) IN (SELECT * FROM unnest($4::text[], $5::text[])) AND c.problem = '' AND c.disconnected_at IS NULL
 				ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at
 					WHERE w.about < $1
-				RETURNING connection_id, user_id`, []any{now, now.Add(announceEnd), ending}},
+				RETURNING connection_id, user_id`, []any{now, now.Add(status.Reminder), redirecting, names, environments}},
 			{MailBackToNormal, `
 				DELETE FROM warnings w USING connections c
 				WHERE w.connection_id = c.id AND w.kind = 'action-needed' AND c.problem = '' AND c.failing_since IS NULL AND c.disconnected_at IS NULL
@@ -138,7 +139,7 @@ func (d *DB) EnqueueWarnings(ctx context.Context, ending []string, enqueue Enque
 		}
 		_, err := tx.Exec(ctx, `
 			DELETE FROM warnings w USING connections c
-			WHERE w.connection_id = c.id AND (c.disconnected_at IS NOT NULL OR w.kind = 'reconnect-by' AND w.about < $1)`, now.Add(-announceEnd))
+			WHERE w.connection_id = c.id AND (c.disconnected_at IS NOT NULL OR w.kind = 'reconnect-by' AND w.about < $1)`, now.Add(-status.Reminder))
 		if err != nil {
 			return fmt.Errorf("drop old warnings: %w", err)
 		}
@@ -148,7 +149,9 @@ func (d *DB) EnqueueWarnings(ctx context.Context, ending []string, enqueue Enque
 }
 
 // neededSince is where in the order of health those stand that somebody has had to act on since then: see the column health_order.
-func neededSince(t time.Time) int64 { return 1_100_000_000_000 - t.Unix() - 1 }
+func neededSince(t time.Time) int64 {
+	return status.ActionNeeded.Rank()*1_000_000_000_000 + 100_000_000_000 - t.Unix() - 1
+}
 
 // ClearWarnings takes back that somebody was warned, because the letter turned out to be needless before it was sent.
 func (d *DB) ClearWarnings(ctx context.Context, user pg.ID, connections []pg.ID) error {

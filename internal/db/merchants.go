@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"patchbay/internal/status"
+
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/pg"
@@ -63,7 +65,7 @@ func (d *DB) addMerchant(ctx context.Context, tx pgx.Tx, by By, m Merchant) (Mer
 	if err != nil {
 		return m, fmt.Errorf("add merchant: %w", err)
 	}
-	return m, d.addEvent(ctx, tx, *(&Event{Kind: "merchant.added", MerchantID: m.ID, Note: m.Name}).by(by))
+	return m, d.addEvent(ctx, tx, *(&Event{Kind: status.MerchantAdded, MerchantID: m.ID, Note: m.Name}).by(by))
 }
 
 // Merchant finds one by its id.
@@ -102,8 +104,18 @@ func (d *DB) merchant(ctx context.Context, q pg.Querier, where string, value any
 // MerchantRow is a merchant as the list shows it.
 type MerchantRow struct {
 	Merchant
-	People                       int
-	Fine, Retrying, ActionNeeded int // connections
+	People      int
+	Connections []Count
+}
+
+// InHealth returns how many of the merchant's connections are in a health.
+func (r MerchantRow) InHealth(h status.Health, providers status.Providers) (n int64) {
+	for _, c := range r.Connections {
+		if c.CurrentHealth(providers) == h {
+			n += c.Connections
+		}
+	}
+	return n
 }
 
 // Merchants lists those whose name or external id has the words of search, by name, after or before the one given (zero: from
@@ -123,21 +135,23 @@ func (d *DB) ListMerchants(ctx context.Context, search string, after, before pg.
 		where += fmt.Sprintf(` AND (lower(m.name), m.id) %s (SELECT lower(f.name), f.id FROM merchants f WHERE f.id = $%d)`, compare, len(args))
 	}
 	rows, err := d.Pool.Query(ctx, `
-		SELECT `+merchantColumns+`, (SELECT count(*) FROM users u WHERE u.merchant_id = m.id), h.fine, h.retrying, h.action_needed
+		SELECT `+merchantColumns+`, (SELECT count(*) FROM users u WHERE u.merchant_id = m.id),
+			(SELECT coalesce(jsonb_agg(n), '[]') FROM (
+				SELECT provider AS "Provider", environment AS "Environment", state AS "Health", count(*) AS "Connections"
+				FROM connections WHERE merchant_id = m.id GROUP BY 1, 2, 3) n)
 		FROM (
 			SELECT m.id, m.external_id, m.name, m.locale, m.created_at FROM merchants m
 			WHERE `+where+` ORDER BY lower(m.name) `+order+`, m.id `+order+` LIMIT $1) m
-		CROSS JOIN LATERAL (
-			SELECT count(*) FILTER (WHERE state = 'fine') AS fine, count(*) FILTER (WHERE state = 'retrying') AS retrying,
-				count(*) FILTER (WHERE state NOT IN ('fine', 'retrying', 'disconnected')) AS action_needed
-			FROM connections c WHERE c.merchant_id = m.id) h
 		ORDER BY lower(m.name) `+order+`, m.id `+order, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read merchants: %w", err)
 	}
 	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (MerchantRow, error) {
 		var l MerchantRow
-		err := row.Scan(&l.ID, &l.ExternalID, &l.Name, &l.Locale, &l.CreatedAt, &l.People, &l.Fine, &l.Retrying, &l.ActionNeeded)
+		err := row.Scan(&l.ID, &l.ExternalID, &l.Name, &l.Locale, &l.CreatedAt, &l.People, &l.Connections)
+		for i, c := range l.Connections {
+			l.Connections[i].Health = status.HealthOf(string(c.Health))
+		}
 		return l, err
 	})
 	if err != nil {

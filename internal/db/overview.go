@@ -5,13 +5,15 @@ import (
 	"fmt"
 	"time"
 
+	"patchbay/internal/status"
+
 	"github.com/jackc/pgx/v5"
 )
 
 // RefreshHour is how many refreshes of one hour ended in one way, at all providers.
 type RefreshHour struct {
 	Hour  time.Time
-	Class string
+	Class status.Outcome
 	Calls int64
 }
 

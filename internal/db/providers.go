@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"time"
 
+	"patchbay/internal/status"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -15,7 +17,7 @@ type ProviderRecord struct {
 	CallbackAddress      string
 	HookRegisteredAt     time.Time
 	CheckedAt            time.Time
-	CheckResult          string // ok, or the class of what went wrong
+	CheckResult          status.Outcome
 	CheckTook, CheckSkew time.Duration
 }
 
@@ -45,23 +47,23 @@ func (d *DB) ProviderRecords(ctx context.Context, present map[string]string) (ma
 
 // CallbackRegistered remembers that the provider was told our callback address.
 func (d *DB) CallbackRegistered(ctx context.Context, name, environment, address string, by By) error {
-	return d.providerChanged(ctx, name, environment, by, Event{Kind: "provider.registered", Note: address},
+	return d.providerChanged(ctx, name, environment, by, Event{Kind: status.ProviderRegistered, Note: address},
 		`callback_registered_at = $3, callback_address = $4`, d.Now(), address)
 }
 
 // HookRegistered remembers that the provider was asked for webhooks of all accounts.
 func (d *DB) HookRegistered(ctx context.Context, name, environment string, by By) error {
-	return d.providerChanged(ctx, name, environment, by, Event{Kind: "provider.hooked"}, `hook_registered_at = $3`, d.Now())
+	return d.providerChanged(ctx, name, environment, by, Event{Kind: status.ProviderHooked}, `hook_registered_at = $3`, d.Now())
 }
 
 // HookRemoved remembers that the provider was asked for no more webhooks of n accounts.
 func (d *DB) HookRemoved(ctx context.Context, name, environment string, n int, by By) error {
-	return d.providerChanged(ctx, name, environment, by, Event{Kind: "provider.unhooked", Note: fmt.Sprint(n)}, `hook_registered_at = NULL`)
+	return d.providerChanged(ctx, name, environment, by, Event{Kind: status.ProviderUnhooked, Note: fmt.Sprint(n)}, `hook_registered_at = NULL`)
 }
 
 // ProviderChecked remembers what a live check found.
-func (d *DB) ProviderChecked(ctx context.Context, name, environment, result string, took, skew time.Duration, by By) error {
-	return d.providerChanged(ctx, name, environment, by, Event{Kind: "provider.checked", Class: result, Millis: int(took.Milliseconds())},
+func (d *DB) ProviderChecked(ctx context.Context, name, environment string, result status.Outcome, took, skew time.Duration, by By) error {
+	return d.providerChanged(ctx, name, environment, by, Event{Kind: status.ProviderChecked, Class: result, Millis: int(took.Milliseconds())},
 		`checked_at = $3, check_result = $4, check_millis = $5, check_skew_millis = $6`, d.Now(), result, took.Milliseconds(), skew.Milliseconds())
 }
 
@@ -97,8 +99,8 @@ func (d *DB) WaitingForUs(ctx context.Context, present map[string]string) (map[s
 	names, environments := namesAndEnvironments(present)
 	rows, err := d.Pool.Query(ctx, `
 		SELECT p.name, (SELECT count(*) FROM (
-			SELECT FROM connections c WHERE c.provider = p.name AND c.environment = p.environment AND c.state IN ('ours', 'sealed') LIMIT 10000) AS waiting)
-		FROM unnest($1::text[], $2::text[]) AS p (name, environment)`, names, environments)
+			SELECT FROM connections c WHERE c.provider = p.name AND c.environment = p.environment AND c.state = ANY ($3) LIMIT 10000) AS waiting)
+		FROM unnest($1::text[], $2::text[]) AS p (name, environment)`, names, environments, status.StoredProblemsOf(status.PartyPlatform))
 	if err != nil {
 		return nil, fmt.Errorf("count what waits for us: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 )
 
 // Revocation is a connection that was ended here, with what gave access: in memory only, for the provider to be told.
@@ -78,7 +79,7 @@ func (d *DB) disconnect(ctx context.Context, tx pgx.Tx, c Connection, by By, why
 	if _, err := tx.Exec(ctx, `UPDATE connections SET disconnected_at = $2, failing_since = NULL WHERE id = $1`, c.ID, now); err != nil {
 		return e, fmt.Errorf("disconnect: %w", err)
 	}
-	event := Event{At: now, Kind: "connection.disconnected", MerchantID: c.MerchantID, ConnectionID: c.ID, Provider: c.Provider, Code: why}
+	event := Event{At: now, Kind: status.ConnectionDisconnected, MerchantID: c.MerchantID, ConnectionID: c.ID, Provider: c.Provider, Code: why}
 	if !e.AccessUntil.IsZero() {
 		event.Note = e.AccessUntil.Format(time.RFC3339)
 	}
@@ -150,33 +151,19 @@ func (d *DB) EndRevocation(ctx context.Context, provider, environment, account s
 	return nil
 }
 
-// How the provider took the end of a connection.
-const (
-	RevokedDone       = "done"
-	RevokedFailed     = "failed"      // it was asked, and did not confirm
-	RevokedLater      = "later"       // it has not confirmed yet: it is asked again
-	RevokedUntold     = "untold"      // it could not be asked
-	RevokedKept       = "kept"        // its access was left as it is
-	RevokedNotOffered = "not-offered" // it has no way of being told
-)
-
 // RecordRevocation writes down how the provider took the end of a connection.
-func (d *DB) RecordRevocation(ctx context.Context, e Revocation, revoked string, call connectors.Call) error {
-	kind := "connection.revoked"
-	if revoked != RevokedDone {
-		kind = "connection.revoke." + revoked
-	}
+func (d *DB) RecordRevocation(ctx context.Context, e Revocation, revoked status.Revocation, call connectors.Call) error {
 	event := Event{
-		Kind: kind, MerchantID: e.Connection.MerchantID, ConnectionID: e.Connection.ID, Provider: e.Connection.Provider,
+		Kind: revoked.Kind(), MerchantID: e.Connection.MerchantID, ConnectionID: e.Connection.ID, Provider: e.Connection.Provider,
 	}
 	event.addCall(call)
-	event.Note = revoked
+	event.Note = string(revoked)
 	return d.AddEvent(ctx, event)
 }
 
 // RevocationStatus is how a provider took the end of a connection's access at that time, as far as is known; "" when it is not.
-func (d *DB) RevocationStatus(ctx context.Context, connection pg.ID, at time.Time) (string, error) {
-	var told string
+func (d *DB) RevocationStatus(ctx context.Context, connection pg.ID, at time.Time) (status.Revocation, error) {
+	var told status.Revocation
 	err := d.Pool.QueryRow(ctx, `SELECT note FROM events WHERE connection_id = $1 AND at >= $2 AND kind LIKE 'connection.revoke%' ORDER BY at DESC, id DESC LIMIT 1`,
 		connection, at).Scan(&told)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
@@ -188,8 +175,8 @@ func (d *DB) RevocationStatus(ctx context.Context, connection pg.ID, at time.Tim
 // Receipt is what ending a connection did and could not do.
 type Receipt struct {
 	At, RemainsUntil time.Time
-	Revoked          string // one of the Revoked words; "" when nothing is known yet
-	Actor, By        string // who ended it: role and name
+	Revoked          status.Revocation // "" when nothing is known yet
+	Actor, By        string            // who ended it: role and name
 }
 
 // ConnectionReceipt is the receipt of a connection that has ended.
@@ -202,10 +189,11 @@ func (d *DB) ConnectionReceipt(ctx context.Context, c Connection) (Receipt, erro
 	if err != nil {
 		return r, fmt.Errorf("read receipt: %w", err)
 	}
-	var kind, note, actor, by string
+	var kind status.Kind
+	var note, actor, by string
 	_, err = pgx.ForEachRow(rows, []any{&kind, &note, &actor, &by}, func() error {
-		if kind != "connection.disconnected" {
-			r.Revoked = note
+		if kind != status.ConnectionDisconnected {
+			r.Revoked = status.Revocation(note)
 			return nil
 		}
 		r.Actor, r.By = actor, by

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"patchbay/internal/status"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -15,8 +17,8 @@ type Rollup struct {
 	Provider, Environment string
 	Hour                  time.Time
 	Kind                  string // refresh or connect
-	Class                 string // ok, later, trouble, refused, ours, denied or lost
-	Bucket                int    // see LatencyBounds
+	Class                 status.Outcome
+	Bucket                int // see LatencyBounds
 	Calls                 int64
 }
 
@@ -107,8 +109,14 @@ func Percentile(list []Rollup, share float64) time.Duration {
 
 // Count is how many connections of a provider are in one health.
 type Count struct {
-	Provider, Environment, Health string
-	Connections                   int64
+	Provider, Environment string
+	Health                status.Health // as stored: without what the provider's settings make of it
+	Connections           int64
+}
+
+// CurrentHealth returns the health of the connections that were counted together.
+func (c Count) CurrentHealth(providers status.Providers) status.Health {
+	return status.Of(status.RowOf(c.Environment, string(c.Health)), providers[c.Provider]).Health
 }
 
 // Counts reads the counters.

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"patchbay/internal/status"
+
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/pg"
@@ -23,7 +25,6 @@ type Line struct {
 	ExternalID   string // the platform's own id of the merchant
 	RefreshedAt  time.Time
 	UsedAt       time.Time
-	Until        time.Time // its merchant must come back by then; zero when access is renewed without them
 }
 
 // Lines are one page of a list.
@@ -254,43 +255,14 @@ func (l *list) weigh(ctx context.Context) error {
 		if known || !filtered || (f.Provider != "" && f.Provider != c.Provider) || (f.Environment != "" && f.Environment != c.Environment) {
 			continue
 		}
-		for _, state := range states() {
-			as := Connection{Provider: c.Provider, Environment: c.Environment}.inState(state).Presently(f.Present)
-			if (f.Health == "" || f.Health == as.Health()) && (f.Who == "" || f.Who == as.WhoMustAct()) && (f.Problem == "" || f.Problem == as.Problem) {
+		for _, state := range status.States() {
+			as := status.Of(status.RowOf(c.Environment, state), f.Providers[c.Provider])
+			if (f.Health == "" || f.Health == as.Health) && (f.Who == "" || f.Who == as.Party) && (f.Problem == "" || f.Problem == as.Problem) {
 				l.facets = append(l.facets, facet{c.Provider, c.Environment, state})
 			}
 		}
 	}
 	return nil
-}
-
-// states are the values of the column connections.state.
-func states() []string {
-	return []string{
-		Fine, Retrying, Disconnected, ProblemRefused, ProblemInterrupted, ProblemLapsed, ProblemRevoked, ProblemOurs, ProblemSealed,
-	}
-}
-
-func (c Connection) inState(state string) Connection {
-	someTime := time.Unix(1, 0)
-	switch state {
-	case Fine:
-	case Retrying:
-		c.FailingSince = someTime
-	case Disconnected:
-		c.DisconnectedAt = someTime
-	default:
-		c.Problem = state
-	}
-	return c
-}
-
-// Presently is the connection with the problem of its environment when that is not the provider's present one.
-func (c Connection) Presently(present map[string]string) Connection {
-	if environment, known := present[c.Provider]; known && environment != c.Environment && c.DisconnectedAt.IsZero() && c.Problem == "" {
-		c.Problem = ProblemEnvironment
-	}
-	return c
 }
 
 // cursor is where a page begins, as it stands in an address.
@@ -368,7 +340,7 @@ func (l *list) read(ctx context.Context) ([]placed, error) {
 		return nil, err
 	}
 	rows, err := l.tx.Query(ctx, `WITH page AS MATERIALIZED (`+ids+`)
-		SELECT `+connectionColumns+`, m.name, coalesce(m.external_id, ''), g.refreshed_at, g.used_at, CASE WHEN g.refresh_fixed THEN g.refresh_expires_at END, page.key::text
+		SELECT `+connectionColumns+`, m.name, coalesce(m.external_id, ''), g.refreshed_at, g.used_at, page.key::text
 		FROM page JOIN connections c ON c.id = page.id JOIN merchants m ON m.id = c.merchant_id LEFT JOIN grants g ON g.connection_id = c.id
 		ORDER BY page.key `+l.direction()+`, page.id `+l.direction(), l.args...)
 	if err != nil {
@@ -376,7 +348,7 @@ func (l *list) read(ctx context.Context) ([]placed, error) {
 	}
 	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (placed, error) {
 		var p placed
-		err := row.Scan(append(connectionTargets(&p.line.Connection), &p.line.MerchantName, &p.line.ExternalID, &p.line.RefreshedAt, &p.line.UsedAt, &p.line.Until, &p.key)...)
+		err := row.Scan(append(connectionTargets(&p.line.Connection), &p.line.MerchantName, &p.line.ExternalID, &p.line.RefreshedAt, &p.line.UsedAt, &p.key)...)
 		return p, err
 	})
 }
@@ -397,7 +369,6 @@ func (l *list) cut(found []placed) Lines {
 		}
 	}
 	for _, one := range found {
-		one.line.Connection = one.line.Presently(l.filter.Present)
 		page.All = append(page.All, one.line)
 	}
 	if len(found) > 0 {
@@ -423,10 +394,10 @@ func (l *list) counted() (n int64) {
 	}
 	held := map[facet]bool{}
 	for _, f := range l.facets {
-		held[facet{f.provider, f.environment, Connection{}.inState(f.state).Health()}] = true
+		held[facet{f.provider, f.environment, string(status.HealthOf(f.state))}] = true
 	}
 	for _, c := range l.counts {
-		if held[facet{c.Provider, c.Environment, c.Health}] {
+		if held[facet{c.Provider, c.Environment, string(c.Health)}] {
 			n += c.Connections
 		}
 	}

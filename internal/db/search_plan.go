@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"patchbay/internal/pg"
+
+	"patchbay/internal/status"
 )
 
 // ids is the statement that finds the page's ids and keys.
@@ -213,7 +215,7 @@ func (l *list) place() (all string) {
 		// Other states of health stand together in this order and need not be walked through.
 		low, high := int64(9), int64(0)
 		for _, f := range l.facets {
-			rank := map[string]int64{ActionNeeded: 1, Retrying: 2, Fine: 3, Disconnected: 4}[Connection{}.inState(f.state).Health()]
+			rank := status.HealthOf(f.state).Rank()
 			low, high = min(low, rank), max(high, rank)
 		}
 		all += fmt.Sprintf(` AND c.health_order >= %d AND c.health_order < %d`, low*1_000_000_000_000, (high+1)*1_000_000_000_000)
@@ -295,7 +297,7 @@ func (l *list) sides() (providers, environments, inStates []string) {
 		p[f.provider], e[f.environment], s[f.state] = true, true, true
 	}
 	providers, environments, inStates = slices.Sorted(maps.Keys(p)), slices.Sorted(maps.Keys(e)), slices.Sorted(maps.Keys(s))
-	if len(p)*len(e)*len(states()) == len(l.facets) {
+	if len(p)*len(e)*len(status.States()) == len(l.facets) {
 		inStates = nil
 	}
 	return providers, environments, inStates

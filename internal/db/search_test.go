@@ -15,6 +15,7 @@ import (
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
 	"patchbay/internal/sample"
+	"patchbay/internal/status"
 )
 
 // testDB is a database with a few merchants and connections, found by the words the tests use.
@@ -197,14 +198,14 @@ func TestFiltersKeepWhatTheySay(t *testing.T) {
 	shop, other := l.merchant("Shop", ""), l.merchant("Other", "")
 	account := func(id string) connectors.Account { return connectors.Account{ID: id, Name: id} }
 	names := map[pg.ID]string{
-		l.connection(shop, "caminvoice", "production", account("fine")):                                                  "fine",
-		l.connection(shop, "caminvoice", "production", account("retrying"), "failing_since = now()"):                     "retrying",
-		l.connection(shop, "caminvoice", "production", account("refused"), "problem = 'refused', problem_since = now()"): "refused",
-		l.connection(other, "flexiti", "production", account("ours"), "problem = 'ours', problem_since = now()"):         "ours",
-		l.connection(other, "flexiti", "sandbox", account("elsewhere")):                                                  "elsewhere",
-		l.connection(other, "flexiti", "production", account("gone"), "disconnected_at = now(), problem = 'lapsed'"):     "gone",
-		l.connection(other, "caminvoice", "production", account("old"), "connected_at = now() - interval '90 days'"):     "old",
-		l.connection(shop, "elecq", "production", account("lapsing")):                                                    "lapsing",
+		l.connection(shop, "caminvoice", "production", account("fine")):                                                     "fine",
+		l.connection(shop, "caminvoice", "production", account("retrying"), "failing_since = now()"):                        "retrying",
+		l.connection(shop, "caminvoice", "production", account("refused"), "problem = 'refused', problem_since = now()"):    "refused",
+		l.connection(other, "flexiti", "production", account("ours"), "problem = 'client-rejected', problem_since = now()"): "ours",
+		l.connection(other, "flexiti", "sandbox", account("elsewhere")):                                                     "elsewhere",
+		l.connection(other, "flexiti", "production", account("gone"), "disconnected_at = now(), problem = 'lapsed'"):        "gone",
+		l.connection(other, "caminvoice", "production", account("old"), "connected_at = now() - interval '90 days'"):        "old",
+		l.connection(shop, "elecq", "production", account("lapsing")):                                                       "lapsing",
 	}
 	id := func(name string) pg.ID {
 		for id, n := range names {
@@ -218,37 +219,38 @@ func TestFiltersKeepWhatTheySay(t *testing.T) {
 	l.exec(`UPDATE grants SET used_at = now() - interval '3 hours' WHERE connection_id = $1`, id("fine"))
 	l.exec(`UPDATE grants SET used_at = now() - interval '20 days' WHERE connection_id = $1`, id("ours"))
 	l.exec(`UPDATE grants SET refresh_fixed = true, refresh_expires_at = now() + interval '3 days' WHERE connection_id = $1`, id("lapsing"))
-	present := map[string]string{"caminvoice": "production", "flexiti": "production", "elecq": "production"}
+	there := status.Provider{SetUp: true, Environment: "production"}
+	present := status.Providers{"caminvoice": there, "flexiti": there, "elecq": there}
 	for _, one := range []struct {
 		f    db.Filter
 		want string
 	}{
 		{db.Filter{}, "elsewhere fine gone lapsing old ours refused retrying"},
 		{db.Filter{Provider: "flexiti"}, "elsewhere gone ours"},
-		{db.Filter{Health: db.Fine}, "fine lapsing old"},
-		{db.Filter{Health: db.Retrying}, "retrying"},
-		{db.Filter{Health: db.ActionNeeded}, "elsewhere ours refused"},
-		{db.Filter{Health: db.Disconnected}, "gone"},
-		{db.Filter{Who: "merchant"}, "refused"},
-		{db.Filter{Who: "provider"}, "retrying"},
-		{db.Filter{Who: "platform"}, "elsewhere ours"},
-		{db.Filter{Problem: db.ProblemRefused}, "refused"},
-		{db.Filter{Problem: db.ProblemEnvironment}, "elsewhere"},
+		{db.Filter{Health: status.Fine}, "fine lapsing old"},
+		{db.Filter{Health: status.Retrying}, "retrying"},
+		{db.Filter{Health: status.ActionNeeded}, "elsewhere ours refused"},
+		{db.Filter{Health: status.Disconnected}, "gone"},
+		{db.Filter{Who: status.PartyMerchant}, "refused"},
+		{db.Filter{Who: status.PartyProvider}, "retrying"},
+		{db.Filter{Who: status.PartyPlatform}, "elsewhere ours"},
+		{db.Filter{Problem: status.ProblemRejected}, "refused"},
+		{db.Filter{Problem: status.ProblemEnvironment}, "elsewhere"},
 		{db.Filter{Problem: "no-such"}, ""},
 		{db.Filter{Environment: "sandbox"}, "elsewhere"},
 		{db.Filter{Merchant: shop}, "fine lapsing refused retrying"},
-		{db.Filter{Merchant: shop, Health: db.Fine, Sort: db.SortAccount}, "fine lapsing"},
+		{db.Filter{Merchant: shop, Health: status.Fine, Sort: db.SortAccount}, "fine lapsing"},
 		{db.Filter{Used: db.UsedDay}, "fine"},
 		{db.Filter{Used: db.UsedMonth}, "fine ours"},
 		{db.Filter{Used: db.UsedNever, Provider: "caminvoice"}, "old refused retrying"},
 		{db.Filter{Since: time.Now().AddDate(0, 0, -7), Provider: "caminvoice"}, "fine refused retrying"},
 		{db.Filter{Since: time.Now().AddDate(0, 0, -7), Provider: "caminvoice", Sort: db.SortHealth}, "fine refused retrying"},
 		{db.Filter{Lapsing: true}, "lapsing"},
-		{db.Filter{Query: "fine", Health: db.Fine}, "fine"},
-		{db.Filter{Query: "fine", Health: db.Disconnected}, ""},
+		{db.Filter{Query: "fine", Health: status.Fine}, "fine"},
+		{db.Filter{Query: "fine", Health: status.Disconnected}, ""},
 		{db.Filter{Query: "other", Provider: "flexiti", Sort: db.SortUsed}, "elsewhere gone ours"},
 	} {
-		one.f.Present = present
+		one.f.Providers = present
 		var got []string
 		for _, id := range l.list(one.f) {
 			got = append(got, names[id])
@@ -262,12 +264,12 @@ func TestFiltersKeepWhatTheySay(t *testing.T) {
 			t.Errorf("%s is read back as %s", one.f.Values().Encode(), again.Values().Encode())
 		}
 	}
-	page, err := l.d.List(context.Background(), db.Filter{Present: present, Sort: db.SortHealth}, "", 3)
+	page, err := l.d.List(context.Background(), db.Filter{Providers: present, Sort: db.SortHealth}, "", 3)
 	if err != nil || page.About != 8 {
 		t.Errorf("about %d, %v", page.About, err)
 	}
-	if line := page.All[0]; line.Health() != db.ActionNeeded || line.MerchantName == "" {
-		t.Errorf("the worst is not first: %s", line.Health())
+	if line := page.All[0]; status.Of(line.Row(), there).Health != status.ActionNeeded || line.MerchantName == "" {
+		t.Errorf("the worst is not first: %+v", line)
 	}
 }
 
@@ -284,7 +286,7 @@ func TestWhatCannotBeReadShowsNothing(t *testing.T) {
 			t.Errorf("%s shows %d", broken, len(got))
 		}
 	}
-	if err := l.d.AddEvent(context.Background(), db.Event{Kind: "user.signed-in"}); err != nil {
+	if err := l.d.AddEvent(context.Background(), db.Event{Kind: status.UserSignedIn}); err != nil {
 		t.Fatal(err)
 	}
 	for _, broken := range []string{"merchant=zzz", "actor=zzz", "connection=zzz", "from=banana", "to=9999-99-99", "kind=%00", "merchant=%00"} {
@@ -326,7 +328,9 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 	if _, err := d.Pool.Exec(ctx, `UPDATE grants SET refresh_fixed = true, refresh_expires_at = date_trunc('hour', now()) + (1 + ascii(connection_id::text) % 5) * interval '1 day'`); err != nil {
 		t.Fatal(err)
 	}
-	some, err := d.List(ctx, db.Filter{Health: db.Fine}, "", 1)
+	there := status.Provider{SetUp: true, Environment: "production"}
+	present := status.Providers{"caminvoice": there, "flexiti": there, "elecq": there, "bookings": there}
+	some, err := d.List(ctx, db.Filter{Health: status.Fine, Providers: present}, "", 1)
 	if err != nil || len(some.All) != 1 {
 		t.Fatal(len(some.All), err)
 	}
@@ -356,7 +360,7 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 		{Sort: "used"},
 		{Sort: "-used"},
 		{Provider: "caminvoice"},
-		{Health: db.Fine, Sort: "-used"},
+		{Health: status.Fine, Sort: "-used"},
 		{Environment: "production", Sort: "merchant"},
 		{Query: "ltd"},
 		{Query: "ltd", Sort: "account"},
@@ -376,6 +380,7 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 		{Query: given, Lapsing: true},
 		{Query: slipped},
 	} {
+		f.Providers = present
 		var all []pg.ID
 		if err := d.Each(ctx, f, func(l db.Line) error {
 			if f.Merchant != (pg.ID{}) && l.MerchantID != f.Merchant {
@@ -520,10 +525,10 @@ func TestPlansKeepToIndexes(t *testing.T) {
 	for _, f := range []db.EventFilter{
 		{},
 		{Kind: db.EventsRefresh},
-		{Kind: "refresh.refused"},
-		{Class: "refused"},
-		{Class: "trouble", Provider: "elecq", Kind: db.EventsRefresh},
-		{Kind: "user.signed-in"},
+		{Kind: status.RefreshRejected},
+		{Class: status.Rejected},
+		{Class: status.Temporary, Provider: "elecq", Kind: db.EventsRefresh},
+		{Kind: status.UserSignedIn},
 		{Connections: []pg.ID{one.All[0].ID}},
 		{Merchants: []pg.ID{one.All[0].MerchantID}},
 		{Actors: []pg.ID{pg.NewID()}},

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"time"
 
+	"patchbay/internal/status"
+
 	"github.com/jackc/pgx/v5"
 )
 
@@ -42,7 +44,7 @@ func (d *DB) SetRetention(ctx context.Context, by By, months int) error {
 		if err != nil {
 			return fmt.Errorf("set retention: %w", err)
 		}
-		e := Event{Kind: "setting.retention", Note: strconv.Itoa(months)}
+		e := Event{Kind: status.SettingRetentionSet, Note: strconv.Itoa(months)}
 		return d.addEvent(ctx, tx, *e.by(by))
 	})
 }

@@ -16,6 +16,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/status"
 )
 
 // rotated is the keyset with a new key in front.
@@ -108,17 +109,17 @@ func TestRollupsAreSummed(t *testing.T) {
 	d := dbtest.New(t)
 	hour := d.Now().Truncate(time.Hour)
 	if err := d.AddRollups(ctx, []db.Rollup{
-		{Provider: "a", Environment: "sandbox", Hour: hour, Kind: "refresh", Class: "ok", Bucket: 1, Calls: 3},
-		{Provider: "b", Environment: "sandbox", Hour: hour, Kind: "refresh", Class: "ok", Bucket: 2, Calls: 4},
-		{Provider: "a", Environment: "sandbox", Hour: hour.Add(-time.Hour), Kind: "refresh", Class: "ok", Bucket: 1, Calls: 5},
-		{Provider: "a", Environment: "sandbox", Hour: hour, Kind: "refresh", Class: "trouble", Bucket: 1, Calls: 1},
-		{Provider: "a", Environment: "sandbox", Hour: hour, Kind: "connect", Class: "ok", Bucket: 1, Calls: 100},
-		{Provider: "a", Environment: "sandbox", Hour: hour.Add(-50 * time.Hour), Kind: "refresh", Class: "ok", Bucket: 1, Calls: 100},
+		{Provider: "a", Environment: "sandbox", Hour: hour, Kind: "refresh", Class: status.OK, Bucket: 1, Calls: 3},
+		{Provider: "b", Environment: "sandbox", Hour: hour, Kind: "refresh", Class: status.OK, Bucket: 2, Calls: 4},
+		{Provider: "a", Environment: "sandbox", Hour: hour.Add(-time.Hour), Kind: "refresh", Class: status.OK, Bucket: 1, Calls: 5},
+		{Provider: "a", Environment: "sandbox", Hour: hour, Kind: "refresh", Class: status.Temporary, Bucket: 1, Calls: 1},
+		{Provider: "a", Environment: "sandbox", Hour: hour, Kind: "connect", Class: status.OK, Bucket: 1, Calls: 100},
+		{Provider: "a", Environment: "sandbox", Hour: hour.Add(-50 * time.Hour), Kind: "refresh", Class: status.OK, Bucket: 1, Calls: 100},
 	}); err != nil {
 		t.Fatal(err)
 	}
 	hours, err := d.RefreshHours(ctx, hour.Add(-47*time.Hour))
-	if err != nil || len(hours) != 3 || hours[0].Calls != 5 || hours[1].Calls != 7 || hours[2].Class != "trouble" {
+	if err != nil || len(hours) != 3 || hours[0].Calls != 5 || hours[1].Calls != 7 || hours[2].Class != status.Temporary {
 		t.Errorf("by hour: %+v, %v", hours, err)
 	}
 	lately, err := d.RefreshLatencies(ctx, hour.Add(-24*time.Hour))

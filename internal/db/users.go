@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 
+	"patchbay/internal/status"
+
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/pg"
@@ -103,7 +105,7 @@ func (d *DB) AddUser(ctx context.Context, by By, n NewUser) (User, error) {
 				return fmt.Errorf("enqueue invitation: %w", err)
 			}
 		}
-		return d.addEvent(ctx, tx, *(&Event{Kind: "user.added", MerchantID: u.MerchantID, Note: u.Email}).by(by))
+		return d.addEvent(ctx, tx, *(&Event{Kind: status.UserAdded, MerchantID: u.MerchantID, Note: u.Email}).by(by))
 	})
 	return u, err
 }
@@ -208,7 +210,7 @@ func (d *DB) ChangePassword(ctx context.Context, by By, user pg.ID, old, fresh s
 		if err := d.endAccess(ctx, tx, user, keep); err != nil {
 			return err
 		}
-		return d.addEvent(ctx, tx, *(&Event{Kind: "user.password-changed"}).by(by))
+		return d.addEvent(ctx, tx, *(&Event{Kind: status.UserPasswordChanged}).by(by))
 	})
 }
 
@@ -222,13 +224,13 @@ func (d *DB) EndSessions(ctx context.Context, by By, user pg.ID, keep []byte) er
 		if _, err := tx.Exec(ctx, `DELETE FROM sessions WHERE user_id = $1 AND id_hash IS DISTINCT FROM $2`, user, keep); err != nil {
 			return fmt.Errorf("end sessions: %w", err)
 		}
-		return d.addEvent(ctx, tx, *(&Event{Kind: "user.sessions-ended", Note: email}).by(by))
+		return d.addEvent(ctx, tx, *(&Event{Kind: status.UserSessionsEnded, Note: email}).by(by))
 	})
 }
 
 // LockUser keeps a person out, at once. ErrLastAdmin.
 func (d *DB) LockUser(ctx context.Context, by By, user pg.ID) error {
-	return d.changeUser(ctx, by, user, "user.locked", func(tx pgx.Tx, u User) error {
+	return d.changeUser(ctx, by, user, status.UserLocked, func(tx pgx.Tx, u User) error {
 		if !u.LockedAt.IsZero() {
 			return nil
 		}
@@ -241,7 +243,7 @@ func (d *DB) LockUser(ctx context.Context, by By, user pg.ID) error {
 
 // UnlockUser lets a person in again.
 func (d *DB) UnlockUser(ctx context.Context, by By, user pg.ID) error {
-	return d.changeUser(ctx, by, user, "user.unlocked", func(tx pgx.Tx, _ User) error {
+	return d.changeUser(ctx, by, user, status.UserUnlocked, func(tx pgx.Tx, _ User) error {
 		_, err := tx.Exec(ctx, `UPDATE users SET locked_at = NULL WHERE id = $1`, user)
 		return err
 	})
@@ -250,7 +252,7 @@ func (d *DB) UnlockUser(ctx context.Context, by By, user pg.ID) error {
 // SetRole makes support an admin or the other way round; whoever works for a merchant stays theirs. What they have open ends, so that
 // the new role begins with signing in. ErrRole, ErrLastAdmin.
 func (d *DB) SetRole(ctx context.Context, by By, user pg.ID, role string) error {
-	return d.changeUser(ctx, by, user, "user.role-changed", func(tx pgx.Tx, u User) error {
+	return d.changeUser(ctx, by, user, status.UserRoleChanged, func(tx pgx.Tx, u User) error {
 		if !u.Staff() || !(User{Role: role}).Staff() {
 			return ErrRole
 		}
@@ -266,7 +268,7 @@ func (d *DB) SetRole(ctx context.Context, by By, user pg.ID, role string) error 
 
 // changeUser changes a person and writes it down, unless nobody were left who can let others in. Admins' rows are locked
 // together and in order, so that two admins who demote each other at once do not both succeed.
-func (d *DB) changeUser(ctx context.Context, by By, user pg.ID, kind string, change func(tx pgx.Tx, u User) error) error {
+func (d *DB) changeUser(ctx context.Context, by By, user pg.ID, kind status.Kind, change func(tx pgx.Tx, u User) error) error {
 	return d.Tx(ctx, func(tx pgx.Tx) error {
 		before, err := admins(ctx, tx)
 		if err != nil {

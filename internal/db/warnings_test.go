@@ -9,6 +9,7 @@ import (
 
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 )
 
 // TestDueWarningsReadNoLargeTable: the question is asked every minute, of a million connections.
@@ -38,7 +39,7 @@ func TestDueWarningsReadNoLargeTable(t *testing.T) {
 		return n
 	}
 	before := scans()
-	letters, err := d.EnqueueWarnings(ctx, nil, func(context.Context, pgx.Tx, any) error { return nil })
+	letters, err := d.EnqueueWarnings(ctx, status.Providers{"caminvoice": {SetUp: true, Environment: "sandbox"}}, func(context.Context, pgx.Tx, any) error { return nil })
 	if err != nil || letters == 0 {
 		t.Fatalf("%d letters, %v", letters, err)
 	}

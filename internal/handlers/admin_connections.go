@@ -9,6 +9,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 	"patchbay/views"
 )
 
@@ -23,15 +24,15 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 		return err
 	}
 	if f.Query != "" && query.Get("at") == "" && !isPrefetch(r) {
-		if err := s.noteLookup(r, "connection.searched", f.Query); err != nil {
+		if err := s.noteLookup(r, status.ConnectionsSearched, f.Query); err != nil {
 			return err
 		}
 	}
 	page := views.AdminConnectionsPage{
-		Page: s.viewPage(r), Query: f.Query, Sort: f.Sort, Shown: len(lines.All), Length: listLength, About: lines.About, Similar: len(lines.Similar) > 0 && len(lines.All) > 0, Lapsing: f.Lapsing, Outcome: f.Outcome,
-		Healths:     options(f.Health, "", db.Fine, db.Retrying, db.ActionNeeded, db.Disconnected),
-		Whos:        options(f.Who, "", "merchant", "provider", "platform"),
-		Problems:    options(f.Problem, "", db.ProblemRefused, db.ProblemInterrupted, db.ProblemLapsed, db.ProblemRevoked, db.ProblemOurs, db.ProblemSealed, db.ProblemEnvironment),
+		Page: s.viewPage(r), Query: f.Query, Sort: f.Sort, Shown: len(lines.All), Length: listLength, About: lines.About, Similar: len(lines.Similar) > 0 && len(lines.All) > 0, Lapsing: f.Lapsing, Outcome: string(f.Outcome),
+		Healths:     options(f.Health, append([]status.Health{""}, status.Healths()...)...),
+		Whos:        options(f.Who, append([]status.Party{""}, status.Parties()...)...),
+		Problems:    options(f.Problem, append([]status.Problem{""}, status.Problems()...)...),
 		Environment: options(f.Environment, "", "production", "sandbox"),
 		Used:        options(f.Used, "", db.UsedDay, db.UsedWeek, db.UsedMonth, db.UsedNever),
 		Providers:   s.providerOptions(f.Provider),
@@ -55,7 +56,7 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 		page.Flow = &views.FlowLine{Reference: lines.Flow.Reference, Stage: lines.Flow.Stage, Outcome: lines.Flow.Outcome, At: lines.Flow.CreatedAt, Provider: lines.Flow.Provider}
 	}
 	for _, line := range lines.All {
-		page.Rows = append(page.Rows, s.viewConnectionRow(r, line))
+		page.Rows = append(page.Rows, s.viewConnectionRow(line, f.Providers))
 	}
 	if !f.Lapsing { // those have their own order
 		page.ByAccount = sortColumn(f, db.SortAccount, false)
@@ -76,7 +77,7 @@ func (s *Server) exportConnections(w http.ResponseWriter, r *http.Request) error
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	if err := s.noteLookup(r, "connection.exported", f.Values().Encode()); err != nil {
+	if err := s.noteLookup(r, status.ConnectionsExported, f.Values().Encode()); err != nil {
 		return err
 	}
 	out := newExport(w, "connections", s.DB.Now())
@@ -86,6 +87,7 @@ func (s *Server) exportConnections(w http.ResponseWriter, r *http.Request) error
 	})...)
 	if err == nil {
 		err = s.DB.Each(r.Context(), f, func(l db.Line) error {
+			how := status.Of(l.Row(), f.Providers[l.Provider])
 			cells := []string{l.MerchantName, l.ExternalID, l.Provider, l.Environment, l.Account.Name}
 			for _, key := range names {
 				cells = append(cells, l.Account.Detail(key))
@@ -94,8 +96,8 @@ func (s *Server) exportConnections(w http.ResponseWriter, r *http.Request) error
 			for _, key := range details {
 				cells = append(cells, l.Account.Detail(key))
 			}
-			return out.row(append(cells, l.Health(), s.whoMustAct(r.Context(), l.Connection), l.Problem, exportTime(healthSince(l.Connection)),
-				exportTime(l.ConnectedAt), exportTime(l.DisconnectedAt), exportTime(l.RefreshedAt), exportTime(l.UsedAt), exportTime(reconnectDeadline(l)), l.ID.String(), l.MerchantID.String())...)
+			return out.row(append(cells, string(how.Health), string(how.Party), string(how.Problem), exportTime(how.Since),
+				exportTime(l.ConnectedAt), exportTime(l.DisconnectedAt), exportTime(l.RefreshedAt), exportTime(l.UsedAt), exportTime(how.ReconnectBy), l.ID.String(), l.MerchantID.String())...)
 		})
 	}
 	return s.endExport(r, out, err)
@@ -120,53 +122,32 @@ func (s *Server) exportedDetails() (names, details []string) {
 func (s *Server) filterOf(r *http.Request, values url.Values) (db.Filter, *time.Location) {
 	values, zone := zoned(r, values)
 	f := db.ParseFilter(values)
-	f.Present = connectors.Environments(s.Providers)
+	f.Providers = s.statuses(r.Context())
 	return f, zone
 }
 
 // noteLookup writes down that staff looked something up: their own look-ups are events too.
-func (s *Server) noteLookup(r *http.Request, kind, what string) error {
+func (s *Server) noteLookup(r *http.Request, kind status.Kind, what string) error {
 	by := s.actor(r)
 	return s.DB.AddEvent(r.Context(), db.Event{Kind: kind, Actor: by.Actor, ActorID: by.ID, Address: by.Address, Note: what})
 }
 
-func (s *Server) viewConnectionRow(r *http.Request, line db.Line) views.ConnectionRow {
+func (s *Server) viewConnectionRow(line db.Line, providers status.Providers) views.ConnectionRow {
+	how := status.Of(line.Row(), providers[line.Provider])
 	return views.ConnectionRow{
 		ID: line.ID.String(), Merchant: line.MerchantName, MerchantID: line.MerchantID.String(), Provider: s.viewProviderOf(line.Provider, line.Environment),
-		Account: s.viewAccount(line.Provider, line.Account, line.ID.String()), Health: s.viewHealth(r, line.Connection), ConnectedAt: line.ConnectedAt, RefreshedAt: line.RefreshedAt,
-		UsedAt: line.UsedAt, Until: reconnectDeadline(line),
+		Account: s.viewAccount(line.Provider, line.Account, line.ID.String()), Status: how, ConnectedAt: line.ConnectedAt, RefreshedAt: line.RefreshedAt,
+		UsedAt: line.UsedAt, Until: how.ReconnectBy,
 	}
 }
 
-// reconnectDeadline is the day by which a merchant must come back, zero when there is no need and when it is too late.
-func reconnectDeadline(l db.Line) time.Time {
-	if health := l.Health(); health == db.ActionNeeded || health == db.Disconnected {
-		return time.Time{}
-	}
-	return l.Until
-}
-
-// healthSince is since when a connection is as it is; zero when that is not known, and for those that are fine.
-func healthSince(c db.Connection) time.Time {
-	switch c.Health() {
-	case db.Disconnected:
-		return c.DisconnectedAt
-	case db.ActionNeeded:
-		return c.ProblemSince
-	case db.Retrying:
-		return c.FailingSince
-	default:
-		return time.Time{}
-	}
-}
-
-func options(chosen string, values ...string) []views.Option {
+func options[T ~string](chosen T, values ...T) []views.Option {
 	if !slices.Contains(values, chosen) {
 		values = append(values, chosen)
 	}
 	list := make([]views.Option, len(values))
 	for i, value := range values {
-		list[i] = views.Option{Value: value, Selected: value == chosen}
+		list[i] = views.Option{Value: string(value), Selected: value == chosen}
 	}
 	return list
 }

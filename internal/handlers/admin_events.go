@@ -10,6 +10,7 @@ import (
 
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 	"patchbay/views"
 )
 
@@ -33,7 +34,7 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	page := views.EventsPage{
-		Page: s.viewPage(r), Kinds: options(f.Kind, append([]string{"", db.EventsRefresh}, kinds...)...), Classes: options(f.Class, "", "ok", "later", "trouble", "refused", "ours", "lost"),
+		Page: s.viewPage(r), Kinds: options(f.Kind, append([]status.Kind{"", db.EventsRefresh}, kinds...)...), Classes: options(f.Class, append([]status.Outcome{""}, status.RefreshOutcomes()...)...),
 		Providers: s.providerOptions(f.Provider), Actor: values.Get("actor"), Merchant: values.Get("merchant"), Connection: values.Get("connection"),
 		Hours:  !wholeDay(f.From) || !wholeDay(f.To),
 		Length: listLength, Zone: zone.String(), Days: eventDays(values, s.DB.Now().In(zone)),
@@ -77,7 +78,7 @@ func (s *Server) exportEvents(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	if err := s.noteLookup(r, "event.exported", values.Encode()); err != nil {
+	if err := s.noteLookup(r, status.EventsExported, values.Encode()); err != nil {
 		return err
 	}
 	out := newExport(w, "events", s.DB.Now())
@@ -85,8 +86,8 @@ func (s *Server) exportEvents(w http.ResponseWriter, r *http.Request) error {
 		"milliseconds", "reference", "address", "note")
 	if err == nil {
 		err = s.DB.EachEvent(r.Context(), f, func(e db.EventLine) error {
-			return out.row(e.At.Format(time.RFC3339Nano), e.Kind, e.Actor, idOrEmpty(e.ActorID), e.ActorName, idOrEmpty(e.MerchantID), e.MerchantName, idOrEmpty(e.ConnectionID),
-				e.AccountName, e.FlowReference, e.Provider, e.Class, zeroEmpty(e.Status), e.Code, zeroEmpty(e.Millis), e.Reference, e.Address, e.Note)
+			return out.row(e.At.Format(time.RFC3339Nano), string(e.Kind), e.Actor, idOrEmpty(e.ActorID), e.ActorName, idOrEmpty(e.MerchantID), e.MerchantName, idOrEmpty(e.ConnectionID),
+				e.AccountName, e.FlowReference, e.Provider, string(e.Class), zeroEmpty(e.Status), e.Code, zeroEmpty(e.Millis), e.Reference, e.Address, e.Note)
 		})
 	}
 	return s.endExport(r, out, err)
@@ -216,21 +217,18 @@ func (s *Server) viewEventLine(r *http.Request, e db.EventLine) views.Event {
 	if e.Provider != "" {
 		one.Provider = s.viewProviderOf(e.Provider, "").Title
 	}
-	if e.Class != "" && e.Kind != "provider.checked" {
-		one.Call = &views.Call{
-			Name: strings.TrimPrefix(e.Kind, "call."), Class: e.Class, Status: e.Status, Code: e.Code, Reference: e.Reference,
-			Took: time.Duration(e.Millis) * time.Millisecond, Unsent: e.Note == db.NoteUnsent || e.Note == db.NoteSealed,
-		}
+	if e.Class != "" && e.Kind != status.ProviderChecked {
+		one.Call = callOf(e.Event)
 	}
 	switch e.Kind {
-	case "connection.exported", "event.exported", "bulk.counted": // their note is the list's address
+	case status.ConnectionsExported, status.EventsExported, status.BulkCounted: // their note is the list's address
 		one.Note = ""
 		if values, err := url.ParseQuery(e.Note[strings.Index(e.Note, "?")+1:]); err == nil {
 			one.Filter = s.filterDetails(r, values)
 		}
 	}
 	switch {
-	case strings.HasPrefix(e.Kind, "bulk."):
+	case e.Kind.Bulk():
 		one.Link = "/admin/bulk/" + e.Reference
 	case e.ConnectionID != (pg.ID{}) && e.AccountName != "":
 		one.Link, one.What = "/connections/"+e.ConnectionID.String(), e.AccountName

@@ -8,6 +8,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 	"patchbay/views"
 )
 
@@ -85,7 +86,7 @@ func (s *Server) viewSetup(r *http.Request, setup connectors.Provider, record db
 	}
 	one.Median, one.Slow, one.Refreshes, one.Errors = latency(lately, at)
 	for _, c := range counts {
-		if c.Provider == at.provider && c.Environment == at.environment && c.Health != db.Disconnected {
+		if c.Provider == at.provider && c.Environment == at.environment && c.Health != status.Disconnected {
 			one.Live += c.Connections
 		}
 	}
@@ -156,7 +157,7 @@ func (s *Server) ask(r *http.Request, setup connectors.Provider, what string, ca
 	ctx, calls := connectors.WithCalls(ctx)
 	err := call(ctx)
 	if err != nil {
-		s.Log.WarnContext(ctx, "provider did not do what staff asked", "provider", setup.Name, "what", what, "class", connectors.Class(err), "status", calls.Last().Status)
+		s.Log.WarnContext(ctx, "provider did not do what staff asked", "provider", setup.Name, "what", what, "class", connectors.OutcomeOf(err), "status", calls.Last().Status)
 	}
 	return err == nil
 }
@@ -213,11 +214,11 @@ func (s *Server) checkProvider(r *http.Request, setup connectors.Provider) (noti
 		return "", pg.ErrNotFound
 	}
 	var checked connectors.CheckResult
-	class := "ok"
+	class := status.OK
 	began := time.Now()
 	s.ask(r, setup, "check", func(ctx context.Context) (err error) {
 		checked, err = checker.Check(ctx)
-		class = connectors.Class(err)
+		class = connectors.OutcomeOf(err)
 		return err
 	})
 	took := checked.Took
@@ -236,7 +237,7 @@ func (s *Server) declareIncident(r *http.Request, setup connectors.Provider) err
 	if err := s.Refresh.Declare(r.Context(), setup.Name, by); err != nil {
 		return err
 	}
-	return s.DB.AddEvent(r.Context(), db.Event{Kind: "incident.declared", Actor: by.Actor, ActorID: by.ID, Address: by.Address, Provider: setup.Name, Note: reason})
+	return s.DB.AddEvent(r.Context(), db.Event{Kind: status.IncidentDeclared, Actor: by.Actor, ActorID: by.ID, Address: by.Address, Provider: setup.Name, Note: reason})
 }
 
 // forget has the next page read the incidents anew.

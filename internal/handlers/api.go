@@ -12,10 +12,10 @@ import (
 	"strings"
 	"time"
 
-	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/status"
 )
 
 //go:embed openapi.yaml
@@ -147,33 +147,30 @@ type apiAccount struct {
 }
 
 type apiConnectionAnswer struct {
-	ID              pg.ID       `json:"id"`
-	Merchant        apiMerchant `json:"merchant"`
-	Provider        string      `json:"provider"`
-	Environment     string      `json:"environment"`
-	Account         apiAccount  `json:"account"`
-	Health          string      `json:"health"`
-	WhoMustAct      string      `json:"who_must_act"`
-	Problem         string      `json:"problem"`
-	ConnectedAt     time.Time   `json:"connected_at"`
-	RefreshedAt     *time.Time  `json:"refreshed_at"`
-	AccessExpiresAt *time.Time  `json:"access_expires_at"`
-	NextRefreshAt   *time.Time  `json:"next_refresh_at"`
-	ReconnectBy     *time.Time  `json:"reconnect_by,omitempty"`
-	DisconnectedAt  *time.Time  `json:"disconnected_at,omitempty"`
+	ID              pg.ID          `json:"id"`
+	Merchant        apiMerchant    `json:"merchant"`
+	Provider        string         `json:"provider"`
+	Environment     string         `json:"environment"`
+	Account         apiAccount     `json:"account"`
+	Health          status.Health  `json:"health"`
+	WhoMustAct      status.Party   `json:"who_must_act"`
+	Problem         status.Problem `json:"problem"`
+	ConnectedAt     time.Time      `json:"connected_at"`
+	RefreshedAt     *time.Time     `json:"refreshed_at"`
+	AccessExpiresAt *time.Time     `json:"access_expires_at"`
+	NextRefreshAt   *time.Time     `json:"next_refresh_at"`
+	ReconnectBy     *time.Time     `json:"reconnect_by,omitempty"`
+	DisconnectedAt  *time.Time     `json:"disconnected_at,omitempty"`
 }
 
-// shown is a connection as programs see it: without secrets, and with what its provider's present environment makes of it.
-func (s *Server) shown(ctx context.Context, c db.Connection, merchant, externalID string, status db.GrantStatus) apiConnectionAnswer {
-	if setup, err := s.anyProvider(c.Provider); err == nil && setup.Environment != c.Environment && c.DisconnectedAt.IsZero() {
-		c.Problem = db.ProblemEnvironment
-	}
+// shown is a connection as programs see it, without secrets.
+func shown(how status.Status, c db.Connection, merchant, externalID string, grant db.GrantStatus) apiConnectionAnswer {
 	a := apiConnectionAnswer{
 		ID: c.ID, Merchant: apiMerchant{ID: c.MerchantID, ExternalID: externalID, Name: merchant}, Provider: c.Provider, Environment: c.Environment,
 		Account: apiAccount{ID: c.Account.ID, Name: c.Account.Name, Details: map[string]string{}},
-		Health:  c.Health(), WhoMustAct: s.whoMustAct(ctx, c), Problem: c.Problem, ConnectedAt: c.ConnectedAt,
-		RefreshedAt: timeOrNull(status.RefreshedAt), AccessExpiresAt: timeOrNull(status.ExpiresAt), NextRefreshAt: timeOrNull(status.RefreshAt),
-		ReconnectBy: timeOrNull(status.ReconnectBy(s.DB.Now())), DisconnectedAt: timeOrNull(c.DisconnectedAt),
+		Health:  how.Health, WhoMustAct: how.Party, Problem: how.Problem, ConnectedAt: c.ConnectedAt,
+		RefreshedAt: timeOrNull(grant.RefreshedAt), AccessExpiresAt: timeOrNull(grant.ExpiresAt), NextRefreshAt: timeOrNull(grant.RefreshAt),
+		ReconnectBy: timeOrNull(how.ReconnectBy), DisconnectedAt: timeOrNull(c.DisconnectedAt),
 	}
 	for _, d := range c.Account.Details {
 		a.Account.Details[d.Key] = d.Value
@@ -188,8 +185,8 @@ func (s *Server) apiConnections(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	q := r.URL.Query()
-	f := db.Filter{Provider: q.Get("provider"), Health: q.Get("health"), Merchant: key.MerchantID, Present: connectors.Environments(s.Providers)}
-	if f.Health != "" && !slices.Contains([]string{db.Fine, db.Retrying, db.ActionNeeded, db.Disconnected}, f.Health) {
+	f := db.Filter{Provider: q.Get("provider"), Health: status.Health(q.Get("health")), Merchant: key.MerchantID, Providers: s.statuses(r.Context())}
+	if f.Health != "" && !slices.Contains(status.Healths(), f.Health) {
 		return invalid("health is fine, retrying, action-needed or disconnected")
 	}
 	limit, err := pageSize(q.Get("limit"))
@@ -230,7 +227,7 @@ func (s *Server) apiConnections(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	for _, line := range page.All {
-		answer.Connections = append(answer.Connections, s.shown(r.Context(), line.Connection, line.MerchantName, line.ExternalID, statuses[line.ID]))
+		answer.Connections = append(answer.Connections, shown(status.Of(line.Row(), f.Providers[line.Provider]), line.Connection, line.MerchantName, line.ExternalID, statuses[line.ID]))
 	}
 	answer.Next = page.Next
 	return writeJSON(w, http.StatusOK, answer)
@@ -264,8 +261,8 @@ func (s *Server) connectionByKey(r *http.Request, scope string) (db.Key, db.Whol
 }
 
 func (s *Server) writeConnection(ctx context.Context, w http.ResponseWriter, c db.Whole) error {
-	status := db.GrantStatus{RefreshedAt: c.RefreshedAt, ExpiresAt: c.ExpiresAt, RefreshAt: c.RefreshAt, RefreshExpiresAt: c.RefreshExpiresAt, RefreshFixed: c.RefreshFixed}
-	return writeJSON(w, http.StatusOK, s.shown(ctx, c.Connection, c.Merchant, c.ExternalID, status))
+	grant := db.GrantStatus{RefreshedAt: c.RefreshedAt, ExpiresAt: c.ExpiresAt, RefreshAt: c.RefreshAt}
+	return writeJSON(w, http.StatusOK, shown(s.statusOf(ctx, c.Connection), c.Connection, c.Merchant, c.ExternalID, grant))
 }
 
 // apiRefresh refreshes now, whatever the schedule says, and shows the connection as it is then.
@@ -287,16 +284,16 @@ func (s *Server) apiRefresh(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case err != nil:
 		return err
-	case out.Class == "ok":
+	case out.Class == status.OK:
 		c.Problem, c.ProblemSince, c.FailingSince = "", time.Time{}, time.Time{}
 		c.RefreshedAt, c.ExpiresAt, c.RefreshAt = out.RefreshedAt, out.ExpiresAt, out.RefreshAt
 		return s.writeConnection(r.Context(), w, c)
-	case out.Class == "ours":
-		return &refresh.Ours{Problem: out.Problem}
-	case out.Class == "refused" && out.Problem != "":
-		return &refresh.ActionNeeded{Problem: out.Problem}
+	case out.Class == status.ClientRejected:
+		return &refresh.PlatformActionError{Problem: out.Problem}
+	case out.Class == status.Rejected && out.Problem != "":
+		return &refresh.ActionNeededError{Problem: out.Problem}
 	}
-	return &refresh.Trouble{Class: out.Class, RetryAfter: out.RetryAfter, Incident: out.Incident}
+	return &refresh.ProviderTroubleError{Class: out.Class, RetryAfter: out.RetryAfter, Incident: out.Incident}
 }
 
 // apiMerchants lists the platform's merchants by name, or the one of an external id.

@@ -20,6 +20,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/status"
 )
 
 // fault is a problem whose words are its own.
@@ -143,14 +144,14 @@ func (w problemWriter) WriteHeader(status int) {
 }
 
 type apiProblem struct {
-	Type       string `json:"type"`
-	Title      string `json:"title"`
-	Status     int    `json:"status"`
-	Detail     string `json:"detail,omitempty"`
-	Problem    string `json:"problem,omitempty"`
-	WhoMustAct string `json:"who_must_act,omitempty"`
-	MostValid  int    `json:"most_valid,omitempty"`
-	RetryAfter int    `json:"retry_after,omitempty"`
+	Type       string       `json:"type"`
+	Title      string       `json:"title"`
+	Status     int          `json:"status"`
+	Detail     string       `json:"detail,omitempty"`
+	Problem    string       `json:"problem,omitempty"`
+	WhoMustAct status.Party `json:"who_must_act,omitempty"`
+	MostValid  int          `json:"most_valid,omitempty"`
+	RetryAfter int          `json:"retry_after,omitempty"`
 }
 
 // problemType is the stable name of what err stands for: "ok" for none.
@@ -163,10 +164,10 @@ func problemType(err error) string {
 
 func problemOf(err error) apiProblem {
 	var own *fault
-	var needed *refresh.ActionNeeded
-	var trouble *refresh.Trouble
-	var ours *refresh.Ours
-	var long *refresh.TooLong
+	var needed *refresh.ActionNeededError
+	var trouble *refresh.ProviderTroubleError
+	var platform *refresh.PlatformActionError
+	var long *refresh.MinValidTooLongError
 	var large *http.MaxBytesError
 	switch {
 	case errors.Is(err, db.ErrNoKey):
@@ -191,16 +192,16 @@ func problemOf(err error) apiProblem {
 			Detail: "most_valid is the largest min_valid, in seconds", MostValid: int(long.Most / time.Second),
 		}
 	case errors.As(err, &needed):
-		return apiProblem{Type: "action-needed", Title: "The merchant must act", Status: http.StatusConflict, Problem: needed.Problem, WhoMustAct: "merchant"}
+		return apiProblem{Type: "action-needed", Title: "The merchant must act", Status: http.StatusConflict, Problem: string(needed.Problem), WhoMustAct: status.PartyMerchant}
 	case errors.As(err, &trouble):
 		return apiProblem{
 			Type: "provider-trouble", Title: "The provider gives no token just now", Status: http.StatusServiceUnavailable,
-			Detail: "it is tried again by itself", Problem: trouble.Class, WhoMustAct: "provider", RetryAfter: max(1, seconds(trouble.RetryAfter)),
+			Detail: "it is tried again by itself", Problem: string(trouble.Class), WhoMustAct: status.PartyProvider, RetryAfter: max(1, seconds(trouble.RetryAfter)),
 		}
-	case errors.As(err, &ours):
-		return apiProblem{Type: "ours", Title: "The platform must act", Status: http.StatusServiceUnavailable, Problem: ours.Problem, WhoMustAct: "platform"}
+	case errors.As(err, &platform):
+		return apiProblem{Type: "platform-action-needed", Title: "The platform must act", Status: http.StatusServiceUnavailable, Problem: string(platform.Problem), WhoMustAct: status.PartyPlatform}
 	default:
-		return apiProblem{Type: "ours", Title: "Something is broken here", Status: http.StatusInternalServerError, Problem: "broken", WhoMustAct: "platform"}
+		return apiProblem{Type: "platform-action-needed", Title: "Something is broken here", Status: http.StatusInternalServerError, Problem: "broken", WhoMustAct: status.PartyPlatform}
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 )
 
 // testAPI is a Patchbay as programs meet it. Every exchange is held to the OpenAPI description.
@@ -223,7 +224,7 @@ func TestReasonsWhyThereIsNoToken(t *testing.T) {
 		t.Errorf("got %s", a.text)
 	}
 	o.source.fails(&connectors.RejectedError{Reason: "invalid_client", ClientFault: true})
-	o.ask("POST", "/api/v1/connections/"+troubled.String()+"/refresh", key, "").is(o, 503, "ours")
+	o.ask("POST", "/api/v1/connections/"+troubled.String()+"/refresh", key, "").is(o, 503, "platform-action-needed")
 	if _, _, err := o.db.Disconnect(t.Context(), troubled, pg.ID{}, db.System(), nil); err != nil {
 		t.Fatal(err)
 	}
@@ -235,7 +236,7 @@ func TestNobodyWaitsForAProviderThatRefusesUs(t *testing.T) {
 	key, id := o.key(pg.ID{}), o.connection(o.shop, "troubled", time.Hour)
 	o.source.fails(fmt.Errorf("503"))
 	o.ask("GET", "/api/v1/connections/"+id.String()+"/token", key, "").is(o, 503, "provider-trouble")
-	if _, err := o.db.OpenIncident(t.Context(), "acme", "sandbox", "ours", db.System(), o.db.Now().Add(time.Hour)); err != nil {
+	if _, err := o.db.OpenIncident(t.Context(), "acme", "sandbox", status.ReasonClientRejected, db.System(), o.db.Now().Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	if a := o.ask("GET", "/api/v1/connections/"+id.String(), key, ""); a.body["health"] != "retrying" || a.body["who_must_act"] != "platform" {

@@ -17,6 +17,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/sample"
 	"patchbay/internal/sandbox"
+	"patchbay/internal/status"
 )
 
 func TestSupportFindsAConnectionAndItsStory(t *testing.T) {
@@ -40,7 +41,7 @@ func TestSupportFindsAConnectionAndItsStory(t *testing.T) {
 	if got := support.wants("/admin/connections?health=action-needed"); strings.Contains(got.body, link) {
 		t.Error("shown among those that need action")
 	}
-	if n := s.events("connection.searched"); n != 9 {
+	if n := s.events(status.ConnectionsSearched); n != 9 {
 		t.Errorf("%d look-ups were written down, not 9", n)
 	}
 	support.wants("/connections/"+c.ID.String(), "Riverside Bakery")
@@ -146,7 +147,7 @@ func TestReferencesAreKept(t *testing.T) {
 	}
 	support.post("/connections/" + id + "/refresh")
 	page := support.wants("/connections/" + id).body
-	for _, kind := range []string{"call.mint", "refresh.saved", "refresh.trouble"} { // connecting, and what came of refreshing
+	for _, kind := range []status.Kind{status.KindOfCall("mint"), status.RefreshSaved, status.RefreshTemporary} { // connecting, and what came of refreshing
 		reference, _ := dbtest.LastEvent(t, s.db, kind)
 		if !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(reference) || !strings.Contains(page, reference) {
 			t.Errorf("%s: reference %q is not kept, or not shown", kind, reference)
@@ -197,7 +198,7 @@ func TestManyRefreshesFromAFilter(t *testing.T) {
 		t.Fatalf("begin: %d %s", begun.status, begun.location)
 	}
 	support.wants(begun.location, "2 connections would be refreshed", "riverside", `value="start"`)
-	if s.events("refresh.saved") != 0 || s.events("bulk.begun") != 0 {
+	if s.events(status.RefreshSaved) != 0 || s.events(status.BulkBegun) != 0 {
 		t.Error("a dry run did something")
 	}
 	if err := s.jobs.Start(context.Background()); err != nil {
@@ -224,14 +225,14 @@ func TestManyRefreshesFromAFilter(t *testing.T) {
 	if b.Outcomes["ok"] != 2 {
 		t.Fatalf("%s with %v", b.State, b.Outcomes)
 	}
-	if n := s.events("refresh.saved"); n != 2 {
+	if n := s.events(status.RefreshSaved); n != 2 {
 		t.Errorf("%d renewals for two connections", n)
 	}
 	page := support.wants(begun.location, "<progress", `value="2"`)
 	list := regexp.MustCompile(`/admin/connections\?[^"]*outcome=ok[^"]*`).FindString(page.body)
 	support.wants(strings.ReplaceAll(list, "&amp;", "&"), "KHUID00001234")
 	by, err := s.db.UserByEmail(context.Background(), support.email)
-	if _, actor := dbtest.LastEvent(t, s.db, "refresh.saved"); err != nil || actor != by.ID {
+	if _, actor := dbtest.LastEvent(t, s.db, status.RefreshSaved); err != nil || actor != by.ID {
 		t.Errorf("asked by %s, not %s, %v", actor, by.ID, err)
 	}
 }
@@ -247,7 +248,7 @@ func TestManyRefreshesFromEvents(t *testing.T) {
 		if c.Provider == "caminvoice" {
 			for range 3 {
 				if err := s.db.AddEvent(t.Context(), db.Event{
-					Kind: "refresh.trouble", Class: "trouble", Status: 503, Provider: c.Provider, ConnectionID: c.ID, MerchantID: merchant.merchant,
+					Kind: status.RefreshTemporary, Class: status.Temporary, Status: 503, Provider: c.Provider, ConnectionID: c.ID, MerchantID: merchant.merchant,
 				}); err != nil {
 					t.Fatal(err)
 				}
@@ -347,7 +348,7 @@ func TestExportsAreWholeAndInert(t *testing.T) {
 	if formulas == 0 {
 		t.Error("the quoted name is not there")
 	}
-	if n := s.events("connection.exported"); n != 1 {
+	if n := s.events(status.ConnectionsExported); n != 1 {
 		t.Errorf("%d exports were written down", n)
 	}
 	if filtered := support.get("/admin/connections.csv?provider=elecq"); strings.Contains(filtered.body, ",caminvoice,") || !strings.Contains(filtered.body, ",elecq,") {
@@ -359,7 +360,7 @@ func TestExportsAreWholeAndInert(t *testing.T) {
 		t.Fatalf("%d lines of events, %v", len(lines), err)
 	}
 	for _, line := range lines[1:] {
-		if line[1] != "refresh.trouble" {
+		if line[1] != string(status.RefreshTemporary) {
 			t.Fatalf("an event of another kind: %v", line)
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/jobs"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 	"patchbay/views"
 )
 
@@ -34,7 +35,7 @@ func (s *Server) beginBulk(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	complete, err := s.DB.GatherBulk(r.Context(), id, connectors.Environments(s.Providers), gatherHere)
+	complete, err := s.DB.GatherBulk(r.Context(), id, s.statuses(r.Context()), gatherHere)
 	if err != nil {
 		return err
 	}
@@ -63,7 +64,7 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 	if values, err := url.ParseQuery(b.Filter); err == nil {
 		page.Filter = s.filterDetails(r, values)
 	}
-	for _, class := range []string{"ok", "later", "trouble", "refused", "ours", "lost", "busy", "skipped"} {
+	for _, class := range status.BulkOutcomes() {
 		if n := b.Outcomes[class]; n > 0 {
 			page.Outcomes = append(page.Outcomes, views.BulkOutcome{
 				Class: class, Count: n, URL: "/admin/connections?" + db.Filter{Bulk: b.ID, Outcome: class}.Values().Encode(),
@@ -78,7 +79,7 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 		}
 		one := views.BulkProvider{
 			Name: p.Provider, Provider: s.viewProviderOf(p.Provider, "").Title, Count: p.Total, Waiting: p.Waiting, PerMinute: jobs.BulkPace,
-			Paused: !state.IncidentSince.IsZero(), Declared: state.Reason == "declared",
+			Paused: !state.IncidentSince.IsZero(), Declared: state.Reason == status.ReasonDeclared,
 		}
 		if state.PausedUntil.After(s.DB.Now()) {
 			one.Until = state.PausedUntil
@@ -93,7 +94,7 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 }
 
 // retriable says whether a list of events is one of calls that failed.
-func retriable(f db.EventFilter) bool { return f.Class != "" && f.Class != "ok" }
+func retriable(f db.EventFilter) bool { return f.Class != "" && f.Class != status.OK }
 
 // filterDetails are a list's filter to be read by people, with the names of who and what it is about.
 func (s *Server) filterDetails(r *http.Request, values url.Values) (shown []views.Filter) {

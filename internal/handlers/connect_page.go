@@ -10,6 +10,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 	"patchbay/views"
 )
 
@@ -87,7 +88,7 @@ func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, 
 		return failed
 	}
 	var input *connectors.InputError
-	switch class := connectors.Class(err); {
+	switch class := connectors.OutcomeOf(err); {
 	case err == nil:
 		if err := s.DB.ResetLimit(r.Context(), tries); err != nil { // the right keys are no guess
 			return err
@@ -101,14 +102,14 @@ func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, 
 		}
 		page.Errors = views.Errors{{Field: input.Field, Code: input.Code}}
 		s.render(w, r, http.StatusUnprocessableEntity, views.Connect(page))
-	case class == "refused":
+	case class == status.Rejected:
 		page.Refused, page.Reference = class, f.Reference
 		s.render(w, r, http.StatusUnprocessableEntity, views.Connect(page))
-	case class == "ours", class == "later":
+	case class == status.ClientRejected, class == status.RateLimited:
 		page.Refused, page.Reference = class, f.Reference
 		s.render(w, r, http.StatusServiceUnavailable, views.Connect(page))
 	default:
-		page.Refused, page.Reference = "trouble", f.Reference
+		page.Refused, page.Reference = status.Temporary, f.Reference
 		s.render(w, r, http.StatusBadGateway, views.Connect(page))
 	}
 	return nil

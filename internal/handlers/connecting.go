@@ -11,6 +11,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
+	"patchbay/internal/status"
 )
 
 // This file is the whole way of a flow, in its order: connect or reconnect, begin, callback, exchange, saveExchange, choose
@@ -99,7 +100,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, setup connectors.
 		State: string(n.State), Verifier: n.Verifier, CallbackURL: s.callbackURL(setup.Name), Locale: v.locale,
 	})
 	if err != nil {
-		s.Log.InfoContext(r.Context(), "not begun", "provider", setup.Name, "flow", f.ID, "class", connectors.Class(err), "status", calls.Last().Status)
+		s.Log.InfoContext(r.Context(), "not begun", "provider", setup.Name, "flow", f.ID, "class", connectors.OutcomeOf(err), "status", calls.Last().Status)
 		if err := s.saveFailure(r, f, err, calls.All); err != nil {
 			return err
 		}
@@ -131,20 +132,20 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 
 	f, err := s.flowOfCallback(r, setup, code, state)
 	if errors.Is(err, pg.ErrNotFound) {
-		return s.rejectCallback(w, r, setup, "forged")
+		return s.rejectCallback(w, r, setup, status.EndForged)
 	}
 	if err != nil {
 		return err
 	}
 	v := visitorOf(r)
-	signedOut, repeated := v.role() == anonymous, f.Stage != db.Begun
+	signedOut, repeated := v.role() == anonymous, f.Stage != status.StageBegun
 	switch {
 	case f.Provider != setup.Name || f.Environment != setup.Environment:
-		return s.rejectCallback(w, r, setup, "other-provider")
+		return s.rejectCallback(w, r, setup, status.EndOtherProvider)
 	case (signedOut || !repeated) && !s.ofBrowser(r, f):
-		return s.rejectCallback(w, r, setup, "other-browser")
+		return s.rejectCallback(w, r, setup, status.EndOtherBrowser)
 	case !signedOut && v.user.ID != f.UserID:
-		return s.rejectCallback(w, r, setup, "other-user")
+		return s.rejectCallback(w, r, setup, status.EndOtherUser)
 	case repeated:
 		return s.redirectToFlow(w, r, f)
 	case signedOut: // resume spends the code once the user has signed in again
@@ -196,7 +197,7 @@ func (s *Server) flowOfCallback(r *http.Request, setup connectors.Provider, code
 }
 
 // rejectCallback exchanges nothing and leaves every flow as it is. A signed-in merchant gets a reference to quote.
-func (s *Server) rejectCallback(w http.ResponseWriter, r *http.Request, setup connectors.Provider, outcome string) error {
+func (s *Server) rejectCallback(w http.ResponseWriter, r *http.Request, setup connectors.Provider, outcome status.End) error {
 	s.Log.InfoContext(r.Context(), "callback refused", "provider", setup.Name, "outcome", outcome)
 	v := visitorOf(r)
 	if v.role() == merchant {
@@ -214,7 +215,7 @@ func (s *Server) rejectCallback(w http.ResponseWriter, r *http.Request, setup co
 			return redirect(w, r, "/flows/"+f.Reference)
 		}
 	}
-	return redirect(w, r, "/connect/"+setup.Name+"/ended/"+outcome)
+	return redirect(w, r, "/connect/"+setup.Name+"/ended/"+string(outcome))
 }
 
 // redirectToFlow sends a repeated hit to the flow's page, once the first hit's exchange has ended.
@@ -228,27 +229,27 @@ func (s *Server) redirectToFlow(w http.ResponseWriter, r *http.Request, f db.Flo
 // awaitExchange waits while a flow is being exchanged, here or in another process. It holds nothing of the database
 // meanwhile.
 func (s *Server) awaitExchange(ctx context.Context, f db.Flow) (db.Flow, error) {
-	if f.Stage != db.Exchanging {
+	if f.Stage != status.StageExchanging {
 		return f, nil
 	}
 	err := retry(ctx, 25*time.Millisecond, 400*time.Millisecond, func() (again bool, err error) {
 		f, err = s.DB.FlowByID(ctx, f.ID)
-		return err == nil && f.Stage == db.Exchanging, err
+		return err == nil && f.Stage == status.StageExchanging, err
 	})
 	return f, err
 }
 
 // resume goes on with a flow whose answer came while its user was signed out: it spends the code. It waits for an exchange
 // that is under way, and returns the flow as it is now. rejected says why this visitor's browser may not go on with it.
-func (s *Server) resume(r *http.Request, f db.Flow) (_ db.Flow, rejected string, err error) {
-	if f.Stage == db.Answered && f.UserID == visitorOf(r).user.ID && !isPrefetch(r) {
+func (s *Server) resume(r *http.Request, f db.Flow) (_ db.Flow, rejected status.End, err error) {
+	if f.Stage == status.StageAnswered && f.UserID == visitorOf(r).user.ID && !isPrefetch(r) {
 		setup, err := s.provider(f.Provider)
 		redirector, ok := setup.Connector.(connectors.Redirector)
 		switch {
 		case err != nil, !ok, setup.Environment != f.Environment:
-			return f, "ours", nil
+			return f, status.EndClientRejected, nil
 		case !s.ofBrowser(r, f):
-			return f, "other-browser", nil
+			return f, status.EndOtherBrowser, nil
 		}
 		taken, err := s.DB.TakeFlow(r.Context(), f, "")
 		if err == nil {
@@ -296,12 +297,12 @@ type exchanged struct {
 // saveExchange saves the result of an exchange before anything else is done with it, and connects if there is nothing to
 // ask. It goes on when the browser hangs up.
 func (s *Server) saveExchange(r *http.Request, setup connectors.Provider, f db.Flow, x exchanged) error {
-	s.Log.InfoContext(r.Context(), "exchanged", "provider", setup.Name, "flow", f.ID, "class", connectors.Class(x.err), "status", x.calls.Last().Status)
+	s.Log.InfoContext(r.Context(), "exchanged", "provider", setup.Name, "flow", f.ID, "class", connectors.OutcomeOf(x.err), "status", x.calls.Last().Status)
 	var took time.Duration
 	for _, call := range x.calls.All {
 		took += call.Took
 	}
-	s.Refresh.Count(setup.Name, setup.Environment, "connect", connectors.Class(x.err), took)
+	s.Refresh.Count(setup.Name, setup.Environment, "connect", connectors.OutcomeOf(x.err), took)
 	if x.err != nil {
 		return s.saveFailure(r, f, x.err, x.calls.All)
 	}
@@ -324,12 +325,12 @@ func (s *Server) saveFailure(r *http.Request, f db.Flow, failed error, calls []c
 	if errors.As(failed, &limited) {
 		f.ExpiresAt = s.DB.Now().Add(limited.RetryAfter)
 	}
-	stage, outcome := flowOutcome(failed)
-	return retrySave(r.Context(), func(ctx context.Context) error { return s.DB.EndFlow(ctx, f, stage, outcome, calls, s.actor(r)) })
+	stage, end := flowOutcome(failed)
+	return retrySave(r.Context(), func(ctx context.Context) error { return s.DB.EndFlow(ctx, f, stage, end, calls, s.actor(r)) })
 }
 
 // flowOutcome returns how a flow ends in which the provider, or its connector, answered with err.
-func flowOutcome(err error) (stage, outcome string) {
+func flowOutcome(err error) (stage status.Stage, end status.End) {
 	var rejected *connectors.RejectedError
 	var temporary *connectors.TemporaryError
 	var reason string
@@ -338,25 +339,25 @@ func flowOutcome(err error) (stage, outcome string) {
 	} else if errors.As(err, &temporary) {
 		reason = temporary.Reason
 	}
-	switch class := connectors.Class(err); {
-	case class == "denied":
-		return db.Denied, "denied"
-	case class == "input":
-		return db.Failed, "input"
+	switch class := connectors.OutcomeOf(err); {
+	case class == status.AccessDenied:
+		return status.StageDenied, status.EndDenied
+	case class == status.InvalidInput:
+		return status.StageFailed, status.EndInput
 	case reason == connectors.ReasonNoMerchant:
-		return db.Failed, "no-merchant"
+		return status.StageFailed, status.EndNoMerchant
 	case reason == connectors.ReasonNoAccount:
-		return db.Failed, "no-identity"
+		return status.StageFailed, status.EndNoIdentity
 	case reason == connectors.ReasonWrongIssuer:
-		return db.Failed, "forged"
-	case class == "ours":
-		return db.Failed, "ours"
-	case class == "refused":
-		return db.Failed, "provider-refused"
-	case class == "later":
-		return db.Failed, "provider-busy"
+		return status.StageFailed, status.EndForged
+	case class == status.ClientRejected:
+		return status.StageFailed, status.EndClientRejected
+	case class == status.Rejected:
+		return status.StageFailed, status.EndRejected
+	case class == status.RateLimited:
+		return status.StageFailed, status.EndRateLimited
 	}
-	return db.Failed, "provider-down"
+	return status.StageFailed, status.EndTemporary
 }
 
 // choose answers the question that a flow waits with.
@@ -371,7 +372,7 @@ func (s *Server) choose(w http.ResponseWriter, r *http.Request) error {
 	choice := r.PostFormValue("choice")
 	setup, err := s.provider(f.Provider)
 	switch {
-	case f.Stage != db.Choosing:
+	case f.Stage != status.StageChoosing:
 	case choice == db.ChooseCancel:
 		grant, err := s.DB.CancelFlow(r.Context(), f, s.actor(r))
 		if err != nil && !errors.Is(err, db.ErrTaken) {
@@ -404,7 +405,7 @@ func (s *Server) finishConnect(r *http.Request, setup connectors.Provider, f db.
 		return nil // the flow's page says how it stands
 	case errors.Is(err, db.ErrRevoked):
 		return retrySave(r.Context(), func(ctx context.Context) error {
-			return s.DB.EndFlow(ctx, f, db.Failed, db.OutcomeInterrupted, nil, s.actor(r))
+			return s.DB.EndFlow(ctx, f, status.StageFailed, status.EndInterrupted, nil, s.actor(r))
 		})
 	case err != nil:
 		return err

@@ -13,6 +13,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/status"
 	"patchbay/views"
 )
 
@@ -37,7 +38,7 @@ func (s *Server) connectionPage(w http.ResponseWriter, r *http.Request) error {
 	if v := visitorOf(r); v.user.Staff() && !isPrefetch(r) {
 		by := s.actor(r)
 		seen := db.Event{
-			Kind: "connection.viewed", Actor: by.Actor, ActorID: by.ID, Address: by.Address, MerchantID: c.MerchantID, ConnectionID: c.ID, Provider: c.Provider,
+			Kind: status.ConnectionViewed, Actor: by.Actor, ActorID: by.ID, Address: by.Address, MerchantID: c.MerchantID, ConnectionID: c.ID, Provider: c.Provider,
 		}
 		if err := s.DB.AddEvent(r.Context(), seen); err != nil {
 			return err
@@ -61,14 +62,14 @@ func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	outcome, err := s.Refresh.Now(r.Context(), c.ID, s.actor(r))
-	var needed *refresh.ActionNeeded
-	var ours *refresh.Ours
-	var trouble *refresh.Trouble
+	var needed *refresh.ActionNeededError
+	var ours *refresh.PlatformActionError
+	var trouble *refresh.ProviderTroubleError
 	switch {
 	case errors.As(err, &needed): // its page says so
 		return redirect(w, r, "/connections/"+c.ID.String())
 	case errors.As(err, &ours):
-		outcome.Class = "ours"
+		outcome.Class = status.ClientRejected
 	case errors.As(err, &trouble):
 		outcome = refresh.Outcome{Class: trouble.Class, RetryAfter: trouble.RetryAfter}
 	case err != nil:
@@ -82,12 +83,12 @@ func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	page.Path = "/connections/" + page.ID // where its links lead: this address takes no GET
-	page.Outcome = &views.Outcome{Class: outcome.Class, Call: viewCall(outcome.Call)}
+	page.Outcome = &views.Outcome{Code: string(outcome.Class), Health: outcome.Class.Health(), Call: viewCall(outcome.Call)}
 	switch {
-	case outcome.Problem == db.ProblemLapsed || outcome.Problem == db.ProblemSealed: // nobody was asked
-		page.Outcome.Class = outcome.Problem
-	case outcome.Incident && outcome.Class == "refused": // not believed yet
-		page.Outcome.Class = "incident"
+	case outcome.Problem == status.ProblemLapsed || outcome.Problem == status.ProblemSealed: // nobody was asked
+		page.Outcome.Code, page.Outcome.Health = string(outcome.Problem), status.ActionNeeded
+	case outcome.Incident && outcome.Class == status.Rejected: // not believed yet
+		page.Outcome.Code, page.Outcome.Health = "incident", status.Retrying
 	}
 	if outcome.RetryAfter > 0 {
 		page.Outcome.Retry = s.DB.Now().Add(outcome.RetryAfter)
@@ -105,10 +106,11 @@ func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPa
 	v := visitorOf(r)
 	setup, set := s.provider(c.Provider)
 	present := set == nil && setup.Environment == c.Environment
+	how := s.statusOf(r.Context(), c.Connection)
 	page := views.ConnectionPage{
 		Page: s.viewPage(r), ID: c.ID.String(), Provider: s.viewProviderOf(c.Provider, c.Environment), Account: s.viewAccount(c.Provider, c.Account, c.ID.String()),
-		Health: s.viewHealth(r, c.Connection), ConnectedAt: c.ConnectedAt, RefreshedAt: c.RefreshedAt, AccessUntil: c.ExpiresAt, NextRefresh: c.RefreshAt,
-		RenewsUntil: s.reconnectBy(c.Connection, c.RefreshExpiresAt, c.RefreshFixed),
+		Status: how, ConnectedAt: c.ConnectedAt, RefreshedAt: c.RefreshedAt, AccessUntil: c.ExpiresAt, NextRefresh: c.RefreshAt,
+		RenewsUntil: how.RemindOf(s.DB.Now()),
 	}
 	live := c.DisconnectedAt.IsZero()
 	page.MayRefresh = live && present
@@ -125,9 +127,9 @@ func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPa
 		switch {
 		case receipt.Revoked != "":
 		case s.Jobs.RevokesByAccount(c.Provider, c.Environment):
-			page.Disconnected.Revoked = db.RevokedLater
+			page.Disconnected.Revoked = status.RevokedLater
 		default:
-			page.Disconnected.Revoked = db.RevokedUntold
+			page.Disconnected.Revoked = status.RevokedUntold
 		}
 		if v.user.Staff() || receipt.Actor == db.RoleMerchant {
 			page.Disconnected.By = receipt.By
@@ -185,14 +187,14 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.Whole, page *views.Co
 		}
 		staff.Invited = invited
 	}
-	status, err := s.DB.GrantStatus(r.Context(), c.ID)
+	grant, err := s.DB.GrantStatus(r.Context(), c.ID)
 	if err != nil {
 		return staff, err
 	}
-	staff.RefreshWhy = s.whyThen(c, status)
+	staff.RefreshWhy = s.whyThen(c, page.Status, grant)
 	switch staff.RefreshWhy {
 	case "verifying":
-		page.NextRefresh = status.VerifyAt
+		page.NextRefresh = grant.VerifyAt
 	case "never", "action-needed", "incident":
 		page.NextRefresh = time.Time{}
 	}
@@ -225,20 +227,20 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.Whole, page *views.Co
 			staff.Calls = append(staff.Calls, e)
 		}
 	}
-	staff.Report = report(c, page.Events)
+	staff.Report = report(c, page.Status, page.Events)
 	return staff, nil
 }
 
 // whyThen says why the next refresh is when it is, or why there is none.
-func (s *Server) whyThen(c db.Whole, status db.GrantStatus) string {
-	why := status.Why(s.DB.Now())
+func (s *Server) whyThen(c db.Whole, how status.Status, grant db.GrantStatus) string {
+	why := grant.Why(s.DB.Now())
 	switch {
-	case !c.DisconnectedAt.IsZero():
+	case how.Health == status.Disconnected:
 		return "never"
 	case why == "running":
 		return why
-	case c.WhoMustAct() == "merchant", c.RefreshAt.IsZero() && c.Problem != "":
-		return "action-needed" // what waits for us is tried all the same
+	case how.Problem == status.ProblemNotSetUp, how.Problem == status.ProblemEnvironment, how.Party == status.PartyMerchant, c.RefreshAt.IsZero() && how.Problem != "":
+		return "action-needed" // what else waits for the platform is tried all the same
 	case why == "interrupted" || why == "verifying":
 		return why
 	}
@@ -249,22 +251,22 @@ func (s *Server) whyThen(c db.Whole, status db.GrantStatus) string {
 }
 
 // report is the story of a connection to send to its provider: nothing secret, nobody's name.
-func report(c db.Whole, events []views.Event) string {
+func report(c db.Whole, how status.Status, events []views.Event) string {
 	var b strings.Builder
 	line := func(words ...string) { b.WriteString(strings.Join(words, "  ") + "\n") }
 	line("provider", c.Provider, c.Environment)
 	line("account", c.Account.ID)
 	line("connection", c.ID.String())
-	line("health", c.Health(), c.Problem)
+	line("health", string(how.Health), string(how.Problem))
 	for _, e := range events {
 		if e.Call == nil {
 			continue
 		}
-		status := "no answer"
+		answer := "no answer"
 		if e.Call.Status != 0 {
-			status = "HTTP " + strconv.Itoa(e.Call.Status)
+			answer = "HTTP " + strconv.Itoa(e.Call.Status)
 		}
-		line(e.At.Format(time.RFC3339Nano), e.Call.Name, e.Call.Class, status, e.Call.Code, e.Call.Took.String(), e.Call.Reference)
+		line(e.At.Format(time.RFC3339Nano), e.Call.Name, string(e.Call.Class), answer, e.Call.Code, e.Call.Took.String(), e.Call.Reference)
 	}
 	return b.String()
 }

@@ -3,11 +3,11 @@ package handlers
 import (
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 	"patchbay/views"
 )
 
@@ -51,8 +51,8 @@ func (s *Server) endedPage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	outcome := r.PathValue("outcome")
-	if !slices.Contains([]string{"forged", "other-provider", "other-browser", "other-user", "interrupted"}, outcome) {
+	outcome := status.End(r.PathValue("outcome"))
+	if !slices.Contains([]status.End{status.EndForged, status.EndOtherProvider, status.EndOtherBrowser, status.EndOtherUser, status.EndInterrupted}, outcome) {
 		return pg.ErrNotFound
 	}
 	s.render(w, r, http.StatusOK, views.Flow(views.FlowPage{Page: s.viewPage(r), Provider: viewProvider(setup), Outcome: outcome}))
@@ -69,30 +69,30 @@ func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
 		page.ConnectionID, page.Reconnect = f.ConnectionID.String(), true
 	}
 	switch f.Stage {
-	case db.Begun, db.Answered, db.Exchanging:
-		page.Outcome = "under-way"
-	case db.Choosing:
+	case status.StageBegun, status.StageAnswered, status.StageExchanging:
+		page.Outcome = views.UnderWay
+	case status.StageChoosing:
 		o, err := s.DB.FlowOffer(r.Context(), f)
 		if err != nil {
 			return page, err
 		}
-		page.Outcome, page.Account = "choosing", s.viewAccount(f.Provider, o.Account, "")
+		page.Outcome, page.Account = views.Choosing, s.viewAccount(f.Provider, o.Account, "")
 		page.Choice = &views.Choice{Why: o.Why, Account: page.Account, Before: s.viewAccount(f.Provider, o.Before, page.ConnectionID), There: o.There, Options: o.Options, Until: f.ExpiresAt}
 		if v.user.ID != f.UserID {
 			page.Choice.Options = nil // a colleague's to answer
 		}
-	case db.Connected:
+	case status.StageConnected:
 		c, err := s.DB.WholeConnection(r.Context(), f.ResultID, f.MerchantID)
 		if err != nil {
 			return page, err
 		}
-		page.Renewed = f.Outcome == db.OutcomeRenewed
-		page.Outcome, page.ConnectionID, page.Account = "connected", c.ID.String(), s.viewAccount(c.Provider, c.Account, c.ID.String())
-	case db.Failed:
+		page.Renewed = f.Outcome == status.EndRenewed
+		page.Outcome, page.ConnectionID, page.Account = status.EndConnected, c.ID.String(), s.viewAccount(c.Provider, c.Account, c.ID.String())
+	case status.StageFailed:
 		switch page.Outcome {
-		case "input":
-			page.Outcome = "provider-refused"
-		case "provider-busy":
+		case status.EndInput:
+			page.Outcome = status.EndRejected
+		case status.EndRateLimited:
 			page.RetryAfter = f.ExpiresAt
 		}
 	}
@@ -121,11 +121,11 @@ func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
 }
 
 // eventLabel returns the kind under which an event is shown, and its note where that is for people.
-func eventLabel(e db.Event) (kind, note string) {
+func eventLabel(e db.Event) (kind status.Kind, note string) {
 	switch {
-	case e.Kind == "refresh.saved" && e.Note == "recovered":
-		return "recovered", ""
-	case strings.HasPrefix(e.Kind, "connection.revoke"), e.Kind == "connection.disconnected": // the receipt has it
+	case e.Kind == status.RefreshSaved && e.Note == "recovered":
+		return views.Recovered, ""
+	case e.Kind.Revocation(), e.Kind == status.ConnectionDisconnected: // the receipt has it
 		return e.Kind, ""
 	}
 	return e.Kind, e.Note
@@ -135,7 +135,8 @@ func eventLabel(e db.Event) (kind, note string) {
 func viewEvents(events []db.Event, names map[pg.ID]string, staff bool) []views.Event {
 	var out []views.Event
 	for _, e := range events {
-		hidden := strings.HasPrefix(e.Kind, "call.") || strings.HasPrefix(e.Kind, "connection.revoke.") || e.Kind == "connection.viewed"
+		_, call := e.Kind.Call()
+		hidden := call || e.Kind.Revocation() && e.Kind != status.ConnectionRevoked || e.Kind == status.ConnectionViewed
 		if hidden && !staff {
 			continue
 		}
@@ -147,13 +148,22 @@ func viewEvents(events []db.Event, names map[pg.ID]string, staff bool) []views.E
 		if staff {
 			one.Where = e.Address
 			if e.Class != "" {
-				one.Call = &views.Call{
-					Name: strings.TrimPrefix(e.Kind, "call."), Class: e.Class, Status: e.Status, Code: e.Code, Reference: e.Reference,
-					Took: time.Duration(e.Millis) * time.Millisecond, Unsent: e.Note == db.NoteUnsent || e.Note == db.NoteSealed,
-				}
+				one.Call = callOf(e)
 			}
 		}
 		out = append(out, one)
 	}
 	return out
+}
+
+// callOf is the exchange with a provider that an event tells of.
+func callOf(e db.Event) *views.Call {
+	name, ok := e.Kind.Call()
+	if !ok {
+		name = string(e.Kind)
+	}
+	return &views.Call{
+		Name: name, Class: e.Class, Status: e.Status, Code: e.Code, Reference: e.Reference,
+		Took: time.Duration(e.Millis) * time.Millisecond, Unsent: e.Note == db.NoteUnsent || e.Note == db.NoteSealed,
+	}
 }

@@ -68,7 +68,7 @@ func (p *person) connect(provider, account string) (path string, page answer) {
 	return path, page
 }
 
-func (p *person) connections() []db.Owned {
+func (p *person) connections() []db.Connection {
 	p.t.Helper()
 	list, err := p.db.MerchantConnections(context.Background(), p.merchant)
 	if err != nil {

@@ -9,6 +9,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/sandbox"
+	"patchbay/internal/status"
 )
 
 func TestWebhook(t *testing.T) {
@@ -43,7 +44,7 @@ func TestWebhook(t *testing.T) {
 		t.Errorf("%d hints kept, want one for each merchant's connection", n)
 	}
 	deliver("hook-secret-of-the-test", revoked) // told twice
-	if n := s.events("connection.hook.revoked"); n != 2 {
+	if n := s.events(status.ConnectionRevocationNoticed); n != 2 {
 		t.Errorf("%d lines in the stories of two connections", n)
 	}
 	page := "/connections/" + p.connections()[0].ID.String()
@@ -83,7 +84,7 @@ func TestRefreshNow(t *testing.T) {
 	s.sandbox.ClearFaults("caminvoice")
 	s.sandbox.Revoke("caminvoice", "KHUID00001234")
 	p.post(path + "/refresh")
-	if c := p.connections()[0]; c.Problem != db.ProblemRefused && c.Problem != db.ProblemRevoked {
+	if c := p.connections()[0]; c.Problem != status.ProblemRejected && c.Problem != status.ProblemRevoked {
 		t.Errorf("after a revocation the problem is %q", c.Problem)
 	}
 	if home := p.get("/"); !strings.Contains(home.body, "Reconnect CamInvoice") {

@@ -13,6 +13,7 @@ import (
 
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 	"patchbay/views"
 )
 
@@ -44,7 +45,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	user, err := s.DB.Authenticate(r.Context(), email, r.PostFormValue("password"))
 	if errors.Is(err, db.ErrPassword) {
 		// The event names a user only if there is one: what was typed may be a password in the wrong field.
-		failed := db.Event{Kind: "user.sign-in-failed", Actor: user.Role, ActorID: user.ID, MerchantID: user.MerchantID, Address: s.address(r)}
+		failed := db.Event{Kind: status.UserSignInFailed, Actor: user.Role, ActorID: user.ID, MerchantID: user.MerchantID, Address: s.address(r)}
 		if err := s.DB.AddEvent(r.Context(), failed); err != nil {
 			return err
 		}
@@ -73,13 +74,13 @@ func (s *Server) welcome(w http.ResponseWriter, r *http.Request, user db.User) e
 		return err
 	}
 	return s.DB.AddEvent(r.Context(), db.Event{
-		Kind: "user.signed-in", Actor: user.Role, ActorID: user.ID, MerchantID: user.MerchantID, Address: s.address(r),
+		Kind: status.UserSignedIn, Actor: user.Role, ActorID: user.ID, MerchantID: user.MerchantID, Address: s.address(r),
 	})
 }
 
 func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	if v := visitorOf(r); v.role() != anonymous {
-		signedOut := db.Event{Kind: "user.signed-out", Actor: v.user.Role, ActorID: v.user.ID, MerchantID: v.user.MerchantID, Address: s.address(r)}
+		signedOut := db.Event{Kind: status.UserSignedOut, Actor: v.user.Role, ActorID: v.user.ID, MerchantID: v.user.MerchantID, Address: s.address(r)}
 		if err := s.DB.AddEvent(r.Context(), signedOut); err != nil {
 			return err
 		}

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 
-	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/views"
@@ -43,7 +42,7 @@ func (s *Server) addMerchant(w http.ResponseWriter, r *http.Request) error {
 	return s.renderMerchants(w, r, http.StatusUnprocessableEntity, form)
 }
 
-func (s *Server) renderMerchants(w http.ResponseWriter, r *http.Request, status int, form views.MerchantForm) error {
+func (s *Server) renderMerchants(w http.ResponseWriter, r *http.Request, code int, form views.MerchantForm) error {
 	query := r.URL.Query()
 	after, _ := pg.ParseID(query.Get("after")) // anything else begins at the first page
 	before, _ := pg.ParseID(query.Get("before"))
@@ -51,9 +50,9 @@ func (s *Server) renderMerchants(w http.ResponseWriter, r *http.Request, status 
 	if err != nil {
 		return err
 	}
-	page := views.AdminMerchantsPage{Page: s.viewPage(r), Query: query.Get("q"), MayAdd: visitorOf(r).role() == admin, Form: form}
+	page := views.AdminMerchantsPage{Page: s.viewPage(r), Query: query.Get("q"), Providers: s.statuses(r.Context()), MayAdd: visitorOf(r).role() == admin, Form: form}
 	page.Merchants, page.Pager = paged("/admin/merchants", query, lines, peopleOnPage, func(l db.MerchantRow) string { return l.ID.String() })
-	s.render(w, r, status, views.AdminMerchants(page))
+	s.render(w, r, code, views.AdminMerchants(page))
 	return nil
 }
 
@@ -66,7 +65,7 @@ func (s *Server) adminMerchant(w http.ResponseWriter, r *http.Request) error {
 	return s.renderMerchant(w, r, id, http.StatusOK, views.InviteForm{})
 }
 
-func (s *Server) renderMerchant(w http.ResponseWriter, r *http.Request, id pg.ID, status int, form views.InviteForm) error {
+func (s *Server) renderMerchant(w http.ResponseWriter, r *http.Request, id pg.ID, code int, form views.InviteForm) error {
 	m, err := s.DB.Merchant(r.Context(), id)
 	if err != nil {
 		return err
@@ -76,7 +75,8 @@ func (s *Server) renderMerchant(w http.ResponseWriter, r *http.Request, id pg.ID
 	if err != nil {
 		return err
 	}
-	connections, err := s.DB.List(r.Context(), db.Filter{Merchant: id, Sort: db.SortHealth, Present: connectors.Environments(s.Providers)}, "", listLength)
+	providers := s.statuses(r.Context())
+	connections, err := s.DB.List(r.Context(), db.Filter{Merchant: id, Sort: db.SortHealth, Providers: providers}, "", listLength)
 	if err != nil {
 		return err
 	}
@@ -86,8 +86,8 @@ func (s *Server) renderMerchant(w http.ResponseWriter, r *http.Request, id pg.ID
 	}
 	page.Path = "/admin/merchants/" + m.ID.String() // not that of a form, which takes no GET
 	for _, line := range connections.All {
-		page.Connections = append(page.Connections, s.viewConnectionRow(r, line))
+		page.Connections = append(page.Connections, s.viewConnectionRow(line, providers))
 	}
-	s.render(w, r, status, views.AdminMerchant(page))
+	s.render(w, r, code, views.AdminMerchant(page))
 	return nil
 }

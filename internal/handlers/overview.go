@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"slices"
@@ -9,6 +10,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/status"
 	"patchbay/views"
 )
 
@@ -41,11 +43,16 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 	}
 	page := views.OverviewPage{Page: s.viewPage(r), At: now, Hours: hourFigures(hours, first)}
 	for _, place := range s.places(counts) {
-		page.Providers = append(page.Providers, s.providerFigures(place, counts, lately))
+		page.Providers = append(page.Providers, s.providerFigures(r.Context(), place, counts, lately))
 	}
+	providers := s.statuses(r.Context())
 	for _, l := range lapsing.All {
+		how := status.Of(l.Row(), providers[l.Provider])
+		if how.ReconnectBy.IsZero() {
+			continue
+		}
 		page.AtRisk = append(page.AtRisk, views.RiskLine{
-			ID: l.ID.String(), Merchant: l.MerchantName, Provider: s.viewProviderOf(l.Provider, l.Environment).Title, Account: named(l.Connection), Until: l.Until, Who: "merchant",
+			ID: l.ID.String(), Merchant: l.MerchantName, Provider: s.viewProviderOf(l.Provider, l.Environment).Title, Account: named(l.Connection), Until: how.ReconnectBy, Who: status.PartyMerchant,
 		})
 	}
 	if len(lapsing.All) > 0 {
@@ -77,32 +84,24 @@ func (s *Server) places(counts []db.Count) []providerEnv {
 	return all
 }
 
-func (s *Server) providerFigures(at providerEnv, counts []db.Count, lately []db.Rollup) views.ProviderFigures {
-	figures := views.ProviderFigures{Provider: s.viewProviderOf(at.provider, at.environment)}
-	present := s.presently(at)
+func (s *Server) providerFigures(ctx context.Context, at providerEnv, counts []db.Count, lately []db.Rollup) views.ProviderFigures {
+	figures := views.ProviderFigures{
+		Provider: s.viewProviderOf(at.provider, at.environment), Connections: map[status.Health]int64{}, URLs: map[status.Health]string{},
+	}
+	providers := s.statuses(ctx)
 	for _, c := range counts {
-		switch {
-		case c.Provider != at.provider || c.Environment != at.environment:
-		case c.Health == db.Disconnected:
-			figures.Disconnected += c.Connections
-		case !present || c.Health == db.ActionNeeded: // those of another environment wait for us
-			figures.ActionNeeded += c.Connections
-		case c.Health == db.Retrying:
-			figures.Retrying += c.Connections
-		default:
-			figures.Fine += c.Connections
+		if c.Provider == at.provider && c.Environment == at.environment {
+			figures.Connections[c.CurrentHealth(providers)] += c.Connections
 		}
 	}
-	link := func(health string) string {
-		return "/admin/connections?" + db.Filter{Provider: at.provider, Environment: at.environment, Health: health}.Values().Encode()
+	for _, h := range status.Healths() {
+		figures.URLs[h] = "/admin/connections?" + db.Filter{Provider: at.provider, Environment: at.environment, Health: h}.Values().Encode()
 	}
-	figures.FineURL, figures.RetryingURL = link(db.Fine), link(db.Retrying)
-	figures.ActionNeededURL, figures.DisconnectedURL = link(db.ActionNeeded), link(db.Disconnected)
 	figures.Median, figures.Slow, _, _ = latency(lately, at)
 	figures.CallsURL = "/admin/events?" + db.EventFilter{Kind: db.EventsRefresh, Provider: at.provider, From: s.DB.Now().Add(-latencyAge).Truncate(time.Hour)}.Values().Encode()
 	for _, one := range s.troubledList() {
 		if one.Name == at.provider && one.Environment == at.environment {
-			figures.Incident = &views.Incident{Provider: figures.Title, Since: one.IncidentSince, Ours: one.Reason == "ours"}
+			figures.Incident = &views.Incident{Provider: figures.Title, Since: one.IncidentSince, Ours: one.Reason == status.ReasonClientRejected}
 		}
 	}
 	return figures
@@ -122,7 +121,7 @@ func latency(lately []db.Rollup, at providerEnv) (median, slow time.Duration, al
 			continue
 		}
 		all += one.Calls
-		if one.Class == "ok" {
+		if one.Class == status.OK {
 			answered = append(answered, one)
 		} else {
 			failed += one.Calls
@@ -135,9 +134,9 @@ func hourFigures(calls []db.RefreshHour, first time.Time) []views.HourFigures {
 	hours := make([]views.HourFigures, chartHours)
 	for i := range hours {
 		begin := first.Add(time.Duration(i) * time.Hour)
-		hours[i].Hour, hours[i].Calls = begin, map[string]int64{}
+		hours[i].Hour, hours[i].Calls = begin, map[status.Outcome]int64{}
 		hours[i].URL = "/admin/events?" + url.Values{
-			"kind": {db.EventsRefresh}, "from": {begin.Format(time.RFC3339)}, "to": {begin.Add(time.Hour).Format(time.RFC3339)},
+			"kind": {string(db.EventsRefresh)}, "from": {begin.Format(time.RFC3339)}, "to": {begin.Add(time.Hour).Format(time.RFC3339)},
 		}.Encode()
 	}
 	for _, one := range calls {
@@ -184,12 +183,12 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.MendLine, err
 		}
 		if n := waiting[setup.Name]; n > 0 {
 			line.Code, line.Count = "ours", n
-			line.URL = "/admin/connections?" + db.Filter{Provider: setup.Name, Environment: setup.Environment, Who: "platform"}.Values().Encode()
+			line.URL = "/admin/connections?" + db.Filter{Provider: setup.Name, Environment: setup.Environment, Who: status.PartyPlatform}.Values().Encode()
 			list = append(list, line)
 		}
 	}
 	for _, one := range s.troubledList() {
-		if one.Reason == "ours" {
+		if one.Reason == status.ReasonClientRejected {
 			list = append(list, views.MendLine{Code: "client-refused", Provider: s.viewProviderOf(one.Name, one.Environment).Title, URL: "/admin/providers#" + one.Name})
 		}
 	}
@@ -202,7 +201,7 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.MendLine, err
 	}
 	elsewhere := map[providerEnv]int64{}
 	for _, c := range counts {
-		if at := (providerEnv{c.Provider, c.Environment}); c.Health != db.Disconnected && !s.presently(at) {
+		if at := (providerEnv{c.Provider, c.Environment}); c.Health != status.Disconnected && !s.presently(at) {
 			elsewhere[at] += c.Connections
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/jobs"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 )
 
 func TestSigningInRotatesTheSession(t *testing.T) {
@@ -47,8 +48,8 @@ func TestSigningInRotatesTheSession(t *testing.T) {
 	if got := copied.get("/account"); got.status != http.StatusSeeOther {
 		t.Errorf("a copy of the cookie outlives signing out: %d", got.status)
 	}
-	if h.events("user.signed-in") != 3 || h.events("user.signed-out") != 1 {
-		t.Errorf("events: %d in, %d out", h.events("user.signed-in"), h.events("user.signed-out"))
+	if h.events(status.UserSignedIn) != 3 || h.events(status.UserSignedOut) != 1 {
+		t.Errorf("events: %d in, %d out", h.events(status.UserSignedIn), h.events(status.UserSignedOut))
 	}
 }
 
@@ -162,7 +163,7 @@ func TestTriesAreSlowedDownAndNeverLockOut(t *testing.T) {
 	if got := try(stranger, sok.email, password); got.status != http.StatusSeeOther {
 		t.Errorf("the right password after waiting: %d", got.status)
 	}
-	if h.events("user.sign-in-failed") == 0 {
+	if h.events(status.UserSignInFailed) == 0 {
 		t.Error("failures are not written down")
 	}
 	if strings.Contains(h.log.String(), "wrong 1") || strings.Contains(h.log.String(), password) {
@@ -541,13 +542,12 @@ func TestIncidentsAreOnEveryPage(t *testing.T) {
 func TestNobodyIsSentToAProviderThatRefusesUs(t *testing.T) {
 	h := newTestServer(t)
 	failing := db.Connection{ID: pg.NewID(), Provider: "caminvoice", Environment: "sandbox", FailingSince: h.db.Now().Add(-time.Minute)}
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
-	if who := h.server.viewHealth(r, failing).Who; who != "provider" {
+	if who := h.server.statusOf(t.Context(), failing).Party; who != status.PartyProvider {
 		t.Errorf("before the incident %q must act", who)
 	}
 	dbtest.Incident(t, h.db, "caminvoice", "ours")
 	h.clock.Advance(incidentsAge)
-	if who := h.server.viewHealth(r, failing).Who; who != "platform" {
+	if who := h.server.statusOf(t.Context(), failing).Party; who != status.PartyPlatform {
 		t.Errorf("%q must act while our client is refused", who)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 	"patchbay/views"
 )
 
@@ -114,7 +115,7 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	asked := db.Event{
-		Kind: "connection.reconnect-asked", Actor: by.Actor, ActorID: by.ID, Address: by.Address,
+		Kind: status.ConnectionReconnectAsked, Actor: by.Actor, ActorID: by.ID, Address: by.Address,
 		MerchantID: c.MerchantID, ConnectionID: c.ID, Provider: c.Provider, Note: strings.Join(addresses, ", "),
 	}
 	if err := s.DB.AddEvent(r.Context(), asked); err != nil {

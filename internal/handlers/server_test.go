@@ -23,6 +23,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/sandbox"
+	"patchbay/internal/status"
 )
 
 // testServer is a running Patchbay with a database of its own.
@@ -191,7 +192,7 @@ func (s *testServer) mailTo(email, containing string) string {
 	return text
 }
 
-func (s *testServer) events(kind string) int {
+func (s *testServer) events(kind status.Kind) int {
 	s.t.Helper()
 	return dbtest.Events(s.t, s.db, kind)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,6 +14,7 @@ import (
 
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 	"patchbay/views"
 )
 
@@ -282,23 +282,11 @@ func (s *Server) currentIncidents(ctx context.Context) []db.ProviderState {
 	return list
 }
 
-// whoMustAct is the connection's own answer, save while its provider refuses our client: then nobody waits for the provider.
-func (s *Server) whoMustAct(ctx context.Context, c db.Connection) string {
-	who := c.WhoMustAct()
-	ours := func(p db.ProviderState) bool {
-		return p.Name == c.Provider && p.Environment == c.Environment && p.Reason == "ours"
-	}
-	if who == "provider" && slices.ContainsFunc(s.currentIncidents(ctx), ours) {
-		return "platform"
-	}
-	return who
-}
-
 func (s *Server) incidents(r *http.Request) []views.Incident {
 	var all []views.Incident
 	for _, one := range s.currentIncidents(r.Context()) {
 		if setup, err := s.provider(one.Name); err == nil && setup.Environment == one.Environment {
-			all = append(all, views.Incident{Provider: setup.Title, Since: one.IncidentSince, Ours: one.Reason == "ours", Declared: one.Reason == "declared"})
+			all = append(all, views.Incident{Provider: setup.Title, Since: one.IncidentSince, Ours: one.Reason == status.ReasonClientRejected, Declared: one.Reason == status.ReasonDeclared})
 		}
 	}
 	return all

@@ -12,6 +12,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/sandbox"
+	"patchbay/internal/status"
 )
 
 // TestDaysAreTheReaders: what a page calls yesterday is what its list, its export and many refreshes made from it call so, and
@@ -29,7 +30,7 @@ func TestDaysAreTheReaders(t *testing.T) {
 	now := s.db.Now().In(zone)
 	begin := time.Date(now.Year(), now.Month(), now.Day()-2, 0, 30, 0, 0, zone)
 	for _, c := range merchant.connections() {
-		e := db.Event{Kind: "refresh.trouble", Class: "trouble", Provider: c.Provider, ConnectionID: c.ID, MerchantID: c.MerchantID, At: begin}
+		e := db.Event{Kind: status.RefreshTemporary, Class: status.Temporary, Provider: c.Provider, ConnectionID: c.ID, MerchantID: c.MerchantID, At: begin}
 		if c.Provider == "acme" {
 			e.At = begin.AddDate(0, 0, 1) // another day there, the same in UTC as most of the first
 		}
@@ -84,7 +85,7 @@ func TestSinceWhenAndWhy(t *testing.T) {
 	merchant.connect("caminvoice", "KHUID00001234")
 	c := merchant.connections()[0]
 	began := s.db.Now().Add(-80 * time.Hour).UTC().Truncate(time.Minute)
-	dbtest.Set(t, s.db, c.ID, dbtest.Problem(db.ProblemSealed, began), dbtest.Retrying(began.Add(-4*time.Minute)), dbtest.Lapsing(s.db.Now().Add(24*time.Hour)))
+	dbtest.Set(t, s.db, c.ID, dbtest.Problem(status.ProblemSealed, began), dbtest.Retrying(began.Add(-4*time.Minute)), dbtest.Lapsing(s.db.Now().Add(24*time.Hour)))
 	support := s.staff(db.RoleSupport)
 	clock := began.Format("15:04")
 	page := support.wants("/connections/"+c.ID.String(), "cannot be opened", began.Format("2 January 2006, 15:04"), "days ago)")
@@ -147,7 +148,7 @@ func TestAFailureIsNobodysDoing(t *testing.T) {
 	}
 	for _, note := range []string{"", db.NoteUnsent} {
 		if err := s.db.AddEvent(t.Context(), db.Event{
-			Kind: "refresh.refused", Class: "refused", Code: "no-refresh-token", Provider: c.Provider, ConnectionID: c.ID, MerchantID: c.MerchantID, Note: note,
+			Kind: status.RefreshRejected, Class: status.Rejected, Code: "no-refresh-token", Provider: c.Provider, ConnectionID: c.ID, MerchantID: c.MerchantID, Note: note,
 			Actor: db.RoleSupport, ActorID: u.ID,
 		}); err != nil {
 			t.Fatal(err)

@@ -9,6 +9,7 @@ import (
 
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 	"patchbay/views"
 )
 
@@ -157,9 +158,9 @@ func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user db.Use
 	if !user.LockedAt.IsZero() {
 		return errMalformed
 	}
-	kind, event, notice := db.MailPassword, "user.password-link", "password-link"
+	kind, event, notice := db.MailPassword, status.UserPasswordLink, "password-link"
 	if user.Invited {
-		kind, event, notice = db.MailInvitation, "user.invited", "invited"
+		kind, event, notice = db.MailInvitation, status.UserInvited, "invited"
 	}
 	sent := db.Event{Kind: event, MerchantID: user.MerchantID, Note: user.Email}
 	by := s.actor(r)

@@ -13,6 +13,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/status"
 )
 
 // BulkPace is how many refreshes a minute many-at-once sends to one provider.
@@ -97,8 +98,12 @@ func (w *bulkWorker) carry(ctx context.Context, stop context.CancelFunc, id, car
 }
 
 func (w *bulkWorker) gather(ctx context.Context, bulk pg.ID) error {
+	providers, err := w.jobs.statuses(ctx)
+	if err != nil {
+		return err
+	}
 	for {
-		done, err := w.jobs.DB.GatherBulk(ctx, bulk, connectors.Environments(w.jobs.Providers), 10_000)
+		done, err := w.jobs.DB.GatherBulk(ctx, bulk, providers, 10_000)
 		if err != nil || done {
 			return err
 		}
@@ -136,7 +141,7 @@ func (w *bulkWorker) refresh(ctx context.Context, b db.Bulk, provider string) er
 			}
 			calls.Go(func() {
 				class := w.one(ctx, connection, by)
-				if class == "busy" && ctx.Err() != nil { // we stop: whoever carries this on begins with it
+				if class == status.Busy && ctx.Err() != nil { // we stop: whoever carries this on begins with it
 					failed[i] = ctx.Err()
 					return
 				}
@@ -151,25 +156,25 @@ func (w *bulkWorker) refresh(ctx context.Context, b db.Bulk, provider string) er
 }
 
 // one refreshes a connection and says how that ended.
-func (w *bulkWorker) one(ctx context.Context, connection pg.ID, by db.By) string {
+func (w *bulkWorker) one(ctx context.Context, connection pg.ID, by db.By) status.Outcome {
 	outcome, err := w.jobs.Refresh.Now(ctx, connection, by)
-	var needed *refresh.ActionNeeded
-	var ours *refresh.Ours
-	var trouble *refresh.Trouble
+	var needed *refresh.ActionNeededError
+	var ours *refresh.PlatformActionError
+	var trouble *refresh.ProviderTroubleError
 	switch {
 	case err == nil:
 		return outcome.Class
-	case errors.As(err, &needed) && needed.Problem == "disconnected", errors.Is(err, pg.ErrNotFound):
-		return "skipped"
+	case errors.As(err, &needed) && needed.Problem == status.ProblemDisconnected, errors.Is(err, pg.ErrNotFound):
+		return status.Skipped
 	case errors.As(err, &needed):
-		return "refused"
+		return status.Rejected
 	case errors.As(err, &ours):
-		return "ours"
+		return status.ClientRejected
 	case errors.As(err, &trouble):
 		return trouble.Class
 	default:
 		w.jobs.Log.ErrorContext(ctx, "refresh in bulk failed", "connection", connection, "err", err)
-		return "trouble"
+		return status.Temporary
 	}
 }
 

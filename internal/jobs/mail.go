@@ -12,6 +12,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 	"patchbay/views"
 )
 
@@ -79,7 +80,7 @@ func (j *Jobs) compose(ctx context.Context, letter db.Mail, user db.User, mercha
 			line.ID = c.Account.ID
 		}
 		if letter.Kind == db.MailReconnectBy {
-			line.Until = c.EndsAt
+			line.Until = c.AccessEnds
 		}
 		page.Accounts = append(page.Accounts, line)
 	}
@@ -99,7 +100,7 @@ func (j *Jobs) compose(ctx context.Context, letter db.Mail, user db.User, mercha
 }
 
 // about reads the connections that the letter is still about.
-func (j *Jobs) about(ctx context.Context, letter db.Mail, user db.User) ([]db.MailConnection, error) {
+func (j *Jobs) about(ctx context.Context, letter db.Mail, user db.User) ([]db.Connection, error) {
 	if len(letter.Connections) == 0 {
 		return nil, nil
 	}
@@ -107,16 +108,21 @@ func (j *Jobs) about(ctx context.Context, letter db.Mail, user db.User) ([]db.Ma
 	if err != nil {
 		return nil, err
 	}
+	providers, err := j.statuses(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var gone []pg.ID
-	still := slices.DeleteFunc(all, func(c db.MailConnection) bool {
-		needless := c.Health() == db.Disconnected
+	still := slices.DeleteFunc(all, func(c db.Connection) bool {
+		s := status.Of(c.Row(), providers[c.Provider])
+		needless := s.Health == status.Disconnected
 		switch letter.Kind {
 		case db.MailActionNeeded:
-			needless = c.WhoMustAct() != "merchant"
+			needless = s.Party != status.PartyMerchant
 		case db.MailReconnectBy:
-			needless = needless || c.EndsAt.IsZero() || c.Problem != ""
+			needless = s.ReconnectBy.IsZero()
 		case db.MailBackToNormal:
-			needless = c.Health() != db.Fine
+			needless = s.Health != status.Fine
 		}
 		if needless {
 			gone = append(gone, c.ID)
@@ -132,6 +138,16 @@ func (j *Jobs) about(ctx context.Context, letter db.Mail, user db.User) ([]db.Ma
 		return nil, errNeedless
 	}
 	return still, nil
+}
+
+// statuses returns what the providers' settings and open incidents make of their connections.
+func (j *Jobs) statuses(ctx context.Context) (status.Providers, error) {
+	providers := connectors.Statuses(j.Providers)
+	open, err := j.DB.Incidents(ctx)
+	for _, one := range open {
+		providers.SetIncident(one.Name, one.Environment, one.Reason)
+	}
+	return providers, err
 }
 
 func (j *Jobs) link(ctx context.Context, page *views.Mail, by db.By, kind, path string, user, connection pg.ID) error {
@@ -172,14 +188,7 @@ func (w *warningsWorker) Work(ctx context.Context, _ *river.Job[warningsArgs]) e
 	if !w.jobs.SendsMail() {
 		return nil
 	}
-	// A keyed provider needs nobody to come back: what was typed opens the door again.
-	var ending []string
-	for _, p := range w.jobs.Providers {
-		if _, redirects := p.Connector.(connectors.Redirector); redirects {
-			ending = append(ending, p.Name)
-		}
-	}
-	_, err := w.jobs.DB.EnqueueWarnings(ctx, ending, w.jobs.Enqueue)
+	_, err := w.jobs.DB.EnqueueWarnings(ctx, connectors.Statuses(w.jobs.Providers), w.jobs.Enqueue)
 	return err
 }
 

@@ -24,6 +24,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 	"patchbay/views"
 )
 
@@ -56,6 +57,9 @@ func (n *notes) String() string {
 // redirector is a provider to which merchants are sent, as far as mail cares.
 type redirector struct{ connectors.Redirector }
 
+// typed is a provider whose credentials merchants type, as far as mail cares.
+type typed struct{ connectors.CredentialConnector }
+
 func newTestJobs(t *testing.T, change func(*Options)) *testJobs {
 	t.Helper()
 	o := &testJobs{where: dbtest.Make(t), log: &notes{}, clock: dbtest.NewClock(time.Now().UTC())}
@@ -64,7 +68,7 @@ func newTestJobs(t *testing.T, change func(*Options)) *testJobs {
 		PublicURL: &url.URL{Scheme: "https", Host: "connect.example.com"}, Outbox: true,
 		Providers: []connectors.Provider{
 			{Name: "caminvoice", Title: "CamInvoice", Environment: "sandbox", Connector: redirector{}},
-			{Name: "flexiti", Title: "Flexiti", Environment: "sandbox"},
+			{Name: "flexiti", Title: "Flexiti", Environment: "sandbox", Connector: typed{}},
 		},
 	}
 	if change != nil {
@@ -153,7 +157,7 @@ func TestWarnings(t *testing.T) {
 
 	dbtest.Set(t, o.DB, one, dbtest.Refused(o.DB.Now()))
 	dbtest.Set(t, o.DB, two, dbtest.Problem("lapsed", o.DB.Now()))
-	dbtest.Set(t, o.DB, ours, dbtest.Problem("ours", o.DB.Now()))
+	dbtest.Set(t, o.DB, ours, dbtest.Problem(status.ProblemClientRejected, o.DB.Now()))
 	expect("at once: more may fail")
 	dbtest.Incident(t, o.DB, "caminvoice", "")
 	dbtest.Incident(t, o.DB, "flexiti", "")

@@ -10,6 +10,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 )
 
 // RevokeLimit is how long a provider may take to end access: less than the lock on the account is kept.
@@ -46,7 +47,7 @@ type revokeWorker struct {
 func (w *revokeWorker) Work(ctx context.Context, job *river.Job[revokeArgs]) error {
 	d := w.jobs.DB
 	told, err := d.RevocationStatus(ctx, job.Args.Connection, job.Args.At)
-	if err != nil || told != "" && told != db.RevokedLater && told != db.RevokedKept {
+	if err != nil || told != "" && told != status.RevokedLater && told != status.RevokedKept {
 		return err
 	}
 	c, err := d.WholeConnection(ctx, job.Args.Connection, pg.ID{})
@@ -59,18 +60,18 @@ func (w *revokeWorker) Work(ctx context.Context, job *river.Job[revokeArgs]) err
 	p := db.Revocation{Connection: c.Connection}
 	p.Connection.Account.ID = job.Args.Account
 	revoked, call, failed := w.jobs.Revoke(ctx, p)
-	if revoked == db.RevokedLater && job.Attempt >= job.MaxAttempts {
-		revoked = db.RevokedFailed
+	if revoked == status.RevokedLater && job.Attempt >= job.MaxAttempts {
+		revoked = status.RevokedFailed
 	}
-	if revoked != db.RevokedKept || told != db.RevokedKept {
+	if revoked != status.RevokedKept || told != status.RevokedKept {
 		failed = errors.Join(failed, d.RecordRevocation(ctx, p, revoked, call))
 	}
 	switch open := job.Args.At.Add(choiceOver).Sub(d.Now()); {
 	case failed != nil:
 		return failed
-	case revoked == db.RevokedLater:
+	case revoked == status.RevokedLater:
 		return errUnconfirmed
-	case revoked == db.RevokedKept && open > 0:
+	case revoked == status.RevokedKept && open > 0:
 		return river.JobSnooze(open)
 	}
 	return nil
@@ -85,36 +86,36 @@ func (j *Jobs) RevokesByAccount(provider, environment string) bool {
 }
 
 // Tell asks the provider of a connection that has ended here to end its access too. Where that ends the whole account's, it
-// is done only while nobody, of any merchant, has the account or is about to. It returns one of db's Revoked words and the
-// call, to be written down. The error is the database's.
-func (j *Jobs) Revoke(ctx context.Context, p db.Revocation) (string, connectors.Call, error) {
+// is done only while nobody, of any merchant, has the account or is about to. It returns how the provider took it and
+// the call, to be written down. The error is the database's.
+func (j *Jobs) Revoke(ctx context.Context, p db.Revocation) (status.Revocation, connectors.Call, error) {
 	ctx, calls := connectors.WithCalls(ctx)
 	revoked, err := j.revoke(ctx, p)
 	return revoked, calls.Last(), err
 }
 
-func (j *Jobs) revoke(ctx context.Context, p db.Revocation) (string, error) {
+func (j *Jobs) revoke(ctx context.Context, p db.Revocation) (status.Revocation, error) {
 	c, setup := p.Connection, j.setup(p.Connection.Provider)
 	if setup.Connector == nil || setup.Environment != c.Environment {
-		return db.RevokedKept, nil
+		return status.RevokedKept, nil
 	}
 	revoker, ok := setup.Connector.(connectors.Revoker)
 	if !ok {
-		return db.RevokedNotOffered, nil
+		return status.RevokedNotOffered, nil
 	}
-	unconfirmed := db.RevokedFailed
+	unconfirmed := status.RevokedFailed
 	if setup.Connector.Info().RevokesAccount {
-		unconfirmed = db.RevokedLater
+		unconfirmed = status.RevokedLater
 		begun, err := j.DB.BeginRevocation(ctx, c.Provider, c.Environment, c.Account.ID)
 		if err != nil {
 			return unconfirmed, err
 		}
 		if !begun {
-			return db.RevokedKept, nil
+			return status.RevokedKept, nil
 		}
 		p.Grant.Account.ID = c.Account.ID
 	} else if p.Grant.Access == "" {
-		return db.RevokedUntold, nil
+		return status.RevokedUntold, nil
 	}
 	call, cancel := context.WithTimeout(ctx, RevokeLimit)
 	defer cancel()
@@ -126,9 +127,9 @@ func (j *Jobs) revoke(ctx context.Context, p db.Revocation) (string, error) {
 	}
 	switch {
 	case failed == nil:
-		return db.RevokedDone, err
+		return status.RevokedDone, err
 	case errors.Is(failed, connectors.ErrNotOffered):
-		return db.RevokedNotOffered, err
+		return status.RevokedNotOffered, err
 	}
 	return unconfirmed, err
 }

@@ -9,12 +9,13 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/refresh/schedule"
+	"patchbay/internal/status"
 )
 
 // Outcome is what came of one attempt.
 type Outcome struct {
-	Class      string          // ok, later, trouble, refused or ours; lost: an earlier answer is still waited for; busy: nothing was sent
-	Problem    string          // what was written on the connection, one of db's Problem codes
+	Class      status.Outcome  // Lost: an earlier answer may still come; Busy: nothing was sent
+	Problem    status.Problem  // what was written on the connection
 	Incident   bool            // the provider is failing for everybody: nothing was counted
 	RetryAfter time.Duration   // when another try is worth it; 0 when now or never
 	Call       connectors.Call // the last exchange with the provider
@@ -30,17 +31,17 @@ func (e *Engine) attempt(l *lane, lease *db.Lease, by db.By, next bool) (Outcome
 	ctx := e.life
 	if lease.Unsealed != nil {
 		e.Log.Error("a grant does not open", "connection", lease.Connection, "err", lease.Unsealed)
-		return e.fail(ctx, l, lease, db.Failure{Class: "ours", Code: "sealed", Problem: db.ProblemSealed, After: time.Hour, Certain: true}, db.Told{By: by, Note: db.NoteSealed}), nil
+		return e.fail(ctx, l, lease, db.Failure{Class: status.ClientRejected, Code: string(status.ProblemSealed), Problem: status.ProblemSealed, After: time.Hour, Certain: true}, db.Told{By: by, Note: db.NoteSealed}), nil
 	}
 	if lease.Lost {
-		e.tell(ctx, lease, "refresh.lost", "lost")
-		e.Count(lease.Provider, lease.Environment, "refresh", "lost", 0)
+		e.tell(ctx, lease, status.RefreshLost, status.Lost)
+		e.Count(lease.Provider, lease.Environment, "refresh", status.Lost, 0)
 	}
 	if lease.Until.Sub(e.DB.Now()) < e.Term/2 {
 		if err := e.leases.Release(ctx, lease); err != nil {
 			e.Log.Warn("lease not released", "connection", lease.Connection, "err", err)
 		}
-		return Outcome{Class: "busy"}, nil
+		return Outcome{Class: status.Busy}, nil
 	}
 
 	token, calls, obtained, err := e.call(l, lease.Grant)
@@ -51,7 +52,7 @@ func (e *Engine) attempt(l *lane, lease *db.Lease, by db.By, next bool) (Outcome
 		token, calls, obtained, err = e.call(l, lease.Grant)
 	}
 	call := calls.Last()
-	class := connectors.Class(err)
+	class := connectors.OutcomeOf(err)
 	e.Count(lease.Provider, lease.Environment, "refresh", class, call.Took)
 	told := db.Told{By: by, Call: call}
 	if err == nil {
@@ -59,11 +60,11 @@ func (e *Engine) attempt(l *lane, lease *db.Lease, by db.By, next bool) (Outcome
 	}
 	f := e.failure(ctx, lease, class, calls, err)
 	switch f.Problem { // its cause is known: it is no sign that we are the ones refused
-	case db.ProblemInterrupted:
+	case status.ProblemInterrupted:
 		told.Note = db.NoteInterrupted
-	case db.ProblemRevoked:
+	case status.ProblemRevoked:
 		told.Note = db.NoteRevoked
-	case db.ProblemLapsed:
+	case status.ProblemLapsed:
 		told.Note = db.NoteUnsent
 	}
 	return e.fail(ctx, l, lease, f, told), nil
@@ -100,7 +101,7 @@ func (e *Engine) keep(ctx context.Context, l *lane, lease *db.Lease, token conne
 			if kept.Fate == db.Dropped {
 				e.drop(ctx, l, lease, token)
 			}
-			out := Outcome{Class: "ok", Call: told.Call, Token: token, RefreshedAt: obtained, RefreshAt: kept.RefreshAt}
+			out := Outcome{Class: status.OK, Call: told.Call, Token: token, RefreshedAt: obtained, RefreshAt: kept.RefreshAt}
 			if token.Lifetime > 0 {
 				out.ExpiresAt = obtained.Add(token.Lifetime)
 			}
@@ -109,7 +110,7 @@ func (e *Engine) keep(ctx context.Context, l *lane, lease *db.Lease, token conne
 		e.Log.Warn("a good answer is not saved yet", "connection", lease.Connection, "err", err)
 		if !sleep(ctx, pause) {
 			e.Log.Error("a good answer was lost at the end of the process", "connection", lease.Connection)
-			return Outcome{Class: "trouble", Call: told.Call}, nil
+			return Outcome{Class: status.Temporary, Call: told.Call}, nil
 		}
 	}
 }
@@ -126,12 +127,12 @@ func (e *Engine) drop(ctx context.Context, l *lane, lease *db.Lease, token conne
 	g := lease.Grant
 	g.Token = token
 	if err := revoker.Revoke(ctx, g); err != nil {
-		e.Log.Warn("an unwanted token was not revoked", "connection", lease.Connection, "class", connectors.Class(err))
+		e.Log.Warn("an unwanted token was not revoked", "connection", lease.Connection, "class", connectors.OutcomeOf(err))
 	}
 }
 
 // failure says what is to be written down of an attempt without a token.
-func (e *Engine) failure(ctx context.Context, lease *db.Lease, class string, calls *connectors.Calls, err error) db.Failure {
+func (e *Engine) failure(ctx context.Context, lease *db.Lease, class status.Outcome, calls *connectors.Calls, err error) db.Failure {
 	call := calls.Last()
 	f := db.Failure{Class: class, Code: call.Code}
 	var refusal *connectors.RejectedError
@@ -142,18 +143,18 @@ func (e *Engine) failure(ctx context.Context, lease *db.Lease, class string, cal
 		if f.Code == "" {
 			f.Code = refusal.Reason
 		}
-		f.Problem = db.ProblemOurs
+		f.Problem = status.ProblemClientRejected
 		if refusal.ClientFault {
 			f.After = schedule.Backoff(lease.Failures+3, lease.Connection)
 			break
 		}
-		f.Problem = db.ProblemRefused
+		f.Problem = status.ProblemRejected
 		if refusal.Unsent {
-			f.Problem, f.Certain = db.ProblemLapsed, true
+			f.Problem, f.Certain = status.ProblemLapsed, true
 		} else if lease.LostAnswer {
-			f.Problem = db.ProblemInterrupted
+			f.Problem = status.ProblemInterrupted
 		} else if hinted, err := e.DB.Hinted(ctx, lease.Connection); err == nil && hinted {
-			f.Problem, f.Certain = db.ProblemRevoked, true
+			f.Problem, f.Certain = status.ProblemRevoked, true
 		}
 	case errors.As(err, &later):
 		before, err := e.DB.LaterInARow(ctx, lease.Connection)
@@ -162,7 +163,7 @@ func (e *Engine) failure(ctx context.Context, lease *db.Lease, class string, cal
 		}
 		f.After = schedule.RetryAfter(before+1, later.RetryAfter, lease.Connection)
 	default:
-		f.Class = "trouble"
+		f.Class = status.Temporary
 		f.After = schedule.Backoff(lease.Failures+1, lease.Connection)
 		if errors.As(err, &trouble) {
 			f.After = max(f.After, trouble.RetryAfter)
@@ -175,7 +176,7 @@ func (e *Engine) failure(ctx context.Context, lease *db.Lease, class string, cal
 // fail writes down an attempt without a token, as long as the lease lasts, and judges whether the provider fails for everybody.
 func (e *Engine) fail(ctx context.Context, l *lane, lease *db.Lease, f db.Failure, told db.Told) Outcome {
 	out := Outcome{Class: f.Class, Problem: f.Problem, RetryAfter: f.After, Call: told.Call}
-	if f.Class == "later" && told.Call.Status == http.StatusTooManyRequests {
+	if f.Class == status.RateLimited && told.Call.Status == http.StatusTooManyRequests {
 		if _, redirects := l.connector.(connectors.Redirector); redirects { // it is our client that is limited, not this merchant's
 			if err := e.DB.Pause(ctx, l.info.Name, l.info.Environment, e.DB.Now().Add(f.After)); err != nil {
 				e.Log.Warn("provider not paused", "provider", l.info.Name, "err", err)
@@ -188,7 +189,7 @@ func (e *Engine) fail(ctx context.Context, l *lane, lease *db.Lease, f db.Failur
 			if out.Incident = frozen; frozen {
 				out.Problem = ""
 			}
-			if !frozen && !superseded && f.Class != "later" && !f.Certain {
+			if !frozen && !superseded && f.Class != status.RateLimited && !f.Certain {
 				e.judge(ctx, l)
 			}
 			return out
@@ -220,7 +221,7 @@ func (e *Engine) judge(ctx context.Context, l *lane) {
 	}
 }
 
-func (e *Engine) tell(ctx context.Context, lease *db.Lease, kind, class string) {
+func (e *Engine) tell(ctx context.Context, lease *db.Lease, kind status.Kind, class status.Outcome) {
 	err := e.DB.AddEvent(ctx, db.Event{Kind: kind, Class: class, ConnectionID: lease.Connection, MerchantID: lease.Merchant, Provider: lease.Provider})
 	if err != nil {
 		e.Log.Warn("event not written", "kind", kind, "err", err)

@@ -13,6 +13,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/seal"
+	"patchbay/internal/status"
 )
 
 // In synctest's bubble the host's clock can be whatever one likes; Postgres, outside, has the right time. What is stored and when
@@ -37,7 +38,7 @@ func TestAWrongHostClockChangesNothing(t *testing.T) {
 			e := refresh.New(refresh.Options{DB: d, Connectors: []connectors.Connector{p}, Log: slog.New(slog.DiscardHandler)})
 			var owner db.Merchant
 			id := connect(t, d, p, "account"+wrong.String(), 48*time.Hour, &owner)
-			if out, err := e.Now(ctx, id, db.System()); err != nil || out.Class != "ok" {
+			if out, err := e.Now(ctx, id, db.System()); err != nil || out.Class != status.OK {
 				t.Fatalf("%s, %v", out.Class, err)
 			}
 			if err := e.Stop(ctx); err != nil {

@@ -19,7 +19,7 @@
 //
 // For handlers and jobs:
 //
-//	engine.Fresh(ctx, id, minValid, by)  a token good for that long; *ActionNeeded, *Trouble, *Ours, *TooLong, pg.ErrNotFound
+//	engine.Fresh(ctx, id, minValid, by)  a token good for that long; *ActionNeededError, *ProviderTroubleError, *PlatformActionError, *MinValidTooLongError, pg.ErrNotFound
 //	engine.Now(ctx, id, by)              Refresh now: the Outcome on the spot, joining an attempt under way
 //	engine.Verify(ctx, provider, account) a webhook's hint: refreshed now and after 1, 10 and 60 minutes
 //	engine.Count(provider, environment, kind, class, took) for charts: flows call it with kind "connect"

@@ -11,6 +11,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 )
 
 // Options are what an Engine is made of. Zero times and numbers mean the defaults.
@@ -234,7 +235,7 @@ func (e *Engine) probe(ctx context.Context, l *lane, state db.ProviderState, now
 		return 0, err
 	}
 	e.begin(l, lease, func(out Outcome) {
-		if out.Class == "ok" {
+		if out.Class == status.OK {
 			e.recovered(l)
 		}
 	})
@@ -244,7 +245,7 @@ func (e *Engine) probe(ctx context.Context, l *lane, state db.ProviderState, now
 // recovered ends an incident that nobody declared: the provider has said yes.
 func (e *Engine) recovered(l *lane) {
 	state, err := e.DB.ProviderState(e.life, l.info.Name, l.info.Environment)
-	if err != nil || state.IncidentSince.IsZero() || state.Reason == "declared" {
+	if err != nil || state.IncidentSince.IsZero() || state.Reason == status.ReasonDeclared {
 		return
 	}
 	if err := e.End(e.life, l.info.Name, db.System()); err != nil {
@@ -315,7 +316,7 @@ func (e *Engine) Declare(ctx context.Context, provider string, by db.By) error {
 	if l == nil {
 		return pg.ErrNotFound
 	}
-	_, err := e.DB.OpenIncident(ctx, l.info.Name, l.info.Environment, "declared", by, time.Time{})
+	_, err := e.DB.OpenIncident(ctx, l.info.Name, l.info.Environment, status.ReasonDeclared, by, time.Time{})
 	return err
 }
 

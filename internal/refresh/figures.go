@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"patchbay/internal/status"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -40,8 +42,8 @@ func newFigures(e *Engine) *Figures {
 	}
 }
 
-func (f *Figures) count(provider, kind, class string, took time.Duration) {
-	f.calls.WithLabelValues(provider, kind, class).Inc()
+func (f *Figures) count(provider, kind string, class status.Outcome, took time.Duration) {
+	f.calls.WithLabelValues(provider, kind, string(class)).Inc()
 	if took > 0 {
 		f.took.WithLabelValues(provider, kind).Observe(took.Seconds())
 	}

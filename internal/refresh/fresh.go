@@ -8,38 +8,43 @@ import (
 
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 )
 
-// ActionNeeded: no token until the merchant has done something. Problem is one of db's codes, or "disconnected".
-type ActionNeeded struct{ Problem string }
+// ActionNeededError says that there is no token until the merchant acts.
+type ActionNeededError struct{ Problem status.Problem }
 
-func (a *ActionNeeded) Error() string { return "the merchant must act: " + a.Problem }
+func (a *ActionNeededError) Error() string { return "the merchant must act: " + string(a.Problem) }
 
-// Trouble: the provider gives no token just now; it is tried again by itself.
-type Trouble struct {
+// ProviderTroubleError says that the provider gives no token just now. It is tried again by itself.
+type ProviderTroubleError struct {
 	RetryAfter time.Duration
-	Incident   bool   // it fails for everybody
-	Class      string // of the last attempt: trouble, later or lost
+	Incident   bool           // the provider fails for several merchants
+	Class      status.Outcome // of the last attempt: Temporary, RateLimited, Lost or Busy
 }
 
-func (t *Trouble) Error() string { return "the provider is in trouble: " + t.Class }
+func (t *ProviderTroubleError) Error() string {
+	return "the provider is in trouble: " + string(t.Class)
+}
 
-// Ours: the platform must put something right. Problem is one of db's codes, or "not-set-up".
-type Ours struct{ Problem string }
+// PlatformActionError says that there is no token until the platform acts.
+type PlatformActionError struct{ Problem status.Problem }
 
-func (o *Ours) Error() string { return "the platform must act: " + o.Problem }
+func (p *PlatformActionError) Error() string { return "the platform must act: " + string(p.Problem) }
 
-// TooLong: no token of this provider is good for that long. Most is what may be asked for.
-type TooLong struct{ Most time.Duration }
+// MinValidTooLongError says that no token of this provider is good for that long. Most is what may be asked for.
+type MinValidTooLongError struct{ Most time.Duration }
 
-func (t *TooLong) Error() string { return fmt.Sprintf("no token lasts that long, at most %s", t.Most) }
+func (t *MinValidTooLongError) Error() string {
+	return fmt.Sprintf("no token lasts that long, at most %s", t.Most)
+}
 
 // Default asks Fresh for the usual: the smaller of a minute and a fifth of the lifetime.
 const Default time.Duration = -1
 
 // Fresh returns a reading whose token is good for at least minValid, refreshing first where need be: by itself, or by joining
-// whoever is at it here or elsewhere. Else the error says why not and who must act: *ActionNeeded, *Trouble, *Ours,
-// *TooLong, pg.ErrNotFound.
+// whoever is at it here or elsewhere. Else the error says why not and who must act: *ActionNeededError, *ProviderTroubleError, *PlatformActionError,
+// *MinValidTooLongError, pg.ErrNotFound.
 func (e *Engine) Fresh(ctx context.Context, id pg.ID, minValid time.Duration, by db.By) (db.Reading, error) {
 	r, err := e.DB.ReadGrant(ctx, id)
 	if err != nil {
@@ -76,7 +81,7 @@ func (e *Engine) freshen(ctx context.Context, r db.Reading, minValid time.Durati
 		if err != nil {
 			return r, err
 		}
-		if f.led && f.out.Class == "ok" && f.attempt >= r.Attempt {
+		if f.led && f.out.Class == status.OK && f.attempt >= r.Attempt {
 			return adopt(e.DB.Now(), r, f.out, minValid)
 		}
 		if !f.led {
@@ -93,31 +98,43 @@ func (e *Engine) freshen(ctx context.Context, r db.Reading, minValid time.Durati
 // verdict says whether a reading will do, or why nothing will be done about it now. Neither: somebody has to refresh.
 func (e *Engine) verdict(r db.Reading, minValid time.Duration) (good bool, err error) {
 	now := e.DB.Now()
+	s := e.statusOf(r)
 	switch {
-	case r.Disconnected:
-		return false, &ActionNeeded{Problem: "disconnected"}
-	case e.lanes[r.Provider] == nil:
-		return false, &Ours{Problem: "not-set-up"}
+	case s.Health == status.Disconnected:
+		return false, &ActionNeededError{Problem: status.ProblemDisconnected}
 	case e.laneOf(r.Provider, r.Environment) == nil:
-		return false, &Ours{Problem: db.ProblemEnvironment}
+		return false, &PlatformActionError{Problem: s.Problem}
 	case r.Lifetime > 0 && minValid > mostOf(r.Lifetime):
-		return false, &TooLong{Most: mostOf(r.Lifetime)}
-	case db.Connection{Problem: r.Problem}.WhoMustAct() == "merchant":
-		return false, &ActionNeeded{Problem: r.Problem}
+		return false, &MinValidTooLongError{Most: mostOf(r.Lifetime)}
+	case s.Party == status.PartyMerchant:
+		return false, &ActionNeededError{Problem: s.Problem}
 	case r.Token.Access != "" && (r.ExpiresAt.IsZero() || r.ExpiresAt.Sub(now) >= need(r.Lifetime, minValid)):
 		return true, nil
 	case r.Sealed:
-		return false, &Ours{Problem: db.ProblemSealed}
+		return false, &PlatformActionError{Problem: status.ProblemSealed}
 	case r.LeasedUntil.After(now):
 		return false, nil
 	case e.unsettled(r, now) > 0:
-		return false, &Trouble{Class: "lost", RetryAfter: e.unsettled(r, now)}
-	case r.Problem != "":
-		return false, &Ours{Problem: r.Problem}
-	case r.LastClass != "ok" && r.LastClass != "lost" && r.RefreshAt.After(now):
-		return false, &Trouble{Class: r.LastClass, RetryAfter: r.RefreshAt.Sub(now)}
+		return false, &ProviderTroubleError{Class: status.Lost, RetryAfter: e.unsettled(r, now)}
+	case s.Problem != "":
+		return false, &PlatformActionError{Problem: s.Problem}
+	case r.LastClass != status.OK && r.LastClass != status.Lost && r.RefreshAt.After(now):
+		return false, &ProviderTroubleError{Class: r.LastClass, RetryAfter: r.RefreshAt.Sub(now)}
 	}
 	return false, nil
+}
+
+// statusOf says how the connection of a reading is, without regard to incidents: an attempt finds those out.
+func (e *Engine) statusOf(r db.Reading) status.Status {
+	var p status.Provider
+	if l := e.lanes[r.Provider]; l != nil {
+		p = status.Provider{SetUp: true, Environment: l.info.Environment}
+	}
+	row := status.Row{Environment: r.Environment, Problem: r.Problem}
+	if r.Disconnected {
+		row.DisconnectedAt = e.DB.Now()
+	}
+	return status.Of(row, p)
 }
 
 // unsettled is how long the answer of a lapsed lease may still come; 0 when there is none or it can be asked for again.
@@ -143,13 +160,13 @@ func need(lifetime, minValid time.Duration) time.Duration {
 // adopt is the reading after a refresh that was just seen to succeed.
 func adopt(now time.Time, r db.Reading, out Outcome, minValid time.Duration) (db.Reading, error) {
 	scope := r.Token.Scope
-	r.Token, r.Lifetime, r.ExpiresAt, r.Problem, r.LastClass = out.Token, out.Token.Lifetime, out.ExpiresAt, "", "ok"
+	r.Token, r.Lifetime, r.ExpiresAt, r.Problem, r.LastClass = out.Token, out.Token.Lifetime, out.ExpiresAt, "", status.OK
 	r.Token.Refresh = ""
 	if len(r.Token.Scope) == 0 {
 		r.Token.Scope = scope
 	}
 	if !r.ExpiresAt.IsZero() && r.ExpiresAt.Sub(now) < need(r.Lifetime, minValid) {
-		return r, &TooLong{Most: mostOf(r.Lifetime)}
+		return r, &MinValidTooLongError{Most: mostOf(r.Lifetime)}
 	}
 	return r, nil
 }
@@ -158,7 +175,7 @@ func adopt(now time.Time, r db.Reading, out Outcome, minValid time.Duration) (db
 func (e *Engine) wait(ctx context.Context, r db.Reading) (db.Reading, error) {
 	for pause := 15 * time.Millisecond; ; pause = min(pause*3/2, 250*time.Millisecond) {
 		if !sleep(ctx, jitter(pause)) {
-			return r, &Trouble{Class: "busy", RetryAfter: time.Second}
+			return r, &ProviderTroubleError{Class: status.Busy, RetryAfter: time.Second}
 		}
 		now, err := e.DB.ReadGrant(ctx, r.Connection)
 		if err != nil || now.Attempt != r.Attempt || !now.LeasedUntil.After(e.DB.Now()) {
@@ -174,12 +191,12 @@ func (e *Engine) held(ctx context.Context, l *lane, r db.Reading) error {
 	switch {
 	case err != nil:
 		return err
-	case !state.IncidentSince.IsZero() && state.Reason == "ours":
-		return &Ours{Problem: db.ProblemOurs}
+	case !state.IncidentSince.IsZero() && state.Reason == status.ReasonClientRejected:
+		return &PlatformActionError{Problem: status.ProblemClientRejected}
 	case !state.IncidentSince.IsZero():
-		return &Trouble{Class: "trouble", Incident: true, RetryAfter: max(10*time.Second, state.NextProbe.Sub(now))}
+		return &ProviderTroubleError{Class: status.Temporary, Incident: true, RetryAfter: max(10*time.Second, state.NextProbe.Sub(now))}
 	case state.PausedUntil.After(now):
-		return &Trouble{Class: "later", RetryAfter: state.PausedUntil.Sub(now)}
+		return &ProviderTroubleError{Class: status.RateLimited, RetryAfter: state.PausedUntil.Sub(now)}
 	}
 	return nil
 }
@@ -189,7 +206,7 @@ func (e *Engine) again(ctx context.Context, r db.Reading) (db.Reading, error) {
 	if err == nil && now.Attempt == r.Attempt && !now.LeasedUntil.After(e.DB.Now()) {
 		// No slot was free, or another statement held the row: neither is a failed token.
 		if !sleep(ctx, jitter(40*time.Millisecond)) {
-			return now, &Trouble{Class: "busy", RetryAfter: time.Second}
+			return now, &ProviderTroubleError{Class: status.Busy, RetryAfter: time.Second}
 		}
 	}
 	return now, err
@@ -198,7 +215,7 @@ func (e *Engine) again(ctx context.Context, r db.Reading) (db.Reading, error) {
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 
 // Now refreshes a connection on somebody's word, whatever its schedule says, and returns the outcome on the spot; it joins an
-// attempt under way. *ActionNeeded when it is disconnected, *Ours when the provider is not set up for it, pg.ErrNotFound.
+// attempt under way. *ActionNeededError when it is disconnected, *PlatformActionError when the provider is not set up for it, pg.ErrNotFound.
 func (e *Engine) Now(ctx context.Context, id pg.ID, by db.By) (Outcome, error) {
 	r, err := e.DB.ReadGrant(ctx, id)
 	if err != nil {
@@ -217,11 +234,9 @@ func (e *Engine) Renew(ctx context.Context, r db.Reading, by db.By) (Outcome, er
 		now := e.DB.Now()
 		switch {
 		case r.Disconnected:
-			return Outcome{}, &ActionNeeded{Problem: "disconnected"}
-		case e.lanes[r.Provider] == nil:
-			return Outcome{}, &Ours{Problem: "not-set-up"}
+			return Outcome{}, &ActionNeededError{Problem: status.ProblemDisconnected}
 		case l == nil:
-			return Outcome{}, &Ours{Problem: db.ProblemEnvironment}
+			return Outcome{}, &PlatformActionError{Problem: e.statusOf(r).Problem}
 		case r.LeasedUntil.After(now) && !e.flying(r.Connection):
 			then, err := e.wait(ctx, r)
 			if err != nil {
@@ -233,14 +248,14 @@ func (e *Engine) Renew(ctx context.Context, r db.Reading, by db.By) (Outcome, er
 			r = then
 			continue
 		case e.unsettled(r, now) > 0:
-			return Outcome{Class: "lost", RetryAfter: e.unsettled(r, now)}, nil
+			return Outcome{Class: status.Lost, RetryAfter: e.unsettled(r, now)}, nil
 		}
 		f, err := e.lead(ctx, l, db.Want{Connection: r.Connection, Attempt: -1, Regardless: true}, by)
 		if err != nil {
 			return Outcome{}, err
 		}
-		if f.led && f.out.Class != "busy" {
-			if f.out.Class == "ok" && l.troubled.Load() {
+		if f.led && f.out.Class != status.Busy {
+			if f.out.Class == status.OK && l.troubled.Load() {
 				e.recovered(l)
 			}
 			return f.out, nil
@@ -249,7 +264,7 @@ func (e *Engine) Renew(ctx context.Context, r db.Reading, by db.By) (Outcome, er
 			return Outcome{}, err
 		}
 		if !r.LeasedUntil.After(e.DB.Now()) && !sleep(ctx, jitter(40*time.Millisecond)) {
-			return Outcome{}, &Trouble{Class: "busy", RetryAfter: time.Second}
+			return Outcome{}, &ProviderTroubleError{Class: status.Busy, RetryAfter: time.Second}
 		}
 	}
 }
@@ -258,7 +273,7 @@ func (e *Engine) Renew(ctx context.Context, r db.Reading, by db.By) (Outcome, er
 func adopted(now time.Time, r db.Reading) Outcome {
 	out := Outcome{Class: r.LastClass, Problem: r.Problem, Token: r.Token, ExpiresAt: r.ExpiresAt, RefreshedAt: r.RefreshedAt, RefreshAt: r.RefreshAt}
 	out.Call.Code = r.LastCode
-	if r.LastClass != "ok" && r.RefreshAt.After(now) {
+	if r.LastClass != status.OK && r.RefreshAt.After(now) {
 		out.RetryAfter = r.RefreshAt.Sub(now)
 	}
 	return out
@@ -286,7 +301,7 @@ func (e *Engine) lead(ctx context.Context, l *lane, want db.Want, by db.By) (*fl
 	if f == nil {
 		if e.stopping {
 			e.mu.Unlock()
-			return nil, &Trouble{Class: "busy", RetryAfter: time.Second}
+			return nil, &ProviderTroubleError{Class: status.Busy, RetryAfter: time.Second}
 		}
 		f = &flight{done: make(chan struct{})}
 		e.flights[want.Connection] = f
@@ -297,7 +312,7 @@ func (e *Engine) lead(ctx context.Context, l *lane, want db.Want, by db.By) (*fl
 	case <-f.done:
 		return f, f.err
 	case <-ctx.Done():
-		return nil, &Trouble{Class: "busy", RetryAfter: time.Second}
+		return nil, &ProviderTroubleError{Class: status.Busy, RetryAfter: time.Second}
 	}
 }
 

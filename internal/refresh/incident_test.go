@@ -13,6 +13,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/status"
 )
 
 func TestSixHoursOfOutageCostNobodyAnything(t *testing.T) {
@@ -27,13 +28,13 @@ func TestSixHoursOfOutageCostNobodyAnything(t *testing.T) {
 		w.clock.Advance(30 * time.Second)
 	}
 	state, err := w.db.ProviderState(t.Context(), "acme", "sandbox")
-	if err != nil || state.IncidentSince.IsZero() || state.Reason != "trouble" {
+	if err != nil || state.IncidentSince.IsZero() || state.Reason != status.ReasonTemporary {
 		t.Fatalf("no incident: %+v, %v", state, err)
 	}
 	if calls := w.partner.all.Load(); calls > 32+6*60+60 {
 		t.Errorf("%d calls to a provider that is down", calls)
 	}
-	var trouble *refresh.Trouble
+	var trouble *refresh.ProviderTroubleError
 	if _, err := w.engine.Fresh(t.Context(), ids[many-1], refresh.Default, db.System()); !errors.As(err, &trouble) || !trouble.Incident {
 		t.Errorf("a reader during the incident: %v", err)
 	}
@@ -50,10 +51,10 @@ func TestSixHoursOfOutageCostNobodyAnything(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range counts {
-		if c.Health == db.ActionNeeded {
+		if c.Health == status.ActionNeeded {
 			t.Errorf("%d connections need action", c.Connections)
 		}
-		if c.Health == db.Retrying && c.Connections > 64 {
+		if c.Health == status.Retrying && c.Connections > 64 {
 			t.Errorf("%d connections are shown as retrying, one by one", c.Connections)
 		}
 	}
@@ -69,7 +70,7 @@ func TestSixHoursOfOutageCostNobodyAnything(t *testing.T) {
 		t.Errorf("%d calls at once right after an incident", most)
 	}
 	for _, id := range ids {
-		if s := w.status(id); s.Failures != 0 || s.LastClass != "ok" || !s.ExpiresAt.After(w.clock.Now()) {
+		if s := w.status(id); s.Failures != 0 || s.LastClass != status.OK || !s.ExpiresAt.After(w.clock.Now()) {
 			t.Fatalf("a connection did not come back: %+v", s)
 		}
 	}
@@ -113,7 +114,7 @@ func TestAnOutageThatSaysWhenToComeBackIsAnOutage(t *testing.T) {
 	if s := w.status(ids[0]); s.Failures == 0 {
 		t.Error("the connection is thought to be fine")
 	}
-	if state, err := w.db.ProviderState(t.Context(), "acme", "sandbox"); err != nil || state.Reason != "trouble" {
+	if state, err := w.db.ProviderState(t.Context(), "acme", "sandbox"); err != nil || state.Reason != status.ReasonTemporary {
 		t.Errorf("no incident: %+v, %v", state, err)
 	}
 }
@@ -128,12 +129,12 @@ func TestAskedToWaitIsNoEvidence(t *testing.T) {
 	w.partner.set(func() { w.partner.mood = always(&connectors.RateLimitedError{RetryAfter: time.Second}) })
 	for range 5 {
 		for _, id := range ids {
-			if out, err := w.engine.Now(t.Context(), id, db.System()); err != nil || out.Class != "later" {
+			if out, err := w.engine.Now(t.Context(), id, db.System()); err != nil || out.Class != status.RateLimited {
 				t.Fatalf("%s, %v", out.Class, err)
 			}
 		}
 	}
-	reason := func() string {
+	reason := func() status.Reason {
 		state, err := w.db.ProviderState(t.Context(), "acme", "sandbox")
 		if err != nil {
 			t.Fatal(err)
@@ -185,10 +186,10 @@ func TestAnIncidentIsDeclaredAndEndedByAnAdmin(t *testing.T) {
 	if w.partner.callsOf("a") != 0 {
 		t.Error("a declared incident did not stop the sweep")
 	}
-	if out, err := w.engine.Now(t.Context(), id, admin); err != nil || out.Class != "ok" {
+	if out, err := w.engine.Now(t.Context(), id, admin); err != nil || out.Class != status.OK {
 		t.Errorf("refresh now: %s, %v", out.Class, err)
 	}
-	if state, err := w.db.ProviderState(t.Context(), "acme", "sandbox"); err != nil || state.Reason != "declared" {
+	if state, err := w.db.ProviderState(t.Context(), "acme", "sandbox"); err != nil || state.Reason != status.ReasonDeclared {
 		t.Errorf("one good answer ended what an admin declared: %+v, %v", state, err)
 	}
 	if err := w.engine.End(t.Context(), "acme", admin); err != nil {
@@ -214,7 +215,7 @@ func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
 		t.Errorf("incident %+v, %v", state, err)
 	}
 	for _, id := range ids {
-		if r := w.reading(id); r.Problem != db.ProblemLapsed {
+		if r := w.reading(id); r.Problem != status.ProblemLapsed {
 			t.Errorf("problem %q", r.Problem)
 		}
 	}
@@ -227,7 +228,7 @@ func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.partner.set(func() { w.partner.mood = always(&connectors.RejectedError{Reason: "invalid_grant"}) })
-	for id, want := range map[pg.ID]string{ended: db.ProblemRevoked, suspected: ""} {
+	for id, want := range map[pg.ID]status.Problem{ended: status.ProblemRevoked, suspected: ""} {
 		if _, err := w.engine.Now(t.Context(), id, db.System()); err != nil {
 			t.Fatal(err)
 		}

@@ -11,6 +11,7 @@ import (
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/status"
 )
 
 func (w *testEngine) sweep() int {
@@ -41,26 +42,26 @@ func (w *testEngine) reading(id pg.ID) db.Reading {
 }
 
 // kinds of a connection's events, oldest first, without how it was made.
-func (w *testEngine) kinds(id pg.ID) []string {
+func (w *testEngine) kinds(id pg.ID) []status.Kind {
 	w.Helper()
 	events, err := w.db.Timeline(w.Context(), id, db.Event{}, 100)
 	if err != nil {
 		w.Fatal(err)
 	}
-	var kinds []string
+	var kinds []status.Kind
 	for i := len(events) - 2; i >= 0; i-- {
 		kinds = append(kinds, events[i].Kind)
 	}
 	return kinds
 }
 
-func (w *testEngine) health(id pg.ID) string {
+func (w *testEngine) health(id pg.ID) status.Health {
 	w.Helper()
 	whole, err := w.db.WholeConnection(w.Context(), id, pg.ID{})
 	if err != nil {
 		w.Fatal(err)
 	}
-	return whole.Connection.Health()
+	return status.Of(whole.Row(), status.Provider{SetUp: true, Environment: whole.Environment}).Health
 }
 
 func always(err error) func(string) error { return func(string) error { return err } }
@@ -92,10 +93,10 @@ func TestTroubleIsTriedAgainAndBlamesNobody(t *testing.T) {
 	id := w.connect("a", 25*time.Hour)
 	w.partner.set(func() { w.partner.mood = always(errTrouble) })
 	w.sweep()
-	if w.health(id) != db.Retrying || w.status(id).Failures != 1 {
+	if w.health(id) != status.Retrying || w.status(id).Failures != 1 {
 		t.Fatalf("health %s, %d failures", w.health(id), w.status(id).Failures)
 	}
-	var trouble *refresh.Trouble
+	var trouble *refresh.ProviderTroubleError
 	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, db.System()); !errors.As(err, &trouble) || trouble.RetryAfter < 25*time.Second {
 		t.Errorf("a reader while the next try is waited for: %v", err)
 	}
@@ -106,13 +107,13 @@ func TestTroubleIsTriedAgainAndBlamesNobody(t *testing.T) {
 		t.Error("swept before its time")
 	}
 	out, err := w.engine.Now(t.Context(), id, db.By{Actor: "support"})
-	if err != nil || out.Class != "trouble" || w.partner.callsOf("a") != 2 {
+	if err != nil || out.Class != status.Temporary || w.partner.callsOf("a") != 2 {
 		t.Errorf("refresh now: %+v, %v", out.Class, err)
 	}
 	w.partner.set(func() { w.partner.mood = nil })
 	w.clock.Advance(2 * time.Minute)
 	w.sweep()
-	if w.health(id) != db.Fine || w.status(id).Failures != 0 {
+	if w.health(id) != status.Fine || w.status(id).Failures != 0 {
 		t.Errorf("after recovery: health %s, %d failures", w.health(id), w.status(id).Failures)
 	}
 }
@@ -122,8 +123,8 @@ func TestRefusalIsTheMerchantsToMend(t *testing.T) {
 	id := w.connect("a", 25*time.Hour)
 	w.partner.set(func() { w.partner.mood = always(&connectors.RejectedError{Reason: "invalid_grant"}) })
 	w.sweep()
-	var needed *refresh.ActionNeeded
-	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, db.System()); !errors.As(err, &needed) || needed.Problem != db.ProblemRefused {
+	var needed *refresh.ActionNeededError
+	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, db.System()); !errors.As(err, &needed) || needed.Problem != status.ProblemRejected {
 		t.Errorf("a reader after the refusal: %v", err)
 	}
 	w.clock.Advance(48 * time.Hour)
@@ -131,10 +132,10 @@ func TestRefusalIsTheMerchantsToMend(t *testing.T) {
 		t.Error("a refused grant is swept")
 	}
 	w.partner.set(func() { w.partner.mood = nil })
-	if out, err := w.engine.Now(t.Context(), id, db.By{Actor: "support"}); err != nil || out.Class != "ok" {
+	if out, err := w.engine.Now(t.Context(), id, db.By{Actor: "support"}); err != nil || out.Class != status.OK {
 		t.Errorf("refresh now after the provider came to its senses: %s, %v", out.Class, err)
 	}
-	if w.health(id) != db.Fine {
+	if w.health(id) != status.Fine {
 		t.Errorf("health %s", w.health(id))
 	}
 }
@@ -147,7 +148,7 @@ func TestOurClientRefusedBlamesNoMerchant(t *testing.T) {
 	})
 	w.sweep()
 	state, err := w.db.ProviderState(t.Context(), "acme", "sandbox")
-	if err != nil || state.Reason != "ours" {
+	if err != nil || state.Reason != status.ReasonClientRejected {
 		t.Fatalf("incident %+v, %v", state, err)
 	}
 	for _, id := range ids {
@@ -155,7 +156,7 @@ func TestOurClientRefusedBlamesNoMerchant(t *testing.T) {
 			t.Errorf("a connection carries the problem %s", r.Problem)
 		}
 	}
-	var ours *refresh.Ours
+	var ours *refresh.PlatformActionError
 	if _, err := w.engine.Fresh(t.Context(), ids[0], refresh.Default, db.System()); !errors.As(err, &ours) {
 		t.Errorf("a reader: %v", err)
 	}
@@ -164,7 +165,7 @@ func TestOurClientRefusedBlamesNoMerchant(t *testing.T) {
 	w.sweep() // the probe
 	w.sweep()
 	for _, id := range ids {
-		if w.health(id) != db.Fine {
+		if w.health(id) != status.Fine {
 			t.Errorf("after the secret was put right: %s", w.health(id))
 		}
 	}
@@ -196,7 +197,7 @@ func TestThreeRefusalsInARowMakeUsSuspectOurselves(t *testing.T) {
 		w.clock.Advance(time.Minute)
 		w.sweep()
 	}
-	for i, want := range []string{db.ActionNeeded, db.ActionNeeded, db.ActionNeeded, db.Fine, db.Fine} {
+	for i, want := range []status.Health{status.ActionNeeded, status.ActionNeeded, status.ActionNeeded, status.Fine, status.Fine} {
 		if got := w.health(ids[i]); got != want {
 			t.Errorf("connection %d is %s, want %s", i, got, want)
 		}
@@ -210,7 +211,7 @@ func TestLaterIsHonoured(t *testing.T) {
 	w.sweep()
 	w.partner.set(func() { w.partner.mood = nil })
 	w.clock.Advance(6 * time.Minute)
-	if w.sweep() != 0 || w.health(id) != db.Fine {
+	if w.sweep() != 0 || w.health(id) != status.Fine {
 		t.Errorf("tried too early, or thought to be ill: %s", w.health(id))
 	}
 	w.clock.Advance(time.Minute)
@@ -231,14 +232,14 @@ func TestAskedToWaitASecondAgainAndAgain(t *testing.T) {
 	if n := w.partner.callsOf("a"); n < 3 || n > 5 { // after 10, 20, 40, 80 and 160 seconds and a little more
 		t.Errorf("%d calls in five minutes", n)
 	}
-	if w.health(id) != db.Fine || w.status(id).Failures != 0 {
+	if w.health(id) != status.Fine || w.status(id).Failures != 0 {
 		t.Errorf("being asked to wait counts as a failure: %s", w.health(id))
 	}
 	w.partner.set(func() { w.partner.mood = nil })
 	w.clock.Advance(6 * time.Minute)
 	w.sweep()
 	w.partner.set(func() { w.partner.mood = always(&connectors.RateLimitedError{RetryAfter: time.Second}) })
-	if out, err := w.engine.Now(t.Context(), id, db.System()); err != nil || out.Class != "later" || out.RetryAfter > 12*time.Second {
+	if out, err := w.engine.Now(t.Context(), id, db.System()); err != nil || out.Class != status.RateLimited || out.RetryAfter > 12*time.Second {
 		t.Errorf("after a yes it begins again: %s after %s, %v", out.Class, out.RetryAfter, err)
 	}
 }
@@ -257,7 +258,7 @@ func TestA5xxIsKeptToWhereItAsksForMoreThanOurBackOff(t *testing.T) {
 	w.sweep()
 	for id, want := range map[pg.ID]time.Duration{long: 7 * time.Minute, short: 30 * time.Second} {
 		s := w.status(id)
-		if wait := s.RefreshAt.Sub(w.clock.Now()); s.Failures != 1 || s.LastClass != "trouble" || wait < want*9/10 || wait > want*11/10 {
+		if wait := s.RefreshAt.Sub(w.clock.Now()); s.Failures != 1 || s.LastClass != status.Temporary || wait < want*9/10 || wait > want*11/10 {
 			t.Errorf("%s with %d failures, again after %s, want %s", s.LastClass, s.Failures, wait, want)
 		}
 	}
@@ -286,11 +287,11 @@ func TestALostAnswerIsWaitedForAndThenTriedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.clock.Advance(61 * time.Second)
-	var trouble *refresh.Trouble
-	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, db.System()); !errors.As(err, &trouble) || trouble.Class != "lost" {
+	var trouble *refresh.ProviderTroubleError
+	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, db.System()); !errors.As(err, &trouble) || trouble.Class != status.Lost {
 		t.Fatalf("a reader while a late save may come: %v", err)
 	}
-	if out, err := w.engine.Now(t.Context(), id, db.System()); err != nil || out.Class != "lost" {
+	if out, err := w.engine.Now(t.Context(), id, db.System()); err != nil || out.Class != status.Lost {
 		t.Errorf("refresh now meanwhile: %s, %v", out.Class, err)
 	}
 	if w.sweep() != 0 {
@@ -298,7 +299,7 @@ func TestALostAnswerIsWaitedForAndThenTriedOnce(t *testing.T) {
 	}
 	w.clock.Advance(2 * time.Minute)
 	w.sweep()
-	if r := w.reading(id); r.Problem != db.ProblemInterrupted {
+	if r := w.reading(id); r.Problem != status.ProblemInterrupted {
 		t.Errorf("problem %q, want the interrupted renewal", r.Problem)
 	}
 	if n := w.partner.callsOf("a"); n != 2 {
@@ -313,10 +314,10 @@ func TestALostAnswerIsReplayedAtOnceWhereThatIsSafe(t *testing.T) {
 	id := w.connect("a", 25*time.Hour)
 	w.claim(id)
 	w.clock.Advance(61 * time.Second)
-	if w.sweep() != 1 || w.health(id) != db.Fine {
+	if w.sweep() != 1 || w.health(id) != status.Fine {
 		t.Errorf("health %s", w.health(id))
 	}
-	if kinds := w.kinds(id); len(kinds) != 2 || kinds[0] != "refresh.lost" || kinds[1] != "refresh.saved" {
+	if kinds := w.kinds(id); len(kinds) != 2 || kinds[0] != status.RefreshLost || kinds[1] != status.RefreshSaved {
 		t.Errorf("events %v", kinds)
 	}
 }
@@ -337,7 +338,7 @@ func TestALateAnswerIsKeptAndTriedBeforeARefusalIsBelieved(t *testing.T) {
 	w.partner.set(func() { w.partner.live["a"] = "a-late" }) // the late one is the one that counts at the provider
 	w.clock.Advance(25 * time.Hour)
 	w.sweep()
-	if w.health(id) != db.Fine || w.reading(id).Token.Access == "a-a1" {
+	if w.health(id) != status.Fine || w.reading(id).Token.Access == "a-a1" {
 		t.Errorf("health %s with token %s", w.health(id), w.reading(id).Token.Access)
 	}
 }
@@ -395,8 +396,8 @@ func TestTheEndOfAnotherRefreshTokenIsNotGuessed(t *testing.T) {
 		if err != nil || kept.Fate != db.Saved {
 			t.Fatalf("%s: %s, %v", c.account, kept.Fate, err)
 		}
-		if s := w.status(id); s.RefreshFixed != c.fixed || s.RefreshExpiresAt.IsZero() == c.known {
-			t.Errorf("%s: fixed %v, until %v", c.account, s.RefreshFixed, s.RefreshExpiresAt)
+		if fixed, end := w.refreshEnd(id); fixed != c.fixed || end.IsZero() == c.known {
+			t.Errorf("%s: fixed %v, until %v", c.account, fixed, end)
 		}
 	}
 }
@@ -415,7 +416,7 @@ func TestAnAnswerOfAnOlderEpochIsDropped(t *testing.T) {
 	if r := w.reading(id); r.Token.Access != "" || !r.Disconnected {
 		t.Error("access came back after the disconnection")
 	}
-	var needed *refresh.ActionNeeded
+	var needed *refresh.ActionNeededError
 	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, db.System()); !errors.As(err, &needed) || needed.Problem != "disconnected" {
 		t.Errorf("a reader: %v", err)
 	}
@@ -454,7 +455,7 @@ func TestAHintIsVerifiedNowAndThreeTimesMore(t *testing.T) {
 		w.sweep()
 		w.clock.Advance(time.Minute)
 	}
-	if n := w.partner.callsOf("a"); n != 4 || w.health(id) != db.Fine {
+	if n := w.partner.callsOf("a"); n != 4 || w.health(id) != status.Fine {
 		t.Errorf("%d refreshes of a living grant, health %s", n, w.health(id))
 	}
 	if w.partner.callsOf("b") != 0 {
@@ -465,10 +466,10 @@ func TestAHintIsVerifiedNowAndThreeTimesMore(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.sweep()
-	if r := w.reading(id); r.Problem != db.ProblemRevoked {
+	if r := w.reading(id); r.Problem != status.ProblemRevoked {
 		t.Errorf("problem %q", r.Problem)
 	}
-	if w.health(other) != db.Fine {
+	if w.health(other) != status.Fine {
 		t.Error("the other merchant's connection suffers")
 	}
 }
@@ -505,20 +506,40 @@ func TestTheSweepGoesOnWhateverHangsOrIsGone(t *testing.T) {
 	}
 }
 
+// refreshEnd is when a grant's right to be refreshed ends, zero when unknown, and whether refreshing does not move it.
+func (w *testEngine) refreshEnd(id pg.ID) (fixed bool, end time.Time) {
+	w.Helper()
+	var known *time.Time
+	if err := w.db.Pool.QueryRow(w.Context(), `SELECT refresh_fixed, refresh_expires_at FROM grants WHERE connection_id = $1`, id).Scan(&fixed, &known); err != nil {
+		w.Fatal(err)
+	}
+	if known != nil {
+		end = *known
+	}
+	return fixed, end
+}
+
 func TestReconnectByIsToldWhereRefreshingDoesNotExtend(t *testing.T) {
 	w := newTestEngine(t)
 	w.partner.life, w.partner.refresh = 24*time.Hour, 7*24*time.Hour
 	id := w.connect("a", 0)
-	end := w.status(id).RefreshExpiresAt
+	_, end := w.refreshEnd(id)
+	reconnectBy := func() time.Time {
+		whole, err := w.db.WholeConnection(t.Context(), id, pg.ID{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return status.Of(whole.Row(), status.Provider{SetUp: true, Environment: whole.Environment}).RemindOf(w.db.Now())
+	}
 	w.partner.set(func() { w.partner.refresh, w.partner.keeps = 0, true }) // from now on answers say nothing of it
 	for range 6 {
-		if by := w.status(id).ReconnectBy(w.db.Now()); !by.IsZero() && end.Sub(w.db.Now()) > 48*time.Hour {
+		if by := reconnectBy(); !by.IsZero() && end.Sub(w.db.Now()) > 48*time.Hour {
 			t.Errorf("told %s ahead", end.Sub(w.db.Now()))
 		}
 		w.clock.Advance(24 * time.Hour)
 		w.sweep()
 	}
-	if by := w.status(id).ReconnectBy(w.db.Now()); !by.Equal(end) {
+	if by := reconnectBy(); !by.Equal(end) {
 		t.Errorf("a day before the end: %s, want %s", by, end)
 	}
 }

@@ -26,6 +26,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/seal"
+	"patchbay/internal/status"
 )
 
 var kills = flag.Int("kills", 12, "how often TestKilledAtAnyMoment kills a process; docs/benchmarks.md used 200")
@@ -374,11 +375,11 @@ func TestKilledAtAnyMoment(t *testing.T) {
 			t.Fatal(err)
 		}
 		switch {
-		case r.Problem == db.ProblemInterrupted && inFlight[account]:
+		case r.Problem == status.ProblemInterrupted && inFlight[account]:
 			interrupted++
 		case r.Problem != "":
 			t.Errorf("%s says %s, in flight when a process died: %t", account, r.Problem, inFlight[account])
-		case r.LastClass != "ok":
+		case r.LastClass != status.OK:
 			t.Errorf("%s is neither well nor says why: %s", account, r.LastClass)
 		}
 	}
@@ -414,7 +415,7 @@ func (w *testReplicas) settle(accounts map[string]pg.ID) {
 			if err != nil {
 				w.Fatal(err)
 			}
-			if r.Problem == "" && (r.LastClass != "ok" || !r.LeasedUntil.IsZero() && !r.LeasedUntil.After(w.db.Now())) {
+			if r.Problem == "" && (r.LastClass != status.OK || !r.LeasedUntil.IsZero() && !r.LeasedUntil.After(w.db.Now())) {
 				unsettled++
 			}
 		}
@@ -473,7 +474,7 @@ func TestPostgresGoneInMidFlow(t *testing.T) {
 	}
 	select {
 	case out := <-done:
-		if out.Class != "ok" {
+		if out.Class != status.OK {
 			t.Errorf("outcome %s", out.Class)
 		}
 	case <-time.After(time.Minute):

@@ -185,6 +185,6 @@ func TestFreshRefreshesOnceForAllWhoAsk(t *testing.T) {
 }
 
 func isTooLong(err error) bool {
-	var long *refresh.TooLong
+	var long *refresh.MinValidTooLongError
 	return errors.As(err, &long)
 }

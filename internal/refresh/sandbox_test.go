@@ -14,6 +14,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/sandbox"
+	"patchbay/internal/status"
 )
 
 // Every provider as it is, on good days and bad, with the real connectors and the sandbox's imitations.
@@ -56,27 +57,27 @@ func TestEveryProviderThroughItsMoods(t *testing.T) {
 			}
 			e := refresh.New(refresh.Options{DB: d, Connectors: []connectors.Connector{setup.Connector}, Log: slog.New(slog.DiscardHandler), Deadline: 2 * time.Second})
 			defer e.Stop(context.Background())
-			ours := "ours"
+			ours := status.ClientRejected
 			if keyed || setup.Name == sandbox.ELECQ { // what the merchant typed; and ELECQ's 401 on refresh says nothing of whose fault it is
-				ours = "refused"
+				ours = status.Rejected
 			}
 			for _, c := range []struct {
 				mood  sandbox.Fault
-				class string
+				class status.Outcome
 			}{
-				{sandbox.Fault{Kind: sandbox.NoFault}, "ok"},
-				{sandbox.Fault{Kind: sandbox.Error500}, "trouble"},
-				{sandbox.Fault{Kind: sandbox.Unavailable}, "trouble"}, // with Retry-After: 2
-				{sandbox.Fault{Kind: sandbox.HTML}, "trouble"},
-				{sandbox.Fault{Kind: sandbox.Empty}, "trouble"},
-				{sandbox.Fault{Kind: sandbox.Forbidden}, "trouble"},
-				{sandbox.Fault{Kind: sandbox.HangUp}, "trouble"},
-				{sandbox.Fault{Kind: sandbox.Redirect}, "trouble"},
-				{sandbox.Fault{Kind: sandbox.TooMany, RetryAfter: time.Second}, "later"},
+				{sandbox.Fault{Kind: sandbox.NoFault}, status.OK},
+				{sandbox.Fault{Kind: sandbox.Error500}, status.Temporary},
+				{sandbox.Fault{Kind: sandbox.Unavailable}, status.Temporary}, // with Retry-After: 2
+				{sandbox.Fault{Kind: sandbox.HTML}, status.Temporary},
+				{sandbox.Fault{Kind: sandbox.Empty}, status.Temporary},
+				{sandbox.Fault{Kind: sandbox.Forbidden}, status.Temporary},
+				{sandbox.Fault{Kind: sandbox.HangUp}, status.Temporary},
+				{sandbox.Fault{Kind: sandbox.Redirect}, status.Temporary},
+				{sandbox.Fault{Kind: sandbox.TooMany, RetryAfter: time.Second}, status.RateLimited},
 				{sandbox.Fault{Kind: sandbox.ClientRefused}, ours},
-				{sandbox.Fault{Kind: sandbox.Skewed, Skew: 90 * time.Second}, "ok"},
-				{sandbox.Fault{Kind: sandbox.Skewed, Skew: -90 * time.Second}, "ok"},
-				{sandbox.Fault{Kind: sandbox.OddLifetimes}, "ok"},
+				{sandbox.Fault{Kind: sandbox.Skewed, Skew: 90 * time.Second}, status.OK},
+				{sandbox.Fault{Kind: sandbox.Skewed, Skew: -90 * time.Second}, status.OK},
+				{sandbox.Fault{Kind: sandbox.OddLifetimes}, status.OK},
 			} {
 				if c.mood.Kind != sandbox.NoFault {
 					if err := s.SetFault(setup.Name, c.mood); err != nil {
@@ -89,7 +90,7 @@ func TestEveryProviderThroughItsMoods(t *testing.T) {
 				if err != nil || out.Class != c.class {
 					t.Fatalf("in the mood %q: %s (%d %s), %v; want %s", c.mood.Kind, out.Class, out.Call.Status, out.Call.Code, err, c.class)
 				}
-				if c.class == "ok" {
+				if c.class == status.OK {
 					if life := out.ExpiresAt.Sub(before); life < g.Lifetime-30*time.Second || life > g.Lifetime+30*time.Second {
 						t.Errorf("in the mood %q a token of %s is thought good for %s", c.mood.Kind, g.Lifetime, life)
 					}

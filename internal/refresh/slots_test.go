@@ -68,7 +68,7 @@ func TestALimitOnOurClientPausesTheProvider(t *testing.T) {
 		t.Errorf("paused for %s, %v", pause, err)
 	}
 	second := w.connect("second", 48*time.Hour)
-	var trouble *refresh.Trouble
+	var trouble *refresh.ProviderTroubleError
 	if _, err := e.Fresh(t.Context(), second, refresh.Default, db.System()); !errors.As(err, &trouble) || trouble.RetryAfter < 4*time.Minute {
 		t.Errorf("a reader of another connection meanwhile: %v", err)
 	}

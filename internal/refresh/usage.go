@@ -9,6 +9,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh/schedule"
+	"patchbay/internal/status"
 )
 
 // usage counts what was read, in memory: the read's own path writes nothing. A crash loses what came after the last flush,
@@ -117,8 +118,8 @@ type tallies struct {
 	calls map[db.Rollup]int64 // the key's Calls is 0
 }
 
-// Count counts one call to a provider, for charts and /metrics. kind is refresh or connect, class as connectors.Class says.
-func (e *Engine) Count(provider, environment, kind, class string, took time.Duration) {
+// Count counts one call to a provider, for charts and /metrics. kind is refresh or connect, class as connectors.OutcomeOf says.
+func (e *Engine) Count(provider, environment, kind string, class status.Outcome, took time.Duration) {
 	e.Figures.count(provider, kind, class, took)
 	key := db.Rollup{
 		Provider: provider, Environment: environment, Hour: e.DB.Now().Truncate(time.Hour), Kind: kind, Class: class, Bucket: db.LatencyBucket(took),

@@ -8,6 +8,7 @@ import (
 
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 )
 
 // Combination is a named page of the list of connections that must be quick however many connections there are.
@@ -34,7 +35,8 @@ func Combinations(ctx context.Context, d *db.DB, nth int) ([]Combination, error)
 		return nil, fmt.Errorf("choose rows for the combinations: %w", err)
 	}
 	khmerPart := string([]rune(khmer)[9:min(18, len([]rune(khmer)))]) // after the word for company
-	present := map[string]string{"caminvoice": "production", "flexiti": "production", "elecq": "production", "bookings": "production"}
+	there := status.Provider{SetUp: true, Environment: "production"}
+	present := status.Providers{"caminvoice": there, "flexiti": there, "elecq": there, "bookings": there}
 	lately := d.Now().AddDate(0, 0, -30)
 	list := []Combination{
 		{"all, latest first", db.Filter{}, 0},
@@ -42,10 +44,10 @@ func Combinations(ctx context.Context, d *db.DB, nth int) ([]Combination, error)
 		{"all by account's name", db.Filter{Sort: db.SortAccount}, 0},
 		{"all by merchant, backwards", db.Filter{Sort: "-" + db.SortMerchant}, 1},
 		{"worst health first", db.Filter{Sort: db.SortHealth}, 0},
-		{"action needed, latest first", db.Filter{Health: db.ActionNeeded}, 0},
-		{"lapsed at one provider", db.Filter{Provider: "flexiti", Problem: db.ProblemLapsed}, 0},
-		{"what the platform must mend, longest unused first", db.Filter{Who: "platform", Sort: db.SortUsed}, 0},
-		{"retrying in production, by merchant", db.Filter{Health: db.Retrying, Environment: "production", Sort: db.SortMerchant}, 0},
+		{"action needed, latest first", db.Filter{Health: status.ActionNeeded}, 0},
+		{"lapsed at one provider", db.Filter{Provider: "flexiti", Problem: status.ProblemLapsed}, 0},
+		{"what the platform must mend, longest unused first", db.Filter{Who: status.PartyPlatform, Sort: db.SortUsed}, 0},
+		{"retrying in production, by merchant", db.Filter{Health: status.Retrying, Environment: "production", Sort: db.SortMerchant}, 0},
 		{"one provider, connected lately, by name", db.Filter{Provider: "caminvoice", Since: lately, Sort: db.SortAccount}, 1},
 		{"one merchant's, by health", db.Filter{Merchant: id, Sort: db.SortHealth}, 0},
 		{"never used, latest first", db.Filter{Used: db.UsedNever}, 0},
@@ -54,12 +56,12 @@ func Combinations(ctx context.Context, d *db.DB, nth int) ([]Combination, error)
 		{"a company's whole name", db.Filter{Query: account}, 0},
 		{"part of a Khmer name", db.Filter{Query: khmerPart}, 0},
 		{"half a TIN", db.Filter{Query: tin[:5]}, 0},
-		{"a CamInvoice ID, of what is fine", db.Filter{Query: camInvoice, Health: db.Fine}, 0},
+		{"a CamInvoice ID, of what is fine", db.Filter{Query: camInvoice, Health: status.Fine}, 0},
 		{"a user's e-mail, by merchant", db.Filter{Query: person, Sort: db.SortMerchant}, 0},
 		{"a mistyped name", db.Filter{Query: mistyped(account)}, 0},
 	}
 	for i := range list {
-		list[i].Filter.Present = present
+		list[i].Filter.Providers = present
 	}
 	return list, nil
 }

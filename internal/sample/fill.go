@@ -17,6 +17,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 )
 
 // Scale is how much Fill makes.
@@ -208,25 +209,27 @@ func (f *filling) connection(i int) (connection, grant []any, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	var problem string
+	var problem status.Problem
 	var problemSince, failingSince, disconnectedAt *time.Time
 	since := at.Add(time.Duration(f.r.Float64() * float64(f.now.Sub(at))))
 	lately := f.now.Add(-time.Duration(f.r.IntN(36*3600)) * time.Second)
 	if lately.Before(at) {
 		lately = at
 	}
-	failures, class := 0, "ok"
+	failures, class := 0, status.OK
 	switch n := f.r.IntN(10_000); {
 	case n < 250:
 		disconnectedAt = &since
 	case n < 420:
-		problem, problemSince = pick(f, []string{"refused", "refused", "refused", "lapsed", "lapsed", "revoked", "interrupted"}), &since
-		class = "refused"
+		problem, problemSince = pick(f, []status.Problem{
+			status.ProblemRejected, status.ProblemRejected, status.ProblemRejected, status.ProblemLapsed, status.ProblemLapsed, status.ProblemRevoked, status.ProblemInterrupted,
+		}), &since
+		class = status.Rejected
 	case n < 425:
-		problem, problemSince = pick(f, []string{"ours", "sealed"}), &lately
-		class = "ours"
+		problem, problemSince = pick(f, []status.Problem{status.ProblemClientRejected, status.ProblemSealed}), &lately
+		class = status.ClientRejected
 	case n < 500:
-		failingSince, failures, class = &lately, 1+f.r.IntN(9), "trouble"
+		failingSince, failures, class = &lately, 1+f.r.IntN(9), status.Temporary
 	}
 	usedOn, usedAt := time.Unix(0, 0).UTC(), (*time.Time)(nil)
 	if f.r.IntN(10) > 0 {

@@ -7,7 +7,10 @@
 // metrics' labels and in the API; it does not change when the constant is renamed.
 package status
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Health is how a connection is, in one word. The API and the list's filter use the same words.
 type Health string
@@ -21,7 +24,25 @@ const (
 )
 
 // Healths lists every Health.
-func Healths() []Health { return []Health{Fine, Retrying, ActionNeeded, Disconnected} }
+func Healths() []Health { return append(Living(), Disconnected) }
+
+// Living lists the healths of connections that are not disconnected.
+func Living() []Health { return []Health{Fine, Retrying, ActionNeeded} }
+
+// Rank returns where in the order of health a connection stands, the worst first, from 1. Times 10^12 it is where that health
+// begins in the column connections.health_order.
+func (h Health) Rank() int64 {
+	switch h {
+	case ActionNeeded:
+		return 1
+	case Retrying:
+		return 2
+	case Fine:
+		return 3
+	default:
+		return 4
+	}
+}
 
 // Problem is what a person must put right on a connection; "" when there is nothing.
 type Problem string
@@ -37,6 +58,9 @@ const (
 	ProblemEnvironment    Problem = "environment"     // the connection belongs to another environment than the provider's present one
 	ProblemNotSetUp       Problem = "not-set-up"      // the provider is not set up here
 )
+
+// ProblemDisconnected is why there is no token of a disconnected connection. Of does not give it: nothing needs to be put right.
+const ProblemDisconnected Problem = "disconnected"
 
 // StoredProblems lists the problems that a row of connections may hold.
 func StoredProblems() []Problem {
@@ -56,6 +80,11 @@ func (p Problem) Party() Party {
 	default:
 		return PartyMerchant
 	}
+}
+
+// StoredProblemsOf lists the stored problems that a party must put right.
+func StoredProblemsOf(party Party) []Problem {
+	return slices.DeleteFunc(StoredProblems(), func(p Problem) bool { return p.Party() != party })
 }
 
 // Party is who must act; "" when nobody must.
@@ -81,8 +110,8 @@ type Row struct {
 	AccessEnds     time.Time // when access ends however often it is refreshed; zero when refreshing extends it
 }
 
-// RowOf returns a row that Of gives the stored state: the value of the column connections.state, which is "fine", "retrying",
-// "disconnected" or a Problem.
+// RowOf returns a row in the given stored state: a value of the column connections.state, which is "fine", "retrying",
+// "disconnected" or a Problem. A Health will do where only the health is asked for.
 func RowOf(environment, state string) Row {
 	r, some := Row{Environment: environment}, time.Unix(1, 0)
 	switch Health(state) {
@@ -95,6 +124,17 @@ func RowOf(environment, state string) Row {
 		r.Problem, r.ProblemSince = Problem(state), some
 	}
 	return r
+}
+
+// HealthOf returns the health of a connection in the stored state, as the SQL function connection_health gives it: without what
+// its provider's settings make of it.
+func HealthOf(state string) Health {
+	switch h := Health(state); h {
+	case Fine, Retrying, Disconnected:
+		return h
+	default:
+		return ActionNeeded
+	}
 }
 
 // States lists the values of the column connections.state.
@@ -117,6 +157,15 @@ type Provider struct {
 
 // Providers are all providers by name. One that is missing is not set up.
 type Providers map[string]Provider
+
+// SetIncident notes the open incident of a provider in an environment. An incident of another environment than its present one
+// is of no account.
+func (ps Providers) SetIncident(name, environment string, reason Reason) {
+	if p, ok := ps[name]; ok && p.Environment == environment {
+		p.Incident = reason
+		ps[name] = p
+	}
+}
 
 // Status is how a connection is.
 type Status struct {

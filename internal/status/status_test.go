@@ -83,7 +83,7 @@ func TestKindsAreListedOnceAndReadBack(t *testing.T) {
 			t.Errorf("%s is not listed", s.Kind())
 		}
 	}
-	for _, r := range []Revocation{RevokedDone, RevokedFailed, RevokedLater, RevokedUntold, RevokedKept, RevokedNotOffered} {
+	for _, r := range Revocations() {
 		if !slices.Contains(kinds, r.Kind()) || !r.Kind().Revocation() {
 			t.Errorf("%s is not listed", r.Kind())
 		}

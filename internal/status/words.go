@@ -109,6 +109,11 @@ const (
 	RevokedNotOffered Revocation = "not-offered" // it has no way of being asked
 )
 
+// Revocations lists every Revocation.
+func Revocations() []Revocation {
+	return []Revocation{RevokedDone, RevokedFailed, RevokedLater, RevokedUntold, RevokedKept, RevokedNotOffered}
+}
+
 // Kind returns the kind of the event that tells of it.
 func (r Revocation) Kind() Kind {
 	if r == RevokedDone {

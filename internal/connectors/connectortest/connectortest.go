@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"patchbay/internal/connectors"
+	"patchbay/internal/status"
 )
 
 // Case is one connector under test.
@@ -34,7 +35,7 @@ type Case struct {
 	Secrets []string
 	// Unauthorized is the class that a 401 without a code has, by operation ("authorize", "exchange", "authenticate",
 	// "refresh", "revoke" …) or, where one of its calls differs, by operation and path ("exchange /userinfo").
-	Unauthorized map[string]string
+	Unauthorized map[string]status.Outcome
 	// Optional says that the operation succeeds even if its n-th call fails.
 	Optional func(operation string, step int) bool
 	// Redirects says that a redirect is what this path is expected to answer.
@@ -175,7 +176,7 @@ func (c Case) success(t *testing.T) {
 		if err != nil || access == "" && !op.ack {
 			t.Errorf("%s: %v", op.name, err)
 		}
-		if last := calls.Last(); len(calls.All) > 0 && (!last.Sent || last.Class != "ok" || last.Status < 200 || last.Name == "" || last.Took <= 0) {
+		if last := calls.Last(); len(calls.All) > 0 && (!last.Sent || last.Class != status.OK || last.Status < 200 || last.Name == "" || last.Took <= 0) {
 			t.Errorf("%s was recorded as %+v", op.name, last)
 		}
 		if !maps.Equal(inputs, g.Inputs) {
@@ -190,7 +191,7 @@ func (c Case) success(t *testing.T) {
 // check tests that Check asks the address that Refresh asks, and sends no secret and no grant.
 func (c Case) check(t *testing.T, s *fixture, checker connectors.Checker) {
 	s.fake.failFrom(1, s.fake.good.ServeHTTP)
-	if _, err := s.c.Refresh(t.Context(), s.grant); connectors.Class(err) == "trouble" {
+	if _, err := s.c.Refresh(t.Context(), s.grant); connectors.OutcomeOf(err) == status.Temporary {
 		t.Errorf("refresh: %v", err)
 	}
 	asked := s.fake.failedPaths()[0]
@@ -251,14 +252,16 @@ func (c Case) callbacks(t *testing.T) {
 		issuer.Set("iss", s.query.Get("iss"))
 	}
 	before := s.fake.count()
-	for name, want := range map[string]string{"": "trouble", "access_denied": "denied", "server_error": "trouble", "unauthorized_client": "ours"} {
+	for name, want := range map[string]status.Outcome{
+		"": status.Temporary, "access_denied": status.AccessDenied, "server_error": status.Temporary, "unauthorized_client": status.ClientRejected,
+	} {
 		q := maps.Clone(issuer)
 		if name != "" {
 			q.Set("error", name)
 			q.Set("error_description", canary)
 		}
 		g, err := conn.Exchange(t.Context(), s.flow, q)
-		if connectors.Class(err) != want || g.Access != "" {
+		if connectors.OutcomeOf(err) != want || g.Access != "" {
 			t.Errorf("callback with error %q: %v", name, err)
 		}
 		c.secretsHidden(t, s, err, nil)
@@ -298,16 +301,16 @@ func (c Case) failure(t *testing.T, d failure) {
 			case op.ack && d.ack:
 			case err == nil || access != "":
 				t.Errorf("%s, step %d (%s): no error", name, step, paths[0])
-			case d.class == "401":
+			case d.class == unauthorized:
 				want, ok := c.Unauthorized[name+" "+paths[0]]
 				if !ok {
 					want = c.Unauthorized[name]
 				}
-				if got := connectors.Class(err); got != want {
+				if got := connectors.OutcomeOf(err); got != want {
 					t.Errorf("%s, step %d (%s): class %s, want %s (%v)", name, step, paths[0], got, want, err)
 				}
-			case connectors.Class(err) != d.class && !(op.ack && connectors.Class(err) == "refused" && d.class == "trouble"):
-				t.Errorf("%s, step %d (%s): class %s, want %s (%v)", name, step, paths[0], connectors.Class(err), d.class, err)
+			case connectors.OutcomeOf(err) != d.class && !(op.ack && connectors.OutcomeOf(err) == status.Rejected && d.class == status.Temporary):
+				t.Errorf("%s, step %d (%s): class %s, want %s (%v)", name, step, paths[0], connectors.OutcomeOf(err), d.class, err)
 			}
 			if !calls.Sent() {
 				t.Errorf("%s, step %d: a call that reached the provider is not recorded as sent", name, step)
@@ -334,15 +337,15 @@ func (c Case) cancelled(t *testing.T) {
 		if took := time.Since(begun); took > 3*time.Second {
 			t.Errorf("%s gave up after %s only", op.name, took)
 		}
-		if access != "" || connectors.Class(err) != "trouble" || !errors.Is(err, context.DeadlineExceeded) {
+		if access != "" || connectors.OutcomeOf(err) != status.Temporary || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s: %v", op.name, err)
 		}
-		if last := calls.Last(); !last.Sent || last.Status != 0 || last.Class != "trouble" {
+		if last := calls.Last(); !last.Sent || last.Status != 0 || last.Class != status.Temporary {
 			t.Errorf("%s was recorded as %+v", op.name, last)
 		}
 		ended, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := op.run(ended); connectors.Class(err) != "trouble" {
+		if _, err := op.run(ended); connectors.OutcomeOf(err) != status.Temporary {
 			t.Errorf("%s with a context that has ended: %v", op.name, err)
 		}
 	}

@@ -9,6 +9,7 @@ import (
 
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 )
 
 // A State is how a connection made for a test differs from one that works. $1 of its statement is the connection's id.
@@ -38,12 +39,12 @@ func Set(t testing.TB, d *db.DB, id pg.ID, states ...State) {
 }
 
 // Problem is that somebody must act, since a time.
-func Problem(problem string, since time.Time) State {
+func Problem(problem status.Problem, since time.Time) State {
 	return State{`UPDATE connections SET problem = $2, problem_since = $3 WHERE id = $1`, []any{problem, since}}
 }
 
 // Refused is that the provider refuses the grant, since a time: the merchant must reconnect.
-func Refused(since time.Time) State { return Problem(db.ProblemRefused, since) }
+func Refused(since time.Time) State { return Problem(status.ProblemRejected, since) }
 
 // Working is that there is no problem any more.
 func Working() State {
@@ -70,8 +71,8 @@ func Nameless() State {
 	return State{`UPDATE connections SET account_name = '', account_id = id::text WHERE id = $1`, nil}
 }
 
-// Incident opens an incident at a provider's sandbox. The reason is one of db's.
-func Incident(t testing.TB, d *db.DB, provider, reason string) {
+// Incident opens an incident at a provider's sandbox.
+func Incident(t testing.TB, d *db.DB, provider string, reason status.Reason) {
 	t.Helper()
 	exec(t, d, `INSERT INTO providers (name, environment, incident_since, reason) VALUES ($1, 'sandbox', $2, $3)
 		ON CONFLICT (name, environment) DO UPDATE SET incident_since = excluded.incident_since, reason = excluded.reason`, provider, d.Now(), reason)
@@ -95,20 +96,20 @@ func Bulk(t testing.TB, d *db.DB, by pg.ID, provider string, connections ...pg.I
 }
 
 // Event adds an event at a time, which may be one whose month has no partition yet.
-func Event(t testing.TB, d *db.DB, kind string, at time.Time) {
+func Event(t testing.TB, d *db.DB, kind status.Kind, at time.Time) {
 	t.Helper()
 	exec(t, d, `SELECT events_make_month($1::date)`, at)
 	exec(t, d, `INSERT INTO events (id, at, kind) VALUES ($1, $2, $3)`, pg.NewID(), at, kind)
 }
 
 // Events counts the events of a kind.
-func Events(t testing.TB, d *db.DB, kind string) int {
+func Events(t testing.TB, d *db.DB, kind status.Kind) int {
 	t.Helper()
 	return count(t, d, `SELECT count(*) FROM events WHERE kind = $1`, kind)
 }
 
 // LastEvent is the newest event of a kind: its reference and who did it.
-func LastEvent(t testing.TB, d *db.DB, kind string) (reference string, actor pg.ID) {
+func LastEvent(t testing.TB, d *db.DB, kind status.Kind) (reference string, actor pg.ID) {
 	t.Helper()
 	var id *pg.ID
 	err := d.Pool.QueryRow(context.Background(), `SELECT reference, actor_id FROM events WHERE kind = $1 ORDER BY at DESC, id DESC LIMIT 1`, kind).Scan(&reference, &id)
