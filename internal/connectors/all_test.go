@@ -17,17 +17,17 @@ import (
 
 func TestNothingSetUp(t *testing.T) {
 	all, err := connectors.Load(func(string) string { return "" }, nil, connectors.NewClient(nil, nil))
-	if err != nil || len(all) != 4 {
+	if err != nil || len(all) != len(connectors.BuiltIn()) {
 		t.Fatalf("%d providers, %v", len(all), err)
 	}
-	for i, name := range []string{"caminvoice", "elecq", "flexiti", "bookings"} {
-		if all[i].Name != name || all[i].Connector != nil || all[i].Title == "" || len(all[i].Missing) < 2 || len(all[i].Settings) < len(all[i].Missing) {
-			t.Errorf("%s: %+v", name, all[i])
+	for i, d := range connectors.BuiltIn() {
+		p := all[i]
+		if p.Name != d.Name || p.Title != d.Title || p.Connector != nil || len(p.Missing) < 2 || len(p.Settings) < len(p.Missing) {
+			t.Errorf("%s: %+v", d.Name, p)
 		}
-		prefix := connectors.BuiltIn()[i].SettingPrefix()
-		for _, setting := range all[i].Settings {
-			if !strings.HasPrefix(setting.Name, prefix) {
-				t.Errorf("%s reads %s, which does not begin with %s", name, setting.Name, prefix)
+		for _, setting := range p.Settings {
+			if !strings.HasPrefix(setting.Name, d.SettingPrefix()) {
+				t.Errorf("%s reads %s, which does not begin with %s", d.Name, setting.Name, d.SettingPrefix())
 			}
 		}
 	}
