@@ -51,7 +51,7 @@ var namedSecret = regexp.MustCompile(`(?i)^(client[_-])?secret[_-]`)
 // checkSwapped recognises the secret in the id's field where that is beyond doubt: a wrong guess would keep a merchant
 // out.
 func checkSwapped(id, secret string) error {
-	if id == secret || namedSecret.MatchString(id) && !namedSecret.MatchString(secret) {
+	if id != "" && id == secret || namedSecret.MatchString(id) && !namedSecret.MatchString(secret) {
 		return &InputError{Field: "client_id", Code: InputSwapped}
 	}
 	return nil

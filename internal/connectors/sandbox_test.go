@@ -24,13 +24,15 @@ func withSandbox(t *testing.T, o sandbox.Options) (*sandbox.Sandbox, map[string]
 	}
 	t.Cleanup(func() { s.Close() })
 	settings := s.Settings()
-	setups, err := connectors.Load(func(name string) string { return settings[name] }, s.ConnectorsFile(), connectors.NewClient(nil, nil))
+	providers, err := connectors.Load(func(name string) string { return settings[name] }, s.ConnectorsFile(), connectors.NewClient(nil, nil))
 	if err != nil {
 		t.Fatal(err)
 	}
 	all := map[string]connectors.Connector{}
-	for _, setup := range setups {
-		all[setup.Name] = setup.Connector
+	for _, p := range providers {
+		if p.Connector != nil { // the sandbox imitates it
+			all[p.Name] = p.Connector
+		}
 	}
 	return s, all
 }
