@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
@@ -53,7 +54,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 		return err
 	}
 	connector := setups[len(setups)-1].Connector
-	merchant, err := d.AddMerchant(ctx, db.System(), db.Merchant{Name: "Bench"})
+	merchant, err := d.AddMerchant(ctx, audit.System, db.Merchant{Name: "Bench"})
 	if err != nil {
 		return err
 	}
@@ -128,7 +129,7 @@ func (b *bench) sides(ctx context.Context) (*sides, error) {
 		return nil, err
 	}
 	defer d.Close()
-	_, secret, err := d.AddKey(ctx, db.System(), db.Key{Name: "bench", Scopes: db.Scopes()})
+	_, secret, err := d.AddKey(ctx, audit.System, db.Key{Name: "bench", Scopes: db.Scopes()})
 	if err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ import (
 	"github.com/gorilla/securecookie"
 	"github.com/jackc/pgx/v5"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/handlers"
@@ -366,7 +367,7 @@ func pagesOf(ctx context.Context, d *db.DB) ([]page, error) {
 
 // supporter makes somebody of support who is signed in, and returns their cookie.
 func supporter(ctx context.Context, d *db.DB) (string, error) {
-	user, err := d.AddUser(ctx, db.System(), db.NewUser{Role: db.RoleSupport, Email: pg.NewID().String() + "@platform.example", Password: "long enough for a bench"})
+	user, err := d.AddUser(ctx, audit.System, db.NewUser{Role: db.RoleSupport, Email: pg.NewID().String() + "@platform.example", Password: "long enough for a bench"})
 	if err != nil {
 		return "", err
 	}

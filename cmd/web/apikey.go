@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 )
@@ -38,7 +39,7 @@ func apikey(ctx context.Context, t terminal, args []string) error {
 		}
 		key.MerchantID = m.ID
 	}
-	key, secret, err := d.AddKey(ctx, db.System(), key)
+	key, secret, err := d.AddKey(ctx, audit.System, key)
 	if err != nil {
 		return err
 	}

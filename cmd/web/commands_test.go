@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
@@ -57,7 +58,7 @@ func TestUserAdd(t *testing.T) {
 	if err != nil || two.MerchantID != user.MerchantID {
 		t.Errorf("the second user's merchant is another: %v", err)
 	}
-	if _, err := opened.AddMerchant(ctx, db.System(), db.Merchant{Name: "ហាង ១"}); err != nil {
+	if _, err := opened.AddMerchant(ctx, audit.System, db.Merchant{Name: "ហាង ១"}); err != nil {
 		t.Fatal(err)
 	}
 	code, _, faults = said(t, environ, "correct horse", "user", "add", "-email", "three@shop.example", "-role", "merchant", "-merchant", "ហាង ១")
@@ -123,7 +124,7 @@ func TestDoctorFindsWhatIsWrong(t *testing.T) {
 		t.Errorf("code %d:\n%s", code, out)
 	}
 
-	if err := d.Open(t).CallbackRegistered(t.Context(), "caminvoice", "sandbox", "https://old.example.com/connect/caminvoice/callback", db.System()); err != nil {
+	if err := d.Open(t).CallbackRegistered(t.Context(), "caminvoice", "sandbox", "https://old.example.com/connect/caminvoice/callback", audit.System); err != nil {
 		t.Fatal(err)
 	}
 	if code, out, _ := said(t, environ, "", "doctor"); code != 1 || !strings.Contains(out, "WRONG  caminvoice  the callback address registered is https://old.example.com") {

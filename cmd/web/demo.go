@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/localpg"
 	"patchbay/internal/pg"
@@ -136,7 +137,7 @@ func seed(ctx context.Context, t terminal, d *db.DB, scale int) error {
 		} else if !errors.Is(err, pg.ErrNotFound) {
 			return err
 		}
-		if _, err := d.AddUser(ctx, db.System(), u); err != nil {
+		if _, err := d.AddUser(ctx, audit.System, u); err != nil {
 			return err
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 )
@@ -53,7 +54,7 @@ func user(ctx context.Context, t terminal, args []string) error {
 		return err
 	}
 	defer d.Close()
-	added, err := d.AddUser(ctx, db.System(), n)
+	added, err := d.AddUser(ctx, audit.System, n)
 	switch {
 	case errors.Is(err, db.ErrAmbiguousName):
 		return fmt.Errorf("several merchants are called %q: say which with -merchant-id", *merchant)

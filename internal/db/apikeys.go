@@ -10,11 +10,11 @@ import (
 	"strings"
 	"time"
 
-	"patchbay/internal/status"
-
 	"github.com/jackc/pgx/v5"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 )
 
 // Key is what one of the platform's programs shows to the JSON API. The key itself is known only to that program.
@@ -52,7 +52,7 @@ const keyMark = "pb_"
 // AddKey makes a key and returns it with its secret, which is shown once and kept nowhere. An admin's key has a name that no other
 // living key has: a second click makes no second key. On the command line a name may be used again, to make the next key before
 // the old one is revoked. ErrName, ErrNoScopes, ErrKeyTaken, ErrNotFound for an unknown merchant.
-func (d *DB) AddKey(ctx context.Context, by By, k Key) (Key, pg.Secret, error) {
+func (d *DB) AddKey(ctx context.Context, by audit.Actor, k Key) (Key, pg.Secret, error) {
 	k.Name = strings.TrimSpace(k.Name)
 	if k.Name == "" {
 		return k, "", ErrName
@@ -64,11 +64,11 @@ func (d *DB) AddKey(ctx context.Context, by By, k Key) (Key, pg.Secret, error) {
 	rand.Read(random) // never fails: it ends the program instead
 	secret := pg.Secret(keyMark + base64.RawURLEncoding.EncodeToString(random))
 	k.ID, k.CreatedAt, k.Prefix = pg.NewID(), d.Now(), string(secret[:len(keyMark)+6])
-	if by.Actor == "admin" {
+	if by.Kind == "admin" {
 		k.CreatedBy = by.ID
 	}
 	err := d.Tx(ctx, func(tx pgx.Tx) error {
-		if by.Actor == "admin" {
+		if by.Kind == "admin" {
 			if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('key ' || lower($1), 0))`, k.Name); err != nil {
 				return fmt.Errorf("add API key: %w", err)
 			}
@@ -88,13 +88,13 @@ func (d *DB) AddKey(ctx context.Context, by By, k Key) (Key, pg.Secret, error) {
 		if err != nil {
 			return fmt.Errorf("add API key: %w", err)
 		}
-		return d.addEvent(ctx, tx, *(&Event{Kind: status.KeyAdded, MerchantID: k.MerchantID, Note: k.Name + " " + k.Prefix}).by(by))
+		return d.Audit.Add(ctx, tx, audit.Event{Kind: status.KeyAdded, MerchantID: k.MerchantID, Note: k.Name + " " + k.Prefix, Actor: by})
 	})
 	return k, secret, err
 }
 
 // RevokeKey ends a key at once and returns its name. ErrNotFound when there is none that is alive.
-func (d *DB) RevokeKey(ctx context.Context, by By, id pg.ID) (name string, err error) {
+func (d *DB) RevokeKey(ctx context.Context, by audit.Actor, id pg.ID) (name string, err error) {
 	err = d.Tx(ctx, func(tx pgx.Tx) error {
 		var prefix string
 		var merchant pg.ID
@@ -103,7 +103,7 @@ func (d *DB) RevokeKey(ctx context.Context, by By, id pg.ID) (name string, err e
 		if err != nil {
 			return pg.NotFound(err)
 		}
-		return d.addEvent(ctx, tx, *(&Event{Kind: status.KeyRevoked, MerchantID: merchant, Note: name + " " + prefix}).by(by))
+		return d.Audit.Add(ctx, tx, audit.Event{Kind: status.KeyRevoked, MerchantID: merchant, Note: name + " " + prefix, Actor: by})
 	})
 	return name, err
 }

@@ -2,23 +2,24 @@ package db
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
 	"time"
 
-	"patchbay/internal/status"
-
 	"github.com/jackc/pgx/v5"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 )
 
 // Bulk is many refreshes at once: all that a list showed.
 type Bulk struct {
 	ID        pg.ID
 	List      string // of what: ListConnections or ListEvents
-	Filter    string // as it stands in that list's address
+	Filter    string // of connections as it stands in the list's address, of events an audit.Filter in JSON
 	State     string // one of the Bulk states
 	CreatedBy pg.ID
 	ByName    string
@@ -59,8 +60,8 @@ var ErrBulkState = errors.New("not in this state")
 // A RefreshBulkJob is the job that carries a bulk on. Enqueue knows it.
 type RefreshBulkJob struct{ Bulk pg.ID }
 
-// AddBulk begins a bulk as a dry run. Its connections are noted by GatherBulk.
-func (d *DB) AddBulk(ctx context.Context, by By, list, filter string) (pg.ID, error) {
+// AddBulk begins a bulk as a dry run. Its connections are noted by GatherBulk. address is the list's, for people.
+func (d *DB) AddBulk(ctx context.Context, by audit.Actor, list, filter, address string) (pg.ID, error) {
 	id := pg.NewID()
 	err := d.Tx(ctx, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, `INSERT INTO bulks (id, list, filter, state, created_by, created_at) VALUES ($1, $2, $3, $4, $5, $6)`,
@@ -68,8 +69,7 @@ func (d *DB) AddBulk(ctx context.Context, by By, list, filter string) (pg.ID, er
 		if err != nil {
 			return fmt.Errorf("add bulk: %w", err)
 		}
-		e := Event{Kind: status.BulkCounted, Reference: id.String(), Note: list + "?" + filter}
-		return d.addEvent(ctx, tx, *e.by(by))
+		return d.Audit.Add(ctx, tx, audit.Event{Kind: status.BulkCounted, Actor: by, Reference: id.String(), Note: address})
 	})
 	return id, err
 }
@@ -114,16 +114,20 @@ func (d *DB) GatherBulk(ctx context.Context, id pg.ID, present status.Providers,
 
 // listed is one page of the connections in a list, and where the next begins.
 func (d *DB) listed(ctx context.Context, list, filter string, present status.Providers, cursor string, limit int) (connections []pg.ID, next string, err error) {
-	values, err := url.ParseQuery(filter)
-	if err != nil {
-		return nil, "", fmt.Errorf("read the bulk's filter: %w", err)
-	}
 	if list == ListEvents {
-		page, err := d.Events(ctx, ParseEventFilter(values), cursor, limit)
+		var f audit.Filter
+		if err := json.Unmarshal([]byte(filter), &f); err != nil {
+			return nil, "", fmt.Errorf("read the bulk's filter: %w", err)
+		}
+		page, err := d.Audit.List(ctx, f, cursor, limit)
 		for _, line := range page.All {
 			connections = append(connections, line.ConnectionID)
 		}
 		return connections, page.Next, err
+	}
+	values, err := url.ParseQuery(filter)
+	if err != nil {
+		return nil, "", fmt.Errorf("read the bulk's filter: %w", err)
 	}
 	f := ParseFilter(values)
 	f.Providers = present
@@ -175,16 +179,16 @@ func (d *DB) Bulk(ctx context.Context, id pg.ID) (Bulk, error) {
 }
 
 // StartBulk lets a dry run become real. ErrBulkState when it is not one.
-func (d *DB) StartBulk(ctx context.Context, by By, id pg.ID, enqueue Enqueue) error {
+func (d *DB) StartBulk(ctx context.Context, by audit.Actor, id pg.ID, enqueue Enqueue) error {
 	return d.moveBulk(ctx, by, id, BulkDryRun, BulkRunning, status.BulkBegun, enqueue)
 }
 
 // StopBulk asks a running bulk to stop: what is under way is finished, nothing more begun. ErrBulkState when it does not run.
-func (d *DB) StopBulk(ctx context.Context, by By, id pg.ID) error {
+func (d *DB) StopBulk(ctx context.Context, by audit.Actor, id pg.ID) error {
 	return d.moveBulk(ctx, by, id, BulkRunning, BulkStopping, status.BulkStopped, nil)
 }
 
-func (d *DB) moveBulk(ctx context.Context, by By, id pg.ID, from, to string, kind status.Kind, enqueue Enqueue) error {
+func (d *DB) moveBulk(ctx context.Context, by audit.Actor, id pg.ID, from, to string, kind status.Kind, enqueue Enqueue) error {
 	return d.Tx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `UPDATE bulks SET state = $3, started_at = CASE WHEN $3 = 'running' THEN $4 ELSE started_at END WHERE id = $1 AND state = $2`, id, from, to, d.Now())
 		if err != nil {
@@ -198,8 +202,7 @@ func (d *DB) moveBulk(ctx context.Context, by By, id pg.ID, from, to string, kin
 				return err
 			}
 		}
-		e := Event{Kind: kind, Reference: id.String()}
-		return d.addEvent(ctx, tx, *e.by(by))
+		return d.Audit.Add(ctx, tx, audit.Event{Kind: kind, Actor: by, Reference: id.String()})
 	})
 }
 
@@ -215,7 +218,7 @@ func (d *DB) EndBulk(ctx context.Context, id pg.ID) error {
 		if err != nil {
 			return fmt.Errorf("end bulk: %w", err)
 		}
-		return d.addEvent(ctx, tx, Event{Kind: status.BulkEnded, Reference: id.String(), Code: state})
+		return d.Audit.Add(ctx, tx, audit.Event{Kind: status.BulkEnded, Reference: id.String(), Code: state})
 	})
 }
 

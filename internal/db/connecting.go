@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
@@ -113,7 +114,7 @@ type Made struct {
 // asked: connection and grant are written and the flow is closed, all or nothing. What may be chosen is worked out again
 // here: ErrMustChoose. keepAlive is the provider's. enqueue takes the RevokeJob of an account that is replaced; nil where none is of use. ErrRevoking: ask again shortly. ErrRevoked: its access is presumed dead. ErrTaken: the
 // flow no longer waits.
-func (d *DB) Connect(ctx context.Context, f Flow, choice string, by By, keepAlive time.Duration, enqueue Enqueue) (Made, error) {
+func (d *DB) Connect(ctx context.Context, f Flow, choice string, by audit.Actor, keepAlive time.Duration, enqueue Enqueue) (Made, error) {
 	var made Made
 	err := d.RetryOnDeadlock(ctx, func(tx pgx.Tx) (err error) {
 		made, err = d.connect(ctx, tx, f, choice, by, keepAlive)
@@ -125,7 +126,7 @@ func (d *DB) Connect(ctx context.Context, f Flow, choice string, by By, keepAliv
 	return made, err
 }
 
-func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by By, keepAlive time.Duration) (Made, error) {
+func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by audit.Actor, keepAlive time.Duration) (Made, error) {
 	now := d.Now()
 	b := &pgx.Batch{}
 	b.Queue(connectLocks, f.Provider, f.Environment, f.Account.ID, f.MerchantID.String())
@@ -229,7 +230,7 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by B
 	}
 	b.Queue(`UPDATE flows SET stage = 'connected', outcome = $2, sealed = NULL, result_id = $3, touched_at = $4 WHERE id = $1`,
 		f.ID, made.Outcome, c.ID, now)
-	e := f.event(status.ConnectionConnected).by(by)
+	e := f.event(status.ConnectionConnected, by)
 	switch {
 	case made.Outcome == status.EndReplaced && there == nil:
 		e.Kind = status.ConnectionReplaced
@@ -237,7 +238,7 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by B
 		e.Kind = status.ConnectionReconnected
 	}
 	e.ConnectionID, e.Code = c.ID, choice
-	d.queueEvent(b, e)
+	d.Audit.Queue(b, e)
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return Made{}, fmt.Errorf("write connection: %w", err)
 	}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 )
@@ -14,6 +15,7 @@ import (
 // DB is the database with the keyset that opens it. Its methods are safe for concurrent use.
 type DB struct {
 	*pg.DB
+	Audit     *audit.Log
 	keyset    *seal.Keyset
 	passwords *passwords
 }
@@ -24,7 +26,7 @@ func Open(ctx context.Context, url string, keyset *seal.Keyset, o pg.Options) (*
 	if err != nil {
 		return nil, err
 	}
-	d := &DB{DB: ground, keyset: keyset, passwords: newPasswords()}
+	d := &DB{DB: ground, Audit: audit.NewLog(ground), keyset: keyset, passwords: newPasswords()}
 	if err := d.checkKeyset(ctx); err != nil {
 		d.Close()
 		return nil, err

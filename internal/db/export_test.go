@@ -3,7 +3,6 @@ package db
 import (
 	"context"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -60,19 +59,4 @@ func (d *DB) Explain(ctx context.Context, f Filter) (plans string, err error) {
 		return err
 	})
 	return plans, err
-}
-
-// ExplainEvents returns the plan of a filter's first page over all the time there is.
-func (d *DB) ExplainEvents(ctx context.Context, f EventFilter) (plan string, err error) {
-	err = d.read(ctx, func(tx pgx.Tx) error {
-		sql, args := f.statement(eventCursor{}, time.Time{}, d.Now().Add(time.Hour), 50)
-		rows, err := tx.Query(ctx, `EXPLAIN (ANALYZE, BUFFERS) `+sql, args...)
-		if err != nil {
-			return err
-		}
-		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		plan = strings.Join(lines, "\n")
-		return err
-	})
-	return plan, err
 }

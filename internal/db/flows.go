@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
@@ -130,7 +131,7 @@ type NewFlow struct {
 	State, Browser        pg.Secret // only their hashes are kept
 	Verifier              string
 	Keyed                 bool // nobody leaves for the provider: it is exchanged at once
-	By                    By
+	By                    audit.Actor
 }
 
 // BeginFlow begins an attempt.
@@ -148,7 +149,7 @@ func (d *DB) BeginFlow(ctx context.Context, n NewFlow) (Flow, error) {
 		return f, err
 	}
 	f.stateHash = n.State.Hash()
-	return d.insertFlow(ctx, f, sealed, f.event(status.FlowBegun).by(n.By))
+	return d.insertFlow(ctx, f, sealed, f.event(status.FlowBegun, n.By))
 }
 
 // RefuseFlow writes down a callback that was turned away, so that the person has a reference to quote. Whatever flow
@@ -159,12 +160,12 @@ func (d *DB) RefuseFlow(ctx context.Context, n NewFlow, outcome status.End) (Flo
 		ID: pg.NewID(), UserID: n.UserID, MerchantID: n.MerchantID, Provider: n.Provider, Environment: n.Environment, Stage: status.StageFailed, Outcome: outcome,
 		CreatedAt: now, TouchedAt: now, ExpiresAt: now, stateHash: pg.NewSecret().Hash(), browserHash: pg.NewSecret().Hash(),
 	}
-	e := f.event(status.FlowFailed).by(n.By)
+	e := f.event(status.FlowFailed, n.By)
 	e.Code = string(outcome)
 	return d.insertFlow(ctx, f, nil, e)
 }
 
-func (d *DB) insertFlow(ctx context.Context, f Flow, sealed []byte, e *Event) (Flow, error) {
+func (d *DB) insertFlow(ctx context.Context, f Flow, sealed []byte, e audit.Event) (Flow, error) {
 	for {
 		f.Reference = newReference()
 		e.Reference = f.Reference
@@ -174,7 +175,7 @@ func (d *DB) insertFlow(ctx context.Context, f Flow, sealed []byte, e *Event) (F
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $14)`,
 			f.ID, f.Reference, f.stateHash, f.browserHash, f.UserID, f.MerchantID, f.Provider, f.Environment, f.ConnectionID, f.Stage, f.Outcome,
 			sealed, f.CreatedAt, f.ExpiresAt)
-		d.queueEvent(b, e)
+		d.Audit.Queue(b, e)
 		err := d.Pool.SendBatch(ctx, b).Close()
 		if pg.Violates(err, "flows_reference_key") {
 			continue
@@ -187,9 +188,9 @@ func (d *DB) insertFlow(ctx context.Context, f Flow, sealed []byte, e *Event) (F
 }
 
 // event begins an event of this flow.
-func (f Flow) event(kind status.Kind) *Event {
-	return &Event{
-		Kind: kind, MerchantID: f.MerchantID, ConnectionID: f.ConnectionID, FlowID: f.ID, Provider: f.Provider, Reference: f.Reference,
+func (f Flow) event(kind status.Kind, by audit.Actor) audit.Event {
+	return audit.Event{
+		Kind: kind, Actor: by, MerchantID: f.MerchantID, ConnectionID: f.ConnectionID, FlowID: f.ID, Provider: f.Provider, Reference: f.Reference,
 	}
 }
 
@@ -287,9 +288,9 @@ func (d *DB) LapseFlows(ctx context.Context, only ...pg.ID) (int, error) {
 	}
 	b := &pgx.Batch{}
 	for _, f := range ended {
-		e := f.event(f.Stage.Kind())
+		e := f.event(f.Stage.Kind(), audit.System)
 		e.Code = string(f.Outcome)
-		d.queueEvent(b, e)
+		d.Audit.Queue(b, e)
 	}
 	if len(only) == 0 {
 		b.Queue(`DELETE FROM revocations WHERE until < $1`, now.Add(-ReplayFor))
@@ -365,7 +366,7 @@ func (d *DB) take(ctx context.Context, f Flow, stage status.Stage, hash []byte, 
 }
 
 // EndFlow ends a flow without a connection, with the calls that were made for it. ErrTaken: it has ended already.
-func (d *DB) EndFlow(ctx context.Context, f Flow, stage status.Stage, outcome status.End, calls []connectors.Call, by By) error {
+func (d *DB) EndFlow(ctx context.Context, f Flow, stage status.Stage, outcome status.End, calls []connectors.Call, by audit.Actor) error {
 	return d.Tx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
 			UPDATE flows SET stage = $2, outcome = $3, sealed = NULL, touched_at = $4, expires_at = $6
@@ -376,12 +377,12 @@ func (d *DB) EndFlow(ctx context.Context, f Flow, stage status.Stage, outcome st
 		b := &pgx.Batch{}
 		d.queueCalls(b, f, calls)
 		if tag.RowsAffected() == 1 {
-			e := f.event(stage.Kind()).by(by)
+			e := f.event(stage.Kind(), by)
 			if outcome == status.EndCancelled {
 				e.Kind = status.FlowCancelled
 			}
 			e.Code = string(outcome)
-			d.queueEvent(b, e)
+			d.Audit.Queue(b, e)
 		}
 		if err := tx.SendBatch(ctx, b).Close(); err != nil {
 			return fmt.Errorf("end flow: %w", err)
@@ -394,7 +395,7 @@ func (d *DB) EndFlow(ctx context.Context, f Flow, stage status.Stage, outcome st
 }
 
 // CancelFlow ends a flow whose person chose not to connect, and returns the access that is not wanted.
-func (d *DB) CancelFlow(ctx context.Context, f Flow, by By) (connectors.Grant, error) {
+func (d *DB) CancelFlow(ctx context.Context, f Flow, by audit.Actor) (connectors.Grant, error) {
 	s, err := d.openFlow(f)
 	if err != nil && !errors.Is(err, seal.ErrSealed) {
 		return connectors.Grant{}, err
@@ -408,14 +409,15 @@ func (d *DB) CancelFlow(ctx context.Context, f Flow, by By) (connectors.Grant, e
 // queueCalls adds one event for each exchange with the provider: what came of it, never what was said.
 func (d *DB) queueCalls(b *pgx.Batch, f Flow, calls []connectors.Call) {
 	for _, c := range calls {
-		e := f.event(status.KindOfCall(c.Name))
-		e.addCall(c)
-		d.queueEvent(b, e)
+		e := f.event(status.KindOfCall(c.Name), audit.System)
+		d.Audit.Queue(b, WithCall(e, c))
 	}
 }
 
-func (e *Event) addCall(c connectors.Call) {
+// WithCall returns an event with what is known of an exchange with the provider.
+func WithCall(e audit.Event, c connectors.Call) audit.Event {
 	e.Class, e.Status, e.Code, e.Millis, e.Reference = c.Class, c.Status, c.Code, int(c.Took.Milliseconds()), c.Reference
+	return e
 }
 
 // KeepGrant seals a grant into its flow at once, before anything else is done with it: from now on the person may

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
@@ -16,7 +17,7 @@ import (
 // someone is a merchant's user.
 func someone(t *testing.T, d *db.DB, name string) db.User {
 	t.Helper()
-	u, err := d.AddUser(context.Background(), db.System(), db.NewUser{Role: db.RoleMerchant, Email: name + "@example.com", MerchantName: name})
+	u, err := d.AddUser(context.Background(), audit.System, db.NewUser{Role: db.RoleMerchant, Email: name + "@example.com", MerchantName: name})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,7 +32,7 @@ func waiting(t *testing.T, d *db.DB, u db.User, account string, obtained time.Ti
 	ctx := context.Background()
 	f, err := d.BeginFlow(ctx, db.NewFlow{
 		ID: pg.NewID(), UserID: u.ID, MerchantID: u.MerchantID, Provider: "acme", Environment: "sandbox", ConnectionID: pinned,
-		State: pg.NewSecret(), Browser: pg.NewSecret(), Verifier: "a verifier", By: db.System(),
+		State: pg.NewSecret(), Browser: pg.NewSecret(), Verifier: "a verifier", By: audit.System,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -56,7 +57,7 @@ func TestOneFlowIsTakenOnce(t *testing.T) {
 	ctx := context.Background()
 	u := someone(t, d, "one")
 	f, err := d.BeginFlow(ctx, db.NewFlow{
-		ID: pg.NewID(), UserID: u.ID, MerchantID: u.MerchantID, Provider: "acme", Environment: "sandbox", State: pg.NewSecret(), Browser: pg.NewSecret(), By: db.System(),
+		ID: pg.NewID(), UserID: u.ID, MerchantID: u.MerchantID, Provider: "acme", Environment: "sandbox", State: pg.NewSecret(), Browser: pg.NewSecret(), By: audit.System,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +82,7 @@ func TestOneFlowIsTakenOnce(t *testing.T) {
 		t.Errorf("%d took the flow, want 1", won)
 	}
 	second, err := d.BeginFlow(ctx, db.NewFlow{
-		ID: pg.NewID(), UserID: u.ID, MerchantID: u.MerchantID, Provider: "acme", Environment: "sandbox", State: pg.NewSecret(), Browser: pg.NewSecret(), By: db.System(),
+		ID: pg.NewID(), UserID: u.ID, MerchantID: u.MerchantID, Provider: "acme", Environment: "sandbox", State: pg.NewSecret(), Browser: pg.NewSecret(), By: audit.System,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -105,9 +106,9 @@ func TestManyTabsMakeOneConnection(t *testing.T) {
 	for range 6 {
 		f := waiting(t, d, u, "account-1", d.Now(), pg.ID{})
 		all.Go(func() {
-			_, err := d.Connect(ctx, f, "", db.System(), daily, nil)
+			_, err := d.Connect(ctx, f, "", audit.System, daily, nil)
 			if errors.Is(err, db.ErrMustChoose) {
-				_, err = d.Connect(ctx, f, db.ChooseConnect, db.System(), daily, nil)
+				_, err = d.Connect(ctx, f, db.ChooseConnect, audit.System, daily, nil)
 			}
 			if err != nil {
 				t.Error(err)
@@ -125,11 +126,11 @@ func TestConnectingAndRevokingExcludeEachOther(t *testing.T) {
 	d := dbtest.New(t)
 	ctx := context.Background()
 	a, b := someone(t, d, "a"), someone(t, d, "b")
-	made, err := d.Connect(ctx, waiting(t, d, a, "shared", d.Now(), pg.ID{}), "", db.System(), daily, nil)
+	made, err := d.Connect(ctx, waiting(t, d, a, "shared", d.Now(), pg.ID{}), "", audit.System, daily, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	parting, ended, err := d.Disconnect(ctx, made.Connection.ID, a.MerchantID, db.System(), nil)
+	parting, ended, err := d.Disconnect(ctx, made.Connection.ID, a.MerchantID, audit.System, nil)
 	if err != nil || !ended || parting.Grant.Access != "token of shared" {
 		t.Fatalf("disconnect: %v %v, grant there: %v", ended, err, parting.Grant.Access != "")
 	}
@@ -138,19 +139,19 @@ func TestConnectingAndRevokingExcludeEachOther(t *testing.T) {
 		t.Fatalf("begin: %v %v", begun, err)
 	}
 	late := waiting(t, d, b, "shared", before, pg.ID{}) // obtained before the revocation, which ended its access too
-	if _, err := d.Connect(ctx, late, db.ChooseConnect, db.System(), daily, nil); !errors.Is(err, db.ErrRevoking) {
+	if _, err := d.Connect(ctx, late, db.ChooseConnect, audit.System, daily, nil); !errors.Is(err, db.ErrRevoking) {
 		t.Errorf("while revoking: %v, want ErrRevoking", err)
 	}
 	if err := d.EndRevocation(ctx, "acme", "sandbox", "shared", true); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Connect(ctx, late, db.ChooseConnect, db.System(), daily, nil); !errors.Is(err, db.ErrRevoked) {
+	if _, err := d.Connect(ctx, late, db.ChooseConnect, audit.System, daily, nil); !errors.Is(err, db.ErrRevoked) {
 		t.Errorf("with access that was revoked: %v, want ErrRevoked", err)
 	}
 	if begun, err := d.BeginRevocation(ctx, "acme", "sandbox", "shared"); err != nil || begun {
 		t.Errorf("revoking while somebody chooses: %v %v, want false", begun, err)
 	}
-	if _, err := d.Connect(ctx, waiting(t, d, b, "shared", d.Now(), pg.ID{}), db.ChooseConnect, db.System(), daily, nil); err != nil {
+	if _, err := d.Connect(ctx, waiting(t, d, b, "shared", d.Now(), pg.ID{}), db.ChooseConnect, audit.System, daily, nil); err != nil {
 		t.Errorf("with newer access: %v", err)
 	}
 }
@@ -160,14 +161,14 @@ func TestAProviderThatNamesNothing(t *testing.T) {
 	ctx := context.Background()
 	u := someone(t, d, "nameless")
 	f := waiting(t, d, u, "", d.Now(), pg.ID{})
-	if _, err := d.Connect(ctx, f, "", db.System(), daily, nil); !errors.Is(err, db.ErrMustChoose) {
+	if _, err := d.Connect(ctx, f, "", audit.System, daily, nil); !errors.Is(err, db.ErrMustChoose) {
 		t.Fatalf("connected without asking: %v", err)
 	}
-	first, err := d.Connect(ctx, f, db.ChooseConnect, db.System(), daily, nil)
+	first, err := d.Connect(ctx, f, db.ChooseConnect, audit.System, daily, nil)
 	if err != nil || first.Connection.Account.ID != first.Connection.ID.String() {
 		t.Fatalf("%v: account %q", err, first.Connection.Account.ID)
 	}
-	again, err := d.Connect(ctx, waiting(t, d, u, "", d.Now(), first.Connection.ID), db.ChooseConnect, db.System(), daily, nil)
+	again, err := d.Connect(ctx, waiting(t, d, u, "", d.Now(), first.Connection.ID), db.ChooseConnect, audit.System, daily, nil)
 	if err != nil || again.Connection.ID != first.Connection.ID {
 		t.Errorf("reconnecting: %v, the id changed", err)
 	}

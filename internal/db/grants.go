@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh/schedule"
@@ -360,7 +361,7 @@ func (d *DB) AddConnection(ctx context.Context, merchant pg.ID, provider, enviro
 	if err := d.queueGrant(b, c, g, before{}, obtained, keepAlive); err != nil {
 		return c.ID, err
 	}
-	d.queueEvent(b, &Event{Kind: status.ConnectionAdded, MerchantID: merchant, ConnectionID: c.ID, Provider: provider})
+	d.Audit.Queue(b, audit.Event{Kind: status.ConnectionAdded, MerchantID: merchant, ConnectionID: c.ID, Provider: provider})
 	if err := d.Pool.SendBatch(ctx, b).Close(); err != nil {
 		return c.ID, fmt.Errorf("add connection: %w", err)
 	}

@@ -6,11 +6,11 @@ import (
 	"slices"
 	"time"
 
-	"patchbay/internal/status"
-
 	"github.com/jackc/pgx/v5"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 )
 
 // ProviderState is what all processes know together of one provider in one environment.
@@ -73,16 +73,9 @@ type Incident struct {
 // PastIncidents lists the latest incidents of all providers, newest first, open ones included: what the last most events of each kind
 // tell. One that began before those is left out.
 func (d *DB) PastIncidents(ctx context.Context, most int) ([]Incident, error) {
-	// Each kind by itself: together they would be looked for among all that ever happened.
-	rows, err := d.Pool.Query(ctx, `SELECT e.* FROM unnest($2::text[]) AS k (one) CROSS JOIN LATERAL (
-			SELECT `+eventColumns+` FROM events WHERE kind = k.one AND kind NOT LIKE 'refresh.%' ORDER BY at DESC, id DESC LIMIT $1) AS e
-		ORDER BY e.at DESC, e.id DESC`, most, []status.Kind{status.IncidentOpened, status.IncidentDeclared, status.IncidentEnded})
+	events, err := d.Audit.Latest(ctx, most, status.IncidentOpened, status.IncidentDeclared, status.IncidentEnded)
 	if err != nil {
-		return nil, fmt.Errorf("read past incidents: %w", err)
-	}
-	events, err := pgx.CollectRows(rows, scanEvent)
-	if err != nil {
-		return nil, fmt.Errorf("read past incidents: %w", err)
+		return nil, err
 	}
 	var list []Incident
 	for _, e := range slices.Backward(events) {
@@ -94,12 +87,12 @@ func (d *DB) PastIncidents(ctx context.Context, most int) ([]Incident, error) {
 		}
 		switch {
 		case e.Kind == status.IncidentOpened:
-			list = append(list, Incident{Provider: e.Provider, Environment: e.Note, Began: e.At, Reason: status.Reason(e.Code), By: e.ActorID})
+			list = append(list, Incident{Provider: e.Provider, Environment: e.Note, Began: e.At, Reason: status.Reason(e.Code), By: e.Actor.ID})
 		case open < 0:
 		case e.Kind == status.IncidentDeclared:
-			list[open].Words, list[open].By = e.Note, e.ActorID
+			list[open].Words, list[open].By = e.Note, e.Actor.ID
 		default:
-			list[open].Ended, list[open].EndedBy = e.At, e.ActorID
+			list[open].Ended, list[open].EndedBy = e.At, e.Actor.ID
 		}
 	}
 	slices.Reverse(list)
@@ -162,13 +155,13 @@ const (
 
 // OpenIncident stops the sweep of a provider in all processes. Refusals of the last minutes are taken back when it is
 // ourselves who are suspected. opened is false when there was one already.
-func (d *DB) OpenIncident(ctx context.Context, name, environment string, reason status.Reason, by By, nextProbe time.Time) (opened bool, err error) {
+func (d *DB) OpenIncident(ctx context.Context, name, environment string, reason status.Reason, by audit.Actor, nextProbe time.Time) (opened bool, err error) {
 	err = d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, incidentLock, name, environment); err != nil {
 			return fmt.Errorf("open incident: %w", err)
 		}
 		now, who := d.Now(), ""
-		if by.Actor != "system" {
+		if by.Kind != "system" {
 			who = by.ID.String()
 		}
 		tag, err := tx.Exec(ctx, `
@@ -187,7 +180,7 @@ func (d *DB) OpenIncident(ctx context.Context, name, environment string, reason 
 				return err
 			}
 		}
-		return d.addEvent(ctx, tx, *(&Event{Kind: status.IncidentOpened, Provider: name, Code: string(reason), Note: environment}).by(by))
+		return d.Audit.Add(ctx, tx, audit.Event{Kind: status.IncidentOpened, Provider: name, Code: string(reason), Note: environment, Actor: by})
 	})
 	return opened, err
 }
@@ -212,7 +205,7 @@ func (d *DB) takeBackProblems(ctx context.Context, tx pgx.Tx, name, environment 
 }
 
 // EndIncident lets the sweep go on; what failed meanwhile is due. ended is false when there was none.
-func (d *DB) EndIncident(ctx context.Context, name, environment string, by By) (ended bool, err error) {
+func (d *DB) EndIncident(ctx context.Context, name, environment string, by audit.Actor) (ended bool, err error) {
 	err = d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, incidentLock, name, environment); err != nil {
 			return fmt.Errorf("end incident: %w", err)
@@ -234,7 +227,7 @@ func (d *DB) EndIncident(ctx context.Context, name, environment string, by By) (
 		if err != nil {
 			return fmt.Errorf("end incident: %w", err)
 		}
-		return d.addEvent(ctx, tx, *(&Event{Kind: status.IncidentEnded, Provider: name, Note: environment}).by(by))
+		return d.Audit.Add(ctx, tx, audit.Event{Kind: status.IncidentEnded, Provider: name, Note: environment, Actor: by})
 	})
 	return ended, err
 }
@@ -315,7 +308,7 @@ func (d *DB) Hint(ctx context.Context, provider, environment, account string) (i
 		var b pgx.Batch
 		for _, one := range all {
 			if !one.Again {
-				d.queueEvent(&b, &Event{Kind: status.ConnectionRevocationNoticed, Actor: "provider", MerchantID: one.Merchant, ConnectionID: one.Connection, Provider: provider})
+				d.Audit.Queue(&b, audit.Event{Kind: status.ConnectionRevocationNoticed, Actor: audit.Actor{Kind: "provider"}, MerchantID: one.Merchant, ConnectionID: one.Connection, Provider: provider})
 			}
 		}
 		return tx.SendBatch(ctx, &b).Close()

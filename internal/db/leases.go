@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh/schedule"
@@ -94,7 +95,7 @@ func (l *Leases) Release(ctx context.Context, lease *Lease) error {
 
 // Told is what is known of an attempt beside its outcome: for the event.
 type Told struct {
-	By   By
+	By   audit.Actor
 	Call connectors.Call
 	Note string
 }
@@ -124,7 +125,7 @@ type save struct {
 	refreshEnd time.Time // zero: as it was
 	endless    bool      // no end is known: another refresh token came without a word on it, or none threatens
 	next       time.Time
-	event      Event
+	event      audit.Event
 }
 
 // Save keeps a good answer, whoever holds the lease by now. token is merged into the grant: an empty Refresh, RefreshLifetime
@@ -150,7 +151,10 @@ func (n *Lane) Save(ctx context.Context, lease *Lease, token connectors.Token, o
 	s.endless = len(g.Inputs) > 0 || token.RefreshLifetime <= 0 && token.Refresh != "" && token.Refresh != lease.Grant.Token.Refresh
 	s.next = schedule.Due(keepAlive, lease.Connection, g, obtained, used)
 	s.event = lease.event(status.RefreshSaved, status.OK, told)
-	s.event.fill(l.d.Now())
+	s.event.ID, s.event.At = pg.NewID(), l.d.Now()
+	if s.event.Actor.Kind == "" {
+		s.event.Actor = audit.System
+	}
 	kept := Kept{Fate: Saved, RefreshAt: s.next}
 	if lease.fresh {
 		done, err := n.steps.Do(ctx, step{save: s, next: next})
@@ -181,9 +185,9 @@ func merge(old connectors.Grant, t connectors.Token) connectors.Grant {
 	return g
 }
 
-func (l *Lease) event(kind status.Kind, class status.Outcome, told Told) Event {
-	return Event{
-		Kind: kind, Actor: told.By.Actor, ActorID: told.By.ID, Address: told.By.Address, MerchantID: l.Merchant, ConnectionID: l.Connection,
+func (l *Lease) event(kind status.Kind, class status.Outcome, told Told) audit.Event {
+	return audit.Event{
+		Kind: kind, Actor: told.By, MerchantID: l.Merchant, ConnectionID: l.Connection,
 		Provider: l.Provider, Class: class, Status: told.Call.Status, Code: told.Call.Code, Millis: int(told.Call.Took / time.Millisecond),
 		Reference: told.Call.Reference, Note: told.Note,
 	}
@@ -213,9 +217,9 @@ func queueSaves(b *pgx.Batch, steps []step, which []int, out []stepped) {
 		generations[i], epochs[i], lifetimes[i] = s.lease.Generation, s.lease.Epoch, int64(s.token.Lifetime/time.Second)
 		sealed[i], expires[i], refreshEnds[i], nexts[i] = s.sealed, s.expires, s.refreshEnd, s.next
 		obtained[i], ats[i] = s.obtained, e.At
-		actors[i], providers[i], codes[i], references[i] = e.Actor, e.Provider, e.Code, e.Reference
-		addresses[i], notes[i] = e.Address, e.Note
-		actorIDs[i], statuses[i], millis[i] = e.ActorID, int32(e.Status), int32(e.Millis)
+		actors[i], providers[i], codes[i], references[i] = e.Actor.Kind, e.Provider, e.Code, e.Reference
+		addresses[i], notes[i] = e.Actor.Address, e.Note
+		actorIDs[i], statuses[i], millis[i] = e.Actor.ID, int32(e.Status), int32(e.Millis)
 		environments[i], slots[i], endless[i] = s.lease.Environment, s.lease.slot, s.endless
 	}
 	b.Queue(`
@@ -233,7 +237,7 @@ func queueSaves(b *pgx.Batch, steps []step, which []int, out []stepped) {
 			WHERE g.connection_id = w.id AND g.generation = w.generation AND g.epoch = w.epoch AND g.failures = 0
 			RETURNING w.id, w.event_id, w.at, w.actor, w.actor_id, w.merchant_id, w.provider, w.status, w.code, w.millis, w.reference, w.address, w.note
 		), told AS (
-			INSERT INTO events (`+eventColumns+`)
+			INSERT INTO events (`+audit.Columns+`)
 			SELECT event_id, at, 'refresh.saved', actor, actor_id, merchant_id, id, NULL, provider, 'ok', status, code, millis, reference, address, note FROM kept
 		)
 		SELECT id FROM kept`,
@@ -277,7 +281,7 @@ func (l *Leases) saveCarefully(ctx context.Context, s *save) (fate Fate, err err
 		case epoch != lease.Epoch:
 			fate = Dropped
 			s.event.Kind = status.RefreshDropped
-			return l.d.addEvent(ctx, tx, s.event)
+			return l.d.Audit.Add(ctx, tx, s.event)
 		case generation != lease.Generation:
 			fate = Spared
 			return l.spare(ctx, tx, s, generation)
@@ -301,7 +305,7 @@ func (l *Leases) saveCarefully(ctx context.Context, s *save) (fate Fate, err err
 		if tag.RowsAffected() > 0 {
 			s.event.Note = "recovered"
 		}
-		return l.d.addEvent(ctx, tx, s.event)
+		return l.d.Audit.Add(ctx, tx, s.event)
 	})
 	if err != nil {
 		return "", fmt.Errorf("save a grant: %w", err)
@@ -320,7 +324,7 @@ func (l *Leases) spare(ctx context.Context, tx pgx.Tx, s *save, generation int64
 		return err
 	}
 	s.event.Kind = status.RefreshSpared
-	return l.d.addEvent(ctx, tx, s.event)
+	return l.d.Audit.Add(ctx, tx, s.event)
 }
 
 func sparePlace(connection pg.ID, generation int64) seal.Place {
@@ -393,7 +397,7 @@ func (l *Leases) Record(ctx context.Context, lease *Lease, end Failure, told Tol
 		if frozen {
 			e.Note = "incident"
 		}
-		if err := l.d.addEvent(ctx, tx, e); err != nil || !counted {
+		if err := l.d.Audit.Add(ctx, tx, e); err != nil || !counted {
 			return err
 		}
 		_, err = tx.Exec(ctx, `

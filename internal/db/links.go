@@ -7,11 +7,11 @@ import (
 	"strings"
 	"time"
 
-	"patchbay/internal/status"
-
 	"github.com/jackc/pgx/v5"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 )
 
 // The kinds of links that are sent to people, and how long each is good. Opening one changes nothing, since mail scanners
@@ -46,12 +46,12 @@ type Link struct {
 
 // AddLink makes a link and returns its secret, known from then on only to whoever gets it, and until when it is good.
 // A link to reconnect names the connection, and the user only when it is sent to one.
-func (d *DB) AddLink(ctx context.Context, by By, kind string, user, connection pg.ID) (secret pg.Secret, until time.Time, err error) {
+func (d *DB) AddLink(ctx context.Context, by audit.Actor, kind string, user, connection pg.ID) (secret pg.Secret, until time.Time, err error) {
 	secret = pg.NewSecret()
 	now := d.Now()
 	until = now.Add(linkLifetime(kind))
 	var author pg.ID
-	if by.Actor == RoleSupport || by.Actor == RoleAdmin {
+	if by.Kind == RoleSupport || by.Kind == RoleAdmin {
 		author = by.ID
 	}
 	_, err = d.Pool.Exec(ctx, `
@@ -134,7 +134,7 @@ func (d *DB) SetPassword(ctx context.Context, kind string, secret pg.Secret, nam
 		if kind == LinkInvitation {
 			what = status.UserInvitationAccepted
 		}
-		return d.addEvent(ctx, tx, *(&Event{Kind: what, MerchantID: u.MerchantID, Note: u.Email}).by(By{Actor: u.Role, ID: u.ID, Address: address}))
+		return d.Audit.Add(ctx, tx, audit.Event{Kind: what, MerchantID: u.MerchantID, Note: u.Email, Actor: audit.Actor{Kind: u.Role, ID: u.ID, Address: address}})
 	})
 	return u, err
 }

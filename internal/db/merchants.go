@@ -8,11 +8,11 @@ import (
 	"strings"
 	"time"
 
-	"patchbay/internal/status"
-
 	"github.com/jackc/pgx/v5"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 )
 
 // Merchant is a business that uses Patchbay.
@@ -40,7 +40,7 @@ func scanMerchant(row pgx.CollectableRow) (Merchant, error) {
 }
 
 // AddMerchant adds one; its id and time are filled in. ErrName, ErrExternalIDTaken.
-func (d *DB) AddMerchant(ctx context.Context, by By, m Merchant) (Merchant, error) {
+func (d *DB) AddMerchant(ctx context.Context, by audit.Actor, m Merchant) (Merchant, error) {
 	err := d.Tx(ctx, func(tx pgx.Tx) (err error) {
 		m, err = d.addMerchant(ctx, tx, by, m)
 		return err
@@ -48,7 +48,7 @@ func (d *DB) AddMerchant(ctx context.Context, by By, m Merchant) (Merchant, erro
 	return m, err
 }
 
-func (d *DB) addMerchant(ctx context.Context, tx pgx.Tx, by By, m Merchant) (Merchant, error) {
+func (d *DB) addMerchant(ctx context.Context, tx pgx.Tx, by audit.Actor, m Merchant) (Merchant, error) {
 	m.Name, m.ExternalID = strings.TrimSpace(m.Name), strings.TrimSpace(m.ExternalID)
 	if m.Name == "" {
 		return m, ErrName
@@ -65,7 +65,7 @@ func (d *DB) addMerchant(ctx context.Context, tx pgx.Tx, by By, m Merchant) (Mer
 	if err != nil {
 		return m, fmt.Errorf("add merchant: %w", err)
 	}
-	return m, d.addEvent(ctx, tx, *(&Event{Kind: status.MerchantAdded, MerchantID: m.ID, Note: m.Name}).by(by))
+	return m, d.Audit.Add(ctx, tx, audit.Event{Kind: status.MerchantAdded, MerchantID: m.ID, Note: m.Name, Actor: by})
 }
 
 // Merchant finds one by its id.
@@ -127,7 +127,7 @@ func (d *DB) ListMerchants(ctx context.Context, search string, after, before pg.
 	}
 	where, args := "true", []any{limit} // only what is asked for, so that each question has its own plan and index
 	for _, word := range strings.Fields(search) {
-		args = append(args, contains(word))
+		args = append(args, pg.Contains(word))
 		where += fmt.Sprintf(` AND m.words LIKE search_fold($%d)`, len(args))
 	}
 	if from != (pg.ID{}) {
@@ -161,4 +161,10 @@ func (d *DB) ListMerchants(ctx context.Context, search string, after, before pg.
 		slices.Reverse(all)
 	}
 	return all, nil
+}
+
+// MerchantsNamed finds the merchants whose name or own id contains a text. At most 40.
+func (d *DB) MerchantsNamed(ctx context.Context, text string) ([]pg.ID, error) {
+	return pg.Collect(ctx, d.Pool, "find merchants", pgx.RowTo[pg.ID],
+		`SELECT id FROM merchants WHERE words LIKE search_fold($1) ORDER BY lower(name), id LIMIT 40`, pg.Contains(text))
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
@@ -27,7 +28,7 @@ func addUser(t *testing.T, d *db.DB, role, email string) db.User {
 	if role == db.RoleMerchant {
 		n.MerchantName = "CH168 Shop"
 	}
-	u, err := d.AddUser(context.Background(), db.System(), n)
+	u, err := d.AddUser(context.Background(), audit.System, n)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +109,7 @@ func TestAuthenticate(t *testing.T) {
 	if got, err := d.Authenticate(ctx, " sok@CH168.example ", "a long password"); err != nil || got.ID != u.ID {
 		t.Errorf("the right password: %v, %v", got.ID, err)
 	}
-	invited, err := d.AddUser(ctx, db.System(), db.NewUser{Role: db.RoleSupport, Email: "new@patchbay.example"})
+	invited, err := d.AddUser(ctx, audit.System, db.NewUser{Role: db.RoleSupport, Email: "new@patchbay.example"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -120,7 +121,7 @@ func TestAuthenticate(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := d.LockUser(ctx, db.System(), u.ID); err != nil {
+	if err := d.LockUser(ctx, audit.System, u.ID); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := d.Authenticate(ctx, u.Email, "a long password"); !errors.Is(err, db.ErrPassword) {
@@ -159,7 +160,7 @@ func TestMerchantsOfOneName(t *testing.T) {
 	d, _ := opened(t)
 	ctx := context.Background()
 	add := func(email string) (db.User, error) {
-		return d.AddUser(ctx, db.System(), db.NewUser{Role: db.RoleMerchant, Email: email, MerchantName: "Sok Shop", Password: "a long password"})
+		return d.AddUser(ctx, audit.System, db.NewUser{Role: db.RoleMerchant, Email: email, MerchantName: "Sok Shop", Password: "a long password"})
 	}
 	var wg sync.WaitGroup
 	for i := range 4 {
@@ -174,16 +175,16 @@ func TestMerchantsOfOneName(t *testing.T) {
 	if err != nil {
 		t.Fatalf("four people at once made other than one merchant: %v", err)
 	}
-	if _, err := d.AddMerchant(ctx, db.System(), db.Merchant{Name: "SOK SHOP", ExternalID: "shop-17"}); err != nil {
+	if _, err := d.AddMerchant(ctx, audit.System, db.Merchant{Name: "SOK SHOP", ExternalID: "shop-17"}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := add("late@sok.example"); !errors.Is(err, db.ErrAmbiguousName) {
 		t.Errorf("a name that two have: %v", err)
 	}
-	if _, err := d.AddUser(ctx, db.System(), db.NewUser{Role: db.RoleMerchant, Email: "late@sok.example", MerchantID: m.ID}); err != nil {
+	if _, err := d.AddUser(ctx, audit.System, db.NewUser{Role: db.RoleMerchant, Email: "late@sok.example", MerchantID: m.ID}); err != nil {
 		t.Errorf("by id: %v", err)
 	}
-	if _, err := d.AddMerchant(ctx, db.System(), db.Merchant{Name: "Other", ExternalID: "shop-17"}); !errors.Is(err, db.ErrExternalIDTaken) {
+	if _, err := d.AddMerchant(ctx, audit.System, db.Merchant{Name: "Other", ExternalID: "shop-17"}); !errors.Is(err, db.ErrExternalIDTaken) {
 		t.Errorf("an external id twice: %v", err)
 	}
 	for name, n := range map[string]struct {
@@ -197,7 +198,7 @@ func TestMerchantsOfOneName(t *testing.T) {
 		"no e-mail address":       {db.NewUser{Role: db.RoleAdmin, Email: "Sok <x@y.example>"}, db.ErrEmail},
 		"an e-mail address twice": {db.NewUser{Role: db.RoleAdmin, Email: "LATE@sok.example"}, db.ErrEmailTaken},
 	} {
-		if _, err := d.AddUser(ctx, db.System(), n.new); !errors.Is(err, n.want) {
+		if _, err := d.AddUser(ctx, audit.System, n.new); !errors.Is(err, n.want) {
 			t.Errorf("%s: %v, want %v", name, err, n.want)
 		}
 	}
@@ -207,15 +208,15 @@ func TestTheLastAdminStays(t *testing.T) {
 	d, _ := opened(t)
 	ctx := context.Background()
 	a, b := addUser(t, d, db.RoleAdmin, "a@patchbay.example"), addUser(t, d, db.RoleAdmin, "b@patchbay.example")
-	if _, err := d.AddUser(ctx, db.System(), db.NewUser{Role: db.RoleAdmin, Email: "invited@patchbay.example"}); err != nil {
+	if _, err := d.AddUser(ctx, audit.System, db.NewUser{Role: db.RoleAdmin, Email: "invited@patchbay.example"}); err != nil {
 		t.Fatal(err) // who cannot sign in yet does not count
 	}
 	// Two admins who put each other out at once, again and again: one of them must stay.
 	for range 5 {
 		var wg sync.WaitGroup
 		errs := make([]error, 2)
-		wg.Go(func() { errs[0] = d.SetRole(ctx, db.System(), b.ID, db.RoleSupport) })
-		wg.Go(func() { errs[1] = d.LockUser(ctx, db.System(), a.ID) })
+		wg.Go(func() { errs[0] = d.SetRole(ctx, audit.System, b.ID, db.RoleSupport) })
+		wg.Go(func() { errs[1] = d.LockUser(ctx, audit.System, a.ID) })
 		wg.Wait()
 		refused := 0
 		for _, err := range errs {
@@ -229,14 +230,14 @@ func TestTheLastAdminStays(t *testing.T) {
 			t.Fatalf("%d of 2 refused: %v", refused, errs)
 		}
 		if errs[0] == nil {
-			if err := d.SetRole(ctx, db.System(), b.ID, db.RoleAdmin); err != nil {
+			if err := d.SetRole(ctx, audit.System, b.ID, db.RoleAdmin); err != nil {
 				t.Fatal(err)
 			}
-		} else if err := d.UnlockUser(ctx, db.System(), a.ID); err != nil {
+		} else if err := d.UnlockUser(ctx, audit.System, a.ID); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := d.SetRole(ctx, db.System(), addUser(t, d, db.RoleMerchant, "m@shop.example").ID, db.RoleAdmin); !errors.Is(err, db.ErrRole) {
+	if err := d.SetRole(ctx, audit.System, addUser(t, d, db.RoleMerchant, "m@shop.example").ID, db.RoleAdmin); !errors.Is(err, db.ErrRole) {
 		t.Errorf("a merchant's person became staff: %v", err)
 	}
 }
@@ -301,10 +302,10 @@ func TestSessionsEnd(t *testing.T) {
 	if err := d.EndSession(ctx, pg.NewID(), two.Hash()); err != nil || !in(two) {
 		t.Error("somebody else ended a session")
 	}
-	if err := d.LockUser(ctx, db.System(), u.ID); err != nil {
+	if err := d.LockUser(ctx, audit.System, u.ID); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.UnlockUser(ctx, db.System(), u.ID); err != nil {
+	if err := d.UnlockUser(ctx, audit.System, u.ID); err != nil {
 		t.Fatal(err)
 	}
 	if in(two) {
@@ -318,13 +319,13 @@ func TestSessionsEnd(t *testing.T) {
 func TestLinksAreSpentOnce(t *testing.T) {
 	d, clock := opened(t)
 	ctx := context.Background()
-	u, err := d.AddUser(ctx, db.System(), db.NewUser{Role: db.RoleMerchant, Email: "sok@ch168.example", MerchantName: "CH168 Shop"})
+	u, err := d.AddUser(ctx, audit.System, db.NewUser{Role: db.RoleMerchant, Email: "sok@ch168.example", MerchantName: "CH168 Shop"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	link := func(kind string) pg.Secret {
 		t.Helper()
-		secret, _, err := d.AddLink(ctx, db.System(), kind, u.ID, pg.ID{})
+		secret, _, err := d.AddLink(ctx, audit.System, kind, u.ID, pg.ID{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -365,10 +366,10 @@ func TestLinksAreSpentOnce(t *testing.T) {
 		t.Errorf("after an hour: %v", err)
 	}
 	locked := link(db.LinkPassword)
-	if err := d.LockUser(ctx, db.System(), u.ID); err != nil {
+	if err := d.LockUser(ctx, audit.System, u.ID); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.UnlockUser(ctx, db.System(), u.ID); err != nil {
+	if err := d.UnlockUser(ctx, audit.System, u.ID); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := d.Link(ctx, db.LinkPassword, locked); !errors.Is(err, db.ErrLink) {
@@ -386,7 +387,7 @@ func TestChangePasswordEndsOtherSessions(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	by := db.By{Actor: u.Role, ID: u.ID}
+	by := audit.Actor{Kind: u.Role, ID: u.ID}
 	if err := d.ChangePassword(ctx, by, u.ID, "not the old one", "a longer password", here.Hash()); !errors.Is(err, db.ErrPassword) {
 		t.Errorf("with a wrong old one: %v", err)
 	}
@@ -408,15 +409,15 @@ func TestListsOfPeopleAndMerchants(t *testing.T) {
 	d, _ := opened(t)
 	ctx := context.Background()
 	for i := range 7 {
-		m, err := d.AddMerchant(ctx, db.System(), db.Merchant{Name: fmt.Sprintf("Shop %d", i), ExternalID: fmt.Sprintf("shop_%d", i)})
+		m, err := d.AddMerchant(ctx, audit.System, db.Merchant{Name: fmt.Sprintf("Shop %d", i), ExternalID: fmt.Sprintf("shop_%d", i)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := d.AddUser(ctx, db.System(), db.NewUser{Role: db.RoleMerchant, Email: fmt.Sprintf("p%d@shop.example", i), MerchantID: m.ID}); err != nil {
+		if _, err := d.AddUser(ctx, audit.System, db.NewUser{Role: db.RoleMerchant, Email: fmt.Sprintf("p%d@shop.example", i), MerchantID: m.ID}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := d.AddMerchant(ctx, db.System(), db.Merchant{Name: "ក្រុមហ៊ុនស៊ីអេច១៦៨"}); err != nil {
+	if _, err := d.AddMerchant(ctx, audit.System, db.Merchant{Name: "ក្រុមហ៊ុនស៊ីអេច១៦៨"}); err != nil {
 		t.Fatal(err)
 	}
 	admin := addUser(t, d, db.RoleAdmin, "admin@patchbay.example")
@@ -466,7 +467,7 @@ func TestNoSecretOfAPersonIsReadableInADump(t *testing.T) {
 	if err := d.AddSession(ctx, session, u.ID, "192.0.2.7", "Mozilla/5.0"); err != nil {
 		t.Fatal(err)
 	}
-	link, _, err := d.AddLink(ctx, db.System(), db.LinkPassword, u.ID, pg.ID{})
+	link, _, err := d.AddLink(ctx, audit.System, db.LinkPassword, u.ID, pg.ID{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,9 +5,10 @@ import (
 	"fmt"
 	"time"
 
-	"patchbay/internal/status"
-
 	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/audit"
+	"patchbay/internal/status"
 )
 
 // ProviderRecord is what was done and found out at a provider by staff: registrations and the last live check.
@@ -46,28 +47,28 @@ func (d *DB) ProviderRecords(ctx context.Context, present map[string]string) (ma
 }
 
 // CallbackRegistered remembers that the provider was told our callback address.
-func (d *DB) CallbackRegistered(ctx context.Context, name, environment, address string, by By) error {
-	return d.providerChanged(ctx, name, environment, by, Event{Kind: status.ProviderRegistered, Note: address},
+func (d *DB) CallbackRegistered(ctx context.Context, name, environment, address string, by audit.Actor) error {
+	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderRegistered, Note: address},
 		`callback_registered_at = $3, callback_address = $4`, d.Now(), address)
 }
 
 // HookRegistered remembers that the provider was asked for webhooks of all accounts.
-func (d *DB) HookRegistered(ctx context.Context, name, environment string, by By) error {
-	return d.providerChanged(ctx, name, environment, by, Event{Kind: status.ProviderHooked}, `hook_registered_at = $3`, d.Now())
+func (d *DB) HookRegistered(ctx context.Context, name, environment string, by audit.Actor) error {
+	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderHooked}, `hook_registered_at = $3`, d.Now())
 }
 
 // HookRemoved remembers that the provider was asked for no more webhooks of n accounts.
-func (d *DB) HookRemoved(ctx context.Context, name, environment string, n int, by By) error {
-	return d.providerChanged(ctx, name, environment, by, Event{Kind: status.ProviderUnhooked, Note: fmt.Sprint(n)}, `hook_registered_at = NULL`)
+func (d *DB) HookRemoved(ctx context.Context, name, environment string, n int, by audit.Actor) error {
+	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderUnhooked, Note: fmt.Sprint(n)}, `hook_registered_at = NULL`)
 }
 
 // ProviderChecked remembers what a live check found.
-func (d *DB) ProviderChecked(ctx context.Context, name, environment string, result status.Outcome, took, skew time.Duration, by By) error {
-	return d.providerChanged(ctx, name, environment, by, Event{Kind: status.ProviderChecked, Class: result, Millis: int(took.Milliseconds())},
+func (d *DB) ProviderChecked(ctx context.Context, name, environment string, result status.Outcome, took, skew time.Duration, by audit.Actor) error {
+	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderChecked, Class: result, Millis: int(took.Milliseconds())},
 		`checked_at = $3, check_result = $4, check_millis = $5, check_skew_millis = $6`, d.Now(), result, took.Milliseconds(), skew.Milliseconds())
 }
 
-func (d *DB) providerChanged(ctx context.Context, name, environment string, by By, e Event, set string, args ...any) error {
+func (d *DB) providerChanged(ctx context.Context, name, environment string, by audit.Actor, e audit.Event, set string, args ...any) error {
 	return d.Tx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, `INSERT INTO providers (name, environment) VALUES ($1, $2) ON CONFLICT DO NOTHING`, name, environment); err != nil {
 			return fmt.Errorf("note %s: %w", e.Kind, err)
@@ -75,8 +76,8 @@ func (d *DB) providerChanged(ctx context.Context, name, environment string, by B
 		if _, err := tx.Exec(ctx, `UPDATE providers SET `+set+` WHERE name = $1 AND environment = $2`, append([]any{name, environment}, args...)...); err != nil {
 			return fmt.Errorf("note %s: %w", e.Kind, err)
 		}
-		e.Provider = name
-		return d.addEvent(ctx, tx, *e.by(by))
+		e.Provider, e.Actor = name, by
+		return d.Audit.Add(ctx, tx, e)
 	})
 }
 

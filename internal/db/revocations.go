@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
@@ -30,7 +31,7 @@ type RevokeJob struct {
 
 // Disconnect ends a connection here: its grant is deleted, whatever the provider will say. merchant restricts whose it
 // may be, zero for staff. enqueue takes the RevokeJob; nil where none is of use. ended is false when it had ended before.
-func (d *DB) Disconnect(ctx context.Context, id, merchant pg.ID, by By, enqueue Enqueue) (e Revocation, ended bool, err error) {
+func (d *DB) Disconnect(ctx context.Context, id, merchant pg.ID, by audit.Actor, enqueue Enqueue) (e Revocation, ended bool, err error) {
 	err = d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, `SELECT `+connectionColumns+` FROM connections c
 			WHERE c.id = $1 AND ($2::uuid IS NULL OR c.merchant_id = $2) FOR UPDATE`, id, merchant)
@@ -66,7 +67,7 @@ func (d *DB) enqueueRevocation(ctx context.Context, tx pgx.Tx, e Revocation, enq
 }
 
 // disconnect ends a connection whose row the caller has locked. why is the event's code.
-func (d *DB) disconnect(ctx context.Context, tx pgx.Tx, c Connection, by By, why string) (Revocation, error) {
+func (d *DB) disconnect(ctx context.Context, tx pgx.Tx, c Connection, by audit.Actor, why string) (Revocation, error) {
 	e, err := d.ending(ctx, tx, c)
 	if err != nil {
 		return e, err
@@ -79,11 +80,11 @@ func (d *DB) disconnect(ctx context.Context, tx pgx.Tx, c Connection, by By, why
 	if _, err := tx.Exec(ctx, `UPDATE connections SET disconnected_at = $2, failing_since = NULL WHERE id = $1`, c.ID, now); err != nil {
 		return e, fmt.Errorf("disconnect: %w", err)
 	}
-	event := Event{At: now, Kind: status.ConnectionDisconnected, MerchantID: c.MerchantID, ConnectionID: c.ID, Provider: c.Provider, Code: why}
+	event := audit.Event{At: now, Kind: status.ConnectionDisconnected, MerchantID: c.MerchantID, ConnectionID: c.ID, Provider: c.Provider, Code: why, Actor: by}
 	if !e.AccessUntil.IsZero() {
 		event.Note = e.AccessUntil.Format(time.RFC3339)
 	}
-	return e, d.addEvent(ctx, tx, *event.by(by))
+	return e, d.Audit.Add(ctx, tx, event)
 }
 
 // ending takes a connection's grant out, so that the provider can be told that it is no longer wanted.
@@ -153,12 +154,9 @@ func (d *DB) EndRevocation(ctx context.Context, provider, environment, account s
 
 // RecordRevocation writes down how the provider took the end of a connection.
 func (d *DB) RecordRevocation(ctx context.Context, e Revocation, revoked status.Revocation, call connectors.Call) error {
-	event := Event{
-		Kind: revoked.Kind(), MerchantID: e.Connection.MerchantID, ConnectionID: e.Connection.ID, Provider: e.Connection.Provider,
-	}
-	event.addCall(call)
-	event.Note = string(revoked)
-	return d.AddEvent(ctx, event)
+	return d.Audit.Record(ctx, WithCall(audit.Event{
+		Kind: revoked.Kind(), MerchantID: e.Connection.MerchantID, ConnectionID: e.Connection.ID, Provider: e.Connection.Provider, Note: string(revoked),
+	}, call))
 }
 
 // RevocationStatus is how a provider took the end of a connection's access at that time, as far as is known; "" when it is not.

@@ -60,7 +60,7 @@ func (l *list) named() string {
 }
 
 // inPerson says that a word stands in what a user is called, so that the index of people's words finds the user.
-func (l *list) inPerson(word string) string { return `u.words LIKE ` + l.arg(contains(word)) }
+func (l *list) inPerson(word string) string { return `u.words LIKE ` + l.arg(pg.Contains(word)) }
 
 // ofThem says that a merchant is one of those whose people are named.
 func (l *list) ofThem(merchant string) string {

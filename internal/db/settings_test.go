@@ -13,6 +13,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
@@ -53,7 +54,7 @@ func TestSecretsOfAnOldKeyAreCounted(t *testing.T) {
 	ctx := context.Background()
 	database := dbtest.Make(t)
 	before := database.Open(t)
-	m, err := before.AddMerchant(ctx, db.System(), db.Merchant{Name: "Shop"})
+	m, err := before.AddMerchant(ctx, audit.System, db.Merchant{Name: "Shop"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,13 +93,13 @@ func TestRetentionIsKept(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
 	d := dbtest.New(t)
-	if months, err := d.Retention(ctx); err != nil || months != 0 {
+	if months, err := d.Audit.Retention(ctx); err != nil || months != 0 {
 		t.Errorf("%d months before anybody said so, %v", months, err)
 	}
-	if err := d.SetRetention(ctx, db.System(), 6); err != nil {
+	if err := d.Audit.SetRetention(ctx, audit.System, 6); err != nil {
 		t.Fatal(err)
 	}
-	if months, err := d.Retention(ctx); err != nil || months != 6 {
+	if months, err := d.Audit.Retention(ctx); err != nil || months != 6 {
 		t.Errorf("%d months, %v", months, err)
 	}
 }

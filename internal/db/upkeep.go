@@ -25,16 +25,3 @@ func (d *DB) DropOld(ctx context.Context) error {
 	}
 	return nil
 }
-
-// DropEventMonths drops the events of whole months that ended more than keep months ago, and returns how many months
-// that were. Zero keeps everything.
-func (d *DB) DropEventMonths(ctx context.Context, keep int) (dropped int, err error) {
-	if keep <= 0 {
-		return 0, nil
-	}
-	err = d.Pool.QueryRow(ctx, `SELECT events_drop_before(($1::timestamptz AT TIME ZONE 'UTC' - make_interval(months => $2))::date)`, d.Now(), keep).Scan(&dropped)
-	if err != nil {
-		return 0, fmt.Errorf("drop months of events: %w", err)
-	}
-	return dropped, nil
-}

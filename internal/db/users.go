@@ -10,11 +10,11 @@ import (
 	"strings"
 	"time"
 
-	"patchbay/internal/status"
-
 	"github.com/jackc/pgx/v5"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 )
 
 // User is a person: a merchant's, or the platform's own staff.
@@ -65,7 +65,7 @@ type NewUser struct {
 }
 
 // AddUser adds a person. ErrEmail, ErrEmailTaken, ErrRole, ErrAmbiguousName, ErrNotFound (no such merchant).
-func (d *DB) AddUser(ctx context.Context, by By, n NewUser) (User, error) {
+func (d *DB) AddUser(ctx context.Context, by audit.Actor, n NewUser) (User, error) {
 	u := User{ID: pg.NewID(), MerchantID: n.MerchantID, Role: n.Role, Name: strings.TrimSpace(n.Name), Locale: n.Locale, Invited: n.Password == ""}
 	address, err := mail.ParseAddress(strings.TrimSpace(n.Email))
 	if err != nil || address.Name != "" || len(address.Address) > 254 {
@@ -105,13 +105,13 @@ func (d *DB) AddUser(ctx context.Context, by By, n NewUser) (User, error) {
 				return fmt.Errorf("enqueue invitation: %w", err)
 			}
 		}
-		return d.addEvent(ctx, tx, *(&Event{Kind: status.UserAdded, MerchantID: u.MerchantID, Note: u.Email}).by(by))
+		return d.Audit.Add(ctx, tx, audit.Event{Kind: status.UserAdded, MerchantID: u.MerchantID, Note: u.Email, Actor: by})
 	})
 	return u, err
 }
 
 // merchantFor finds or makes the merchant of a new user. The lock keeps two from making the same name at once.
-func (d *DB) merchantFor(ctx context.Context, tx pgx.Tx, by By, n NewUser) (Merchant, error) {
+func (d *DB) merchantFor(ctx context.Context, tx pgx.Tx, by audit.Actor, n NewUser) (Merchant, error) {
 	if n.MerchantID != (pg.ID{}) {
 		return d.merchant(ctx, tx, `m.id = $1`, n.MerchantID)
 	}
@@ -183,7 +183,7 @@ func (d *DB) SaveAccount(ctx context.Context, user pg.ID, name, locale string) e
 
 // ChangePassword sets a person's own new password when the old one is right, and ends all their sessions but the one
 // kept. ErrPassword.
-func (d *DB) ChangePassword(ctx context.Context, by By, user pg.ID, old, fresh string, keep []byte) error {
+func (d *DB) ChangePassword(ctx context.Context, by audit.Actor, user pg.ID, old, fresh string, keep []byte) error {
 	var oldHash string
 	if err := d.Pool.QueryRow(ctx, `SELECT password_hash FROM users WHERE id = $1`, user).Scan(&oldHash); err != nil {
 		return fmt.Errorf("read user: %w", pg.NotFound(err))
@@ -210,12 +210,12 @@ func (d *DB) ChangePassword(ctx context.Context, by By, user pg.ID, old, fresh s
 		if err := d.endAccess(ctx, tx, user, keep); err != nil {
 			return err
 		}
-		return d.addEvent(ctx, tx, *(&Event{Kind: status.UserPasswordChanged}).by(by))
+		return d.Audit.Add(ctx, tx, audit.Event{Kind: status.UserPasswordChanged, Actor: by})
 	})
 }
 
 // EndSessions signs a person out everywhere, save where keep says.
-func (d *DB) EndSessions(ctx context.Context, by By, user pg.ID, keep []byte) error {
+func (d *DB) EndSessions(ctx context.Context, by audit.Actor, user pg.ID, keep []byte) error {
 	return d.Tx(ctx, func(tx pgx.Tx) error {
 		var email string
 		if err := tx.QueryRow(ctx, `SELECT email FROM users WHERE id = $1`, user).Scan(&email); err != nil {
@@ -224,12 +224,12 @@ func (d *DB) EndSessions(ctx context.Context, by By, user pg.ID, keep []byte) er
 		if _, err := tx.Exec(ctx, `DELETE FROM sessions WHERE user_id = $1 AND id_hash IS DISTINCT FROM $2`, user, keep); err != nil {
 			return fmt.Errorf("end sessions: %w", err)
 		}
-		return d.addEvent(ctx, tx, *(&Event{Kind: status.UserSessionsEnded, Note: email}).by(by))
+		return d.Audit.Add(ctx, tx, audit.Event{Kind: status.UserSessionsEnded, Note: email, Actor: by})
 	})
 }
 
 // LockUser keeps a person out, at once. ErrLastAdmin.
-func (d *DB) LockUser(ctx context.Context, by By, user pg.ID) error {
+func (d *DB) LockUser(ctx context.Context, by audit.Actor, user pg.ID) error {
 	return d.changeUser(ctx, by, user, status.UserLocked, func(tx pgx.Tx, u User) error {
 		if !u.LockedAt.IsZero() {
 			return nil
@@ -242,7 +242,7 @@ func (d *DB) LockUser(ctx context.Context, by By, user pg.ID) error {
 }
 
 // UnlockUser lets a person in again.
-func (d *DB) UnlockUser(ctx context.Context, by By, user pg.ID) error {
+func (d *DB) UnlockUser(ctx context.Context, by audit.Actor, user pg.ID) error {
 	return d.changeUser(ctx, by, user, status.UserUnlocked, func(tx pgx.Tx, _ User) error {
 		_, err := tx.Exec(ctx, `UPDATE users SET locked_at = NULL WHERE id = $1`, user)
 		return err
@@ -251,7 +251,7 @@ func (d *DB) UnlockUser(ctx context.Context, by By, user pg.ID) error {
 
 // SetRole makes support an admin or the other way round; whoever works for a merchant stays theirs. What they have open ends, so that
 // the new role begins with signing in. ErrRole, ErrLastAdmin.
-func (d *DB) SetRole(ctx context.Context, by By, user pg.ID, role string) error {
+func (d *DB) SetRole(ctx context.Context, by audit.Actor, user pg.ID, role string) error {
 	return d.changeUser(ctx, by, user, status.UserRoleChanged, func(tx pgx.Tx, u User) error {
 		if !u.Staff() || !(User{Role: role}).Staff() {
 			return ErrRole
@@ -268,7 +268,7 @@ func (d *DB) SetRole(ctx context.Context, by By, user pg.ID, role string) error 
 
 // changeUser changes a person and writes it down, unless nobody were left who can let others in. Admins' rows are locked
 // together and in order, so that two admins who demote each other at once do not both succeed.
-func (d *DB) changeUser(ctx context.Context, by By, user pg.ID, kind status.Kind, change func(tx pgx.Tx, u User) error) error {
+func (d *DB) changeUser(ctx context.Context, by audit.Actor, user pg.ID, kind status.Kind, change func(tx pgx.Tx, u User) error) error {
 	return d.Tx(ctx, func(tx pgx.Tx) error {
 		before, err := admins(ctx, tx)
 		if err != nil {
@@ -291,7 +291,7 @@ func (d *DB) changeUser(ctx context.Context, by By, user pg.ID, kind status.Kind
 		if len(before) > 0 && len(after) == 0 {
 			return ErrLastAdmin
 		}
-		return d.addEvent(ctx, tx, *(&Event{Kind: kind, MerchantID: u.MerchantID, Note: u.Email}).by(by))
+		return d.Audit.Add(ctx, tx, audit.Event{Kind: kind, MerchantID: u.MerchantID, Note: u.Email, Actor: by})
 	})
 }
 
@@ -360,7 +360,7 @@ func (d *DB) people(ctx context.Context, p People, limit string) (all []Person, 
 		and(`role = $%d`, p.Role)
 	}
 	for _, word := range strings.Fields(p.Search) {
-		and(`words LIKE search_fold($%d)`, contains(word))
+		and(`words LIKE search_fold($%d)`, pg.Contains(word))
 	}
 	if p.Before != "" {
 		and(`lower(email) < $%d`, strings.ToLower(p.Before))
@@ -390,13 +390,4 @@ func (d *DB) people(ctx context.Context, p People, limit string) (all []Person, 
 		slices.Reverse(all)
 	}
 	return all, found, nil
-}
-
-// contains is the pattern that finds text anywhere, however it is capitalised; "" stays "".
-func contains(text string) string {
-	text = strings.ToLower(strings.TrimSpace(text))
-	if text == "" {
-		return ""
-	}
-	return "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(text) + "%"
 }

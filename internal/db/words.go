@@ -23,7 +23,7 @@ func corrected(ctx context.Context, q pg.Querier, terms []term) ([]term, error) 
 			continue
 		}
 		var known bool
-		if err := q.QueryRow(ctx, `SELECT EXISTS (SELECT FROM words WHERE word LIKE $1)`, contains(word)).Scan(&known); err != nil {
+		if err := q.QueryRow(ctx, `SELECT EXISTS (SELECT FROM words WHERE word LIKE $1)`, pg.Contains(word)).Scan(&known); err != nil {
 			return nil, err
 		}
 		if known {
@@ -87,7 +87,7 @@ func slippedWithin(ctx context.Context, q pg.Querier, typed string) (term, error
 	if half < 3 || len(letters) > 60 {
 		return nil, nil
 	}
-	rows, err := q.Query(ctx, `SELECT word FROM words WHERE word LIKE $1 OR word LIKE $2 LIMIT 1000`, contains(string(letters[:half])), contains(string(letters[half:])))
+	rows, err := q.Query(ctx, `SELECT word FROM words WHERE word LIKE $1 OR word LIKE $2 LIMIT 1000`, pg.Contains(string(letters[:half])), pg.Contains(string(letters[half:])))
 	if err != nil {
 		return nil, err
 	}

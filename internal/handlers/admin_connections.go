@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
@@ -129,7 +130,7 @@ func (s *Server) filterOf(r *http.Request, values url.Values) (db.Filter, *time.
 // noteLookup writes down that staff looked something up: their own look-ups are events too.
 func (s *Server) noteLookup(r *http.Request, kind status.Kind, what string) error {
 	by := s.actor(r)
-	return s.DB.AddEvent(r.Context(), db.Event{Kind: kind, Actor: by.Actor, ActorID: by.ID, Address: by.Address, Note: what})
+	return s.DB.Audit.Record(r.Context(), audit.Event{Kind: kind, Actor: by, Note: what})
 }
 
 func (s *Server) viewConnectionRow(line db.Line, providers status.Providers) views.ConnectionRow {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
@@ -21,20 +22,20 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	lines, err := s.DB.Events(r.Context(), f, query.Get("at"), listLength)
+	lines, err := s.DB.Audit.List(r.Context(), f, query.Get("at"), listLength)
 	if err != nil {
 		return err
 	}
-	kinds, err := s.DB.EventKinds(r.Context())
+	kinds, err := s.DB.Audit.Kinds(r.Context())
 	if err != nil {
 		return err
 	}
-	keep, err := s.DB.Retention(r.Context())
+	keep, err := s.DB.Audit.Retention(r.Context())
 	if err != nil {
 		return err
 	}
 	page := views.EventsPage{
-		Page: s.viewPage(r), Kinds: options(f.Kind, append([]status.Kind{"", db.EventsRefresh}, kinds...)...), Classes: options(f.Class, append([]status.Outcome{""}, status.RefreshOutcomes()...)...),
+		Page: s.viewPage(r), Kinds: options(f.Kind, append([]status.Kind{"", audit.Refreshes}, kinds...)...), Classes: options(f.Class, append([]status.Outcome{""}, status.RefreshOutcomes()...)...),
 		Providers: s.providerOptions(f.Provider), Actor: values.Get("actor"), Merchant: values.Get("merchant"), Connection: values.Get("connection"),
 		Hours:  !wholeDay(f.From) || !wholeDay(f.To),
 		Length: listLength, Zone: zone.String(), Days: eventDays(values, s.DB.Now().In(zone)),
@@ -42,8 +43,8 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 		Months: keep, MaySet: visitorOf(r).role() == admin,
 	}
 	if page.MaySet {
-		page.KeptSince = s.DB.KeptSince(keep)
-		if page.Oldest, err = s.DB.OldestEvent(r.Context()); err != nil {
+		page.KeptSince = s.DB.Audit.RetentionCutoff(keep)
+		if page.Oldest, err = s.DB.Audit.Oldest(r.Context()); err != nil {
 			return err
 		}
 	}
@@ -58,7 +59,7 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 		page.To = f.To.AddDate(0, 0, -1).Format(time.DateOnly) // the last day that is shown
 	}
 	if retriable(f) { // what failed in an outage can be tried again
-		page.BulkFields = fields(f.Values())
+		page.BulkFields = fields(eventValues(f))
 	}
 	for _, line := range lines.All {
 		page.Rows = append(page.Rows, s.viewEventLine(r, line))
@@ -85,9 +86,9 @@ func (s *Server) exportEvents(w http.ResponseWriter, r *http.Request) error {
 	err = out.row("at", "kind", "actor", "actor_id", "actor_name", "merchant_id", "merchant", "connection_id", "account", "flow", "provider", "class", "status", "code",
 		"milliseconds", "reference", "address", "note")
 	if err == nil {
-		err = s.DB.EachEvent(r.Context(), f, func(e db.EventLine) error {
-			return out.row(e.At.Format(time.RFC3339Nano), string(e.Kind), e.Actor, idOrEmpty(e.ActorID), e.ActorName, idOrEmpty(e.MerchantID), e.MerchantName, idOrEmpty(e.ConnectionID),
-				e.AccountName, e.FlowReference, e.Provider, string(e.Class), zeroEmpty(e.Status), e.Code, zeroEmpty(e.Millis), e.Reference, e.Address, e.Note)
+		err = s.DB.Audit.Each(r.Context(), f, func(e audit.Line) error {
+			return out.row(e.At.Format(time.RFC3339Nano), string(e.Kind), e.Actor.Kind, idOrEmpty(e.Actor.ID), e.ActorName, idOrEmpty(e.MerchantID), e.MerchantName, idOrEmpty(e.ConnectionID),
+				e.AccountName, e.FlowReference, e.Provider, string(e.Class), zeroEmpty(e.Status), e.Code, zeroEmpty(e.Millis), e.Reference, e.Actor.Address, e.Note)
 		})
 	}
 	return s.endExport(r, out, err)
@@ -102,9 +103,9 @@ func (s *Server) setRetention(w http.ResponseWriter, r *http.Request) error {
 	if err != nil || months < 0 || months > 1200 {
 		return errMalformed
 	}
-	since := s.DB.KeptSince(months)
+	since := s.DB.Audit.RetentionCutoff(months)
 	if !since.IsZero() && r.PostFormValue("confirm") == "" {
-		old, err := s.DB.CountEventsBefore(r.Context(), since, countedOldEvents+1)
+		old, err := s.DB.Audit.CountBefore(r.Context(), since, countedOldEvents+1)
 		if err != nil {
 			return err
 		}
@@ -112,7 +113,7 @@ func (s *Server) setRetention(w http.ResponseWriter, r *http.Request) error {
 			return s.confirmRetention(w, r, months, since, old)
 		}
 	}
-	if err := s.DB.SetRetention(r.Context(), s.actor(r), months); err != nil {
+	if err := s.DB.Audit.SetRetention(r.Context(), s.actor(r), months); err != nil {
 		return err
 	}
 	if since.IsZero() {
@@ -123,7 +124,7 @@ func (s *Server) setRetention(w http.ResponseWriter, r *http.Request) error {
 
 // confirmRetention shows which events would be deleted for good. Nothing is set yet.
 func (s *Server) confirmRetention(w http.ResponseWriter, r *http.Request, months int, since time.Time, old int) error {
-	oldest, err := s.DB.OldestEvent(r.Context())
+	oldest, err := s.DB.Audit.Oldest(r.Context())
 	if err != nil {
 		return err
 	}
@@ -137,7 +138,7 @@ func (s *Server) confirmRetention(w http.ResponseWriter, r *http.Request, months
 
 // eventFilter reads a filter of events, and its values as they stand in the address. People, merchants and accounts may be
 // named there by what they are called.
-func (s *Server) eventFilter(r *http.Request, query url.Values) (f db.EventFilter, values url.Values, err error) {
+func (s *Server) eventFilter(r *http.Request, query url.Values) (f audit.Filter, values url.Values, err error) {
 	values, found := url.Values{}, url.Values{}
 	for _, name := range []string{"kind", "class", "provider", "actor", "merchant", "connection", "from", "to"} {
 		for _, value := range query[name] {
@@ -152,7 +153,7 @@ func (s *Server) eventFilter(r *http.Request, query url.Values) (f db.EventFilte
 		found.Set("zone", query.Get("zone"))
 	}
 	for name, find := range map[string]func(string) ([]pg.ID, error){
-		"actor":    func(text string) ([]pg.ID, error) { return s.DB.Actors(r.Context(), text) },
+		"actor":    func(text string) ([]pg.ID, error) { return s.DB.Audit.ActorsNamed(r.Context(), text) },
 		"merchant": func(text string) ([]pg.ID, error) { return s.DB.MerchantsNamed(r.Context(), text) },
 		"connection": func(text string) (ids []pg.ID, err error) {
 			lines, err := s.DB.List(r.Context(), db.Filter{Query: text}, "", 40)
@@ -179,7 +180,7 @@ func (s *Server) eventFilter(r *http.Request, query url.Values) (f db.EventFilte
 		f.Nothing = f.Nothing || len(ids) == 0
 	}
 	nobody := f.Nothing
-	f = db.ParseEventFilter(found)
+	f = parseEventFilter(found)
 	f.Nothing = f.Nothing || nobody
 	return f, values, nil
 }
@@ -211,8 +212,8 @@ func fieldLayout(hours bool) string {
 	return time.DateOnly
 }
 
-func (s *Server) viewEventLine(r *http.Request, e db.EventLine) views.Event {
-	one := views.Event{At: e.At, Actor: e.ActorName, Where: e.Address, Merchant: e.MerchantName}
+func (s *Server) viewEventLine(r *http.Request, e audit.Line) views.Event {
+	one := views.Event{At: e.At, Actor: e.ActorName, Where: e.Actor.Address, Merchant: e.MerchantName}
 	one.Kind, one.Note = eventLabel(e.Event)
 	if e.Provider != "" {
 		one.Provider = s.viewProviderOf(e.Provider, "").Title
@@ -252,4 +253,96 @@ func zeroEmpty(n int) string {
 		return ""
 	}
 	return strconv.Itoa(n)
+}
+
+// parseEventFilter reads a filter of events as it stands in a list's address. A day is meant whole, and is one of the address's
+// zone, of UTC without one. It does not turn names of people, merchants and accounts into ids.
+func parseEventFilter(values url.Values) audit.Filter {
+	var broken bool
+	get := func(name string) string { return cleaned(values.Get(name), &broken) }
+	ids := func(name string) (all []pg.ID) {
+		for _, value := range values[name] {
+			if id := idOf(cleaned(value, &broken), &broken); id != (pg.ID{}) {
+				all = append(all, id)
+			}
+		}
+		return all
+	}
+	f := audit.Filter{
+		Kind: status.Kind(get("kind")), Class: status.Outcome(get("class")), Provider: get("provider"), Actors: ids("actor"), Merchants: ids("merchant"), Connections: ids("connection"),
+	}
+	zone := namedZone(get("zone"), &broken)
+	f.From, _ = moment(get("from"), zone, &broken)
+	to, day := moment(get("to"), zone, &broken)
+	if f.To = to; day {
+		f.To = to.AddDate(0, 0, 1)
+	}
+	f.Nothing = broken
+	return f
+}
+
+// eventValues are a filter of events as it stands in an address, with exact times: they mean the same in every zone.
+func eventValues(f audit.Filter) url.Values {
+	values := url.Values{}
+	for name, value := range map[string]string{"kind": string(f.Kind), "class": string(f.Class), "provider": f.Provider} {
+		if value != "" {
+			values.Set(name, value)
+		}
+	}
+	for name, ids := range map[string][]pg.ID{"actor": f.Actors, "merchant": f.Merchants, "connection": f.Connections} {
+		for _, id := range ids {
+			values.Add(name, id.String())
+		}
+	}
+	for name, at := range map[string]time.Time{"from": f.From, "to": f.To} {
+		if !at.IsZero() {
+			values.Set(name, at.UTC().Format(time.RFC3339))
+		}
+	}
+	return values
+}
+
+// moment reads a day, a time as links from the overview have it, or one as browsers' fields do; what says no zone itself is meant
+// in this one. Zero when there is none. broken: what stands there is none of them.
+func moment(text string, zone *time.Location, broken *bool) (at time.Time, day bool) {
+	if text == "" {
+		return time.Time{}, false
+	}
+	for _, layout := range []string{time.DateOnly, time.RFC3339, "2006-01-02T15:04"} {
+		if t, err := time.ParseInLocation(layout, text, zone); err == nil {
+			return t.In(zone), layout == time.DateOnly
+		}
+	}
+	*broken = true
+	return time.Time{}, false
+}
+
+// cleaned is a value without what Postgres does not take as text. broken: nothing else was in it.
+func cleaned(value string, broken *bool) string {
+	text := strings.TrimSpace(strings.ReplaceAll(strings.ToValidUTF8(value, ""), "\x00", ""))
+	*broken = *broken || text == "" && strings.TrimSpace(value) != ""
+	return text
+}
+
+// namedZone finds a time zone by its IANA name, UTC when there is none. broken: no zone is called so.
+func namedZone(name string, broken *bool) *time.Location {
+	zone, err := time.LoadLocation(name)
+	if err != nil || zone == time.Local {
+		*broken = true
+		return time.UTC
+	}
+	return zone
+}
+
+// idOf reads an id; zero when there is none. broken: what stands there is none.
+func idOf(text string, broken *bool) pg.ID {
+	if text == "" {
+		return pg.ID{}
+	}
+	id, err := pg.ParseID(text)
+	if err != nil {
+		*broken = true
+		return pg.ID{}
+	}
+	return id
 }

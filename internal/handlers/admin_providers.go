@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
@@ -77,7 +78,7 @@ func (s *Server) viewSetup(r *http.Request, setup connectors.Provider, record db
 	if !state.IncidentSince.IsZero() {
 		one.Incident = &views.IncidentState{Since: state.IncidentSince, Reason: state.Reason, NextProbe: state.NextProbe}
 		if by, err := pg.ParseID(state.IncidentBy); err == nil {
-			names, err := s.DB.Names(r.Context(), []pg.ID{by})
+			names, err := s.DB.Audit.Names(r.Context(), []pg.ID{by})
 			if err != nil {
 				return one, err
 			}
@@ -104,7 +105,7 @@ func (s *Server) viewIncidents(r *http.Request) (map[providerEnv][]views.Inciden
 	for _, one := range past {
 		people = append(people, one.By, one.EndedBy)
 	}
-	names, err := s.DB.Names(r.Context(), people)
+	names, err := s.DB.Audit.Names(r.Context(), people)
 	if err != nil {
 		return nil, err
 	}
@@ -237,7 +238,7 @@ func (s *Server) declareIncident(r *http.Request, setup connectors.Provider) err
 	if err := s.Refresh.Declare(r.Context(), setup.Name, by); err != nil {
 		return err
 	}
-	return s.DB.AddEvent(r.Context(), db.Event{Kind: status.IncidentDeclared, Actor: by.Actor, ActorID: by.ID, Address: by.Address, Provider: setup.Name, Note: reason})
+	return s.DB.Audit.Record(r.Context(), audit.Event{Kind: status.IncidentDeclared, Actor: by, Provider: setup.Name, Note: reason})
 }
 
 // forget has the next page read the incidents anew.

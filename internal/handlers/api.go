@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
@@ -103,7 +104,7 @@ func (s *Server) token(r *http.Request) (apiTokenAnswer, error) {
 		return none, err
 	}
 	if !ok || !s.Refresh.Good(h, minValid) {
-		reading, err := s.Refresh.Fresh(r.Context(), id, minValid, db.By{Actor: "key", ID: h.Key, Address: s.address(r)})
+		reading, err := s.Refresh.Fresh(r.Context(), id, minValid, audit.Actor{Kind: "key", ID: h.Key, Address: s.address(r)})
 		if err != nil {
 			return none, err
 		}

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/time/rate"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
@@ -71,8 +72,8 @@ func lacks(scope string) error {
 	return &fault{kind: "forbidden", detail: "the key lacks the scope " + scope}
 }
 
-func (s *Server) byKey(r *http.Request, key db.Key) db.By {
-	return db.By{Actor: "key", ID: key.ID, Address: s.address(r)}
+func (s *Server) byKey(r *http.Request, key db.Key) audit.Actor {
+	return audit.Actor{Kind: "key", ID: key.ID, Address: s.address(r)}
 }
 
 // apiLimits keep one program from taking all there is, and a loop from wearing out a provider. They live in this process.

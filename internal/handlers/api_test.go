@@ -21,6 +21,7 @@ import (
 	"github.com/getkin/kin-openapi/routers"
 	"github.com/getkin/kin-openapi/routers/gorillamux"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
@@ -77,7 +78,7 @@ func newTestAPI(t *testing.T) *testAPI {
 
 func (o *testAPI) addMerchant(external, name string) db.Merchant {
 	o.t.Helper()
-	m, err := o.db.AddMerchant(o.t.Context(), db.System(), db.Merchant{ExternalID: external, Name: name})
+	m, err := o.db.AddMerchant(o.t.Context(), audit.System, db.Merchant{ExternalID: external, Name: name})
 	if err != nil {
 		o.t.Fatal(err)
 	}
@@ -103,7 +104,7 @@ func (o *testAPI) key(of pg.ID, scopes ...string) string {
 	if scopes == nil {
 		scopes = db.Scopes()
 	}
-	_, secret, err := o.db.AddKey(o.t.Context(), db.System(), db.Key{Name: "till", MerchantID: of, Scopes: scopes})
+	_, secret, err := o.db.AddKey(o.t.Context(), audit.System, db.Key{Name: "till", MerchantID: of, Scopes: scopes})
 	if err != nil {
 		o.t.Fatal(err)
 	}
@@ -225,7 +226,7 @@ func TestReasonsWhyThereIsNoToken(t *testing.T) {
 	}
 	o.source.fails(&connectors.RejectedError{Reason: "invalid_client", ClientFault: true})
 	o.ask("POST", "/api/v1/connections/"+troubled.String()+"/refresh", key, "").is(o, 503, "platform-action-needed")
-	if _, _, err := o.db.Disconnect(t.Context(), troubled, pg.ID{}, db.System(), nil); err != nil {
+	if _, _, err := o.db.Disconnect(t.Context(), troubled, pg.ID{}, audit.System, nil); err != nil {
 		t.Fatal(err)
 	}
 	o.ask("GET", "/api/v1/connections/"+troubled.String()+"/token", key, "").is(o, 409, "action-needed")
@@ -236,7 +237,7 @@ func TestNobodyWaitsForAProviderThatRefusesUs(t *testing.T) {
 	key, id := o.key(pg.ID{}), o.connection(o.shop, "troubled", time.Hour)
 	o.source.fails(fmt.Errorf("503"))
 	o.ask("GET", "/api/v1/connections/"+id.String()+"/token", key, "").is(o, 503, "provider-trouble")
-	if _, err := o.db.OpenIncident(t.Context(), "acme", "sandbox", status.ReasonClientRejected, db.System(), o.db.Now().Add(time.Hour)); err != nil {
+	if _, err := o.db.OpenIncident(t.Context(), "acme", "sandbox", status.ReasonClientRejected, audit.System, o.db.Now().Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	if a := o.ask("GET", "/api/v1/connections/"+id.String(), key, ""); a.body["health"] != "retrying" || a.body["who_must_act"] != "platform" {
@@ -280,7 +281,7 @@ func TestKeysOpenOnlyWhatTheyShould(t *testing.T) {
 		if !strings.HasPrefix(all, k.Prefix) {
 			continue
 		}
-		if _, err := o.db.RevokeKey(t.Context(), db.System(), k.ID); err != nil {
+		if _, err := o.db.RevokeKey(t.Context(), audit.System, k.ID); err != nil {
 			t.Fatal(err)
 		}
 	}

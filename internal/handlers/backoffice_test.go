@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
@@ -247,7 +248,7 @@ func TestManyRefreshesFromEvents(t *testing.T) {
 	for _, c := range merchant.connections() {
 		if c.Provider == "caminvoice" {
 			for range 3 {
-				if err := s.db.AddEvent(t.Context(), db.Event{
+				if err := s.db.Audit.Record(t.Context(), audit.Event{
 					Kind: status.RefreshTemporary, Class: status.Temporary, Status: 503, Provider: c.Provider, ConnectionID: c.ID, MerchantID: merchant.merchant,
 				}); err != nil {
 					t.Fatal(err)
@@ -450,7 +451,7 @@ func TestRetentionIsAnAdminsWord(t *testing.T) {
 	if got := admin.post("/admin/events", "months", "18"); got.status != http.StatusSeeOther {
 		t.Fatalf("%d", got.status)
 	}
-	if months, err := s.db.Retention(context.Background()); err != nil || months != 18 {
+	if months, err := s.db.Audit.Retention(context.Background()); err != nil || months != 18 {
 		t.Errorf("%d months, %v", months, err)
 	}
 	for _, wrong := range []string{"", "-1", "for ever", fmt.Sprint(1 << 40)} {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/jobs"
@@ -45,7 +46,7 @@ func TestANameOfAKeyIsTakenOnce(t *testing.T) {
 	if err != nil || len(keys) != 1 {
 		t.Fatalf("%d keys, %v", len(keys), err)
 	}
-	if _, _, err := s.db.AddKey(t.Context(), db.System(), db.Key{Name: "Invoice worker", Scopes: db.Scopes()}); err != nil {
+	if _, _, err := s.db.AddKey(t.Context(), audit.System, db.Key{Name: "Invoice worker", Scopes: db.Scopes()}); err != nil {
 		t.Errorf("the next key on the command line: %v", err)
 	}
 
@@ -83,17 +84,17 @@ func TestAShorterRetentionIsAskedAbout(t *testing.T) {
 			t.Errorf("the question lacks %q", words)
 		}
 	}
-	if months, err := h.db.Retention(t.Context()); err != nil || months != 0 {
+	if months, err := h.db.Audit.Retention(t.Context()); err != nil || months != 0 {
 		t.Fatalf("set without an answer: %d, %v", months, err)
 	}
 	if got := boss.submit(asked, `[name="confirm"][value="yes"]`); got.status != http.StatusSeeOther {
 		t.Fatalf("confirmed: %d", got.status)
 	}
 	boss.wants("/admin/events", "Set to 3 months: events from 1 August 2026 on are kept.", "Now: events from 1 August 2026 on are kept.")
-	if dropped, err := h.db.DropEventMonths(t.Context(), 3); err != nil || dropped == 0 {
+	if dropped, err := h.db.Audit.DropMonths(t.Context(), 3); err != nil || dropped == 0 {
 		t.Fatalf("upkeep dropped %d months, %v", dropped, err)
 	}
-	if oldest, err := h.db.OldestEvent(t.Context()); err != nil || !oldest.Equal(time.Date(2026, time.August, 1, 12, 0, 0, 0, time.UTC)) {
+	if oldest, err := h.db.Audit.Oldest(t.Context()); err != nil || !oldest.Equal(time.Date(2026, time.August, 1, 12, 0, 0, 0, time.UTC)) {
 		t.Errorf("the oldest event is now of %v, %v", oldest, err)
 	}
 	if got := boss.post("/admin/events", "months", "4"); got.status != http.StatusSeeOther {

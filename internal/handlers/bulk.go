@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"encoding/json"
 	"errors"
 	"maps"
 	"net/http"
@@ -8,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/jobs"
@@ -22,16 +24,22 @@ const gatherHere = 5000
 // beginBulk counts what a list shows: a dry run, which sends nothing.
 func (s *Server) beginBulk(w http.ResponseWriter, r *http.Request) error {
 	f, _ := s.filterOf(r, r.PostForm)
-	list, filter, unread := db.ListConnections, f.Values(), f.Nothing
+	list, address, unread := db.ListConnections, f.Values(), f.Nothing
+	filter := address.Encode()
 	if r.PostFormValue("list") == db.ListEvents {
 		values, _ := zoned(r, r.PostForm)
-		f := db.ParseEventFilter(values)
-		list, filter, unread = db.ListEvents, f.Values(), f.Nothing || !retriable(f)
+		f := parseEventFilter(values)
+		list, address, unread = db.ListEvents, eventValues(f), f.Nothing || !retriable(f)
+		encoded, err := json.Marshal(f)
+		if err != nil {
+			return err
+		}
+		filter = string(encoded)
 	}
 	if unread { // never more than was asked for
 		return errMalformed
 	}
-	id, err := s.DB.AddBulk(r.Context(), s.actor(r), list, filter.Encode())
+	id, err := s.DB.AddBulk(r.Context(), s.actor(r), list, filter, list+"?"+address.Encode())
 	if err != nil {
 		return err
 	}
@@ -59,11 +67,19 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 	}
 	page := views.BulkPage{
 		Page: s.viewPage(r), ID: b.ID.String(), State: b.State, By: b.ByName, Created: b.CreatedAt, Ended: b.EndedAt, Total: b.Total, Done: b.Done,
-		ListURL: "/admin/" + b.List + "?" + b.Filter, OfEvents: b.List == db.ListEvents,
+		OfEvents: b.List == db.ListEvents,
 	}
-	if values, err := url.ParseQuery(b.Filter); err == nil {
-		page.Filter = s.filterDetails(r, values)
+	var values url.Values
+	if page.OfEvents {
+		var f audit.Filter
+		if err := json.Unmarshal([]byte(b.Filter), &f); err != nil {
+			return err
+		}
+		values = eventValues(f)
+	} else if values, err = url.ParseQuery(b.Filter); err != nil {
+		return err
 	}
+	page.ListURL, page.Filter = "/admin/"+b.List+"?"+values.Encode(), s.filterDetails(r, values)
 	for _, class := range status.BulkOutcomes() {
 		if n := b.Outcomes[class]; n > 0 {
 			page.Outcomes = append(page.Outcomes, views.BulkOutcome{
@@ -94,7 +110,7 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 }
 
 // retriable says whether a list of events is one of calls that failed.
-func retriable(f db.EventFilter) bool { return f.Class != "" && f.Class != status.OK }
+func retriable(f audit.Filter) bool { return f.Class != "" && f.Class != status.OK }
 
 // filterDetails are a list's filter to be read by people, with the names of who and what it is about.
 func (s *Server) filterDetails(r *http.Request, values url.Values) (shown []views.Filter) {
@@ -106,7 +122,7 @@ func (s *Server) filterDetails(r *http.Request, values url.Values) (shown []view
 			}
 		}
 	}
-	names, err := s.DB.Names(r.Context(), ids)
+	names, err := s.DB.Audit.Names(r.Context(), ids)
 	if err != nil {
 		s.Log.WarnContext(r.Context(), "names of a filter", "err", err) // the ids stand for themselves
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
@@ -37,10 +38,10 @@ func (s *Server) connectionPage(w http.ResponseWriter, r *http.Request) error {
 	}
 	if v := visitorOf(r); v.user.Staff() && !isPrefetch(r) {
 		by := s.actor(r)
-		seen := db.Event{
-			Kind: status.ConnectionViewed, Actor: by.Actor, ActorID: by.ID, Address: by.Address, MerchantID: c.MerchantID, ConnectionID: c.ID, Provider: c.Provider,
+		seen := audit.Event{
+			Kind: status.ConnectionViewed, Actor: by, MerchantID: c.MerchantID, ConnectionID: c.ID, Provider: c.Provider,
 		}
-		if err := s.DB.AddEvent(r.Context(), seen); err != nil {
+		if err := s.DB.Audit.Record(r.Context(), seen); err != nil {
 			return err
 		}
 	}
@@ -135,13 +136,13 @@ func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPa
 			page.Disconnected.By = receipt.By
 		}
 	}
-	var before db.Event
+	var before audit.Event
 	at, id, _ := strings.Cut(r.URL.Query().Get("before"), "~")
 	if t, err := time.Parse(time.RFC3339Nano, at); err == nil {
 		before.At = t
 		before.ID, _ = pg.ParseID(id) // without one: all of that moment are left out
 	}
-	events, err := s.DB.Timeline(r.Context(), c.ID, before, timelineLength+1)
+	events, err := s.DB.Audit.Timeline(r.Context(), c.ID, before, timelineLength+1)
 	if err != nil {
 		return page, err
 	}
@@ -152,13 +153,13 @@ func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPa
 	}
 	var people []pg.ID
 	for _, e := range events {
-		if e.ActorID != (pg.ID{}) {
-			people = append(people, e.ActorID)
+		if e.Actor.ID != (pg.ID{}) {
+			people = append(people, e.Actor.ID)
 		}
 	}
 	var names map[pg.ID]string
 	if len(people) > 0 {
-		if names, err = s.DB.Names(r.Context(), people); err != nil {
+		if names, err = s.DB.Audit.Names(r.Context(), people); err != nil {
 			return page, err
 		}
 	}
@@ -206,17 +207,17 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.Whole, page *views.Co
 	for i, f := range flows {
 		people[i] = f.UserID
 	}
-	names, err := s.DB.Names(r.Context(), people)
+	names, err := s.DB.Audit.Names(r.Context(), people)
 	if err != nil {
 		return staff, err
 	}
 	for i, f := range flows {
 		if f.ResultID == c.ID && i < 5 && page.EventsMore == "" {
-			events, err := s.DB.FlowEvents(r.Context(), f)
+			events, err := s.DB.Audit.OfFlow(r.Context(), f.MerchantID, f.ID, f.CreatedAt, f.TouchedAt)
 			if err != nil {
 				return staff, err
 			}
-			events = slices.DeleteFunc(events, func(e db.Event) bool { return e.ConnectionID == c.ID })
+			events = slices.DeleteFunc(events, func(e audit.Event) bool { return e.ConnectionID == c.ID })
 			page.Events = append(page.Events, viewEvents(events, names, true)...)
 		}
 		staff.Flows = append(staff.Flows, views.FlowLine{Reference: f.Reference, Stage: f.Stage, Outcome: f.Outcome, At: f.CreatedAt, By: names[f.UserID], Provider: c.Provider})

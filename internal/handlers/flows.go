@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
@@ -97,7 +98,7 @@ func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
 		}
 	}
 	if v.user.Staff() {
-		events, err := s.DB.FlowEvents(r.Context(), f)
+		events, err := s.DB.Audit.OfFlow(r.Context(), f.MerchantID, f.ID, f.CreatedAt, f.TouchedAt)
 		if err != nil {
 			return page, err
 		}
@@ -105,7 +106,7 @@ func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
 		if err != nil {
 			return page, err
 		}
-		names, err := s.DB.Names(r.Context(), []pg.ID{f.UserID})
+		names, err := s.DB.Audit.Names(r.Context(), []pg.ID{f.UserID})
 		if err != nil {
 			return page, err
 		}
@@ -121,7 +122,7 @@ func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
 }
 
 // eventLabel returns the kind under which an event is shown, and its note where that is for people.
-func eventLabel(e db.Event) (kind status.Kind, note string) {
+func eventLabel(e audit.Event) (kind status.Kind, note string) {
 	switch {
 	case e.Kind == status.RefreshSaved && e.Note == "recovered":
 		return views.Recovered, ""
@@ -132,7 +133,7 @@ func eventLabel(e db.Event) (kind status.Kind, note string) {
 }
 
 // viewEvents turns events into a timeline. What only staff may see is left out for others.
-func viewEvents(events []db.Event, names map[pg.ID]string, staff bool) []views.Event {
+func viewEvents(events []audit.Event, names map[pg.ID]string, staff bool) []views.Event {
 	var out []views.Event
 	for _, e := range events {
 		_, call := e.Kind.Call()
@@ -142,11 +143,11 @@ func viewEvents(events []db.Event, names map[pg.ID]string, staff bool) []views.E
 		}
 		one := views.Event{At: e.At}
 		one.Kind, one.Note = eventLabel(e)
-		if staff || e.Actor == db.RoleMerchant || e.Actor == "key" {
-			one.Actor = names[e.ActorID]
+		if staff || e.Actor.Kind == db.RoleMerchant || e.Actor.Kind == "key" {
+			one.Actor = names[e.Actor.ID]
 		}
 		if staff {
-			one.Where = e.Address
+			one.Where = e.Actor.Address
 			if e.Class != "" {
 				one.Call = callOf(e)
 			}
@@ -157,7 +158,7 @@ func viewEvents(events []db.Event, names map[pg.ID]string, staff bool) []views.E
 }
 
 // callOf is the exchange with a provider that an event tells of.
-func callOf(e db.Event) *views.Call {
+func callOf(e audit.Event) *views.Call {
 	name, ok := e.Kind.Call()
 	if !ok {
 		name = string(e.Kind)

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/jobs"
 	"patchbay/internal/pg"
@@ -60,15 +61,15 @@ func TestWhichMerchantIsMeant(t *testing.T) {
 	t.Parallel()
 	h := newTestServer(t)
 	boss := h.staff(db.RoleAdmin)
-	mekong, err := h.db.AddMerchant(t.Context(), db.System(), db.Merchant{Name: "Mekong Trading", ExternalID: "mekong-7"})
+	mekong, err := h.db.AddMerchant(t.Context(), audit.System, db.Merchant{Name: "Mekong Trading", ExternalID: "mekong-7"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	odd, err := h.db.AddMerchant(t.Context(), db.System(), db.Merchant{Name: "Odd", ExternalID: pg.NewID().String()})
+	odd, err := h.db.AddMerchant(t.Context(), audit.System, db.Merchant{Name: "Odd", ExternalID: pg.NewID().String()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := h.db.AddMerchant(t.Context(), db.System(), db.Merchant{Name: "Liar", ExternalID: "Odd"}); err != nil {
+	if _, err := h.db.AddMerchant(t.Context(), audit.System, db.Merchant{Name: "Liar", ExternalID: "Odd"}); err != nil {
 		t.Fatal(err)
 	}
 	for typed, want := range map[string]pg.ID{"mekong-7": mekong.ID, "mekong trading": mekong.ID, mekong.ID.String(): mekong.ID, odd.ExternalID: odd.ID} {

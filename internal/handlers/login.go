@@ -11,6 +11,7 @@ import (
 
 	"github.com/gorilla/securecookie"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
@@ -45,8 +46,8 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	user, err := s.DB.Authenticate(r.Context(), email, r.PostFormValue("password"))
 	if errors.Is(err, db.ErrPassword) {
 		// The event names a user only if there is one: what was typed may be a password in the wrong field.
-		failed := db.Event{Kind: status.UserSignInFailed, Actor: user.Role, ActorID: user.ID, MerchantID: user.MerchantID, Address: s.address(r)}
-		if err := s.DB.AddEvent(r.Context(), failed); err != nil {
+		failed := audit.Event{Kind: status.UserSignInFailed, Actor: audit.Actor{Kind: user.Role, ID: user.ID, Address: s.address(r)}, MerchantID: user.MerchantID}
+		if err := s.DB.Audit.Record(r.Context(), failed); err != nil {
 			return err
 		}
 		again.Failed = true
@@ -73,15 +74,15 @@ func (s *Server) welcome(w http.ResponseWriter, r *http.Request, user db.User) e
 	if err := s.DB.ResetLimit(r.Context(), s.accountKey(r, user.Email)); err != nil {
 		return err
 	}
-	return s.DB.AddEvent(r.Context(), db.Event{
-		Kind: status.UserSignedIn, Actor: user.Role, ActorID: user.ID, MerchantID: user.MerchantID, Address: s.address(r),
+	return s.DB.Audit.Record(r.Context(), audit.Event{
+		Kind: status.UserSignedIn, Actor: audit.Actor{Kind: user.Role, ID: user.ID, Address: s.address(r)}, MerchantID: user.MerchantID,
 	})
 }
 
 func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	if v := visitorOf(r); v.role() != anonymous {
-		signedOut := db.Event{Kind: status.UserSignedOut, Actor: v.user.Role, ActorID: v.user.ID, MerchantID: v.user.MerchantID, Address: s.address(r)}
-		if err := s.DB.AddEvent(r.Context(), signedOut); err != nil {
+		signedOut := audit.Event{Kind: status.UserSignedOut, Actor: audit.Actor{Kind: v.user.Role, ID: v.user.ID, Address: s.address(r)}, MerchantID: v.user.MerchantID}
+		if err := s.DB.Audit.Record(r.Context(), signedOut); err != nil {
 			return err
 		}
 	}

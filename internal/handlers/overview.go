@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/status"
@@ -98,7 +99,7 @@ func (s *Server) providerFigures(ctx context.Context, at providerEnv, counts []d
 		figures.URLs[h] = "/admin/connections?" + db.Filter{Provider: at.provider, Environment: at.environment, Health: h}.Values().Encode()
 	}
 	figures.Median, figures.Slow, _, _ = latency(lately, at)
-	figures.CallsURL = "/admin/events?" + db.EventFilter{Kind: db.EventsRefresh, Provider: at.provider, From: s.DB.Now().Add(-latencyAge).Truncate(time.Hour)}.Values().Encode()
+	figures.CallsURL = "/admin/events?" + eventValues(audit.Filter{Kind: audit.Refreshes, Provider: at.provider, From: s.DB.Now().Add(-latencyAge).Truncate(time.Hour)}).Encode()
 	for _, one := range s.troubledList() {
 		if one.Name == at.provider && one.Environment == at.environment {
 			figures.Incident = &views.Incident{Provider: figures.Title, Since: one.IncidentSince, Ours: one.Reason == status.ReasonClientRejected}
@@ -136,7 +137,7 @@ func hourFigures(calls []db.RefreshHour, first time.Time) []views.HourFigures {
 		begin := first.Add(time.Duration(i) * time.Hour)
 		hours[i].Hour, hours[i].Calls = begin, map[status.Outcome]int64{}
 		hours[i].URL = "/admin/events?" + url.Values{
-			"kind": {string(db.EventsRefresh)}, "from": {begin.Format(time.RFC3339)}, "to": {begin.Add(time.Hour).Format(time.RFC3339)},
+			"kind": {string(audit.Refreshes)}, "from": {begin.Format(time.RFC3339)}, "to": {begin.Add(time.Hour).Format(time.RFC3339)},
 		}.Encode()
 	}
 	for _, one := range calls {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/jobs"
@@ -77,7 +78,7 @@ func TestSecureCookies(t *testing.T) {
 	h := newTestServer(t, withOptions(func(o *Options, _ *jobs.Options) {
 		o.PublicURL = &url.URL{Scheme: "https", Host: "connect.example.com"}
 	}))
-	if _, err := h.db.AddUser(context.Background(), db.System(), db.NewUser{Role: db.RoleAdmin, Email: "a@patchbay.example", Password: password}); err != nil {
+	if _, err := h.db.AddUser(context.Background(), audit.System, db.NewUser{Role: db.RoleAdmin, Email: "a@patchbay.example", Password: password}); err != nil {
 		t.Fatal(err)
 	}
 	form := url.Values{"email": {"a@patchbay.example"}, "password": {password}}
@@ -221,7 +222,7 @@ func TestSessionsEndAtOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.db.LockUser(context.Background(), db.System(), user.ID); err != nil {
+	if err := h.db.LockUser(context.Background(), audit.System, user.ID); err != nil {
 		t.Fatal(err)
 	}
 	if got := sok.get("/"); got.status != http.StatusSeeOther {
@@ -422,7 +423,7 @@ func TestMerchantPages(t *testing.T) {
 		}
 	}
 	for i := range 60 {
-		if _, err := h.db.AddMerchant(context.Background(), db.System(), db.Merchant{Name: "Shop " + strconv.Itoa(100+i)}); err != nil {
+		if _, err := h.db.AddMerchant(context.Background(), audit.System, db.Merchant{Name: "Shop " + strconv.Itoa(100+i)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -584,7 +585,7 @@ func TestAMerchantsNameThatSeveralHave(t *testing.T) {
 	h := newTestServer(t)
 	boss := h.staff(db.RoleAdmin)
 	for range 2 {
-		if _, err := h.db.AddMerchant(t.Context(), db.System(), db.Merchant{Name: "Twice Here"}); err != nil {
+		if _, err := h.db.AddMerchant(t.Context(), audit.System, db.Merchant{Name: "Twice Here"}); err != nil {
 			t.Fatal(err)
 		}
 	}

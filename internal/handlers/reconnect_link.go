@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
@@ -114,11 +115,11 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 			addresses = append(addresses, one.Email)
 		}
 	}
-	asked := db.Event{
-		Kind: status.ConnectionReconnectAsked, Actor: by.Actor, ActorID: by.ID, Address: by.Address,
+	asked := audit.Event{
+		Kind: status.ConnectionReconnectAsked, Actor: by,
 		MerchantID: c.MerchantID, ConnectionID: c.ID, Provider: c.Provider, Note: strings.Join(addresses, ", "),
 	}
-	if err := s.DB.AddEvent(r.Context(), asked); err != nil {
+	if err := s.DB.Audit.Record(r.Context(), asked); err != nil {
 		return err
 	}
 	for _, letter := range letters {

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
@@ -291,7 +292,7 @@ func TestRevocationIsRetried(t *testing.T) {
 	}
 	sharer.connect("caminvoice", "KHUID00001234")
 	for _, c := range died.connections() {
-		if _, _, err := s.db.Disconnect(ctx, c.ID, died.merchant, db.System(), s.jobs.Enqueue); err != nil { // and no more
+		if _, _, err := s.db.Disconnect(ctx, c.ID, died.merchant, audit.System, s.jobs.Enqueue); err != nil { // and no more
 			t.Fatal(err)
 		}
 		if !receipt(died, c.ID, later) {

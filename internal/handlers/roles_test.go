@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
@@ -147,7 +148,7 @@ func (h *testServer) things(own, boss *person) *strings.Replacer {
 		}
 		return u.ID
 	}
-	by := db.By{Actor: db.RoleAdmin, ID: user(boss)}
+	by := audit.Actor{Kind: db.RoleAdmin, ID: user(boss)}
 	connection := dbtest.Connection(h.t, h.db, own.merchant, "caminvoice", "KHUID00001234", "CH168 Co., Ltd")
 	disconnected := dbtest.Connection(h.t, h.db, own.merchant, "caminvoice", "KHUID00001235", "CH168 Co., Ltd") // on the way
 	if got := own.post("/connect/caminvoice"); got.status != http.StatusSeeOther {
@@ -155,7 +156,7 @@ func (h *testServer) things(own, boss *person) *strings.Replacer {
 	}
 	reference, _ := dbtest.LastFlow(h.t, h.db)
 	link := func(kind string, user, connection pg.ID) string {
-		secret, _, err := h.db.AddLink(ctx, db.System(), kind, user, connection)
+		secret, _, err := h.db.AddLink(ctx, audit.System, kind, user, connection)
 		if err != nil {
 			h.t.Fatal(err)
 		}
@@ -165,7 +166,7 @@ func (h *testServer) things(own, boss *person) *strings.Replacer {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	bulk, err := h.db.AddBulk(ctx, by, db.ListConnections, "")
+	bulk, err := h.db.AddBulk(ctx, by, db.ListConnections, "", "")
 	if err != nil {
 		h.t.Fatal(err)
 	}

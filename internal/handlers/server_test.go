@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
@@ -250,7 +251,7 @@ type person struct {
 func (s *testServer) merchant(name string) *person {
 	s.t.Helper()
 	email := fmt.Sprintf("user%d@%s.example", time.Now().UnixNano(), strings.ToLower(strings.ReplaceAll(name, " ", "-")))
-	u, err := s.db.AddUser(context.Background(), db.System(), db.NewUser{Role: db.RoleMerchant, Email: email, Password: password, MerchantName: name})
+	u, err := s.db.AddUser(context.Background(), audit.System, db.NewUser{Role: db.RoleMerchant, Email: email, Password: password, MerchantName: name})
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -264,7 +265,7 @@ func (s *testServer) merchant(name string) *person {
 func (s *testServer) staff(role string) *person {
 	s.t.Helper()
 	p := s.visitor(role + "@platform.example")
-	if _, err := s.db.AddUser(context.Background(), db.System(), db.NewUser{Role: role, Email: p.email, Password: password}); err != nil {
+	if _, err := s.db.AddUser(context.Background(), audit.System, db.NewUser{Role: role, Email: p.email, Password: password}); err != nil {
 		s.t.Fatal(err)
 	}
 	p.signIn("")

@@ -12,6 +12,7 @@ import (
 	"github.com/gorilla/securecookie"
 	"github.com/gorilla/sessions"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
@@ -226,9 +227,9 @@ func (s *Server) redirectWithNotice(w http.ResponseWriter, r *http.Request, path
 }
 
 // actor is who acts, for events.
-func (s *Server) actor(r *http.Request) db.By {
+func (s *Server) actor(r *http.Request) audit.Actor {
 	v := visitorOf(r)
-	return db.By{Actor: v.user.Role, ID: v.user.ID, Address: s.address(r)}
+	return audit.Actor{Kind: v.user.Role, ID: v.user.ID, Address: s.address(r)}
 }
 
 // viewPage is what every page shows around its body.

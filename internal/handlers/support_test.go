@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/sandbox"
@@ -30,11 +31,11 @@ func TestDaysAreTheReaders(t *testing.T) {
 	now := s.db.Now().In(zone)
 	begin := time.Date(now.Year(), now.Month(), now.Day()-2, 0, 30, 0, 0, zone)
 	for _, c := range merchant.connections() {
-		e := db.Event{Kind: status.RefreshTemporary, Class: status.Temporary, Provider: c.Provider, ConnectionID: c.ID, MerchantID: c.MerchantID, At: begin}
+		e := audit.Event{Kind: status.RefreshTemporary, Class: status.Temporary, Provider: c.Provider, ConnectionID: c.ID, MerchantID: c.MerchantID, At: begin}
 		if c.Provider == "acme" {
 			e.At = begin.AddDate(0, 0, 1) // another day there, the same in UTC as most of the first
 		}
-		if err := s.db.AddEvent(t.Context(), e); err != nil {
+		if err := s.db.Audit.Record(t.Context(), e); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -147,9 +148,9 @@ func TestAFailureIsNobodysDoing(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, note := range []string{"", db.NoteUnsent} {
-		if err := s.db.AddEvent(t.Context(), db.Event{
+		if err := s.db.Audit.Record(t.Context(), audit.Event{
 			Kind: status.RefreshRejected, Class: status.Rejected, Code: "no-refresh-token", Provider: c.Provider, ConnectionID: c.ID, MerchantID: c.MerchantID, Note: note,
-			Actor: db.RoleSupport, ActorID: u.ID,
+			Actor: audit.Actor{Kind: db.RoleSupport, ID: u.ID},
 		}); err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
@@ -162,10 +163,10 @@ func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user db.Use
 	if user.Invited {
 		kind, event, notice = db.MailInvitation, status.UserInvited, "invited"
 	}
-	sent := db.Event{Kind: event, MerchantID: user.MerchantID, Note: user.Email}
+	sent := audit.Event{Kind: event, MerchantID: user.MerchantID, Note: user.Email}
 	by := s.actor(r)
-	sent.Actor, sent.ActorID, sent.Address = by.Actor, by.ID, by.Address
-	if err := s.DB.AddEvent(r.Context(), sent); err != nil {
+	sent.Actor.Kind, sent.Actor.ID, sent.Actor.Address = by.Kind, by.ID, by.Address
+	if err := s.DB.Audit.Record(r.Context(), sent); err != nil {
 		return err
 	}
 	if s.Jobs.SendsMail() {

@@ -9,6 +9,7 @@ import (
 	"github.com/riverqueue/river"
 	"golang.org/x/time/rate"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
@@ -114,7 +115,7 @@ func (w *bulkWorker) gather(ctx context.Context, bulk pg.ID) error {
 // is sent.
 func (w *bulkWorker) refresh(ctx context.Context, b db.Bulk, provider string) error {
 	pace := rate.NewLimiter(rate.Limit(BulkPace)/60, 1)
-	by := db.By{Actor: b.ByRole, ID: b.CreatedBy}
+	by := audit.Actor{Kind: b.ByRole, ID: b.CreatedBy}
 	for {
 		waiting, err := w.jobs.DB.BulkWaiting(ctx, b.ID, provider, bulkAtOnce)
 		if err != nil || len(waiting) == 0 {
@@ -156,7 +157,7 @@ func (w *bulkWorker) refresh(ctx context.Context, b db.Bulk, provider string) er
 }
 
 // one refreshes a connection and says how that ended.
-func (w *bulkWorker) one(ctx context.Context, connection pg.ID, by db.By) status.Outcome {
+func (w *bulkWorker) one(ctx context.Context, connection pg.ID, by audit.Actor) status.Outcome {
 	outcome, err := w.jobs.Refresh.Now(ctx, connection, by)
 	var needed *refresh.ActionNeededError
 	var ours *refresh.PlatformActionError

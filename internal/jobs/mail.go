@@ -9,6 +9,7 @@ import (
 
 	"github.com/riverqueue/river"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
@@ -61,13 +62,13 @@ var errNeedless = errors.New("nothing to write any more")
 // compose fills in what a letter says. The secret of its link is made here, and stands nowhere but in the letter.
 func (j *Jobs) compose(ctx context.Context, letter db.Mail, user db.User, merchant db.Merchant) (views.Mail, error) {
 	page := views.Mail{Kind: letter.Kind, Name: user.Name, Merchant: merchant.Name, Link: j.address("/")}
-	by := db.System()
+	by := audit.System
 	if letter.By != (pg.ID{}) {
 		author, err := j.DB.User(ctx, letter.By)
 		if err != nil && !errors.Is(err, pg.ErrNotFound) {
 			return page, err
 		}
-		by = db.By{Actor: author.Role, ID: author.ID}
+		by = audit.Actor{Kind: author.Role, ID: author.ID}
 		page.By, page.ByStaff = author.Name, author.Staff()
 	}
 	about, err := j.about(ctx, letter, user)
@@ -150,7 +151,7 @@ func (j *Jobs) statuses(ctx context.Context) (status.Providers, error) {
 	return providers, err
 }
 
-func (j *Jobs) link(ctx context.Context, page *views.Mail, by db.By, kind, path string, user, connection pg.ID) error {
+func (j *Jobs) link(ctx context.Context, page *views.Mail, by audit.Actor, kind, path string, user, connection pg.ID) error {
 	secret, until, err := j.DB.AddLink(ctx, by, kind, user, connection)
 	if err != nil {
 		return err
@@ -207,16 +208,16 @@ type upkeepWorker struct {
 func (w *upkeepWorker) Work(ctx context.Context, _ *river.Job[upkeepArgs]) error {
 	began := time.Now()
 	d := w.jobs.DB
-	keep, err := d.Retention(ctx)
+	keep, err := d.Audit.Retention(ctx)
 	if err != nil {
 		return err
 	}
-	dropped, err := d.DropEventMonths(ctx, keep)
+	dropped, err := d.Audit.DropMonths(ctx, keep)
 	if dropped > 0 {
 		w.jobs.Log.InfoContext(ctx, "old events dropped", "months", dropped)
 	}
 	_, lapsing := d.LapseFlows(ctx)
-	err = errors.Join(err, lapsing, d.FoldCounts(ctx), d.MakeEventMonths(ctx), d.DropOld(ctx), d.DropOldFigures(ctx), d.CountOldSeals(ctx))
+	err = errors.Join(err, lapsing, d.FoldCounts(ctx), d.Audit.MakeMonths(ctx), d.DropOld(ctx), d.DropOldFigures(ctx), d.CountOldSeals(ctx))
 	w.jobs.Log.DebugContext(ctx, "upkeep", "ms", time.Since(began).Milliseconds())
 	return err
 }

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
@@ -98,7 +99,7 @@ func (o *testJobs) start(t *testing.T) {
 
 func (o *testJobs) user(t *testing.T, email, locale, password string) db.User {
 	t.Helper()
-	u, err := o.DB.AddUser(context.Background(), db.System(), db.NewUser{
+	u, err := o.DB.AddUser(context.Background(), audit.System, db.NewUser{
 		Role: db.RoleMerchant, Email: email, Name: "Sok", Locale: locale, Password: password, MerchantName: "CH168 Shop",
 	})
 	if err != nil {
@@ -178,7 +179,7 @@ func TestWarnings(t *testing.T) {
 	dbtest.Set(t, o.DB, one, dbtest.Disconnected(o.DB.Now()))
 	expect("a connection that was ended is not back to normal")
 
-	if err := o.DB.LockUser(context.Background(), db.System(), dara.ID); err != nil {
+	if err := o.DB.LockUser(context.Background(), audit.System, dara.ID); err != nil {
 		t.Fatal(err)
 	}
 	end := o.DB.Now().Add(5 * 24 * time.Hour)

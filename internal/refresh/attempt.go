@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/refresh/schedule"
@@ -27,7 +28,7 @@ type Outcome struct {
 }
 
 // attempt carries out one claimed refresh: call, save first, look later. next: the save may claim another that is due.
-func (e *Engine) attempt(l *lane, lease *db.Lease, by db.By, next bool) (Outcome, *db.Lease) {
+func (e *Engine) attempt(l *lane, lease *db.Lease, by audit.Actor, next bool) (Outcome, *db.Lease) {
 	ctx := e.life
 	if lease.Unsealed != nil {
 		e.Log.Error("a grant does not open", "connection", lease.Connection, "err", lease.Unsealed)
@@ -209,7 +210,7 @@ func (e *Engine) judge(ctx context.Context, l *lane) {
 		reason, err := e.DB.Judge(ctx, l.info.Name, l.info.Environment)
 		if err == nil && reason != "" {
 			var opened bool
-			opened, err = e.DB.OpenIncident(ctx, l.info.Name, l.info.Environment, reason, db.System(), e.DB.Now().Add(30*time.Second))
+			opened, err = e.DB.OpenIncident(ctx, l.info.Name, l.info.Environment, reason, audit.System, e.DB.Now().Add(30*time.Second))
 			if opened {
 				e.Log.Warn("incident opened", "provider", l.info.Name, "reason", reason)
 			}
@@ -222,7 +223,7 @@ func (e *Engine) judge(ctx context.Context, l *lane) {
 }
 
 func (e *Engine) tell(ctx context.Context, lease *db.Lease, kind status.Kind, class status.Outcome) {
-	err := e.DB.AddEvent(ctx, db.Event{Kind: kind, Class: class, ConnectionID: lease.Connection, MerchantID: lease.Merchant, Provider: lease.Provider})
+	err := e.DB.Audit.Record(ctx, audit.Event{Kind: kind, Class: class, ConnectionID: lease.Connection, MerchantID: lease.Merchant, Provider: lease.Provider})
 	if err != nil {
 		e.Log.Warn("event not written", "kind", kind, "err", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
@@ -108,7 +109,7 @@ func (e *Engine) Run(ctx context.Context) {
 		case <-ctx.Done():
 		}
 	}()
-	if err := e.DB.MakeEventMonths(ctx); err != nil && ctx.Err() == nil {
+	if err := e.DB.Audit.MakeMonths(ctx); err != nil && ctx.Err() == nil {
 		e.Log.Warn("upkeep of refreshing", "err", err)
 	}
 	var all sync.WaitGroup
@@ -118,7 +119,7 @@ func (e *Engine) Run(ctx context.Context) {
 	all.Go(func() { e.every(ctx, 3*time.Second, e.Flush) })
 	all.Go(func() { e.every(ctx, time.Minute, e.DB.MeasureClock) })
 	all.Go(func() { e.every(ctx, time.Minute, e.DB.FoldCounts) })
-	all.Go(func() { e.every(ctx, time.Hour, e.DB.MakeEventMonths) })
+	all.Go(func() { e.every(ctx, time.Hour, e.DB.Audit.MakeMonths) })
 	all.Go(func() { e.every(ctx, time.Hour, e.DB.DropOldFigures) })
 	all.Wait()
 }
@@ -248,7 +249,7 @@ func (e *Engine) recovered(l *lane) {
 	if err != nil || state.IncidentSince.IsZero() || state.Reason == status.ReasonDeclared {
 		return
 	}
-	if err := e.End(e.life, l.info.Name, db.System()); err != nil {
+	if err := e.End(e.life, l.info.Name, audit.System); err != nil {
 		e.Log.Warn("incident not ended", "provider", l.info.Name, "err", err)
 	}
 }
@@ -260,7 +261,7 @@ func (e *Engine) begin(l *lane, lease *db.Lease, after func(Outcome)) {
 	e.underway.Go(func() {
 		for lease != nil {
 			var out Outcome
-			out, lease = e.attempt(l, lease, db.System(), after == nil && !l.draining.Load())
+			out, lease = e.attempt(l, lease, audit.System, after == nil && !l.draining.Load())
 			if after != nil {
 				after(out)
 			}
@@ -311,7 +312,7 @@ func (e *Engine) Stop(ctx context.Context) error {
 }
 
 // Declare opens an incident by an admin's word: nothing is sent to the provider by itself until End.
-func (e *Engine) Declare(ctx context.Context, provider string, by db.By) error {
+func (e *Engine) Declare(ctx context.Context, provider string, by audit.Actor) error {
 	l := e.lanes[provider]
 	if l == nil {
 		return pg.ErrNotFound
@@ -321,7 +322,7 @@ func (e *Engine) Declare(ctx context.Context, provider string, by db.By) error {
 }
 
 // End ends a provider's incident; what failed meanwhile is drained in order of expiry.
-func (e *Engine) End(ctx context.Context, provider string, by db.By) error {
+func (e *Engine) End(ctx context.Context, provider string, by audit.Actor) error {
 	l := e.lanes[provider]
 	if l == nil {
 		return pg.ErrNotFound

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
@@ -45,7 +46,7 @@ const Default time.Duration = -1
 // Fresh returns a reading whose token is good for at least minValid, refreshing first where need be: by itself, or by joining
 // whoever is at it here or elsewhere. Else the error says why not and who must act: *ActionNeededError, *ProviderTroubleError, *PlatformActionError,
 // *MinValidTooLongError, pg.ErrNotFound.
-func (e *Engine) Fresh(ctx context.Context, id pg.ID, minValid time.Duration, by db.By) (db.Reading, error) {
+func (e *Engine) Fresh(ctx context.Context, id pg.ID, minValid time.Duration, by audit.Actor) (db.Reading, error) {
 	r, err := e.DB.ReadGrant(ctx, id)
 	if err != nil {
 		return r, err
@@ -62,7 +63,7 @@ func (e *Engine) Good(h db.Handout, minValid time.Duration) bool {
 // mostOf is the longest that a token of this lifetime may be asked to be good for.
 func mostOf(lifetime time.Duration) time.Duration { return lifetime * 8 / 10 }
 
-func (e *Engine) freshen(ctx context.Context, r db.Reading, minValid time.Duration, by db.By) (db.Reading, error) {
+func (e *Engine) freshen(ctx context.Context, r db.Reading, minValid time.Duration, by audit.Actor) (db.Reading, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.Term)
 	defer cancel()
 	for {
@@ -216,7 +217,7 @@ func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 
 // Now refreshes a connection on somebody's word, whatever its schedule says, and returns the outcome on the spot; it joins an
 // attempt under way. *ActionNeededError when it is disconnected, *PlatformActionError when the provider is not set up for it, pg.ErrNotFound.
-func (e *Engine) Now(ctx context.Context, id pg.ID, by db.By) (Outcome, error) {
+func (e *Engine) Now(ctx context.Context, id pg.ID, by audit.Actor) (Outcome, error) {
 	r, err := e.DB.ReadGrant(ctx, id)
 	if err != nil {
 		return Outcome{}, err
@@ -226,7 +227,7 @@ func (e *Engine) Now(ctx context.Context, id pg.ID, by db.By) (Outcome, error) {
 
 // Renew is Now for a reading that was just made. Where no lease stands, Connection, Provider, Environment and Disconnected are
 // enough of it.
-func (e *Engine) Renew(ctx context.Context, r db.Reading, by db.By) (Outcome, error) {
+func (e *Engine) Renew(ctx context.Context, r db.Reading, by audit.Actor) (Outcome, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.Term)
 	defer cancel()
 	for {
@@ -295,7 +296,7 @@ func (e *Engine) flying(id pg.ID) bool {
 }
 
 // lead makes an attempt, or joins the one this process is making. The attempt goes on when ctx ends.
-func (e *Engine) lead(ctx context.Context, l *lane, want db.Want, by db.By) (*flight, error) {
+func (e *Engine) lead(ctx context.Context, l *lane, want db.Want, by audit.Actor) (*flight, error) {
 	e.mu.Lock()
 	f := e.flights[want.Connection]
 	if f == nil {
@@ -316,7 +317,7 @@ func (e *Engine) lead(ctx context.Context, l *lane, want db.Want, by db.By) (*fl
 	}
 }
 
-func (e *Engine) fly(l *lane, want db.Want, by db.By, f *flight) {
+func (e *Engine) fly(l *lane, want db.Want, by audit.Actor, f *flight) {
 	defer func() {
 		e.mu.Lock()
 		delete(e.flights, want.Connection)
@@ -341,7 +342,7 @@ func (e *Engine) verify(ctx context.Context, l *lane) (int, error) {
 	ids, err := e.DB.DueVerifications(ctx, l.info.Name, l.info.Environment, cap(l.slots))
 	for _, id := range ids {
 		e.underway.Go(func() {
-			if _, err := e.Now(e.life, id, db.By{Actor: "provider"}); err != nil {
+			if _, err := e.Now(e.life, id, audit.Actor{Kind: "provider"}); err != nil {
 				e.Log.Warn("a hint was not verified", "connection", id, "err", err)
 			}
 		})

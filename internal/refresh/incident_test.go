@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
@@ -35,7 +36,7 @@ func TestSixHoursOfOutageCostNobodyAnything(t *testing.T) {
 		t.Errorf("%d calls to a provider that is down", calls)
 	}
 	var trouble *refresh.ProviderTroubleError
-	if _, err := w.engine.Fresh(t.Context(), ids[many-1], refresh.Default, db.System()); !errors.As(err, &trouble) || !trouble.Incident {
+	if _, err := w.engine.Fresh(t.Context(), ids[many-1], refresh.Default, audit.System); !errors.As(err, &trouble) || !trouble.Incident {
 		t.Errorf("a reader during the incident: %v", err)
 	}
 	worst := 0
@@ -129,7 +130,7 @@ func TestAskedToWaitIsNoEvidence(t *testing.T) {
 	w.partner.set(func() { w.partner.mood = always(&connectors.RateLimitedError{RetryAfter: time.Second}) })
 	for range 5 {
 		for _, id := range ids {
-			if out, err := w.engine.Now(t.Context(), id, db.System()); err != nil || out.Class != status.RateLimited {
+			if out, err := w.engine.Now(t.Context(), id, audit.System); err != nil || out.Class != status.RateLimited {
 				t.Fatalf("%s, %v", out.Class, err)
 			}
 		}
@@ -146,7 +147,7 @@ func TestAskedToWaitIsNoEvidence(t *testing.T) {
 		if reason() != "" {
 			t.Fatalf("an incident after %d attempts in trouble", i)
 		}
-		if _, err := w.engine.Now(t.Context(), id, db.System()); err != nil {
+		if _, err := w.engine.Now(t.Context(), id, audit.System); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -175,7 +176,7 @@ func (w *testEngine) connectMany(n int, age time.Duration) []pg.ID {
 func TestAnIncidentIsDeclaredAndEndedByAnAdmin(t *testing.T) {
 	w := newTestEngine(t)
 	id := w.connect("a", 25*time.Hour)
-	admin := db.By{Actor: "admin", ID: pg.NewID()}
+	admin := audit.Actor{Kind: "admin", ID: pg.NewID()}
 	if err := w.engine.Declare(t.Context(), "acme", admin); err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +222,7 @@ func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
 	}
 
 	ended, suspected := w.connect("ended", time.Hour), w.connect("suspected", time.Hour)
-	if err := w.engine.Declare(t.Context(), "acme", db.System()); err != nil {
+	if err := w.engine.Declare(t.Context(), "acme", audit.System); err != nil {
 		t.Fatal(err)
 	}
 	if err := w.engine.Verify(t.Context(), "acme", "ended"); err != nil {
@@ -229,7 +230,7 @@ func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
 	}
 	w.partner.set(func() { w.partner.mood = always(&connectors.RejectedError{Reason: "invalid_grant"}) })
 	for id, want := range map[pg.ID]status.Problem{ended: status.ProblemRevoked, suspected: ""} {
-		if _, err := w.engine.Now(t.Context(), id, db.System()); err != nil {
+		if _, err := w.engine.Now(t.Context(), id, audit.System); err != nil {
 			t.Fatal(err)
 		}
 		if r := w.reading(id); r.Problem != want {
@@ -244,7 +245,7 @@ func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
 	if err := w.engine.Verify(t.Context(), "acme", "accused"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.engine.Now(t.Context(), accused, db.System()); err != nil {
+	if _, err := w.engine.Now(t.Context(), accused, audit.System); err != nil {
 		t.Fatal(err)
 	}
 	if r := w.reading(accused); r.Problem != "" {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
@@ -44,7 +45,7 @@ func (w *testEngine) reading(id pg.ID) db.Reading {
 // kinds of a connection's events, oldest first, without how it was made.
 func (w *testEngine) kinds(id pg.ID) []status.Kind {
 	w.Helper()
-	events, err := w.db.Timeline(w.Context(), id, db.Event{}, 100)
+	events, err := w.db.Audit.Timeline(w.Context(), id, audit.Event{}, 100)
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -97,7 +98,7 @@ func TestTroubleIsTriedAgainAndBlamesNobody(t *testing.T) {
 		t.Fatalf("health %s, %d failures", w.health(id), w.status(id).Failures)
 	}
 	var trouble *refresh.ProviderTroubleError
-	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, db.System()); !errors.As(err, &trouble) || trouble.RetryAfter < 25*time.Second {
+	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, audit.System); !errors.As(err, &trouble) || trouble.RetryAfter < 25*time.Second {
 		t.Errorf("a reader while the next try is waited for: %v", err)
 	}
 	if n := w.partner.callsOf("a"); n != 1 {
@@ -106,7 +107,7 @@ func TestTroubleIsTriedAgainAndBlamesNobody(t *testing.T) {
 	if w.sweep() != 0 {
 		t.Error("swept before its time")
 	}
-	out, err := w.engine.Now(t.Context(), id, db.By{Actor: "support"})
+	out, err := w.engine.Now(t.Context(), id, audit.Actor{Kind: "support"})
 	if err != nil || out.Class != status.Temporary || w.partner.callsOf("a") != 2 {
 		t.Errorf("refresh now: %+v, %v", out.Class, err)
 	}
@@ -124,7 +125,7 @@ func TestRefusalIsTheMerchantsToMend(t *testing.T) {
 	w.partner.set(func() { w.partner.mood = always(&connectors.RejectedError{Reason: "invalid_grant"}) })
 	w.sweep()
 	var needed *refresh.ActionNeededError
-	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, db.System()); !errors.As(err, &needed) || needed.Problem != status.ProblemRejected {
+	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, audit.System); !errors.As(err, &needed) || needed.Problem != status.ProblemRejected {
 		t.Errorf("a reader after the refusal: %v", err)
 	}
 	w.clock.Advance(48 * time.Hour)
@@ -132,7 +133,7 @@ func TestRefusalIsTheMerchantsToMend(t *testing.T) {
 		t.Error("a refused grant is swept")
 	}
 	w.partner.set(func() { w.partner.mood = nil })
-	if out, err := w.engine.Now(t.Context(), id, db.By{Actor: "support"}); err != nil || out.Class != status.OK {
+	if out, err := w.engine.Now(t.Context(), id, audit.Actor{Kind: "support"}); err != nil || out.Class != status.OK {
 		t.Errorf("refresh now after the provider came to its senses: %s, %v", out.Class, err)
 	}
 	if w.health(id) != status.Fine {
@@ -157,7 +158,7 @@ func TestOurClientRefusedBlamesNoMerchant(t *testing.T) {
 		}
 	}
 	var ours *refresh.PlatformActionError
-	if _, err := w.engine.Fresh(t.Context(), ids[0], refresh.Default, db.System()); !errors.As(err, &ours) {
+	if _, err := w.engine.Fresh(t.Context(), ids[0], refresh.Default, audit.System); !errors.As(err, &ours) {
 		t.Errorf("a reader: %v", err)
 	}
 	w.partner.set(func() { w.partner.mood = nil })
@@ -239,7 +240,7 @@ func TestAskedToWaitASecondAgainAndAgain(t *testing.T) {
 	w.clock.Advance(6 * time.Minute)
 	w.sweep()
 	w.partner.set(func() { w.partner.mood = always(&connectors.RateLimitedError{RetryAfter: time.Second}) })
-	if out, err := w.engine.Now(t.Context(), id, db.System()); err != nil || out.Class != status.RateLimited || out.RetryAfter > 12*time.Second {
+	if out, err := w.engine.Now(t.Context(), id, audit.System); err != nil || out.Class != status.RateLimited || out.RetryAfter > 12*time.Second {
 		t.Errorf("after a yes it begins again: %s after %s, %v", out.Class, out.RetryAfter, err)
 	}
 }
@@ -288,10 +289,10 @@ func TestALostAnswerIsWaitedForAndThenTriedOnce(t *testing.T) {
 	}
 	w.clock.Advance(61 * time.Second)
 	var trouble *refresh.ProviderTroubleError
-	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, db.System()); !errors.As(err, &trouble) || trouble.Class != status.Lost {
+	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, audit.System); !errors.As(err, &trouble) || trouble.Class != status.Lost {
 		t.Fatalf("a reader while a late save may come: %v", err)
 	}
-	if out, err := w.engine.Now(t.Context(), id, db.System()); err != nil || out.Class != status.Lost {
+	if out, err := w.engine.Now(t.Context(), id, audit.System); err != nil || out.Class != status.Lost {
 		t.Errorf("refresh now meanwhile: %s, %v", out.Class, err)
 	}
 	if w.sweep() != 0 {
@@ -331,7 +332,7 @@ func TestALateAnswerIsKeptAndTriedBeforeARefusalIsBelieved(t *testing.T) {
 	w.clock.Advance(61 * time.Second)
 	w.sweep() // another process saves first
 	late := connectors.Token{Access: "late", Type: "Bearer", Lifetime: time.Hour, Refresh: "a-late"}
-	kept, err := lane.Save(t.Context(), slow, late, w.db.Now(), w.partner.Info().KeepAlive, db.Told{By: db.System()}, false)
+	kept, err := lane.Save(t.Context(), slow, late, w.db.Now(), w.partner.Info().KeepAlive, db.Told{By: audit.System}, false)
 	if err != nil || kept.Fate != db.Spared {
 		t.Fatalf("%s, %v", kept.Fate, err)
 	}
@@ -349,7 +350,7 @@ func TestASaveThatLandedUnheardIsNotRepeated(t *testing.T) {
 	lane, lease := w.claim(id)
 	token := connectors.Token{Access: "new", Lifetime: time.Hour}
 	for range 2 {
-		kept, err := lane.Save(t.Context(), lease, token, w.db.Now(), w.partner.Info().KeepAlive, db.Told{By: db.System()}, false)
+		kept, err := lane.Save(t.Context(), lease, token, w.db.Now(), w.partner.Info().KeepAlive, db.Told{By: audit.System}, false)
 		if err != nil || kept.Fate != db.Saved {
 			t.Fatalf("%s, %v", kept.Fate, err)
 		}
@@ -392,7 +393,7 @@ func TestTheEndOfAnotherRefreshTokenIsNotGuessed(t *testing.T) {
 		if c.typed {
 			lease.Grant.Inputs = map[string]string{"client_id": "x"}
 		}
-		kept, err := lane.Save(t.Context(), lease, c.token, w.db.Now(), w.partner.Info().KeepAlive, db.Told{By: db.System()}, false)
+		kept, err := lane.Save(t.Context(), lease, c.token, w.db.Now(), w.partner.Info().KeepAlive, db.Told{By: audit.System}, false)
 		if err != nil || kept.Fate != db.Saved {
 			t.Fatalf("%s: %s, %v", c.account, kept.Fate, err)
 		}
@@ -406,10 +407,10 @@ func TestAnAnswerOfAnOlderEpochIsDropped(t *testing.T) {
 	w := newTestEngine(t)
 	id := w.connect("a", 25*time.Hour)
 	lane, lease := w.claim(id)
-	if _, _, err := w.db.Disconnect(t.Context(), id, pg.ID{}, db.System(), nil); err != nil {
+	if _, _, err := w.db.Disconnect(t.Context(), id, pg.ID{}, audit.System, nil); err != nil {
 		t.Fatal(err)
 	}
-	kept, err := lane.Save(t.Context(), lease, connectors.Token{Access: "new", Lifetime: time.Hour}, w.db.Now(), w.partner.Info().KeepAlive, db.Told{By: db.System()}, false)
+	kept, err := lane.Save(t.Context(), lease, connectors.Token{Access: "new", Lifetime: time.Hour}, w.db.Now(), w.partner.Info().KeepAlive, db.Told{By: audit.System}, false)
 	if err != nil || kept.Fate != db.Dropped {
 		t.Fatalf("%s, %v", kept.Fate, err)
 	}
@@ -417,7 +418,7 @@ func TestAnAnswerOfAnOlderEpochIsDropped(t *testing.T) {
 		t.Error("access came back after the disconnection")
 	}
 	var needed *refresh.ActionNeededError
-	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, db.System()); !errors.As(err, &needed) || needed.Problem != "disconnected" {
+	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, audit.System); !errors.As(err, &needed) || needed.Problem != "disconnected" {
 		t.Errorf("a reader: %v", err)
 	}
 }
@@ -480,7 +481,7 @@ func TestTheSweepGoesOnWhateverHangsOrIsGone(t *testing.T) {
 	if err := w.engine.Verify(t.Context(), "acme", "gone"); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := w.db.Disconnect(t.Context(), gone, pg.ID{}, db.System(), nil); err != nil {
+	if _, _, err := w.db.Disconnect(t.Context(), gone, pg.ID{}, audit.System, nil); err != nil {
 		t.Fatal(err)
 	}
 	release := make(chan struct{})

@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
@@ -150,7 +151,7 @@ func child(what string) error {
 		for range 100 {
 			all.Go(func() {
 				for _, n := range rand.Perm(len(ids)) {
-					if r, err := e.Fresh(ctx, ids[n], refresh.Default, db.System()); err != nil || r.Token.Access == "" {
+					if r, err := e.Fresh(ctx, ids[n], refresh.Default, audit.System); err != nil || r.Token.Access == "" {
 						failed.Add(1)
 						fmt.Fprintln(os.Stderr, "reader:", err)
 					}
@@ -236,7 +237,7 @@ func newTestReplicas(t *testing.T, base dbtest.Database) *testReplicas {
 	t.Helper()
 	w := &testReplicas{T: t, base: base, db: base.Open(t), provider: newStrict(t)}
 	var err error
-	if w.owner, err = w.db.AddMerchant(t.Context(), db.System(), db.Merchant{Name: "CH168 Shop"}); err != nil {
+	if w.owner, err = w.db.AddMerchant(t.Context(), audit.System, db.Merchant{Name: "CH168 Shop"}); err != nil {
 		t.Fatal(err)
 	}
 	return w
@@ -460,7 +461,7 @@ func TestPostgresGoneInMidFlow(t *testing.T) {
 	e := refresh.New(refresh.Options{DB: w.db, Connectors: []connectors.Connector{c}, Log: slog.New(slog.DiscardHandler)})
 	done := make(chan refresh.Outcome, 1)
 	go func() {
-		out, err := e.Now(context.Background(), id, db.System())
+		out, err := e.Now(context.Background(), id, audit.System)
 		if err != nil {
 			t.Error(err)
 		}

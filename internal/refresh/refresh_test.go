@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
@@ -144,7 +145,7 @@ func connect(t testing.TB, d *db.DB, p *partner, account string, age time.Durati
 	t.Helper()
 	ctx := t.Context()
 	if owner.ID == (pg.ID{}) {
-		m, err := d.AddMerchant(ctx, db.System(), db.Merchant{Name: "CH168 Shop"})
+		m, err := d.AddMerchant(ctx, audit.System, db.Merchant{Name: "CH168 Shop"})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -169,7 +170,7 @@ func TestFreshRefreshesOnceForAllWhoAsk(t *testing.T) {
 	var all sync.WaitGroup
 	for range 40 {
 		all.Go(func() {
-			r, err := w.engine.Fresh(t.Context(), id, refresh.Default, db.System())
+			r, err := w.engine.Fresh(t.Context(), id, refresh.Default, audit.System)
 			if err != nil || r.Token.Access != "a-a1" || r.Token.Refresh != "" {
 				t.Errorf("got %q, %v", r.Token.Access, err)
 			}
@@ -179,7 +180,7 @@ func TestFreshRefreshesOnceForAllWhoAsk(t *testing.T) {
 	if n := w.partner.callsOf("a"); n != 1 {
 		t.Errorf("%d calls for one need", n)
 	}
-	if _, err := w.engine.Fresh(t.Context(), id, 13*time.Minute, db.System()); !isTooLong(err) {
+	if _, err := w.engine.Fresh(t.Context(), id, 13*time.Minute, audit.System); !isTooLong(err) {
 		t.Errorf("over 80 %% of the lifetime: %v", err)
 	}
 }

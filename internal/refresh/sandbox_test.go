@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
@@ -32,7 +33,7 @@ func TestEveryProviderThroughItsMoods(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := dbtest.New(t)
-	merchant, err := d.AddMerchant(t.Context(), db.System(), db.Merchant{Name: "CH168 Shop"})
+	merchant, err := d.AddMerchant(t.Context(), audit.System, db.Merchant{Name: "CH168 Shop"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +86,7 @@ func TestEveryProviderThroughItsMoods(t *testing.T) {
 					}
 				}
 				before := d.Now()
-				out, err := e.Now(t.Context(), id, db.System())
+				out, err := e.Now(t.Context(), id, audit.System)
 				s.ClearFaults(setup.Name)
 				if err != nil || out.Class != c.class {
 					t.Fatalf("in the mood %q: %s (%d %s), %v; want %s", c.mood.Kind, out.Class, out.Call.Status, out.Call.Code, err, c.class)

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
-	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
@@ -34,7 +34,7 @@ func TestAllProcessesTogetherKeepToTheProvidersLimit(t *testing.T) {
 	readers := w.newEngine(w.db, few) // programs want theirs meanwhile
 	for n := range 10 {
 		id := w.connect(fmt.Sprint("wanted", n), 48*time.Hour)
-		if _, err := readers.Fresh(ctx, id, refresh.Default, db.System()); err != nil {
+		if _, err := readers.Fresh(ctx, id, refresh.Default, audit.System); err != nil {
 			t.Errorf("a reader: %v", err)
 		}
 	}
@@ -69,7 +69,7 @@ func TestALimitOnOurClientPausesTheProvider(t *testing.T) {
 	}
 	second := w.connect("second", 48*time.Hour)
 	var trouble *refresh.ProviderTroubleError
-	if _, err := e.Fresh(t.Context(), second, refresh.Default, db.System()); !errors.As(err, &trouble) || trouble.RetryAfter < 4*time.Minute {
+	if _, err := e.Fresh(t.Context(), second, refresh.Default, audit.System); !errors.As(err, &trouble) || trouble.RetryAfter < 4*time.Minute {
 		t.Errorf("a reader of another connection meanwhile: %v", err)
 	}
 	if w.status(first).Failures != 0 {

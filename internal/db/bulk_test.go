@@ -2,6 +2,7 @@ package db_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/url"
 	"slices"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
@@ -18,105 +20,6 @@ import (
 	"patchbay/internal/sample"
 	"patchbay/internal/status"
 )
-
-func TestEventsAreFilteredAndPaged(t *testing.T) {
-	l := newTestDB(t)
-	ctx := context.Background()
-	if _, err := l.d.Pool.Exec(ctx, `SELECT events_make_month((now() - make_interval(months => m))::date) FROM generate_series(0, 12) AS m`); err != nil {
-		t.Fatal(err)
-	}
-	shop := l.merchant("Shop", "", "sokha@shop.example")
-	user, err := l.d.UserByEmail(ctx, "sokha@shop.example")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := l.connection(shop, "caminvoice", "sandbox", connectors.Account{ID: "KHUID1", Name: "CH168"})
-	start := l.d.Now().AddDate(0, -11, 0)
-	for i := range 120 { // over eleven months, in twelve partitions
-		e := db.Event{At: start.Add(time.Duration(i) * 66 * time.Hour), Kind: status.RefreshSaved, Class: status.OK, Provider: "caminvoice", MerchantID: shop, ConnectionID: c}
-		switch i % 4 {
-		case 1:
-			e.Kind, e.Class = status.RefreshTemporary, "trouble"
-		case 2:
-			e = db.Event{At: e.At, Kind: status.ConnectionViewed, Actor: "merchant", ActorID: user.ID, MerchantID: shop, ConnectionID: c}
-		case 3:
-			e = db.Event{At: e.At, Kind: status.UserSignedIn, Actor: "merchant", ActorID: user.ID, MerchantID: shop}
-		}
-		if err := l.d.AddEvent(ctx, e); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for _, one := range []struct {
-		name string
-		f    db.EventFilter
-		want int
-	}{
-		{"what people did", db.EventFilter{To: l.d.Now()}, 60 + 2}, // the merchant and its user were added
-		{"renewals", db.EventFilter{Kind: db.EventsRefresh}, 60},
-		{"one kind", db.EventFilter{Kind: status.ConnectionViewed}, 30},
-		{"one kind of renewal", db.EventFilter{Kind: status.RefreshTemporary}, 30},
-		{"trouble", db.EventFilter{Class: status.Temporary}, 30},
-		{"of a connection", db.EventFilter{Connections: []pg.ID{c}}, 90},
-		{"of a person", db.EventFilter{Actors: []pg.ID{user.ID}}, 60},
-		{"of a merchant", db.EventFilter{Merchants: []pg.ID{shop}, Kind: status.UserSignedIn}, 30},
-		{"of a provider", db.EventFilter{Provider: "caminvoice", Kind: db.EventsRefresh, Class: status.OK}, 30},
-		{"of some months", db.EventFilter{Kind: db.EventsRefresh, From: start, To: start.Add(40 * 66 * time.Hour)}, 20},
-		{"of nobody", db.EventFilter{Actors: []pg.ID{pg.NewID()}}, 0},
-	} {
-		var all []pg.ID
-		last := time.Time{}
-		err := l.d.EachEvent(ctx, one.f, func(e db.EventLine) error {
-			if !last.IsZero() && e.At.After(last) {
-				t.Errorf("%s: not the newest first", one.name)
-			}
-			last = e.At
-			all = append(all, e.ID)
-			return nil
-		})
-		if err != nil || len(all) != one.want {
-			t.Errorf("%s: %d, not %d, %v", one.name, len(all), one.want, err)
-		}
-		var forwards, backwards []pg.ID
-		page := db.EventLines{}
-		for cursor := ""; ; cursor = page.Next {
-			if page, err = l.d.Events(ctx, one.f, cursor, 7); err != nil {
-				t.Fatal(err)
-			}
-			for _, e := range page.All {
-				forwards = append(forwards, e.ID)
-			}
-			if page.Next == "" {
-				break
-			}
-		}
-		for {
-			var ids []pg.ID
-			for _, e := range page.All {
-				ids = append(ids, e.ID)
-			}
-			if backwards = append(ids, backwards...); page.Prev == "" {
-				break
-			}
-			if page, err = l.d.Events(ctx, one.f, page.Prev, 7); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if !slices.Equal(all, forwards) || !slices.Equal(all, backwards) {
-			t.Errorf("%s: %d at once, %d forwards, %d backwards", one.name, len(all), len(forwards), len(backwards))
-		}
-	}
-	page, err := l.d.Events(ctx, db.EventFilter{Connections: []pg.ID{c}}, "", 3)
-	if err != nil || page.All[0].MerchantName != "Shop" || page.All[0].AccountName != "CH168" {
-		t.Errorf("not named: %+v, %v", page.All[0], err)
-	}
-	kinds, err := l.d.EventKinds(ctx)
-	if err != nil || !slices.Contains(kinds, status.UserSignedIn) || slices.Contains(kinds, status.RefreshSaved) || !slices.IsSorted(kinds) {
-		t.Errorf("kinds: %v, %v", kinds, err)
-	}
-	if ids, err := l.d.Actors(ctx, "SOKHA@"); err != nil || !slices.Equal(ids, []pg.ID{user.ID}) {
-		t.Errorf("actors: %v, %v", ids, err)
-	}
-}
 
 // "Retry all that failed in yesterday's outage": each connection once, however often it failed, whatever became of it since,
 // and nothing that has been disconnected, failed on another day or in another way.
@@ -127,7 +30,7 @@ func TestABulkOfYesterdaysFailures(t *testing.T) {
 	if err := sample.Fill(ctx, d, sample.Scale{Connections: 60, Merchants: 3}); err != nil {
 		t.Fatal(err)
 	}
-	staff, err := d.AddUser(ctx, db.System(), db.NewUser{Role: db.RoleSupport, Email: "lin@platform.example"})
+	staff, err := d.AddUser(ctx, audit.System, db.NewUser{Role: db.RoleSupport, Email: "lin@platform.example"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +43,7 @@ func TestABulkOfYesterdaysFailures(t *testing.T) {
 		t.Fatal(len(ids), err)
 	}
 	noon := d.Now().Truncate(24 * time.Hour).Add(-12 * time.Hour)
-	for i, one := range []db.Event{
+	for i, one := range []audit.Event{
 		{ConnectionID: ids[0], Class: status.Temporary, At: noon},
 		{ConnectionID: ids[0], Class: status.Temporary, At: noon.Add(time.Hour)},
 		{ConnectionID: ids[0], Class: status.OK, At: noon.Add(2 * time.Hour)},
@@ -150,16 +53,20 @@ func TestABulkOfYesterdaysFailures(t *testing.T) {
 		{ConnectionID: ids[4], Class: status.Temporary, At: noon},
 	} {
 		one.Kind, one.Provider = status.KindOfFailure(one.Class), "caminvoice"
-		if err := d.AddEvent(ctx, one); err != nil {
+		if err := d.Audit.Record(ctx, one); err != nil {
 			t.Fatal(i, err)
 		}
 	}
 	if _, err := d.Pool.Exec(ctx, `UPDATE connections SET disconnected_at = now() WHERE id = $1`, ids[4]); err != nil {
 		t.Fatal(err)
 	}
-	day := noon.Format(time.DateOnly)
-	asked := db.ParseEventFilter(url.Values{"kind": {"refresh"}, "class": {"trouble"}, "provider": {"caminvoice"}, "from": {day}, "to": {day}})
-	id, err := d.AddBulk(ctx, db.By{Actor: db.RoleSupport, ID: staff.ID}, db.ListEvents, asked.Values().Encode())
+	day := noon.Truncate(24 * time.Hour)
+	asked := audit.Filter{Kind: audit.Refreshes, Class: status.Temporary, Provider: "caminvoice", From: day, To: day.AddDate(0, 0, 1)}
+	filter, err := json.Marshal(asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := d.AddBulk(ctx, audit.Actor{Kind: db.RoleSupport, ID: staff.ID}, db.ListEvents, string(filter), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +100,7 @@ func TestAHintToldManyTimesAtOnce(t *testing.T) {
 		})
 	}
 	told.Wait()
-	page, err := l.d.Events(context.Background(), db.EventFilter{Kind: status.ConnectionRevocationNoticed}, "", 100)
+	page, err := l.d.Audit.List(context.Background(), audit.Filter{Kind: status.ConnectionRevocationNoticed}, "", 100)
 	if err != nil || len(page.All) != 3 {
 		t.Errorf("%d lines for three connections, %v", len(page.All), err)
 	}
@@ -206,13 +113,13 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 	if err := sample.Fill(ctx, d, sample.Scale{Connections: 1500, Merchants: 20}); err != nil {
 		t.Fatal(err)
 	}
-	staff, err := d.AddUser(ctx, db.System(), db.NewUser{Role: db.RoleSupport, Email: "lin@platform.example"})
+	staff, err := d.AddUser(ctx, audit.System, db.NewUser{Role: db.RoleSupport, Email: "lin@platform.example"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	by := db.By{Actor: db.RoleSupport, ID: staff.ID}
+	by := audit.Actor{Kind: db.RoleSupport, ID: staff.ID}
 	f := db.Filter{Provider: "caminvoice"}
-	id, err := d.AddBulk(ctx, by, db.ListConnections, f.Values().Encode())
+	id, err := d.AddBulk(ctx, by, db.ListConnections, f.Values().Encode(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -286,32 +193,6 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 	}
 }
 
-func TestATimelineLeavesOutNothingOfOneMoment(t *testing.T) {
-	l := newTestDB(t)
-	ctx := context.Background()
-	c := l.connection(l.merchant("Shop", "", "sokha@shop.example"), "caminvoice", "sandbox", connectors.Account{ID: "KHUID1", Name: "CH168"})
-	at := l.d.Now().Add(-time.Minute)
-	for range 5 {
-		if err := l.d.AddEvent(ctx, db.Event{At: at, Kind: status.ConnectionViewed, ConnectionID: c}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	seen := map[pg.ID]bool{}
-	var last db.Event
-	for range 5 {
-		page, err := l.d.Timeline(ctx, c, last, 2)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, e := range page {
-			seen[e.ID], last = true, e
-		}
-	}
-	if len(seen) != 5 {
-		t.Errorf("%d events of one moment, want 5", len(seen))
-	}
-}
-
 // TestADayIsOneOfItsZone: also when the filter has been through an address.
 func TestADayIsOneOfItsZone(t *testing.T) {
 	t.Parallel()
@@ -319,13 +200,6 @@ func TestADayIsOneOfItsZone(t *testing.T) {
 	for _, since := range []time.Time{f.Since, db.ParseFilter(f.Values()).Since} {
 		if !since.Equal(time.Date(2026, 11, 20, 17, 0, 0, 0, time.UTC)) {
 			t.Errorf("since %s", since)
-		}
-	}
-	// Where the clocks went forward that day, it had 23 hours.
-	e := db.ParseEventFilter(url.Values{"from": {"2026-03-29"}, "to": {"2026-03-29"}, "zone": {"Europe/Amsterdam"}})
-	for _, e := range []db.EventFilter{e, db.ParseEventFilter(e.Values())} {
-		if !e.From.Equal(time.Date(2026, 3, 28, 23, 0, 0, 0, time.UTC)) || e.To.Sub(e.From) != 23*time.Hour {
-			t.Errorf("from %s to %s", e.From, e.To)
 		}
 	}
 }

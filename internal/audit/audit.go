@@ -1,0 +1,179 @@
+// Package audit keeps the events: who did what, to what, when and from where. Events are appended in the transaction of what
+// they tell of, never changed, and dropped by whole months when an admin says so.
+package audit
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/pg"
+	"patchbay/internal/status"
+)
+
+// Event is one thing that happened. It never holds a secret.
+type Event struct {
+	ID           pg.ID
+	At           time.Time
+	Kind         status.Kind
+	Actor        Actor
+	MerchantID   pg.ID
+	ConnectionID pg.ID
+	FlowID       pg.ID
+	Provider     string
+	Class        status.Outcome // of a call or a refresh; "" for the others
+	Status       int            // HTTP status of the provider's answer; 0 when none came
+	Code         string         // the provider's error code, or the outcome's
+	Millis       int            // how long the call took
+	Reference    string         // the x-reference-id sent, or the flow's reference
+	Note         string
+}
+
+// Actor is who caused an event. The zero Actor is Patchbay itself.
+type Actor struct {
+	Kind    string // system, provider, key, or a user's role: merchant, support or admin
+	ID      pg.ID  // the user or API key; zero for the others
+	Address string // the person's network address
+}
+
+// System is Patchbay itself.
+var System = Actor{Kind: "system"}
+
+// Log is the table of events.
+type Log struct{ db *pg.DB }
+
+// NewLog returns the events of a database.
+func NewLog(db *pg.DB) *Log { return &Log{db: db} }
+
+// Columns are the columns of events.
+const Columns = `id, at, kind, actor, actor_id, merchant_id, connection_id, flow_id, provider, class, status, code, millis, reference, address, note`
+
+const insert = `INSERT INTO events (` + Columns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
+
+// Add writes an event in the caller's transaction. An id, a time and an actor that are missing are filled in.
+func (l *Log) Add(ctx context.Context, q pg.Querier, e Event) error {
+	_, err := pg.Exec(ctx, q, "add event "+string(e.Kind), insert, l.values(e)...)
+	return err
+}
+
+// Queue adds an event to a batch.
+func (l *Log) Queue(b *pgx.Batch, e Event) { b.Queue(insert, l.values(e)...) }
+
+// Record writes an event that stands alone, such as an export.
+func (l *Log) Record(ctx context.Context, e Event) error { return l.Add(ctx, l.db.Pool, e) }
+
+// Row is an event as JSON whose keys are the columns, for a statement that writes events of what it changes:
+// INSERT INTO events (Columns) SELECT Columns FROM jsonb_populate_record(NULL::events, row).
+type Row struct {
+	ID           pg.ID          `json:"id"`
+	At           time.Time      `json:"at"`
+	Kind         status.Kind    `json:"kind"`
+	Actor        string         `json:"actor"`
+	ActorID      pg.ID          `json:"actor_id,omitzero"`
+	MerchantID   pg.ID          `json:"merchant_id,omitzero"`
+	ConnectionID pg.ID          `json:"connection_id,omitzero"`
+	FlowID       pg.ID          `json:"flow_id,omitzero"`
+	Provider     string         `json:"provider"`
+	Class        status.Outcome `json:"class"`
+	Status       int            `json:"status"`
+	Code         string         `json:"code"`
+	Millis       int            `json:"millis"`
+	Reference    string         `json:"reference"`
+	Address      string         `json:"address"`
+	Note         string         `json:"note"`
+}
+
+// Row returns an event's row. An id, a time and an actor that are missing are filled in.
+func (l *Log) Row(e Event) Row {
+	l.fill(&e)
+	return Row{
+		e.ID, e.At, e.Kind, e.Actor.Kind, e.Actor.ID, e.MerchantID, e.ConnectionID, e.FlowID,
+		e.Provider, e.Class, e.Status, e.Code, e.Millis, e.Reference, e.Actor.Address, e.Note,
+	}
+}
+
+// fill fills in what every event has.
+func (l *Log) fill(e *Event) {
+	if e.ID == (pg.ID{}) {
+		e.ID = pg.NewID()
+	}
+	if e.At.IsZero() {
+		e.At = l.db.Now()
+	}
+	if e.Actor.Kind == "" {
+		e.Actor.Kind = System.Kind
+	}
+}
+
+func (l *Log) values(e Event) []any {
+	l.fill(&e)
+	return []any{
+		e.ID, e.At, e.Kind, e.Actor.Kind, e.Actor.ID, e.MerchantID, e.ConnectionID, e.FlowID,
+		e.Provider, e.Class, e.Status, e.Code, e.Millis, e.Reference, e.Actor.Address, e.Note,
+	}
+}
+
+func scan(row pgx.CollectableRow) (Event, error) {
+	var e Event
+	err := row.Scan(&e.ID, &e.At, &e.Kind, &e.Actor.Kind, &e.Actor.ID, &e.MerchantID, &e.ConnectionID, &e.FlowID,
+		&e.Provider, &e.Class, &e.Status, &e.Code, &e.Millis, &e.Reference, &e.Actor.Address, &e.Note)
+	return e, err
+}
+
+// Timeline returns a connection's latest events, newest first, before the given one, of which time and id are known (zero: from
+// the newest).
+func (l *Log) Timeline(ctx context.Context, connection pg.ID, before Event, limit int) ([]Event, error) {
+	if before.At.IsZero() {
+		before.At = l.db.Now().Add(time.Hour)
+	}
+	return pg.Collect(ctx, l.db.Pool, "read timeline", scan, `SELECT `+Columns+` FROM events
+		WHERE connection_id = $1 AND (at, id) < ($2, $3) ORDER BY at DESC, id DESC LIMIT $4`, connection, before.At, before.ID, limit)
+}
+
+// OfFlow returns the events of a merchant's flow, newest first, at most 200. from and to are when the flow began and last changed.
+func (l *Log) OfFlow(ctx context.Context, merchant, flow pg.ID, from, to time.Time) ([]Event, error) {
+	return pg.Collect(ctx, l.db.Pool, "read events of flow", scan, `SELECT `+Columns+` FROM events
+		WHERE merchant_id = $1 AND flow_id = $2 AND at BETWEEN $3 AND $4 AND kind NOT LIKE 'refresh.%' ORDER BY at DESC, id DESC LIMIT 200`,
+		merchant, flow, from, to.Add(time.Hour))
+}
+
+// Latest returns the latest events of each of some kinds, newest first, at most so many of each. Refreshes are not among them.
+func (l *Log) Latest(ctx context.Context, most int, kinds ...status.Kind) ([]Event, error) {
+	// Each kind by itself: together they would be looked for among all that ever happened.
+	return pg.Collect(ctx, l.db.Pool, "read latest events", scan, `SELECT e.* FROM unnest($2::text[]) AS k (one) CROSS JOIN LATERAL (
+			SELECT `+Columns+` FROM events WHERE kind = k.one AND kind NOT LIKE 'refresh.%' ORDER BY at DESC, id DESC LIMIT $1) AS e
+		ORDER BY e.at DESC, e.id DESC`, most, kinds)
+}
+
+// Names returns what people, keys, merchants, accounts and flows are called, by id.
+func (l *Log) Names(ctx context.Context, ids []pg.ID) (map[pg.ID]string, error) {
+	return names(ctx, l.db.Pool, ids)
+}
+
+func names(ctx context.Context, q pg.Querier, ids []pg.ID) (map[pg.ID]string, error) {
+	names := make(map[pg.ID]string, len(ids))
+	rows, err := q.Query(ctx, `
+		SELECT id, coalesce(nullif(name, ''), email) FROM users WHERE id = ANY($1)
+		UNION ALL SELECT id, name FROM api_keys WHERE id = ANY($1)
+		UNION ALL SELECT id, name FROM merchants WHERE id = ANY($1)
+		UNION ALL SELECT id, coalesce(nullif(account_name, ''), account_id) FROM connections WHERE id = ANY($1)
+		UNION ALL SELECT id, reference FROM flows WHERE id = ANY($1)`, ids)
+	if err != nil {
+		return nil, fmt.Errorf("read names: %w", err)
+	}
+	var id pg.ID
+	var name string
+	if _, err := pgx.ForEachRow(rows, []any{&id, &name}, func() error { names[id] = name; return nil }); err != nil {
+		return nil, fmt.Errorf("read names: %w", err)
+	}
+	return names, nil
+}
+
+// ActorsNamed finds the users and API keys that a text names: by e-mail address or name, whole or in part. At most 50.
+func (l *Log) ActorsNamed(ctx context.Context, text string) ([]pg.ID, error) {
+	return pg.Collect(ctx, l.db.Pool, "find actors", pgx.RowTo[pg.ID], `
+		(SELECT id FROM users WHERE words LIKE search_fold($1) ORDER BY email LIMIT 40)
+		UNION ALL (SELECT id FROM api_keys WHERE lower(name) LIKE $1 OR prefix = $2 ORDER BY name LIMIT 10)`, pg.Contains(text), text)
+}

@@ -1,0 +1,192 @@
+package audit_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"patchbay/internal/audit"
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+	"patchbay/internal/db/dbtest"
+	"patchbay/internal/pg"
+	"patchbay/internal/sample"
+	"patchbay/internal/status"
+)
+
+// shop makes a merchant, its user and its connection, and returns their ids.
+func shop(t *testing.T, d *db.DB) (merchant, user, connection pg.ID) {
+	t.Helper()
+	ctx := context.Background()
+	u, err := d.AddUser(ctx, audit.System, db.NewUser{Email: "sokha@shop.example", Role: db.RoleMerchant, MerchantName: "Shop"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	g := connectors.Grant{Token: connectors.Token{Access: "made up"}, Account: connectors.Account{ID: "KHUID1", Name: "CH168"}}
+	c, err := d.AddConnection(ctx, u.MerchantID, "caminvoice", "sandbox", g, d.Now(), time.Hour)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.MerchantID, u.ID, c
+}
+
+func TestEventsAreFilteredAndPaged(t *testing.T) {
+	ctx := context.Background()
+	d := dbtest.New(t)
+	if _, err := d.Pool.Exec(ctx, `SELECT events_make_month((now() - make_interval(months => m))::date) FROM generate_series(0, 12) AS m`); err != nil {
+		t.Fatal(err)
+	}
+	shop, user, c := shop(t, d)
+	start := d.Now().AddDate(0, -11, 0)
+	for i := range 120 { // over eleven months, in twelve partitions
+		e := audit.Event{At: start.Add(time.Duration(i) * 66 * time.Hour), Kind: status.RefreshSaved, Class: status.OK, Provider: "caminvoice", MerchantID: shop, ConnectionID: c}
+		switch i % 4 {
+		case 1:
+			e.Kind, e.Class = status.RefreshTemporary, status.Temporary
+		case 2:
+			e = audit.Event{At: e.At, Kind: status.ConnectionViewed, Actor: audit.Actor{Kind: "merchant", ID: user}, MerchantID: shop, ConnectionID: c}
+		case 3:
+			e = audit.Event{At: e.At, Kind: status.UserSignedIn, Actor: audit.Actor{Kind: "merchant", ID: user}, MerchantID: shop}
+		}
+		if err := d.Audit.Record(ctx, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, one := range []struct {
+		name string
+		f    audit.Filter
+		want int
+	}{
+		{"what people did", audit.Filter{To: d.Now()}, 60 + 3}, // the merchant, its user and its connection were added
+		{"renewals", audit.Filter{Kind: audit.Refreshes}, 60},
+		{"one kind", audit.Filter{Kind: status.ConnectionViewed}, 30},
+		{"one kind of renewal", audit.Filter{Kind: status.RefreshTemporary}, 30},
+		{"trouble", audit.Filter{Class: status.Temporary}, 30},
+		{"of a connection", audit.Filter{Connections: []pg.ID{c}}, 90 + 1},
+		{"of a person", audit.Filter{Actors: []pg.ID{user}}, 60},
+		{"of a merchant", audit.Filter{Merchants: []pg.ID{shop}, Kind: status.UserSignedIn}, 30},
+		{"of a provider", audit.Filter{Provider: "caminvoice", Kind: audit.Refreshes, Class: status.OK}, 30},
+		{"of some months", audit.Filter{Kind: audit.Refreshes, From: start, To: start.Add(40 * 66 * time.Hour)}, 20},
+		{"of nobody", audit.Filter{Actors: []pg.ID{pg.NewID()}}, 0},
+	} {
+		var all []pg.ID
+		last := time.Time{}
+		err := d.Audit.Each(ctx, one.f, func(e audit.Line) error {
+			if !last.IsZero() && e.At.After(last) {
+				t.Errorf("%s: not the newest first", one.name)
+			}
+			last = e.At
+			all = append(all, e.ID)
+			return nil
+		})
+		if err != nil || len(all) != one.want {
+			t.Errorf("%s: %d, not %d, %v", one.name, len(all), one.want, err)
+		}
+		var forwards, backwards []pg.ID
+		page := audit.Page{}
+		for cursor := ""; ; cursor = page.Next {
+			if page, err = d.Audit.List(ctx, one.f, cursor, 7); err != nil {
+				t.Fatal(err)
+			}
+			for _, e := range page.All {
+				forwards = append(forwards, e.ID)
+			}
+			if page.Next == "" {
+				break
+			}
+		}
+		for {
+			var ids []pg.ID
+			for _, e := range page.All {
+				ids = append(ids, e.ID)
+			}
+			if backwards = append(ids, backwards...); page.Prev == "" {
+				break
+			}
+			if page, err = d.Audit.List(ctx, one.f, page.Prev, 7); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !slices.Equal(all, forwards) || !slices.Equal(all, backwards) {
+			t.Errorf("%s: %d at once, %d forwards, %d backwards", one.name, len(all), len(forwards), len(backwards))
+		}
+	}
+	page, err := d.Audit.List(ctx, audit.Filter{Connections: []pg.ID{c}}, "", 3)
+	if err != nil || page.All[0].MerchantName != "Shop" || page.All[0].AccountName != "CH168" {
+		t.Errorf("not named: %+v, %v", page.All[0], err)
+	}
+	kinds, err := d.Audit.Kinds(ctx)
+	if err != nil || !slices.Contains(kinds, status.UserSignedIn) || slices.Contains(kinds, status.RefreshSaved) || !slices.IsSorted(kinds) {
+		t.Errorf("kinds: %v, %v", kinds, err)
+	}
+	if ids, err := d.Audit.ActorsNamed(ctx, "SOKHA@"); err != nil || !slices.Equal(ids, []pg.ID{user}) {
+		t.Errorf("actors: %v, %v", ids, err)
+	}
+}
+
+func TestATimelineLeavesOutNothingOfOneMoment(t *testing.T) {
+	ctx := context.Background()
+	d := dbtest.New(t)
+	_, _, c := shop(t, d)
+	at := d.Now().Add(-time.Minute)
+	for range 5 {
+		if err := d.Audit.Record(ctx, audit.Event{At: at, Kind: status.ConnectionViewed, ConnectionID: c}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := map[pg.ID]bool{}
+	var last audit.Event
+	for range 6 {
+		page, err := d.Audit.Timeline(ctx, c, last, 2)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range page {
+			seen[e.ID], last = true, e
+		}
+	}
+	if len(seen) != 5+1 { // the connection was added
+		t.Errorf("%d events, want 5 of one moment", len(seen)-1)
+	}
+}
+
+func TestPlansKeepToIndexes(t *testing.T) {
+	ctx := context.Background()
+	d := dbtest.New(t)
+	if err := sample.Fill(ctx, d, sample.Scale{Connections: 12_000, Events: 2}); err != nil {
+		t.Fatal(err)
+	}
+	var merchant, connection pg.ID
+	if err := d.Pool.QueryRow(ctx, `SELECT id, merchant_id FROM connections ORDER BY connected_at DESC, id DESC LIMIT 1`).Scan(&connection, &merchant); err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []audit.Filter{
+		{},
+		{Kind: audit.Refreshes},
+		{Kind: status.RefreshRejected},
+		{Class: status.Rejected},
+		{Class: status.Temporary, Provider: "elecq", Kind: audit.Refreshes},
+		{Kind: status.UserSignedIn},
+		{Connections: []pg.ID{connection}},
+		{Merchants: []pg.ID{merchant}},
+		{Actors: []pg.ID{pg.NewID()}},
+		{Provider: "flexiti", Kind: audit.Refreshes},
+	} {
+		plan, err := d.Audit.Explain(ctx, f)
+		if err != nil || strings.Contains(plan, "Seq Scan") {
+			t.Errorf("events %+v, %v:\n%s", f, err, plan)
+		}
+		for line := range strings.Lines(plan) {
+			var removed int
+			if _, rest, ok := strings.Cut(line, "Rows Removed by Filter: "); ok {
+				fmt.Sscan(rest, &removed)
+			}
+			if removed > 3000 {
+				t.Errorf("events %+v looks at %d rows in vain:\n%s", f, removed, plan)
+			}
+		}
+	}
+}
