@@ -268,6 +268,7 @@ func TestFlexiti(t *testing.T) {
 			return connector(t, base, "flexiti", "", flexitiSettings)
 		},
 		Inputs:       flexitiInputs(),
+		Secrets:      []string{flexitiInputs()["merchant_username"]},
 		Unauthorized: map[string]status.Outcome{"authenticate": status.Temporary, "refresh": status.Temporary},
 		Optional:     func(op string, step int) bool { return op == "authenticate" && step == 2 },
 	})

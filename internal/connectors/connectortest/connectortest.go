@@ -31,7 +31,7 @@ type Case struct {
 	Callback func(location string) url.Values
 	// Inputs are what a merchant types for a CredentialConnector.
 	Inputs map[string]string
-	// Secrets must show in no error and no Call, and neither may the Inputs and the flow's own secrets.
+	// Secrets must show in no error and no Call, and neither may the inputs of secret fields and the flow's own secrets.
 	Secrets []string
 	// Unauthorized is the class that a 401 without a code has, by operation ("authorize", "exchange", "authenticate",
 	// "refresh", "revoke" …) or, where one of its calls differs, by operation and path ("exchange /userinfo").
@@ -367,9 +367,11 @@ func (c Case) slow(t *testing.T) {
 
 func (c Case) secrets(s *fixture) []string {
 	out := slices.Clone(c.Secrets)
-	for name, value := range c.Inputs {
-		if value != "" && name != "scope" && name != "client_id" {
-			out = append(out, value)
+	if conn, ok := s.c.(connectors.CredentialConnector); ok {
+		for _, f := range conn.Fields() {
+			if f.Secret {
+				out = append(out, c.Inputs[f.Name])
+			}
 		}
 	}
 	out = append(out, s.grant.Access, s.grant.Refresh, s.flow.State, s.flow.Verifier)
