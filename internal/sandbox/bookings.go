@@ -61,7 +61,7 @@ func (p *bookings) token(c *call) {
 	good := m != nil && same(m.ClientSecret, text("client_secret")) && !c.refused() && !c.clientRefused()
 	if good {
 		p.mu.Lock()
-		good = !p.keyedGrant(c.now, Bookings, m.ClientID).Revoked
+		good = !p.credentialGrant(c.now, Bookings, m.ClientID).Revoked
 		p.mu.Unlock()
 	}
 	if !good {

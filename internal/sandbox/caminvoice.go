@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -42,7 +43,7 @@ func serveCamInvoice(s *Sandbox) *camInvoice {
 	return p
 }
 
-// unauthorized words a 401. about is "client" or "grant".
+// unauthorized answers 401. about is "client" or "grant".
 func (p *camInvoice) unauthorized(c *call, about string) {
 	code, words := "invalid_client", "Invalid client credentials"
 	if about == "grant" {
@@ -113,7 +114,7 @@ func (p *camInvoice) connect(c *call) {
 	}
 }
 
-// known checks the parameters of a connect link. Both must match exactly what was registered.
+// known says whether the parameters of a connect link match exactly what was registered.
 func (p *camInvoice) known(c *call, clientID, callback string) bool {
 	switch {
 	case clientID != p.o.ClientID || c.clientRefused():
@@ -132,7 +133,7 @@ func (p *camInvoice) consent(c *call) {
 		return
 	}
 	if c.r.PostFormValue("decision") != "allow" {
-		// What CamInvoice sends back on a denial is documented nowhere: this is RFC 6749's wording.
+		// What CamInvoice sends back on a denial is not documented: this is RFC 6749's wording.
 		c.redirect(http.StatusSeeOther, p.back(callback, state, "error", "access_denied"))
 		return
 	}
@@ -155,7 +156,7 @@ func (p *camInvoice) answer(c *call, status int, callback, state, account string
 	c.redirect(status, p.back(callback, state, "authToken", authToken))
 }
 
-// back is the callback with one parameter, and state where the options say so.
+// back returns the callback with one parameter, and with state if the options say so.
 func (p *camInvoice) back(callback, state, name, value string) string {
 	if !p.o.EchoState {
 		state = ""
@@ -202,7 +203,7 @@ func (p *camInvoice) exchange(c *call) {
 	c.json(http.StatusOK, answer)
 }
 
-// describe adds business_info and expiry in the wordings asked for.
+// describe adds business_info and expiry in the wording of the options.
 func (p *camInvoice) describe(c *call, answer map[string]any, b *Business) {
 	raw, _ := json.Marshal(b)
 	info := map[string]any{}
@@ -371,7 +372,7 @@ func (p *camInvoice) business(c *call) {
 	})
 }
 
-// dead says whether access tokens of a grant were ended early.
+// dead says whether a grant's access tokens were ended before they expired.
 func (p *camInvoice) dead(id string, era int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -379,7 +380,7 @@ func (p *camInvoice) dead(id string, era int) bool {
 	return g == nil || era < g.Era || g.Revoked && p.o.RevokeKillsAccess
 }
 
-// find returns a business, or one made up for an id that only Issue knows.
+// find returns a business, or one made up for an id that was only given to Issue.
 func (p *camInvoice) find(endpointID string) *Business {
 	for i := range p.o.Businesses {
 		if p.o.Businesses[i].EndpointID == endpointID {
@@ -418,7 +419,7 @@ func (p *camInvoice) businessesPage(c *call, done string) {
 	}{done, rows})
 }
 
-// businessesRevoke is the business itself taking its access back.
+// businessesRevoke is the business itself withdrawing access.
 func (p *camInvoice) businessesRevoke(c *call) {
 	endpoint := c.r.PostFormValue("endpoint_id")
 	if endpoint == "" || p.Revoke(CamInvoice, endpoint) == 0 {
@@ -444,13 +445,13 @@ func (s *Sandbox) Deliveries() []Delivery {
 }
 
 // Deliver sends a CamInvoice webhook about event["endpoint_id"] to where it is configured and returns the answer's
-// status: 0 without an answer or without a webhook. CamInvoice neither signs nor repeats it.
+// status, or 0 without an answer or a webhook. CamInvoice neither signs nor repeats it.
 func (s *Sandbox) Deliver(event map[string]any) int { return s.cam.deliver(event) }
 
 func (p *camInvoice) deliver(event map[string]any) int {
 	endpoint, kind := fmt.Sprint(event["endpoint_id"]), fmt.Sprint(event["type"])
 	p.mu.Lock()
-	address := or(p.state.Hooks[endpoint], p.state.Hooks[""])
+	address := cmp.Or(p.state.Hooks[endpoint], p.state.Hooks[""])
 	p.mu.Unlock()
 	if address == "" {
 		return 0
@@ -483,7 +484,7 @@ func plainHeader() any {
 
 func seconds(d time.Duration) int { return int(d / time.Second) }
 
-// short words a duration as CamInvoice does: "1d", "15m", else seconds.
+// short writes a duration as CamInvoice does: "1d", "15m", else seconds.
 func short(d time.Duration) string {
 	switch {
 	case d >= 24*time.Hour && d%(24*time.Hour) == 0:

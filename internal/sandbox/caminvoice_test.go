@@ -202,14 +202,14 @@ func TestCamInvoiceRevocationAndWebhook(t *testing.T) {
 	b.want(b.send("POST", hook, map[string]string{}, camBasic()), 422)
 	b.want(b.send("POST", hook, map[string]string{"webhook_url": receiver.URL}, camBasic()), 200, "successful")
 
-	// The business takes its access back on the sandbox's page.
+	// The business withdraws access on the sandbox's page.
 	b.want(b.send("GET", "/caminvoice/businesses", nil), 200, "Revoke access to CH168")
 	b.want(b.send("POST", "/caminvoice/businesses", url.Values{"endpoint_id": {"KHUID00001234"}}), 200, "revoked")
 	if event := <-got; event["type"] != "ENTITY.REVOKED" || event["endpoint_id"] != "KHUID00001234" || len(event) != 2 {
 		t.Errorf("event %v", event)
 	}
 	b.want(b.camRefresh(tokens.text("refresh_token")), 401, "invalid_grant")
-	// A token already out lives on until it lapses.
+	// A token that was issued works until it expires.
 	b.want(b.send("GET", "/caminvoice/api/v1/business/KHUID00001234", nil, header("Authorization", "Bearer "+tokens.text("access_token"))), 200)
 	if d := b.Deliveries(); len(d) != 1 || d[0].Status != 204 {
 		t.Errorf("deliveries %+v", d)

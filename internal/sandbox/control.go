@@ -1,12 +1,12 @@
 package sandbox
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
-	"sort"
 	"strconv"
 	"strings"
 	"time"
@@ -39,7 +39,7 @@ func serveControl(s *Sandbox) {
 		return counted(s.Restore(in.text("provider"), in.text("account")), "restored"), nil
 	}))
 	control.HandleFunc("POST /control/expire", s.act(func(in inputs) (string, error) {
-		return counted(s.Expire(in.text("provider"), in.text("account"), or(in.text("what"), "both")), "expired"), nil
+		return counted(s.Expire(in.text("provider"), in.text("account"), cmp.Or(in.text("what"), "both")), "expired"), nil
 	}))
 	control.HandleFunc("POST /control/webhook", s.act(s.doWebhook))
 	control.HandleFunc("POST /control/callback", s.act(func(in inputs) (string, error) {
@@ -86,7 +86,7 @@ func (in inputs) number(name string) (float64, error) {
 	return 0, fmt.Errorf("%s must be a number", name)
 }
 
-// act runs what a form or a JSON request asks for: back to the page for the one, an answer in JSON for the other.
+// act runs what a form or a JSON request asks for. A form is answered with the page, JSON with JSON.
 func (s *Sandbox) act(do func(inputs) (string, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, 64<<10)
@@ -155,7 +155,7 @@ func (s *Sandbox) doFault(in inputs) (string, error) {
 	if err := s.SetFault(in.text("provider"), m); err != nil {
 		return "", err
 	}
-	return fmt.Sprintf("%s %s is now: %s.", in.text("provider"), m.Endpoint, or(string(m.Kind), "good")), nil
+	return fmt.Sprintf("%s %s is now: %s.", in.text("provider"), m.Endpoint, cmp.Or(string(m.Kind), "good")), nil
 }
 
 // doWebhook delivers any event: endpoint_id, and type (ENTITY.REVOKED by default).
@@ -163,7 +163,7 @@ func (s *Sandbox) doWebhook(in inputs) (string, error) {
 	if in.text("endpoint_id") == "" {
 		return "", errors.New("endpoint_id is needed")
 	}
-	event := map[string]any{"type": or(in.text("type"), "ENTITY.REVOKED"), "endpoint_id": in.text("endpoint_id")}
+	event := map[string]any{"type": cmp.Or(in.text("type"), "ENTITY.REVOKED"), "endpoint_id": in.text("endpoint_id")}
 	if id := in.text("document_id"); id != "" {
 		event["document_id"] = id
 	}
@@ -174,7 +174,7 @@ func (s *Sandbox) doWebhook(in inputs) (string, error) {
 	return fmt.Sprintf("Delivered, answered %d.", status), nil
 }
 
-// controlState is everything that can be read, without secrets.
+// controlState answers with everything but secrets, as JSON.
 func (s *Sandbox) controlState(w http.ResponseWriter, r *http.Request) {
 	calls := map[string]map[string]int{}
 	for provider, names := range s.Endpoints() {
@@ -202,7 +202,7 @@ func (s *Sandbox) control(w http.ResponseWriter, r *http.Request) {
 	s.controlPage(w, http.StatusOK, "")
 }
 
-// controlPage is the same for a person without JavaScript.
+// controlPage shows the same to a person. It needs no JavaScript.
 func (s *Sandbox) controlPage(w http.ResponseWriter, status int, done string) {
 	type at struct{ Value, Label string }
 	type faultRow struct {
@@ -220,12 +220,12 @@ func (s *Sandbox) controlPage(w http.ResponseWriter, status int, done string) {
 		Records    []Record
 		Spends     int
 		Deliveries []Delivery
-	}{Done: done, Kinds: FaultKinds(), Spends: len(s.DoubleSpends()), Deliveries: s.Deliveries()}
+	}{Done: done, Kinds: faultKinds, Spends: len(s.DoubleSpends()), Deliveries: s.Deliveries()}
 	endpoints := s.Endpoints()
 	for provider := range endpoints {
 		data.Providers = append(data.Providers, provider)
 	}
-	sort.Strings(data.Providers)
+	slices.Sort(data.Providers)
 	faults := s.Faults()
 	for _, provider := range data.Providers {
 		data.At = append(data.At, at{provider + " ", provider + ": all that programs call"})
@@ -279,7 +279,7 @@ func (s *Sandbox) home(w http.ResponseWriter, r *http.Request) {
 			settings = append(settings, param{name, value})
 		}
 	}
-	sort.Slice(settings, func(i, j int) bool { return settings[i].Name < settings[j].Name })
+	slices.SortFunc(settings, func(a, b param) int { return cmp.Compare(a.Name, b.Name) })
 	c := &call{s: s, w: w}
 	c.page(http.StatusOK, "home.html", struct {
 		Settings []param

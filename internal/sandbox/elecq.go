@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"encoding/json"
 	"math/rand/v2"
 	"net/http"
@@ -27,7 +28,7 @@ func serveELECQ(s *Sandbox) {
 	s.serve("POST /elecq/refresh", ELECQ, "refresh", false, p.refresh)
 }
 
-// envelope answers as all of ELECQ's endpoints but authorize do. A failure's HTTP status is documented nowhere.
+// envelope answers as all of ELECQ's endpoints but authorize do. The HTTP status of a failure is not documented.
 func (p *elecq) envelope(c *call, code, words string, data any) {
 	status := http.StatusOK
 	if n, err := strconv.Atoi(code); err == nil && n >= 400 && p.o.HTTPErrors {
@@ -38,7 +39,7 @@ func (p *elecq) envelope(c *call, code, words string, data any) {
 
 func (p *elecq) unauthorized(c *call) { p.envelope(c, "401", "Unauthorized", nil) }
 
-// client finds who a Basic header belongs to: the operator (account "") or a merchant with credentials of its own.
+// client finds the owner of a Basic header: the operator (account "") or a merchant with credentials of its own.
 func (p *elecq) client(c *call) (id, account string, ok bool) {
 	if c.basic(p.o.ClientID, p.o.ClientSecret) {
 		return p.o.ClientID, "", true
@@ -52,9 +53,9 @@ func (p *elecq) client(c *call) (id, account string, ok bool) {
 }
 
 // authorize speaks both readings of ELECQ's documents. Without an Authorization header a browser is there: it gets the
-// sign-in page. With the operator's credentials our caller is a server: it is told where to send the browser, or, with
+// sign-in page. With the operator's credentials the caller is a server: it learns where to send the browser, or, with
 // Options.ELECQ.Direct, is answered with the callback at once. A merchant's own credentials select its account: the
-// callback at once. A failure's shape is documented nowhere: 401 or 400, in the envelope, is the sandbox's guess.
+// callback at once. The shape of a failure is not documented: 401 or 400, in the envelope, is the sandbox's guess.
 func (p *elecq) authorize(c *call) {
 	q := c.r.URL.Query()
 	if c.r.Header.Get("Authorization") == "" {
@@ -74,7 +75,7 @@ func (p *elecq) authorize(c *call) {
 		c.redirect(http.StatusFound, p.BaseURL()+"/elecq/sign-in?"+q.Encode())
 		return
 	}
-	p.answer(c, http.StatusFound, q, id, or(account, p.o.Merchants[0].UserID))
+	p.answer(c, http.StatusFound, q, id, cmp.Or(account, p.o.Merchants[0].UserID))
 }
 
 // authorizeDirect is the twin for partners without a callback: the code comes in the body. Path and shape are guesses.
@@ -85,7 +86,7 @@ func (p *elecq) authorizeDirect(c *call) {
 		return
 	}
 	p.envelope(c, p.o.SuccessCode, "success", map[string]string{
-		"authorizationCode": p.code(c, id, or(account, p.o.Merchants[0].UserID), ""),
+		"authorizationCode": p.code(c, id, cmp.Or(account, p.o.Merchants[0].UserID), ""),
 	})
 }
 
@@ -126,7 +127,7 @@ func (p *elecq) consent(c *call) {
 	}
 	q, account := c.r.PostForm, c.r.PostForm.Get("account")
 	if q.Get("decision") != "allow" {
-		// A denial is documented nowhere: this is RFC 6749's wording.
+		// A denial is not documented: this is RFC 6749's wording.
 		c.redirect(http.StatusSeeOther, withQuery(q.Get("redirectUri"), "error", "access_denied", "state", p.echo(q)))
 		return
 	}

@@ -1,22 +1,23 @@
 package sandbox
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net/http"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
 )
 
-// Kind is a way for a provider to have a bad day.
+// FaultKind is a way in which a provider can fail.
 type FaultKind string
 
-// Kinds of faults. NoFault ends one.
+// Kinds of faults. NoFault ends the present one.
 const (
 	NoFault       FaultKind = ""
 	Slow          FaultKind = "slow"           // waits Delay, then works
@@ -30,21 +31,19 @@ const (
 	Lost          FaultKind = "lost"           // works (spends, rotates), then hangs up without an answer
 	HangUp        FaultKind = "hang-up"        // hangs up before any work
 	Redirect      FaultKind = "redirect"       // does nothing, 302 to the sandbox's front page
-	Refused       FaultKind = "refused"        // answers as for a dead grant or code
+	Refused       FaultKind = "refused"        // answers as for a grant or code that has ended
 	ClientRefused FaultKind = "client-refused" // answers as for a wrong client id or secret
 	OddLifetimes  FaultKind = "odd-lifetimes"  // works, but words lifetimes as Lifetime
 	Skewed        FaultKind = "skewed"         // works, with a clock that is wrong by Skew: Date, iat, exp and times in answers
 )
 
-// FaultKinds lists every kind that SetFault takes.
-func FaultKinds() []FaultKind {
-	return []FaultKind{
-		Slow, Late, Error500, Unavailable, TooMany, Forbidden, HTML, Empty, Lost, HangUp, Redirect, Refused,
-		ClientRefused, OddLifetimes, Skewed,
-	}
+// faultKinds is every kind that SetFault takes, but NoFault.
+var faultKinds = []FaultKind{
+	Slow, Late, Error500, Unavailable, TooMany, Forbidden, HTML, Empty, Lost, HangUp, Redirect, Refused,
+	ClientRefused, OddLifetimes, Skewed,
 }
 
-// Fault is how a provider, or one of its endpoints, answers for a while.
+// Fault is how a provider, or one of its endpoints, fails for a while.
 type Fault struct {
 	Kind        FaultKind     `json:"kind"`
 	Endpoint    string        `json:"endpoint,omitempty"`    // empty: every endpoint that programs call, not the consent pages
@@ -58,13 +57,10 @@ type Fault struct {
 }
 
 // SetFault makes a provider fail, until its count is used up or another fault replaces it. A fault of one endpoint goes
-// before the provider's own. NoFault ends the fault of that endpoint. An unknown provider, endpoint or kind is an error.
+// before the provider's own. NoFault ends the fault of that endpoint. It returns an error if provider, endpoint or kind is
+// unknown.
 func (s *Sandbox) SetFault(provider string, m Fault) error {
-	known := m.Kind == NoFault
-	for _, k := range FaultKinds() {
-		known = known || k == m.Kind
-	}
-	if !known {
+	if m.Kind != NoFault && !slices.Contains(faultKinds, m.Kind) {
 		return fmt.Errorf("sandbox: no fault %q", m.Kind)
 	}
 	s.mu.Lock()
@@ -135,7 +131,7 @@ func (s *Sandbox) takeFault(e *endpoint) Fault {
 	return met
 }
 
-// endpoint is one address of a provider with its figures.
+// endpoint is one address of a provider with its counters.
 type endpoint struct {
 	provider, name string
 	page           bool
@@ -153,7 +149,7 @@ type Record struct {
 	Took     time.Duration `json:"took"`
 }
 
-// Calls counts the calls of a provider's endpoint; of all its endpoints when endpoint is empty.
+// Calls returns how many calls an endpoint was sent, or all endpoints of the provider if endpoint is empty.
 func (s *Sandbox) Calls(provider, endpoint string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,7 +162,7 @@ func (s *Sandbox) Calls(provider, endpoint string) int {
 	return n
 }
 
-// Busiest is the most calls that an endpoint was answering at once.
+// Busiest returns the most calls that an endpoint was answering at once.
 func (s *Sandbox) Busiest(provider, endpoint string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -179,7 +175,7 @@ func (s *Sandbox) Busiest(provider, endpoint string) int {
 	return most
 }
 
-// Endpoints names every provider's endpoints, sorted.
+// Endpoints returns the names of every provider's endpoints, sorted.
 func (s *Sandbox) Endpoints() map[string][]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -188,7 +184,7 @@ func (s *Sandbox) Endpoints() map[string][]string {
 		all[e.provider] = append(all[e.provider], e.name)
 	}
 	for _, names := range all {
-		sort.Strings(names)
+		slices.Sort(names)
 	}
 	return all
 }
@@ -298,7 +294,7 @@ func (c *call) run(h func(*call)) (answered bool) {
 		for k, v := range held.header {
 			w.Header()[k] = v
 		}
-		w.WriteHeader(or(held.status, http.StatusOK))
+		w.WriteHeader(cmp.Or(held.status, http.StatusOK))
 		w.Write(held.body)
 	case Skewed:
 		c.now = c.now.Add(m.Skew)
@@ -320,18 +316,18 @@ func (c *call) wait(d time.Duration) {
 }
 
 func (c *call) retryAfter() {
-	if after := or(c.fault.RetryAfter, 2*time.Second); after > 0 {
+	if after := cmp.Or(c.fault.RetryAfter, 2*time.Second); after > 0 {
 		c.w.Header().Set("Retry-After", strconv.Itoa(int((after+time.Second-1)/time.Second)))
 	}
 }
 
-// refused says whether this call is to be answered as if its code or grant were dead.
+// refused says whether this call is answered as if its code or grant had ended.
 func (c *call) refused() bool { return c.fault.Kind == Refused }
 
-// clientRefused says whether this call is to be answered as if the client were unknown.
+// clientRefused says whether this call is answered as if the client were unknown.
 func (c *call) clientRefused() bool { return c.fault.Kind == ClientRefused }
 
-// lifetime words a lifetime, in seconds unless worded otherwise, or garbles it with that fault.
+// lifetime returns a lifetime as the answer holds it, in seconds or as worded, or what the fault OddLifetimes makes of it.
 func (c *call) lifetime(value any) any {
 	if c.fault.Kind != OddLifetimes {
 		return value
@@ -364,7 +360,7 @@ func (c *call) redirect(status int, location string) {
 	c.w.WriteHeader(status)
 }
 
-// discard takes an answer that is never sent, or is held back.
+// discard is a ResponseWriter for an answer that is not sent, or sent later.
 type discard struct {
 	header http.Header
 	keep   bool

@@ -105,7 +105,7 @@ func TestFaultOfAProviderSparesPages(t *testing.T) {
 	b.want(b.camPage(camCallback, ""), 503)
 }
 
-// Every endpoint of every provider is put into the same bad day.
+// TestEveryEndpointHasFaults gives each provider the same faults.
 func TestEveryEndpointHasFaults(t *testing.T) {
 	b := start(t, Options{})
 	b.fault(Flexiti, Fault{Kind: Refused})

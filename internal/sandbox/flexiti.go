@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -9,15 +10,17 @@ import (
 	"time"
 )
 
+// referenceShape is x-reference-id: a GUID that fits 32 characters, so without hyphens.
+var referenceShape = regexp.MustCompile(`^[0-9A-Fa-f]{32}$`)
+
 // flexiti imitates Flexiti's POS API v2.5 at /flexiti/pos-api.
 type flexiti struct {
 	*Sandbox
-	o         FlexitiOptions
-	reference *regexp.Regexp
+	o FlexitiOptions
 }
 
 func serveFlexiti(s *Sandbox) {
-	p := &flexiti{s, s.o.Flexiti, regexp.MustCompile(`^[0-9A-Fa-f]{32}$`)}
+	p := &flexiti{s, s.o.Flexiti}
 	const at = "/flexiti/pos-api/"
 	s.serve("POST "+at+"v2.5/oauth/token", Flexiti, "token", false, p.token)
 	s.serve("POST "+at+"v2.5/client-id/{client_id}/merchants/login", Flexiti, "login", false, p.login)
@@ -38,9 +41,9 @@ func (p *flexiti) fail(c *call, status int, code, words string, fields ...fieldE
 	})
 }
 
-// referenced checks x-reference-id: a GUID that fits 32 characters, so without hyphens.
+// referenced checks x-reference-id.
 func (p *flexiti) referenced(c *call) bool {
-	if id := c.r.Header.Get("x-reference-id"); !p.reference.MatchString(id) {
+	if id := c.r.Header.Get("x-reference-id"); !referenceShape.MatchString(id) {
 		p.fail(c, http.StatusConflict, "wrong_inputs", "x-reference-id must be a GUID of 32 characters",
 			fieldError{"x-reference-id", "required", id})
 		return false
@@ -73,12 +76,12 @@ func (p *flexiti) token(c *call) {
 		p.fail(c, http.StatusConflict, "invalid_role", "The account is not provisioned for this API")
 		return
 	}
-	scope := or(f.Get("scope"), "merchant")
+	scope := cmp.Or(f.Get("scope"), "merchant")
 	if scope != "merchant" && scope != "customer" {
 		p.fail(c, http.StatusConflict, "wrong_inputs", "scope is not valid", fieldError{"scope", "invalid", scope})
 		return
 	}
-	switch or(f.Get("grant_type"), "client_credentials") {
+	switch cmp.Or(f.Get("grant_type"), "client_credentials") {
 	case "client_credentials":
 		p.mint(c, m, scope)
 	case "refresh_token":
@@ -94,13 +97,13 @@ func (p *flexiti) mint(c *call, m *FlexitiMerchant, scope string) {
 		return
 	}
 	p.mu.Lock()
-	answer := p.issue(c, p.keyedGrant(c.now, Flexiti, m.ClientID), scope, "")
+	answer := p.issue(c, p.credentialGrant(c.now, Flexiti, m.ClientID), scope, "")
 	p.mu.Unlock()
 	c.json(http.StatusOK, answer)
 }
 
 // refresh works before the access token has lapsed, and not after: the current page of Flexiti's documents. What a
-// late or used refresh token is answered with is unknown; 401 invalid_token is what an older page names here.
+// late or used refresh token is answered with is not documented. An older page names 401 invalid_token here.
 func (p *flexiti) refresh(c *call, m *FlexitiMerchant, f url.Values) {
 	value := f.Get("refresh_token")
 	p.mu.Lock()
@@ -135,7 +138,7 @@ func (p *flexiti) issue(c *call, g *grant, scope, keep string) map[string]any {
 }
 
 // bearing checks the reference, the Bearer token and the client id in the path. A token of scope customer counts as
-// invalid where that scope may not go. What another client's id in the path is answered with is unknown: 403 here.
+// invalid where that scope may not go. What another client's id in the path leads to is not documented: 403 here.
 func (p *flexiti) bearing(c *call, customer bool) *FlexitiMerchant {
 	if !p.referenced(c) {
 		return nil
@@ -165,7 +168,7 @@ func (p *flexiti) login(c *call) {
 	if m == nil {
 		return
 	}
-	lang := or(c.r.URL.Query().Get("lang"), "en")
+	lang := cmp.Or(c.r.URL.Query().Get("lang"), "en")
 	if lang != "en" && lang != "fr" {
 		p.fail(c, http.StatusConflict, "wrong_inputs", "lang is not valid", fieldError{"lang", "invalid", lang})
 		return

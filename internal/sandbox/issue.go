@@ -10,8 +10,8 @@ type Issued struct {
 
 // Issue gives a provider's operator client a grant for an account without any browser, so that a test or a benchmark
 // can begin with thousands of them. account is an endpoint_id, a USER_ID, a Flexiti client id or a user's sub. At
-// CamInvoice any "KHUID9" + digits is a company that is made up on the spot. Bookings issues no refresh tokens: nothing
-// to prepare there.
+// CamInvoice any "KHUID9" + digits is a company that is made up on the spot. Bookings issues no refresh tokens, so there is
+// nothing to prepare.
 func (s *Sandbox) Issue(provider, account string) (Issued, error) {
 	c := &call{s: s, now: s.o.Now()}
 	s.mu.Lock()
@@ -37,7 +37,7 @@ func (s *Sandbox) Issue(provider, account string) (Issued, error) {
 	case Flexiti:
 		p := &flexiti{Sandbox: s, o: s.o.Flexiti}
 		if p.merchant(account) != nil {
-			answer = p.issue(c, s.keyedGrant(c.now, Flexiti, account), "merchant", "")
+			answer = p.issue(c, s.credentialGrant(c.now, Flexiti, account), "merchant", "")
 		}
 	case s.std.o.Name:
 		if s.std.user(account) != nil {

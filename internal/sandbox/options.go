@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"encoding/json"
 	"time"
 )
@@ -69,10 +70,10 @@ const (
 )
 
 func (o *CamInvoiceOptions) defaults() {
-	o.ClientID = or(o.ClientID, "caminvoice-sandbox-client")
-	o.ClientSecret = or(o.ClientSecret, "caminvoice-sandbox-secret")
-	o.AccessLifetime = or(o.AccessLifetime, 900*time.Second)
-	o.AuthTokenLifetime = or(o.AuthTokenLifetime, 24*time.Hour)
+	o.ClientID = cmp.Or(o.ClientID, "caminvoice-sandbox-client")
+	o.ClientSecret = cmp.Or(o.ClientSecret, "caminvoice-sandbox-secret")
+	o.AccessLifetime = cmp.Or(o.AccessLifetime, 900*time.Second)
+	o.AuthTokenLifetime = cmp.Or(o.AuthTokenLifetime, 24*time.Hour)
 	if o.Businesses == nil {
 		o.Businesses = SampleBusinesses()
 	}
@@ -99,14 +100,14 @@ type ELECQOptions struct {
 }
 
 func (o *ELECQOptions) defaults() {
-	o.ClientID = or(o.ClientID, "elecq-sandbox-client")
-	o.ClientSecret = or(o.ClientSecret, "elecq-sandbox-secret")
-	o.Authorize = or(o.Authorize, "browser")
-	o.AccessLifetime = or(o.AccessLifetime, 86400*time.Second)
-	o.RefreshLifetime = or(o.RefreshLifetime, 604800*time.Second)
-	o.CodeLifetime = or(o.CodeLifetime, 10*time.Minute)
-	o.CodeParam = or(o.CodeParam, "code")
-	o.SuccessCode = or(o.SuccessCode, "200")
+	o.ClientID = cmp.Or(o.ClientID, "elecq-sandbox-client")
+	o.ClientSecret = cmp.Or(o.ClientSecret, "elecq-sandbox-secret")
+	o.Authorize = cmp.Or(o.Authorize, "browser")
+	o.AccessLifetime = cmp.Or(o.AccessLifetime, 86400*time.Second)
+	o.RefreshLifetime = cmp.Or(o.RefreshLifetime, 604800*time.Second)
+	o.CodeLifetime = cmp.Or(o.CodeLifetime, 10*time.Minute)
+	o.CodeParam = cmp.Or(o.CodeParam, "code")
+	o.SuccessCode = cmp.Or(o.SuccessCode, "200")
 	o.KeepRefreshToken = o.KeepRefreshToken || o.OmitRefreshToken
 	o.FixedDeadline = o.FixedDeadline || o.KeepRefreshToken
 	if o.Merchants == nil {
@@ -123,8 +124,8 @@ type FlexitiOptions struct {
 }
 
 func (o *FlexitiOptions) defaults() {
-	o.AccessLifetime = or(o.AccessLifetime, 1200*time.Second)
-	o.RefreshLifetime = or(o.RefreshLifetime, o.AccessLifetime)
+	o.AccessLifetime = cmp.Or(o.AccessLifetime, 1200*time.Second)
+	o.RefreshLifetime = cmp.Or(o.RefreshLifetime, o.AccessLifetime)
 	if o.Merchants == nil {
 		o.Merchants = SampleFlexitiMerchants()
 	}
@@ -139,8 +140,8 @@ type BookingsOptions struct {
 }
 
 func (o *BookingsOptions) defaults() {
-	o.Lifetime = or(o.Lifetime, 3600*time.Second)
-	o.KeyBits = or(o.KeyBits, 2048)
+	o.Lifetime = cmp.Or(o.Lifetime, 3600*time.Second)
+	o.KeyBits = cmp.Or(o.KeyBits, 2048)
 	if o.Merchants == nil {
 		o.Merchants = SampleBookingsMerchants()
 	}
@@ -166,17 +167,17 @@ type StandardOptions struct {
 }
 
 func (o *StandardOptions) defaults() {
-	o.Name = or(o.Name, "acme")
-	o.Title = or(o.Title, "Acme")
-	o.ClientID = or(o.ClientID, "acme-sandbox-client")
-	o.ClientSecret = or(o.ClientSecret, "acme-sandbox-secret")
-	o.ClientAuth = or(o.ClientAuth, "basic")
+	o.Name = cmp.Or(o.Name, "acme")
+	o.Title = cmp.Or(o.Title, "Acme")
+	o.ClientID = cmp.Or(o.ClientID, "acme-sandbox-client")
+	o.ClientSecret = cmp.Or(o.ClientSecret, "acme-sandbox-secret")
+	o.ClientAuth = cmp.Or(o.ClientAuth, "basic")
 	if o.Scopes == nil {
 		o.Scopes = []string{"openid", "profile", "email", "orders.read", "offline_access"}
 	}
-	o.AccessLifetime = or(o.AccessLifetime, 3600*time.Second)
-	o.RefreshLifetime = or(o.RefreshLifetime, 30*24*time.Hour)
-	o.CodeLifetime = or(o.CodeLifetime, 60*time.Second)
+	o.AccessLifetime = cmp.Or(o.AccessLifetime, 3600*time.Second)
+	o.RefreshLifetime = cmp.Or(o.RefreshLifetime, 30*24*time.Hour)
+	o.CodeLifetime = cmp.Or(o.CodeLifetime, 60*time.Second)
 	if o.Users == nil {
 		o.Users = SampleUsers()
 	}

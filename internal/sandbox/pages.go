@@ -2,11 +2,12 @@ package sandbox
 
 import (
 	"bytes"
+	"cmp"
 	"embed"
 	"html/template"
 	"net/http"
 	"net/url"
-	"sort"
+	"slices"
 )
 
 //go:embed pages
@@ -37,18 +38,18 @@ type choice struct{ ID, Name, Other, OtherLang, Note string }
 func params(q url.Values, drop ...string) []param {
 	var all []param
 	for name, values := range q {
-		if contains(drop, name) {
+		if slices.Contains(drop, name) {
 			continue
 		}
 		for _, v := range values {
 			all = append(all, param{name, v})
 		}
 	}
-	sort.Slice(all, func(i, j int) bool { return all[i].Name < all[j].Name })
+	slices.SortFunc(all, func(a, b param) int { return cmp.Compare(a.Name, b.Name) })
 	return all
 }
 
-// page writes a page. A page that cannot be made is an error of the sandbox's own.
+// page writes a page. If that fails it answers 500.
 func (c *call) page(status int, name string, data any) {
 	var b bytes.Buffer
 	if err := c.s.pages.ExecuteTemplate(&b, name, data); err != nil {
@@ -62,7 +63,7 @@ func (c *call) page(status int, name string, data any) {
 	c.w.Write(b.Bytes())
 }
 
-// fault is the page a person sees when a link to a provider is wrong. It never redirects: the callback is not trusted.
+// errorPage is what a person sees if a link to a provider is wrong. It never redirects: the callback is not trusted.
 func (c *call) errorPage(title, what string) {
 	c.page(http.StatusBadRequest, "error.html", struct{ Title, What string }{title, what})
 }

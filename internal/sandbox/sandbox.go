@@ -1,15 +1,17 @@
-// Package sandbox imitates the four providers and a standard OAuth 2.0 / OpenID Connect provider, as strictly as what
+// Package sandbox imitates the built-in providers and a standard OAuth 2.0 / OpenID Connect provider, as strictly as what
 // is known about them allows, for the demo, for staging and for tests. One handler serves all of them, each under its
 // own path. It shares no code with the connectors: an imitation that did would only prove that the code agrees with
-// itself. Where a provider documents nothing, the sandbox's guess is named as such beside the code.
+// itself. Where a provider documents nothing, a comment says that the behaviour is the sandbox's guess.
 package sandbox
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"html/template"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -28,8 +30,8 @@ type Options struct {
 	// BaseURL is the address in browsers' bars, without a trailing slash. Default http://localhost:8090.
 	BaseURL string
 	// AppURLs are the PUBLIC_URLs of the apps that use the sandbox. Their callbacks ({AppURL}/connect/{provider}/callback)
-	// are registered in advance with ELECQ and the standard provider, as these agree them beforehand. CamInvoice's
-	// whitelist stays empty until it is told, or until CamInvoice.Callbacks says otherwise.
+	// are registered in advance with ELECQ and the standard provider, which agree them beforehand. CamInvoice's
+	// whitelist stays empty until it is configured, or CamInvoice.Callbacks fills it.
 	AppURLs []string
 	// AnswerAtOnce skips every consent page: the first sample account allows. For benchmarks.
 	AnswerAtOnce bool
@@ -78,7 +80,7 @@ type Sandbox struct {
 
 // New returns a sandbox. When the state file cannot be read it starts empty, leaves the file alone and Err says why.
 func New(o Options) *Sandbox {
-	o.BaseURL = strings.TrimRight(or(o.BaseURL, "http://localhost:8090"), "/")
+	o.BaseURL = strings.TrimRight(cmp.Or(o.BaseURL, "http://localhost:8090"), "/")
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -131,14 +133,14 @@ func (s *Sandbox) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.Serv
 // BaseURL is the sandbox's address without a trailing slash.
 func (s *Sandbox) BaseURL() string { return s.o.BaseURL }
 
-// Err says why the state file could not be read or written; nil when all is well.
+// Err returns why the state file could not be read or written, or nil.
 func (s *Sandbox) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.stateErr
 }
 
-// Close stops what is waiting, writes the state file and, after Start, the listener.
+// Close ends waiting calls, writes the state file and, after Start, closes the listener.
 func (s *Sandbox) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -155,7 +157,7 @@ func (s *Sandbox) Close() error {
 	return errors.Join(err, s.save())
 }
 
-// Settings returns the environment an app needs to use the sandbox, save CONNECTORS_FILE: see ConnectorsFile.
+// Settings returns the environment that an app needs to use the sandbox, without CONNECTORS_FILE: see ConnectorsFile.
 func (s *Sandbox) Settings() map[string]string {
 	b := s.o.BaseURL
 	m := map[string]string{
@@ -227,7 +229,7 @@ func (s *Sandbox) Allow(provider, callback string) {
 
 func (s *Sandbox) allow(provider string, callbacks ...string) {
 	for _, c := range callbacks {
-		if !contains(s.state.Callbacks[provider], c) {
+		if !slices.Contains(s.state.Callbacks[provider], c) {
 			s.state.Callbacks[provider] = append(s.state.Callbacks[provider], c)
 		}
 	}
@@ -236,7 +238,7 @@ func (s *Sandbox) allow(provider string, callbacks ...string) {
 func (s *Sandbox) allowed(provider, callback string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return callback != "" && contains(s.state.Callbacks[provider], callback)
+	return callback != "" && slices.Contains(s.state.Callbacks[provider], callback)
 }
 
 // appCallbacks are the callbacks of Options.AppURLs at a provider.
@@ -246,21 +248,4 @@ func (s *Sandbox) appCallbacks(provider string) []string {
 		all = append(all, strings.TrimRight(app, "/")+"/connect/"+provider+"/callback")
 	}
 	return all
-}
-
-func contains(list []string, one string) bool {
-	for _, have := range list {
-		if have == one {
-			return true
-		}
-	}
-	return false
-}
-
-func or[T comparable](value, fallback T) T {
-	var zero T
-	if value == zero {
-		return fallback
-	}
-	return value
 }

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -229,7 +230,7 @@ func TestStateSurvivesRestart(t *testing.T) {
 	second.want(second.camRefresh(ended.Refresh), 401)
 	second.want(second.send("GET", "/caminvoice/api/v1/business/KHUID00001234", nil, header("Authorization", "Bearer "+kept.Access)), 200)
 	second.want(second.send("GET", "/caminvoice/connect?client_id=caminvoice-sandbox-client&redirect_url="+url.QueryEscape(app+"/x"), nil), 200)
-	if !contains(second.Secrets(), kept.Refresh) {
+	if !slices.Contains(second.Secrets(), kept.Refresh) {
 		t.Error("a secret of before the restart is not among Secrets")
 	}
 }
@@ -247,7 +248,7 @@ func TestSecretsHoldWhatWasIssued(t *testing.T) {
 	_, tokens := b.camConnect("KHUID00001234")
 	secrets := b.Secrets()
 	for _, one := range []string{tokens.text("access_token"), tokens.text("refresh_token"), "caminvoice-sandbox-secret", "dice-vanila-purse"} {
-		if !contains(secrets, one) {
+		if !slices.Contains(secrets, one) {
 			t.Errorf("Secrets lacks %.20s…", one)
 		}
 	}

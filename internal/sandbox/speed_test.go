@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// BenchmarkRefresh is what the sandbox costs in a benchmark of somebody else.
+// BenchmarkRefresh is what the sandbox itself costs in other benchmarks.
 func BenchmarkRefresh(b *testing.B) {
 	s := New(Options{Remember: -1})
 	issued, err := s.Issue(CamInvoice, "KHUID00001234")

@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -101,7 +102,7 @@ func (p *standard) acceptable(c *call, q url.Values) bool {
 
 func (p *standard) scopesKnown(scope string) bool {
 	for _, one := range strings.Fields(scope) {
-		if !contains([]string{"openid", "profile", "email", "orders.read", "offline_access"}, one) && !contains(p.o.Scopes, one) {
+		if !slices.Contains([]string{"openid", "profile", "email", "orders.read", "offline_access"}, one) && !slices.Contains(p.o.Scopes, one) {
 			return false
 		}
 	}
@@ -211,7 +212,7 @@ func (p *standard) exchange(c *call) {
 		c.fail(http.StatusBadRequest, "invalid_grant", "the code is wrong, spent or late, or its verifier does not match")
 		return
 	}
-	if contains(one.scopes, "openid") {
+	if slices.Contains(one.scopes, "openid") {
 		idToken, err := p.idToken(c, g, one.nonce)
 		if err != nil {
 			c.fail(http.StatusInternalServerError, "server_error", "no key")
@@ -255,7 +256,7 @@ func (p *standard) issue(c *call, g *grant, keep string) map[string]any {
 	if p.o.NoExpiresIn {
 		delete(answer, "expires_in")
 	}
-	if keep == "" && contains(strings.Fields(g.Scope), "offline_access") {
+	if keep == "" && slices.Contains(strings.Fields(g.Scope), "offline_access") {
 		refresh := token(24)
 		p.newRefresh(c.now, g, refresh, g.Scope, p.o.RefreshLifetime)
 		answer["refresh_token"] = refresh
@@ -297,10 +298,10 @@ func (p *standard) about(g *grant, claims map[string]any) {
 	if u == nil {
 		return
 	}
-	if contains(scopes, "profile") {
+	if slices.Contains(scopes, "profile") {
 		claims["name"] = u.Name
 	}
-	if contains(scopes, "email") {
+	if slices.Contains(scopes, "email") {
 		claims["email"], claims["email_verified"] = u.Email, true
 	}
 }

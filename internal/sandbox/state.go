@@ -37,7 +37,7 @@ type refreshToken struct {
 	Made       time.Time
 	Expires    time.Time // zero: never
 	Spent      time.Time // zero: not yet
-	Unanswered bool      // the answer of the call that spent it never left, or nobody was there to take it
+	Unanswered bool      // the answer of the call that spent it never left, or its caller had gone
 }
 
 type accessToken struct {
@@ -116,12 +116,12 @@ func (t *refreshToken) good(now time.Time) bool {
 
 // Revoke ends an account's grants at a provider, as its owner would there; all accounts when account is empty. It
 // returns how many ended. At CamInvoice it raises ENTITY.REVOKED, once an account, and waits for the deliveries. At the
-// keyed providers the account is the client id, and its credentials are refused from then on. A merchant's own
-// credentials at ELECQ still authorise anew: to refuse these too, use the fault ClientRefused.
+// providers with typed credentials the account is the client id, and its credentials are refused from then on. A
+// merchant's own credentials at ELECQ still authorize anew: to refuse these too, use the fault ClientRefused.
 func (s *Sandbox) Revoke(provider, account string) int {
 	if account != "" && (provider == Flexiti || provider == Bookings) {
 		s.mu.Lock()
-		s.keyedGrant(s.o.Now(), provider, account)
+		s.credentialGrant(s.o.Now(), provider, account)
 		s.mu.Unlock()
 	}
 	ended := s.endGrants(provider, account, "")
@@ -150,8 +150,8 @@ func (s *Sandbox) Restore(provider, account string) int {
 	return n
 }
 
-// keyedGrant is the one grant of a keyed provider's client. The caller holds the lock.
-func (s *Sandbox) keyedGrant(now time.Time, provider, client string) *grant {
+// credentialGrant is the one grant of a client at a provider with typed credentials. The caller holds the lock.
+func (s *Sandbox) credentialGrant(now time.Time, provider, client string) *grant {
 	id := provider + " " + client
 	g := s.state.Grants[id]
 	if g == nil {
@@ -217,7 +217,7 @@ func (s *Sandbox) newGrant(now time.Time, provider, client, account, scope strin
 	return g
 }
 
-// newRefresh keeps a refresh token. lifetime 0 means that it never lapses. The caller holds the lock.
+// newRefresh keeps a refresh token. lifetime 0 means that it never expires. The caller holds the lock.
 func (s *Sandbox) newRefresh(now time.Time, g *grant, value, scope string, lifetime time.Duration) {
 	t := &refreshToken{Grant: g.ID, Scope: scope, Made: now}
 	if lifetime > 0 {
@@ -283,7 +283,7 @@ var (
 	errExpired = errors.New("expired")
 )
 
-// tidy drops what lapsed over an hour ago, every few thousand tokens. The caller holds the lock.
+// tidy drops what expired over an hour ago, once every few thousand tokens. The caller holds the lock.
 func (s *Sandbox) tidy(now time.Time) {
 	s.changed()
 	if s.inserts++; s.inserts%8192 != 0 {
@@ -307,7 +307,7 @@ func (s *Sandbox) tidy(now time.Time) {
 	}
 }
 
-// changed has the state file written within half a second. The caller holds the lock.
+// changed schedules a write of the state file, within half a second. The caller holds the lock.
 func (s *Sandbox) changed() {
 	if s.o.StateFile == "" || s.saveTimer != nil || s.closed || s.stateErr != nil {
 		return

@@ -1,11 +1,12 @@
 package sandbox
 
 import (
+	"cmp"
 	"crypto/subtle"
 	"encoding/json"
 	"mime"
 	"net/url"
-	"sort"
+	"slices"
 	"strings"
 )
 
@@ -53,11 +54,9 @@ func withQuery(callback string, pairs ...string) string {
 	return u.String()
 }
 
+// sortGrants sorts by when they were made.
 func sortGrants(all []GrantInfo) {
-	sort.Slice(all, func(i, j int) bool {
-		if !all[i].Created.Equal(all[j].Created) {
-			return all[i].Created.Before(all[j].Created)
-		}
-		return all[i].ID < all[j].ID
+	slices.SortFunc(all, func(a, b GrantInfo) int {
+		return cmp.Or(a.Created.Compare(b.Created), cmp.Compare(a.ID, b.ID))
 	})
 }
