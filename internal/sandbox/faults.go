@@ -136,7 +136,7 @@ type endpoint struct {
 	provider, name string
 	page           bool
 	calls          atomic.Int64
-	now, busiest   atomic.Int64 // calls being answered, and the most there ever were
+	now            atomic.Int64 // calls being answered
 }
 
 // Record is one call that was answered.
@@ -160,19 +160,6 @@ func (s *Sandbox) Calls(provider, endpoint string) int {
 		}
 	}
 	return n
-}
-
-// Busiest returns the most calls that an endpoint was answering at once.
-func (s *Sandbox) Busiest(provider, endpoint string) int {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	most := 0
-	for _, e := range s.endpoints {
-		if e.provider == provider && (endpoint == "" || endpoint == e.name) {
-			most = max(most, int(e.busiest.Load()))
-		}
-	}
-	return most
 }
 
 // Endpoints returns the names of every provider's endpoints, sorted.
@@ -202,7 +189,6 @@ func (s *Sandbox) ResetCounters() {
 	defer s.mu.Unlock()
 	for _, e := range s.endpoints {
 		e.calls.Store(0)
-		e.busiest.Store(0)
 	}
 	s.records, s.spends, s.deliveries = nil, nil, nil
 }
@@ -229,10 +215,8 @@ func (s *Sandbox) serve(pattern, provider, name string, page bool, h func(*call)
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		e.calls.Add(1)
-		now := e.now.Add(1)
+		e.now.Add(1)
 		defer e.now.Add(-1)
-		for most := e.busiest.Load(); now > most && !e.busiest.CompareAndSwap(most, now); most = e.busiest.Load() {
-		}
 		r.Body = http.MaxBytesReader(w, r.Body, 1<<20)
 		c := &call{s: s, w: w, r: r, fault: s.takeFault(e), now: s.o.Now()}
 		answered := c.run(h)
