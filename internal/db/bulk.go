@@ -15,7 +15,7 @@ import (
 	"patchbay/internal/status"
 )
 
-// Bulk is many refreshes at once: all that a list showed.
+// Bulk is a refresh of all connections that a list showed.
 type Bulk struct {
 	ID        pg.ID
 	List      string // of what: ListConnections or ListEvents
@@ -40,10 +40,10 @@ type BulkProvider struct {
 
 // The states of a bulk.
 const (
-	BulkGathering = "gathering" // its connections are still being noted down
+	BulkGathering = "gathering" // its connections are still being collected
 	BulkDryRun    = "dry-run"   // counted, nothing sent
 	BulkRunning   = "running"
-	BulkStopping  = "stopping" // what is under way is finished
+	BulkStopping  = "stopping" // calls under way are finished
 	BulkStopped   = "stopped"
 	BulkDone      = "done"
 )
@@ -54,10 +54,10 @@ const (
 	ListEvents      = "events"
 )
 
-// ErrBulkState: the bulk is not in the state in which this can be asked of it.
-var ErrBulkState = errors.New("not in this state")
+// ErrBulkState is returned when a bulk is in another state than the operation needs.
+var ErrBulkState = errors.New("the bulk is in another state")
 
-// A RefreshBulkJob is the job that carries a bulk on. Enqueue knows it.
+// A RefreshBulkJob works on a bulk.
 type RefreshBulkJob struct{ Bulk pg.ID }
 
 // AddBulk begins a bulk as a dry run. Its connections are noted by GatherBulk. address is the list's, for people.
@@ -178,12 +178,13 @@ func (d *DB) Bulk(ctx context.Context, id pg.ID) (Bulk, error) {
 	return b, nil
 }
 
-// StartBulk lets a dry run become real. ErrBulkState when it is not one.
+// StartBulk makes a dry run real. It returns ErrBulkState when the bulk is not a dry run.
 func (d *DB) StartBulk(ctx context.Context, by audit.Actor, id pg.ID, enqueue Enqueue) error {
 	return d.moveBulk(ctx, by, id, BulkDryRun, BulkRunning, status.BulkBegun, enqueue)
 }
 
-// StopBulk asks a running bulk to stop: what is under way is finished, nothing more begun. ErrBulkState when it does not run.
+// StopBulk asks a running bulk to stop: calls under way are finished and none is begun. It returns ErrBulkState when the bulk does not
+// run.
 func (d *DB) StopBulk(ctx context.Context, by audit.Actor, id pg.ID) error {
 	return d.moveBulk(ctx, by, id, BulkRunning, BulkStopping, status.BulkStopped, nil)
 }
@@ -206,7 +207,7 @@ func (d *DB) moveBulk(ctx context.Context, by audit.Actor, id pg.ID, from, to st
 	})
 }
 
-// EndBulk closes a bulk that has nothing more to do: done, or stopped when it was asked to.
+// EndBulk closes a bulk that has nothing left to do: as stopped when it was asked to stop, else as done.
 func (d *DB) EndBulk(ctx context.Context, id pg.ID) error {
 	return d.Tx(ctx, func(tx pgx.Tx) error {
 		var state string
@@ -245,25 +246,25 @@ func (d *DB) BulkEnded(ctx context.Context, id, connection pg.ID, class status.O
 	return nil
 }
 
-// LeaseBulk makes a job the one that carries a bulk on, for a while, or renews that. false: another does.
-func (d *DB) LeaseBulk(ctx context.Context, id, carrier pg.ID, lasts time.Duration) (bool, error) {
+// LeaseBulk gives a job the lease of a bulk for a while, or renews it. It returns false when another job has the lease.
+func (d *DB) LeaseBulk(ctx context.Context, id, owner pg.ID, lasts time.Duration) (bool, error) {
 	tag, err := d.Pool.Exec(ctx, `UPDATE bulks SET carrier = $2, carried_until = $4 WHERE id = $1 AND (carrier = $2 OR carried_until IS NULL OR carried_until <= $3)`,
-		id, carrier, d.Now(), d.Now().Add(lasts))
+		id, owner, d.Now(), d.Now().Add(lasts))
 	if err != nil {
-		return false, fmt.Errorf("carry bulk: %w", err)
+		return false, fmt.Errorf("lease bulk: %w", err)
 	}
 	return tag.RowsAffected() > 0, nil
 }
 
-// ReleaseBulk lets another job carry the bulk on at once.
-func (d *DB) ReleaseBulk(ctx context.Context, id, carrier pg.ID) error {
-	if _, err := d.Pool.Exec(ctx, `UPDATE bulks SET carrier = NULL, carried_until = NULL WHERE id = $1 AND carrier = $2`, id, carrier); err != nil {
-		return fmt.Errorf("drop bulk: %w", err)
+// ReleaseBulk gives the lease back, so that another job can take it at once.
+func (d *DB) ReleaseBulk(ctx context.Context, id, owner pg.ID) error {
+	if _, err := d.Pool.Exec(ctx, `UPDATE bulks SET carrier = NULL, carried_until = NULL WHERE id = $1 AND carrier = $2`, id, owner); err != nil {
+		return fmt.Errorf("release bulk: %w", err)
 	}
 	return nil
 }
 
-// AbandonedBulks lists those that should go on and that no job carries.
+// AbandonedBulks lists the bulks that are not finished and that no job has leased.
 func (d *DB) AbandonedBulks(ctx context.Context) ([]pg.ID, error) {
 	rows, err := d.Pool.Query(ctx, `SELECT id FROM bulks WHERE state IN ('gathering', 'running', 'stopping') AND coalesce(carried_until, created_at + interval '1 minute') <= $1
 		ORDER BY created_at`, d.Now())

@@ -181,7 +181,7 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by a
 		}
 		made.Outcome, made.Replaced = status.EndReplaced, &ended
 	case choice == ChooseReplace:
-		ended, err := d.ending(ctx, tx, *pinned)
+		ended, err := d.revocationOf(ctx, tx, *pinned)
 		if err != nil {
 			return Made{}, err
 		}

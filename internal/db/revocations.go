@@ -14,23 +14,23 @@ import (
 	"patchbay/internal/status"
 )
 
-// Revocation is a connection that was ended here, with what gave access: in memory only, for the provider to be told.
+// Revocation is a connection that was ended here with the grant it had, which its provider is to revoke. It is never stored.
 type Revocation struct {
 	Connection  Connection
-	Grant       connectors.Grant // zero when it does not open any more
-	AccessUntil time.Time        // access given out before may work until then; zero when unknown
+	Grant       connectors.Grant // zero when there was none or it does not open
+	AccessUntil time.Time        // access tokens handed out before may work until then; zero when unknown
 }
 
-// A RevokeJob is the job that tells a provider of the end of an account's access when nobody else has managed to.
-// Enqueue knows it.
+// A RevokeJob asks a provider to end an account's access, when the process that ended the connection has not managed to.
 type RevokeJob struct {
 	Connection pg.ID
-	Account    string // whose access ends: the connection itself may have another account by now
+	Account    string // whose access ends: the connection may have another account by then
 	At         time.Time
 }
 
-// Disconnect ends a connection here: its grant is deleted, whatever the provider will say. merchant restricts whose it
-// may be, zero for staff. enqueue takes the RevokeJob; nil where none is of use. ended is false when it had ended before.
+// Disconnect ends a connection here: its grant is deleted, whatever the provider will answer. merchant is whose connection it must
+// be; zero for any. enqueue takes the RevokeJob; nil where none is of use. ended is false when the connection had ended before. It
+// returns ErrNotFound when there is no such connection.
 func (d *DB) Disconnect(ctx context.Context, id, merchant pg.ID, by audit.Actor, enqueue Enqueue) (e Revocation, ended bool, err error) {
 	err = d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, `SELECT `+connectionColumns+` FROM connections c
@@ -58,7 +58,7 @@ func (d *DB) Disconnect(ctx context.Context, id, merchant pg.ID, by audit.Actor,
 	return e, ended, err
 }
 
-// enqueueRevocation puts the job beside the end, so that one is never without the other.
+// enqueueRevocation enqueues the job in the transaction that ends the connection.
 func (d *DB) enqueueRevocation(ctx context.Context, tx pgx.Tx, e Revocation, enqueue Enqueue) error {
 	if enqueue == nil {
 		return nil
@@ -68,7 +68,7 @@ func (d *DB) enqueueRevocation(ctx context.Context, tx pgx.Tx, e Revocation, enq
 
 // disconnect ends a connection whose row the caller has locked. why is the event's code.
 func (d *DB) disconnect(ctx context.Context, tx pgx.Tx, c Connection, by audit.Actor, why string) (Revocation, error) {
-	e, err := d.ending(ctx, tx, c)
+	e, err := d.revocationOf(ctx, tx, c)
 	if err != nil {
 		return e, err
 	}
@@ -87,8 +87,8 @@ func (d *DB) disconnect(ctx context.Context, tx pgx.Tx, c Connection, by audit.A
 	return e, d.Audit.Add(ctx, tx, event)
 }
 
-// ending takes a connection's grant out, so that the provider can be told that it is no longer wanted.
-func (d *DB) ending(ctx context.Context, tx pgx.Tx, c Connection) (Revocation, error) {
+// revocationOf opens a connection's grant and locks its row.
+func (d *DB) revocationOf(ctx context.Context, tx pgx.Tx, c Connection) (Revocation, error) {
 	e := Revocation{Connection: c}
 	var sealed []byte
 	var generation int64
@@ -110,11 +110,11 @@ func (d *DB) ending(ctx context.Context, tx pgx.Tx, c Connection) (Revocation, e
 	return e, nil
 }
 
-// revokeFor is how long a revocation may take at most: its lock holds no longer, whatever becomes of the process.
+// revokeFor is how long the lock of a revocation holds at most, even if the process dies.
 const revokeFor = 30 * time.Second
 
-// BeginRevocation takes the lock of an account whose access is to be ended altogether. False when anybody, any
-// merchant, has the account connected or waits with a choice about it: then it must not be.
+// BeginRevocation locks an account whose access is to be revoked as a whole. It returns false when any merchant has the account
+// connected or is choosing about it: then its access must not be revoked.
 func (d *DB) BeginRevocation(ctx context.Context, provider, environment, account string) (bool, error) {
 	now := d.Now()
 	var begun bool
@@ -138,8 +138,8 @@ func (d *DB) BeginRevocation(ctx context.Context, provider, environment, account
 	return begun, err
 }
 
-// EndRevocation gives the lock back. With spoiled, grants obtained before this moment are presumed dead: the provider
-// ended the access, or may have.
+// EndRevocation releases the lock. With spoiled, the provider ended the access or may have: grants obtained before now are taken to
+// be dead.
 func (d *DB) EndRevocation(ctx context.Context, provider, environment, account string, spoiled bool) error {
 	until := time.Time{}
 	if spoiled {
@@ -152,20 +152,20 @@ func (d *DB) EndRevocation(ctx context.Context, provider, environment, account s
 	return nil
 }
 
-// RecordRevocation writes down how the provider took the end of a connection.
+// RecordRevocation adds the event of how the provider took the end of a connection.
 func (d *DB) RecordRevocation(ctx context.Context, e Revocation, revoked status.Revocation, call connectors.Call) error {
 	return d.Audit.Record(ctx, WithCall(audit.Event{
 		Kind: revoked.Kind(), MerchantID: e.Connection.MerchantID, ConnectionID: e.Connection.ID, Provider: e.Connection.Provider, Note: string(revoked),
 	}, call))
 }
 
-// RevocationStatus is how a provider took the end of a connection's access at that time, as far as is known; "" when it is not.
+// RevocationStatus returns how the provider took the end of a connection at that time; "" when it has not been asked yet.
 func (d *DB) RevocationStatus(ctx context.Context, connection pg.ID, at time.Time) (status.Revocation, error) {
 	var told status.Revocation
 	err := d.Pool.QueryRow(ctx, `SELECT note FROM events WHERE connection_id = $1 AND at >= $2 AND kind LIKE 'connection.revoke%' ORDER BY at DESC, id DESC LIMIT 1`,
 		connection, at).Scan(&told)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return "", fmt.Errorf("read parting: %w", err)
+		return "", fmt.Errorf("read revocation: %w", err)
 	}
 	return told, nil
 }

@@ -102,7 +102,7 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 	if !c.DisconnectedAt.IsZero() {
 		return redirect(w, r, "/connections/"+c.ID.String())
 	}
-	var letters []db.Mail
+	var mails []db.Mail
 	var addresses []string
 	by := s.actor(r)
 	if r.PostFormValue("how") != "link" && s.Jobs.SendsMail() {
@@ -111,7 +111,7 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		for _, one := range people {
-			letters = append(letters, db.Mail{Kind: db.MailReconnect, User: one.ID, By: by.ID, Connections: []pg.ID{c.ID}})
+			mails = append(mails, db.Mail{Kind: db.MailReconnect, User: one.ID, By: by.ID, Connections: []pg.ID{c.ID}})
 			addresses = append(addresses, one.Email)
 		}
 	}
@@ -122,12 +122,12 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 	if err := s.DB.Audit.Record(r.Context(), asked); err != nil {
 		return err
 	}
-	for _, letter := range letters {
-		if err := s.Jobs.SendMail(r.Context(), letter); err != nil {
+	for _, m := range mails {
+		if err := s.Jobs.SendMail(r.Context(), m); err != nil {
 			return err
 		}
 	}
-	if len(letters) > 0 { // the event lists the addresses
+	if len(mails) > 0 { // the event lists the addresses
 		return s.redirectWithNotice(w, r, "/connections/"+c.ID.String()+"#ask", "asked")
 	}
 	secret, _, err := s.DB.AddLink(r.Context(), by, db.LinkReconnect, pg.ID{}, c.ID)

@@ -301,11 +301,11 @@ func TestRevocationIsRetried(t *testing.T) {
 	}
 
 	before := s.sandbox.Calls("caminvoice", "revoke")
-	dbtest.DueJobs(t, s.db, "parting")
+	dbtest.DueJobs(t, s.db, "revoke")
 	s.startJobs()
 	// The shared account's is looked at again when a choice about it must be over.
 	dbtest.Eventually(t, "the end of the jobs", func() bool {
-		_, over := dbtest.Jobs(t, s.db, "parting", 10*time.Minute)
+		_, over := dbtest.Jobs(t, s.db, "revoke", 10*time.Minute)
 		return over >= 4
 	})
 	if n := s.sandbox.Calls("caminvoice", "revoke") - before; n != 2 {

@@ -23,10 +23,10 @@ const BulkPace = 300
 const (
 	bulkQueue  = "bulk"
 	bulkAtOnce = 4                // calls to one provider under way together
-	bulkLease  = 30 * time.Second // a process that died is succeeded after this
+	bulkLease  = 30 * time.Second // after this another process takes over from one that died
 )
 
-// bulkArgs carries many refreshes on.
+// bulkArgs works on a bulk.
 type bulkArgs struct {
 	Bulk pg.ID `json:"bulk"`
 }
@@ -34,7 +34,7 @@ type bulkArgs struct {
 // Kind names the job in River's table.
 func (bulkArgs) Kind() string { return "bulk" }
 
-// InsertOpts keeps what takes hours from holding up mail, and from being tried again by River: abandonedWorker does.
+// InsertOpts keeps work that takes hours from holding up mail. River does not try it again: resumeBulks does.
 func (bulkArgs) InsertOpts() river.InsertOpts {
 	return river.InsertOpts{Queue: bulkQueue, MaxAttempts: 1}
 }
@@ -44,18 +44,18 @@ type bulkWorker struct {
 	jobs *Jobs
 }
 
-// Timeout: as long as it takes.
+// Timeout lets a bulk take as long as it needs.
 func (w *bulkWorker) Timeout(*river.Job[bulkArgs]) time.Duration { return -1 }
 
 // Work gathers what a dry run is still short of, or refreshes one connection after the other, each provider at its own
-// pace. What is left when the process stops is taken up by another: see abandonedWorker.
+// pace. What is left when the process stops is taken up by another: see resumeBulks.
 func (w *bulkWorker) Work(ctx context.Context, job *river.Job[bulkArgs]) error {
-	id, carrier, d := job.Args.Bulk, pg.NewID(), w.jobs.DB
-	carried, err := d.LeaseBulk(ctx, id, carrier, bulkLease)
-	if err != nil || !carried {
+	id, owner, d := job.Args.Bulk, pg.NewID(), w.jobs.DB
+	leased, err := d.LeaseBulk(ctx, id, owner, bulkLease)
+	if err != nil || !leased {
 		return err
 	}
-	defer func() { _ = d.ReleaseBulk(context.WithoutCancel(ctx), id, carrier) }() // else it lapses by itself
+	defer func() { _ = d.ReleaseBulk(context.WithoutCancel(ctx), id, owner) }() // else it lapses by itself
 	b, err := d.Bulk(ctx, id)
 	if errors.Is(err, pg.ErrNotFound) {
 		return nil
@@ -66,7 +66,7 @@ func (w *bulkWorker) Work(ctx context.Context, job *river.Job[bulkArgs]) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	defer context.AfterFunc(w.jobs.life, stop)()
-	go w.carry(ctx, stop, id, carrier)
+	go w.renewLease(ctx, stop, id, owner)
 	if b.State == db.BulkGathering {
 		return w.gather(ctx, id)
 	}
@@ -77,13 +77,13 @@ func (w *bulkWorker) Work(ctx context.Context, job *river.Job[bulkArgs]) error {
 	}
 	providers.Wait()
 	if err := errors.Join(append(failed, ctx.Err())...); err != nil {
-		return nil // not at its end: it is taken up again
+		return nil // not finished: resumeBulks takes it up again
 	}
 	return d.EndBulk(ctx, id)
 }
 
-// carry keeps others from carrying the same bulk on; when it cannot, this one stops.
-func (w *bulkWorker) carry(ctx context.Context, stop context.CancelFunc, id, carrier pg.ID) {
+// renewLease keeps the lease of a bulk, and stops the work when another owner has it.
+func (w *bulkWorker) renewLease(ctx context.Context, stop context.CancelFunc, id, owner pg.ID) {
 	tick := time.NewTicker(bulkLease / 3)
 	defer tick.Stop()
 	for {
@@ -91,7 +91,7 @@ func (w *bulkWorker) carry(ctx context.Context, stop context.CancelFunc, id, car
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if ours, err := w.jobs.DB.LeaseBulk(ctx, id, carrier, bulkLease); err == nil && !ours {
+			if leased, err := w.jobs.DB.LeaseBulk(ctx, id, owner, bulkLease); err == nil && !leased {
 				stop()
 			}
 		}
@@ -142,7 +142,7 @@ func (w *bulkWorker) refresh(ctx context.Context, b db.Bulk, provider string) er
 			}
 			calls.Go(func() {
 				class := w.one(ctx, connection, by)
-				if class == status.Busy && ctx.Err() != nil { // we stop: whoever carries this on begins with it
+				if class == status.Busy && ctx.Err() != nil { // this process stops: the next owner begins with it
 					failed[i] = ctx.Err()
 					return
 				}
@@ -179,28 +179,23 @@ func (w *bulkWorker) one(ctx context.Context, connection pg.ID, by audit.Actor) 
 	}
 }
 
-// ResumeBulk enqueues a bulk's job.
+// ResumeBulk enqueues the job of a bulk.
 func (j *Jobs) ResumeBulk(ctx context.Context, bulk pg.ID) error {
 	_, err := j.client.Insert(ctx, bulkArgs{bulk}, nil)
 	return err
 }
 
-// abandonedArgs finds bulks whose process has gone.
+// abandonedArgs finds bulks whose process has died.
 type abandonedArgs struct{}
 
 // Kind names the job in River's table.
 func (abandonedArgs) Kind() string { return "abandoned-bulks" }
 
-type abandonedWorker struct {
-	river.WorkerDefaults[abandonedArgs]
-	jobs *Jobs
-}
-
-// Work enqueues a job for each.
-func (w *abandonedWorker) Work(ctx context.Context, _ *river.Job[abandonedArgs]) error {
-	bulks, err := w.jobs.DB.AbandonedBulks(ctx)
+// resumeBulks enqueues a job for each.
+func (j *Jobs) resumeBulks(ctx context.Context, _ *river.Job[abandonedArgs]) error {
+	bulks, err := j.DB.AbandonedBulks(ctx)
 	for _, id := range bulks {
-		err = errors.Join(err, w.jobs.ResumeBulk(ctx, id))
+		err = errors.Join(err, j.ResumeBulk(ctx, id))
 	}
 	return err
 }

@@ -1,5 +1,5 @@
-// Package jobs does what may be done later: mail and upkeep, by River on the same Postgres. A job's arguments hold ids
-// only; what it needs beside them is read, and secrets are made, when it runs.
+// Package jobs runs what may be done later, by River on the same Postgres: mail, refreshes in bulk, revocations and upkeep. The
+// arguments of a job hold ids and never a secret; everything else is read, and secrets are made, when it runs.
 package jobs
 
 import (
@@ -31,11 +31,11 @@ type Options struct {
 	Outbox    bool // mail is kept for GET /outbox instead of being sent: the demo and tests
 }
 
-// Jobs takes jobs, and does them between Start and Stop. Several processes on one Postgres share the work.
+// Jobs enqueues jobs, and runs them between Start and Stop. Several processes on one Postgres share the work.
 type Jobs struct {
 	Options
 	client *river.Client[pgx.Tx]
-	life   context.Context // of work that takes hours: over when Stop begins
+	life   context.Context // of work that takes hours: cancelled when Stop begins
 	end    context.CancelFunc
 	mailer *mailer // nil when mail is not sent
 }
@@ -51,13 +51,13 @@ func New(o Options) (*Jobs, error) {
 		}
 	}
 	workers := river.NewWorkers()
-	river.AddWorker(workers, &mailWorker{jobs: j})
-	river.AddWorker(workers, &warningsWorker{jobs: j})
-	river.AddWorker(workers, &upkeepWorker{jobs: j})
-	river.AddWorker(workers, &gramsWorker{jobs: j})
+	river.AddWorker(workers, river.WorkFunc(j.runMail))
+	river.AddWorker(workers, river.WorkFunc(j.runWarnings))
+	river.AddWorker(workers, river.WorkFunc(j.runUpkeep))
+	river.AddWorker(workers, river.WorkFunc(j.runGrams))
 	river.AddWorker(workers, &bulkWorker{jobs: j})
-	river.AddWorker(workers, &abandonedWorker{jobs: j})
-	river.AddWorker(workers, &revokeWorker{jobs: j})
+	river.AddWorker(workers, river.WorkFunc(j.resumeBulks))
+	river.AddWorker(workers, river.WorkFunc(j.runRevocation))
 	client, err := river.NewClient(riverpgxv5.New(o.DB.Pool), &river.Config{
 		Logger:          slog.New(onlyWarnings{o.Log.Handler()}),
 		Workers:         workers,
@@ -85,7 +85,7 @@ func periodic(args river.JobArgs, every time.Duration) *river.PeriodicJob {
 	}, &river.PeriodicJobOpts{ID: args.Kind(), RunOnStart: true})
 }
 
-// Start begins to do jobs, until ctx is done or Stop.
+// Start begins to run jobs, until ctx is done or Stop.
 func (j *Jobs) Start(ctx context.Context) error {
 	if err := j.client.Start(ctx); err != nil {
 		return fmt.Errorf("start jobs: %w", err)
@@ -93,7 +93,7 @@ func (j *Jobs) Start(ctx context.Context) error {
 	return nil
 }
 
-// Stop lets the jobs under way finish, until ctx is done.
+// Stop lets running jobs finish, until ctx is done.
 func (j *Jobs) Stop(ctx context.Context) error {
 	j.end()
 	return j.client.Stop(ctx)
@@ -107,7 +107,7 @@ func (j *Jobs) Enqueue(ctx context.Context, tx pgx.Tx, job any) error {
 	}
 	var options *river.InsertOpts
 	if _, ok := args.(revokeArgs); ok {
-		options = &river.InsertOpts{ScheduledAt: j.DB.Now().Add(tellAfter)}
+		options = &river.InsertOpts{ScheduledAt: j.DB.Now().Add(revokeAfter)}
 	}
 	if _, err := j.client.InsertTx(ctx, tx, args, options); err != nil {
 		return fmt.Errorf("enqueue %s: %w", args.Kind(), err)
@@ -115,15 +115,15 @@ func (j *Jobs) Enqueue(ctx context.Context, tx pgx.Tx, job any) error {
 	return nil
 }
 
-// Write enqueues a letter that goes with no row.
-func (j *Jobs) SendMail(ctx context.Context, letter db.Mail) error {
-	if _, err := j.client.Insert(ctx, mailArgs{letter}, nil); err != nil {
-		return fmt.Errorf("enqueue a letter: %w", err)
+// SendMail enqueues a mail that belongs to no row of its own.
+func (j *Jobs) SendMail(ctx context.Context, m db.Mail) error {
+	if _, err := j.client.Insert(ctx, mailArgs{m}, nil); err != nil {
+		return fmt.Errorf("enqueue mail: %w", err)
 	}
 	return nil
 }
 
-// Mails says whether letters reach anybody: else links are shown to staff.
+// SendsMail reports whether mail is sent or kept in the outbox. Where it is not, staff are shown the links instead.
 func (j *Jobs) SendsMail() bool { return j.mailer != nil || j.Outbox }
 
 // argsOf gives db's jobs the form River keeps; a job of another room is in that form already.
@@ -142,7 +142,7 @@ func argsOf(job any) (river.JobArgs, error) {
 	}
 }
 
-// onlyWarnings drops what River says while all is well.
+// onlyWarnings drops River's records below the level of warnings.
 type onlyWarnings struct{ slog.Handler }
 
 func (h onlyWarnings) Enabled(ctx context.Context, level slog.Level) bool {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/riverqueue/river"
 
@@ -17,33 +16,28 @@ import (
 	"patchbay/views"
 )
 
-// mailArgs is one letter to one person.
+// mailArgs is one mail to one person.
 type mailArgs struct {
-	Letter db.Mail `json:"letter"`
+	Mail db.Mail `json:"mail"`
 }
 
 // Kind names the job in River's table.
-func (mailArgs) Kind() string { return "letter" }
+func (mailArgs) Kind() string { return "mail" }
 
-// InsertOpts gives up after some four hours: what came later than that would only be puzzling.
+// InsertOpts gives up after about four hours: a mail that comes later would only confuse its reader.
 func (mailArgs) InsertOpts() river.InsertOpts { return river.InsertOpts{MaxAttempts: 10} }
 
-type mailWorker struct {
-	river.WorkerDefaults[mailArgs]
-	jobs *Jobs
-}
-
-// Work writes a letter and sends it. One that has become needless meanwhile is not sent.
-func (w *mailWorker) Work(ctx context.Context, job *river.Job[mailArgs]) error {
-	letter := job.Args.Letter
-	user, merchant, err := w.jobs.DB.Recipient(ctx, letter.User)
+// runMail writes a mail and sends it, unless the reason for it has gone since it was enqueued.
+func (j *Jobs) runMail(ctx context.Context, job *river.Job[mailArgs]) error {
+	m := job.Args.Mail
+	user, merchant, err := j.DB.Recipient(ctx, m.User)
 	if errors.Is(err, pg.ErrNotFound) || err == nil && !user.LockedAt.IsZero() {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	page, err := w.jobs.compose(ctx, letter, user, merchant)
+	page, err := j.compose(ctx, m, user, merchant)
 	if errors.Is(err, errNeedless) {
 		return nil
 	}
@@ -54,38 +48,39 @@ func (w *mailWorker) Work(ctx context.Context, job *river.Job[mailArgs]) error {
 	if locale == "" {
 		locale = merchant.Locale
 	}
-	return w.jobs.send(views.WithLocale(ctx, locale, w.jobs.DB.Now(), nil), user, page)
+	return j.send(views.WithLocale(ctx, locale, j.DB.Now(), nil), user, page)
 }
 
-var errNeedless = errors.New("nothing to write any more")
+var errNeedless = errors.New("the reason for this mail has gone")
 
-// compose fills in what a letter says. The secret of its link is made here, and stands nowhere but in the letter.
-func (j *Jobs) compose(ctx context.Context, letter db.Mail, user db.User, merchant db.Merchant) (views.Mail, error) {
-	page := views.Mail{Kind: letter.Kind, Name: user.Name, Merchant: merchant.Name, Link: j.address("/")}
+// compose writes a mail. The secret of its link is made here and is kept nowhere else. It returns errNeedless when there is no
+// reason to send it any more.
+func (j *Jobs) compose(ctx context.Context, m db.Mail, user db.User, merchant db.Merchant) (views.Mail, error) {
+	page := views.Mail{Kind: m.Kind, Name: user.Name, Merchant: merchant.Name, Link: j.address("/")}
 	by := audit.System
-	if letter.By != (pg.ID{}) {
-		author, err := j.DB.User(ctx, letter.By)
+	if m.By != (pg.ID{}) {
+		author, err := j.DB.User(ctx, m.By)
 		if err != nil && !errors.Is(err, pg.ErrNotFound) {
 			return page, err
 		}
 		by = audit.Actor{Kind: author.Role, ID: author.ID}
 		page.By, page.ByStaff = author.Name, author.Staff()
 	}
-	about, err := j.about(ctx, letter, user)
+	about, err := j.about(ctx, m, user)
 	if err != nil {
 		return page, err
 	}
 	for _, c := range about {
 		line := views.MailAccount{Provider: j.title(c.Provider), Account: c.Account.Name}
-		if c.Account.ID != c.ID.String() { // an account without an id goes by the connection's, which tells nobody anything
+		if c.Account.ID != c.ID.String() { // for an account without an id the connection's own stands in, which means nothing to people
 			line.ID = c.Account.ID
 		}
-		if letter.Kind == db.MailReconnectBy {
+		if m.Kind == db.MailReconnectBy {
 			line.Until = c.AccessEnds
 		}
 		page.Accounts = append(page.Accounts, line)
 	}
-	switch letter.Kind {
+	switch m.Kind {
 	case db.MailInvitation:
 		if !user.Invited {
 			return page, errNeedless
@@ -100,12 +95,12 @@ func (j *Jobs) compose(ctx context.Context, letter db.Mail, user db.User, mercha
 	}
 }
 
-// about reads the connections that the letter is still about.
-func (j *Jobs) about(ctx context.Context, letter db.Mail, user db.User) ([]db.Connection, error) {
-	if len(letter.Connections) == 0 {
+// about reads the mail's connections for which its reason still holds. It returns errNeedless when there are none left.
+func (j *Jobs) about(ctx context.Context, m db.Mail, user db.User) ([]db.Connection, error) {
+	if len(m.Connections) == 0 {
 		return nil, nil
 	}
-	all, err := j.DB.MailConnections(ctx, user.MerchantID, letter.Connections)
+	all, err := j.DB.MailConnections(ctx, user.MerchantID, m.Connections)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +112,7 @@ func (j *Jobs) about(ctx context.Context, letter db.Mail, user db.User) ([]db.Co
 	still := slices.DeleteFunc(all, func(c db.Connection) bool {
 		s := status.Of(c.Row(), providers[c.Provider])
 		needless := s.Health == status.Disconnected
-		switch letter.Kind {
+		switch m.Kind {
 		case db.MailActionNeeded:
 			needless = s.Party != status.PartyMerchant
 		case db.MailReconnectBy:
@@ -130,7 +125,7 @@ func (j *Jobs) about(ctx context.Context, letter db.Mail, user db.User) ([]db.Co
 		}
 		return needless
 	})
-	if letter.Kind == db.MailActionNeeded && len(gone) > 0 {
+	if m.Kind == db.MailActionNeeded && len(gone) > 0 {
 		if err := j.DB.ClearWarnings(ctx, user.ID, gone); err != nil {
 			return nil, err
 		}
@@ -141,16 +136,7 @@ func (j *Jobs) about(ctx context.Context, letter db.Mail, user db.User) ([]db.Co
 	return still, nil
 }
 
-// statuses returns what the providers' settings and open incidents make of their connections.
-func (j *Jobs) statuses(ctx context.Context) (status.Providers, error) {
-	providers := connectors.Statuses(j.Providers)
-	open, err := j.DB.Incidents(ctx)
-	for _, one := range open {
-		providers.SetIncident(one.Name, one.Environment, one.Reason)
-	}
-	return providers, err
-}
-
+// link makes a link for the mail's button.
 func (j *Jobs) link(ctx context.Context, page *views.Mail, by audit.Actor, kind, path string, user, connection pg.ID) error {
 	secret, until, err := j.DB.AddLink(ctx, by, kind, user, connection)
 	if err != nil {
@@ -173,67 +159,12 @@ func (j *Jobs) title(provider string) string {
 	return provider
 }
 
-// warningsArgs looks for letters that are due.
-type warningsArgs struct{}
-
-// Kind names the job in River's table.
-func (warningsArgs) Kind() string { return "warnings" }
-
-type warningsWorker struct {
-	river.WorkerDefaults[warningsArgs]
-	jobs *Jobs
-}
-
-// Work enqueues the letters that are due.
-func (w *warningsWorker) Work(ctx context.Context, _ *river.Job[warningsArgs]) error {
-	if !w.jobs.SendsMail() {
-		return nil
+// statuses returns what the providers' settings and open incidents mean for their connections.
+func (j *Jobs) statuses(ctx context.Context) (status.Providers, error) {
+	providers := connectors.Statuses(j.Providers)
+	open, err := j.DB.Incidents(ctx)
+	for _, one := range open {
+		providers.SetIncident(one.Name, one.Environment, one.Reason)
 	}
-	_, err := w.jobs.DB.EnqueueWarnings(ctx, connectors.Statuses(w.jobs.Providers), w.jobs.Enqueue)
-	return err
-}
-
-// upkeepArgs tidies up.
-type upkeepArgs struct{}
-
-// Kind names the job in River's table.
-func (upkeepArgs) Kind() string { return "upkeep" }
-
-type upkeepWorker struct {
-	river.WorkerDefaults[upkeepArgs]
-	jobs *Jobs
-}
-
-// Work does every chore, whatever became of the others.
-func (w *upkeepWorker) Work(ctx context.Context, _ *river.Job[upkeepArgs]) error {
-	began := time.Now()
-	d := w.jobs.DB
-	keep, err := d.Audit.Retention(ctx)
-	if err != nil {
-		return err
-	}
-	dropped, err := d.Audit.DropMonths(ctx, keep)
-	if dropped > 0 {
-		w.jobs.Log.InfoContext(ctx, "old events dropped", "months", dropped)
-	}
-	_, lapsing := d.LapseFlows(ctx)
-	err = errors.Join(err, lapsing, d.FoldCounts(ctx), d.Audit.MakeMonths(ctx), d.DropOld(ctx), d.DropOldFigures(ctx), d.CountOldSeals(ctx))
-	w.jobs.Log.DebugContext(ctx, "upkeep", "ms", time.Since(began).Milliseconds())
-	return err
-}
-
-// gramsArgs counts anew what searches choose their way by.
-type gramsArgs struct{}
-
-// Kind names the job in River's table.
-func (gramsArgs) Kind() string { return "grams" }
-
-type gramsWorker struct {
-	river.WorkerDefaults[gramsArgs]
-	jobs *Jobs
-}
-
-// Work reads the sample: seconds at a million connections.
-func (w *gramsWorker) Work(ctx context.Context, _ *river.Job[gramsArgs]) error {
-	return w.jobs.DB.CountGrams(ctx)
+	return providers, err
 }

@@ -121,12 +121,12 @@ func (o *testJobs) due(t *testing.T) []string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := (&warningsWorker{jobs: o.Jobs}).Work(ctx, nil); err != nil {
+	if err := o.runWarnings(ctx, nil); err != nil {
 		t.Fatal(err)
 	}
 	var after []db.OutboxMail
 	dbtest.Eventually(t, "every mail", func() bool {
-		waiting, _ := dbtest.Jobs(t, o.DB, "letter", time.Hour)
+		waiting, _ := dbtest.Jobs(t, o.DB, "mail", time.Hour)
 		return waiting == 0
 	})
 	if after, err = o.DB.OutboxMails(ctx, 100); err != nil {

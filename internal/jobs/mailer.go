@@ -63,15 +63,15 @@ func newMailer(address, from string) (*mailer, error) {
 	return p, nil
 }
 
-// send posts a letter, or keeps it in the outbox.
-func (j *Jobs) send(ctx context.Context, to db.User, letter views.Mail) error {
+// send sends a mail, or keeps it in the outbox.
+func (j *Jobs) send(ctx context.Context, to db.User, page views.Mail) error {
 	if j.Outbox {
-		return j.DB.AddOutboxMail(ctx, db.OutboxMail{Recipient: to.Email, Subject: letter.Subject(ctx), Text: letter.Text(ctx)})
+		return j.DB.AddOutboxMail(ctx, db.OutboxMail{Recipient: to.Email, Subject: page.Subject(ctx), Text: page.Text(ctx)})
 	}
 	if j.mailer == nil {
 		return nil
 	}
-	message, err := j.mailer.message(ctx, to, letter)
+	message, err := j.mailer.message(ctx, to, page)
 	if err != nil {
 		return err
 	}
@@ -89,21 +89,21 @@ func (j *Jobs) send(ctx context.Context, to db.User, letter views.Mail) error {
 	return nil
 }
 
-// message is the letter as it goes over the wire: plain text and HTML, whose words are the same.
-func (p *mailer) message(ctx context.Context, to db.User, letter views.Mail) (*mail.Msg, error) {
+// message returns the mail for the wire, as plain text and HTML with the same words.
+func (p *mailer) message(ctx context.Context, to db.User, page views.Mail) (*mail.Msg, error) {
 	var html bytes.Buffer
-	if err := views.MailHTML(letter).Render(ctx, &html); err != nil {
-		return nil, fmt.Errorf("write a letter: %w", err)
+	if err := views.MailHTML(page).Render(ctx, &html); err != nil {
+		return nil, fmt.Errorf("render mail: %w", err)
 	}
 	m := mail.NewMsg(mail.WithNoDefaultUserAgent())
 	m.FromMailAddress(&p.from)
 	m.ToMailAddress(&stdmail.Address{Name: to.Name, Address: to.Email})
-	m.Subject(letter.Subject(ctx))
+	m.Subject(page.Subject(ctx))
 	m.SetDate()
 	m.SetMessageIDWithValue(pg.NewID().String() + "@" + domain(p.from.Address))
 	m.SetUserAgent("Patchbay")
 	m.SetGenHeader("Auto-Submitted", "auto-generated")
-	m.SetBodyString(mail.TypeTextPlain, letter.Text(ctx))
+	m.SetBodyString(mail.TypeTextPlain, page.Text(ctx))
 	m.AddAlternativeString(mail.TypeTextHTML, html.String())
 	return m, nil
 }

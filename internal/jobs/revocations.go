@@ -17,14 +17,14 @@ import (
 const RevokeLimit = 22 * time.Second
 
 const (
-	tellAfter  = 3 * time.Minute  // whoever ended the connection tells the provider at once: by then they have, or are gone
-	choiceOver = 45 * time.Minute // a choice that was open about the account has been made or has lapsed by then
+	revokeAfter = 3 * time.Minute  // the process that ended the connection asks the provider at once: by then it has, or has died
+	choiceOver  = 45 * time.Minute // a choice that was open about the account has been made or has lapsed by then
 )
 
 // errUnconfirmed has River try again.
 var errUnconfirmed = errors.New("the provider has not confirmed that access has ended")
 
-// revokeArgs tells a provider of an end that it may not have heard of.
+// revokeArgs asks a provider to end access, when it may not have been asked.
 type revokeArgs struct {
 	Connection pg.ID     `json:"connection"`
 	Account    string    `json:"account"`
@@ -32,22 +32,17 @@ type revokeArgs struct {
 }
 
 // Kind names the job in River's table.
-func (revokeArgs) Kind() string { return "parting" }
+func (revokeArgs) Kind() string { return "revoke" }
 
-// InsertOpts goes on for some thirty hours, at longer and longer intervals.
+// InsertOpts has it tried for about thirty hours, at longer and longer intervals.
 func (revokeArgs) InsertOpts() river.InsertOpts { return river.InsertOpts{MaxAttempts: 14} }
 
-type revokeWorker struct {
-	river.WorkerDefaults[revokeArgs]
-	jobs *Jobs
-}
-
-// Work tells the provider, unless it has been told. Access that was left as it is may have been so for a choice that
-// somebody had open: it is looked at once more when that must be over.
-func (w *revokeWorker) Work(ctx context.Context, job *river.Job[revokeArgs]) error {
-	d := w.jobs.DB
-	told, err := d.RevocationStatus(ctx, job.Args.Connection, job.Args.At)
-	if err != nil || told != "" && told != status.RevokedLater && told != status.RevokedKept {
+// runRevocation asks the provider unless it has answered already. Access may have been kept because of a choice that a person
+// had open about the account: it is looked at once more when that choice must be over.
+func (j *Jobs) runRevocation(ctx context.Context, job *river.Job[revokeArgs]) error {
+	d := j.DB
+	before, err := d.RevocationStatus(ctx, job.Args.Connection, job.Args.At)
+	if err != nil || before != "" && before != status.RevokedLater && before != status.RevokedKept {
 		return err
 	}
 	c, err := d.WholeConnection(ctx, job.Args.Connection, pg.ID{})
@@ -59,11 +54,11 @@ func (w *revokeWorker) Work(ctx context.Context, job *river.Job[revokeArgs]) err
 	}
 	p := db.Revocation{Connection: c.Connection}
 	p.Connection.Account.ID = job.Args.Account
-	revoked, call, failed := w.jobs.Revoke(ctx, p)
+	revoked, call, failed := j.Revoke(ctx, p)
 	if revoked == status.RevokedLater && job.Attempt >= job.MaxAttempts {
 		revoked = status.RevokedFailed
 	}
-	if revoked != status.RevokedKept || told != status.RevokedKept {
+	if revoked != status.RevokedKept || before != status.RevokedKept {
 		failed = errors.Join(failed, d.RecordRevocation(ctx, p, revoked, call))
 	}
 	switch open := job.Args.At.Add(choiceOver).Sub(d.Now()); {
@@ -77,17 +72,16 @@ func (w *revokeWorker) Work(ctx context.Context, job *river.Job[revokeArgs]) err
 	return nil
 }
 
-// RevokesByAccount says whether a provider that does not confirm the end of access can be asked again, when nothing of a
-// connection is left but its account: then Enqueue takes a db.RevokeJob.
+// RevokesByAccount says whether the provider ends access by account, so that it can be asked again when the grant is gone.
 func (j *Jobs) RevokesByAccount(provider, environment string) bool {
 	setup := j.setup(provider)
 	_, ok := setup.Connector.(connectors.Revoker)
 	return ok && setup.Environment == environment && setup.Connector.Info().RevokesAccount
 }
 
-// Tell asks the provider of a connection that has ended here to end its access too. Where that ends the whole account's, it
-// is done only while nobody, of any merchant, has the account or is about to. It returns how the provider took it and
-// the call, to be written down. The error is the database's.
+// Revoke asks the provider of a connection that has ended here to end its access too. Where that ends the whole account's
+// access, it is done only while no merchant has the account connected or is about to. It returns how the provider took it, and
+// the call, for RecordRevocation. The error is the database's.
 func (j *Jobs) Revoke(ctx context.Context, p db.Revocation) (status.Revocation, connectors.Call, error) {
 	ctx, calls := connectors.WithCalls(ctx)
 	revoked, err := j.revoke(ctx, p)

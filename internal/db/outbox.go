@@ -1,0 +1,58 @@
+package db
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/pg"
+	"patchbay/internal/seal"
+)
+
+// OutboxMail is a mail in the outbox of the demo and the tests.
+type OutboxMail struct {
+	ID                       pg.ID
+	At                       time.Time
+	Recipient, Subject, Text string
+}
+
+func outboxPlace(id pg.ID) seal.Place { return seal.Place{Table: "outbox", Column: "sealed", Row: id} }
+
+// AddOutboxMail puts a mail into the outbox instead of sending it. Its text is sealed, because it holds the secret of a link.
+func (d *DB) AddOutboxMail(ctx context.Context, m OutboxMail) error {
+	m.ID, m.At = pg.NewID(), d.Now()
+	sealed, err := d.keyset.Seal([]byte(m.Text), outboxPlace(m.ID))
+	if err != nil {
+		return err
+	}
+	_, err = d.Pool.Exec(ctx, `INSERT INTO outbox (id, at, recipient, subject, sealed) VALUES ($1, $2, $3, $4, $5)`,
+		m.ID, m.At, m.Recipient, m.Subject, sealed)
+	if err != nil {
+		return fmt.Errorf("add outbox mail: %w", err)
+	}
+	return nil
+}
+
+// OutboxMails lists the latest mails of the outbox, newest first.
+func (d *DB) OutboxMails(ctx context.Context, limit int) ([]OutboxMail, error) {
+	rows, err := d.Pool.Query(ctx, `SELECT id, at, recipient, subject, sealed FROM outbox ORDER BY at DESC, id DESC LIMIT $1`, limit)
+	if err != nil {
+		return nil, fmt.Errorf("read outbox: %w", err)
+	}
+	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (OutboxMail, error) {
+		var m OutboxMail
+		var sealed []byte
+		if err := row.Scan(&m.ID, &m.At, &m.Recipient, &m.Subject, &sealed); err != nil {
+			return m, err
+		}
+		text, err := d.keyset.Open(sealed, outboxPlace(m.ID))
+		m.Text = string(text)
+		return m, err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read outbox: %w", err)
+	}
+	return all, nil
+}

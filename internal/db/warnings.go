@@ -1,0 +1,115 @@
+package db
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/pg"
+	"patchbay/internal/status"
+)
+
+const (
+	gatherWarnings = 5 * time.Minute     // connections of a merchant that fail within this time share one mail
+	staleProblem   = 14 * 24 * time.Hour // no mail about an older problem, such as one from before mail was set up
+)
+
+// EnqueueWarnings enqueues the mails that are due and returns how many: to users whose connections need them to act, once for each
+// problem and never during an incident of the provider; to users whose access ends within status.Reminder; and to users who were
+// warned, when the connection is well again.
+func (d *DB) EnqueueWarnings(ctx context.Context, providers status.Providers, enqueue Enqueue) (mails int, err error) {
+	now := d.Now()
+	var names, environments, redirecting []string
+	for name, p := range providers {
+		if !p.SetUp {
+			continue
+		}
+		names, environments = append(names, name), append(environments, p.Environment)
+		if !p.Credentials {
+			redirecting = append(redirecting, name)
+		}
+	}
+	err = d.Tx(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('warnings', 0))`); err != nil {
+			return fmt.Errorf("lock warnings: %w", err)
+		}
+		for _, due := range []struct {
+			kind, sql string
+			args      []any
+		}{
+			{MailActionNeeded, `
+				INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)
+				SELECT c.id, u.id, 'action-needed', c.problem_since, $1
+				FROM connections c JOIN users u ON u.merchant_id = c.merchant_id AND u.locked_at IS NULL AND u.password_hash <> ''
+				WHERE c.problem = ANY($2) AND c.disconnected_at IS NULL AND c.problem_since < $3 AND c.problem_since > $4
+					AND c.health_order BETWEEN $5 AND $6 -- the same condition, with an index
+					AND (c.provider, c.environment) IN (SELECT * FROM unnest($7::text[], $8::text[]))
+					AND NOT EXISTS (SELECT FROM warnings o WHERE o.connection_id = c.id AND o.user_id = u.id AND o.kind = 'action-needed' AND o.about = c.problem_since)
+					AND NOT EXISTS (SELECT FROM providers p WHERE p.name = c.provider AND p.environment = c.environment AND p.incident_since IS NOT NULL)
+				ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at
+					WHERE w.about <> excluded.about
+				RETURNING connection_id, user_id`, []any{now, status.StoredProblemsOf(status.PartyMerchant), now.Add(-gatherWarnings), now.Add(-staleProblem), neededSince(now.Add(-gatherWarnings)), neededSince(now.Add(-staleProblem)) + 1, names, environments}},
+			// Only where refreshing does not move the date: refresh_fixed.
+			{MailReconnectBy, `
+				INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)
+				SELECT c.id, u.id, 'reconnect-by', g.refresh_expires_at, $1
+				FROM grants g JOIN connections c ON c.id = g.connection_id
+					JOIN users u ON u.merchant_id = c.merchant_id AND u.locked_at IS NULL AND u.password_hash <> ''
+				WHERE g.refresh_fixed AND g.refresh_expires_at > $1 AND g.refresh_expires_at < $2
+					AND c.provider = ANY($3) AND (c.provider, c.environment) IN (SELECT * FROM unnest($4::text[], $5::text[])) AND c.problem = '' AND c.disconnected_at IS NULL
+				ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at
+					WHERE w.about < $1
+				RETURNING connection_id, user_id`, []any{now, now.Add(status.Reminder), redirecting, names, environments}},
+			{MailBackToNormal, `
+				DELETE FROM warnings w USING connections c
+				WHERE w.connection_id = c.id AND w.kind = 'action-needed' AND c.problem = '' AND c.failing_since IS NULL AND c.disconnected_at IS NULL
+				RETURNING w.connection_id, w.user_id`, nil},
+		} {
+			rows, err := tx.Query(ctx, due.sql, due.args...)
+			if err != nil {
+				return fmt.Errorf("find users due %s: %w", due.kind, err)
+			}
+			var order []pg.ID
+			of := map[pg.ID][]pg.ID{}
+			var connection, user pg.ID
+			if _, err := pgx.ForEachRow(rows, []any{&connection, &user}, func() error {
+				if of[user] == nil {
+					order = append(order, user)
+				}
+				of[user] = append(of[user], connection)
+				return nil
+			}); err != nil {
+				return fmt.Errorf("find users due %s: %w", due.kind, err)
+			}
+			for _, user := range order {
+				if err := enqueue(ctx, tx, Mail{Kind: due.kind, User: user, Connections: of[user]}); err != nil {
+					return fmt.Errorf("enqueue %s: %w", due.kind, err)
+				}
+			}
+			mails += len(order)
+		}
+		_, err := tx.Exec(ctx, `
+			DELETE FROM warnings w USING connections c
+			WHERE w.connection_id = c.id AND (c.disconnected_at IS NOT NULL OR w.kind = 'reconnect-by' AND w.about < $1)`, now.Add(-status.Reminder))
+		if err != nil {
+			return fmt.Errorf("drop old warnings: %w", err)
+		}
+		return nil
+	})
+	return mails, err
+}
+
+// neededSince is the health_order of connections that have needed a person to act since t: see that column.
+func neededSince(t time.Time) int64 {
+	return status.ActionNeeded.Rank()*1_000_000_000_000 + 100_000_000_000 - t.Unix() - 1
+}
+
+// ClearWarnings forgets that a user was warned, for a mail whose reason had gone before it was sent.
+func (d *DB) ClearWarnings(ctx context.Context, user pg.ID, connections []pg.ID) error {
+	if _, err := d.Pool.Exec(ctx, `DELETE FROM warnings WHERE user_id = $1 AND connection_id = ANY($2)`, user, connections); err != nil {
+		return fmt.Errorf("clear warnings: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,44 @@
+package jobs
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/riverqueue/river"
+)
+
+// upkeepArgs deletes what is old and brings counts up to date.
+type upkeepArgs struct{}
+
+// Kind names the job in River's table.
+func (upkeepArgs) Kind() string { return "upkeep" }
+
+// runUpkeep does every chore, even when one fails.
+func (j *Jobs) runUpkeep(ctx context.Context, _ *river.Job[upkeepArgs]) error {
+	began := time.Now()
+	d := j.DB
+	keep, err := d.Audit.Retention(ctx)
+	if err != nil {
+		return err
+	}
+	dropped, err := d.Audit.DropMonths(ctx, keep)
+	if dropped > 0 {
+		j.Log.InfoContext(ctx, "old events dropped", "months", dropped)
+	}
+	_, lapsing := d.LapseFlows(ctx)
+	err = errors.Join(err, lapsing, d.FoldCounts(ctx), d.Audit.MakeMonths(ctx), d.DropOld(ctx), d.DropOldFigures(ctx), d.CountOldSeals(ctx))
+	j.Log.DebugContext(ctx, "upkeep", "ms", time.Since(began).Milliseconds())
+	return err
+}
+
+// gramsArgs counts anew what searches choose their way by.
+type gramsArgs struct{}
+
+// Kind names the job in River's table.
+func (gramsArgs) Kind() string { return "grams" }
+
+// runGrams reads the sample: seconds at a million connections.
+func (j *Jobs) runGrams(ctx context.Context, _ *river.Job[gramsArgs]) error {
+	return j.DB.CountGrams(ctx)
+}
