@@ -148,7 +148,7 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by a
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return Made{}, fmt.Errorf("connect: %w", err)
 	}
-	if stage, _ := f.lapsed(now); f.Stage != status.StageChoosing || stage != "" {
+	if f.Stage != status.StageChoosing || f.over(now) {
 		return Made{}, ErrTaken
 	}
 	s, err := d.openFlow(f)

@@ -242,7 +242,7 @@ func (d *DB) flow(ctx context.Context, where string, args ...any) (Flow, error) 
 	if err != nil {
 		return Flow{}, fmt.Errorf("read flow: %w", err)
 	}
-	if stage, _ := f.lapsed(d.Now()); stage == "" {
+	if !f.over(d.Now()) {
 		return f, nil
 	}
 	if _, err := d.LapseFlows(ctx, f.ID); err != nil {
@@ -251,15 +251,16 @@ func (d *DB) flow(ctx context.Context, where string, args ...any) (Flow, error) 
 	return d.flow(ctx, `f.id = $1`, f.ID)
 }
 
-// lapsed says how a flow has ended whose time is over, "" while it is not. LapseFlows says the same in SQL.
-func (f Flow) lapsed(now time.Time) (stage status.Stage, end status.End) {
-	switch {
-	case f.Stage == status.StageExchanging && !now.Before(f.TouchedAt.Add(exchangeFor)):
-		return status.StageFailed, status.EndInterrupted
-	case (f.Stage == status.StageBegun || f.Stage == status.StageAnswered || f.Stage == status.StageChoosing) && !now.Before(f.ExpiresAt):
-		return status.StageExpired, status.EndExpired
+// over says whether the time of a flow's stage is over, so that LapseFlows ends it.
+func (f Flow) over(now time.Time) bool {
+	switch f.Stage {
+	case status.StageExchanging:
+		return !now.Before(f.TouchedAt.Add(exchangeFor))
+	case status.StageBegun, status.StageAnswered, status.StageChoosing:
+		return !now.Before(f.ExpiresAt)
+	default:
+		return false
 	}
-	return "", ""
 }
 
 // LapseFlows ends the flows whose time is over, of those given or of all: what was sealed in them is dropped. It
