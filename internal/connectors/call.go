@@ -34,7 +34,7 @@ type Call struct {
 	Reference string // the x-reference-id that we sent, where the provider wants one
 	Sent      bool   // the request may have reached the provider
 	Took      time.Duration
-	Class     status.Outcome // OK, Rejected, RateLimited or Temporary
+	Outcome   status.Outcome // OK, Rejected, RateLimited or Temporary
 }
 
 // Calls collects the exchanges made under a context. One goroutine at a time may use it.
@@ -122,11 +122,11 @@ func (c *Client) do(ctx context.Context, q request, read func(response) error) e
 	if err == nil {
 		err = read(r)
 	}
-	call.Class = OutcomeOf(err)
-	switch call.Class {
+	call.Outcome = OutcomeOf(err)
+	switch call.Outcome {
 	case status.OK, status.RateLimited, status.Temporary:
 	default:
-		call.Class = status.Rejected
+		call.Outcome = status.Rejected
 	}
 	if err != nil && r.status != 0 {
 		call.Code = r.errorCode()
@@ -150,7 +150,7 @@ func (c *Client) check(ctx context.Context, q request) (CheckResult, error) {
 	if err == nil && !r.ok() && (r.status < 400 || r.status >= 500) {
 		err = r.unexpected()
 	}
-	call.Class = OutcomeOf(err)
+	call.Outcome = OutcomeOf(err)
 	call.record(ctx)
 	return result, err
 }

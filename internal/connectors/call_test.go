@@ -31,12 +31,12 @@ func exchange(t *testing.T, ctx context.Context, address string, q request) (Cal
 func TestSent(t *testing.T) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {}))
 	call, err := exchange(t, t.Context(), s.URL, request{})
-	if err != nil || !call.Sent || call.Class != status.OK || call.Status != 200 {
+	if err != nil || !call.Sent || call.Outcome != status.OK || call.Status != 200 {
 		t.Errorf("answered: %+v, %v", call, err)
 	}
 	s.Close()
 	call, err = exchange(t, t.Context(), s.URL, request{})
-	if call.Sent || call.Class != status.Temporary || fmt.Sprint(err) != "trouble: unreachable" {
+	if call.Sent || call.Outcome != status.Temporary || fmt.Sprint(err) != "trouble: unreachable" {
 		t.Errorf("nobody listens: %+v, %v", call, err)
 	}
 	call, err = exchange(t, t.Context(), "http://no-such-host.invalid/", request{})
@@ -140,7 +140,7 @@ func TestCodeForTheRecord(t *testing.T) {
 			form: url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"refresh-0123456789abcdef"}},
 		})
 		s.Close()
-		if call.Code != want || call.Class != status.Rejected {
+		if call.Code != want || call.Outcome != status.Rejected {
 			t.Errorf("%s: %+v", body, call)
 		}
 	}

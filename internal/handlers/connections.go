@@ -276,5 +276,5 @@ func viewCall(c connectors.Call) *views.Call {
 	if c.Name == "" {
 		return nil
 	}
-	return &views.Call{Name: c.Name, Class: c.Class, Status: c.Status, Code: c.Code, Reference: c.Reference, Took: c.Took}
+	return &views.Call{Name: c.Name, Class: c.Outcome, Status: c.Status, Code: c.Code, Reference: c.Reference, Took: c.Took}
 }

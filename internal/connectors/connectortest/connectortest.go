@@ -33,7 +33,7 @@ type Case struct {
 	Inputs map[string]string
 	// Secrets must show in no error and no Call, and neither may the inputs of secret fields and the flow's own secrets.
 	Secrets []string
-	// Unauthorized is the class that a 401 without a code has, by operation ("authorize", "exchange", "authenticate",
+	// Unauthorized is the outcome that a 401 without a code has, by operation ("authorize", "exchange", "authenticate",
 	// "refresh", "revoke" …) or, where one of its calls differs, by operation and path ("exchange /userinfo").
 	Unauthorized map[string]status.Outcome
 	// Optional says that the operation succeeds even if its n-th call fails.
@@ -176,7 +176,7 @@ func (c Case) success(t *testing.T) {
 		if err != nil || access == "" && !op.ack {
 			t.Errorf("%s: %v", op.name, err)
 		}
-		if last := calls.Last(); len(calls.All) > 0 && (!last.Sent || last.Class != status.OK || last.Status < 200 || last.Name == "" || last.Took <= 0) {
+		if last := calls.Last(); len(calls.All) > 0 && (!last.Sent || last.Outcome != status.OK || last.Status < 200 || last.Name == "" || last.Took <= 0) {
 			t.Errorf("%s was recorded as %+v", op.name, last)
 		}
 		if !maps.Equal(inputs, g.Inputs) {
@@ -301,16 +301,16 @@ func (c Case) failure(t *testing.T, d failure) {
 			case op.ack && d.ack:
 			case err == nil || access != "":
 				t.Errorf("%s, step %d (%s): no error", name, step, paths[0])
-			case d.class == unauthorized:
+			case d.outcome == unauthorized:
 				want, ok := c.Unauthorized[name+" "+paths[0]]
 				if !ok {
 					want = c.Unauthorized[name]
 				}
 				if got := connectors.OutcomeOf(err); got != want {
-					t.Errorf("%s, step %d (%s): class %s, want %s (%v)", name, step, paths[0], got, want, err)
+					t.Errorf("%s, step %d (%s): outcome %s, want %s (%v)", name, step, paths[0], got, want, err)
 				}
-			case connectors.OutcomeOf(err) != d.class && !(op.ack && connectors.OutcomeOf(err) == status.Rejected && d.class == status.Temporary):
-				t.Errorf("%s, step %d (%s): class %s, want %s (%v)", name, step, paths[0], connectors.OutcomeOf(err), d.class, err)
+			case connectors.OutcomeOf(err) != d.outcome && !(op.ack && connectors.OutcomeOf(err) == status.Rejected && d.outcome == status.Temporary):
+				t.Errorf("%s, step %d (%s): outcome %s, want %s (%v)", name, step, paths[0], connectors.OutcomeOf(err), d.outcome, err)
 			}
 			if !calls.Sent() {
 				t.Errorf("%s, step %d: a call that reached the provider is not recorded as sent", name, step)
@@ -340,7 +340,7 @@ func (c Case) cancelled(t *testing.T) {
 		if access != "" || connectors.OutcomeOf(err) != status.Temporary || !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%s: %v", op.name, err)
 		}
-		if last := calls.Last(); !last.Sent || last.Status != 0 || last.Class != status.Temporary {
+		if last := calls.Last(); !last.Sent || last.Status != 0 || last.Outcome != status.Temporary {
 			t.Errorf("%s was recorded as %+v", op.name, last)
 		}
 		ended, cancel := context.WithCancel(t.Context())
