@@ -144,6 +144,9 @@ func Pending(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
 	return slices.ContainsFunc(known, func(v int64) bool { return !slices.Contains(applied, v) }), nil
 }
 
+// OldestPostgres is the oldest major version of Postgres that the schema works on.
+const OldestPostgres = 15
+
 // Suitable refuses a database in which search would silently find nothing: names are Khmer as well as Latin, and
 // pg_trgm sees a letter only where the database's locale says that it is one.
 func Suitable(ctx context.Context, url string) error {

@@ -82,13 +82,14 @@ func (x *examination) database(ctx context.Context, s settings) {
 	}
 	defer conn.Close(ctx)
 	var version string
+	var major int
 	var now time.Time
-	if err := conn.QueryRow(ctx, `SELECT current_setting('server_version'), clock_timestamp()`).Scan(&version, &now); err != nil {
+	if err := conn.QueryRow(ctx, `SELECT current_setting('server_version'), current_setting('server_version_num')::integer / 10000, clock_timestamp()`).Scan(&version, &major, &now); err != nil {
 		x.wrong("database", reason(err))
 		return
 	}
-	if major, _, _ := strings.Cut(version, "."); len(major) < 2 || major < "14" {
-		x.wrong("database", "Postgres "+version+" is too old: 14 or newer is needed")
+	if major < migrations.OldestPostgres {
+		x.wrong("database", fmt.Sprintf("Postgres %s is too old: %d or newer is needed", version, migrations.OldestPostgres))
 	} else {
 		x.fine("database", "Postgres "+version+" answers")
 	}

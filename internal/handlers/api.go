@@ -29,7 +29,23 @@ const tokenRoute = "GET /api/v1/connections/{id}/token"
 
 // api is the map of the programs' part. Keys come in the Authorization header alone: a browser's cookies open nothing here.
 func (s *Server) api(mux *http.ServeMux) {
-	for pattern, do := range map[string]call{
+	handle := func(pattern string, do call) {
+		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			if err := do(w, r); err != nil {
+				s.problem(w, r, err)
+			}
+		})
+	}
+	for pattern, do := range s.apiRoutes() {
+		handle(pattern, do)
+	}
+	handle("/api/", func(w http.ResponseWriter, r *http.Request) error { return otherwise(mux, w, r) })
+	mux.HandleFunc("GET /metrics", s.metrics())
+}
+
+// apiRoutes are the routes that openapi.yaml describes.
+func (s *Server) apiRoutes() map[string]call {
+	return map[string]call{
 		"GET /api/v1/connections":               s.apiConnections,
 		"GET /api/v1/connections/{id}":          s.apiConnection,
 		tokenRoute:                              s.apiToken,
@@ -37,15 +53,7 @@ func (s *Server) api(mux *http.ServeMux) {
 		"GET /api/v1/merchants":                 s.apiMerchants,
 		"POST /api/v1/merchants":                s.apiAddMerchant,
 		"GET /api/v1/openapi.yaml":              s.apiDescription,
-		"/api/":                                 func(w http.ResponseWriter, r *http.Request) error { return otherwise(mux, w, r) },
-	} {
-		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			if err := do(w, r); err != nil {
-				s.problem(w, r, err)
-			}
-		})
 	}
-	mux.HandleFunc("GET /metrics", s.metrics())
 }
 
 // otherwise answers what no route does: another method may be what is meant.

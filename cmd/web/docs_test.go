@@ -1,0 +1,153 @@
+package main
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"patchbay/migrations"
+)
+
+// documents are the README and what is in docs, by path from here.
+func documents(t *testing.T) map[string]string {
+	t.Helper()
+	paths, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]string{}
+	for _, path := range append(paths, "../../README.md") {
+		all[path] = read(t, path)
+	}
+	return all
+}
+
+func read(t *testing.T, path string) string {
+	t.Helper()
+	body, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+func TestEverySettingIsDocumented(t *testing.T) {
+	documented := map[string]bool{}
+	for _, row := range regexp.MustCompile(`(?m)^\| (`+"`[A-Z].*?"+`) \|`).FindAllStringSubmatch(read(t, "../../docs/settings.md"), -1) {
+		for _, name := range regexp.MustCompile("`([A-Z_]+)`").FindAllStringSubmatch(row[1], -1) {
+			documented[name[1]] = true
+		}
+	}
+	e := newEnv(nil)
+	readAll(e)
+	for name := range e.known {
+		if !documented[name] && (!strings.HasSuffix(name, "_FILE") || name == "CONNECTORS_FILE") {
+			t.Errorf("docs/settings.md lacks %s", name)
+		}
+		delete(documented, name)
+	}
+	for name := range documented {
+		t.Errorf("docs/settings.md has %s, which nothing reads", name)
+	}
+}
+
+func TestEveryCommandIsDocumented(t *testing.T) {
+	readme := read(t, "../../README.md")
+	for _, c := range commands() {
+		if !strings.Contains(readme, "\n| `patchbay "+c.name) {
+			t.Errorf("the README lacks patchbay %s", c.name)
+		}
+	}
+	known := func(name string) bool {
+		return slices.ContainsFunc(commands(), func(c command) bool { return c.name == name })
+	}
+	for path, text := range documents(t) {
+		for _, m := range regexp.MustCompile("`patchbay ([a-z]+)").FindAllStringSubmatch(text, -1) {
+			if !known(m[1]) {
+				t.Errorf("%s has patchbay %s, which is no command", path, m[1])
+			}
+		}
+	}
+}
+
+func TestDocumentsNameOneVersionOfPostgres(t *testing.T) {
+	named := 0
+	for path, text := range documents(t) {
+		for _, m := range regexp.MustCompile(`(?:Postgres |\()(\d+) or newer`).FindAllStringSubmatch(text, -1) {
+			named++
+			if m[1] != strconv.Itoa(migrations.OldestPostgres) {
+				t.Errorf("%s wants Postgres %s, the schema %d", path, m[1], migrations.OldestPostgres)
+			}
+		}
+	}
+	if named < 3 {
+		t.Errorf("only %d documents name the version", named)
+	}
+}
+
+func TestLinksInDocumentsLeadSomewhere(t *testing.T) {
+	for path, text := range documents(t) {
+		for _, m := range regexp.MustCompile(`\]\(([^)#\s]+)(#[^)]*)?\)`).FindAllStringSubmatch(text, -1) {
+			if strings.Contains(m[1], "://") {
+				continue
+			}
+			if _, err := os.Stat(filepath.Join(filepath.Dir(path), m[1])); err != nil {
+				t.Errorf("%s links to %s: %v", path, m[1], err)
+			}
+		}
+	}
+}
+
+// TestArchitectureIsTheCode holds docs/architecture.md to what there is: every package has a row, and every name of the form
+// `room.Name` is declared there.
+func TestArchitectureIsTheCode(t *testing.T) {
+	text := read(t, "../../docs/architecture.md")
+	rows := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z/]+)` \\|").FindAllStringSubmatch(text, -1) {
+		rows["patchbay/"+m[1]] = true
+	}
+	declared := map[string]bool{}
+	for _, p := range packages(t) {
+		if !rows[p.ImportPath] && len(p.GoFiles) > 0 {
+			t.Errorf("docs/architecture.md has no row for %s", p.ImportPath)
+		}
+		delete(rows, p.ImportPath)
+		for _, name := range p.GoFiles {
+			file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range file.Decls {
+				switch d := d.(type) {
+				case *ast.FuncDecl:
+					declared[file.Name.Name+"."+d.Name.Name] = true
+				case *ast.GenDecl:
+					for _, spec := range d.Specs {
+						if named, ok := spec.(*ast.TypeSpec); ok {
+							declared[file.Name.Name+"."+named.Name.Name] = true
+						}
+					}
+				}
+			}
+		}
+	}
+	for row := range rows {
+		t.Errorf("docs/architecture.md has a row for %s, which is no package", row)
+	}
+	names := regexp.MustCompile("`([a-z]+\\.[A-Za-z]+)`").FindAllStringSubmatch(text, -1)
+	for _, m := range names {
+		if !declared[m[1]] && !strings.HasSuffix(m[1], ".go") {
+			t.Errorf("docs/architecture.md names %s, which is not declared", m[1])
+		}
+	}
+	if len(names) < 15 {
+		t.Errorf("only %d names found in docs/architecture.md", len(names))
+	}
+}

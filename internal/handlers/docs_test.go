@@ -1,0 +1,89 @@
+package handlers
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+)
+
+// TestAddressesInDocumentsAreRoutes: what the documents tell people to open is there.
+func TestAddressesInDocumentsAreRoutes(t *testing.T) {
+	s := newTestServer(t)
+	routes := http.NewServeMux()
+	for _, one := range s.server.routes() {
+		routes.HandleFunc(one.pattern, func(http.ResponseWriter, *http.Request) {})
+	}
+	for _, pattern := range []string{"GET /livez", "GET /readyz", "GET /metrics", "POST /hooks/{provider}/{secret}"} {
+		routes.HandleFunc(pattern, func(http.ResponseWriter, *http.Request) {})
+	}
+	paths, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, path := range append(paths, "../../README.md") {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile("`((?:GET |POST |PUBLIC_URL)?)(/(?:admin|livez|readyz|metrics|hooks/|connect/|flows|connections|account|outbox)[^`\\s]*)`").FindAllStringSubmatch(string(text), -1) {
+			found++
+			address := strings.NewReplacer("{", "", "}", "").Replace(m[2])
+			if strings.HasSuffix(address, "/") {
+				address += "secret" // an address whose end is not shown
+			}
+			if !slices.ContainsFunc([]string{http.MethodGet, http.MethodPost}, func(method string) bool {
+				_, pattern := routes.Handler(httpRequest(method, address))
+				return pattern != ""
+			}) {
+				t.Errorf("%s has %s, which is no route", path, m[2])
+			}
+		}
+	}
+	if found < 8 {
+		t.Errorf("only %d addresses found in the documents", found)
+	}
+}
+
+func httpRequest(method, path string) *http.Request {
+	r, err := http.NewRequest(method, path, nil)
+	if err != nil {
+		panic(err)
+	}
+	return r
+}
+
+// TestTheDescriptionHasEveryRouteAndLimit holds openapi.yaml to the routes of the API and to its limits.
+func TestTheDescriptionHasEveryRouteAndLimit(t *testing.T) {
+	doc, err := openapi3.NewLoader().LoadFromData(openapi)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newTestServer(t)
+	described := map[string]bool{}
+	for path, item := range doc.Paths.Map() {
+		for method := range item.Operations() {
+			described[method+" "+path] = true
+		}
+	}
+	for pattern := range s.server.apiRoutes() {
+		if !described[pattern] {
+			t.Errorf("openapi.yaml lacks %s", pattern)
+		}
+		delete(described, pattern)
+	}
+	for pattern := range described {
+		t.Errorf("openapi.yaml has %s, which is no route", pattern)
+	}
+	text := strings.Join(strings.Fields(string(openapi)), " ")
+	if limit := fmt.Sprintf("At most %d times a second for each connection, %d times at first.", refreshRate, refreshBurst); !strings.Contains(text, limit) {
+		t.Errorf("openapi.yaml does not say: %s", limit)
+	}
+}
