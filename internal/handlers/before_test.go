@@ -33,10 +33,10 @@ func TestANameOfAKeyIsTakenOnce(t *testing.T) {
 	if made.status != http.StatusOK {
 		made, refused = refused, made
 	}
-	if made.status != http.StatusOK || refused.status != http.StatusUnprocessableEntity || !strings.Contains(refused.body, "A key of this name works already.") {
+	if made.status != http.StatusOK || refused.status != http.StatusUnprocessableEntity || !refused.says("error.name.key-taken") {
 		t.Fatalf("two clicks: %d and %d", made.status, refused.status)
 	}
-	if !strings.Contains(refused.body, `value="Invoice worker"`) || !strings.Contains(refused.body, `value="tokens:read" checked`) {
+	if !refused.has(`[value="Invoice worker"]`) || !refused.has(`[value="tokens:read"][checked]`) {
 		t.Error("what was typed is lost")
 	}
 	if got := admin.post("/admin/keys", "name", "invoice WORKER", "scope", db.ScopeTokens); got.status != http.StatusUnprocessableEntity {
@@ -51,7 +51,7 @@ func TestANameOfAKeyIsTakenOnce(t *testing.T) {
 	}
 
 	revoke := "/admin/keys/" + keys[0].ID.String() + "/revoke"
-	page = admin.wants("/admin/keys", "Whatever uses the key “Invoice worker” is refused at once.", "It was never used.", "This cannot be undone")
+	page = admin.wants("/admin/keys", words("admin_keys.revoke-what", "Name", "Invoice worker"), words("admin_keys.revoke-unused"), words("admin_keys.revoke-final"))
 	folded, _, _ := strings.Cut(page.body, `action="`+revoke+`"`)
 	if strings.LastIndex(folded, "<details") < strings.LastIndex(folded, "</details>") {
 		t.Error("Revoke is not folded away")
@@ -59,7 +59,7 @@ func TestANameOfAKeyIsTakenOnce(t *testing.T) {
 	if got := admin.post(revoke); got.status != http.StatusSeeOther {
 		t.Fatalf("revoke: %d", got.status)
 	}
-	admin.wants("/admin/keys", "The key “Invoice worker” no longer works.")
+	admin.wants("/admin/keys", words("notice.revoked", "Name", "Invoice worker"))
 }
 
 func TestAShorterRetentionIsAskedAbout(t *testing.T) {
@@ -74,7 +74,7 @@ func TestAShorterRetentionIsAskedAbout(t *testing.T) {
 		}
 		dbtest.Event(t, h.db, "merchant.added", noon)
 	}
-	boss.wants("/admin/events", "Now: everything is kept.", "The oldest one is of 3 May 2026.")
+	boss.wants("/admin/events", words("admin_events.kept-all"), words("admin_events.oldest", "Date", "3 May 2026"))
 	asked := boss.post("/admin/events", "months", "3")
 	if asked.status != http.StatusOK || asked.h1() != "Delete all events before 1 August 2026?" {
 		t.Fatalf("three months: %d %s", asked.status, asked.h1())
@@ -90,7 +90,7 @@ func TestAShorterRetentionIsAskedAbout(t *testing.T) {
 	if got := boss.submit(asked, `[name="confirm"][value="yes"]`); got.status != http.StatusSeeOther {
 		t.Fatalf("confirmed: %d", got.status)
 	}
-	boss.wants("/admin/events", "Set to 3 months: events from 1 August 2026 on are kept.", "Now: events from 1 August 2026 on are kept.")
+	boss.wants("/admin/events", words("notice.kept-since", "Months", "3", "Date", "1 August 2026"), words("admin_events.kept-since", "Date", "1 August 2026"))
 	if dropped, err := h.db.Audit.DropMonths(t.Context(), 3); err != nil || dropped == 0 {
 		t.Fatalf("upkeep dropped %d months, %v", dropped, err)
 	}
@@ -136,23 +136,23 @@ func TestWhoIsAskedToReconnect(t *testing.T) {
 			id := dbtest.Connection(t, h.db, sok.merchant, "caminvoice", "KHUID00001234", "CH168 Co., Ltd", dbtest.Refused(h.db.Now()))
 			path := "/connections/" + id.String()
 			if mails {
-				helper.wants(path, "The mail goes to 1 person: "+sok.email)
+				helper.wants(path, words("admin_connection.ask-to", "Count", 1, "To", sok.email))
 			} else {
-				helper.wants(path, "No mail is set up here")
-				if got := helper.post(path + "/ask"); got.status != http.StatusOK || !strings.Contains(got.body, "No mail was sent, because none is set up here.") {
+				helper.wants(path, words("admin_connection.no-mail"))
+				if got := helper.post(path + "/ask"); got.status != http.StatusOK || !got.says("asked-why.no-mail") {
 					t.Errorf("why there is a link instead of a mail is not said: %d", got.status)
 				}
 			}
 			dbtest.NoPassword(t, h.db, sok.email)
-			if got := helper.wants(path, "Nobody there has accepted an invitation yet", sok.email, "An admin can invite them again."); strings.Contains(got.body, `value="invite"`) {
+			if got := helper.wants(path, words("admin_connection.all-invited"), sok.email, words("admin_connection.admin-invites")); got.has(`[value="invite"]`) {
 				t.Error("support is offered to invite")
 			}
-			page := boss.wants(path, "Nobody there has accepted an invitation yet")
+			page := boss.wants(path, words("admin_connection.all-invited"))
 			again := boss.submit(page, `[value="invite"]`)
 			if want := map[bool]int{true: http.StatusSeeOther, false: http.StatusOK}[mails]; again.status != want {
 				t.Errorf("invited again: %d instead of %d", again.status, want)
 			}
-			if got := boss.post(path + "/ask"); mails && !strings.Contains(got.body, "No mail was sent, because nobody at this merchant can sign in yet.") {
+			if got := boss.post(path + "/ask"); mails && !got.says("asked-why.nobody") {
 				t.Errorf("nobody to write to: %d", got.status)
 			}
 		})

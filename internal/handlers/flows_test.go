@@ -59,7 +59,7 @@ func (p *person) comeBack(callback string) (path string, page answer) {
 func (p *person) connect(provider, account string) (path string, page answer) {
 	p.t.Helper()
 	path, page = p.comeBack(p.consent(p.leave(provider), account, "allow"))
-	if strings.Contains(page.body, `value="connect"`) {
+	if page.has(`[value="connect"]`) {
 		if got := p.post(path+"/choice", "choice", "connect"); got.status != http.StatusSeeOther || got.location != path {
 			p.t.Fatalf("choice: %d %q", got.status, got.location)
 		}
@@ -301,11 +301,11 @@ func TestTwoTabs(t *testing.T) {
 					t.Errorf("%s: %d", provider, got.status)
 					return
 				}
-				if page := p.get(got.location); strings.Contains(page.body, `value="connect"`) {
+				if page := p.get(got.location); page.has(`[value="connect"]`) {
 					p.post(got.location+"/choice", "choice", "connect")
 				}
 				page := p.get(got.location)
-				if strings.Contains(page.body, `value="connect"`) { // the other tab was quicker: it is asked again
+				if page.has(`[value="connect"]`) { // the other tab was quicker: it is asked again
 					p.post(got.location+"/choice", "choice", "connect")
 					page = p.get(got.location)
 				}

@@ -48,8 +48,8 @@ func TestWebhook(t *testing.T) {
 		t.Errorf("%d lines in the stories of two connections", n)
 	}
 	page := "/connections/" + p.connections()[0].ID.String()
-	p.wants(page, "CamInvoice says that access has ended; we check")
-	s.staff(db.RoleSupport).wants(page, "CamInvoice says that access has ended; we check", "the provider says that access has ended: we check")
+	p.wants(page, words("event.hook.revoked", "Provider", "CamInvoice"))
+	s.staff(db.RoleSupport).wants(page, words("event.hook.revoked", "Provider", "CamInvoice"), words("why.verifying"))
 	for _, c := range append(p.connections(), other.connections()...) {
 		if c.Problem != "" {
 			t.Errorf("a hint was believed: %s", c.Problem)
@@ -87,7 +87,7 @@ func TestRefreshNow(t *testing.T) {
 	if c := p.connections()[0]; c.Problem != status.ProblemRejected && c.Problem != status.ProblemRevoked {
 		t.Errorf("after a revocation the problem is %q", c.Problem)
 	}
-	if home := p.get("/"); !strings.Contains(home.body, "Reconnect CamInvoice") {
+	if home := p.get("/"); !home.says("connections.reconnect", "Provider", "CamInvoice") {
 		t.Error("the list does not say what to press")
 	}
 	p.connect("caminvoice", "KHUID00001234")

@@ -104,15 +104,16 @@ func formOf(form *goquery.Selection) (action string, fields url.Values) {
 	return form.AttrOr("action", ""), fields
 }
 
-// wants holds a page to words that must stand on it.
+// wants holds a page to what must stand on it: what is read there, or its HTML.
 func (p *person) wants(path string, words ...string) answer {
 	p.t.Helper()
 	got := p.get(path)
 	if got.status != http.StatusOK {
 		p.t.Errorf("%s: %d", path, got.status)
 	}
+	read := got.text("body")
 	for _, w := range words {
-		if !strings.Contains(got.body, w) {
+		if !strings.Contains(read, w) && !strings.Contains(got.body, w) {
 			p.t.Errorf("%s does not have %q", path, w)
 		}
 	}

@@ -59,7 +59,7 @@ func TestReconnect(t *testing.T) {
 	}
 	second := now[1]
 
-	if got := s.staff(db.RoleSupport).get("/connections/" + first.ID.String()); !strings.Contains(got.body, "Another account answered; both were kept") {
+	if got := s.staff(db.RoleSupport).get("/connections/" + first.ID.String()); !got.says("attempt.kept-both") {
 		t.Error("support is not told that another account answered")
 	}
 	path, _ = p.back(first.ID, "acme-user-003")
@@ -70,7 +70,7 @@ func TestReconnect(t *testing.T) {
 	}
 
 	path, page = p.back(first.ID, "acme-user-002") // which has a connection: that one is renewed, this one ends
-	if !strings.Contains(page.body, "is connected already") {
+	if !page.says("choice.differs.replace.help-there", "Account", second.Account.Name, "Before", now[0].Account.Name) {
 		t.Error("the choice does not say that the other account is connected already")
 	}
 	p.post(path+"/choice", "choice", "replace")
@@ -105,15 +105,15 @@ func TestKeyedForms(t *testing.T) {
 	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	p := s.merchant("ACME Jewellers")
 	got := p.post("/connect/flexiti", "client_id", "flexitidemo", "client_secret", "", "scope", "customer")
-	if got.status != http.StatusUnprocessableEntity || !strings.Contains(got.body, `value="flexitidemo"`) {
+	if got.status != http.StatusUnprocessableEntity || !got.has(`[value="flexitidemo"]`) {
 		t.Errorf("a missing secret: %d; the id must be kept", got.status)
 	}
 	got = p.post("/connect/flexiti", "client_id", "flexitidemo", "client_secret", "wrong-secret-of-mine", "scope", "merchant")
-	if got.status != http.StatusUnprocessableEntity || strings.Contains(got.body, "wrong-secret-of-mine") || !strings.Contains(got.body, `value="flexitidemo"`) {
+	if got.status != http.StatusUnprocessableEntity || strings.Contains(got.body, "wrong-secret-of-mine") || !got.has(`[value="flexitidemo"]`) {
 		t.Errorf("a wrong secret: %d", got.status)
 	}
 	got = p.post("/connect/flexiti", "client_id", "secret_of_mine_12", "client_secret", "flexitidemo", "scope", "merchant")
-	if !strings.Contains(got.body, "wrong way round") || strings.Contains(got.body, "secret_of_mine_12") {
+	if !got.says("error.swapped") || strings.Contains(got.body, "secret_of_mine_12") {
 		t.Error("the secret, recognised in the id's field, is shown again")
 	}
 	if err := s.sandbox.SetFault("flexiti", sandbox.Fault{Kind: sandbox.Error500, Count: 1}); err != nil {
@@ -121,7 +121,7 @@ func TestKeyedForms(t *testing.T) {
 	}
 	good := []string{"client_id", "flexitidemo", "client_secret", "77xde15a-9d33-4c15-930a-3se4b3as33e9", "scope", "merchant"}
 	got = p.post("/connect/flexiti", good...)
-	if got.status != http.StatusBadGateway || !strings.Contains(got.body, "is not answering") {
+	if got.status != http.StatusBadGateway || !got.says("connect.refused-trouble", "Provider", "Flexiti") {
 		t.Errorf("a bad day: %d", got.status)
 	}
 	if len(p.connections()) != 0 {
@@ -176,7 +176,7 @@ func TestBadDaysHaveTheirPage(t *testing.T) {
 		if !strings.Contains(page.body, strings.TrimPrefix(path, "/flows/")) {
 			t.Errorf("%s: no reference to quote", kind)
 		}
-		if told := strings.Contains(page.body, "Try again after"); told != (kind == sandbox.TooMany) {
+		if told := page.says("flow.retry-after"); told != (kind == sandbox.TooMany) {
 			t.Errorf("%s: says when to try again: %t", kind, told)
 		}
 		s.sandbox.ClearFaults("caminvoice")
@@ -211,11 +211,11 @@ func TestDisconnect(t *testing.T) {
 	if n := s.sandbox.Calls("caminvoice", "revoke"); n != 0 {
 		t.Errorf("%d revocations while another merchant has the business connected", n)
 	}
-	receipt := p.get("/connections/" + mine).body
-	if !strings.Contains(receipt, "receipt") || strings.Contains(receipt, "Warehouse") || strings.Contains(receipt, "has ended the access") {
+	receipt := p.get("/connections/" + mine)
+	if !receipt.has("#receipt") || strings.Contains(receipt.body, "Warehouse") || receipt.says("receipt.revoked-done", "Provider", "CamInvoice") {
 		t.Error("the receipt tells what it must not, or nothing")
 	}
-	if !strings.Contains(receipt, `href="`+s.sandbox.BaseURL()+`/"`) {
+	if !receipt.has(`[href="` + s.sandbox.BaseURL() + `/"]`) {
 		t.Error("the receipt does not lead to where access can be ended")
 	}
 	if len(other.connections()) != 1 {
@@ -226,7 +226,7 @@ func TestDisconnect(t *testing.T) {
 	if n := s.sandbox.Calls("caminvoice", "revoke"); n != 1 {
 		t.Errorf("%d revocations, want 1", n)
 	}
-	if !strings.Contains(other.get("/connections/"+theirs).body, "CamInvoice has ended the access") {
+	if !other.get("/connections/"+theirs).says("receipt.revoked-done", "Provider", "CamInvoice") {
 		t.Error("the receipt does not say that access was ended")
 	}
 	if n := dbtest.SealedGrants(t, s.db); n != 0 {
@@ -243,7 +243,7 @@ func TestDisconnect(t *testing.T) {
 	id := p.connections()[0].ID.String()
 	admin := s.staff(db.RoleAdmin)
 	admin.post("/connections/" + id + "/disconnect")
-	if body := p.get("/connections/" + id).body; !strings.Contains(body, "has not confirmed yet that the access has ended") {
+	if !p.get("/connections/"+id).says("receipt.revoked-later", "Provider", "CamInvoice") {
 		t.Error("a failed revocation is not told")
 	}
 	if len(p.connections()) != 0 {
@@ -262,9 +262,9 @@ func TestRevocationIsRetried(t *testing.T) {
 	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	ctx := context.Background()
 	receipt := func(p *person, id pg.ID, want string) bool {
-		return strings.Contains(p.get("/connections/"+id.String()).body, want)
+		return p.get("/connections/"+id.String()).says(want, "Provider", "CamInvoice")
 	}
-	const later, done = "CamInvoice has not confirmed yet", "CamInvoice has ended the access"
+	const later, done = "receipt.revoked-later", "receipt.revoked-done"
 
 	told := s.merchant("Told")
 	told.connect("caminvoice", "KHUID00001234")

@@ -1,10 +1,8 @@
 package handlers
 
 import (
-	"html"
 	"net/http"
 	"net/url"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -55,24 +53,20 @@ func TestDaysAreTheReaders(t *testing.T) {
 		}
 	}
 	one("the list", page.body[strings.Index(page.body, "<tbody>"):])
-	link := regexp.MustCompile(`href="(/admin/events\.csv[^"]*)"`).FindStringSubmatch(page.body)
-	if link == nil {
+	link := page.attribute(`[href^="/admin/events.csv"]`, "href")
+	if link == "" {
 		t.Fatal("no export")
 	}
 	elsewhere := s.staff(db.RoleAdmin) // in UTC
-	one("the export, asked for from elsewhere", elsewhere.get(html.UnescapeString(link[1])).body)
+	one("the export, asked for from elsewhere", elsewhere.get(link).body)
 
-	var asked []string
-	for _, field := range regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`).FindAllStringSubmatch(page.body, -1) {
-		asked = append(asked, html.UnescapeString(field[1]), html.UnescapeString(field[2]))
-	}
-	begun := support.post("/admin/bulk", asked...)
+	begun := support.submit(page, `[action="/admin/bulk"]`)
 	support.wants(begun.location, "1 connection would be refreshed", "00:00:00")
 
 	hour := begin.Truncate(time.Hour).UTC()
 	exact := "/admin/events?kind=refresh&from=" + hour.Format(time.RFC3339) + "&to=" + hour.Add(time.Hour).Format(time.RFC3339)
 	support.wants(exact, `value="`+day+`T00:00"`, `value="`+day+`T01:00"`)
-	if page := support.get("/admin/events?from=" + day + "&zone=Nowhere"); !strings.Contains(page.body, "Nothing happened that matches") {
+	if page := support.get("/admin/events?from=" + day + "&zone=Nowhere"); !page.says("admin_events.none") {
 		t.Error("a zone that is none shows something")
 	}
 	support.wants("/admin/connections?since="+day, `value="`+day+`"`, "zone=Asia%2FPhnom_Penh")
@@ -89,11 +83,11 @@ func TestSinceWhenAndWhy(t *testing.T) {
 	dbtest.Set(t, s.db, c.ID, dbtest.Problem(status.ProblemSealed, began), dbtest.Retrying(began.Add(-4*time.Minute)), dbtest.Lapsing(s.db.Now().Add(24*time.Hour)))
 	support := s.staff(db.RoleSupport)
 	clock := began.Format("15:04")
-	page := support.wants("/connections/"+c.ID.String(), "cannot be opened", began.Format("2 January 2006, 15:04"), "days ago)")
+	page := support.wants("/connections/"+c.ID.String(), words("staff-problem.sealed"), began.Format("2 January 2006, 15:04"), "days ago)")
 	if other := began.Add(-4 * time.Minute).Format("15:04"); other != clock && strings.Contains(page.body, other) {
 		t.Error("the page tells two times")
 	}
-	list := support.wants("/admin/connections", "Cannot be opened", "Who must act: ")
+	list := support.wants("/admin/connections", words("problems.sealed"), "Who must act: ")
 	if strings.Contains(list.body, "reconnect by") {
 		t.Error("asked to come back, although access has ended")
 	}
@@ -101,7 +95,7 @@ func TestSinceWhenAndWhy(t *testing.T) {
 		t.Errorf("the export says something else: %s", export.body)
 	}
 	dbtest.Set(t, s.db, c.ID, dbtest.Refused(began))
-	if page := support.wants("/connections/"+c.ID.String(), "none until somebody acts"); strings.Contains(page.body, "kept alive") {
+	if page := support.wants("/connections/"+c.ID.String(), words("why.action-needed")); strings.Contains(page.body, "kept alive") {
 		t.Error("a refresh is announced that nobody will make")
 	}
 }
@@ -114,9 +108,9 @@ func TestAnIncidentSaysWhyAndWhatWaits(t *testing.T) {
 	merchant.connect("caminvoice", "KHUID00001234")
 	admin := s.staff(db.RoleAdmin)
 	declared := admin.post("/admin/providers/caminvoice", "do", "declare", "reason", "they rang us")
-	page := admin.wants(declared.location, "declared by admin@platform.example", "they rang us", "Refreshing has stopped until an admin ends the incident")
-	card := page.body[strings.Index(page.body, `id="caminvoice"`):]
-	if card = card[:strings.Index(card, "</section>")]; !strings.Contains(card, "The incident is declared.") || strings.Count(page.body, "The incident is declared.") != 1 {
+	page := admin.wants(declared.location, words("admin_providers.declared-by", "Name", "admin@platform.example"), "they rang us", words("layout.incident-declared"))
+	said := words("notice.incident-declared")
+	if !strings.Contains(page.text("#caminvoice"), said) || strings.Count(page.text("body"), said) != 1 {
 		t.Error("what was done is not said where the reader lands")
 	}
 
@@ -128,10 +122,9 @@ func TestAnIncidentSaysWhyAndWhatWaits(t *testing.T) {
 
 	admin.post("/admin/providers/caminvoice", "do", "end")
 	page = admin.get("/admin/providers")
-	card = page.body[strings.Index(page.body, `id="caminvoice"`):]
-	card = card[strings.Index(card, "<tbody>"):strings.Index(card, "</tbody>")]
-	if !strings.Contains(card, "they rang us") || strings.Count(card, "<time") != 2 || !strings.Contains(card, "admin@platform.example") {
-		t.Errorf("the list of incidents: %s", card)
+	incidents := page.text("#caminvoice tbody")
+	if !strings.Contains(incidents, "they rang us") || page.document().Find("#caminvoice tbody time").Length() != 2 || !strings.Contains(incidents, "admin@platform.example") {
+		t.Errorf("the list of incidents: %s", incidents)
 	}
 }
 
@@ -155,7 +148,7 @@ func TestAFailureIsNobodysDoing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	page := support.wants("/connections/"+c.ID.String(), "found when support@platform.example refreshed", "we hold nothing to renew it with", "nothing was sent")
+	page := support.wants("/connections/"+c.ID.String(), words("connection.found", "Name", "support@platform.example"), words("event.refresh.refused.no-refresh-token"), words("connection.not-sent"))
 	if n := strings.Count(page.body, "CamInvoice no longer accepts our access"); n != 1 {
 		t.Errorf("the provider is said to have refused %d times, not once", n)
 	}
@@ -163,7 +156,7 @@ func TestAFailureIsNobodysDoing(t *testing.T) {
 	dbtest.Set(t, s.db, c.ID, dbtest.Retrying(s.db.Now()))
 	s.staff(db.RoleAdmin).post("/admin/providers/caminvoice", "do", "declare", "reason", "so that pages read incidents anew")
 	dbtest.Incident(t, s.db, "caminvoice", "ours")
-	if page := support.wants("/connections/"+c.ID.String(), "refuses several connections at once"); strings.Contains(page.body, "not answering well") {
+	if page := support.wants("/connections/"+c.ID.String(), words("staff-problem.suspected", "Provider", "CamInvoice")); page.says("staff-problem.retrying", "Provider", "CamInvoice") {
 		t.Error("a provider that refuses us is said not to answer")
 	}
 }
