@@ -19,18 +19,18 @@ import (
 	"patchbay/views"
 )
 
-// sessionStore is a sessions.Store over Postgres: the cookie carries a signed random id, the row its hash and whose it is.
-// When a session is over is the database's decision, so the signature has no age of its own.
+// sessionStore is a sessions.Store over Postgres: the cookie holds a signed random id, the row its hash and the user. The
+// row decides when a session ends, so the signature does not expire.
 type sessionStore struct {
 	db     *db.DB
 	codecs []securecookie.Codec
 	secure bool
 }
 
-// What a session's Values hold: whose it is, and, to be saved with a new one, where the browser is.
+// Keys of a session's Values: who is signed in, and for a new session its user, the browser's address and user agent.
 const (
 	valueSignedIn = "signed-in" // db.SignedIn
-	valueUser     = "user"      // pg.ID of whom to sign in
+	valueUser     = "user"      // pg.ID of the user to sign in
 	valueAddress  = "address"
 	valueAgent    = "agent"
 )
@@ -39,11 +39,11 @@ func newSessionStore(d *db.DB, keys [][]byte, secure bool) *sessionStore {
 	return &sessionStore{db: d, codecs: signers(keys), secure: secure}
 }
 
-// signers sign small values for cookies, each for one name: the first key signs, all verify.
+// signers returns what signs the values of cookies: the first key signs, all verify.
 func signers(keys [][]byte) []securecookie.Codec {
 	var pairs [][]byte
 	for _, key := range keys {
-		pairs = append(pairs, key, nil) // a flat list would take every second key for encryption
+		pairs = append(pairs, key, nil) // CodecsFromPairs takes every second key for encryption
 	}
 	codecs := securecookie.CodecsFromPairs(pairs...)
 	for _, codec := range codecs {
@@ -54,13 +54,13 @@ func signers(keys [][]byte) []securecookie.Codec {
 	return codecs
 }
 
-// Get returns the request's session, read once for each request.
+// Get returns the request's session. It is read once for each request.
 func (s *sessionStore) Get(r *http.Request, name string) (*sessions.Session, error) {
 	return sessions.GetRegistry(r).Get(s, name)
 }
 
-// New reads the session that the cookie names. A cookie that is not ours, or whose session is over, is a new session
-// that nobody is signed in to; the error is the database's alone.
+// New reads the session that the cookie names. For a cookie that is not ours, or whose session has ended, it returns a new
+// session without a user. An error is the database's.
 func (s *sessionStore) New(r *http.Request, name string) (*sessions.Session, error) {
 	session := sessions.NewSession(s, name)
 	session.IsNew = true
@@ -87,7 +87,7 @@ func (s *sessionStore) New(r *http.Request, name string) (*sessions.Session, err
 	return session, nil
 }
 
-// Save ends a session whose MaxAge is negative and starts one that has no id yet. Called before rendering.
+// Save ends a session with a negative MaxAge and starts one without an id. It must be called before a page is rendered.
 func (s *sessionStore) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
 	if session.Options.MaxAge < 0 {
 		if in, ok := session.Values[valueSignedIn].(db.SignedIn); ok {
@@ -116,7 +116,7 @@ func (s *sessionStore) Save(r *http.Request, w http.ResponseWriter, session *ses
 	return nil
 }
 
-// signIn gives the browser a new session of the user's; one it had before is over, so that nobody can have planted it.
+// signIn gives the browser a new session and ends the one it had, against session fixation.
 func (s *Server) signIn(w http.ResponseWriter, r *http.Request, user pg.ID) error {
 	session, err := s.sessions.Get(r, s.cookieName("session"))
 	if err != nil {
@@ -142,18 +142,18 @@ func (s *Server) signOut(w http.ResponseWriter, r *http.Request) error {
 	return session.Save(r, w)
 }
 
-// visitor is whoever asks for a page. The zero user is nobody.
+// visitor is who requests a page. The zero user stands for one who is not signed in.
 type visitor struct {
 	user     db.User
 	merchant db.Merchant // zero for staff
 	session  db.Session
 	locale   string // of the page
-	notice   string // of what was just done
+	notice   string // code of what was just done, with its values
 }
 
 type visitorKey struct{}
 
-// visitorOf returns who asks; nobody before page has found out.
+// visitorOf returns the visitor that page found; before that, one who is not signed in.
 func visitorOf(r *http.Request) visitor {
 	v, ok := r.Context().Value(visitorKey{}).(visitor)
 	if !ok {
@@ -175,8 +175,8 @@ func (v visitor) role() roles {
 	}
 }
 
-// visit finds out who asks and in which language: as just chosen, as chosen in this browser, as set in the account, as the browser
-// says. It may set cookies.
+// visit finds the visitor and the language: the one just chosen, else the one chosen in this browser, else the account's, else
+// the browser's. It may set cookies.
 func (s *Server) visit(w http.ResponseWriter, r *http.Request) (visitor, error) {
 	var v visitor
 	session, err := s.sessions.Get(r, s.cookieName("session"))
@@ -212,8 +212,8 @@ func (s *Server) chooseLocale(w http.ResponseWriter, r *http.Request, own string
 	return views.MatchLocale(r.Header.Get("Accept-Language"))
 }
 
-// redirectWithNotice sends the browser on with GET; the next page says what was done. notice is a code under "notice." in the locales, filled in
-// with names and values in turn.
+// redirectWithNotice redirects to a page that says what was done. notice is a code under "notice." in the locales; pairs are
+// the names and values to fill in.
 func (s *Server) redirectWithNotice(w http.ResponseWriter, r *http.Request, path, notice string, pairs ...string) error {
 	if len(pairs) > 0 {
 		values := url.Values{}
@@ -226,13 +226,13 @@ func (s *Server) redirectWithNotice(w http.ResponseWriter, r *http.Request, path
 	return redirect(w, r, path)
 }
 
-// actor is who acts, for events.
+// actor returns the visitor as the actor of an event.
 func (s *Server) actor(r *http.Request) audit.Actor {
 	v := visitorOf(r)
 	return audit.Actor{Kind: v.user.Role, ID: v.user.ID, Address: s.address(r)}
 }
 
-// viewPage is what every page shows around its body.
+// viewPage returns what every page shows around its body.
 func (s *Server) viewPage(r *http.Request) views.Page {
 	v := visitorOf(r)
 	page := views.Page{Path: r.URL.RequestURI()}
@@ -250,17 +250,17 @@ func (s *Server) viewPage(r *http.Request) views.Page {
 	return page
 }
 
-// incidents are the providers in trouble, as read a few seconds ago at most: every page shows them.
+// incidents caches the open incidents, which every page shows.
 type incidents struct {
 	mu   sync.Mutex
-	read time.Time // when it was last asked for, whether or not an answer came
+	read time.Time // when it was last read, or tried to
 	list []db.ProviderState
 }
 
 const incidentsAge = 3 * time.Second
 
-// currentIncidents reads them again when it is time. One page asks, the others go on with what was known: nobody queues behind
-// a database that does not answer.
+// currentIncidents returns the open incidents, read at most incidentsAge ago. One request reads them again; the others go on
+// with the known ones, so that they do not queue behind a database that does not answer.
 func (s *Server) currentIncidents(ctx context.Context) []db.ProviderState {
 	s.troubled.mu.Lock()
 	now, known := s.DB.Now(), s.troubled.list
@@ -274,7 +274,7 @@ func (s *Server) currentIncidents(ctx context.Context) []db.ProviderState {
 	}
 	list, err := s.DB.Incidents(ctx)
 	if err != nil {
-		s.Log.WarnContext(ctx, "incidents not read", "err", err) // a page without its banner is better than none
+		s.Log.WarnContext(ctx, "incidents not read", "err", err) // the page is shown without its banner
 		return known
 	}
 	s.troubled.mu.Lock()
@@ -293,15 +293,15 @@ func (s *Server) incidents(r *http.Request) []views.Incident {
 	return all
 }
 
-// formText reads a field of a form as people mean it: without what surrounds it, and without bytes that no text has.
+// formText returns a field of the form, cleaned.
 func formText(r *http.Request, name string) string { return clean(r.PostFormValue(name)) }
 
-// clean drops what no text has and Postgres refuses.
+// clean trims space and removes invalid UTF-8 and NUL, which Postgres refuses.
 func clean(text string) string {
 	return strings.TrimSpace(strings.ReplaceAll(strings.ToValidUTF8(text, ""), "\x00", ""))
 }
 
-// publicAddress is the whole address of a path of ours.
+// publicAddress returns the absolute address of a path.
 func (s *Server) publicAddress(path string) string {
 	return strings.TrimSuffix(s.PublicURL.String(), "/") + path
 }
