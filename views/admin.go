@@ -7,8 +7,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"patchbay/internal/status"
 
@@ -52,13 +50,6 @@ func kindOptions(ctx context.Context, kinds []Option) []Option {
 		out[i] = o
 	}
 	return out
-}
-
-// kindText speaks of a kind of events, whatever provider they are about.
-func kindText(ctx context.Context, kind string) string {
-	text := eventText(ctx, Event{Kind: status.Kind(kind)}, T(ctx, "filter.the-provider"))
-	first, size := utf8.DecodeRuneInString(text)
-	return string(unicode.ToUpper(first)) + text[size:]
 }
 
 func roleOptions(ctx context.Context, chosen string) []Option {
@@ -296,42 +287,6 @@ func (c LiveCheck) facts(ctx context.Context) string {
 		parts = append(parts, T(ctx, "admin_providers.skew", "Seconds", strconv.FormatFloat(c.Skew.Seconds(), 'f', 0, 64)))
 	}
 	return strings.Join(parts, " · ")
-}
-
-// facts are a call's figures in one line.
-func (c Call) facts(ctx context.Context) string {
-	parts := []string{wordFor(ctx, "class.", c.Class)}
-	if c.Status != 0 {
-		parts = append(parts, "HTTP "+statusText(c.Status))
-	}
-	if c.Code != "" {
-		parts = append(parts, c.Code)
-	}
-	return strings.Join(append(parts, c.took(ctx)), " · ")
-}
-
-// took is how long a call took; of one that was never made, that.
-func (c Call) took(ctx context.Context) string {
-	if c.Unsent {
-		return T(ctx, "connection.not-sent")
-	}
-	return Took(ctx, c.Took)
-}
-
-// by names who did it; of a failure that came to light by somebody's refresh, who found it: it is not their doing.
-func (e Event) by(ctx context.Context) string {
-	if e.Kind.Refresh() && e.health() != status.Fine {
-		return T(ctx, "connection.found", "Name", e.Actor)
-	}
-	return T(ctx, "connection.by", "Name", e.Actor)
-}
-
-// actor names who did it; Patchbay itself when nobody is named.
-func (e Event) actor(ctx context.Context) string {
-	if e.Actor == "" {
-		return T(ctx, "layout.name")
-	}
-	return e.Actor
 }
 
 func (v KeysPage) chosen(scope string) bool {

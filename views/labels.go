@@ -171,65 +171,6 @@ func revokedText(ctx context.Context, revoked status.Revocation, p Provider, sta
 	return T(ctx, "receipt.revoked-not-offered", "Provider", p.Title)
 }
 
-func eventText(ctx context.Context, e Event, provider string) string {
-	if key := "event." + e.Kind.OfConnection() + "." + e.Note; e.Note != "" && has(ctx, key) { // of some, the cause says more than the kind
-		return T(ctx, key, "Provider", provider)
-	}
-	if key := "event." + e.Kind.OfConnection(); has(ctx, key) {
-		return T(ctx, key, "Provider", provider)
-	}
-	if call, ok := e.Kind.Call(); ok {
-		return T(ctx, "event.call", "Provider", provider) + " (" + callName(ctx, call) + ")"
-	}
-	return humanised(string(e.Kind))
-}
-
-// noteText is an event's note: of some kinds it is a code, of the others people wrote it or it names something.
-func noteText(ctx context.Context, e Event) string {
-	prefix := ""
-	switch {
-	case e.Kind.Refresh():
-		prefix = "note."
-	case e.Kind == status.IncidentOpened, e.Kind == status.IncidentEnded:
-		prefix = "environment."
-	}
-	if prefix != "" && has(ctx, prefix+e.Note) {
-		return T(ctx, prefix+e.Note)
-	}
-	return e.Note
-}
-
-// health colours an event's dot: good news, trouble, or something to act on.
-func (e Event) health() status.Health {
-	if o, failed := e.Kind.Failure(); failed {
-		return o.Health()
-	}
-	switch e.Kind {
-	case status.ConnectionConnected, status.ConnectionReconnected, status.RefreshSaved, Recovered, status.IncidentEnded:
-		return status.Fine
-	case status.IncidentOpened, status.ConnectionRevocationNoticed:
-		return status.Retrying
-	}
-	if e.Call != nil && e.Call.Class != "" {
-		return e.Call.Class.Health()
-	}
-	return ""
-}
-
-// Recovered is the kind of a refresh that was saved after others had failed. It is shown, never stored.
-const Recovered status.Kind = "recovered"
-
-// callName names a call, also from the kind of the event that tells of it.
-func callName(ctx context.Context, name string) string {
-	switch {
-	case strings.HasPrefix(name, "refresh"):
-		name = "refresh"
-	case strings.Contains(name, "revoke"):
-		name = "revoke"
-	}
-	return wordFor(ctx, "call.", name)
-}
-
 func statusText(status int) string { return strconv.Itoa(status) }
 
 func (v ConnectPage) title(ctx context.Context) string {
@@ -293,40 +234,46 @@ func (f Field) input(ctx context.Context, v ConnectPage) input {
 	return i
 }
 
-// outcome is a known end of a flow; anything else is one that we cannot explain.
-func (v FlowPage) outcome() status.End {
-	switch v.Outcome {
-	case Choosing:
-		if v.Choice == nil {
-			return UnderWay
-		}
-		return v.Outcome
-	case UnderWay, status.EndConnected, status.EndDenied, status.EndCancelled, status.EndExpired, status.EndOtherBrowser, status.EndOtherUser,
-		status.EndOtherProvider, status.EndForged, status.EndTemporary, status.EndRateLimited, status.EndRejected, status.EndNoIdentity,
-		status.EndNoMerchant, status.EndClientRejected, status.EndInterrupted:
-		return v.Outcome
+// outcome returns how the flow is shown: by its end, or as Choosing or UnderWay.
+func (v FlowPage) outcome(ctx context.Context) status.End {
+	outcome := v.Flow.Outcome
+	switch {
+	case v.Rejected != "":
+		outcome = v.Rejected
+	case v.Offer != nil:
+		return Choosing
+	case v.Flow.Stage == status.StageBegun, v.Flow.Stage == status.StageAnswered, v.Flow.Stage == status.StageExchanging, v.Flow.Stage == status.StageChoosing:
+		return UnderWay
+	case v.Flow.Stage == status.StageConnected:
+		return status.EndConnected
+	case outcome == status.EndInput:
+		outcome = status.EndRejected
 	}
-	return "unknown"
+	if !has(ctx, "flow."+string(outcome)+".title") {
+		return "unknown"
+	}
+	return outcome
 }
 
 func (v FlowPage) title(ctx context.Context) string {
-	key := "flow." + string(v.outcome()) + ".title"
+	outcome := v.outcome(ctx)
+	key := "flow." + string(outcome) + ".title"
 	switch {
-	case v.outcome() == Choosing && v.Choice.Why == "differs":
+	case outcome == Choosing && v.Offer.Why == "differs":
 		key = "flow.differs.title"
-	case v.outcome() == Choosing && v.Choice.Why == "already-connected":
+	case outcome == Choosing && v.Offer.Why == "already-connected":
 		key = "flow.already-connected.title"
-	case v.outcome() == Choosing && v.Choice.Account.nameless():
+	case outcome == Choosing && v.Account.nameless():
 		key = "flow.nameless.title"
-	case v.outcome() == status.EndConnected && v.Renewed:
+	case outcome == status.EndConnected && v.Flow.Outcome == status.EndRenewed:
 		key = "flow.renewed.title"
 	}
 	return T(ctx, key, "Provider", v.Provider.Title)
 }
 
 // health is the shape before an ended flow's title.
-func (v FlowPage) health() status.Health {
-	switch v.outcome() {
+func (v FlowPage) health(ctx context.Context) status.Health {
+	switch v.outcome(ctx) {
 	case status.EndTemporary, status.EndRateLimited:
 		return status.Retrying
 	case status.EndDenied, status.EndCancelled, status.EndExpired, UnderWay:
@@ -336,8 +283,8 @@ func (v FlowPage) health() status.Health {
 }
 
 // startsAgain says whether trying again is what the person should do next.
-func (v FlowPage) startsAgain() bool {
-	switch v.outcome() {
+func (v FlowPage) startsAgain(ctx context.Context) bool {
+	switch v.outcome(ctx) {
 	case status.EndOtherUser, status.EndClientRejected, status.EndNoMerchant:
 		return false
 	}
@@ -346,33 +293,31 @@ func (v FlowPage) startsAgain() bool {
 
 // kept says what became of what there was before.
 func (v FlowPage) kept(ctx context.Context) string {
-	if v.Reconnect {
+	if v.Flow.Pinned() {
 		return T(ctx, "flow.kept-as-it-was")
 	}
 	return T(ctx, "flow.nothing-saved")
 }
 
 func (v FlowPage) choiceText(ctx context.Context, choice string) string {
-	c := v.Choice
-	why := c.Why
-	if why == "confirm" && c.Account.nameless() {
+	why := v.Offer.Why
+	if why == "confirm" && v.Account.nameless() {
 		why = "nameless"
 	}
 	for _, key := range []string{"choice." + why + "." + choice, "choice." + choice} {
 		if has(ctx, key) {
-			return T(ctx, key, "Account", c.Account.shown(ctx), "Before", c.Before.shown(ctx), "Provider", v.Provider.Title)
+			return T(ctx, key, "Account", v.Account.shown(ctx), "Before", v.Before.shown(ctx), "Provider", v.Provider.Title)
 		}
 	}
 	return humanised(choice)
 }
 
 func (v FlowPage) choiceHelp(ctx context.Context, choice string) string {
-	c := v.Choice
-	key := "choice." + c.Why + "." + choice + ".help"
-	if c.There && has(ctx, key+"-there") {
+	key := "choice." + v.Offer.Why + "." + choice + ".help"
+	if v.Offer.There && has(ctx, key+"-there") {
 		key += "-there"
 	}
-	return wordIf(ctx, key, "Account", c.Account.shown(ctx), "Before", c.Before.shown(ctx))
+	return wordIf(ctx, key, "Account", v.Account.shown(ctx), "Before", v.Before.shown(ctx))
 }
 
 // code names an error page's story.

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/db"
 	"patchbay/internal/status"
 )
 
@@ -42,7 +43,7 @@ func TestAMailListsAccountsWhereItAnnouncesThem(t *testing.T) {
 func TestStaffAreNotTheMerchantsYou(t *testing.T) {
 	ctx := WithLocale(context.Background(), "en", storyNow, nil)
 	for _, revoked := range status.Revocations() {
-		v := ConnectionPage{Page: adminPage("/connections/1"), Provider: camInvoice, Disconnected: &Receipt{At: storyNow, Revoked: revoked}, Staff: &StaffConnection{}}
+		v := ConnectionPage{Page: adminPage("/connections/1"), Provider: camInvoice, Receipt: &db.Receipt{At: storyNow, Revoked: revoked}, Staff: &StaffConnection{}}
 		var b bytes.Buffer
 		if err := Connection(v).Render(ctx, &b); err != nil {
 			t.Fatal(err)

@@ -9,7 +9,6 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
-	"patchbay/internal/status"
 )
 
 // Page is what every page has.
@@ -70,32 +69,6 @@ func (a Account) otherName() string {
 
 // identifier returns the account's official number, such as a tax number, "" if there is none.
 func (a Account) identifier() string { return a.Detail(a.Keys.Identifier) }
-
-// Event is one line of a timeline.
-type Event struct {
-	At       time.Time
-	Kind     status.Kind // words under "event."
-	Actor    string      // a person's name, a key's name, or "" for Patchbay itself
-	Note     string      // a code with words under "note.", or fit for people: a reason they typed, a name; "" for none
-	Call     *Call       // shown to staff only
-	Where    string      // address the person came from; shown to staff only
-	Link     string      // what it is about; staff only
-	What     string      // the link's words
-	Merchant string      // whose it is, for lists that mix merchants
-	Filter   []Filter    // what a list that was exported or counted was filtered by
-	Provider string      // its title, for lists that mix providers
-}
-
-// Call is one exchange with a provider, without anything secret.
-type Call struct {
-	Name      string // "exchange", "refresh", "revoke" …
-	Class     status.Outcome
-	Status    int    // HTTP; 0 when no answer came
-	Code      string // the provider's own error code
-	Reference string // our x-reference-id
-	Took      time.Duration
-	Unsent    bool // nobody was asked
-}
 
 // Filter is one condition of a list's filter, as in its address. Keys have words under "filter.".
 type Filter struct{ Key, Value string }

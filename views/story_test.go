@@ -11,6 +11,7 @@ import (
 
 	"github.com/a-h/templ"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
@@ -128,6 +129,10 @@ var (
 	}}
 )
 
+func event(e audit.Event, actor string) Event {
+	return Event{Line: audit.Line{Event: e, ActorName: actor}}
+}
+
 func ago(d time.Duration) time.Time { return storyNow.Add(-d) }
 func in(d time.Duration) time.Time  { return storyNow.Add(d) }
 
@@ -180,15 +185,16 @@ func merchantStories(all map[string]templ.Component) {
 	all["connect-keyed-down"] = Connect(ConnectPage{Page: merchantPage("/connect/bookings"), Provider: bookings, Fields: fields[:2], Refused: "trouble", Reference: "K7M2-4QXD"})
 
 	events := []Event{
-		{At: ago(4 * time.Minute), Kind: "refresh.saved", Call: &Call{Name: "refresh", Class: "ok", Took: 240 * time.Millisecond, Reference: "5f0c2b7e9a1d4c3fb2e8d6a790314b5c"}},
-		{At: ago(26 * time.Hour), Kind: "refresh.trouble", Call: &Call{Name: "refresh", Class: "trouble", Status: 503, Code: "service_unavailable", Took: 1240 * time.Millisecond}},
-		{At: ago(4 * day), Kind: "reconnected", Actor: "Sok Dara", Where: "203.0.113.7"},
-		{At: ago(90 * day), Kind: "connection.connected", Actor: "Sok Dara"},
-		{At: ago(400 * day), Kind: "somebody.elses_kind"},
+		event(audit.Event{At: ago(4 * time.Minute), Kind: status.RefreshSaved, Class: status.OK, Millis: 240, Reference: "5f0c2b7e9a1d4c3fb2e8d6a790314b5c"}, ""),
+		event(audit.Event{At: ago(26 * time.Hour), Kind: status.RefreshTemporary, Class: status.Temporary, Status: 503, Code: "service_unavailable", Millis: 1240}, ""),
+		event(audit.Event{At: ago(4 * day), Kind: status.ConnectionReconnected, Actor: audit.Actor{Address: "203.0.113.7"}}, "Sok Dara"),
+		event(audit.Event{At: ago(90 * day), Kind: status.ConnectionConnected}, "Sok Dara"),
+		event(audit.Event{At: ago(400 * day), Kind: "somebody.elses_kind"}, ""),
 	}
 	own := ConnectionPage{
-		Page: merchantPage("/connections/0198a"), ID: "0198a7c2-4b1e-7d63-9f10-6f2b8a4c1d77", Provider: camInvoice, Account: ch168, Status: status.Status{Health: status.Fine},
-		ConnectedAt: ago(90 * day), RefreshedAt: ago(4 * time.Minute), AccessUntil: in(11 * time.Minute), Events: events, MayRefresh: true, MayReconnect: true, MayDisconnect: true,
+		Page: merchantPage("/connections/0198a"), Provider: camInvoice, Account: ch168, Status: status.Status{Health: status.Fine},
+		Connection: db.Whole{Connection: db.Connection{ID: pg.NewID(), ConnectedAt: ago(90 * day)}, RefreshedAt: ago(4 * time.Minute), ExpiresAt: in(11 * time.Minute)},
+		Events:     events, MayRefresh: true, MayReconnect: true, MayDisconnect: true,
 	}
 	all["connection"] = Connection(own)
 	needs := own
@@ -206,9 +212,10 @@ func merchantStories(all map[string]templ.Component) {
 	all["connection-retrying"] = Connection(retrying)
 	ended := own
 	ended.Status = status.Status{Health: status.Disconnected}
-	ended.Disconnected = &Receipt{At: ago(time.Minute), By: "Sok Dara", Revoked: "done", RemainsUntil: in(11 * time.Minute)}
+	ended.Receipt = &db.Receipt{At: ago(time.Minute), By: "Sok Dara", Revoked: status.RevokedDone, RemainsUntil: in(11 * time.Minute)}
 	all["connection-disconnected"] = Connection(ended)
-	ended.Disconnected = &Receipt{At: ago(time.Minute), By: "Sok Dara", Revoked: "not-offered", ProviderURL: "https://portal.example"}
+	ended.Receipt = &db.Receipt{At: ago(time.Minute), By: "Sok Dara", Revoked: status.RevokedNotOffered}
+	ended.Provider.HomeURL = "https://portal.example"
 	all["connection-disconnected-finish"] = Connection(ended)
 	all["disconnect"] = Disconnect(DisconnectPage{Page: merchantPage("/connections/0198a/disconnect"), ID: "0198a", Provider: camInvoice, Account: ch168, Revokes: true, Until: in(11 * time.Minute)})
 	all["disconnect-keyed"] = Disconnect(DisconnectPage{Page: merchantPage("/connections/0198a/disconnect"), ID: "0198a", Provider: flexiti, Account: Account{Account: connectors.Account{Name: "Boulangerie", ID: "abc"}}})
@@ -238,42 +245,41 @@ func merchantStories(all map[string]templ.Component) {
 }
 
 func flowStories(all map[string]templ.Component) {
-	flow := func(outcome status.End) FlowPage {
-		return FlowPage{Page: merchantPage("/flows/K7M2-4QXD"), Reference: "K7M2-4QXD", Provider: camInvoice, Outcome: outcome}
+	flow := func(stage status.Stage, outcome status.End) FlowPage {
+		return FlowPage{
+			Page: merchantPage("/flows/K7M2-4QXD"), Provider: camInvoice,
+			Flow: db.Flow{Reference: "K7M2-4QXD", Stage: stage, Outcome: outcome, ResultID: pg.NewID(), CreatedAt: ago(time.Hour), ExpiresAt: in(25 * time.Minute)},
+		}
 	}
-	choice := func(c Choice) templ.Component {
-		v := flow("choosing")
-		c.Until = in(25 * time.Minute)
-		v.Choice = &c
+	choice := func(o db.Offer, account, before Account) templ.Component {
+		v := flow(status.StageChoosing, "")
+		v.Offer, v.Account, v.Before = &o, account, before
 		return Flow(v)
 	}
-	all["flow-choosing"] = choice(Choice{Why: "confirm", Account: ch168, Options: []string{"connect", "cancel"}})
-	all["flow-choosing-nameless"] = choice(Choice{Why: "confirm", Account: Account{}, Options: []string{"connect", "cancel"}})
-	all["flow-choosing-differs"] = choice(Choice{Why: "differs", Account: mekong, Before: ch168, Options: []string{"replace", "keep-both", "cancel"}})
-	all["flow-choosing-already"] = choice(Choice{Why: "already-connected", Account: ch168, Options: []string{"connect", "cancel"}})
+	all["flow-choosing"] = choice(db.Offer{Why: "confirm", Options: []string{"connect", "cancel"}}, ch168, Account{})
+	all["flow-choosing-nameless"] = choice(db.Offer{Why: "confirm", Options: []string{"connect", "cancel"}}, Account{}, Account{})
+	all["flow-choosing-differs"] = choice(db.Offer{Why: "differs", Options: []string{"replace", "keep-both", "cancel"}}, mekong, ch168)
+	all["flow-choosing-already"] = choice(db.Offer{Why: "already-connected", Options: []string{"connect", "cancel"}}, ch168, Account{})
+	all["flow-under-way"] = Flow(flow(status.StageExchanging, ""))
 	for _, outcome := range []status.End{
-		UnderWay, status.EndDenied, status.EndCancelled, status.EndExpired, status.EndOtherBrowser, status.EndOtherUser, status.EndOtherProvider, status.EndForged,
-		status.EndTemporary, status.EndRateLimited, status.EndRejected, status.EndNoIdentity, status.EndNoMerchant, status.EndClientRejected, status.EndInterrupted, "unknown",
+		status.EndDenied, status.EndCancelled, status.EndExpired, status.EndOtherBrowser, status.EndOtherUser, status.EndOtherProvider, status.EndForged, status.EndInput,
+		status.EndTemporary, status.EndRateLimited, status.EndRejected, status.EndNoIdentity, status.EndNoMerchant, status.EndClientRejected, status.EndInterrupted, "of-tomorrow",
 	} {
-		v := flow(outcome)
-		if outcome == status.EndRateLimited {
-			v.RetryAfter = in(3 * time.Minute)
-		}
-		all["flow-"+string(outcome)] = Flow(v)
+		all["flow-"+string(outcome)] = Flow(flow(status.StageFailed, outcome))
 	}
-	connected := flow("connected")
-	connected.Account, connected.ConnectionID = ch168, "0198a"
+	connected := flow(status.StageConnected, status.EndConnected)
+	connected.Account = ch168
 	all["flow-connected"] = Flow(connected)
-	connected.Renewed = true
+	connected.Flow.Outcome = status.EndRenewed
 	all["flow-renewed"] = Flow(connected)
-	again := flow("denied")
-	again.Reconnect, again.ConnectionID = true, "0198a"
+	again := flow(status.StageDenied, status.EndDenied)
+	again.Flow.ConnectionID = pg.NewID()
 	all["flow-denied-reconnect"] = Flow(again)
-	staff := flow("provider-down")
+	staff := flow(status.StageFailed, status.EndTemporary)
 	staff.User = sampleAdmin
 	staff.Staff = &StaffFlow{
-		Merchant: "CH168 Shop", MerchantID: "m1", By: "Sok Dara", Stage: "failed", Created: ago(time.Hour), Expires: ago(50 * time.Minute),
-		Events: []Event{{At: ago(time.Hour), Kind: "flow.failed", Call: &Call{Class: "trouble", Status: 502, Took: 900 * time.Millisecond}}},
+		Merchant: "CH168 Shop", By: "Sok Dara",
+		Events: []Event{event(audit.Event{At: ago(time.Hour), Kind: status.FlowFailed, Class: status.Temporary, Status: 502, Millis: 900}, "")},
 	}
 	all["flow-staff"] = Flow(staff)
 }
@@ -292,24 +298,35 @@ func staffStories(all map[string]templ.Component) {
 		Environment: []Option{{}, {Value: "sandbox"}, {Value: "production"}}, Used: []Option{{}, {Value: "1d"}, {Value: "7d"}, {Value: "30d"}, {Value: "never"}}, Since: "2026-01-01", Merchant: "m1", MerchantName: "CH168 Shop",
 		Rows: rows, ByMerchant: Column{URL: "?sort=merchant"}, ByConnected: Column{URL: "?sort=connected", Sorted: "descending"},
 		Pager: Pager{First: "?", Prev: "?before=1", Next: "?after=2"}, Shown: 4, About: 1234567, CSVURL: "/admin/connections.csv", BulkFields: []Filter{{Key: "health", Value: "action-needed"}},
-		Flow: &FlowLine{Reference: "K7M2-4QXD", Stage: "failed", At: ago(time.Hour)},
+		Flow: &db.Flow{Reference: "K7M2-4QXD", Stage: status.StageFailed, CreatedAt: ago(time.Hour)},
 	}
 	all["admin-connections"] = AdminConnections(list)
 	all["admin-connections-none"] = AdminConnections(AdminConnectionsPage{Page: adminPage("/admin/connections"), Query: "zzz", About: -1})
 
 	one := ConnectionPage{
-		Page: adminPage("/connections/0198b"), ID: "0198a7c2-4b1e-7d63-9f10-6f2b8a4c1d77", Provider: camInvoice, Account: ch168, Status: status.Status{Health: status.Retrying, Party: status.PartyProvider},
-		ConnectedAt: ago(90 * day), RefreshedAt: ago(2 * time.Hour), AccessUntil: in(4 * time.Minute), NextRefresh: in(2 * time.Minute), MayRefresh: true, MayDisconnect: true,
-		Outcome: &Outcome{Code: string(status.Temporary), Health: status.Retrying, Retry: in(time.Minute), Call: &Call{Name: "refresh", Class: "trouble", Status: 503, Code: "unavailable", Took: 800 * time.Millisecond}},
-		Events:  []Event{{At: ago(time.Minute), Kind: "refresh.asked", Actor: "Anna Tremblay", Where: "198.51.100.4", Call: &Call{Class: "trouble", Status: 503, Took: 800 * time.Millisecond}}, {At: ago(90 * day), Kind: "connection.connected", Actor: "Sok Dara", Where: "203.0.113.7"}},
+		Page: adminPage("/connections/0198b"), Provider: camInvoice, Account: ch168, Status: status.Status{Health: status.Retrying, Party: status.PartyProvider},
+		Connection: db.Whole{
+			Connection: db.Connection{ID: pg.NewID(), MerchantID: shop.ID, ConnectedAt: ago(90 * day)}, Merchant: "CH168 Shop", ExternalID: "shop-17", RefreshedAt: ago(2 * time.Hour),
+			ExpiresAt: in(4 * time.Minute), Generation: 8123, Epoch: 2, Failures: 3, UsedAt: ago(time.Minute), UsedBy: "invoice worker",
+		},
+		NextRefresh: in(2 * time.Minute), MayRefresh: true, MayDisconnect: true,
+		Outcome: &Outcome{
+			Code: string(status.Temporary), Health: status.Retrying, Retry: in(time.Minute),
+			Call: &connectors.Call{Name: "refresh", Outcome: status.Temporary, Status: 503, Code: "unavailable", Took: 800 * time.Millisecond, Sent: true},
+		},
+		Events: []Event{
+			event(audit.Event{At: ago(time.Minute), Kind: status.RefreshTemporary, Class: status.Temporary, Status: 503, Code: "unavailable", Millis: 800, Reference: "5f0c2b7e9a1d4c3fb2e8d6a790314b5c", Actor: audit.Actor{Address: "198.51.100.4"}}, "Anna Tremblay"),
+			event(audit.Event{At: ago(20 * time.Minute), Kind: status.RefreshLost, Class: status.Temporary, Millis: 20_000}, ""),
+			event(audit.Event{At: ago(2 * time.Hour), Kind: status.RefreshSaved, Class: status.OK, Millis: 210}, ""),
+			event(audit.Event{At: ago(90 * day), Kind: status.ConnectionConnected, Actor: audit.Actor{Address: "203.0.113.7"}}, "Sok Dara"),
+		},
 		Staff: &StaffConnection{
-			Merchant: "CH168 Shop", MerchantID: "m1", ExternalID: "shop-17", Generation: 8123, Epoch: 2, Failures: 3, RefreshWhy: "retry", UsedAt: ago(time.Minute), UsedBy: "invoice worker",
-			Calls: []Event{
-				{At: ago(time.Minute), Call: &Call{Name: "refresh", Class: "trouble", Status: 503, Code: "unavailable", Took: 800 * time.Millisecond, Reference: "5f0c2b7e9a1d4c3fb2e8d6a790314b5c"}},
-				{At: ago(20 * time.Minute), Call: &Call{Name: "refresh", Class: "trouble", Took: 20 * time.Second}},
-				{At: ago(2 * time.Hour), Call: &Call{Name: "refresh", Class: "ok", Took: 210 * time.Millisecond}},
+			RefreshWhy: "retry",
+			Flows: []FlowLine{
+				{Flow: db.Flow{Reference: "K7M2-4QXD", Stage: status.StageConnected, CreatedAt: ago(90 * day)}, By: "Sok Dara"},
+				{Flow: db.Flow{Reference: "P2AA-11ZT", Stage: status.StageFailed, Outcome: status.EndTemporary, CreatedAt: ago(91 * day)}, By: "Sok Dara"},
+				{Flow: db.Flow{Reference: "Q3BB-22ZV", Stage: status.StageConnected, Outcome: status.EndKeptBoth, CreatedAt: ago(92 * day)}, By: "Sok Dara"},
 			},
-			Flows:  []FlowLine{{Reference: "K7M2-4QXD", Stage: "connected", At: ago(90 * day), By: "Sok Dara"}, {Reference: "P2AA-11ZT", Stage: "failed", Outcome: "provider-down", At: ago(91 * day), By: "Sok Dara"}, {Reference: "Q3BB-22ZV", Stage: "connected", Outcome: "kept-both", At: ago(92 * day), By: "Sok Dara"}},
 			Report: "Patchbay report\nprovider: CamInvoice (sandbox)\naccount: KHUID00001234\n2026-11-22T07:04:30Z refresh 503 unavailable 800 ms", AskURL: "/connections/0198b/ask", AskedLink: "https://connect.example.com/reconnect/4f9d2c", AskedWhy: "no-mail",
 		},
 	}
@@ -369,9 +386,9 @@ func staffStories(all map[string]templ.Component) {
 	all["admin-events"] = Events(EventsPage{
 		Page: adminPage("/admin/events"), Kinds: []Option{{}, {Value: "connected", Selected: true}, {Value: "somebody.elses"}}, From: "2026-11-01", CSVURL: "/admin/events.csv", Pager: Pager{Next: "?after=1"},
 		Rows: []Event{
-			{At: ago(time.Minute), Kind: "viewed", Actor: "Anna Tremblay", Where: "198.51.100.4", Link: "/connections/0198a", What: "CH168 Co., Ltd"},
-			{At: ago(time.Hour), Kind: "refresh.trouble", Provider: "ELECQ", Call: &Call{Class: "trouble", Status: 503, Took: 800 * time.Millisecond}},
-			{At: ago(day), Kind: "exported", Actor: "Anna Tremblay", Note: "health=action-needed"},
+			{Line: audit.Line{Event: audit.Event{At: ago(time.Minute), Kind: status.ConnectionViewed, ConnectionID: pg.NewID(), Actor: audit.Actor{Address: "198.51.100.4"}}, ActorName: "Anna Tremblay", AccountName: "CH168 Co., Ltd", MerchantName: "CH168 Shop"}},
+			{Line: audit.Line{Event: audit.Event{At: ago(time.Hour), Kind: status.RefreshTemporary, Class: status.Temporary, Status: 503, Millis: 800}}, Title: "ELECQ"},
+			{Line: audit.Line{Event: audit.Event{At: ago(day), Kind: status.ConnectionsExported, Note: "health=action-needed"}, ActorName: "Anna Tremblay"}, Filter: []Filter{{"health", "action-needed"}}},
 		},
 	})
 	all["admin-events-none"] = Events(EventsPage{Page: adminPage("/admin/events"), MaySet: true, Months: 6, KeptSince: ago(180 * day), Oldest: ago(170 * day)})

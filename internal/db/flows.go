@@ -78,6 +78,9 @@ func (f Flow) OfBrowser(secret pg.Secret) bool {
 	return subtle.ConstantTimeCompare(secret.Hash(), f.browserHash) == 1
 }
 
+// Pinned reports whether the flow is to reconnect a connection.
+func (f Flow) Pinned() bool { return f.ConnectionID != (pg.ID{}) }
+
 // OfState says whether the provider proved the flow by sending its state back.
 func (f Flow) OfState(state string) bool {
 	return state != "" && subtle.ConstantTimeCompare(pg.Secret(state).Hash(), f.stateHash) == 1

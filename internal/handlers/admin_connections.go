@@ -54,7 +54,7 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 	}
 	page.BulkFields = fields(f.Values())
 	if lines.Flow != nil {
-		page.Flow = &views.FlowLine{Reference: lines.Flow.Reference, Stage: lines.Flow.Stage, Outcome: lines.Flow.Outcome, At: lines.Flow.CreatedAt, Provider: lines.Flow.Provider}
+		page.Flow = lines.Flow
 	}
 	for _, line := range lines.All {
 		page.Rows = append(page.Rows, s.viewConnectionRow(line, f.Providers))

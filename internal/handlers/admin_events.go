@@ -213,30 +213,15 @@ func fieldLayout(hours bool) string {
 }
 
 func (s *Server) viewEventLine(r *http.Request, e audit.Line) views.Event {
-	one := views.Event{At: e.At, Actor: e.ActorName, Where: e.Actor.Address, Merchant: e.MerchantName}
-	one.Kind, one.Note = eventLabel(e.Event)
+	one := views.Event{Line: e}
 	if e.Provider != "" {
-		one.Provider = s.viewProviderOf(e.Provider, "").Title
-	}
-	if e.Class != "" && e.Kind != status.ProviderChecked {
-		one.Call = callOf(e.Event)
+		one.Title = s.viewProviderOf(e.Provider, "").Title
 	}
 	switch e.Kind {
 	case status.ConnectionsExported, status.EventsExported, status.BulkCounted: // their note is the list's address
-		one.Note = ""
 		if values, err := url.ParseQuery(e.Note[strings.Index(e.Note, "?")+1:]); err == nil {
 			one.Filter = s.filterDetails(r, values)
 		}
-	}
-	switch {
-	case e.Kind.Bulk():
-		one.Link = "/admin/bulk/" + e.Reference
-	case e.ConnectionID != (pg.ID{}) && e.AccountName != "":
-		one.Link, one.What = "/connections/"+e.ConnectionID.String(), e.AccountName
-	case e.FlowReference != "":
-		one.Link, one.What = "/flows/"+e.FlowReference, e.FlowReference
-	case e.MerchantID != (pg.ID{}) && e.MerchantName != "":
-		one.Link, one.What = "/admin/merchants/"+e.MerchantID.String(), e.MerchantName
 	}
 	return one
 }

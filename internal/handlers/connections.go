@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"patchbay/internal/audit"
-	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
@@ -83,8 +82,11 @@ func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page.Path = "/connections/" + page.ID // where its links lead: this address takes no GET
-	page.Outcome = &views.Outcome{Code: string(outcome.Class), Health: outcome.Class.Health(), Call: viewCall(outcome.Call)}
+	page.Path = "/connections/" + c.ID.String() // this address takes no GET
+	page.Outcome = &views.Outcome{Code: string(outcome.Class), Health: outcome.Class.Health()}
+	if outcome.Call.Name != "" {
+		page.Outcome.Call = &outcome.Call
+	}
 	switch {
 	case outcome.Problem == status.ProblemLapsed || outcome.Problem == status.ProblemSealed: // nobody was asked
 		page.Outcome.Code, page.Outcome.Health = string(outcome.Problem), status.ActionNeeded
@@ -109,9 +111,8 @@ func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPa
 	present := set == nil && setup.Environment == c.Environment
 	how := s.statusOf(r.Context(), c.Connection)
 	page := views.ConnectionPage{
-		Page: s.viewPage(r), ID: c.ID.String(), Provider: s.viewProviderOf(c.Provider, c.Environment), Account: s.viewAccount(c.Provider, c.Account, c.ID.String()),
-		Status: how, ConnectedAt: c.ConnectedAt, RefreshedAt: c.RefreshedAt, AccessUntil: c.ExpiresAt, NextRefresh: c.RefreshAt,
-		RenewsUntil: how.RemindOf(s.DB.Now()),
+		Page: s.viewPage(r), Connection: c, Provider: s.viewProviderOf(c.Provider, c.Environment), Account: s.viewAccount(c.Provider, c.Account, c.ID.String()),
+		Status: how, NextRefresh: c.RefreshAt, RenewsUntil: how.RemindOf(s.DB.Now()),
 	}
 	live := c.DisconnectedAt.IsZero()
 	page.MayRefresh = live && present
@@ -122,19 +123,17 @@ func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPa
 		if err != nil {
 			return page, err
 		}
-		page.Disconnected = &views.Receipt{
-			At: receipt.At, Revoked: receipt.Revoked, RemainsUntil: receipt.RemainsUntil, ProviderURL: page.Provider.HomeURL,
-		}
 		switch {
 		case receipt.Revoked != "":
 		case s.Jobs.RevokesByAccount(c.Provider, c.Environment):
-			page.Disconnected.Revoked = status.RevokedLater
+			receipt.Revoked = status.RevokedLater
 		default:
-			page.Disconnected.Revoked = status.RevokedUntold
+			receipt.Revoked = status.RevokedUntold
 		}
-		if v.user.Staff() || receipt.Actor == db.RoleMerchant {
-			page.Disconnected.By = receipt.By
+		if !v.user.Staff() && receipt.Actor != db.RoleMerchant {
+			receipt.By = ""
 		}
+		page.Receipt = &receipt
 	}
 	var before audit.Event
 	at, id, _ := strings.Cut(r.URL.Query().Get("before"), "~")
@@ -149,7 +148,7 @@ func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPa
 	if len(events) > timelineLength {
 		events = events[:timelineLength]
 		last := events[timelineLength-1]
-		page.EventsMore = "/connections/" + page.ID + "?before=" + url.QueryEscape(last.At.Format(time.RFC3339Nano)+"~"+last.ID.String())
+		page.EventsMore = "/connections/" + c.ID.String() + "?before=" + url.QueryEscape(last.At.Format(time.RFC3339Nano)+"~"+last.ID.String())
 	}
 	var people []pg.ID
 	for _, e := range events {
@@ -173,10 +172,7 @@ func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPa
 // viewStaffConnection is what staff see besides. The calls of the attempts that made the connection join its timeline: they
 // were made before it existed.
 func (s *Server) viewStaffConnection(r *http.Request, c db.Whole, page *views.ConnectionPage) (*views.StaffConnection, error) {
-	staff := &views.StaffConnection{
-		Merchant: c.Merchant, MerchantID: c.MerchantID.String(), ExternalID: c.ExternalID, Generation: c.Generation, Epoch: c.Epoch, Failures: c.Failures,
-		LeasedUntil: c.LeasedUntil, UsedAt: c.UsedAt, UsedBy: c.UsedBy,
-	}
+	staff := &views.StaffConnection{}
 	if c.DisconnectedAt.IsZero() {
 		staff.AskURL, staff.Mails, staff.MayInvite = "/connections/"+c.ID.String()+"/ask", s.Jobs.SendsMail(), visitorOf(r).role() == admin
 		reached, invited, err := s.askedPeople(r, c.MerchantID)
@@ -220,14 +216,9 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.Whole, page *views.Co
 			events = slices.DeleteFunc(events, func(e audit.Event) bool { return e.ConnectionID == c.ID })
 			page.Events = append(page.Events, viewEvents(events, names, true)...)
 		}
-		staff.Flows = append(staff.Flows, views.FlowLine{Reference: f.Reference, Stage: f.Stage, Outcome: f.Outcome, At: f.CreatedAt, By: names[f.UserID], Provider: c.Provider})
+		staff.Flows = append(staff.Flows, views.FlowLine{Flow: f, By: names[f.UserID]})
 	}
 	slices.SortStableFunc(page.Events, func(a, b views.Event) int { return b.At.Compare(a.At) })
-	for _, e := range page.Events {
-		if e.Call != nil {
-			staff.Calls = append(staff.Calls, e)
-		}
-	}
 	staff.Report = report(c, page.Status, page.Events)
 	return staff, nil
 }
@@ -260,21 +251,15 @@ func report(c db.Whole, how status.Status, events []views.Event) string {
 	line("connection", c.ID.String())
 	line("health", string(how.Health), string(how.Problem))
 	for _, e := range events {
-		if e.Call == nil {
+		call := e.Call()
+		if call == nil {
 			continue
 		}
 		answer := "no answer"
-		if e.Call.Status != 0 {
-			answer = "HTTP " + strconv.Itoa(e.Call.Status)
+		if call.Status != 0 {
+			answer = "HTTP " + strconv.Itoa(call.Status)
 		}
-		line(e.At.Format(time.RFC3339Nano), e.Call.Name, string(e.Call.Class), answer, e.Call.Code, e.Call.Took.String(), e.Call.Reference)
+		line(e.At.Format(time.RFC3339Nano), call.Name, string(call.Outcome), answer, call.Code, call.Took.String(), call.Reference)
 	}
 	return b.String()
-}
-
-func viewCall(c connectors.Call) *views.Call {
-	if c.Name == "" {
-		return nil
-	}
-	return &views.Call{Name: c.Name, Class: c.Outcome, Status: c.Status, Code: c.Code, Reference: c.Reference, Took: c.Took}
 }

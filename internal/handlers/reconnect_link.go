@@ -138,8 +138,8 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page.Path = "/connections/" + page.ID // this address takes no GET
-	page.Staff.AskedWhy = "nobody"        // why there is a link and no mail
+	page.Path = "/connections/" + c.ID.String() // this address takes no GET
+	page.Staff.AskedWhy = "nobody"              // why there is a link and no mail
 	switch {
 	case !s.Jobs.SendsMail():
 		page.Staff.AskedWhy = "no-mail"
