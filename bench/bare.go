@@ -13,8 +13,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"patchbay/internal/account"
 	"patchbay/internal/connectors"
-	"patchbay/internal/db"
 	"patchbay/internal/pg"
 )
 
@@ -74,7 +74,7 @@ func (b *bare) signedIn(r *http.Request) (who signedIn, err error) {
 			u.id, u.role, u.email, u.name, u.locale, u.locked_at, u.created_at, u.password_hash = ''
 		FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN merchants m ON m.id = u.merchant_id
 		WHERE s.id_hash = $1 AND s.expires_at > $2 AND s.seen_at > $3 AND u.locked_at IS NULL`,
-		pg.Secret(cookie.Value).Hash(), now, now.Add(-db.SessionIdle)).
+		pg.Secret(cookie.Value).Hash(), now, now.Add(-account.SessionIdle)).
 		Scan(&hash, &created, &seen, &address, &agent, &who.merchant, &external, &merchantName, &merchantLocale, &merchantCreated,
 			&who.user, &role, &email, &who.name, &locale, &locked, &userCreated, &invited)
 	who.company = merchantName

@@ -19,6 +19,7 @@ import (
 	"github.com/gorilla/securecookie"
 	"github.com/jackc/pgx/v5"
 
+	"patchbay/internal/account"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/handlers"
@@ -86,13 +87,14 @@ func newSite(ctx context.Context, database, keys, provider, public string) (http
 		}
 	}
 	log := slog.New(slog.NewTextHandler(file, nil))
+	accounts := account.New(d.DB, d.Audit)
 	engine := refresh.New(refresh.Options{DB: d, Connectors: ready, Log: log})
-	later, err := jobs.New(jobs.Options{DB: d, Refresh: engine, Log: log, Providers: setups, PublicURL: address})
+	later, err := jobs.New(jobs.Options{DB: d, Accounts: accounts, Refresh: engine, Log: log, Providers: setups, PublicURL: address})
 	if err != nil {
 		return nil, nil, err
 	}
 	pages := handlers.New(handlers.Options{
-		DB: d, Providers: setups, Refresh: engine, Jobs: later, Log: log, PublicURL: address, SessionKeys: [][]byte{sessionKey},
+		DB: d, Accounts: accounts, Providers: setups, Refresh: engine, Jobs: later, Log: log, PublicURL: address, SessionKeys: [][]byte{sessionKey},
 	})
 	mux := http.NewServeMux()
 	mux.Handle("/", pages.Routes())
@@ -130,7 +132,7 @@ func (b *bench) people(ctx context.Context, n int) ([]person, error) {
 		name := "Shop " + user.String()
 		merchants = append(merchants, []any{p.merchant, name, "en", now})
 		users = append(users, []any{user, p.merchant, "merchant", user.String() + "@shop.example", "Sok Dara", now})
-		sessions = append(sessions, []any{p.secret.Hash(), user, now, now, now.Add(db.SessionLifetime)})
+		sessions = append(sessions, []any{p.secret.Hash(), user, now, now, now.Add(account.SessionLifetime)})
 		all = append(all, p)
 	}
 	for _, t := range []struct {

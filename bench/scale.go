@@ -20,6 +20,7 @@ import (
 	"github.com/gorilla/securecookie"
 	"github.com/jackc/pgx/v5"
 
+	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
@@ -308,13 +309,14 @@ func siteOn(d *db.DB) (http.Handler, error) {
 		return nil, err
 	}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	accounts := account.New(d.DB, d.Audit)
 	engine := refresh.New(refresh.Options{DB: d, Log: log})
-	later, err := jobs.New(jobs.Options{DB: d, Refresh: engine, Log: log, Providers: setups, PublicURL: public})
+	later, err := jobs.New(jobs.Options{DB: d, Accounts: accounts, Refresh: engine, Log: log, Providers: setups, PublicURL: public})
 	if err != nil {
 		return nil, err
 	}
 	return handlers.New(handlers.Options{
-		DB: d, Providers: setups, Refresh: engine, Log: log, PublicURL: public, SessionKeys: [][]byte{sessionKey}, Jobs: later,
+		DB: d, Accounts: accounts, Providers: setups, Refresh: engine, Log: log, PublicURL: public, SessionKeys: [][]byte{sessionKey}, Jobs: later,
 	}).Routes(), nil
 }
 
@@ -367,12 +369,13 @@ func pagesOf(ctx context.Context, d *db.DB) ([]page, error) {
 
 // supporter makes somebody of support who is signed in, and returns their cookie.
 func supporter(ctx context.Context, d *db.DB) (string, error) {
-	user, err := d.AddUser(ctx, audit.System, db.NewUser{Role: db.RoleSupport, Email: pg.NewID().String() + "@platform.example", Password: "long enough for a bench"})
+	accounts := account.New(d.DB, d.Audit)
+	user, err := accounts.AddUser(ctx, audit.System, account.NewUser{Role: account.RoleSupport, Email: pg.NewID().String() + "@platform.example", Password: "long enough for a bench"})
 	if err != nil {
 		return "", err
 	}
 	secret := pg.NewSecret()
-	if err := d.AddSession(ctx, secret, user.ID, "127.0.0.1", "bench"); err != nil {
+	if err := accounts.AddSession(ctx, secret, user.ID, "127.0.0.1", "bench"); err != nil {
 		return "", err
 	}
 	return securecookie.New(sessionKey, nil).MaxAge(0).SetSerializer(securecookie.NopEncoder{}).Encode("session", []byte(secret))

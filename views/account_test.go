@@ -3,7 +3,7 @@ package views
 import (
 	"testing"
 
-	"patchbay/internal/db"
+	"patchbay/internal/account"
 )
 
 func TestDevices(t *testing.T) {
@@ -13,7 +13,7 @@ func TestDevices(t *testing.T) {
 		"Mozilla/5.0 (X11; Linux x86_64; rv:131.0) Gecko/20100101 Firefox/131.0":                                                                  "Firefox · Linux",
 		"": "A browser", "something else": "A browser",
 	} {
-		if got := device(t.Context(), db.Session{Agent: agent}); got != want {
+		if got := device(t.Context(), account.Session{Agent: agent}); got != want {
 			t.Errorf("%q is %q, want %q", agent, got, want)
 		}
 	}

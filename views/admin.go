@@ -8,11 +8,10 @@ import (
 	"strings"
 	"time"
 
+	"patchbay/internal/account"
 	"patchbay/internal/status"
 
 	"github.com/a-h/templ"
-
-	"patchbay/internal/db"
 )
 
 // labelled fills in the labels that a filter's options came without: words under prefix, "any" for the empty value.
@@ -278,7 +277,7 @@ func tookOrDash(ctx context.Context, d time.Duration) string {
 }
 
 // displayName is how a person is named to others.
-func displayName(u db.User) string { return cmp.Or(u.Name, u.Email) }
+func displayName(u account.User) string { return cmp.Or(u.Name, u.Email) }
 
 // facts are a live check's figures in one line.
 func (c LiveCheck) facts(ctx context.Context) string {

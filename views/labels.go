@@ -10,8 +10,8 @@ import (
 
 	"github.com/mileusna/useragent"
 
+	"patchbay/internal/account"
 	"patchbay/internal/connectors"
-	"patchbay/internal/db"
 	"patchbay/internal/status"
 )
 
@@ -346,7 +346,7 @@ func (v ErrorPage) health() status.Health {
 }
 
 // device names a session's browser and system as their owner would, such as "Chrome · Android".
-func device(ctx context.Context, s db.Session) string {
+func device(ctx context.Context, s account.Session) string {
 	ua := useragent.Parse(s.Agent)
 	system := ua.OS
 	if ua.IsIOS() {

@@ -7,8 +7,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"patchbay/internal/account"
 	"patchbay/internal/connectors"
-	"patchbay/internal/db"
 )
 
 // Page is what every page has.
@@ -22,7 +22,7 @@ type Page struct {
 
 // Person is the signed-in user as the head of a page shows them.
 type Person struct {
-	db.User
+	account.User
 	Merchant string // its name; "" for staff
 }
 
@@ -30,7 +30,7 @@ type Person struct {
 func (p *Person) Staff() bool { return p != nil && p.User.Staff() }
 
 // Admin says whether the person may change users, providers and keys.
-func (p *Person) Admin() bool { return p != nil && p.Role == db.RoleAdmin }
+func (p *Person) Admin() bool { return p != nil && p.Role == account.RoleAdmin }
 
 // Incident is a provider that is failing for everybody.
 type Incident struct {

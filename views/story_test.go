@@ -11,6 +11,7 @@ import (
 
 	"github.com/a-h/templ"
 
+	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
@@ -97,8 +98,8 @@ func keyPrefixes(ctx context.Context) map[string]bool {
 }
 
 var (
-	sampleMerchant = &Person{User: db.User{ID: pg.NewID(), Name: "Sok Dara", Email: "dara@ch168.example", Role: "merchant"}, Merchant: "CH168 Shop"}
-	sampleAdmin    = &Person{User: db.User{ID: pg.NewID(), Name: "Anna Tremblay", Email: "anna@platform.example", Role: "admin"}}
+	sampleMerchant = &Person{User: account.User{ID: pg.NewID(), Name: "Sok Dara", Email: "dara@ch168.example", Role: "merchant"}, Merchant: "CH168 Shop"}
+	sampleAdmin    = &Person{User: account.User{ID: pg.NewID(), Name: "Anna Tremblay", Email: "anna@platform.example", Role: "admin"}}
 	camInvoice     = Provider{Name: "caminvoice", Title: "CamInvoice", Environment: "sandbox", Color: "#1f5fa8"}
 	elecq          = Provider{Name: "elecq", Title: "ELECQ", Environment: "sandbox", Color: "#2c7a3f"}
 	flexiti        = Provider{Name: "flexiti", Title: "Flexiti", Environment: "production", Color: "#d9480f", Keyed: true}
@@ -222,12 +223,12 @@ func merchantStories(all map[string]templ.Component) {
 
 	all["account"] = AccountSettings(AccountPage{
 		Page: merchantPage("/account"), Name: "Sok Dara", Email: "dara@ch168.example", Locale: "km", Errors: Errors{{"current", "wrong"}},
-		Sessions: []db.Session{
+		Sessions: []account.Session{
 			{Hash: []byte("a session's hash"), Agent: "Mozilla/5.0 (Linux; Android 14; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Mobile Safari/537.36", Address: "203.0.113.7", SeenAt: ago(time.Minute)},
 			{Hash: []byte("another session's hash"), Address: "198.51.100.20", SeenAt: ago(3 * day)},
 		},
-		Session: db.Session{Hash: []byte("a session's hash")}.Name(),
-		People:  []db.Person{{User: sampleMerchant.User, SeenAt: ago(time.Minute)}, {User: db.User{Email: "sreymom@ch168.example", LockedAt: ago(day)}, SeenAt: ago(20 * day)}},
+		Session: account.Session{Hash: []byte("a session's hash")}.Name(),
+		People:  []account.UserRow{{User: sampleMerchant.User, SeenAt: ago(time.Minute)}, {User: account.User{Email: "sreymom@ch168.example", LockedAt: ago(day)}, SeenAt: ago(20 * day)}},
 	})
 	all["password"] = Password(PasswordPage{Page: Page{Path: "/password"}, Errors: Errors{{"email", "email"}}})
 	all["password-sent"] = Password(PasswordPage{Page: Page{Path: "/password"}, Sent: true, Email: "dara@ch168.example"})
@@ -336,7 +337,7 @@ func staffStories(all map[string]templ.Component) {
 	one.Staff = &staff
 	all["admin-connection-mail"] = Connection(one)
 	invited := staff
-	invited.AskTo, invited.Invited, invited.MayInvite = nil, []db.Person{{User: db.User{ID: pg.NewID(), Email: "new@ch168.example", Role: "merchant", Invited: true}}}, true
+	invited.AskTo, invited.Invited, invited.MayInvite = nil, []account.UserRow{{User: account.User{ID: pg.NewID(), Email: "new@ch168.example", Role: "merchant", Invited: true}}}, true
 	one.Staff = &invited
 	all["admin-connection-invited"] = Connection(one)
 
@@ -363,10 +364,10 @@ func staffStories(all map[string]templ.Component) {
 		Page: adminPage("/admin/merchants"), MayAdd: true, Form: MerchantForm{Name: "", Errors: Errors{{"name", "missing"}}},
 		Merchants: []db.MerchantRow{{Merchant: shop, People: 2, Connections: []db.Count{{Provider: "caminvoice", Environment: "sandbox", Health: status.Fine, Connections: 3}}}, {Merchant: db.Merchant{ID: pg.NewID(), Name: "ហាងមេគង្គ", CreatedAt: ago(3 * day)}, People: 1, Connections: []db.Count{{Provider: "elecq", Environment: "sandbox", Health: status.ActionNeeded, Connections: 1}}}},
 	})
-	people := []db.Person{
+	people := []account.UserRow{
 		{User: sampleAdmin.User, SeenAt: ago(time.Minute), Sessions: 1},
-		{User: db.User{ID: pg.NewID(), Email: "help@platform.example", Role: "support", Invited: true}},
-		{User: db.User{ID: pg.NewID(), MerchantID: shop.ID, Name: "Sok Dara", Email: "dara@ch168.example", Role: "merchant", LockedAt: ago(day)}, Merchant: "CH168 Shop", SeenAt: ago(4 * day), Sessions: 2},
+		{User: account.User{ID: pg.NewID(), Email: "help@platform.example", Role: "support", Invited: true}},
+		{User: account.User{ID: pg.NewID(), MerchantID: shop.ID, Name: "Sok Dara", Email: "dara@ch168.example", Role: "merchant", LockedAt: ago(day)}, Merchant: "CH168 Shop", SeenAt: ago(4 * day), Sessions: 2},
 	}
 	all["admin-merchant"] = AdminMerchant(AdminMerchantPage{Page: adminPage("/admin/merchants/m1"), Merchant: shop, People: people[2:], Connections: rows[:2], MayInvite: true, Invite: InviteForm{Merchant: "m1", MerchantFixed: true}})
 	all["admin-merchant-new"] = AdminMerchant(AdminMerchantPage{Page: adminPage("/admin/merchants/m1"), Merchant: db.Merchant{Name: "ហាងមេគង្គ"}})

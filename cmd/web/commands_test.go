@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 
+	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
@@ -46,7 +48,8 @@ func TestUserAdd(t *testing.T) {
 	}
 	ctx := context.Background()
 	opened := d.Open(t)
-	user, err := opened.Authenticate(ctx, "sok@shop.example", "correct horse")
+	accounts := account.New(opened.DB, opened.Audit)
+	user, err := accounts.Authenticate(ctx, "sok@shop.example", "correct horse")
 	if err != nil || user.ID != id {
 		t.Errorf("the first line is not the password: %v", err)
 	}
@@ -54,9 +57,15 @@ func TestUserAdd(t *testing.T) {
 	if code, _, faults := said(t, environ, "x correct horse", "user", "add", "-email", "two@shop.example", "-role", "merchant", "-merchant", "ហាង ១"); code != 0 {
 		t.Fatal(faults)
 	}
-	two, err := opened.UserByEmail(ctx, "two@shop.example")
+	two, err := accounts.UserByEmail(ctx, "two@shop.example")
 	if err != nil || two.MerchantID != user.MerchantID {
 		t.Errorf("the second user's merchant is another: %v", err)
+	}
+	if code, _, _ := said(t, environ, "x correct horse", "user", "add", "-email", "two@shop.example", "-role", "merchant", "-merchant", "ហាង ២"); code != 1 {
+		t.Errorf("an e-mail address twice: code %d", code)
+	}
+	if _, err := opened.MerchantByName(ctx, "ហាង ២"); !errors.Is(err, pg.ErrNotFound) {
+		t.Errorf("a merchant was added without its user: %v", err)
 	}
 	if _, err := opened.AddMerchant(ctx, audit.System, db.Merchant{Name: "ហាង ១"}); err != nil {
 		t.Fatal(err)

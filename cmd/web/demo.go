@@ -15,7 +15,7 @@ import (
 	"syscall"
 	"time"
 
-	"patchbay/internal/audit"
+	"patchbay/internal/account"
 	"patchbay/internal/db"
 	"patchbay/internal/localpg"
 	"patchbay/internal/pg"
@@ -26,13 +26,16 @@ import (
 )
 
 // demoUsers are made at the first start. Their passwords are printed: a demo has no secrets of anybody's.
-func demoUsers() []db.NewUser {
-	return []db.NewUser{
-		{Email: "merchant@example.com", Role: db.RoleMerchant, MerchantName: "CH168 Shop", Name: "Sok Dara", Password: "merchant demo"},
-		{Email: "support@example.com", Role: db.RoleSupport, Name: "Lin Sopheap", Password: "support demo"},
-		{Email: "admin@example.com", Role: db.RoleAdmin, Name: "Chan Vanna", Password: "admin demo"},
+func demoUsers() []account.NewUser {
+	return []account.NewUser{
+		{Email: "merchant@example.com", Role: account.RoleMerchant, Name: "Sok Dara", Password: "merchant demo"},
+		{Email: "support@example.com", Role: account.RoleSupport, Name: "Lin Sopheap", Password: "support demo"},
+		{Email: "admin@example.com", Role: account.RoleAdmin, Name: "Chan Vanna", Password: "admin demo"},
 	}
 }
+
+// demoMerchant is whose user the first of them is.
+const demoMerchant = "CH168 Shop"
 
 // demo serves with everything on its own: a private Postgres, the sandboxes on another site, sample users. All it
 // keeps is in one folder.
@@ -110,8 +113,8 @@ func demo(ctx context.Context, t terminal, args []string) error {
 		cancel()
 		ended <- err
 	}()
-	err = app(ctx, s, newLog(s, t), listener, func(d *db.DB) error {
-		if err := seed(ctx, t, d, *scale); err != nil {
+	err = app(ctx, s, newLog(s, t), listener, func(d *db.DB, accounts *account.Store) error {
+		if err := seed(ctx, t, d, accounts, *scale); err != nil {
 			return err
 		}
 		welcome(t, publicURL, providers.BaseURL(), time.Since(began))
@@ -122,8 +125,8 @@ func demo(ctx context.Context, t terminal, args []string) error {
 }
 
 // seed adds the sample users that are not there, and before the first of them as many connections as are asked for.
-func seed(ctx context.Context, t terminal, d *db.DB, scale int) error {
-	if _, err := d.UserByEmail(ctx, demoUsers()[0].Email); scale > 0 && errors.Is(err, pg.ErrNotFound) {
+func seed(ctx context.Context, t terminal, d *db.DB, accounts *account.Store, scale int) error {
+	if _, err := accounts.UserByEmail(ctx, demoUsers()[0].Email); scale > 0 && errors.Is(err, pg.ErrNotFound) {
 		progress := func(what string, n int) { fmt.Fprintf(t.out, "\r  filling: %d %s        ", n, what) }
 		if err := sample.Fill(ctx, d, sample.Scale{Connections: scale, Environment: "sandbox", Events: 50, Progress: progress}); err != nil {
 			return err
@@ -132,12 +135,16 @@ func seed(ctx context.Context, t terminal, d *db.DB, scale int) error {
 		fmt.Fprintln(t.out, "There is a demo here already, which -scale leaves as it is: start over with -fresh")
 	}
 	for _, u := range demoUsers() {
-		if _, err := d.UserByEmail(ctx, u.Email); err == nil {
+		if _, err := accounts.UserByEmail(ctx, u.Email); err == nil {
 			continue
 		} else if !errors.Is(err, pg.ErrNotFound) {
 			return err
 		}
-		if _, err := d.AddUser(ctx, audit.System, u); err != nil {
+		merchant := ""
+		if u.Role == account.RoleMerchant {
+			merchant = demoMerchant
+		}
+		if _, err := addUser(ctx, d, accounts, u, merchant); err != nil {
 			return err
 		}
 	}

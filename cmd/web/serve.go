@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"patchbay/internal/account"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/handlers"
@@ -34,12 +35,12 @@ func serve(ctx context.Context, t terminal, args []string) error {
 	if err != nil {
 		return err
 	}
-	return app(ctx, s, newLog(s, t), listener, func(*db.DB) error { return nil })
+	return app(ctx, s, newLog(s, t), listener, func(*db.DB, *account.Store) error { return nil })
 }
 
 // app is the whole of Patchbay on a listener, from the start to the orderly stop. opened is called when the database
 // is, just before the first answer.
-func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listener, opened func(*db.DB) error) error {
+func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listener, opened func(*db.DB, *account.Store) error) error {
 	defer listener.Close()
 	applied, err := migrateUp(ctx, s.databaseURL, s.migrateURL)
 	if err != nil {
@@ -51,19 +52,20 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	}
 	defer d.Close()
 
+	accounts := account.New(d.DB, d.Audit)
 	engine := refresh.New(refresh.Options{DB: d, Connectors: connected(s.providers), Log: log})
 	later, err := jobs.New(jobs.Options{
-		DB: d, Refresh: engine, Log: log, Providers: s.providers, PublicURL: s.publicURL, SMTPURL: s.smtpURL, MailFrom: s.mailFrom, Outbox: s.demo != nil,
+		DB: d, Accounts: accounts, Refresh: engine, Log: log, Providers: s.providers, PublicURL: s.publicURL, SMTPURL: s.smtpURL, MailFrom: s.mailFrom, Outbox: s.demo != nil,
 	})
 	if err != nil {
 		return err
 	}
 	pages := handlers.New(handlers.Options{
-		DB: d, Providers: s.providers, Refresh: engine, Jobs: later, Log: log, PublicURL: s.publicURL,
+		DB: d, Accounts: accounts, Providers: s.providers, Refresh: engine, Jobs: later, Log: log, PublicURL: s.publicURL,
 		TrustedProxies: s.trustedProxies, SessionKeys: s.sessionKeys, Demo: s.demo,
 		Schema: func(ctx context.Context) error { return whole(ctx, d) },
 	})
-	if err := opened(d); err != nil {
+	if err := opened(d, accounts); err != nil {
 		return err
 	}
 	for _, p := range s.providers {

@@ -8,9 +8,12 @@ import (
 	"io"
 	"strings"
 
+	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // user adds a person. The password comes from the first line of standard input, where neither the process list nor the
@@ -37,7 +40,7 @@ func user(ctx context.Context, t terminal, args []string) error {
 	case *role != "merchant" && *merchant+*merchantID != "":
 		return misused(f, "support and admin belong to no merchant")
 	}
-	n := db.NewUser{Email: *email, Role: *role, Name: *name, MerchantName: *merchant}
+	n := account.NewUser{Email: *email, Role: *role, Name: *name}
 	if *merchantID != "" {
 		id, err := pg.ParseID(*merchantID)
 		if err != nil {
@@ -54,7 +57,7 @@ func user(ctx context.Context, t terminal, args []string) error {
 		return err
 	}
 	defer d.Close()
-	added, err := d.AddUser(ctx, audit.System, n)
+	added, err := addUser(ctx, d, account.New(d.DB, d.Audit), n, *merchant)
 	switch {
 	case errors.Is(err, db.ErrAmbiguousName):
 		return fmt.Errorf("several merchants are called %q: say which with -merchant-id", *merchant)
@@ -65,6 +68,23 @@ func user(ctx context.Context, t terminal, args []string) error {
 	}
 	_, err = fmt.Fprintln(t.out, added.ID)
 	return err
+}
+
+// addUser adds a user, in one transaction with the merchant of this name when there is none; "" for staff, and where n names the
+// merchant.
+func addUser(ctx context.Context, d *db.DB, accounts *account.Store, n account.NewUser, merchant string) (added account.User, err error) {
+	err = d.Tx(ctx, func(tx pgx.Tx) error {
+		if merchant != "" {
+			m, err := d.EnsureMerchant(ctx, tx, audit.System, merchant)
+			if err != nil {
+				return err
+			}
+			n.MerchantID = m.ID
+		}
+		added, err = accounts.AddUserTx(ctx, tx, audit.System, n)
+		return err
+	})
+	return added, err
 }
 
 func firstLine(in io.Reader) (string, error) {

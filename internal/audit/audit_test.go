@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
@@ -21,10 +22,7 @@ import (
 func shop(t *testing.T, d *db.DB) (merchant, user, connection pg.ID) {
 	t.Helper()
 	ctx := context.Background()
-	u, err := d.AddUser(ctx, audit.System, db.NewUser{Email: "sokha@shop.example", Role: db.RoleMerchant, MerchantName: "Shop"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	u := dbtest.User(t, d, account.RoleMerchant, "sokha@shop.example", "", "Shop")
 	g := connectors.Grant{Token: connectors.Token{Access: "made up"}, Account: connectors.Account{ID: "KHUID1", Name: "CH168"}}
 	c, err := d.AddConnection(ctx, u.MerchantID, "caminvoice", "sandbox", g, d.Now(), time.Hour)
 	if err != nil {

@@ -51,11 +51,12 @@ const keyMark = "pb_"
 
 // AddKey makes a key and returns it with its secret, which is shown once and kept nowhere. An admin's key has a name that no other
 // living key has: a second click makes no second key. On the command line a name may be used again, to make the next key before
-// the old one is revoked. ErrName, ErrNoScopes, ErrKeyTaken, ErrNotFound for an unknown merchant.
+// the old one is revoked. It returns ErrNoName, ErrNoScopes, ErrKeyTaken if an admin's name is in use, and ErrNotFound if there is no
+// such merchant.
 func (d *DB) AddKey(ctx context.Context, by audit.Actor, k Key) (Key, pg.Secret, error) {
 	k.Name = strings.TrimSpace(k.Name)
 	if k.Name == "" {
-		return k, "", ErrName
+		return k, "", ErrNoName
 	}
 	if len(k.Scopes) == 0 || slices.ContainsFunc(k.Scopes, func(s string) bool { return !slices.Contains(Scopes(), s) }) {
 		return k, "", ErrNoScopes

@@ -12,6 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
@@ -30,10 +31,7 @@ func TestABulkOfYesterdaysFailures(t *testing.T) {
 	if err := sample.Fill(ctx, d, sample.Scale{Connections: 60, Merchants: 3}); err != nil {
 		t.Fatal(err)
 	}
-	staff, err := d.AddUser(ctx, audit.System, db.NewUser{Role: db.RoleSupport, Email: "lin@platform.example"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	staff := dbtest.User(t, d, account.RoleSupport, "lin@platform.example", "", "")
 	var ids []pg.ID
 	rows, err := d.Pool.Query(ctx, `SELECT id FROM connections WHERE provider = 'caminvoice' AND disconnected_at IS NULL ORDER BY id LIMIT 5`)
 	if err != nil {
@@ -66,7 +64,7 @@ func TestABulkOfYesterdaysFailures(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	id, err := d.AddBulk(ctx, audit.Actor{Kind: db.RoleSupport, ID: staff.ID}, db.ListEvents, string(filter), "")
+	id, err := d.AddBulk(ctx, audit.Actor{Kind: account.RoleSupport, ID: staff.ID}, db.ListEvents, string(filter), "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -113,11 +111,8 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 	if err := sample.Fill(ctx, d, sample.Scale{Connections: 1500, Merchants: 20}); err != nil {
 		t.Fatal(err)
 	}
-	staff, err := d.AddUser(ctx, audit.System, db.NewUser{Role: db.RoleSupport, Email: "lin@platform.example"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	by := audit.Actor{Kind: db.RoleSupport, ID: staff.ID}
+	staff := dbtest.User(t, d, account.RoleSupport, "lin@platform.example", "", "")
+	by := audit.Actor{Kind: account.RoleSupport, ID: staff.ID}
 	f := db.Filter{Provider: "caminvoice"}
 	id, err := d.AddBulk(ctx, by, db.ListConnections, f.Values().Encode(), "")
 	if err != nil {

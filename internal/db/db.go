@@ -15,9 +15,8 @@ import (
 // DB is the database with the keyset that opens it. Its methods are safe for concurrent use.
 type DB struct {
 	*pg.DB
-	Audit     *audit.Log
-	keyset    *seal.Keyset
-	passwords *passwords
+	Audit  *audit.Log
+	keyset *seal.Keyset
 }
 
 // Open connects and proves that the keyset opens this database. The schema must be migrated.
@@ -26,7 +25,7 @@ func Open(ctx context.Context, url string, keyset *seal.Keyset, o pg.Options) (*
 	if err != nil {
 		return nil, err
 	}
-	d := &DB{DB: ground, Audit: audit.NewLog(ground), keyset: keyset, passwords: newPasswords()}
+	d := &DB{DB: ground, Audit: audit.NewLog(ground), keyset: keyset}
 	if err := d.checkKeyset(ctx); err != nil {
 		d.Close()
 		return nil, err

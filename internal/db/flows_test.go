@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
@@ -15,19 +16,15 @@ import (
 )
 
 // someone is a merchant's user.
-func someone(t *testing.T, d *db.DB, name string) db.User {
+func someone(t *testing.T, d *db.DB, name string) account.User {
 	t.Helper()
-	u, err := d.AddUser(context.Background(), audit.System, db.NewUser{Role: db.RoleMerchant, Email: name + "@example.com", MerchantName: name})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return u
+	return dbtest.User(t, d, account.RoleMerchant, name+"@example.com", "", name)
 }
 
 const daily = 24 * time.Hour
 
 // waiting is a flow whose grant for account waits for a choice.
-func waiting(t *testing.T, d *db.DB, u db.User, account string, obtained time.Time, pinned pg.ID) db.Flow {
+func waiting(t *testing.T, d *db.DB, u account.User, account string, obtained time.Time, pinned pg.ID) db.Flow {
 	t.Helper()
 	ctx := context.Background()
 	f, err := d.BeginFlow(ctx, db.NewFlow{

@@ -28,16 +28,6 @@ type Mail struct {
 	Connections []pg.ID `json:"connections,omitempty"`
 }
 
-// Recipient returns the user whom a mail is for, and their merchant, which is zero for staff.
-func (d *DB) Recipient(ctx context.Context, user pg.ID) (User, Merchant, error) {
-	u, err := d.User(ctx, user)
-	if err != nil || u.Staff() {
-		return u, Merchant{}, err
-	}
-	m, err := d.Merchant(ctx, u.MerchantID)
-	return u, m, err
-}
-
 // MailConnections reads the connections that a mail is about, those of one merchant only.
 func (d *DB) MailConnections(ctx context.Context, merchant pg.ID, ids []pg.ID) ([]Connection, error) {
 	rows, err := d.Pool.Query(ctx, `SELECT `+connectionColumns+` FROM connections c

@@ -24,9 +24,9 @@ type Merchant struct {
 	CreatedAt  time.Time
 }
 
-// What can be wrong with a new merchant or user; pages name the field.
+// Errors of merchants. ErrNoName is one of API keys too.
 var (
-	ErrName            = errors.New("a name is missing")
+	ErrNoName          = errors.New("a name is missing")
 	ErrExternalIDTaken = errors.New("another merchant has this external id")
 	ErrAmbiguousName   = errors.New("several merchants have this name: give the id of the one that is meant")
 )
@@ -39,7 +39,8 @@ func scanMerchant(row pgx.CollectableRow) (Merchant, error) {
 	return m, err
 }
 
-// AddMerchant adds one; its id and time are filled in. ErrName, ErrExternalIDTaken.
+// AddMerchant adds a merchant and fills in its id and time. It returns ErrNoName, and ErrExternalIDTaken if another merchant has its
+// external id.
 func (d *DB) AddMerchant(ctx context.Context, by audit.Actor, m Merchant) (Merchant, error) {
 	err := d.Tx(ctx, func(tx pgx.Tx) (err error) {
 		m, err = d.addMerchant(ctx, tx, by, m)
@@ -51,7 +52,7 @@ func (d *DB) AddMerchant(ctx context.Context, by audit.Actor, m Merchant) (Merch
 func (d *DB) addMerchant(ctx context.Context, tx pgx.Tx, by audit.Actor, m Merchant) (Merchant, error) {
 	m.Name, m.ExternalID = strings.TrimSpace(m.Name), strings.TrimSpace(m.ExternalID)
 	if m.Name == "" {
-		return m, ErrName
+		return m, ErrNoName
 	}
 	if m.Locale == "" {
 		m.Locale = "en"
@@ -66,6 +67,22 @@ func (d *DB) addMerchant(ctx context.Context, tx pgx.Tx, by audit.Actor, m Merch
 		return m, fmt.Errorf("add merchant: %w", err)
 	}
 	return m, d.Audit.Add(ctx, tx, audit.Event{Kind: status.MerchantAdded, MerchantID: m.ID, Note: m.Name, Actor: by})
+}
+
+// EnsureMerchant returns the merchant of this name, in whatever case it is written, and adds it when there is none. The transaction
+// is the caller's, so that a merchant can be added together with its first user. It returns ErrNoName, and ErrAmbiguousName if
+// several merchants have the name.
+func (d *DB) EnsureMerchant(ctx context.Context, tx pgx.Tx, by audit.Actor, name string) (Merchant, error) {
+	name = strings.TrimSpace(name)
+	// The lock keeps two transactions from adding the same name.
+	if _, err := pg.Exec(ctx, tx, "lock a merchant's name", `SELECT pg_advisory_xact_lock(hashtextextended('merchant ' || lower($1), 0))`, name); err != nil {
+		return Merchant{}, err
+	}
+	m, err := d.merchant(ctx, tx, `lower(m.name) = lower($1)`, name)
+	if errors.Is(err, pg.ErrNotFound) {
+		return d.addMerchant(ctx, tx, by, Merchant{Name: name})
+	}
+	return m, err
 }
 
 // Merchant finds one by its id.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
@@ -34,7 +35,7 @@ func (l testDB) merchant(name, externalID string, emails ...string) pg.ID {
 		l.t.Fatal(err)
 	}
 	for _, email := range emails {
-		if _, err := l.d.AddUser(context.Background(), audit.System, db.NewUser{Email: email, Role: db.RoleMerchant, MerchantID: m.ID, Name: "Somebody"}); err != nil {
+		if _, err := account.New(l.d.DB, l.d.Audit).AddUser(context.Background(), audit.System, account.NewUser{Email: email, Role: account.RoleMerchant, MerchantID: m.ID, Name: "Somebody"}); err != nil {
 			l.t.Fatal(err)
 		}
 	}
@@ -156,7 +157,7 @@ func TestInvitingRewritesNoConnection(t *testing.T) {
 		return by
 	}
 	before := written()
-	if _, err := l.d.AddUser(context.Background(), audit.System, db.NewUser{Email: "late@shop.example", Role: db.RoleMerchant, MerchantID: shop}); err != nil {
+	if _, err := account.New(l.d.DB, l.d.Audit).AddUser(context.Background(), audit.System, account.NewUser{Email: "late@shop.example", Role: account.RoleMerchant, MerchantID: shop}); err != nil {
 		t.Fatal(err)
 	}
 	if written() != before {
@@ -177,7 +178,7 @@ func TestSearchFollowsChanges(t *testing.T) {
 		t.Fatal("found before it was there")
 	}
 	l.exec(`UPDATE merchants SET name = 'Renamed House' WHERE id = $1`, shop)
-	if _, err := l.d.AddUser(ctx, audit.System, db.NewUser{Email: "late@shop.example", Role: db.RoleMerchant, MerchantID: shop}); err != nil {
+	if _, err := account.New(l.d.DB, l.d.Audit).AddUser(ctx, audit.System, account.NewUser{Email: "late@shop.example", Role: account.RoleMerchant, MerchantID: shop}); err != nil {
 		t.Fatal(err)
 	}
 	l.exec(`UPDATE connections SET account_name = 'After Ltd', search = 'khuid1 after ltd' WHERE id = $1`, c)

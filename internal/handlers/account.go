@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"patchbay/internal/db"
+	"patchbay/internal/account"
 	"patchbay/views"
 )
 
@@ -29,7 +29,7 @@ func (s *Server) saveAccount(w http.ResponseWriter, r *http.Request) error {
 			wrong := views.Errors{{Field: "name", Code: "too-long"}}
 			return s.renderAccount(w, r, http.StatusUnprocessableEntity, views.AccountPage{Name: name, Locale: locale, Errors: wrong})
 		}
-		if err := s.DB.SaveAccount(r.Context(), v.user.ID, name, locale); err != nil {
+		if err := s.Accounts.SaveProfile(r.Context(), v.user.ID, name, locale); err != nil {
 			return err
 		}
 		s.setCookie(w, "lang", "", -time.Second) // so that the account's own setting counts
@@ -39,13 +39,13 @@ func (s *Server) saveAccount(w http.ResponseWriter, r *http.Request) error {
 		return s.changePassword(w, r)
 
 	case "end-session":
-		sessions, err := s.DB.Sessions(r.Context(), v.user.ID)
+		sessions, err := s.Accounts.Sessions(r.Context(), v.user.ID)
 		if err != nil {
 			return err
 		}
 		for _, one := range sessions {
 			if one.Name() == r.PostFormValue("session") {
-				if err := s.DB.EndSession(r.Context(), v.user.ID, one.Hash); err != nil {
+				if err := s.Accounts.EndSession(r.Context(), v.user.ID, one.Hash); err != nil {
 					return err
 				}
 			}
@@ -53,7 +53,7 @@ func (s *Server) saveAccount(w http.ResponseWriter, r *http.Request) error {
 		return s.redirectWithNotice(w, r, "/account", "session-ended") // also if it had ended before
 
 	case "end-sessions":
-		if err := s.DB.EndSessions(r.Context(), s.actor(r), v.user.ID, v.session.Hash); err != nil {
+		if err := s.Accounts.EndSessions(r.Context(), s.actor(r), v.user.ID, v.session.Hash); err != nil {
 			return err
 		}
 		return s.redirectWithNotice(w, r, "/account", "sessions-ended")
@@ -74,8 +74,8 @@ func (s *Server) changePassword(w http.ResponseWriter, r *http.Request) error {
 	if err := s.rateLimit(r, "password of "+v.user.ID.String(), triesPerAccount()); err != nil {
 		return err
 	}
-	err := s.DB.ChangePassword(r.Context(), s.actor(r), v.user.ID, r.PostFormValue("current"), r.PostFormValue("password"), v.session.Hash)
-	if errors.Is(err, db.ErrPassword) {
+	err := s.Accounts.ChangePassword(r.Context(), s.actor(r), v.user.ID, r.PostFormValue("current"), r.PostFormValue("password"), v.session.Hash)
+	if errors.Is(err, account.ErrWrongPassword) {
 		page.Errors = views.Errors{{Field: "current", Code: "wrong"}}
 		return s.renderAccount(w, r, http.StatusUnprocessableEntity, page)
 	}
@@ -93,12 +93,12 @@ func (s *Server) renderAccount(w http.ResponseWriter, r *http.Request, status in
 	v := visitorOf(r)
 	page.Page, page.Email = s.viewPage(r), v.user.Email
 	var err error
-	if page.Sessions, err = s.DB.Sessions(r.Context(), v.user.ID); err != nil {
+	if page.Sessions, err = s.Accounts.Sessions(r.Context(), v.user.ID); err != nil {
 		return err
 	}
 	page.Session = v.session.Name()
 	if v.role() == merchant {
-		if page.People, err = s.DB.People(r.Context(), db.People{Merchant: v.merchant.ID, Limit: 200}); err != nil {
+		if page.People, err = s.Accounts.ListUsers(r.Context(), account.UserQuery{Merchant: v.merchant.ID, Limit: 200}); err != nil {
 			return err
 		}
 	}

@@ -39,7 +39,7 @@ func (s *Server) addKey(w http.ResponseWriter, r *http.Request) error {
 	}
 	key, secret, err := s.DB.AddKey(r.Context(), s.actor(r), key)
 	switch {
-	case errors.Is(err, db.ErrName):
+	case errors.Is(err, db.ErrNoName):
 		form.Errors = views.Errors{{Field: "name", Code: "missing"}}
 	case errors.Is(err, db.ErrKeyTaken):
 		form.Errors = views.Errors{{Field: "name", Code: "key-taken"}}

@@ -383,7 +383,7 @@ func TestMetricsAreForTheOperator(t *testing.T) {
 		t.Errorf("from loopback: %d %s", a.status, a.text)
 	}
 	trusting := New(Options{
-		DB: o.db, Refresh: o.engine, Log: slog.New(slog.DiscardHandler), PublicURL: &url.URL{Scheme: "http", Host: "x"}, SessionKeys: [][]byte{make([]byte, 32)},
+		DB: o.db, Accounts: o.accounts, Refresh: o.engine, Log: slog.New(slog.DiscardHandler), PublicURL: &url.URL{Scheme: "http", Host: "x"}, SessionKeys: [][]byte{make([]byte, 32)},
 		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")},
 	})
 	for _, c := range []struct {

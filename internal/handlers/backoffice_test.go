@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
@@ -27,7 +28,7 @@ func TestSupportFindsAConnectionAndItsStory(t *testing.T) {
 	merchant := s.merchant("Riverside Bakery")
 	merchant.connect("caminvoice", "KHUID00001234")
 	c := merchant.connections()[0]
-	support := s.staff(db.RoleSupport)
+	support := s.staff(account.RoleSupport)
 	link := `href="/connections/` + c.ID.String() + `"`
 
 	tin := c.Account.Detail("tin")
@@ -47,7 +48,7 @@ func TestSupportFindsAConnectionAndItsStory(t *testing.T) {
 	}
 	support.wants("/connections/"+c.ID.String(), "Riverside Bakery")
 	support.wants("/admin/events", words("event.viewed"), words("event.searched"), "Riverisde")
-	support.wants("/admin/events?actor="+db.RoleSupport+"&kind=connection.searched", "Riverisde")
+	support.wants("/admin/events?actor="+account.RoleSupport+"&kind=connection.searched", "Riverisde")
 	if got := support.wants("/admin/events?actor=nobody@nowhere.example"); strings.Contains(got.body, "Riverisde") {
 		t.Error("events of somebody who does not exist")
 	}
@@ -57,7 +58,7 @@ func TestSupportFindsAConnectionAndItsStory(t *testing.T) {
 func TestProvidersAreSetUpAndSwitched(t *testing.T) {
 	t.Parallel()
 	s := newTestServer(t, withSandbox(sandbox.Options{}))
-	admin := s.staff(db.RoleAdmin)
+	admin := s.staff(account.RoleAdmin)
 	admin.wants("/admin", words("mend.callback", "Provider", "CamInvoice"))
 	do := func(fields ...string) answer {
 		t.Helper()
@@ -111,7 +112,7 @@ func TestProvidersAreSetUpAndSwitched(t *testing.T) {
 func TestWhetherStateComesBackIsWatched(t *testing.T) {
 	t.Parallel()
 	s := newTestServer(t, withSandbox(sandbox.Options{CamInvoice: sandbox.CamInvoiceOptions{EchoState: true}}))
-	admin, p := s.staff(db.RoleAdmin), s.merchant("CH168 Shop")
+	admin, p := s.staff(account.RoleAdmin), s.merchant("CH168 Shop")
 	told := func() (yes, no int) {
 		page := admin.get("/admin/providers").body
 		return strings.Count(page, "Yes, seen"), strings.Count(page, "Not seen yet")
@@ -135,7 +136,7 @@ func TestWhetherStateComesBackIsWatched(t *testing.T) {
 func TestReferencesAreKept(t *testing.T) {
 	t.Parallel()
 	s := newTestServer(t, withSandbox(sandbox.Options{}))
-	p, support := s.merchant("CH168 Shop"), s.staff(db.RoleSupport)
+	p, support := s.merchant("CH168 Shop"), s.staff(account.RoleSupport)
 	m := sandbox.SampleFlexitiMerchants()[0]
 	got := p.post("/connect/flexiti", "client_id", m.ClientID, "client_secret", m.ClientSecret, "scope", "merchant")
 	wantH1(t, p.get(got.location), "Flexiti is connected")
@@ -160,7 +161,7 @@ func TestKeysAreShownOnce(t *testing.T) {
 	t.Parallel()
 	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	s.merchant("Riverside Bakery")
-	admin, support := s.staff(db.RoleAdmin), s.staff(db.RoleSupport)
+	admin, support := s.staff(account.RoleAdmin), s.staff(account.RoleSupport)
 	made := admin.post("/admin/keys", "name", "invoice worker", "merchant", "Riverside Bakery", "scope", "tokens:read")
 	key := regexp.MustCompile(`pb_[A-Za-z0-9_-]{43}`).FindString(made.body)
 	if made.status != http.StatusOK || key == "" {
@@ -193,7 +194,7 @@ func TestManyRefreshesFromAFilter(t *testing.T) {
 	merchant := s.merchant("Riverside Bakery")
 	merchant.connect("caminvoice", "KHUID00001234")
 	merchant.connect("acme", "acme-user-001")
-	support := s.staff(db.RoleSupport)
+	support := s.staff(account.RoleSupport)
 	begun := support.post("/admin/bulk", "provider", "", "q", "riverside")
 	if begun.status != http.StatusSeeOther || !strings.HasPrefix(begun.location, "/admin/bulk/") {
 		t.Fatalf("begin: %d %s", begun.status, begun.location)
@@ -231,7 +232,7 @@ func TestManyRefreshesFromAFilter(t *testing.T) {
 	}
 	page := support.wants(begun.location, "<progress", `value="2"`)
 	support.wants(page.attribute(`[href*="outcome=ok"]`, "href"), "KHUID00001234")
-	by, err := s.db.UserByEmail(context.Background(), support.email)
+	by, err := s.accounts.UserByEmail(context.Background(), support.email)
 	if _, actor := dbtest.LastEvent(t, s.db, status.RefreshSaved); err != nil || actor != by.ID {
 		t.Errorf("asked by %s, not %s, %v", actor, by.ID, err)
 	}
@@ -255,7 +256,7 @@ func TestManyRefreshesFromEvents(t *testing.T) {
 			}
 		}
 	}
-	support := s.staff(db.RoleSupport)
+	support := s.staff(account.RoleSupport)
 	today := s.db.Now().Format(time.DateOnly)
 	filter := []string{"kind", "refresh", "class", "trouble", "from", today, "to", today}
 	list := "/admin/events?kind=refresh&class=trouble&from=" + today + "&to=" + today
@@ -287,7 +288,7 @@ func TestABulkStops(t *testing.T) {
 	merchant := s.merchant("Riverside Bakery")
 	merchant.connect("caminvoice", "KHUID00001234")
 	merchant.connect("acme", "acme-user-001")
-	admin := s.staff(db.RoleAdmin)
+	admin := s.staff(account.RoleAdmin)
 	admin.post("/admin/providers/caminvoice", "do", "declare", "reason", "for the test")
 	begun := admin.post("/admin/bulk", "environment", "sandbox")
 	admin.wants(begun.location, "Incident")
@@ -325,7 +326,7 @@ func TestExportsAreWholeAndInert(t *testing.T) {
 		t.Fatal(err)
 	}
 	dbtest.RenameMerchant(t, s.db, `=HYPERLINK("http://evil.example")`)
-	support := s.staff(db.RoleSupport)
+	support := s.staff(account.RoleSupport)
 	got := support.get("/admin/connections.csv?sort=account")
 	rows, err := csv.NewReader(strings.NewReader(strings.TrimPrefix(got.body, "\ufeff"))).ReadAll()
 	if err != nil || got.status != http.StatusOK {
@@ -416,7 +417,7 @@ func TestListsCanBeSharedAndSorted(t *testing.T) {
 	if err := sample.Fill(context.Background(), s.db, sample.Scale{Connections: 260, Merchants: 10}); err != nil {
 		t.Fatal(err)
 	}
-	support := s.staff(db.RoleSupport)
+	support := s.staff(account.RoleSupport)
 	ids := regexp.MustCompile(`href="/connections/([0-9a-f-]{36})"`)
 	for _, address := range []string{"/admin/connections", "/admin/connections?sort=merchant", "/admin/connections?health=fine&sort=-used", "/admin/connections?q=trading"} {
 		var seen []string
@@ -442,7 +443,7 @@ func TestListsCanBeSharedAndSorted(t *testing.T) {
 func TestRetentionIsAnAdminsWord(t *testing.T) {
 	t.Parallel()
 	s := newTestServer(t, withSandbox(sandbox.Options{}))
-	admin := s.staff(db.RoleAdmin)
+	admin := s.staff(account.RoleAdmin)
 	if got := admin.post("/admin/events", "months", "18"); got.status != http.StatusSeeOther {
 		t.Fatalf("%d", got.status)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
@@ -130,7 +131,7 @@ func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPa
 		default:
 			receipt.Revoked = status.RevokedUntold
 		}
-		if !v.user.Staff() && receipt.Actor != db.RoleMerchant {
+		if !v.user.Staff() && receipt.Actor != account.RoleMerchant {
 			receipt.By = ""
 		}
 		page.Receipt = &receipt

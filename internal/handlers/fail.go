@@ -14,7 +14,7 @@ import (
 
 	"github.com/a-h/templ"
 
-	"patchbay/internal/db"
+	"patchbay/internal/account"
 	"patchbay/internal/pg"
 	"patchbay/views"
 )
@@ -50,7 +50,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.Is(err, pg.ErrNotFound):
 		status = http.StatusNotFound
-	case errors.Is(err, db.ErrLink):
+	case errors.Is(err, account.ErrInvalidLink):
 		status, code = http.StatusNotFound, "link"
 	case errors.Is(err, errForbidden), errors.Is(err, errForeign):
 		status = http.StatusForbidden

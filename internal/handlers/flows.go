@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"slices"
 
+	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
@@ -107,7 +108,7 @@ func viewEvents(events []audit.Event, names map[pg.ID]string, staff bool) []view
 			continue
 		}
 		one := views.Event{Line: audit.Line{Event: e}}
-		if staff || e.Actor.Kind == db.RoleMerchant || e.Actor.Kind == "key" {
+		if staff || e.Actor.Kind == account.RoleMerchant || e.Actor.Kind == "key" {
 			one.ActorName = names[e.Actor.ID]
 		}
 		out = append(out, one)

@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"patchbay/internal/account"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/jobs"
@@ -26,6 +27,7 @@ import (
 // Options configure a Server.
 type Options struct {
 	DB             *db.DB
+	Accounts       *account.Store
 	Providers      []connectors.Provider // in the order of the merchants' page
 	Refresh        *refresh.Engine
 	Log            *slog.Logger
@@ -51,7 +53,7 @@ type Server struct {
 // New makes a server.
 func New(o Options) *Server {
 	s := &Server{Options: o, secure: o.PublicURL.Scheme == "https", pause: pause}
-	s.sessions = newSessionStore(o.DB, o.SessionKeys, s.secure)
+	s.sessions = newSessionStore(o.Accounts, o.SessionKeys, s.secure)
 	return s
 }
 

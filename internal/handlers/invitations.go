@@ -3,14 +3,14 @@ package handlers
 import (
 	"net/http"
 
-	"patchbay/internal/db"
+	"patchbay/internal/account"
 	"patchbay/internal/pg"
 	"patchbay/views"
 )
 
 // invitationPage shows the invitation. Opening it does not spend the link.
 func (s *Server) invitationPage(w http.ResponseWriter, r *http.Request) error {
-	link, err := s.DB.Link(r.Context(), db.LinkInvitation, pg.Secret(r.PathValue("secret")))
+	link, err := s.Accounts.Link(r.Context(), account.LinkInvitation, pg.Secret(r.PathValue("secret")))
 	if err != nil {
 		return err
 	}
@@ -21,7 +21,7 @@ func (s *Server) invitationPage(w http.ResponseWriter, r *http.Request) error {
 // acceptInvitation sets the password, spends the link and signs the user in.
 func (s *Server) acceptInvitation(w http.ResponseWriter, r *http.Request) error {
 	secret := pg.Secret(r.PathValue("secret"))
-	link, err := s.DB.Link(r.Context(), db.LinkInvitation, secret)
+	link, err := s.Accounts.Link(r.Context(), account.LinkInvitation, secret)
 	if err != nil {
 		return err
 	}
@@ -39,7 +39,7 @@ func (s *Server) acceptInvitation(w http.ResponseWriter, r *http.Request) error 
 		s.render(w, r, http.StatusUnprocessableEntity, views.Invitation(page))
 		return nil
 	}
-	user, err := s.DB.SetPassword(r.Context(), db.LinkInvitation, secret, page.Name, r.PostFormValue("password"), s.address(r))
+	user, err := s.Accounts.SetPassword(r.Context(), account.LinkInvitation, secret, page.Name, r.PostFormValue("password"), s.address(r))
 	if err != nil {
 		return err
 	}
@@ -49,7 +49,7 @@ func (s *Server) acceptInvitation(w http.ResponseWriter, r *http.Request) error 
 	return s.redirectWithNotice(w, r, afterSignIn(user, ""), "welcome")
 }
 
-func (s *Server) invitation(r *http.Request, link db.Link) views.InvitationPage {
+func (s *Server) invitation(r *http.Request, link account.Link) views.InvitationPage {
 	return views.InvitationPage{
 		Page: s.viewPage(r), Action: r.URL.Path, Merchant: link.Merchant.Name, Role: link.User.Role, Email: link.User.Email,
 		Name: link.User.Name, InvitedBy: link.By,

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/jobs"
@@ -16,7 +17,7 @@ func TestInvitingFromAMerchantsPage(t *testing.T) {
 	t.Parallel()
 	const invite = `#email`
 	h := newTestServer(t)
-	boss, sok := h.staff(db.RoleAdmin), h.merchant("CH168 Shop")
+	boss, sok := h.staff(account.RoleAdmin), h.merchant("CH168 Shop")
 	at := "/admin/merchants/" + sok.merchant.String()
 
 	wrong := boss.submit(boss.get(at), invite, "email", "dara at ch168", "name", "Dara <3")
@@ -31,7 +32,7 @@ func TestInvitingFromAMerchantsPage(t *testing.T) {
 	if got := boss.submit(wrong, invite, "email", "dara@ch168.example"); got.status != http.StatusSeeOther || got.location != at {
 		t.Fatalf("put right: %d %s", got.status, got.location)
 	}
-	dara, err := h.db.UserByEmail(t.Context(), "dara@ch168.example")
+	dara, err := h.accounts.UserByEmail(t.Context(), "dara@ch168.example")
 	if err != nil || dara.MerchantID != sok.merchant || dara.Name != "Dara <3" {
 		t.Errorf("invited: %+v, %v", dara, err)
 	}
@@ -50,7 +51,7 @@ func TestInvitingFromAMerchantsPage(t *testing.T) {
 func TestInvitingFromAMerchantsPageWithoutMail(t *testing.T) {
 	t.Parallel()
 	h := newTestServer(t, withOptions(func(_ *Options, o *jobs.Options) { o.Outbox = false }))
-	boss, sok := h.staff(db.RoleAdmin), h.merchant("CH168 Shop")
+	boss, sok := h.staff(account.RoleAdmin), h.merchant("CH168 Shop")
 	got := boss.submit(boss.get("/admin/merchants/"+sok.merchant.String()), `#email`, "email", "dara@ch168.example")
 	if got.status != http.StatusOK || got.h1() != "CH168 Shop" || !strings.Contains(got.body, "/invitations/") {
 		t.Errorf("%d %s, or no link", got.status, got.h1())
@@ -60,7 +61,7 @@ func TestInvitingFromAMerchantsPageWithoutMail(t *testing.T) {
 func TestWhichMerchantIsMeant(t *testing.T) {
 	t.Parallel()
 	h := newTestServer(t)
-	boss := h.staff(db.RoleAdmin)
+	boss := h.staff(account.RoleAdmin)
 	mekong, err := h.db.AddMerchant(t.Context(), audit.System, db.Merchant{Name: "Mekong Trading", ExternalID: "mekong-7"})
 	if err != nil {
 		t.Fatal(err)
@@ -77,7 +78,7 @@ func TestWhichMerchantIsMeant(t *testing.T) {
 		if got := boss.submit(boss.get("/admin/users"), `#merchant`, "email", email, "role", "merchant", "merchant", typed); got.status != http.StatusSeeOther || got.location != "/admin/users" {
 			t.Errorf("%q: %d %s", typed, got.status, got.location)
 		}
-		if u, err := h.db.UserByEmail(t.Context(), email); err != nil || u.MerchantID != want {
+		if u, err := h.accounts.UserByEmail(t.Context(), email); err != nil || u.MerchantID != want {
 			t.Errorf("%q is merchant %s, want %s, %v", typed, u.MerchantID, want, err)
 		}
 	}
@@ -102,7 +103,7 @@ func TestWhichMerchantIsMeant(t *testing.T) {
 func TestFormsAboutPeopleComeBack(t *testing.T) {
 	t.Parallel()
 	h := newTestServer(t)
-	boss, sok := h.staff(db.RoleAdmin), h.merchant("CH168 Shop")
+	boss, sok := h.staff(account.RoleAdmin), h.merchant("CH168 Shop")
 	const end = `[value="end-sessions"]`
 	own := "/admin/merchants/" + sok.merchant.String()
 	for page, want := range map[string]string{own: own, "/admin/users?q=%40ch168&lang=en": "/admin/users?q=%40ch168"} {
@@ -117,7 +118,7 @@ func TestFormsAboutPeopleComeBack(t *testing.T) {
 		}
 		sok.signIn("")
 	}
-	user, err := h.db.UserByEmail(t.Context(), sok.email)
+	user, err := h.accounts.UserByEmail(t.Context(), sok.email)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -136,7 +137,7 @@ func TestFormsAboutPeopleComeBack(t *testing.T) {
 func TestSupportFindsWhatItMayRead(t *testing.T) {
 	t.Parallel()
 	h := newTestServer(t)
-	helper, sok := h.staff(db.RoleSupport), h.merchant("CH168 Shop")
+	helper, sok := h.staff(account.RoleSupport), h.merchant("CH168 Shop")
 	for _, page := range []string{"/admin/users", "/admin/keys"} {
 		if !strings.Contains(helper.get("/admin").body, `<a href="`+page+`"`) {
 			t.Errorf("support's menu lacks %s", page)

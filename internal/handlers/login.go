@@ -11,8 +11,8 @@ import (
 
 	"github.com/gorilla/securecookie"
 
+	"patchbay/internal/account"
 	"patchbay/internal/audit"
-	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
 	"patchbay/views"
@@ -43,8 +43,8 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 
-	user, err := s.DB.Authenticate(r.Context(), email, r.PostFormValue("password"))
-	if errors.Is(err, db.ErrPassword) {
+	user, err := s.Accounts.Authenticate(r.Context(), email, r.PostFormValue("password"))
+	if errors.Is(err, account.ErrWrongPassword) {
 		// The event names a user only if there is one: what was typed may be a password in the wrong field.
 		failed := audit.Event{Kind: status.UserSignInFailed, Actor: audit.Actor{Kind: user.Role, ID: user.ID, Address: s.address(r)}, MerchantID: user.MerchantID}
 		if err := s.DB.Audit.Record(r.Context(), failed); err != nil {
@@ -64,7 +64,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 }
 
 // welcome signs in a user who has just been authenticated.
-func (s *Server) welcome(w http.ResponseWriter, r *http.Request, user db.User) error {
+func (s *Server) welcome(w http.ResponseWriter, r *http.Request, user account.User) error {
 	if err := s.signIn(w, r, user.ID); err != nil {
 		return err
 	}
@@ -151,7 +151,7 @@ func (s *Server) knownDevice(r *http.Request, email string) bool {
 	if securecookie.DecodeMulti("device", cookie.Value, &id, s.sessions.codecs...) != nil {
 		return false
 	}
-	user, err := s.DB.UserByEmail(r.Context(), email)
+	user, err := s.Accounts.UserByEmail(r.Context(), email)
 	return err == nil && user.ID.String() == string(id)
 }
 
@@ -178,7 +178,7 @@ func localPath(text string) string {
 	return text
 }
 
-func afterSignIn(user db.User, next string) string {
+func afterSignIn(user account.User, next string) string {
 	switch {
 	case next != "" && next != "/":
 		return next

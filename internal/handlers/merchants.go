@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 
+	"patchbay/internal/account"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/views"
@@ -30,7 +31,7 @@ func (s *Server) addMerchant(w http.ResponseWriter, r *http.Request) error {
 	}
 	m, err := s.DB.AddMerchant(r.Context(), s.actor(r), db.Merchant{Name: form.Name, ExternalID: form.ExternalID, Locale: form.Locale})
 	switch {
-	case errors.Is(err, db.ErrName):
+	case errors.Is(err, db.ErrNoName):
 		form.Errors = views.Errors{{Field: "name", Code: "missing"}}
 	case errors.Is(err, db.ErrExternalIDTaken):
 		form.Errors = views.Errors{{Field: "external_id", Code: "taken"}}
@@ -70,8 +71,8 @@ func (s *Server) renderMerchant(w http.ResponseWriter, r *http.Request, id pg.ID
 	if err != nil {
 		return err
 	}
-	form.Role, form.Merchant, form.MerchantFixed = db.RoleMerchant, id.String(), true
-	people, err := s.DB.People(r.Context(), db.People{Merchant: id, Limit: 200})
+	form.Role, form.Merchant, form.MerchantFixed = account.RoleMerchant, id.String(), true
+	people, err := s.Accounts.ListUsers(r.Context(), account.UserQuery{Merchant: id, Limit: 200})
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"patchbay/internal/account"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/views"
@@ -34,7 +35,7 @@ func (s *Server) forgotten(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	user, err := s.DB.UserByEmail(r.Context(), page.Email)
+	user, err := s.Accounts.UserByEmail(r.Context(), page.Email)
 	if err != nil && !errors.Is(err, pg.ErrNotFound) {
 		return err
 	}
@@ -53,7 +54,7 @@ func (s *Server) forgotten(w http.ResponseWriter, r *http.Request) error {
 
 // newPasswordPage shows the form. It does not spend the link, since mail scanners open links too.
 func (s *Server) newPasswordPage(w http.ResponseWriter, r *http.Request) error {
-	link, err := s.DB.Link(r.Context(), db.LinkPassword, pg.Secret(r.PathValue("secret")))
+	link, err := s.Accounts.Link(r.Context(), account.LinkPassword, pg.Secret(r.PathValue("secret")))
 	if err != nil {
 		return err
 	}
@@ -63,7 +64,7 @@ func (s *Server) newPasswordPage(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) newPassword(w http.ResponseWriter, r *http.Request) error {
 	secret := pg.Secret(r.PathValue("secret"))
-	link, err := s.DB.Link(r.Context(), db.LinkPassword, secret)
+	link, err := s.Accounts.Link(r.Context(), account.LinkPassword, secret)
 	if err != nil {
 		return err
 	}
@@ -73,7 +74,7 @@ func (s *Server) newPassword(w http.ResponseWriter, r *http.Request) error {
 		}))
 		return nil
 	}
-	user, err := s.DB.SetPassword(r.Context(), db.LinkPassword, secret, "", r.PostFormValue("password"), s.address(r))
+	user, err := s.Accounts.SetPassword(r.Context(), account.LinkPassword, secret, "", r.PostFormValue("password"), s.address(r))
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
@@ -56,7 +57,7 @@ func TestSigningInRotatesTheSession(t *testing.T) {
 
 func TestWhereSigningInLeads(t *testing.T) {
 	h := newTestServer(t)
-	sok, boss := h.merchant("CH168 Shop"), h.staff(db.RoleAdmin)
+	sok, boss := h.merchant("CH168 Shop"), h.staff(account.RoleAdmin)
 	for next, want := range map[string]string{
 		"": "/", "/connections/x?lang=km": "/connections/x?lang=km", "https://evil.example/": "/", "//evil.example": "/", `/\evil.example`: "/",
 		"/logout": "/", "javascript:alert(1)": "/", "/\n//evil.example": "/",
@@ -78,9 +79,7 @@ func TestSecureCookies(t *testing.T) {
 	h := newTestServer(t, withOptions(func(o *Options, _ *jobs.Options) {
 		o.PublicURL = &url.URL{Scheme: "https", Host: "connect.example.com"}
 	}))
-	if _, err := h.db.AddUser(context.Background(), audit.System, db.NewUser{Role: db.RoleAdmin, Email: "a@patchbay.example", Password: password}); err != nil {
-		t.Fatal(err)
-	}
+	dbtest.User(t, h.db, account.RoleAdmin, "a@patchbay.example", password, "")
 	form := url.Values{"email": {"a@patchbay.example"}, "password": {password}}
 	r := httptest.NewRequest(http.MethodPost, "https://connect.example.com/login", strings.NewReader(form.Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -214,11 +213,11 @@ func TestSessionsEndAtOnce(t *testing.T) {
 	if !sok.get("/account").has(`html[lang="km"]`) {
 		t.Error("the language chosen is not spoken")
 	}
-	user, err := h.db.UserByEmail(context.Background(), sok.email)
+	user, err := h.accounts.UserByEmail(context.Background(), sok.email)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := h.db.LockUser(context.Background(), audit.System, user.ID); err != nil {
+	if err := h.accounts.LockUser(context.Background(), audit.System, user.ID); err != nil {
 		t.Fatal(err)
 	}
 	if got := sok.get("/"); got.status != http.StatusSeeOther {
@@ -311,7 +310,7 @@ func TestForgottenPassword(t *testing.T) {
 
 func TestInvitationWithoutMail(t *testing.T) {
 	h := newTestServer(t, withOptions(func(_ *Options, o *jobs.Options) { o.Outbox = false }))
-	boss, helper, sok := h.staff(db.RoleAdmin), h.staff(db.RoleSupport), h.merchant("CH168 Shop")
+	boss, helper, sok := h.staff(account.RoleAdmin), h.staff(account.RoleSupport), h.merchant("CH168 Shop")
 	fields := []string{"email", "dara@ch168.example", "name", "Dara", "role", "merchant", "merchant", "ch168 shop"}
 	if got := helper.post("/admin/users", fields...); got.status != http.StatusForbidden {
 		t.Errorf("support invites: %d", got.status)
@@ -358,9 +357,9 @@ func TestInvitationWithoutMail(t *testing.T) {
 
 func TestChangingPeople(t *testing.T) {
 	h := newTestServer(t)
-	boss, helper, sok := h.staff(db.RoleAdmin), h.staff(db.RoleSupport), h.merchant("CH168 Shop")
+	boss, helper, sok := h.staff(account.RoleAdmin), h.staff(account.RoleSupport), h.merchant("CH168 Shop")
 	path := func(p *person) string {
-		u, err := h.db.UserByEmail(context.Background(), p.email)
+		u, err := h.accounts.UserByEmail(context.Background(), p.email)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -402,7 +401,7 @@ func TestChangingPeople(t *testing.T) {
 
 func TestMerchantPages(t *testing.T) {
 	h := newTestServer(t)
-	boss, helper := h.staff(db.RoleAdmin), h.staff(db.RoleSupport)
+	boss, helper := h.staff(account.RoleAdmin), h.staff(account.RoleSupport)
 	if got := helper.post("/admin/merchants", "name", "X"); got.status != http.StatusForbidden {
 		t.Errorf("support adds: %d", got.status)
 	}
@@ -440,7 +439,7 @@ func TestMerchantPages(t *testing.T) {
 func TestAskingToReconnect(t *testing.T) {
 	h := newTestServer(t)
 	h.startJobs()
-	helper, sok, other := h.staff(db.RoleSupport), h.merchant("CH168 Shop"), h.merchant("Other Shop")
+	helper, sok, other := h.staff(account.RoleSupport), h.merchant("CH168 Shop"), h.merchant("Other Shop")
 	id := dbtest.Connection(t, h.db, sok.merchant, "caminvoice", "KHUID00001234", "CH168 Co., Ltd", dbtest.Refused(h.db.Now()))
 	ask := "/connections/" + id.String() + "/ask"
 	if got := sok.post(ask); got.status != http.StatusNotFound {
@@ -579,14 +578,14 @@ func TestPagesDoNotQueueForIncidents(t *testing.T) {
 
 func TestAMerchantsNameThatSeveralHave(t *testing.T) {
 	h := newTestServer(t)
-	boss := h.staff(db.RoleAdmin)
+	boss := h.staff(account.RoleAdmin)
 	for range 2 {
 		if _, err := h.db.AddMerchant(t.Context(), audit.System, db.Merchant{Name: "Twice Here"}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for path, fields := range map[string][]string{
-		"/admin/users": {"email", "sok@twice.example", "role", db.RoleMerchant, "merchant", "Twice Here"},
+		"/admin/users": {"email", "sok@twice.example", "role", account.RoleMerchant, "merchant", "Twice Here"},
 		"/admin/keys":  {"name", "worker", "scope", db.ScopeTokens, "merchant", "Twice Here"},
 	} {
 		got := boss.post(path, fields...)

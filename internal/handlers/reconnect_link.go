@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strings"
 
+	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
@@ -44,7 +45,7 @@ func (s *Server) followReconnectLink(w http.ResponseWriter, r *http.Request) err
 		return err
 	}
 	if c.DisconnectedAt.IsZero() {
-		if err = s.DB.SpendReconnectLink(r.Context(), link.ID); errors.Is(err, db.ErrLink) {
+		if err = s.Accounts.SpendReconnectLink(r.Context(), link.ID); errors.Is(err, account.ErrInvalidLink) {
 			return s.redirectWithNotice(w, r, "/connections/"+c.ID.String(), "link-over")
 		}
 		if err != nil {
@@ -58,8 +59,8 @@ var errOtherBusiness = errors.New("a link for another merchant than the visitor'
 
 // askedFor reads the link in the address and its connection. It returns ErrLink if there is no such link, and
 // errOtherBusiness if the connection is another merchant's.
-func (s *Server) askedFor(r *http.Request) (db.Link, db.Whole, error) {
-	link, err := s.DB.ReconnectLink(r.Context(), pg.Secret(r.PathValue("secret")))
+func (s *Server) askedFor(r *http.Request) (account.Link, db.Whole, error) {
+	link, err := s.Accounts.ReconnectLink(r.Context(), pg.Secret(r.PathValue("secret")))
 	if err != nil {
 		return link, db.Whole{}, err
 	}
@@ -78,8 +79,8 @@ func (s *Server) otherBusiness(w http.ResponseWriter, r *http.Request) error {
 
 // askedPeople returns the merchant's users to whom mail can go because they can sign in, and those who have not accepted their
 // invitation yet.
-func (s *Server) askedPeople(r *http.Request, merchant pg.ID) (reached, invited []db.Person, err error) {
-	people, err := s.DB.People(r.Context(), db.People{Merchant: merchant, Limit: 50})
+func (s *Server) askedPeople(r *http.Request, merchant pg.ID) (reached, invited []account.UserRow, err error) {
+	people, err := s.Accounts.ListUsers(r.Context(), account.UserQuery{Merchant: merchant, Limit: 50})
 	for _, one := range people {
 		switch {
 		case !one.LockedAt.IsZero():
@@ -130,7 +131,7 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 	if len(mails) > 0 { // the event lists the addresses
 		return s.redirectWithNotice(w, r, "/connections/"+c.ID.String()+"#ask", "asked")
 	}
-	secret, _, err := s.DB.AddLink(r.Context(), by, db.LinkReconnect, pg.ID{}, c.ID)
+	secret, _, err := s.Accounts.AddLink(r.Context(), by, account.LinkReconnect, pg.ID{}, c.ID)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
@@ -77,7 +78,7 @@ func TestEveryRouteForEveryRole(t *testing.T) {
 	t.Parallel()
 	h := newTestServer(t)
 	own, other := h.merchant("CH168 Shop"), h.merchant("Other Shop")
-	people := []*person{h.visitor(""), own, other, h.staff(db.RoleSupport), h.staff(db.RoleAdmin)}
+	people := []*person{h.visitor(""), own, other, h.staff(account.RoleSupport), h.staff(account.RoleAdmin)}
 	fill := h.things(own, people[4])
 	want := routeAnswers()
 	for _, one := range h.server.routes() {
@@ -142,21 +143,21 @@ func (h *testServer) things(own, boss *person) *strings.Replacer {
 	h.t.Helper()
 	ctx := context.Background()
 	user := func(p *person) pg.ID {
-		u, err := h.db.UserByEmail(ctx, p.email)
+		u, err := h.accounts.UserByEmail(ctx, p.email)
 		if err != nil {
 			h.t.Fatal(err)
 		}
 		return u.ID
 	}
-	by := audit.Actor{Kind: db.RoleAdmin, ID: user(boss)}
+	by := audit.Actor{Kind: account.RoleAdmin, ID: user(boss)}
 	connection := dbtest.Connection(h.t, h.db, own.merchant, "caminvoice", "KHUID00001234", "CH168 Co., Ltd")
 	disconnected := dbtest.Connection(h.t, h.db, own.merchant, "caminvoice", "KHUID00001235", "CH168 Co., Ltd") // on the way
 	if got := own.post("/connect/caminvoice"); got.status != http.StatusSeeOther {
 		h.t.Fatalf("begin: %d %s", got.status, got.h1())
 	}
 	reference, _ := dbtest.LastFlow(h.t, h.db)
-	link := func(kind string, user, connection pg.ID) string {
-		secret, _, err := h.db.AddLink(ctx, audit.System, kind, user, connection)
+	link := func(kind account.LinkKind, user, connection pg.ID) string {
+		secret, _, err := h.accounts.AddLink(ctx, audit.System, kind, user, connection)
 		if err != nil {
 			h.t.Fatal(err)
 		}
@@ -174,7 +175,7 @@ func (h *testServer) things(own, boss *person) *strings.Replacer {
 		"/connections/{id}/disconnect", "/connections/"+disconnected.String()+"/disconnect", "/connections/{id}", "/connections/"+connection.String(), "/admin/merchants/{id}", "/admin/merchants/"+own.merchant.String(),
 		"/admin/keys/{id}", "/admin/keys/"+key.ID.String(), "/admin/bulk/{id}", "/admin/bulk/"+bulk.String(), "/admin/users/{id}", "/admin/users/"+user(own).String(),
 		"{provider}", "caminvoice", "{reference}", reference, "{outcome}", "forged", "{$}", "",
-		"/reconnect/{secret}", "/reconnect/"+link(db.LinkReconnect, pg.ID{}, connection), "/password/{secret}", "/password/"+link(db.LinkPassword, user(own), pg.ID{}),
-		"/invitations/{secret}", "/invitations/"+link(db.LinkInvitation, user(own), pg.ID{}),
+		"/reconnect/{secret}", "/reconnect/"+link(account.LinkReconnect, pg.ID{}, connection), "/password/{secret}", "/password/"+link(account.LinkPassword, user(own), pg.ID{}),
+		"/invitations/{secret}", "/invitations/"+link(account.LinkInvitation, user(own), pg.ID{}),
 	)
 }

@@ -16,7 +16,7 @@ import (
 	"testing"
 	"time"
 
-	"patchbay/internal/audit"
+	"patchbay/internal/account"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
@@ -31,6 +31,7 @@ import (
 type testServer struct {
 	t        *testing.T
 	db       *db.DB
+	accounts *account.Store
 	database dbtest.Database
 	clock    *dbtest.Clock // nil where time passes by itself
 	server   *Server
@@ -84,6 +85,7 @@ func newTestServer(t *testing.T, options ...serverOption) *testServer {
 		dbOptions.Clock = s.clock.Clock
 	}
 	s.db = s.database.Open(t, dbOptions)
+	s.accounts = account.New(s.db.DB, s.db.Audit)
 	listening := httptest.NewUnstartedServer(nil)
 	s.url = "http://" + listening.Listener.Addr().String()
 	public, err := url.Parse(s.url)
@@ -105,10 +107,10 @@ func newTestServer(t *testing.T, options ...serverOption) *testServer {
 		}
 	})
 	serve := Options{
-		DB: s.db, Providers: providers, Refresh: s.engine, Log: log, PublicURL: public,
+		DB: s.db, Accounts: s.accounts, Providers: providers, Refresh: s.engine, Log: log, PublicURL: public,
 		SessionKeys: [][]byte{[]byte("a key for sessions in tests, long")},
 	}
-	work := jobs.Options{DB: s.db, Refresh: s.engine, Log: log, Providers: providers, PublicURL: public, Outbox: true}
+	work := jobs.Options{DB: s.db, Accounts: s.accounts, Refresh: s.engine, Log: log, Providers: providers, PublicURL: public, Outbox: true}
 	if o.change != nil {
 		o.change(&serve, &work)
 	}
@@ -251,10 +253,7 @@ type person struct {
 func (s *testServer) merchant(name string) *person {
 	s.t.Helper()
 	email := fmt.Sprintf("user%d@%s.example", time.Now().UnixNano(), strings.ToLower(strings.ReplaceAll(name, " ", "-")))
-	u, err := s.db.AddUser(context.Background(), audit.System, db.NewUser{Role: db.RoleMerchant, Email: email, Password: password, MerchantName: name})
-	if err != nil {
-		s.t.Fatal(err)
-	}
+	u := dbtest.User(s.t, s.db, account.RoleMerchant, email, password, name)
 	p := s.visitor(email)
 	p.merchant = u.MerchantID
 	p.signIn("")
@@ -265,9 +264,7 @@ func (s *testServer) merchant(name string) *person {
 func (s *testServer) staff(role string) *person {
 	s.t.Helper()
 	p := s.visitor(role + "@platform.example")
-	if _, err := s.db.AddUser(context.Background(), audit.System, db.NewUser{Role: role, Email: p.email, Password: password}); err != nil {
-		s.t.Fatal(err)
-	}
+	dbtest.User(s.t, s.db, role, p.email, password, "")
 	p.signIn("")
 	return p
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/gorilla/securecookie"
 	"github.com/gorilla/sessions"
 
+	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
@@ -22,21 +23,21 @@ import (
 // sessionStore is a sessions.Store over Postgres: the cookie holds a signed random id, the row its hash and the user. The
 // row decides when a session ends, so the signature does not expire.
 type sessionStore struct {
-	db     *db.DB
-	codecs []securecookie.Codec
-	secure bool
+	accounts *account.Store
+	codecs   []securecookie.Codec
+	secure   bool
 }
 
 // Keys of a session's Values: who is signed in, and for a new session its user, the browser's address and user agent.
 const (
-	valueSignedIn = "signed-in" // db.SignedIn
+	valueSignedIn = "signed-in" // account.SignedIn
 	valueUser     = "user"      // pg.ID of the user to sign in
 	valueAddress  = "address"
 	valueAgent    = "agent"
 )
 
-func newSessionStore(d *db.DB, keys [][]byte, secure bool) *sessionStore {
-	return &sessionStore{db: d, codecs: signers(keys), secure: secure}
+func newSessionStore(accounts *account.Store, keys [][]byte, secure bool) *sessionStore {
+	return &sessionStore{accounts: accounts, codecs: signers(keys), secure: secure}
 }
 
 // signers returns what signs the values of cookies: the first key signs, all verify.
@@ -65,7 +66,7 @@ func (s *sessionStore) New(r *http.Request, name string) (*sessions.Session, err
 	session := sessions.NewSession(s, name)
 	session.IsNew = true
 	session.Options = &sessions.Options{
-		Path: "/", HttpOnly: true, Secure: s.secure, SameSite: http.SameSiteLaxMode, MaxAge: int(db.SessionLifetime / time.Second),
+		Path: "/", HttpOnly: true, Secure: s.secure, SameSite: http.SameSiteLaxMode, MaxAge: int(account.SessionLifetime / time.Second),
 	}
 	cookie, err := r.Cookie(name)
 	if err != nil {
@@ -75,7 +76,7 @@ func (s *sessionStore) New(r *http.Request, name string) (*sessions.Session, err
 	if securecookie.DecodeMulti(name, cookie.Value, &id, s.codecs...) != nil {
 		return session, nil
 	}
-	in, err := s.db.SignedInBy(r.Context(), pg.Secret(id))
+	in, err := s.accounts.SignedInBy(r.Context(), pg.Secret(id))
 	if errors.Is(err, pg.ErrNotFound) {
 		return session, nil
 	}
@@ -90,8 +91,8 @@ func (s *sessionStore) New(r *http.Request, name string) (*sessions.Session, err
 // Save ends a session with a negative MaxAge and starts one without an id. It must be called before a page is rendered.
 func (s *sessionStore) Save(r *http.Request, w http.ResponseWriter, session *sessions.Session) error {
 	if session.Options.MaxAge < 0 {
-		if in, ok := session.Values[valueSignedIn].(db.SignedIn); ok {
-			if err := s.db.EndSession(r.Context(), in.User.ID, in.Session.Hash); err != nil {
+		if in, ok := session.Values[valueSignedIn].(account.SignedIn); ok {
+			if err := s.accounts.EndSession(r.Context(), in.User.ID, in.Session.Hash); err != nil {
 				return err
 			}
 		}
@@ -103,7 +104,7 @@ func (s *sessionStore) Save(r *http.Request, w http.ResponseWriter, session *ses
 		address, _ := session.Values[valueAddress].(string)
 		agent, _ := session.Values[valueAgent].(string)
 		secret := pg.NewSecret()
-		if err := s.db.AddSession(r.Context(), secret, user, address, agent); err != nil {
+		if err := s.accounts.AddSession(r.Context(), secret, user, address, agent); err != nil {
 			return err
 		}
 		session.ID = string(secret)
@@ -122,8 +123,8 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request, user pg.ID) erro
 	if err != nil {
 		return err
 	}
-	if in, ok := session.Values[valueSignedIn].(db.SignedIn); ok {
-		if err := s.DB.EndSession(r.Context(), in.User.ID, in.Session.Hash); err != nil {
+	if in, ok := session.Values[valueSignedIn].(account.SignedIn); ok {
+		if err := s.Accounts.EndSession(r.Context(), in.User.ID, in.Session.Hash); err != nil {
 			return err
 		}
 	}
@@ -144,9 +145,9 @@ func (s *Server) signOut(w http.ResponseWriter, r *http.Request) error {
 
 // visitor is who requests a page. The zero user stands for one who is not signed in.
 type visitor struct {
-	user     db.User
+	user     account.User
 	merchant db.Merchant // zero for staff
-	session  db.Session
+	session  account.Session
 	locale   string // of the page
 	notice   string // code of what was just done, with its values
 }
@@ -164,11 +165,11 @@ func visitorOf(r *http.Request) visitor {
 
 func (v visitor) role() roles {
 	switch v.user.Role {
-	case db.RoleMerchant:
+	case account.RoleMerchant:
 		return merchant
-	case db.RoleSupport:
+	case account.RoleSupport:
 		return support
-	case db.RoleAdmin:
+	case account.RoleAdmin:
 		return admin
 	default:
 		return anonymous
@@ -180,10 +181,10 @@ func (v visitor) role() roles {
 func (s *Server) visit(w http.ResponseWriter, r *http.Request) (visitor, error) {
 	var v visitor
 	session, err := s.sessions.Get(r, s.cookieName("session"))
-	if in, ok := session.Values[valueSignedIn].(db.SignedIn); ok && err == nil {
+	if in, ok := session.Values[valueSignedIn].(account.SignedIn); ok && err == nil {
 		v.user, v.merchant, v.session = in.User, in.Merchant, in.Session
 		if s.DB.Now().Sub(v.session.SeenAt) >= time.Minute {
-			err = s.DB.TouchSession(r.Context(), v.session.Hash, s.address(r), r.UserAgent())
+			err = s.Accounts.TouchSession(r.Context(), v.session.Hash, s.address(r), r.UserAgent())
 		}
 	}
 	v.locale = s.chooseLocale(w, r, v.user.Locale)

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"slices"
 
+	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
@@ -18,13 +19,13 @@ const peopleOnPage = 50
 
 // adminUsers lists users: all, those of a role, or those found by name or e-mail address.
 func (s *Server) adminUsers(w http.ResponseWriter, r *http.Request) error {
-	return s.renderUsers(w, r, http.StatusOK, views.InviteForm{Role: db.RoleMerchant})
+	return s.renderUsers(w, r, http.StatusOK, views.InviteForm{Role: account.RoleMerchant})
 }
 
 // inviteUser adds a user, who chooses the password by a link in a mail or, if no mail is set up, by a link shown to staff.
 func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
 	form := views.InviteForm{Email: formText(r, "email"), Name: formText(r, "name"), Role: r.PostFormValue("role"), Merchant: formText(r, "merchant")}
-	n := db.NewUser{Role: form.Role, Email: form.Email, Name: form.Name}
+	n := account.NewUser{Role: form.Role, Email: form.Email, Name: form.Name}
 	if len(n.Name) > maxName {
 		form.Errors = append(form.Errors, views.FieldError{Field: "name", Code: "too-long"})
 	}
@@ -34,8 +35,8 @@ func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
 		if of, err = pg.ParseID(form.Merchant); err != nil {
 			return err
 		}
-		form.Role, n.Role, n.MerchantID = db.RoleMerchant, db.RoleMerchant, of
-	} else if n.Role == db.RoleMerchant {
+		form.Role, n.Role, n.MerchantID = account.RoleMerchant, account.RoleMerchant, of
+	} else if n.Role == account.RoleMerchant {
 		m, code, err := s.merchantMeant(r, form.Merchant)
 		if err != nil {
 			return err
@@ -52,13 +53,13 @@ func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
 	if s.Jobs.SendsMail() {
 		n.Enqueue = s.Jobs.Enqueue
 	}
-	user, err := s.DB.AddUser(r.Context(), s.actor(r), n)
+	user, err := s.Accounts.AddUser(r.Context(), s.actor(r), n)
 	switch {
-	case errors.Is(err, db.ErrEmail):
+	case errors.Is(err, account.ErrInvalidEmail):
 		form.Errors = views.Errors{{Field: "email", Code: "email"}}
-	case errors.Is(err, db.ErrEmailTaken):
+	case errors.Is(err, account.ErrEmailTaken):
 		form.Errors = views.Errors{{Field: "email", Code: "taken"}}
-	case errors.Is(err, db.ErrRole):
+	case errors.Is(err, account.ErrInvalidRole):
 		form.Errors = views.Errors{{Field: "role", Code: "not-offered"}}
 	case err != nil:
 		return err
@@ -94,16 +95,16 @@ func (s *Server) merchantMeant(r *http.Request, typed string) (m db.Merchant, co
 }
 
 // showLink makes the link by which a user chooses a password, and shows it once, for staff to pass on.
-func (s *Server) showLink(w http.ResponseWriter, r *http.Request, user db.User, of pg.ID) error {
-	kind, path := db.LinkPassword, "/password/"
+func (s *Server) showLink(w http.ResponseWriter, r *http.Request, user account.User, of pg.ID) error {
+	kind, path := account.LinkPassword, "/password/"
 	if user.Invited {
-		kind, path = db.LinkInvitation, "/invitations/"
+		kind, path = account.LinkInvitation, "/invitations/"
 	}
-	secret, _, err := s.DB.AddLink(r.Context(), s.actor(r), kind, user.ID, pg.ID{})
+	secret, _, err := s.Accounts.AddLink(r.Context(), s.actor(r), kind, user.ID, pg.ID{})
 	if err != nil {
 		return err
 	}
-	return s.renderPeople(w, r, of, http.StatusOK, views.InviteForm{Role: db.RoleMerchant, Link: s.publicAddress(path + string(secret))})
+	return s.renderPeople(w, r, of, http.StatusOK, views.InviteForm{Role: account.RoleMerchant, Link: s.publicAddress(path + string(secret))})
 }
 
 // changeUser does what a button of the list of users says, and returns to that list.
@@ -112,7 +113,7 @@ func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	user, err := s.DB.User(r.Context(), id)
+	user, err := s.Accounts.User(r.Context(), id)
 	if err != nil {
 		return err
 	}
@@ -123,30 +124,30 @@ func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 	var notice string // filled in with the user's name
 	switch r.PostFormValue("do") {
 	case "lock":
-		err, notice = s.DB.LockUser(r.Context(), s.actor(r), id), "user-locked"
+		err, notice = s.Accounts.LockUser(r.Context(), s.actor(r), id), "user-locked"
 	case "unlock":
-		err, notice = s.DB.UnlockUser(r.Context(), s.actor(r), id), "user-unlocked"
+		err, notice = s.Accounts.UnlockUser(r.Context(), s.actor(r), id), "user-unlocked"
 	case "role":
 		role := r.PostFormValue("role")
-		err, notice = s.DB.SetRole(r.Context(), s.actor(r), id, role), "role-"+role
+		err, notice = s.Accounts.SetRole(r.Context(), s.actor(r), id, role), "role-"+role
 	case "end-sessions":
 		var keep []byte // the admin's own session goes on
 		notice = "person-signed-out"
 		if v := visitorOf(r); v.user.ID == id {
 			keep, notice = v.session.Hash, "sessions-ended"
 		}
-		err = s.DB.EndSessions(r.Context(), s.actor(r), id, keep)
+		err = s.Accounts.EndSessions(r.Context(), s.actor(r), id, keep)
 	case "invite":
 		return s.inviteAgain(w, r, user, of)
 	default:
 		return errMalformed
 	}
-	if errors.Is(err, db.ErrLastAdmin) || errors.Is(err, db.ErrRole) {
+	if errors.Is(err, account.ErrLastAdmin) || errors.Is(err, account.ErrInvalidRole) {
 		wrong := views.FieldError{Code: "last-admin"}
-		if errors.Is(err, db.ErrRole) {
+		if errors.Is(err, account.ErrInvalidRole) {
 			wrong = views.FieldError{Field: "role", Code: "not-offered"}
 		}
-		return s.renderPeople(w, r, of, http.StatusConflict, views.InviteForm{Role: db.RoleMerchant, Errors: views.Errors{wrong}})
+		return s.renderPeople(w, r, of, http.StatusConflict, views.InviteForm{Role: account.RoleMerchant, Errors: views.Errors{wrong}})
 	}
 	if err != nil {
 		return err
@@ -155,7 +156,7 @@ func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 }
 
 // inviteAgain sends a user a new link: of an invitation, or for a new password if there is one already.
-func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user db.User, of pg.ID) error {
+func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user account.User, of pg.ID) error {
 	if !user.LockedAt.IsZero() {
 		return errMalformed
 	}
@@ -216,16 +217,16 @@ func (s *Server) renderUsers(w http.ResponseWriter, r *http.Request, status int,
 	search, role := query.Get("q"), query.Get("role")
 	page := views.AdminUsersPage{Page: s.viewPage(r), Query: search, Invite: form, List: listOf(query)}
 	page.Path = "/admin/users" + page.List // not that of a form, which takes no GET
-	for _, one := range []string{"", db.RoleMerchant, db.RoleSupport, db.RoleAdmin} {
+	for _, one := range []string{"", account.RoleMerchant, account.RoleSupport, account.RoleAdmin} {
 		page.Roles = append(page.Roles, views.Option{Value: one, Selected: one == role})
 	}
-	people, err := s.DB.People(r.Context(), db.People{
+	people, err := s.Accounts.ListUsers(r.Context(), account.UserQuery{
 		Role: role, Search: clean(search), After: clean(query.Get("after")), Before: clean(query.Get("before")), Limit: peopleOnPage + 1,
 	})
 	if err != nil {
 		return err
 	}
-	page.People, page.Pager = paged("/admin/users", query, people, peopleOnPage, func(one db.Person) string { return one.Email })
+	page.People, page.Pager = paged("/admin/users", query, people, peopleOnPage, func(one account.UserRow) string { return one.Email })
 	s.render(w, r, status, views.AdminUsers(page))
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 
+	"patchbay/internal/account"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/refresh"
@@ -22,6 +23,7 @@ import (
 // Options are what Jobs is made of.
 type Options struct {
 	DB        *db.DB
+	Accounts  *account.Store
 	Refresh   *refresh.Engine // for many refreshes at once
 	Log       *slog.Logger
 	Providers []connectors.Provider // their titles, and whose access ends on a known day

@@ -8,6 +8,7 @@ import (
 
 	"github.com/riverqueue/river"
 
+	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
@@ -30,12 +31,18 @@ func (mailArgs) InsertOpts() river.InsertOpts { return river.InsertOpts{MaxAttem
 // runMail writes a mail and sends it, unless the reason for it has gone since it was enqueued.
 func (j *Jobs) runMail(ctx context.Context, job *river.Job[mailArgs]) error {
 	m := job.Args.Mail
-	user, merchant, err := j.DB.Recipient(ctx, m.User)
+	user, err := j.Accounts.User(ctx, m.User)
 	if errors.Is(err, pg.ErrNotFound) || err == nil && !user.LockedAt.IsZero() {
 		return nil
 	}
 	if err != nil {
 		return err
+	}
+	var merchant db.Merchant // zero for staff
+	if !user.Staff() {
+		if merchant, err = j.DB.Merchant(ctx, user.MerchantID); err != nil {
+			return err
+		}
 	}
 	page, err := j.compose(ctx, m, user, merchant)
 	if errors.Is(err, errNeedless) {
@@ -55,11 +62,11 @@ var errNeedless = errors.New("the reason for this mail has gone")
 
 // compose writes a mail. The secret of its link is made here and is kept nowhere else. It returns errNeedless when there is no
 // reason to send it any more.
-func (j *Jobs) compose(ctx context.Context, m db.Mail, user db.User, merchant db.Merchant) (views.Mail, error) {
+func (j *Jobs) compose(ctx context.Context, m db.Mail, user account.User, merchant db.Merchant) (views.Mail, error) {
 	page := views.Mail{Kind: m.Kind, Name: user.Name, Merchant: merchant.Name, Link: j.address("/")}
 	by := audit.System
 	if m.By != (pg.ID{}) {
-		author, err := j.DB.User(ctx, m.By)
+		author, err := j.Accounts.User(ctx, m.By)
 		if err != nil && !errors.Is(err, pg.ErrNotFound) {
 			return page, err
 		}
@@ -85,18 +92,18 @@ func (j *Jobs) compose(ctx context.Context, m db.Mail, user db.User, merchant db
 		if !user.Invited {
 			return page, errNeedless
 		}
-		return page, j.link(ctx, &page, by, db.LinkInvitation, "/invitations/", user.ID, pg.ID{})
+		return page, j.link(ctx, &page, by, account.LinkInvitation, "/invitations/", user.ID, pg.ID{})
 	case db.MailPassword:
-		return page, j.link(ctx, &page, by, db.LinkPassword, "/password/", user.ID, pg.ID{})
+		return page, j.link(ctx, &page, by, account.LinkPassword, "/password/", user.ID, pg.ID{})
 	case db.MailReconnect:
-		return page, j.link(ctx, &page, by, db.LinkReconnect, "/reconnect/", user.ID, about[0].ID)
+		return page, j.link(ctx, &page, by, account.LinkReconnect, "/reconnect/", user.ID, about[0].ID)
 	default:
 		return page, nil
 	}
 }
 
 // about reads the mail's connections for which its reason still holds. It returns errNeedless when there are none left.
-func (j *Jobs) about(ctx context.Context, m db.Mail, user db.User) ([]db.Connection, error) {
+func (j *Jobs) about(ctx context.Context, m db.Mail, user account.User) ([]db.Connection, error) {
 	if len(m.Connections) == 0 {
 		return nil, nil
 	}
@@ -137,8 +144,8 @@ func (j *Jobs) about(ctx context.Context, m db.Mail, user db.User) ([]db.Connect
 }
 
 // link makes a link for the mail's button.
-func (j *Jobs) link(ctx context.Context, page *views.Mail, by audit.Actor, kind, path string, user, connection pg.ID) error {
-	secret, until, err := j.DB.AddLink(ctx, by, kind, user, connection)
+func (j *Jobs) link(ctx context.Context, page *views.Mail, by audit.Actor, kind account.LinkKind, path string, user, connection pg.ID) error {
+	secret, until, err := j.Accounts.AddLink(ctx, by, kind, user, connection)
 	if err != nil {
 		return err
 	}

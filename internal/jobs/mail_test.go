@@ -20,6 +20,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
@@ -75,6 +76,7 @@ func newTestJobs(t *testing.T, change func(*Options)) *testJobs {
 	if change != nil {
 		change(&options)
 	}
+	options.Accounts = account.New(options.DB.DB, options.DB.Audit)
 	jobs, err := New(options)
 	if err != nil {
 		t.Fatal(err)
@@ -97,10 +99,10 @@ func (o *testJobs) start(t *testing.T) {
 	})
 }
 
-func (o *testJobs) user(t *testing.T, email, locale, password string) db.User {
+func (o *testJobs) user(t *testing.T, email, locale, password string) account.User {
 	t.Helper()
-	u, err := o.DB.AddUser(context.Background(), audit.System, db.NewUser{
-		Role: db.RoleMerchant, Email: email, Name: "Sok", Locale: locale, Password: password, MerchantName: "CH168 Shop",
+	u, err := o.Accounts.AddUser(context.Background(), audit.System, account.NewUser{
+		Role: account.RoleMerchant, Email: email, Name: "Sok", Locale: locale, Password: password, MerchantID: dbtest.Merchant(t, o.DB, "CH168 Shop").ID,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -108,7 +110,7 @@ func (o *testJobs) user(t *testing.T, email, locale, password string) db.User {
 	return u
 }
 
-func (o *testJobs) connection(t *testing.T, u db.User, provider, account string, states ...dbtest.State) pg.ID {
+func (o *testJobs) connection(t *testing.T, u account.User, provider, account string, states ...dbtest.State) pg.ID {
 	t.Helper()
 	return dbtest.Connection(t, o.DB, u.MerchantID, provider, account, account, states...)
 }
@@ -179,7 +181,7 @@ func TestWarnings(t *testing.T) {
 	dbtest.Set(t, o.DB, one, dbtest.Disconnected(o.DB.Now()))
 	expect("a connection that was ended is not back to normal")
 
-	if err := o.DB.LockUser(context.Background(), audit.System, dara.ID); err != nil {
+	if err := o.Accounts.LockUser(context.Background(), audit.System, dara.ID); err != nil {
 		t.Fatal(err)
 	}
 	end := o.DB.Now().Add(5 * 24 * time.Hour)
@@ -217,7 +219,7 @@ func TestLettersCarryTheirLinkAndNobodyElseKnowsIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	link := regexp.MustCompile(`https://connect\.example\.com/(invitations|password|reconnect)/([A-Za-z0-9_-]{43})\n`)
-	kinds := map[string]string{"invitations": db.LinkInvitation, "password": db.LinkPassword, "reconnect": db.LinkReconnect}
+	kinds := map[string]account.LinkKind{"invitations": account.LinkInvitation, "password": account.LinkPassword, "reconnect": account.LinkReconnect}
 	dump, err := exec.Command("pg_dump", "--data-only", o.where.URL).Output()
 	if err != nil {
 		t.Fatalf("pg_dump: %v", err)
@@ -231,7 +233,7 @@ func TestLettersCarryTheirLinkAndNobodyElseKnowsIt(t *testing.T) {
 			t.Errorf("%q has no link", m.Subject)
 			continue
 		}
-		if _, err := o.DB.Link(ctx, kinds[found[1]], pg.Secret(found[2])); err != nil {
+		if _, err := o.Accounts.Link(ctx, kinds[found[1]], pg.Secret(found[2])); err != nil {
 			t.Errorf("the link of %q: %v", m.Subject, err)
 		}
 		if bytes.Contains(dump, []byte(found[2])) || strings.Contains(o.log.String(), found[2]) {
@@ -410,11 +412,7 @@ func TestLettersTellNamelessAccountsApart(t *testing.T) {
 	}
 	for _, kind := range []string{db.MailActionNeeded, db.MailReconnect} {
 		letter := db.Mail{Kind: kind, User: sok.ID, Connections: all}
-		user, merchant, err := o.DB.Recipient(t.Context(), sok.ID)
-		if err != nil {
-			t.Fatal(err)
-		}
-		page, err := o.compose(t.Context(), letter, user, merchant)
+		page, err := o.compose(t.Context(), letter, sok, dbtest.Merchant(t, o.DB, "CH168 Shop"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/wneessen/go-mail"
 
+	"patchbay/internal/account"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/views"
@@ -64,7 +65,7 @@ func newMailer(address, from string) (*mailer, error) {
 }
 
 // send sends a mail, or keeps it in the outbox.
-func (j *Jobs) send(ctx context.Context, to db.User, page views.Mail) error {
+func (j *Jobs) send(ctx context.Context, to account.User, page views.Mail) error {
 	if j.Outbox {
 		return j.DB.AddOutboxMail(ctx, db.OutboxMail{Recipient: to.Email, Subject: page.Subject(ctx), Text: page.Text(ctx)})
 	}
@@ -90,7 +91,7 @@ func (j *Jobs) send(ctx context.Context, to db.User, page views.Mail) error {
 }
 
 // message returns the mail for the wire, as plain text and HTML with the same words.
-func (p *mailer) message(ctx context.Context, to db.User, page views.Mail) (*mail.Msg, error) {
+func (p *mailer) message(ctx context.Context, to account.User, page views.Mail) (*mail.Msg, error) {
 	var html bytes.Buffer
 	if err := views.MailHTML(page).Render(ctx, &html); err != nil {
 		return nil, fmt.Errorf("render mail: %w", err)

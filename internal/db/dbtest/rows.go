@@ -7,10 +7,40 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"patchbay/internal/account"
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
 )
+
+// Merchant returns the merchant of this name, which it adds when there is none.
+func Merchant(t testing.TB, d *db.DB, name string) (m db.Merchant) {
+	t.Helper()
+	ctx := context.Background()
+	err := d.Tx(ctx, func(tx pgx.Tx) (err error) {
+		m, err = d.EnsureMerchant(ctx, tx, audit.System, name)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// User adds a user of the merchant of this name; "" for staff. Without a password the user is invited.
+func User(t testing.TB, d *db.DB, role, email, password, merchant string) account.User {
+	t.Helper()
+	n := account.NewUser{Role: role, Email: email, Password: password}
+	if merchant != "" {
+		n.MerchantID = Merchant(t, d, merchant).ID
+	}
+	u, err := account.New(d.DB, d.Audit).AddUser(context.Background(), audit.System, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
 
 // A State is how a connection made for a test differs from one that works. $1 of its statement is the connection's id.
 type State struct {

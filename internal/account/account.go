@@ -1,0 +1,35 @@
+// Package account is people's sign-in: users, their passwords and sessions, and the links by which they are invited, choose a new
+// password or reconnect. It knows nothing of connections but their ids.
+package account
+
+import (
+	"context"
+
+	"patchbay/internal/audit"
+	"patchbay/internal/pg"
+)
+
+// Store keeps users, sessions and links. Its methods are safe for concurrent use.
+type Store struct {
+	db        *pg.DB
+	audit     *audit.Log
+	passwords *hasher
+}
+
+// New returns the accounts of a database, whose events go into log.
+func New(db *pg.DB, log *audit.Log) *Store {
+	return &Store{db: db, audit: log, passwords: newHasher()}
+}
+
+// DropExpired deletes sessions that are over, and links that have been over for 30 days.
+func (s *Store) DropExpired(ctx context.Context) error {
+	now := s.db.Now()
+	if _, err := pg.Exec(ctx, s.db.Pool, "drop sessions", `DELETE FROM sessions WHERE expires_at < $1`, now); err != nil {
+		return err
+	}
+	if _, err := pg.Exec(ctx, s.db.Pool, "drop idle sessions", `DELETE FROM sessions WHERE seen_at < $1`, now.Add(-SessionIdle)); err != nil {
+		return err
+	}
+	_, err := pg.Exec(ctx, s.db.Pool, "drop links", `DELETE FROM links WHERE expires_at < $1`, now.Add(-linksKept))
+	return err
+}

@@ -1,0 +1,92 @@
+package account_test
+
+import (
+	"errors"
+	"testing"
+
+	"patchbay/internal/account"
+	"patchbay/internal/audit"
+	"patchbay/internal/pg"
+)
+
+func TestAuthenticate(t *testing.T) {
+	d, accounts, _ := opened(t)
+	ctx := t.Context()
+	u := addUser(t, d, accounts, account.RoleMerchant, "Sok@ch168.example")
+	if got, err := accounts.Authenticate(ctx, " sok@CH168.example ", "a long password"); err != nil || got.ID != u.ID {
+		t.Errorf("the right password: %v, %v", got.ID, err)
+	}
+	invited, err := accounts.AddUser(ctx, audit.System, account.NewUser{Role: account.RoleSupport, Email: "new@patchbay.example"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, try := range map[string][2]string{
+		"wrong": {u.Email, "another password"}, "no such user": {"nobody@ch168.example", "a long password"},
+		"invited, without one": {invited.Email, ""}, "empty": {u.Email, ""},
+	} {
+		if _, err := accounts.Authenticate(ctx, try[0], try[1]); !errors.Is(err, account.ErrWrongPassword) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := accounts.LockUser(ctx, audit.System, u.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := accounts.Authenticate(ctx, u.Email, "a long password"); !errors.Is(err, account.ErrWrongPassword) {
+		t.Errorf("locked: %v", err)
+	}
+}
+
+func TestAuthenticateRenewsOldHashes(t *testing.T) {
+	d, accounts, _ := opened(t)
+	ctx := t.Context()
+	u := addUser(t, d, accounts, account.RoleAdmin, "admin@patchbay.example")
+	// "a long password" as 8 MiB, once over.
+	const old = "$argon2id$v=19$m=8192,t=1,p=1$c2FsdHNhbHRzYWx0c2FsdA$6mjSO2hB86okIVH7ExMK/MX/lQ0v4OCtUgSZMsrjWE8"
+	hash := func() (h string) {
+		t.Helper()
+		if err := d.Pool.QueryRow(ctx, `SELECT password_hash FROM users WHERE id = $1`, u.ID).Scan(&h); err != nil {
+			t.Fatal(err)
+		}
+		return h
+	}
+	if _, err := d.Pool.Exec(ctx, `UPDATE users SET password_hash = $2 WHERE id = $1`, u.ID, old); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := accounts.Authenticate(ctx, u.Email, "a long password"); err != nil {
+		t.Fatal(err)
+	}
+	if h := hash(); len(h) < 30 || h[:29] != "$argon2id$v=19$m=19456,t=2,p=" {
+		t.Errorf("the hash was not renewed: %.30s", h)
+	}
+	if _, err := accounts.Authenticate(ctx, u.Email, "a long password"); err != nil {
+		t.Errorf("after renewing: %v", err)
+	}
+}
+
+func TestChangePasswordEndsOtherSessions(t *testing.T) {
+	d, accounts, _ := opened(t)
+	ctx := t.Context()
+	u := addUser(t, d, accounts, account.RoleSupport, "s@patchbay.example")
+	here, there := pg.NewSecret(), pg.NewSecret()
+	for _, secret := range []pg.Secret{here, there} {
+		if err := accounts.AddSession(ctx, secret, u.ID, "", ""); err != nil {
+			t.Fatal(err)
+		}
+	}
+	by := audit.Actor{Kind: u.Role, ID: u.ID}
+	if err := accounts.ChangePassword(ctx, by, u.ID, "not the old one", "a longer password", here.Hash()); !errors.Is(err, account.ErrWrongPassword) {
+		t.Errorf("with a wrong old one: %v", err)
+	}
+	if err := accounts.ChangePassword(ctx, by, u.ID, "a long password", "a longer password", here.Hash()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := accounts.SignedInBy(ctx, here); err != nil {
+		t.Errorf("this session: %v", err)
+	}
+	if _, err := accounts.SignedInBy(ctx, there); !errors.Is(err, pg.ErrNotFound) {
+		t.Errorf("the other session: %v", err)
+	}
+	if _, err := accounts.Authenticate(ctx, u.Email, "a long password"); !errors.Is(err, account.ErrWrongPassword) {
+		t.Errorf("the old password: %v", err)
+	}
+}

@@ -1,0 +1,206 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/mail"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/audit"
+	"patchbay/internal/db"
+	"patchbay/internal/pg"
+	"patchbay/internal/status"
+)
+
+// User is a person who signs in: a merchant's, or the platform's own staff.
+type User struct {
+	ID         pg.ID
+	MerchantID pg.ID  // zero for staff
+	Role       string // one of the roles
+	Email      string
+	Name       string
+	Locale     string    // "" follows the browser
+	LockedAt   time.Time // zero unless locked
+	CreatedAt  time.Time
+	Invited    bool // has not set a password yet
+}
+
+// The roles. They are also the kinds of an audit.Actor.
+const (
+	RoleMerchant = "merchant"
+	RoleSupport  = "support"
+	RoleAdmin    = "admin"
+)
+
+// Staff reports whether the user belongs to the platform.
+func (u User) Staff() bool { return staff(u.Role) }
+
+func staff(role string) bool { return role == RoleSupport || role == RoleAdmin }
+
+// Errors of users.
+var (
+	ErrInvalidEmail  = errors.New("this is not an e-mail address")
+	ErrEmailTaken    = errors.New("another user has this e-mail address")
+	ErrInvalidRole   = errors.New("the role is merchant, support or admin; merchant and only merchant goes with a merchant")
+	ErrLastAdmin     = errors.New("this is the last admin who can sign in")
+	ErrWrongPassword = errors.New("e-mail and password do not belong together")
+)
+
+const userColumns = `u.id, u.merchant_id, u.role, u.email, u.name, u.locale, u.locked_at, u.created_at, u.password_hash = ''`
+
+func userTargets(u *User) []any {
+	return []any{&u.ID, &u.MerchantID, &u.Role, &u.Email, &u.Name, &u.Locale, &u.LockedAt, &u.CreatedAt, &u.Invited}
+}
+
+func scanUser(row pgx.CollectableRow) (User, error) {
+	var u User
+	err := row.Scan(userTargets(&u)...)
+	return u, err
+}
+
+// NewUser is what AddUser needs to know.
+type NewUser struct {
+	Role, Email, Name, Locale string
+	MerchantID                pg.ID      // zero for staff
+	Password                  string     // "" for a user who is invited
+	Enqueue                   db.Enqueue // takes the mail with the invitation; nil when none is to be sent
+}
+
+// AddUser adds a user. It returns ErrInvalidEmail, ErrInvalidRole, ErrEmailTaken if another user has the address, and
+// pg.ErrNotFound if there is no such merchant.
+func (s *Store) AddUser(ctx context.Context, by audit.Actor, n NewUser) (u User, err error) {
+	err = s.db.Tx(ctx, func(tx pgx.Tx) error {
+		u, err = s.AddUserTx(ctx, tx, by, n)
+		return err
+	})
+	return u, err
+}
+
+// AddUserTx is AddUser in the caller's transaction, such as one that adds the user's merchant too.
+func (s *Store) AddUserTx(ctx context.Context, tx pgx.Tx, by audit.Actor, n NewUser) (User, error) {
+	u := User{
+		ID: pg.NewID(), MerchantID: n.MerchantID, Role: n.Role, Name: strings.TrimSpace(n.Name), Locale: n.Locale, CreatedAt: s.db.Now(),
+		Invited: n.Password == "",
+	}
+	address, err := mail.ParseAddress(strings.TrimSpace(n.Email))
+	if err != nil || address.Name != "" || len(address.Address) > 254 {
+		return u, ErrInvalidEmail
+	}
+	u.Email = address.Address
+	if u.Role != RoleMerchant && !u.Staff() || u.Staff() != (u.MerchantID == pg.ID{}) {
+		return u, ErrInvalidRole
+	}
+	var hash string
+	if n.Password != "" {
+		if hash, err = s.passwords.hash(ctx, n.Password); err != nil {
+			return u, err
+		}
+	}
+	_, err = pg.Exec(ctx, tx, "add user", `
+		INSERT INTO users (id, merchant_id, role, email, name, password_hash, locale, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		u.ID, u.MerchantID, u.Role, u.Email, u.Name, hash, u.Locale, u.CreatedAt)
+	switch {
+	case pg.Violates(err, "users_email"):
+		return u, ErrEmailTaken
+	case pg.Violates(err, "users_merchant_id_fkey"):
+		return u, pg.ErrNotFound
+	case err != nil:
+		return u, err
+	}
+	if n.Enqueue != nil {
+		if err := n.Enqueue(ctx, tx, db.Mail{Kind: db.MailInvitation, User: u.ID, By: by.ID}); err != nil {
+			return u, fmt.Errorf("enqueue invitation: %w", err)
+		}
+	}
+	return u, s.audit.Add(ctx, tx, audit.Event{Kind: status.UserAdded, Actor: by, MerchantID: u.MerchantID, Note: u.Email})
+}
+
+// User returns a user. It returns pg.ErrNotFound if there is none with this id.
+func (s *Store) User(ctx context.Context, id pg.ID) (User, error) {
+	return pg.One(ctx, s.db.Pool, "read user", scanUser, `SELECT `+userColumns+` FROM users u WHERE u.id = $1`, id)
+}
+
+// UserByEmail returns the user with an e-mail address, in whatever case it is written. It returns pg.ErrNotFound if there is none.
+func (s *Store) UserByEmail(ctx context.Context, email string) (User, error) {
+	return pg.One(ctx, s.db.Pool, "read user", scanUser, `SELECT `+userColumns+` FROM users u WHERE lower(u.email) = lower($1)`, strings.TrimSpace(email))
+}
+
+// SaveProfile changes a user's own name and language.
+func (s *Store) SaveProfile(ctx context.Context, user pg.ID, name, locale string) error {
+	_, err := pg.Exec(ctx, s.db.Pool, "save profile", `UPDATE users SET name = $2, locale = $3 WHERE id = $1`, user, strings.TrimSpace(name), locale)
+	return err
+}
+
+// LockUser ends a user's sessions and keeps them from signing in. It returns ErrLastAdmin if no other admin can sign in.
+func (s *Store) LockUser(ctx context.Context, by audit.Actor, user pg.ID) error {
+	return s.changeUser(ctx, by, user, status.UserLocked, func(tx pgx.Tx, u User) error {
+		if !u.LockedAt.IsZero() {
+			return nil
+		}
+		if _, err := pg.Exec(ctx, tx, "lock user", `UPDATE users SET locked_at = $2 WHERE id = $1`, user, s.db.Now()); err != nil {
+			return err
+		}
+		return s.endAccess(ctx, tx, user, nil)
+	})
+}
+
+// UnlockUser lets a user sign in again.
+func (s *Store) UnlockUser(ctx context.Context, by audit.Actor, user pg.ID) error {
+	return s.changeUser(ctx, by, user, status.UserUnlocked, func(tx pgx.Tx, _ User) error {
+		_, err := pg.Exec(ctx, tx, "unlock user", `UPDATE users SET locked_at = NULL WHERE id = $1`, user)
+		return err
+	})
+}
+
+// SetRole changes the role of one of the staff to support or admin. It ends the user's sessions, so that the new role begins with
+// signing in. It returns ErrInvalidRole for a merchant's user or role, and ErrLastAdmin if no other admin can sign in.
+func (s *Store) SetRole(ctx context.Context, by audit.Actor, user pg.ID, role string) error {
+	return s.changeUser(ctx, by, user, status.UserRoleChanged, func(tx pgx.Tx, u User) error {
+		if !u.Staff() || !staff(role) {
+			return ErrInvalidRole
+		}
+		if u.Role == role {
+			return nil
+		}
+		if _, err := pg.Exec(ctx, tx, "set role", `UPDATE users SET role = $2 WHERE id = $1`, user, role); err != nil {
+			return err
+		}
+		return s.endAccess(ctx, tx, user, nil)
+	})
+}
+
+// changeUser changes a user and adds an event of that kind. It returns ErrLastAdmin if no admin who can sign in were left. The
+// rows of all admins are locked in one order, so that two admins who demote each other at once do not both succeed.
+func (s *Store) changeUser(ctx context.Context, by audit.Actor, user pg.ID, kind status.Kind, change func(tx pgx.Tx, u User) error) error {
+	return s.db.Tx(ctx, func(tx pgx.Tx) error {
+		before, err := lockAdmins(ctx, tx)
+		if err != nil {
+			return err
+		}
+		u, err := pg.One(ctx, tx, "read user", scanUser, `SELECT `+userColumns+` FROM users u WHERE u.id = $1 FOR UPDATE`, user)
+		if err != nil {
+			return err
+		}
+		if err := change(tx, u); err != nil {
+			return err
+		}
+		after, err := lockAdmins(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if len(before) > 0 && len(after) == 0 {
+			return ErrLastAdmin
+		}
+		return s.audit.Add(ctx, tx, audit.Event{Kind: kind, Actor: by, MerchantID: u.MerchantID, Note: u.Email})
+	})
+}
+
+// lockAdmins locks and lists the admins who can sign in.
+func lockAdmins(ctx context.Context, tx pgx.Tx) ([]pg.ID, error) {
+	return pg.Collect(ctx, tx, "read admins", pgx.RowTo[pg.ID],
+		`SELECT id FROM users WHERE role = 'admin' AND locked_at IS NULL AND password_hash <> '' ORDER BY id FOR UPDATE`)
+}
