@@ -10,7 +10,6 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
-	"patchbay/internal/db"
 	"patchbay/internal/status"
 )
 
@@ -56,7 +55,7 @@ func (e Event) Call() *connectors.Call {
 	}
 	return &connectors.Call{
 		Name: name, Outcome: e.Class, Status: e.Status, Code: e.Code, Reference: e.Reference, Took: time.Duration(e.Millis) * time.Millisecond,
-		Sent: e.Note != db.NoteUnsent && e.Note != db.NoteSealed,
+		Sent: e.Note != status.NoteUnsent && e.Note != status.NoteSealed,
 	}
 }
 

@@ -38,7 +38,7 @@ var rooms = map[string][]string{
 	"patchbay/internal/refresh/schedule": {"patchbay/", "others", "!patchbay/internal/connectors", "!patchbay/internal/pg"},
 	"patchbay/internal/refresh": {
 		"patchbay/internal/handlers", "patchbay/internal/jobs", "patchbay/internal/sandbox", "patchbay/views",
-		"github.com/jackc/", "database/sql",
+		"database/sql", "github.com/riverqueue/",
 	},
 	"patchbay/internal/jobs": {"patchbay/internal/handlers", "patchbay/internal/sandbox"},
 	"patchbay/internal/handlers": {

@@ -178,63 +178,6 @@ func (d *DB) ConnectionByKey(ctx context.Context, secret pg.Secret, connection p
 	return key, w, nil
 }
 
-// Reads is how often a key was handed a connection's token in one minute.
-type Reads struct {
-	Key, Connection pg.ID
-	Minute          time.Time
-	Count           int64
-}
-
-// AddReads adds counts of token reads and notes when each key was last used.
-func (d *DB) AddReads(ctx context.Context, reads []Reads, used map[pg.ID]time.Time) error {
-	slices.SortFunc(reads, func(a, b Reads) int { // one order in all processes, so that none waits for another in a circle
-		if c := slices.Compare(a.Key[:], b.Key[:]); c != 0 {
-			return c
-		}
-		if c := a.Minute.Compare(b.Minute); c != 0 {
-			return c
-		}
-		return slices.Compare(a.Connection[:], b.Connection[:])
-	})
-	n := len(reads)
-	keys, connections, minutes, counts := make([]pg.ID, n), make([]pg.ID, n), make([]time.Time, n), make([]int64, n)
-	for i, r := range reads {
-		keys[i], connections[i], minutes[i], counts[i] = r.Key, r.Connection, r.Minute, r.Count
-	}
-	usedKeys := make([]pg.ID, 0, len(used))
-	for id := range used {
-		usedKeys = append(usedKeys, id)
-	}
-	slices.SortFunc(usedKeys, func(a, b pg.ID) int { return slices.Compare(a[:], b[:]) })
-	ats := make([]time.Time, len(usedKeys))
-	for i, id := range usedKeys {
-		ats[i] = used[id]
-	}
-	return d.Tx(ctx, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `
-			INSERT INTO token_reads (key_id, connection_id, minute, reads)
-			SELECT key, connection, minute, reads FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::bigint[]) AS w (key, connection, minute, reads)
-			ON CONFLICT (key_id, minute, connection_id) DO UPDATE SET reads = token_reads.reads + excluded.reads`, keys, connections, minutes, counts)
-		if err != nil {
-			return fmt.Errorf("add token reads: %w", err)
-		}
-		_, err = tx.Exec(ctx, `
-			INSERT INTO key_days (key_id, day, reads)
-			SELECT key, (minute AT TIME ZONE 'UTC')::date, sum(reads) FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[]) AS w (key, minute, reads) GROUP BY 1, 2 ORDER BY 1, 2
-			ON CONFLICT (key_id, day) DO UPDATE SET reads = key_days.reads + excluded.reads`, keys, minutes, counts)
-		if err != nil {
-			return fmt.Errorf("add token reads of the day: %w", err)
-		}
-		_, err = tx.Exec(ctx, `
-			UPDATE api_keys k SET last_used_at = greatest(k.last_used_at, w.at)
-			FROM unnest($1::uuid[], $2::timestamptz[]) AS w (id, at) WHERE k.id = w.id`, usedKeys, ats)
-		if err != nil {
-			return fmt.Errorf("note the use of API keys: %w", err)
-		}
-		return nil
-	})
-}
-
 // DayReads is how many tokens a key was handed on one day (UTC).
 type DayReads struct {
 	Day   time.Time

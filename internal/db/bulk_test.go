@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net/url"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -14,7 +13,6 @@ import (
 
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
-	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
@@ -79,28 +77,6 @@ func TestABulkOfYesterdaysFailures(t *testing.T) {
 	}
 	if got, err := pgx.CollectRows(rows, pgx.RowTo[pg.ID]); err != nil || !slices.Equal(got, ids[:2]) {
 		t.Errorf("gathered %v, %v; want %v", got, err, ids[:2])
-	}
-}
-
-// A provider that says the same thing eight times at once is told of once in each story.
-func TestAHintToldManyTimesAtOnce(t *testing.T) {
-	t.Parallel()
-	l := newTestDB(t)
-	for _, shop := range []string{"One", "Two", "Three"} {
-		l.connection(l.merchant(shop, ""), "caminvoice", "production", connectors.Account{ID: "KHUID1"})
-	}
-	var told sync.WaitGroup
-	for range 8 {
-		told.Go(func() {
-			if n, err := l.d.Hint(context.Background(), "caminvoice", "production", "KHUID1"); err != nil || n != 3 {
-				t.Errorf("%d, %v", n, err)
-			}
-		})
-	}
-	told.Wait()
-	page, err := l.d.Audit.List(context.Background(), audit.Filter{Kind: status.ConnectionRevocationNoticed}, "", 100)
-	if err != nil || len(page.All) != 3 {
-		t.Errorf("%d lines for three connections, %v", len(page.All), err)
 	}
 }
 

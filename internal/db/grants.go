@@ -82,13 +82,24 @@ func openParts(k *seal.Keyset, sealed []byte, at seal.Place) (parts [3]string, r
 	return parts, rest, nil
 }
 
-// SealGrant seals a connection's grant of one generation, for programs that write the row of grants themselves.
-func (d *DB) SealGrant(g connectors.Grant, connection pg.ID, generation int64) ([]byte, error) {
-	return sealGrant(d.keyset, g, grantPlace(connection, generation))
+// SealGrant seals a grant for the place that GrantPlace or LateGrantPlace names.
+func (d *DB) SealGrant(g connectors.Grant, at seal.Place) ([]byte, error) {
+	return sealGrant(d.keyset, g, at)
 }
 
-func grantPlace(connection pg.ID, generation int64) seal.Place {
+// OpenGrant opens what SealGrant sealed for the same place. It returns seal.ErrSealed, wrapped, for anything else.
+func (d *DB) OpenGrant(sealed []byte, at seal.Place) (connectors.Grant, error) {
+	return openGrant(d.keyset, sealed, at)
+}
+
+// GrantPlace is where a connection's grant of one generation is stored.
+func GrantPlace(connection pg.ID, generation int64) seal.Place {
 	return seal.Place{Table: "grants", Column: "sealed", Row: connection, Generation: generation}
+}
+
+// LateGrantPlace is where a good answer is stored that came late, when the grant's generation was already this one.
+func LateGrantPlace(connection pg.ID, generation int64) seal.Place {
+	return seal.Place{Table: "grants", Column: "spare", Row: connection, Generation: generation}
 }
 
 // before is what a connection's grant had come to when it is replaced; zero when there was none.
@@ -112,7 +123,7 @@ func grantBefore(ctx context.Context, tx pgx.Tx, connection pg.ID) (before, erro
 // older grant, its failures and its lease is over, and answers of its epoch are no longer wanted. obtained is when the
 // provider's answer was made, by our clock; keepAlive is the provider's (see connectors.Info).
 func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was before, obtained time.Time, keepAlive time.Duration) error {
-	sealed, err := sealGrant(d.keyset, g, grantPlace(c.ID, was.generation+1))
+	sealed, err := sealGrant(d.keyset, g, GrantPlace(c.ID, was.generation+1))
 	if err != nil {
 		return err
 	}
@@ -210,7 +221,7 @@ func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h 
 	if sealed == nil || *class != status.OK {
 		return h, false, nil
 	}
-	h.Token, err = openToken(d.keyset, sealed, grantPlace(connection, *generation))
+	h.Token, err = openToken(d.keyset, sealed, GrantPlace(connection, *generation))
 	h.Token.Lifetime = h.Lifetime
 	return h, err == nil, nil
 }
@@ -234,7 +245,7 @@ func (d *DB) ReadGrant(ctx context.Context, connection pg.ID) (Reading, error) {
 	}
 	r.Lifetime = time.Duration(lifetime) * time.Second
 	if sealed != nil {
-		if r.Token, err = openToken(d.keyset, sealed, grantPlace(connection, generation)); err != nil {
+		if r.Token, err = openToken(d.keyset, sealed, GrantPlace(connection, generation)); err != nil {
 			r.Sealed = true
 		}
 		r.Token.Lifetime = r.Lifetime
@@ -319,32 +330,6 @@ func (s GrantStatus) Why(now time.Time) string {
 	default:
 		return "kept-alive"
 	}
-}
-
-// Use is that somebody asked for a connection's token.
-type Use struct {
-	Connection pg.ID
-	Key        pg.ID
-	At         time.Time
-	RefreshAt  time.Time // when a used grant like this one is due
-}
-
-// MarkUsed writes down uses, so that what is used is kept warm. A grant that another statement holds is left for the next time.
-func (d *DB) MarkUsed(ctx context.Context, uses []Use) error {
-	n := len(uses)
-	ids, keys, ats, due := make([]pg.ID, n), make([]pg.ID, n), make([]time.Time, n), make([]time.Time, n)
-	for i, u := range uses {
-		ids[i], keys[i], ats[i], due[i] = u.Connection, u.Key, u.At, u.RefreshAt
-	}
-	_, err := d.Pool.Exec(ctx, `
-		UPDATE grants g SET used_at = w.at, used_by = w.key, refresh_at = CASE WHEN g.last_class = 'ok' AND g.lease_id IS NULL THEN least(g.refresh_at, w.due) ELSE g.refresh_at END
-		FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[]) AS w (id, key, at, due)
-		WHERE g.connection_id = w.id AND g.sealed IS NOT NULL AND g.connection_id = ANY (ARRAY(
-			SELECT u.connection_id FROM grants u WHERE u.connection_id = ANY ($1) FOR UPDATE SKIP LOCKED))`, ids, keys, ats, due)
-	if err != nil {
-		return fmt.Errorf("mark grants as used: %w", err)
-	}
-	return nil
 }
 
 // AddConnection makes a connection without a flow: for what is brought over from elsewhere, for samples and tests.

@@ -2,10 +2,8 @@ package db_test
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/base64"
-	"slices"
 	"testing"
 	"time"
 
@@ -17,7 +15,6 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
-	"patchbay/internal/status"
 )
 
 // rotated is the keyset with a new key in front.
@@ -101,33 +98,5 @@ func TestRetentionIsKept(t *testing.T) {
 	}
 	if months, err := d.Audit.Retention(ctx); err != nil || months != 6 {
 		t.Errorf("%d months, %v", months, err)
-	}
-}
-
-func TestRollupsAreSummed(t *testing.T) {
-	t.Parallel()
-	ctx := context.Background()
-	d := dbtest.New(t)
-	hour := d.Now().Truncate(time.Hour)
-	if err := d.AddRollups(ctx, []db.Rollup{
-		{Provider: "a", Environment: "sandbox", Hour: hour, Kind: "refresh", Class: status.OK, Bucket: 1, Calls: 3},
-		{Provider: "b", Environment: "sandbox", Hour: hour, Kind: "refresh", Class: status.OK, Bucket: 2, Calls: 4},
-		{Provider: "a", Environment: "sandbox", Hour: hour.Add(-time.Hour), Kind: "refresh", Class: status.OK, Bucket: 1, Calls: 5},
-		{Provider: "a", Environment: "sandbox", Hour: hour, Kind: "refresh", Class: status.Temporary, Bucket: 1, Calls: 1},
-		{Provider: "a", Environment: "sandbox", Hour: hour, Kind: "connect", Class: status.OK, Bucket: 1, Calls: 100},
-		{Provider: "a", Environment: "sandbox", Hour: hour.Add(-50 * time.Hour), Kind: "refresh", Class: status.OK, Bucket: 1, Calls: 100},
-	}); err != nil {
-		t.Fatal(err)
-	}
-	hours, err := d.RefreshHours(ctx, hour.Add(-47*time.Hour))
-	if err != nil || len(hours) != 3 || hours[0].Calls != 5 || hours[1].Calls != 7 || hours[2].Class != status.Temporary {
-		t.Errorf("by hour: %+v, %v", hours, err)
-	}
-	lately, err := d.RefreshLatencies(ctx, hour.Add(-24*time.Hour))
-	slices.SortFunc(lately, func(a, b db.Rollup) int {
-		return cmp.Or(cmp.Compare(a.Provider, b.Provider), cmp.Compare(a.Class, b.Class))
-	})
-	if err != nil || len(lately) != 3 || lately[0].Calls != 8 || lately[2].Provider != "b" {
-		t.Errorf("latencies: %+v, %v", lately, err)
 	}
 }

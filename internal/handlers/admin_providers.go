@@ -9,6 +9,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/refresh"
 	"patchbay/internal/status"
 	"patchbay/views"
 )
@@ -19,7 +20,7 @@ func (s *Server) adminProviders(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	lately, err := s.DB.RefreshLatencies(r.Context(), s.DB.Now().Add(-latencyAge))
+	lately, err := s.Refresh.Latencies(r.Context(), s.DB.Now().Add(-latencyAge))
 	if err != nil {
 		return err
 	}
@@ -50,13 +51,13 @@ func (s *Server) adminProviders(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (s *Server) viewSetup(r *http.Request, setup connectors.Provider, record db.ProviderRecord, counts []db.Count, lately []db.Rollup) (views.ProviderSetup, error) {
+func (s *Server) viewSetup(r *http.Request, setup connectors.Provider, record db.ProviderRecord, counts []db.Count, lately []refresh.HourlyStat) (views.ProviderSetup, error) {
 	at := providerEnv{setup.Name, setup.Environment}
 	one := views.ProviderSetup{Provider: s.viewProviderOf(setup.Name, setup.Environment), Ready: setup.Connector != nil, Missing: setup.Missing}
 	if !one.Ready {
 		return one, nil
 	}
-	state, err := s.DB.ProviderState(r.Context(), setup.Name, setup.Environment)
+	state, err := s.Refresh.ProviderState(r.Context(), setup.Name, setup.Environment)
 	if err != nil {
 		return one, err
 	}
@@ -97,7 +98,7 @@ func (s *Server) viewSetup(r *http.Request, setup connectors.Provider, record db
 
 // viewIncidents are the latest incidents of each provider, newest first.
 func (s *Server) viewIncidents(r *http.Request) (map[providerEnv][]views.IncidentState, error) {
-	past, err := s.DB.PastIncidents(r.Context(), 100)
+	past, err := s.Refresh.PastIncidents(r.Context(), 100)
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +139,7 @@ func (s *Server) changeProvider(w http.ResponseWriter, r *http.Request) error {
 	case "declare":
 		notice, err = "incident-declared", s.declareIncident(r, setup)
 	case "end":
-		notice, err = "incident-ended", s.Refresh.End(r.Context(), setup.Name, s.actor(r))
+		notice, err = "incident-ended", s.Refresh.EndIncident(r.Context(), setup.Name, s.actor(r))
 	default:
 		err = errMalformed
 	}
@@ -235,7 +236,7 @@ func (s *Server) declareIncident(r *http.Request, setup connectors.Provider) err
 		return errMalformed
 	}
 	by := s.actor(r)
-	if err := s.Refresh.Declare(r.Context(), setup.Name, by); err != nil {
+	if err := s.Refresh.OpenIncident(r.Context(), setup.Name, status.ReasonDeclared, by); err != nil {
 		return err
 	}
 	return s.DB.Audit.Record(r.Context(), audit.Event{Kind: status.IncidentDeclared, Actor: by, Provider: setup.Name, Note: reason})

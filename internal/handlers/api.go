@@ -73,7 +73,7 @@ func otherwise(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error
 // nothing.
 func (s *Server) apiToken(w http.ResponseWriter, r *http.Request) error {
 	token, err := s.token(r)
-	s.Refresh.Figures.Read(problemType(err))
+	s.Refresh.Metrics.Read(problemType(err))
 	if err != nil {
 		return err
 	}
@@ -286,9 +286,9 @@ func (s *Server) apiRefresh(w http.ResponseWriter, r *http.Request) error {
 	var out refresh.Outcome
 	if c.LeasedUntil.IsZero() {
 		reading := db.Reading{Connection: c.ID, Provider: c.Provider, Environment: c.Environment, Disconnected: !c.DisconnectedAt.IsZero()}
-		out, err = s.Refresh.Renew(r.Context(), reading, s.byKey(r, key))
+		out, err = s.Refresh.RefreshReading(r.Context(), reading, s.byKey(r, key))
 	} else { // somebody is at it, or was
-		out, err = s.Refresh.Now(r.Context(), c.ID, s.byKey(r, key))
+		out, err = s.Refresh.RefreshNow(r.Context(), c.ID, s.byKey(r, key))
 	}
 	switch {
 	case err != nil:

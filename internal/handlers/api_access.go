@@ -211,7 +211,7 @@ func seconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }
 // metrics are for Prometheus: open to loopback and TRUSTED_PROXIES only, and to nobody on whose behalf a proxy asks.
 func (s *Server) metrics() http.HandlerFunc {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(s.Refresh.Figures, poolFigures{s.DB}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(s.Refresh.Metrics, poolMetrics{s.DB}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	figures := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	return func(w http.ResponseWriter, r *http.Request) {
 		address, err := netip.ParseAddr(s.address(r))
@@ -224,18 +224,18 @@ func (s *Server) metrics() http.HandlerFunc {
 	}
 }
 
-// poolFigures are the use of the connections to Postgres.
-type poolFigures struct{ db *db.DB }
+// poolMetrics are the use of the connections to Postgres.
+type poolMetrics struct{ db *db.DB }
 
 func poolDesc(name, help string) *prometheus.Desc {
 	return prometheus.NewDesc("patchbay_pool_"+name, help, nil, nil)
 }
 
 // Describe sends nothing: the figures are few and made when asked for.
-func (poolFigures) Describe(chan<- *prometheus.Desc) {}
+func (poolMetrics) Describe(chan<- *prometheus.Desc) {}
 
-// Collect makes poolFigures a prometheus.Collector.
-func (p poolFigures) Collect(ch chan<- prometheus.Metric) {
+// Collect makes poolMetrics a prometheus.Collector.
+func (p poolMetrics) Collect(ch chan<- prometheus.Metric) {
 	stat := p.db.Pool.Stat()
 	gauge := func(name, help string, value float64) {
 		ch <- prometheus.MustNewConstMetric(poolDesc(name, help), prometheus.GaugeValue, value)

@@ -237,7 +237,7 @@ func TestNobodyWaitsForAProviderThatRefusesUs(t *testing.T) {
 	key, id := o.key(pg.ID{}), o.connection(o.shop, "troubled", time.Hour)
 	o.source.fails(fmt.Errorf("503"))
 	o.ask("GET", "/api/v1/connections/"+id.String()+"/token", key, "").is(o, 503, "provider-trouble")
-	if _, err := o.db.OpenIncident(t.Context(), "acme", "sandbox", status.ReasonClientRejected, audit.System, o.db.Now().Add(time.Hour)); err != nil {
+	if err := o.engine.OpenIncident(t.Context(), "acme", status.ReasonClientRejected, audit.System); err != nil {
 		t.Fatal(err)
 	}
 	if a := o.ask("GET", "/api/v1/connections/"+id.String(), key, ""); a.body["health"] != "retrying" || a.body["who_must_act"] != "platform" {

@@ -89,7 +89,7 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 	}
 	environments := connectors.Environments(s.Providers)
 	for _, p := range b.Providers {
-		state, err := s.DB.ProviderState(r.Context(), p.Provider, environments[p.Provider])
+		state, err := s.Refresh.ProviderState(r.Context(), p.Provider, environments[p.Provider])
 		if err != nil {
 			return err
 		}

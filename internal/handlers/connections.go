@@ -62,7 +62,7 @@ func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 	if err := s.rateLimit(r, "refresh now "+visitorOf(r).user.ID.String(), pg.Limit{Burst: 20, Every: 3 * time.Second}); err != nil {
 		return err
 	}
-	outcome, err := s.Refresh.Now(r.Context(), c.ID, s.actor(r))
+	outcome, err := s.Refresh.RefreshNow(r.Context(), c.ID, s.actor(r))
 	var needed *refresh.ActionNeededError
 	var ours *refresh.PlatformActionError
 	var trouble *refresh.ProviderTroubleError
@@ -237,7 +237,9 @@ func (s *Server) whyThen(c db.Whole, how status.Status, grant db.GrantStatus) st
 	case why == "interrupted" || why == "verifying":
 		return why
 	}
-	if slices.ContainsFunc(s.troubledList(), func(one db.ProviderState) bool { return one.Name == c.Provider && one.Environment == c.Environment }) {
+	if slices.ContainsFunc(s.troubledList(), func(one refresh.ProviderState) bool {
+		return one.Name == c.Provider && one.Environment == c.Environment
+	}) {
 		return "incident"
 	}
 	return why

@@ -12,7 +12,7 @@ import (
 func TestGrafanaBoardKnowsOurFigures(t *testing.T) {
 	o := newTestAPI(t)
 	o.engine.Count("acme", "sandbox", "refresh", "ok", 1)
-	o.engine.Figures.Read("ok")
+	o.engine.Metrics.Read("ok")
 	text := o.ask(http.MethodGet, "/metrics", "", "").text
 	board, err := os.ReadFile("../../docs/grafana.json")
 	if err != nil {

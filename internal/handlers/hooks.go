@@ -32,7 +32,7 @@ func (s *Server) hook(w http.ResponseWriter, r *http.Request) {
 	if err == nil && hint.Revoked && hint.AccountID != "" {
 		ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 		defer cancel()
-		if err := s.Refresh.Verify(ctx, setup.Name, hint.AccountID); err != nil {
+		if err := s.Refresh.RecheckAccount(ctx, setup.Name, hint.AccountID); err != nil {
 			s.Log.ErrorContext(ctx, "hint not kept", "provider", setup.Name, "err", err)
 			http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
 			return

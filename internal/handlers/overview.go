@@ -11,6 +11,7 @@ import (
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/refresh"
 	"patchbay/internal/status"
 	"patchbay/views"
 )
@@ -30,11 +31,11 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	first := now.Truncate(time.Hour).Add(-(chartHours - 1) * time.Hour)
-	hours, err := s.DB.RefreshHours(r.Context(), first)
+	hours, err := s.Refresh.Hours(r.Context(), first)
 	if err != nil {
 		return err
 	}
-	lately, err := s.DB.RefreshLatencies(r.Context(), now.Add(-latencyAge))
+	lately, err := s.Refresh.Latencies(r.Context(), now.Add(-latencyAge))
 	if err != nil {
 		return err
 	}
@@ -85,7 +86,7 @@ func (s *Server) places(counts []db.Count) []providerEnv {
 	return all
 }
 
-func (s *Server) providerFigures(ctx context.Context, at providerEnv, counts []db.Count, lately []db.Rollup) views.ProviderFigures {
+func (s *Server) providerFigures(ctx context.Context, at providerEnv, counts []db.Count, lately []refresh.HourlyStat) views.ProviderFigures {
 	figures := views.ProviderFigures{
 		Provider: s.viewProviderOf(at.provider, at.environment), Connections: map[status.Health]int64{}, URLs: map[status.Health]string{},
 	}
@@ -115,8 +116,8 @@ func (s *Server) presently(at providerEnv) bool {
 
 // latency is how long refreshes at a provider took lately, the median and the 95th percentile, how many there were, and how
 // many did not go well.
-func latency(lately []db.Rollup, at providerEnv) (median, slow time.Duration, all, failed int64) {
-	var answered []db.Rollup
+func latency(lately []refresh.HourlyStat, at providerEnv) (median, slow time.Duration, all, failed int64) {
+	var answered []refresh.HourlyStat
 	for _, one := range lately {
 		if one.Provider != at.provider || one.Environment != at.environment {
 			continue
@@ -128,10 +129,10 @@ func latency(lately []db.Rollup, at providerEnv) (median, slow time.Duration, al
 			failed += one.Calls
 		}
 	}
-	return db.Percentile(answered, 0.5), db.Percentile(answered, 0.95), all, failed
+	return refresh.Percentile(answered, 0.5), refresh.Percentile(answered, 0.95), all, failed
 }
 
-func hourFigures(calls []db.RefreshHour, first time.Time) []views.HourFigures {
+func hourFigures(calls []refresh.RefreshHour, first time.Time) []views.HourFigures {
 	hours := make([]views.HourFigures, chartHours)
 	for i := range hours {
 		begin := first.Add(time.Duration(i) * time.Hour)
@@ -218,7 +219,7 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.MendLine, err
 }
 
 // troubledList are the incidents that the page's banner shows, as read for it.
-func (s *Server) troubledList() []db.ProviderState {
+func (s *Server) troubledList() []refresh.ProviderState {
 	s.troubled.mu.Lock()
 	defer s.troubled.mu.Unlock()
 	return slices.Clone(s.troubled.list)

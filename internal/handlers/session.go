@@ -16,6 +16,7 @@ import (
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/refresh"
 	"patchbay/internal/status"
 	"patchbay/views"
 )
@@ -255,14 +256,14 @@ func (s *Server) viewPage(r *http.Request) views.Page {
 type incidents struct {
 	mu   sync.Mutex
 	read time.Time // when it was last read, or tried to
-	list []db.ProviderState
+	list []refresh.ProviderState
 }
 
 const incidentsAge = 3 * time.Second
 
 // currentIncidents returns the open incidents, read at most incidentsAge ago. One request reads them again; the others go on
 // with the known ones, so that they do not queue behind a database that does not answer.
-func (s *Server) currentIncidents(ctx context.Context) []db.ProviderState {
+func (s *Server) currentIncidents(ctx context.Context) []refresh.ProviderState {
 	s.troubled.mu.Lock()
 	now, known := s.DB.Now(), s.troubled.list
 	due := now.Sub(s.troubled.read) >= incidentsAge || now.Before(s.troubled.read)
@@ -273,7 +274,7 @@ func (s *Server) currentIncidents(ctx context.Context) []db.ProviderState {
 	if !due {
 		return known
 	}
-	list, err := s.DB.Incidents(ctx)
+	list, err := s.Refresh.Incidents(ctx)
 	if err != nil {
 		s.Log.WarnContext(ctx, "incidents not read", "err", err) // the page is shown without its banner
 		return known

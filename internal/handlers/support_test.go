@@ -9,7 +9,6 @@ import (
 
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
-	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/sandbox"
 	"patchbay/internal/status"
@@ -141,7 +140,7 @@ func TestAFailureIsNobodysDoing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, note := range []string{"", db.NoteUnsent} {
+	for _, note := range []string{"", status.NoteUnsent} {
 		if err := s.db.Audit.Record(t.Context(), audit.Event{
 			Kind: status.RefreshRejected, Class: status.Rejected, Code: "no-refresh-token", Provider: c.Provider, ConnectionID: c.ID, MerchantID: c.MerchantID, Note: note,
 			Actor: audit.Actor{Kind: account.RoleSupport, ID: u.ID},

@@ -121,7 +121,7 @@ func (w *bulkWorker) refresh(ctx context.Context, b db.Bulk, provider string) er
 		if err != nil || len(waiting) == 0 {
 			return err
 		}
-		state, err := w.jobs.DB.ProviderState(ctx, provider, connectors.Environments(w.jobs.Providers)[provider])
+		state, err := w.jobs.Refresh.ProviderState(ctx, provider, connectors.Environments(w.jobs.Providers)[provider])
 		if err != nil {
 			return err
 		}
@@ -158,7 +158,7 @@ func (w *bulkWorker) refresh(ctx context.Context, b db.Bulk, provider string) er
 
 // one refreshes a connection and says how that ended.
 func (w *bulkWorker) one(ctx context.Context, connection pg.ID, by audit.Actor) status.Outcome {
-	outcome, err := w.jobs.Refresh.Now(ctx, connection, by)
+	outcome, err := w.jobs.Refresh.RefreshNow(ctx, connection, by)
 	var needed *refresh.ActionNeededError
 	var ours *refresh.PlatformActionError
 	var trouble *refresh.ProviderTroubleError

@@ -26,6 +26,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
+	"patchbay/internal/refresh"
 	"patchbay/internal/status"
 	"patchbay/views"
 )
@@ -73,6 +74,7 @@ func newTestJobs(t *testing.T, change func(*Options)) *testJobs {
 			{Name: "flexiti", Title: "Flexiti", Environment: "sandbox", Connector: typed{}},
 		},
 	}
+	options.Refresh = refresh.New(refresh.Options{DB: options.DB, Log: options.Log})
 	if change != nil {
 		change(&options)
 	}

@@ -6,9 +6,10 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
+
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
-	"patchbay/internal/db"
 	"patchbay/internal/refresh/schedule"
 	"patchbay/internal/status"
 )
@@ -17,214 +18,202 @@ import (
 type Outcome struct {
 	Class      status.Outcome  // Lost: an earlier answer may still come; Busy: nothing was sent
 	Problem    status.Problem  // what was written on the connection
-	Incident   bool            // the provider is failing for everybody: nothing was counted
+	Incident   bool            // the provider has an incident: nothing was counted
 	RetryAfter time.Duration   // when another try is worth it; 0 when now or never
 	Call       connectors.Call // the last exchange with the provider
 	// When it succeeded:
 	Token       connectors.Token
 	ExpiresAt   time.Time
 	RefreshedAt time.Time
-	RefreshAt   time.Time // when it is renewed next
+	RefreshAt   time.Time // when it is refreshed next
 }
 
 // attempt carries out one claimed refresh: call, save first, look later. next: the save may claim another that is due.
-func (e *Engine) attempt(l *lane, lease *db.Lease, by audit.Actor, next bool) (Outcome, *db.Lease) {
+func (e *Engine) attempt(q *providerQueue, l *lease, by audit.Actor, next bool) (Outcome, *lease) {
 	ctx := e.life
-	if lease.Unsealed != nil {
-		e.Log.Error("a grant does not open", "connection", lease.Connection, "err", lease.Unsealed)
-		return e.fail(ctx, l, lease, db.Failure{Class: status.ClientRejected, Code: string(status.ProblemSealed), Problem: status.ProblemSealed, After: time.Hour, Certain: true}, db.Told{By: by, Note: db.NoteSealed}), nil
+	if l.Unsealed != nil {
+		e.Log.Error("a grant does not open", "connection", l.Connection, "err", l.Unsealed)
+		f := failure{Class: status.ClientRejected, Code: string(status.ProblemSealed), Problem: status.ProblemSealed, After: time.Hour, Certain: true}
+		return e.fail(ctx, q, l, f, attemptInfo{By: by, Note: status.NoteSealed}), nil
 	}
-	if lease.Lost {
-		e.tell(ctx, lease, status.RefreshLost, status.Lost)
-		e.Count(lease.Provider, lease.Environment, "refresh", status.Lost, 0)
+	if l.Lost {
+		e.logEvent(ctx, l, status.RefreshLost, status.Lost)
+		e.Count(l.Provider, l.Environment, "refresh", status.Lost, 0)
 	}
-	if lease.Until.Sub(e.DB.Now()) < e.Term/2 {
-		if err := e.leases.Release(ctx, lease); err != nil {
-			e.Log.Warn("lease not released", "connection", lease.Connection, "err", err)
+	if l.Until.Sub(e.DB.Now()) < e.Term/2 {
+		if err := q.release(ctx, l); err != nil {
+			e.Log.Warn("lease not released", "connection", l.Connection, "err", err)
 		}
 		return Outcome{Class: status.Busy}, nil
 	}
 
-	token, calls, obtained, err := e.call(l, lease.Grant)
-	var refusal *connectors.RejectedError
-	if errors.As(err, &refusal) && !refusal.ClientFault && lease.Spare != nil && lease.Until.Sub(e.DB.Now()) >= e.Term/2 {
-		// An answer that came late was good too: it is tried before this no is believed.
-		lease.Grant, lease.Spare = *lease.Spare, nil
-		token, calls, obtained, err = e.call(l, lease.Grant)
+	token, calls, obtained, err := e.call(q, l.Grant)
+	var rejected *connectors.RejectedError
+	if errors.As(err, &rejected) && !rejected.ClientFault && l.LateGrant != nil && l.Until.Sub(e.DB.Now()) >= e.Term/2 {
+		// An answer that came late was good too: it is tried before this rejection is believed.
+		l.Grant, l.LateGrant = *l.LateGrant, nil
+		token, calls, obtained, err = e.call(q, l.Grant)
 	}
 	call := calls.Last()
 	class := connectors.OutcomeOf(err)
-	e.Count(lease.Provider, lease.Environment, "refresh", class, call.Took)
-	told := db.Told{By: by, Call: call}
+	e.Count(l.Provider, l.Environment, "refresh", class, call.Took)
+	info := attemptInfo{By: by, Call: call}
 	if err == nil {
-		return e.keep(ctx, l, lease, token, obtained, told, next)
+		return e.saveAnswer(ctx, q, l, token, obtained, info, next)
 	}
-	f := e.failure(ctx, lease, class, calls, err)
-	switch f.Problem { // its cause is known: it is no sign that we are the ones refused
+	f := e.failureOf(ctx, q, l, class, calls, err)
+	switch f.Problem { // its cause is known: it is no sign that our client is the one rejected
 	case status.ProblemInterrupted:
-		told.Note = db.NoteInterrupted
+		info.Note = status.NoteInterrupted
 	case status.ProblemRevoked:
-		told.Note = db.NoteRevoked
+		info.Note = status.NoteRevoked
 	case status.ProblemLapsed:
-		told.Note = db.NoteUnsent
+		info.Note = status.NoteUnsent
 	}
-	return e.fail(ctx, l, lease, f, told), nil
+	return e.fail(ctx, q, l, f, info), nil
 }
 
 // call asks the provider, with one deadline for all that the connector does. The time before the call is the earliest at which
 // the answer can have been made.
-func (e *Engine) call(l *lane, g connectors.Grant) (token connectors.Token, calls *connectors.Calls, obtained time.Time, err error) {
+func (e *Engine) call(q *providerQueue, g connectors.Grant) (token connectors.Token, calls *connectors.Calls, obtained time.Time, err error) {
 	ctx, cancel := context.WithTimeout(e.life, e.Deadline)
 	defer cancel()
 	ctx, calls = connectors.WithCalls(ctx)
 	defer func() {
 		if fault := recover(); fault != nil { // a connector's mistake must not end the others' refreshes
 			err = errors.New("the connector failed")
-			e.Log.Error("panic in a connector", "provider", l.info.Name)
+			e.Log.Error("panic in a connector", "provider", q.info.Name)
 		}
 	}()
 	obtained = e.DB.Now()
-	token, err = l.connector.Refresh(ctx, g)
+	token, err = q.connector.Refresh(ctx, g)
 	if err == nil && token.Access == "" {
 		err = errors.New("an answer without an access token")
-	}
-	if _, keyed := l.connector.(connectors.CredentialConnector); keyed {
-		token.RefreshLifetime = 0 // its end threatens nobody: what was typed begins again
 	}
 	return token, calls, obtained, err
 }
 
-// keep saves a good answer: first, and until it lands.
-func (e *Engine) keep(ctx context.Context, l *lane, lease *db.Lease, token connectors.Token, obtained time.Time, told db.Told, next bool) (Outcome, *db.Lease) {
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
-		kept, err := l.Save(ctx, lease, token, obtained, l.info.KeepAlive, told, next && !e.ending())
-		if err == nil {
-			if kept.Fate == db.Dropped {
-				e.drop(ctx, l, lease, token)
-			}
-			out := Outcome{Class: status.OK, Call: told.Call, Token: token, RefreshedAt: obtained, RefreshAt: kept.RefreshAt}
-			if token.Lifetime > 0 {
-				out.ExpiresAt = obtained.Add(token.Lifetime)
-			}
-			return out, kept.Next
+// saveAnswer saves a good answer: first, and until it lands.
+func (e *Engine) saveAnswer(ctx context.Context, q *providerQueue, l *lease, token connectors.Token, obtained time.Time, info attemptInfo, next bool) (Outcome, *lease) {
+	result, err := retryWrite(ctx, func() (saveResult, error) {
+		result, err := q.save(ctx, l, token, obtained, info, next && !e.ending())
+		if err != nil {
+			e.Log.Warn("a good answer is not saved yet", "connection", l.Connection, "err", err)
 		}
-		e.Log.Warn("a good answer is not saved yet", "connection", lease.Connection, "err", err)
-		if !sleep(ctx, pause) {
-			e.Log.Error("a good answer was lost at the end of the process", "connection", lease.Connection)
-			return Outcome{Class: status.Temporary, Call: told.Call}, nil
-		}
+		return result, err
+	})
+	if err != nil {
+		e.Log.Error("a good answer was lost at the end of the process", "connection", l.Connection)
+		return Outcome{Class: status.Temporary, Call: info.Call}, nil
 	}
+	if result.Fate == dropped {
+		e.revokeUnwanted(ctx, q, l, token)
+	}
+	out := Outcome{Class: status.OK, Call: info.Call, Token: token, RefreshedAt: obtained, RefreshAt: result.RefreshAt}
+	if token.Lifetime > 0 {
+		out.ExpiresAt = obtained.Add(token.Lifetime)
+	}
+	return out, result.Next
 }
 
-// drop ends access that nobody wants any more: the connection was made anew or ended while the provider answered. A revocation
-// that would end the account's new access too is left alone.
-func (e *Engine) drop(ctx context.Context, l *lane, lease *db.Lease, token connectors.Token) {
-	revoker, can := l.connector.(connectors.Revoker)
-	if !can || l.info.RevokesAccount {
+// retryWrite repeats a write to Postgres until it succeeds or ctx ends, after 50 ms doubling to 2 s.
+func retryWrite[T any](ctx context.Context, write func() (T, error)) (T, error) {
+	pauses := &backoff.ExponentialBackOff{InitialInterval: 50 * time.Millisecond, Multiplier: 2, MaxInterval: 2 * time.Second}
+	return backoff.Retry(ctx, write, backoff.WithBackOff(pauses), backoff.WithMaxElapsedTime(0))
+}
+
+// revokeUnwanted ends access that is no longer wanted: the connection was made anew or ended while the provider answered. A
+// revocation that would end the account's new access too is not made.
+func (e *Engine) revokeUnwanted(ctx context.Context, q *providerQueue, l *lease, token connectors.Token) {
+	revoker, can := q.connector.(connectors.Revoker)
+	if !can || q.info.RevokesAccount {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, e.Deadline)
 	defer cancel()
-	g := lease.Grant
+	g := l.Grant
 	g.Token = token
 	if err := revoker.Revoke(ctx, g); err != nil {
-		e.Log.Warn("an unwanted token was not revoked", "connection", lease.Connection, "class", connectors.OutcomeOf(err))
+		e.Log.Warn("an unwanted token was not revoked", "connection", l.Connection, "class", connectors.OutcomeOf(err))
 	}
 }
 
-// failure says what is to be written down of an attempt without a token.
-func (e *Engine) failure(ctx context.Context, lease *db.Lease, class status.Outcome, calls *connectors.Calls, err error) db.Failure {
+// failureOf says what is to be recorded of an attempt without a token.
+func (e *Engine) failureOf(ctx context.Context, q *providerQueue, l *lease, class status.Outcome, calls *connectors.Calls, err error) failure {
 	call := calls.Last()
-	f := db.Failure{Class: class, Code: call.Code}
-	var refusal *connectors.RejectedError
-	var later *connectors.RateLimitedError
-	var trouble *connectors.TemporaryError
+	f := failure{Class: class, Code: call.Code}
+	var rejected *connectors.RejectedError
+	var limited *connectors.RateLimitedError
+	var temporary *connectors.TemporaryError
 	switch {
-	case errors.As(err, &refusal):
+	case errors.As(err, &rejected):
 		if f.Code == "" {
-			f.Code = refusal.Reason
+			f.Code = rejected.Reason
 		}
 		f.Problem = status.ProblemClientRejected
-		if refusal.ClientFault {
-			f.After = schedule.Backoff(lease.Failures+3, lease.Connection)
+		if rejected.ClientFault {
+			f.After = schedule.Backoff(l.Failures+3, l.Connection)
 			break
 		}
 		f.Problem = status.ProblemRejected
-		if refusal.Unsent {
+		if rejected.Unsent {
 			f.Problem, f.Certain = status.ProblemLapsed, true
-		} else if lease.LostAnswer {
+		} else if l.LostAnswer {
 			f.Problem = status.ProblemInterrupted
-		} else if hinted, err := e.DB.Hinted(ctx, lease.Connection); err == nil && hinted {
+		} else if noticed, err := q.noticed(ctx, l.Connection); err == nil && noticed {
 			f.Problem, f.Certain = status.ProblemRevoked, true
 		}
-	case errors.As(err, &later):
-		before, err := e.DB.LaterInARow(ctx, lease.Connection)
+	case errors.As(err, &limited):
+		before, err := q.rateLimitedInARow(ctx, l.Connection)
 		if err != nil {
-			e.Log.Warn("earlier attempts not read", "connection", lease.Connection, "err", err)
+			e.Log.Warn("earlier attempts not read", "connection", l.Connection, "err", err)
 		}
-		f.After = schedule.RetryAfter(before+1, later.RetryAfter, lease.Connection)
+		f.After = schedule.RetryAfter(before+1, limited.RetryAfter, l.Connection)
 	default:
 		f.Class = status.Temporary
-		f.After = schedule.Backoff(lease.Failures+1, lease.Connection)
-		if errors.As(err, &trouble) {
-			f.After = max(f.After, trouble.RetryAfter)
+		f.After = schedule.Backoff(l.Failures+1, l.Connection)
+		if errors.As(err, &temporary) {
+			f.After = max(f.After, temporary.RetryAfter)
 		}
 		f.Lost = call.Sent && call.Status == 0
 	}
 	return f
 }
 
-// fail writes down an attempt without a token, as long as the lease lasts, and judges whether the provider fails for everybody.
-func (e *Engine) fail(ctx context.Context, l *lane, lease *db.Lease, f db.Failure, told db.Told) Outcome {
-	out := Outcome{Class: f.Class, Problem: f.Problem, RetryAfter: f.After, Call: told.Call}
-	if f.Class == status.RateLimited && told.Call.Status == http.StatusTooManyRequests {
-		if _, redirects := l.connector.(connectors.Redirector); redirects { // it is our client that is limited, not this merchant's
-			if err := e.DB.Pause(ctx, l.info.Name, l.info.Environment, e.DB.Now().Add(f.After)); err != nil {
-				e.Log.Warn("provider not paused", "provider", l.info.Name, "err", err)
+// fail records an attempt without a token, as long as the lease lasts, and detects whether the provider fails for several merchants.
+func (e *Engine) fail(ctx context.Context, q *providerQueue, l *lease, f failure, info attemptInfo) Outcome {
+	out := Outcome{Class: f.Class, Problem: f.Problem, RetryAfter: f.After, Call: info.Call}
+	if f.Class == status.RateLimited && info.Call.Status == http.StatusTooManyRequests {
+		if _, redirects := q.connector.(connectors.Redirector); redirects { // it is our client that is limited, not this merchant's
+			if err := q.pause(ctx, e.DB.Now().Add(f.After)); err != nil {
+				e.Log.Warn("provider not paused", "provider", q.info.Name, "err", err)
 			}
 		}
 	}
-	for pause := 50 * time.Millisecond; ; pause = min(2*pause, 2*time.Second) {
-		frozen, superseded, err := e.leases.Record(ctx, lease, f, told)
-		if err == nil {
-			if out.Incident = frozen; frozen {
-				out.Problem = ""
-			}
-			if !frozen && !superseded && f.Class != status.RateLimited && !f.Certain {
-				e.judge(ctx, l)
-			}
-			return out
-		}
-		e.Log.Warn("an outcome is not written down yet", "connection", lease.Connection, "err", err)
-		if !sleep(ctx, pause) || e.DB.Now().After(lease.Until) {
-			return out
-		}
-	}
-}
-
-// judge opens an incident when the latest attempts make one. Whatever failed is judged by somebody, but not each by itself.
-func (e *Engine) judge(ctx context.Context, l *lane) {
-	l.unjudged.Store(true)
-	for l.unjudged.Load() && l.judging.TryLock() {
-		l.unjudged.Store(false)
-		reason, err := e.DB.Judge(ctx, l.info.Name, l.info.Environment)
-		if err == nil && reason != "" {
-			var opened bool
-			opened, err = e.DB.OpenIncident(ctx, l.info.Name, l.info.Environment, reason, audit.System, e.DB.Now().Add(30*time.Second))
-			if opened {
-				e.Log.Warn("incident opened", "provider", l.info.Name, "reason", reason)
-			}
-		}
+	recorded, err := retryWrite(ctx, func() (recorded, error) {
+		recorded, err := q.record(ctx, l, f, info)
 		if err != nil {
-			e.Log.Warn("attempts not judged", "provider", l.info.Name, "err", err)
+			e.Log.Warn("an outcome is not written down yet", "connection", l.Connection, "err", err)
+			if e.DB.Now().After(l.Until) {
+				err = backoff.Permanent(err)
+			}
 		}
-		l.judging.Unlock()
+		return recorded, err
+	})
+	if err != nil {
+		return out
 	}
+	if out.Incident = recorded.frozen; recorded.frozen {
+		out.Problem = ""
+	}
+	if !recorded.frozen && !recorded.superseded && f.Class != status.RateLimited && !f.Certain {
+		e.detectIncident(ctx, q)
+	}
+	return out
 }
 
-func (e *Engine) tell(ctx context.Context, lease *db.Lease, kind status.Kind, class status.Outcome) {
-	err := e.DB.Audit.Record(ctx, audit.Event{Kind: kind, Class: class, ConnectionID: lease.Connection, MerchantID: lease.Merchant, Provider: lease.Provider})
-	if err != nil {
+func (e *Engine) logEvent(ctx context.Context, l *lease, kind status.Kind, class status.Outcome) {
+	if err := e.DB.Audit.Record(ctx, l.event(kind, class, attemptInfo{})); err != nil {
 		e.Log.Warn("event not written", "kind", kind, "err", err)
 	}
 }

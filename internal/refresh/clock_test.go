@@ -39,7 +39,7 @@ func TestAWrongHostClockChangesNothing(t *testing.T) {
 			e := refresh.New(refresh.Options{DB: d, Connectors: []connectors.Connector{p}, Log: slog.New(slog.DiscardHandler)})
 			var owner db.Merchant
 			id := connect(t, d, p, "account"+wrong.String(), 48*time.Hour, &owner)
-			if out, err := e.Now(ctx, id, audit.System); err != nil || out.Class != status.OK {
+			if out, err := e.RefreshNow(ctx, id, audit.System); err != nil || out.Class != status.OK {
 				t.Fatalf("%s, %v", out.Class, err)
 			}
 			if err := e.Stop(ctx); err != nil {

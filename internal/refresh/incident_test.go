@@ -11,7 +11,6 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
-	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/status"
@@ -28,7 +27,7 @@ func TestSixHoursOfOutageCostNobodyAnything(t *testing.T) {
 		w.sweep()
 		w.clock.Advance(30 * time.Second)
 	}
-	state, err := w.db.ProviderState(t.Context(), "acme", "sandbox")
+	state, err := w.engine.ProviderState(t.Context(), "acme", "sandbox")
 	if err != nil || state.IncidentSince.IsZero() || state.Reason != status.ReasonTemporary {
 		t.Fatalf("no incident: %+v, %v", state, err)
 	}
@@ -115,7 +114,7 @@ func TestAnOutageThatSaysWhenToComeBackIsAnOutage(t *testing.T) {
 	if s := w.status(ids[0]); s.Failures == 0 {
 		t.Error("the connection is thought to be fine")
 	}
-	if state, err := w.db.ProviderState(t.Context(), "acme", "sandbox"); err != nil || state.Reason != status.ReasonTemporary {
+	if state, err := w.engine.ProviderState(t.Context(), "acme", "sandbox"); err != nil || state.Reason != status.ReasonTemporary {
 		t.Errorf("no incident: %+v, %v", state, err)
 	}
 }
@@ -130,13 +129,13 @@ func TestAskedToWaitIsNoEvidence(t *testing.T) {
 	w.partner.set(func() { w.partner.mood = always(&connectors.RateLimitedError{RetryAfter: time.Second}) })
 	for range 5 {
 		for _, id := range ids {
-			if out, err := w.engine.Now(t.Context(), id, audit.System); err != nil || out.Class != status.RateLimited {
+			if out, err := w.engine.RefreshNow(t.Context(), id, audit.System); err != nil || out.Class != status.RateLimited {
 				t.Fatalf("%s, %v", out.Class, err)
 			}
 		}
 	}
 	reason := func() status.Reason {
-		state, err := w.db.ProviderState(t.Context(), "acme", "sandbox")
+		state, err := w.engine.ProviderState(t.Context(), "acme", "sandbox")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,7 +146,7 @@ func TestAskedToWaitIsNoEvidence(t *testing.T) {
 		if reason() != "" {
 			t.Fatalf("an incident after %d attempts in trouble", i)
 		}
-		if _, err := w.engine.Now(t.Context(), id, audit.System); err != nil {
+		if _, err := w.engine.RefreshNow(t.Context(), id, audit.System); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -163,11 +162,11 @@ func (w *testEngine) connectMany(n int, age time.Duration) []pg.ID {
 	for i := range ids {
 		ids[i] = w.connect(fmt.Sprintf("account%04d", i), age-time.Duration(i)*time.Second/2)
 	}
-	var uses []db.Use
+	var uses []refresh.Use
 	for _, id := range ids { // somebody uses them all
-		uses = append(uses, db.Use{Connection: id, At: w.db.Now().Add(6 * time.Hour), RefreshAt: w.db.Now()})
+		uses = append(uses, refresh.Use{Connection: id, At: w.db.Now().Add(6 * time.Hour), RefreshAt: w.db.Now()})
 	}
-	if err := w.db.MarkUsed(w.Context(), uses); err != nil {
+	if err := w.engine.MarkUsed(w.Context(), uses); err != nil {
 		w.Fatal(err)
 	}
 	return ids
@@ -177,7 +176,7 @@ func TestAnIncidentIsDeclaredAndEndedByAnAdmin(t *testing.T) {
 	w := newTestEngine(t)
 	id := w.connect("a", 25*time.Hour)
 	admin := audit.Actor{Kind: "admin", ID: pg.NewID()}
-	if err := w.engine.Declare(t.Context(), "acme", admin); err != nil {
+	if err := w.engine.OpenIncident(t.Context(), "acme", status.ReasonDeclared, admin); err != nil {
 		t.Fatal(err)
 	}
 	for range 10 {
@@ -187,20 +186,20 @@ func TestAnIncidentIsDeclaredAndEndedByAnAdmin(t *testing.T) {
 	if w.partner.callsOf("a") != 0 {
 		t.Error("a declared incident did not stop the sweep")
 	}
-	if out, err := w.engine.Now(t.Context(), id, admin); err != nil || out.Class != status.OK {
+	if out, err := w.engine.RefreshNow(t.Context(), id, admin); err != nil || out.Class != status.OK {
 		t.Errorf("refresh now: %s, %v", out.Class, err)
 	}
-	if state, err := w.db.ProviderState(t.Context(), "acme", "sandbox"); err != nil || state.Reason != status.ReasonDeclared {
+	if state, err := w.engine.ProviderState(t.Context(), "acme", "sandbox"); err != nil || state.Reason != status.ReasonDeclared {
 		t.Errorf("one good answer ended what an admin declared: %+v, %v", state, err)
 	}
-	if err := w.engine.End(t.Context(), "acme", admin); err != nil {
+	if err := w.engine.EndIncident(t.Context(), "acme", admin); err != nil {
 		t.Fatal(err)
 	}
 	w.clock.Advance(25 * time.Hour)
 	if w.sweep() != 1 {
 		t.Error("the sweep does not go on")
 	}
-	if err := w.engine.Declare(t.Context(), "nobody", admin); !errors.Is(err, pg.ErrNotFound) {
+	if err := w.engine.OpenIncident(t.Context(), "nobody", status.ReasonDeclared, admin); !errors.Is(err, pg.ErrNotFound) {
 		t.Errorf("an unknown provider: %v", err)
 	}
 }
@@ -212,7 +211,7 @@ func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
 	ids := w.connectMany(4, 25*time.Hour)
 	w.partner.set(func() { w.partner.mood = always(&connectors.RejectedError{Reason: "no-refresh-token", Unsent: true}) })
 	w.sweep()
-	if state, err := w.db.ProviderState(t.Context(), "acme", "sandbox"); err != nil || !state.IncidentSince.IsZero() {
+	if state, err := w.engine.ProviderState(t.Context(), "acme", "sandbox"); err != nil || !state.IncidentSince.IsZero() {
 		t.Errorf("incident %+v, %v", state, err)
 	}
 	for _, id := range ids {
@@ -222,15 +221,15 @@ func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
 	}
 
 	ended, suspected := w.connect("ended", time.Hour), w.connect("suspected", time.Hour)
-	if err := w.engine.Declare(t.Context(), "acme", audit.System); err != nil {
+	if err := w.engine.OpenIncident(t.Context(), "acme", status.ReasonDeclared, audit.System); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.engine.Verify(t.Context(), "acme", "ended"); err != nil {
+	if err := w.engine.RecheckAccount(t.Context(), "acme", "ended"); err != nil {
 		t.Fatal(err)
 	}
 	w.partner.set(func() { w.partner.mood = always(&connectors.RejectedError{Reason: "invalid_grant"}) })
 	for id, want := range map[pg.ID]status.Problem{ended: status.ProblemRevoked, suspected: ""} {
-		if _, err := w.engine.Now(t.Context(), id, audit.System); err != nil {
+		if _, err := w.engine.RefreshNow(t.Context(), id, audit.System); err != nil {
 			t.Fatal(err)
 		}
 		if r := w.reading(id); r.Problem != want {
@@ -242,10 +241,10 @@ func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
 		t.Fatal(err)
 	}
 	accused := w.connect("accused", time.Hour)
-	if err := w.engine.Verify(t.Context(), "acme", "accused"); err != nil {
+	if err := w.engine.RecheckAccount(t.Context(), "acme", "accused"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := w.engine.Now(t.Context(), accused, audit.System); err != nil {
+	if _, err := w.engine.RefreshNow(t.Context(), accused, audit.System); err != nil {
 		t.Fatal(err)
 	}
 	if r := w.reading(accused); r.Problem != "" {

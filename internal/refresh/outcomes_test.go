@@ -3,6 +3,7 @@ package refresh_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -107,7 +108,7 @@ func TestTroubleIsTriedAgainAndBlamesNobody(t *testing.T) {
 	if w.sweep() != 0 {
 		t.Error("swept before its time")
 	}
-	out, err := w.engine.Now(t.Context(), id, audit.Actor{Kind: "support"})
+	out, err := w.engine.RefreshNow(t.Context(), id, audit.Actor{Kind: "support"})
 	if err != nil || out.Class != status.Temporary || w.partner.callsOf("a") != 2 {
 		t.Errorf("refresh now: %+v, %v", out.Class, err)
 	}
@@ -133,7 +134,7 @@ func TestRefusalIsTheMerchantsToMend(t *testing.T) {
 		t.Error("a refused grant is swept")
 	}
 	w.partner.set(func() { w.partner.mood = nil })
-	if out, err := w.engine.Now(t.Context(), id, audit.Actor{Kind: "support"}); err != nil || out.Class != status.OK {
+	if out, err := w.engine.RefreshNow(t.Context(), id, audit.Actor{Kind: "support"}); err != nil || out.Class != status.OK {
 		t.Errorf("refresh now after the provider came to its senses: %s, %v", out.Class, err)
 	}
 	if w.health(id) != status.Fine {
@@ -148,7 +149,7 @@ func TestOurClientRefusedBlamesNoMerchant(t *testing.T) {
 		w.partner.mood = always(&connectors.RejectedError{Reason: "invalid_client", ClientFault: true})
 	})
 	w.sweep()
-	state, err := w.db.ProviderState(t.Context(), "acme", "sandbox")
+	state, err := w.engine.ProviderState(t.Context(), "acme", "sandbox")
 	if err != nil || state.Reason != status.ReasonClientRejected {
 		t.Fatalf("incident %+v, %v", state, err)
 	}
@@ -240,7 +241,7 @@ func TestAskedToWaitASecondAgainAndAgain(t *testing.T) {
 	w.clock.Advance(6 * time.Minute)
 	w.sweep()
 	w.partner.set(func() { w.partner.mood = always(&connectors.RateLimitedError{RetryAfter: time.Second}) })
-	if out, err := w.engine.Now(t.Context(), id, audit.System); err != nil || out.Class != status.RateLimited || out.RetryAfter > 12*time.Second {
+	if out, err := w.engine.RefreshNow(t.Context(), id, audit.System); err != nil || out.Class != status.RateLimited || out.RetryAfter > 12*time.Second {
 		t.Errorf("after a yes it begins again: %s after %s, %v", out.Class, out.RetryAfter, err)
 	}
 }
@@ -265,19 +266,14 @@ func TestA5xxIsKeptToWhereItAsksForMoreThanOurBackOff(t *testing.T) {
 	}
 }
 
-func (w *testEngine) lane() *db.Lane {
-	leases := w.db.NewLeases(db.LeaseOptions{Term: time.Minute, Settle: 2 * time.Minute})
-	return leases.Lane("acme", "sandbox", 32, w.partner.info.ReplaySafe)
-}
-
-func (w *testEngine) claim(id pg.ID) (*db.Lane, *db.Lease) {
+func (w *testEngine) claim(id pg.ID) (*refresh.Engine, *refresh.Lease) {
 	w.Helper()
-	lane := w.lane()
-	lease, err := lane.Claim(w.Context(), db.Want{Connection: id, Attempt: -1})
+	other := w.newEngine(w.db)
+	lease, err := other.Claim(w.Context(), "acme", id)
 	if err != nil || lease == nil {
-		w.Fatalf("claim: %v, %v", lease, err)
+		w.Fatalf("no lease: %v", err)
 	}
-	return lane, lease
+	return other, lease
 }
 
 func TestALostAnswerIsWaitedForAndThenTriedOnce(t *testing.T) {
@@ -292,7 +288,7 @@ func TestALostAnswerIsWaitedForAndThenTriedOnce(t *testing.T) {
 	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, audit.System); !errors.As(err, &trouble) || trouble.Class != status.Lost {
 		t.Fatalf("a reader while a late save may come: %v", err)
 	}
-	if out, err := w.engine.Now(t.Context(), id, audit.System); err != nil || out.Class != status.Lost {
+	if out, err := w.engine.RefreshNow(t.Context(), id, audit.System); err != nil || out.Class != status.Lost {
 		t.Errorf("refresh now meanwhile: %s, %v", out.Class, err)
 	}
 	if w.sweep() != 0 {
@@ -328,13 +324,13 @@ func TestALateAnswerIsKeptAndTriedBeforeARefusalIsBelieved(t *testing.T) {
 	w.partner.info.ReplaySafe = true
 	w.engine = w.newEngine(w.db)
 	id := w.connect("a", 25*time.Hour)
-	lane, slow := w.claim(id)
+	other, slow := w.claim(id)
 	w.clock.Advance(61 * time.Second)
 	w.sweep() // another process saves first
 	late := connectors.Token{Access: "late", Type: "Bearer", Lifetime: time.Hour, Refresh: "a-late"}
-	kept, err := lane.Save(t.Context(), slow, late, w.db.Now(), w.partner.Info().KeepAlive, db.Told{By: audit.System}, false)
-	if err != nil || kept.Fate != db.Spared {
-		t.Fatalf("%s, %v", kept.Fate, err)
+	fate, err := other.Save(t.Context(), slow, late)
+	if err != nil || fate != "spared" {
+		t.Fatalf("%s, %v", fate, err)
 	}
 	w.partner.set(func() { w.partner.live["a"] = "a-late" }) // the late one is the one that counts at the provider
 	w.clock.Advance(25 * time.Hour)
@@ -347,12 +343,12 @@ func TestALateAnswerIsKeptAndTriedBeforeARefusalIsBelieved(t *testing.T) {
 func TestASaveThatLandedUnheardIsNotRepeated(t *testing.T) {
 	w := newTestEngine(t)
 	id := w.connect("a", 25*time.Hour)
-	lane, lease := w.claim(id)
+	other, lease := w.claim(id)
 	token := connectors.Token{Access: "new", Lifetime: time.Hour}
 	for range 2 {
-		kept, err := lane.Save(t.Context(), lease, token, w.db.Now(), w.partner.Info().KeepAlive, db.Told{By: audit.System}, false)
-		if err != nil || kept.Fate != db.Saved {
-			t.Fatalf("%s, %v", kept.Fate, err)
+		fate, err := other.Save(t.Context(), lease, token)
+		if err != nil || fate != "saved" {
+			t.Fatalf("%s, %v", fate, err)
 		}
 	}
 	if s := w.status(id); s.Generation != lease.Generation+1 || len(w.kinds(id)) != 1 {
@@ -389,13 +385,13 @@ func TestTheEndOfAnotherRefreshTokenIsNotGuessed(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		lane, lease := w.claim(id)
+		other, lease := w.claim(id)
 		if c.typed {
 			lease.Grant.Inputs = map[string]string{"client_id": "x"}
 		}
-		kept, err := lane.Save(t.Context(), lease, c.token, w.db.Now(), w.partner.Info().KeepAlive, db.Told{By: audit.System}, false)
-		if err != nil || kept.Fate != db.Saved {
-			t.Fatalf("%s: %s, %v", c.account, kept.Fate, err)
+		fate, err := other.Save(t.Context(), lease, c.token)
+		if err != nil || fate != "saved" {
+			t.Fatalf("%s: %s, %v", c.account, fate, err)
 		}
 		if fixed, end := w.refreshEnd(id); fixed != c.fixed || end.IsZero() == c.known {
 			t.Errorf("%s: fixed %v, until %v", c.account, fixed, end)
@@ -406,13 +402,13 @@ func TestTheEndOfAnotherRefreshTokenIsNotGuessed(t *testing.T) {
 func TestAnAnswerOfAnOlderEpochIsDropped(t *testing.T) {
 	w := newTestEngine(t)
 	id := w.connect("a", 25*time.Hour)
-	lane, lease := w.claim(id)
+	other, lease := w.claim(id)
 	if _, _, err := w.db.Disconnect(t.Context(), id, pg.ID{}, audit.System, nil); err != nil {
 		t.Fatal(err)
 	}
-	kept, err := lane.Save(t.Context(), lease, connectors.Token{Access: "new", Lifetime: time.Hour}, w.db.Now(), w.partner.Info().KeepAlive, db.Told{By: audit.System}, false)
-	if err != nil || kept.Fate != db.Dropped {
-		t.Fatalf("%s, %v", kept.Fate, err)
+	fate, err := other.Save(t.Context(), lease, connectors.Token{Access: "new", Lifetime: time.Hour})
+	if err != nil || fate != "dropped" {
+		t.Fatalf("%s, %v", fate, err)
 	}
 	if r := w.reading(id); r.Token.Access != "" || !r.Disconnected {
 		t.Error("access came back after the disconnection")
@@ -448,7 +444,7 @@ func TestAHintIsVerifiedNowAndThreeTimesMore(t *testing.T) {
 	w := newTestEngine(t)
 	id, other := w.connect("a", time.Minute), w.connect("b", time.Minute)
 	for range 3 { // replays change nothing
-		if err := w.engine.Verify(t.Context(), "acme", "a"); err != nil {
+		if err := w.engine.RecheckAccount(t.Context(), "acme", "a"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -463,7 +459,7 @@ func TestAHintIsVerifiedNowAndThreeTimesMore(t *testing.T) {
 		t.Error("another account was refreshed")
 	}
 	w.partner.set(func() { w.partner.mood = always(&connectors.RejectedError{Reason: "invalid_grant"}) })
-	if err := w.engine.Verify(t.Context(), "acme", "a"); err != nil {
+	if err := w.engine.RecheckAccount(t.Context(), "acme", "a"); err != nil {
 		t.Fatal(err)
 	}
 	w.sweep()
@@ -478,7 +474,7 @@ func TestAHintIsVerifiedNowAndThreeTimesMore(t *testing.T) {
 func TestTheSweepGoesOnWhateverHangsOrIsGone(t *testing.T) {
 	w := newTestEngine(t, func(o *refresh.Options) { o.Tick = 50 * time.Millisecond })
 	gone, hung := w.connect("gone", time.Minute), w.connect("hung", 48*time.Hour)
-	if err := w.engine.Verify(t.Context(), "acme", "gone"); err != nil {
+	if err := w.engine.RecheckAccount(t.Context(), "acme", "gone"); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := w.db.Disconnect(t.Context(), gone, pg.ID{}, audit.System, nil); err != nil {
@@ -542,5 +538,26 @@ func TestReconnectByIsToldWhereRefreshingDoesNotExtend(t *testing.T) {
 	}
 	if by := reconnectBy(); !by.Equal(end) {
 		t.Errorf("a day before the end: %s, want %s", by, end)
+	}
+}
+
+func TestANoticeSentManyTimesAtOnceIsOneEvent(t *testing.T) {
+	w := newTestEngine(t)
+	for range 3 {
+		var owner db.Merchant
+		connect(t, w.db, w.partner, "shared", time.Minute, &owner)
+	}
+	var sent sync.WaitGroup
+	for range 8 {
+		sent.Go(func() {
+			if err := w.engine.RecheckAccount(t.Context(), "acme", "shared"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	sent.Wait()
+	page, err := w.db.Audit.List(t.Context(), audit.Filter{Kind: status.ConnectionRevocationNoticed}, "", 100)
+	if err != nil || len(page.All) != 3 {
+		t.Errorf("%d events for three connections, %v", len(page.All), err)
 	}
 }

@@ -397,11 +397,11 @@ func TestKilledAtAnyMoment(t *testing.T) {
 // keepUsed has somebody use every connection, so that it is kept warm.
 func (w *testReplicas) keepUsed(accounts map[string]pg.ID) {
 	w.Helper()
-	var uses []db.Use
+	var uses []refresh.Use
 	for _, id := range accounts {
-		uses = append(uses, db.Use{Connection: id, At: w.db.Now(), RefreshAt: w.db.Now()})
+		uses = append(uses, refresh.Use{Connection: id, At: w.db.Now(), RefreshAt: w.db.Now()})
 	}
-	if err := w.db.MarkUsed(w.Context(), uses); err != nil {
+	if err := refresh.New(refresh.Options{DB: w.db}).MarkUsed(w.Context(), uses); err != nil {
 		w.Fatal(err)
 	}
 }
@@ -461,7 +461,7 @@ func TestPostgresGoneInMidFlow(t *testing.T) {
 	e := refresh.New(refresh.Options{DB: w.db, Connectors: []connectors.Connector{c}, Log: slog.New(slog.DiscardHandler)})
 	done := make(chan refresh.Outcome, 1)
 	go func() {
-		out, err := e.Now(context.Background(), id, audit.System)
+		out, err := e.RefreshNow(context.Background(), id, audit.System)
 		if err != nil {
 			t.Error(err)
 		}

@@ -89,7 +89,7 @@ func TestEveryProviderThroughItsMoods(t *testing.T) {
 					}
 				}
 				before := d.Now()
-				out, err := e.Now(t.Context(), id, audit.System)
+				out, err := e.RefreshNow(t.Context(), id, audit.System)
 				s.ClearFaults(setup.Name)
 				if err != nil || out.Class != c.class {
 					t.Fatalf("in the mood %q: %s (%d %s), %v; want %s", c.mood.Kind, out.Class, out.Call.Status, out.Call.Code, err, c.class)

@@ -63,7 +63,7 @@ func TestALimitOnOurClientPausesTheProvider(t *testing.T) {
 	if _, err := e.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	state, err := w.db.ProviderState(t.Context(), "acme", "sandbox")
+	state, err := w.engine.ProviderState(t.Context(), "acme", "sandbox")
 	if pause := state.PausedUntil.Sub(w.db.Now()); err != nil || pause < 4*time.Minute || pause > 5*time.Minute {
 		t.Errorf("paused for %s, %v", pause, err)
 	}

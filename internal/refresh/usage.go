@@ -1,10 +1,15 @@
 package refresh
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"maps"
+	"slices"
 	"sync"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
@@ -18,7 +23,7 @@ type usage struct {
 	mu    sync.Mutex
 	reads map[readBy]int64
 	keys  map[pg.ID]time.Time
-	marks map[pg.ID]db.Use
+	marks map[pg.ID]use
 }
 
 type readBy struct {
@@ -26,10 +31,18 @@ type readBy struct {
 	minute          int64
 }
 
+// use is one use of a connection's token.
+type use struct {
+	Connection pg.ID
+	Key        pg.ID
+	At         time.Time
+	RefreshAt  time.Time // when a used grant like this one is due
+}
+
 // A used connection is marked again only after this long: a mark is a write.
 const markEvery = 5 * time.Minute
 
-// Used accounts for one token of a connection handed out to key (zero: to nobody's), and sees to it that it is kept warm.
+// Used accounts for one token of a connection handed out to an API key (zero: to none), so that the connection is kept warm.
 func (e *Engine) Used(connection, key pg.ID, h db.Handout) {
 	now := e.DB.Now()
 	u := &e.usage
@@ -43,16 +56,16 @@ func (e *Engine) Used(connection, key pg.ID, h db.Handout) {
 	if now.Sub(h.UsedAt) < markEvery {
 		return
 	}
-	mark := db.Use{Connection: connection, Key: key, At: now}
-	if l := e.laneOf(h.Provider, h.Environment); l != nil && !h.ExpiresAt.IsZero() {
-		mark.RefreshAt = schedule.DueAfter(l.info.KeepAlive, connection, h.ExpiresAt.Add(-h.Lifetime), h.Lifetime, 0, true)
+	mark := use{Connection: connection, Key: key, At: now}
+	if q := e.queueOf(h.Provider, h.Environment); q != nil && !h.ExpiresAt.IsZero() {
+		mark.RefreshAt = schedule.DueAfter(q.info.KeepAlive, connection, h.ExpiresAt.Add(-h.Lifetime), h.Lifetime, 0, true)
 	}
 	u.marks[connection] = mark
 }
 
 func (u *usage) make() {
 	if u.reads == nil {
-		u.reads, u.keys, u.marks = map[readBy]int64{}, map[pg.ID]time.Time{}, map[pg.ID]db.Use{}
+		u.reads, u.keys, u.marks = map[readBy]int64{}, map[pg.ID]time.Time{}, map[pg.ID]use{}
 	}
 }
 
@@ -76,26 +89,71 @@ func (e *Engine) Flush(ctx context.Context) error {
 	u.mu.Unlock()
 	var faults []error
 	if len(reads) > 0 || len(keys) > 0 {
-		list := make([]db.Reads, 0, len(reads))
-		for by, n := range reads {
-			list = append(list, db.Reads{Key: by.key, Connection: by.connection, Minute: time.Unix(by.minute*60, 0).UTC(), Count: n})
-		}
-		if err := e.DB.AddReads(ctx, list, keys); err != nil {
+		if err := e.addReads(ctx, reads, keys); err != nil {
 			faults = append(faults, err)
 			u.putBack(reads, keys)
 		}
 	}
 	if len(marks) > 0 {
-		list := make([]db.Use, 0, len(marks))
-		for _, mark := range marks {
-			list = append(list, mark)
-		}
-		if err := e.DB.MarkUsed(ctx, list); err != nil {
+		if err := e.markUsed(ctx, slices.Collect(maps.Values(marks))); err != nil {
 			faults = append(faults, err) // the next read marks again
 		}
 	}
-	faults = append(faults, e.tallies.flush(ctx, e.DB))
+	faults = append(faults, e.flushCounts(ctx))
 	return errors.Join(faults...)
+}
+
+// addReads adds counts of token reads and notes when each key was last used.
+func (e *Engine) addReads(ctx context.Context, reads map[readBy]int64, used map[pg.ID]time.Time) error {
+	// One order in all processes, so that none waits for another in a circle.
+	order := slices.SortedFunc(maps.Keys(reads), func(a, b readBy) int {
+		return cmp.Or(slices.Compare(a.key[:], b.key[:]), cmp.Compare(a.minute, b.minute), slices.Compare(a.connection[:], b.connection[:]))
+	})
+	n := len(order)
+	keys, connections, minutes, counts := make([]pg.ID, n), make([]pg.ID, n), make([]time.Time, n), make([]int64, n)
+	for i, by := range order {
+		keys[i], connections[i], minutes[i], counts[i] = by.key, by.connection, time.Unix(by.minute*60, 0).UTC(), reads[by]
+	}
+	usedKeys := slices.SortedFunc(maps.Keys(used), func(a, b pg.ID) int { return slices.Compare(a[:], b[:]) })
+	ats := make([]time.Time, len(usedKeys))
+	for i, id := range usedKeys {
+		ats[i] = used[id]
+	}
+	return e.DB.Tx(ctx, func(tx pgx.Tx) error {
+		_, err := pg.Exec(ctx, tx, "add token reads", `
+			INSERT INTO token_reads (key_id, connection_id, minute, reads)
+			SELECT key, connection, minute, reads FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::bigint[]) AS w (key, connection, minute, reads)
+			ON CONFLICT (key_id, minute, connection_id) DO UPDATE SET reads = token_reads.reads + excluded.reads`, keys, connections, minutes, counts)
+		if err != nil {
+			return err
+		}
+		_, err = pg.Exec(ctx, tx, "add token reads of the day", `
+			INSERT INTO key_days (key_id, day, reads)
+			SELECT key, (minute AT TIME ZONE 'UTC')::date, sum(reads) FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[]) AS w (key, minute, reads) GROUP BY 1, 2 ORDER BY 1, 2
+			ON CONFLICT (key_id, day) DO UPDATE SET reads = key_days.reads + excluded.reads`, keys, minutes, counts)
+		if err != nil {
+			return err
+		}
+		_, err = pg.Exec(ctx, tx, "note the use of API keys", `
+			UPDATE api_keys k SET last_used_at = greatest(k.last_used_at, w.at)
+			FROM unnest($1::uuid[], $2::timestamptz[]) AS w (id, at) WHERE k.id = w.id`, usedKeys, ats)
+		return err
+	})
+}
+
+// markUsed notes uses of grants, so that what is used is kept warm. A grant that another statement holds is left for the next time.
+func (e *Engine) markUsed(ctx context.Context, uses []use) error {
+	n := len(uses)
+	ids, keys, ats, due := make([]pg.ID, n), make([]pg.ID, n), make([]time.Time, n), make([]time.Time, n)
+	for i, u := range uses {
+		ids[i], keys[i], ats[i], due[i] = u.Connection, u.Key, u.At, u.RefreshAt
+	}
+	_, err := pg.Exec(ctx, e.DB.Pool, "mark grants as used", `
+		UPDATE grants g SET used_at = w.at, used_by = w.key, refresh_at = CASE WHEN g.last_class = 'ok' AND g.lease_id IS NULL THEN least(g.refresh_at, w.due) ELSE g.refresh_at END
+		FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[]) AS w (id, key, at, due)
+		WHERE g.connection_id = w.id AND g.sealed IS NOT NULL AND g.connection_id = ANY (ARRAY(
+			SELECT u.connection_id FROM grants u WHERE u.connection_id = ANY ($1) FOR UPDATE SKIP LOCKED))`, ids, keys, ats, due)
+	return err
 }
 
 func (u *usage) putBack(reads map[readBy]int64, keys map[pg.ID]time.Time) {
@@ -112,51 +170,47 @@ func (u *usage) putBack(reads map[readBy]int64, keys map[pg.ID]time.Time) {
 	}
 }
 
-// tallies count calls to providers until they are written into the hour's rollups.
-type tallies struct {
+// counters count calls to providers until they are written into the hour's stats.
+type counters struct {
 	mu    sync.Mutex
-	calls map[db.Rollup]int64 // the key's Calls is 0
+	calls map[HourlyStat]int64 // the key's Calls is 0
 }
 
 // Count counts one call to a provider, for charts and /metrics. kind is refresh or connect, class as connectors.OutcomeOf says.
 func (e *Engine) Count(provider, environment, kind string, class status.Outcome, took time.Duration) {
-	e.Figures.count(provider, kind, class, took)
-	key := db.Rollup{
-		Provider: provider, Environment: environment, Hour: e.DB.Now().Truncate(time.Hour), Kind: kind, Class: class, Bucket: db.LatencyBucket(took),
-	}
-	t := &e.tallies
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.calls == nil {
-		t.calls = map[db.Rollup]int64{}
-	}
-	t.calls[key]++
+	e.Metrics.count(provider, kind, class, took)
+	e.counts.add(map[HourlyStat]int64{{
+		Provider: provider, Environment: environment, Hour: e.DB.Now().Truncate(time.Hour), Kind: kind, Class: class, Bucket: latencyBucket(took),
+	}: 1})
 }
 
-func (t *tallies) flush(ctx context.Context, d *db.DB) error {
-	t.mu.Lock()
-	calls := t.calls
-	t.calls = nil
-	t.mu.Unlock()
+func (c *counters) add(calls map[HourlyStat]int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.calls == nil {
+		c.calls = map[HourlyStat]int64{}
+	}
+	for key, n := range calls {
+		c.calls[key] += n
+	}
+}
+
+func (e *Engine) flushCounts(ctx context.Context) error {
+	e.counts.mu.Lock()
+	calls := e.counts.calls
+	e.counts.calls = nil
+	e.counts.mu.Unlock()
 	if len(calls) == 0 {
 		return nil
 	}
-	list := make([]db.Rollup, 0, len(calls))
+	list := make([]HourlyStat, 0, len(calls))
 	for key, n := range calls {
 		key.Calls = n
 		list = append(list, key)
 	}
-	err := d.AddRollups(ctx, list)
-	if err == nil {
-		return nil
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.calls == nil {
-		t.calls = map[db.Rollup]int64{}
-	}
-	for key, n := range calls {
-		t.calls[key] += n
+	err := e.addStats(ctx, list)
+	if err != nil {
+		e.counts.add(calls)
 	}
 	return err
 }

@@ -17,6 +17,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/refresh"
 	"patchbay/internal/status"
 )
 
@@ -250,7 +251,7 @@ func (f *filling) connection(i int) (connection, grant []any, err error) {
 	var sealed []byte
 	if disconnectedAt == nil {
 		token := connectors.Token{Access: fmt.Sprintf("made-up-%x", f.r.Uint64()), Type: "Bearer", Lifetime: time.Hour, Refresh: fmt.Sprintf("made-up-%x", f.r.Uint64())}
-		if sealed, err = f.d.SealGrant(connectors.Grant{Token: token, Account: connectors.Account{ID: a.ID}}, id, generation); err != nil {
+		if sealed, err = f.d.SealGrant(connectors.Grant{Token: token, Account: connectors.Account{ID: a.ID}}, db.GrantPlace(id, generation)); err != nil {
 			return nil, nil, err
 		}
 	}
@@ -396,8 +397,8 @@ func (f *filling) events(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	bounds := make([]int32, 0, len(db.LatencyBounds()))
-	for _, bound := range db.LatencyBounds() {
+	bounds := make([]int32, 0, len(refresh.LatencyBounds))
+	for _, bound := range refresh.LatencyBounds {
 		bounds = append(bounds, int32(bound.Milliseconds()))
 	}
 	total := 0

@@ -1,0 +1,50 @@
+package db
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/status"
+)
+
+// Count is how many connections of a provider are in one health.
+type Count struct {
+	Provider, Environment string
+	Health                status.Health // as stored: without what the provider's settings make of it
+	Connections           int64
+}
+
+// CurrentHealth returns the health of the connections that were counted together.
+func (c Count) CurrentHealth(providers status.Providers) status.Health {
+	return status.Of(status.RowOf(c.Environment, string(c.Health)), providers[c.Provider]).Health
+}
+
+// Counts reads the counters.
+func (d *DB) Counts(ctx context.Context) ([]Count, error) {
+	rows, err := d.Pool.Query(ctx, `
+		SELECT provider, environment, health, sum(difference)::bigint FROM counters GROUP BY 1, 2, 3 HAVING sum(difference) <> 0 ORDER BY 1, 2, 3`)
+	if err != nil {
+		return nil, fmt.Errorf("read counters: %w", err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Count])
+	if err != nil {
+		return nil, fmt.Errorf("read counters: %w", err)
+	}
+	return list, nil
+}
+
+// FoldCounts makes one row of the many differences of each counter. Rows that others add meanwhile stay.
+func (d *DB) FoldCounts(ctx context.Context) error {
+	_, err := d.Pool.Exec(ctx, `
+		WITH taken AS (
+			DELETE FROM counters WHERE ctid = ANY (ARRAY(SELECT ctid FROM counters LIMIT 20000 FOR UPDATE SKIP LOCKED)) RETURNING provider, environment, health, difference
+		)
+		INSERT INTO counters (provider, environment, health, difference)
+		SELECT provider, environment, health, sum(difference) FROM taken GROUP BY 1, 2, 3 HAVING sum(difference) <> 0`)
+	if err != nil {
+		return fmt.Errorf("fold counters: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,48 @@
+package refresh
+
+import (
+	"context"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/pg"
+)
+
+type (
+	Lease = lease
+	Use   = use
+)
+
+// Sweep does by hand, once and to its end, what Run does all the time: it returns when nothing that is due can be claimed any
+// more and all that was begun has ended. For tests with a clock of their own.
+func (e *Engine) Sweep(ctx context.Context) (attempts int, err error) {
+	for _, q := range e.order {
+		for {
+			n, err := e.poll(ctx, q)
+			if err != nil {
+				return attempts, err
+			}
+			e.underway.Wait()
+			if attempts += n; n == 0 {
+				break
+			}
+		}
+	}
+	return attempts, nil
+}
+
+// Claim claims a connection's lease, as a process does that then goes on by itself or dies.
+func (e *Engine) Claim(ctx context.Context, provider string, id pg.ID) (*Lease, error) {
+	return e.queues[provider].claim(ctx, claimRequest{Connection: id, Attempt: -1})
+}
+
+// Save saves an answer of now and returns what became of it.
+func (e *Engine) Save(ctx context.Context, l *Lease, token connectors.Token) (string, error) {
+	result, err := e.queues[l.Provider].save(ctx, l, token, e.DB.Now(), attemptInfo{}, false)
+	return string(result.Fate), err
+}
+
+// MarkUsed notes uses of grants at once.
+func (e *Engine) MarkUsed(ctx context.Context, uses []Use) error { return e.markUsed(ctx, uses) }
+
+// AddStats adds to the hours' counts at once.
+func (e *Engine) AddStats(ctx context.Context, list []HourlyStat) error { return e.addStats(ctx, list) }

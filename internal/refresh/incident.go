@@ -1,0 +1,304 @@
+package refresh
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/audit"
+	"patchbay/internal/pg"
+	"patchbay/internal/status"
+)
+
+// ProviderState is what all processes know together of one provider in one environment.
+type ProviderState struct {
+	Name, Environment string
+	IncidentSince     time.Time // zero: none
+	IncidentBy        string    // the id of the person who declared it; "" when it was detected
+	Reason            status.Reason
+	NextProbe         time.Time
+	PausedUntil       time.Time // the provider asked all of us to wait
+	DrainedAt         time.Time // when the last incident ended: recovery is paced from here
+}
+
+const stateColumns = `name, environment, incident_since, incident_by, reason, next_probe, paused_until, drained_at`
+
+// ProviderState reads the state of a provider; of an unknown one it is zero.
+func (e *Engine) ProviderState(ctx context.Context, name, environment string) (ProviderState, error) {
+	list, err := pg.Collect(ctx, e.DB.Pool, "read provider", pgx.RowToStructByPos[ProviderState],
+		`SELECT `+stateColumns+` FROM providers WHERE name = $1 AND environment = $2`, name, environment)
+	if err != nil || len(list) == 0 {
+		return ProviderState{Name: name, Environment: environment}, err
+	}
+	return list[0], nil
+}
+
+// Incidents lists the providers with an open incident, for the banner and the overview.
+func (e *Engine) Incidents(ctx context.Context) ([]ProviderState, error) {
+	return pg.Collect(ctx, e.DB.Pool, "read incidents", pgx.RowToStructByPos[ProviderState],
+		`SELECT `+stateColumns+` FROM providers WHERE incident_since IS NOT NULL ORDER BY incident_since, name`)
+}
+
+// Incident is one time that a provider failed for several merchants, or was declared to.
+type Incident struct {
+	Provider, Environment string
+	Began, Ended          time.Time // Ended is zero while it lasts
+	Reason                status.Reason
+	Words                 string // what the person who declared it wrote
+	By, EndedBy           pg.ID  // zero: Patchbay by itself
+}
+
+// PastIncidents lists the latest incidents of all providers, newest first, open ones included, as the last most events of each
+// kind tell. One that began before those is left out.
+func (e *Engine) PastIncidents(ctx context.Context, most int) ([]Incident, error) {
+	events, err := e.DB.Audit.Latest(ctx, most, status.IncidentOpened, status.IncidentDeclared, status.IncidentEnded)
+	if err != nil {
+		return nil, err
+	}
+	var list []Incident
+	for _, ev := range slices.Backward(events) {
+		open := -1 // the provider's latest that has not ended
+		for i, one := range list {
+			if one.Provider == ev.Provider && one.Ended.IsZero() && (ev.Kind == status.IncidentDeclared || one.Environment == ev.Note) {
+				open = i
+			}
+		}
+		switch {
+		case ev.Kind == status.IncidentOpened:
+			list = append(list, Incident{Provider: ev.Provider, Environment: ev.Note, Began: ev.At, Reason: status.Reason(ev.Code), By: ev.Actor.ID})
+		case open < 0:
+		case ev.Kind == status.IncidentDeclared:
+			list[open].Words, list[open].By = ev.Note, ev.Actor.ID
+		default:
+			list[open].Ended, list[open].EndedBy = ev.At, ev.Actor.ID
+		}
+	}
+	slices.Reverse(list)
+	return list, nil
+}
+
+// What opens an incident, and what follows from it.
+const (
+	temporaryWindow   = 5 * time.Minute
+	temporaryAttempts = 5
+	rejectedWindow    = 10 * time.Minute
+	atLeastFrom       = 3 // connections; all, if fewer
+
+	probeEvery      = 30 * time.Second
+	probeEveryLater = time.Minute      // after the first ten minutes
+	recovery        = 10 * time.Minute // after an incident only a quarter of the slots is used for this long
+)
+
+// detect looks at the latest attempts at a provider and returns the reason of the incident that they make, "" for none. It looks
+// at 500 at most. Those that were asked to wait, and those whose cause is known, are evidence of neither health nor trouble.
+func (q *providerQueue) detect(ctx context.Context) (reason status.Reason, err error) {
+	now := q.db.Now()
+	var attempts, temporary, temporaryFrom, rejectedFrom, clientRejectedFrom, all int
+	err = q.db.Pool.QueryRow(ctx, `
+		WITH p AS (
+			SELECT coalesce(max(drained_at), '-infinity') AS drained FROM providers WHERE name = $1 AND environment = $2
+		), recent AS (
+			SELECT e.class, e.connection_id, e.at FROM events e
+			WHERE e.provider = $1 AND e.kind LIKE 'refresh.%' AND e.at > $5 AND e.class IN ('ok', 'trouble', 'refused', 'ours') AND e.note <> ALL ($6)
+			ORDER BY e.at DESC LIMIT 500
+		), since_ok AS (
+			SELECT r.class, r.connection_id, r.at FROM recent r, p
+			WHERE r.at > p.drained AND r.at > coalesce((SELECT max(at) FROM recent WHERE class = 'ok'), '-infinity')
+		)
+		SELECT
+			(SELECT count(*) FROM recent r, p WHERE r.at > $4 AND r.at > p.drained),
+			(SELECT count(*) FROM recent r, p WHERE r.at > $4 AND r.at > p.drained AND class = 'trouble'),
+			(SELECT count(DISTINCT connection_id) FROM recent r, p WHERE r.at > $4 AND r.at > p.drained AND class = 'trouble'),
+			-- For ten minutes after a recovery a provider's no is believed: it has just been seen to say yes.
+			(SELECT count(DISTINCT connection_id) FROM since_ok, p WHERE class IN ('refused', 'ours') AND p.drained <= $5),
+			(SELECT count(DISTINCT connection_id) FROM since_ok WHERE class = 'ours'),
+			(SELECT count(*) FROM (SELECT FROM connections c WHERE c.provider = $1 AND c.environment = $2 AND c.disconnected_at IS NULL LIMIT $3) AS few)`,
+		q.info.Name, q.info.Environment, atLeastFrom, now.Add(-temporaryWindow), now.Add(-rejectedWindow),
+		[]string{status.NoteInterrupted, status.NoteRevoked, status.NoteUnsent, status.NoteSealed}).
+		Scan(&attempts, &temporary, &temporaryFrom, &rejectedFrom, &clientRejectedFrom, &all)
+	if err != nil {
+		return "", fmt.Errorf("detect an incident: %w", err)
+	}
+	from := max(1, min(atLeastFrom, all))
+	switch {
+	case rejectedFrom >= atLeastFrom || clientRejectedFrom >= from:
+		return status.ReasonClientRejected, nil
+	case attempts >= temporaryAttempts && temporaryFrom >= from && temporary*2 > attempts:
+		return status.ReasonTemporary, nil
+	default:
+		return "", nil
+	}
+}
+
+// detectIncident opens an incident when the latest attempts make one. Several failures at once are looked at together.
+func (e *Engine) detectIncident(ctx context.Context, q *providerQueue) {
+	q.undetected.Store(true)
+	for q.undetected.Load() && q.detecting.TryLock() {
+		q.undetected.Store(false)
+		reason, err := q.detect(ctx)
+		if err == nil && reason != "" {
+			err = e.OpenIncident(ctx, q.info.Name, reason, audit.System)
+		}
+		if err != nil {
+			e.Log.Warn("incident not detected", "provider", q.info.Name, "err", err)
+		}
+		q.detecting.Unlock()
+	}
+}
+
+const (
+	incidentLock       = `SELECT pg_advisory_xact_lock(hashtextextended('incident ' || $1 || ' ' || $2, 0))`
+	incidentLockShared = `SELECT pg_advisory_xact_lock_shared(hashtextextended('incident ' || $1 || ' ' || $2, 0))`
+)
+
+// OpenIncident stops the sweep of a provider in all processes, unless an incident is open. One that was declared is not probed: it
+// lasts until EndIncident. When our own client is suspected, the rejections of the last minutes are taken back. It returns
+// pg.ErrNotFound for a provider that is not set up.
+func (e *Engine) OpenIncident(ctx context.Context, provider string, reason status.Reason, by audit.Actor) error {
+	q := e.queues[provider]
+	if q == nil {
+		return pg.ErrNotFound
+	}
+	name, environment := q.info.Name, q.info.Environment
+	opened := false
+	err := e.DB.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
+		if _, err := pg.Exec(ctx, tx, "open incident", incidentLock, name, environment); err != nil {
+			return err
+		}
+		now := e.DB.Now()
+		var who string
+		var nextProbe time.Time
+		if by.ID != (pg.ID{}) {
+			who = by.ID.String()
+		}
+		if reason != status.ReasonDeclared {
+			nextProbe = now.Add(probeEvery)
+		}
+		n, err := pg.Exec(ctx, tx, "open incident", `
+			INSERT INTO providers (name, environment, incident_since, incident_by, reason, next_probe) VALUES ($1, $2, $3, $4, $5, $6)
+			ON CONFLICT (name, environment) DO UPDATE SET incident_since = excluded.incident_since, incident_by = excluded.incident_by,
+				reason = excluded.reason, next_probe = excluded.next_probe
+			WHERE providers.incident_since IS NULL`, name, environment, now, who, reason, nextProbe)
+		if opened = n > 0; err != nil || !opened {
+			return err
+		}
+		if reason == status.ReasonClientRejected {
+			if err := q.takeBackProblems(ctx, tx, now); err != nil {
+				return err
+			}
+		}
+		return e.DB.Audit.Add(ctx, tx, audit.Event{Kind: status.IncidentOpened, Actor: by, Provider: name, Code: string(reason), Note: environment})
+	})
+	if opened && err == nil {
+		e.Log.Warn("incident opened", "provider", name, "reason", reason)
+	}
+	return err
+}
+
+// takeBackProblems makes the connections that were rejected lately due again.
+func (q *providerQueue) takeBackProblems(ctx context.Context, tx pgx.Tx, now time.Time) error {
+	ids, err := pg.Collect(ctx, tx, "take problems back", pgx.RowTo[pg.ID], `
+		UPDATE connections SET problem = '', problem_since = NULL, failing_since = coalesce(failing_since, $3)
+		WHERE provider = $1 AND environment = $2 AND state = ANY ($5) AND problem_since > $4
+		RETURNING id`, q.info.Name, q.info.Environment, now, now.Add(-rejectedWindow), []status.Problem{status.ProblemRejected, status.ProblemClientRejected})
+	if err != nil {
+		return err
+	}
+	_, err = pg.Exec(ctx, tx, "take problems back",
+		`UPDATE grants SET refresh_at = $2 WHERE connection_id = ANY ($1) AND sealed IS NOT NULL AND lease_id IS NULL`, ids, now)
+	return err
+}
+
+// EndIncident ends a provider's incident: the sweep goes on, and what failed meanwhile is drained in order of expiry. It returns
+// pg.ErrNotFound for a provider that is not set up, and nil when there is no incident.
+func (e *Engine) EndIncident(ctx context.Context, provider string, by audit.Actor) error {
+	q := e.queues[provider]
+	if q == nil {
+		return pg.ErrNotFound
+	}
+	name, environment := q.info.Name, q.info.Environment
+	ended := false
+	err := e.DB.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
+		if _, err := pg.Exec(ctx, tx, "end incident", incidentLock, name, environment); err != nil {
+			return err
+		}
+		now := e.DB.Now()
+		n, err := pg.Exec(ctx, tx, "end incident", `
+			UPDATE providers SET incident_since = NULL, incident_by = '', reason = '', next_probe = NULL, drained_at = $3
+			WHERE name = $1 AND environment = $2 AND incident_since IS NOT NULL`, name, environment, now)
+		if ended = n > 0; err != nil || !ended {
+			return err
+		}
+		_, err = pg.Exec(ctx, tx, "end incident", `
+			UPDATE grants SET refresh_at = $3
+			WHERE connection_id = ANY (ARRAY(SELECT id FROM connections WHERE provider = $1 AND environment = $2 AND state = 'retrying'))
+				AND sealed IS NOT NULL AND lease_id IS NULL AND refresh_at > $3`, name, environment, now)
+		if err != nil {
+			return err
+		}
+		return e.DB.Audit.Add(ctx, tx, audit.Event{Kind: status.IncidentEnded, Actor: by, Provider: name, Note: environment})
+	})
+	if ended && err == nil {
+		e.Log.Info("incident ended", "provider", name)
+		q.wake()
+	}
+	return err
+}
+
+// recovered ends an incident that was not declared: the provider has said yes.
+func (e *Engine) recovered(q *providerQueue) {
+	state, err := e.ProviderState(e.life, q.info.Name, q.info.Environment)
+	if err != nil || state.IncidentSince.IsZero() || state.Reason == status.ReasonDeclared {
+		return
+	}
+	if err := e.EndIncident(e.life, q.info.Name, audit.System); err != nil {
+		e.Log.Warn("incident not ended", "provider", q.info.Name, "err", err)
+	}
+}
+
+// probe tries a provider in trouble with one grant, in one process of all.
+func (e *Engine) probe(ctx context.Context, q *providerQueue, state ProviderState, now time.Time) error {
+	pause := probeEvery
+	if now.Sub(state.IncidentSince) > 10*time.Minute {
+		pause = probeEveryLater
+	}
+	mine, err := pg.Exec(ctx, q.db.Pool, "take a probe", `
+		UPDATE providers SET next_probe = $4
+		WHERE name = $1 AND environment = $2 AND incident_since IS NOT NULL AND reason <> 'declared' AND next_probe <= $3`,
+		q.info.Name, q.info.Environment, now, now.Add(pause))
+	if err != nil || mine == 0 {
+		return err
+	}
+	l, err := q.probe(ctx)
+	if err != nil || l == nil {
+		return err
+	}
+	e.run(q, l, func(out Outcome) {
+		if out.Class == status.OK {
+			e.recovered(q)
+		}
+	})
+	return nil
+}
+
+// pause keeps every process from calling the provider until then; never shorter than it was.
+func (q *providerQueue) pause(ctx context.Context, until time.Time) error {
+	_, err := pg.Exec(ctx, q.db.Pool, "pause provider", `
+		INSERT INTO providers (name, environment, paused_until) VALUES ($1, $2, $3)
+		ON CONFLICT (name, environment) DO UPDATE SET paused_until = greatest(providers.paused_until, excluded.paused_until)`,
+		q.info.Name, q.info.Environment, until)
+	return err
+}
+
+// rateLimitedInARow counts how often in a row the provider has asked a connection's latest attempts to wait, up to 8.
+func (q *providerQueue) rateLimitedInARow(ctx context.Context, connection pg.ID) (n int, err error) {
+	outcomes, err := pg.Collect(ctx, q.db.Pool, "read attempts", pgx.RowTo[status.Outcome], `
+		SELECT class FROM events WHERE connection_id = $1 AND kind LIKE 'refresh.%' ORDER BY at DESC, id DESC LIMIT 8`, connection)
+	for n < len(outcomes) && outcomes[n] == status.RateLimited {
+		n++
+	}
+	return n, err
+}

@@ -1,0 +1,376 @@
+package refresh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/audit"
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+	"patchbay/internal/pg"
+	"patchbay/internal/refresh/schedule"
+	"patchbay/internal/status"
+)
+
+// lease is the right to refresh one grant until a time, and the grant as it was when it was claimed.
+type lease struct {
+	ID           pg.ID
+	Connection   pg.ID
+	Merchant     pg.ID
+	Provider     string
+	Environment  string
+	Grant        connectors.Grant
+	LateGrant    *connectors.Grant // from a good answer that came late: tried before a refusal is believed
+	Generation   int64
+	Epoch        int64
+	Attempt      int64
+	Failures     int
+	Until        time.Time
+	ExpiresAt    time.Time // of the present token; zero when unknown
+	UsedAt       time.Time
+	Lost         bool  // the attempt before this one ended without an outcome
+	LostAnswer   bool  // of this generation an answer was lost, now or earlier
+	Unsealed     error // the grant does not open: nothing can be sent
+	Problem      status.Problem
+	FailingSince time.Time
+	slot         int16
+}
+
+// healthy says that nothing was wrong when the grant was claimed: it can be saved in bulk.
+func (l *lease) healthy() bool {
+	return l.Failures == 0 && l.Problem == "" && l.FailingSince.IsZero()
+}
+
+// The columns of a claim, see scanLease; g is grants, c connections.
+const leaseColumns = `g.connection_id, c.merchant_id, g.provider, g.environment, g.sealed, g.spare, g.spare_generation, g.generation, g.epoch, g.attempt,
+	g.failures, g.expires_at, g.used_at, g.last_class, g.lost_generation, c.problem, c.failing_since`
+
+func (q *providerQueue) scanLease(row pgx.CollectableRow, id pg.ID, until time.Time) (*lease, error) {
+	l := &lease{ID: id, Until: until}
+	var sealed, late []byte
+	var lateGeneration, lostGeneration int64
+	var last status.Outcome
+	err := row.Scan(&l.Connection, &l.Merchant, &l.Provider, &l.Environment, &sealed, &late, &lateGeneration, &l.Generation, &l.Epoch, &l.Attempt,
+		&l.Failures, &l.ExpiresAt, &l.UsedAt, &last, &lostGeneration, &l.Problem, &l.FailingSince, &l.slot)
+	if err != nil {
+		return nil, err
+	}
+	l.Lost, l.LostAnswer = last == status.Lost, lostGeneration == l.Generation
+	l.Grant, l.Unsealed = q.db.OpenGrant(sealed, db.GrantPlace(l.Connection, l.Generation))
+	if late != nil {
+		// One that does not open is ignored.
+		if g, err := q.db.OpenGrant(late, db.LateGrantPlace(l.Connection, lateGeneration)); err == nil {
+			l.LateGrant = &g
+		}
+	}
+	return l, nil
+}
+
+const freeSlot = `UPDATE slots SET until = '-infinity', lease_id = NULL WHERE provider = $1 AND environment = $2 AND n = $3 AND lease_id = $4`
+
+// release gives a lease back: nothing was sent.
+func (q *providerQueue) release(ctx context.Context, l *lease) error {
+	var b pgx.Batch
+	b.Queue(`UPDATE grants SET lease_id = NULL, leased_until = NULL WHERE connection_id = $1 AND lease_id = $2 AND generation = $3`,
+		l.Connection, l.ID, l.Generation)
+	b.Queue(freeSlot, l.Provider, l.Environment, l.slot, l.ID)
+	if err := q.db.Pool.SendBatch(ctx, &b).Close(); err != nil {
+		return fmt.Errorf("release a lease: %w", err)
+	}
+	return nil
+}
+
+// attemptInfo is what the event of an attempt says beside its outcome.
+type attemptInfo struct {
+	By   audit.Actor
+	Call connectors.Call
+	Note string
+}
+
+func (l *lease) event(kind status.Kind, class status.Outcome, info attemptInfo) audit.Event {
+	return audit.Event{
+		Kind: kind, Actor: info.By, MerchantID: l.Merchant, ConnectionID: l.Connection, Provider: l.Provider, Class: class,
+		Status: info.Call.Status, Code: info.Call.Code, Millis: int(info.Call.Took / time.Millisecond), Reference: info.Call.Reference, Note: info.Note,
+	}
+}
+
+// merge puts an answer into the grant it was obtained with. What the answer leaves out keeps its old value; this is the one
+// place where it does.
+func merge(old connectors.Grant, t connectors.Token) connectors.Grant {
+	g := old
+	g.Access, g.Type, g.Lifetime = t.Access, t.Type, t.Lifetime
+	if t.Refresh != "" {
+		g.Token.Refresh = t.Refresh
+	}
+	if t.RefreshLifetime > 0 {
+		g.RefreshLifetime = t.RefreshLifetime
+	}
+	if len(t.Scope) > 0 {
+		g.Scope = t.Scope
+	}
+	return g
+}
+
+// fate is what became of a good answer.
+type fate string
+
+const (
+	saved   fate = "saved"
+	spared  fate = "spared"  // another answer was saved first: this one is kept as the late grant
+	dropped fate = "dropped" // of an older epoch: the connection was made anew or ended meanwhile
+)
+
+// saveResult is what became of a good answer, and the next grant that was claimed with it.
+type saveResult struct {
+	Fate      fate
+	RefreshAt time.Time // when it is refreshed next
+	Next      *lease
+}
+
+// save is a good answer to be written.
+type save struct {
+	lease *lease
+	grant connectors.Grant // merged
+	row   savedGrant
+	event audit.Event
+}
+
+// savedGrant is a row of savedGrants. Zero times are absent, which is NULL.
+type savedGrant struct {
+	Connection pg.ID     `json:"id"`
+	Lease      pg.ID     `json:"lease"`
+	Slot       int16     `json:"slot"`
+	Generation int64     `json:"generation"`
+	Epoch      int64     `json:"epoch"`
+	Sealed     []byte    `json:"sealed"`
+	Lifetime   int64     `json:"lifetime"` // seconds
+	Expires    time.Time `json:"expires,omitzero"`
+	RefreshEnd time.Time `json:"refresh_end,omitzero"` // absent: as it was
+	Endless    bool      `json:"endless"`              // no end is known: another refresh token came without one, or credentials were typed
+	RefreshAt  time.Time `json:"next,omitzero"`
+	Obtained   time.Time `json:"obtained"`
+	Event      audit.Row `json:"event"`
+}
+
+const (
+	savedGrants = `json_to_recordset($1::json) AS w (id uuid, lease uuid, slot smallint, generation bigint, epoch bigint, sealed text, lifetime bigint, expires timestamptz,
+		refresh_end timestamptz, endless boolean, next timestamptz, obtained timestamptz, event jsonb)`
+
+	setSavedGrant = `sealed = decode(w.sealed, 'base64'), spare = NULL, spare_generation = 0, generation = g.generation + 1, attempt = g.attempt + 1,
+		lease_id = NULL, leased_until = NULL, saved_by = w.lease, lifetime_seconds = w.lifetime, expires_at = w.expires,
+		refresh_expires_at = CASE WHEN NOT w.endless THEN coalesce(w.refresh_end, g.refresh_expires_at) END,
+		refresh_fixed = NOT w.endless AND g.refresh_expires_at IS NOT NULL AND coalesce(w.refresh_end, g.refresh_expires_at) <= g.refresh_expires_at + interval '1 minute',
+		refresh_at = w.next, failures = 0, last_class = 'ok', last_code = '', refreshed_at = w.obtained`
+)
+
+// save writes a good answer, whoever holds the lease by now. token is merged into the grant: an empty Refresh, RefreshLifetime
+// or Scope keeps the old value. obtained is when the answer was made, at the latest when it was asked for. It is safe to
+// repeat after an error, and is to be repeated until it lands. next: another grant that is due is claimed in this one's place, in
+// the same transaction.
+func (q *providerQueue) save(ctx context.Context, l *lease, token connectors.Token, obtained time.Time, info attemptInfo, next bool) (saveResult, error) {
+	g := merge(l.Grant, token)
+	sealed, err := q.db.SealGrant(g, db.GrantPlace(l.Connection, l.Generation+1))
+	if err != nil {
+		return saveResult{}, err
+	}
+	s := &save{lease: l, grant: g, event: l.event(status.RefreshSaved, status.OK, info), row: savedGrant{
+		Connection: l.Connection, Lease: l.ID, Slot: l.slot, Generation: l.Generation, Epoch: l.Epoch, Sealed: sealed,
+		Lifetime: int64(g.Lifetime / time.Second), Obtained: obtained,
+		// What a merchant typed begins again whenever a refresh token has ended.
+		Endless:   len(g.Inputs) > 0 || token.RefreshLifetime <= 0 && token.Refresh != "" && token.Refresh != l.Grant.Token.Refresh,
+		RefreshAt: schedule.Due(q.info.KeepAlive, l.Connection, g, obtained, obtained.Sub(l.UsedAt) < schedule.InUse),
+	}}
+	if g.Lifetime > 0 {
+		s.row.Expires = obtained.Add(g.Lifetime)
+	}
+	if token.RefreshLifetime > 0 {
+		s.row.RefreshEnd = obtained.Add(token.RefreshLifetime)
+	}
+	result := saveResult{Fate: saved, RefreshAt: s.row.RefreshAt}
+	if l.healthy() {
+		done, err := q.ops.Do(ctx, op{save: s, next: next})
+		if len(done.leases) > 0 {
+			result.Next = done.leases[0]
+		}
+		if err != nil || done.landed {
+			return result, err
+		}
+	}
+	result.Fate, err = q.saveOne(ctx, s)
+	return result, err
+}
+
+// queueSaves saves many answers of healthy grants, and their events, by one statement. landed is called with those that found
+// their grant as it was claimed.
+func (q *providerQueue) queueSaves(b *pgx.Batch, saves []*save, landed func(connections []pg.ID)) {
+	rows := make([]savedGrant, len(saves))
+	for i, s := range saves {
+		rows[i] = s.row
+		rows[i].Event = q.db.Audit.Row(s.event)
+	}
+	b.Queue(`
+		WITH w AS MATERIALIZED (
+			SELECT * FROM `+savedGrants+`
+		), freed AS (
+			UPDATE slots s SET until = '-infinity', lease_id = NULL FROM w
+			WHERE s.provider = $2 AND s.environment = $3 AND s.n = w.slot AND s.lease_id = w.lease
+		), kept AS (
+			UPDATE grants g SET `+setSavedGrant+` FROM w
+			WHERE g.connection_id = w.id AND g.generation = w.generation AND g.epoch = w.epoch AND g.failures = 0
+			RETURNING w.id AS kept, w.event
+		), told AS (
+			INSERT INTO events (`+audit.Columns+`)
+			SELECT `+audit.Columns+` FROM kept CROSS JOIN LATERAL jsonb_populate_record(NULL::events, kept.event)
+		)
+		SELECT kept FROM kept`, rows, q.info.Name, q.info.Environment).Query(func(rows pgx.Rows) error {
+		ids, err := pgx.CollectRows(rows, pgx.RowTo[pg.ID])
+		landed(ids)
+		return err
+	})
+}
+
+// saveOne saves one answer whose grant is not as it was claimed, or had something wrong that is now over.
+func (q *providerQueue) saveOne(ctx context.Context, s *save) (f fate, err error) {
+	l := s.lease
+	err = q.db.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
+		event := s.event
+		if err := q.lockConnection(ctx, tx, l); err != nil {
+			return err
+		}
+		var generation, epoch int64
+		var savedBy pg.ID
+		err := tx.QueryRow(ctx, `SELECT generation, epoch, saved_by FROM grants WHERE connection_id = $1 FOR UPDATE`, l.Connection).
+			Scan(&generation, &epoch, &savedBy)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
+			f = dropped
+			return nil
+		case err != nil:
+			return err
+		case savedBy == l.ID:
+			f = saved // it landed before, and its confirmation was lost
+			return nil
+		case epoch != l.Epoch:
+			f, event.Kind = dropped, status.RefreshDropped
+			return q.db.Audit.Add(ctx, tx, event)
+		case generation != l.Generation:
+			f, event.Kind = spared, status.RefreshSpared
+			sealed, err := q.db.SealGrant(s.grant, db.LateGrantPlace(l.Connection, generation))
+			if err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, `UPDATE grants SET spare = $2, spare_generation = $3, saved_by = $4 WHERE connection_id = $1`,
+				l.Connection, sealed, generation, l.ID); err != nil {
+				return err
+			}
+			return q.db.Audit.Add(ctx, tx, event)
+		}
+		f = saved
+		if _, err := tx.Exec(ctx, `UPDATE grants g SET `+setSavedGrant+` FROM `+savedGrants+` WHERE g.connection_id = w.id`, []savedGrant{s.row}); err != nil {
+			return err
+		}
+		recovered, err := tx.Exec(ctx, `
+			UPDATE connections SET problem = '', problem_since = NULL, failing_since = NULL
+			WHERE id = $1 AND (problem <> '' OR failing_since IS NOT NULL)`, l.Connection)
+		if err != nil {
+			return err
+		}
+		if recovered.RowsAffected() > 0 {
+			event.Note = "recovered"
+		}
+		return q.db.Audit.Add(ctx, tx, event)
+	})
+	if err != nil {
+		return "", fmt.Errorf("save a grant: %w", err)
+	}
+	return f, nil
+}
+
+// lockConnection locks a lease's connection, before its grant as every transaction does that locks both, and frees its slot.
+func (q *providerQueue) lockConnection(ctx context.Context, tx pgx.Tx, l *lease) error {
+	if _, err := tx.Exec(ctx, `SELECT FROM connections WHERE id = $1 FOR UPDATE`, l.Connection); err != nil {
+		return err
+	}
+	_, err := tx.Exec(ctx, freeSlot, l.Provider, l.Environment, l.slot, l.ID)
+	return err
+}
+
+// failure is the outcome of an attempt that brought no token.
+type failure struct {
+	Class   status.Outcome // RateLimited, Temporary, Rejected or ClientRejected
+	Code    string         // the provider's error code, or ours
+	Problem status.Problem // what to write on the connection, if anything
+	After   time.Duration  // when it is worth another try; 0: never by itself
+	Lost    bool           // the request may have been answered, and the answer will never be known
+	Certain bool           // of this connection alone, whatever its provider is going through: an incident does not hide it
+}
+
+// recorded is what became of a failure.
+type recorded struct {
+	frozen     bool // an incident is open: nothing was counted and no problem was written
+	superseded bool // another attempt's outcome stands
+}
+
+// record writes how an attempt ended that brought no token, as long as the lease is still its own. An open incident freezes all but
+// what is certain of the connection itself.
+func (q *providerQueue) record(ctx context.Context, l *lease, end failure, info attemptInfo) (r recorded, err error) {
+	err = q.db.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
+		now := q.db.Now()
+		// An incident opens before this or after it, never in between: otherwise it would not know which problems to take back.
+		if _, err := tx.Exec(ctx, incidentLockShared, l.Provider, l.Environment); err != nil {
+			return err
+		}
+		if err := q.lockConnection(ctx, tx, l); err != nil {
+			return err
+		}
+		var suspected bool
+		err := tx.QueryRow(ctx, `SELECT coalesce(bool_or(true), false), coalesce(bool_or(reason = $3), false) FROM providers
+			WHERE name = $1 AND environment = $2 AND incident_since IS NOT NULL`, l.Provider, l.Environment, status.ReasonClientRejected).Scan(&r.frozen, &suspected)
+		if err != nil {
+			return err
+		}
+		// What a webhook announced and the provider confirms is not believed while our own client is suspected.
+		r.frozen = r.frozen && (!end.Certain || (suspected && end.Problem == status.ProblemRevoked))
+		next := now // an incident's end finds it due
+		if !r.frozen {
+			next = time.Time{}
+			if end.After > 0 {
+				next = now.Add(end.After)
+			}
+		}
+		counted := !r.frozen && end.Class != status.RateLimited
+		tag, err := tx.Exec(ctx, `
+			UPDATE grants SET attempt = attempt + 1, lease_id = NULL, leased_until = NULL, last_class = $4, last_code = $5, refresh_at = $6,
+				failures = failures + CASE WHEN $7 THEN 1 ELSE 0 END, spare = CASE WHEN $4 = 'refused' THEN NULL ELSE spare END,
+				lost_generation = CASE WHEN $8 THEN generation ELSE lost_generation END
+			WHERE connection_id = $1 AND lease_id = $2 AND generation = $3 AND epoch = $9`,
+			l.Connection, l.ID, l.Generation, end.Class, end.Code, next, counted, end.Lost, l.Epoch)
+		if err != nil {
+			return err
+		}
+		if r.superseded = tag.RowsAffected() == 0; r.superseded {
+			return nil
+		}
+		e := l.event(status.KindOfFailure(end.Class), end.Class, info)
+		e.Code = end.Code
+		if r.frozen {
+			e.Note = "incident"
+		}
+		if err := q.db.Audit.Add(ctx, tx, e); err != nil || !counted {
+			return err
+		}
+		_, err = tx.Exec(ctx, `
+			UPDATE connections SET failing_since = coalesce(failing_since, $2), problem = CASE WHEN $3 = '' THEN problem ELSE $3 END,
+				problem_since = CASE WHEN $3 = '' OR $3 = problem THEN problem_since ELSE $2 END
+			WHERE id = $1 AND disconnected_at IS NULL AND (failing_since IS NULL OR ($3 <> '' AND problem <> $3))`, l.Connection, now, end.Problem)
+		return err
+	})
+	if err != nil {
+		return recorded{}, fmt.Errorf("record an attempt: %w", err)
+	}
+	return r, nil
+}

@@ -1,0 +1,99 @@
+package refresh
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"patchbay/internal/status"
+)
+
+// Metrics are what /metrics says of this process's calls and, asked from Postgres at each scrape, of all grants. No label
+// names a merchant.
+type Metrics struct {
+	calls    *prometheus.CounterVec
+	took     *prometheus.HistogramVec
+	reads    *prometheus.CounterVec
+	due      *prometheus.Desc
+	overdue  *prometheus.Desc
+	leased   *prometheus.Desc
+	incident *prometheus.Desc
+	engine   *Engine
+}
+
+func newMetrics(e *Engine) *Metrics {
+	var buckets []float64
+	for _, bound := range LatencyBounds {
+		buckets = append(buckets, bound.Seconds())
+	}
+	labels := []string{"provider", "environment"}
+	return &Metrics{
+		engine: e,
+		calls: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "patchbay_calls_total", Help: "Refreshes and connects by provider and outcome.",
+		}, []string{"provider", "kind", "outcome"}),
+		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "patchbay_call_duration_seconds", Help: "How long providers took to answer.", Buckets: buckets,
+		}, []string{"provider", "kind"}),
+		reads: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "patchbay_token_reads_total", Help: "Tokens asked for through the JSON API, by outcome.",
+		}, []string{"outcome"}),
+		due:      prometheus.NewDesc("patchbay_grants_due", "Grants whose refresh is due, up to 100,000.", labels, nil),
+		overdue:  prometheus.NewDesc("patchbay_grants_overdue", "Grants whose refresh has been due for over five minutes, up to 100,000.", labels, nil),
+		leased:   prometheus.NewDesc("patchbay_leases", "Refreshes under way, in all processes.", labels, nil),
+		incident: prometheus.NewDesc("patchbay_incident", "1 while the provider has an incident.", labels, nil),
+	}
+}
+
+func (m *Metrics) count(provider, kind string, class status.Outcome, took time.Duration) {
+	m.calls.WithLabelValues(provider, kind, string(class)).Inc()
+	if took > 0 {
+		m.took.WithLabelValues(provider, kind).Observe(took.Seconds())
+	}
+}
+
+// Read counts one read of a token; outcome is ok or a problem's type.
+func (m *Metrics) Read(outcome string) { m.reads.WithLabelValues(outcome).Inc() }
+
+// Describe makes Metrics a prometheus.Collector.
+func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
+	m.calls.Describe(ch)
+	m.took.Describe(ch)
+	m.reads.Describe(ch)
+	for _, desc := range []*prometheus.Desc{m.due, m.overdue, m.leased, m.incident} {
+		ch <- desc
+	}
+}
+
+// Collect makes Metrics a prometheus.Collector.
+func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
+	m.calls.Collect(ch)
+	m.took.Collect(ch)
+	m.reads.Collect(ch)
+	ctx, cancel := context.WithTimeout(m.engine.life, 5*time.Second)
+	defer cancel()
+	for _, q := range m.engine.order {
+		name, environment := q.info.Name, q.info.Environment
+		n, err := q.stats(ctx)
+		if err != nil {
+			m.engine.Log.Warn("metrics of grants", "provider", name, "err", err)
+			continue
+		}
+		gauge := func(desc *prometheus.Desc, value float64) {
+			ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, name, environment)
+		}
+		gauge(m.due, float64(n.Due))
+		gauge(m.overdue, float64(n.Overdue))
+		gauge(m.leased, float64(n.Leased))
+		state, err := m.engine.ProviderState(ctx, name, environment)
+		if err != nil {
+			continue
+		}
+		open := 0.0
+		if !state.IncidentSince.IsZero() {
+			open = 1
+		}
+		gauge(m.incident, open)
+	}
+}

@@ -1,0 +1,256 @@
+package refresh
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+	"patchbay/internal/pg"
+)
+
+// providerQueue claims grants of one provider and saves what came of them. All its leases together are never more than its
+// limit, in all processes. What this process claims and saves at the same time shares round trips and commits.
+type providerQueue struct {
+	db        *db.DB
+	connector connectors.Connector
+	info      connectors.Info
+	limit     int           // leases at once, in all processes
+	term      time.Duration // of a lease
+	settle    time.Duration // how long after a lapsed lease a late answer is waited for; 0 where a replay is safe
+	ready     atomic.Bool   // the rows of its slots exist
+	ops       *pg.Batcher[op, opResult]
+
+	slots    chan struct{} // one for each call that this process may make at once
+	freed    chan struct{} // receives when a call ends
+	troubled atomic.Bool   // an incident was open when it was last looked at
+	draining atomic.Bool   // an incident has just ended: grants are claimed in order of expiry and at a bounded pace
+
+	detecting  sync.Mutex
+	undetected atomic.Bool // an attempt failed since the last detection of an incident began
+}
+
+func newQueue(o Options, c connectors.Connector) *providerQueue {
+	q := &providerQueue{
+		db: o.DB, connector: c, info: c.Info(), limit: o.Slots, term: o.Term, settle: o.Settle,
+		slots: make(chan struct{}, o.Slots), freed: make(chan struct{}, 1),
+	}
+	if q.info.ReplaySafe {
+		q.settle = 0
+	}
+	q.ops = pg.NewBatcher(64, q.commit)
+	return q
+}
+
+// wake has the sweep claim again.
+func (q *providerQueue) wake() {
+	select {
+	case q.freed <- struct{}{}:
+	default:
+	}
+}
+
+// claimRequest asks for the lease of one connection.
+type claimRequest struct {
+	Connection pg.ID
+	Attempt    int64 // only if no attempt has ended since this one; -1: in any case
+	Force      bool  // even during an incident or a pause
+}
+
+// The pieces of every claim. $1 provider, $2 environment, $3 now, $4 lease, $5 its end, $6 the limit, $7 leases that lapsed
+// before this have settled, $8 how many at most. A slot is a row: taken by the first to lock it, free when its time is over, so
+// that no process waits for another's commit and none counts. Constant inner limits and arrays keep Postgres on the indexes
+// whatever it believes about the tables.
+const (
+	claimOpen = `NOT EXISTS (SELECT FROM providers p WHERE p.name = $1 AND p.environment = $2 AND (p.incident_since IS NOT NULL OR p.paused_until > $3))`
+	claimAble = `g.provider = $1 AND g.environment = $2 AND g.sealed IS NOT NULL AND (g.lease_id IS NULL OR g.leased_until <= $7)`
+	claimFrom = `
+		WITH free AS MATERIALIZED (
+			SELECT ARRAY(SELECT s.n FROM slots s WHERE s.provider = $1 AND s.environment = $2 AND s.n <= $6 AND s.until <= $3
+				ORDER BY s.n LIMIT $8 FOR UPDATE SKIP LOCKED) AS n
+		), took AS MATERIALIZED (
+			SELECT ARRAY(SELECT chosen.connection_id FROM (`
+	claimEnd = `
+			) AS chosen LIMIT (SELECT cardinality(n) FROM free)) AS ids
+		), held AS (
+			UPDATE slots s SET until = $5, lease_id = $4 FROM free, took
+			WHERE s.provider = $1 AND s.environment = $2 AND s.n = ANY (free.n[1:cardinality(took.ids)])
+		)
+		UPDATE grants g SET lease_id = $4, leased_until = $5,
+			last_class = CASE WHEN g.lease_id IS NULL THEN g.last_class ELSE 'lost' END,
+			lost_generation = CASE WHEN g.lease_id IS NULL THEN g.lost_generation ELSE g.generation END
+		FROM connections c
+		WHERE c.id = g.connection_id AND g.connection_id = ANY ((SELECT ids FROM took)::uuid[])
+		RETURNING ` + leaseColumns + `, (SELECT free.n[array_position(took.ids, g.connection_id)] FROM free, took)`
+
+	claimDue = claimFrom + `
+				SELECT g.connection_id FROM grants g
+				WHERE ` + claimAble + ` AND g.refresh_at <= $3 AND ` + claimOpen + `
+				ORDER BY g.refresh_at LIMIT 200 FOR UPDATE OF g SKIP LOCKED` + claimEnd
+
+	// After an incident: in order of expiry.
+	claimDrain = claimFrom + `
+				SELECT g.connection_id FROM grants g
+				WHERE ` + claimAble + ` AND g.refresh_at <= $3 AND ` + claimOpen + ` AND g.connection_id = ANY (ARRAY(
+					SELECT first.connection_id FROM (
+						SELECT g.connection_id, g.expires_at FROM grants g
+						WHERE ` + claimAble + ` AND g.refresh_at <= $3 ORDER BY g.refresh_at LIMIT 2000
+					) AS first ORDER BY first.expires_at LIMIT 100))
+				ORDER BY g.expires_at LIMIT 100 FOR UPDATE OF g SKIP LOCKED` + claimEnd
+
+	claimWanted = claimFrom + `
+				SELECT g.connection_id FROM unnest($9::uuid[], $10::bigint[], $11::boolean[]) AS w (id, attempt, force)
+				JOIN grants g ON g.connection_id = w.id
+				WHERE ` + claimAble + ` AND (w.attempt < 0 OR g.attempt = w.attempt) AND (w.force OR ` + claimOpen + `)
+				LIMIT 200 FOR UPDATE OF g SKIP LOCKED` + claimEnd
+
+	// During an incident: one of the soonest to expire, those that were refused last.
+	claimProbe = claimFrom + `
+				SELECT g.connection_id FROM grants g
+				WHERE ` + claimAble + ` AND g.connection_id = ANY (ARRAY(
+					SELECT first.connection_id FROM (
+						SELECT g.connection_id, g.expires_at, g.last_class FROM grants g
+						WHERE ` + claimAble + ` AND g.refresh_at IS NOT NULL ORDER BY g.refresh_at LIMIT 200
+					) AS first ORDER BY first.last_class IN ('refused', 'ours'), first.expires_at LIMIT 3))
+				ORDER BY random() LIMIT 1 FOR UPDATE OF g SKIP LOCKED` + claimEnd
+)
+
+// op is one thing asked of a queue: a save, which may claim the next due grant in its place, or a claim.
+type op struct {
+	save *save
+	next bool // with a save: claim one more that is due
+	want *claimRequest
+	sql  string // another claim
+	most int    // and how many
+}
+
+type opResult struct {
+	landed bool // the save
+	leases []*lease
+}
+
+// due claims at most so many grants that are due: no more than the provider has free slots, none during an incident or a
+// pause. drain: in order of expiry.
+func (q *providerQueue) due(ctx context.Context, most int, drain bool) ([]*lease, error) {
+	sql := claimDue
+	if drain {
+		sql = claimDrain
+	}
+	done, err := q.ops.Do(ctx, op{sql: sql, most: most})
+	return done.leases, err
+}
+
+// probe claims the grant by which a provider in trouble is tried; nil when there is none.
+func (q *providerQueue) probe(ctx context.Context) (*lease, error) {
+	return q.claimOne(ctx, op{sql: claimProbe, most: 1})
+}
+
+// claim claims one grant; nil when it cannot be had: leased, attempted since, gone, or no slot is free.
+func (q *providerQueue) claim(ctx context.Context, want claimRequest) (*lease, error) {
+	return q.claimOne(ctx, op{want: &want})
+}
+
+func (q *providerQueue) claimOne(ctx context.Context, o op) (*lease, error) {
+	done, err := q.ops.Do(ctx, o)
+	if err != nil || len(done.leases) == 0 {
+		return nil, err
+	}
+	return done.leases[0], nil
+}
+
+// commit carries out many ops in one transaction: first the saves, which free slots, then the claims.
+func (q *providerQueue) commit(ctx context.Context, ops []op) ([]opResult, error) {
+	ctx, cancel := context.WithTimeout(ctx, q.term/4)
+	defer cancel()
+	if err := q.makeReady(ctx); err != nil {
+		return nil, err
+	}
+	id, now := pg.NewID(), q.db.Now()
+	until := now.Add(q.term)
+	out := make([]opResult, len(ops))
+	var b pgx.Batch
+	claim := func(sql string, most int, keep func([]*lease), more ...any) {
+		args := append([]any{q.info.Name, q.info.Environment, now, id, until, q.limit, now.Add(-q.settle), most}, more...)
+		b.Queue(sql, args...).Query(func(rows pgx.Rows) error {
+			leases, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*lease, error) { return q.scanLease(row, id, until) })
+			keep(leases)
+			return err
+		})
+	}
+	var saves, nexts, wants []int
+	for i, o := range ops {
+		switch {
+		case o.save != nil:
+			saves = append(saves, i)
+			if o.next {
+				nexts = append(nexts, i)
+			}
+		case o.want != nil:
+			wants = append(wants, i)
+		}
+	}
+	// Planning would cost as much as doing: these statements have one good plan whatever they are given.
+	b.Queue(`SELECT set_config('plan_cache_mode', 'force_generic_plan', true)`)
+	if len(saves) > 0 {
+		all := make([]*save, len(saves))
+		for k, i := range saves {
+			all[k] = ops[i].save
+		}
+		q.queueSaves(&b, all, func(landed []pg.ID) {
+			for k, i := range saves {
+				out[i].landed = slices.Contains(landed, all[k].lease.Connection)
+			}
+		})
+	}
+	if len(wants) > 0 { // before what is merely due
+		ids, attempts, force := make([]pg.ID, len(wants)), make([]int64, len(wants)), make([]bool, len(wants))
+		for k, i := range wants {
+			w := ops[i].want
+			ids[k], attempts[k], force[k] = w.Connection, w.Attempt, w.Force
+		}
+		claim(claimWanted, len(wants), func(leases []*lease) {
+			for k, i := range wants { // a grant that was wanted twice goes to one
+				if at := slices.IndexFunc(leases, func(l *lease) bool { return l.Connection == ids[k] }); at >= 0 {
+					out[i].leases = leases[at : at+1 : at+1]
+					leases = slices.Delete(slices.Clone(leases), at, at+1)
+				}
+			}
+		}, ids, attempts, force)
+	}
+	if len(nexts) > 0 {
+		claim(claimDue, len(nexts), func(leases []*lease) {
+			for k, l := range leases {
+				out[nexts[k]].leases = []*lease{l}
+			}
+		})
+	}
+	for i, o := range ops {
+		if o.sql != "" {
+			claim(o.sql, o.most, func(leases []*lease) { out[i].leases = leases })
+		}
+	}
+	if err := q.db.Pool.SendBatch(ctx, &b).Close(); err != nil {
+		return nil, fmt.Errorf("leases at %s: %w", q.info.Name, err)
+	}
+	return out, nil
+}
+
+// makeReady makes the rows of the queue's slots, once.
+func (q *providerQueue) makeReady(ctx context.Context) error {
+	if q.ready.Load() {
+		return nil
+	}
+	_, err := pg.Exec(ctx, q.db.Pool, "make slots of "+q.info.Name, `
+		INSERT INTO slots (provider, environment, n, until) SELECT $1, $2, n, '-infinity' FROM generate_series(1, $3::integer) AS n ON CONFLICT DO NOTHING`,
+		q.info.Name, q.info.Environment, q.limit)
+	if err == nil {
+		q.ready.Store(true)
+	}
+	return err
+}

@@ -1,0 +1,96 @@
+package refresh
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/audit"
+	"patchbay/internal/pg"
+	"patchbay/internal/status"
+)
+
+// After a revocation notice, the connection is refreshed at these times.
+var recheckAfter = [...]time.Duration{0, time.Minute, 10 * time.Minute, time.Hour}
+
+// RecheckAccount takes a provider's notice that access to an account has ended: every live connection of the account, of any
+// merchant, is refreshed at once and again after 1, 10 and 60 minutes, at most once a minute. No problem is written before the
+// provider itself has refused.
+func (e *Engine) RecheckAccount(ctx context.Context, provider, account string) error {
+	q := e.queues[provider]
+	if q == nil {
+		return nil
+	}
+	now := e.DB.Now()
+	type noticed struct {
+		Connection, Merchant pg.ID
+		Again                bool // noticed less than a minute ago
+	}
+	err := e.DB.Tx(ctx, func(tx pgx.Tx) error {
+		// One at a time, in one order: the second sees what the first wrote.
+		if _, err := tx.Exec(ctx, `SELECT FROM connections WHERE provider = $1 AND environment = $2 AND account_id = $3 AND disconnected_at IS NULL
+			ORDER BY id FOR NO KEY UPDATE`, q.info.Name, q.info.Environment, account); err != nil {
+			return err
+		}
+		all, err := pg.Collect(ctx, tx, "read connections", pgx.RowToStructByPos[noticed], `
+			WITH told AS (
+				SELECT c.id, c.merchant_id, c.provider, c.environment, coalesce(v.hinted_at > $4::timestamptz - interval '1 minute', false) AS again
+				FROM connections c LEFT JOIN verifications v ON v.connection_id = c.id
+				WHERE c.provider = $1 AND c.environment = $2 AND c.account_id = $3 AND c.disconnected_at IS NULL
+			), kept AS (
+				INSERT INTO verifications (connection_id, provider, environment, step, due_at, hinted_at)
+				SELECT id, provider, environment, 0, $4, $4 FROM told
+				ON CONFLICT (connection_id) DO UPDATE SET step = 0, hinted_at = excluded.hinted_at, due_at = greatest(excluded.due_at, verifications.checked_at + interval '1 minute')
+			) SELECT id, merchant_id, again FROM told`, q.info.Name, q.info.Environment, account, now)
+		if err != nil {
+			return err
+		}
+		var b pgx.Batch
+		for _, one := range all {
+			if !one.Again {
+				e.DB.Audit.Queue(&b, audit.Event{
+					Kind: status.ConnectionRevocationNoticed, Actor: providerActor, MerchantID: one.Merchant, ConnectionID: one.Connection, Provider: provider,
+				})
+			}
+		}
+		return tx.SendBatch(ctx, &b).Close()
+	})
+	if err != nil {
+		return fmt.Errorf("write down a revocation notice: %w", err)
+	}
+	return nil
+}
+
+// providerActor is a provider that sent a notice.
+var providerActor = audit.Actor{Kind: "provider"}
+
+// recheck begins the rechecks that are due at a provider and returns how many they are.
+func (e *Engine) recheck(ctx context.Context, q *providerQueue) (int, error) {
+	ids, err := q.dueRechecks(ctx)
+	for _, id := range ids {
+		e.underway.Go(func() {
+			if _, err := e.RefreshNow(e.life, id, providerActor); err != nil {
+				e.Log.Warn("an account was not rechecked", "connection", id, "err", err)
+			}
+		})
+	}
+	return len(ids), err
+}
+
+// dueRechecks takes the connections whose recheck is due, so that no other process does. Those of other environments wait.
+func (q *providerQueue) dueRechecks(ctx context.Context) ([]pg.ID, error) {
+	return pg.Collect(ctx, q.db.Pool, "take rechecks", pgx.RowTo[pg.ID], `
+		UPDATE verifications v SET step = v.step + 1, checked_at = $3,
+			due_at = CASE WHEN v.step + 1 < $4 THEN greatest(v.hinted_at + ($5::interval[])[v.step + 2], $3 + interval '1 minute') END
+		WHERE v.connection_id = ANY (ARRAY(
+			SELECT connection_id FROM verifications WHERE provider = $1 AND environment = $2 AND due_at <= $3 ORDER BY due_at LIMIT $6 FOR UPDATE SKIP LOCKED))
+		RETURNING v.connection_id`, q.info.Name, q.info.Environment, q.db.Now(), len(recheckAfter), recheckAfter[:], q.limit)
+}
+
+// noticed says whether the provider has sent a notice in the last two hours that access to a connection's account ended.
+func (q *providerQueue) noticed(ctx context.Context, connection pg.ID) (bool, error) {
+	return pg.One(ctx, q.db.Pool, "read revocation notices", pgx.RowTo[bool],
+		`SELECT EXISTS (SELECT FROM verifications WHERE connection_id = $1 AND hinted_at > $2)`, connection, q.db.Now().Add(-2*time.Hour))
+}
