@@ -286,9 +286,11 @@ func (b *bare) save(ctx context.Context, who signedIn, f bareAttempt, e exchange
 			return err
 		}
 		batch = &pgx.Batch{}
-		batch.Queue(`INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, details, search, connected_by, connected_at)
-			VALUES ($1, $2, 'caminvoice', 'sandbox', $3, $4, $5, $6, $7, $8)`,
-			connection, who.merchant, account, name, facts, strings.ToLower(strings.Join(words, " ")), who.user, now)
+		batch.Queue(`INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, details, connected_by, connected_at)
+			VALUES ($1, $2, 'caminvoice', 'sandbox', $3, $4, $5, $6, $7)`,
+			connection, who.merchant, account, name, facts, who.user, now)
+		batch.Queue(`INSERT INTO search_documents (id, merchant_id, provider, environment, connected_at, account_key, merchant_key, words)
+			VALUES ($1, $2, 'caminvoice', 'sandbox', $3, $4, '', $5)`, connection, who.merchant, now, name, strings.ToLower(strings.Join(words, " ")))
 		batch.Queue(`INSERT INTO grants (connection_id, provider, environment, sealed, lifetime_seconds, expires_at, refresh_at, last_class, refreshed_at)
 			VALUES ($1, 'caminvoice', 'sandbox', $2, 900, $3, $4, 'ok', $5)`, connection, sealed, now.Add(15*time.Minute), now.Add(12*time.Minute), now)
 		batch.Queue(`UPDATE flows SET stage = 'connected', outcome = 'connected', sealed = NULL, result_id = $2, touched_at = $3 WHERE id = $1`, f.id, connection, now)

@@ -25,10 +25,11 @@ var rooms = map[string][]string{
 	},
 	"patchbay/internal/status": {"patchbay/", "others"},
 	"patchbay/internal/pg":     {"patchbay/", "others", "!github.com/jackc/pgx/", "!github.com/google/uuid"},
+	"patchbay/internal/search": {"patchbay/", "others", "!github.com/jackc/pgx/", "!patchbay/internal/pg", "!patchbay/internal/status"},
 	"patchbay/internal/seal":   {"patchbay/", "others", "!github.com/tink-crypto/"},
 	"patchbay/internal/account": {
 		"patchbay/", "net/http", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/seal", "!patchbay/internal/status",
-		"!patchbay/internal/db", "!github.com/jackc/pgx/", "!github.com/alexedwards/argon2id",
+		"!patchbay/internal/db", "!patchbay/internal/search", "!github.com/jackc/pgx/", "!github.com/alexedwards/argon2id",
 	},
 	"patchbay/internal/db": {
 		"patchbay/internal/account",

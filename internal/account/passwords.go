@@ -13,6 +13,7 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/pg"
+	"patchbay/internal/search"
 	"patchbay/internal/status"
 )
 
@@ -102,6 +103,9 @@ func (s *Store) SetPassword(ctx context.Context, kind LinkKind, secret pg.Secret
 		}
 		if changed == 0 {
 			return ErrInvalidLink
+		}
+		if err := search.AddWords(ctx, tx, name); err != nil {
+			return err
 		}
 		if err := s.endAccess(ctx, tx, u.ID, nil); err != nil {
 			return err

@@ -13,6 +13,7 @@ import (
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/search"
 	"patchbay/internal/status"
 )
 
@@ -111,6 +112,9 @@ func (s *Store) AddUserTx(ctx context.Context, tx pgx.Tx, by audit.Actor, n NewU
 	case err != nil:
 		return u, err
 	}
+	if err := search.AddWords(ctx, tx, u.Email+" "+u.Name); err != nil {
+		return u, err
+	}
 	if n.Enqueue != nil {
 		if err := n.Enqueue(ctx, tx, db.Mail{Kind: db.MailInvitation, User: u.ID, By: by.ID}); err != nil {
 			return u, fmt.Errorf("enqueue invitation: %w", err)
@@ -131,8 +135,12 @@ func (s *Store) UserByEmail(ctx context.Context, email string) (User, error) {
 
 // SaveProfile changes a user's own name and language.
 func (s *Store) SaveProfile(ctx context.Context, user pg.ID, name, locale string) error {
-	_, err := pg.Exec(ctx, s.db.Pool, "save profile", `UPDATE users SET name = $2, locale = $3 WHERE id = $1`, user, strings.TrimSpace(name), locale)
-	return err
+	return s.db.Tx(ctx, func(tx pgx.Tx) error {
+		if _, err := pg.Exec(ctx, tx, "save profile", `UPDATE users SET name = $2, locale = $3 WHERE id = $1`, user, strings.TrimSpace(name), locale); err != nil {
+			return err
+		}
+		return search.AddWords(ctx, tx, name)
+	})
 }
 
 // LockUser ends a user's sessions and keeps them from signing in. It returns ErrLastAdmin if no other admin can sign in.

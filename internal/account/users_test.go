@@ -106,16 +106,21 @@ func TestListUsers(t *testing.T) {
 		}
 	}
 	admin := addUser(t, d, accounts, account.RoleAdmin, "admin@patchbay.example")
-	users, err := accounts.ListUsers(ctx, account.UserQuery{Role: account.RoleMerchant, Limit: 3})
-	if err != nil || len(users) != 3 || users[0].Email != "p0@shop.example" || users[0].Merchant != "Shop 0" || !users[0].Invited {
-		t.Fatalf("the first page: %+v, %v", users, err)
+	of := account.UserQuery{Role: account.RoleMerchant}
+	users, err := accounts.ListUsers(ctx, of, "", 3)
+	if err != nil || len(users.Rows) != 3 || users.Rows[0].Email != "p0@shop.example" || !users.Rows[0].Invited || users.Prev != "" {
+		t.Fatalf("users: %+v, %v", users, err)
 	}
-	users, err = accounts.ListUsers(ctx, account.UserQuery{Before: "p3@shop.example", Role: account.RoleMerchant, Limit: 2})
-	if err != nil || len(users) != 2 || users[0].Email != "p1@shop.example" {
-		t.Fatalf("the page before: %+v, %v", users, err)
+	users, err = accounts.ListUsers(ctx, of, users.Next, 3)
+	if err != nil || len(users.Rows) != 3 || users.Rows[0].Email != "p3@shop.example" {
+		t.Fatalf("users after: %+v, %v", users, err)
 	}
-	users, err = accounts.ListUsers(ctx, account.UserQuery{Search: "ADMIN@", Limit: 3})
-	if err != nil || len(users) != 1 || users[0].ID != admin.ID || !users[0].LastAdmin {
-		t.Fatalf("found by address: %+v, %v", users, err)
+	users, err = accounts.ListUsers(ctx, of, users.Prev, 2)
+	if err != nil || len(users.Rows) != 2 || users.Rows[0].Email != "p1@shop.example" {
+		t.Fatalf("users before: %+v, %v", users, err)
+	}
+	users, err = accounts.ListUsers(ctx, account.UserQuery{Search: "ADMIN@"}, "", 3)
+	if err != nil || len(users.Rows) != 1 || users.Rows[0].ID != admin.ID || !users.Rows[0].LastAdmin {
+		t.Fatalf("users found: %+v, %v", users, err)
 	}
 }

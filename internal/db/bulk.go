@@ -2,24 +2,23 @@ package db
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"net/url"
 	"time"
+
+	"patchbay/internal/search"
+	"patchbay/internal/status"
 
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/audit"
 	"patchbay/internal/pg"
-	"patchbay/internal/status"
 )
 
 // Bulk is a refresh of all connections that a list showed.
 type Bulk struct {
 	ID        pg.ID
-	List      string // of what: ListConnections or ListEvents
-	Filter    string // of connections as it stands in the list's address, of events an audit.Filter in JSON
+	Filter    BulkFilter
 	State     string // one of the Bulk states
 	CreatedBy pg.ID
 	ByName    string
@@ -48,28 +47,28 @@ const (
 	BulkDone      = "done"
 )
 
-// The lists that many refreshes are made from. Of events it is the connections that they tell of.
-const (
-	ListConnections = "connections"
-	ListEvents      = "events"
-)
-
 // ErrBulkState is returned when a bulk is in another state than the operation needs.
 var ErrBulkState = errors.New("the bulk is in another state")
 
 // A RefreshBulkJob works on a bulk.
 type RefreshBulkJob struct{ Bulk pg.ID }
 
-// AddBulk begins a bulk as a dry run. Its connections are noted by GatherBulk. address is the list's, for people.
-func (d *DB) AddBulk(ctx context.Context, by audit.Actor, list, filter, address string) (pg.ID, error) {
+// BulkFilter is what a bulk is made from: one of the two lists.
+type BulkFilter struct {
+	Connections *search.Filter `json:"connections,omitempty"`
+	Events      *audit.Filter  `json:"events,omitempty"` // the connections that the events are about
+}
+
+// AddBulk begins a bulk as a dry run. Its connections are noted by GatherBulk. note goes into the event.
+func (d *DB) AddBulk(ctx context.Context, by audit.Actor, f BulkFilter, note string) (pg.ID, error) {
 	id := pg.NewID()
 	err := d.Tx(ctx, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO bulks (id, list, filter, state, created_by, created_at) VALUES ($1, $2, $3, $4, $5, $6)`,
-			id, list, filter, BulkGathering, by.ID, d.Now())
+		_, err := tx.Exec(ctx, `INSERT INTO bulks (id, filter, state, created_by, created_at) VALUES ($1, $2, $3, $4, $5)`,
+			id, f, BulkGathering, by.ID, d.Now())
 		if err != nil {
 			return fmt.Errorf("add bulk: %w", err)
 		}
-		return d.Audit.Add(ctx, tx, audit.Event{Kind: status.BulkCounted, Actor: by, Reference: id.String(), Note: address})
+		return d.Audit.Add(ctx, tx, audit.Event{Kind: status.BulkCounted, Actor: by, Reference: id.String(), Note: note})
 	})
 	return id, err
 }
@@ -79,15 +78,16 @@ func (d *DB) AddBulk(ctx context.Context, by audit.Actor, list, filter, address 
 // as they are now.
 func (d *DB) GatherBulk(ctx context.Context, id pg.ID, present status.Providers, most int) (bool, error) {
 	for noted := 0; ; {
-		var state, list, filter, cursor string
-		err := d.Pool.QueryRow(ctx, `SELECT state, list, filter, cursor FROM bulks WHERE id = $1`, id).Scan(&state, &list, &filter, &cursor)
+		var state, cursor string
+		var filter BulkFilter
+		err := d.Pool.QueryRow(ctx, `SELECT state, filter, cursor FROM bulks WHERE id = $1`, id).Scan(&state, &filter, &cursor)
 		if err != nil {
 			return false, fmt.Errorf("read bulk: %w", pg.NotFound(err))
 		}
 		if state != BulkGathering {
 			return true, nil
 		}
-		connections, next, err := d.listed(ctx, list, filter, present, cursor, min(1000, most))
+		connections, next, err := d.listed(ctx, filter, present, cursor, min(1000, most))
 		if err != nil {
 			return false, err
 		}
@@ -112,38 +112,26 @@ func (d *DB) GatherBulk(ctx context.Context, id pg.ID, present status.Providers,
 	}
 }
 
-// listed is one page of the connections in a list, and where the next begins.
-func (d *DB) listed(ctx context.Context, list, filter string, present status.Providers, cursor string, limit int) (connections []pg.ID, next string, err error) {
-	if list == ListEvents {
-		var f audit.Filter
-		if err := json.Unmarshal([]byte(filter), &f); err != nil {
-			return nil, "", fmt.Errorf("read the bulk's filter: %w", err)
-		}
-		page, err := d.Audit.List(ctx, f, cursor, limit)
+// listed returns one page of the connections in a list, and where the next begins.
+func (d *DB) listed(ctx context.Context, f BulkFilter, providers status.Providers, cursor string, limit int) (connections []pg.ID, next string, err error) {
+	if f.Events != nil {
+		page, err := d.Audit.List(ctx, *f.Events, cursor, limit)
 		for _, line := range page.All {
 			connections = append(connections, line.ConnectionID)
 		}
 		return connections, page.Next, err
 	}
-	values, err := url.ParseQuery(filter)
-	if err != nil {
-		return nil, "", fmt.Errorf("read the bulk's filter: %w", err)
-	}
-	f := ParseFilter(values)
-	f.Providers = present
-	page, err := d.List(ctx, f, cursor, limit)
-	for _, line := range page.All {
-		connections = append(connections, line.ID)
-	}
-	return connections, page.Next, err
+	f.Connections.Providers = providers
+	page, err := search.IDs(ctx, d.Pool, d.Now(), *f.Connections, cursor, limit)
+	return page.Rows, page.Next, err
 }
 
 // Bulk reads one with its counts.
 func (d *DB) Bulk(ctx context.Context, id pg.ID) (Bulk, error) {
 	b := Bulk{ID: id, Outcomes: map[status.Outcome]int64{}}
-	err := d.Pool.QueryRow(ctx, `SELECT b.list, b.filter, b.state, b.created_by, coalesce(nullif(u.name, ''), u.email), u.role, b.created_at, b.ended_at
+	err := d.Pool.QueryRow(ctx, `SELECT b.filter, b.state, b.created_by, coalesce(nullif(u.name, ''), u.email), u.role, b.created_at, b.ended_at
 		FROM bulks b JOIN users u ON u.id = b.created_by WHERE b.id = $1`, id).
-		Scan(&b.List, &b.Filter, &b.State, &b.CreatedBy, &b.ByName, &b.ByRole, &b.CreatedAt, &b.EndedAt)
+		Scan(&b.Filter, &b.State, &b.CreatedBy, &b.ByName, &b.ByRole, &b.CreatedAt, &b.EndedAt)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return b, pg.ErrNotFound
 	}

@@ -2,9 +2,7 @@ package db_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"net/url"
 	"slices"
 	"testing"
 	"time"
@@ -17,6 +15,7 @@ import (
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
 	"patchbay/internal/sample"
+	"patchbay/internal/search"
 	"patchbay/internal/status"
 )
 
@@ -58,11 +57,7 @@ func TestABulkOfYesterdaysFailures(t *testing.T) {
 	}
 	day := noon.Truncate(24 * time.Hour)
 	asked := audit.Filter{Kind: audit.Refreshes, Class: status.Temporary, Provider: "caminvoice", From: day, To: day.AddDate(0, 0, 1)}
-	filter, err := json.Marshal(asked)
-	if err != nil {
-		t.Fatal(err)
-	}
-	id, err := d.AddBulk(ctx, audit.Actor{Kind: account.RoleSupport, ID: staff.ID}, db.ListEvents, string(filter), "")
+	id, err := d.AddBulk(ctx, audit.Actor{Kind: account.RoleSupport, ID: staff.ID}, db.BulkFilter{Events: &asked}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,8 +84,8 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 	}
 	staff := dbtest.User(t, d, account.RoleSupport, "lin@platform.example", "", "")
 	by := audit.Actor{Kind: account.RoleSupport, ID: staff.ID}
-	f := db.Filter{Provider: "caminvoice"}
-	id, err := d.AddBulk(ctx, by, db.ListConnections, f.Values().Encode(), "")
+	f := search.Filter{Provider: "caminvoice"}
+	id, err := d.AddBulk(ctx, by, db.BulkFilter{Connections: &f}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,18 +154,7 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 	if b, err = d.Bulk(ctx, id); err != nil || b.State != db.BulkStopped || b.Outcomes["ok"] != 1 || b.Done != 1 || b.EndedAt.IsZero() || b.ByName == "" {
 		t.Errorf("in the end: %+v, %v", b, err)
 	}
-	if page, err := d.List(ctx, db.Filter{Bulk: id, Outcome: "ok"}, "", 10); err != nil || len(page.All) != 1 || page.All[0].ID != waiting[0] {
-		t.Errorf("what ended well: %d, %v", len(page.All), err)
-	}
-}
-
-// TestADayIsOneOfItsZone: also when the filter has been through an address.
-func TestADayIsOneOfItsZone(t *testing.T) {
-	t.Parallel()
-	f := db.ParseFilter(url.Values{"since": {"2026-11-21"}, "zone": {"Asia/Phnom_Penh"}})
-	for _, since := range []time.Time{f.Since, db.ParseFilter(f.Values()).Since} {
-		if !since.Equal(time.Date(2026, 11, 20, 17, 0, 0, 0, time.UTC)) {
-			t.Errorf("since %s", since)
-		}
+	if page, err := d.Connections(ctx, search.Filter{Bulk: id, Outcome: "ok"}, "", 10); err != nil || len(page.Rows) != 1 || page.Rows[0].ID != waiting[0] {
+		t.Errorf("what ended well: %d, %v", len(page.Rows), err)
 	}
 }

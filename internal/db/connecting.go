@@ -12,6 +12,7 @@ import (
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/pg"
+	"patchbay/internal/search"
 	"patchbay/internal/status"
 )
 
@@ -206,13 +207,6 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by a
 	}
 	c.Account, c.ConnectedBy, c.Problem, c.ProblemSince, c.FailingSince = account, f.UserID, "", time.Time{}, time.Time{}
 	s.Grant.Account = account
-	details, err := json.Marshal(c.Account.Details)
-	if err != nil {
-		return Made{}, fmt.Errorf("encode details: %w", err)
-	}
-	if c.Account.Details == nil {
-		details = []byte("[]")
-	}
 	var was before
 	if existed {
 		if was, err = grantBefore(ctx, tx, c.ID); err != nil {
@@ -220,11 +214,9 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by a
 		}
 	}
 	b = &pgx.Batch{}
-	b.Queue(`INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, details, search, connected_by, connected_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-		ON CONFLICT (id) DO UPDATE SET account_id = excluded.account_id, account_name = excluded.account_name, details = excluded.details,
-			search = excluded.search, connected_by = excluded.connected_by, problem = '', problem_since = NULL, failing_since = NULL`,
-		c.ID, c.MerchantID, c.Provider, c.Environment, c.Account.ID, c.Account.Name, details, SearchText(c.Account), c.ConnectedBy, c.ConnectedAt)
+	if err := queueConnection(b, *c); err != nil {
+		return Made{}, err
+	}
 	if err := d.queueGrant(b, *c, *s.Grant, was, s.Obtained, keepAlive); err != nil {
 		return Made{}, err
 	}
@@ -243,4 +235,30 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by a
 		return Made{}, fmt.Errorf("write connection: %w", err)
 	}
 	return made, nil
+}
+
+// queueConnection adds to a batch what writes a connection and all that lists need of it: its merchant's sort key and its
+// search document. The trigger connections_count_inserted counts it in counters, connections_count_updated every change of
+// its health.
+func queueConnection(b *pgx.Batch, c Connection) error {
+	details, err := json.Marshal(append([]connectors.Detail{}, c.Account.Details...))
+	if err != nil {
+		return fmt.Errorf("encode details: %w", err)
+	}
+	b.Queue(`INSERT INTO connections (id, merchant_id, merchant_key, provider, environment, account_id, account_name, details, connected_by, connected_at)
+		VALUES ($1, $2, (SELECT left(lower(name), 200) FROM merchants WHERE id = $2), $3, $4, $5, $6, $7, $8, $9)
+		ON CONFLICT (id) DO UPDATE SET account_id = excluded.account_id, account_name = excluded.account_name, details = excluded.details,
+			connected_by = excluded.connected_by, problem = '', problem_since = NULL, failing_since = NULL`,
+		c.ID, c.MerchantID, c.Provider, c.Environment, c.Account.ID, c.Account.Name, details, c.ConnectedBy, c.ConnectedAt)
+	search.QueueDocument(b, c.ID, SearchText(c.Account))
+	return nil
+}
+
+// SearchText is what a connection to an account is found by.
+func SearchText(a connectors.Account) string {
+	values := []string{a.ID, a.Name}
+	for _, d := range a.Details {
+		values = append(values, d.Value)
+	}
+	return search.Text(values...)
 }

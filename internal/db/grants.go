@@ -334,15 +334,11 @@ func (s GrantStatus) Why(now time.Time) string {
 
 // AddConnection makes a connection without a flow: for what is brought over from elsewhere, for samples and tests.
 func (d *DB) AddConnection(ctx context.Context, merchant pg.ID, provider, environment string, g connectors.Grant, obtained time.Time, keepAlive time.Duration) (pg.ID, error) {
-	c := Connection{ID: pg.NewID(), MerchantID: merchant, Provider: provider, Environment: environment, Account: g.Account}
-	details, err := json.Marshal(append([]connectors.Detail{}, g.Account.Details...))
-	if err != nil {
-		return c.ID, fmt.Errorf("encode details: %w", err)
-	}
+	c := Connection{ID: pg.NewID(), MerchantID: merchant, Provider: provider, Environment: environment, Account: g.Account, ConnectedAt: d.Now()}
 	b := &pgx.Batch{}
-	b.Queue(`INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, details, search, connected_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)`,
-		c.ID, merchant, provider, environment, g.Account.ID, g.Account.Name, details, SearchText(g.Account), d.Now())
+	if err := queueConnection(b, c); err != nil {
+		return c.ID, err
+	}
 	if err := d.queueGrant(b, c, g, before{}, obtained, keepAlive); err != nil {
 		return c.ID, err
 	}

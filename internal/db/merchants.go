@@ -4,15 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
+	"strconv"
 	"strings"
 	"time"
+
+	"patchbay/internal/status"
 
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/audit"
 	"patchbay/internal/pg"
-	"patchbay/internal/status"
 )
 
 // Merchant is a business that uses Patchbay.
@@ -135,49 +136,41 @@ func (r MerchantRow) InHealth(h status.Health, providers status.Providers) (n in
 	return n
 }
 
-// Merchants lists those whose name or external id has the words of search, by name, after or before the one given (zero: from
-// the first), at most limit.
-func (d *DB) ListMerchants(ctx context.Context, search string, after, before pg.ID, limit int) ([]MerchantRow, error) {
-	order, compare, from := "ASC", ">", after
-	if before != (pg.ID{}) {
-		order, compare, from = "DESC", "<", before
+// ListMerchants returns one page of the merchants whose name or external id has the words of query, by name, at most limit,
+// from where cursor stands.
+func (d *DB) ListMerchants(ctx context.Context, query, cursor string, limit int) (pg.Page[MerchantRow], error) {
+	order := pg.Order{Name: "name", Key: "lower(m.name)", Type: "text", ID: "m.id"}
+	from := order.Cursor(cursor)
+	args := []any{limit + 1}
+	arg := func(v any) string {
+		args = append(args, v)
+		return "$" + strconv.Itoa(len(args))
 	}
-	where, args := "true", []any{limit} // only what is asked for, so that each question has its own plan and index
-	for _, word := range strings.Fields(search) {
-		args = append(args, pg.Contains(word))
-		where += fmt.Sprintf(` AND m.words LIKE search_fold($%d)`, len(args))
+	where := "true" + order.After(from, arg)
+	for _, word := range strings.Fields(query) {
+		where += ` AND m.words LIKE search_fold(` + arg(pg.Contains(word)) + `)`
 	}
-	if from != (pg.ID{}) {
-		args = append(args, from)
-		where += fmt.Sprintf(` AND (lower(m.name), m.id) %s (SELECT lower(f.name), f.id FROM merchants f WHERE f.id = $%d)`, compare, len(args))
-	}
-	rows, err := d.Pool.Query(ctx, `
+	keys := map[pg.ID]string{}
+	all, err := pg.Collect(ctx, d.Pool, "read merchants", func(row pgx.CollectableRow) (MerchantRow, error) {
+		var m MerchantRow
+		var key string
+		err := row.Scan(&m.ID, &m.ExternalID, &m.Name, &m.Locale, &m.CreatedAt, &m.People, &m.Connections, &key)
+		for i, c := range m.Connections {
+			m.Connections[i].Health = status.HealthOf(string(c.Health))
+		}
+		keys[m.ID] = key
+		return m, err
+	}, `
 		SELECT `+merchantColumns+`, (SELECT count(*) FROM users u WHERE u.merchant_id = m.id),
 			(SELECT coalesce(jsonb_agg(n), '[]') FROM (
 				SELECT provider AS "Provider", environment AS "Environment", state AS "Health", count(*) AS "Connections"
-				FROM connections WHERE merchant_id = m.id GROUP BY 1, 2, 3) n)
-		FROM (
-			SELECT m.id, m.external_id, m.name, m.locale, m.created_at FROM merchants m
-			WHERE `+where+` ORDER BY lower(m.name) `+order+`, m.id `+order+` LIMIT $1) m
-		ORDER BY lower(m.name) `+order+`, m.id `+order, args...)
+				FROM connections WHERE merchant_id = m.id GROUP BY 1, 2, 3) n),
+			lower(m.name)
+		FROM (SELECT m.id, m.external_id, m.name, m.locale, m.created_at FROM merchants m WHERE `+where+order.By(from)+` LIMIT $1) m`+order.By(from), append([]any{pg.PlanWithArguments}, args...)...)
 	if err != nil {
-		return nil, fmt.Errorf("read merchants: %w", err)
+		return pg.Page[MerchantRow]{}, err
 	}
-	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (MerchantRow, error) {
-		var l MerchantRow
-		err := row.Scan(&l.ID, &l.ExternalID, &l.Name, &l.Locale, &l.CreatedAt, &l.People, &l.Connections)
-		for i, c := range l.Connections {
-			l.Connections[i].Health = status.HealthOf(string(c.Health))
-		}
-		return l, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read merchants: %w", err)
-	}
-	if before != (pg.ID{}) {
-		slices.Reverse(all)
-	}
-	return all, nil
+	return pg.CutPage(order, all, from, limit, func(m MerchantRow) (string, pg.ID) { return keys[m.ID], m.ID }), nil
 }
 
 // MerchantsNamed finds the merchants whose name or own id contains a text. At most 40.

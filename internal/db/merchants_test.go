@@ -12,7 +12,6 @@ import (
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
-	"patchbay/internal/pg"
 )
 
 func TestMerchantsOfOneName(t *testing.T) {
@@ -64,24 +63,24 @@ func TestListMerchants(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	page, err := d.ListMerchants(ctx, "", pg.ID{}, pg.ID{}, 3)
-	if err != nil || len(page) != 3 || page[0].Name != "Shop 0" || page[0].People != 1 {
+	page, err := d.ListMerchants(ctx, "", "", 3)
+	if err != nil || len(page.Rows) != 3 || page.Rows[0].Name != "Shop 0" || page.Rows[0].People != 1 || page.Prev != "" {
 		t.Fatalf("the first page: %+v, %v", page, err)
 	}
-	next, err := d.ListMerchants(ctx, "", page[2].ID, pg.ID{}, 3)
-	if err != nil || len(next) != 3 || next[0].Name != "Shop 3" {
+	next, err := d.ListMerchants(ctx, "", page.Next, 3)
+	if err != nil || len(next.Rows) != 3 || next.Rows[0].Name != "Shop 3" {
 		t.Fatalf("the next page: %+v, %v", next, err)
 	}
-	back, err := d.ListMerchants(ctx, "", pg.ID{}, next[0].ID, 3)
-	if err != nil || len(back) != 3 || back[0].ID != page[0].ID {
+	back, err := d.ListMerchants(ctx, "", next.Prev, 3)
+	if err != nil || len(back.Rows) != 3 || back.Rows[0].ID != page.Rows[0].ID || back.Prev != "" {
 		t.Fatalf("back again: %+v, %v", back, err)
 	}
 	for search, want := range map[string]string{"shop_4": "Shop 4", "ស៊ីអេច": "ក្រុមហ៊ុនស៊ីអេច១៦៨", "SHOP 5": "Shop 5"} {
-		if found, err := d.ListMerchants(ctx, search, pg.ID{}, pg.ID{}, 3); err != nil || len(found) != 1 || found[0].Name != want {
+		if found, err := d.ListMerchants(ctx, search, "", 3); err != nil || len(found.Rows) != 1 || found.Rows[0].Name != want {
 			t.Errorf("%q finds %+v, %v", search, found, err)
 		}
 	}
-	if found, err := d.ListMerchants(ctx, "shop%", pg.ID{}, pg.ID{}, 3); err != nil || len(found) != 0 {
+	if found, err := d.ListMerchants(ctx, "shop%", "", 3); err != nil || len(found.Rows) != 0 {
 		t.Errorf("a wildcard finds %+v, %v", found, err)
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
+	"patchbay/internal/search"
 	"patchbay/internal/status"
 )
 
@@ -103,12 +104,12 @@ func TestSQLSaysOfAConnectionWhatStatusSays(t *testing.T) {
 	for _, f := range filtersOfStatus() {
 		f.Providers = providers
 		shown := map[pg.ID]bool{}
-		if err := l.d.Each(ctx, f, func(r db.Line) error { shown[r.ID] = true; return nil }); err != nil {
+		if err := l.d.EachConnection(ctx, f, func(r db.ConnectionRow) error { shown[r.ID] = true; return nil }); err != nil {
 			t.Fatal(err)
 		}
 		for id, how := range want {
-			if is := (f.Health == "" || f.Health == how.Health) && (f.Who == "" || f.Who == how.Party) && (f.Problem == "" || f.Problem == how.Problem); is != shown[id] {
-				t.Errorf("%s: shown %t, and it is %+v", f.Values().Encode(), shown[id], how)
+			if is := (f.Health == "" || f.Health == how.Health) && (f.Party == "" || f.Party == how.Party) && (f.Problem == "" || f.Problem == how.Problem); is != shown[id] {
+				t.Errorf("%+v: shown %t, and it is %+v", f, shown[id], how)
 			}
 		}
 	}
@@ -128,16 +129,16 @@ func TestSQLSaysOfAConnectionWhatStatusSays(t *testing.T) {
 }
 
 // filtersOfStatus are a list's filters by each health, party and problem.
-func filtersOfStatus() []db.Filter {
-	var all []db.Filter
+func filtersOfStatus() []search.Filter {
+	var all []search.Filter
 	for _, h := range status.Healths() {
-		all = append(all, db.Filter{Health: h})
+		all = append(all, search.Filter{Health: h})
 	}
 	for _, p := range status.Parties() {
-		all = append(all, db.Filter{Who: p})
+		all = append(all, search.Filter{Party: p})
 	}
 	for _, p := range status.Problems() {
-		all = append(all, db.Filter{Problem: p})
+		all = append(all, search.Filter{Problem: p})
 	}
 	return all
 }

@@ -98,9 +98,11 @@ func (s *Server) renderAccount(w http.ResponseWriter, r *http.Request, status in
 	}
 	page.Session = v.session.Name()
 	if v.role() == merchant {
-		if page.People, err = s.Accounts.ListUsers(r.Context(), account.UserQuery{Merchant: v.merchant.ID, Limit: 200}); err != nil {
+		people, err := s.Accounts.ListUsers(r.Context(), account.UserQuery{Merchant: v.merchant.ID}, "", 200)
+		if err != nil {
 			return err
 		}
+		page.People = people.Rows
 	}
 	s.render(w, r, status, views.AccountSettings(page))
 	return nil

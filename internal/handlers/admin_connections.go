@@ -10,6 +10,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/search"
 	"patchbay/internal/status"
 	"patchbay/views"
 )
@@ -20,7 +21,7 @@ const listLength = 50
 func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error {
 	query := r.URL.Query()
 	f, zone := s.filterOf(r, query)
-	lines, err := s.DB.List(r.Context(), f, query.Get("at"), listLength)
+	lines, err := s.DB.Connections(r.Context(), f, query.Get("at"), listLength)
 	if err != nil {
 		return err
 	}
@@ -30,15 +31,15 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 		}
 	}
 	page := views.AdminConnectionsPage{
-		Page: s.viewPage(r), Query: f.Query, Sort: f.Sort, Shown: len(lines.All), Length: listLength, About: lines.About, Similar: len(lines.Similar) > 0 && len(lines.All) > 0, Lapsing: f.Lapsing, Outcome: string(f.Outcome),
+		Page: s.viewPage(r), Query: f.Query, Sort: f.Sort, Shown: len(lines.Rows), Length: listLength, About: lines.About, Similar: len(lines.Similar) > 0 && len(lines.Rows) > 0, Lapsing: f.Lapsing, Outcome: string(f.Outcome),
 		Healths:     options(f.Health, append([]status.Health{""}, status.Healths()...)...),
-		Whos:        options(f.Who, append([]status.Party{""}, status.Parties()...)...),
+		Whos:        options(f.Party, append([]status.Party{""}, status.Parties()...)...),
 		Problems:    options(f.Problem, append([]status.Problem{""}, status.Problems()...)...),
 		Environment: options(f.Environment, "", "production", "sandbox"),
-		Used:        options(f.Used, "", db.UsedDay, db.UsedWeek, db.UsedMonth, db.UsedNever),
+		Used:        options(f.Used, "", search.UsedDay, search.UsedWeek, search.UsedMonth, search.UsedNever),
 		Providers:   s.providerOptions(f.Provider),
 		Zone:        zone.String(),
-		CSVURL:      "/admin/connections.csv?" + f.Values().Encode(),
+		CSVURL:      "/admin/connections.csv?" + FilterValues(f).Encode(),
 	}
 	if !f.Since.IsZero() {
 		page.Since = f.Since.Format(time.DateOnly)
@@ -52,21 +53,21 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 	if f.Bulk != (pg.ID{}) {
 		page.Bulk = f.Bulk.String()
 	}
-	page.BulkFields = fields(f.Values())
+	page.BulkFields = fields(FilterValues(f))
 	if lines.Flow != nil {
 		page.Flow = lines.Flow
 	}
-	for _, line := range lines.All {
+	for _, line := range lines.Rows {
 		page.Rows = append(page.Rows, s.viewConnectionRow(line, f.Providers))
 	}
 	if !f.Lapsing { // those have their own order
-		page.ByAccount = sortColumn(f, db.SortAccount, false)
-		page.ByMerchant = sortColumn(f, db.SortMerchant, false)
-		page.ByHealth = sortColumn(f, db.SortHealth, false)
-		page.ByConnected = sortColumn(f, db.SortConnected, true)
-		page.ByUsed = sortColumn(f, db.SortUsed, true)
+		page.ByAccount = sortColumn(f, search.SortAccount, false)
+		page.ByMerchant = sortColumn(f, search.SortMerchant, false)
+		page.ByHealth = sortColumn(f, search.SortHealth, false)
+		page.ByConnected = sortColumn(f, search.SortConnected, true)
+		page.ByUsed = sortColumn(f, search.SortUsed, true)
 	}
-	page.Pager = pagerOf("/admin/connections", f.Values(), query.Get("at"), lines.Prev, lines.Next)
+	page.Pager = pagerOf("/admin/connections", FilterValues(f), query.Get("at"), lines.Prev, lines.Next)
 	s.render(w, r, http.StatusOK, views.AdminConnections(page))
 	return nil
 }
@@ -78,7 +79,7 @@ func (s *Server) exportConnections(w http.ResponseWriter, r *http.Request) error
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	if err := s.noteLookup(r, status.ConnectionsExported, f.Values().Encode()); err != nil {
+	if err := s.noteLookup(r, status.ConnectionsExported, FilterValues(f).Encode()); err != nil {
 		return err
 	}
 	out := newExport(w, "connections", s.DB.Now())
@@ -87,7 +88,7 @@ func (s *Server) exportConnections(w http.ResponseWriter, r *http.Request) error
 		"health", "who_must_act", "problem", "since", "connected_at", "disconnected_at", "refreshed_at", "used_at", "reconnect_by", "id", "merchant_id",
 	})...)
 	if err == nil {
-		err = s.DB.Each(r.Context(), f, func(l db.Line) error {
+		err = s.DB.EachConnection(r.Context(), f, func(l db.ConnectionRow) error {
 			how := status.Of(l.Row(), f.Providers[l.Provider])
 			cells := []string{l.MerchantName, l.ExternalID, l.Provider, l.Environment, l.Account.Name}
 			for _, key := range names {
@@ -120,9 +121,9 @@ func (s *Server) exportedDetails() (names, details []string) {
 }
 
 // filterOf reads a list's filter from its address, or from a form that repeats it, and the zone of its days.
-func (s *Server) filterOf(r *http.Request, values url.Values) (db.Filter, *time.Location) {
+func (s *Server) filterOf(r *http.Request, values url.Values) (search.Filter, *time.Location) {
 	values, zone := zoned(r, values)
-	f := db.ParseFilter(values)
+	f := parseFilter(values)
 	f.Providers = s.statuses(r.Context())
 	return f, zone
 }
@@ -133,7 +134,7 @@ func (s *Server) noteLookup(r *http.Request, kind status.Kind, what string) erro
 	return s.DB.Audit.Record(r.Context(), audit.Event{Kind: kind, Actor: by, Note: what})
 }
 
-func (s *Server) viewConnectionRow(line db.Line, providers status.Providers) views.ConnectionRow {
+func (s *Server) viewConnectionRow(line db.ConnectionRow, providers status.Providers) views.ConnectionRow {
 	how := status.Of(line.Row(), providers[line.Provider])
 	return views.ConnectionRow{
 		ID: line.ID.String(), Merchant: line.MerchantName, MerchantID: line.MerchantID.String(), Provider: s.viewProviderOf(line.Provider, line.Environment),
@@ -174,11 +175,11 @@ func title(setup connectors.Provider) string {
 }
 
 // sortColumn is a column's head: its link sorts by it, or turns the order round when it is sorted by already.
-func sortColumn(f db.Filter, code string, latestFirst bool) views.Column {
+func sortColumn(f search.Filter, code string, latestFirst bool) views.Column {
 	var column views.Column
 	current := f.Sort
 	if current == "" {
-		current = "-" + db.SortConnected
+		current = "-" + search.SortConnected
 	}
 	next := code
 	if latestFirst {
@@ -191,7 +192,7 @@ func sortColumn(f db.Filter, code string, latestFirst bool) views.Column {
 		column.Sorted, next = "descending", code
 	}
 	f.Sort = next
-	column.URL = "/admin/connections?" + f.Values().Encode()
+	column.URL = "/admin/connections?" + FilterValues(f).Encode()
 	return column
 }
 

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"patchbay/internal/audit"
-	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/search"
 	"patchbay/internal/status"
 	"patchbay/views"
 )
@@ -156,9 +156,9 @@ func (s *Server) eventFilter(r *http.Request, query url.Values) (f audit.Filter,
 		"actor":    func(text string) ([]pg.ID, error) { return s.DB.Audit.ActorsNamed(r.Context(), text) },
 		"merchant": func(text string) ([]pg.ID, error) { return s.DB.MerchantsNamed(r.Context(), text) },
 		"connection": func(text string) (ids []pg.ID, err error) {
-			lines, err := s.DB.List(r.Context(), db.Filter{Query: text}, "", 40)
+			lines, err := s.DB.Connections(r.Context(), search.Filter{Query: text}, "", 40)
 			if lines.Similar == nil { // what is only like it was not asked for
-				for _, line := range lines.All {
+				for _, line := range lines.Rows {
 					ids = append(ids, line.ID)
 				}
 			}

@@ -10,6 +10,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/search"
 	"patchbay/internal/status"
 	"patchbay/views"
 )
@@ -92,7 +93,7 @@ func (s *Server) viewSetup(r *http.Request, setup connectors.Provider, record db
 			one.Live += c.Connections
 		}
 	}
-	one.LiveURL = "/admin/connections?" + db.Filter{Provider: at.provider, Environment: at.environment}.Values().Encode()
+	one.LiveURL = "/admin/connections?" + FilterValues(search.Filter{Provider: at.provider, Environment: at.environment}).Encode()
 	return one, nil
 }
 

@@ -16,6 +16,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/search"
 	"patchbay/internal/status"
 )
 
@@ -194,7 +195,7 @@ func (s *Server) apiConnections(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	q := r.URL.Query()
-	f := db.Filter{Provider: q.Get("provider"), Health: status.Health(q.Get("health")), Merchant: key.MerchantID, Providers: s.statuses(r.Context())}
+	f := search.Filter{Provider: q.Get("provider"), Health: status.Health(q.Get("health")), Merchant: key.MerchantID, Providers: s.statuses(r.Context())}
 	if f.Health != "" && !slices.Contains(status.Healths(), f.Health) {
 		return invalid("health is fine, retrying, action-needed or disconnected")
 	}
@@ -220,22 +221,22 @@ func (s *Server) apiConnections(w http.ResponseWriter, r *http.Request) error {
 	if empty {
 		return writeJSON(w, http.StatusOK, answer)
 	}
-	if raw, err := base64.RawURLEncoding.DecodeString(q.Get("cursor")); err != nil || len(raw) > 0 && !json.Valid(raw) {
-		return invalid("cursor is the next of an earlier answer")
+	if !validCursor(q.Get("cursor")) {
+		return errCursor
 	}
-	page, err := s.DB.List(r.Context(), f, q.Get("cursor"), limit)
+	page, err := s.DB.Connections(r.Context(), f, q.Get("cursor"), limit)
 	if err != nil {
 		return err
 	}
-	ids := make([]pg.ID, len(page.All))
-	for i, line := range page.All {
+	ids := make([]pg.ID, len(page.Rows))
+	for i, line := range page.Rows {
 		ids[i] = line.ID
 	}
 	statuses, err := s.DB.GrantStatuses(r.Context(), ids)
 	if err != nil {
 		return err
 	}
-	for _, line := range page.All {
+	for _, line := range page.Rows {
 		answer.Connections = append(answer.Connections, shown(status.Of(line.Row(), f.Providers[line.Provider]), line.Connection, line.MerchantName, line.ExternalID, statuses[line.ID]))
 	}
 	answer.Next = page.Next
@@ -341,22 +342,16 @@ func (s *Server) apiMerchants(w http.ResponseWriter, r *http.Request) error {
 		}
 		add(m)
 	default:
-		var after pg.ID
-		if cursor := q.Get("cursor"); cursor != "" {
-			if after, err = pg.ParseID(cursor); err != nil {
-				return invalid("cursor is the next of an earlier answer")
-			}
+		if !validCursor(q.Get("cursor")) {
+			return errCursor
 		}
-		page, err := s.DB.ListMerchants(r.Context(), "", after, pg.ID{}, limit+1)
+		page, err := s.DB.ListMerchants(r.Context(), "", q.Get("cursor"), limit)
 		if err != nil {
 			return err
 		}
-		if len(page) > limit {
-			page = page[:limit]
-			answer.Next = page[limit-1].ID.String()
-		}
-		for _, line := range page {
-			add(line.Merchant)
+		answer.Next = page.Next
+		for _, m := range page.Rows {
+			add(m.Merchant)
 		}
 	}
 	return writeJSON(w, http.StatusOK, answer)
@@ -449,4 +444,12 @@ func writeJSON(w http.ResponseWriter, status int, value any) error {
 	w.WriteHeader(status)
 	w.Write(append(body, '\n')) // a reader that has gone is no fault of ours
 	return nil
+}
+
+var errCursor = invalid("cursor is the next of an earlier answer")
+
+// validCursor reports whether a cursor can be one that an answer gave.
+func validCursor(text string) bool {
+	raw, err := base64.RawURLEncoding.DecodeString(text)
+	return err == nil && (len(raw) == 0 || json.Valid(raw))
 }

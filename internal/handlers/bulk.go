@@ -1,7 +1,6 @@
 package handlers
 
 import (
-	"encoding/json"
 	"errors"
 	"maps"
 	"net/http"
@@ -14,6 +13,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/jobs"
 	"patchbay/internal/pg"
+	"patchbay/internal/search"
 	"patchbay/internal/status"
 	"patchbay/views"
 )
@@ -24,22 +24,17 @@ const gatherHere = 5000
 // beginBulk counts what a list shows: a dry run, which sends nothing.
 func (s *Server) beginBulk(w http.ResponseWriter, r *http.Request) error {
 	f, _ := s.filterOf(r, r.PostForm)
-	list, address, unread := db.ListConnections, f.Values(), f.Nothing
-	filter := address.Encode()
-	if r.PostFormValue("list") == db.ListEvents {
+	filter, unread := db.BulkFilter{Connections: &f}, f.Nothing
+	if r.PostFormValue("list") == "events" {
 		values, _ := zoned(r, r.PostForm)
 		f := parseEventFilter(values)
-		list, address, unread = db.ListEvents, eventValues(f), f.Nothing || !retriable(f)
-		encoded, err := json.Marshal(f)
-		if err != nil {
-			return err
-		}
-		filter = string(encoded)
+		filter, unread = db.BulkFilter{Events: &f}, f.Nothing || !retriable(f)
 	}
 	if unread { // never more than was asked for
 		return errMalformed
 	}
-	id, err := s.DB.AddBulk(r.Context(), s.actor(r), list, filter, list+"?"+address.Encode())
+	list, values := bulkList(filter)
+	id, err := s.DB.AddBulk(r.Context(), s.actor(r), filter, list+"?"+values.Encode())
 	if err != nil {
 		return err
 	}
@@ -65,25 +60,15 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	list, values := bulkList(b.Filter)
 	page := views.BulkPage{
 		Page: s.viewPage(r), ID: b.ID.String(), State: b.State, By: b.ByName, Created: b.CreatedAt, Ended: b.EndedAt, Total: b.Total, Done: b.Done,
-		OfEvents: b.List == db.ListEvents,
+		ListURL: "/admin/" + list + "?" + values.Encode(), OfEvents: b.Filter.Events != nil, Filter: s.filterDetails(r, values),
 	}
-	var values url.Values
-	if page.OfEvents {
-		var f audit.Filter
-		if err := json.Unmarshal([]byte(b.Filter), &f); err != nil {
-			return err
-		}
-		values = eventValues(f)
-	} else if values, err = url.ParseQuery(b.Filter); err != nil {
-		return err
-	}
-	page.ListURL, page.Filter = "/admin/"+b.List+"?"+values.Encode(), s.filterDetails(r, values)
 	for _, class := range status.BulkOutcomes() {
 		if n := b.Outcomes[class]; n > 0 {
 			page.Outcomes = append(page.Outcomes, views.BulkOutcome{
-				Class: class, Count: n, URL: "/admin/connections?" + db.Filter{Bulk: b.ID, Outcome: class}.Values().Encode(),
+				Class: class, Count: n, URL: "/admin/connections?" + FilterValues(search.Filter{Bulk: b.ID, Outcome: class}).Encode(),
 			})
 		}
 	}
@@ -107,6 +92,14 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 	}
 	s.render(w, r, http.StatusOK, views.Bulk(page))
 	return nil
+}
+
+// bulkList returns the list that a bulk is made from, and its filter, as they stand in the list's address.
+func bulkList(f db.BulkFilter) (list string, values url.Values) {
+	if f.Events != nil {
+		return "events", eventValues(*f.Events)
+	}
+	return "connections", FilterValues(*f.Connections)
 }
 
 // retriable says whether a list of events is one of calls that failed.

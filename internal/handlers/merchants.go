@@ -7,6 +7,7 @@ import (
 	"patchbay/internal/account"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/search"
 	"patchbay/views"
 )
 
@@ -45,14 +46,14 @@ func (s *Server) addMerchant(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) renderMerchants(w http.ResponseWriter, r *http.Request, code int, form views.MerchantForm) error {
 	query := r.URL.Query()
-	after, _ := pg.ParseID(query.Get("after")) // anything else begins at the first page
-	before, _ := pg.ParseID(query.Get("before"))
-	lines, err := s.DB.ListMerchants(r.Context(), clean(query.Get("q")), after, before, peopleOnPage+1)
+	merchants, err := s.DB.ListMerchants(r.Context(), clean(query.Get("q")), query.Get("at"), peopleOnPage)
 	if err != nil {
 		return err
 	}
-	page := views.AdminMerchantsPage{Page: s.viewPage(r), Query: query.Get("q"), Providers: s.statuses(r.Context()), MayAdd: visitorOf(r).role() == admin, Form: form}
-	page.Merchants, page.Pager = paged("/admin/merchants", query, lines, peopleOnPage, func(l db.MerchantRow) string { return l.ID.String() })
+	page := views.AdminMerchantsPage{
+		Page: s.viewPage(r), Query: query.Get("q"), Providers: s.statuses(r.Context()), MayAdd: visitorOf(r).role() == admin, Form: form,
+		Merchants: merchants.Rows, Pager: pagerOf("/admin/merchants", chosen(query, "q"), query.Get("at"), merchants.Prev, merchants.Next),
+	}
 	s.render(w, r, code, views.AdminMerchants(page))
 	return nil
 }
@@ -72,21 +73,21 @@ func (s *Server) renderMerchant(w http.ResponseWriter, r *http.Request, id pg.ID
 		return err
 	}
 	form.Role, form.Merchant, form.MerchantFixed = account.RoleMerchant, id.String(), true
-	people, err := s.Accounts.ListUsers(r.Context(), account.UserQuery{Merchant: id, Limit: 200})
+	people, err := s.Accounts.ListUsers(r.Context(), account.UserQuery{Merchant: id}, "", 200)
 	if err != nil {
 		return err
 	}
 	providers := s.statuses(r.Context())
-	connections, err := s.DB.List(r.Context(), db.Filter{Merchant: id, Sort: db.SortHealth, Providers: providers}, "", listLength)
+	connections, err := s.DB.Connections(r.Context(), search.Filter{Merchant: id, Sort: search.SortHealth, Providers: providers}, "", listLength)
 	if err != nil {
 		return err
 	}
 	v := visitorOf(r)
 	page := views.AdminMerchantPage{
-		Page: s.viewPage(r), Merchant: m, People: people, MayInvite: v.role() == admin, Invite: form,
+		Page: s.viewPage(r), Merchant: m, People: people.Rows, MayInvite: v.role() == admin, Invite: form,
 	}
 	page.Path = "/admin/merchants/" + m.ID.String() // not that of a form, which takes no GET
-	for _, line := range connections.All {
+	for _, line := range connections.Rows {
 		page.Connections = append(page.Connections, s.viewConnectionRow(line, providers))
 	}
 	s.render(w, r, code, views.AdminMerchant(page))

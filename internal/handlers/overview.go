@@ -12,6 +12,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/refresh"
+	"patchbay/internal/search"
 	"patchbay/internal/status"
 	"patchbay/views"
 )
@@ -39,7 +40,7 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	lapsing, err := s.DB.List(r.Context(), db.Filter{Lapsing: true}, "", riskShown)
+	lapsing, err := s.DB.Connections(r.Context(), search.Filter{Lapsing: true}, "", riskShown)
 	if err != nil {
 		return err
 	}
@@ -48,7 +49,7 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 		page.Providers = append(page.Providers, s.providerFigures(r.Context(), place, counts, lately))
 	}
 	providers := s.statuses(r.Context())
-	for _, l := range lapsing.All {
+	for _, l := range lapsing.Rows {
 		how := status.Of(l.Row(), providers[l.Provider])
 		if how.ReconnectBy.IsZero() {
 			continue
@@ -57,7 +58,7 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 			ID: l.ID.String(), Merchant: l.MerchantName, Provider: s.viewProviderOf(l.Provider, l.Environment).Title, Account: named(l.Connection), Until: how.ReconnectBy, Who: status.PartyMerchant,
 		})
 	}
-	if len(lapsing.All) > 0 {
+	if len(lapsing.Rows) > 0 {
 		page.RiskURL = "/admin/connections?lapsing=7d"
 	}
 	if page.Mend, err = s.todo(r, counts); err != nil {
@@ -97,7 +98,7 @@ func (s *Server) providerFigures(ctx context.Context, at providerEnv, counts []d
 		}
 	}
 	for _, h := range status.Healths() {
-		figures.URLs[h] = "/admin/connections?" + db.Filter{Provider: at.provider, Environment: at.environment, Health: h}.Values().Encode()
+		figures.URLs[h] = "/admin/connections?" + FilterValues(search.Filter{Provider: at.provider, Environment: at.environment, Health: h}).Encode()
 	}
 	figures.Median, figures.Slow, _, _ = latency(lately, at)
 	figures.CallsURL = "/admin/events?" + eventValues(audit.Filter{Kind: audit.Refreshes, Provider: at.provider, From: s.DB.Now().Add(-latencyAge).Truncate(time.Hour)}).Encode()
@@ -185,7 +186,7 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.MendLine, err
 		}
 		if n := waiting[setup.Name]; n > 0 {
 			line.Code, line.Count = "ours", n
-			line.URL = "/admin/connections?" + db.Filter{Provider: setup.Name, Environment: setup.Environment, Who: status.PartyPlatform}.Values().Encode()
+			line.URL = "/admin/connections?" + FilterValues(search.Filter{Provider: setup.Name, Environment: setup.Environment, Party: status.PartyPlatform}).Encode()
 			list = append(list, line)
 		}
 	}
@@ -211,7 +212,7 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.MendLine, err
 		if n := elsewhere[at]; n > 0 {
 			list = append(list, views.MendLine{
 				Code: "environment", Provider: s.viewProviderOf(at.provider, at.environment).Title, Count: n,
-				URL: "/admin/connections?" + db.Filter{Provider: at.provider, Environment: at.environment}.Values().Encode(),
+				URL: "/admin/connections?" + FilterValues(search.Filter{Provider: at.provider, Environment: at.environment}).Encode(),
 			})
 		}
 	}

@@ -80,8 +80,8 @@ func (s *Server) otherBusiness(w http.ResponseWriter, r *http.Request) error {
 // askedPeople returns the merchant's users to whom mail can go because they can sign in, and those who have not accepted their
 // invitation yet.
 func (s *Server) askedPeople(r *http.Request, merchant pg.ID) (reached, invited []account.UserRow, err error) {
-	people, err := s.Accounts.ListUsers(r.Context(), account.UserQuery{Merchant: merchant, Limit: 50})
-	for _, one := range people {
+	people, err := s.Accounts.ListUsers(r.Context(), account.UserQuery{Merchant: merchant}, "", 50)
+	for _, one := range people.Rows {
 		switch {
 		case !one.LockedAt.IsZero():
 		case one.Invited:

@@ -13,6 +13,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
+	"patchbay/internal/search"
 )
 
 // visitors are those who come by every route, in the order of routeAnswers' letters.
@@ -167,7 +168,7 @@ func (h *testServer) things(own, boss *person) *strings.Replacer {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	bulk, err := h.db.AddBulk(ctx, by, db.ListConnections, "", "")
+	bulk, err := h.db.AddBulk(ctx, by, db.BulkFilter{Connections: &search.Filter{}}, "")
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"slices"
 
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
@@ -192,16 +191,21 @@ func peoplePage(r *http.Request, of pg.ID) string {
 
 // listOf returns the part of a query that says which users are listed.
 func listOf(query url.Values) string {
+	if kept := chosen(query, "q", "role", "at"); len(kept) > 0 {
+		return "?" + kept.Encode()
+	}
+	return ""
+}
+
+// chosen returns the named values of a query that are not empty.
+func chosen(query url.Values, names ...string) url.Values {
 	kept := url.Values{}
-	for _, name := range []string{"q", "role", "after", "before"} {
+	for _, name := range names {
 		if value := query.Get(name); value != "" {
 			kept.Set(name, value)
 		}
 	}
-	if len(kept) == 0 {
-		return ""
-	}
-	return "?" + kept.Encode()
+	return kept
 }
 
 // renderPeople renders that page in answer to a form on it.
@@ -220,51 +224,11 @@ func (s *Server) renderUsers(w http.ResponseWriter, r *http.Request, status int,
 	for _, one := range []string{"", account.RoleMerchant, account.RoleSupport, account.RoleAdmin} {
 		page.Roles = append(page.Roles, views.Option{Value: one, Selected: one == role})
 	}
-	people, err := s.Accounts.ListUsers(r.Context(), account.UserQuery{
-		Role: role, Search: clean(search), After: clean(query.Get("after")), Before: clean(query.Get("before")), Limit: peopleOnPage + 1,
-	})
+	users, err := s.Accounts.ListUsers(r.Context(), account.UserQuery{Role: role, Search: clean(search)}, query.Get("at"), peopleOnPage)
 	if err != nil {
 		return err
 	}
-	page.People, page.Pager = paged("/admin/users", query, people, peopleOnPage, func(one account.UserRow) string { return one.Email })
+	page.People, page.Pager = users.Rows, pagerOf("/admin/users", chosen(query, "q", "role"), query.Get("at"), users.Prev, users.Next)
 	s.render(w, r, status, views.AdminUsers(page))
 	return nil
-}
-
-// paged cuts a list of one row more than a page has, and makes the links to the neighbouring pages. Pages are
-// named by the key of the row that they come after or before.
-func paged[T any](path string, query url.Values, list []T, size int, key func(T) string) ([]T, views.Pager) {
-	backwards := query.Get("before") != ""
-	more := len(list) > size
-	if more && backwards {
-		list = list[len(list)-size:]
-	} else if more {
-		list = list[:size]
-	}
-	link := func(name, value string) string {
-		q := url.Values{}
-		for k, v := range query {
-			if !slices.Contains([]string{"after", "before", "lang"}, k) {
-				q[k] = v
-			}
-		}
-		if name != "" {
-			q.Set(name, value)
-		}
-		if len(q) == 0 {
-			return path
-		}
-		return path + "?" + q.Encode()
-	}
-	var pager views.Pager
-	if len(list) == 0 {
-		return list, pager
-	}
-	if query.Get("after") != "" || backwards && more {
-		pager.First, pager.Prev = link("", ""), link("before", key(list[0]))
-	}
-	if backwards || more {
-		pager.Next = link("after", key(list[len(list)-1]))
-	}
-	return list, pager
 }

@@ -56,7 +56,6 @@ func New(o Options) (*Jobs, error) {
 	river.AddWorker(workers, river.WorkFunc(j.runMail))
 	river.AddWorker(workers, river.WorkFunc(j.runWarnings))
 	river.AddWorker(workers, river.WorkFunc(j.runUpkeep))
-	river.AddWorker(workers, river.WorkFunc(j.runGrams))
 	river.AddWorker(workers, &bulkWorker{jobs: j})
 	river.AddWorker(workers, river.WorkFunc(j.resumeBulks))
 	river.AddWorker(workers, river.WorkFunc(j.runRevocation))
@@ -69,7 +68,6 @@ func New(o Options) (*Jobs, error) {
 		PeriodicJobs: []*river.PeriodicJob{
 			periodic(warningsArgs{}, time.Minute),
 			periodic(upkeepArgs{}, time.Minute),
-			periodic(gramsArgs{}, time.Hour),
 			periodic(abandonedArgs{}, time.Minute),
 		},
 	})

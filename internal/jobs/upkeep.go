@@ -31,14 +31,3 @@ func (j *Jobs) runUpkeep(ctx context.Context, _ *river.Job[upkeepArgs]) error {
 	j.Log.DebugContext(ctx, "upkeep", "ms", time.Since(began).Milliseconds())
 	return err
 }
-
-// gramsArgs counts anew what searches choose their way by.
-type gramsArgs struct{}
-
-// Kind names the job in River's table.
-func (gramsArgs) Kind() string { return "grams" }
-
-// runGrams reads the sample: seconds at a million connections.
-func (j *Jobs) runGrams(ctx context.Context, _ *river.Job[gramsArgs]) error {
-	return j.DB.CountGrams(ctx)
-}

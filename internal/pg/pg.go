@@ -40,6 +40,7 @@ func Open(ctx context.Context, url string, o Options) (*DB, error) {
 	}
 	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	config.ConnConfig.RuntimeParams["application_name"] = "patchbay"
+	config.ConnConfig.RuntimeParams["jit"] = "off" // no statement here is worth compiling, which takes a second where the planner overestimates
 	config.AfterConnect = registerTypes
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {

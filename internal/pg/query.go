@@ -20,6 +20,10 @@ type Querier interface {
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
+// PlanWithArguments, before a statement's arguments, has Postgres plan it with them each time: for searches, where the best plan
+// depends on how common the words are.
+const PlanWithArguments = pgx.QueryExecModeCacheDescribe
+
 // Collect runs a query and scans every row. doing names the query in errors: "read keys".
 func Collect[T any](ctx context.Context, q Querier, doing string, scan pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {
 	rows, err := q.Query(ctx, sql, args...)

@@ -172,6 +172,24 @@ func (w *testEngine) connectMany(n int, age time.Duration) []pg.ID {
 	return ids
 }
 
+func TestTheDayOfUseIsKeptWithTheConnection(t *testing.T) {
+	w := newTestEngine(t)
+	id := w.connect("a", time.Hour)
+	for _, ago := range []time.Duration{0, 48 * time.Hour} {
+		at := w.db.Now().Add(-ago)
+		if err := w.engine.MarkUsed(t.Context(), []refresh.Use{{Connection: id, At: at}}); err != nil {
+			t.Fatal(err)
+		}
+		var day time.Time
+		if err := w.db.Pool.QueryRow(t.Context(), `SELECT used_on FROM connections WHERE id = $1`, id).Scan(&day); err != nil {
+			t.Fatal(err)
+		}
+		if want := at.UTC().Truncate(24 * time.Hour); !day.Equal(want) {
+			t.Errorf("used on %s, want %s", day, want)
+		}
+	}
+}
+
 func TestAnIncidentIsDeclaredAndEndedByAnAdmin(t *testing.T) {
 	w := newTestEngine(t)
 	id := w.connect("a", 25*time.Hour)

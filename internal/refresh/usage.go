@@ -141,7 +141,9 @@ func (e *Engine) addReads(ctx context.Context, reads map[readBy]int64, used map[
 	})
 }
 
-// markUsed notes uses of grants, so that what is used is kept warm. A grant that another statement holds is left for the next time.
+// markUsed notes uses of grants, so that what is used is kept warm, and with the connection the day of its last use, which lists
+// sort by: once a day, since each time its indexes are written. A row that another statement holds is left for the next use: that
+// statement may be waiting for the other row of the two.
 func (e *Engine) markUsed(ctx context.Context, uses []use) error {
 	n := len(uses)
 	ids, keys, ats, due := make([]pg.ID, n), make([]pg.ID, n), make([]time.Time, n), make([]time.Time, n)
@@ -149,10 +151,15 @@ func (e *Engine) markUsed(ctx context.Context, uses []use) error {
 		ids[i], keys[i], ats[i], due[i] = u.Connection, u.Key, u.At, u.RefreshAt
 	}
 	_, err := pg.Exec(ctx, e.DB.Pool, "mark grants as used", `
-		UPDATE grants g SET used_at = w.at, used_by = w.key, refresh_at = CASE WHEN g.last_class = 'ok' AND g.lease_id IS NULL THEN least(g.refresh_at, w.due) ELSE g.refresh_at END
-		FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[]) AS w (id, key, at, due)
-		WHERE g.connection_id = w.id AND g.sealed IS NOT NULL AND g.connection_id = ANY (ARRAY(
-			SELECT u.connection_id FROM grants u WHERE u.connection_id = ANY ($1) FOR UPDATE SKIP LOCKED))`, ids, keys, ats, due)
+		WITH used AS (
+			UPDATE grants g SET used_at = w.at, used_by = w.key, refresh_at = CASE WHEN g.last_class = 'ok' AND g.lease_id IS NULL THEN least(g.refresh_at, w.due) ELSE g.refresh_at END
+			FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[]) AS w (id, key, at, due)
+			WHERE g.connection_id = w.id AND g.sealed IS NOT NULL AND g.connection_id = ANY (ARRAY(
+				SELECT u.connection_id FROM grants u WHERE u.connection_id = ANY ($1) FOR UPDATE SKIP LOCKED))
+			RETURNING g.connection_id AS id, (g.used_at AT TIME ZONE 'UTC')::date AS day)
+		UPDATE connections c SET used_on = f.day
+		FROM (SELECT o.id, used.day FROM used JOIN connections o ON o.id = used.id WHERE o.used_on <> used.day FOR NO KEY UPDATE OF o SKIP LOCKED) AS f
+		WHERE c.id = f.id`, ids, keys, ats, due)
 	return err
 }
 

@@ -69,9 +69,10 @@ type filling struct {
 	words, brands, trades [][2]string
 	forms                 []string
 
-	merchantIDs []pg.ID
-	userIDs     []pg.ID
-	numbers     int
+	merchantIDs  []pg.ID
+	merchantKeys []string
+	userIDs      []pg.ID
+	numbers      int
 }
 
 func (f *filling) tell(what string, n int) {
@@ -97,7 +98,7 @@ func (f *filling) merchants(ctx context.Context) error {
 	for i := range f.scale.Merchants {
 		at := f.now.Add(-time.Duration(1100-1000*i/f.scale.Merchants) * 24 * time.Hour)
 		company, id := f.company(), f.id(at)
-		f.merchantIDs = append(f.merchantIDs, id)
+		f.merchantIDs, f.merchantKeys = append(f.merchantIDs, id), append(f.merchantKeys, strings.ToLower(company.latin))
 		merchants = append(merchants, []any{id, fmt.Sprintf("shop-%s-%d", strings.ToLower(company.word), i), company.latin, pick(f, []string{"en", "km", "km", "fr"}), at})
 		for nth := range 2 {
 			person := f.person()
@@ -111,40 +112,31 @@ func (f *filling) merchants(ctx context.Context) error {
 		if _, err := tx.CopyFrom(ctx, pgx.Identifier{"merchants"}, []string{"id", "external_id", "name", "locale", "created_at"}, pgx.CopyFromRows(merchants)); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, `ALTER TABLE users DISABLE TRIGGER users_after`); err != nil {
-			return err
-		}
-		if _, err := tx.CopyFrom(ctx, pgx.Identifier{"users"}, []string{"id", "merchant_id", "role", "email", "name", "created_at"}, pgx.CopyFromRows(users)); err != nil {
-			return err
-		}
-		_, err := tx.Exec(ctx, `ALTER TABLE users ENABLE TRIGGER users_after`)
+		_, err := tx.CopyFrom(ctx, pgx.Identifier{"users"}, []string{"id", "merchant_id", "role", "email", "name", "created_at"}, pgx.CopyFromRows(users))
 		return err
 	})
 }
 
 // connections are made in the order of time, as they come in life.
 func (f *filling) connections(ctx context.Context) error {
-	restore, err := f.withoutIndexes(ctx, "connections", "finds", "words", "grants")
+	restore, err := f.withoutIndexes(ctx, "connections", "search_documents", "search_words", "grants")
 	if err != nil {
-		return err
-	}
-	if _, err := f.d.Pool.Exec(ctx, `ALTER TABLE connections DISABLE TRIGGER connections_after_insert`); err != nil {
 		return err
 	}
 	const batch = 20_000
 	for made := 0; made < f.scale.Connections; made += batch {
 		n := min(batch, f.scale.Connections-made)
-		var connections, grants [][]any
+		var connections, grants, texts [][]any
 		for i := range n {
-			c, g, err := f.connection(made + i)
+			c, g, text, err := f.connection(made + i)
 			if err != nil {
 				return err
 			}
-			connections, grants = append(connections, c), append(grants, g)
+			connections, grants, texts = append(connections, c), append(grants, g), append(texts, []any{c[0], text})
 		}
 		err := pgx.BeginFunc(ctx, f.d.Pool, func(tx pgx.Tx) error {
 			_, err := tx.CopyFrom(ctx, pgx.Identifier{"connections"}, []string{
-				"id", "merchant_id", "provider", "environment", "account_id", "account_name", "details", "search", "problem", "problem_since",
+				"id", "merchant_id", "merchant_key", "provider", "environment", "account_id", "account_name", "details", "problem", "problem_since",
 				"failing_since", "connected_by", "connected_at", "disconnected_at", "used_on",
 			}, pgx.CopyFromRows(connections))
 			if err != nil {
@@ -154,6 +146,18 @@ func (f *filling) connections(ctx context.Context) error {
 				"connection_id", "provider", "environment", "sealed", "generation", "lifetime_seconds", "expires_at", "refresh_at", "failures",
 				"last_class", "refreshed_at", "used_at", "refresh_expires_at", "refresh_fixed",
 			}, pgx.CopyFromRows(grants))
+			if err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, `CREATE TEMPORARY TABLE texts (id uuid, text text) ON COMMIT DROP`); err != nil {
+				return err
+			}
+			if _, err := tx.CopyFrom(ctx, pgx.Identifier{"texts"}, []string{"id", "text"}, pgx.CopyFromRows(texts)); err != nil {
+				return err
+			}
+			_, err = tx.Exec(ctx, `INSERT INTO search_documents (id, merchant_id, provider, environment, connected_at, account_key, merchant_key, words)
+				SELECT c.id, c.merchant_id, c.provider, c.environment, c.connected_at, c.account_key, c.merchant_key, search_fold(t.text) || ' ' || m.words
+				FROM texts t JOIN connections c ON c.id = t.id JOIN merchants m ON m.id = c.merchant_id ORDER BY c.connected_at`)
 			return err
 		})
 		if err != nil {
@@ -161,19 +165,8 @@ func (f *filling) connections(ctx context.Context) error {
 		}
 		f.tell("connections", made+n)
 	}
-	if _, err := f.d.Pool.Exec(ctx, `ALTER TABLE connections ENABLE TRIGGER connections_after_insert`); err != nil {
-		return err
-	}
-	if _, err := f.d.Pool.Exec(ctx, `
-		INSERT INTO finds (id, provider, environment, connected_at, words, sampled, merchant_key)
-		SELECT c.id, c.provider, c.environment, c.connected_at, search_fold(c.search) || ' ' || m.words, get_byte(uuid_send(c.id), 15) % 64 = 0, c.merchant_key
-		FROM connections c JOIN merchants m ON m.id = c.merchant_id
-		WHERE NOT EXISTS (SELECT FROM finds f WHERE f.id = c.id)
-		ORDER BY c.connected_at`); err != nil {
-		return err
-	}
 	f.tell("searchable", f.scale.Connections)
-	if _, err := f.d.Pool.Exec(ctx, `INSERT INTO words (word) SELECT DISTINCT word FROM (SELECT words FROM finds UNION ALL SELECT words FROM users) AS all_of_them, words_of(words) AS word ON CONFLICT DO NOTHING`); err != nil {
+	if _, err := f.d.Pool.Exec(ctx, `INSERT INTO search_words (word) SELECT DISTINCT word FROM (SELECT words FROM search_documents UNION ALL SELECT words FROM users) AS texts, search_words_of(words) AS word ON CONFLICT DO NOTHING`); err != nil {
 		return err
 	}
 	return restore(ctx)
@@ -181,16 +174,16 @@ func (f *filling) connections(ctx context.Context) error {
 
 // measure gives the planner its figures and marks pages as seen by all, which index-only reading needs.
 func (f *filling) measure(ctx context.Context) error {
-	for _, table := range []string{"merchants", "users", "connections", "grants", "finds", "words", "counters"} {
+	for _, table := range []string{"merchants", "users", "connections", "grants", "search_documents", "search_words", "counters"} {
 		if _, err := f.d.Pool.Exec(ctx, `VACUUM ANALYZE `+table); err != nil {
 			return err
 		}
 	}
 	f.tell("indexed", f.scale.Connections)
-	return f.d.CountGrams(ctx)
+	return nil
 }
 
-func (f *filling) connection(i int) (connection, grant []any, err error) {
+func (f *filling) connection(i int) (connection, grant []any, text string, err error) {
 	// More and more connect each month, over three years.
 	age := 1 - float64(i+1)/float64(f.scale.Connections+1)
 	at := f.now.Add(-time.Duration(age * age * 3 * 365 * 24 * float64(time.Hour))).Add(-time.Minute)
@@ -208,7 +201,7 @@ func (f *filling) connection(i int) (connection, grant []any, err error) {
 	a := f.account(provider)
 	details, err := json.Marshal(a.Details)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, "", err
 	}
 	var problem status.Problem
 	var problemSince, failingSince, disconnectedAt *time.Time
@@ -245,14 +238,14 @@ func (f *filling) connection(i int) (connection, grant []any, err error) {
 		usedOn, usedAt = used.Truncate(24*time.Hour), &used
 	}
 	connection = []any{
-		id, f.merchantIDs[m], provider, environment, a.ID, a.Name, details, db.SearchText(a), problem, problemSince, failingSince, f.userIDs[2*m], at, disconnectedAt, usedOn,
+		id, f.merchantIDs[m], f.merchantKeys[m], provider, environment, a.ID, a.Name, details, problem, problemSince, failingSince, f.userIDs[2*m], at, disconnectedAt, usedOn,
 	}
 	generation := int64(1 + f.r.IntN(1000))
 	var sealed []byte
 	if disconnectedAt == nil {
 		token := connectors.Token{Access: fmt.Sprintf("made-up-%x", f.r.Uint64()), Type: "Bearer", Lifetime: time.Hour, Refresh: fmt.Sprintf("made-up-%x", f.r.Uint64())}
 		if sealed, err = f.d.SealGrant(connectors.Grant{Token: token, Account: connectors.Account{ID: a.ID}}, db.GrantPlace(id, generation)); err != nil {
-			return nil, nil, err
+			return nil, nil, "", err
 		}
 	}
 	next := f.now.AddDate(0, 1, f.r.IntN(30))
@@ -262,7 +255,7 @@ func (f *filling) connection(i int) (connection, grant []any, err error) {
 		ends = &end
 	}
 	grant = []any{id, provider, environment, sealed, generation, int64(3600), next.Add(time.Hour), next, failures, class, lately, usedAt, ends, ends != nil}
-	return connection, grant, nil
+	return connection, grant, db.SearchText(a), nil
 }
 
 // company is a made-up business: one of its words, and its name in both scripts.

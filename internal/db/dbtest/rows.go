@@ -118,7 +118,7 @@ func NoIncidents(t testing.TB, d *db.DB) {
 func Bulk(t testing.TB, d *db.DB, by pg.ID, provider string, connections ...pg.ID) pg.ID {
 	t.Helper()
 	id := pg.NewID()
-	exec(t, d, `INSERT INTO bulks (id, filter, state, created_by, created_at) VALUES ($1, '', 'running', $2, $3)`, id, by, d.Now().Add(-time.Hour))
+	exec(t, d, `INSERT INTO bulks (id, filter, state, created_by, created_at) VALUES ($1, '{"connections": {}}', 'running', $2, $3)`, id, by, d.Now().Add(-time.Hour))
 	for _, c := range connections {
 		exec(t, d, `INSERT INTO bulk_items (bulk_id, connection_id, provider) VALUES ($1, $2, $3)`, id, c, provider)
 	}

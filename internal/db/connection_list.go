@@ -1,0 +1,75 @@
+package db
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/pg"
+	"patchbay/internal/search"
+)
+
+// ConnectionRow is a connection as lists show it.
+type ConnectionRow struct {
+	Connection
+	MerchantName string
+	ExternalID   string // the platform's own id of the merchant
+	RefreshedAt  time.Time
+	UsedAt       time.Time
+}
+
+// ConnectionPage is one page of connections.
+type ConnectionPage struct {
+	pg.Page[ConnectionRow]
+	Similar []string // nothing was found as typed: these words were searched instead
+	Flow    *Flow    // the flow whose reference the query is; the rows are its connection
+	About   int64    // how many connections the filter shows; -1 when they would have to be counted
+}
+
+// Connections returns one page of the connections that the filter shows, at most limit, from where cursor stands; "" is the
+// beginning. A query that is a flow's reference finds the connection that the flow led to.
+func (d *DB) Connections(ctx context.Context, f search.Filter, cursor string, limit int) (ConnectionPage, error) {
+	var page ConnectionPage
+	if reference := Reference(f.Query); reference != "" {
+		flows, err := pg.Collect(ctx, d.Pool, "read flow", scanFlow, `SELECT `+flowColumns+` FROM flows f WHERE f.reference = $1`, reference)
+		if err != nil {
+			return page, err
+		}
+		if len(flows) > 0 {
+			page.Flow = &flows[0]
+			f.Query, f.Only = "", []pg.ID{page.Flow.ResultID, page.Flow.ConnectionID}
+		}
+	}
+	found, err := search.IDs(ctx, d.Pool, d.Now(), f, cursor, limit)
+	if err != nil {
+		return page, err
+	}
+	page.Prev, page.Next, page.Similar, page.About = found.Prev, found.Next, found.Similar, found.About
+	page.Rows, err = pg.Collect(ctx, d.Pool, "read connections", func(row pgx.CollectableRow) (ConnectionRow, error) {
+		var r ConnectionRow
+		return r, row.Scan(append(connectionTargets(&r.Connection), &r.MerchantName, &r.ExternalID, &r.RefreshedAt, &r.UsedAt)...)
+	}, `SELECT `+connectionColumns+`, m.name, coalesce(m.external_id, ''), g.refreshed_at, g.used_at
+		FROM unnest($1::uuid[]) WITH ORDINALITY AS page (id, nth) JOIN connections c ON c.id = page.id JOIN merchants m ON m.id = c.merchant_id LEFT JOIN grants g ON g.connection_id = c.id
+		ORDER BY page.nth`, found.Rows)
+	return page, err
+}
+
+// EachConnection calls do with every connection the filter shows, in its order. It reads them in batches and holds no
+// database connection meanwhile, so that a slow download holds up nothing.
+func (d *DB) EachConnection(ctx context.Context, f search.Filter, do func(ConnectionRow) error) error {
+	for cursor := ""; ; {
+		page, err := d.Connections(ctx, f, cursor, 1000)
+		if err != nil {
+			return err
+		}
+		for _, row := range page.Rows {
+			if err := do(row); err != nil {
+				return err
+			}
+		}
+		if cursor = page.Next; cursor == "" {
+			return nil
+		}
+	}
+}
