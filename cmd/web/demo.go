@@ -25,7 +25,7 @@ import (
 	"patchbay/views"
 )
 
-// demoUsers are made at the first start. Their passwords are printed: a demo has no secrets of anybody's.
+// demoUsers are the users added at the first start. The demo prints their passwords.
 func demoUsers() []account.NewUser {
 	return []account.NewUser{
 		{Email: "merchant@example.com", Role: account.RoleMerchant, Name: "Sok Dara", Password: "merchant demo"},
@@ -34,11 +34,11 @@ func demoUsers() []account.NewUser {
 	}
 }
 
-// demoMerchant is whose user the first of them is.
+// demoMerchant is the merchant of the first of demoUsers.
 const demoMerchant = "CH168 Shop"
 
-// demo serves with everything on its own: a private Postgres, the sandboxes on another site, sample users. All it
-// keeps is in one folder.
+// demo serves with its own Postgres, the providers' sandboxes on another site, and sample users. It keeps all its data in
+// one folder.
 func demo(ctx context.Context, t terminal, args []string) error {
 	f := t.flags("demo", "[flags]")
 	listen := f.String("listen", "127.0.0.1:8080", "`host:port` of the app; the providers' sandboxes listen on the port after it")
@@ -99,7 +99,7 @@ func demo(ctx context.Context, t terminal, args []string) error {
 		s.demo = append(s.demo, views.DemoSignIn{Role: u.Role, Email: u.Email, Password: u.Password})
 	}
 
-	// Whatever ends first ends the rest; the sandboxes last but for Postgres, so that calls under way are answered.
+	// The first part to end ends the others. The sandboxes stop just before Postgres, so that calls under way are answered.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -124,7 +124,7 @@ func demo(ctx context.Context, t terminal, args []string) error {
 	return errors.Join(err, <-ended, providers.Close())
 }
 
-// seed adds the sample users that are not there, and before the first of them as many connections as are asked for.
+// seed adds the sample users that are missing. Before it adds the first one, it adds the sample connections asked for.
 func seed(ctx context.Context, t terminal, d *db.DB, accounts *account.Store, scale int) error {
 	if _, err := accounts.UserByEmail(ctx, demoUsers()[0].Email); scale > 0 && errors.Is(err, pg.ErrNotFound) {
 		progress := func(what string, n int) { fmt.Fprintf(t.out, "\r  filling: %d %s        ", n, what) }
@@ -159,8 +159,8 @@ func welcome(t terminal, app, providers string, took time.Duration) {
 	fmt.Fprintf(t.out, "\n  The providers' sandboxes, with the credentials to type: %s\n  Mail that was written: %s/outbox\n  Ctrl-C stops everything.\n\n", providers, app)
 }
 
-// openFolder makes the demo's folder, locks it for this process until the file returned is closed, and empties it of
-// what is ours when the demo starts over.
+// openFolder makes the demo's folder and locks it until the returned file is closed. With fresh it deletes the data of
+// earlier runs.
 func openFolder(data string, fresh bool) (*os.File, error) {
 	if err := os.MkdirAll(data, 0o755); err != nil {
 		return nil, err
@@ -189,7 +189,7 @@ func openFolder(data string, fresh bool) (*os.File, error) {
 	return lock, nil
 }
 
-// demoSettings are what an operator would write, so that the demo starts by the same path as everybody.
+// demoSettings are the settings an operator would write, so that the demo starts as serve does.
 func demoSettings(data, publicURL, databaseURL string, providers *sandbox.Sandbox) ([]string, error) {
 	keyset := filepath.Join(data, "keyset")
 	if err := keep(keyset, seal.NewKeyset); err != nil {
@@ -217,7 +217,7 @@ func demoSettings(data, publicURL, databaseURL string, providers *sandbox.Sandbo
 	return environ, nil
 }
 
-// keep writes what fresh makes to path, for our eyes only, unless something is there.
+// keep writes the result of fresh to path, readable by this user only, unless the file has contents already.
 func keep(path string, fresh func() (string, error)) error {
 	if info, err := os.Stat(path); err == nil && info.Size() > 0 {
 		return nil
@@ -229,7 +229,7 @@ func keep(path string, fresh func() (string, error)) error {
 	return os.WriteFile(path, []byte(text+"\n"), 0o600)
 }
 
-// logSettings are all that the demo takes from the environment.
+// logSettings are the only settings that the demo takes from the environment.
 func logSettings(environ []string) (log []string) {
 	for _, one := range environ {
 		if strings.HasPrefix(one, "LOG_LEVEL=") || strings.HasPrefix(one, "LOG_FORMAT=") {

@@ -16,10 +16,11 @@ import (
 	"patchbay/migrations"
 )
 
-// maxSkew is how far clocks may be apart before somebody should be told. Times of tokens do not depend on it.
+// maxSkew is the difference between clocks above which the doctor reports a fault. Tokens' times do not depend on it.
 const maxSkew = 30 * time.Second
 
-// doctor checks all that can be checked without changing anything: one line each, with how to mend what is wrong.
+// doctor checks everything that can be checked without changing anything. It prints a line for each check, with the remedy
+// for each fault.
 func doctor(ctx context.Context, t terminal, args []string) error {
 	if err := parse(t.flags("doctor", "(settings come from the environment)"), args); err != nil {
 		return err
@@ -43,7 +44,7 @@ func doctor(ctx context.Context, t terminal, args []string) error {
 	return nil
 }
 
-// examination prints findings and counts what is wrong.
+// examination prints findings and counts the faults.
 type examination struct {
 	t      terminal
 	faults int
@@ -53,7 +54,7 @@ func (x *examination) fine(what, finding string) {
 	fmt.Fprintf(x.t.out, "ok     %-11s %s\n", what, finding)
 }
 
-// note is about something that is neither right nor wrong.
+// note prints a finding that is neither good nor a fault.
 func (x *examination) note(what, finding string) {
 	fmt.Fprintf(x.t.out, "-      %-11s %s\n", what, finding)
 }
@@ -138,7 +139,7 @@ func (x *examination) schema(ctx context.Context, s settings) bool {
 
 func (x *examination) keyset(ctx context.Context, s settings) {
 	if s.keyset == nil {
-		return // told among the settings
+		return // reported among the settings
 	}
 	d, err := db.Open(ctx, s.databaseURL, s.keyset, pg.Options{MaxConns: 2})
 	if err != nil {
@@ -154,7 +155,7 @@ func (x *examination) keyset(ctx context.Context, s settings) {
 	}
 }
 
-// callback looks whether a provider knows where to send browsers back to. Where only people can tell it, that is said.
+// callback checks whether a provider knows our callback address. For a provider that only its own staff can tell, it says so.
 func (x *examination) callback(ctx context.Context, d *db.DB, p connectors.Provider, address string) {
 	if _, redirects := p.Connector.(connectors.Redirector); !redirects {
 		return
@@ -177,7 +178,7 @@ func (x *examination) callback(ctx context.Context, d *db.DB, p connectors.Provi
 	}
 }
 
-// given says whether somebody began to set a provider up.
+// given reports whether any setting of a provider is set.
 func given(e *env, p connectors.Provider) bool {
 	return slices.ContainsFunc(p.Settings, func(s connectors.Setting) bool {
 		return s.Flags&connectors.Required != 0 && e.secret(s.Name) != ""
@@ -217,7 +218,7 @@ func (x *examination) clock(what, whose string, skew time.Duration) {
 	x.fine(what, whose+" clock and this host's agree")
 }
 
-// reason is what a Postgres error says without the address, which may hold a password.
+// reason is the text of a Postgres error without the address, which may hold a password.
 func reason(err error) string {
 	text := err.Error()
 	if i := strings.LastIndex(text, ": "); i >= 0 {

@@ -11,7 +11,7 @@ import (
 	"patchbay/internal/connectors"
 )
 
-// env reads settings by name and gathers every fault, so that an operator sees all of them at once.
+// env reads settings by name and collects every fault, so that an operator sees all of them at once.
 type env struct {
 	vars   map[string]string
 	known  map[string]bool
@@ -27,7 +27,7 @@ func newEnv(environ []string) *env {
 	return e
 }
 
-// fault notes what is wrong, once: some settings are read by several.
+// fault adds a fault to the list, once: some settings are read in several places.
 func (e *env) fault(format string, args ...any) {
 	if fault := fmt.Sprintf(format, args...); !slices.Contains(e.faults, fault) {
 		e.faults = append(e.faults, fault)
@@ -41,7 +41,7 @@ func (e *env) get(name string) string {
 	return strings.TrimSpace(e.vars[name])
 }
 
-// secret returns a setting that may stand in a file: NAME, or the contents of the file that NAME_FILE names.
+// secret returns a setting that may be given as a file: NAME, or the contents of the file at NAME_FILE.
 func (e *env) secret(name string) string {
 	e.known[name+"_FILE"] = true
 	value, path := e.get(name), strings.TrimSpace(e.vars[name+"_FILE"])
@@ -63,8 +63,8 @@ func (e *env) secret(name string) string {
 	return value
 }
 
-// unknown faults what looks like a setting of ours and is none: something after one of our prefixes, or a slip of the
-// hand in a name. Called when everything has been read.
+// unknown adds a fault for each variable that looks like a setting and is none: one with a prefix of ours, or a misspelt
+// name. It is called after all settings have been read.
 func (e *env) unknown() {
 	prefixes := []string{
 		"SMTP_", "MAIL_FROM", "SESSION_KEY", "KEYSET", "MIGRATE_DATABASE_",

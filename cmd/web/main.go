@@ -23,7 +23,7 @@ func main() {
 	os.Exit(run(ctx, terminal{os.Stdin, os.Stdout, os.Stderr, os.Environ()}, os.Args[1:]))
 }
 
-// terminal is what a command has of the outside.
+// terminal holds a command's standard streams and environment.
 type terminal struct {
 	in       io.Reader
 	out, err io.Writer
@@ -35,7 +35,7 @@ type command struct {
 	do          func(ctx context.Context, t terminal, args []string) error
 }
 
-// commands is the whole of the command line; without a name it is serve.
+// commands are all commands. Without a name, serve runs.
 func commands() []command {
 	return []command{
 		{"serve", "serves; applies migrations first", serve},
@@ -50,7 +50,7 @@ func commands() []command {
 	}
 }
 
-// errUsage says that the command line is wrong: what is to be said has been said.
+// errUsage is returned for a wrong command line, after the explanation has been printed.
 var errUsage = errors.New("usage")
 
 // run returns the exit code: 0, 1 for an error, 2 for a wrong command line.
@@ -104,7 +104,7 @@ func usage(w io.Writer) {
 	fmt.Fprint(w, "\n`patchbay COMMAND -h` tells a command's flags. Settings come from the environment: see docs/settings.md.\n")
 }
 
-// flags makes a command's flag set. Its arguments are what stands after the flags in the usage line.
+// flags makes a command's flag set. arguments is the text after the flags in the usage line.
 func (t terminal) flags(name, arguments string) *flag.FlagSet {
 	f := flag.NewFlagSet(name, flag.ContinueOnError)
 	f.SetOutput(t.err)
@@ -115,7 +115,7 @@ func (t terminal) flags(name, arguments string) *flag.FlagSet {
 	return f
 }
 
-// parse reads args and refuses what is left over. A wrong flag has been explained by the flag set.
+// parse reads args. It returns errUsage for a wrong flag, which the flag set explains, and for words left over.
 func parse(f *flag.FlagSet, args []string) error {
 	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return err
@@ -128,7 +128,7 @@ func parse(f *flag.FlagSet, args []string) error {
 	return nil
 }
 
-// parseVerb is parse for commands whose first word says what is to be done.
+// parseVerb is parse for commands whose first word is a verb: user add.
 func parseVerb(f *flag.FlagSet, verb string, args []string) error {
 	if len(args) > 0 && args[0] == verb {
 		return parse(f, args[1:])
@@ -139,7 +139,7 @@ func parseVerb(f *flag.FlagSet, verb string, args []string) error {
 	return misused(f, "say "+f.Name()+" "+verb)
 }
 
-// misused says what is wrong with a command line and how it is used.
+// misused prints the fault of a command line and its usage.
 func misused(f *flag.FlagSet, fault string) error {
 	fmt.Fprintln(f.Output(), fault)
 	f.Usage()

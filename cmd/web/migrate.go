@@ -52,7 +52,8 @@ func migrate(ctx context.Context, t terminal, args []string) error {
 	return misused(f, fmt.Sprintf("%q is none of up, down, status", direction))
 }
 
-// migrateUp applies what is missing. Where another role owns the tables, the serving role is allowed what it needs.
+// migrateUp applies the migrations that are missing. Where another role owns the tables, it grants the serving role what
+// that role needs.
 func migrateUp(ctx context.Context, serving, migrating string) (int, error) {
 	applied, err := migrations.Up(ctx, migrating)
 	if err != nil {

@@ -8,7 +8,7 @@ import (
 	"patchbay/internal/connectors"
 )
 
-// readProviders sets up the providers. Which settings each has, its connector knows; any may stand in a file.
+// readProviders sets up the providers. Each connector reads its own settings; any setting may be given as a file.
 func readProviders(e *env) []connectors.Provider {
 	var entries []byte
 	if path := e.get("CONNECTORS_FILE"); path != "" {

@@ -144,9 +144,9 @@ func TestViewsMakeNoQueries(t *testing.T) {
 	}
 }
 
-// Package state that changes, and code that runs before main, are how one test disturbs another. Variables whose value
-// never changes (errors, tables, compiled patterns, embedded files) are what remains at package level.
-func TestNothingRunsBeforeMain(t *testing.T) {
+// TestNoInit: code that runs before main is how one test disturbs another. Variables at package level whose value never
+// changes (errors, tables, compiled patterns, embedded files) are fine.
+func TestNoInit(t *testing.T) {
 	for _, p := range packages(t) {
 		for _, name := range p.GoFiles {
 			if strings.HasSuffix(name, "_templ.go") {

@@ -56,7 +56,7 @@ func serveSandbox(ctx context.Context, t terminal, args []string) error {
 	return errors.Join(serveUntil(ctx, listener, s, time.Second), s.Close())
 }
 
-// serveUntil answers requests until ctx ends, then lets those under way finish for as long as grace.
+// serveUntil answers requests until ctx ends. Then those under way have grace to finish.
 func serveUntil(ctx context.Context, listener net.Listener, h http.Handler, grace time.Duration) error {
 	server := &http.Server{
 		Handler:           h,
@@ -82,7 +82,7 @@ func serveUntil(ctx context.Context, listener net.Listener, h http.Handler, grac
 	return nil
 }
 
-// listenOn opens a port, or says in words that it is taken.
+// listenOn opens a port. It returns a readable error if the port is taken.
 func listenOn(address string) (net.Listener, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {

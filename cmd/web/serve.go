@@ -19,7 +19,7 @@ import (
 	"patchbay/migrations"
 )
 
-// stopping is how long what is under way may take once we are asked to stop; compose and Kubernetes must wait longer.
+// stopping is how long requests and calls under way may take after a signal to stop; compose and Kubernetes must wait longer.
 const stopping = 55 * time.Second
 
 // serve reads the settings, applies migrations and answers until it is asked to stop.
@@ -38,8 +38,8 @@ func serve(ctx context.Context, t terminal, args []string) error {
 	return app(ctx, s, newLog(s, t), listener, func(*db.DB, *account.Store) error { return nil })
 }
 
-// app is the whole of Patchbay on a listener, from the start to the orderly stop. opened is called when the database
-// is, just before the first answer.
+// app runs Patchbay on a listener, from the start to the orderly stop. It calls opened when the database is open, just
+// before the first answer.
 func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listener, opened func(*db.DB, *account.Store) error) error {
 	defer listener.Close()
 	applied, err := migrateUp(ctx, s.databaseURL, s.migrateURL)
@@ -74,7 +74,7 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 		}
 	}
 
-	// Both are stopped below, in order, and not by ctx: what is under way must be saved.
+	// Both are stopped below, in order, and not by ctx: calls under way must be saved.
 	working := context.WithoutCancel(ctx)
 	if err := later.Start(working); err != nil {
 		return err
@@ -95,7 +95,7 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	return err
 }
 
-// whole says that the schema is not, or no longer, the one this program was made for.
+// whole returns an error if the schema is not the one this program was built for.
 func whole(ctx context.Context, d *db.DB) error {
 	pending, err := migrations.Pending(ctx, d.Pool)
 	if err == nil && pending {

@@ -17,7 +17,7 @@ import (
 	"patchbay/views"
 )
 
-// settings are what the environment says, read and checked in one go: docs/settings.md explains each.
+// settings are the settings of the environment, read and checked together. docs/settings.md explains each.
 type settings struct {
 	databaseURL, migrateURL string
 	listen                  string
@@ -33,14 +33,14 @@ type settings struct {
 	demo                    []views.DemoSignIn // sample users; with any, mail goes to an outbox that everybody may read
 }
 
-// readSettings reads all that serve needs. Its error names every fault, one a line, and quotes no secret.
+// readSettings reads all settings that serve needs. Its error lists every fault, one a line, and quotes no secret.
 func readSettings(environ []string) (settings, error) {
 	e := newEnv(environ)
 	s := readAll(e)
 	return s, e.err()
 }
 
-// defaultListen is where the server listens when LISTEN does not say.
+// defaultListen is the default of LISTEN.
 const defaultListen = "127.0.0.1:8080"
 
 func readAll(e *env) settings {
@@ -76,7 +76,7 @@ func readAll(e *env) settings {
 	return s
 }
 
-// readDatabase reads what every command needs that touches rows.
+// readDatabase reads the settings of commands that use the database: its addresses and the keyset.
 func readDatabase(e *env) (serving, migrating string, keyset *seal.Keyset) {
 	serving, migrating = readAddresses(e)
 	text := e.secret("KEYSET")
@@ -91,7 +91,7 @@ func readDatabase(e *env) (serving, migrating string, keyset *seal.Keyset) {
 	return serving, migrating, keyset
 }
 
-// readAddresses reads where the database is, for the serving role and for the one that owns the schema.
+// readAddresses reads the database's address for the serving role and for the role that owns the schema.
 func readAddresses(e *env) (serving, migrating string) {
 	serving, migrating = e.secret("DATABASE_URL"), e.secret("MIGRATE_DATABASE_URL")
 	if serving == "" {

@@ -16,7 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// user adds a person. The password comes from the first line of standard input, where neither the process list nor the
+// user adds a user. The password comes from the first line of standard input, where neither the process list nor the
 // shell's history sees it.
 func user(ctx context.Context, t terminal, args []string) error {
 	f := t.flags("user", `add -email E -role merchant|support|admin [-merchant "Name" | -merchant-id ID] [-name N]  (the password is read from the first line of standard input)`)

@@ -77,7 +77,7 @@ func (s *Server) run(ctx context.Context) error {
 	}
 	s.done = make(chan struct{})
 	go func() {
-		_ = s.cmd.Wait() // how it ended is told by its log
+		_ = s.cmd.Wait() // its log says how it ended
 		close(s.done)
 	}()
 	if err := s.place.await(ctx, s.done); err != nil {
@@ -126,7 +126,7 @@ func (s *Server) end(sig syscall.Signal) {
 	<-s.done
 }
 
-// A place is a folder that the server's user can reach, and what is needed to run a cluster there.
+// A place is a folder that the server's user can reach, with what it takes to run a cluster there.
 type place struct {
 	asked, dir, socket, bin string
 	credential              *syscall.Credential // nil: our own user
@@ -354,7 +354,7 @@ func binaries() (string, error) {
 	return filepath.Dir(ctl), nil
 }
 
-// postgresUser is who runs the server when we are root, which Postgres refuses to be.
+// postgresUser is the user who runs the server when this process is root's, which Postgres refuses.
 func postgresUser() (*syscall.Credential, error) {
 	u, err := user.Lookup("postgres")
 	if err != nil {
@@ -400,7 +400,7 @@ func reachable(dir string, c *syscall.Credential) bool {
 
 func fingerprint(path string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(path)))[:12] }
 
-// lastLines is what the server said last, for the message that tells why it does not run.
+// lastLines returns the end of the server's log, for the message that says why it does not run.
 func lastLines(path string) string {
 	b, err := os.ReadFile(path)
 	if err != nil {

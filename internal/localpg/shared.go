@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// idleWatch ends a shared cluster that nobody has been connected to for five minutes. It takes the lock that Join
-// takes, so that nobody joins a cluster that is about to end.
+// idleWatch ends a shared cluster that has had no connection for five minutes. It takes the lock that Join takes, so that
+// no process joins a cluster that is about to end.
 const idleWatch = `
 idle=0
 while sleep 30; do
@@ -83,7 +83,7 @@ func (p place) launch(ctx context.Context, o Options) error {
 	}
 	done := make(chan struct{})
 	go func() {
-		_ = server.Wait() // how it ended is told by its log
+		_ = server.Wait() // its log says how it ended
 		close(done)
 	}()
 	if err := p.await(ctx, done); err != nil {
