@@ -18,6 +18,7 @@ import (
 	"time"
 	"unicode"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/status"
 )
@@ -185,7 +186,7 @@ func TestEveryKeyIsUsed(t *testing.T) {
 	}
 	var isCode func(code string) bool
 	isCode = func(code string) bool {
-		if inProgram[code] || inProgram["connection."+code] { // a kind of event is shown without its noun, see Event.kind
+		if inProgram[code] {
 			return true
 		}
 		for i, r := range code {
@@ -195,7 +196,18 @@ func TestEveryKeyIsUsed(t *testing.T) {
 		}
 		return false
 	}
+	kinds := append(status.Kinds(), recovered, audit.Refreshes)
+	isEvent := func(code string) bool {
+		return slices.ContainsFunc(kinds, func(kind status.Kind) bool {
+			short := strings.TrimPrefix(string(kind), "connection.") // shown without its noun, see Event.kind
+			note, noted := strings.CutPrefix(code, short+".")
+			return code == short || noted && inProgram[note]
+		})
+	}
 	used := func(key string) bool {
+		if code, ok := strings.CutPrefix(key, "event."); ok && !inViews[key] {
+			return isEvent(code)
+		}
 		key = strings.TrimPrefix(key, "staff-") // words for staff stand in for those of the same name, see problemText
 		if inViews[key] || inViews["staff-"+key] {
 			return true
