@@ -20,7 +20,7 @@ type OverviewPage struct {
 	Hours     []HourFigures // the last 48, oldest first
 	AtRisk    []RiskLine
 	RiskURL   string
-	Mend      []MendLine // what the platform itself must put right
+	Todo      []TodoItem // what the platform itself must put right
 	At        time.Time  // when the figures were read
 }
 
@@ -48,8 +48,8 @@ type RiskLine struct {
 	Who                             status.Party
 }
 
-// MendLine is something the platform must put right. Code's words are under "mend.".
-type MendLine struct {
+// TodoItem is something the platform must put right. Code's words are under "todo.".
+type TodoItem struct {
 	Code, Provider string
 	Detail         string // such as the names of missing settings
 	URL            string
@@ -150,13 +150,13 @@ func overviewBody(v OverviewPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		if len(v.Mend) > 0 {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 5, "<section class=\"card act\" aria-labelledby=\"mend\"><h2 id=\"mend\">")
+		if len(v.Todo) > 0 {
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 5, "<section class=\"card act\" aria-labelledby=\"todo\"><h2 id=\"todo\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 			var templ_7745c5c3_Var6 string
-			templ_7745c5c3_Var6, templ_7745c5c3_Err = templ.JoinStringErrs(T(ctx, "admin_overview.mend"))
+			templ_7745c5c3_Var6, templ_7745c5c3_Err = templ.JoinStringErrs(T(ctx, "admin_overview.todo"))
 			if templ_7745c5c3_Err != nil {
 				return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/admin_overview.templ`, Line: 68, Col: 49}
 			}
@@ -168,7 +168,7 @@ func overviewBody(v OverviewPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			for _, m := range v.Mend {
+			for _, m := range v.Todo {
 				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 7, "<li><a href=\"")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err

@@ -16,7 +16,7 @@ var months = map[string][12]string{
 	"km": {"មករា", "កុម្ភៈ", "មីនា", "មេសា", "ឧសភា", "មិថុនា", "កក្កដា", "សីហា", "កញ្ញា", "តុលា", "វិច្ឆិកា", "ធ្នូ"},
 }
 
-// Ago says when t is as people say it: "today 14:05", "in 6 days", "3 November". The zero time is a dash.
+// Ago writes t as people say it: "today 14:05", "in 6 days", "3 November". The zero time is a dash.
 func Ago(ctx context.Context, t time.Time) string {
 	if t.IsZero() {
 		return "–"
@@ -43,7 +43,7 @@ func Ago(ctx context.Context, t time.Time) string {
 	}
 }
 
-// since says when something began, the day and the time, and how long ago that is.
+// since returns when something began, with its time of day, and how long ago that is.
 func since(ctx context.Context, t time.Time) (began, ago string) {
 	l := localeOf(ctx)
 	days := dayNumber(l.at(l.now)) - dayNumber(l.at(t))
@@ -53,7 +53,7 @@ func since(ctx context.Context, t time.Time) (began, ago string) {
 	return Moment(ctx, t), " (" + T(ctx, "date.days-ago", "Count", days) + ")"
 }
 
-// Exact says t to the second, with its zone: for the title of a <time> and for support.
+// Exact writes t to the second and with its zone, for the title of a <time> and for support.
 func Exact(ctx context.Context, t time.Time) string {
 	if t.IsZero() {
 		return "–"
@@ -67,7 +67,7 @@ func Exact(ctx context.Context, t time.Time) string {
 	return l.dayMonth(t) + " " + t.Format("2006 15:04:05 ") + zone
 }
 
-// Day says only the date of t.
+// Day writes the date of t.
 func Day(ctx context.Context, t time.Time) string {
 	if t.IsZero() {
 		return "–"
@@ -77,7 +77,7 @@ func Day(ctx context.Context, t time.Time) string {
 	return l.dayMonth(t) + " " + strconv.Itoa(t.Year())
 }
 
-// Moment says the date and the time of day of t; without a zone, as in mails, it says that the time is UTC's.
+// Moment writes the date and the time of day of t. If the context has no zone, as in mails, it adds "UTC".
 func Moment(ctx context.Context, t time.Time) string {
 	if t.IsZero() {
 		return "–"
@@ -85,13 +85,13 @@ func Moment(ctx context.Context, t time.Time) string {
 	return Day(ctx, t) + ", " + Clock(ctx, t)
 }
 
-// UTCDay says the date of t in UTC: where whole days or months of UTC are meant.
+// UTCDay writes the date of t in UTC, for what counts in days or months of UTC.
 func UTCDay(ctx context.Context, t time.Time) string {
 	t = t.UTC()
 	return localeOf(ctx).dayMonth(t) + " " + strconv.Itoa(t.Year())
 }
 
-// Clock says only the time of day of t.
+// Clock writes the time of day of t.
 func Clock(ctx context.Context, t time.Time) string {
 	l := localeOf(ctx)
 	return l.clock(l.at(t))
@@ -112,7 +112,7 @@ func Took(ctx context.Context, d time.Duration) string {
 	return s
 }
 
-// Zone finds the time zone of that IANA name, as the cookie "tz" carries it; nil when there is none such.
+// Zone returns the time zone of an IANA name, from the cookie "tz" or an address; nil if there is none.
 func Zone(name string) *time.Location {
 	if len(name) > 40 || !zoneName.MatchString(name) {
 		return nil
@@ -128,8 +128,8 @@ func Zone(name string) *time.Location {
 	return z
 }
 
-// zones keeps the zones read so far, since reading one goes to disk. Only real names get in, so it stays small: files would
-// also be found under "Asia//Phnom_Penh", "Asia/./Phnom_Penh" and so on without end.
+// zones caches the zones that were read from disk. zoneName keeps it small: without it "Asia//Phnom_Penh",
+// "Asia/./Phnom_Penh" and so on would be zones too.
 var (
 	zones    sync.Map
 	zoneName = regexp.MustCompile(`^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$`)

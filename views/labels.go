@@ -1,6 +1,7 @@
 package views
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"strconv"
@@ -15,7 +16,7 @@ import (
 	"patchbay/internal/status"
 )
 
-// wordIf is the text of key, "" when there is none.
+// wordIf returns the text of key, "" if there is none.
 func wordIf(ctx context.Context, key string, pairs ...any) string {
 	if !has(ctx, key) {
 		return ""
@@ -23,8 +24,8 @@ func wordIf(ctx context.Context, key string, pairs ...any) string {
 	return T(ctx, key, pairs...)
 }
 
-// scriptOf is the language to announce for a text of somebody else's: Khmer letters ask for Khmer's line height and
-// voice, whatever the page's language.
+// scriptOf returns the lang attribute of a text from outside. Khmer letters need Khmer's line height and voice, whatever the
+// page's language.
 func scriptOf(ctx context.Context, s string) string {
 	for _, r := range s {
 		if unicode.Is(unicode.Khmer, r) {
@@ -37,8 +38,8 @@ func scriptOf(ctx context.Context, s string) string {
 	return Lang(ctx)
 }
 
-// providerText is what a provider has to say on a subject ("asks", "kept", "ends", "where"): its own words, else those
-// for any of its kind.
+// providerText returns the text about a provider on a subject ("asks", "kept", "ends", "where"): its own, else that of its
+// kind, by redirect or by typed credentials.
 func providerText(ctx context.Context, p Provider, subject string) string {
 	kind := "redirect"
 	if p.Keyed {
@@ -57,7 +58,8 @@ func providerText(ctx context.Context, p Provider, subject string) string {
 
 func (p Provider) blurb(ctx context.Context) string { return providerText(ctx, p, "blurb") }
 
-func (a Account) shown(ctx context.Context) string {
+// displayName returns how the account is called: by its name in either script, else by its id.
+func (a Account) displayName(ctx context.Context) string {
 	switch {
 	case a.Name != "":
 		return a.Name
@@ -69,7 +71,7 @@ func (a Account) shown(ctx context.Context) string {
 	return a.ID
 }
 
-// highlights are the details that help to recognise an account at a glance: those that are neither its name nor its number.
+// highlights returns up to four details that help to recognise an account, besides its names and numbers.
 func (a Account) highlights() []connectors.Detail {
 	var out []connectors.Detail
 	for _, d := range a.Details {
@@ -83,7 +85,7 @@ func (a Account) highlights() []connectors.Detail {
 	return out
 }
 
-// shape says how a detail is shown: "text", "id" with a copy button, "structure" folded away, or "empty".
+// shape returns how a detail is shown: "text", "id" with a copy button, "structure" in a folded block, or "empty".
 func (a Account) shape(d connectors.Detail) string {
 	v := strings.TrimSpace(d.Value)
 	switch {
@@ -97,7 +99,7 @@ func (a Account) shape(d connectors.Detail) string {
 	return "text"
 }
 
-// detailText is a detail's value as a person reads it.
+// detailText returns a detail's value in words.
 func detailText(ctx context.Context, d connectors.Detail) string {
 	switch d.Value {
 	case "true":
@@ -119,11 +121,11 @@ func detailText(ctx context.Context, d connectors.Detail) string {
 	return d.Value
 }
 
-// problemText says in a sentence what is wrong, or that nothing is: to merchants what they do, to staff who does.
+// problemText says in a sentence what is wrong and what to do, to the merchant or to staff.
 func problemText(ctx context.Context, s status.Status, p Provider, staff bool) string {
 	keys := []string{"problem." + string(s.Health)}
 	switch {
-	case s.Health == status.Retrying && s.Party == status.PartyPlatform: // in an incident that we suspect ourselves of
+	case s.Health == status.Retrying && s.Party == status.PartyPlatform: // in an incident in which our own client is suspected
 		keys = []string{"problem.suspected"}
 	case s.Health == status.ActionNeeded:
 		keys = []string{"problem." + string(s.Problem), "problem.who-" + string(s.Party), "problem.action-needed"}
@@ -136,7 +138,7 @@ func problemText(ctx context.Context, s status.Status, p Provider, staff bool) s
 	return ""
 }
 
-// toldTo is a text about a merchant's connection: to the merchant, or to staff, who are not its "you".
+// toldTo returns the text of key for the merchant, or the one for staff ("staff-" before the key) if there is one.
 func toldTo(ctx context.Context, staff bool, key string, p Provider) string {
 	if staff && has(ctx, "staff-"+key) {
 		key = "staff-" + key
@@ -144,7 +146,7 @@ func toldTo(ctx context.Context, staff bool, key string, p Provider) string {
 	return T(ctx, key, "Provider", p.Title)
 }
 
-// whoText names who must act: you, the provider, us.
+// whoText names who must act, for the merchant.
 func whoText(ctx context.Context, who status.Party, p Provider) string {
 	switch who {
 	case status.PartyMerchant:
@@ -189,7 +191,7 @@ func (v ConnectPage) optionalFields() bool {
 	return false
 }
 
-// optionalTouched keeps the optional part open once something was typed there or is wrong there.
+// optionalTouched reports whether an optional field has a value or an error, so that they must not be folded.
 func (v ConnectPage) optionalTouched() bool {
 	for _, f := range v.Fields {
 		if f.Optional && (f.Value != "" || v.Errors.Of(f.Name) != "") {
@@ -271,7 +273,7 @@ func (v FlowPage) title(ctx context.Context) string {
 	return T(ctx, key, "Provider", v.Provider.Title)
 }
 
-// health is the shape before an ended flow's title.
+// health returns the health whose icon is before an ended flow's title.
 func (v FlowPage) health(ctx context.Context) status.Health {
 	switch v.outcome(ctx) {
 	case status.EndTemporary, status.EndRateLimited:
@@ -282,7 +284,7 @@ func (v FlowPage) health(ctx context.Context) status.Health {
 	return status.ActionNeeded
 }
 
-// startsAgain says whether trying again is what the person should do next.
+// startsAgain reports whether the page offers another try.
 func (v FlowPage) startsAgain(ctx context.Context) bool {
 	switch v.outcome(ctx) {
 	case status.EndOtherUser, status.EndClientRejected, status.EndNoMerchant:
@@ -291,7 +293,7 @@ func (v FlowPage) startsAgain(ctx context.Context) bool {
 	return v.Provider.Name != ""
 }
 
-// kept says what became of what there was before.
+// kept says that nothing has changed.
 func (v FlowPage) kept(ctx context.Context) string {
 	if v.Flow.Pinned() {
 		return T(ctx, "flow.kept-as-it-was")
@@ -306,7 +308,7 @@ func (v FlowPage) choiceText(ctx context.Context, choice string) string {
 	}
 	for _, key := range []string{"choice." + why + "." + choice, "choice." + choice} {
 		if has(ctx, key) {
-			return T(ctx, key, "Account", v.Account.shown(ctx), "Before", v.Before.shown(ctx), "Provider", v.Provider.Title)
+			return T(ctx, key, "Account", v.Account.displayName(ctx), "Before", v.Before.displayName(ctx), "Provider", v.Provider.Title)
 		}
 	}
 	return humanised(choice)
@@ -317,10 +319,10 @@ func (v FlowPage) choiceHelp(ctx context.Context, choice string) string {
 	if v.Offer.There && has(ctx, key+"-there") {
 		key += "-there"
 	}
-	return wordIf(ctx, key, "Account", v.Account.shown(ctx), "Before", v.Before.shown(ctx))
+	return wordIf(ctx, key, "Account", v.Account.displayName(ctx), "Before", v.Before.displayName(ctx))
 }
 
-// code names an error page's story.
+// code returns the part of the keys of an error page's texts.
 func (v ErrorPage) code() string {
 	switch {
 	case v.Code == "link":
@@ -345,7 +347,7 @@ func (v ErrorPage) health() status.Health {
 	return status.Disconnected
 }
 
-// device names a session's browser and system as their owner would, such as "Chrome · Android".
+// device returns the browser and the system of a session, such as "Chrome · Android".
 func device(ctx context.Context, s account.Session) string {
 	ua := useragent.Parse(s.Agent)
 	system := ua.OS
@@ -361,4 +363,45 @@ func device(ctx context.Context, s account.Session) string {
 		return ua.Name
 	}
 	return ua.Name + " · " + system
+}
+
+// inUse reports whether the form shows a link or an error, so that it must not be folded.
+func (v InviteForm) inUse() bool {
+	return v.Link != "" || v.Errors.Of("email") != "" || v.Errors.Of("name") != "" || v.Errors.Of("merchant") != ""
+}
+
+func tookOrDash(ctx context.Context, d time.Duration) string {
+	if d <= 0 {
+		return "–"
+	}
+	return Took(ctx, d)
+}
+
+// displayName returns a user's name, or the e-mail address without one.
+func displayName(u account.User) string { return cmp.Or(u.Name, u.Email) }
+
+// facts says in one line how a live check ended.
+func (c LiveCheck) facts(ctx context.Context) string {
+	parts := []string{Took(ctx, c.Took)}
+	if c.Skew.Abs() >= 2*time.Second {
+		parts = append(parts, T(ctx, "admin_providers.skew", "Seconds", strconv.FormatFloat(c.Skew.Seconds(), 'f', 0, 64)))
+	}
+	return strings.Join(parts, " · ")
+}
+
+func (v KeysPage) chosen(scope string) bool {
+	for _, s := range v.Form.Scopes {
+		if s == scope {
+			return true
+		}
+	}
+	return false
+}
+
+// attemptText says to staff how a flow stands or ended: by its outcome if that says more than its stage.
+func attemptText(ctx context.Context, stage status.Stage, end status.End) string {
+	if text := wordIf(ctx, "attempt."+string(end)); text != "" {
+		return text
+	}
+	return wordFor(ctx, "stage.", stage)
 }

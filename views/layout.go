@@ -14,7 +14,7 @@ func (p Page) noticeKey(ctx context.Context) string {
 	return "notice.done"
 }
 
-// here says whether a tab's page, or one beneath it, is the present one.
+// here reports whether a tab leads to the present page or to one above it.
 func (p Page) here(href string) bool {
 	path, _, _ := strings.Cut(p.Path, "?")
 	if href == "/admin" {
@@ -24,7 +24,7 @@ func (p Page) here(href string) bool {
 		href == "/admin/connections" && (strings.HasPrefix(path, "/connections/") || strings.HasPrefix(path, "/flows/") || strings.HasPrefix(path, "/admin/bulk/"))
 }
 
-// color is the provider's own where it is one, else the accent: a setting must not be able to write markup.
+// color returns the provider's colour if it is #rrggbb, else the accent: a setting must not write markup.
 func (p Provider) color() string {
 	if _, _, _, ok := rgb(p.Color); ok {
 		return p.Color
@@ -32,7 +32,7 @@ func (p Provider) color() string {
 	return "#0f5e5c"
 }
 
-// ink is white or near-black, whichever reads better on the mark's colour.
+// ink returns white or near-black, whichever has more contrast on the provider's colour.
 func (p Provider) ink() string {
 	r, g, b, _ := rgb(p.color())
 	if 0.2126*float64(r)+0.7152*float64(g)+0.0722*float64(b) > 140 {
@@ -79,7 +79,7 @@ func (c Column) arrow() string {
 	return ""
 }
 
-// errorText says what is wrong with a field: the words for that field where there are some, else for any.
+// errorText says what is wrong with a field, in the words for that field if there are any.
 func errorText(ctx context.Context, field, code string) string {
 	for _, key := range []string{"error." + field + "." + code, "error." + code} {
 		if has(ctx, key) {
@@ -89,13 +89,13 @@ func errorText(ctx context.Context, field, code string) string {
 	return T(ctx, "error.invalid", "Field", fieldLabel(ctx, field))
 }
 
-// fieldLabel names a form's field, also one that no locale knows.
+// fieldLabel returns the label of a form's field.
 func fieldLabel(ctx context.Context, field string) string { return wordFor(ctx, "field.", field) }
 
-// detailLabel names a fact about an account, also one that no locale knows.
+// detailLabel returns the label of a detail of an account.
 func detailLabel(ctx context.Context, key string) string { return wordFor(ctx, "detail.", key) }
 
-// wordFor is the text of a code that may be of somebody else's making; unknown ones are made readable.
+// wordFor returns the text of a code, which may be a provider's. A code without a text is made readable.
 func wordFor[Code ~string](ctx context.Context, prefix string, code Code) string {
 	if key := prefix + string(code); has(ctx, key) {
 		return T(ctx, key)

@@ -13,40 +13,40 @@ import (
 
 // Page is what every page has.
 type Page struct {
-	Path      string     // path and query of this page, for the links that change the language
-	User      *Person    // who is signed in; nil for nobody
+	Path      string     // path and query, for the links that change the language
+	User      *Person    // who is signed in; nil for a visitor who is not
 	Incidents []Incident // one banner each
-	Notice    string     // code of something that has just been done, words under "notice."; "" for none
-	NoticeOf  []any      // what those words are filled in with: names and values in turn
+	Notice    string     // code of what has just been done, words under "notice."; "" for nothing
+	NoticeOf  []any      // names and values to fill in, in turn
 }
 
-// Person is the signed-in user as the head of a page shows them.
+// Person is the signed-in user, with the merchant.
 type Person struct {
 	account.User
 	Merchant string // its name; "" for staff
 }
 
-// Staff says whether the person belongs to the platform.
+// Staff reports whether the person is signed in as staff.
 func (p *Person) Staff() bool { return p != nil && p.User.Staff() }
 
-// Admin says whether the person may change users, providers and keys.
+// Admin reports whether the person is signed in as an admin.
 func (p *Person) Admin() bool { return p != nil && p.Role == account.RoleAdmin }
 
-// Incident is a provider that is failing for everybody.
+// Incident is a provider that is failing for all merchants.
 type Incident struct {
 	Provider string // its title
 	Since    time.Time
-	Ours     bool // the fault is on our side
-	Declared bool // by a person, who also ends it
+	Ours     bool // our own client is suspected
+	Declared bool // a person declared it, and must end it
 }
 
-// Provider is a provider as a merchant meets it.
+// Provider is a provider as pages show it.
 type Provider struct {
 	Name, Title string
 	Environment string // "sandbox" or "production"
 	Color       string // #rrggbb of its mark
-	Keyed       bool   // access comes from typed credentials, not from signing in at the provider
-	HomeURL     string // the provider's own page, where access can be seen and ended; "" when unknown
+	Keyed       bool   // merchants type credentials here, and do not sign in at the provider
+	HomeURL     string // the provider's page where access can be seen and ended; "" if unknown
 }
 
 // Account is an account at a provider, with what the provider's connector says about the keys of its details.
@@ -90,13 +90,13 @@ type Column struct {
 	Sorted string // "", "ascending" or "descending"
 }
 
-// FieldError is a mistake in a form: the field's name and the code of what is wrong, words under "error.".
+// FieldError is an error in a form: the field's name and a code, with words under "error.".
 type FieldError struct{ Field, Code string }
 
-// Errors are the mistakes of one form.
+// Errors are the errors of one form.
 type Errors []FieldError
 
-// Of returns the code for a field, "" when it is right.
+// Of returns the code of a field's error, "" if it has none.
 func (e Errors) Of(field string) string {
 	for _, one := range e {
 		if one.Field == field {
@@ -106,7 +106,7 @@ func (e Errors) Of(field string) string {
 	return ""
 }
 
-// langURL is this page's address in another language.
+// langURL returns this page's address in another language.
 func (p Page) langURL(tag string) string {
 	path, query, _ := strings.Cut(p.Path, "?")
 	if !strings.HasPrefix(path, "/") || strings.HasPrefix(path, "//") {
@@ -120,7 +120,7 @@ func (p Page) langURL(tag string) string {
 	return path + "?" + values.Encode()
 }
 
-// humanised makes a code of somebody else's readable: "date_of_incorporation" becomes "Date of incorporation".
+// humanised makes a provider's code readable: "date_of_incorporation" becomes "Date of incorporation".
 func humanised(code string) string {
 	var b strings.Builder
 	var last rune
@@ -144,7 +144,7 @@ func humanised(code string) string {
 	return strings.TrimSpace(b.String())
 }
 
-// monogram is the one letter of a provider's mark.
+// monogram returns the letter in a provider's mark.
 func monogram(title string) string {
 	r, _ := utf8.DecodeRuneInString(strings.TrimSpace(title))
 	if r == utf8.RuneError {

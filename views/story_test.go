@@ -348,7 +348,7 @@ func staffStories(all map[string]templ.Component) {
 			{Provider: elecq, Connections: map[status.Health]int64{status.Fine: 80123, status.Retrying: 4123}, Incident: &Incident{Provider: "ELECQ", Since: ago(40 * time.Minute)}},
 		},
 		AtRisk: []RiskLine{{ID: "1", Merchant: "Laadpunt Rotterdam", Provider: "ELECQ", Account: "88120045", Until: in(2 * day), Who: "merchant"}},
-		Mend:   []MendLine{{Code: "not-set-up", Provider: "Flexiti", Detail: "FLEXITI_API_URL, FLEXITI_ENVIRONMENT"}, {Code: "callback", Provider: "CamInvoice"}, {Code: "environment", Provider: "ELECQ", Count: 3}, {Code: "of-tomorrow", Provider: "Acme"}},
+		Todo:   []TodoItem{{Code: "not-set-up", Provider: "Flexiti", Detail: "FLEXITI_API_URL, FLEXITI_ENVIRONMENT"}, {Code: "callback", Provider: "CamInvoice"}, {Code: "environment", Provider: "ELECQ", Count: 3}, {Code: "of-tomorrow", Provider: "Acme"}},
 	}
 	for i := range 48 {
 		h := HourFigures{Hour: storyNow.Truncate(time.Hour).Add(time.Duration(i-47) * time.Hour), Calls: map[status.Outcome]int64{status.OK: int64(3000 + 900*(i%7)), status.RateLimited: int64(i % 5 * 40), status.Rejected: int64(i % 11)}}
@@ -375,11 +375,11 @@ func staffStories(all map[string]templ.Component) {
 	all["admin-providers"] = AdminProviders(AdminProvidersPage{Page: adminPage("/admin/providers"), Providers: []ProviderSetup{
 		{
 			Provider: camInvoice, Ready: true, Callback: "https://connect.example.com/connect/caminvoice/callback", MayRegister: true, RegisteredAt: ago(day), Hooked: true, HookSet: true, HookedAt: ago(day), Live: 812345, LiveURL: "/admin/connections?provider=caminvoice", Refreshes: 74123, Errors: 310,
-			Median: 220 * time.Millisecond, Slow: 900 * time.Millisecond, Check: &LiveCheck{At: ago(time.Minute), Class: "ok", Took: 180 * time.Millisecond, Skew: 90 * time.Second, Address: "https://sandbox.caminvoice.example/connect"},
+			Median: 220 * time.Millisecond, Slow: 900 * time.Millisecond, Check: &LiveCheck{At: ago(time.Minute), Class: "ok", Took: 180 * time.Millisecond, Skew: 90 * time.Second},
 		},
-		{Provider: elecq, Ready: true, Callback: "https://connect.example.com/connect/elecq/callback", NoState: true, StateEchoed: true, Incident: &IncidentState{Since: ago(40 * time.Minute), Reason: "trouble", NextProbe: in(time.Minute)}},
+		{Provider: elecq, Ready: true, Callback: "https://connect.example.com/connect/elecq/callback", NoState: true, StateEchoed: true, Incident: &IncidentState{Began: ago(40 * time.Minute), Reason: "trouble", NextProbe: in(time.Minute)}},
 		{Provider: Provider{Name: "flexiti", Title: "Flexiti", Keyed: true}, Missing: []string{"FLEXITI_API_URL", "FLEXITI_ENVIRONMENT"}},
-		{Provider: acme, Ready: true, Callback: "https://connect.example.com/connect/acme/callback", Incident: &IncidentState{Since: ago(time.Hour), Reason: "they called us", By: "Anna Tremblay"}, Hooked: true},
+		{Provider: acme, Ready: true, Callback: "https://connect.example.com/connect/acme/callback", Incident: &IncidentState{Began: ago(time.Hour), Reason: "they called us", By: "Anna Tremblay"}, Hooked: true},
 	}})
 	support := AdminProvidersPage{Page: adminPage("/admin/providers"), Providers: []ProviderSetup{{Provider: camInvoice, Ready: true}}}
 	support.User = &Person{User: people[1].User}
@@ -404,11 +404,14 @@ func staffStories(all map[string]templ.Component) {
 		},
 	})
 	all["admin-keys-none"] = Keys(KeysPage{Page: adminPage("/admin/keys"), Scopes: scopes})
-	bulk := BulkPage{Page: adminPage("/admin/bulk/b1"), ID: "b1", By: "Anna Tremblay", Created: ago(4 * time.Minute), Total: 1240, Filter: []Filter{{"provider", "ELECQ"}, {"health", "retrying"}}, ListURL: "/admin/connections?provider=elecq"}
-	bulk.State, bulk.ByProvider = "dry-run", []BulkProvider{{Provider: "ELECQ", Count: 1200, PerMinute: 240, Paused: true}, {Provider: "CamInvoice", Count: 40, PerMinute: 600}}
+	bulk := BulkPage{
+		Page: adminPage("/admin/bulk/b1"), Filter: []Filter{{"provider", "ELECQ"}, {"health", "retrying"}}, ListURL: "/admin/connections?provider=elecq",
+		Bulk:      db.Bulk{ID: pg.NewID(), State: "dry-run", ByName: "Anna Tremblay", CreatedAt: ago(4 * time.Minute), Total: 1240},
+		Providers: []BulkProvider{{BulkProvider: db.BulkProvider{Provider: "elecq", Total: 1200, Waiting: 1200}, Title: "ELECQ", PerMinute: 240, Paused: true}, {BulkProvider: db.BulkProvider{Provider: "caminvoice", Total: 40}, Title: "CamInvoice", PerMinute: 600}},
+	}
 	all["bulk-dry-run"] = Bulk(bulk)
-	bulk.State, bulk.Done, bulk.Left, bulk.Outcomes = "running", 512, 3*time.Minute, []BulkOutcome{{Class: "ok", Count: 500, URL: "/x"}, {Class: "trouble", Count: 10}, {Class: "skipped", Count: 2}}
+	bulk.Bulk.State, bulk.Bulk.Done, bulk.Left, bulk.Outcomes = "running", 512, 3*time.Minute, []BulkOutcome{{Class: "ok", Count: 500, URL: "/x"}, {Class: "trouble", Count: 10}, {Class: "skipped", Count: 2}}
 	all["bulk-running"] = Bulk(bulk)
-	bulk.State, bulk.Ended = "stopped", ago(time.Minute)
+	bulk.Bulk.State, bulk.Bulk.EndedAt = "stopped", ago(time.Minute)
 	all["bulk-stopped"] = Bulk(bulk)
 }

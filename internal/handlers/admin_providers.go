@@ -78,7 +78,7 @@ func (s *Server) viewSetup(r *http.Request, setup connectors.Provider, record db
 		one.Check = &views.LiveCheck{At: record.CheckedAt, Class: record.CheckResult, Took: record.CheckTook, Skew: record.CheckSkew}
 	}
 	if !state.IncidentSince.IsZero() {
-		one.Incident = &views.IncidentState{Since: state.IncidentSince, Reason: state.Reason, NextProbe: state.NextProbe}
+		one.Incident = &views.IncidentState{Began: state.IncidentSince, Reason: state.Reason, NextProbe: state.NextProbe}
 		if by, err := pg.ParseID(state.IncidentBy); err == nil {
 			names, err := s.DB.Audit.Names(r.Context(), []pg.ID{by})
 			if err != nil {
@@ -115,7 +115,7 @@ func (s *Server) viewIncidents(r *http.Request) (map[providerEnv][]views.Inciden
 	for _, one := range past {
 		at := providerEnv{one.Provider, one.Environment}
 		list[at] = append(list[at], views.IncidentState{
-			Since: one.Began, Ended: one.Ended, Reason: one.Reason, Words: one.Words, By: names[one.By], EndedBy: names[one.EndedBy],
+			Began: one.Began, Ended: one.Ended, Reason: one.Reason, Words: one.Words, By: names[one.By], EndedBy: names[one.EndedBy],
 		})
 	}
 	return list, nil

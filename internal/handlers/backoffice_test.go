@@ -59,7 +59,7 @@ func TestProvidersAreSetUpAndSwitched(t *testing.T) {
 	t.Parallel()
 	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	admin := s.staff(account.RoleAdmin)
-	admin.wants("/admin", words("mend.callback", "Provider", "CamInvoice"))
+	admin.wants("/admin", words("todo.callback", "Provider", "CamInvoice"))
 	do := func(fields ...string) answer {
 		t.Helper()
 		got := admin.post("/admin/providers/caminvoice", fields...)
@@ -71,7 +71,7 @@ func TestProvidersAreSetUpAndSwitched(t *testing.T) {
 	if page := do("do", "register"); !page.says("notice.registered") {
 		t.Error("registering is not confirmed")
 	}
-	if got := admin.get("/admin"); got.says("mend.callback", "Provider", "CamInvoice") {
+	if got := admin.get("/admin"); got.says("todo.callback", "Provider", "CamInvoice") {
 		t.Error("the overview still wants the callback registered")
 	}
 	if page := do("do", "hook"); !page.says("notice.hooked") {

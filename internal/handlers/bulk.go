@@ -61,10 +61,7 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	list, values := bulkList(b.Filter)
-	page := views.BulkPage{
-		Page: s.viewPage(r), ID: b.ID.String(), State: b.State, By: b.ByName, Created: b.CreatedAt, Ended: b.EndedAt, Total: b.Total, Done: b.Done,
-		ListURL: "/admin/" + list + "?" + values.Encode(), OfEvents: b.Filter.Events != nil, Filter: s.filterDetails(r, values),
-	}
+	page := views.BulkPage{Page: s.viewPage(r), Bulk: b, ListURL: "/admin/" + list + "?" + values.Encode(), Filter: s.filterDetails(r, values)}
 	for _, class := range status.BulkOutcomes() {
 		if n := b.Outcomes[class]; n > 0 {
 			page.Outcomes = append(page.Outcomes, views.BulkOutcome{
@@ -79,14 +76,14 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		one := views.BulkProvider{
-			Name: p.Provider, Provider: s.viewProviderOf(p.Provider, "").Title, Count: p.Total, Waiting: p.Waiting, PerMinute: jobs.BulkPace,
+			BulkProvider: p, Title: s.viewProviderOf(p.Provider, "").Title, PerMinute: jobs.BulkPace,
 			Paused: !state.IncidentSince.IsZero(), Declared: state.Reason == status.ReasonDeclared,
 		}
 		if state.PausedUntil.After(s.DB.Now()) {
 			one.Until = state.PausedUntil
 		}
-		page.ByProvider = append(page.ByProvider, one)
-		if !one.Paused { // nobody knows when an incident ends
+		page.Providers = append(page.Providers, one)
+		if !one.Paused { // the end of an incident is not known
 			page.Left = max(page.Left, time.Duration(p.Waiting)*time.Minute/jobs.BulkPace+max(0, one.Until.Sub(s.DB.Now())))
 		}
 	}

@@ -51,7 +51,7 @@ func (s *Server) viewOwned(r *http.Request, owned []db.Connection, provider stri
 		if c.Provider == provider {
 			how := status.Of(c.Row(), providers[c.Provider])
 			out = append(out, views.ConnectedAccount{
-				ID: c.ID.String(), Account: s.viewAccount(c.Provider, c.Account, c.ID.String()), Status: how, ConnectedAt: c.ConnectedAt, ReconnectBy: how.RemindOf(s.DB.Now()),
+				ID: c.ID.String(), Account: s.viewAccount(c.Provider, c.Account, c.ID.String()), Status: how, ReconnectBy: how.RemindOf(s.DB.Now()),
 			})
 		}
 	}

@@ -61,7 +61,7 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 	if len(lapsing.Rows) > 0 {
 		page.RiskURL = "/admin/connections?lapsing=7d"
 	}
-	if page.Mend, err = s.todo(r, counts); err != nil {
+	if page.Todo, err = s.todo(r, counts); err != nil {
 		return err
 	}
 	s.render(w, r, http.StatusOK, views.Overview(page))
@@ -153,8 +153,8 @@ func hourFigures(calls []refresh.RefreshHour, first time.Time) []views.HourFigur
 }
 
 // todo lists what the platform itself must put right.
-func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.MendLine, error) {
-	var list []views.MendLine
+func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.TodoItem, error) {
+	var list []views.TodoItem
 	present := connectors.Environments(s.Providers)
 	records, err := s.DB.ProviderRecords(r.Context(), present)
 	if err != nil {
@@ -165,7 +165,7 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.MendLine, err
 		return nil, err
 	}
 	for _, setup := range s.Providers {
-		line := views.MendLine{Provider: title(setup), URL: "/admin/providers#" + setup.Name}
+		line := views.TodoItem{Provider: title(setup), URL: "/admin/providers#" + setup.Name}
 		if setup.Connector == nil {
 			line.Code, line.Detail = "not-set-up", strings.Join(setup.Missing, ", ")
 			list = append(list, line)
@@ -192,7 +192,7 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.MendLine, err
 	}
 	for _, one := range s.troubledList() {
 		if one.Reason == status.ReasonClientRejected {
-			list = append(list, views.MendLine{Code: "client-refused", Provider: s.viewProviderOf(one.Name, one.Environment).Title, URL: "/admin/providers#" + one.Name})
+			list = append(list, views.TodoItem{Code: "client-refused", Provider: s.viewProviderOf(one.Name, one.Environment).Title, URL: "/admin/providers#" + one.Name})
 		}
 	}
 	old, err := s.DB.OldSeals(r.Context())
@@ -200,7 +200,7 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.MendLine, err
 		return nil, err
 	}
 	if old > 0 {
-		list = append(list, views.MendLine{Code: "old-key", Count: old})
+		list = append(list, views.TodoItem{Code: "old-key", Count: old})
 	}
 	elsewhere := map[providerEnv]int64{}
 	for _, c := range counts {
@@ -210,7 +210,7 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.MendLine, err
 	}
 	for _, at := range s.places(counts) {
 		if n := elsewhere[at]; n > 0 {
-			list = append(list, views.MendLine{
+			list = append(list, views.TodoItem{
 				Code: "environment", Provider: s.viewProviderOf(at.provider, at.environment).Title, Count: n,
 				URL: "/admin/connections?" + FilterValues(search.Filter{Provider: at.provider, Environment: at.environment}).Encode(),
 			})

@@ -1,0 +1,144 @@
+package views
+
+import (
+	"context"
+	"slices"
+	"strconv"
+	"strings"
+
+	"patchbay/internal/status"
+)
+
+func (v OverviewPage) total(h status.Health) (n int64) {
+	for _, p := range v.Providers {
+		n += p.Connections[h]
+	}
+	return n
+}
+
+// classes returns the outcomes of refreshes from the bottom of a bar to its top, without rare ones that did not occur.
+func (v OverviewPage) classes() []status.Outcome {
+	return slices.DeleteFunc(status.RefreshOutcomes(), func(o status.Outcome) bool {
+		return (o == status.Lost || o == status.ClientRejected) && !slices.ContainsFunc(v.Hours, func(h HourFigures) bool { return h.Calls[o] > 0 })
+	})
+}
+
+func (h HourFigures) sum() (n int64) {
+	for _, calls := range h.Calls {
+		n += calls
+	}
+	return n
+}
+
+func (v OverviewPage) anyRefresh() bool { return v.most() > 0 }
+
+func (v OverviewPage) most() (n int64) {
+	for _, h := range v.Hours {
+		n = max(n, h.sum())
+	}
+	return n
+}
+
+func (v OverviewPage) newestFirst() []HourFigures {
+	out := make([]HourFigures, 0, len(v.Hours))
+	for i := len(v.Hours) - 1; i >= 0; i-- {
+		out = append(out, v.Hours[i])
+	}
+	return out
+}
+
+// The area of the chart inside its view box, in the view box's units.
+const (
+	chartLeft, chartRight = 56.0, 760.0
+	chartTop, chartBottom = 10.0, 168.0
+)
+
+type chartBar struct {
+	X, Width, Label string
+	Parts           []chartPart
+}
+
+type chartPart struct{ Class, Y, Height string }
+
+type chartLine struct{ Y, Label string }
+
+// scale returns the value at the top of the chart: the highest bar, rounded up to 1, 2 or 5 times a power of ten.
+func (v OverviewPage) scale() int64 {
+	top, most := int64(1), v.most()
+	for {
+		for _, f := range []int64{1, 2, 5} {
+			if top*f >= most {
+				return top * f
+			}
+		}
+		top *= 10
+	}
+}
+
+func (v OverviewPage) grid(ctx context.Context) []chartLine {
+	var out []chartLine
+	scale := v.scale()
+	for _, part := range []int64{0, 1, 2} {
+		if scale < 2 && part == 1 {
+			continue
+		}
+		y := chartBottom - (chartBottom-chartTop)*float64(part)/2
+		out = append(out, chartLine{Y: units(y), Label: compactNumber(ctx, scale*part/2)})
+	}
+	return out
+}
+
+func (v OverviewPage) bars(ctx context.Context) []chartBar {
+	l := localeOf(ctx)
+	step := (chartRight - chartLeft) / float64(max(len(v.Hours), 1))
+	scale, classes := v.scale(), v.classes()
+	var out []chartBar
+	for i, h := range v.Hours {
+		b := chartBar{X: units(chartLeft + step*float64(i)), Width: units(step * .8)}
+		if hour := l.at(h.Hour).Hour(); hour%6 == 0 && i < len(v.Hours)-3 { // room for the label
+			b.Label = strconv.Itoa(hour) + ":00"
+			if l.tag == "fr" {
+				b.Label = strconv.Itoa(hour) + " h"
+			}
+		}
+		y := chartBottom
+		for _, class := range classes {
+			n := h.Calls[class]
+			if n == 0 {
+				continue
+			}
+			height := max((chartBottom-chartTop)*float64(n)/float64(scale), 1.5) // so that one among thousands is still visible
+			y -= height
+			b.Parts = append(b.Parts, chartPart{Class: string(class), Y: units(y), Height: units(height)})
+		}
+		out = append(out, b)
+	}
+	return out
+}
+
+// compactNumber writes a number in few characters: 20k, 1.5M.
+func compactNumber(ctx context.Context, n int64) string {
+	switch {
+	case n >= 1_000_000:
+		return strings.TrimSuffix(strconv.FormatFloat(float64(n)/1e6, 'f', 1, 64), ".0") + "M"
+	case n >= 10_000:
+		return Number(ctx, n/1000) + "k"
+	}
+	return Number(ctx, n)
+}
+
+func units(f float64) string { return strconv.FormatFloat(f, 'f', 1, 64) }
+
+func (m TodoItem) text(ctx context.Context) string {
+	if has(ctx, "todo."+m.Code) {
+		return T(ctx, "todo."+m.Code, "Provider", m.Provider, "Count", int(m.Count))
+	}
+	return m.Provider + ": " + humanised(m.Code)
+}
+
+func (m TodoItem) link() string {
+	if m.URL != "" {
+		return m.URL
+	}
+	return "/admin/providers"
+}
