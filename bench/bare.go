@@ -108,7 +108,7 @@ func (c *bareRow) targets() []any {
 }
 
 func (b *bare) home(w http.ResponseWriter, r *http.Request, who signedIn) error {
-	rows, err := b.pool.Query(r.Context(), bareConnection+`, g.refresh_expires_at, coalesce(g.refresh_fixed, false)
+	rows, err := b.pool.Query(r.Context(), bareConnection+`, g.refresh_expires_at, coalesce(g.refresh_expiry_fixed, false)
 		FROM connections c LEFT JOIN grants g ON g.connection_id = c.id
 		WHERE c.merchant_id = $1 AND c.disconnected_at IS NULL ORDER BY c.connected_at, c.id`, who.merchant)
 	if err != nil {
@@ -143,7 +143,7 @@ func (f *bareAttempt) targets() []any {
 }
 
 func event(batch *pgx.Batch, kind string, who signedIn, flow pg.ID, connection *pg.ID, class string, status int) {
-	batch.Queue(`INSERT INTO events (id, at, kind, actor, actor_id, merchant_id, connection_id, flow_id, provider, class, status, code, millis, reference, address, note)
+	batch.Queue(`INSERT INTO events (id, at, kind, actor, actor_id, merchant_id, connection_id, flow_id, provider, outcome, status, code, millis, reference, address, note)
 		VALUES ($1, $2, $3, 'merchant', $4, $5, $6, $7, 'caminvoice', $8, $9, '', 0, '', '127.0.0.1', '')`,
 		pg.NewID(), time.Now(), kind, who.user, who.merchant, connection, flow, class, status)
 }
@@ -291,7 +291,7 @@ func (b *bare) save(ctx context.Context, who signedIn, f bareAttempt, e exchange
 			connection, who.merchant, account, name, facts, who.user, now)
 		batch.Queue(`INSERT INTO search_documents (id, merchant_id, provider, environment, connected_at, account_key, merchant_key, words)
 			VALUES ($1, $2, 'caminvoice', 'sandbox', $3, $4, '', $5)`, connection, who.merchant, now, name, strings.ToLower(strings.Join(words, " ")))
-		batch.Queue(`INSERT INTO grants (connection_id, provider, environment, sealed, lifetime_seconds, expires_at, refresh_at, last_class, refreshed_at)
+		batch.Queue(`INSERT INTO grants (connection_id, provider, environment, sealed, lifetime_seconds, expires_at, refresh_at, last_outcome, refreshed_at)
 			VALUES ($1, 'caminvoice', 'sandbox', $2, 900, $3, $4, 'ok', $5)`, connection, sealed, now.Add(15*time.Minute), now.Add(12*time.Minute), now)
 		batch.Queue(`UPDATE flows SET stage = 'connected', outcome = 'connected', sealed = NULL, result_id = $2, touched_at = $3 WHERE id = $1`, f.id, connection, now)
 		event(batch, "connection.connected", who, f.id, &connection, "", 0)

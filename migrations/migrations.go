@@ -159,6 +159,15 @@ func Suitable(ctx context.Context, url string) error {
 }
 
 func suitable(ctx context.Context, db *sql.DB) error {
+	// The schema was written anew before the first release; limits is a table that only the earlier one had.
+	var earlier bool
+	if err := db.QueryRowContext(ctx, `SELECT to_regclass('limits') IS NOT NULL AND to_regclass('goose_db_version') IS NOT NULL`).Scan(&earlier); err != nil {
+		return err
+	}
+	if earlier {
+		return errors.New("this database holds the schema of a Patchbay from before the first release, which is not carried over: " +
+			"give DATABASE_URL an empty database (the old one is left as it is)")
+	}
 	const mend = `create it with: CREATE DATABASE … ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0`
 	var name, encoding, ctype string
 	err := db.QueryRowContext(ctx, `SELECT datname, pg_encoding_to_char(encoding), datctype FROM pg_database WHERE datname = current_database()`).

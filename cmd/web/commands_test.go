@@ -98,7 +98,7 @@ func TestAPIKeyAddPrintsTheKeyAloneOnTheLastLine(t *testing.T) {
 
 func TestMigrateStatusAndDown(t *testing.T) {
 	_, environ := operator(t)
-	if code, out, _ := said(t, environ, "", "migrate", "status"); code != 0 || strings.Contains(out, "pending") || !strings.Contains(out, "applied  00001_core.sql") {
+	if code, out, _ := said(t, environ, "", "migrate", "status"); code != 0 || strings.Contains(out, "pending") || !strings.Contains(out, "applied  00001_people.sql") {
 		t.Errorf("code %d:\n%s", code, out)
 	}
 	if code, _, faults := said(t, environ, "", "migrate", "down"); code != 0 {

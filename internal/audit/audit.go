@@ -48,7 +48,7 @@ type Log struct{ db *pg.DB }
 func NewLog(db *pg.DB) *Log { return &Log{db: db} }
 
 // Columns are the columns of events.
-const Columns = `id, at, kind, actor, actor_id, merchant_id, connection_id, flow_id, provider, class, status, code, millis, reference, address, note`
+const Columns = `id, at, kind, actor, actor_id, merchant_id, connection_id, flow_id, provider, outcome, status, code, millis, reference, address, note`
 
 const insert = `INSERT INTO events (` + Columns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
 
@@ -76,7 +76,7 @@ type Row struct {
 	ConnectionID pg.ID          `json:"connection_id,omitzero"`
 	FlowID       pg.ID          `json:"flow_id,omitzero"`
 	Provider     string         `json:"provider"`
-	Class        status.Outcome `json:"class"`
+	Class        status.Outcome `json:"outcome"`
 	Status       int            `json:"status"`
 	Code         string         `json:"code"`
 	Millis       int            `json:"millis"`

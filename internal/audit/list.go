@@ -189,9 +189,9 @@ func (f Filter) statement(from cursor, low, high time.Time, limit int) (sql stri
 	switch f.Class {
 	case "":
 	case status.OK:
-		where = append(where, `class = 'ok'`)
+		where = append(where, `outcome = 'ok'`)
 	default:
-		where = append(where, `class = `+arg(f.Class), `class NOT IN ('', 'ok')`)
+		where = append(where, `outcome = `+arg(f.Class), `outcome NOT IN ('', 'ok')`)
 	}
 	if f.Actors != nil {
 		where = append(where, `actor_id = ANY(`+arg(f.Actors)+`)`)

@@ -187,7 +187,7 @@ type DayReads struct {
 // ReadsByDay returns a key's reads of the last days, oldest first; days without any are left out.
 func (d *DB) ReadsByDay(ctx context.Context, key pg.ID, days int) ([]DayReads, error) {
 	rows, err := d.Pool.Query(ctx, `
-		SELECT day::timestamp AT TIME ZONE 'UTC', reads FROM key_days
+		SELECT day::timestamp AT TIME ZONE 'UTC', reads FROM api_key_daily_reads
 		WHERE key_id = $1 AND day > ($2::timestamptz AT TIME ZONE 'UTC')::date - $3::integer ORDER BY day`, key, d.Now(), days)
 	if err != nil {
 		return nil, fmt.Errorf("read token reads: %w", err)

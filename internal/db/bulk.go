@@ -138,7 +138,7 @@ func (d *DB) Bulk(ctx context.Context, id pg.ID) (Bulk, error) {
 	if err != nil {
 		return b, fmt.Errorf("read bulk: %w", err)
 	}
-	rows, err := d.Pool.Query(ctx, `SELECT provider, class, count(*) FROM bulk_items WHERE bulk_id = $1 GROUP BY 1, 2 ORDER BY 1, 2`, id)
+	rows, err := d.Pool.Query(ctx, `SELECT provider, outcome, count(*) FROM bulk_items WHERE bulk_id = $1 GROUP BY 1, 2 ORDER BY 1, 2`, id)
 	if err != nil {
 		return b, fmt.Errorf("count bulk: %w", err)
 	}
@@ -179,7 +179,7 @@ func (d *DB) StopBulk(ctx context.Context, by audit.Actor, id pg.ID) error {
 
 func (d *DB) moveBulk(ctx context.Context, by audit.Actor, id pg.ID, from, to string, kind status.Kind, enqueue Enqueue) error {
 	return d.Tx(ctx, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `UPDATE bulks SET state = $3, started_at = CASE WHEN $3 = 'running' THEN $4 ELSE started_at END WHERE id = $1 AND state = $2`, id, from, to, d.Now())
+		tag, err := tx.Exec(ctx, `UPDATE bulks SET state = $3 WHERE id = $1 AND state = $2`, id, from, to)
 		if err != nil {
 			return fmt.Errorf("move bulk: %w", err)
 		}
@@ -214,7 +214,7 @@ func (d *DB) EndBulk(ctx context.Context, id pg.ID) error {
 // BulkWaiting returns some of a provider's connections that wait in a running bulk.
 func (d *DB) BulkWaiting(ctx context.Context, id pg.ID, provider string, most int) ([]pg.ID, error) {
 	rows, err := d.Pool.Query(ctx, `SELECT i.connection_id FROM bulk_items i JOIN bulks b ON b.id = i.bulk_id
-		WHERE i.bulk_id = $1 AND i.provider = $2 AND i.class = '' AND b.state = 'running' ORDER BY i.connection_id LIMIT $3`, id, provider, most)
+		WHERE i.bulk_id = $1 AND i.provider = $2 AND i.outcome = '' AND b.state = 'running' ORDER BY i.connection_id LIMIT $3`, id, provider, most)
 	if err != nil {
 		return nil, fmt.Errorf("read bulk's connections: %w", err)
 	}
@@ -227,7 +227,7 @@ func (d *DB) BulkWaiting(ctx context.Context, id pg.ID, provider string, most in
 
 // BulkEnded notes how one connection's refresh in a bulk ended.
 func (d *DB) BulkEnded(ctx context.Context, id, connection pg.ID, class status.Outcome) error {
-	_, err := d.Pool.Exec(ctx, `UPDATE bulk_items SET class = $3, ended_at = $4 WHERE bulk_id = $1 AND connection_id = $2 AND class = ''`, id, connection, class, d.Now())
+	_, err := d.Pool.Exec(ctx, `UPDATE bulk_items SET outcome = $3, ended_at = $4 WHERE bulk_id = $1 AND connection_id = $2 AND outcome = ''`, id, connection, class, d.Now())
 	if err != nil {
 		return fmt.Errorf("note bulk's outcome: %w", err)
 	}
@@ -236,7 +236,7 @@ func (d *DB) BulkEnded(ctx context.Context, id, connection pg.ID, class status.O
 
 // LeaseBulk gives a job the lease of a bulk for a while, or renews it. It returns false when another job has the lease.
 func (d *DB) LeaseBulk(ctx context.Context, id, owner pg.ID, lasts time.Duration) (bool, error) {
-	tag, err := d.Pool.Exec(ctx, `UPDATE bulks SET carrier = $2, carried_until = $4 WHERE id = $1 AND (carrier = $2 OR carried_until IS NULL OR carried_until <= $3)`,
+	tag, err := d.Pool.Exec(ctx, `UPDATE bulks SET lease_owner = $2, leased_until = $4 WHERE id = $1 AND (lease_owner = $2 OR leased_until IS NULL OR leased_until <= $3)`,
 		id, owner, d.Now(), d.Now().Add(lasts))
 	if err != nil {
 		return false, fmt.Errorf("lease bulk: %w", err)
@@ -246,7 +246,7 @@ func (d *DB) LeaseBulk(ctx context.Context, id, owner pg.ID, lasts time.Duration
 
 // ReleaseBulk gives the lease back, so that another job can take it at once.
 func (d *DB) ReleaseBulk(ctx context.Context, id, owner pg.ID) error {
-	if _, err := d.Pool.Exec(ctx, `UPDATE bulks SET carrier = NULL, carried_until = NULL WHERE id = $1 AND carrier = $2`, id, owner); err != nil {
+	if _, err := d.Pool.Exec(ctx, `UPDATE bulks SET lease_owner = NULL, leased_until = NULL WHERE id = $1 AND lease_owner = $2`, id, owner); err != nil {
 		return fmt.Errorf("release bulk: %w", err)
 	}
 	return nil
@@ -254,7 +254,7 @@ func (d *DB) ReleaseBulk(ctx context.Context, id, owner pg.ID) error {
 
 // AbandonedBulks lists the bulks that are not finished and that no job has leased.
 func (d *DB) AbandonedBulks(ctx context.Context) ([]pg.ID, error) {
-	rows, err := d.Pool.Query(ctx, `SELECT id FROM bulks WHERE state IN ('gathering', 'running', 'stopping') AND coalesce(carried_until, created_at + interval '1 minute') <= $1
+	rows, err := d.Pool.Query(ctx, `SELECT id FROM bulks WHERE state IN ('gathering', 'running', 'stopping') AND coalesce(leased_until, created_at + interval '1 minute') <= $1
 		ORDER BY created_at`, d.Now())
 	if err != nil {
 		return nil, fmt.Errorf("list bulks: %w", err)

@@ -238,7 +238,7 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by a
 }
 
 // queueConnection adds to a batch what writes a connection and all that lists need of it: its merchant's sort key and its
-// search document. The trigger connections_count_inserted counts it in counters, connections_count_updated every change of
+// search document. The trigger connections_count_inserted counts it in connection_counts, connections_count_updated every change of
 // its health.
 func queueConnection(b *pgx.Batch, c Connection) error {
 	details, err := json.Marshal(append([]connectors.Detail{}, c.Account.Details...))

@@ -39,7 +39,7 @@ func (c Connection) Row() status.Row {
 
 const connectionColumns = `c.id, c.merchant_id, c.provider, c.environment, c.account_id, c.account_name, c.details, c.problem,
 	c.problem_since, c.failing_since, c.connected_by, c.connected_at, c.disconnected_at,
-	(SELECT CASE WHEN s.refresh_fixed THEN s.refresh_expires_at END FROM grants s WHERE s.connection_id = c.id)`
+	(SELECT CASE WHEN s.refresh_expiry_fixed THEN s.refresh_expires_at END FROM grants s WHERE s.connection_id = c.id)`
 
 // connectionTargets are what connectionColumns are scanned into.
 func connectionTargets(c *Connection) []any {
@@ -84,7 +84,7 @@ type Whole struct {
 func (d *DB) WholeConnection(ctx context.Context, id, merchant pg.ID) (Whole, error) {
 	var w Whole
 	err := d.Pool.QueryRow(ctx, `SELECT `+connectionColumns+`, m.name, coalesce(m.external_id, ''), g.expires_at, g.refresh_at,
-			g.refreshed_at, g.used_at, g.leased_until, coalesce(k.name, ''), coalesce(g.generation, 0), coalesce(g.epoch, 0), coalesce(g.failures, 0)
+			g.refreshed_at, g.used_at, g.leased_until, coalesce(k.name, ''), coalesce(g.generation, 0), coalesce(g.connection_version, 0), coalesce(g.failures, 0)
 		FROM connections c JOIN merchants m ON m.id = c.merchant_id LEFT JOIN grants g ON g.connection_id = c.id LEFT JOIN api_keys k ON k.id = g.used_by
 		WHERE c.id = $1 AND ($2::uuid IS NULL OR c.merchant_id = $2)`, id, merchant).
 		Scan(append(connectionTargets(&w.Connection), &w.Merchant, &w.ExternalID, &w.ExpiresAt, &w.RefreshAt, &w.RefreshedAt, &w.UsedAt, &w.LeasedUntil, &w.UsedBy,

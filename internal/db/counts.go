@@ -21,16 +21,16 @@ func (c Count) CurrentHealth(providers status.Providers) status.Health {
 	return status.Of(status.RowOf(c.Environment, string(c.Health)), providers[c.Provider]).Health
 }
 
-// Counts reads the counters.
+// Counts reads connection_counts, which triggers of connections write (connections_count_inserted, _updated, _deleted).
 func (d *DB) Counts(ctx context.Context) ([]Count, error) {
 	rows, err := d.Pool.Query(ctx, `
-		SELECT provider, environment, health, sum(difference)::bigint FROM counters GROUP BY 1, 2, 3 HAVING sum(difference) <> 0 ORDER BY 1, 2, 3`)
+		SELECT provider, environment, health, sum(delta)::bigint FROM connection_counts GROUP BY 1, 2, 3 HAVING sum(delta) <> 0 ORDER BY 1, 2, 3`)
 	if err != nil {
-		return nil, fmt.Errorf("read counters: %w", err)
+		return nil, fmt.Errorf("read connection counts: %w", err)
 	}
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Count])
 	if err != nil {
-		return nil, fmt.Errorf("read counters: %w", err)
+		return nil, fmt.Errorf("read connection counts: %w", err)
 	}
 	return list, nil
 }
@@ -39,12 +39,12 @@ func (d *DB) Counts(ctx context.Context) ([]Count, error) {
 func (d *DB) FoldCounts(ctx context.Context) error {
 	_, err := d.Pool.Exec(ctx, `
 		WITH taken AS (
-			DELETE FROM counters WHERE ctid = ANY (ARRAY(SELECT ctid FROM counters LIMIT 20000 FOR UPDATE SKIP LOCKED)) RETURNING provider, environment, health, difference
+			DELETE FROM connection_counts WHERE ctid = ANY (ARRAY(SELECT ctid FROM connection_counts LIMIT 20000 FOR UPDATE SKIP LOCKED)) RETURNING provider, environment, health, delta
 		)
-		INSERT INTO counters (provider, environment, health, difference)
-		SELECT provider, environment, health, sum(difference) FROM taken GROUP BY 1, 2, 3 HAVING sum(difference) <> 0`)
+		INSERT INTO connection_counts (provider, environment, health, delta)
+		SELECT provider, environment, health, sum(delta) FROM taken GROUP BY 1, 2, 3 HAVING sum(delta) <> 0`)
 	if err != nil {
-		return fmt.Errorf("fold counters: %w", err)
+		return fmt.Errorf("fold connection counts: %w", err)
 	}
 	return nil
 }

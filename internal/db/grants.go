@@ -99,7 +99,7 @@ func GrantPlace(connection pg.ID, generation int64) seal.Place {
 
 // LateGrantPlace is where a good answer is stored that came late, when the grant's generation was already this one.
 func LateGrantPlace(connection pg.ID, generation int64) seal.Place {
-	return seal.Place{Table: "grants", Column: "spare", Row: connection, Generation: generation}
+	return seal.Place{Table: "grants", Column: "late_grant", Row: connection, Generation: generation}
 }
 
 // before is what a connection's grant had come to when it is replaced; zero when there was none.
@@ -111,7 +111,7 @@ type before struct {
 // grantBefore reads it and locks the row.
 func grantBefore(ctx context.Context, tx pgx.Tx, connection pg.ID) (before, error) {
 	var was before
-	err := tx.QueryRow(ctx, `SELECT generation, epoch, used_at FROM grants WHERE connection_id = $1 FOR UPDATE`, connection).
+	err := tx.QueryRow(ctx, `SELECT generation, connection_version, used_at FROM grants WHERE connection_id = $1 FOR UPDATE`, connection).
 		Scan(&was.generation, &was.epoch, &was.usedAt)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return was, fmt.Errorf("read grant: %w", err)
@@ -135,13 +135,13 @@ func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was befo
 		refreshExpires = obtained.Add(g.RefreshLifetime)
 	}
 	b.Queue(`
-		INSERT INTO grants (connection_id, provider, environment, sealed, generation, epoch, lifetime_seconds, expires_at, refresh_expires_at, refresh_at, last_class, refreshed_at)
+		INSERT INTO grants (connection_id, provider, environment, sealed, generation, connection_version, lifetime_seconds, expires_at, refresh_expires_at, refresh_at, last_outcome, refreshed_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'ok', $11)
 		ON CONFLICT (connection_id) DO UPDATE SET
-			provider = excluded.provider, environment = excluded.environment, sealed = excluded.sealed, spare = NULL, spare_generation = 0,
-			generation = excluded.generation, epoch = excluded.epoch, attempt = grants.attempt + 1, lease_id = NULL, leased_until = NULL, refresh_fixed = false,
+			provider = excluded.provider, environment = excluded.environment, sealed = excluded.sealed, late_grant = NULL, late_generation = 0,
+			generation = excluded.generation, connection_version = excluded.connection_version, attempts = grants.attempts + 1, lease_id = NULL, leased_until = NULL, refresh_expiry_fixed = false,
 			lifetime_seconds = excluded.lifetime_seconds, expires_at = excluded.expires_at, refresh_expires_at = excluded.refresh_expires_at,
-			refresh_at = excluded.refresh_at, failures = 0, last_class = 'ok', last_code = '', refreshed_at = excluded.refreshed_at`,
+			refresh_at = excluded.refresh_at, failures = 0, last_outcome = 'ok', last_code = '', refreshed_at = excluded.refreshed_at`,
 		c.ID, c.Provider, c.Environment, sealed, was.generation+1, was.epoch+1, int64(g.Lifetime/time.Second), expires, refreshExpires,
 		schedule.Due(keepAlive, c.ID, g, obtained, obtained.Sub(was.usedAt) < schedule.InUse), obtained)
 	return nil
@@ -151,7 +151,7 @@ func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was befo
 // its way is not kept.
 func (d *DB) dropGrant(ctx context.Context, tx pgx.Tx, connection pg.ID) error {
 	_, err := tx.Exec(ctx, `
-		UPDATE grants SET sealed = NULL, spare = NULL, epoch = epoch + 1, attempt = attempt + 1, lease_id = NULL, leased_until = NULL,
+		UPDATE grants SET sealed = NULL, late_grant = NULL, connection_version = connection_version + 1, attempts = attempts + 1, lease_id = NULL, leased_until = NULL,
 			expires_at = NULL, refresh_expires_at = NULL, refresh_at = NULL, failures = 0
 		WHERE connection_id = $1`, connection)
 	if err != nil {
@@ -205,7 +205,7 @@ func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h 
 	err = d.Pool.QueryRow(ctx, `
 		SELECT k.id, 'tokens:read' = ANY (k.scopes),
 			k.merchant_id IS NULL OR EXISTS (SELECT FROM connections c WHERE c.id = g.connection_id AND c.merchant_id = k.merchant_id),
-			g.sealed, g.generation, g.provider, g.environment, g.expires_at, g.lifetime_seconds, g.used_at, g.last_class
+			g.sealed, g.generation, g.provider, g.environment, g.expires_at, g.lifetime_seconds, g.used_at, g.last_outcome
 		FROM api_keys k LEFT JOIN grants g ON g.connection_id = $2
 		WHERE k.hash = $1 AND k.revoked_at IS NULL`, key.Hash(), connection).
 		Scan(&h.Key, &h.May, &its, &sealed, &generation, &provider, &environment, &h.ExpiresAt, &lifetime, &h.UsedAt, &class)
@@ -233,7 +233,7 @@ func (d *DB) ReadGrant(ctx context.Context, connection pg.ID) (Reading, error) {
 	var generation, lifetime int64
 	err := d.Pool.QueryRow(ctx, `
 		SELECT c.id, c.merchant_id, c.provider, c.environment, c.problem, c.disconnected_at IS NOT NULL, g.sealed, g.generation, g.expires_at,
-			g.lifetime_seconds, g.refreshed_at, g.refresh_at, g.leased_until, g.used_at, g.attempt, g.last_class, g.last_code
+			g.lifetime_seconds, g.refreshed_at, g.refresh_at, g.leased_until, g.used_at, g.attempts, g.last_outcome, g.last_code
 		FROM connections c JOIN grants g ON g.connection_id = c.id WHERE c.id = $1`, connection).
 		Scan(&r.Connection, &r.Merchant, &r.Provider, &r.Environment, &r.Problem, &r.Disconnected, &sealed, &generation, &r.ExpiresAt,
 			&lifetime, &r.RefreshedAt, &r.RefreshAt, &r.LeasedUntil, &r.UsedAt, &r.Attempt, &r.LastClass, &r.LastCode)
@@ -283,9 +283,9 @@ func (d *DB) GrantStatus(ctx context.Context, connection pg.ID) (GrantStatus, er
 // GrantStatuses reads those of many connections.
 func (d *DB) GrantStatuses(ctx context.Context, connections []pg.ID) (map[pg.ID]GrantStatus, error) {
 	rows, err := d.Pool.Query(ctx, `
-		SELECT g.connection_id, g.generation, g.attempt, g.lifetime_seconds, g.expires_at, g.refreshed_at, g.refresh_at,
-			g.leased_until, g.failures, g.last_class, g.last_code, g.used_at, g.used_by, v.due_at
-		FROM grants g LEFT JOIN verifications v ON v.connection_id = g.connection_id
+		SELECT g.connection_id, g.generation, g.attempts, g.lifetime_seconds, g.expires_at, g.refreshed_at, g.refresh_at,
+			g.leased_until, g.failures, g.last_outcome, g.last_code, g.used_at, g.used_by, v.due_at
+		FROM grants g LEFT JOIN rechecks v ON v.connection_id = g.connection_id
 		WHERE g.connection_id = ANY ($1)`, connections)
 	if err != nil {
 		return nil, fmt.Errorf("read grants: %w", err)

@@ -26,7 +26,7 @@ type ProviderRecord struct {
 func (d *DB) ProviderRecords(ctx context.Context, present map[string]string) (map[string]ProviderRecord, error) {
 	names, environments := namesAndEnvironments(present)
 	rows, err := d.Pool.Query(ctx, `
-		SELECT p.name, state_echoed, callback_registered_at, callback_address, hook_registered_at, checked_at, check_result, check_millis, check_skew_millis
+		SELECT p.name, state_echoed, callback_registered_at, callback_address, webhook_registered_at, checked_at, check_result, check_millis, check_skew_millis
 		FROM providers p JOIN unnest($1::text[], $2::text[]) AS w (name, environment) ON (p.name, p.environment) = (w.name, w.environment)`, names, environments)
 	if err != nil {
 		return nil, fmt.Errorf("read providers: %w", err)
@@ -54,12 +54,12 @@ func (d *DB) CallbackRegistered(ctx context.Context, name, environment, address 
 
 // HookRegistered remembers that the provider was asked for webhooks of all accounts.
 func (d *DB) HookRegistered(ctx context.Context, name, environment string, by audit.Actor) error {
-	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderHooked}, `hook_registered_at = $3`, d.Now())
+	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderHooked}, `webhook_registered_at = $3`, d.Now())
 }
 
 // HookRemoved remembers that the provider was asked for no more webhooks of n accounts.
 func (d *DB) HookRemoved(ctx context.Context, name, environment string, n int, by audit.Actor) error {
-	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderUnhooked, Note: fmt.Sprint(n)}, `hook_registered_at = NULL`)
+	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderUnhooked, Note: fmt.Sprint(n)}, `webhook_registered_at = NULL`)
 }
 
 // ProviderChecked remembers what a live check found.

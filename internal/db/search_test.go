@@ -229,7 +229,7 @@ func TestFiltersKeepWhatTheySay(t *testing.T) {
 	}
 	l.exec(`UPDATE connections SET used_on = (now() AT TIME ZONE 'UTC' - interval '3 hours')::date WHERE id = $1`, id("fine"))
 	l.exec(`UPDATE connections SET used_on = (now() AT TIME ZONE 'UTC' - interval '20 days')::date WHERE id = $1`, id("ours"))
-	l.exec(`UPDATE grants SET refresh_fixed = true, refresh_expires_at = now() + interval '3 days' WHERE connection_id = $1`, id("lapsing"))
+	l.exec(`UPDATE grants SET refresh_expiry_fixed = true, refresh_expires_at = now() + interval '3 days' WHERE connection_id = $1`, id("lapsing"))
 	there := status.Provider{SetUp: true, Environment: "production"}
 	present := status.Providers{"caminvoice": there, "flexiti": there, "elecq": there}
 	for _, one := range []struct {
@@ -313,7 +313,7 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 	if err := sample.Fill(ctx, d, sample.Scale{Connections: 400, Merchants: 12}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Pool.Exec(ctx, `UPDATE grants SET refresh_fixed = true, refresh_expires_at = date_trunc('hour', now()) + (1 + ascii(connection_id::text) % 5) * interval '1 day'`); err != nil {
+	if _, err := d.Pool.Exec(ctx, `UPDATE grants SET refresh_expiry_fixed = true, refresh_expires_at = date_trunc('hour', now()) + (1 + ascii(connection_id::text) % 5) * interval '1 day'`); err != nil {
 		t.Fatal(err)
 	}
 	there := status.Provider{SetUp: true, Environment: "production"}

@@ -60,7 +60,7 @@ func TestSQLSaysOfAConnectionWhatStatusSays(t *testing.T) {
 						}
 						l.exec(`UPDATE connections SET problem = $2, problem_since = $3, failing_since = $4, disconnected_at = $5 WHERE id = $1`,
 							id, problem, since, null(failing), null(disconnected))
-						l.exec(`UPDATE grants SET refresh_fixed = $2, refresh_expires_at = $3 WHERE connection_id = $1`, id, !ends.IsZero(), null(ends))
+						l.exec(`UPDATE grants SET refresh_expiry_fixed = $2, refresh_expires_at = $3 WHERE connection_id = $1`, id, !ends.IsZero(), null(ends))
 
 						c, err := l.d.WholeConnection(ctx, id, pg.ID{})
 						if err != nil {
@@ -74,7 +74,7 @@ func TestSQLSaysOfAConnectionWhatStatusSays(t *testing.T) {
 						var health status.Health
 						var state string
 						var order int64
-						if err := l.d.Pool.QueryRow(ctx, `SELECT connection_health(problem, failing_since, disconnected_at), state, health_order FROM connections WHERE id = $1`, id).
+						if err := l.d.Pool.QueryRow(ctx, `SELECT connection_health(state), state, health_order FROM connections WHERE id = $1`, id).
 							Scan(&health, &state, &order); err != nil {
 							t.Fatal(err)
 						}

@@ -13,7 +13,7 @@ func (d *DB) DropOld(ctx context.Context) error {
 		sql    string
 		before time.Time
 	}{
-		{`DELETE FROM limits WHERE tat < $1`, now.Add(-time.Hour)},
+		{`DELETE FROM rate_limits WHERE arrival_at < $1`, now.Add(-time.Hour)},
 		{`DELETE FROM outbox WHERE at < $1`, now.Add(-7 * 24 * time.Hour)},
 	} {
 		if _, err := d.Pool.Exec(ctx, one.sql, one.before); err != nil {

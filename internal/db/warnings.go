@@ -57,7 +57,7 @@ func (d *DB) EnqueueWarnings(ctx context.Context, providers status.Providers, en
 				SELECT c.id, u.id, 'reconnect-by', g.refresh_expires_at, $1
 				FROM grants g JOIN connections c ON c.id = g.connection_id
 					JOIN users u ON u.merchant_id = c.merchant_id AND u.locked_at IS NULL AND u.password_hash <> ''
-				WHERE g.refresh_fixed AND g.refresh_expires_at > $1 AND g.refresh_expires_at < $2
+				WHERE g.refresh_expiry_fixed AND g.refresh_expires_at > $1 AND g.refresh_expires_at < $2
 					AND c.provider = ANY($3) AND (c.provider, c.environment) IN (SELECT * FROM unnest($4::text[], $5::text[])) AND c.problem = '' AND c.disconnected_at IS NULL
 				ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at
 					WHERE w.about < $1

@@ -24,7 +24,7 @@ const (
 )
 
 // overview is the page of the morning: how connections are, how refreshing goes, who is at risk, what we must put
-// right. Its figures are counters and rollups: no event and no connection is counted for it.
+// right. Its figures are connection_counts and hourly stats: no event and no connection is counted for it.
 func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 	now := s.DB.Now()
 	counts, err := s.DB.Counts(r.Context())

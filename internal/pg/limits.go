@@ -27,12 +27,12 @@ func (d *DB) Wait(ctx context.Context, key string, l Limit, most time.Duration) 
 	for again := true; again; again = errors.Is(err, pgx.ErrNoRows) && ctx.Err() == nil { // reset between the two halves of the statement
 		err = d.Pool.QueryRow(ctx, `
 		WITH taken AS (
-			INSERT INTO limits AS l (key, tat) VALUES ($1, $2::timestamptz + $3::interval)
-			ON CONFLICT (key) DO UPDATE SET tat = greatest(l.tat, $2) + $3 WHERE l.tat <= $2::timestamptz + $4::interval
-			RETURNING tat)
-		SELECT true, tat - $3::interval FROM taken
+			INSERT INTO rate_limits AS l (key, arrival_at) VALUES ($1, $2::timestamptz + $3::interval)
+			ON CONFLICT (key) DO UPDATE SET arrival_at = greatest(l.arrival_at, $2) + $3 WHERE l.arrival_at <= $2::timestamptz + $4::interval
+			RETURNING arrival_at)
+		SELECT true, arrival_at - $3::interval FROM taken
 		UNION ALL
-		SELECT false, tat FROM limits WHERE key = $1 AND NOT EXISTS (SELECT FROM taken)
+		SELECT false, arrival_at FROM rate_limits WHERE key = $1 AND NOT EXISTS (SELECT FROM taken)
 		LIMIT 1`, sum[:], now, l.Every, burst+most).Scan(&ok, &arrival)
 	}
 	if err != nil {
@@ -57,6 +57,6 @@ func (d *DB) Allow(ctx context.Context, key string, l Limit) (wait time.Duration
 // ResetLimit forgets what was counted under a key.
 func (d *DB) ResetLimit(ctx context.Context, key string) error {
 	sum := sha256.Sum256([]byte(key))
-	_, err := Exec(ctx, d.Pool, "reset a limit", `DELETE FROM limits WHERE key = $1`, sum[:])
+	_, err := Exec(ctx, d.Pool, "reset a limit", `DELETE FROM rate_limits WHERE key = $1`, sum[:])
 	return err
 }

@@ -24,7 +24,7 @@ type ProviderState struct {
 	DrainedAt         time.Time // when the last incident ended: recovery is paced from here
 }
 
-const stateColumns = `name, environment, incident_since, incident_by, reason, next_probe, paused_until, drained_at`
+const stateColumns = `name, environment, incident_since, incident_by, incident_reason, next_probe, paused_until, incident_ended_at`
 
 // ProviderState reads the state of a provider; of an unknown one it is zero.
 func (e *Engine) ProviderState(ctx context.Context, name, environment string) (ProviderState, error) {
@@ -99,22 +99,22 @@ func (q *providerQueue) detect(ctx context.Context) (reason status.Reason, err e
 	var attempts, temporary, temporaryFrom, rejectedFrom, clientRejectedFrom, all int
 	err = q.db.Pool.QueryRow(ctx, `
 		WITH p AS (
-			SELECT coalesce(max(drained_at), '-infinity') AS drained FROM providers WHERE name = $1 AND environment = $2
+			SELECT coalesce(max(incident_ended_at), '-infinity') AS drained FROM providers WHERE name = $1 AND environment = $2
 		), recent AS (
-			SELECT e.class, e.connection_id, e.at FROM events e
-			WHERE e.provider = $1 AND e.kind LIKE 'refresh.%' AND e.at > $5 AND e.class IN ('ok', 'trouble', 'refused', 'ours') AND e.note <> ALL ($6)
+			SELECT e.outcome, e.connection_id, e.at FROM events e
+			WHERE e.provider = $1 AND e.kind LIKE 'refresh.%' AND e.at > $5 AND e.outcome IN ('ok', 'trouble', 'refused', 'ours') AND e.note <> ALL ($6)
 			ORDER BY e.at DESC LIMIT 500
 		), since_ok AS (
-			SELECT r.class, r.connection_id, r.at FROM recent r, p
-			WHERE r.at > p.drained AND r.at > coalesce((SELECT max(at) FROM recent WHERE class = 'ok'), '-infinity')
+			SELECT r.outcome, r.connection_id, r.at FROM recent r, p
+			WHERE r.at > p.drained AND r.at > coalesce((SELECT max(at) FROM recent WHERE outcome = 'ok'), '-infinity')
 		)
 		SELECT
 			(SELECT count(*) FROM recent r, p WHERE r.at > $4 AND r.at > p.drained),
-			(SELECT count(*) FROM recent r, p WHERE r.at > $4 AND r.at > p.drained AND class = 'trouble'),
-			(SELECT count(DISTINCT connection_id) FROM recent r, p WHERE r.at > $4 AND r.at > p.drained AND class = 'trouble'),
+			(SELECT count(*) FROM recent r, p WHERE r.at > $4 AND r.at > p.drained AND outcome = 'trouble'),
+			(SELECT count(DISTINCT connection_id) FROM recent r, p WHERE r.at > $4 AND r.at > p.drained AND outcome = 'trouble'),
 			-- For ten minutes after a recovery a provider's no is believed: it has just been seen to say yes.
-			(SELECT count(DISTINCT connection_id) FROM since_ok, p WHERE class IN ('refused', 'ours') AND p.drained <= $5),
-			(SELECT count(DISTINCT connection_id) FROM since_ok WHERE class = 'ours'),
+			(SELECT count(DISTINCT connection_id) FROM since_ok, p WHERE outcome IN ('refused', 'ours') AND p.drained <= $5),
+			(SELECT count(DISTINCT connection_id) FROM since_ok WHERE outcome = 'ours'),
 			(SELECT count(*) FROM (SELECT FROM connections c WHERE c.provider = $1 AND c.environment = $2 AND c.disconnected_at IS NULL LIMIT $3) AS few)`,
 		q.info.Name, q.info.Environment, atLeastFrom, now.Add(-temporaryWindow), now.Add(-rejectedWindow),
 		[]string{status.NoteInterrupted, status.NoteRevoked, status.NoteUnsent, status.NoteSealed}).
@@ -178,9 +178,9 @@ func (e *Engine) OpenIncident(ctx context.Context, provider string, reason statu
 			nextProbe = now.Add(probeEvery)
 		}
 		n, err := pg.Exec(ctx, tx, "open incident", `
-			INSERT INTO providers (name, environment, incident_since, incident_by, reason, next_probe) VALUES ($1, $2, $3, $4, $5, $6)
+			INSERT INTO providers (name, environment, incident_since, incident_by, incident_reason, next_probe) VALUES ($1, $2, $3, $4, $5, $6)
 			ON CONFLICT (name, environment) DO UPDATE SET incident_since = excluded.incident_since, incident_by = excluded.incident_by,
-				reason = excluded.reason, next_probe = excluded.next_probe
+				incident_reason = excluded.incident_reason, next_probe = excluded.next_probe
 			WHERE providers.incident_since IS NULL`, name, environment, now, who, reason, nextProbe)
 		if opened = n > 0; err != nil || !opened {
 			return err
@@ -227,7 +227,7 @@ func (e *Engine) EndIncident(ctx context.Context, provider string, by audit.Acto
 		}
 		now := e.DB.Now()
 		n, err := pg.Exec(ctx, tx, "end incident", `
-			UPDATE providers SET incident_since = NULL, incident_by = '', reason = '', next_probe = NULL, drained_at = $3
+			UPDATE providers SET incident_since = NULL, incident_by = '', incident_reason = '', next_probe = NULL, incident_ended_at = $3
 			WHERE name = $1 AND environment = $2 AND incident_since IS NOT NULL`, name, environment, now)
 		if ended = n > 0; err != nil || !ended {
 			return err
@@ -267,7 +267,7 @@ func (e *Engine) probe(ctx context.Context, q *providerQueue, state ProviderStat
 	}
 	mine, err := pg.Exec(ctx, q.db.Pool, "take a probe", `
 		UPDATE providers SET next_probe = $4
-		WHERE name = $1 AND environment = $2 AND incident_since IS NOT NULL AND reason <> 'declared' AND next_probe <= $3`,
+		WHERE name = $1 AND environment = $2 AND incident_since IS NOT NULL AND incident_reason <> 'declared' AND next_probe <= $3`,
 		q.info.Name, q.info.Environment, now, now.Add(pause))
 	if err != nil || mine == 0 {
 		return err
@@ -296,7 +296,7 @@ func (q *providerQueue) pause(ctx context.Context, until time.Time) error {
 // rateLimitedInARow counts how often in a row the provider has asked a connection's latest attempts to wait, up to 8.
 func (q *providerQueue) rateLimitedInARow(ctx context.Context, connection pg.ID) (n int, err error) {
 	outcomes, err := pg.Collect(ctx, q.db.Pool, "read attempts", pgx.RowTo[status.Outcome], `
-		SELECT class FROM events WHERE connection_id = $1 AND kind LIKE 'refresh.%' ORDER BY at DESC, id DESC LIMIT 8`, connection)
+		SELECT outcome FROM events WHERE connection_id = $1 AND kind LIKE 'refresh.%' ORDER BY at DESC, id DESC LIMIT 8`, connection)
 	for n < len(outcomes) && outcomes[n] == status.RateLimited {
 		n++
 	}

@@ -46,8 +46,8 @@ func (l *lease) healthy() bool {
 }
 
 // The columns of a claim, see scanLease; g is grants, c connections.
-const leaseColumns = `g.connection_id, c.merchant_id, g.provider, g.environment, g.sealed, g.spare, g.spare_generation, g.generation, g.epoch, g.attempt,
-	g.failures, g.expires_at, g.used_at, g.last_class, g.lost_generation, c.problem, c.failing_since`
+const leaseColumns = `g.connection_id, c.merchant_id, g.provider, g.environment, g.sealed, g.late_grant, g.late_generation, g.generation, g.connection_version, g.attempts,
+	g.failures, g.expires_at, g.used_at, g.last_outcome, g.unanswered_generation, c.problem, c.failing_since`
 
 func (q *providerQueue) scanLease(row pgx.CollectableRow, id pg.ID, until time.Time) (*lease, error) {
 	l := &lease{ID: id, Until: until}
@@ -70,7 +70,7 @@ func (q *providerQueue) scanLease(row pgx.CollectableRow, id pg.ID, until time.T
 	return l, nil
 }
 
-const freeSlot = `UPDATE slots SET until = '-infinity', lease_id = NULL WHERE provider = $1 AND environment = $2 AND n = $3 AND lease_id = $4`
+const freeSlot = `UPDATE provider_slots SET busy_until = '-infinity', lease_id = NULL WHERE provider = $1 AND environment = $2 AND slot = $3 AND lease_id = $4`
 
 // release gives a lease back: nothing was sent.
 func (q *providerQueue) release(ctx context.Context, l *lease) error {
@@ -121,7 +121,7 @@ type fate string
 const (
 	saved   fate = "saved"
 	spared  fate = "spared"  // another answer was saved first: this one is kept as the late grant
-	dropped fate = "dropped" // of an older epoch: the connection was made anew or ended meanwhile
+	dropped fate = "dropped" // of an older version: the connection was made anew or ended meanwhile
 )
 
 // saveResult is what became of a good answer, and the next grant that was claimed with it.
@@ -145,7 +145,7 @@ type savedGrant struct {
 	Lease      pg.ID     `json:"lease"`
 	Slot       int16     `json:"slot"`
 	Generation int64     `json:"generation"`
-	Epoch      int64     `json:"epoch"`
+	Epoch      int64     `json:"connection_version"`
 	Sealed     []byte    `json:"sealed"`
 	Lifetime   int64     `json:"lifetime"` // seconds
 	Expires    time.Time `json:"expires,omitzero"`
@@ -157,14 +157,14 @@ type savedGrant struct {
 }
 
 const (
-	savedGrants = `json_to_recordset($1::json) AS w (id uuid, lease uuid, slot smallint, generation bigint, epoch bigint, sealed text, lifetime bigint, expires timestamptz,
+	savedGrants = `json_to_recordset($1::json) AS w (id uuid, lease uuid, slot smallint, generation bigint, connection_version bigint, sealed text, lifetime bigint, expires timestamptz,
 		refresh_end timestamptz, endless boolean, next timestamptz, obtained timestamptz, event jsonb)`
 
-	setSavedGrant = `sealed = decode(w.sealed, 'base64'), spare = NULL, spare_generation = 0, generation = g.generation + 1, attempt = g.attempt + 1,
+	setSavedGrant = `sealed = decode(w.sealed, 'base64'), late_grant = NULL, late_generation = 0, generation = g.generation + 1, attempts = g.attempts + 1,
 		lease_id = NULL, leased_until = NULL, saved_by = w.lease, lifetime_seconds = w.lifetime, expires_at = w.expires,
 		refresh_expires_at = CASE WHEN NOT w.endless THEN coalesce(w.refresh_end, g.refresh_expires_at) END,
-		refresh_fixed = NOT w.endless AND g.refresh_expires_at IS NOT NULL AND coalesce(w.refresh_end, g.refresh_expires_at) <= g.refresh_expires_at + interval '1 minute',
-		refresh_at = w.next, failures = 0, last_class = 'ok', last_code = '', refreshed_at = w.obtained`
+		refresh_expiry_fixed = NOT w.endless AND g.refresh_expires_at IS NOT NULL AND coalesce(w.refresh_end, g.refresh_expires_at) <= g.refresh_expires_at + interval '1 minute',
+		refresh_at = w.next, failures = 0, last_outcome = 'ok', last_code = '', refreshed_at = w.obtained`
 )
 
 // save writes a good answer, whoever holds the lease by now. token is merged into the grant: an empty Refresh, RefreshLifetime
@@ -216,11 +216,11 @@ func (q *providerQueue) queueSaves(b *pgx.Batch, saves []*save, landed func(conn
 		WITH w AS MATERIALIZED (
 			SELECT * FROM `+savedGrants+`
 		), freed AS (
-			UPDATE slots s SET until = '-infinity', lease_id = NULL FROM w
-			WHERE s.provider = $2 AND s.environment = $3 AND s.n = w.slot AND s.lease_id = w.lease
+			UPDATE provider_slots s SET busy_until = '-infinity', lease_id = NULL FROM w
+			WHERE s.provider = $2 AND s.environment = $3 AND s.slot = w.slot AND s.lease_id = w.lease
 		), kept AS (
 			UPDATE grants g SET `+setSavedGrant+` FROM w
-			WHERE g.connection_id = w.id AND g.generation = w.generation AND g.epoch = w.epoch AND g.failures = 0
+			WHERE g.connection_id = w.id AND g.generation = w.generation AND g.connection_version = w.connection_version AND g.failures = 0
 			RETURNING w.id AS kept, w.event
 		), told AS (
 			INSERT INTO events (`+audit.Columns+`)
@@ -243,7 +243,7 @@ func (q *providerQueue) saveOne(ctx context.Context, s *save) (f fate, err error
 		}
 		var generation, epoch int64
 		var savedBy pg.ID
-		err := tx.QueryRow(ctx, `SELECT generation, epoch, saved_by FROM grants WHERE connection_id = $1 FOR UPDATE`, l.Connection).
+		err := tx.QueryRow(ctx, `SELECT generation, connection_version, saved_by FROM grants WHERE connection_id = $1 FOR UPDATE`, l.Connection).
 			Scan(&generation, &epoch, &savedBy)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
@@ -263,7 +263,7 @@ func (q *providerQueue) saveOne(ctx context.Context, s *save) (f fate, err error
 			if err != nil {
 				return err
 			}
-			if _, err := tx.Exec(ctx, `UPDATE grants SET spare = $2, spare_generation = $3, saved_by = $4 WHERE connection_id = $1`,
+			if _, err := tx.Exec(ctx, `UPDATE grants SET late_grant = $2, late_generation = $3, saved_by = $4 WHERE connection_id = $1`,
 				l.Connection, sealed, generation, l.ID); err != nil {
 				return err
 			}
@@ -328,7 +328,7 @@ func (q *providerQueue) record(ctx context.Context, l *lease, end failure, info 
 			return err
 		}
 		var suspected bool
-		err := tx.QueryRow(ctx, `SELECT coalesce(bool_or(true), false), coalesce(bool_or(reason = $3), false) FROM providers
+		err := tx.QueryRow(ctx, `SELECT coalesce(bool_or(true), false), coalesce(bool_or(incident_reason = $3), false) FROM providers
 			WHERE name = $1 AND environment = $2 AND incident_since IS NOT NULL`, l.Provider, l.Environment, status.ReasonClientRejected).Scan(&r.frozen, &suspected)
 		if err != nil {
 			return err
@@ -344,10 +344,10 @@ func (q *providerQueue) record(ctx context.Context, l *lease, end failure, info 
 		}
 		counted := !r.frozen && end.Class != status.RateLimited
 		tag, err := tx.Exec(ctx, `
-			UPDATE grants SET attempt = attempt + 1, lease_id = NULL, leased_until = NULL, last_class = $4, last_code = $5, refresh_at = $6,
-				failures = failures + CASE WHEN $7 THEN 1 ELSE 0 END, spare = CASE WHEN $4 = 'refused' THEN NULL ELSE spare END,
-				lost_generation = CASE WHEN $8 THEN generation ELSE lost_generation END
-			WHERE connection_id = $1 AND lease_id = $2 AND generation = $3 AND epoch = $9`,
+			UPDATE grants SET attempts = attempts + 1, lease_id = NULL, leased_until = NULL, last_outcome = $4, last_code = $5, refresh_at = $6,
+				failures = failures + CASE WHEN $7 THEN 1 ELSE 0 END, late_grant = CASE WHEN $4 = 'refused' THEN NULL ELSE late_grant END,
+				unanswered_generation = CASE WHEN $8 THEN generation ELSE unanswered_generation END
+			WHERE connection_id = $1 AND lease_id = $2 AND generation = $3 AND connection_version = $9`,
 			l.Connection, l.ID, l.Generation, end.Class, end.Code, next, counted, end.Lost, l.Epoch)
 		if err != nil {
 			return err

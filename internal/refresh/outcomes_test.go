@@ -507,7 +507,7 @@ func TestTheSweepGoesOnWhateverHangsOrIsGone(t *testing.T) {
 func (w *testEngine) refreshEnd(id pg.ID) (fixed bool, end time.Time) {
 	w.Helper()
 	var known *time.Time
-	if err := w.db.Pool.QueryRow(w.Context(), `SELECT refresh_fixed, refresh_expires_at FROM grants WHERE connection_id = $1`, id).Scan(&fixed, &known); err != nil {
+	if err := w.db.Pool.QueryRow(w.Context(), `SELECT refresh_expiry_fixed, refresh_expires_at FROM grants WHERE connection_id = $1`, id).Scan(&fixed, &known); err != nil {
 		w.Fatal(err)
 	}
 	if known != nil {

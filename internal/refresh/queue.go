@@ -72,19 +72,19 @@ const (
 	claimAble = `g.provider = $1 AND g.environment = $2 AND g.sealed IS NOT NULL AND (g.lease_id IS NULL OR g.leased_until <= $7)`
 	claimFrom = `
 		WITH free AS MATERIALIZED (
-			SELECT ARRAY(SELECT s.n FROM slots s WHERE s.provider = $1 AND s.environment = $2 AND s.n <= $6 AND s.until <= $3
-				ORDER BY s.n LIMIT $8 FOR UPDATE SKIP LOCKED) AS n
+			SELECT ARRAY(SELECT s.slot FROM provider_slots s WHERE s.provider = $1 AND s.environment = $2 AND s.slot <= $6 AND s.busy_until <= $3
+				ORDER BY s.slot LIMIT $8 FOR UPDATE SKIP LOCKED) AS n
 		), took AS MATERIALIZED (
 			SELECT ARRAY(SELECT chosen.connection_id FROM (`
 	claimEnd = `
 			) AS chosen LIMIT (SELECT cardinality(n) FROM free)) AS ids
 		), held AS (
-			UPDATE slots s SET until = $5, lease_id = $4 FROM free, took
-			WHERE s.provider = $1 AND s.environment = $2 AND s.n = ANY (free.n[1:cardinality(took.ids)])
+			UPDATE provider_slots s SET busy_until = $5, lease_id = $4 FROM free, took
+			WHERE s.provider = $1 AND s.environment = $2 AND s.slot = ANY (free.n[1:cardinality(took.ids)])
 		)
 		UPDATE grants g SET lease_id = $4, leased_until = $5,
-			last_class = CASE WHEN g.lease_id IS NULL THEN g.last_class ELSE 'lost' END,
-			lost_generation = CASE WHEN g.lease_id IS NULL THEN g.lost_generation ELSE g.generation END
+			last_outcome = CASE WHEN g.lease_id IS NULL THEN g.last_outcome ELSE 'lost' END,
+			unanswered_generation = CASE WHEN g.lease_id IS NULL THEN g.unanswered_generation ELSE g.generation END
 		FROM connections c
 		WHERE c.id = g.connection_id AND g.connection_id = ANY ((SELECT ids FROM took)::uuid[])
 		RETURNING ` + leaseColumns + `, (SELECT free.n[array_position(took.ids, g.connection_id)] FROM free, took)`
@@ -105,9 +105,9 @@ const (
 				ORDER BY g.expires_at LIMIT 100 FOR UPDATE OF g SKIP LOCKED` + claimEnd
 
 	claimWanted = claimFrom + `
-				SELECT g.connection_id FROM unnest($9::uuid[], $10::bigint[], $11::boolean[]) AS w (id, attempt, force)
+				SELECT g.connection_id FROM unnest($9::uuid[], $10::bigint[], $11::boolean[]) AS w (id, attempts, force)
 				JOIN grants g ON g.connection_id = w.id
-				WHERE ` + claimAble + ` AND (w.attempt < 0 OR g.attempt = w.attempt) AND (w.force OR ` + claimOpen + `)
+				WHERE ` + claimAble + ` AND (w.attempts < 0 OR g.attempts = w.attempts) AND (w.force OR ` + claimOpen + `)
 				LIMIT 200 FOR UPDATE OF g SKIP LOCKED` + claimEnd
 
 	// During an incident: one of the soonest to expire, those that were refused last.
@@ -115,9 +115,9 @@ const (
 				SELECT g.connection_id FROM grants g
 				WHERE ` + claimAble + ` AND g.connection_id = ANY (ARRAY(
 					SELECT first.connection_id FROM (
-						SELECT g.connection_id, g.expires_at, g.last_class FROM grants g
+						SELECT g.connection_id, g.expires_at, g.last_outcome FROM grants g
 						WHERE ` + claimAble + ` AND g.refresh_at IS NOT NULL ORDER BY g.refresh_at LIMIT 200
-					) AS first ORDER BY first.last_class IN ('refused', 'ours'), first.expires_at LIMIT 3))
+					) AS first ORDER BY first.last_outcome IN ('refused', 'ours'), first.expires_at LIMIT 3))
 				ORDER BY random() LIMIT 1 FOR UPDATE OF g SKIP LOCKED` + claimEnd
 )
 
@@ -247,7 +247,7 @@ func (q *providerQueue) makeReady(ctx context.Context) error {
 		return nil
 	}
 	_, err := pg.Exec(ctx, q.db.Pool, "make slots of "+q.info.Name, `
-		INSERT INTO slots (provider, environment, n, until) SELECT $1, $2, n, '-infinity' FROM generate_series(1, $3::integer) AS n ON CONFLICT DO NOTHING`,
+		INSERT INTO provider_slots (provider, environment, slot, busy_until) SELECT $1, $2, n, '-infinity' FROM generate_series(1, $3::integer) AS n ON CONFLICT DO NOTHING`,
 		q.info.Name, q.info.Environment, q.limit)
 	if err == nil {
 		q.ready.Store(true)

@@ -36,13 +36,13 @@ func (e *Engine) RecheckAccount(ctx context.Context, provider, account string) e
 		}
 		all, err := pg.Collect(ctx, tx, "read connections", pgx.RowToStructByPos[noticed], `
 			WITH told AS (
-				SELECT c.id, c.merchant_id, c.provider, c.environment, coalesce(v.hinted_at > $4::timestamptz - interval '1 minute', false) AS again
-				FROM connections c LEFT JOIN verifications v ON v.connection_id = c.id
+				SELECT c.id, c.merchant_id, c.provider, c.environment, coalesce(v.notified_at > $4::timestamptz - interval '1 minute', false) AS again
+				FROM connections c LEFT JOIN rechecks v ON v.connection_id = c.id
 				WHERE c.provider = $1 AND c.environment = $2 AND c.account_id = $3 AND c.disconnected_at IS NULL
 			), kept AS (
-				INSERT INTO verifications (connection_id, provider, environment, step, due_at, hinted_at)
+				INSERT INTO rechecks (connection_id, provider, environment, done, due_at, notified_at)
 				SELECT id, provider, environment, 0, $4, $4 FROM told
-				ON CONFLICT (connection_id) DO UPDATE SET step = 0, hinted_at = excluded.hinted_at, due_at = greatest(excluded.due_at, verifications.checked_at + interval '1 minute')
+				ON CONFLICT (connection_id) DO UPDATE SET done = 0, notified_at = excluded.notified_at, due_at = greatest(excluded.due_at, rechecks.checked_at + interval '1 minute')
 			) SELECT id, merchant_id, again FROM told`, q.info.Name, q.info.Environment, account, now)
 		if err != nil {
 			return err
@@ -82,15 +82,15 @@ func (e *Engine) recheck(ctx context.Context, q *providerQueue) (int, error) {
 // dueRechecks takes the connections whose recheck is due, so that no other process does. Those of other environments wait.
 func (q *providerQueue) dueRechecks(ctx context.Context) ([]pg.ID, error) {
 	return pg.Collect(ctx, q.db.Pool, "take rechecks", pgx.RowTo[pg.ID], `
-		UPDATE verifications v SET step = v.step + 1, checked_at = $3,
-			due_at = CASE WHEN v.step + 1 < $4 THEN greatest(v.hinted_at + ($5::interval[])[v.step + 2], $3 + interval '1 minute') END
+		UPDATE rechecks v SET done = v.done + 1, checked_at = $3,
+			due_at = CASE WHEN v.done + 1 < $4 THEN greatest(v.notified_at + ($5::interval[])[v.done + 2], $3 + interval '1 minute') END
 		WHERE v.connection_id = ANY (ARRAY(
-			SELECT connection_id FROM verifications WHERE provider = $1 AND environment = $2 AND due_at <= $3 ORDER BY due_at LIMIT $6 FOR UPDATE SKIP LOCKED))
+			SELECT connection_id FROM rechecks WHERE provider = $1 AND environment = $2 AND due_at <= $3 ORDER BY due_at LIMIT $6 FOR UPDATE SKIP LOCKED))
 		RETURNING v.connection_id`, q.info.Name, q.info.Environment, q.db.Now(), len(recheckAfter), recheckAfter[:], q.limit)
 }
 
 // noticed says whether the provider has sent a notice in the last two hours that access to a connection's account ended.
 func (q *providerQueue) noticed(ctx context.Context, connection pg.ID) (bool, error) {
 	return pg.One(ctx, q.db.Pool, "read revocation notices", pgx.RowTo[bool],
-		`SELECT EXISTS (SELECT FROM verifications WHERE connection_id = $1 AND hinted_at > $2)`, connection, q.db.Now().Add(-2*time.Hour))
+		`SELECT EXISTS (SELECT FROM rechecks WHERE connection_id = $1 AND notified_at > $2)`, connection, q.db.Now().Add(-2*time.Hour))
 }

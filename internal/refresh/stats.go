@@ -74,13 +74,13 @@ func (e *Engine) addStats(ctx context.Context, list []HourlyStat) error {
 	var batch pgx.Batch
 	for _, s := range list {
 		batch.Queue(`
-			INSERT INTO rollups (provider, environment, hour, kind, class, bucket, calls) VALUES ($1, $2, $3, $4, $5, $6, $7)
-			ON CONFLICT (provider, environment, hour, kind, class, bucket) DO UPDATE SET calls = rollups.calls + excluded.calls`,
+			INSERT INTO hourly_stats (provider, environment, hour, kind, outcome, bucket, calls) VALUES ($1, $2, $3, $4, $5, $6, $7)
+			ON CONFLICT (provider, environment, hour, kind, outcome, bucket) DO UPDATE SET calls = hourly_stats.calls + excluded.calls`,
 			s.Provider, s.Environment, s.Hour, s.Kind, s.Class, int16(s.Bucket), s.Calls)
 	}
 	for _, h := range refreshHours(list) {
-		batch.Queue(`INSERT INTO refresh_hours (hour, class, calls) VALUES ($1, $2, $3)
-			ON CONFLICT (hour, class) DO UPDATE SET calls = refresh_hours.calls + excluded.calls`, h.Hour, h.Class, h.Calls)
+		batch.Queue(`INSERT INTO hourly_refreshes (hour, outcome, calls) VALUES ($1, $2, $3)
+			ON CONFLICT (hour, outcome) DO UPDATE SET calls = hourly_refreshes.calls + excluded.calls`, h.Hour, h.Class, h.Calls)
 	}
 	if err := e.DB.Pool.SendBatch(ctx, &batch).Close(); err != nil {
 		return fmt.Errorf("add hourly stats: %w", err)
@@ -114,14 +114,14 @@ func refreshHours(list []HourlyStat) (hours []RefreshHour) {
 // Hours returns the refreshes since an hour, oldest first.
 func (e *Engine) Hours(ctx context.Context, since time.Time) ([]RefreshHour, error) {
 	return pg.Collect(ctx, e.DB.Pool, "read hours of refreshes", pgx.RowToStructByPos[RefreshHour],
-		`SELECT hour, class, calls FROM refresh_hours WHERE hour >= $1 ORDER BY hour, class`, since.Truncate(time.Hour))
+		`SELECT hour, outcome, calls FROM hourly_refreshes WHERE hour >= $1 ORDER BY hour, outcome`, since.Truncate(time.Hour))
 }
 
 // Latencies sums all refreshes since an hour by provider, environment, outcome and latency.
 func (e *Engine) Latencies(ctx context.Context, since time.Time) ([]HourlyStat, error) {
 	return pg.Collect(ctx, e.DB.Pool, "sum hourly stats", pgx.RowToStructByPos[HourlyStat], `
-		SELECT provider, environment, $1::timestamptz, 'refresh', class, bucket::integer, sum(calls)::bigint FROM rollups WHERE hour >= $1 AND kind = 'refresh'
-		GROUP BY provider, environment, class, bucket`, since.Truncate(time.Hour))
+		SELECT provider, environment, $1::timestamptz, 'refresh', outcome, bucket::integer, sum(calls)::bigint FROM hourly_stats WHERE hour >= $1 AND kind = 'refresh'
+		GROUP BY provider, environment, outcome, bucket`, since.Truncate(time.Hour))
 }
 
 // QueueStats are a provider's grants at a glance, for /metrics; up to 100,000 each.
@@ -136,7 +136,7 @@ func (q *providerQueue) stats(ctx context.Context) (s QueueStats, err error) {
 	err = q.db.Pool.QueryRow(ctx, `SELECT
 		(SELECT count(*) FROM (SELECT FROM grants WHERE provider = $1 AND environment = $2 AND refresh_at <= $3 LIMIT 100000) AS a),
 		(SELECT count(*) FROM (SELECT FROM grants WHERE provider = $1 AND environment = $2 AND refresh_at <= $4 LIMIT 100000) AS b),
-		(SELECT count(*) FROM slots WHERE provider = $1 AND environment = $2 AND until > $3)`,
+		(SELECT count(*) FROM provider_slots WHERE provider = $1 AND environment = $2 AND busy_until > $3)`,
 		q.info.Name, q.info.Environment, now, now.Add(-5*time.Minute)).Scan(&s.Due, &s.Overdue, &s.Leased)
 	if err != nil {
 		return s, fmt.Errorf("count due grants: %w", err)
@@ -153,9 +153,9 @@ func (e *Engine) DropOld(ctx context.Context) error {
 		before time.Time
 	}{
 		{`DELETE FROM token_reads WHERE minute < $1`, now.AddDate(0, 0, -100)},
-		{`DELETE FROM rollups WHERE hour < $1`, now.AddDate(-2, 0, 0)},
-		{`DELETE FROM refresh_hours WHERE hour < $1`, now.AddDate(-2, 0, 0)},
-		{`DELETE FROM verifications WHERE hinted_at < $1`, now.AddDate(0, 0, -1)},
+		{`DELETE FROM hourly_stats WHERE hour < $1`, now.AddDate(-2, 0, 0)},
+		{`DELETE FROM hourly_refreshes WHERE hour < $1`, now.AddDate(-2, 0, 0)},
+		{`DELETE FROM rechecks WHERE notified_at < $1`, now.AddDate(0, 0, -1)},
 	} {
 		if _, err := pg.Exec(ctx, e.DB.Pool, "drop old figures", one.sql, one.before); err != nil {
 			return err

@@ -128,9 +128,9 @@ func (e *Engine) addReads(ctx context.Context, reads map[readBy]int64, used map[
 			return err
 		}
 		_, err = pg.Exec(ctx, tx, "add token reads of the day", `
-			INSERT INTO key_days (key_id, day, reads)
+			INSERT INTO api_key_daily_reads (key_id, day, reads)
 			SELECT key, (minute AT TIME ZONE 'UTC')::date, sum(reads) FROM unnest($1::uuid[], $2::timestamptz[], $3::bigint[]) AS w (key, minute, reads) GROUP BY 1, 2 ORDER BY 1, 2
-			ON CONFLICT (key_id, day) DO UPDATE SET reads = key_days.reads + excluded.reads`, keys, minutes, counts)
+			ON CONFLICT (key_id, day) DO UPDATE SET reads = api_key_daily_reads.reads + excluded.reads`, keys, minutes, counts)
 		if err != nil {
 			return err
 		}
@@ -152,7 +152,7 @@ func (e *Engine) markUsed(ctx context.Context, uses []use) error {
 	}
 	_, err := pg.Exec(ctx, e.DB.Pool, "mark grants as used", `
 		WITH used AS (
-			UPDATE grants g SET used_at = w.at, used_by = w.key, refresh_at = CASE WHEN g.last_class = 'ok' AND g.lease_id IS NULL THEN least(g.refresh_at, w.due) ELSE g.refresh_at END
+			UPDATE grants g SET used_at = w.at, used_by = w.key, refresh_at = CASE WHEN g.last_outcome = 'ok' AND g.lease_id IS NULL THEN least(g.refresh_at, w.due) ELSE g.refresh_at END
 			FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[]) AS w (id, key, at, due)
 			WHERE g.connection_id = w.id AND g.sealed IS NOT NULL AND g.connection_id = ANY (ARRAY(
 				SELECT u.connection_id FROM grants u WHERE u.connection_id = ANY ($1) FOR UPDATE SKIP LOCKED))

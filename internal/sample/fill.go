@@ -144,7 +144,7 @@ func (f *filling) connections(ctx context.Context) error {
 			}
 			_, err = tx.CopyFrom(ctx, pgx.Identifier{"grants"}, []string{
 				"connection_id", "provider", "environment", "sealed", "generation", "lifetime_seconds", "expires_at", "refresh_at", "failures",
-				"last_class", "refreshed_at", "used_at", "refresh_expires_at", "refresh_fixed",
+				"last_outcome", "refreshed_at", "used_at", "refresh_expires_at", "refresh_expiry_fixed",
 			}, pgx.CopyFromRows(grants))
 			if err != nil {
 				return err
@@ -174,7 +174,7 @@ func (f *filling) connections(ctx context.Context) error {
 
 // measure gives the planner its figures and marks pages as seen by all, which index-only reading needs.
 func (f *filling) measure(ctx context.Context) error {
-	for _, table := range []string{"merchants", "users", "connections", "grants", "search_documents", "search_words", "counters"} {
+	for _, table := range []string{"merchants", "users", "connections", "grants", "search_documents", "search_words", "connection_counts"} {
 		if _, err := f.d.Pool.Exec(ctx, `VACUUM ANALYZE `+table); err != nil {
 			return err
 		}
@@ -402,18 +402,18 @@ func (f *filling) events(ctx context.Context) error {
 			WITH made AS MATERIALIZED (
 				SELECT *, (CASE provider WHEN 'flexiti' THEN 350 WHEN 'caminvoice' THEN 120 ELSE 60 END * (0.5 + random() + 8 * power(random(), 12)))::int AS millis
 				FROM (SELECT id, merchant_id, provider, environment, md5(random()::text) AS r, greatest(connected_at, $1::timestamptz) + random() * interval '1 day' AS at,
-						(ARRAY['ok', 'trouble', 'refused', 'later'])[CASE WHEN random() < 0.97 THEN 1 ELSE 2 + floor(random() * random() * 3)::int END] AS class
+						(ARRAY['ok', 'trouble', 'refused', 'later'])[CASE WHEN random() < 0.97 THEN 1 ELSE 2 + floor(random() * random() * 3)::int END] AS outcome
 					FROM connections WHERE connected_at < $1::timestamptz + interval '1 day' AND random() < $2) AS calls
 				WHERE at <= $3
 			), history AS (
 				INSERT INTO events (`+eventColumns+`)
-				SELECT `+madeID+`, at, 'refresh.' || CASE class WHEN 'ok' THEN 'saved' ELSE class END, 'system', NULL, merchant_id, id, NULL, provider, class,
-					CASE class WHEN 'ok' THEN 200 WHEN 'refused' THEN 401 ELSE 503 END, CASE class WHEN 'refused' THEN 'invalid_grant' ELSE '' END,
+				SELECT `+madeID+`, at, 'refresh.' || CASE outcome WHEN 'ok' THEN 'saved' ELSE outcome END, 'system', NULL, merchant_id, id, NULL, provider, outcome,
+					CASE outcome WHEN 'ok' THEN 200 WHEN 'refused' THEN 401 ELSE 503 END, CASE outcome WHEN 'refused' THEN 'invalid_grant' ELSE '' END,
 					millis, CASE WHEN provider = 'flexiti' THEN r ELSE '' END, '', '' FROM made
 			), hours AS (
-				INSERT INTO rollups (provider, environment, hour, kind, class, bucket, calls)
-				SELECT provider, environment, date_trunc('hour', at), 'refresh', class, width_bucket(millis, $4::int[]), count(*) FROM made GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 3
-				ON CONFLICT (provider, environment, hour, kind, class, bucket) DO UPDATE SET calls = rollups.calls + excluded.calls
+				INSERT INTO hourly_stats (provider, environment, hour, kind, outcome, bucket, calls)
+				SELECT provider, environment, date_trunc('hour', at), 'refresh', outcome, width_bucket(millis, $4::int[]), count(*) FROM made GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 3
+				ON CONFLICT (provider, environment, hour, kind, outcome, bucket) DO UPDATE SET calls = hourly_stats.calls + excluded.calls
 			) SELECT count(*) FROM made`, begin, often, f.now, bounds).Scan(&renewals)
 		if err != nil {
 			return err
@@ -453,7 +453,7 @@ func (f *filling) events(ctx context.Context) error {
 	return err
 }
 
-const eventColumns = `id, at, kind, actor, actor_id, merchant_id, connection_id, flow_id, provider, class, status, code, millis, reference, address, note`
+const eventColumns = `id, at, kind, actor, actor_id, merchant_id, connection_id, flow_id, provider, outcome, status, code, millis, reference, address, note`
 
 // madeID is a UUIDv7 of the time "at" and the hexadecimal digits "r".
 const madeID = `(lpad(to_hex((extract(epoch FROM at) * 1000)::bigint), 12, '0') || '7' || substr(r, 1, 3) || '8' || substr(r, 4, 15))::uuid`
@@ -463,10 +463,10 @@ func (f *filling) figures(ctx context.Context) error {
 	if err := f.d.FoldCounts(ctx); err != nil {
 		return err
 	}
-	if _, err := f.d.Pool.Exec(ctx, `INSERT INTO refresh_hours (hour, class, calls) SELECT hour, class, sum(calls) FROM rollups WHERE kind = 'refresh' GROUP BY 1, 2`); err != nil {
+	if _, err := f.d.Pool.Exec(ctx, `INSERT INTO hourly_refreshes (hour, outcome, calls) SELECT hour, outcome, sum(calls) FROM hourly_stats WHERE kind = 'refresh' GROUP BY 1, 2`); err != nil {
 		return err
 	}
-	_, err := f.d.Pool.Exec(ctx, `VACUUM ANALYZE rollups, refresh_hours, counters`)
+	_, err := f.d.Pool.Exec(ctx, `VACUUM ANALYZE hourly_stats, hourly_refreshes, connection_counts`)
 	return err
 }
 

@@ -38,7 +38,7 @@ func TestACiphertextOpensOnlyInItsPlaceAndByItsKeyset(t *testing.T) {
 	}
 	for name, other := range map[string]seal.Place{
 		"table":      {Table: "flows", Column: "sealed", Row: [16]byte{1}, Generation: 7},
-		"column":     {Table: "grants", Column: "spare", Row: [16]byte{1}, Generation: 7},
+		"column":     {Table: "grants", Column: "late_grant", Row: [16]byte{1}, Generation: 7},
 		"row":        {Table: "grants", Column: "sealed", Row: [16]byte{2}, Generation: 7},
 		"generation": {Table: "grants", Column: "sealed", Row: [16]byte{1}, Generation: 6},
 	} {

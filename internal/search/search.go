@@ -173,7 +173,7 @@ func (s *search) prepare(ctx context.Context) error {
 		s.terms = termsOf(folded)
 		s.never = len(s.terms) == 0 // only punctuation was typed
 	}
-	rows, err := s.q.Query(ctx, `SELECT provider, environment, health, sum(difference)::bigint FROM counters GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`)
+	rows, err := s.q.Query(ctx, `SELECT provider, environment, health, sum(delta)::bigint FROM connection_counts GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`)
 	if err != nil {
 		return err
 	}

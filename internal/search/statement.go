@@ -57,10 +57,10 @@ func (s *search) few() string {
 		return `(SELECT * FROM connections c WHERE (c.id = ANY(` + only + `) OR c.merchant_id = ANY(` + only + `))` + ofMerchant + ` OFFSET 0) AS c WHERE true`
 	case f.Bulk != pg.ID{}:
 		return `(SELECT c.* FROM bulk_items i JOIN connections c ON c.id = i.connection_id
-			WHERE i.bulk_id = ` + s.arg(f.Bulk) + ` AND i.class = ` + s.arg(f.Outcome) + ofMerchant + ` OFFSET 0) AS c WHERE true`
+			WHERE i.bulk_id = ` + s.arg(f.Bulk) + ` AND i.outcome = ` + s.arg(f.Outcome) + ofMerchant + ` OFFSET 0) AS c WHERE true`
 	case f.Lapsing:
 		return `(SELECT c.*, g.refresh_expires_at FROM grants g JOIN connections c ON c.id = g.connection_id
-			WHERE g.refresh_fixed AND g.refresh_expires_at > ` + s.arg(s.now) + ` AND g.refresh_expires_at < ` + s.arg(s.now.AddDate(0, 0, 7)) + `
+			WHERE g.refresh_expiry_fixed AND g.refresh_expires_at > ` + s.arg(s.now) + ` AND g.refresh_expires_at < ` + s.arg(s.now.AddDate(0, 0, 7)) + `
 			AND c.disconnected_at IS NULL AND c.problem = ''` + ofMerchant + ` OFFSET 0) AS c WHERE true`
 	case f.Merchant != pg.ID{} && s.order.Key == "c.connected_at":
 		return `connections c WHERE true` + ofMerchant // there is an index of a merchant's connections in this order

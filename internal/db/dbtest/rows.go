@@ -88,7 +88,7 @@ func Retrying(since time.Time) State {
 
 // Lapsing is that access ends at a fixed time unless the merchant reconnects.
 func Lapsing(end time.Time) State {
-	return State{`UPDATE grants SET refresh_expires_at = $2, refresh_fixed = true WHERE connection_id = $1`, []any{end}}
+	return State{`UPDATE grants SET refresh_expires_at = $2, refresh_expiry_fixed = true WHERE connection_id = $1`, []any{end}}
 }
 
 // Disconnected is that the connection was ended at a time.
@@ -104,8 +104,8 @@ func Nameless() State {
 // Incident opens an incident at a provider's sandbox.
 func Incident(t testing.TB, d *db.DB, provider string, reason status.Reason) {
 	t.Helper()
-	exec(t, d, `INSERT INTO providers (name, environment, incident_since, reason) VALUES ($1, 'sandbox', $2, $3)
-		ON CONFLICT (name, environment) DO UPDATE SET incident_since = excluded.incident_since, reason = excluded.reason`, provider, d.Now(), reason)
+	exec(t, d, `INSERT INTO providers (name, environment, incident_since, incident_reason) VALUES ($1, 'sandbox', $2, $3)
+		ON CONFLICT (name, environment) DO UPDATE SET incident_since = excluded.incident_since, incident_reason = excluded.incident_reason`, provider, d.Now(), reason)
 }
 
 // NoIncidents ends every incident.
@@ -193,7 +193,7 @@ func SealedGrants(t testing.TB, d *db.DB) int {
 // Verifications counts the connections that are to be asked about because of a notice from the provider.
 func Verifications(t testing.TB, d *db.DB) int {
 	t.Helper()
-	return count(t, d, `SELECT count(*) FROM verifications`)
+	return count(t, d, `SELECT count(*) FROM rechecks`)
 }
 
 // NoPassword takes a user's password away, as if they had never accepted their invitation.
