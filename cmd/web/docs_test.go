@@ -109,8 +109,10 @@ func TestLinksInDocumentsLeadSomewhere(t *testing.T) {
 // `room.Name` is declared there.
 func TestArchitectureIsTheCode(t *testing.T) {
 	text := read(t, "../../docs/architecture.md")
+	_, rooms, _ := strings.Cut(text, "\n## Rooms\n")
+	rooms, _, _ = strings.Cut(rooms, "\n## ")
 	rows := map[string]bool{}
-	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z/]+)` \\|").FindAllStringSubmatch(text, -1) {
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z/]+)` \\|").FindAllStringSubmatch(rooms, -1) {
 		rows["patchbay/"+m[1]] = true
 	}
 	declared := map[string]bool{}
@@ -149,5 +151,35 @@ func TestArchitectureIsTheCode(t *testing.T) {
 	}
 	if len(names) < 15 {
 		t.Errorf("only %d names found in docs/architecture.md", len(names))
+	}
+}
+
+// TestTablesOfTheArchitecture: every table of the schema has a row, and every row's table is made.
+func TestTablesOfTheArchitecture(t *testing.T) {
+	_, text, _ := strings.Cut(read(t, "../../docs/architecture.md"), "\n## Tables\n")
+	text, _, _ = strings.Cut(text, "\n## ")
+	listed := map[string]bool{}
+	for _, row := range regexp.MustCompile("(?m)^\\| (`.*?`) \\|").FindAllStringSubmatch(text, -1) {
+		for _, name := range regexp.MustCompile("`([a-z_]+)`").FindAllStringSubmatch(row[1], -1) {
+			listed[name[1]] = true
+		}
+	}
+	paths, err := filepath.Glob("../../migrations/*.sql")
+	if err != nil || len(paths) == 0 {
+		t.Fatalf("no migrations, %v", err)
+	}
+	made := map[string]bool{}
+	for _, path := range paths {
+		up, _, _ := strings.Cut(read(t, path), "-- +goose Down")
+		for _, m := range regexp.MustCompile(`(?m)^CREATE (?:UNLOGGED )?TABLE ([a-z_]+)`).FindAllStringSubmatch(up, -1) {
+			if made[m[1]] = true; !listed[m[1]] {
+				t.Errorf("docs/architecture.md has no row for the table %s", m[1])
+			}
+		}
+	}
+	for name := range listed {
+		if !made[name] {
+			t.Errorf("docs/architecture.md has a row for %s, which is no table", name)
+		}
 	}
 }
