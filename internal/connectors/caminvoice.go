@@ -128,7 +128,7 @@ func (c *camInvoice) Revoke(ctx context.Context, g Grant) error {
 		switch {
 		case r.ok():
 			return r.acknowledgement()
-		case r.status < 500 && alreadyRevoked.MatchString(o.lowerText("message", "error_description", "error")):
+		case r.status < 500 && alreadyRevoked.MatchString(o.refusal().prose):
 			return nil
 		case r.status == http.StatusForbidden && o != nil:
 			return &RejectedError{Reason: "revoke-refused"}
@@ -271,12 +271,7 @@ func camInvoiceError(r response) error {
 	if r.status >= 500 || r.status >= 300 && r.status < 400 {
 		return r.unexpected()
 	}
-	o, message := r.object(), ""
-	if r.status == http.StatusBadRequest || r.status == http.StatusUnauthorized {
-		// With any other status the message is a firewall's as often as CamInvoice's.
-		message = o.lowerText("error_description", "message", "error")
-	}
-	switch faultOf(o.str("error"), message) {
+	switch faultOf(r) {
 	case grantFault:
 		return &RejectedError{Reason: "invalid_grant"}
 	case clientFault:

@@ -316,7 +316,8 @@ func elecqError(r response, refreshing bool) error {
 	if r.status >= 500 {
 		return r.unexpected()
 	}
-	about := faultOf(o.str("error"), o.lowerText("respMsg", "error_description", "message"))
+	// With any other status or respCode the message is another machine's as often as ELECQ's.
+	about := o.refusal().fault(r.ok() && !strings.HasPrefix(code, "5") || r.status == http.StatusBadRequest || r.status == http.StatusUnauthorized)
 	switch strings.TrimLeft(code, "0") {
 	case "401":
 		switch {
@@ -329,13 +330,11 @@ func elecqError(r response, refreshing bool) error {
 	case "429":
 		return &RateLimitedError{RetryAfter: defaultRetryAfter}
 	}
-	if r.status == http.StatusBadRequest || o.displayString("respCode") != "" && !strings.HasPrefix(code, "5") {
-		switch about {
-		case grantFault:
-			return &RejectedError{Reason: "invalid_grant"}
-		case clientFault:
-			return &RejectedError{Reason: "invalid_client", ClientFault: true}
-		}
+	switch about {
+	case grantFault:
+		return &RejectedError{Reason: "invalid_grant"}
+	case clientFault:
+		return &RejectedError{Reason: "invalid_client", ClientFault: true}
 	}
 	if r.ok() && o != nil {
 		return &TemporaryError{Reason: "status"}

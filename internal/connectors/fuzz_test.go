@@ -101,7 +101,7 @@ func FuzzStandard(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
 		r := fuzzResponse(status, body)
-		token, err := standardToken(r)
+		token, err := standardToken(r, true)
 		saneToken(t, token, err)
 		saneAccount(t, standardAccount(r.object()))
 		m, err := parseMetadata(r.object(), "https://x.example", "production")

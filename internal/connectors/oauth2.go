@@ -170,7 +170,7 @@ func (s *standard) Check(ctx context.Context) (CheckResult, error) {
 
 func (s *standard) requestToken(ctx context.Context, p *profile, name string, form url.Values) (t tokenResponse, err error) {
 	err = s.client.do(ctx, p.authenticated(name, p.tokenURL, form), func(r response) (err error) {
-		t.Token, err = standardToken(r)
+		t.Token, err = standardToken(r, name == "exchange")
 		t.idToken, t.at = r.object().str("id_token"), r.receivedAt
 		if !r.date.IsZero() {
 			t.at = r.date
@@ -186,7 +186,7 @@ func (s *standard) revokeToken(ctx context.Context, p *profile, hint, token stri
 		if r.ok() {
 			return nil // the body means nothing (RFC 7009 section 2.2)
 		}
-		return standardError(r)
+		return standardError(r, false)
 	})
 }
 
@@ -204,11 +204,11 @@ func (p *profile) authenticated(name, address string, form url.Values) request {
 }
 
 // standardToken reads the token endpoint's response. Without a lifetime in it a token is taken to last an hour.
-func standardToken(r response) (Token, error) {
+func standardToken(r response, exchange bool) (Token, error) {
 	o := r.object()
 	access := o.accessToken("access_token")
 	if !r.ok() || access == "" || o.str("error") != "" {
-		return Token{}, standardError(r)
+		return Token{}, standardError(r, exchange)
 	}
 	t := Token{
 		Access: access, Type: o.tokenType("token_type"), Refresh: o.str("refresh_token"), Scope: o.strings("scope"),
@@ -220,27 +220,28 @@ func standardToken(r response) (Token, error) {
 	return t, nil
 }
 
-// standardError judges by RFC 6749 section 5.2, also inside a 200, as some providers send it. A 401 without a code is
-// what a rejected client gets.
-func standardError(r response) error {
+// standardError judges by RFC 6749 section 5.2, also inside a 200, as some providers send it. A 401 that says nothing is
+// a proxy's as often as the provider's. At an exchange invalid_request is about our own request, which is the same for
+// every merchant.
+func standardError(r response, exchange bool) error {
 	if r.status >= 500 || r.status >= 300 && r.status < 400 {
 		return r.unexpected()
 	}
-	code := r.object().str("error")
-	switch faultOf(code, "") {
+	switch faultOf(r) {
 	case grantFault:
 		return &RejectedError{Reason: "invalid_grant"}
 	case clientFault:
 		return &RejectedError{Reason: "invalid_client", ClientFault: true}
 	}
-	switch code {
-	case "access_denied":
-		return &RejectedError{Reason: code}
-	case "invalid_scope", "unsupported_grant_type", "invalid_target":
+	said := r.object().refusal()
+	if code := said.has(requestCodes...); code != "" {
 		return &RejectedError{Reason: code, ClientFault: true}
 	}
-	if r.status == http.StatusUnauthorized {
-		return &RejectedError{Reason: "unauthorized", ClientFault: true}
+	if code := said.has("access_denied"); code != "" {
+		return &RejectedError{Reason: code}
+	}
+	if code := said.has("invalid_request"); exchange && code != "" {
+		return &RejectedError{Reason: code, ClientFault: true}
 	}
 	return r.unexpected()
 }

@@ -217,12 +217,14 @@ func TestStandardRefusals(t *testing.T) {
 		`400 {"error":"invalid_grant"}`:                       status.Rejected,
 		`200 {"error":"bad_refresh_token"}`:                   status.Rejected,
 		`200 {"error":"invalid_grant","access_token":"T"}`:    status.Rejected,
+		`403 {"error_description":"invalid_grant"}`:           status.Rejected,
 		`401 {"error":"invalid_client"}`:                      status.ClientRejected,
 		`400 {"error":"unauthorized_client"}`:                 status.ClientRejected,
-		`401 `:                                                status.ClientRejected,
+		`400 {"error":"unsupported_grant_type"}`:              status.ClientRejected,
+		`401 `:                                                status.Temporary,
+		`400 `:                                                status.Temporary,
 		`400 {"error":"invalid_request"}`:                     status.Temporary,
 		`400 {"error":"temporarily_unavailable"}`:             status.Temporary,
-		`403 {"error_description":"invalid_grant"}`:           status.Temporary,
 		`500 {"error":"invalid_grant"}`:                       status.Temporary,
 		`200 {"access_token":"T","scope":"a b"}`:              status.OK,
 		`200 {"access_token":"T","expires_in":null,"x":[[]]}`: status.OK,
@@ -231,6 +233,28 @@ func TestStandardRefusals(t *testing.T) {
 		fmt.Sscanf(answer, "%d", &status)
 		base := serve(t, map[string]http.HandlerFunc{"POST /token": says(status, "%s", answer[4:])})
 		_, err := connector(t, base, "acme", byAddress, acmeSettings).Refresh(t.Context(), connectors.Grant{Token: connectors.Token{Refresh: "R"}})
+		if got := connectors.OutcomeOf(err); got != want {
+			t.Errorf("%s: %s, want %s", answer, got, want)
+		}
+	}
+}
+
+// TestStandardExchangeRefusals: our own request is at fault where no merchant's code can be.
+func TestStandardExchangeRefusals(t *testing.T) {
+	for answer, want := range map[string]status.Outcome{
+		`400 {"error":"invalid_request"}`: status.ClientRejected,
+		`400 {"error":"invalid_request","error_description":"AADSTS9002327: may only be redeemed via cross-origin requests"}`: status.ClientRejected,
+		`400 {"error":"redirect_uri_mismatch"}`:                                           status.ClientRejected,
+		`400 {"error":{"code":"invalid_request"}}`:                                        status.ClientRejected,
+		`400 {"error":"invalid_request","error_description":"The code was already used"}`: status.Rejected,
+		`400 {"error":"invalid_grant"}`:                                                   status.Rejected,
+		`401 `:                                                                            status.Temporary,
+		`503 {"error":"invalid_request"}`:                                                 status.Temporary,
+	} {
+		status := 0
+		fmt.Sscanf(answer, "%d", &status)
+		base := serve(t, map[string]http.HandlerFunc{"POST /token": says(status, "%s", answer[4:])})
+		_, err := connector(t, base, "acme", byAddress, acmeSettings).(connectors.Redirector).Exchange(t.Context(), flow(), url.Values{"code": {"C"}})
 		if got := connectors.OutcomeOf(err); got != want {
 			t.Errorf("%s: %s, want %s", answer, got, want)
 		}

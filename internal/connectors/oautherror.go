@@ -2,7 +2,9 @@ package connectors
 
 import (
 	"maps"
+	"net/http"
 	"net/url"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -16,39 +18,163 @@ const (
 	clientFault               // our own registration with the provider
 )
 
-// faultCodes are the error codes of RFC 6749 section 5.2 and those that providers use in their place.
+// faultCodes are the error codes of RFC 6749 section 5.2 and those that providers use in their place, as spelledCode
+// writes them.
 var faultCodes = map[string]fault{
 	"invalid_grant": grantFault, "bad_refresh_token": grantFault, "invalid_refresh_token": grantFault,
-	"refresh_token_expired": grantFault, "refresh_token_revoked": grantFault, "invalid_token": grantFault,
-	"expired_token": grantFault, "token_expired": grantFault, "token_revoked": grantFault,
-	"bad_verification_code": grantFault, "invalid_code": grantFault, "invalid_auth_token": grantFault,
-	"interaction_required": grantFault, "login_required": grantFault, "consent_required": grantFault,
+	"refresh_token_expired": grantFault, "refresh_token_revoked": grantFault, "refresh_token_invalid": grantFault,
+	"expired_refresh_token": grantFault, "revoked_refresh_token": grantFault, "refresh_token_not_found": grantFault,
+	"refresh_token_used": grantFault, "refresh_token_reused": grantFault, "refresh_token_already_used": grantFault,
+	"invalid_token": grantFault, "token_invalid": grantFault, "expired_token": grantFault, "token_expired": grantFault,
+	"token_revoked": grantFault, "revoked_token": grantFault, "token_not_found": grantFault, "token_inactive": grantFault,
+	"bad_token": grantFault, "invalid_access_token": grantFault, "access_token_expired": grantFault, "access_token_revoked": grantFault,
+	"grant_expired": grantFault, "grant_revoked": grantFault, "expired_grant": grantFault, "grant_not_found": grantFault,
+	"consent_revoked": grantFault, "authorization_revoked": grantFault, "access_revoked": grantFault, "account_inactive": grantFault,
+	"bad_verification_code": grantFault, "invalid_code": grantFault, "code_expired": grantFault, "code_already_used": grantFault,
+	"invalid_auth_code": grantFault, "invalid_authorization_code": grantFault, "expired_code": grantFault, "bad_auth_code": grantFault,
+	"expired_authorization_code": grantFault, "authorization_code_expired": grantFault, "bad_authorization_code": grantFault,
+	"invalid_auth_token": grantFault, "interaction_required": grantFault, "login_required": grantFault, "consent_required": grantFault,
+	"oauthexception_190": grantFault, // Meta's
 
-	"invalid_client": clientFault, "unauthorized_client": clientFault, "incorrect_client_credentials": clientFault,
-	"invalid_client_id": clientFault, "bad_client_secret": clientFault,
+	"invalid_client": clientFault, "incorrect_client_credentials": clientFault, "invalid_client_credentials": clientFault,
+	"invalid_client_id": clientFault, "bad_client_id": clientFault, "bad_client_secret": clientFault, "invalid_client_secret": clientFault,
+	"client_not_found": clientFault, "unknown_client": clientFault, "client_disabled": clientFault, "invalid_app_id": clientFault,
+	"client_authentication_failed": clientFault,
 }
 
-var codeSpelling = strings.NewReplacer("-", "_", " ", "_")
+// requestCodes are the codes that say that our request or our registration is not as the provider wants it.
+var requestCodes = []string{
+	"invalid_scope", "unsupported_grant_type", "unsupported_response_type", "invalid_target", "redirect_uri_mismatch",
+	"invalid_redirect_uri", "bad_redirect_uri",
+}
 
-// faultOf reads whom an error is about from the provider's code, else from the words of its message, which must be in
-// lower case and is never kept.
-func faultOf(code, message string) fault {
-	if f := faultCodes[codeSpelling.Replace(strings.ToLower(code))]; f != unknownFault {
-		return f
+// refusal is what a response says of why it is no success.
+type refusal struct {
+	codes []string // as spelledCode writes them, the likeliest to mean something first
+	prose string   // in lower case and one spelling; it is searched for words and never kept
+}
+
+// refusal reads the codes and the prose of an error from wherever providers put them: at the top, in an object or a list
+// under "error" or "errors".
+func (o object) refusal() refusal {
+	var r refusal
+	var prose []string
+	read := func(o object) {
+		for _, key := range []string{"error", "error_code", "errorCode", "code", "status", "type", "reason", "name"} {
+			if s := o.str(key); errorCodeShape.MatchString(s) {
+				r.codes = append(r.codes, spelledCode(s))
+			}
+		}
+		if kind, number := o.str("type"), o.displayString("code"); kind != "" && errorCodeShape.MatchString(kind+number) {
+			r.codes = append(r.codes, spelledCode(kind+"_"+number))
+		}
+		if s := o.str("error"); !errorCodeShape.MatchString(s) {
+			prose = append(prose, s)
+		}
+		prose = append(prose, o.text("errors", "error_description", "errorDescription", "error_message", "errorMessage",
+			"message", "messages", "msg", "respMsg", "description", "detail", "details", "title", "reason"))
 	}
-	says := func(words ...string) bool {
-		return slices.ContainsFunc(words, func(word string) bool { return strings.Contains(message, word) })
+	read(o)
+	for _, key := range []string{"error", "errors"} {
+		read(o.object(key))
+		list, _ := o[key].([]any)
+		for _, one := range list[:min(len(list), 5)] {
+			if inner, ok := one.(map[string]any); ok {
+				read(inner)
+			}
+		}
+	}
+	r.prose = spelledProse(strings.Join(prose, "\n"))
+	return r
+}
+
+// has returns the first of these codes that is among the refusal's, or "".
+func (r refusal) has(codes ...string) string {
+	for _, code := range codes {
+		if slices.Contains(r.codes, code) {
+			return code
+		}
+	}
+	return ""
+}
+
+var (
+	humps          = regexp.MustCompile(`([a-z0-9])([A-Z])`)
+	codeSeparators = strings.NewReplacer("-", "_", " ", "_", ".", "_")
+	proseMarks     = regexp.MustCompile("[\"'`´‘’“”*_-]+")
+)
+
+// spelledCode writes invalidGrant, INVALID-GRANT and invalid.grant as invalid_grant.
+func spelledCode(code string) string {
+	if strings.ToUpper(code) != code {
+		code = humps.ReplaceAllString(code, "${1}_$2")
+	}
+	return codeSeparators.Replace(strings.ToLower(code))
+}
+
+// spelledProse writes refreshToken, "refresh_token" and Refresh-Token as refresh token.
+func spelledProse(s string) string {
+	s = strings.ToLower(humps.ReplaceAllString(s, "$1 $2"))
+	s = proseMarks.ReplaceAllString(s, " ")
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == ' ' || r == '\t' || r == '\r' }), " ")
+}
+
+var (
+	// otherSubjects are words that hold "token", "grant" or "code" and are about neither the merchant's grant nor a code.
+	otherSubjects = regexp.MustCompile(`\b(grant|token|response) ?types?\b|\bcode (verifier|challenge)\b|\b(error|status|country|response) ?codes?\b` +
+		`|\b(csrf|xsrf|unexpected) tokens?\b|\btoken (endpoint|url|uri|address|server|request)\b|\bclient tokens?\b`)
+	// grantSubjects name what we hold of a merchant beyond doubt; tokenSubjects probably do.
+	grantSubjects = regexp.MustCompile(`\b(refresh ?token|auth ?token|authori[sz]ation (code|grant)|auth ?code|grant|consent)s?\b`)
+	tokenSubjects = regexp.MustCompile(`\b(token|code|authori[sz]ation|session)s?\b`)
+	// noLongerGood is what is said of them.
+	noLongerGood = regexp.MustCompile(`\b(in|not )valid\b|\binvalid|\bexpire[sd]?\b|\bhas ended\b|\brevoked\b|\bwithdrawn\b|\bcancell?ed\b` +
+		`|\b(already|been|was|is|were) (used|claimed|consumed|redeemed|exchanged|spent|rotated|replaced|deleted|removed)\b|\b(used|claimed|redeemed) (already|before|twice|more than)\b|\bre ?used\b` +
+		`|\bnot (be )?(found|known|active|recogni[sz]ed|exist)\b|\b(does not|doesn t|do not) (exist|match)\b|\bunknown\b|\bunrecogni[sz]ed\b|\binactive\b|\bno longer\b|\bno such\b` +
+		`|\bincorrect\b|\bmalformed\b|\bwrong\b|\bbad\b|\bunable to (parse|decode|decrypt|find|verify)\b|\bhas not authori[sz]ed\b`)
+	throttled      = regexp.MustCompile(`\btoo (many|often|fast)\b|\brate limit|\bthrottl`)
+	clientSubjects = regexp.MustCompile(`\bclients?\b|\bcredentials?\b|\bapp(lication)? (id|secret|key)\b|\bconsumer (key|secret)\b`)
+)
+
+// fault says whom the refusal is about: by its codes, else by the words of its prose, of which one sentence must name the
+// token, grant or code and say that it is no longer good. sure is for a status with which the provider's own program
+// answers: with any other, prose that only speaks of some token may be a firewall's.
+//
+// unauthorized_client is about the client only when the prose does not speak of the grant: Forgejo answers so to a
+// refresh token that was used already.
+func (r refusal) fault(sure bool) fault {
+	for _, code := range r.codes {
+		if f := faultCodes[code]; f != unknownFault {
+			return f
+		}
+	}
+	if throttled.MatchString(r.prose) {
+		return unknownFault
+	}
+	client, token := false, false
+	for sentence := range strings.FieldsFuncSeq(r.prose, func(r rune) bool { return r == '.' || r == ';' || r == '\n' }) {
+		sentence = otherSubjects.ReplaceAllString(sentence, " ")
+		bad := noLongerGood.MatchString(sentence)
+		switch {
+		case bad && grantSubjects.MatchString(sentence):
+			return grantFault
+		case clientSubjects.MatchString(sentence):
+			client = true
+		case bad && tokenSubjects.MatchString(sentence), strings.TrimSpace(sentence) == "expired", strings.TrimSpace(sentence) == "revoked":
+			token = true
+		}
 	}
 	switch {
-	case says("refresh token", "refresh_token", "refreshtoken", "auth token", "auth_token", "authtoken", "authorization code",
-		"authorizationcode", "authorization_code"):
+	case token && !client && sure:
 		return grantFault
-	case says("client", "credential"):
+	case client && sure, r.has("unauthorized_client") != "":
 		return clientFault
-	case says("expired", "revoked"), says("token", "grant", "code") && says("invalid", "used", "not found", "unknown", "not valid"):
-		return grantFault
 	}
 	return unknownFault
+}
+
+// faultOf returns whom a response that is no success is about.
+func faultOf(r response) fault {
+	return r.object().refusal().fault(r.status < 400 || r.status == http.StatusBadRequest || r.status == http.StatusUnauthorized)
 }
 
 // callbackError returns the outcome that a callback's error parameter stands for (RFC 6749 section 4.1.2.1), or nil if

@@ -186,22 +186,22 @@ func (o object) object(key string) object {
 	return inner
 }
 
-// lowerText joins the strings and lists of strings under keys, in lower case. It is only searched for words, never kept.
-func (o object) lowerText(keys ...string) string {
-	var b strings.Builder
+// text joins the strings and lists of strings under keys, a line each. It is only searched for words, never kept.
+func (o object) text(keys ...string) string {
+	var lines []string
 	for _, key := range keys {
 		switch v := o[key].(type) {
 		case string:
-			b.WriteString(v + "\n")
+			lines = append(lines, v)
 		case []any:
 			for _, one := range v {
 				if s, ok := one.(string); ok {
-					b.WriteString(s + "\n")
+					lines = append(lines, s)
 				}
 			}
 		}
 	}
-	return strings.ToLower(b.String())
+	return strings.Join(lines, "\n")
 }
 
 // strings returns the members of a list, given as an array or as one string with spaces or commas.
