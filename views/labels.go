@@ -287,7 +287,7 @@ func (v FlowPage) health(ctx context.Context) status.Health {
 // startsAgain reports whether the page offers another try.
 func (v FlowPage) startsAgain(ctx context.Context) bool {
 	switch v.outcome(ctx) {
-	case status.EndOtherUser, status.EndClientRejected, status.EndNoMerchant:
+	case status.EndOtherUser, status.EndClientRejected, status.EndUnverified, status.EndNoMerchant:
 		return false
 	}
 	return v.Provider.Name != ""

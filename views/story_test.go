@@ -264,7 +264,7 @@ func flowStories(all map[string]templ.Component) {
 	all["flow-under-way"] = Flow(flow(status.StageExchanging, ""))
 	for _, outcome := range []status.End{
 		status.EndDenied, status.EndCancelled, status.EndExpired, status.EndOtherBrowser, status.EndOtherUser, status.EndOtherProvider, status.EndForged, status.EndInput,
-		status.EndTemporary, status.EndRateLimited, status.EndRejected, status.EndNoIdentity, status.EndNoMerchant, status.EndClientRejected, status.EndInterrupted, "of-tomorrow",
+		status.EndTemporary, status.EndRateLimited, status.EndRejected, status.EndNoIdentity, status.EndUnverified, status.EndNoMerchant, status.EndClientRejected, status.EndInterrupted, "of-tomorrow",
 	} {
 		all["flow-"+string(outcome)] = Flow(flow(status.StageFailed, outcome))
 	}

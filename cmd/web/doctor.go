@@ -203,7 +203,7 @@ func (x *examination) provider(ctx context.Context, p connectors.Provider, given
 	defer cancel()
 	found, err := checker.Check(ctx)
 	if err != nil {
-		x.wrong(p.Name, fmt.Sprintf("%s does not answer as it should (%s): is the address right, and may this host reach it?", found.Address, connectors.OutcomeOf(err)))
+		x.wrong(p.Name, fmt.Sprintf("%s does not answer as it should (%s): is the address right, and may this host reach it?", found.Address, connectors.ReasonOf(err)))
 		return
 	}
 	x.fine(p.Name, fmt.Sprintf("%s answers after %d ms (%s)", found.Address, found.Took.Milliseconds(), p.Environment))

@@ -118,10 +118,10 @@ func bookingsToken(r response) (Token, error) {
 	if !r.ok() || access == "" || o.str("error") != "" {
 		return Token{}, bookingsError(r)
 	}
-	return Token{
+	return usable(Token{
 		Access: access, Type: o.tokenType("token_type"), Scope: unverifiedClaims(access).strings("scopes"),
 		Lifetime: r.lifetime(o, access, 3600*time.Second, "expires_in"),
-	}, nil
+	})
 }
 
 // bookingsError judges as the likely server (Laravel Passport) answers. The request holds nothing but the typed
@@ -136,5 +136,5 @@ func bookingsError(r response) error {
 	case r.status == http.StatusUnauthorized:
 		return &RejectedError{Reason: "invalid_client"}
 	}
-	return r.unexpected()
+	return r.unexpected("access_token")
 }

@@ -31,6 +31,7 @@ type Call struct {
 	Name      string // "exchange", "refresh", "revoke", "userinfo" …
 	Status    int    // HTTP status, or 0 if no answer came
 	Code      string // the provider's own error code, if it looks like one; "" if there is none
+	Detail    string // for staff: why the answer was no success; never what the provider sent
 	Reference string // the x-reference-id that we sent, where the provider wants one
 	Sent      bool   // the request may have reached the provider
 	Took      time.Duration
@@ -122,7 +123,7 @@ func (c *Client) do(ctx context.Context, q request, read func(response) error) e
 	if err == nil {
 		err = read(r)
 	}
-	call.Outcome = OutcomeOf(err)
+	call.Outcome, call.Detail = OutcomeOf(err), ReasonOf(err)
 	switch call.Outcome {
 	case status.OK, status.RateLimited, status.Temporary:
 	default:
@@ -150,7 +151,7 @@ func (c *Client) check(ctx context.Context, q request) (CheckResult, error) {
 	if err == nil && !r.ok() && (r.status < 400 || r.status >= 500) {
 		err = r.unexpected()
 	}
-	call.Outcome = OutcomeOf(err)
+	call.Outcome, call.Detail = OutcomeOf(err), ReasonOf(err)
 	call.record(ctx)
 	return result, err
 }
@@ -190,7 +191,7 @@ func (c *Client) send(ctx context.Context, q request) (r response, call Call, er
 	case err != nil:
 		return r, call, transportError(limited, err, true)
 	case len(r.body) > maxBody:
-		return r, call, &TemporaryError{Reason: "too-large"}
+		return r, call, &UnreadableError{Reason: "too-large", Detail: r.statusText()}
 	}
 	return r, call, nil
 }

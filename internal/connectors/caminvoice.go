@@ -189,7 +189,7 @@ func (c *camInvoice) ParseWebhook(body []byte) (WebhookEvent, error) {
 	o := response{body: body}.object()
 	e := WebhookEvent{Type: cleanText(o.str("type", "event_type")), AccountID: accountID(o.displayString("endpoint_id", "moc_id"))}
 	if e.Type == "" || len(e.Type) > 100 {
-		return WebhookEvent{}, &TemporaryError{Reason: "unreadable"}
+		return WebhookEvent{}, &UnreadableError{Reason: "unreadable"}
 	}
 	e.Revoked = strings.EqualFold(e.Type, "ENTITY.REVOKED")
 	return e, nil
@@ -236,7 +236,7 @@ func camInvoiceGrant(r response, authToken string) (Grant, error) {
 		}
 	}
 	if g.Account.ID == "" {
-		return Grant{}, &TemporaryError{Reason: ReasonNoAccount}
+		return Grant{}, &UnreadableError{Reason: ReasonNoAccount, Detail: "endpoint_id is missing"}
 	}
 	g.Account.Name = accountName(business.displayString("company_name_en", "company_name_kh"))
 	g.Account.Details = business.details(camInvoiceDetails...)
@@ -257,12 +257,12 @@ func camInvoiceToken(r response) (Token, error) {
 	if access == "" {
 		return Token{}, camInvoiceError(r)
 	}
-	return Token{
+	return usable(Token{
 		Access: access, Type: o.tokenType("token_type", "tokenType"),
 		Lifetime: r.lifetime(o, access, 900*time.Second,
 			"expire_at", "expired_at", "expires_at", "expires_in", "expire_in", "expireIn", "expiresIn"),
 		Refresh: o.str("refresh_token", "refreshToken"),
-	}, nil
+	})
 }
 
 // camInvoiceError judges a response that is no success. A 401 that names neither the grant nor the client counts as the
@@ -280,5 +280,5 @@ func camInvoiceError(r response) error {
 	if r.status == http.StatusUnauthorized {
 		return &RejectedError{Reason: "unauthorized", ClientFault: true}
 	}
-	return r.unexpected()
+	return r.unexpected("access_token", "token", "accessToken")
 }

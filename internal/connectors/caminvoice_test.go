@@ -217,8 +217,8 @@ func TestCamInvoiceHooks(t *testing.T) {
 		}
 	}
 	for _, body := range []string{``, `[]`, `{}`, `{"type":1}`, `null`, `{"type":"ENTITY.REVOKED"`} {
-		var temporary *connectors.TemporaryError
-		if got, err := c.ParseWebhook([]byte(body)); !errors.As(err, &temporary) || got != (connectors.WebhookEvent{}) {
+		var unreadable *connectors.UnreadableError
+		if got, err := c.ParseWebhook([]byte(body)); !errors.As(err, &unreadable) || got != (connectors.WebhookEvent{}) {
 			t.Errorf("%s: %+v, %v", body, got, err)
 		}
 	}

@@ -109,7 +109,7 @@ type Flow struct {
 // provider's clock may be wrong.
 type Token struct {
 	Access, Type    string
-	Lifetime        time.Duration
+	Lifetime        time.Duration // 0 if unknown
 	Refresh         string
 	RefreshLifetime time.Duration // 0 if unknown
 	Scope           []string
@@ -121,6 +121,13 @@ type Grant struct {
 	Inputs  map[string]string // what the merchant typed, for a CredentialConnector
 	Account Account
 }
+
+// Typed says whether the merchant typed credentials that give new access whenever it is needed.
+func (g Grant) Typed() bool { return len(g.Inputs) > 0 }
+
+// Renewable says whether the grant holds anything that gives new access. One that does not is good until its token ends,
+// or until it is refused if no end is known.
+func (g Grant) Renewable() bool { return g.Refresh != "" || g.Typed() }
 
 // Account says whose access it is. It is shown to people, and none of it is secret. ID is "" if the provider names no
 // account: then the connection's own id takes its place, and the merchant is asked.

@@ -82,10 +82,13 @@ func (s *standard) discover(ctx context.Context) (*profile, error) {
 		clientID: c.ClientID, clientSecret: s.secret, secretInBody: c.ClientAuth == "post" || c.ClientAuth == "" && m.postOnly, scopes: c.Scopes,
 		authorizeURL: cmp.Or(c.AuthorizeURL, m.authorizeURL), tokenURL: cmp.Or(c.TokenURL, m.tokenURL),
 		revokeURL: cmp.Or(c.RevokeURL, m.revokeURL), userinfoURL: cmp.Or(c.UserinfoURL, m.userinfoURL),
-		issuer: m.issuer, requireIss: m.requireIss, algorithms: m.algorithms,
+		issuer: m.issuer, openid: m.openid || slices.Contains(c.Scopes, "openid"), requireIss: m.requireIss, algorithms: m.algorithms,
 	}
-	if p.authorizeURL == "" || p.tokenURL == "" {
-		return nil, &TemporaryError{Reason: "unreadable"}
+	switch {
+	case p.authorizeURL == "":
+		return nil, &UnreadableError{Reason: "unreadable", Detail: "discovery: authorization_endpoint is missing"}
+	case p.tokenURL == "":
+		return nil, &UnreadableError{Reason: "unreadable", Detail: "discovery: token_endpoint is missing"}
 	}
 	if m.openid && !slices.Contains(p.scopes, "openid") {
 		p.scopes = append([]string{"openid"}, p.scopes...) // without it no account is named
@@ -101,9 +104,11 @@ func (s *standard) fetchMetadata(ctx context.Context) (metadata, error) {
 	var m metadata
 	var err error
 	for _, address := range metadataURLs(s.config.Issuer) {
-		absent := false
-		err = s.client.do(ctx, request{name: "discover", method: http.MethodGet, address: address}, func(r response) (err error) {
+		var absent bool
+		var moved string
+		read := func(r response) (err error) {
 			absent = r.status >= 400 && r.status < 500
+			moved = sameOrigin(r, address)
 			if !r.ok() || r.object() == nil {
 				return r.unexpected()
 			}
@@ -113,12 +118,25 @@ func (s *standard) fetchMetadata(ctx context.Context) (metadata, error) {
 			// OpenID Connect Discovery section 3: openid is known even if scopes are not listed.
 			m.openid = m.openid || strings.HasSuffix(address, "/openid-configuration") && r.object()["scopes_supported"] == nil
 			return nil
-		})
+		}
+		err = s.client.do(ctx, request{name: "discover", method: http.MethodGet, address: address}, read)
+		if moved != "" { // Django OAuth Toolkit redirects to the same path with a slash
+			err = s.client.do(ctx, request{name: "discover", method: http.MethodGet, address: moved}, read)
+		}
 		if !absent {
 			break
 		}
 	}
 	return m, err
+}
+
+// sameOrigin returns where a response redirects a GET, if that is another path of the same scheme and host, else "".
+func sameOrigin(r response, address string) string {
+	to, err := r.location(address)
+	if err != nil || origin(to.String()) != origin(address) {
+		return ""
+	}
+	return to.String()
 }
 
 // metadataURLs are OpenID Connect's, after the issuer's path, and RFC 8414's, before it (section 3.1).
@@ -149,11 +167,11 @@ func parseMetadata(o object, issuer, environment string) (metadata, error) {
 		requireIss: o.displayString("authorization_response_iss_parameter_supported") == "true",
 	}
 	if strings.TrimSuffix(m.issuer, "/") != strings.TrimSuffix(issuer, "/") {
-		return metadata{}, &TemporaryError{Reason: ReasonWrongIssuer}
+		return metadata{}, &UnreadableError{Reason: ReasonWrongIssuer, Detail: "discovery: issuer is not the one that was asked"}
 	}
-	for _, address := range []string{m.authorizeURL, m.tokenURL, m.revokeURL, m.userinfoURL, m.jwksURL} {
-		if address != "" && urlFault(address, environment, true) != "" {
-			return metadata{}, &TemporaryError{Reason: "unreadable"}
+	for _, name := range []string{"authorization_endpoint", "token_endpoint", "revocation_endpoint", "userinfo_endpoint", "jwks_uri"} {
+		if address := o.str(name); address != "" && urlFault(address, environment, true) != "" {
+			return metadata{}, &UnreadableError{Reason: "unreadable", Detail: "discovery: " + name + " is no address that secrets may be sent to"}
 		}
 	}
 	methods := o.strings("token_endpoint_auth_methods_supported")

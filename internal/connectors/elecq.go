@@ -276,7 +276,7 @@ func elecqToken(r response, old Token) (Token, error) {
 	}
 	access := data.accessToken("accessToken", "access_token")
 	if access == "" {
-		return Token{}, r.unexpected()
+		return Token{}, r.unexpected("accessToken", "access_token")
 	}
 	t := Token{
 		Access: access, Type: data.tokenType("tokenType", "token_type"), Refresh: data.str("refreshToken", "refresh_token"),
@@ -291,7 +291,7 @@ func elecqToken(r response, old Token) (Token, error) {
 	} else if t.Refresh != "" && t.Refresh != old.Refresh {
 		t.RefreshLifetime = r.lifetime(data, "", 604800*time.Second, "refreshTokenExpiresIn", "refreshExpiresIn", "refresh_expires_in")
 	}
-	return t, nil
+	return usable(t)
 }
 
 // elecqSuccess judges the envelope: "200" and "000000" are both documented as success, as text. An answer without a
@@ -337,9 +337,9 @@ func elecqError(r response, refreshing bool) error {
 		return &RejectedError{Reason: "invalid_client", ClientFault: true}
 	}
 	if r.ok() && o != nil {
-		return &TemporaryError{Reason: "status"}
+		return &TemporaryError{Reason: "status", Detail: r.statusText() + r.codeText()}
 	}
-	return r.unexpected()
+	return r.unexpected("accessToken", "access_token")
 }
 
 // elecqAccount names the account by the only identifier that ELECQ was seen to send, a claim of the tokens. It is not

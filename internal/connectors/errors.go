@@ -8,21 +8,23 @@ import (
 // ErrNotOffered means that the provider has no endpoint for what was asked, which its discovery shows only when asked.
 var ErrNotOffered = errors.New("not offered by the provider")
 
-// Reasons of RejectedError and TemporaryError that callers tell apart.
+// Reasons of RejectedError, TemporaryError and UnreadableError that callers tell apart.
 const (
 	ReasonNoAccount   = "no-account"            // the provider does not say whose account it is
 	ReasonNoMerchant  = "no-merchant-took-part" // it answered without the merchant having signed in there
+	ReasonIDToken     = "id-token"              // the ID token cannot be believed
 	ReasonWrongIssuer = "wrong-issuer"          // the answer is another authorization server's (RFC 9207)
 )
 
 // RejectedError means that the provider said no, and that only a person can restore access.
 type RejectedError struct {
 	Reason      string // a Reason… of this package, another stable code, or the provider's error code; never its prose
+	Detail      string // for staff, as in UnreadableError
 	ClientFault bool   // our own client was rejected: the platform must act, not the merchant
 	Unsent      bool   // no request was made: the grant holds nothing that could renew it
 }
 
-func (e *RejectedError) Error() string { return "refused: " + e.Reason }
+func (e *RejectedError) Error() string { return withDetail("refused: "+e.Reason, e.Detail) }
 
 // RateLimitedError means that the provider asked us to wait: HTTP 429. What a 5xx asks for is in TemporaryError.
 type RateLimitedError struct{ RetryAfter time.Duration }
@@ -35,15 +37,49 @@ type AccessDeniedError struct{}
 func (*AccessDeniedError) Error() string { return "denied by the person" }
 
 // TemporaryError means that a call failed in a way that may pass: it is worth another try, and no person needs to act.
-// Reason is a stable code: unreachable, unknown-host, certificate, timeout, cancelled, cut-off, too-large, redirected,
-// status, unreadable, no-token, no-account, no-answer, wrong-issuer, id-token.
+// Reason is a stable code: unreachable, unknown-host, certificate, timeout, cancelled, cut-off, redirected, status,
+// no-answer, wrong-issuer.
 type TemporaryError struct {
 	Reason     string
+	Detail     string        // for staff, such as "HTTP 503"; never what the provider sent
 	RetryAfter time.Duration // how long a 5xx asked to wait (RFC 9110 section 10.2.3), at most a day; 0 when it did not
 	cause      error         // a context's error only: any other may quote what the provider sent
 }
 
-func (e *TemporaryError) Error() string { return "trouble: " + e.Reason }
+func (e *TemporaryError) Error() string { return withDetail("trouble: "+e.Reason, e.Detail) }
+
+// UnreadableError means that the provider answered, but not so that the answer can be read or believed. Another try is
+// worth it, but the platform must look into it: the provider works as it means to. Reason is a stable code: status,
+// unreadable, too-large, no-token, no-account, wrong-issuer, id-token.
+type UnreadableError struct {
+	Reason string
+	Detail string // for staff: status, content type, which member is missing or of which type it is; never a value
+}
+
+func (e *UnreadableError) Error() string { return withDetail("not understood: "+e.Reason, e.Detail) }
+
+func withDetail(s, detail string) string {
+	if detail == "" {
+		return s
+	}
+	return s + " (" + detail + ")"
+}
+
+// ReasonOf returns what an error says to staff beyond its outcome, or "".
+func ReasonOf(err error) string {
+	var temporary *TemporaryError
+	var unreadable *UnreadableError
+	var rejected *RejectedError
+	switch {
+	case errors.As(err, &unreadable):
+		return withDetail(unreadable.Reason, unreadable.Detail)
+	case errors.As(err, &temporary):
+		return withDetail(temporary.Reason, temporary.Detail)
+	case errors.As(err, &rejected):
+		return withDetail(rejected.Reason, rejected.Detail)
+	}
+	return ""
+}
 
 // Unwrap lets errors.Is see that a context was cancelled or reached its deadline.
 func (e *TemporaryError) Unwrap() error { return e.cause }

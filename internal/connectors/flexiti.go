@@ -137,7 +137,7 @@ func flexitiToken(r response, scope string) (Token, error) {
 	if t.Refresh != "" {
 		t.RefreshLifetime = t.Lifetime // it cannot be used once the access token has expired
 	}
-	return t, nil
+	return usable(t)
 }
 
 // flexitiError knows the documented rejections alone. A 401 has no meaning here that could be relied on.
@@ -148,7 +148,7 @@ func flexitiError(r response) error {
 			return &RejectedError{Reason: code}
 		}
 	}
-	return r.unexpected()
+	return r.unexpected("access_token")
 }
 
 // fetchMerchant asks the deprecated login, the only call that names the merchant, and adds what it says to the account.

@@ -36,7 +36,7 @@ func saneToken(t *testing.T, token Token, err error) {
 	switch {
 	case (err == nil) != (token.Access != ""):
 		t.Errorf("a token and an error, or neither: %v", err)
-	case err == nil && (!plausible(token.Lifetime) || token.RefreshLifetime < 0 || token.Type == ""):
+	case err == nil && (token.Lifetime != 0 && !plausible(token.Lifetime) || token.RefreshLifetime < 0 || token.Type == ""):
 		t.Errorf("lifetimes %s and %s", token.Lifetime, token.RefreshLifetime)
 	case strings.ContainsFunc(token.Access, func(r rune) bool { return r < ' ' || r > '~' }):
 		t.Error("a token that no header carries")
@@ -104,6 +104,9 @@ func FuzzStandard(f *testing.F) {
 		token, err := standardToken(r, true)
 		saneToken(t, token, err)
 		saneAccount(t, standardAccount(r.object()))
+		r.header.Set("Content-Type", "application/x-www-form-urlencoded")
+		token, err = standardToken(r, false)
+		saneToken(t, token, err)
 		m, err := parseMetadata(r.object(), "https://x.example", "production")
 		if err == nil && m.tokenURL != "" && urlFault(m.tokenURL, "production", true) != "" {
 			t.Errorf("a weak address %q", m.tokenURL)

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -47,6 +48,7 @@ type profile struct {
 	revokeURL, userinfoURL string // "" if there is none
 
 	issuer     string             // "" without discovery
+	openid     bool               // it speaks OpenID Connect
 	requireIss bool               // each callback carries iss (RFC 9207)
 	keys       *oidc.RemoteKeySet // nil if ID tokens cannot be verified
 	algorithms []string           // of ID tokens; none means RS256
@@ -77,6 +79,9 @@ func (s *standard) AuthorizationURL(ctx context.Context, f Flow) (string, error)
 	if p.issuer != "" {
 		q.Set("nonce", nonce(f))
 	}
+	if p.openid && slices.Contains(p.scopes, "offline_access") && !strings.Contains(p.authorizeURL, "prompt=") {
+		q.Set("prompt", "consent") // OpenID Connect Core section 11: without it there may be no refresh token
+	}
 	return withQuery(p.authorizeURL, q), nil
 }
 
@@ -101,7 +106,7 @@ func (s *standard) Exchange(ctx context.Context, f Flow, callback url.Values) (G
 	// RFC 9207: another server's answer must not reach our token endpoint, nor count as this one's rejection.
 	iss := callback.Get("iss")
 	if p.issuer != "" && (iss != "" && iss != p.issuer || iss == "" && p.requireIss) {
-		return Grant{}, &TemporaryError{Reason: ReasonWrongIssuer}
+		return Grant{}, &TemporaryError{Reason: ReasonWrongIssuer, Detail: "iss of the callback"}
 	}
 	if err := callbackError(callback); err != nil {
 		return Grant{}, err
@@ -171,7 +176,7 @@ func (s *standard) Check(ctx context.Context) (CheckResult, error) {
 func (s *standard) requestToken(ctx context.Context, p *profile, name string, form url.Values) (t tokenResponse, err error) {
 	err = s.client.do(ctx, p.authenticated(name, p.tokenURL, form), func(r response) (err error) {
 		t.Token, err = standardToken(r, name == "exchange")
-		t.idToken, t.at = r.object().str("id_token"), r.receivedAt
+		t.idToken, t.at = r.object().aroundToken().str("id_token", "idToken"), r.receivedAt
 		if !r.date.IsZero() {
 			t.at = r.date
 		}
@@ -203,21 +208,22 @@ func (p *profile) authenticated(name, address string, form url.Values) request {
 	return q
 }
 
-// standardToken reads the token endpoint's response. Without a lifetime in it a token is taken to last an hour.
+// standardToken reads the token endpoint's response. Without a lifetime in it none is known.
 func standardToken(r response, exchange bool) (Token, error) {
-	o := r.object()
-	access := o.accessToken("access_token")
+	o := r.object().aroundToken()
+	access := o.accessToken("access_token", "accessToken")
 	if !r.ok() || access == "" || o.str("error") != "" {
 		return Token{}, standardError(r, exchange)
 	}
 	t := Token{
-		Access: access, Type: o.tokenType("token_type"), Refresh: o.str("refresh_token"), Scope: o.strings("scope"),
-		Lifetime: r.lifetime(o, access, time.Hour, "expires_in", "expires_at"),
+		Access: access, Type: o.tokenType("token_type", "tokenType"), Refresh: o.str("refresh_token", "refreshToken"), Scope: o.strings("scope"),
+		Lifetime: r.lifetime(o, access, 0, "expires_in", "expiresIn", "expires_at", "expiresAt", "expires"),
 	}
 	if t.Refresh != "" {
-		t.RefreshLifetime = r.lifetime(o, t.Refresh, 0, "refresh_expires_in", "refresh_token_expires_in")
+		t.RefreshLifetime = r.lifetime(o, t.Refresh, 0,
+			"refresh_expires_in", "refresh_token_expires_in", "x_refresh_token_expires_in", "refreshTokenExpiresIn", "refresh_token_expires_at")
 	}
-	return t, nil
+	return usable(t)
 }
 
 // standardError judges by RFC 6749 section 5.2, also inside a 200, as some providers send it. A 401 that says nothing is
@@ -243,5 +249,5 @@ func standardError(r response, exchange bool) error {
 	if code := said.has("invalid_request"); exchange && code != "" {
 		return &RejectedError{Reason: code, ClientFault: true}
 	}
-	return r.unexpected()
+	return r.unexpected("access_token", "accessToken")
 }

@@ -3,7 +3,12 @@ package connectors
 import (
 	"bytes"
 	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/base64"
 	"errors"
+	"hash"
 	"io"
 	"net/http"
 	"slices"
@@ -13,10 +18,11 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 )
 
-// identify finds out whose account it is: from the ID token, verified, and what that does not say from userinfo.
+// identify finds out whose account it is: from the ID token, verified, and what that does not say from userinfo. Where
+// the provider names no account, the account has no id.
 func (s *standard) identify(ctx context.Context, p *profile, f Flow, t tokenResponse) (Account, error) {
 	var claims object
-	if p.keys != nil && t.idToken != "" {
+	if t.idToken != "" && (p.keys != nil || p.issuer != "" && symmetric(t.idToken)) {
 		var err error
 		if claims, err = p.verifyIDToken(ctx, f, t); err != nil {
 			return Account{}, err
@@ -38,24 +44,52 @@ func (s *standard) identify(ctx context.Context, p *profile, f Flow, t tokenResp
 	return account, nil
 }
 
-// userinfo asks the userinfo endpoint (OpenID Connect Core section 5.3). reached is false if the token's scopes do not
-// cover it (RFC 6750 section 3.1).
+// userinfo asks the userinfo endpoint (OpenID Connect Core section 5.3). The account has no id if the answer names none.
+// reached is false if the token's scopes do not cover the endpoint (RFC 6750 section 3.1).
 func (s *standard) userinfo(ctx context.Context, p *profile, access string) (account Account, reached bool, err error) {
 	reached = true
 	q := request{name: "userinfo", method: http.MethodGet, address: p.userinfoURL, bearer: access}
-	err = s.client.do(ctx, q, func(r response) error {
+	err = s.client.do(ctx, q, func(r response) (err error) {
 		reached = r.status != http.StatusForbidden ||
 			r.errorCode() != "insufficient_scope" && !strings.Contains(r.header.Get("WWW-Authenticate"), "insufficient_scope")
-		if !r.ok() || r.object() == nil {
+		if !r.ok() {
 			return r.unexpected()
 		}
-		account = standardAccount(r.object())
-		if account.ID == "" {
-			return &TemporaryError{Reason: ReasonNoAccount}
+		claims := r.object()
+		if claims == nil {
+			if claims, err = p.verifyUserinfo(ctx, r); err != nil {
+				return err
+			}
 		}
+		account = standardAccount(claims)
 		return nil
 	})
 	return account, reached, err
+}
+
+// verifyUserinfo reads an answer in the form of a JWT (OpenID Connect Core section 5.3.2). Without keys of the provider's
+// it is as good as one in JSON: it came from the provider's own address. An answer that is no JWT holds no claims.
+func (p *profile) verifyUserinfo(ctx context.Context, r response) (object, error) {
+	jwt := string(bytes.TrimSpace(r.body))
+	claims := unverifiedClaims(jwt)
+	if claims == nil {
+		return nil, nil
+	}
+	if iss := claims.str("iss"); p.issuer != "" && iss != "" && iss != p.issuer {
+		return nil, &UnreadableError{Reason: "userinfo", Detail: "userinfo: iss is another issuer"}
+	}
+	if p.keys == nil && !symmetric(jwt) {
+		return claims, nil
+	}
+	keys := &keySet{keys: p.keys, secret: p.clientSecret}
+	_, err := keys.VerifySignature(ctx, jwt)
+	switch {
+	case keys.err != nil:
+		return nil, keys.err
+	case err != nil:
+		return nil, &UnreadableError{Reason: "userinfo", Detail: "userinfo: its signature does not verify"}
+	}
+	return claims, nil
 }
 
 // standardAccount reads the claims of OpenID Connect Core section 5.1, or the id of a userinfo that does not know them.
@@ -76,35 +110,90 @@ func standardAccount(o object) Account {
 // verifyIDToken verifies signature, issuer, audience and expiry, the last by the provider's own clock, and that the
 // token belongs to this flow and this access token (OpenID Connect Core section 3.1.3.7).
 func (p *profile) verifyIDToken(ctx context.Context, f Flow, t tokenResponse) (object, error) {
-	keys := &keySet{keys: p.keys}
+	keys := &keySet{keys: p.keys, secret: p.clientSecret}
+	algorithms := append(slices.Clone(symmetricAlgorithms), p.algorithms...)
+	if len(p.algorithms) == 0 {
+		algorithms = append(algorithms, oidc.RS256)
+	}
 	verifier := oidc.NewVerifier(p.issuer, keys, &oidc.Config{
-		ClientID: p.clientID, SupportedSigningAlgs: p.algorithms, Now: func() time.Time { return t.at },
+		ClientID: p.clientID, SupportedSigningAlgs: algorithms, Now: func() time.Time { return t.at },
 	})
 	token, err := verifier.Verify(ctx, t.idToken)
 	if keys.err != nil {
 		return nil, keys.err
 	}
-	if err != nil {
-		return nil, &TemporaryError{Reason: "id-token"}
+	claims := unverifiedClaims(t.idToken) // verified when err is nil
+	fault := ""
+	switch azp := claims.str("azp"); {
+	case claims == nil:
+		fault = "is no JWT"
+	case err != nil:
+		fault = p.idTokenFault(claims, t.at)
+	case token.Nonce != nonce(f) && (token.Nonce != "" || slices.Contains(p.scopes, "openid")):
+		fault = "nonce is not this attempt's"
+	case azp != "" && azp != p.clientID:
+		fault = "azp is not our client"
+	case token.AccessTokenHash != "" && token.VerifyAccessToken(t.Access) != nil:
+		fault = "at_hash is not the access token's"
 	}
-	claims := unverifiedClaims(t.idToken) // verified above
-	azp := claims.str("azp")
-	ofFlow := token.Nonce == nonce(f) || token.Nonce == "" && !slices.Contains(p.scopes, "openid")
-	if !ofFlow || azp != "" && azp != p.clientID || token.AccessTokenHash != "" && token.VerifyAccessToken(t.Access) != nil {
-		return nil, &TemporaryError{Reason: "id-token"}
+	if fault != "" {
+		return nil, &UnreadableError{Reason: ReasonIDToken, Detail: "id_token: " + fault}
 	}
 	return claims, nil
 }
 
-// keySet keeps a failure to fetch the keys apart from a wrong signature: go-oidc reports both alike.
+// idTokenFault says why an ID token with these claims was not accepted.
+func (p *profile) idTokenFault(claims object, at time.Time) string {
+	expires, _ := parseTime(claims["exp"])
+	aud := claims.strings("aud")
+	if one, ok := claims["aud"].(string); ok {
+		aud = []string{one}
+	}
+	switch {
+	case claims.str("iss") != p.issuer:
+		return "iss is another issuer"
+	case !slices.Contains(aud, p.clientID):
+		return "aud is not our client"
+	case expires.Before(at):
+		return "exp has passed"
+	}
+	return "its signature does not verify, or is made with an algorithm that is not expected"
+}
+
+// symmetricAlgorithms sign with the client secret (OpenID Connect Core section 10.1). They count whatever discovery says:
+// LINE signs so and does not list it. Who can sign so is the provider or us.
+var symmetricAlgorithms = []string{"HS256", "HS384", "HS512"}
+
+// algorithmOf returns the algorithm that a JWT names, or "".
+func algorithmOf(jwt string) string {
+	head, _, _ := strings.Cut(jwt, ".")
+	raw, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(head, "="))
+	if err != nil {
+		return ""
+	}
+	return parseObject(raw).str("alg")
+}
+
+func symmetric(jwt string) bool { return slices.Contains(symmetricAlgorithms, algorithmOf(jwt)) }
+
+// keySet verifies by the provider's keys, or by our client secret where the JWT says so, and keeps a failure to fetch
+// the keys apart from a wrong signature: go-oidc reports both alike.
 type keySet struct {
-	keys *oidc.RemoteKeySet
-	err  error // why the keys could not be fetched
+	keys   *oidc.RemoteKeySet // nil if there are none
+	secret string
+	err    error // why the keys could not be fetched
 }
 
 func (k *keySet) VerifySignature(ctx context.Context, jwt string) ([]byte, error) {
+	if symmetric(jwt) {
+		return verifyMAC(jwt, k.secret)
+	}
+	if k.keys == nil {
+		return nil, errSignature
+	}
 	payload, err := k.keys.VerifySignature(ctx, jwt)
 	var temporary *TemporaryError
+	var unreadable *UnreadableError
 	var limited *RateLimitedError
 	switch {
 	case ctx.Err() != nil:
@@ -113,8 +202,28 @@ func (k *keySet) VerifySignature(ctx context.Context, jwt string) ([]byte, error
 		k.err = limited
 	case errors.As(err, &temporary):
 		k.err = temporary
+	case errors.As(err, &unreadable):
+		k.err = unreadable
 	}
 	return payload, err
+}
+
+var errSignature = errors.New("the signature does not verify")
+
+// verifyMAC returns the payload of a JWT that is signed with a secret (RFC 7518 section 3.2).
+func verifyMAC(jwt, secret string) ([]byte, error) {
+	hashes := map[string]func() hash.Hash{"HS256": sha256.New, "HS384": sha512.New384, "HS512": sha512.New}
+	parts := strings.Split(jwt, ".")
+	if len(parts) != 3 || secret == "" {
+		return nil, errSignature
+	}
+	sum := hmac.New(hashes[algorithmOf(jwt)], []byte(secret))
+	sum.Write([]byte(parts[0] + "." + parts[1]))
+	signature, err := base64.RawURLEncoding.DecodeString(parts[2])
+	if err != nil || !hmac.Equal(signature, sum.Sum(nil)) {
+		return nil, errSignature
+	}
+	return base64.RawURLEncoding.DecodeString(parts[1])
 }
 
 // remoteKeys returns the key set at an address. It fetches the keys when they are first needed.
@@ -127,7 +236,12 @@ func remoteKeys(client *Client, address string) *oidc.RemoteKeySet {
 // keyTransport lets go-oidc fetch keys within the Client's limits.
 type keyTransport struct{ client *Client }
 
-// RoundTrip returns an error for any response but a 200 that was read to its end.
+const (
+	maxKeys    = 128 << 10 // bytes of a key set
+	maxModulus = 8192      // bits of an RSA key: verifying with a greater one takes a minute and more
+)
+
+// RoundTrip returns an error for any response but a 200 that was read to its end and holds keys of ordinary size.
 func (t keyTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	res, _, err := t.client.send(r.Context(), request{name: "keys", method: r.Method, address: r.URL.String()})
 	if err == nil {
@@ -136,10 +250,28 @@ func (t keyTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err == nil && (res.status != http.StatusOK || res.object() == nil) {
 		err = res.unexpected()
 	}
+	if err == nil {
+		err = res.keyFault()
+	}
 	if err != nil {
 		return nil, err
 	}
 	return &http.Response{
 		StatusCode: res.status, Status: "200 OK", Header: res.header, Request: r, Body: io.NopCloser(bytes.NewReader(res.body)),
 	}, nil
+}
+
+// keyFault returns an error for a key set, or a key in it, that is too large to work with.
+func (r response) keyFault() error {
+	if len(r.body) > maxKeys {
+		return &UnreadableError{Reason: "too-large", Detail: "jwks_uri: more than 128 kB"}
+	}
+	keys, _ := r.object()["keys"].([]any)
+	for _, key := range keys {
+		members, _ := key.(map[string]any)
+		if n := object(members).str("n"); base64.RawURLEncoding.DecodedLen(len(n)) > maxModulus/8+1 { // a leading zero is no bit
+			return &UnreadableError{Reason: "too-large", Detail: "jwks_uri: an RSA key of more than 8,192 bits"}
+		}
+	}
+	return nil
 }

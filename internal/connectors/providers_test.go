@@ -438,6 +438,7 @@ func TestStandard(t *testing.T) {
 				// A 401 without a code is a proxy's as often as the provider's.
 				Unauthorized: map[string]status.Outcome{"exchange": status.Temporary, "refresh": status.Temporary, "revoke": status.Temporary},
 				Optional:     func(op string, step int) bool { return op == "revoke" && step == 2 },
+				Nameless:     func(op, path string) bool { return op == "exchange" && path == "/userinfo" },
 			})
 		})
 	}

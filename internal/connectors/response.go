@@ -62,20 +62,102 @@ func (r response) retryAfter() (after time.Duration, named bool) {
 	return at.Sub(r.date), true
 }
 
-// unexpected says what is wrong with a response that is no rejection and holds nothing that was asked for.
-func (r response) unexpected() error {
+// unexpected says what is wrong with a response that is no rejection and holds nothing that was asked for. members are
+// the names of what was looked for in it, the documented one first.
+func (r response) unexpected(members ...string) error {
 	switch {
 	case r.status >= 300 && r.status < 400:
-		return &TemporaryError{Reason: "redirected"}
+		return &TemporaryError{Reason: "redirected", Detail: r.statusText()}
 	case r.status >= 500:
 		after, _ := r.retryAfter()
-		return &TemporaryError{Reason: "status", RetryAfter: min(max(after, 0), maxRetryAfter)}
+		return &TemporaryError{Reason: "status", Detail: r.statusText(), RetryAfter: min(max(after, 0), maxRetryAfter)}
+	case r.status == http.StatusUnauthorized, r.status == http.StatusRequestTimeout, r.status == http.StatusTooEarly:
+		return &TemporaryError{Reason: "status", Detail: r.statusText()}
 	case !r.ok():
-		return &TemporaryError{Reason: "status"}
-	case r.object() == nil:
-		return &TemporaryError{Reason: "unreadable"}
+		return &UnreadableError{Reason: "status", Detail: r.statusText() + r.codeText()}
 	}
-	return &TemporaryError{Reason: "no-token"}
+	o := r.object()
+	if o == nil {
+		return &UnreadableError{Reason: "unreadable", Detail: r.statusText() + ", " + r.shape()}
+	}
+	return &UnreadableError{Reason: "no-token", Detail: r.statusText() + ", " + r.lacks(o, members...) + r.codeText()}
+}
+
+func (r response) statusText() string { return "HTTP " + strconv.Itoa(r.status) }
+
+func (r response) codeText() string {
+	if code := r.errorCode(); code != "" {
+		return ", error " + code
+	}
+	return ""
+}
+
+var contentTypeShape = regexp.MustCompile(`^[a-z]{1,20}/[a-z0-9.+-]{1,40}$`)
+
+// shape says what the body is instead of a JSON object.
+func (r response) shape() string {
+	kind, _, _ := mime.ParseMediaType(r.header.Get("Content-Type"))
+	switch {
+	case r.header.Get("Content-Type") == "":
+		kind = "no content type"
+	case !contentTypeShape.MatchString(kind) || r.echoes(kind):
+		kind = "an odd content type"
+	}
+	body := bytes.TrimSpace(r.body)
+	var v any
+	switch {
+	case len(body) == 0:
+		return kind + ", empty body"
+	case json.Unmarshal(body, &v) == nil:
+		return kind + ", " + jsonType(v) + " and not a JSON object"
+	}
+	return kind + ", not JSON"
+}
+
+// lacks says why none of the members could be read: the first that is there has another type, or all are missing.
+func (r response) lacks(o object, members ...string) string {
+	if len(members) == 0 {
+		return "nothing of what was asked for"
+	}
+	for _, name := range members {
+		switch v := o[name].(type) {
+		case nil:
+		case string:
+			if strings.TrimSpace(v) == "" {
+				return name + " is empty"
+			}
+			return name + " holds characters that no header carries"
+		default:
+			return name + " is " + jsonType(v)
+		}
+	}
+	return members[0] + " is missing"
+}
+
+func jsonType(v any) string {
+	switch v.(type) {
+	case nil:
+		return "null"
+	case string:
+		return "a text"
+	case bool:
+		return "true or false"
+	case []any:
+		return "a list"
+	case map[string]any:
+		return "an object"
+	}
+	return "a number"
+}
+
+// echoes says whether s repeats something that we sent.
+func (r response) echoes(s string) bool {
+	for _, secret := range r.secrets {
+		if len(secret) >= 8 && strings.Contains(s, secret) || len(s) >= 12 && strings.Contains(secret, s) {
+			return true
+		}
+	}
+	return false
 }
 
 // acknowledgement reads the response to a call that returns nothing: a 2xx of any shape but a web page, which another
@@ -97,13 +179,8 @@ func (r response) errorCode() string {
 	if inner := o.object("error"); inner != nil {
 		code = inner.displayString("code", "type", "error")
 	}
-	if !errorCodeShape.MatchString(code) {
+	if !errorCodeShape.MatchString(code) || r.echoes(code) {
 		return ""
-	}
-	for _, secret := range r.secrets {
-		if len(secret) >= 8 && strings.Contains(code, secret) || len(code) >= 12 && strings.Contains(secret, code) {
-			return ""
-		}
 	}
 	return code
 }
@@ -122,17 +199,39 @@ func (r response) location(base string) (*url.URL, error) {
 }
 
 // object returns the body as a JSON object, or nil if it is anything else. It ignores the content type: providers send
-// JSON as text/html, with a byte order mark, or in Latin-1.
+// JSON as text/html, with a byte order mark, or in Latin-1. A form is read as an object of strings.
 func (r response) object() object {
 	body := bytes.TrimPrefix(r.body, []byte("\xef\xbb\xbf"))
+	kind, params, _ := mime.ParseMediaType(r.header.Get("Content-Type"))
 	if !utf8.Valid(body) {
-		_, params, _ := mime.ParseMediaType(r.header.Get("Content-Type"))
 		switch strings.ToLower(params["charset"]) {
 		case "iso-8859-1", "latin1", "windows-1252":
 			body = fromLatin1(body)
 		}
 	}
-	return parseObject(body)
+	if o := parseObject(body); o != nil {
+		return o
+	}
+	return parseForm(kind, string(bytes.TrimSpace(body)))
+}
+
+// parseForm reads an answer in application/x-www-form-urlencoded, also where it calls itself text/plain, as GitHub's and
+// Facebook's older ones do.
+func parseForm(kind, body string) object {
+	form := kind == "application/x-www-form-urlencoded"
+	plain := (kind == "text/plain" || kind == "text/html" || kind == "") && (strings.HasPrefix(body, "access_token=") || strings.HasPrefix(body, "error=") || strings.Contains(body, "&access_token="))
+	if !form && !plain || strings.ContainsAny(body, "<{ \n") {
+		return nil
+	}
+	values, err := url.ParseQuery(body)
+	if err != nil || len(values) == 0 || !strings.Contains(body, "=") {
+		return nil
+	}
+	o := make(object, len(values))
+	for name := range values {
+		o[name] = values.Get(name)
+	}
+	return o
 }
 
 func fromLatin1(body []byte) []byte {
@@ -260,6 +359,38 @@ func (o object) tokenType(keys ...string) string {
 		return "Bearer"
 	}
 	return kind
+}
+
+// tokenNests are where some providers put the token endpoint's answer instead of at the top.
+var tokenNests = []string{"data", "result", "response", "token", "tokens", "oauth", "authed_user"}
+
+// aroundToken returns the object that holds an access token, with what stands beside it at the top: o itself, or one of
+// tokenNests.
+func (o object) aroundToken() object {
+	if o.str("access_token", "accessToken") != "" {
+		return o
+	}
+	for _, key := range tokenNests {
+		if inner := o.object(key); inner.str("access_token", "accessToken") != "" {
+			all := maps.Clone(o)
+			maps.Copy(all, inner)
+			return all
+		}
+	}
+	return o
+}
+
+// proofTypes are the token types that are useless without a proof of possession, which we do not make: MAC, RFC 9449 and
+// RFC 7800.
+var proofTypes = []string{"mac", "dpop", "pop"}
+
+// usable returns the token, or an error for one of a type that may not be used without understanding it (RFC 6749 section
+// 7.1). Any other word in the type's place is used as Bearer.
+func usable(t Token) (Token, error) {
+	if i := slices.Index(proofTypes, strings.ToLower(t.Type)); i >= 0 {
+		return Token{}, &RejectedError{Reason: "token-type", Detail: "token_type " + proofTypes[i] + " wants a proof of possession", ClientFault: true}
+	}
+	return t, nil
 }
 
 // unverifiedClaims returns what a JWT says about itself, for display and lifetimes only. It is nil if token is no JWT.

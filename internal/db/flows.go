@@ -2,6 +2,7 @@ package db
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -421,6 +422,7 @@ func (d *DB) queueCalls(b *pgx.Batch, f Flow, calls []connectors.Call) {
 // WithCall returns an event with what is known of an exchange with the provider.
 func WithCall(e audit.Event, c connectors.Call) audit.Event {
 	e.Class, e.Status, e.Code, e.Millis, e.Reference = c.Outcome, c.Status, c.Code, int(c.Took.Milliseconds()), c.Reference
+	e.Note = cmp.Or(e.Note, c.Detail)
 	return e
 }
 

@@ -160,7 +160,7 @@ func (s *Server) ask(r *http.Request, setup connectors.Provider, what string, ca
 	ctx, calls := connectors.WithCalls(ctx)
 	err := call(ctx)
 	if err != nil {
-		s.Log.WarnContext(ctx, "provider did not do what staff asked", "provider", setup.Name, "what", what, "class", connectors.OutcomeOf(err), "status", calls.Last().Status)
+		s.Log.WarnContext(ctx, "provider did not do what staff asked", "provider", setup.Name, "what", what, "class", connectors.OutcomeOf(err), "status", calls.Last().Status, "reason", connectors.ReasonOf(err))
 	}
 	return err == nil
 }

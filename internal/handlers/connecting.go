@@ -100,7 +100,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, setup connectors.
 		State: string(n.State), Verifier: n.Verifier, CallbackURL: s.callbackURL(setup.Name), Locale: v.locale,
 	})
 	if err != nil {
-		s.Log.InfoContext(r.Context(), "not begun", "provider", setup.Name, "flow", f.ID, "class", connectors.OutcomeOf(err), "status", calls.Last().Status)
+		s.Log.InfoContext(r.Context(), "not begun", "provider", setup.Name, "flow", f.ID, "class", connectors.OutcomeOf(err), "status", calls.Last().Status, "reason", connectors.ReasonOf(err))
 		if err := s.saveFailure(r, f, err, calls.All); err != nil {
 			return err
 		}
@@ -297,7 +297,7 @@ type exchanged struct {
 // saveExchange saves the result of an exchange before anything else is done with it, and connects if there is nothing to
 // ask. It goes on when the browser hangs up.
 func (s *Server) saveExchange(r *http.Request, setup connectors.Provider, f db.Flow, x exchanged) error {
-	s.Log.InfoContext(r.Context(), "exchanged", "provider", setup.Name, "flow", f.ID, "class", connectors.OutcomeOf(x.err), "status", x.calls.Last().Status)
+	s.Log.InfoContext(r.Context(), "exchanged", "provider", setup.Name, "flow", f.ID, "class", connectors.OutcomeOf(x.err), "status", x.calls.Last().Status, "reason", connectors.ReasonOf(x.err))
 	var took time.Duration
 	for _, call := range x.calls.All {
 		took += call.Took
@@ -333,11 +333,15 @@ func (s *Server) saveFailure(r *http.Request, f db.Flow, failed error, calls []c
 func flowOutcome(err error) (stage status.Stage, end status.End) {
 	var rejected *connectors.RejectedError
 	var temporary *connectors.TemporaryError
+	var unreadable *connectors.UnreadableError
 	var reason string
-	if errors.As(err, &rejected) {
+	switch {
+	case errors.As(err, &rejected):
 		reason = rejected.Reason
-	} else if errors.As(err, &temporary) {
+	case errors.As(err, &temporary):
 		reason = temporary.Reason
+	case errors.As(err, &unreadable):
+		reason = unreadable.Reason
 	}
 	switch class := connectors.OutcomeOf(err); {
 	case class == status.AccessDenied:
@@ -348,9 +352,11 @@ func flowOutcome(err error) (stage status.Stage, end status.End) {
 		return status.StageFailed, status.EndNoMerchant
 	case reason == connectors.ReasonNoAccount:
 		return status.StageFailed, status.EndNoIdentity
-	case reason == connectors.ReasonWrongIssuer:
+	case reason == connectors.ReasonIDToken:
+		return status.StageFailed, status.EndUnverified
+	case reason == connectors.ReasonWrongIssuer && unreadable == nil:
 		return status.StageFailed, status.EndForged
-	case class == status.ClientRejected:
+	case class == status.ClientRejected, unreadable != nil:
 		return status.StageFailed, status.EndClientRejected
 	case class == status.Rejected:
 		return status.StageFailed, status.EndRejected

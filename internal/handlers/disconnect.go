@@ -84,6 +84,6 @@ func (s *Server) revokeUnwanted(r *http.Request, f db.Flow, g connectors.Grant) 
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), jobs.RevokeLimit)
 	defer cancel()
 	if err := revoker.Revoke(ctx, g); err != nil {
-		s.Log.InfoContext(ctx, "unwanted access not revoked", "provider", f.Provider, "flow", f.ID, "class", connectors.OutcomeOf(err))
+		s.Log.InfoContext(ctx, "unwanted access not revoked", "provider", f.Provider, "flow", f.ID, "class", connectors.OutcomeOf(err), "reason", connectors.ReasonOf(err))
 	}
 }

@@ -163,7 +163,7 @@ func TestBadDaysHaveTheirPage(t *testing.T) {
 	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	p := s.merchant("CH168 Shop")
 	for kind, want := range map[sandbox.FaultKind]string{
-		sandbox.Error500: "CamInvoice is not answering", sandbox.HTML: "CamInvoice is not answering", sandbox.Empty: "CamInvoice is not answering",
+		sandbox.Error500: "CamInvoice is not answering", sandbox.HTML: "Something is wrong on our side", sandbox.Empty: "Something is wrong on our side",
 		sandbox.Lost: "CamInvoice is not answering", sandbox.TooMany: "CamInvoice asks us to wait", sandbox.ClientRefused: "Something is wrong on our side",
 		sandbox.Refused: "CamInvoice said no",
 	} {

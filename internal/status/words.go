@@ -90,6 +90,7 @@ const (
 	EndClientRejected End = "ours"
 	EndNoMerchant     End = "no-merchant" // the provider answered without a merchant having taken part
 	EndNoIdentity     End = "no-identity" // the provider does not say whose account it is
+	EndUnverified     End = "unverified"  // the provider's ID token cannot be believed
 	EndForged         End = "forged"      // the callback is not the answer to this flow
 	EndOtherBrowser   End = "other-browser"
 	EndOtherUser      End = "other-user"
