@@ -66,9 +66,9 @@ func scanUser(row pgx.CollectableRow) (User, error) {
 // NewUser is what AddUser needs to know.
 type NewUser struct {
 	Role, Email, Name, Locale string
-	MerchantID                pg.ID      // zero for staff
-	Password                  string     // "" for a user who is invited
-	Enqueue                   db.Enqueue // takes the mail with the invitation; nil when none is to be sent
+	MerchantID                pg.ID   // zero for staff
+	Password                  string  // "" for a user who is invited
+	Jobs                      db.Jobs // takes the mail with the invitation; nil when none is to be sent
 }
 
 // AddUser adds a user. It returns ErrInvalidEmail, ErrInvalidRole, ErrEmailTaken if another user has the address, and
@@ -115,8 +115,8 @@ func (s *Store) AddUserTx(ctx context.Context, tx pgx.Tx, by audit.Actor, n NewU
 	if err := search.AddWords(ctx, tx, u.Email+" "+u.Name); err != nil {
 		return u, err
 	}
-	if n.Enqueue != nil {
-		if err := n.Enqueue(ctx, tx, db.Mail{Kind: db.MailInvitation, User: u.ID, By: by.ID}); err != nil {
+	if n.Jobs != nil {
+		if err := n.Jobs.EnqueueMail(ctx, tx, db.Mail{Kind: db.MailInvitation, User: u.ID, By: by.ID}); err != nil {
 			return u, fmt.Errorf("enqueue invitation: %w", err)
 		}
 	}

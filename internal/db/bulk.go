@@ -50,9 +50,6 @@ const (
 // ErrBulkState is returned when a bulk is in another state than the operation needs.
 var ErrBulkState = errors.New("the bulk is in another state")
 
-// A RefreshBulkJob works on a bulk.
-type RefreshBulkJob struct{ Bulk pg.ID }
-
 // BulkFilter is what a bulk is made from: one of the two lists.
 type BulkFilter struct {
 	Connections *search.Filter `json:"connections,omitempty"`
@@ -167,8 +164,8 @@ func (d *DB) Bulk(ctx context.Context, id pg.ID) (Bulk, error) {
 }
 
 // StartBulk makes a dry run real. It returns ErrBulkState when the bulk is not a dry run.
-func (d *DB) StartBulk(ctx context.Context, by audit.Actor, id pg.ID, enqueue Enqueue) error {
-	return d.moveBulk(ctx, by, id, BulkDryRun, BulkRunning, status.BulkBegun, enqueue)
+func (d *DB) StartBulk(ctx context.Context, by audit.Actor, id pg.ID, jobs Jobs) error {
+	return d.moveBulk(ctx, by, id, BulkDryRun, BulkRunning, status.BulkBegun, jobs)
 }
 
 // StopBulk asks a running bulk to stop: calls under way are finished and none is begun. It returns ErrBulkState when the bulk does not
@@ -177,7 +174,7 @@ func (d *DB) StopBulk(ctx context.Context, by audit.Actor, id pg.ID) error {
 	return d.moveBulk(ctx, by, id, BulkRunning, BulkStopping, status.BulkStopped, nil)
 }
 
-func (d *DB) moveBulk(ctx context.Context, by audit.Actor, id pg.ID, from, to string, kind status.Kind, enqueue Enqueue) error {
+func (d *DB) moveBulk(ctx context.Context, by audit.Actor, id pg.ID, from, to string, kind status.Kind, jobs Jobs) error {
 	return d.Tx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `UPDATE bulks SET state = $3 WHERE id = $1 AND state = $2`, id, from, to)
 		if err != nil {
@@ -186,8 +183,8 @@ func (d *DB) moveBulk(ctx context.Context, by audit.Actor, id pg.ID, from, to st
 		if tag.RowsAffected() == 0 {
 			return ErrBulkState
 		}
-		if enqueue != nil {
-			if err := enqueue(ctx, tx, RefreshBulkJob{id}); err != nil {
+		if jobs != nil {
+			if err := jobs.EnqueueBulk(ctx, tx, id); err != nil {
 				return err
 			}
 		}

@@ -109,18 +109,12 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 	if waiting, err := d.BulkWaiting(ctx, id, "caminvoice", 5); err != nil || len(waiting) != 0 {
 		t.Errorf("a dry run has work: %d, %v", len(waiting), err)
 	}
-	enqueued := 0
-	enqueue := func(_ context.Context, _ pgx.Tx, job any) error {
-		if job.(db.RefreshBulkJob).Bulk == id {
-			enqueued++
-		}
-		return nil
-	}
-	if err := d.StartBulk(ctx, by, id, enqueue); err != nil {
+	var jobs notedJobs
+	if err := d.StartBulk(ctx, by, id, &jobs); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.StartBulk(ctx, by, id, enqueue); !errors.Is(err, db.ErrBulkState) || enqueued != 1 {
-		t.Errorf("started twice: %v, %d jobs", err, enqueued)
+	if err := d.StartBulk(ctx, by, id, &jobs); !errors.Is(err, db.ErrBulkState) || !slices.Equal(jobs.bulks, []pg.ID{id}) {
+		t.Errorf("started twice: %v, %d jobs", err, len(jobs.bulks))
 	}
 	one, other := pg.NewID(), pg.NewID()
 	if ours, err := d.LeaseBulk(ctx, id, one, time.Minute); err != nil || !ours {
@@ -157,4 +151,17 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 	if page, err := d.Connections(ctx, search.Filter{Bulk: id, Outcome: "ok"}, "", 10); err != nil || len(page.Rows) != 1 || page.Rows[0].ID != waiting[0] {
 		t.Errorf("what ended well: %d, %v", len(page.Rows), err)
 	}
+}
+
+// notedJobs notes the bulks that are to be worked on, and takes mails.
+type notedJobs struct {
+	db.Jobs
+	bulks []pg.ID
+}
+
+func (j *notedJobs) EnqueueMail(context.Context, pgx.Tx, db.Mail) error { return nil }
+
+func (j *notedJobs) EnqueueBulk(_ context.Context, _ pgx.Tx, bulk pg.ID) error {
+	j.bulks = append(j.bulks, bulk)
+	return nil
 }

@@ -113,16 +113,16 @@ type Made struct {
 
 // Connect does what the person chose for a flow that waits for it, or, with choice "", connects where nothing has to be
 // asked: connection and grant are written and the flow is closed, all or nothing. What may be chosen is worked out again
-// here: ErrMustChoose. keepAlive is the provider's. enqueue takes the RevokeJob of an account that is replaced; nil where none is of use. ErrRevoking: ask again shortly. ErrRevoked: its access is presumed dead. ErrTaken: the
+// here: ErrMustChoose. keepAlive is the provider's. jobs takes the RevokeJob of an account that is replaced; nil where none is of use. ErrRevoking: ask again shortly. ErrRevoked: its access is presumed dead. ErrTaken: the
 // flow no longer waits.
-func (d *DB) Connect(ctx context.Context, f Flow, choice string, by audit.Actor, keepAlive time.Duration, enqueue Enqueue) (Made, error) {
+func (d *DB) Connect(ctx context.Context, f Flow, choice string, by audit.Actor, keepAlive time.Duration, jobs Jobs) (Made, error) {
 	var made Made
 	err := d.RetryOnDeadlock(ctx, func(tx pgx.Tx) (err error) {
 		made, err = d.connect(ctx, tx, f, choice, by, keepAlive)
 		if err != nil || made.Replaced == nil {
 			return err
 		}
-		return d.enqueueRevocation(ctx, tx, *made.Replaced, enqueue)
+		return d.enqueueRevocation(ctx, tx, *made.Replaced, jobs)
 	})
 	return made, err
 }

@@ -36,5 +36,10 @@ func Open(ctx context.Context, url string, keyset *seal.Keyset, o pg.Options) (*
 // Ready says whether the database answers, its schema is there and the keyset opens it.
 func (d *DB) Ready(ctx context.Context) error { return d.checkKeyset(ctx) }
 
-// An Enqueue puts a job beside the rows that caused it, in the same transaction. Wired to River by cmd/web.
-type Enqueue func(ctx context.Context, tx pgx.Tx, job any) error
+// Jobs adds jobs in the transaction of the rows that cause them: a job exists once the transaction has committed, and never if it
+// does not. jobs.Jobs is River's.
+type Jobs interface {
+	EnqueueMail(ctx context.Context, tx pgx.Tx, m Mail) error
+	EnqueueBulk(ctx context.Context, tx pgx.Tx, bulk pg.ID) error // works on the bulk to its end
+	EnqueueRevocation(ctx context.Context, tx pgx.Tx, r RevokeJob) error
+}

@@ -29,9 +29,9 @@ type RevokeJob struct {
 }
 
 // Disconnect ends a connection here: its grant is deleted, whatever the provider will answer. merchant is whose connection it must
-// be; zero for any. enqueue takes the RevokeJob; nil where none is of use. ended is false when the connection had ended before. It
+// be; zero for any. jobs takes the RevokeJob; nil where none is of use. ended is false when the connection had ended before. It
 // returns ErrNotFound when there is no such connection.
-func (d *DB) Disconnect(ctx context.Context, id, merchant pg.ID, by audit.Actor, enqueue Enqueue) (e Revocation, ended bool, err error) {
+func (d *DB) Disconnect(ctx context.Context, id, merchant pg.ID, by audit.Actor, jobs Jobs) (e Revocation, ended bool, err error) {
 	err = d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, `SELECT `+connectionColumns+` FROM connections c
 			WHERE c.id = $1 AND ($2::uuid IS NULL OR c.merchant_id = $2) FOR UPDATE`, id, merchant)
@@ -53,17 +53,17 @@ func (d *DB) Disconnect(ctx context.Context, id, merchant pg.ID, by audit.Actor,
 		if e, err = d.disconnect(ctx, tx, c, by, ""); err != nil {
 			return err
 		}
-		return d.enqueueRevocation(ctx, tx, e, enqueue)
+		return d.enqueueRevocation(ctx, tx, e, jobs)
 	})
 	return e, ended, err
 }
 
 // enqueueRevocation enqueues the job in the transaction that ends the connection.
-func (d *DB) enqueueRevocation(ctx context.Context, tx pgx.Tx, e Revocation, enqueue Enqueue) error {
-	if enqueue == nil {
+func (d *DB) enqueueRevocation(ctx context.Context, tx pgx.Tx, e Revocation, jobs Jobs) error {
+	if jobs == nil {
 		return nil
 	}
-	return enqueue(ctx, tx, RevokeJob{Connection: e.Connection.ID, Account: e.Connection.Account.ID, At: d.Now()})
+	return jobs.EnqueueRevocation(ctx, tx, RevokeJob{Connection: e.Connection.ID, Account: e.Connection.Account.ID, At: d.Now()})
 }
 
 // disconnect ends a connection whose row the caller has locked. why is the event's code.

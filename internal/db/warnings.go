@@ -19,7 +19,7 @@ const (
 // EnqueueWarnings enqueues the mails that are due and returns how many: to users whose connections need them to act, once for each
 // problem and never during an incident of the provider; to users whose access ends within status.Reminder; and to users who were
 // warned, when the connection is well again.
-func (d *DB) EnqueueWarnings(ctx context.Context, providers status.Providers, enqueue Enqueue) (mails int, err error) {
+func (d *DB) EnqueueWarnings(ctx context.Context, providers status.Providers, jobs Jobs) (mails int, err error) {
 	now := d.Now()
 	var names, environments, redirecting []string
 	for name, p := range providers {
@@ -84,7 +84,7 @@ func (d *DB) EnqueueWarnings(ctx context.Context, providers status.Providers, en
 				return fmt.Errorf("find users due %s: %w", due.kind, err)
 			}
 			for _, user := range order {
-				if err := enqueue(ctx, tx, Mail{Kind: due.kind, User: user, Connections: of[user]}); err != nil {
+				if err := jobs.EnqueueMail(ctx, tx, Mail{Kind: due.kind, User: user, Connections: of[user]}); err != nil {
 					return fmt.Errorf("enqueue %s: %w", due.kind, err)
 				}
 			}

@@ -5,8 +5,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
@@ -39,9 +37,9 @@ func TestDueWarningsReadNoLargeTable(t *testing.T) {
 		return n
 	}
 	before := scans()
-	letters, err := d.EnqueueWarnings(ctx, status.Providers{"caminvoice": {SetUp: true, Environment: "sandbox"}}, func(context.Context, pgx.Tx, any) error { return nil })
-	if err != nil || letters == 0 {
-		t.Fatalf("%d letters, %v", letters, err)
+	mails, err := d.EnqueueWarnings(ctx, status.Providers{"caminvoice": {SetUp: true, Environment: "sandbox"}}, &notedJobs{})
+	if err != nil || mails == 0 {
+		t.Fatalf("%d mails, %v", mails, err)
 	}
 	if n := scans() - before; n != 0 {
 		t.Errorf("all connections were read %d times", n)

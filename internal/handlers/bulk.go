@@ -153,7 +153,7 @@ func (s *Server) changeBulk(w http.ResponseWriter, r *http.Request) error {
 	}
 	switch r.PostFormValue("do") {
 	case "start":
-		err = s.DB.StartBulk(r.Context(), s.actor(r), id, s.Jobs.Enqueue)
+		err = s.DB.StartBulk(r.Context(), s.actor(r), id, s.Jobs)
 	case "stop":
 		err = s.DB.StopBulk(r.Context(), s.actor(r), id)
 	default:

@@ -62,10 +62,10 @@ func (s *Server) revokeAtProvider(r *http.Request, p db.Revocation) error {
 	return retrySave(ctx, func(ctx context.Context) error { return s.DB.RecordRevocation(ctx, p, revoked, call) })
 }
 
-// revokeJobs returns what enqueues a job that revokes access at a provider later, nil if such a job could do nothing.
-func (s *Server) revokeJobs(provider, environment string) db.Enqueue {
+// revokeJobs returns what takes a job that revokes access at a provider later, nil if such a job could do nothing.
+func (s *Server) revokeJobs(provider, environment string) db.Jobs {
 	if s.Jobs.RevokesByAccount(provider, environment) {
-		return s.Jobs.Enqueue
+		return s.Jobs
 	}
 	return nil
 }

@@ -292,7 +292,7 @@ func TestRevocationIsRetried(t *testing.T) {
 	}
 	sharer.connect("caminvoice", "KHUID00001234")
 	for _, c := range died.connections() {
-		if _, _, err := s.db.Disconnect(ctx, c.ID, died.merchant, audit.System, s.jobs.Enqueue); err != nil { // and no more
+		if _, _, err := s.db.Disconnect(ctx, c.ID, died.merchant, audit.System, s.jobs); err != nil { // and no more
 			t.Fatal(err)
 		}
 		if !receipt(died, c.ID, later) {

@@ -50,7 +50,7 @@ func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
 		return s.renderPeople(w, r, of, http.StatusUnprocessableEntity, form)
 	}
 	if s.Jobs.SendsMail() {
-		n.Enqueue = s.Jobs.Enqueue
+		n.Jobs = s.Jobs
 	}
 	user, err := s.Accounts.AddUser(r.Context(), s.actor(r), n)
 	switch {

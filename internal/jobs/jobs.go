@@ -4,7 +4,6 @@ package jobs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -17,6 +16,7 @@ import (
 	"patchbay/internal/account"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 )
 
@@ -99,16 +99,23 @@ func (j *Jobs) Stop(ctx context.Context) error {
 	return j.client.Stop(ctx)
 }
 
-// Enqueue is db.Enqueue: the job is there when tx has committed, and never if it does not.
-func (j *Jobs) Enqueue(ctx context.Context, tx pgx.Tx, job any) error {
-	args, err := argsOf(job)
-	if err != nil {
-		return err
-	}
-	var options *river.InsertOpts
-	if _, ok := args.(revokeArgs); ok {
-		options = &river.InsertOpts{ScheduledAt: j.DB.Now().Add(revokeAfter)}
-	}
+// EnqueueMail adds a mail in the caller's transaction.
+func (j *Jobs) EnqueueMail(ctx context.Context, tx pgx.Tx, m db.Mail) error {
+	return j.enqueue(ctx, tx, mailArgs{m}, nil)
+}
+
+// EnqueueBulk adds the work on a bulk in the caller's transaction.
+func (j *Jobs) EnqueueBulk(ctx context.Context, tx pgx.Tx, bulk pg.ID) error {
+	return j.enqueue(ctx, tx, bulkArgs{bulk}, nil)
+}
+
+// EnqueueRevocation adds a revocation in the caller's transaction. It waits for revokeAfter: the process that ends a connection
+// revokes its access itself, and the job finds nothing left to do.
+func (j *Jobs) EnqueueRevocation(ctx context.Context, tx pgx.Tx, r db.RevokeJob) error {
+	return j.enqueue(ctx, tx, revokeArgs(r), &river.InsertOpts{ScheduledAt: j.DB.Now().Add(revokeAfter)})
+}
+
+func (j *Jobs) enqueue(ctx context.Context, tx pgx.Tx, args river.JobArgs, options *river.InsertOpts) error {
 	if _, err := j.client.InsertTx(ctx, tx, args, options); err != nil {
 		return fmt.Errorf("enqueue %s: %w", args.Kind(), err)
 	}
@@ -125,22 +132,6 @@ func (j *Jobs) SendMail(ctx context.Context, m db.Mail) error {
 
 // SendsMail reports whether mail is sent or kept in the outbox. Where it is not, staff are shown the links instead.
 func (j *Jobs) SendsMail() bool { return j.mailer != nil || j.Outbox }
-
-// argsOf gives db's jobs the form River keeps; a job of another room is in that form already.
-func argsOf(job any) (river.JobArgs, error) {
-	switch job := job.(type) {
-	case db.Mail:
-		return mailArgs{job}, nil
-	case db.RefreshBulkJob:
-		return bulkArgs{job.Bulk}, nil
-	case db.RevokeJob:
-		return revokeArgs(job), nil
-	case river.JobArgs:
-		return job, nil
-	default:
-		return nil, errors.New("not a job")
-	}
-}
 
 // onlyWarnings drops River's records below the level of warnings.
 type onlyWarnings struct{ slog.Handler }

@@ -19,6 +19,6 @@ func (j *Jobs) runWarnings(ctx context.Context, _ *river.Job[warningsArgs]) erro
 	if !j.SendsMail() {
 		return nil
 	}
-	_, err := j.DB.EnqueueWarnings(ctx, connectors.Statuses(j.Providers), j.Enqueue)
+	_, err := j.DB.EnqueueWarnings(ctx, connectors.Statuses(j.Providers), j)
 	return err
 }
