@@ -287,10 +287,10 @@ func flowStories(all map[string]templ.Component) {
 
 func staffStories(all map[string]templ.Component) {
 	rows := []ConnectionRow{
-		{ID: "0198a", Merchant: "CH168 Shop", MerchantID: "m1", Provider: camInvoice, Account: ch168, Status: status.Status{Health: status.Fine}, ConnectedAt: ago(90 * day), RefreshedAt: ago(4 * time.Minute)},
-		{ID: "0198b", Merchant: "ហាងមេគង្គ", MerchantID: "m2", Provider: camInvoice, Account: mekong, Status: status.Status{Health: status.ActionNeeded, Party: status.PartyMerchant, Problem: status.ProblemRejected}, ConnectedAt: ago(200 * day), RefreshedAt: ago(3 * day)},
-		{ID: "0198c", Merchant: "Boulangerie de l’Étoile", MerchantID: "m3", Provider: flexiti, Account: Account{Account: connectors.Account{ID: "9b1e82a7-0a59-4e7e-add5-b9ffa37aade1", Name: "9b1e82a7-0a59-4e7e-add5-b9ffa37aade1"}}, Status: status.Status{Health: status.Retrying, Party: status.PartyProvider}, ConnectedAt: ago(2 * day), RefreshedAt: ago(time.Hour)},
-		{ID: "0198d", Merchant: "Laadpunt Rotterdam", MerchantID: "m4", Provider: elecq, Account: Account{Account: connectors.Account{ID: "88120045", Name: "88120045"}}, Status: status.Status{Health: status.Disconnected}, ConnectedAt: ago(500 * day), RefreshedAt: ago(40 * day)},
+		{ConnectionRow: db.ConnectionRow{Connection: db.Connection{ID: pg.NewID(), ConnectedAt: ago(90 * day)}, MerchantName: "CH168 Shop", RefreshedAt: ago(4 * time.Minute)}, Provider: camInvoice, Account: ch168, Status: status.Status{Health: status.Fine}},
+		{ConnectionRow: db.ConnectionRow{Connection: db.Connection{ID: pg.NewID(), ConnectedAt: ago(200 * day)}, MerchantName: "ហាងមេគង្គ", RefreshedAt: ago(3 * day)}, Provider: camInvoice, Account: mekong, Status: status.Status{Health: status.ActionNeeded, Party: status.PartyMerchant, Problem: status.ProblemRejected}},
+		{ConnectionRow: db.ConnectionRow{Connection: db.Connection{ID: pg.NewID(), ConnectedAt: ago(2 * day)}, MerchantName: "Boulangerie de l’Étoile", RefreshedAt: ago(time.Hour)}, Provider: flexiti, Account: Account{Account: connectors.Account{ID: "9b1e82a7-0a59-4e7e-add5-b9ffa37aade1", Name: "9b1e82a7-0a59-4e7e-add5-b9ffa37aade1"}}, Status: status.Status{Health: status.Retrying, Party: status.PartyProvider}},
+		{ConnectionRow: db.ConnectionRow{Connection: db.Connection{ID: pg.NewID(), ConnectedAt: ago(500 * day)}, MerchantName: "Laadpunt Rotterdam", RefreshedAt: ago(40 * day)}, Provider: elecq, Account: Account{Account: connectors.Account{ID: "88120045", Name: "88120045"}}, Status: status.Status{Health: status.Disconnected}},
 	}
 	list := AdminConnectionsPage{
 		Page: adminPage("/admin/connections?q=ch168&health=action-needed"), Query: "ch168",
@@ -347,7 +347,7 @@ func staffStories(all map[string]templ.Component) {
 			{Provider: camInvoice, Connections: map[status.Health]int64{status.Fine: 812345, status.Retrying: 12, status.ActionNeeded: 310, status.Disconnected: 40122}, URLs: map[status.Health]string{status.Fine: "/admin/connections?provider=caminvoice&health=fine", status.Retrying: "/x", status.ActionNeeded: "/x", status.Disconnected: "/x"}, Median: 220 * time.Millisecond, Slow: 900 * time.Millisecond},
 			{Provider: elecq, Connections: map[status.Health]int64{status.Fine: 80123, status.Retrying: 4123}, Incident: &Incident{Provider: "ELECQ", Since: ago(40 * time.Minute)}},
 		},
-		AtRisk: []RiskLine{{ID: "1", Merchant: "Laadpunt Rotterdam", Provider: "ELECQ", Account: "88120045", Until: in(2 * day), Who: "merchant"}},
+		AtRisk: []ConnectionRow{{ConnectionRow: db.ConnectionRow{MerchantName: "Laadpunt Rotterdam"}, Provider: elecq, Account: Account{Account: connectors.Account{ID: "88120045"}}, Status: status.Status{ReconnectBy: in(2 * day)}}},
 		Todo:   []TodoItem{{Code: "not-set-up", Provider: "Flexiti", Detail: "FLEXITI_API_URL, FLEXITI_ENVIRONMENT"}, {Code: "callback", Provider: "CamInvoice"}, {Code: "environment", Provider: "ELECQ", Count: 3}, {Code: "of-tomorrow", Provider: "Acme"}},
 	}
 	for i := range 48 {

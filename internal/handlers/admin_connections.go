@@ -67,7 +67,7 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 		page.ByConnected = sortColumn(f, search.SortConnected, true)
 		page.ByUsed = sortColumn(f, search.SortUsed, true)
 	}
-	page.Pager = pagerOf("/admin/connections", FilterValues(f), query.Get("at"), lines.Prev, lines.Next)
+	page.Pager = pager("/admin/connections", FilterValues(f), query.Get("at"), lines.Prev, lines.Next)
 	s.render(w, r, http.StatusOK, views.AdminConnections(page))
 	return nil
 }
@@ -135,36 +135,10 @@ func (s *Server) noteLookup(r *http.Request, kind status.Kind, what string) erro
 }
 
 func (s *Server) viewConnectionRow(line db.ConnectionRow, providers status.Providers) views.ConnectionRow {
-	how := status.Of(line.Row(), providers[line.Provider])
 	return views.ConnectionRow{
-		ID: line.ID.String(), Merchant: line.MerchantName, MerchantID: line.MerchantID.String(), Provider: s.viewProviderOf(line.Provider, line.Environment),
-		Account: s.viewAccount(line.Provider, line.Account, line.ID.String()), Status: how, ConnectedAt: line.ConnectedAt, RefreshedAt: line.RefreshedAt,
-		UsedAt: line.UsedAt, Until: how.ReconnectBy,
+		ConnectionRow: line, Provider: s.viewProviderOf(line.Provider, line.Environment), Account: s.viewAccount(line.Provider, line.Account, line.ID.String()),
+		Status: status.Of(line.Row(), providers[line.Provider]),
 	}
-}
-
-func options[T ~string](chosen T, values ...T) []views.Option {
-	if !slices.Contains(values, chosen) {
-		values = append(values, chosen)
-	}
-	list := make([]views.Option, len(values))
-	for i, value := range values {
-		list[i] = views.Option{Value: string(value), Selected: value == chosen}
-	}
-	return list
-}
-
-func (s *Server) providerOptions(chosen string) []views.Option {
-	list := []views.Option{{Selected: chosen == ""}}
-	known := chosen == ""
-	for _, setup := range s.Providers {
-		list = append(list, views.Option{Value: setup.Name, Label: title(setup), Selected: setup.Name == chosen})
-		known = known || setup.Name == chosen
-	}
-	if !known {
-		list = append(list, views.Option{Value: chosen, Label: chosen, Selected: true})
-	}
-	return list
 }
 
 func title(setup connectors.Provider) string {
@@ -172,51 +146,4 @@ func title(setup connectors.Provider) string {
 		return setup.Name
 	}
 	return setup.Title
-}
-
-// sortColumn is a column's head: its link sorts by it, or turns the order round when it is sorted by already.
-func sortColumn(f search.Filter, code string, latestFirst bool) views.Column {
-	var column views.Column
-	current := f.Sort
-	if current == "" {
-		current = "-" + search.SortConnected
-	}
-	next := code
-	if latestFirst {
-		next = "-" + code
-	}
-	switch current {
-	case code:
-		column.Sorted, next = "ascending", "-"+code
-	case "-" + code:
-		column.Sorted, next = "descending", code
-	}
-	f.Sort = next
-	column.URL = "/admin/connections?" + FilterValues(f).Encode()
-	return column
-}
-
-// pagerOf links a list's pages, whose place stands in the address as at.
-func pagerOf(path string, values url.Values, at, prev, next string) views.Pager {
-	link := func(to string) string {
-		there := url.Values{"at": {to}}
-		for name, v := range values {
-			there[name] = v
-		}
-		return path + "?" + there.Encode()
-	}
-	var pager views.Pager
-	if prev != "" {
-		pager.Prev = link(prev)
-	}
-	if next != "" {
-		pager.Next = link(next)
-	}
-	if at != "" {
-		pager.First = path
-		if len(values) > 0 {
-			pager.First += "?" + values.Encode()
-		}
-	}
-	return pager
 }

@@ -39,7 +39,7 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 		Providers: s.providerOptions(f.Provider), Actor: values.Get("actor"), Merchant: values.Get("merchant"), Connection: values.Get("connection"),
 		Hours:  !wholeDay(f.From) || !wholeDay(f.To),
 		Length: listLength, Zone: zone.String(), Days: eventDays(values, s.DB.Now().In(zone)),
-		Pager: pagerOf("/admin/events", values, query.Get("at"), lines.Prev, lines.Next), CSVURL: "/admin/events.csv?" + values.Encode(),
+		Pager: pager("/admin/events", values, query.Get("at"), lines.Prev, lines.Next), CSVURL: "/admin/events.csv?" + values.Encode(),
 		Months: keep, MaySet: visitorOf(r).role() == admin,
 	}
 	if page.MaySet {

@@ -52,7 +52,7 @@ func (s *Server) renderMerchants(w http.ResponseWriter, r *http.Request, code in
 	}
 	page := views.AdminMerchantsPage{
 		Page: s.viewPage(r), Query: query.Get("q"), Providers: s.statuses(r.Context()), MayAdd: visitorOf(r).role() == admin, Form: form,
-		Merchants: merchants.Rows, Pager: pagerOf("/admin/merchants", chosen(query, "q"), query.Get("at"), merchants.Prev, merchants.Next),
+		Merchants: merchants.Rows, Pager: pager("/admin/merchants", chosen(query, "q"), query.Get("at"), merchants.Prev, merchants.Next),
 	}
 	s.render(w, r, code, views.AdminMerchants(page))
 	return nil

@@ -50,13 +50,9 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 	}
 	providers := s.statuses(r.Context())
 	for _, l := range lapsing.Rows {
-		how := status.Of(l.Row(), providers[l.Provider])
-		if how.ReconnectBy.IsZero() {
-			continue
+		if row := s.viewConnectionRow(l, providers); !row.Status.ReconnectBy.IsZero() {
+			page.AtRisk = append(page.AtRisk, row)
 		}
-		page.AtRisk = append(page.AtRisk, views.RiskLine{
-			ID: l.ID.String(), Merchant: l.MerchantName, Provider: s.viewProviderOf(l.Provider, l.Environment).Title, Account: named(l.Connection), Until: how.ReconnectBy, Who: status.PartyMerchant,
-		})
 	}
 	if len(lapsing.Rows) > 0 {
 		page.RiskURL = "/admin/connections?lapsing=7d"
@@ -224,11 +220,4 @@ func (s *Server) troubledList() []refresh.ProviderState {
 	s.troubled.mu.Lock()
 	defer s.troubled.mu.Unlock()
 	return slices.Clone(s.troubled.list)
-}
-
-func named(c db.Connection) string {
-	if c.Account.Name != "" {
-		return c.Account.Name
-	}
-	return c.Account.ID
 }

@@ -197,17 +197,6 @@ func listOf(query url.Values) string {
 	return ""
 }
 
-// chosen returns the named values of a query that are not empty.
-func chosen(query url.Values, names ...string) url.Values {
-	kept := url.Values{}
-	for _, name := range names {
-		if value := query.Get(name); value != "" {
-			kept.Set(name, value)
-		}
-	}
-	return kept
-}
-
 // renderPeople renders that page in answer to a form on it.
 func (s *Server) renderPeople(w http.ResponseWriter, r *http.Request, of pg.ID, status int, form views.InviteForm) error {
 	if of == (pg.ID{}) {
@@ -228,7 +217,7 @@ func (s *Server) renderUsers(w http.ResponseWriter, r *http.Request, status int,
 	if err != nil {
 		return err
 	}
-	page.People, page.Pager = users.Rows, pagerOf("/admin/users", chosen(query, "q", "role"), query.Get("at"), users.Prev, users.Next)
+	page.People, page.Pager = users.Rows, pager("/admin/users", chosen(query, "q", "role"), query.Get("at"), users.Prev, users.Next)
 	s.render(w, r, status, views.AdminUsers(page))
 	return nil
 }
