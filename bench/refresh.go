@@ -129,7 +129,7 @@ func (b *bench) sides(ctx context.Context) (*sides, error) {
 		return nil, err
 	}
 	defer d.Close()
-	_, secret, err := d.AddKey(ctx, audit.System, db.Key{Name: "bench", Scopes: db.Scopes()})
+	_, secret, err := d.AddAPIKey(ctx, audit.System, db.APIKey{Name: "bench", Scopes: db.Scopes()})
 	if err != nil {
 		return nil, err
 	}

@@ -28,7 +28,7 @@ type KeysPage struct {
 
 // KeyRow is one API key.
 type KeyRow struct {
-	db.Key
+	db.APIKey
 	Merchant string        // its name; "" for a key of all merchants
 	Days     []db.DayReads // the days of the last seven with reads, the latest first
 }

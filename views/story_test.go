@@ -399,8 +399,8 @@ func staffStories(all map[string]templ.Component) {
 	all["admin-keys"] = Keys(KeysPage{
 		Page: adminPage("/admin/keys"), Scopes: scopes, Made: &MadeKey{Name: "invoice worker", Key: "pb_live_4Qf9d2c0b1aXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX"}, Form: KeyForm{Scopes: scopes[:1], Errors: Errors{{"scope", "missing"}}},
 		Rows: []KeyRow{
-			{Key: db.Key{Prefix: "pb_4Qf9", Name: "invoice worker", Scopes: scopes, CreatedAt: ago(day), LastUsedAt: ago(time.Minute)}, Days: []db.DayReads{{Day: storyNow, Count: 12345}, {Day: ago(day), Count: 1222222}}},
-			{Key: db.Key{Prefix: "pb_a1b2", Name: "old", Scopes: scopes[:1], RevokedAt: ago(day)}, Merchant: "CH168 Shop"},
+			{APIKey: db.APIKey{Prefix: "pb_4Qf9", Name: "invoice worker", Scopes: scopes, CreatedAt: ago(day), LastUsedAt: ago(time.Minute)}, Days: []db.DayReads{{Day: storyNow, Count: 12345}, {Day: ago(day), Count: 1222222}}},
+			{APIKey: db.APIKey{Prefix: "pb_a1b2", Name: "old", Scopes: scopes[:1], RevokedAt: ago(day)}, Merchant: "CH168 Shop"},
 		},
 	})
 	all["admin-keys-none"] = Keys(KeysPage{Page: adminPage("/admin/keys"), Scopes: scopes})

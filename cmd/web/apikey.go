@@ -28,7 +28,7 @@ func apikey(ctx context.Context, t terminal, args []string) error {
 		return err
 	}
 	defer d.Close()
-	key := db.Key{Name: *name, Scopes: list(*scope)}
+	key := db.APIKey{Name: *name, Scopes: list(*scope)}
 	if *merchant != "" {
 		m, err := d.MerchantByName(ctx, *merchant)
 		switch {
@@ -39,7 +39,7 @@ func apikey(ctx context.Context, t terminal, args []string) error {
 		}
 		key.MerchantID = m.ID
 	}
-	key, secret, err := d.AddKey(ctx, audit.System, key)
+	key, secret, err := d.AddAPIKey(ctx, audit.System, key)
 	if err != nil {
 		return err
 	}

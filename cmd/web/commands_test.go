@@ -87,7 +87,7 @@ func TestAPIKeyAddPrintsTheKeyAloneOnTheLastLine(t *testing.T) {
 		t.Fatal(faults)
 	}
 	lines := strings.Split(strings.TrimSpace(out), "\n")
-	key, err := d.Open(t).KeyBySecret(context.Background(), pg.Secret(lines[len(lines)-1]))
+	key, err := d.Open(t).APIKeyBySecret(context.Background(), pg.Secret(lines[len(lines)-1]))
 	if err != nil || key.Name != "erp" || len(key.Scopes) != 1 || key.Scopes[0] != db.ScopeTokens {
 		t.Errorf("key %+v, %v", key, err)
 	}

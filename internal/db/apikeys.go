@@ -2,8 +2,6 @@ package db
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,10 +15,10 @@ import (
 	"patchbay/internal/status"
 )
 
-// Key is what one of the platform's programs shows to the JSON API. The key itself is known only to that program.
-type Key struct {
+// APIKey is the row of a key by which one of the platform's programs uses the JSON API. The secret is known only to that program.
+type APIKey struct {
 	ID         pg.ID
-	Prefix     string // its first letters, to tell keys apart
+	Prefix     string // the first letters of the secret, to tell keys apart
 	Name       string
 	MerchantID pg.ID // zero: all merchants
 	Scopes     []string
@@ -30,7 +28,7 @@ type Key struct {
 	RevokedAt  time.Time
 }
 
-// What a key may do.
+// The scopes: what a key may do.
 const (
 	ScopeConnections = "connections:read"    // read connections and merchants
 	ScopeTokens      = "tokens:read"         // be handed tokens
@@ -40,20 +38,20 @@ const (
 // Scopes lists every scope there is.
 func Scopes() []string { return []string{ScopeConnections, ScopeTokens, ScopeRefresh} }
 
-// Faults of API keys.
+// Errors of API keys.
 var (
-	ErrNoKey    = errors.New("no such API key")
-	ErrKeyTaken = errors.New("another API key of that name still works")
-	ErrNoScopes = errors.New("an API key needs at least one of the scopes connections:read, tokens:read, connections:refresh")
+	ErrNoAPIKey     = errors.New("no such API key")
+	ErrKeyNameTaken = errors.New("another API key of that name still works")
+	ErrNoScopes     = errors.New("an API key needs at least one of the scopes connections:read, tokens:read, connections:refresh")
 )
 
 const keyMark = "pb_"
 
-// AddKey makes a key and returns it with its secret, which is shown once and kept nowhere. An admin's key has a name that no other
-// living key has: a second click makes no second key. On the command line a name may be used again, to make the next key before
-// the old one is revoked. It returns ErrNoName, ErrNoScopes, ErrKeyTaken if an admin's name is in use, and ErrNotFound if there is no
+// AddAPIKey makes a key and returns it with its secret, which is shown once and stored only as a hash. An admin's key has a name that
+// no other valid key has, so that a second click makes no second key. On the command line a name may be used again, to make the next
+// key before the old one is revoked. It returns ErrNoName, ErrNoScopes, ErrKeyNameTaken if an admin's name is in use, and ErrNotFound if there is no
 // such merchant.
-func (d *DB) AddKey(ctx context.Context, by audit.Actor, k Key) (Key, pg.Secret, error) {
+func (d *DB) AddAPIKey(ctx context.Context, by audit.Actor, k APIKey) (APIKey, pg.Secret, error) {
 	k.Name = strings.TrimSpace(k.Name)
 	if k.Name == "" {
 		return k, "", ErrNoName
@@ -61,9 +59,7 @@ func (d *DB) AddKey(ctx context.Context, by audit.Actor, k Key) (Key, pg.Secret,
 	if len(k.Scopes) == 0 || slices.ContainsFunc(k.Scopes, func(s string) bool { return !slices.Contains(Scopes(), s) }) {
 		return k, "", ErrNoScopes
 	}
-	random := make([]byte, 32)
-	rand.Read(random) // never fails: it ends the program instead
-	secret := pg.Secret(keyMark + base64.RawURLEncoding.EncodeToString(random))
+	secret := pg.Secret(keyMark + string(pg.NewSecret()))
 	k.ID, k.CreatedAt, k.Prefix = pg.NewID(), d.Now(), string(secret[:len(keyMark)+6])
 	if by.Kind == "admin" {
 		k.CreatedBy = by.ID
@@ -78,7 +74,7 @@ func (d *DB) AddKey(ctx context.Context, by audit.Actor, k Key) (Key, pg.Secret,
 				return fmt.Errorf("add API key: %w", err)
 			}
 			if taken {
-				return ErrKeyTaken
+				return ErrKeyNameTaken
 			}
 		}
 		_, err := tx.Exec(ctx, `INSERT INTO api_keys (id, prefix, hash, name, merchant_id, scopes, created_by, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
@@ -94,8 +90,8 @@ func (d *DB) AddKey(ctx context.Context, by audit.Actor, k Key) (Key, pg.Secret,
 	return k, secret, err
 }
 
-// RevokeKey ends a key at once and returns its name. ErrNotFound when there is none that is alive.
-func (d *DB) RevokeKey(ctx context.Context, by audit.Actor, id pg.ID) (name string, err error) {
+// RevokeAPIKey ends a key at once and returns its name. It returns ErrNotFound if there is no such key that is valid.
+func (d *DB) RevokeAPIKey(ctx context.Context, by audit.Actor, id pg.ID) (name string, err error) {
 	err = d.Tx(ctx, func(tx pgx.Tx) error {
 		var prefix string
 		var merchant pg.ID
@@ -111,45 +107,31 @@ func (d *DB) RevokeKey(ctx context.Context, by audit.Actor, id pg.ID) (name stri
 
 const keyColumns = `k.id, k.prefix, k.name, k.merchant_id, k.scopes, k.created_by, k.created_at, k.last_used_at, k.revoked_at`
 
-func scanKey(row pgx.CollectableRow) (Key, error) {
-	var k Key
+func scanKey(row pgx.CollectableRow) (APIKey, error) {
+	var k APIKey
 	err := row.Scan(&k.ID, &k.Prefix, &k.Name, &k.MerchantID, &k.Scopes, &k.CreatedBy, &k.CreatedAt, &k.LastUsedAt, &k.RevokedAt)
 	return k, err
 }
 
-// Keys lists all keys, newest first, those that are revoked last.
-func (d *DB) Keys(ctx context.Context) ([]Key, error) {
-	rows, err := d.Pool.Query(ctx, `SELECT `+keyColumns+` FROM api_keys k ORDER BY k.revoked_at IS NOT NULL, k.created_at DESC, k.id DESC`)
-	if err != nil {
-		return nil, fmt.Errorf("read API keys: %w", err)
-	}
-	keys, err := pgx.CollectRows(rows, scanKey)
-	if err != nil {
-		return nil, fmt.Errorf("read API keys: %w", err)
-	}
-	return keys, nil
+// APIKeys lists all keys, newest first; revoked ones come last.
+func (d *DB) APIKeys(ctx context.Context) ([]APIKey, error) {
+	return pg.Collect(ctx, d.Pool, "read API keys", scanKey,
+		`SELECT `+keyColumns+` FROM api_keys k ORDER BY k.revoked_at IS NOT NULL, k.created_at DESC, k.id DESC`)
 }
 
-// KeyBySecret finds the living key that a program shows. ErrNoKey.
-func (d *DB) KeyBySecret(ctx context.Context, secret pg.Secret) (Key, error) {
-	rows, err := d.Pool.Query(ctx, `SELECT `+keyColumns+` FROM api_keys k WHERE k.hash = $1 AND k.revoked_at IS NULL`, secret.Hash())
-	if err != nil {
-		return Key{}, fmt.Errorf("read API key: %w", err)
+// APIKeyBySecret returns the key with a secret. It returns ErrNoAPIKey if there is none or it is revoked.
+func (d *DB) APIKeyBySecret(ctx context.Context, secret pg.Secret) (APIKey, error) {
+	key, err := pg.One(ctx, d.Pool, "read API key", scanKey, `SELECT `+keyColumns+` FROM api_keys k WHERE k.hash = $1 AND k.revoked_at IS NULL`, secret.Hash())
+	if errors.Is(err, pg.ErrNotFound) {
+		err = ErrNoAPIKey
 	}
-	key, err := pgx.CollectExactlyOneRow(rows, scanKey)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return Key{}, ErrNoKey
-	}
-	if err != nil {
-		return Key{}, fmt.Errorf("read API key: %w", err)
-	}
-	return key, nil
+	return key, err
 }
 
-// ConnectionByKey reads a living key, by the secret that a program shows, and one connection, in one round trip. ErrNoKey;
-// ErrNotFound, with the key, when there is no such connection for it.
-func (d *DB) ConnectionByKey(ctx context.Context, secret pg.Secret, connection pg.ID) (Key, Whole, error) {
-	var key Key
+// ConnectionByAPIKey reads the key with a secret and one connection, in one round trip. It returns ErrNoAPIKey if there is no such key
+// or it is revoked, and the key with ErrNotFound if there is no such connection or the key is not for its merchant.
+func (d *DB) ConnectionByAPIKey(ctx context.Context, secret pg.Secret, connection pg.ID) (APIKey, Whole, error) {
+	var key APIKey
 	var w Whole
 	targets := append(connectionTargets(&w.Connection), &w.Merchant, &w.ExternalID, &w.ExpiresAt, &w.RefreshAt, &w.RefreshedAt, &w.LeasedUntil)
 	found := false
@@ -169,7 +151,7 @@ func (d *DB) ConnectionByKey(ctx context.Context, secret pg.Secret, connection p
 	err := d.Pool.SendBatch(ctx, &b).Close()
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return key, w, ErrNoKey
+		return key, w, ErrNoAPIKey
 	case err != nil:
 		return key, w, fmt.Errorf("read connection by key: %w", err)
 	case !found || key.MerchantID != (pg.ID{}) && key.MerchantID != w.MerchantID:
@@ -184,17 +166,9 @@ type DayReads struct {
 	Count int64
 }
 
-// ReadsByDay returns a key's reads of the last days, oldest first; days without any are left out.
-func (d *DB) ReadsByDay(ctx context.Context, key pg.ID, days int) ([]DayReads, error) {
-	rows, err := d.Pool.Query(ctx, `
+// TokenReadsByDay returns a key's reads of the last days, oldest first; days without any are left out.
+func (d *DB) TokenReadsByDay(ctx context.Context, key pg.ID, days int) ([]DayReads, error) {
+	return pg.Collect(ctx, d.Pool, "read token reads", pgx.RowToStructByPos[DayReads], `
 		SELECT day::timestamp AT TIME ZONE 'UTC', reads FROM api_key_daily_reads
 		WHERE key_id = $1 AND day > ($2::timestamptz AT TIME ZONE 'UTC')::date - $3::integer ORDER BY day`, key, d.Now(), days)
-	if err != nil {
-		return nil, fmt.Errorf("read token reads: %w", err)
-	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[DayReads])
-	if err != nil {
-		return nil, fmt.Errorf("read token reads: %w", err)
-	}
-	return list, nil
 }

@@ -194,7 +194,7 @@ type Handout struct {
 }
 
 // ReadToken reads a connection's token and the API key by which it is asked for, in one round trip of three look-ups by primary
-// key. ok is false when there is anything to say about it beyond its expiry: ReadGrant knows what. ErrNoKey; ErrNotFound, with the
+// key. ok is false when there is anything to say about it beyond its expiry: ReadGrant knows what. ErrNoAPIKey; ErrNotFound, with the
 // key, when there is no such connection for it.
 func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h Handout, ok bool, err error) {
 	var its *bool
@@ -211,7 +211,7 @@ func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h 
 		Scan(&h.Key, &h.May, &its, &sealed, &generation, &provider, &environment, &h.ExpiresAt, &lifetime, &h.UsedAt, &class)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return h, false, ErrNoKey
+		return h, false, ErrNoAPIKey
 	case err != nil:
 		return h, false, fmt.Errorf("read token: %w", err)
 	case generation == nil || its == nil || !*its:

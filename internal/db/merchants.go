@@ -19,7 +19,7 @@ import (
 // Merchant is a business that uses Patchbay.
 type Merchant struct {
 	ID         pg.ID
-	ExternalID string // the platform's own name for it; "" when it has none
+	ExternalID string // the platform's own id for it; "" when it has none
 	Name       string
 	Locale     string
 	CreatedAt  time.Time
@@ -86,31 +86,27 @@ func (d *DB) EnsureMerchant(ctx context.Context, tx pgx.Tx, by audit.Actor, name
 	return m, err
 }
 
-// Merchant finds one by its id.
+// Merchant returns a merchant. It returns ErrNotFound if there is none with this id.
 func (d *DB) Merchant(ctx context.Context, id pg.ID) (Merchant, error) {
 	return d.merchant(ctx, d.Pool, `m.id = $1`, id)
 }
 
-// MerchantByExternalID finds one by the platform's own name for it.
+// MerchantByExternalID returns the merchant with the platform's own id. It returns ErrNotFound if there is none.
 func (d *DB) MerchantByExternalID(ctx context.Context, externalID string) (Merchant, error) {
 	return d.merchant(ctx, d.Pool, `m.external_id = $1`, externalID)
 }
 
-// MerchantByName finds the one merchant that people call so: by its name, or by the platform's own id for it. ErrNotFound,
-// ErrAmbiguousName, also when it is the name of one and the id of another.
+// MerchantByName returns the merchant with this name or external id. It returns ErrNotFound if there is none, and ErrAmbiguousName if
+// there are several, also when it is the name of one and the external id of another.
 func (d *DB) MerchantByName(ctx context.Context, name string) (Merchant, error) {
 	return d.merchant(ctx, d.Pool, `(lower(m.name) = lower($1) OR m.external_id = $1)`, strings.TrimSpace(name))
 }
 
 func (d *DB) merchant(ctx context.Context, q pg.Querier, where string, value any) (Merchant, error) {
-	rows, err := q.Query(ctx, `SELECT `+merchantColumns+` FROM merchants m WHERE `+where+` LIMIT 2`, value)
-	if err != nil {
-		return Merchant{}, fmt.Errorf("read merchant: %w", err)
-	}
-	found, err := pgx.CollectRows(rows, scanMerchant)
+	found, err := pg.Collect(ctx, q, "read merchant", scanMerchant, `SELECT `+merchantColumns+` FROM merchants m WHERE `+where+` LIMIT 2`, value)
 	switch {
 	case err != nil:
-		return Merchant{}, fmt.Errorf("read merchant: %w", err)
+		return Merchant{}, err
 	case len(found) == 0:
 		return Merchant{}, pg.ErrNotFound
 	case len(found) > 1:
@@ -119,7 +115,7 @@ func (d *DB) merchant(ctx context.Context, q pg.Querier, where string, value any
 	return found[0], nil
 }
 
-// MerchantRow is a merchant as the list shows it.
+// MerchantRow is a merchant as lists show it.
 type MerchantRow struct {
 	Merchant
 	People      int

@@ -21,7 +21,7 @@ func emptyKeyForm() views.KeyForm { return views.KeyForm{Scopes: []string{db.Sco
 // addKey makes a key and shows it. It is shown in this response only.
 func (s *Server) addKey(w http.ResponseWriter, r *http.Request) error {
 	form := views.KeyForm{Name: formText(r, "name"), Merchant: formText(r, "merchant"), Scopes: r.PostForm["scope"]}
-	key := db.Key{Name: form.Name, Scopes: slices.Compact(slices.Sorted(slices.Values(form.Scopes)))}
+	key := db.APIKey{Name: form.Name, Scopes: slices.Compact(slices.Sorted(slices.Values(form.Scopes)))}
 	if len([]rune(form.Name)) > maxName {
 		form.Errors = append(form.Errors, views.FieldError{Field: "name", Code: "too-long"})
 	}
@@ -37,11 +37,11 @@ func (s *Server) addKey(w http.ResponseWriter, r *http.Request) error {
 	if len(form.Errors) > 0 {
 		return s.renderKeys(w, r, http.StatusUnprocessableEntity, form, nil)
 	}
-	key, secret, err := s.DB.AddKey(r.Context(), s.actor(r), key)
+	key, secret, err := s.DB.AddAPIKey(r.Context(), s.actor(r), key)
 	switch {
 	case errors.Is(err, db.ErrNoName):
 		form.Errors = views.Errors{{Field: "name", Code: "missing"}}
-	case errors.Is(err, db.ErrKeyTaken):
+	case errors.Is(err, db.ErrKeyNameTaken):
 		form.Errors = views.Errors{{Field: "name", Code: "key-taken"}}
 	case errors.Is(err, db.ErrNoScopes):
 		form.Errors = views.Errors{{Field: "scope", Code: "missing"}}
@@ -59,7 +59,7 @@ func (s *Server) revokeKey(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	name, err := s.DB.RevokeKey(r.Context(), s.actor(r), id)
+	name, err := s.DB.RevokeAPIKey(r.Context(), s.actor(r), id)
 	if err != nil {
 		return err
 	}
@@ -67,13 +67,13 @@ func (s *Server) revokeKey(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) renderKeys(w http.ResponseWriter, r *http.Request, status int, form views.KeyForm, made *views.MadeKey) error {
-	keys, err := s.DB.Keys(r.Context())
+	keys, err := s.DB.APIKeys(r.Context())
 	if err != nil {
 		return err
 	}
 	page := views.KeysPage{Page: s.viewPage(r), Form: form, Made: made, Scopes: db.Scopes(), MayChange: visitorOf(r).role() == admin}
 	for _, key := range keys {
-		row := views.KeyRow{Key: key}
+		row := views.KeyRow{APIKey: key}
 		if key.MerchantID != (pg.ID{}) {
 			m, err := s.DB.Merchant(r.Context(), key.MerchantID)
 			if err != nil {
@@ -81,7 +81,7 @@ func (s *Server) renderKeys(w http.ResponseWriter, r *http.Request, status int, 
 			}
 			row.Merchant = m.Name
 		}
-		if row.Days, err = s.DB.ReadsByDay(r.Context(), key.ID, 7); err != nil {
+		if row.Days, err = s.DB.TokenReadsByDay(r.Context(), key.ID, 7); err != nil {
 			return err
 		}
 		slices.Reverse(row.Days)

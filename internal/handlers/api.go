@@ -253,13 +253,13 @@ func (s *Server) apiConnection(w http.ResponseWriter, r *http.Request) error {
 }
 
 // connectionByKey finds the connection in the address for the key that a program shows.
-func (s *Server) connectionByKey(r *http.Request, scope string) (db.Key, db.Whole, error) {
+func (s *Server) connectionByKey(r *http.Request, scope string) (db.APIKey, db.Whole, error) {
 	secret, err := bearer(r)
 	if err != nil {
-		return db.Key{}, db.Whole{}, err
+		return db.APIKey{}, db.Whole{}, err
 	}
 	id, idErr := pg.ParseID(r.PathValue("id")) // told only to those who have a key
-	key, c, err := s.DB.ConnectionByKey(r.Context(), secret, id)
+	key, c, err := s.DB.ConnectionByAPIKey(r.Context(), secret, id)
 	if err != nil && !errors.Is(err, pg.ErrNotFound) {
 		return key, c, err
 	}

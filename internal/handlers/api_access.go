@@ -38,18 +38,18 @@ func invalid(detail string) error { return &fault{kind: "invalid", detail: detai
 func bearer(r *http.Request) (pg.Secret, error) {
 	scheme, key, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if key = strings.TrimSpace(key); !strings.EqualFold(scheme, "Bearer") || key == "" {
-		return "", db.ErrNoKey
+		return "", db.ErrNoAPIKey
 	}
 	return pg.Secret(key), nil
 }
 
 // key finds the key that a program shows and sees whether it may do what scope says.
-func (s *Server) key(r *http.Request, scope string) (db.Key, error) {
+func (s *Server) key(r *http.Request, scope string) (db.APIKey, error) {
 	secret, err := bearer(r)
 	if err != nil {
-		return db.Key{}, err
+		return db.APIKey{}, err
 	}
-	key, err := s.DB.KeyBySecret(r.Context(), secret)
+	key, err := s.DB.APIKeyBySecret(r.Context(), secret)
 	if err != nil {
 		return key, err
 	}
@@ -58,7 +58,7 @@ func (s *Server) key(r *http.Request, scope string) (db.Key, error) {
 }
 
 // admit holds a key to its scopes and its rate.
-func (s *Server) admit(key db.Key, scope string) error {
+func (s *Server) admit(key db.APIKey, scope string) error {
 	if err := s.limits.key(key.ID); err != nil {
 		return err
 	}
@@ -72,7 +72,7 @@ func lacks(scope string) error {
 	return &fault{kind: "forbidden", detail: "the key lacks the scope " + scope}
 }
 
-func (s *Server) byKey(r *http.Request, key db.Key) audit.Actor {
+func (s *Server) byKey(r *http.Request, key db.APIKey) audit.Actor {
 	return audit.Actor{Kind: "key", ID: key.ID, Address: s.address(r)}
 }
 
@@ -171,7 +171,7 @@ func problemOf(err error) apiProblem {
 	var long *refresh.MinValidTooLongError
 	var large *http.MaxBytesError
 	switch {
-	case errors.Is(err, db.ErrNoKey):
+	case errors.Is(err, db.ErrNoAPIKey):
 		return apiProblem{Type: "unauthorized", Title: "An API key is needed", Status: http.StatusUnauthorized, Detail: "Authorization: Bearer, and a key that has not been revoked"}
 	case errors.As(err, &own) && own.kind == "forbidden":
 		return apiProblem{Type: "forbidden", Title: "This key may not do that", Status: http.StatusForbidden, Detail: own.detail}

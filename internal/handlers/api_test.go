@@ -104,7 +104,7 @@ func (o *testAPI) key(of pg.ID, scopes ...string) string {
 	if scopes == nil {
 		scopes = db.Scopes()
 	}
-	_, secret, err := o.db.AddKey(o.t.Context(), audit.System, db.Key{Name: "till", MerchantID: of, Scopes: scopes})
+	_, secret, err := o.db.AddAPIKey(o.t.Context(), audit.System, db.APIKey{Name: "till", MerchantID: of, Scopes: scopes})
 	if err != nil {
 		o.t.Fatal(err)
 	}
@@ -273,7 +273,7 @@ func TestKeysOpenOnlyWhatTheyShould(t *testing.T) {
 	o.ask("GET", "/api/v1/nothing", all, "").is(o, 404, "not-found")
 	o.ask("POST", "/api/v1/merchants", bound, `{"external_id":"x","name":"X"}`).is(o, 403, "forbidden")
 
-	keys, err := o.db.Keys(t.Context())
+	keys, err := o.db.APIKeys(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -281,7 +281,7 @@ func TestKeysOpenOnlyWhatTheyShould(t *testing.T) {
 		if !strings.HasPrefix(all, k.Prefix) {
 			continue
 		}
-		if _, err := o.db.RevokeKey(t.Context(), audit.System, k.ID); err != nil {
+		if _, err := o.db.RevokeAPIKey(t.Context(), audit.System, k.ID); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -356,11 +356,11 @@ func TestReadsAreAccountedForAndLimited(t *testing.T) {
 	if err := o.engine.Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	keys, err := o.db.Keys(t.Context())
+	keys, err := o.db.APIKeys(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	days, err := o.db.ReadsByDay(t.Context(), keys[0].ID, 1)
+	days, err := o.db.TokenReadsByDay(t.Context(), keys[0].ID, 1)
 	if err != nil || len(days) != 1 || days[0].Count != 7 || keys[0].LastUsedAt.IsZero() {
 		t.Errorf("reads %v, last used %s, %v", days, keys[0].LastUsedAt, err)
 	}

@@ -178,12 +178,12 @@ func TestKeysAreShownOnce(t *testing.T) {
 			t.Errorf("%v: %d", wrong, got.status)
 		}
 	}
-	keys, err := s.db.Keys(context.Background())
+	keys, err := s.db.APIKeys(context.Background())
 	if err != nil || len(keys) != 1 {
 		t.Fatalf("%d keys, %v", len(keys), err)
 	}
 	admin.post("/admin/keys/" + keys[0].ID.String() + "/revoke")
-	if _, err := s.db.KeyBySecret(context.Background(), pg.Secret(key)); err == nil {
+	if _, err := s.db.APIKeyBySecret(context.Background(), pg.Secret(key)); err == nil {
 		t.Error("a revoked key still works")
 	}
 }

@@ -43,11 +43,11 @@ func TestANameOfAKeyIsTakenOnce(t *testing.T) {
 	if got := admin.post("/admin/keys", "name", "invoice WORKER", "scope", db.ScopeTokens); got.status != http.StatusUnprocessableEntity {
 		t.Errorf("the same name in other letters: %d", got.status)
 	}
-	keys, err := s.db.Keys(t.Context())
+	keys, err := s.db.APIKeys(t.Context())
 	if err != nil || len(keys) != 1 {
 		t.Fatalf("%d keys, %v", len(keys), err)
 	}
-	if _, _, err := s.db.AddKey(t.Context(), audit.System, db.Key{Name: "Invoice worker", Scopes: db.Scopes()}); err != nil {
+	if _, _, err := s.db.AddAPIKey(t.Context(), audit.System, db.APIKey{Name: "Invoice worker", Scopes: db.Scopes()}); err != nil {
 		t.Errorf("the next key on the command line: %v", err)
 	}
 

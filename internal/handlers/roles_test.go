@@ -164,7 +164,7 @@ func (h *testServer) things(own, boss *person) *strings.Replacer {
 		}
 		return string(secret)
 	}
-	key, _, err := h.db.AddKey(ctx, by, db.Key{Name: "billing", Scopes: []string{db.ScopeTokens}})
+	key, _, err := h.db.AddAPIKey(ctx, by, db.APIKey{Name: "billing", Scopes: []string{db.ScopeTokens}})
 	if err != nil {
 		h.t.Fatal(err)
 	}
