@@ -27,8 +27,8 @@ func similarTerms(ctx context.Context, q pg.Querier, terms []term) ([]term, erro
 	for i, t := range terms {
 		// Short words, numbers and ids are not in the dictionary, and not corrected.
 		var unknown bool
-		if err := q.QueryRow(ctx, `SELECT length($1) >= 4 AND $1 IN (SELECT search_words_of($1)) AND (SELECT count(*) FROM search_words WHERE word LIKE $2) = 0`,
-			pg.PlanWithArguments, t[0], pg.Contains(t[0])).Scan(&unknown); err != nil {
+		if err := q.QueryRow(ctx, `SELECT length($1) >= 4 AND $1 IN (SELECT search_words_of($1)) AND (SELECT count(*) FROM search_words WHERE word LIKE $2 AND strpos(word, $1) > 0) = 0`,
+			pg.PlanWithArguments, t[0], pg.Contains(telling(t[0]))).Scan(&unknown); err != nil {
 			return nil, fmt.Errorf("look up a word: %w", err)
 		}
 		if !unknown {

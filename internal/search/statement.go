@@ -153,8 +153,8 @@ func like(s *search, column string, t term) string {
 		// One condition for all, so that a single scan of the index intersects them with the other terms.
 		return column + ` ~ ` + s.arg(t.regexp())
 	}
-	if user, _, isEmail := strings.Cut(t[0], "@"); isEmail && (term{user}).indexed() {
-		return column + ` LIKE ` + s.arg(pg.Contains(user)) + ` AND ` + has(s, column, t) // domains are common
+	if part := telling(t[0]); part != t[0] {
+		return column + ` LIKE ` + s.arg(pg.Contains(part)) + ` AND ` + has(s, column, t)
 	}
 	return column + ` LIKE ` + s.arg(pg.Contains(t[0]))
 }
