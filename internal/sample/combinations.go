@@ -104,7 +104,8 @@ func mistyped(name string) string {
 		}
 	}
 	b := []byte(longest)
-	b[2], b[3] = b[3], b[2]
+	i := min(2, len(b)-2) // users may have short names
+	b[i], b[i+1] = b[i+1], b[i]
 	return string(b)
 }
 
