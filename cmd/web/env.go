@@ -5,6 +5,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -64,11 +65,11 @@ func (e *env) secret(name string) string {
 }
 
 // unknown adds a fault for each variable that looks like a setting and is none: one with a prefix of ours, or a misspelt
-// name. It is called after all settings have been read.
+// name. Variables that a cluster or a database's host adds are ignored: see added. It is called after all settings have been read.
 func (e *env) unknown() {
 	prefixes := []string{
 		"SMTP_", "MAIL_FROM", "SESSION_KEY", "KEYSET", "MIGRATE_DATABASE_",
-		"TRUSTED_PROX", "CONNECTORS_", "PUBLIC_URL", "DATABASE_URL", "LOG_LEVEL", "LOG_FORMAT",
+		"TRUSTED_PROX", "CONNECTORS_", "PUBLIC_URL", "LOG_LEVEL", "LOG_FORMAT",
 	}
 	for _, d := range connectors.BuiltIn() {
 		prefixes = append(prefixes, d.SettingPrefix())
@@ -76,7 +77,7 @@ func (e *env) unknown() {
 	// Short names, and those that are set, are not what another was meant to be.
 	unset := slices.DeleteFunc(slices.Sorted(maps.Keys(e.known)), func(name string) bool { return len(name) < 8 || e.vars[name] != "" })
 	for _, name := range slices.Sorted(maps.Keys(e.vars)) {
-		if e.known[name] {
+		if e.known[name] || e.added(name) {
 			continue
 		}
 		switch near := connectors.Nearest(name, unset); {
@@ -86,4 +87,26 @@ func (e *env) unknown() {
 			e.fault("%s is not a setting", name)
 		}
 	}
+}
+
+// serviceLink matches the variables of a service link but for NAME_PORT: Kubernetes adds them to every container for each
+// Service of its namespace, Docker for each link.
+var serviceLink = regexp.MustCompile(`^(.+)_(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
+
+// linkAddress matches the value of NAME_PORT in a service link.
+var linkAddress = regexp.MustCompile(`^(tcp|udp|sctp)://`)
+
+// added reports whether a variable was set by the surroundings and not by an operator: a service link, or an address of the
+// same database beside DATABASE_URL, as DATABASE_URL_UNPOOLED is.
+func (e *env) added(name string) bool {
+	if linked, ok := strings.CutSuffix(name, "_PORT"); ok && linked != "" && linkAddress.MatchString(e.vars[name]) {
+		return true
+	}
+	// Docker's links bring the other container's name and environment too.
+	for _, mark := range []string{"_NAME", "_ENV_"} {
+		if linked, _, ok := strings.Cut(name, mark); ok && linkAddress.MatchString(e.vars[linked+"_PORT"]) {
+			return true
+		}
+	}
+	return serviceLink.MatchString(name) || strings.HasPrefix(name, "DATABASE_URL_") && connectors.Nearest(name, []string{"DATABASE_URL_FILE"}) == ""
 }

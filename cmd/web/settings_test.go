@@ -84,6 +84,52 @@ func TestOtherProgramsSettingsAreNotOurs(t *testing.T) {
 	}
 }
 
+// TestSurroundingsAreNotSettings holds the start to what clusters and hosts of databases add by themselves (n8n#8650,
+// athens#1038), and to finding slips of the hand all the same.
+func TestSurroundingsAreNotSettings(t *testing.T) {
+	links := func(service, scheme, host, port string) []string {
+		return []string{
+			service + "_SERVICE_HOST=" + host, service + "_SERVICE_PORT=" + port, service + "_SERVICE_PORT_HTTP_METRICS=" + port,
+			service + "_PORT=" + scheme + "://" + host + ":" + port,
+			service + "_PORT_" + port + "_" + strings.ToUpper(scheme) + "=" + scheme + "://" + host + ":" + port,
+			service + "_PORT_" + port + "_" + strings.ToUpper(scheme) + "_PROTO=" + scheme,
+			service + "_PORT_" + port + "_" + strings.ToUpper(scheme) + "_PORT=" + port,
+			service + "_PORT_" + port + "_" + strings.ToUpper(scheme) + "_ADDR=" + host,
+		}
+	}
+	for name, environ := range map[string][]string{
+		"a service smtp":         links("SMTP", "tcp", "10.0.0.5", "25"),
+		"a service smtp-relay":   links("SMTP_RELAY", "tcp", "10.0.0.5", "587"),
+		"a service bookings":     links("BOOKINGS", "tcp", "10.0.0.6", "80"),
+		"a service caminvoice":   links("CAMINVOICE", "tcp", "fd00::5", "443"),
+		"a service elecq":        links("ELECQ", "udp", "10.0.0.7", "53"),
+		"a service flexiti":      links("FLEXITI", "sctp", "10.0.0.7", "36412"),
+		"a service keyset":       links("KEYSET", "tcp", "10.0.0.8", "80"),
+		"a service session-key":  links("SESSION_KEY", "tcp", "10.0.0.8", "80"),
+		"a service public-url":   links("PUBLIC_URL", "tcp", "10.0.0.8", "80"),
+		"a service log-level":    links("LOG_LEVEL", "tcp", "10.0.0.8", "80"),
+		"a service connectors-x": links("CONNECTORS_X", "tcp", "10.0.0.8", "80"),
+		"a link of Docker's":     append(links("SMTP", "tcp", "172.17.0.2", "25"), "SMTP_NAME=/patchbay/smtp", "SMTP_ENV_MAILNAME=x"),
+		"Neon":                   {"DATABASE_URL_UNPOOLED=postgres://x/y"},
+		"Vercel":                 {"DATABASE_URL_NON_POOLING=postgres://x/y", "DATABASE_URL_NO_SSL=postgres://x/y"},
+		"Prisma":                 {"SHADOW_DATABASE_URL=postgres://x/y", "DIRECT_DATABASE_URL=postgres://x/y"},
+		"Railway":                {"DATABASE_PUBLIC_URL=postgres://x/y"},
+	} {
+		if _, err := readSettings(append(complete(t), environ...)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, one := range []string{
+		"SMTP_UR=x", "SMTP_PORT=587", "SMTP_HOST=mail.example", "ELECQ_TOKENURL=x", "BOOKINGS_PORTAL=x", "BOOKINGS_PORT=8080",
+		"CAMINVOICE_CLIENT_SECRETT=x", "DATABASE_URL_FIL=x", "SMTP_NAME=x", "KEYSETS=x", "TRUSTED_PROXY=10.0.0.1", "FLEXITI_SERVICE=x",
+	} {
+		name, _, _ := strings.Cut(one, "=")
+		if _, err := readSettings(append(complete(t), one)); err == nil || !strings.Contains(err.Error(), name+" is not a setting") {
+			t.Errorf("%s: %v", one, err)
+		}
+	}
+}
+
 func TestEverySettingOfTheComposeFileExists(t *testing.T) {
 	b, err := os.ReadFile("../../docker-compose.yml")
 	if err != nil {
