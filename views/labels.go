@@ -327,7 +327,7 @@ func (v ErrorPage) code() string {
 	switch {
 	case v.Code == "link":
 		return v.Code
-	case v.Status == 403 || v.Status == 404 || v.Status == 413 || v.Status == 429 || v.Status == 503:
+	case v.Status == 403 || v.Status == 404 || v.Status == 413 || v.Status == 421 || v.Status == 429 || v.Status == 503:
 		return strconv.Itoa(v.Status)
 	case v.Status == 405:
 		return "404"

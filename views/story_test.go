@@ -239,7 +239,7 @@ func merchantStories(all map[string]templ.Component) {
 	all["invitation-reconnect-staff"] = ReconnectAsk(ReconnectAskPage{Page: adminPage("/reconnect/secret"), Provider: camInvoice, Account: ch168, Merchant: "CH168 Shop", ConnectionID: "0198b"})
 	all["invitation-elsewhere"] = ReconnectElsewhere(ReconnectElsewherePage{Page: merchantPage("/reconnect/secret"), Next: "/reconnect/secret"})
 	all["login-reconnect"] = Login(LoginPage{Page: Page{Path: "/login"}, Next: "/reconnect/secret"})
-	for _, status := range []int{400, 403, 404, 405, 413, 429, 500, 503} {
+	for _, status := range []int{400, 403, 404, 405, 413, 421, 429, 500, 503} {
 		all["error-"+statusText(status)] = Error(ErrorPage{Page: merchantPage("/x"), Status: status, Reference: "K7M2-4QXD", Wait: status / 429 * (429 / status) * 30})
 	}
 	all["error-link"] = Error(ErrorPage{Page: Page{Path: "/password/x"}, Status: 404, Code: "link"})

@@ -29,6 +29,9 @@ func doctor(ctx context.Context, t terminal, args []string) error {
 	e := newEnv(t.environ)
 	s := readAll(e)
 	x.list("settings", "every setting is understood", e.faults)
+	for _, caution := range s.cautions() {
+		x.wrong("proxy", caution)
+	}
 	if s.databaseURL != "" {
 		x.database(ctx, s)
 	}

@@ -68,6 +68,9 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	if err := opened(d, accounts); err != nil {
 		return err
 	}
+	for _, caution := range s.cautions() {
+		log.Warn(caution)
+	}
 	for _, p := range s.providers {
 		if p.Connector == nil && p.Environment != "" {
 			log.Warn("a provider is not set up and not offered", "provider", p.Name, "lacks", strings.Join(p.Missing, ","))

@@ -25,6 +25,7 @@ type settings struct {
 	keyset                  *seal.Keyset
 	sessionKeys             [][]byte
 	trustedProxies          []netip.Prefix
+	noProxies               bool   // TRUSTED_PROXIES is none, and meant so
 	smtpURL                 string // "": no mail is sent
 	mailFrom                string
 	providers               []connectors.Provider
@@ -57,7 +58,11 @@ func readAll(e *env) settings {
 	}
 	s.publicURL = readPublicURL(e)
 	s.sessionKeys = readSessionKeys(e)
-	for _, text := range list(e.get("TRUSTED_PROXIES")) {
+	proxies := list(e.get("TRUSTED_PROXIES"))
+	if s.noProxies = len(proxies) == 1 && strings.EqualFold(proxies[0], "none"); s.noProxies {
+		proxies = nil
+	}
+	for _, text := range proxies {
 		prefix, err := netip.ParsePrefix(text)
 		if err != nil {
 			address, err := netip.ParseAddr(text)
@@ -130,7 +135,32 @@ func readPublicURL(e *env) *url.URL {
 		e.fault("PUBLIC_URL is not an address like https://connect.example.com: scheme and host, no path")
 		return nil
 	}
-	return &url.URL{Scheme: u.Scheme, Host: strings.ToLower(u.Host)}
+	host := strings.ToLower(u.Hostname())
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	host = strings.TrimSuffix(host, ".")
+	if port := u.Port(); port != "" && port != map[string]string{"http": "80", "https": "443"}[u.Scheme] {
+		host += ":" + port
+	}
+	return &url.URL{Scheme: u.Scheme, Host: host}
+}
+
+// cautions are what is no fault of a setting and yet will not do in the open.
+func (s settings) cautions() (all []string) {
+	if s.publicURL == nil || s.demo != nil {
+		return nil
+	}
+	address, err := netip.ParseAddr(s.publicURL.Hostname())
+	here := err == nil && address.IsLoopback() || s.publicURL.Hostname() == "localhost" || strings.HasSuffix(s.publicURL.Hostname(), ".localhost")
+	switch {
+	case s.publicURL.Scheme == "https" && len(s.trustedProxies) == 0 && !s.noProxies:
+		all = append(all, "PUBLIC_URL is https, so a proxy stands in front, and TRUSTED_PROXIES does not name it: all clients then share the proxy's address and one limit of tries to sign in. "+
+			"Name the proxy's address or network, or say TRUSTED_PROXIES=none if this is meant")
+	case s.publicURL.Scheme == "http" && !here:
+		all = append(all, "PUBLIC_URL is http and not on this machine: passwords and cookies can be read on the way. Put a proxy with TLS in front and make it https")
+	}
+	return all
 }
 
 func readSessionKeys(e *env) [][]byte {

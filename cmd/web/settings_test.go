@@ -84,6 +84,38 @@ func TestOtherProgramsSettingsAreNotOurs(t *testing.T) {
 	}
 }
 
+// TestProxiesThatAreNotNamed holds the start and the doctor to say that a proxy is not trusted, unless that is meant.
+func TestProxiesThatAreNotNamed(t *testing.T) {
+	for _, c := range []struct {
+		public, proxies string
+		says            string
+	}{
+		{"https://connect.example.com", "", "TRUSTED_PROXIES=none"},
+		{"https://connect.example.com", "none", ""},
+		{"https://connect.example.com", "None", ""},
+		{"https://connect.example.com", "10.0.0.0/8", ""},
+		{"http://127.0.0.1:8080", "", ""},
+		{"http://localhost:8080", "", ""},
+		{"http://[::1]:8080", "", ""},
+		{"http://connect.example.com", "", "make it https"},
+		{"http://192.168.1.5:8080", "none", "make it https"},
+	} {
+		s, err := readSettings(append(complete(t), "PUBLIC_URL="+c.public, "TRUSTED_PROXIES="+c.proxies))
+		if said := strings.Join(s.cautions(), "\n"); err != nil || (said == "") != (c.says == "") || !strings.Contains(said, c.says) {
+			t.Errorf("%s behind %q: %q, %v", c.public, c.proxies, said, err)
+		}
+	}
+	for given, want := range map[string]string{
+		"https://Connect.Example.com": "https://connect.example.com", "https://connect.example.com:443/": "https://connect.example.com", "http://127.0.0.1:80": "http://127.0.0.1",
+		"https://connect.example.com.": "https://connect.example.com", "https://connect.example.com:": "https://connect.example.com",
+		"http://[::1]:8080": "http://[::1]:8080", "https://connect.example.com:8443": "https://connect.example.com:8443",
+	} {
+		if s, err := readSettings(append(complete(t), "PUBLIC_URL="+given)); err != nil || s.publicURL.String() != want {
+			t.Errorf("PUBLIC_URL %s: %v, %v", given, s.publicURL, err)
+		}
+	}
+}
+
 // TestSurroundingsAreNotSettings holds the start to what clusters and hosts of databases add by themselves (n8n#8650,
 // athens#1038), and to finding slips of the hand all the same.
 func TestSurroundingsAreNotSettings(t *testing.T) {

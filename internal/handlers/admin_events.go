@@ -165,7 +165,7 @@ func (s *Server) eventFilter(r *http.Request, query url.Values) (f audit.Filter,
 			return ids, err
 		},
 	} {
-		text := clean(values.Get(name))
+		text := strings.TrimSpace(values.Get(name))
 		if _, notID := pg.ParseID(text); text == "" || notID == nil {
 			continue
 		}

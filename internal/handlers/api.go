@@ -371,17 +371,12 @@ func (s *Server) apiAddMerchant(w http.ResponseWriter, r *http.Request) error {
 		Name       string `json:"name"`
 		Locale     string `json:"locale"`
 	}
-	if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
-		var large *http.MaxBytesError
-		if errors.As(err, &large) {
-			return err
-		}
-		return invalid("the body is a JSON object with external_id, name and optionally locale")
+	if err := readJSON(r, &asked, "the body is a JSON object with external_id, name and optionally locale"); err != nil {
+		return err
 	}
 	asked.ExternalID, asked.Name = strings.TrimSpace(asked.ExternalID), strings.TrimSpace(asked.Name)
 	switch {
-	case asked.ExternalID == "" || len(asked.ExternalID) > 200 || asked.Name == "" || len(asked.Name) > 200 ||
-		strings.ContainsRune(asked.ExternalID+asked.Name, 0):
+	case asked.ExternalID == "" || len(asked.ExternalID) > 200 || asked.Name == "" || len(asked.Name) > 200:
 		return invalid("external_id and name are texts of 1 to 200 bytes")
 	case !slices.Contains([]string{"", "en", "km", "fr"}, asked.Locale):
 		return invalid("locale is en, km or fr")
@@ -411,7 +406,7 @@ func (s *Server) merchantNamed(r *http.Request, name string) (db.Merchant, error
 			return m, err
 		}
 	}
-	return s.DB.MerchantByExternalID(r.Context(), strings.ReplaceAll(name, "\x00", ""))
+	return s.DB.MerchantByExternalID(r.Context(), name)
 }
 
 func pageSize(text string) (int, error) {

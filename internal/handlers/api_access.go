@@ -5,7 +5,6 @@ import (
 	"errors"
 	"math"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -214,9 +213,7 @@ func (s *Server) metrics() http.HandlerFunc {
 	registry.MustRegister(s.Refresh.Metrics, poolMetrics{s.DB}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	figures := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	return func(w http.ResponseWriter, r *http.Request) {
-		address, err := netip.ParseAddr(s.address(r))
-		forwarded := r.Header.Get("X-Forwarded-For") != "" || r.Header.Get("Forwarded") != ""
-		if err != nil || !s.trusted(address) && (!address.IsLoopback() || forwarded) {
+		if !s.operator(r) {
 			http.NotFound(w, r)
 			return
 		}

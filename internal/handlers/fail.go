@@ -27,6 +27,8 @@ var (
 	errBroken    = errors.New("broken")
 	errMethod    = errors.New("not by this method")
 	errMalformed = errors.New("a form that cannot be read")
+
+	errMisdirected = errors.New("asked for under another host than PUBLIC_URL's")
 )
 
 // slowDown is the error of a rate limit: how long to wait before the next try.
@@ -56,6 +58,8 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		status = http.StatusForbidden
 	case errors.Is(err, errMalformed):
 		status = http.StatusBadRequest
+	case errors.Is(err, errMisdirected):
+		status = http.StatusMisdirectedRequest
 	case errors.Is(err, errTooLarge), errors.As(err, &large):
 		status = http.StatusRequestEntityTooLarge
 	case errors.As(err, &slow):
@@ -65,6 +69,10 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		return // the browser has gone
 	default:
 		s.Log.ErrorContext(r.Context(), "page failed", "route", r.Pattern, "err", err)
+	}
+	if status == http.StatusNotFound && r.Pattern == callbackRoute && r.URL.RawQuery != "" {
+		_ = redirect(w, r, r.URL.EscapedPath())
+		return
 	}
 	if status != http.StatusNotFound && r.Pattern == callbackRoute {
 		_ = redirect(w, r, "/connect/"+url.PathEscape(r.PathValue("provider"))+"/ended/interrupted")

@@ -421,8 +421,8 @@ func TestCallbacksLeaveNoAnswerBehind(t *testing.T) {
 	anonymous.newBrowser()
 	for _, provider := range []string{"nobody-knows", "flexiti"} {
 		got := p.get("/connect/" + provider + "/callback?authToken=kept-to-itself")
-		if got.status != http.StatusNotFound || strings.Contains(got.body, "kept-to-itself") {
-			t.Errorf("%s: %d, or the answer is on the page", provider, got.status)
+		if got.location != "/connect/"+provider+"/callback" || strings.Contains(got.body, "kept-to-itself") || p.get(got.location).status != http.StatusNotFound {
+			t.Errorf("%s: %d %s, or the answer is on the page", provider, got.status, got.location)
 		}
 	}
 	s.db.Close()

@@ -6,11 +6,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strings"
 	"sync"
 	"time"
 
@@ -32,7 +30,7 @@ type Options struct {
 	Refresh        *refresh.Engine
 	Log            *slog.Logger
 	PublicURL      *url.URL                    // the origin of all pages
-	TrustedProxies []netip.Prefix              // whose X-Forwarded-For and X-Forwarded-Proto are believed
+	TrustedProxies []netip.Prefix              // whose X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto are believed
 	SessionKeys    [][]byte                    // the first signs, all verify
 	Jobs           *jobs.Jobs                  // for later: mail, revocations, bulk work
 	Demo           []views.DemoSignIn          // sample users on the sign-in page of the demo
@@ -45,6 +43,8 @@ type Server struct {
 	sessions *sessionStore
 	troubled incidents
 	limits   apiLimits
+	hidden   sync.Once                                           // warns of a proxy that hides which host was asked for
+	looped   sync.Once                                           // warns of one that is not trusted
 	drawn    sync.Pool                                           // of *bytes.Buffer, for pages before they are sent
 	secure   bool                                                // PublicURL is https: cookies are Secure and carry __Host-
 	pause    func(ctx context.Context, wait time.Duration) error // waits; replaced in tests
@@ -206,6 +206,8 @@ func parsed(r *http.Request) error {
 	if err != nil && !errors.As(err, &large) {
 		return errMalformed
 	}
+	cleanForm(r.Form)
+	cleanForm(r.PostForm)
 	return err
 }
 
@@ -238,11 +240,15 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		if s.secure {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
+		refused := s.cleaned(r)
 		if r.ContentLength > maxBody {
+			refused = errTooLarge
+		}
+		if refused != nil {
 			if v, err := s.visit(answer, r); err == nil { // for the page's language
 				r = r.WithContext(context.WithValue(r.Context(), visitorKey{}, v))
 			}
-			s.fail(answer, r, errTooLarge)
+			s.fail(answer, r, refused)
 			return
 		}
 		r.Body = http.MaxBytesReader(answer, r.Body, maxBody)
@@ -251,49 +257,6 @@ func (s *Server) guard(next http.Handler) http.Handler {
 }
 
 const maxBody = 64 << 10
-
-// canonicalHost redirects a GET on another host to PUBLIC_URL, where cookies and callbacks belong.
-func (s *Server) canonicalHost(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !strings.EqualFold(r.Host, s.PublicURL.Host) && (r.Method == http.MethodGet || r.Method == http.MethodHead) {
-			there := *s.PublicURL
-			there.Path, there.RawPath, there.RawQuery = r.URL.Path, r.URL.RawPath, r.URL.RawQuery
-			http.Redirect(w, r, there.String(), http.StatusTemporaryRedirect)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// address returns the client's IP address: the peer's, or the one that trusted proxies name. It returns "" if there is none.
-func (s *Server) address(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		return ""
-	}
-	address, err := netip.ParseAddr(host)
-	if err != nil {
-		return ""
-	}
-	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
-	for i := len(hops) - 1; i >= 0 && s.trusted(address); i-- {
-		before, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
-		if err != nil {
-			break
-		}
-		address = before
-	}
-	return address.Unmap().String()
-}
-
-func (s *Server) trusted(address netip.Addr) bool {
-	for _, network := range s.TrustedProxies {
-		if network.Contains(address.Unmap()) {
-			return true
-		}
-	}
-	return false
-}
 
 // statusWriter records the status for the log.
 type statusWriter struct {

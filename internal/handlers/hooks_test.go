@@ -139,7 +139,7 @@ func TestELECQByCredentials(t *testing.T) {
 	p := s.merchant("Canal Parking")
 	got := p.post("/connect/elecq", "client_id", "canal-parking", "client_secret", "elecq-canal-5f0d1c7be2a94c36")
 	wantH1(t, p.get(got.location), "ELECQ is connected")
-	if got := p.get("/connect/elecq/callback?code=x"); got.status != http.StatusNotFound {
+	if got := p.get(p.get("/connect/elecq/callback?code=x").location); got.status != http.StatusNotFound {
 		t.Errorf("a callback where there is none: %d, want 404", got.status)
 	}
 }

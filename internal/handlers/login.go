@@ -106,10 +106,20 @@ const patience = 8 * time.Second
 
 // signInTurn waits until this try is within the limits. It returns a slowDown if that would take too long.
 func (s *Server) signInTurn(r *http.Request, email string) error {
-	if err := s.rateLimit(r, "sign-in from "+network(s.address(r)), triesPerAddress()); err != nil {
+	if err := s.limitAddress(r, "sign-in", triesPerAddress()); err != nil {
 		return err
 	}
 	return s.rateLimit(r, s.accountKey(r, email), triesPerAccount())
+}
+
+// limitAddress is rateLimit for what one network does. A client whose address is unknown is not limited together with all others
+// of that kind: the limit of each account remains.
+func (s *Server) limitAddress(r *http.Request, doing string, limit pg.Limit) error {
+	address := s.address(r)
+	if address == "" {
+		return nil
+	}
+	return s.rateLimit(r, doing+" from "+network(address), limit)
 }
 
 func (s *Server) rateLimit(r *http.Request, key string, limit pg.Limit) error {

@@ -3,6 +3,7 @@ package handlers
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"patchbay/internal/account"
 	"patchbay/internal/db"
@@ -46,7 +47,7 @@ func (s *Server) addMerchant(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) renderMerchants(w http.ResponseWriter, r *http.Request, code int, form views.MerchantForm) error {
 	query := r.URL.Query()
-	merchants, err := s.DB.ListMerchants(r.Context(), clean(query.Get("q")), query.Get("at"), peopleOnPage)
+	merchants, err := s.DB.ListMerchants(r.Context(), strings.TrimSpace(query.Get("q")), query.Get("at"), peopleOnPage)
 	if err != nil {
 		return err
 	}

@@ -26,7 +26,7 @@ func (s *Server) forgotten(w http.ResponseWriter, r *http.Request) error {
 		s.render(w, r, http.StatusUnprocessableEntity, views.Password(page))
 		return nil
 	}
-	if err := s.rateLimit(r, "forgotten from "+network(s.address(r)), pg.Limit{Burst: 10, Every: 30 * time.Second}); err != nil {
+	if err := s.limitAddress(r, "forgotten", pg.Limit{Burst: 10, Every: 30 * time.Second}); err != nil {
 		return err
 	}
 	page.Sent, page.NoMail = true, !s.Jobs.SendsMail()

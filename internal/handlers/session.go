@@ -295,13 +295,8 @@ func (s *Server) incidents(r *http.Request) []views.Incident {
 	return all
 }
 
-// formText returns a field of the form, cleaned.
-func formText(r *http.Request, name string) string { return clean(r.PostFormValue(name)) }
-
-// clean trims space and removes invalid UTF-8 and NUL, which Postgres refuses.
-func clean(text string) string {
-	return strings.TrimSpace(strings.ReplaceAll(strings.ToValidUTF8(text, ""), "\x00", ""))
-}
+// formText returns a field of the form without the space around it.
+func formText(r *http.Request, name string) string { return strings.TrimSpace(r.PostFormValue(name)) }
 
 // publicAddress returns the absolute address of a path.
 func (s *Server) publicAddress(path string) string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
@@ -213,7 +214,7 @@ func (s *Server) renderUsers(w http.ResponseWriter, r *http.Request, status int,
 	for _, one := range []string{"", account.RoleMerchant, account.RoleSupport, account.RoleAdmin} {
 		page.Roles = append(page.Roles, views.Option{Value: one, Selected: one == role})
 	}
-	users, err := s.Accounts.ListUsers(r.Context(), account.UserQuery{Role: role, Search: clean(search)}, query.Get("at"), peopleOnPage)
+	users, err := s.Accounts.ListUsers(r.Context(), account.UserQuery{Role: role, Search: strings.TrimSpace(search)}, query.Get("at"), peopleOnPage)
 	if err != nil {
 		return err
 	}
