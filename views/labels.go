@@ -232,6 +232,7 @@ func (f Field) input(ctx context.Context, v ConnectPage) input {
 	}
 	if f.Secret {
 		i.Type, i.Value = "password", ""
+		i.Autocomplete = "new-password" // password managers fill in the sign-in in spite of "off"
 	}
 	return i
 }

@@ -46,6 +46,16 @@ func (s *Store) Authenticate(ctx context.Context, email, password string) (User,
 	return u, nil
 }
 
+// IsPassword reports whether text is the user's own password. The caller limits how often it is asked.
+func (s *Store) IsPassword(ctx context.Context, user pg.ID, text string) (bool, error) {
+	hash, err := pg.One(ctx, s.db.Pool, "read user", pgx.RowTo[string], `SELECT password_hash FROM users WHERE id = $1`, user)
+	if err != nil || hash == "" {
+		return false, err
+	}
+	is, _, err := s.passwords.matches(ctx, text, hash)
+	return is, err
+}
+
 // ChangePassword sets a user's own new password and ends all their sessions but the one whose hash is keep. It returns
 // ErrWrongPassword if old is not the present password.
 func (s *Store) ChangePassword(ctx context.Context, by audit.Actor, user pg.ID, old, fresh string, keep []byte) error {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"patchbay/internal/connectors"
@@ -69,8 +70,16 @@ func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, 
 		}
 	}
 	tries := "keys of " + v.user.ID.String()
-	if err := s.rateLimit(r, tries, pg.Limit{Burst: 30, Every: 20 * time.Second}); err != nil {
+	err := s.rateLimit(r, tries, pg.Limit{Burst: 30, Every: 20 * time.Second})
+	if err != nil {
 		return err
+	}
+	if page.Errors, err = s.ownPassword(r, page.Fields); err != nil {
+		return err
+	}
+	if len(page.Errors) > 0 { // nothing is sent
+		s.render(w, r, http.StatusUnprocessableEntity, views.Connect(page))
+		return nil
 	}
 	f, err := s.DB.BeginFlow(r.Context(), db.NewFlow{
 		ID: pg.NewID(), UserID: v.user.ID, MerchantID: v.user.MerchantID, Provider: setup.Name, Environment: setup.Environment, ConnectionID: pinned,
@@ -113,4 +122,30 @@ func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, 
 		s.render(w, r, http.StatusBadGateway, views.Connect(page))
 	}
 	return nil
+}
+
+// ownPassword finds the fields that hold the person's own password to this site, as password managers and mistaken people fill them
+// in, and empties them. A partner must never see it.
+func (s *Server) ownPassword(r *http.Request, fields []views.Field) (views.Errors, error) {
+	var errs views.Errors
+	seen := map[string]bool{} // whether it is the password: comparing is slow on purpose
+	for i, f := range fields {
+		typed := r.PostFormValue(f.Name)
+		for _, text := range []string{typed, strings.TrimSpace(typed)} {
+			is, known := seen[text]
+			if !known && text != "" && len(f.Options) == 0 {
+				var err error
+				if is, err = s.Accounts.IsPassword(r.Context(), visitorOf(r).user.ID, text); err != nil {
+					return nil, err
+				}
+			}
+			seen[text] = is
+			if is {
+				fields[i].Value = ""
+				errs = append(errs, views.FieldError{Field: f.Name, Code: "own-password"})
+				break
+			}
+		}
+	}
+	return errs, nil
 }
