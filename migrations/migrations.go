@@ -15,6 +15,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/jackc/pgx/v5/stdlib"
 	"github.com/pressly/goose/v3"
@@ -185,7 +186,7 @@ func suitable(ctx context.Context, db *sql.DB) error {
 	if !letters {
 		return fmt.Errorf("the database %s has the locale %s, in which search finds nothing in Khmer: %s", name, ctype, mend)
 	}
-	return nil
+	return surroundings(ctx, db)
 }
 
 // Fingerprint changes with every change to the schema; it names the tests' template database.
@@ -216,6 +217,9 @@ func open(url string) (*sql.DB, error) {
 	c, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, err
+	}
+	if c.ConnConfig.ValidateConnect == nil { // a standby cannot be migrated
+		c.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
 	return stdlib.OpenDB(*c.ConnConfig), nil
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -79,12 +80,21 @@ func (x *examination) list(what, allFine string, faults []string) {
 func (x *examination) database(ctx context.Context, s settings) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, s.databaseURL)
+	config, err := pg.ParseAddress(s.databaseURL)
 	if err != nil {
-		x.wrong("database", "DATABASE_URL: Postgres does not let us in: "+reason(err))
+		return // told among the settings
+	}
+	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
+	if err != nil {
+		x.wrong("database", explain(err))
 		return
 	}
 	defer conn.Close(ctx)
+	var readOnly bool
+	if err := conn.QueryRow(ctx, `SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::boolean`).Scan(&readOnly); err == nil && readOnly {
+		x.wrong("database", explain(pg.ErrReadOnly))
+		return
+	}
 	var version string
 	var major int
 	var now time.Time
@@ -99,7 +109,7 @@ func (x *examination) database(ctx context.Context, s settings) {
 	}
 	x.clock("clock", "Postgres's", time.Until(now))
 	if err := migrations.Suitable(ctx, s.migrateURL); err != nil {
-		x.wrong("encoding", err.Error())
+		x.wrong("encoding", cmp.Or(explain(err), err.Error()))
 	} else {
 		x.fine("encoding", "UTF-8, with Khmer letters")
 	}
@@ -123,7 +133,7 @@ func (x *examination) database(ctx context.Context, s settings) {
 func (x *examination) schema(ctx context.Context, s settings) bool {
 	all, err := migrations.Status(ctx, s.migrateURL)
 	if err != nil {
-		x.wrong("schema", reason(err))
+		x.wrong("schema", cmp.Or(explain(err), reason(err)))
 		return false
 	}
 	pending := 0

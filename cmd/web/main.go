@@ -12,8 +12,6 @@ import (
 	"strings"
 	"syscall"
 	_ "time/tzdata" // the image holds no zones; pages tell the reader's time
-
-	"github.com/jackc/pgx/v5/pgconn"
 )
 
 func main() {
@@ -79,9 +77,8 @@ func run(ctx context.Context, t terminal, args []string) int {
 			fmt.Fprintf(t.err, "patchbay %s: stopped before it had started\n", name)
 			return 1
 		}
-		var unreachable *pgconn.ConnectError
-		if errors.As(err, &unreachable) {
-			fmt.Fprintf(t.err, "patchbay %s: Postgres cannot be used: %s. Is it running, and is DATABASE_URL right?\n", name, reason(err))
+		if words := explain(err); words != "" {
+			fmt.Fprintf(t.err, "patchbay %s: %s\n", name, words)
 			return 1
 		}
 		fmt.Fprintf(t.err, "patchbay %s: %v\n", name, err)

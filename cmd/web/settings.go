@@ -10,9 +10,8 @@ import (
 	"net/url"
 	"strings"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"patchbay/internal/connectors"
+	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 	"patchbay/views"
 )
@@ -99,12 +98,13 @@ func readDatabase(e *env) (serving, migrating string, keyset *seal.Keyset) {
 // readAddresses reads the database's address for the serving role and for the role that owns the schema.
 func readAddresses(e *env) (serving, migrating string) {
 	serving, migrating = e.secret("DATABASE_URL"), e.secret("MIGRATE_DATABASE_URL")
+	e.get("PGPASSWORD") // read by pgx, where the address holds no password
 	if serving == "" {
 		e.fault("DATABASE_URL is missing: postgres://user:password@host/database")
 	}
 	for name, address := range map[string]string{"DATABASE_URL": serving, "MIGRATE_DATABASE_URL": migrating} {
-		if _, err := pgxpool.ParseConfig(address); address != "" && err != nil {
-			e.fault("%s is not a Postgres address like postgres://user:password@host/database", name) // err may quote it
+		if _, err := pg.ParseAddress(address); address != "" && err != nil {
+			e.fault("%s %v", name, err)
 		}
 	}
 	if migrating == "" {

@@ -33,8 +33,13 @@ func Open(ctx context.Context, url string, keyset *seal.Keyset, o pg.Options) (*
 	return d, nil
 }
 
-// Ready says whether the database answers, its schema is there and the keyset opens it.
-func (d *DB) Ready(ctx context.Context) error { return d.checkKeyset(ctx) }
+// Ready returns an error unless the database takes writes and the keyset opens it.
+func (d *DB) Ready(ctx context.Context) error {
+	if err := d.Writable(ctx); err != nil {
+		return err
+	}
+	return d.checkKeyset(ctx)
+}
 
 // Jobs adds jobs in the transaction of the rows that cause them: a job exists once the transaction has committed, and never if it
 // does not. jobs.Jobs is River's.

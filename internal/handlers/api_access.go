@@ -200,10 +200,15 @@ func problemOf(err error) apiProblem {
 		}
 	case errors.As(err, &platform):
 		return apiProblem{Type: "platform-action-needed", Title: "The platform must act", Status: http.StatusServiceUnavailable, Problem: string(platform.Problem), WhoMustAct: status.PartyPlatform}
+	case pg.Unavailable(err):
+		return apiProblem{Type: "platform-action-needed", Title: "The database cannot be used just now", Status: http.StatusServiceUnavailable, Problem: "broken", WhoMustAct: status.PartyPlatform, RetryAfter: unavailableFor}
 	default:
 		return apiProblem{Type: "platform-action-needed", Title: "Something is broken here", Status: http.StatusInternalServerError, Problem: "broken", WhoMustAct: status.PartyPlatform}
 	}
 }
+
+// unavailableFor is how many seconds to wait before asking again while the database cannot be used.
+const unavailableFor = 5
 
 func seconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }
 

@@ -67,6 +67,10 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Retry-After", strconv.Itoa(wait))
 	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
 		return // the browser has gone
+	case pg.Unavailable(err):
+		s.Log.WarnContext(r.Context(), "the database cannot be used", "route", r.Pattern, "err", err)
+		status = http.StatusServiceUnavailable
+		w.Header().Set("Retry-After", strconv.Itoa(unavailableFor))
 	default:
 		s.Log.ErrorContext(r.Context(), "page failed", "route", r.Pattern, "err", err)
 	}

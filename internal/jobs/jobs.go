@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/riverqueue/river"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
+	"github.com/riverqueue/river/rivertype"
 
 	"patchbay/internal/account"
 	"patchbay/internal/connectors"
@@ -48,7 +49,7 @@ func New(o Options) (*Jobs, error) {
 	j.life, j.end = context.WithCancel(context.Background())
 	if o.SMTPURL != "" {
 		var err error
-		if j.mailer, err = newMailer(o.SMTPURL, o.MailFrom); err != nil {
+		if j.mailer, err = newMailer(o.SMTPURL, o.MailFrom, o.PublicURL.Hostname()); err != nil {
 			return nil, err
 		}
 	}
@@ -61,6 +62,7 @@ func New(o Options) (*Jobs, error) {
 	river.AddWorker(workers, river.WorkFunc(j.runRevocation))
 	client, err := river.NewClient(riverpgxv5.New(o.DB.Pool), &river.Config{
 		Logger:          slog.New(onlyWarnings{o.Log.Handler()}),
+		ErrorHandler:    failures{o.Log},
 		Workers:         workers,
 		Queues:          map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 4}, bulkQueue: {MaxWorkers: 2}},
 		JobTimeout:      2 * time.Minute,
@@ -146,4 +148,19 @@ func (h onlyWarnings) WithAttrs(attrs []slog.Attr) slog.Handler {
 
 func (h onlyWarnings) WithGroup(name string) slog.Handler {
 	return onlyWarnings{h.Handler.WithGroup(name)}
+}
+
+// failures logs every failed try of a job with its reason: River itself does so below the level of warnings.
+type failures struct{ log *slog.Logger }
+
+// HandleError logs the error of a try.
+func (f failures) HandleError(ctx context.Context, job *rivertype.JobRow, err error) *river.ErrorHandlerResult {
+	f.log.WarnContext(ctx, "job failed", "kind", job.Kind, "job", job.ID, "try", job.Attempt, "of", job.MaxAttempts, "err", err)
+	return nil
+}
+
+// HandlePanic logs that a try panicked. The panic's value is not logged, since it may hold a secret.
+func (f failures) HandlePanic(ctx context.Context, job *rivertype.JobRow, _ any, _ string) *river.ErrorHandlerResult {
+	f.log.ErrorContext(ctx, "job panicked", "kind", job.Kind, "job", job.ID, "try", job.Attempt, "of", job.MaxAttempts)
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 	stdmail "net/mail"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/wneessen/go-mail"
@@ -21,14 +22,15 @@ import (
 
 // mailer is the way to a mail server.
 type mailer struct {
-	host    string
-	options []mail.Option
-	from    stdmail.Address
+	host     string
+	options  []mail.Option
+	password string
+	from     stdmail.Address
 }
 
 // newMailer reads SMTP_URL and MAIL_FROM: smtp://user:password@host:587, or smtps:// for TLS from the first byte. Its errors
 // never quote the address, which holds a password. A password is only ever sent over TLS, or to this same machine.
-func newMailer(address, from string) (*mailer, error) {
+func newMailer(address, from, ehlo string) (*mailer, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Hostname() == "" || u.Scheme != "smtp" && u.Scheme != "smtps" {
 		return nil, errors.New("SMTP_URL is not like smtp://user:password@host:587")
@@ -47,7 +49,11 @@ func newMailer(address, from string) (*mailer, error) {
 		return nil, errors.New("SMTP_URL has no port that is a number")
 	}
 	p.options = []mail.Option{mail.WithPort(number), mail.WithTimeout(20 * time.Second)}
+	if ehlo != "" {
+		p.options = append(p.options, mail.WithHELO(ehlo))
+	}
 	password, hasPassword := u.User.Password()
+	p.password = password
 	ip := net.ParseIP(p.host)
 	here := p.host == "localhost" || ip != nil && ip.IsLoopback()
 	switch {
@@ -81,13 +87,18 @@ func (j *Jobs) send(ctx context.Context, to account.User, page views.Mail) error
 		return errors.New("the settings of mail are not usable") // err may quote them
 	}
 	if err := client.DialAndSendWithContext(ctx, message); err != nil {
-		var sending *mail.SendError
-		if errors.As(err, &sending) {
-			return fmt.Errorf("mail not taken: class %s, code %d", sending.Reason, sending.ErrorCode())
-		}
-		return errors.New("the mail server does not answer as one")
+		return fmt.Errorf("mail not taken: %s", j.mailer.reason(err, to.Email))
 	}
 	return nil
+}
+
+// reason returns what a mail server or its certificate said, without the password and the recipient.
+func (p *mailer) reason(err error, to string) string {
+	text := strings.ReplaceAll(err.Error(), to, "the recipient")
+	if p.password != "" {
+		text = strings.ReplaceAll(text, p.password, "…")
+	}
+	return strings.Join(strings.Fields(text), " ")
 }
 
 // message returns the mail for the wire, as plain text and HTML with the same words.

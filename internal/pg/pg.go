@@ -28,9 +28,9 @@ type Options struct {
 
 // Open connects to Postgres and measures its clock.
 func Open(ctx context.Context, url string, o Options) (*DB, error) {
-	config, err := pgxpool.ParseConfig(url)
+	config, err := ParseAddress(url)
 	if err != nil {
-		return nil, errors.New("DATABASE_URL is not a Postgres address") // err would quote the password
+		return nil, fmt.Errorf("DATABASE_URL %w", err)
 	}
 	switch {
 	case o.MaxConns > 0:
@@ -42,10 +42,17 @@ func Open(ctx context.Context, url string, o Options) (*DB, error) {
 	config.ConnConfig.RuntimeParams["application_name"] = "patchbay"
 	config.ConnConfig.RuntimeParams["jit"] = "off" // no statement here is worth compiling, which takes a second where the planner overestimates
 	config.AfterConnect = registerTypes
-	pool, err := pgxpool.NewWithConfig(ctx, config)
+	var pool *pgxpool.Pool
+	opened := make(chan struct{})
+	connectToPrimary(config, func() {
+		<-opened
+		pool.Reset()
+	})
+	pool, err = pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
 	}
+	close(opened)
 	d := &DB{Pool: pool, Clock: o.Clock}
 	if d.Clock == nil {
 		d.Clock = &Clock{}
