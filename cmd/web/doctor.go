@@ -13,6 +13,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/jobs"
 	"patchbay/internal/pg"
 	"patchbay/migrations"
 )
@@ -23,7 +24,9 @@ const maxSkew = 30 * time.Second
 // doctor checks everything that can be checked without changing anything. It prints a line for each check, with the remedy
 // for each fault.
 func doctor(ctx context.Context, t terminal, args []string) error {
-	if err := parse(t.flags("doctor", "(settings come from the environment)"), args); err != nil {
+	f := t.flags("doctor", "[flags] (settings come from the environment)")
+	to := f.String("mail", "", "`address` to send a test letter to")
+	if err := parse(f, args); err != nil {
 		return err
 	}
 	x := &examination{t: t}
@@ -36,6 +39,7 @@ func doctor(ctx context.Context, t terminal, args []string) error {
 	if s.databaseURL != "" {
 		x.database(ctx, s)
 	}
+	x.mail(ctx, s, *to)
 	for _, p := range s.providers {
 		x.provider(ctx, p, given(e, p))
 	}
@@ -264,4 +268,23 @@ func healthcheck(ctx context.Context, t terminal, args []string) error {
 		return fmt.Errorf("not ready: %s", answer.Status)
 	}
 	return nil
+}
+
+// mail signs in to the mail server as a letter would, and sends one to an address if asked.
+func (x *examination) mail(ctx context.Context, s settings, to string) {
+	if s.smtpURL == "" || s.publicURL == nil {
+		x.note("mail", "SMTP_URL is not set: nothing is sent, and links are shown to staff")
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 25*time.Second)
+	defer cancel()
+	if err := jobs.CheckMail(ctx, jobs.Options{SMTPURL: s.smtpURL, MailFrom: s.mailFrom, MailRoots: s.mailRoots, PublicURL: s.publicURL}, to); err != nil {
+		x.wrong("mail", "the server of SMTP_URL: "+err.Error())
+		return
+	}
+	if to != "" {
+		x.fine("mail", "the server took a test letter")
+		return
+	}
+	x.fine("mail", "the server lets us in")
 }

@@ -55,7 +55,7 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	accounts := account.New(d.DB, d.Audit)
 	engine := refresh.New(refresh.Options{DB: d, Connectors: connected(s.providers), Log: log})
 	later, err := jobs.New(jobs.Options{
-		DB: d, Accounts: accounts, Refresh: engine, Log: log, Providers: s.providers, PublicURL: s.publicURL, SMTPURL: s.smtpURL, MailFrom: s.mailFrom, Outbox: s.demo != nil,
+		DB: d, Accounts: accounts, Refresh: engine, Log: log, Providers: s.providers, PublicURL: s.publicURL, SMTPURL: s.smtpURL, MailFrom: s.mailFrom, MailRoots: s.mailRoots, Outbox: s.demo != nil,
 	})
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"log/slog"
@@ -8,6 +9,8 @@ import (
 	"net/mail"
 	"net/netip"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"patchbay/internal/connectors"
@@ -27,6 +30,7 @@ type settings struct {
 	noProxies               bool   // TRUSTED_PROXIES is none, and meant so
 	smtpURL                 string // "": no mail is sent
 	mailFrom                string
+	mailRoots               *x509.CertPool
 	providers               []connectors.Provider
 	logLevel                slog.Level
 	logFormat               string
@@ -74,6 +78,7 @@ func readAll(e *env) settings {
 		s.trustedProxies = append(s.trustedProxies, prefix.Masked())
 	}
 	s.smtpURL = readSMTP(e, s.mailFrom)
+	s.mailRoots = readMailRoots(e)
 	s.logLevel, s.logFormat = readLog(e)
 	s.providers = readProviders(e)
 	e.unknown()
@@ -198,6 +203,27 @@ func readSMTP(e *env, from string) string {
 		e.fault("SMTP_URL is set and MAIL_FROM is not: whom is mail from?")
 	}
 	return text
+}
+
+// readMailRoots reads the authorities that are believed beside the system's when mail is sent.
+func readMailRoots(e *env) *x509.CertPool {
+	path := e.get("SMTP_CA_FILE")
+	if path == "" {
+		return nil
+	}
+	b, err := os.ReadFile(filepath.Clean(path))
+	if err != nil {
+		e.fault("SMTP_CA_FILE: %v", err)
+		return nil
+	}
+	roots, err := x509.SystemCertPool()
+	if err != nil {
+		roots = x509.NewCertPool()
+	}
+	if !roots.AppendCertsFromPEM(b) {
+		e.fault("SMTP_CA_FILE: %s holds no certificate in PEM", path)
+	}
+	return roots
 }
 
 func readLog(e *env) (slog.Level, string) {

@@ -4,6 +4,7 @@ package jobs
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net/url"
@@ -31,7 +32,8 @@ type Options struct {
 	PublicURL *url.URL              // where links in mail lead
 	SMTPURL   string                // "" sends nothing: links are shown to staff instead
 	MailFrom  string
-	Outbox    bool // mail is kept for GET /outbox instead of being sent: the demo and tests
+	MailRoots *x509.CertPool // whose certificates are believed; nil for the system\'s
+	Outbox    bool           // mail is kept for GET /outbox instead of being sent: the demo and tests
 }
 
 // Jobs enqueues jobs, and runs them between Start and Stop. Several processes on one Postgres share the work.
@@ -49,7 +51,7 @@ func New(o Options) (*Jobs, error) {
 	j.life, j.end = context.WithCancel(context.Background())
 	if o.SMTPURL != "" {
 		var err error
-		if j.mailer, err = newMailer(o.SMTPURL, o.MailFrom, o.PublicURL.Hostname()); err != nil {
+		if j.mailer, err = newMailer(o.SMTPURL, o.MailFrom, o.PublicURL.Hostname(), o.MailRoots); err != nil {
 			return nil, err
 		}
 	}

@@ -319,7 +319,7 @@ func TestSettingsOfMail(t *testing.T) {
 		"smtp://user:secret@mail.example:587": true, "smtps://mail.example": true, "mail.example:25": false, "http://mail.example": false,
 		"smtp://": false, "smtp://user:se cret@mail.example:many": false,
 	} {
-		_, err := newMailer(address, "connect@patchbay.example", "")
+		_, err := newMailer(address, "connect@patchbay.example", "", nil)
 		if (err == nil) != ok {
 			t.Errorf("%s: %v", address, err)
 		}
@@ -327,7 +327,7 @@ func TestSettingsOfMail(t *testing.T) {
 			t.Errorf("the error quotes the password: %v", err)
 		}
 	}
-	if _, err := newMailer("smtp://mail.example", "", ""); err == nil {
+	if _, err := newMailer("smtp://mail.example", "", "", nil); err == nil {
 		t.Error("mail without a sender")
 	}
 }
