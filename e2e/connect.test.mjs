@@ -371,7 +371,7 @@ describe("on the way", () => {
     await page.goto("/");
     const before = await page.locator('a[href^="/connections/"]').count();
     for (const [kind, outcomes] of Object.entries({
-      500: ["provider-down"], 503: ["provider-busy", "provider-down"], 429: ["provider-busy"], 403: ["provider-down", "provider-refused"], html: ["provider-down"], empty: ["provider-down"],
+      500: ["provider-down"], 503: ["provider-busy", "provider-down"], 429: ["provider-busy"], 403: ["ours"], html: ["ours"], empty: ["ours"],
       "hang-up": ["provider-down"], lost: ["provider-down"], redirect: ["provider-down"], refused: ["provider-refused"], "client-refused": ["ours"],
     })) {
       await begin(page, app, "Acme", "acme");
