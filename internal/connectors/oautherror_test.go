@@ -80,7 +80,7 @@ func FuzzFaultOf(f *testing.F) {
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
 		r := fuzzResponse(status, body)
 		said := r.object().refusal()
-		if faultOf(r) != faultOf(r) {
+		if first, again := faultOf(r), faultOf(r); first != again {
 			t.Error("judged in two ways")
 		}
 		if strings.ContainsAny(strings.Join(said.codes, ""), " \n\x00") || len(said.codes) > 60 {

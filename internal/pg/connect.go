@@ -14,7 +14,7 @@ import (
 )
 
 // ErrReadOnly is returned where the database answers and takes no writes: a standby, or one that is set to read-only.
-var ErrReadOnly = errors.New("Postgres answers, but takes no writes: it is a standby in recovery, or set to read-only")
+var ErrReadOnly = errors.New("the database answers, but takes no writes: it is a standby in recovery, or set to read-only")
 
 // minConns is the fewest connections a process works with: one is held for notifications, and jobs, the sweep and requests wait
 // for each other on fewer.
