@@ -120,7 +120,7 @@ func grantBefore(ctx context.Context, tx pgx.Tx, connection pg.ID) (before, erro
 }
 
 // queueGrant adds the grant of a connection that was just made or renewed by its merchant: whatever was known of an
-// older grant, its failures and its lease is over, and answers of its epoch are no longer wanted. obtained is when the
+// older grant, its failures and its lease is over, and answers of its version are no longer wanted. obtained is when the
 // provider's answer was made, by our clock; keepAlive is the provider's (see connectors.Info).
 func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was before, obtained time.Time, keepAlive time.Duration) error {
 	sealed, err := sealGrant(d.keyset, g, GrantPlace(c.ID, was.generation+1))
@@ -147,7 +147,7 @@ func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was befo
 	return nil
 }
 
-// dropGrant deletes what gave access; the row stays for its figures and its epoch rises, so that an answer still on
+// dropGrant deletes what gave access; the row stays for its figures and its version rises, so that an answer still on
 // its way is not kept.
 func (d *DB) dropGrant(ctx context.Context, tx pgx.Tx, connection pg.ID) error {
 	_, err := tx.Exec(ctx, `

@@ -13,9 +13,9 @@
 //	      +--------------------+  +-- anything while an incident is open: nothing is counted
 //	      replay-safe: at once; else two minutes later, once
 //
-// A claim is an UPDATE that commits before anything is sent; it takes one of the provider's slots. An answer is saved WHERE generation and epoch are as
+// A claim is an UPDATE that commits before anything is sent; it takes one of the provider's slots. An answer is saved WHERE generation and connection_version are as
 // they were at the claim, whoever holds the lease by then. A good answer that finds another generation is kept as the
-// late grant (column spare); one that finds another epoch is revoked where a token can be, and dropped.
+// late grant (column late_grant); one that finds another version is revoked where a token can be, and dropped.
 //
 // engine.go runs it all, queue.go claims, lease.go saves and records, attempt.go makes one attempt, fresh.go serves those who wait
 // for a token, incident.go handles providers that fail for several merchants, recheck.go their revocation notices, usage.go and

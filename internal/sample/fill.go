@@ -368,7 +368,7 @@ func (f *filling) account(provider string) connectors.Account {
 // days of history are made.
 const days = 180
 
-// events and flows are made by Postgres, a day at a time, and with them the hours' rollups.
+// events and flows are made by Postgres, a day at a time, and with them hourly_stats.
 func (f *filling) events(ctx context.Context) error {
 	if f.scale.Events == 0 {
 		return nil
