@@ -15,7 +15,7 @@ import "time"
 type EventsPage struct {
 	Page
 	Kinds                       []Option
-	Classes, Providers          []Option
+	Outcomes, Providers         []Option
 	Actor, Merchant, Connection string
 	From, To                    string
 	Hours                       bool     // From and To are times of a day, yyyy-mm-ddThh:mm
@@ -350,7 +350,7 @@ func eventsBody(v EventsPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = selectField("class", T(ctx, "filter.class"), labelled(ctx, "class.", v.Classes)).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = selectField("class", T(ctx, "filter.class"), labelled(ctx, "class.", v.Outcomes)).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -19,7 +19,7 @@ import (
 // ConnectionPage is GET /connections/{id}, for merchants and, with Staff filled in, for staff.
 type ConnectionPage struct {
 	Page
-	Connection    db.Whole
+	Connection    db.ConnectionDetail
 	Provider      Provider
 	Account       Account
 	Status        status.Status

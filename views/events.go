@@ -46,7 +46,7 @@ func (e Event) note() string {
 
 // Call returns the call to a provider that the event records, nil if it records none.
 func (e Event) Call() *connectors.Call {
-	if e.Class == "" || e.Kind == status.ProviderChecked {
+	if e.Outcome == "" || e.Kind == status.ProviderChecked {
 		return nil
 	}
 	name, ok := e.Kind.Call()
@@ -54,7 +54,7 @@ func (e Event) Call() *connectors.Call {
 		name = string(e.Kind)
 	}
 	return &connectors.Call{
-		Name: name, Outcome: e.Class, Status: e.Status, Code: e.Code, Reference: e.Reference, Took: time.Duration(e.Millis) * time.Millisecond,
+		Name: name, Outcome: e.Outcome, Status: e.Status, Code: e.Code, Reference: e.Reference, Took: time.Duration(e.Millis) * time.Millisecond,
 		Sent: e.Note != status.NoteUnsent && e.Note != status.NoteSealed,
 	}
 }

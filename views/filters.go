@@ -85,7 +85,7 @@ func (v AdminConnectionsPage) filters() (set int) {
 
 // filters counts the filters that are set.
 func (v EventsPage) filters() (set int) {
-	for _, options := range [][]Option{v.Kinds, v.Classes, v.Providers} {
+	for _, options := range [][]Option{v.Kinds, v.Outcomes, v.Providers} {
 		set += chosen(options)
 	}
 	for _, typed := range []string{v.Actor, v.Merchant, v.Connection, v.From, v.To} {

@@ -102,14 +102,14 @@ func (v OverviewPage) bars(ctx context.Context) []chartBar {
 			}
 		}
 		y := chartBottom
-		for _, class := range classes {
-			n := h.Calls[class]
+		for _, outcome := range classes {
+			n := h.Calls[outcome]
 			if n == 0 {
 				continue
 			}
 			height := max((chartBottom-chartTop)*float64(n)/float64(scale), 1.5) // so that one among thousands is still visible
 			y -= height
-			b.Parts = append(b.Parts, chartPart{Class: string(class), Y: units(y), Height: units(height)})
+			b.Parts = append(b.Parts, chartPart{Class: string(outcome), Y: units(y), Height: units(height)})
 		}
 		out = append(out, b)
 	}

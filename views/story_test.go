@@ -186,15 +186,15 @@ func merchantStories(all map[string]templ.Component) {
 	all["connect-keyed-down"] = Connect(ConnectPage{Page: merchantPage("/connect/bookings"), Provider: bookings, Fields: fields[:2], Refused: "trouble", Reference: "K7M2-4QXD"})
 
 	events := []Event{
-		event(audit.Event{At: ago(4 * time.Minute), Kind: status.RefreshSaved, Class: status.OK, Millis: 240, Reference: "5f0c2b7e9a1d4c3fb2e8d6a790314b5c"}, ""),
-		event(audit.Event{At: ago(26 * time.Hour), Kind: status.RefreshTemporary, Class: status.Temporary, Status: 503, Code: "service_unavailable", Millis: 1240}, ""),
+		event(audit.Event{At: ago(4 * time.Minute), Kind: status.RefreshSaved, Outcome: status.OK, Millis: 240, Reference: "5f0c2b7e9a1d4c3fb2e8d6a790314b5c"}, ""),
+		event(audit.Event{At: ago(26 * time.Hour), Kind: status.RefreshTemporary, Outcome: status.Temporary, Status: 503, Code: "service_unavailable", Millis: 1240}, ""),
 		event(audit.Event{At: ago(4 * day), Kind: status.ConnectionReconnected, Actor: audit.Actor{Address: "203.0.113.7"}}, "Sok Dara"),
 		event(audit.Event{At: ago(90 * day), Kind: status.ConnectionConnected}, "Sok Dara"),
 		event(audit.Event{At: ago(400 * day), Kind: "somebody.elses_kind"}, ""),
 	}
 	own := ConnectionPage{
 		Page: merchantPage("/connections/0198a"), Provider: camInvoice, Account: ch168, Status: status.Status{Health: status.Fine},
-		Connection: db.Whole{Connection: db.Connection{ID: pg.NewID(), ConnectedAt: ago(90 * day)}, RefreshedAt: ago(4 * time.Minute), ExpiresAt: in(11 * time.Minute)},
+		Connection: db.ConnectionDetail{Connection: db.Connection{ID: pg.NewID(), ConnectedAt: ago(90 * day)}, RefreshedAt: ago(4 * time.Minute), ExpiresAt: in(11 * time.Minute)},
 		Events:     events, MayRefresh: true, MayReconnect: true, MayDisconnect: true,
 	}
 	all["connection"] = Connection(own)
@@ -280,7 +280,7 @@ func flowStories(all map[string]templ.Component) {
 	staff.User = sampleAdmin
 	staff.Staff = &StaffFlow{
 		Merchant: "CH168 Shop", By: "Sok Dara",
-		Events: []Event{event(audit.Event{At: ago(time.Hour), Kind: status.FlowFailed, Class: status.Temporary, Status: 502, Millis: 900}, "")},
+		Events: []Event{event(audit.Event{At: ago(time.Hour), Kind: status.FlowFailed, Outcome: status.Temporary, Status: 502, Millis: 900}, "")},
 	}
 	all["flow-staff"] = Flow(staff)
 }
@@ -306,9 +306,9 @@ func staffStories(all map[string]templ.Component) {
 
 	one := ConnectionPage{
 		Page: adminPage("/connections/0198b"), Provider: camInvoice, Account: ch168, Status: status.Status{Health: status.Retrying, Party: status.PartyProvider},
-		Connection: db.Whole{
+		Connection: db.ConnectionDetail{
 			Connection: db.Connection{ID: pg.NewID(), MerchantID: shop.ID, ConnectedAt: ago(90 * day)}, Merchant: "CH168 Shop", ExternalID: "shop-17", RefreshedAt: ago(2 * time.Hour),
-			ExpiresAt: in(4 * time.Minute), Generation: 8123, Epoch: 2, Failures: 3, UsedAt: ago(time.Minute), UsedBy: "invoice worker",
+			ExpiresAt: in(4 * time.Minute), Generation: 8123, Version: 2, Failures: 3, UsedAt: ago(time.Minute), UsedBy: "invoice worker",
 		},
 		NextRefresh: in(2 * time.Minute), MayRefresh: true, MayDisconnect: true,
 		Outcome: &Outcome{
@@ -316,9 +316,9 @@ func staffStories(all map[string]templ.Component) {
 			Call: &connectors.Call{Name: "refresh", Outcome: status.Temporary, Status: 503, Code: "unavailable", Took: 800 * time.Millisecond, Sent: true},
 		},
 		Events: []Event{
-			event(audit.Event{At: ago(time.Minute), Kind: status.RefreshTemporary, Class: status.Temporary, Status: 503, Code: "unavailable", Millis: 800, Reference: "5f0c2b7e9a1d4c3fb2e8d6a790314b5c", Actor: audit.Actor{Address: "198.51.100.4"}}, "Anna Tremblay"),
-			event(audit.Event{At: ago(20 * time.Minute), Kind: status.RefreshLost, Class: status.Temporary, Millis: 20_000}, ""),
-			event(audit.Event{At: ago(2 * time.Hour), Kind: status.RefreshSaved, Class: status.OK, Millis: 210}, ""),
+			event(audit.Event{At: ago(time.Minute), Kind: status.RefreshTemporary, Outcome: status.Temporary, Status: 503, Code: "unavailable", Millis: 800, Reference: "5f0c2b7e9a1d4c3fb2e8d6a790314b5c", Actor: audit.Actor{Address: "198.51.100.4"}}, "Anna Tremblay"),
+			event(audit.Event{At: ago(20 * time.Minute), Kind: status.RefreshLost, Outcome: status.Temporary, Millis: 20_000}, ""),
+			event(audit.Event{At: ago(2 * time.Hour), Kind: status.RefreshSaved, Outcome: status.OK, Millis: 210}, ""),
 			event(audit.Event{At: ago(90 * day), Kind: status.ConnectionConnected, Actor: audit.Actor{Address: "203.0.113.7"}}, "Sok Dara"),
 		},
 		Staff: &StaffConnection{
@@ -375,7 +375,7 @@ func staffStories(all map[string]templ.Component) {
 	all["admin-providers"] = AdminProviders(AdminProvidersPage{Page: adminPage("/admin/providers"), Providers: []ProviderSetup{
 		{
 			Provider: camInvoice, Ready: true, Callback: "https://connect.example.com/connect/caminvoice/callback", MayRegister: true, RegisteredAt: ago(day), Hooked: true, HookSet: true, HookedAt: ago(day), Live: 812345, LiveURL: "/admin/connections?provider=caminvoice", Refreshes: 74123, Errors: 310,
-			Median: 220 * time.Millisecond, Slow: 900 * time.Millisecond, Check: &LiveCheck{At: ago(time.Minute), Class: "ok", Took: 180 * time.Millisecond, Skew: 90 * time.Second},
+			Median: 220 * time.Millisecond, Slow: 900 * time.Millisecond, Check: &LiveCheck{At: ago(time.Minute), Outcome: "ok", Took: 180 * time.Millisecond, Skew: 90 * time.Second},
 		},
 		{Provider: elecq, Ready: true, Callback: "https://connect.example.com/connect/elecq/callback", NoState: true, StateEchoed: true, Incident: &IncidentState{Began: ago(40 * time.Minute), Reason: "trouble", NextProbe: in(time.Minute)}},
 		{Provider: Provider{Name: "flexiti", Title: "Flexiti", Keyed: true}, Missing: []string{"FLEXITI_API_URL", "FLEXITI_ENVIRONMENT"}},
@@ -388,7 +388,7 @@ func staffStories(all map[string]templ.Component) {
 		Page: adminPage("/admin/events"), Kinds: []Option{{}, {Value: "connected", Selected: true}, {Value: "somebody.elses"}}, From: "2026-11-01", CSVURL: "/admin/events.csv", Pager: Pager{Next: "?after=1"},
 		Rows: []Event{
 			{Line: audit.Line{Event: audit.Event{At: ago(time.Minute), Kind: status.ConnectionViewed, ConnectionID: pg.NewID(), Actor: audit.Actor{Address: "198.51.100.4"}}, ActorName: "Anna Tremblay", AccountName: "CH168 Co., Ltd", MerchantName: "CH168 Shop"}},
-			{Line: audit.Line{Event: audit.Event{At: ago(time.Hour), Kind: status.RefreshTemporary, Class: status.Temporary, Status: 503, Millis: 800}}, Title: "ELECQ"},
+			{Line: audit.Line{Event: audit.Event{At: ago(time.Hour), Kind: status.RefreshTemporary, Outcome: status.Temporary, Status: 503, Millis: 800}}, Title: "ELECQ"},
 			{Line: audit.Line{Event: audit.Event{At: ago(day), Kind: status.ConnectionsExported, Note: "health=action-needed"}, ActorName: "Anna Tremblay"}, Filter: []Filter{{"health", "action-needed"}}},
 		},
 	})
@@ -410,7 +410,7 @@ func staffStories(all map[string]templ.Component) {
 		Providers: []BulkProvider{{BulkProvider: db.BulkProvider{Provider: "elecq", Total: 1200, Waiting: 1200}, Title: "ELECQ", PerMinute: 240, Paused: true}, {BulkProvider: db.BulkProvider{Provider: "caminvoice", Total: 40}, Title: "CamInvoice", PerMinute: 600}},
 	}
 	all["bulk-dry-run"] = Bulk(bulk)
-	bulk.Bulk.State, bulk.Bulk.Done, bulk.Left, bulk.Outcomes = "running", 512, 3*time.Minute, []BulkOutcome{{Class: "ok", Count: 500, URL: "/x"}, {Class: "trouble", Count: 10}, {Class: "skipped", Count: 2}}
+	bulk.Bulk.State, bulk.Bulk.Done, bulk.Left, bulk.Outcomes = "running", 512, 3*time.Minute, []BulkOutcome{{Outcome: "ok", Count: 500, URL: "/x"}, {Outcome: "trouble", Count: 10}, {Outcome: "skipped", Count: 2}}
 	all["bulk-running"] = Bulk(bulk)
 	bulk.Bulk.State, bulk.Bulk.EndedAt = "stopped", ago(time.Minute)
 	all["bulk-stopped"] = Bulk(bulk)

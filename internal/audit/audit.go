@@ -23,7 +23,7 @@ type Event struct {
 	ConnectionID pg.ID
 	FlowID       pg.ID
 	Provider     string
-	Class        status.Outcome // of a call or a refresh; "" for the others
+	Outcome      status.Outcome // of a call or a refresh; "" for the others
 	Status       int            // HTTP status of the provider's answer; 0 when none came
 	Code         string         // the provider's error code, or the outcome's
 	Millis       int            // how long the call took
@@ -76,7 +76,7 @@ type Row struct {
 	ConnectionID pg.ID          `json:"connection_id,omitzero"`
 	FlowID       pg.ID          `json:"flow_id,omitzero"`
 	Provider     string         `json:"provider"`
-	Class        status.Outcome `json:"outcome"`
+	Outcome      status.Outcome `json:"outcome"`
 	Status       int            `json:"status"`
 	Code         string         `json:"code"`
 	Millis       int            `json:"millis"`
@@ -90,7 +90,7 @@ func (l *Log) Row(e Event) Row {
 	l.fill(&e)
 	return Row{
 		e.ID, e.At, e.Kind, e.Actor.Kind, e.Actor.ID, e.MerchantID, e.ConnectionID, e.FlowID,
-		e.Provider, e.Class, e.Status, e.Code, e.Millis, e.Reference, e.Actor.Address, e.Note,
+		e.Provider, e.Outcome, e.Status, e.Code, e.Millis, e.Reference, e.Actor.Address, e.Note,
 	}
 }
 
@@ -111,14 +111,14 @@ func (l *Log) values(e Event) []any {
 	l.fill(&e)
 	return []any{
 		e.ID, e.At, e.Kind, e.Actor.Kind, e.Actor.ID, e.MerchantID, e.ConnectionID, e.FlowID,
-		e.Provider, e.Class, e.Status, e.Code, e.Millis, e.Reference, e.Actor.Address, e.Note,
+		e.Provider, e.Outcome, e.Status, e.Code, e.Millis, e.Reference, e.Actor.Address, e.Note,
 	}
 }
 
 func scan(row pgx.CollectableRow) (Event, error) {
 	var e Event
 	err := row.Scan(&e.ID, &e.At, &e.Kind, &e.Actor.Kind, &e.Actor.ID, &e.MerchantID, &e.ConnectionID, &e.FlowID,
-		&e.Provider, &e.Class, &e.Status, &e.Code, &e.Millis, &e.Reference, &e.Actor.Address, &e.Note)
+		&e.Provider, &e.Outcome, &e.Status, &e.Code, &e.Millis, &e.Reference, &e.Actor.Address, &e.Note)
 	return e, err
 }
 

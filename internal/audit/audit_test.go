@@ -40,10 +40,10 @@ func TestEventsAreFilteredAndPaged(t *testing.T) {
 	shop, user, c := shop(t, d)
 	start := d.Now().AddDate(0, -11, 0)
 	for i := range 120 { // over eleven months, in twelve partitions
-		e := audit.Event{At: start.Add(time.Duration(i) * 66 * time.Hour), Kind: status.RefreshSaved, Class: status.OK, Provider: "caminvoice", MerchantID: shop, ConnectionID: c}
+		e := audit.Event{At: start.Add(time.Duration(i) * 66 * time.Hour), Kind: status.RefreshSaved, Outcome: status.OK, Provider: "caminvoice", MerchantID: shop, ConnectionID: c}
 		switch i % 4 {
 		case 1:
-			e.Kind, e.Class = status.RefreshTemporary, status.Temporary
+			e.Kind, e.Outcome = status.RefreshTemporary, status.Temporary
 		case 2:
 			e = audit.Event{At: e.At, Kind: status.ConnectionViewed, Actor: audit.Actor{Kind: "merchant", ID: user}, MerchantID: shop, ConnectionID: c}
 		case 3:
@@ -62,11 +62,11 @@ func TestEventsAreFilteredAndPaged(t *testing.T) {
 		{"renewals", audit.Filter{Kind: audit.Refreshes}, 60},
 		{"one kind", audit.Filter{Kind: status.ConnectionViewed}, 30},
 		{"one kind of renewal", audit.Filter{Kind: status.RefreshTemporary}, 30},
-		{"trouble", audit.Filter{Class: status.Temporary}, 30},
+		{"trouble", audit.Filter{Outcome: status.Temporary}, 30},
 		{"of a connection", audit.Filter{Connections: []pg.ID{c}}, 90 + 1},
 		{"of a person", audit.Filter{Actors: []pg.ID{user}}, 60},
 		{"of a merchant", audit.Filter{Merchants: []pg.ID{shop}, Kind: status.UserSignedIn}, 30},
-		{"of a provider", audit.Filter{Provider: "caminvoice", Kind: audit.Refreshes, Class: status.OK}, 30},
+		{"of a provider", audit.Filter{Provider: "caminvoice", Kind: audit.Refreshes, Outcome: status.OK}, 30},
 		{"of some months", audit.Filter{Kind: audit.Refreshes, From: start, To: start.Add(40 * 66 * time.Hour)}, 20},
 		{"of nobody", audit.Filter{Actors: []pg.ID{pg.NewID()}}, 0},
 	} {
@@ -165,8 +165,8 @@ func TestPlansKeepToIndexes(t *testing.T) {
 		{},
 		{Kind: audit.Refreshes},
 		{Kind: status.RefreshRejected},
-		{Class: status.Rejected},
-		{Class: status.Temporary, Provider: "elecq", Kind: audit.Refreshes},
+		{Outcome: status.Rejected},
+		{Outcome: status.Temporary, Provider: "elecq", Kind: audit.Refreshes},
 		{Kind: status.UserSignedIn},
 		{Connections: []pg.ID{connection}},
 		{Merchants: []pg.ID{merchant}},

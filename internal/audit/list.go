@@ -19,7 +19,7 @@ import (
 // Filter says which events a list shows, newest first. What is zero filters nothing.
 type Filter struct {
 	Kind        status.Kind // one kind, Refreshes for all refreshes, or "" for what people and programs did
-	Class       status.Outcome
+	Outcome     status.Outcome
 	Actors      []pg.ID // users and keys; none: everybody
 	Merchants   []pg.ID
 	Connections []pg.ID
@@ -180,18 +180,18 @@ func (f Filter) statement(from cursor, low, high time.Time, limit int) (sql stri
 		// So that the smaller indexes serve.
 		if !f.Kind.Refresh() {
 			where = append(where, `kind NOT LIKE 'refresh.%'`)
-		} else if class, failed := f.Kind.Failure(); failed && f.Class == "" {
-			f.Class = class
+		} else if outcome, failed := f.Kind.Failure(); failed && f.Outcome == "" {
+			f.Outcome = outcome
 		}
-	case f.Class == "" && f.Connections == nil && f.Actors == nil:
+	case f.Outcome == "" && f.Connections == nil && f.Actors == nil:
 		where = append(where, `kind NOT LIKE 'refresh.%'`)
 	}
-	switch f.Class {
+	switch f.Outcome {
 	case "":
 	case status.OK:
 		where = append(where, `outcome = 'ok'`)
 	default:
-		where = append(where, `outcome = `+arg(f.Class), `outcome NOT IN ('', 'ok')`)
+		where = append(where, `outcome = `+arg(f.Outcome), `outcome NOT IN ('', 'ok')`)
 	}
 	if f.Actors != nil {
 		where = append(where, `actor_id = ANY(`+arg(f.Actors)+`)`)

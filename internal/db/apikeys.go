@@ -130,9 +130,9 @@ func (d *DB) APIKeyBySecret(ctx context.Context, secret pg.Secret) (APIKey, erro
 
 // ConnectionByAPIKey reads the key with a secret and one connection, in one round trip. It returns ErrNoAPIKey if there is no such key
 // or it is revoked, and the key with ErrNotFound if there is no such connection or the key is not for its merchant.
-func (d *DB) ConnectionByAPIKey(ctx context.Context, secret pg.Secret, connection pg.ID) (APIKey, Whole, error) {
+func (d *DB) ConnectionByAPIKey(ctx context.Context, secret pg.Secret, connection pg.ID) (APIKey, ConnectionDetail, error) {
 	var key APIKey
-	var w Whole
+	var w ConnectionDetail
 	targets := append(connectionTargets(&w.Connection), &w.Merchant, &w.ExternalID, &w.ExpiresAt, &w.RefreshAt, &w.RefreshedAt, &w.LeasedUntil)
 	found := false
 	var b pgx.Batch
@@ -155,7 +155,7 @@ func (d *DB) ConnectionByAPIKey(ctx context.Context, secret pg.Secret, connectio
 	case err != nil:
 		return key, w, fmt.Errorf("read connection by key: %w", err)
 	case !found || key.MerchantID != (pg.ID{}) && key.MerchantID != w.MerchantID:
-		return key, Whole{}, pg.ErrNotFound
+		return key, ConnectionDetail{}, pg.ErrNotFound
 	}
 	return key, w, nil
 }

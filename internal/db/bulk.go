@@ -140,21 +140,21 @@ func (d *DB) Bulk(ctx context.Context, id pg.ID) (Bulk, error) {
 		return b, fmt.Errorf("count bulk: %w", err)
 	}
 	var provider string
-	var class status.Outcome
+	var outcome status.Outcome
 	var n int64
-	_, err = pgx.ForEachRow(rows, []any{&provider, &class, &n}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&provider, &outcome, &n}, func() error {
 		if len(b.Providers) == 0 || b.Providers[len(b.Providers)-1].Provider != provider {
 			b.Providers = append(b.Providers, BulkProvider{Provider: provider})
 		}
 		p := &b.Providers[len(b.Providers)-1]
 		p.Total += n
 		b.Total += n
-		if class == "" {
+		if outcome == "" {
 			p.Waiting += n
 			return nil
 		}
 		b.Done += n
-		b.Outcomes[class] += n
+		b.Outcomes[outcome] += n
 		return nil
 	})
 	if err != nil {
@@ -223,8 +223,8 @@ func (d *DB) BulkWaiting(ctx context.Context, id pg.ID, provider string, most in
 }
 
 // BulkEnded notes how one connection's refresh in a bulk ended.
-func (d *DB) BulkEnded(ctx context.Context, id, connection pg.ID, class status.Outcome) error {
-	_, err := d.Pool.Exec(ctx, `UPDATE bulk_items SET outcome = $3, ended_at = $4 WHERE bulk_id = $1 AND connection_id = $2 AND outcome = ''`, id, connection, class, d.Now())
+func (d *DB) BulkEnded(ctx context.Context, id, connection pg.ID, outcome status.Outcome) error {
+	_, err := d.Pool.Exec(ctx, `UPDATE bulk_items SET outcome = $3, ended_at = $4 WHERE bulk_id = $1 AND connection_id = $2 AND outcome = ''`, id, connection, outcome, d.Now())
 	if err != nil {
 		return fmt.Errorf("note bulk's outcome: %w", err)
 	}

@@ -39,15 +39,15 @@ func TestABulkOfYesterdaysFailures(t *testing.T) {
 	}
 	noon := d.Now().Truncate(24 * time.Hour).Add(-12 * time.Hour)
 	for i, one := range []audit.Event{
-		{ConnectionID: ids[0], Class: status.Temporary, At: noon},
-		{ConnectionID: ids[0], Class: status.Temporary, At: noon.Add(time.Hour)},
-		{ConnectionID: ids[0], Class: status.OK, At: noon.Add(2 * time.Hour)},
-		{ConnectionID: ids[1], Class: status.Temporary, At: noon.Add(11 * time.Hour)},
-		{ConnectionID: ids[2], Class: status.Temporary, At: noon.Add(-24 * time.Hour)},
-		{ConnectionID: ids[3], Class: status.Rejected, At: noon},
-		{ConnectionID: ids[4], Class: status.Temporary, At: noon},
+		{ConnectionID: ids[0], Outcome: status.Temporary, At: noon},
+		{ConnectionID: ids[0], Outcome: status.Temporary, At: noon.Add(time.Hour)},
+		{ConnectionID: ids[0], Outcome: status.OK, At: noon.Add(2 * time.Hour)},
+		{ConnectionID: ids[1], Outcome: status.Temporary, At: noon.Add(11 * time.Hour)},
+		{ConnectionID: ids[2], Outcome: status.Temporary, At: noon.Add(-24 * time.Hour)},
+		{ConnectionID: ids[3], Outcome: status.Rejected, At: noon},
+		{ConnectionID: ids[4], Outcome: status.Temporary, At: noon},
 	} {
-		one.Kind, one.Provider = status.KindOfFailure(one.Class), "caminvoice"
+		one.Kind, one.Provider = status.KindOfFailure(one.Outcome), "caminvoice"
 		if err := d.Audit.Record(ctx, one); err != nil {
 			t.Fatal(i, err)
 		}
@@ -56,7 +56,7 @@ func TestABulkOfYesterdaysFailures(t *testing.T) {
 		t.Fatal(err)
 	}
 	day := noon.Truncate(24 * time.Hour)
-	asked := audit.Filter{Kind: audit.Refreshes, Class: status.Temporary, Provider: "caminvoice", From: day, To: day.AddDate(0, 0, 1)}
+	asked := audit.Filter{Kind: audit.Refreshes, Outcome: status.Temporary, Provider: "caminvoice", From: day, To: day.AddDate(0, 0, 1)}
 	id, err := d.AddBulk(ctx, audit.Actor{Kind: account.RoleSupport, ID: staff.ID}, db.BulkFilter{Events: &asked}, "")
 	if err != nil {
 		t.Fatal(err)

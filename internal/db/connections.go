@@ -69,26 +69,26 @@ func (d *DB) MerchantConnections(ctx context.Context, merchant pg.ID) ([]Connect
 	return list, nil
 }
 
-// Whole is a connection with all that its page shows, save secrets.
-type Whole struct {
+// ConnectionDetail is a connection with all that its page shows, save secrets.
+type ConnectionDetail struct {
 	Connection
 	Merchant, ExternalID             string
 	ExpiresAt, RefreshAt             time.Time
 	RefreshedAt, UsedAt, LeasedUntil time.Time
 	UsedBy                           string // the key's name
-	Generation, Epoch                int64
+	Generation, Version              int64  // of the grant, and of the connection that it was obtained for
 	Failures                         int
 }
 
-// WholeConnection reads one connection. merchant restricts whose it may be, zero for staff.
-func (d *DB) WholeConnection(ctx context.Context, id, merchant pg.ID) (Whole, error) {
-	var w Whole
+// ConnectionDetail reads one connection. merchant restricts whose it may be, zero for staff.
+func (d *DB) ConnectionDetail(ctx context.Context, id, merchant pg.ID) (ConnectionDetail, error) {
+	var w ConnectionDetail
 	err := d.Pool.QueryRow(ctx, `SELECT `+connectionColumns+`, m.name, coalesce(m.external_id, ''), g.expires_at, g.refresh_at,
 			g.refreshed_at, g.used_at, g.leased_until, coalesce(k.name, ''), coalesce(g.generation, 0), coalesce(g.connection_version, 0), coalesce(g.failures, 0)
 		FROM connections c JOIN merchants m ON m.id = c.merchant_id LEFT JOIN grants g ON g.connection_id = c.id LEFT JOIN api_keys k ON k.id = g.used_by
 		WHERE c.id = $1 AND ($2::uuid IS NULL OR c.merchant_id = $2)`, id, merchant).
 		Scan(append(connectionTargets(&w.Connection), &w.Merchant, &w.ExternalID, &w.ExpiresAt, &w.RefreshAt, &w.RefreshedAt, &w.UsedAt, &w.LeasedUntil, &w.UsedBy,
-			&w.Generation, &w.Epoch, &w.Failures)...)
+			&w.Generation, &w.Version, &w.Failures)...)
 	if err != nil {
 		if errors.Is(err, pgx.ErrNoRows) {
 			return w, pg.ErrNotFound

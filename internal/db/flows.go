@@ -421,7 +421,7 @@ func (d *DB) queueCalls(b *pgx.Batch, f Flow, calls []connectors.Call) {
 
 // WithCall returns an event with what is known of an exchange with the provider.
 func WithCall(e audit.Event, c connectors.Call) audit.Event {
-	e.Class, e.Status, e.Code, e.Millis, e.Reference = c.Outcome, c.Status, c.Code, int(c.Took.Milliseconds()), c.Reference
+	e.Outcome, e.Status, e.Code, e.Millis, e.Reference = c.Outcome, c.Status, c.Code, int(c.Took.Milliseconds()), c.Reference
 	e.Note = cmp.Or(e.Note, c.Detail)
 	return e
 }

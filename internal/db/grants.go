@@ -104,15 +104,15 @@ func LateGrantPlace(connection pg.ID, generation int64) seal.Place {
 
 // before is what a connection's grant had come to when it is replaced; zero when there was none.
 type before struct {
-	generation, epoch int64
-	usedAt            time.Time
+	generation, version int64
+	usedAt              time.Time
 }
 
 // grantBefore reads it and locks the row.
 func grantBefore(ctx context.Context, tx pgx.Tx, connection pg.ID) (before, error) {
 	var was before
 	err := tx.QueryRow(ctx, `SELECT generation, connection_version, used_at FROM grants WHERE connection_id = $1 FOR UPDATE`, connection).
-		Scan(&was.generation, &was.epoch, &was.usedAt)
+		Scan(&was.generation, &was.version, &was.usedAt)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return was, fmt.Errorf("read grant: %w", err)
 	}
@@ -142,7 +142,7 @@ func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was befo
 			generation = excluded.generation, connection_version = excluded.connection_version, attempts = grants.attempts + 1, lease_id = NULL, leased_until = NULL, refresh_expiry_fixed = false,
 			lifetime_seconds = excluded.lifetime_seconds, expires_at = excluded.expires_at, refresh_expires_at = excluded.refresh_expires_at,
 			refresh_at = excluded.refresh_at, failures = 0, last_outcome = 'ok', last_code = '', refreshed_at = excluded.refreshed_at`,
-		c.ID, c.Provider, c.Environment, sealed, was.generation+1, was.epoch+1, int64(g.Lifetime/time.Second), expires, refreshExpires,
+		c.ID, c.Provider, c.Environment, sealed, was.generation+1, was.version+1, int64(g.Lifetime/time.Second), expires, refreshExpires,
 		schedule.Due(keepAlive, c.ID, g, obtained, obtained.Sub(was.usedAt) < schedule.InUse), obtained)
 	return nil
 }
@@ -177,7 +177,7 @@ type Reading struct {
 	LeasedUntil  time.Time // zero when nobody refreshes it
 	UsedAt       time.Time
 	Attempt      int64
-	LastClass    status.Outcome
+	LastOutcome  status.Outcome
 	LastCode     string
 }
 
@@ -199,7 +199,7 @@ type Handout struct {
 func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h Handout, ok bool, err error) {
 	var its *bool
 	var provider, environment *string
-	var class *status.Outcome
+	var outcome *status.Outcome
 	var sealed []byte
 	var generation, lifetime *int64
 	err = d.Pool.QueryRow(ctx, `
@@ -208,7 +208,7 @@ func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h 
 			g.sealed, g.generation, g.provider, g.environment, g.expires_at, g.lifetime_seconds, g.used_at, g.last_outcome
 		FROM api_keys k LEFT JOIN grants g ON g.connection_id = $2
 		WHERE k.hash = $1 AND k.revoked_at IS NULL`, key.Hash(), connection).
-		Scan(&h.Key, &h.May, &its, &sealed, &generation, &provider, &environment, &h.ExpiresAt, &lifetime, &h.UsedAt, &class)
+		Scan(&h.Key, &h.May, &its, &sealed, &generation, &provider, &environment, &h.ExpiresAt, &lifetime, &h.UsedAt, &outcome)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return h, false, ErrNoAPIKey
@@ -218,7 +218,7 @@ func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h 
 		return h, false, pg.ErrNotFound
 	}
 	h.Provider, h.Environment, h.Lifetime = *provider, *environment, time.Duration(*lifetime)*time.Second
-	if sealed == nil || *class != status.OK {
+	if sealed == nil || *outcome != status.OK {
 		return h, false, nil
 	}
 	h.Token, err = openToken(d.keyset, sealed, GrantPlace(connection, *generation))
@@ -236,7 +236,7 @@ func (d *DB) ReadGrant(ctx context.Context, connection pg.ID) (Reading, error) {
 			g.lifetime_seconds, g.refreshed_at, g.refresh_at, g.leased_until, g.used_at, g.attempts, g.last_outcome, g.last_code
 		FROM connections c JOIN grants g ON g.connection_id = c.id WHERE c.id = $1`, connection).
 		Scan(&r.Connection, &r.Merchant, &r.Provider, &r.Environment, &r.Problem, &r.Disconnected, &sealed, &generation, &r.ExpiresAt,
-			&lifetime, &r.RefreshedAt, &r.RefreshAt, &r.LeasedUntil, &r.UsedAt, &r.Attempt, &r.LastClass, &r.LastCode)
+			&lifetime, &r.RefreshedAt, &r.RefreshAt, &r.LeasedUntil, &r.UsedAt, &r.Attempt, &r.LastOutcome, &r.LastCode)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return r, pg.ErrNotFound
 	}
@@ -263,7 +263,7 @@ type GrantStatus struct {
 	RefreshAt   time.Time // zero: never by itself
 	LeasedUntil time.Time
 	Failures    int
-	LastClass   status.Outcome
+	LastOutcome status.Outcome
 	LastCode    string
 	UsedAt      time.Time
 	UsedBy      pg.ID
@@ -296,7 +296,7 @@ func (d *DB) GrantStatuses(ctx context.Context, connections []pg.ID) (map[pg.ID]
 	var lifetime int64
 	_, err = pgx.ForEachRow(rows, []any{
 		&id, &s.Generation, &s.Attempt, &lifetime, &s.ExpiresAt, &s.RefreshedAt, &s.RefreshAt,
-		&s.LeasedUntil, &s.Failures, &s.LastClass, &s.LastCode, &s.UsedAt, &s.UsedBy, &s.VerifyAt,
+		&s.LeasedUntil, &s.Failures, &s.LastOutcome, &s.LastCode, &s.UsedAt, &s.UsedBy, &s.VerifyAt,
 	}, func() error {
 		s.Lifetime = time.Duration(lifetime) * time.Second
 		all[id] = s
@@ -321,9 +321,9 @@ func (s GrantStatus) Why(now time.Time) string {
 		return "verifying"
 	case s.RefreshAt.IsZero():
 		return "never"
-	case s.LastClass == status.RateLimited:
+	case s.LastOutcome == status.RateLimited:
 		return "asked-to-wait"
-	case s.LastClass != status.OK:
+	case s.LastOutcome != status.OK:
 		return "failing"
 	case now.Sub(s.UsedAt) < schedule.InUse:
 		return "kept-warm"

@@ -64,7 +64,7 @@ func (d *DB) HookRemoved(ctx context.Context, name, environment string, n int, b
 
 // ProviderChecked remembers what a live check found.
 func (d *DB) ProviderChecked(ctx context.Context, name, environment string, result status.Outcome, took, skew time.Duration, by audit.Actor) error {
-	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderChecked, Class: result, Millis: int(took.Milliseconds())},
+	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderChecked, Outcome: result, Millis: int(took.Milliseconds())},
 		`checked_at = $3, check_result = $4, check_millis = $5, check_skew_millis = $6`, d.Now(), result, took.Milliseconds(), skew.Milliseconds())
 }
 

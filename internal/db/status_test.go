@@ -62,7 +62,7 @@ func TestSQLSaysOfAConnectionWhatStatusSays(t *testing.T) {
 							id, problem, since, null(failing), null(disconnected))
 						l.exec(`UPDATE grants SET refresh_expiry_fixed = $2, refresh_expires_at = $3 WHERE connection_id = $1`, id, !ends.IsZero(), null(ends))
 
-						c, err := l.d.WholeConnection(ctx, id, pg.ID{})
+						c, err := l.d.ConnectionDetail(ctx, id, pg.ID{})
 						if err != nil {
 							t.Fatal(err)
 						}

@@ -141,9 +141,9 @@ func (s *Server) viewConnectionRow(line db.ConnectionRow, providers status.Provi
 	}
 }
 
-func title(setup connectors.Provider) string {
-	if setup.Title == "" {
-		return setup.Name
+func title(provider connectors.Provider) string {
+	if provider.Title == "" {
+		return provider.Name
 	}
-	return setup.Title
+	return provider.Title
 }

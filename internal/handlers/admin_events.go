@@ -35,7 +35,7 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	page := views.EventsPage{
-		Page: s.viewPage(r), Kinds: options(f.Kind, append([]status.Kind{"", audit.Refreshes}, kinds...)...), Classes: options(f.Class, append([]status.Outcome{""}, status.RefreshOutcomes()...)...),
+		Page: s.viewPage(r), Kinds: options(f.Kind, append([]status.Kind{"", audit.Refreshes}, kinds...)...), Outcomes: options(f.Outcome, append([]status.Outcome{""}, status.RefreshOutcomes()...)...),
 		Providers: s.providerOptions(f.Provider), Actor: values.Get("actor"), Merchant: values.Get("merchant"), Connection: values.Get("connection"),
 		Hours:  !wholeDay(f.From) || !wholeDay(f.To),
 		Length: listLength, Zone: zone.String(), Days: eventDays(values, s.DB.Now().In(zone)),
@@ -88,7 +88,7 @@ func (s *Server) exportEvents(w http.ResponseWriter, r *http.Request) error {
 	if err == nil {
 		err = s.DB.Audit.Each(r.Context(), f, func(e audit.Line) error {
 			return out.row(e.At.Format(time.RFC3339Nano), string(e.Kind), e.Actor.Kind, idOrEmpty(e.Actor.ID), e.ActorName, idOrEmpty(e.MerchantID), e.MerchantName, idOrEmpty(e.ConnectionID),
-				e.AccountName, e.FlowReference, e.Provider, string(e.Class), zeroEmpty(e.Status), e.Code, zeroEmpty(e.Millis), e.Reference, e.Actor.Address, e.Note)
+				e.AccountName, e.FlowReference, e.Provider, string(e.Outcome), zeroEmpty(e.Status), e.Code, zeroEmpty(e.Millis), e.Reference, e.Actor.Address, e.Note)
 		})
 	}
 	return s.endExport(r, out, err)
@@ -254,7 +254,7 @@ func parseEventFilter(values url.Values) audit.Filter {
 		return all
 	}
 	f := audit.Filter{
-		Kind: status.Kind(get("kind")), Class: status.Outcome(get("class")), Provider: get("provider"), Actors: ids("actor"), Merchants: ids("merchant"), Connections: ids("connection"),
+		Kind: status.Kind(get("kind")), Outcome: status.Outcome(get("class")), Provider: get("provider"), Actors: ids("actor"), Merchants: ids("merchant"), Connections: ids("connection"),
 	}
 	zone := namedZone(get("zone"), &broken)
 	f.From, _ = moment(get("from"), zone, &broken)
@@ -269,7 +269,7 @@ func parseEventFilter(values url.Values) audit.Filter {
 // eventValues are a filter of events as it stands in an address, with exact times: they mean the same in every zone.
 func eventValues(f audit.Filter) url.Values {
 	values := url.Values{}
-	for name, value := range map[string]string{"kind": string(f.Kind), "class": string(f.Class), "provider": f.Provider} {
+	for name, value := range map[string]string{"kind": string(f.Kind), "class": string(f.Outcome), "provider": f.Provider} {
 		if value != "" {
 			values.Set(name, value)
 		}

@@ -34,16 +34,16 @@ func (s *Server) adminProviders(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	page := views.AdminProvidersPage{Page: s.viewPage(r)}
-	for _, setup := range s.Providers {
-		one, err := s.viewSetup(r, setup, records[setup.Name], counts, lately)
+	for _, provider := range s.Providers {
+		one, err := s.viewSetup(r, provider, records[provider.Name], counts, lately)
 		if err != nil {
 			return err
 		}
-		one.Incidents = incidents[providerEnv{setup.Name, setup.Environment}]
+		one.Incidents = incidents[providerEnv{provider.Name, provider.Environment}]
 		if one.Incident != nil && len(one.Incidents) > 0 && one.Incidents[0].Ended.IsZero() {
 			one.Incident.Words, one.Incident.By = one.Incidents[0].Words, one.Incidents[0].By
 		}
-		if page.Notice != "" && r.URL.Query().Get("at") == setup.Name { // said where the reader lands
+		if page.Notice != "" && r.URL.Query().Get("at") == provider.Name { // said where the reader lands
 			one.Notice, page.Notice = page.Page, ""
 		}
 		page.Providers = append(page.Providers, one)
@@ -52,30 +52,30 @@ func (s *Server) adminProviders(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-func (s *Server) viewSetup(r *http.Request, setup connectors.Provider, record db.ProviderRecord, counts []db.Count, lately []refresh.HourlyStat) (views.ProviderSetup, error) {
-	at := providerEnv{setup.Name, setup.Environment}
-	one := views.ProviderSetup{Provider: s.viewProviderOf(setup.Name, setup.Environment), Ready: setup.Connector != nil, Missing: setup.Missing}
+func (s *Server) viewSetup(r *http.Request, provider connectors.Provider, record db.ProviderRecord, counts []db.Count, lately []refresh.HourlyStat) (views.ProviderSetup, error) {
+	at := providerEnv{provider.Name, provider.Environment}
+	one := views.ProviderSetup{Provider: s.viewProviderOf(provider.Name, provider.Environment), Ready: provider.Connector != nil, Missing: provider.Missing}
 	if !one.Ready {
 		return one, nil
 	}
-	state, err := s.Refresh.ProviderState(r.Context(), setup.Name, setup.Environment)
+	state, err := s.Refresh.ProviderState(r.Context(), provider.Name, provider.Environment)
 	if err != nil {
 		return one, err
 	}
-	if _, keyed := setup.Connector.(connectors.CredentialConnector); !keyed {
-		one.Callback = s.callbackURL(setup.Name)
+	if _, keyed := provider.Connector.(connectors.CredentialConnector); !keyed {
+		one.Callback = s.callbackURL(provider.Name)
 	}
-	_, one.MayRegister = setup.Connector.(connectors.CallbackRegistrar)
-	if record.CallbackAddress == s.callbackURL(setup.Name) {
+	_, one.MayRegister = provider.Connector.(connectors.CallbackRegistrar)
+	if record.CallbackAddress == s.callbackURL(provider.Name) {
 		one.RegisteredAt = record.CallbackRegisteredAt
 	}
-	if hooked, ok := setup.Connector.(connectors.WebhookReceiver); ok {
+	if hooked, ok := provider.Connector.(connectors.WebhookReceiver); ok {
 		one.Hooked, one.HookSet = true, hooked.WebhookSecret() != ""
 	}
 	one.HookedAt = record.HookRegisteredAt
-	one.NoState, one.StateEchoed = setup.Connector.Info().NoState, record.StateEchoed
+	one.NoState, one.StateEchoed = provider.Connector.Info().NoState, record.StateEchoed
 	if !record.CheckedAt.IsZero() {
-		one.Check = &views.LiveCheck{At: record.CheckedAt, Class: record.CheckResult, Took: record.CheckTook, Skew: record.CheckSkew}
+		one.Check = &views.LiveCheck{At: record.CheckedAt, Outcome: record.CheckResult, Took: record.CheckTook, Skew: record.CheckSkew}
 	}
 	if !state.IncidentSince.IsZero() {
 		one.Incident = &views.IncidentState{Began: state.IncidentSince, Reason: state.Reason, NextProbe: state.NextProbe}
@@ -123,24 +123,24 @@ func (s *Server) viewIncidents(r *http.Request) (map[providerEnv][]views.Inciden
 
 // changeProvider does what one of the provider's buttons says. What the provider answers is told by class alone.
 func (s *Server) changeProvider(w http.ResponseWriter, r *http.Request) error {
-	setup, err := s.provider(r.PathValue("provider"))
+	provider, err := s.provider(r.PathValue("provider"))
 	if err != nil {
 		return err
 	}
 	notice := ""
 	switch r.PostFormValue("do") {
 	case "register":
-		notice, err = s.registerCallback(r, setup)
+		notice, err = s.registerCallback(r, provider)
 	case "hook":
-		notice, err = s.registerHook(r, setup)
+		notice, err = s.registerHook(r, provider)
 	case "unhook":
-		notice, err = s.removeHooks(r, setup)
+		notice, err = s.removeHooks(r, provider)
 	case "check":
-		notice, err = s.checkProvider(r, setup)
+		notice, err = s.checkProvider(r, provider)
 	case "declare":
-		notice, err = "incident-declared", s.declareIncident(r, setup)
+		notice, err = "incident-declared", s.declareIncident(r, provider)
 	case "end":
-		notice, err = "incident-ended", s.Refresh.EndIncident(r.Context(), setup.Name, s.actor(r))
+		notice, err = "incident-ended", s.Refresh.EndIncident(r.Context(), provider.Name, s.actor(r))
 	default:
 		err = errMalformed
 	}
@@ -148,99 +148,99 @@ func (s *Server) changeProvider(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	s.troubled.forget()
-	return s.redirectWithNotice(w, r, "/admin/providers?at="+setup.Name+"#"+setup.Name, notice)
+	return s.redirectWithNotice(w, r, "/admin/providers?at="+provider.Name+"#"+provider.Name, notice)
 }
 
 const staffCall = 25 * time.Second // the longest that staff wait for one call to a provider
 
 // ask makes one call that staff asked for. false: the provider did not do it, and the log says of which class that was.
-func (s *Server) ask(r *http.Request, setup connectors.Provider, what string, call func(ctx context.Context) error) bool {
+func (s *Server) ask(r *http.Request, provider connectors.Provider, what string, call func(ctx context.Context) error) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), staffCall)
 	defer cancel()
 	ctx, calls := connectors.WithCalls(ctx)
 	err := call(ctx)
 	if err != nil {
-		s.Log.WarnContext(ctx, "provider did not do what staff asked", "provider", setup.Name, "what", what, "class", connectors.OutcomeOf(err), "status", calls.Last().Status, "reason", connectors.ReasonOf(err))
+		s.Log.WarnContext(ctx, "provider did not do what staff asked", "provider", provider.Name, "what", what, "class", connectors.OutcomeOf(err), "status", calls.Last().Status, "reason", connectors.ReasonOf(err))
 	}
 	return err == nil
 }
 
-func (s *Server) registerCallback(r *http.Request, setup connectors.Provider) (notice string, err error) {
-	registrar, ok := setup.Connector.(connectors.CallbackRegistrar)
+func (s *Server) registerCallback(r *http.Request, provider connectors.Provider) (notice string, err error) {
+	registrar, ok := provider.Connector.(connectors.CallbackRegistrar)
 	if !ok {
 		return "", pg.ErrNotFound
 	}
-	address := s.callbackURL(setup.Name)
-	if !s.ask(r, setup, "register callback", func(ctx context.Context) error { return registrar.RegisterCallback(ctx, address) }) {
+	address := s.callbackURL(provider.Name)
+	if !s.ask(r, provider, "register callback", func(ctx context.Context) error { return registrar.RegisterCallback(ctx, address) }) {
 		return "provider-failed", nil
 	}
-	return "registered", s.DB.CallbackRegistered(r.Context(), setup.Name, setup.Environment, address, s.actor(r))
+	return "registered", s.DB.CallbackRegistered(r.Context(), provider.Name, provider.Environment, address, s.actor(r))
 }
 
-func (s *Server) registerHook(r *http.Request, setup connectors.Provider) (notice string, err error) {
-	hooked, ok := setup.Connector.(connectors.WebhookReceiver)
+func (s *Server) registerHook(r *http.Request, provider connectors.Provider) (notice string, err error) {
+	hooked, ok := provider.Connector.(connectors.WebhookReceiver)
 	if !ok || hooked.WebhookSecret() == "" {
 		return "", pg.ErrNotFound
 	}
-	address := s.publicAddress("/hooks/" + setup.Name + "/" + hooked.WebhookSecret())
-	if !s.ask(r, setup, "register hook", func(ctx context.Context) error { return hooked.RegisterWebhook(ctx, address) }) {
+	address := s.publicAddress("/hooks/" + provider.Name + "/" + hooked.WebhookSecret())
+	if !s.ask(r, provider, "register hook", func(ctx context.Context) error { return hooked.RegisterWebhook(ctx, address) }) {
 		return "provider-failed", nil
 	}
-	return "hooked", s.DB.HookRegistered(r.Context(), setup.Name, setup.Environment, s.actor(r))
+	return "hooked", s.DB.HookRegistered(r.Context(), provider.Name, provider.Environment, s.actor(r))
 }
 
 // removeHooks asks for no more webhooks of any account we know: the provider offers no way to say so for all at once.
-func (s *Server) removeHooks(r *http.Request, setup connectors.Provider) (notice string, err error) {
-	hooked, ok := setup.Connector.(connectors.WebhookReceiver)
+func (s *Server) removeHooks(r *http.Request, provider connectors.Provider) (notice string, err error) {
+	hooked, ok := provider.Connector.(connectors.WebhookReceiver)
 	if !ok {
 		return "", pg.ErrNotFound
 	}
-	accounts, err := s.DB.HookAccounts(r.Context(), setup.Name, setup.Environment)
+	accounts, err := s.DB.HookAccounts(r.Context(), provider.Name, provider.Environment)
 	if err != nil {
 		return "", err
 	}
 	removed := 0
 	for began := time.Now(); removed < len(accounts) && time.Since(began) < staffCall; removed++ {
-		if !s.ask(r, setup, "remove hook", func(ctx context.Context) error { return hooked.RemoveWebhook(ctx, accounts[removed]) }) {
+		if !s.ask(r, provider, "remove hook", func(ctx context.Context) error { return hooked.RemoveWebhook(ctx, accounts[removed]) }) {
 			break
 		}
 	}
 	if removed < len(accounts) {
 		return "unhooked-some", nil
 	}
-	return "unhooked", s.DB.HookRemoved(r.Context(), setup.Name, setup.Environment, removed, s.actor(r))
+	return "unhooked", s.DB.HookRemoved(r.Context(), provider.Name, provider.Environment, removed, s.actor(r))
 }
 
-func (s *Server) checkProvider(r *http.Request, setup connectors.Provider) (notice string, err error) {
-	checker, ok := setup.Connector.(connectors.Checker)
+func (s *Server) checkProvider(r *http.Request, provider connectors.Provider) (notice string, err error) {
+	checker, ok := provider.Connector.(connectors.Checker)
 	if !ok {
 		return "", pg.ErrNotFound
 	}
 	var checked connectors.CheckResult
-	class := status.OK
+	outcome := status.OK
 	began := time.Now()
-	s.ask(r, setup, "check", func(ctx context.Context) (err error) {
+	s.ask(r, provider, "check", func(ctx context.Context) (err error) {
 		checked, err = checker.Check(ctx)
-		class = connectors.OutcomeOf(err)
+		outcome = connectors.OutcomeOf(err)
 		return err
 	})
 	took := checked.Took
 	if took == 0 {
 		took = max(time.Since(began), time.Millisecond)
 	}
-	return "checked", s.DB.ProviderChecked(r.Context(), setup.Name, setup.Environment, class, took, checked.Skew, s.actor(r))
+	return "checked", s.DB.ProviderChecked(r.Context(), provider.Name, provider.Environment, outcome, took, checked.Skew, s.actor(r))
 }
 
-func (s *Server) declareIncident(r *http.Request, setup connectors.Provider) error {
+func (s *Server) declareIncident(r *http.Request, provider connectors.Provider) error {
 	reason := formText(r, "reason")
 	if len([]rune(reason)) > maxName {
 		return errMalformed
 	}
 	by := s.actor(r)
-	if err := s.Refresh.OpenIncident(r.Context(), setup.Name, status.ReasonDeclared, by); err != nil {
+	if err := s.Refresh.OpenIncident(r.Context(), provider.Name, status.ReasonDeclared, by); err != nil {
 		return err
 	}
-	return s.DB.Audit.Record(r.Context(), audit.Event{Kind: status.IncidentDeclared, Actor: by, Provider: setup.Name, Note: reason})
+	return s.DB.Audit.Record(r.Context(), audit.Event{Kind: status.IncidentDeclared, Actor: by, Provider: provider.Name, Note: reason})
 }
 
 // forget has the next page read the incidents anew.

@@ -253,10 +253,10 @@ func (s *Server) apiConnection(w http.ResponseWriter, r *http.Request) error {
 }
 
 // connectionByKey finds the connection in the address for the key that a program shows.
-func (s *Server) connectionByKey(r *http.Request, scope string) (db.APIKey, db.Whole, error) {
+func (s *Server) connectionByKey(r *http.Request, scope string) (db.APIKey, db.ConnectionDetail, error) {
 	secret, err := bearer(r)
 	if err != nil {
-		return db.APIKey{}, db.Whole{}, err
+		return db.APIKey{}, db.ConnectionDetail{}, err
 	}
 	id, idErr := pg.ParseID(r.PathValue("id")) // told only to those who have a key
 	key, c, err := s.DB.ConnectionByAPIKey(r.Context(), secret, id)
@@ -270,7 +270,7 @@ func (s *Server) connectionByKey(r *http.Request, scope string) (db.APIKey, db.W
 	return key, c, errors.Join(err, idErr)
 }
 
-func (s *Server) writeConnection(ctx context.Context, w http.ResponseWriter, c db.Whole) error {
+func (s *Server) writeConnection(ctx context.Context, w http.ResponseWriter, c db.ConnectionDetail) error {
 	grant := db.GrantStatus{RefreshedAt: c.RefreshedAt, ExpiresAt: c.ExpiresAt, RefreshAt: c.RefreshAt}
 	return writeJSON(w, http.StatusOK, shown(s.statusOf(ctx, c.Connection), c.Connection, c.Merchant, c.ExternalID, grant))
 }
@@ -284,7 +284,7 @@ func (s *Server) apiRefresh(w http.ResponseWriter, r *http.Request) error {
 	if err := s.limits.refresh(c.ID); err != nil {
 		return err
 	}
-	var out refresh.Outcome
+	var out refresh.Result
 	if c.LeasedUntil.IsZero() {
 		reading := db.Reading{Connection: c.ID, Provider: c.Provider, Environment: c.Environment, Disconnected: !c.DisconnectedAt.IsZero()}
 		out, err = s.Refresh.RefreshReading(r.Context(), reading, s.byKey(r, key))
@@ -294,16 +294,16 @@ func (s *Server) apiRefresh(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case err != nil:
 		return err
-	case out.Class == status.OK:
+	case out.Outcome == status.OK:
 		c.Problem, c.ProblemSince, c.FailingSince = "", time.Time{}, time.Time{}
 		c.RefreshedAt, c.ExpiresAt, c.RefreshAt = out.RefreshedAt, out.ExpiresAt, out.RefreshAt
 		return s.writeConnection(r.Context(), w, c)
-	case out.Class == status.ClientRejected:
+	case out.Outcome == status.ClientRejected:
 		return &refresh.PlatformActionError{Problem: out.Problem}
-	case out.Class == status.Rejected && out.Problem != "":
+	case out.Outcome == status.Rejected && out.Problem != "":
 		return &refresh.ActionNeededError{Problem: out.Problem}
 	}
-	return &refresh.ProviderTroubleError{Class: out.Class, RetryAfter: out.RetryAfter, Incident: out.Incident}
+	return &refresh.ProviderTroubleError{Outcome: out.Outcome, RetryAfter: out.RetryAfter, Incident: out.Incident}
 }
 
 // apiMerchants lists the platform's merchants by name, or the one of an external id.

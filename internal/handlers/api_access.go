@@ -196,7 +196,7 @@ func problemOf(err error) apiProblem {
 	case errors.As(err, &trouble):
 		return apiProblem{
 			Type: "provider-trouble", Title: "The provider gives no token just now", Status: http.StatusServiceUnavailable,
-			Detail: "it is tried again by itself", Problem: string(trouble.Class), WhoMustAct: status.PartyProvider, RetryAfter: max(1, seconds(trouble.RetryAfter)),
+			Detail: "it is tried again by itself", Problem: string(trouble.Outcome), WhoMustAct: status.PartyProvider, RetryAfter: max(1, seconds(trouble.RetryAfter)),
 		}
 	case errors.As(err, &platform):
 		return apiProblem{Type: "platform-action-needed", Title: "The platform must act", Status: http.StatusServiceUnavailable, Problem: string(platform.Problem), WhoMustAct: status.PartyPlatform}

@@ -249,7 +249,7 @@ func TestManyRefreshesFromEvents(t *testing.T) {
 		if c.Provider == "caminvoice" {
 			for range 3 {
 				if err := s.db.Audit.Record(t.Context(), audit.Event{
-					Kind: status.RefreshTemporary, Class: status.Temporary, Status: 503, Provider: c.Provider, ConnectionID: c.ID, MerchantID: merchant.merchant,
+					Kind: status.RefreshTemporary, Outcome: status.Temporary, Status: 503, Provider: c.Provider, ConnectionID: c.ID, MerchantID: merchant.merchant,
 				}); err != nil {
 					t.Fatal(err)
 				}

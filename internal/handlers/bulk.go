@@ -62,10 +62,10 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 	}
 	list, values := bulkList(b.Filter)
 	page := views.BulkPage{Page: s.viewPage(r), Bulk: b, ListURL: "/admin/" + list + "?" + values.Encode(), Filter: s.filterDetails(r, values)}
-	for _, class := range status.BulkOutcomes() {
-		if n := b.Outcomes[class]; n > 0 {
+	for _, outcome := range status.BulkOutcomes() {
+		if n := b.Outcomes[outcome]; n > 0 {
 			page.Outcomes = append(page.Outcomes, views.BulkOutcome{
-				Class: class, Count: n, URL: "/admin/connections?" + FilterValues(search.Filter{Bulk: b.ID, Outcome: class}).Encode(),
+				Outcome: outcome, Count: n, URL: "/admin/connections?" + FilterValues(search.Filter{Bulk: b.ID, Outcome: outcome}).Encode(),
 			})
 		}
 	}
@@ -100,7 +100,7 @@ func bulkList(f db.BulkFilter) (list string, values url.Values) {
 }
 
 // retriable says whether a list of events is one of calls that failed.
-func retriable(f audit.Filter) bool { return f.Class != "" && f.Class != status.OK }
+func retriable(f audit.Filter) bool { return f.Outcome != "" && f.Outcome != status.OK }
 
 // filterDetails are a list's filter to be read by people, with the names of who and what it is about.
 func (s *Server) filterDetails(r *http.Request, values url.Values) (shown []views.Filter) {

@@ -17,11 +17,11 @@ import (
 
 // connectPage says what will happen, what is asked for and what is kept. For a provider with typed credentials it has the form.
 func (s *Server) connectPage(w http.ResponseWriter, r *http.Request) error {
-	setup, err := s.provider(r.PathValue("provider"))
+	provider, err := s.provider(r.PathValue("provider"))
 	if err != nil {
 		return err
 	}
-	page, err := s.viewConnectPage(r, setup, r.URL.Query().Get("connection"))
+	page, err := s.viewConnectPage(r, provider, r.URL.Query().Get("connection"))
 	if err != nil {
 		return err
 	}
@@ -31,15 +31,15 @@ func (s *Server) connectPage(w http.ResponseWriter, r *http.Request) error {
 
 // viewConnectPage fills in the page. reconnect is the id of the connection to reconnect, from an address or a form; "" for a
 // new one. It returns ErrNotFound if the merchant has no such connection.
-func (s *Server) viewConnectPage(r *http.Request, setup connectors.Provider, reconnect string) (views.ConnectPage, error) {
-	page := views.ConnectPage{Page: s.viewPage(r), Provider: viewProvider(setup)}
+func (s *Server) viewConnectPage(r *http.Request, provider connectors.Provider, reconnect string) (views.ConnectPage, error) {
+	page := views.ConnectPage{Page: s.viewPage(r), Provider: viewProvider(provider)}
 	owned, err := s.DB.MerchantConnections(r.Context(), visitorOf(r).user.MerchantID)
 	if err != nil {
 		return page, err
 	}
 	found := reconnect == ""
 	for _, c := range owned {
-		if c.Provider != setup.Name || c.Environment != setup.Environment {
+		if c.Provider != provider.Name || c.Environment != provider.Environment {
 			continue
 		}
 		page.AlreadyHas = true
@@ -51,7 +51,7 @@ func (s *Server) viewConnectPage(r *http.Request, setup connectors.Provider, rec
 	if !found {
 		return page, pg.ErrNotFound
 	}
-	if keyed, ok := setup.Connector.(connectors.CredentialConnector); ok {
+	if keyed, ok := provider.Connector.(connectors.CredentialConnector); ok {
 		for _, f := range keyed.Fields() {
 			page.Fields = append(page.Fields, views.Field{Field: f})
 		}
@@ -60,7 +60,7 @@ func (s *Server) viewConnectPage(r *http.Request, setup connectors.Provider, rec
 }
 
 // connectWithCredentials authenticates with what the merchant typed, and connects.
-func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, setup connectors.Provider, keyed connectors.CredentialConnector, pinned pg.ID, page views.ConnectPage) error {
+func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, provider connectors.Provider, keyed connectors.CredentialConnector, pinned pg.ID, page views.ConnectPage) error {
 	v := visitorOf(r)
 	inputs := make(map[string]string, len(page.Fields))
 	for i, f := range page.Fields {
@@ -82,7 +82,7 @@ func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, 
 		return nil
 	}
 	f, err := s.DB.BeginFlow(r.Context(), db.NewFlow{
-		ID: pg.NewID(), UserID: v.user.ID, MerchantID: v.user.MerchantID, Provider: setup.Name, Environment: setup.Environment, ConnectionID: pinned,
+		ID: pg.NewID(), UserID: v.user.ID, MerchantID: v.user.MerchantID, Provider: provider.Name, Environment: provider.Environment, ConnectionID: pinned,
 		State: pg.NewSecret(), Browser: pg.NewSecret(), Keyed: true, By: s.actor(r),
 	})
 	if err != nil {
@@ -92,12 +92,12 @@ func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, 
 	ctx, cancel := context.WithTimeout(ctx, exchangeLimit)
 	defer cancel()
 	began := s.DB.Now()
-	grant, err := keyed.Authenticate(ctx, connectors.Flow{CallbackURL: s.callbackURL(setup.Name), Locale: v.locale}, inputs)
-	if failed := s.saveExchange(r, setup, f, exchanged{grant: grant, err: err, began: began, calls: calls, proven: true}); failed != nil {
+	grant, err := keyed.Authenticate(ctx, connectors.Flow{CallbackURL: s.callbackURL(provider.Name), Locale: v.locale}, inputs)
+	if failed := s.saveExchange(r, provider, f, exchanged{grant: grant, err: err, began: began, calls: calls, proven: true}); failed != nil {
 		return failed
 	}
 	var input *connectors.InputError
-	switch class := connectors.OutcomeOf(err); {
+	switch outcome := connectors.OutcomeOf(err); {
 	case err == nil:
 		if err := s.DB.ResetLimit(r.Context(), tries); err != nil { // the right keys are no guess
 			return err
@@ -111,11 +111,11 @@ func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, 
 		}
 		page.Errors = views.Errors{{Field: input.Field, Code: input.Code}}
 		s.render(w, r, http.StatusUnprocessableEntity, views.Connect(page))
-	case class == status.Rejected:
-		page.Refused, page.Reference = class, f.Reference
+	case outcome == status.Rejected:
+		page.Refused, page.Reference = outcome, f.Reference
 		s.render(w, r, http.StatusUnprocessableEntity, views.Connect(page))
-	case class == status.ClientRejected, class == status.RateLimited:
-		page.Refused, page.Reference = class, f.Reference
+	case outcome == status.ClientRejected, outcome == status.RateLimited:
+		page.Refused, page.Reference = outcome, f.Reference
 		s.render(w, r, http.StatusServiceUnavailable, views.Connect(page))
 	default:
 		page.Refused, page.Reference = status.Temporary, f.Reference

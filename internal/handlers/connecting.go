@@ -25,16 +25,16 @@ const (
 
 // connect starts a flow from a provider's form: by redirect, or with the credentials that were typed.
 func (s *Server) connect(w http.ResponseWriter, r *http.Request) error {
-	setup, err := s.provider(r.PathValue("provider"))
+	provider, err := s.provider(r.PathValue("provider"))
 	if err != nil {
 		return err
 	}
-	typed, ok := setup.Connector.(connectors.CredentialConnector)
+	typed, ok := provider.Connector.(connectors.CredentialConnector)
 	reconnect := r.PostFormValue("connection")
 	if !ok && reconnect == "" {
-		return s.begin(w, r, setup, pg.ID{})
+		return s.begin(w, r, provider, pg.ID{})
 	}
-	page, err := s.viewConnectPage(r, setup, reconnect)
+	page, err := s.viewConnectPage(r, provider, reconnect)
 	if err != nil {
 		return err
 	}
@@ -45,9 +45,9 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if ok {
-		return s.connectWithCredentials(w, r, setup, typed, pinned, page)
+		return s.connectWithCredentials(w, r, provider, typed, pinned, page)
 	}
-	return s.begin(w, r, setup, pinned)
+	return s.begin(w, r, provider, pinned)
 }
 
 // reconnect starts a flow that is pinned to a connection, which keeps its id and history.
@@ -56,7 +56,7 @@ func (s *Server) reconnect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	c, err := s.DB.WholeConnection(r.Context(), id, visitorOf(r).user.MerchantID)
+	c, err := s.DB.ConnectionDetail(r.Context(), id, visitorOf(r).user.MerchantID)
 	if err != nil {
 		return err
 	}
@@ -66,25 +66,25 @@ func (s *Server) reconnect(w http.ResponseWriter, r *http.Request) error {
 // beginReconnect sends the browser to the provider, or to the form for credentials. A connection that cannot be
 // reconnected says why on its own page.
 func (s *Server) beginReconnect(w http.ResponseWriter, r *http.Request, c db.Connection) error {
-	setup, err := s.provider(c.Provider)
-	if err != nil || setup.Environment != c.Environment || !c.DisconnectedAt.IsZero() {
+	provider, err := s.provider(c.Provider)
+	if err != nil || provider.Environment != c.Environment || !c.DisconnectedAt.IsZero() {
 		return redirect(w, r, "/connections/"+c.ID.String())
 	}
-	if _, ok := setup.Connector.(connectors.CredentialConnector); ok {
-		return redirect(w, r, "/connect/"+setup.Name+"?connection="+c.ID.String())
+	if _, ok := provider.Connector.(connectors.CredentialConnector); ok {
+		return redirect(w, r, "/connect/"+provider.Name+"?connection="+c.ID.String())
 	}
-	return s.begin(w, r, setup, c.ID)
+	return s.begin(w, r, provider, c.ID)
 }
 
 // begin creates a flow and sends the browser to the provider with it.
-func (s *Server) begin(w http.ResponseWriter, r *http.Request, setup connectors.Provider, pinned pg.ID) error {
-	redirector, ok := setup.Connector.(connectors.Redirector)
+func (s *Server) begin(w http.ResponseWriter, r *http.Request, provider connectors.Provider, pinned pg.ID) error {
+	redirector, ok := provider.Connector.(connectors.Redirector)
 	if !ok {
 		return pg.ErrNotFound
 	}
 	v := visitorOf(r)
 	n := db.NewFlow{
-		ID: pg.NewID(), UserID: v.user.ID, MerchantID: v.user.MerchantID, Provider: setup.Name, Environment: setup.Environment, ConnectionID: pinned,
+		ID: pg.NewID(), UserID: v.user.ID, MerchantID: v.user.MerchantID, Provider: provider.Name, Environment: provider.Environment, ConnectionID: pinned,
 		State: pg.NewSecret(), Browser: pg.NewSecret(), Verifier: string(pg.NewSecret()), By: s.actor(r),
 	}
 	f, err := s.DB.BeginFlow(r.Context(), n)
@@ -97,10 +97,10 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, setup connectors.
 	ctx, cancel := context.WithTimeout(ctx, exchangeLimit)
 	defer cancel()
 	location, err := redirector.AuthorizationURL(ctx, connectors.Flow{
-		State: string(n.State), Verifier: n.Verifier, CallbackURL: s.callbackURL(setup.Name), Locale: v.locale,
+		State: string(n.State), Verifier: n.Verifier, CallbackURL: s.callbackURL(provider.Name), Locale: v.locale,
 	})
 	if err != nil {
-		s.Log.InfoContext(r.Context(), "not begun", "provider", setup.Name, "flow", f.ID, "class", connectors.OutcomeOf(err), "status", calls.Last().Status, "reason", connectors.ReasonOf(err))
+		s.Log.InfoContext(r.Context(), "not begun", "provider", provider.Name, "flow", f.ID, "class", connectors.OutcomeOf(err), "status", calls.Last().Status, "reason", connectors.ReasonOf(err))
 		if err := s.saveFailure(r, f, err, calls.All); err != nil {
 			return err
 		}
@@ -119,20 +119,20 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	setup, err := s.provider(r.PathValue("provider"))
+	provider, err := s.provider(r.PathValue("provider"))
 	if err != nil {
 		return err
 	}
-	redirector, ok := setup.Connector.(connectors.Redirector)
+	redirector, ok := provider.Connector.(connectors.Redirector)
 	if !ok {
 		return pg.ErrNotFound
 	}
 	query := parseQuery(r.URL.RawQuery)
 	code, state := redirector.Code(query), query.Get("state")
 
-	f, err := s.flowOfCallback(r, setup, code, state)
+	f, err := s.flowOfCallback(r, provider, code, state)
 	if errors.Is(err, pg.ErrNotFound) {
-		return s.rejectCallback(w, r, setup, status.EndForged)
+		return s.rejectCallback(w, r, provider, status.EndForged)
 	}
 	if err != nil {
 		return err
@@ -140,12 +140,12 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	v := visitorOf(r)
 	signedOut, repeated := v.role() == anonymous, f.Stage != status.StageBegun
 	switch {
-	case f.Provider != setup.Name || f.Environment != setup.Environment:
-		return s.rejectCallback(w, r, setup, status.EndOtherProvider)
+	case f.Provider != provider.Name || f.Environment != provider.Environment:
+		return s.rejectCallback(w, r, provider, status.EndOtherProvider)
 	case (signedOut || !repeated) && !s.ofBrowser(r, f):
-		return s.rejectCallback(w, r, setup, status.EndOtherBrowser)
+		return s.rejectCallback(w, r, provider, status.EndOtherBrowser)
 	case !signedOut && v.user.ID != f.UserID:
-		return s.rejectCallback(w, r, setup, status.EndOtherUser)
+		return s.rejectCallback(w, r, provider, status.EndOtherUser)
 	case repeated:
 		return s.redirectToFlow(w, r, f)
 	case signedOut: // resume spends the code once the user has signed in again
@@ -158,7 +158,7 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 
 	taken, err := s.DB.TakeFlow(r.Context(), f, code)
 	if errors.Is(err, db.ErrTaken) { // by a hit at the same moment, perhaps as another flow with the same code
-		if other, err := s.DB.FlowOfCallback(r.Context(), setup.Name, code, state); err == nil && other.UserID == v.user.ID {
+		if other, err := s.DB.FlowOfCallback(r.Context(), provider.Name, code, state); err == nil && other.UserID == v.user.ID {
 			f = other
 		}
 		return s.redirectToFlow(w, r, f)
@@ -166,8 +166,8 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.exchange(r, setup, redirector, taken, query); err != nil { // the flow's page says how far it came
-		s.Log.ErrorContext(r.Context(), "exchange not saved", "provider", setup.Name, "flow", f.ID, "err", err)
+	if err := s.exchange(r, provider, redirector, taken, query); err != nil { // the flow's page says how far it came
+		s.Log.ErrorContext(r.Context(), "exchange not saved", "provider", provider.Name, "flow", f.ID, "err", err)
 	}
 	return redirect(w, r, "/flows/"+f.Reference)
 }
@@ -180,12 +180,12 @@ func parseQuery(raw string) url.Values {
 
 // flowOfCallback finds the flow of a callback: by its code when that has been seen before, by state, or, for providers that
 // may not send state back, by the newest of the browser's cookies. It returns ErrNotFound if there is none.
-func (s *Server) flowOfCallback(r *http.Request, setup connectors.Provider, code, state string) (db.Flow, error) {
-	f, err := s.DB.FlowOfCallback(r.Context(), setup.Name, code, state)
-	if !errors.Is(err, pg.ErrNotFound) || state != "" || !setup.Connector.Info().NoState {
+func (s *Server) flowOfCallback(r *http.Request, provider connectors.Provider, code, state string) (db.Flow, error) {
+	f, err := s.DB.FlowOfCallback(r.Context(), provider.Name, code, state)
+	if !errors.Is(err, pg.ErrNotFound) || state != "" || !provider.Connector.Info().NoState {
 		return f, err
 	}
-	echoed, err := s.DB.StateEchoed(r.Context(), setup.Name, setup.Environment)
+	echoed, err := s.DB.StateEchoed(r.Context(), provider.Name, provider.Environment)
 	if err != nil || echoed {
 		return f, errors.Join(err, pg.ErrNotFound)
 	}
@@ -193,29 +193,29 @@ func (s *Server) flowOfCallback(r *http.Request, setup connectors.Provider, code
 	if len(secrets) == 0 {
 		return f, pg.ErrNotFound
 	}
-	return s.DB.FlowOfBrowser(r.Context(), setup.Name, secrets)
+	return s.DB.FlowOfBrowser(r.Context(), provider.Name, secrets)
 }
 
 // rejectCallback exchanges nothing and leaves every flow as it is. A signed-in merchant gets a reference to quote.
-func (s *Server) rejectCallback(w http.ResponseWriter, r *http.Request, setup connectors.Provider, outcome status.End) error {
-	s.Log.InfoContext(r.Context(), "callback refused", "provider", setup.Name, "outcome", outcome)
+func (s *Server) rejectCallback(w http.ResponseWriter, r *http.Request, provider connectors.Provider, outcome status.End) error {
+	s.Log.InfoContext(r.Context(), "callback refused", "provider", provider.Name, "outcome", outcome)
 	v := visitorOf(r)
 	if v.role() == merchant {
 		wait, err := s.DB.Allow(r.Context(), "refused callbacks of "+v.user.ID.String(), pg.Limit{Burst: 20, Every: time.Minute})
 		var f db.Flow
 		if err == nil && wait == 0 {
 			f, err = s.DB.RefuseFlow(r.Context(), db.NewFlow{
-				UserID: v.user.ID, MerchantID: v.user.MerchantID, Provider: setup.Name, Environment: setup.Environment, By: s.actor(r),
+				UserID: v.user.ID, MerchantID: v.user.MerchantID, Provider: provider.Name, Environment: provider.Environment, By: s.actor(r),
 			}, outcome)
 		}
 		if err != nil {
-			s.Log.ErrorContext(r.Context(), "refused callback not kept", "provider", setup.Name, "err", err)
+			s.Log.ErrorContext(r.Context(), "refused callback not kept", "provider", provider.Name, "err", err)
 		}
 		if f.Reference != "" {
 			return redirect(w, r, "/flows/"+f.Reference)
 		}
 	}
-	return redirect(w, r, "/connect/"+setup.Name+"/ended/"+string(outcome))
+	return redirect(w, r, "/connect/"+provider.Name+"/ended/"+string(outcome))
 }
 
 // redirectToFlow sends a repeated hit to the flow's page, once the first hit's exchange has ended.
@@ -243,17 +243,17 @@ func (s *Server) awaitExchange(ctx context.Context, f db.Flow) (db.Flow, error) 
 // that is under way, and returns the flow as it is now. rejected says why this visitor's browser may not go on with it.
 func (s *Server) resume(r *http.Request, f db.Flow) (_ db.Flow, rejected status.End, err error) {
 	if f.Stage == status.StageAnswered && f.UserID == visitorOf(r).user.ID && !isPrefetch(r) {
-		setup, err := s.provider(f.Provider)
-		redirector, ok := setup.Connector.(connectors.Redirector)
+		provider, err := s.provider(f.Provider)
+		redirector, ok := provider.Connector.(connectors.Redirector)
 		switch {
-		case err != nil, !ok, setup.Environment != f.Environment:
+		case err != nil, !ok, provider.Environment != f.Environment:
 			return f, status.EndClientRejected, nil
 		case !s.ofBrowser(r, f):
 			return f, status.EndOtherBrowser, nil
 		}
 		taken, err := s.DB.TakeFlow(r.Context(), f, "")
 		if err == nil {
-			err = s.exchange(r, setup, redirector, taken, parseQuery(taken.Answer))
+			err = s.exchange(r, provider, redirector, taken, parseQuery(taken.Answer))
 		}
 		if err != nil && !errors.Is(err, db.ErrTaken) {
 			return f, "", err
@@ -267,22 +267,22 @@ func (s *Server) resume(r *http.Request, f db.Flow) (_ db.Flow, rejected status.
 }
 
 // exchange spends the provider's code. It goes on when the browser hangs up, since a code can be spent only once.
-func (s *Server) exchange(r *http.Request, setup connectors.Provider, redirector connectors.Redirector, f db.Taken, query url.Values) error {
+func (s *Server) exchange(r *http.Request, provider connectors.Provider, redirector connectors.Redirector, f db.Taken, query url.Values) error {
 	state := query.Get("state")
 	ctx, calls := connectors.WithCalls(context.WithoutCancel(r.Context()))
 	ctx, cancel := context.WithTimeout(ctx, exchangeLimit)
 	defer cancel()
 	began := s.DB.Now()
 	grant, err := redirector.Exchange(ctx, connectors.Flow{
-		State: state, Verifier: f.Verifier, CallbackURL: s.callbackURL(setup.Name), Locale: visitorOf(r).locale,
+		State: state, Verifier: f.Verifier, CallbackURL: s.callbackURL(provider.Name), Locale: visitorOf(r).locale,
 	}, query)
 	proven := f.OfState(state)
-	if err == nil && proven && setup.Connector.Info().NoState {
-		if err := s.DB.SetStateEchoed(ctx, setup.Name, setup.Environment); err != nil {
-			s.Log.ErrorContext(ctx, "state not remembered", "provider", setup.Name, "err", err)
+	if err == nil && proven && provider.Connector.Info().NoState {
+		if err := s.DB.SetStateEchoed(ctx, provider.Name, provider.Environment); err != nil {
+			s.Log.ErrorContext(ctx, "state not remembered", "provider", provider.Name, "err", err)
 		}
 	}
-	return s.saveExchange(r, setup, f.Flow, exchanged{grant: grant, err: err, began: began, calls: calls, proven: proven})
+	return s.saveExchange(r, provider, f.Flow, exchanged{grant: grant, err: err, began: began, calls: calls, proven: proven})
 }
 
 // exchanged is the result of an exchange with a provider.
@@ -296,13 +296,13 @@ type exchanged struct {
 
 // saveExchange saves the result of an exchange before anything else is done with it, and connects if there is nothing to
 // ask. It goes on when the browser hangs up.
-func (s *Server) saveExchange(r *http.Request, setup connectors.Provider, f db.Flow, x exchanged) error {
-	s.Log.InfoContext(r.Context(), "exchanged", "provider", setup.Name, "flow", f.ID, "class", connectors.OutcomeOf(x.err), "status", x.calls.Last().Status, "reason", connectors.ReasonOf(x.err))
+func (s *Server) saveExchange(r *http.Request, provider connectors.Provider, f db.Flow, x exchanged) error {
+	s.Log.InfoContext(r.Context(), "exchanged", "provider", provider.Name, "flow", f.ID, "class", connectors.OutcomeOf(x.err), "status", x.calls.Last().Status, "reason", connectors.ReasonOf(x.err))
 	var took time.Duration
 	for _, call := range x.calls.All {
 		took += call.Took
 	}
-	s.Refresh.Count(setup.Name, setup.Environment, "connect", connectors.OutcomeOf(x.err), took)
+	s.Refresh.Count(provider.Name, provider.Environment, "connect", connectors.OutcomeOf(x.err), took)
 	if x.err != nil {
 		return s.saveFailure(r, f, x.err, x.calls.All)
 	}
@@ -316,7 +316,7 @@ func (s *Server) saveExchange(r *http.Request, setup connectors.Provider, f db.F
 	if err != nil || !x.proven {
 		return err
 	}
-	return s.finishConnect(r, setup, f, "")
+	return s.finishConnect(r, provider, f, "")
 }
 
 // saveFailure ends a flow with the error of its provider.
@@ -343,10 +343,10 @@ func flowOutcome(err error) (stage status.Stage, end status.End) {
 	case errors.As(err, &unreadable):
 		reason = unreadable.Reason
 	}
-	switch class := connectors.OutcomeOf(err); {
-	case class == status.AccessDenied:
+	switch outcome := connectors.OutcomeOf(err); {
+	case outcome == status.AccessDenied:
 		return status.StageDenied, status.EndDenied
-	case class == status.InvalidInput:
+	case outcome == status.InvalidInput:
 		return status.StageFailed, status.EndInput
 	case reason == connectors.ReasonNoMerchant:
 		return status.StageFailed, status.EndNoMerchant
@@ -356,11 +356,11 @@ func flowOutcome(err error) (stage status.Stage, end status.End) {
 		return status.StageFailed, status.EndUnverified
 	case reason == connectors.ReasonWrongIssuer && unreadable == nil:
 		return status.StageFailed, status.EndForged
-	case class == status.ClientRejected, unreadable != nil:
+	case outcome == status.ClientRejected, unreadable != nil:
 		return status.StageFailed, status.EndClientRejected
-	case class == status.Rejected:
+	case outcome == status.Rejected:
 		return status.StageFailed, status.EndRejected
-	case class == status.RateLimited:
+	case outcome == status.RateLimited:
 		return status.StageFailed, status.EndRateLimited
 	}
 	return status.StageFailed, status.EndTemporary
@@ -376,7 +376,7 @@ func (s *Server) choose(w http.ResponseWriter, r *http.Request) error {
 		return errForbidden
 	}
 	choice := r.PostFormValue("choice")
-	setup, err := s.provider(f.Provider)
+	provider, err := s.provider(f.Provider)
 	switch {
 	case f.Stage != status.StageChoosing:
 	case choice == db.ChooseCancel:
@@ -391,8 +391,8 @@ func (s *Server) choose(w http.ResponseWriter, r *http.Request) error {
 		return err
 	case choice == "":
 		return errMalformed
-	case setup.Environment == f.Environment:
-		if err := s.finishConnect(r, setup, f, choice); err != nil {
+	case provider.Environment == f.Environment:
+		if err := s.finishConnect(r, provider, f, choice); err != nil {
 			return err
 		}
 	}
@@ -400,10 +400,10 @@ func (s *Server) choose(w http.ResponseWriter, r *http.Request) error {
 }
 
 // finishConnect connects as chosen, or, with choice "", if there is nothing to ask.
-func (s *Server) finishConnect(r *http.Request, setup connectors.Provider, f db.Flow, choice string) error {
+func (s *Server) finishConnect(r *http.Request, provider connectors.Provider, f db.Flow, choice string) error {
 	var made db.Made
 	err := retrySave(r.Context(), func(ctx context.Context) (err error) {
-		made, err = s.DB.Connect(ctx, f, choice, s.actor(r), setup.Connector.Info().KeepAlive, s.revokeJobs(f.Provider, f.Environment))
+		made, err = s.DB.Connect(ctx, f, choice, s.actor(r), provider.Connector.Info().KeepAlive, s.revokeJobs(f.Provider, f.Environment))
 		return err
 	})
 	switch {

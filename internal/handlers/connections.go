@@ -21,12 +21,12 @@ import (
 const timelineLength = 30
 
 // connectionOfVisitor is the connection in the address, when the visitor may see it: a merchant its own, staff any.
-func (s *Server) connectionOfVisitor(r *http.Request) (db.Whole, error) {
+func (s *Server) connectionOfVisitor(r *http.Request) (db.ConnectionDetail, error) {
 	id, err := pg.ParseID(r.PathValue("id"))
 	if err != nil {
-		return db.Whole{}, err
+		return db.ConnectionDetail{}, err
 	}
-	return s.DB.WholeConnection(r.Context(), id, visitorOf(r).user.MerchantID)
+	return s.DB.ConnectionDetail(r.Context(), id, visitorOf(r).user.MerchantID)
 }
 
 // connectionPage shows whose account it is, how it is, who must act and what has happened. Of one that has ended it is
@@ -70,9 +70,9 @@ func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 	case errors.As(err, &needed): // its page says so
 		return redirect(w, r, "/connections/"+c.ID.String())
 	case errors.As(err, &ours):
-		outcome.Class = status.ClientRejected
+		outcome.Outcome = status.ClientRejected
 	case errors.As(err, &trouble):
-		outcome = refresh.Outcome{Class: trouble.Class, RetryAfter: trouble.RetryAfter}
+		outcome = refresh.Result{Outcome: trouble.Outcome, RetryAfter: trouble.RetryAfter}
 	case err != nil:
 		return err
 	}
@@ -84,14 +84,14 @@ func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	page.Path = "/connections/" + c.ID.String() // this address takes no GET
-	page.Outcome = &views.Outcome{Code: string(outcome.Class), Health: outcome.Class.Health()}
+	page.Outcome = &views.Outcome{Code: string(outcome.Outcome), Health: outcome.Outcome.Health()}
 	if outcome.Call.Name != "" {
 		page.Outcome.Call = &outcome.Call
 	}
 	switch {
 	case outcome.Problem == status.ProblemLapsed || outcome.Problem == status.ProblemSealed: // nobody was asked
 		page.Outcome.Code, page.Outcome.Health = string(outcome.Problem), status.ActionNeeded
-	case outcome.Incident && outcome.Class == status.Rejected: // not believed yet
+	case outcome.Incident && outcome.Outcome == status.Rejected: // not believed yet
 		page.Outcome.Code, page.Outcome.Health = "incident", status.Retrying
 	}
 	if outcome.RetryAfter > 0 {
@@ -106,10 +106,10 @@ func (s *Server) refreshed(w http.ResponseWriter, r *http.Request) error {
 	return redirect(w, r, "/connections/"+url.PathEscape(r.PathValue("id")))
 }
 
-func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPage, error) {
+func (s *Server) viewConnection(r *http.Request, c db.ConnectionDetail) (views.ConnectionPage, error) {
 	v := visitorOf(r)
-	setup, set := s.provider(c.Provider)
-	present := set == nil && setup.Environment == c.Environment
+	provider, set := s.provider(c.Provider)
+	present := set == nil && provider.Environment == c.Environment
 	how := s.statusOf(r.Context(), c.Connection)
 	page := views.ConnectionPage{
 		Page: s.viewPage(r), Connection: c, Provider: s.viewProviderOf(c.Provider, c.Environment), Account: s.viewAccount(c.Provider, c.Account, c.ID.String()),
@@ -172,7 +172,7 @@ func (s *Server) viewConnection(r *http.Request, c db.Whole) (views.ConnectionPa
 
 // viewStaffConnection is what staff see besides. The calls of the attempts that made the connection join its timeline: they
 // were made before it existed.
-func (s *Server) viewStaffConnection(r *http.Request, c db.Whole, page *views.ConnectionPage) (*views.StaffConnection, error) {
+func (s *Server) viewStaffConnection(r *http.Request, c db.ConnectionDetail, page *views.ConnectionPage) (*views.StaffConnection, error) {
 	staff := &views.StaffConnection{}
 	if c.DisconnectedAt.IsZero() {
 		staff.AskURL, staff.Mails, staff.MayInvite = "/connections/"+c.ID.String()+"/ask", s.Jobs.SendsMail(), visitorOf(r).role() == admin
@@ -225,7 +225,7 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.Whole, page *views.Co
 }
 
 // whyThen says why the next refresh is when it is, or why there is none.
-func (s *Server) whyThen(c db.Whole, how status.Status, grant db.GrantStatus) string {
+func (s *Server) whyThen(c db.ConnectionDetail, how status.Status, grant db.GrantStatus) string {
 	why := grant.Why(s.DB.Now())
 	switch {
 	case how.Health == status.Disconnected:
@@ -246,7 +246,7 @@ func (s *Server) whyThen(c db.Whole, how status.Status, grant db.GrantStatus) st
 }
 
 // report is the story of a connection to send to its provider: nothing secret, nobody's name.
-func report(c db.Whole, how status.Status, events []views.Event) string {
+func report(c db.ConnectionDetail, how status.Status, events []views.Event) string {
 	var b strings.Builder
 	line := func(words ...string) { b.WriteString(strings.Join(words, "  ") + "\n") }
 	line("provider", c.Provider, c.Environment)

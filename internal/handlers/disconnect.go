@@ -25,8 +25,8 @@ func (s *Server) disconnectPage(w http.ResponseWriter, r *http.Request) error {
 	if c.ExpiresAt.After(s.DB.Now()) {
 		page.Until = c.ExpiresAt
 	}
-	if setup, err := s.provider(c.Provider); err == nil && setup.Environment == c.Environment {
-		_, page.Revokes = setup.Connector.(connectors.Revoker)
+	if provider, err := s.provider(c.Provider); err == nil && provider.Environment == c.Environment {
+		_, page.Revokes = provider.Connector.(connectors.Revoker)
 	}
 	s.render(w, r, http.StatusOK, views.Disconnect(page))
 	return nil
@@ -73,11 +73,11 @@ func (s *Server) revokeJobs(provider, environment string) db.Jobs {
 // revokeUnwanted revokes a grant that the user chose not to keep. It does nothing where a revocation would end the whole
 // account's access, of which other connections may make use.
 func (s *Server) revokeUnwanted(r *http.Request, f db.Flow, g connectors.Grant) {
-	setup, err := s.provider(f.Provider)
-	if err != nil || setup.Environment != f.Environment || setup.Connector.Info().RevokesAccount || g.Access == "" {
+	provider, err := s.provider(f.Provider)
+	if err != nil || provider.Environment != f.Environment || provider.Connector.Info().RevokesAccount || g.Access == "" {
 		return
 	}
-	revoker, ok := setup.Connector.(connectors.Revoker)
+	revoker, ok := provider.Connector.(connectors.Revoker)
 	if !ok {
 		return
 	}

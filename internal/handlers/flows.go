@@ -46,7 +46,7 @@ func (s *Server) flowOfVisitor(r *http.Request) (db.Flow, error) {
 
 // endedPage is where a callback ends that belongs to no attempt of the visitor's.
 func (s *Server) endedPage(w http.ResponseWriter, r *http.Request) error {
-	setup, err := s.anyProvider(r.PathValue("provider"))
+	provider, err := s.anyProvider(r.PathValue("provider"))
 	if err != nil {
 		return err
 	}
@@ -54,7 +54,7 @@ func (s *Server) endedPage(w http.ResponseWriter, r *http.Request) error {
 	if !slices.Contains([]status.End{status.EndForged, status.EndOtherProvider, status.EndOtherBrowser, status.EndOtherUser, status.EndInterrupted}, outcome) {
 		return pg.ErrNotFound
 	}
-	s.render(w, r, http.StatusOK, views.Flow(views.FlowPage{Page: s.viewPage(r), Provider: viewProvider(setup), Rejected: outcome}))
+	s.render(w, r, http.StatusOK, views.Flow(views.FlowPage{Page: s.viewPage(r), Provider: viewProvider(provider), Rejected: outcome}))
 	return nil
 }
 
@@ -74,7 +74,7 @@ func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
 		}
 		page.Offer, page.Account, page.Before = &o, s.viewAccount(f.Provider, o.Account, ""), s.viewAccount(f.Provider, o.Before, f.ConnectionID.String())
 	case status.StageConnected:
-		c, err := s.DB.WholeConnection(r.Context(), f.ResultID, f.MerchantID)
+		c, err := s.DB.ConnectionDetail(r.Context(), f.ResultID, f.MerchantID)
 		if err != nil {
 			return page, err
 		}

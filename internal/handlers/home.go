@@ -22,12 +22,12 @@ func (s *Server) home(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	page := views.ConnectionsPage{Page: s.viewPage(r)}
-	for _, setup := range s.Providers {
-		card := views.ProviderCard{Provider: viewProvider(setup), Accounts: s.viewOwned(r, owned, setup.Name)}
+	for _, provider := range s.Providers {
+		card := views.ProviderCard{Provider: viewProvider(provider), Accounts: s.viewOwned(r, owned, provider.Name)}
 		switch {
 		case len(card.Accounts) > 0:
 			page.Connected = append(page.Connected, card)
-		case setup.Connector != nil:
+		case provider.Connector != nil:
 			page.Offered = append(page.Offered, card)
 		}
 	}

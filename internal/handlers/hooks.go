@@ -17,8 +17,8 @@ const maxHook = 16 << 10
 // hook receives a provider's webhook. It is not signed, so it is only a hint: a refresh verifies it before anything is
 // marked. A request with the secret gets 204, whatever its type; any other gets 404.
 func (s *Server) hook(w http.ResponseWriter, r *http.Request) {
-	setup, err := s.provider(r.PathValue("provider"))
-	hooked, ok := setup.Connector.(connectors.WebhookReceiver)
+	provider, err := s.provider(r.PathValue("provider"))
+	hooked, ok := provider.Connector.(connectors.WebhookReceiver)
 	if err != nil || !ok || !sameSecret(r.PathValue("secret"), hooked.WebhookSecret()) {
 		http.NotFound(w, r)
 		return
@@ -32,13 +32,13 @@ func (s *Server) hook(w http.ResponseWriter, r *http.Request) {
 	if err == nil && hint.Revoked && hint.AccountID != "" {
 		ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 		defer cancel()
-		if err := s.Refresh.RecheckAccount(ctx, setup.Name, hint.AccountID); err != nil {
-			s.Log.ErrorContext(ctx, "hint not kept", "provider", setup.Name, "err", err)
+		if err := s.Refresh.RecheckAccount(ctx, provider.Name, hint.AccountID); err != nil {
+			s.Log.ErrorContext(ctx, "hint not kept", "provider", provider.Name, "err", err)
 			http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
 			return
 		}
 	}
-	s.Log.InfoContext(r.Context(), "webhook", "provider", setup.Name, "understood", err == nil, "revoked", hint.Revoked)
+	s.Log.InfoContext(r.Context(), "webhook", "provider", provider.Name, "understood", err == nil, "revoked", hint.Revoked)
 	w.WriteHeader(http.StatusNoContent)
 }
 

@@ -24,9 +24,9 @@ func options[T ~string](chosen T, values ...T) []views.Option {
 func (s *Server) providerOptions(chosen string) []views.Option {
 	list := []views.Option{{Selected: chosen == ""}}
 	known := chosen == ""
-	for _, setup := range s.Providers {
-		list = append(list, views.Option{Value: setup.Name, Label: title(setup), Selected: setup.Name == chosen})
-		known = known || setup.Name == chosen
+	for _, provider := range s.Providers {
+		list = append(list, views.Option{Value: provider.Name, Label: title(provider), Selected: provider.Name == chosen})
+		known = known || provider.Name == chosen
 	}
 	if !known {
 		list = append(list, views.Option{Value: chosen, Label: chosen, Selected: true})

@@ -70,9 +70,9 @@ type providerEnv struct{ provider, environment string }
 // places are the providers that are set up, in their order, then those that only old connections know.
 func (s *Server) places(counts []db.Count) []providerEnv {
 	var all []providerEnv
-	for _, setup := range s.Providers {
-		if setup.Connector != nil {
-			all = append(all, providerEnv{setup.Name, setup.Environment})
+	for _, provider := range s.Providers {
+		if provider.Connector != nil {
+			all = append(all, providerEnv{provider.Name, provider.Environment})
 		}
 	}
 	for _, c := range counts {
@@ -107,8 +107,8 @@ func (s *Server) providerFigures(ctx context.Context, at providerEnv, counts []d
 }
 
 func (s *Server) presently(at providerEnv) bool {
-	setup, err := s.provider(at.provider)
-	return err == nil && setup.Environment == at.environment
+	provider, err := s.provider(at.provider)
+	return err == nil && provider.Environment == at.environment
 }
 
 // latency is how long refreshes at a provider took lately, the median and the 95th percentile, how many there were, and how
@@ -120,7 +120,7 @@ func latency(lately []refresh.HourlyStat, at providerEnv) (median, slow time.Dur
 			continue
 		}
 		all += one.Calls
-		if one.Class == status.OK {
+		if one.Outcome == status.OK {
 			answered = append(answered, one)
 		} else {
 			failed += one.Calls
@@ -143,7 +143,7 @@ func hourFigures(calls []refresh.RefreshHour, first time.Time) []views.HourFigur
 		if i < 0 || i >= chartHours {
 			continue
 		}
-		hours[i].Calls[one.Class] += one.Calls
+		hours[i].Calls[one.Outcome] += one.Calls
 	}
 	return hours
 }
@@ -160,19 +160,19 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.TodoItem, err
 	if err != nil {
 		return nil, err
 	}
-	for _, setup := range s.Providers {
-		line := views.TodoItem{Provider: title(setup), URL: "/admin/providers#" + setup.Name}
-		if setup.Connector == nil {
-			line.Code, line.Detail = "not-set-up", strings.Join(setup.Missing, ", ")
+	for _, provider := range s.Providers {
+		line := views.TodoItem{Provider: title(provider), URL: "/admin/providers#" + provider.Name}
+		if provider.Connector == nil {
+			line.Code, line.Detail = "not-set-up", strings.Join(provider.Missing, ", ")
 			list = append(list, line)
 			continue
 		}
-		record := records[setup.Name]
-		if _, ok := setup.Connector.(connectors.CallbackRegistrar); ok && record.CallbackAddress != s.callbackURL(setup.Name) {
+		record := records[provider.Name]
+		if _, ok := provider.Connector.(connectors.CallbackRegistrar); ok && record.CallbackAddress != s.callbackURL(provider.Name) {
 			line.Code = "callback"
 			list = append(list, line)
 		}
-		if hooked, ok := setup.Connector.(connectors.WebhookReceiver); ok && hooked.WebhookSecret() != "" && record.HookRegisteredAt.IsZero() {
+		if hooked, ok := provider.Connector.(connectors.WebhookReceiver); ok && hooked.WebhookSecret() != "" && record.HookRegisteredAt.IsZero() {
 			line.Code = "hook"
 			list = append(list, line)
 		}
@@ -180,9 +180,9 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.TodoItem, err
 			line.Code = "skew"
 			list = append(list, line)
 		}
-		if n := waiting[setup.Name]; n > 0 {
+		if n := waiting[provider.Name]; n > 0 {
 			line.Code, line.Count = "ours", n
-			line.URL = "/admin/connections?" + FilterValues(search.Filter{Provider: setup.Name, Environment: setup.Environment, Party: status.PartyPlatform}).Encode()
+			line.URL = "/admin/connections?" + FilterValues(search.Filter{Provider: provider.Name, Environment: provider.Environment, Party: status.PartyPlatform}).Encode()
 			list = append(list, line)
 		}
 	}

@@ -10,18 +10,18 @@ import (
 
 // provider finds a provider that is set up, by its name. It returns ErrNotFound if there is none.
 func (s *Server) provider(name string) (connectors.Provider, error) {
-	setup, err := s.anyProvider(name)
-	if err == nil && setup.Connector == nil {
+	provider, err := s.anyProvider(name)
+	if err == nil && provider.Connector == nil {
 		err = pg.ErrNotFound
 	}
-	return setup, err
+	return provider, err
 }
 
 // anyProvider finds a provider by its name, set up or not. It returns ErrNotFound if there is none.
 func (s *Server) anyProvider(name string) (connectors.Provider, error) {
-	for _, setup := range s.Providers {
-		if setup.Name == name {
-			return setup, nil
+	for _, provider := range s.Providers {
+		if provider.Name == name {
+			return provider, nil
 		}
 	}
 	return connectors.Provider{}, pg.ErrNotFound
@@ -32,11 +32,11 @@ func (s *Server) callbackURL(provider string) string {
 	return strings.TrimSuffix(s.PublicURL.String(), "/") + "/connect/" + provider + "/callback"
 }
 
-func viewProvider(setup connectors.Provider) views.Provider {
-	p := views.Provider{Name: setup.Name, Title: setup.Title, Environment: setup.Environment}
-	if setup.Connector != nil {
-		_, p.Keyed = setup.Connector.(connectors.CredentialConnector)
-		info := setup.Connector.Info()
+func viewProvider(provider connectors.Provider) views.Provider {
+	p := views.Provider{Name: provider.Name, Title: provider.Title, Environment: provider.Environment}
+	if provider.Connector != nil {
+		_, p.Keyed = provider.Connector.(connectors.CredentialConnector)
+		info := provider.Connector.Info()
 		p.Color, p.HomeURL = info.Color, info.HomeURL
 	}
 	return p
@@ -44,11 +44,11 @@ func viewProvider(setup connectors.Provider) views.Provider {
 
 // viewProviderOf shows the provider of a connection, also one whose settings are gone.
 func (s *Server) viewProviderOf(name, environment string) views.Provider {
-	setup, err := s.anyProvider(name)
+	provider, err := s.anyProvider(name)
 	if err != nil {
-		setup = connectors.Provider{Name: name, Title: name}
+		provider = connectors.Provider{Name: name, Title: name}
 	}
-	p := viewProvider(setup)
+	p := viewProvider(provider)
 	p.Environment = environment
 	return p
 }

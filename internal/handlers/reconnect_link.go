@@ -59,12 +59,12 @@ var errOtherBusiness = errors.New("a link for another merchant than the visitor'
 
 // askedFor reads the link in the address and its connection. It returns ErrLink if there is no such link, and
 // errOtherBusiness if the connection is another merchant's.
-func (s *Server) askedFor(r *http.Request) (account.Link, db.Whole, error) {
+func (s *Server) askedFor(r *http.Request) (account.Link, db.ConnectionDetail, error) {
 	link, err := s.Accounts.ReconnectLink(r.Context(), pg.Secret(r.PathValue("secret")))
 	if err != nil {
-		return link, db.Whole{}, err
+		return link, db.ConnectionDetail{}, err
 	}
-	c, err := s.DB.WholeConnection(r.Context(), link.ConnectionID, visitorOf(r).user.MerchantID)
+	c, err := s.DB.ConnectionDetail(r.Context(), link.ConnectionID, visitorOf(r).user.MerchantID)
 	if errors.Is(err, pg.ErrNotFound) {
 		err = errOtherBusiness
 	}

@@ -288,8 +288,8 @@ func (s *Server) currentIncidents(ctx context.Context) []refresh.ProviderState {
 func (s *Server) incidents(r *http.Request) []views.Incident {
 	var all []views.Incident
 	for _, one := range s.currentIncidents(r.Context()) {
-		if setup, err := s.provider(one.Name); err == nil && setup.Environment == one.Environment {
-			all = append(all, views.Incident{Provider: setup.Title, Since: one.IncidentSince, Ours: one.Reason == status.ReasonClientRejected, Declared: one.Reason == status.ReasonDeclared})
+		if provider, err := s.provider(one.Name); err == nil && provider.Environment == one.Environment {
+			all = append(all, views.Incident{Provider: provider.Title, Since: one.IncidentSince, Ours: one.Reason == status.ReasonClientRejected, Declared: one.Reason == status.ReasonDeclared})
 		}
 	}
 	return all

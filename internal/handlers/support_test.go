@@ -29,7 +29,7 @@ func TestDaysAreTheReaders(t *testing.T) {
 	now := s.db.Now().In(zone)
 	begin := time.Date(now.Year(), now.Month(), now.Day()-2, 0, 30, 0, 0, zone)
 	for _, c := range merchant.connections() {
-		e := audit.Event{Kind: status.RefreshTemporary, Class: status.Temporary, Provider: c.Provider, ConnectionID: c.ID, MerchantID: c.MerchantID, At: begin}
+		e := audit.Event{Kind: status.RefreshTemporary, Outcome: status.Temporary, Provider: c.Provider, ConnectionID: c.ID, MerchantID: c.MerchantID, At: begin}
 		if c.Provider == "acme" {
 			e.At = begin.AddDate(0, 0, 1) // another day there, the same in UTC as most of the first
 		}
@@ -142,7 +142,7 @@ func TestAFailureIsNobodysDoing(t *testing.T) {
 	}
 	for _, note := range []string{"", status.NoteUnsent} {
 		if err := s.db.Audit.Record(t.Context(), audit.Event{
-			Kind: status.RefreshRejected, Class: status.Rejected, Code: "no-refresh-token", Provider: c.Provider, ConnectionID: c.ID, MerchantID: c.MerchantID, Note: note,
+			Kind: status.RefreshRejected, Outcome: status.Rejected, Code: "no-refresh-token", Provider: c.Provider, ConnectionID: c.ID, MerchantID: c.MerchantID, Note: note,
 			Actor: audit.Actor{Kind: account.RoleSupport, ID: u.ID},
 		}); err != nil {
 			t.Fatal(err)

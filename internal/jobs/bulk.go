@@ -141,12 +141,12 @@ func (w *bulkWorker) refresh(ctx context.Context, b db.Bulk, provider string) er
 				break
 			}
 			calls.Go(func() {
-				class := w.one(ctx, connection, by)
-				if class == status.Busy && ctx.Err() != nil { // this process stops: the next owner begins with it
+				outcome := w.one(ctx, connection, by)
+				if outcome == status.Busy && ctx.Err() != nil { // this process stops: the next owner begins with it
 					failed[i] = ctx.Err()
 					return
 				}
-				failed[i] = w.jobs.DB.BulkEnded(context.WithoutCancel(ctx), b.ID, connection, class)
+				failed[i] = w.jobs.DB.BulkEnded(context.WithoutCancel(ctx), b.ID, connection, outcome)
 			})
 		}
 		calls.Wait()
@@ -164,7 +164,7 @@ func (w *bulkWorker) one(ctx context.Context, connection pg.ID, by audit.Actor) 
 	var trouble *refresh.ProviderTroubleError
 	switch {
 	case err == nil:
-		return outcome.Class
+		return outcome.Outcome
 	case errors.As(err, &needed) && needed.Problem == status.ProblemDisconnected, errors.Is(err, pg.ErrNotFound):
 		return status.Skipped
 	case errors.As(err, &needed):
@@ -172,7 +172,7 @@ func (w *bulkWorker) one(ctx context.Context, connection pg.ID, by audit.Actor) 
 	case errors.As(err, &ours):
 		return status.ClientRejected
 	case errors.As(err, &trouble):
-		return trouble.Class
+		return trouble.Outcome
 	default:
 		w.jobs.Log.ErrorContext(ctx, "refresh in bulk failed", "connection", connection, "err", err)
 		return status.Temporary

@@ -45,7 +45,7 @@ func (j *Jobs) runRevocation(ctx context.Context, job *river.Job[revokeArgs]) er
 	if err != nil || before != "" && before != status.RevokedLater && before != status.RevokedKept {
 		return err
 	}
-	c, err := d.WholeConnection(ctx, job.Args.Connection, pg.ID{})
+	c, err := d.ConnectionDetail(ctx, job.Args.Connection, pg.ID{})
 	if errors.Is(err, pg.ErrNotFound) {
 		return nil
 	}
@@ -74,9 +74,9 @@ func (j *Jobs) runRevocation(ctx context.Context, job *river.Job[revokeArgs]) er
 
 // RevokesByAccount says whether the provider ends access by account, so that it can be asked again when the grant is gone.
 func (j *Jobs) RevokesByAccount(provider, environment string) bool {
-	setup := j.setup(provider)
-	_, ok := setup.Connector.(connectors.Revoker)
-	return ok && setup.Environment == environment && setup.Connector.Info().RevokesAccount
+	p := j.provider(provider)
+	_, ok := p.Connector.(connectors.Revoker)
+	return ok && p.Environment == environment && p.Connector.Info().RevokesAccount
 }
 
 // Revoke asks the provider of a connection that has ended here to end its access too. Where that ends the whole account's
@@ -89,16 +89,16 @@ func (j *Jobs) Revoke(ctx context.Context, p db.Revocation) (status.Revocation, 
 }
 
 func (j *Jobs) revoke(ctx context.Context, p db.Revocation) (status.Revocation, error) {
-	c, setup := p.Connection, j.setup(p.Connection.Provider)
-	if setup.Connector == nil || setup.Environment != c.Environment {
+	c, provider := p.Connection, j.provider(p.Connection.Provider)
+	if provider.Connector == nil || provider.Environment != c.Environment {
 		return status.RevokedKept, nil
 	}
-	revoker, ok := setup.Connector.(connectors.Revoker)
+	revoker, ok := provider.Connector.(connectors.Revoker)
 	if !ok {
 		return status.RevokedNotOffered, nil
 	}
 	unconfirmed := status.RevokedFailed
-	if setup.Connector.Info().RevokesAccount {
+	if provider.Connector.Info().RevokesAccount {
 		unconfirmed = status.RevokedLater
 		begun, err := j.DB.BeginRevocation(ctx, c.Provider, c.Environment, c.Account.ID)
 		if err != nil {
@@ -115,7 +115,7 @@ func (j *Jobs) revoke(ctx context.Context, p db.Revocation) (status.Revocation, 
 	defer cancel()
 	failed := revoker.Revoke(call, p.Grant)
 	var err error
-	if setup.Connector.Info().RevokesAccount {
+	if provider.Connector.Info().RevokesAccount {
 		var refusal *connectors.RejectedError
 		err = j.DB.EndRevocation(ctx, c.Provider, c.Environment, c.Account.ID, !errors.As(failed, &refusal))
 	}
@@ -128,11 +128,11 @@ func (j *Jobs) revoke(ctx context.Context, p db.Revocation) (status.Revocation, 
 	return unconfirmed, err
 }
 
-// setup is a provider's; one that is not set up has no connector.
-func (j *Jobs) setup(provider string) connectors.Provider {
-	for _, setup := range j.Providers {
-		if setup.Name == provider {
-			return setup
+// provider returns a provider by its name; one that is not set up has no connector.
+func (j *Jobs) provider(name string) connectors.Provider {
+	for _, provider := range j.Providers {
+		if provider.Name == name {
+			return provider
 		}
 	}
 	return connectors.Provider{}

@@ -14,9 +14,9 @@ import (
 	"patchbay/internal/status"
 )
 
-// Outcome is what came of one attempt.
-type Outcome struct {
-	Class      status.Outcome  // Lost: an earlier answer may still come; Busy: nothing was sent
+// Result is what came of one attempt.
+type Result struct {
+	Outcome    status.Outcome  // Lost: an earlier answer may still come; Busy: nothing was sent
 	Problem    status.Problem  // what was written on the connection
 	Incident   bool            // the provider has an incident: nothing was counted
 	RetryAfter time.Duration   // when another try is worth it; 0 when now or never
@@ -29,11 +29,11 @@ type Outcome struct {
 }
 
 // attempt carries out one claimed refresh: call, save first, look later. next: the save may claim another that is due.
-func (e *Engine) attempt(q *providerQueue, l *lease, by audit.Actor, next bool) (Outcome, *lease) {
+func (e *Engine) attempt(q *providerQueue, l *lease, by audit.Actor, next bool) (Result, *lease) {
 	ctx := e.life
 	if l.Unsealed != nil {
 		e.Log.Error("a grant does not open", "connection", l.Connection, "err", l.Unsealed)
-		f := failure{Class: status.ClientRejected, Code: string(status.ProblemSealed), Problem: status.ProblemSealed, After: time.Hour, Certain: true}
+		f := failure{Outcome: status.ClientRejected, Code: string(status.ProblemSealed), Problem: status.ProblemSealed, After: time.Hour, Certain: true}
 		return e.fail(ctx, q, l, f, attemptInfo{By: by, Note: status.NoteSealed}), nil
 	}
 	if l.Lost {
@@ -44,7 +44,7 @@ func (e *Engine) attempt(q *providerQueue, l *lease, by audit.Actor, next bool) 
 		if err := q.release(ctx, l); err != nil {
 			e.Log.Warn("lease not released", "connection", l.Connection, "err", err)
 		}
-		return Outcome{Class: status.Busy}, nil
+		return Result{Outcome: status.Busy}, nil
 	}
 
 	token, calls, obtained, err := e.call(q, l.Grant)
@@ -55,13 +55,13 @@ func (e *Engine) attempt(q *providerQueue, l *lease, by audit.Actor, next bool) 
 		token, calls, obtained, err = e.call(q, l.Grant)
 	}
 	call := calls.Last()
-	class := connectors.OutcomeOf(err)
-	e.Count(l.Provider, l.Environment, "refresh", class, call.Took)
+	outcome := connectors.OutcomeOf(err)
+	e.Count(l.Provider, l.Environment, "refresh", outcome, call.Took)
 	info := attemptInfo{By: by, Call: call}
 	if err == nil {
 		return e.saveAnswer(ctx, q, l, token, obtained, info, next)
 	}
-	f := e.failureOf(ctx, q, l, class, calls, err)
+	f := e.failureOf(ctx, q, l, outcome, calls, err)
 	switch f.Problem { // its cause is known: it is no sign that our client is the one rejected
 	case status.ProblemInterrupted:
 		info.Note = status.NoteInterrupted
@@ -94,7 +94,7 @@ func (e *Engine) call(q *providerQueue, g connectors.Grant) (token connectors.To
 }
 
 // saveAnswer saves a good answer: first, and until it lands.
-func (e *Engine) saveAnswer(ctx context.Context, q *providerQueue, l *lease, token connectors.Token, obtained time.Time, info attemptInfo, next bool) (Outcome, *lease) {
+func (e *Engine) saveAnswer(ctx context.Context, q *providerQueue, l *lease, token connectors.Token, obtained time.Time, info attemptInfo, next bool) (Result, *lease) {
 	result, err := retryWrite(ctx, func() (saveResult, error) {
 		result, err := q.save(ctx, l, token, obtained, info, next && !e.ending())
 		if err != nil {
@@ -104,12 +104,12 @@ func (e *Engine) saveAnswer(ctx context.Context, q *providerQueue, l *lease, tok
 	})
 	if err != nil {
 		e.Log.Error("a good answer was lost at the end of the process", "connection", l.Connection)
-		return Outcome{Class: status.Temporary, Call: info.Call}, nil
+		return Result{Outcome: status.Temporary, Call: info.Call}, nil
 	}
 	if result.Fate == dropped {
 		e.revokeUnwanted(ctx, q, l, token)
 	}
-	out := Outcome{Class: status.OK, Call: info.Call, Token: token, RefreshedAt: obtained, RefreshAt: result.RefreshAt}
+	out := Result{Outcome: status.OK, Call: info.Call, Token: token, RefreshedAt: obtained, RefreshAt: result.RefreshAt}
 	if token.Lifetime > 0 {
 		out.ExpiresAt = obtained.Add(token.Lifetime)
 	}
@@ -139,9 +139,9 @@ func (e *Engine) revokeUnwanted(ctx context.Context, q *providerQueue, l *lease,
 }
 
 // failureOf says what is to be recorded of an attempt without a token.
-func (e *Engine) failureOf(ctx context.Context, q *providerQueue, l *lease, class status.Outcome, calls *connectors.Calls, err error) failure {
+func (e *Engine) failureOf(ctx context.Context, q *providerQueue, l *lease, outcome status.Outcome, calls *connectors.Calls, err error) failure {
 	call := calls.Last()
-	f := failure{Class: class, Code: call.Code}
+	f := failure{Outcome: outcome, Code: call.Code}
 	var rejected *connectors.RejectedError
 	var limited *connectors.RateLimitedError
 	var temporary *connectors.TemporaryError
@@ -170,7 +170,7 @@ func (e *Engine) failureOf(ctx context.Context, q *providerQueue, l *lease, clas
 		}
 		f.After = schedule.RetryAfter(before+1, limited.RetryAfter, l.Connection)
 	default:
-		f.Class = status.Temporary
+		f.Outcome = status.Temporary
 		f.After = schedule.Backoff(l.Failures+1, l.Connection)
 		if errors.As(err, &temporary) {
 			f.After = max(f.After, temporary.RetryAfter)
@@ -181,9 +181,9 @@ func (e *Engine) failureOf(ctx context.Context, q *providerQueue, l *lease, clas
 }
 
 // fail records an attempt without a token, as long as the lease lasts, and detects whether the provider fails for several merchants.
-func (e *Engine) fail(ctx context.Context, q *providerQueue, l *lease, f failure, info attemptInfo) Outcome {
-	out := Outcome{Class: f.Class, Problem: f.Problem, RetryAfter: f.After, Call: info.Call}
-	if f.Class == status.RateLimited && info.Call.Status == http.StatusTooManyRequests {
+func (e *Engine) fail(ctx context.Context, q *providerQueue, l *lease, f failure, info attemptInfo) Result {
+	out := Result{Outcome: f.Outcome, Problem: f.Problem, RetryAfter: f.After, Call: info.Call}
+	if f.Outcome == status.RateLimited && info.Call.Status == http.StatusTooManyRequests {
 		if _, redirects := q.connector.(connectors.Redirector); redirects { // it is our client that is limited, not this merchant's
 			if err := q.pause(ctx, e.DB.Now().Add(f.After)); err != nil {
 				e.Log.Warn("provider not paused", "provider", q.info.Name, "err", err)
@@ -206,14 +206,14 @@ func (e *Engine) fail(ctx context.Context, q *providerQueue, l *lease, f failure
 	if out.Incident = recorded.frozen; recorded.frozen {
 		out.Problem = ""
 	}
-	if !recorded.frozen && !recorded.superseded && f.Class != status.RateLimited && !f.Certain {
+	if !recorded.frozen && !recorded.superseded && f.Outcome != status.RateLimited && !f.Certain {
 		e.detectIncident(ctx, q)
 	}
 	return out
 }
 
-func (e *Engine) logEvent(ctx context.Context, l *lease, kind status.Kind, class status.Outcome) {
-	if err := e.DB.Audit.Record(ctx, l.event(kind, class, attemptInfo{})); err != nil {
+func (e *Engine) logEvent(ctx context.Context, l *lease, kind status.Kind, outcome status.Outcome) {
+	if err := e.DB.Audit.Record(ctx, l.event(kind, outcome, attemptInfo{})); err != nil {
 		e.Log.Warn("event not written", "kind", kind, "err", err)
 	}
 }

@@ -39,8 +39,8 @@ func TestAWrongHostClockChangesNothing(t *testing.T) {
 			e := refresh.New(refresh.Options{DB: d, Connectors: []connectors.Connector{p}, Log: slog.New(slog.DiscardHandler)})
 			var owner db.Merchant
 			id := connect(t, d, p, "account"+wrong.String(), 48*time.Hour, &owner)
-			if out, err := e.RefreshNow(ctx, id, audit.System); err != nil || out.Class != status.OK {
-				t.Fatalf("%s, %v", out.Class, err)
+			if out, err := e.RefreshNow(ctx, id, audit.System); err != nil || out.Outcome != status.OK {
+				t.Fatalf("%s, %v", out.Outcome, err)
 			}
 			if err := e.Stop(ctx); err != nil {
 				t.Error(err)

@@ -167,11 +167,11 @@ func (e *Engine) poll(ctx context.Context, q *providerQueue) (int, error) {
 
 // run carries out one attempt in a goroutine of its own. after is called with the outcome once it is written down; without it the
 // attempt is the sweep's, which goes on with the grant that the save has claimed.
-func (e *Engine) run(q *providerQueue, l *lease, after func(Outcome)) {
+func (e *Engine) run(q *providerQueue, l *lease, after func(Result)) {
 	q.slots <- struct{}{}
 	e.underway.Go(func() {
 		for l != nil {
-			var out Outcome
+			var out Result
 			out, l = e.attempt(q, l, audit.System, after == nil && !q.draining.Load())
 			if after != nil {
 				after(out)

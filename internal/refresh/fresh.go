@@ -23,11 +23,11 @@ func (a *ActionNeededError) Error() string { return "the merchant must act: " + 
 type ProviderTroubleError struct {
 	RetryAfter time.Duration
 	Incident   bool           // the provider fails for several merchants
-	Class      status.Outcome // of the last attempt: Temporary, RateLimited, Lost or Busy
+	Outcome    status.Outcome // of the last attempt: Temporary, RateLimited, Lost or Busy
 }
 
 func (t *ProviderTroubleError) Error() string {
-	return "the provider is in trouble: " + string(t.Class)
+	return "the provider is in trouble: " + string(t.Outcome)
 }
 
 // PlatformActionError says that there is no token until the platform acts.
@@ -84,7 +84,7 @@ func (e *Engine) freshen(ctx context.Context, r db.Reading, minValid time.Durati
 		if err != nil {
 			return r, err
 		}
-		if f.leased && f.out.Class == status.OK && f.attempt >= r.Attempt {
+		if f.leased && f.out.Outcome == status.OK && f.attempt >= r.Attempt {
 			return withOutcome(e.DB.Now(), r, f.out, minValid)
 		}
 		if !f.leased {
@@ -118,11 +118,11 @@ func (e *Engine) verdict(r db.Reading, minValid time.Duration) (good bool, err e
 	case r.LeasedUntil.After(now):
 		return false, nil
 	case e.unsettled(r, now) > 0:
-		return false, &ProviderTroubleError{Class: status.Lost, RetryAfter: e.unsettled(r, now)}
+		return false, &ProviderTroubleError{Outcome: status.Lost, RetryAfter: e.unsettled(r, now)}
 	case s.Problem != "":
 		return false, &PlatformActionError{Problem: s.Problem}
-	case r.LastClass != status.OK && r.LastClass != status.Lost && r.RefreshAt.After(now):
-		return false, &ProviderTroubleError{Class: r.LastClass, RetryAfter: r.RefreshAt.Sub(now)}
+	case r.LastOutcome != status.OK && r.LastOutcome != status.Lost && r.RefreshAt.After(now):
+		return false, &ProviderTroubleError{Outcome: r.LastOutcome, RetryAfter: r.RefreshAt.Sub(now)}
 	}
 	return false, nil
 }
@@ -161,9 +161,9 @@ func need(lifetime, minValid time.Duration) time.Duration {
 }
 
 // withOutcome is a reading after an attempt that has just succeeded.
-func withOutcome(now time.Time, r db.Reading, out Outcome, minValid time.Duration) (db.Reading, error) {
+func withOutcome(now time.Time, r db.Reading, out Result, minValid time.Duration) (db.Reading, error) {
 	scope := r.Token.Scope
-	r.Token, r.Lifetime, r.ExpiresAt, r.Problem, r.LastClass = out.Token, out.Token.Lifetime, out.ExpiresAt, "", status.OK
+	r.Token, r.Lifetime, r.ExpiresAt, r.Problem, r.LastOutcome = out.Token, out.Token.Lifetime, out.ExpiresAt, "", status.OK
 	r.Token.Refresh = ""
 	if len(r.Token.Scope) == 0 {
 		r.Token.Scope = scope
@@ -199,9 +199,9 @@ func (e *Engine) blockedBy(ctx context.Context, q *providerQueue) error {
 	case !state.IncidentSince.IsZero() && state.Reason == status.ReasonClientRejected:
 		return &PlatformActionError{Problem: status.ProblemClientRejected}
 	case !state.IncidentSince.IsZero():
-		return &ProviderTroubleError{Class: status.Temporary, Incident: true, RetryAfter: max(10*time.Second, state.NextProbe.Sub(now))}
+		return &ProviderTroubleError{Outcome: status.Temporary, Incident: true, RetryAfter: max(10*time.Second, state.NextProbe.Sub(now))}
 	case state.PausedUntil.After(now):
-		return &ProviderTroubleError{Class: status.RateLimited, RetryAfter: state.PausedUntil.Sub(now)}
+		return &ProviderTroubleError{Outcome: status.RateLimited, RetryAfter: state.PausedUntil.Sub(now)}
 	}
 	return nil
 }
@@ -219,24 +219,24 @@ func (e *Engine) reread(ctx context.Context, r db.Reading) (db.Reading, error) {
 }
 
 // errBusy: no lease could be had in time.
-var errBusy = &ProviderTroubleError{Class: status.Busy, RetryAfter: time.Second}
+var errBusy = &ProviderTroubleError{Outcome: status.Busy, RetryAfter: time.Second}
 
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 
 // RefreshNow refreshes a connection whatever its schedule says and returns the outcome; it joins an attempt under way. It returns
 // *ActionNeededError if the connection is disconnected, *PlatformActionError if the provider is not set up for it, pg.ErrNotFound
 // if it does not exist.
-func (e *Engine) RefreshNow(ctx context.Context, id pg.ID, by audit.Actor) (Outcome, error) {
+func (e *Engine) RefreshNow(ctx context.Context, id pg.ID, by audit.Actor) (Result, error) {
 	r, err := e.DB.ReadGrant(ctx, id)
 	if err != nil {
-		return Outcome{}, err
+		return Result{}, err
 	}
 	return e.RefreshReading(ctx, r, by)
 }
 
 // RefreshReading is RefreshNow for a reading that was just made. Where there is no lease, Connection, Provider, Environment and
 // Disconnected are enough of it.
-func (e *Engine) RefreshReading(ctx context.Context, r db.Reading, by audit.Actor) (Outcome, error) {
+func (e *Engine) RefreshReading(ctx context.Context, r db.Reading, by audit.Actor) (Result, error) {
 	ctx, cancel := context.WithTimeout(ctx, e.Term)
 	defer cancel()
 	for {
@@ -244,13 +244,13 @@ func (e *Engine) RefreshReading(ctx context.Context, r db.Reading, by audit.Acto
 		now := e.DB.Now()
 		switch {
 		case r.Disconnected:
-			return Outcome{}, &ActionNeededError{Problem: status.ProblemDisconnected}
+			return Result{}, &ActionNeededError{Problem: status.ProblemDisconnected}
 		case q == nil:
-			return Outcome{}, &PlatformActionError{Problem: e.statusOf(r).Problem}
+			return Result{}, &PlatformActionError{Problem: e.statusOf(r).Problem}
 		case r.LeasedUntil.After(now) && !e.isInflight(r.Connection):
 			then, err := e.wait(ctx, r)
 			if err != nil {
-				return Outcome{}, err
+				return Result{}, err
 			}
 			if then.Attempt != r.Attempt {
 				return outcomeOf(e.DB.Now(), then), nil
@@ -258,29 +258,29 @@ func (e *Engine) RefreshReading(ctx context.Context, r db.Reading, by audit.Acto
 			r = then
 			continue
 		case e.unsettled(r, now) > 0:
-			return Outcome{Class: status.Lost, RetryAfter: e.unsettled(r, now)}, nil
+			return Result{Outcome: status.Lost, RetryAfter: e.unsettled(r, now)}, nil
 		}
 		f, err := e.join(ctx, q, claimRequest{Connection: r.Connection, Attempt: -1, Force: true}, by)
 		if err != nil {
-			return Outcome{}, err
+			return Result{}, err
 		}
-		if f.leased && f.out.Class != status.Busy {
-			if f.out.Class == status.OK && q.troubled.Load() {
+		if f.leased && f.out.Outcome != status.Busy {
+			if f.out.Outcome == status.OK && q.troubled.Load() {
 				e.recovered(q)
 			}
 			return f.out, nil
 		}
 		if r, err = e.reread(ctx, r); err != nil {
-			return Outcome{}, err
+			return Result{}, err
 		}
 	}
 }
 
 // outcomeOf is the outcome of an attempt that another process made.
-func outcomeOf(now time.Time, r db.Reading) Outcome {
-	out := Outcome{Class: r.LastClass, Problem: r.Problem, Token: r.Token, ExpiresAt: r.ExpiresAt, RefreshedAt: r.RefreshedAt, RefreshAt: r.RefreshAt}
+func outcomeOf(now time.Time, r db.Reading) Result {
+	out := Result{Outcome: r.LastOutcome, Problem: r.Problem, Token: r.Token, ExpiresAt: r.ExpiresAt, RefreshedAt: r.RefreshedAt, RefreshAt: r.RefreshAt}
 	out.Call.Code = r.LastCode
-	if r.LastClass != status.OK && r.RefreshAt.After(now) {
+	if r.LastOutcome != status.OK && r.RefreshAt.After(now) {
 		out.RetryAfter = r.RefreshAt.Sub(now)
 	}
 	return out
@@ -291,7 +291,7 @@ type inflight struct {
 	done    chan struct{}
 	leased  bool // the lease was had; else out means nothing
 	attempt int64
-	out     Outcome
+	out     Result
 	err     error
 }
 

@@ -276,8 +276,8 @@ func (e *Engine) probe(ctx context.Context, q *providerQueue, state ProviderStat
 	if err != nil || l == nil {
 		return err
 	}
-	e.run(q, l, func(out Outcome) {
-		if out.Class == status.OK {
+	e.run(q, l, func(out Result) {
+		if out.Outcome == status.OK {
 			e.recovered(q)
 		}
 	})

@@ -70,7 +70,7 @@ func TestSixHoursOfOutageCostNobodyAnything(t *testing.T) {
 		t.Errorf("%d calls at once right after an incident", most)
 	}
 	for _, id := range ids {
-		if s := w.status(id); s.Failures != 0 || s.LastClass != status.OK || !s.ExpiresAt.After(w.clock.Now()) {
+		if s := w.status(id); s.Failures != 0 || s.LastOutcome != status.OK || !s.ExpiresAt.After(w.clock.Now()) {
 			t.Fatalf("a connection did not come back: %+v", s)
 		}
 	}
@@ -129,8 +129,8 @@ func TestAskedToWaitIsNoEvidence(t *testing.T) {
 	w.partner.set(func() { w.partner.mood = always(&connectors.RateLimitedError{RetryAfter: time.Second}) })
 	for range 5 {
 		for _, id := range ids {
-			if out, err := w.engine.RefreshNow(t.Context(), id, audit.System); err != nil || out.Class != status.RateLimited {
-				t.Fatalf("%s, %v", out.Class, err)
+			if out, err := w.engine.RefreshNow(t.Context(), id, audit.System); err != nil || out.Outcome != status.RateLimited {
+				t.Fatalf("%s, %v", out.Outcome, err)
 			}
 		}
 	}
@@ -204,8 +204,8 @@ func TestAnIncidentIsDeclaredAndEndedByAnAdmin(t *testing.T) {
 	if w.partner.callsOf("a") != 0 {
 		t.Error("a declared incident did not stop the sweep")
 	}
-	if out, err := w.engine.RefreshNow(t.Context(), id, admin); err != nil || out.Class != status.OK {
-		t.Errorf("refresh now: %s, %v", out.Class, err)
+	if out, err := w.engine.RefreshNow(t.Context(), id, admin); err != nil || out.Outcome != status.OK {
+		t.Errorf("refresh now: %s, %v", out.Outcome, err)
 	}
 	if state, err := w.engine.ProviderState(t.Context(), "acme", "sandbox"); err != nil || state.Reason != status.ReasonDeclared {
 		t.Errorf("one good answer ended what an admin declared: %+v, %v", state, err)

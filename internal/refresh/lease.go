@@ -18,26 +18,26 @@ import (
 
 // lease is the right to refresh one grant until a time, and the grant as it was when it was claimed.
 type lease struct {
-	ID           pg.ID
-	Connection   pg.ID
-	Merchant     pg.ID
-	Provider     string
-	Environment  string
-	Grant        connectors.Grant
-	LateGrant    *connectors.Grant // from a good answer that came late: tried before a refusal is believed
-	Generation   int64
-	Epoch        int64
-	Attempt      int64
-	Failures     int
-	Until        time.Time
-	ExpiresAt    time.Time // of the present token; zero when unknown
-	UsedAt       time.Time
-	Lost         bool  // the attempt before this one ended without an outcome
-	LostAnswer   bool  // of this generation an answer was lost, now or earlier
-	Unsealed     error // the grant does not open: nothing can be sent
-	Problem      status.Problem
-	FailingSince time.Time
-	slot         int16
+	ID                pg.ID
+	Connection        pg.ID
+	Merchant          pg.ID
+	Provider          string
+	Environment       string
+	Grant             connectors.Grant
+	LateGrant         *connectors.Grant // from a good answer that came late: tried before a refusal is believed
+	Generation        int64
+	ConnectionVersion int64
+	Attempt           int64
+	Failures          int
+	Until             time.Time
+	ExpiresAt         time.Time // of the present token; zero when unknown
+	UsedAt            time.Time
+	Lost              bool  // the attempt before this one ended without an outcome
+	LostAnswer        bool  // of this generation an answer was lost, now or earlier
+	Unsealed          error // the grant does not open: nothing can be sent
+	Problem           status.Problem
+	FailingSince      time.Time
+	slot              int16
 }
 
 // healthy says that nothing was wrong when the grant was claimed: it can be saved in bulk.
@@ -54,7 +54,7 @@ func (q *providerQueue) scanLease(row pgx.CollectableRow, id pg.ID, until time.T
 	var sealed, late []byte
 	var lateGeneration, lostGeneration int64
 	var last status.Outcome
-	err := row.Scan(&l.Connection, &l.Merchant, &l.Provider, &l.Environment, &sealed, &late, &lateGeneration, &l.Generation, &l.Epoch, &l.Attempt,
+	err := row.Scan(&l.Connection, &l.Merchant, &l.Provider, &l.Environment, &sealed, &late, &lateGeneration, &l.Generation, &l.ConnectionVersion, &l.Attempt,
 		&l.Failures, &l.ExpiresAt, &l.UsedAt, &last, &lostGeneration, &l.Problem, &l.FailingSince, &l.slot)
 	if err != nil {
 		return nil, err
@@ -91,9 +91,9 @@ type attemptInfo struct {
 	Note string
 }
 
-func (l *lease) event(kind status.Kind, class status.Outcome, info attemptInfo) audit.Event {
+func (l *lease) event(kind status.Kind, outcome status.Outcome, info attemptInfo) audit.Event {
 	return audit.Event{
-		Kind: kind, Actor: info.By, MerchantID: l.Merchant, ConnectionID: l.Connection, Provider: l.Provider, Class: class,
+		Kind: kind, Actor: info.By, MerchantID: l.Merchant, ConnectionID: l.Connection, Provider: l.Provider, Outcome: outcome,
 		Status: info.Call.Status, Code: info.Call.Code, Millis: int(info.Call.Took / time.Millisecond), Reference: info.Call.Reference, Note: info.Note,
 	}
 }
@@ -141,19 +141,19 @@ type save struct {
 
 // savedGrant is a row of savedGrants. Zero times are absent, which is NULL.
 type savedGrant struct {
-	Connection pg.ID     `json:"id"`
-	Lease      pg.ID     `json:"lease"`
-	Slot       int16     `json:"slot"`
-	Generation int64     `json:"generation"`
-	Epoch      int64     `json:"connection_version"`
-	Sealed     []byte    `json:"sealed"`
-	Lifetime   int64     `json:"lifetime"` // seconds
-	Expires    time.Time `json:"expires,omitzero"`
-	RefreshEnd time.Time `json:"refresh_end,omitzero"` // absent: as it was
-	Endless    bool      `json:"endless"`              // no end is known: another refresh token came without one, or credentials were typed
-	RefreshAt  time.Time `json:"next,omitzero"`
-	Obtained   time.Time `json:"obtained"`
-	Event      audit.Row `json:"event"`
+	Connection        pg.ID     `json:"id"`
+	Lease             pg.ID     `json:"lease"`
+	Slot              int16     `json:"slot"`
+	Generation        int64     `json:"generation"`
+	ConnectionVersion int64     `json:"connection_version"`
+	Sealed            []byte    `json:"sealed"`
+	Lifetime          int64     `json:"lifetime"` // seconds
+	Expires           time.Time `json:"expires,omitzero"`
+	RefreshEnd        time.Time `json:"refresh_end,omitzero"` // absent: as it was
+	Endless           bool      `json:"endless"`              // no end is known: another refresh token came without one, or credentials were typed
+	RefreshAt         time.Time `json:"next,omitzero"`
+	Obtained          time.Time `json:"obtained"`
+	Event             audit.Row `json:"event"`
 }
 
 const (
@@ -178,7 +178,7 @@ func (q *providerQueue) save(ctx context.Context, l *lease, token connectors.Tok
 		return saveResult{}, err
 	}
 	s := &save{lease: l, grant: g, event: l.event(status.RefreshSaved, status.OK, info), row: savedGrant{
-		Connection: l.Connection, Lease: l.ID, Slot: l.slot, Generation: l.Generation, Epoch: l.Epoch, Sealed: sealed,
+		Connection: l.Connection, Lease: l.ID, Slot: l.slot, Generation: l.Generation, ConnectionVersion: l.ConnectionVersion, Sealed: sealed,
 		Lifetime: int64(g.Lifetime / time.Second), Obtained: obtained,
 		// What a merchant typed begins again whenever a refresh token has ended.
 		Endless:   len(g.Inputs) > 0 || token.RefreshLifetime <= 0 && token.Refresh != "" && token.Refresh != l.Grant.Token.Refresh,
@@ -241,10 +241,10 @@ func (q *providerQueue) saveOne(ctx context.Context, s *save) (f fate, err error
 		if err := q.lockConnection(ctx, tx, l); err != nil {
 			return err
 		}
-		var generation, epoch int64
+		var generation, version int64
 		var savedBy pg.ID
 		err := tx.QueryRow(ctx, `SELECT generation, connection_version, saved_by FROM grants WHERE connection_id = $1 FOR UPDATE`, l.Connection).
-			Scan(&generation, &epoch, &savedBy)
+			Scan(&generation, &version, &savedBy)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
 			f = dropped
@@ -254,7 +254,7 @@ func (q *providerQueue) saveOne(ctx context.Context, s *save) (f fate, err error
 		case savedBy == l.ID:
 			f = saved // it landed before, and its confirmation was lost
 			return nil
-		case epoch != l.Epoch:
+		case version != l.ConnectionVersion:
 			f, event.Kind = dropped, status.RefreshDropped
 			return q.db.Audit.Add(ctx, tx, event)
 		case generation != l.Generation:
@@ -301,7 +301,7 @@ func (q *providerQueue) lockConnection(ctx context.Context, tx pgx.Tx, l *lease)
 
 // failure is the outcome of an attempt that brought no token.
 type failure struct {
-	Class   status.Outcome // RateLimited, Temporary, Rejected or ClientRejected
+	Outcome status.Outcome // RateLimited, Temporary, Rejected or ClientRejected
 	Code    string         // the provider's error code, or ours
 	Problem status.Problem // what to write on the connection, if anything
 	After   time.Duration  // when it is worth another try; 0: never by itself
@@ -342,20 +342,20 @@ func (q *providerQueue) record(ctx context.Context, l *lease, end failure, info 
 				next = now.Add(end.After)
 			}
 		}
-		counted := !r.frozen && end.Class != status.RateLimited
+		counted := !r.frozen && end.Outcome != status.RateLimited
 		tag, err := tx.Exec(ctx, `
 			UPDATE grants SET attempts = attempts + 1, lease_id = NULL, leased_until = NULL, last_outcome = $4, last_code = $5, refresh_at = $6,
 				failures = failures + CASE WHEN $7 THEN 1 ELSE 0 END, late_grant = CASE WHEN $4 = 'refused' THEN NULL ELSE late_grant END,
 				unanswered_generation = CASE WHEN $8 THEN generation ELSE unanswered_generation END
 			WHERE connection_id = $1 AND lease_id = $2 AND generation = $3 AND connection_version = $9`,
-			l.Connection, l.ID, l.Generation, end.Class, end.Code, next, counted, end.Lost, l.Epoch)
+			l.Connection, l.ID, l.Generation, end.Outcome, end.Code, next, counted, end.Lost, l.ConnectionVersion)
 		if err != nil {
 			return err
 		}
 		if r.superseded = tag.RowsAffected() == 0; r.superseded {
 			return nil
 		}
-		e := l.event(status.KindOfFailure(end.Class), end.Class, info)
+		e := l.event(status.KindOfFailure(end.Outcome), end.Outcome, info)
 		e.Code = end.Code
 		if r.frozen {
 			e.Note = "incident"

@@ -46,8 +46,8 @@ func newMetrics(e *Engine) *Metrics {
 	}
 }
 
-func (m *Metrics) count(provider, kind string, class status.Outcome, took time.Duration) {
-	m.calls.WithLabelValues(provider, kind, string(class)).Inc()
+func (m *Metrics) count(provider, kind string, outcome status.Outcome, took time.Duration) {
+	m.calls.WithLabelValues(provider, kind, string(outcome)).Inc()
 	if took > 0 {
 		m.took.WithLabelValues(provider, kind).Observe(took.Seconds())
 	}

@@ -59,7 +59,7 @@ func (w *testEngine) kinds(id pg.ID) []status.Kind {
 
 func (w *testEngine) health(id pg.ID) status.Health {
 	w.Helper()
-	whole, err := w.db.WholeConnection(w.Context(), id, pg.ID{})
+	whole, err := w.db.ConnectionDetail(w.Context(), id, pg.ID{})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -109,8 +109,8 @@ func TestTroubleIsTriedAgainAndBlamesNobody(t *testing.T) {
 		t.Error("swept before its time")
 	}
 	out, err := w.engine.RefreshNow(t.Context(), id, audit.Actor{Kind: "support"})
-	if err != nil || out.Class != status.Temporary || w.partner.callsOf("a") != 2 {
-		t.Errorf("refresh now: %+v, %v", out.Class, err)
+	if err != nil || out.Outcome != status.Temporary || w.partner.callsOf("a") != 2 {
+		t.Errorf("refresh now: %+v, %v", out.Outcome, err)
 	}
 	w.partner.set(func() { w.partner.mood = nil })
 	w.clock.Advance(2 * time.Minute)
@@ -134,8 +134,8 @@ func TestRefusalIsTheMerchantsToMend(t *testing.T) {
 		t.Error("a refused grant is swept")
 	}
 	w.partner.set(func() { w.partner.mood = nil })
-	if out, err := w.engine.RefreshNow(t.Context(), id, audit.Actor{Kind: "support"}); err != nil || out.Class != status.OK {
-		t.Errorf("refresh now after the provider came to its senses: %s, %v", out.Class, err)
+	if out, err := w.engine.RefreshNow(t.Context(), id, audit.Actor{Kind: "support"}); err != nil || out.Outcome != status.OK {
+		t.Errorf("refresh now after the provider came to its senses: %s, %v", out.Outcome, err)
 	}
 	if w.health(id) != status.Fine {
 		t.Errorf("health %s", w.health(id))
@@ -241,8 +241,8 @@ func TestAskedToWaitASecondAgainAndAgain(t *testing.T) {
 	w.clock.Advance(6 * time.Minute)
 	w.sweep()
 	w.partner.set(func() { w.partner.mood = always(&connectors.RateLimitedError{RetryAfter: time.Second}) })
-	if out, err := w.engine.RefreshNow(t.Context(), id, audit.System); err != nil || out.Class != status.RateLimited || out.RetryAfter > 12*time.Second {
-		t.Errorf("after a yes it begins again: %s after %s, %v", out.Class, out.RetryAfter, err)
+	if out, err := w.engine.RefreshNow(t.Context(), id, audit.System); err != nil || out.Outcome != status.RateLimited || out.RetryAfter > 12*time.Second {
+		t.Errorf("after a yes it begins again: %s after %s, %v", out.Outcome, out.RetryAfter, err)
 	}
 }
 
@@ -260,8 +260,8 @@ func TestA5xxIsKeptToWhereItAsksForMoreThanOurBackOff(t *testing.T) {
 	w.sweep()
 	for id, want := range map[pg.ID]time.Duration{long: 7 * time.Minute, short: 30 * time.Second} {
 		s := w.status(id)
-		if wait := s.RefreshAt.Sub(w.clock.Now()); s.Failures != 1 || s.LastClass != status.Temporary || wait < want*9/10 || wait > want*11/10 {
-			t.Errorf("%s with %d failures, again after %s, want %s", s.LastClass, s.Failures, wait, want)
+		if wait := s.RefreshAt.Sub(w.clock.Now()); s.Failures != 1 || s.LastOutcome != status.Temporary || wait < want*9/10 || wait > want*11/10 {
+			t.Errorf("%s with %d failures, again after %s, want %s", s.LastOutcome, s.Failures, wait, want)
 		}
 	}
 }
@@ -285,11 +285,11 @@ func TestALostAnswerIsWaitedForAndThenTriedOnce(t *testing.T) {
 	}
 	w.clock.Advance(61 * time.Second)
 	var trouble *refresh.ProviderTroubleError
-	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, audit.System); !errors.As(err, &trouble) || trouble.Class != status.Lost {
+	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, audit.System); !errors.As(err, &trouble) || trouble.Outcome != status.Lost {
 		t.Fatalf("a reader while a late save may come: %v", err)
 	}
-	if out, err := w.engine.RefreshNow(t.Context(), id, audit.System); err != nil || out.Class != status.Lost {
-		t.Errorf("refresh now meanwhile: %s, %v", out.Class, err)
+	if out, err := w.engine.RefreshNow(t.Context(), id, audit.System); err != nil || out.Outcome != status.Lost {
+		t.Errorf("refresh now meanwhile: %s, %v", out.Outcome, err)
 	}
 	if w.sweep() != 0 {
 		t.Error("swept meanwhile")
@@ -522,7 +522,7 @@ func TestReconnectByIsToldWhereRefreshingDoesNotExtend(t *testing.T) {
 	id := w.connect("a", 0)
 	_, end := w.refreshEnd(id)
 	reconnectBy := func() time.Time {
-		whole, err := w.db.WholeConnection(t.Context(), id, pg.ID{})
+		whole, err := w.db.ConnectionDetail(t.Context(), id, pg.ID{})
 		if err != nil {
 			t.Fatal(err)
 		}

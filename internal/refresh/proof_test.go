@@ -380,8 +380,8 @@ func TestKilledAtAnyMoment(t *testing.T) {
 			interrupted++
 		case r.Problem != "":
 			t.Errorf("%s says %s, in flight when a process died: %t", account, r.Problem, inFlight[account])
-		case r.LastClass != status.OK:
-			t.Errorf("%s is neither well nor says why: %s", account, r.LastClass)
+		case r.LastOutcome != status.OK:
+			t.Errorf("%s is neither well nor says why: %s", account, r.LastOutcome)
 		}
 	}
 	w.provider.mu.Lock()
@@ -416,7 +416,7 @@ func (w *testReplicas) settle(accounts map[string]pg.ID) {
 			if err != nil {
 				w.Fatal(err)
 			}
-			if r.Problem == "" && (r.LastClass != status.OK || !r.LeasedUntil.IsZero() && !r.LeasedUntil.After(w.db.Now())) {
+			if r.Problem == "" && (r.LastOutcome != status.OK || !r.LeasedUntil.IsZero() && !r.LeasedUntil.After(w.db.Now())) {
 				unsettled++
 			}
 		}
@@ -459,7 +459,7 @@ func TestPostgresGoneInMidFlow(t *testing.T) {
 		t.Fatal(err)
 	}
 	e := refresh.New(refresh.Options{DB: w.db, Connectors: []connectors.Connector{c}, Log: slog.New(slog.DiscardHandler)})
-	done := make(chan refresh.Outcome, 1)
+	done := make(chan refresh.Result, 1)
 	go func() {
 		out, err := e.RefreshNow(context.Background(), id, audit.System)
 		if err != nil {
@@ -475,8 +475,8 @@ func TestPostgresGoneInMidFlow(t *testing.T) {
 	}
 	select {
 	case out := <-done:
-		if out.Class != status.OK {
-			t.Errorf("outcome %s", out.Class)
+		if out.Outcome != status.OK {
+			t.Errorf("outcome %s", out.Outcome)
 		}
 	case <-time.After(time.Minute):
 		t.Fatal("the refresh did not come to an end")

@@ -66,8 +66,8 @@ func TestEveryProviderThroughItsMoods(t *testing.T) {
 				ours = status.Rejected
 			}
 			for _, c := range []struct {
-				mood  sandbox.Fault
-				class status.Outcome
+				mood    sandbox.Fault
+				outcome status.Outcome
 			}{
 				{sandbox.Fault{Kind: sandbox.NoFault}, status.OK},
 				{sandbox.Fault{Kind: sandbox.Error500}, status.Temporary},
@@ -91,14 +91,14 @@ func TestEveryProviderThroughItsMoods(t *testing.T) {
 				before := d.Now()
 				out, err := e.RefreshNow(t.Context(), id, audit.System)
 				s.ClearFaults(setup.Name)
-				if err != nil || out.Class != c.class {
-					t.Fatalf("in the mood %q: %s (%d %s), %v; want %s", c.mood.Kind, out.Class, out.Call.Status, out.Call.Code, err, c.class)
+				if err != nil || out.Outcome != c.outcome {
+					t.Fatalf("in the mood %q: %s (%d %s), %v; want %s", c.mood.Kind, out.Outcome, out.Call.Status, out.Call.Code, err, c.outcome)
 				}
 				if c.mood.Kind == sandbox.OddLifetimes && setup.Name == "acme" { // documents no lifetime, and its token names none
 					if !out.ExpiresAt.IsZero() {
 						t.Errorf("a token of unknown lifetime is thought good until %s", out.ExpiresAt)
 					}
-				} else if c.class == status.OK {
+				} else if c.outcome == status.OK {
 					if life := out.ExpiresAt.Sub(before); life < g.Lifetime-30*time.Second || life > g.Lifetime+30*time.Second {
 						t.Errorf("in the mood %q a token of %s is thought good for %s", c.mood.Kind, g.Lifetime, life)
 					}

@@ -18,7 +18,7 @@ type HourlyStat struct {
 	Provider, Environment string
 	Hour                  time.Time
 	Kind                  string // refresh or connect
-	Class                 status.Outcome
+	Outcome               status.Outcome
 	Bucket                int // see LatencyBounds
 	Calls                 int64
 }
@@ -69,18 +69,18 @@ func Percentile(list []HourlyStat, share float64) time.Duration {
 func (e *Engine) addStats(ctx context.Context, list []HourlyStat) error {
 	slices.SortFunc(list, func(a, b HourlyStat) int { // one order in all processes, so that none waits for another in a circle
 		return cmp.Or(cmp.Compare(a.Provider, b.Provider), cmp.Compare(a.Environment, b.Environment), a.Hour.Compare(b.Hour), cmp.Compare(a.Kind, b.Kind),
-			cmp.Compare(a.Class, b.Class), cmp.Compare(a.Bucket, b.Bucket))
+			cmp.Compare(a.Outcome, b.Outcome), cmp.Compare(a.Bucket, b.Bucket))
 	})
 	var batch pgx.Batch
 	for _, s := range list {
 		batch.Queue(`
 			INSERT INTO hourly_stats (provider, environment, hour, kind, outcome, bucket, calls) VALUES ($1, $2, $3, $4, $5, $6, $7)
 			ON CONFLICT (provider, environment, hour, kind, outcome, bucket) DO UPDATE SET calls = hourly_stats.calls + excluded.calls`,
-			s.Provider, s.Environment, s.Hour, s.Kind, s.Class, int16(s.Bucket), s.Calls)
+			s.Provider, s.Environment, s.Hour, s.Kind, s.Outcome, int16(s.Bucket), s.Calls)
 	}
 	for _, h := range refreshHours(list) {
 		batch.Queue(`INSERT INTO hourly_refreshes (hour, outcome, calls) VALUES ($1, $2, $3)
-			ON CONFLICT (hour, outcome) DO UPDATE SET calls = hourly_refreshes.calls + excluded.calls`, h.Hour, h.Class, h.Calls)
+			ON CONFLICT (hour, outcome) DO UPDATE SET calls = hourly_refreshes.calls + excluded.calls`, h.Hour, h.Outcome, h.Calls)
 	}
 	if err := e.DB.Pool.SendBatch(ctx, &batch).Close(); err != nil {
 		return fmt.Errorf("add hourly stats: %w", err)
@@ -90,9 +90,9 @@ func (e *Engine) addStats(ctx context.Context, list []HourlyStat) error {
 
 // RefreshHour is how many refreshes of one hour ended in one way, at all providers.
 type RefreshHour struct {
-	Hour  time.Time
-	Class status.Outcome
-	Calls int64
+	Hour    time.Time
+	Outcome status.Outcome
+	Calls   int64
 }
 
 // refreshHours adds up refreshes by hour and outcome, in one order.
@@ -101,13 +101,13 @@ func refreshHours(list []HourlyStat) (hours []RefreshHour) {
 		if s.Kind != "refresh" {
 			continue
 		}
-		at := slices.IndexFunc(hours, func(h RefreshHour) bool { return h.Hour.Equal(s.Hour) && h.Class == s.Class })
+		at := slices.IndexFunc(hours, func(h RefreshHour) bool { return h.Hour.Equal(s.Hour) && h.Outcome == s.Outcome })
 		if at < 0 {
-			at, hours = len(hours), append(hours, RefreshHour{Hour: s.Hour, Class: s.Class})
+			at, hours = len(hours), append(hours, RefreshHour{Hour: s.Hour, Outcome: s.Outcome})
 		}
 		hours[at].Calls += s.Calls
 	}
-	slices.SortFunc(hours, func(a, b RefreshHour) int { return cmp.Or(a.Hour.Compare(b.Hour), cmp.Compare(a.Class, b.Class)) })
+	slices.SortFunc(hours, func(a, b RefreshHour) int { return cmp.Or(a.Hour.Compare(b.Hour), cmp.Compare(a.Outcome, b.Outcome)) })
 	return hours
 }
 

@@ -18,22 +18,22 @@ func TestHourlyStatsAreSummed(t *testing.T) {
 	e := refresh.New(refresh.Options{DB: dbtest.New(t)})
 	hour := e.DB.Now().Truncate(time.Hour)
 	if err := e.AddStats(ctx, []refresh.HourlyStat{
-		{Provider: "a", Environment: "sandbox", Hour: hour, Kind: "refresh", Class: status.OK, Bucket: 1, Calls: 3},
-		{Provider: "b", Environment: "sandbox", Hour: hour, Kind: "refresh", Class: status.OK, Bucket: 2, Calls: 4},
-		{Provider: "a", Environment: "sandbox", Hour: hour.Add(-time.Hour), Kind: "refresh", Class: status.OK, Bucket: 1, Calls: 5},
-		{Provider: "a", Environment: "sandbox", Hour: hour, Kind: "refresh", Class: status.Temporary, Bucket: 1, Calls: 1},
-		{Provider: "a", Environment: "sandbox", Hour: hour, Kind: "connect", Class: status.OK, Bucket: 1, Calls: 100},
-		{Provider: "a", Environment: "sandbox", Hour: hour.Add(-50 * time.Hour), Kind: "refresh", Class: status.OK, Bucket: 1, Calls: 100},
+		{Provider: "a", Environment: "sandbox", Hour: hour, Kind: "refresh", Outcome: status.OK, Bucket: 1, Calls: 3},
+		{Provider: "b", Environment: "sandbox", Hour: hour, Kind: "refresh", Outcome: status.OK, Bucket: 2, Calls: 4},
+		{Provider: "a", Environment: "sandbox", Hour: hour.Add(-time.Hour), Kind: "refresh", Outcome: status.OK, Bucket: 1, Calls: 5},
+		{Provider: "a", Environment: "sandbox", Hour: hour, Kind: "refresh", Outcome: status.Temporary, Bucket: 1, Calls: 1},
+		{Provider: "a", Environment: "sandbox", Hour: hour, Kind: "connect", Outcome: status.OK, Bucket: 1, Calls: 100},
+		{Provider: "a", Environment: "sandbox", Hour: hour.Add(-50 * time.Hour), Kind: "refresh", Outcome: status.OK, Bucket: 1, Calls: 100},
 	}); err != nil {
 		t.Fatal(err)
 	}
 	hours, err := e.Hours(ctx, hour.Add(-47*time.Hour))
-	if err != nil || len(hours) != 3 || hours[0].Calls != 5 || hours[1].Calls != 7 || hours[2].Class != status.Temporary {
+	if err != nil || len(hours) != 3 || hours[0].Calls != 5 || hours[1].Calls != 7 || hours[2].Outcome != status.Temporary {
 		t.Errorf("by hour: %+v, %v", hours, err)
 	}
 	lately, err := e.Latencies(ctx, hour.Add(-24*time.Hour))
 	slices.SortFunc(lately, func(a, b refresh.HourlyStat) int {
-		return cmp.Or(cmp.Compare(a.Provider, b.Provider), cmp.Compare(a.Class, b.Class))
+		return cmp.Or(cmp.Compare(a.Provider, b.Provider), cmp.Compare(a.Outcome, b.Outcome))
 	})
 	if err != nil || len(lately) != 3 || lately[0].Calls != 8 || lately[2].Provider != "b" {
 		t.Errorf("latencies: %+v, %v", lately, err)

@@ -183,11 +183,11 @@ type counters struct {
 	calls map[HourlyStat]int64 // the key's Calls is 0
 }
 
-// Count counts one call to a provider, for charts and /metrics. kind is refresh or connect, class as connectors.OutcomeOf says.
-func (e *Engine) Count(provider, environment, kind string, class status.Outcome, took time.Duration) {
-	e.Metrics.count(provider, kind, class, took)
+// Count counts one call to a provider, for charts and /metrics. kind is refresh or connect, outcome as connectors.OutcomeOf says.
+func (e *Engine) Count(provider, environment, kind string, outcome status.Outcome, took time.Duration) {
+	e.Metrics.count(provider, kind, outcome, took)
 	e.counts.add(map[HourlyStat]int64{{
-		Provider: provider, Environment: environment, Hour: e.DB.Now().Truncate(time.Hour), Kind: kind, Class: class, Bucket: latencyBucket(took),
+		Provider: provider, Environment: environment, Hour: e.DB.Now().Truncate(time.Hour), Kind: kind, Outcome: outcome, Bucket: latencyBucket(took),
 	}: 1})
 }
 

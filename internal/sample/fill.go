@@ -210,7 +210,7 @@ func (f *filling) connection(i int) (connection, grant []any, text string, err e
 	if lately.Before(at) {
 		lately = at
 	}
-	failures, class := 0, status.OK
+	failures, outcome := 0, status.OK
 	switch n := f.r.IntN(10_000); {
 	case n < 250:
 		disconnectedAt = &since
@@ -218,12 +218,12 @@ func (f *filling) connection(i int) (connection, grant []any, text string, err e
 		problem, problemSince = pick(f, []status.Problem{
 			status.ProblemRejected, status.ProblemRejected, status.ProblemRejected, status.ProblemLapsed, status.ProblemLapsed, status.ProblemRevoked, status.ProblemInterrupted,
 		}), &since
-		class = status.Rejected
+		outcome = status.Rejected
 	case n < 425:
 		problem, problemSince = pick(f, []status.Problem{status.ProblemClientRejected, status.ProblemSealed}), &lately
-		class = status.ClientRejected
+		outcome = status.ClientRejected
 	case n < 500:
-		failingSince, failures, class = &lately, 1+f.r.IntN(9), status.Temporary
+		failingSince, failures, outcome = &lately, 1+f.r.IntN(9), status.Temporary
 	}
 	usedOn, usedAt := time.Unix(0, 0).UTC(), (*time.Time)(nil)
 	if f.r.IntN(10) > 0 {
@@ -254,7 +254,7 @@ func (f *filling) connection(i int) (connection, grant []any, text string, err e
 		end := f.now.Add(time.Duration(f.r.IntN(182*24)) * time.Hour)
 		ends = &end
 	}
-	grant = []any{id, provider, environment, sealed, generation, int64(3600), next.Add(time.Hour), next, failures, class, lately, usedAt, ends, ends != nil}
+	grant = []any{id, provider, environment, sealed, generation, int64(3600), next.Add(time.Hour), next, failures, outcome, lately, usedAt, ends, ends != nil}
 	return connection, grant, db.SearchText(a), nil
 }
 
