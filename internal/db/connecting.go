@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -124,6 +125,11 @@ func (d *DB) Connect(ctx context.Context, f Flow, choice string, by audit.Actor,
 		}
 		return d.enqueueRevocation(ctx, tx, *made.Replaced, jobs)
 	})
+	if errors.Is(err, ErrMustChoose) && choice == "" {
+		if err := d.ask(ctx, f); err != nil {
+			return made, err
+		}
+	}
 	return made, err
 }
 

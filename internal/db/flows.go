@@ -98,6 +98,7 @@ type sealedFlow struct {
 	Answer   string            `json:"answer,omitempty"`
 	Grant    *connectors.Grant `json:"grant,omitempty"`
 	Obtained time.Time         `json:"obtained,omitzero"`
+	Proven   bool              `json:"proven,omitempty"` // state came back, and nothing had to be asked so far
 }
 
 func (d *DB) sealFlow(id pg.ID, s sealedFlow) ([]byte, error) {
@@ -427,9 +428,10 @@ func WithCall(e audit.Event, c connectors.Call) audit.Event {
 }
 
 // KeepGrant seals a grant into its flow at once, before anything else is done with it: from now on the person may
-// choose. obtained is when the provider's answer was made, by our clock. ErrTaken: the flow has been given up meanwhile.
-func (d *DB) KeepGrant(ctx context.Context, f Flow, g connectors.Grant, obtained time.Time, calls []connectors.Call) (Flow, error) {
-	sealed, err := d.sealFlow(f.ID, sealedFlow{Grant: &g, Obtained: obtained})
+// choose, or, if state proved the flow, Connect goes on without a question. obtained is when the provider's answer was made, by our
+// clock. ErrTaken: the flow has been given up meanwhile.
+func (d *DB) KeepGrant(ctx context.Context, f Flow, g connectors.Grant, obtained time.Time, proven bool, calls []connectors.Call) (Flow, error) {
+	sealed, err := d.sealFlow(f.ID, sealedFlow{Grant: &g, Obtained: obtained, Proven: proven})
 	if err != nil {
 		return f, err
 	}
@@ -449,6 +451,33 @@ func (d *DB) KeepGrant(ctx context.Context, f Flow, g connectors.Grant, obtained
 	}
 	f.Stage = status.StageChoosing
 	return f, nil
+}
+
+// Unasked says whether a flow may go on to connect without a question: its state was proven, and Connect has not found anything to
+// ask yet.
+func (d *DB) Unasked(f Flow) bool {
+	if f.Stage != status.StageChoosing {
+		return false
+	}
+	s, err := d.openFlow(f)
+	return err == nil && s.Proven
+}
+
+// ask notes that there is something to ask: from now on only the person's answer connects.
+func (d *DB) ask(ctx context.Context, f Flow) error {
+	s, err := d.openFlow(f)
+	if err != nil || !s.Proven {
+		return err
+	}
+	s.Proven = false
+	sealed, err := d.sealFlow(f.ID, s)
+	if err != nil {
+		return err
+	}
+	if _, err := d.Pool.Exec(ctx, `UPDATE flows SET sealed = $2 WHERE id = $1 AND stage = 'choosing'`, f.ID, sealed); err != nil {
+		return fmt.Errorf("note that a flow asks: %w", err)
+	}
+	return nil
 }
 
 // FlowsOf returns the latest attempts that made, renewed or meant to renew a connection, newest first.

@@ -42,7 +42,7 @@ func waiting(t *testing.T, d *db.DB, u account.User, account string, obtained ti
 		t.Fatalf("the verifier came back as %q", taken.Verifier)
 	}
 	g := connectors.Grant{Token: connectors.Token{Access: "token of " + account, Lifetime: time.Hour}, Account: connectors.Account{ID: account, Name: account}}
-	f, err = d.KeepGrant(ctx, taken.Flow, g, obtained, nil)
+	f, err = d.KeepGrant(ctx, taken.Flow, g, obtained, false, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

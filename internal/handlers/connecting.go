@@ -240,7 +240,7 @@ func (s *Server) awaitExchange(ctx context.Context, f db.Flow) (db.Flow, error) 
 }
 
 // resume goes on with a flow whose answer came while its user was signed out: it spends the code. It waits for an exchange
-// that is under way, and returns the flow as it is now. rejected says why this visitor's browser may not go on with it.
+// that is under way, connects where nothing has to be asked, and returns the flow as it is now. rejected says why this visitor's browser may not go on with it.
 func (s *Server) resume(r *http.Request, f db.Flow) (_ db.Flow, rejected status.End, err error) {
 	if f.Stage == status.StageAnswered && f.UserID == visitorOf(r).user.ID && !isPrefetch(r) {
 		provider, err := s.provider(f.Provider)
@@ -262,8 +262,22 @@ func (s *Server) resume(r *http.Request, f db.Flow) (_ db.Flow, rejected status.
 			return f, "", err
 		}
 	}
-	f, err = s.awaitExchange(r.Context(), f)
-	return f, "", err
+	if f, err = s.awaitExchange(r.Context(), f); err != nil {
+		return f, "", err
+	}
+	// The hit that spent the code is about to connect, or its process died: whichever comes first connects, and both show it.
+	if f.UserID == visitorOf(r).user.ID && !isPrefetch(r) && s.DB.Unasked(f) {
+		provider, err := s.provider(f.Provider)
+		if err != nil || provider.Environment != f.Environment {
+			return f, "", nil
+		}
+		if err := s.finishConnect(r, provider, f, ""); err != nil {
+			return f, "", err
+		}
+		f, err = s.DB.FlowByID(r.Context(), f.ID)
+		return f, "", err
+	}
+	return f, "", nil
 }
 
 // exchange spends the provider's code. It goes on when the browser hangs up, since a code can be spent only once.
@@ -307,7 +321,7 @@ func (s *Server) saveExchange(r *http.Request, provider connectors.Provider, f d
 		return s.saveFailure(r, f, x.err, x.calls.All)
 	}
 	err := retrySave(r.Context(), func(ctx context.Context) (err error) {
-		f, err = s.DB.KeepGrant(ctx, f, x.grant, x.began, x.calls.All)
+		f, err = s.DB.KeepGrant(ctx, f, x.grant, x.began, x.proven, x.calls.All)
 		return err
 	})
 	if errors.Is(err, db.ErrTaken) {

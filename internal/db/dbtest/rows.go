@@ -2,6 +2,7 @@ package dbtest
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -269,4 +270,29 @@ func count(t testing.TB, d *db.DB, sql string, args ...any) (n int) {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// HoldAccount keeps every transaction that connects the account waiting until the function that it returns is called.
+func HoldAccount(t testing.TB, d *db.DB, provider, environment, account string) (release func()) {
+	t.Helper()
+	tx, err := d.Pool.Begin(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(context.Background(), `SELECT pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2 || ' ' || $3, 0))`, provider, environment, account); err != nil {
+		t.Fatal(err)
+	}
+	release = sync.OnceFunc(func() {
+		if err := tx.Rollback(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(release)
+	return release
+}
+
+// HeldTransactions counts the transactions that wait for a lock.
+func HeldTransactions(t testing.TB, d *db.DB) int {
+	t.Helper()
+	return count(t, d, `SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'`)
 }
