@@ -209,6 +209,9 @@ func (e *Engine) blockedBy(ctx context.Context, q *providerQueue) error {
 // reread reads a grant again after an attempt, and first waits a little where it is as it was.
 func (e *Engine) reread(ctx context.Context, r db.Reading) (db.Reading, error) {
 	now, err := e.DB.ReadGrant(ctx, r.Connection)
+	if err == nil && now.Token.Access == "" && !now.Sealed && !now.Disconnected {
+		return now, &PlatformActionError{Problem: status.ProblemSealed} // there is no grant, which only a faulty restore leaves behind
+	}
 	if err == nil && now.Attempt == r.Attempt && !now.LeasedUntil.After(e.DB.Now()) {
 		// No slot was free, or another statement held the row: neither is a failed token.
 		if !sleep(ctx, jitter(40*time.Millisecond)) {
