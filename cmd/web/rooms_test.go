@@ -21,15 +21,16 @@ var rooms = map[string][]string{
 	"patchbay/internal/connectors": {
 		"patchbay/", "github.com/jackc/", "os", "others",
 		"!golang.org/x/oauth2", "!golang.org/x/oauth2/", "!github.com/coreos/go-oidc/", "!golang.org/x/sync/",
-		"!github.com/go-jose/", "!patchbay/internal/status",
+		"!github.com/go-jose/", "!patchbay/internal/status", "!patchbay/internal/text",
 	},
 	"patchbay/internal/status": {"patchbay/", "others"},
+	"patchbay/internal/text":   {"patchbay/", "others", "!golang.org/x/text/"},
 	"patchbay/internal/pg":     {"patchbay/", "others", "!github.com/jackc/pgx/", "!github.com/google/uuid"},
 	"patchbay/internal/search": {"patchbay/", "others", "!github.com/jackc/pgx/", "!patchbay/internal/pg", "!patchbay/internal/status"},
 	"patchbay/internal/seal":   {"patchbay/", "others", "!github.com/tink-crypto/"},
 	"patchbay/internal/account": {
 		"patchbay/", "net/http", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/seal", "!patchbay/internal/status",
-		"!patchbay/internal/db", "!patchbay/internal/search", "!github.com/jackc/pgx/", "!github.com/alexedwards/argon2id",
+		"!patchbay/internal/db", "!patchbay/internal/search", "!patchbay/internal/text", "!github.com/jackc/pgx/", "!github.com/alexedwards/argon2id",
 	},
 	"patchbay/internal/db": {
 		"patchbay/internal/account",

@@ -7,8 +7,10 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"patchbay/internal/status"
+	"patchbay/internal/text"
 )
 
 // camInvoice speaks Cambodia's e-invoicing: a browser flow with parameters of its own, a refresh token that does not
@@ -187,8 +189,8 @@ func (c *camInvoice) configure(ctx context.Context, q request) error {
 // ParseWebhook reads type, or event_type as older deliveries call it. Deliveries are not signed.
 func (c *camInvoice) ParseWebhook(body []byte) (WebhookEvent, error) {
 	o := response{body: body}.object()
-	e := WebhookEvent{Type: cleanText(o.str("type", "event_type")), AccountID: accountID(o.displayString("endpoint_id", "moc_id"))}
-	if e.Type == "" || len(e.Type) > 100 {
+	e := WebhookEvent{Type: text.Clean(o.str("type", "event_type")), AccountID: accountID(o.displayString("endpoint_id", "moc_id"))}
+	if e.Type == "" || utf8.RuneCountInString(e.Type) > 100 {
 		return WebhookEvent{}, &UnreadableError{Reason: "unreadable"}
 	}
 	e.Revoked = strings.EqualFold(e.Type, "ENTITY.REVOKED")

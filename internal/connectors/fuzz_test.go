@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 // Each target feeds one parser of what others send: no input may make it panic, and what it returns must be plausible.
@@ -49,7 +50,7 @@ func saneAccount(t *testing.T, a Account) {
 	for _, d := range a.Details {
 		text += d.Key + d.Value
 	}
-	if strings.ContainsRune(text, 0) || len(a.ID) > 255 || strings.ToValidUTF8(text, "") != text {
+	if strings.ContainsRune(text, 0) || utf8.RuneCountInString(a.ID) > 255 || strings.ToValidUTF8(text, "") != text {
 		t.Errorf("account %q %q", a.ID, a.Name)
 	}
 }

@@ -16,6 +16,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"patchbay/internal/text"
 )
 
 // response is what came back, read to its end.
@@ -333,8 +335,8 @@ func (o object) details(first ...string) []Detail {
 	})
 	var out []Detail
 	for _, key := range keys {
-		if !namesSecret(key) && cleanText(key) != "" {
-			out = append(out, Detail{Key: cleanText(key), Value: displayText(o[key])})
+		if !namesSecret(key) && text.Clean(key) != "" {
+			out = append(out, Detail{Key: text.Clean(key), Value: displayText(o[key])})
 		}
 	}
 	return out
@@ -354,7 +356,7 @@ func (o object) accessToken(keys ...string) string {
 // tokenType returns the token's type, with one spelling for Bearer (RFC 6749 section 5.1: case does not matter), which
 // is also what a missing type means.
 func (o object) tokenType(keys ...string) string {
-	kind := cleanText(o.str(keys...))
+	kind := text.Clean(o.str(keys...))
 	if kind == "" || strings.EqualFold(kind, "bearer") {
 		return "Bearer"
 	}
@@ -413,7 +415,7 @@ func displayText(v any) string {
 	case nil:
 		return ""
 	case string:
-		return cleanText(v)
+		return text.Clean(v)
 	case json.Number:
 		return v.String()
 	case bool:
@@ -425,7 +427,7 @@ func displayText(v any) string {
 	if e.Encode(withoutSecrets(v)) != nil {
 		return ""
 	}
-	return strings.TrimSpace(b.String())
+	return text.Clean(b.String())
 }
 
 func withoutSecrets(v any) any {
@@ -456,32 +458,20 @@ func namesSecret(key string) bool {
 	return slices.ContainsFunc(secretWords, func(word string) bool { return strings.Contains(key, word) })
 }
 
-// cleanText drops what neither a page nor Postgres takes: control characters (NUL above all) and broken UTF-8.
-func cleanText(s string) string {
-	s = strings.ToValidUTF8(s, "")
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) && r != '\n' && r != '\t' {
-			return -1
-		}
-		return r
-	}, s)
-	return strings.TrimSpace(s)
-}
-
 // accountID returns s as an identifier fit for an index, or "".
 func accountID(s string) string {
-	s = cleanText(s)
-	if len(s) > 255 || strings.ContainsAny(s, "\n\t") {
+	s = text.Clean(s)
+	if utf8.RuneCountInString(s) > 255 || strings.ContainsAny(s, "\n\t") {
 		return ""
 	}
 	return s
 }
 
-// accountName returns s on one line and short enough for the head of a page: at most 300 characters.
+// accountName returns s as a name short enough for the head of a page: at most 300 characters.
 func accountName(s string) string {
-	s = strings.Join(strings.Fields(cleanText(s)), " ")
+	s = text.Name(s)
 	if runes := []rune(s); len(runes) > 300 {
-		return string(runes[:300])
+		return text.Name(string(runes[:300]))
 	}
 	return s
 }

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"patchbay/internal/text"
 )
 
 // standardConfig is one entry of CONNECTORS_FILE.
@@ -99,9 +101,9 @@ var configKeys = func() (keys []string) {
 func (c *standardConfig) set(key string, value json.RawMessage) error {
 	if !slices.Contains(configKeys, key) {
 		if near := Nearest(key, configKeys); near != "" {
-			return fmt.Errorf("has the unknown key %s: did you mean %s?", cleanText(key), near)
+			return fmt.Errorf("has the unknown key %s: did you mean %s?", text.Clean(key), near)
 		}
-		return fmt.Errorf("has the unknown key %s", cleanText(key))
+		return fmt.Errorf("has the unknown key %s", text.Clean(key))
 	}
 	member, err := json.Marshal(map[string]json.RawMessage{key: value})
 	if err != nil || json.Unmarshal(member, c) != nil {
@@ -137,7 +139,7 @@ func (c standardConfig) check(getenv func(string) string) (wrong []string) {
 	case c.ClientSecretEnv == "":
 		wrong = append(wrong, "client_secret_env is missing")
 	case getenv(c.ClientSecretEnv) == "":
-		wrong = append(wrong, "client_secret_env names "+cleanText(c.ClientSecretEnv)+", which is not set")
+		wrong = append(wrong, "client_secret_env names "+text.Clean(c.ClientSecretEnv)+", which is not set")
 	}
 	if !slices.Contains([]string{"", "basic", "post"}, c.ClientAuth) {
 		wrong = append(wrong, "client_auth must be basic or post")
@@ -163,7 +165,7 @@ var markColors = []string{"#1f5f8b", "#8a3b12", "#3d6b21", "#7a2e6e", "#4a4e9e",
 // connector returns the connector of an entry that has been checked.
 func (c standardConfig) connector(secret string, client *Client) Connector {
 	s := &standard{client: client, config: c, secret: secret, discovering: make(chan struct{}, 1), info: Info{
-		Name: c.Name, Title: cmp.Or(c.Title, c.Name), Environment: c.Environment, ReplaySafe: c.ReplaySafe, KeepAlive: defaultKeepAlive,
+		Name: c.Name, Title: cmp.Or(text.Name(c.Title), c.Name), Environment: c.Environment, ReplaySafe: c.ReplaySafe, KeepAlive: defaultKeepAlive,
 	}}
 	if c.Issuer != "" {
 		s.info.HomeURL = origin(c.Issuer)
