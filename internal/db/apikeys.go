@@ -140,7 +140,7 @@ func (d *DB) ConnectionByAPIKey(ctx context.Context, secret pg.Secret, connectio
 		key, err = pgx.CollectExactlyOneRow(rows, scanKey)
 		return err
 	})
-	b.Queue(`SELECT `+connectionColumns+`, m.name, coalesce(m.external_id, ''), g.expires_at, g.refresh_at, g.refreshed_at, g.leased_until
+	b.Queue(`SELECT `+connectionColumns+`, m.name, coalesce(m.external_id, ''), g.expires_at, `+plannedRefresh+`, g.refreshed_at, g.leased_until
 		FROM connections c JOIN merchants m ON m.id = c.merchant_id JOIN grants g ON g.connection_id = c.id WHERE c.id = $1`, connection).Query(func(rows pgx.Rows) error {
 		_, err := pgx.ForEachRow(rows, targets, func() error {
 			found = true

@@ -27,6 +27,7 @@ type Connection struct {
 	ConnectedAt    time.Time
 	DisconnectedAt time.Time // zero while it lives
 	AccessEnds     time.Time // access ends then, however often it is refreshed; zero when refreshing extends it, or when nothing is known
+	Unrenewable    bool      // nothing is held that gives new access: it is good until AccessEnds, or until the provider ends it
 }
 
 // Row returns what status.Of needs to know of the connection.
@@ -39,13 +40,14 @@ func (c Connection) Row() status.Row {
 
 const connectionColumns = `c.id, c.merchant_id, c.provider, c.environment, c.account_id, c.account_name, c.details, c.problem,
 	c.problem_since, c.failing_since, c.connected_by, c.connected_at, c.disconnected_at,
-	(SELECT CASE WHEN s.refresh_expiry_fixed THEN s.refresh_expires_at END FROM grants s WHERE s.connection_id = c.id)`
+	(SELECT CASE WHEN s.refresh_expiry_fixed THEN s.refresh_expires_at END FROM grants s WHERE s.connection_id = c.id),
+	EXISTS (SELECT FROM grants s WHERE s.connection_id = c.id AND NOT s.renewable)`
 
 // connectionTargets are what connectionColumns are scanned into.
 func connectionTargets(c *Connection) []any {
 	return []any{
 		&c.ID, &c.MerchantID, &c.Provider, &c.Environment, &c.Account.ID, &c.Account.Name, &c.Account.Details, &c.Problem,
-		&c.ProblemSince, &c.FailingSince, &c.ConnectedBy, &c.ConnectedAt, &c.DisconnectedAt, &c.AccessEnds,
+		&c.ProblemSince, &c.FailingSince, &c.ConnectedBy, &c.ConnectedAt, &c.DisconnectedAt, &c.AccessEnds, &c.Unrenewable,
 	}
 }
 
@@ -83,7 +85,7 @@ type ConnectionDetail struct {
 // ConnectionDetail reads one connection. merchant restricts whose it may be, zero for staff.
 func (d *DB) ConnectionDetail(ctx context.Context, id, merchant pg.ID) (ConnectionDetail, error) {
 	var w ConnectionDetail
-	err := d.Pool.QueryRow(ctx, `SELECT `+connectionColumns+`, m.name, coalesce(m.external_id, ''), g.expires_at, g.refresh_at,
+	err := d.Pool.QueryRow(ctx, `SELECT `+connectionColumns+`, m.name, coalesce(m.external_id, ''), g.expires_at, `+plannedRefresh+`,
 			g.refreshed_at, g.used_at, g.leased_until, coalesce(k.name, ''), coalesce(g.generation, 0), coalesce(g.connection_version, 0), coalesce(g.failures, 0)
 		FROM connections c JOIN merchants m ON m.id = c.merchant_id LEFT JOIN grants g ON g.connection_id = c.id LEFT JOIN api_keys k ON k.id = g.used_by
 		WHERE c.id = $1 AND ($2::uuid IS NULL OR c.merchant_id = $2)`, id, merchant).

@@ -131,19 +131,25 @@ func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was befo
 	if g.Lifetime > 0 {
 		expires = obtained.Add(g.Lifetime)
 	}
-	if g.RefreshLifetime > 0 && len(g.Inputs) == 0 { // what a merchant typed begins again
+	switch {
+	case !g.Renewable():
+		refreshExpires = expires
+	case g.RefreshLifetime > 0 && !g.Typed(): // what a merchant typed begins again
 		refreshExpires = obtained.Add(g.RefreshLifetime)
 	}
 	b.Queue(`
-		INSERT INTO grants (connection_id, provider, environment, sealed, generation, connection_version, lifetime_seconds, expires_at, refresh_expires_at, refresh_at, last_outcome, refreshed_at)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 'ok', $11)
+		INSERT INTO grants (connection_id, provider, environment, sealed, generation, connection_version, lifetime_seconds, expires_at, refresh_expires_at, refresh_expiry_fixed, refresh_at,
+			last_outcome, refreshed_at, renewable)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $12, $10, 'ok', $11, $13)
 		ON CONFLICT (connection_id) DO UPDATE SET
 			provider = excluded.provider, environment = excluded.environment, sealed = excluded.sealed, late_grant = NULL, late_generation = 0,
-			generation = excluded.generation, connection_version = excluded.connection_version, attempts = grants.attempts + 1, lease_id = NULL, leased_until = NULL, refresh_expiry_fixed = false,
+			generation = excluded.generation, connection_version = excluded.connection_version, attempts = grants.attempts + 1, lease_id = NULL, leased_until = NULL, refresh_expiry_fixed = excluded.refresh_expiry_fixed,
 			lifetime_seconds = excluded.lifetime_seconds, expires_at = excluded.expires_at, refresh_expires_at = excluded.refresh_expires_at,
-			refresh_at = excluded.refresh_at, failures = 0, last_outcome = 'ok', last_code = '', refreshed_at = excluded.refreshed_at`,
+			refresh_at = excluded.refresh_at, failures = 0, last_outcome = 'ok', last_code = '', refreshed_at = excluded.refreshed_at,
+			renewable = excluded.renewable`,
 		c.ID, c.Provider, c.Environment, sealed, was.generation+1, was.version+1, int64(g.Lifetime/time.Second), expires, refreshExpires,
-		schedule.Due(keepAlive, c.ID, g, obtained, obtained.Sub(was.usedAt) < schedule.InUse), obtained)
+		schedule.Due(keepAlive, c.ID, g, obtained, obtained.Sub(was.usedAt) < schedule.InUse), obtained,
+		!g.Renewable() && !expires.IsZero(), g.Renewable())
 	return nil
 }
 
@@ -170,6 +176,7 @@ type Reading struct {
 	Disconnected bool
 	Token        connectors.Token // what is handed out of it; the rest is zero
 	Sealed       bool             // its grant does not open here
+	Unrenewable  bool             // nothing is held that gives new access: the token is good until its end
 	ExpiresAt    time.Time
 	Lifetime     time.Duration
 	RefreshedAt  time.Time
@@ -233,10 +240,11 @@ func (d *DB) ReadGrant(ctx context.Context, connection pg.ID) (Reading, error) {
 	var generation, lifetime int64
 	err := d.Pool.QueryRow(ctx, `
 		SELECT c.id, c.merchant_id, c.provider, c.environment, c.problem, c.disconnected_at IS NOT NULL, g.sealed, g.generation, g.expires_at,
-			g.lifetime_seconds, g.refreshed_at, g.refresh_at, g.leased_until, g.used_at, g.attempts, g.last_outcome, g.last_code
+			g.lifetime_seconds, g.refreshed_at, g.refresh_at, g.leased_until, g.used_at, g.attempts, g.last_outcome, g.last_code,
+			NOT g.renewable
 		FROM connections c JOIN grants g ON g.connection_id = c.id WHERE c.id = $1`, connection).
 		Scan(&r.Connection, &r.Merchant, &r.Provider, &r.Environment, &r.Problem, &r.Disconnected, &sealed, &generation, &r.ExpiresAt,
-			&lifetime, &r.RefreshedAt, &r.RefreshAt, &r.LeasedUntil, &r.UsedAt, &r.Attempt, &r.LastOutcome, &r.LastCode)
+			&lifetime, &r.RefreshedAt, &r.RefreshAt, &r.LeasedUntil, &r.UsedAt, &r.Attempt, &r.LastOutcome, &r.LastCode, &r.Unrenewable)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return r, pg.ErrNotFound
 	}
@@ -253,6 +261,9 @@ func (d *DB) ReadGrant(ctx context.Context, connection pg.ID) (Reading, error) {
 	return r, nil
 }
 
+// plannedRefresh is when a grant is refreshed next. One that nothing renews is due at its end, which is no refresh.
+const plannedRefresh = `CASE WHEN g.renewable THEN g.refresh_at END`
+
 // GrantStatus is how a connection's access is kept alive, for pages. It holds no secret.
 type GrantStatus struct {
 	Generation  int64 // rises with each renewal
@@ -261,6 +272,7 @@ type GrantStatus struct {
 	ExpiresAt   time.Time // of the present token
 	RefreshedAt time.Time
 	RefreshAt   time.Time // zero: never by itself
+	Unrenewable bool      // nothing is held that gives new access
 	LeasedUntil time.Time
 	Failures    int
 	LastOutcome status.Outcome
@@ -283,8 +295,8 @@ func (d *DB) GrantStatus(ctx context.Context, connection pg.ID) (GrantStatus, er
 // GrantStatuses reads those of many connections.
 func (d *DB) GrantStatuses(ctx context.Context, connections []pg.ID) (map[pg.ID]GrantStatus, error) {
 	rows, err := d.Pool.Query(ctx, `
-		SELECT g.connection_id, g.generation, g.attempts, g.lifetime_seconds, g.expires_at, g.refreshed_at, g.refresh_at,
-			g.leased_until, g.failures, g.last_outcome, g.last_code, g.used_at, g.used_by, v.due_at
+		SELECT g.connection_id, g.generation, g.attempts, g.lifetime_seconds, g.expires_at, g.refreshed_at, `+plannedRefresh+`,
+			g.leased_until, g.failures, g.last_outcome, g.last_code, g.used_at, g.used_by, v.due_at, NOT g.renewable
 		FROM grants g LEFT JOIN rechecks v ON v.connection_id = g.connection_id
 		WHERE g.connection_id = ANY ($1)`, connections)
 	if err != nil {
@@ -296,7 +308,7 @@ func (d *DB) GrantStatuses(ctx context.Context, connections []pg.ID) (map[pg.ID]
 	var lifetime int64
 	_, err = pgx.ForEachRow(rows, []any{
 		&id, &s.Generation, &s.Attempt, &lifetime, &s.ExpiresAt, &s.RefreshedAt, &s.RefreshAt,
-		&s.LeasedUntil, &s.Failures, &s.LastOutcome, &s.LastCode, &s.UsedAt, &s.UsedBy, &s.VerifyAt,
+		&s.LeasedUntil, &s.Failures, &s.LastOutcome, &s.LastCode, &s.UsedAt, &s.UsedBy, &s.VerifyAt, &s.Unrenewable,
 	}, func() error {
 		s.Lifetime = time.Duration(lifetime) * time.Second
 		all[id] = s
@@ -310,7 +322,7 @@ func (d *DB) GrantStatuses(ctx context.Context, connections []pg.ID) (map[pg.ID]
 
 // Why says why the next renewal is when it is: "running", "interrupted" (an answer was lost and may still come), "verifying" (a
 // webhook's hint), "asked-to-wait", "failing" (the next try after trouble), "kept-warm" (somebody uses it), "kept-alive"
-// (nobody does), or "never".
+// (nobody does), "unrenewable" or "never".
 func (s GrantStatus) Why(now time.Time) string {
 	switch {
 	case s.LeasedUntil.After(now):
@@ -319,6 +331,8 @@ func (s GrantStatus) Why(now time.Time) string {
 		return "interrupted"
 	case !s.VerifyAt.IsZero() && (s.RefreshAt.IsZero() || s.VerifyAt.Before(s.RefreshAt)):
 		return "verifying"
+	case s.Unrenewable:
+		return "unrenewable"
 	case s.RefreshAt.IsZero():
 		return "never"
 	case s.LastOutcome == status.RateLimited:

@@ -170,6 +170,7 @@ type apiConnectionAnswer struct {
 	AccessExpiresAt *time.Time     `json:"access_expires_at"`
 	NextRefreshAt   *time.Time     `json:"next_refresh_at"`
 	ReconnectBy     *time.Time     `json:"reconnect_by,omitempty"`
+	Renewable       bool           `json:"renewable"`
 	DisconnectedAt  *time.Time     `json:"disconnected_at,omitempty"`
 }
 
@@ -180,7 +181,7 @@ func shown(how status.Status, c db.Connection, merchant, externalID string, gran
 		Account: apiAccount{ID: c.Account.ID, Name: c.Account.Name, Details: map[string]string{}},
 		Health:  how.Health, WhoMustAct: how.Party, Problem: how.Problem, ConnectedAt: c.ConnectedAt,
 		RefreshedAt: timeOrNull(grant.RefreshedAt), AccessExpiresAt: timeOrNull(grant.ExpiresAt), NextRefreshAt: timeOrNull(grant.RefreshAt),
-		ReconnectBy: timeOrNull(how.ReconnectBy), DisconnectedAt: timeOrNull(c.DisconnectedAt),
+		ReconnectBy: timeOrNull(how.ReconnectBy), Renewable: !c.Unrenewable, DisconnectedAt: timeOrNull(c.DisconnectedAt),
 	}
 	for _, d := range c.Account.Details {
 		a.Account.Details[d.Key] = d.Value
@@ -297,6 +298,8 @@ func (s *Server) apiRefresh(w http.ResponseWriter, r *http.Request) error {
 	case out.Outcome == status.OK:
 		c.Problem, c.ProblemSince, c.FailingSince = "", time.Time{}, time.Time{}
 		c.RefreshedAt, c.ExpiresAt, c.RefreshAt = out.RefreshedAt, out.ExpiresAt, out.RefreshAt
+		return s.writeConnection(r.Context(), w, c)
+	case out.Outcome == status.Unrenewable: // the connection says so
 		return s.writeConnection(r.Context(), w, c)
 	case out.Outcome == status.ClientRejected:
 		return &refresh.PlatformActionError{Problem: out.Problem}

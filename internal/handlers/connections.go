@@ -193,7 +193,7 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.ConnectionDetail, pag
 	switch staff.RefreshWhy {
 	case "verifying":
 		page.NextRefresh = grant.VerifyAt
-	case "never", "action-needed", "incident":
+	case "never", "unrenewable", "action-needed", "incident":
 		page.NextRefresh = time.Time{}
 	}
 	flows, err := s.DB.FlowsOf(r.Context(), c.Connection, 20)

@@ -78,7 +78,7 @@ func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
 		if err != nil {
 			return page, err
 		}
-		page.Account = s.viewAccount(c.Provider, c.Account, c.ID.String())
+		page.Account, page.Unrenewable, page.Until = s.viewAccount(c.Provider, c.Account, c.ID.String()), c.Unrenewable, c.AccessEnds
 	}
 	if v.user.Staff() {
 		events, err := s.DB.Audit.OfFlow(r.Context(), f.MerchantID, f.ID, f.CreatedAt, f.TouchedAt)

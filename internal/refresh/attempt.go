@@ -16,14 +16,14 @@ import (
 
 // Result is what came of one attempt.
 type Result struct {
-	Outcome    status.Outcome  // Lost: an earlier answer may still come; Busy: nothing was sent
+	Outcome    status.Outcome  // Lost: an earlier answer may still come; Busy and Unrenewable: nothing was sent
 	Problem    status.Problem  // what was written on the connection
 	Incident   bool            // the provider has an incident: nothing was counted
 	RetryAfter time.Duration   // when another try is worth it; 0 when now or never
 	Call       connectors.Call // the last exchange with the provider
 	// When it succeeded:
 	Token       connectors.Token
-	ExpiresAt   time.Time
+	ExpiresAt   time.Time // also of the token that stays, if Unrenewable
 	RefreshedAt time.Time
 	RefreshAt   time.Time // when it is refreshed next
 }
@@ -35,6 +35,17 @@ func (e *Engine) attempt(q *providerQueue, l *lease, by audit.Actor, next bool) 
 		e.Log.Error("a grant does not open", "connection", l.Connection, "err", l.Unsealed)
 		f := failure{Outcome: status.ClientRejected, Code: string(status.ProblemSealed), Problem: status.ProblemSealed, After: time.Hour, Certain: true}
 		return e.fail(ctx, q, l, f, attemptInfo{By: by, Note: status.NoteSealed}), nil
+	}
+	switch {
+	case l.Grant.Renewable():
+	case l.ExpiresAt.IsZero() || l.ExpiresAt.After(e.DB.Now()):
+		if err := q.leave(ctx, l); err != nil {
+			e.Log.Warn("lease not released", "connection", l.Connection, "err", err)
+		}
+		return Result{Outcome: status.Unrenewable, ExpiresAt: l.ExpiresAt}, nil
+	default:
+		f := failure{Outcome: status.Rejected, Code: status.NoteUnsent, Problem: status.ProblemLapsed, Certain: true}
+		return e.fail(ctx, q, l, f, attemptInfo{By: by, Note: status.NoteUnsent}), nil
 	}
 	if l.Lost {
 		e.logEvent(ctx, l, status.RefreshLost, status.Lost)

@@ -109,12 +109,16 @@ func (e *Engine) verdict(r db.Reading, minValid time.Duration) (good bool, err e
 		return false, &PlatformActionError{Problem: s.Problem}
 	case r.Lifetime > 0 && minValid > mostOf(r.Lifetime):
 		return false, &MinValidTooLongError{Most: mostOf(r.Lifetime)}
+	case s.Party == status.PartyMerchant && s.Problem != status.ProblemLapsed:
+		return false, &ActionNeededError{Problem: s.Problem}
+	case r.Token.Access != "" && (r.ExpiresAt.IsZero() || r.ExpiresAt.Sub(now) >= needOf(r, minValid)):
+		return true, nil
 	case s.Party == status.PartyMerchant:
 		return false, &ActionNeededError{Problem: s.Problem}
-	case r.Token.Access != "" && (r.ExpiresAt.IsZero() || r.ExpiresAt.Sub(now) >= need(r.Lifetime, minValid)):
-		return true, nil
 	case r.Sealed:
 		return false, &PlatformActionError{Problem: status.ProblemSealed}
+	case r.Unrenewable: // it has ended, or what is left of it is less than was asked for: only the merchant can give more
+		return false, &ActionNeededError{Problem: status.ProblemLapsed}
 	case r.LeasedUntil.After(now):
 		return false, nil
 	case e.unsettled(r, now) > 0:
@@ -158,6 +162,14 @@ func need(lifetime, minValid time.Duration) time.Duration {
 		return min(time.Minute, lifetime/5)
 	}
 	return time.Minute
+}
+
+// needOf is need for a reading. Of a token that nothing renews the usual is what is left, since there is no better one.
+func needOf(r db.Reading, minValid time.Duration) time.Duration {
+	if r.Unrenewable && minValid < 0 {
+		return time.Second
+	}
+	return need(r.Lifetime, minValid)
 }
 
 // withOutcome is a reading after an attempt that has just succeeded.

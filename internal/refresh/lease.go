@@ -84,6 +84,20 @@ func (q *providerQueue) release(ctx context.Context, l *lease) error {
 	return nil
 }
 
+// leave releases the lease of a grant that nothing renews: it is looked at again when its token ends.
+func (q *providerQueue) leave(ctx context.Context, l *lease) error {
+	var b pgx.Batch
+	b.Queue(`
+		UPDATE grants SET lease_id = NULL, leased_until = NULL, last_outcome = 'ok', last_code = '', refresh_at = expires_at, renewable = false,
+			refresh_expires_at = expires_at, refresh_expiry_fixed = expires_at IS NOT NULL
+		WHERE connection_id = $1 AND lease_id = $2 AND generation = $3`, l.Connection, l.ID, l.Generation)
+	b.Queue(freeSlot, l.Provider, l.Environment, l.slot, l.ID)
+	if err := q.db.Pool.SendBatch(ctx, &b).Close(); err != nil {
+		return fmt.Errorf("leave a grant: %w", err)
+	}
+	return nil
+}
+
 // attemptInfo is what the event of an attempt says beside its outcome.
 type attemptInfo struct {
 	By   audit.Actor
@@ -181,7 +195,7 @@ func (q *providerQueue) save(ctx context.Context, l *lease, token connectors.Tok
 		Connection: l.Connection, Lease: l.ID, Slot: l.slot, Generation: l.Generation, ConnectionVersion: l.ConnectionVersion, Sealed: sealed,
 		Lifetime: int64(g.Lifetime / time.Second), Obtained: obtained,
 		// What a merchant typed begins again whenever a refresh token has ended.
-		Endless:   len(g.Inputs) > 0 || token.RefreshLifetime <= 0 && token.Refresh != "" && token.Refresh != l.Grant.Token.Refresh,
+		Endless:   g.Typed() || token.RefreshLifetime <= 0 && token.Refresh != "" && token.Refresh != l.Grant.Token.Refresh,
 		RefreshAt: schedule.Due(q.info.KeepAlive, l.Connection, g, obtained, obtained.Sub(l.UsedAt) < schedule.InUse),
 	}}
 	if g.Lifetime > 0 {

@@ -43,6 +43,22 @@ func (w *testEngine) reading(id pg.ID) db.Reading {
 	return r
 }
 
+func (w *testEngine) detail(id pg.ID) db.ConnectionDetail {
+	w.Helper()
+	c, err := w.db.ConnectionDetail(w.Context(), id, pg.ID{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return c
+}
+
+func (w *testEngine) exec(sql string, args ...any) {
+	w.Helper()
+	if _, err := w.db.Pool.Exec(w.Context(), sql, args...); err != nil {
+		w.Fatal(err)
+	}
+}
+
 // kinds of a connection's events, oldest first, without how it was made.
 func (w *testEngine) kinds(id pg.ID) []status.Kind {
 	w.Helper()

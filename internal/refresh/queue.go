@@ -116,7 +116,7 @@ const (
 				WHERE ` + claimAble + ` AND g.connection_id = ANY (ARRAY(
 					SELECT first.connection_id FROM (
 						SELECT g.connection_id, g.expires_at, g.last_outcome FROM grants g
-						WHERE ` + claimAble + ` AND g.refresh_at IS NOT NULL ORDER BY g.refresh_at LIMIT 200
+						WHERE ` + claimAble + ` AND g.renewable AND g.refresh_at IS NOT NULL ORDER BY g.refresh_at LIMIT 200
 					) AS first ORDER BY first.last_outcome IN ('refused', 'ours'), first.expires_at LIMIT 3))
 				ORDER BY random() LIMIT 1 FOR UPDATE OF g SKIP LOCKED` + claimEnd
 )

@@ -152,7 +152,7 @@ func (e *Engine) markUsed(ctx context.Context, uses []use) error {
 	}
 	_, err := pg.Exec(ctx, e.DB.Pool, "mark grants as used", `
 		WITH used AS (
-			UPDATE grants g SET used_at = w.at, used_by = w.key, refresh_at = CASE WHEN g.last_outcome = 'ok' AND g.lease_id IS NULL THEN least(g.refresh_at, w.due) ELSE g.refresh_at END
+			UPDATE grants g SET used_at = w.at, used_by = w.key, refresh_at = CASE WHEN g.last_outcome = 'ok' AND g.lease_id IS NULL AND g.renewable THEN least(g.refresh_at, w.due) ELSE g.refresh_at END
 			FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::timestamptz[]) AS w (id, key, at, due)
 			WHERE g.connection_id = w.id AND g.sealed IS NOT NULL AND g.connection_id = ANY (ARRAY(
 				SELECT u.connection_id FROM grants u WHERE u.connection_id = ANY ($1) FOR UPDATE SKIP LOCKED))

@@ -16,6 +16,8 @@ const (
 	Lost    Outcome = "lost"    // the answer to a refresh was lost, and may still come
 	Busy    Outcome = "busy"    // nothing was sent: no lease could be had in time
 	Skipped Outcome = "skipped" // nothing was sent: the connection has been disconnected
+
+	Unrenewable Outcome = "unrenewable" // nothing was sent: nothing is held that gives new access, and the token has not ended
 )
 
 // RefreshOutcomes lists the outcomes of a refresh that is in the events, the good one first.
@@ -24,13 +26,13 @@ func RefreshOutcomes() []Outcome {
 }
 
 // BulkOutcomes lists the outcomes of a refresh that is part of a bulk.
-func BulkOutcomes() []Outcome { return append(RefreshOutcomes(), Busy, Skipped) }
+func BulkOutcomes() []Outcome { return append(RefreshOutcomes(), Unrenewable, Busy, Skipped) }
 
 // Health returns the health that a connection has after such an outcome, for the shape and colour in which it is shown;
 // Disconnected when it says nothing.
 func (o Outcome) Health() Health {
 	switch o {
-	case OK:
+	case OK, Unrenewable:
 		return Fine
 	case Rejected, ClientRejected:
 		return ActionNeeded

@@ -92,6 +92,11 @@ func Lapsing(end time.Time) State {
 	return State{`UPDATE grants SET refresh_expires_at = $2, refresh_expiry_fixed = true WHERE connection_id = $1`, []any{end}}
 }
 
+// Unrenewable is that nothing renews the access, which has no known end.
+func Unrenewable() State {
+	return State{`UPDATE grants SET renewable = false, refresh_at = NULL, expires_at = NULL, lifetime_seconds = 0 WHERE connection_id = $1`, nil}
+}
+
 // Disconnected is that the connection was ended at a time.
 func Disconnected(at time.Time) State {
 	return State{`UPDATE connections SET problem = '', problem_since = NULL, disconnected_at = $2 WHERE id = $1`, []any{at}}

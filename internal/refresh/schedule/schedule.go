@@ -16,10 +16,17 @@ const InUse = 24 * time.Hour
 
 // Due is when a grant that was obtained at a time is refreshed next; zero for never. keepAlive is the provider's (see
 // connectors.Info), used whether the connection was used within InUse. What a merchant typed gives new access whenever a refresh
-// token has ended, so that its end forces nothing.
+// token has ended, so that its end forces nothing. A grant that nothing renews is due when its token ends, so that the engine
+// finds out that access is over, and never if no end is known.
 func Due(keepAlive time.Duration, id pg.ID, g connectors.Grant, obtained time.Time, used bool) time.Time {
+	switch {
+	case !g.Renewable() && g.Lifetime > 0:
+		return obtained.Add(g.Lifetime)
+	case !g.Renewable():
+		return time.Time{}
+	}
 	refreshLifetime := g.RefreshLifetime
-	if len(g.Inputs) > 0 {
+	if g.Typed() {
 		refreshLifetime = 0
 	}
 	return DueAfter(keepAlive, id, obtained, g.Lifetime, refreshLifetime, used)
