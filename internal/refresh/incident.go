@@ -86,47 +86,66 @@ const (
 	temporaryAttempts = 5
 	rejectedWindow    = 10 * time.Minute
 	atLeastFrom       = 3 // connections; all, if fewer
+	merchantsFrom     = 2 // one merchant's connections are never an incident
+	workedFor         = time.Hour
 
 	probeEvery      = 30 * time.Second
 	probeEveryLater = time.Minute      // after the first ten minutes
 	recovery        = 10 * time.Minute // after an incident only a quarter of the slots is used for this long
 )
 
+// evidence counts failures: the attempts, and whose they were.
+type evidence struct{ attempts, connections, merchants int }
+
+// of says whether the failures are of so many connections at least, and of several merchants.
+func (e evidence) of(connections int) bool {
+	return e.connections >= connections && e.merchants >= merchantsFrom
+}
+
 // detect looks at the latest attempts at a provider and returns the reason of the incident that they make, "" for none. It looks
-// at 500 at most. Those that were asked to wait, and those whose cause is known, are evidence of neither health nor trouble.
+// at 500 at most. Those that were asked to wait, and those whose cause is known, are evidence of neither health nor trouble. Only
+// failures of connections that worked before are: that were refreshed since they were made or have had access for workedFor, and
+// have not failed for longer than that.
 func (q *providerQueue) detect(ctx context.Context) (reason status.Reason, err error) {
 	now := q.db.Now()
-	var attempts, temporary, temporaryFrom, rejectedFrom, clientRejectedFrom, all int
+	var attempts, all int
+	var temporary, rejected, clientRejected evidence
 	err = q.db.Pool.QueryRow(ctx, `
 		WITH p AS (
 			SELECT coalesce(max(incident_ended_at), '-infinity') AS drained FROM providers WHERE name = $1 AND environment = $2
 		), recent AS (
-			SELECT e.outcome, e.connection_id, e.at FROM events e
+			SELECT e.outcome, e.connection_id, e.merchant_id, e.at
+			FROM events e JOIN connections c ON c.id = e.connection_id JOIN grants g ON g.connection_id = c.id
 			WHERE e.provider = $1 AND e.kind LIKE 'refresh.%' AND e.at > $5 AND e.outcome IN ('ok', 'trouble', 'refused', 'ours') AND e.note <> ALL ($6)
+				AND (e.outcome = 'ok' OR (g.refreshed_at > c.connected_at OR c.connected_at < $7) AND (c.failing_since IS NULL OR c.failing_since > $7))
 			ORDER BY e.at DESC LIMIT 500
 		), since_ok AS (
-			SELECT r.outcome, r.connection_id, r.at FROM recent r, p
+			SELECT r.outcome, r.connection_id, r.merchant_id, r.at FROM recent r, p
 			WHERE r.at > p.drained AND r.at > coalesce((SELECT max(at) FROM recent WHERE outcome = 'ok'), '-infinity')
 		)
 		SELECT
 			(SELECT count(*) FROM recent r, p WHERE r.at > $4 AND r.at > p.drained),
-			(SELECT count(*) FROM recent r, p WHERE r.at > $4 AND r.at > p.drained AND outcome = 'trouble'),
-			(SELECT count(DISTINCT connection_id) FROM recent r, p WHERE r.at > $4 AND r.at > p.drained AND outcome = 'trouble'),
+			t.attempts, t.connections, t.merchants, r.connections, r.merchants, o.connections, o.merchants,
+			(SELECT count(*) FROM (SELECT FROM connections c WHERE c.provider = $1 AND c.environment = $2 AND c.disconnected_at IS NULL LIMIT $3) AS few)
+		FROM
+			(SELECT count(*) AS attempts, count(DISTINCT connection_id) AS connections, count(DISTINCT merchant_id) AS merchants FROM recent r, p
+				WHERE r.at > $4 AND r.at > p.drained AND outcome = 'trouble') AS t,
 			-- For ten minutes after a recovery a provider's no is believed: it has just been seen to say yes.
-			(SELECT count(DISTINCT connection_id) FROM since_ok, p WHERE outcome IN ('refused', 'ours') AND p.drained <= $5),
-			(SELECT count(DISTINCT connection_id) FROM since_ok WHERE outcome = 'ours'),
-			(SELECT count(*) FROM (SELECT FROM connections c WHERE c.provider = $1 AND c.environment = $2 AND c.disconnected_at IS NULL LIMIT $3) AS few)`,
+			(SELECT count(DISTINCT connection_id) AS connections, count(DISTINCT merchant_id) AS merchants FROM since_ok, p
+				WHERE outcome IN ('refused', 'ours') AND p.drained <= $5) AS r,
+			(SELECT count(DISTINCT connection_id) AS connections, count(DISTINCT merchant_id) AS merchants FROM since_ok WHERE outcome = 'ours') AS o`,
 		q.info.Name, q.info.Environment, atLeastFrom, now.Add(-temporaryWindow), now.Add(-rejectedWindow),
-		[]string{status.NoteInterrupted, status.NoteRevoked, status.NoteUnsent, status.NoteSealed}).
-		Scan(&attempts, &temporary, &temporaryFrom, &rejectedFrom, &clientRejectedFrom, &all)
+		[]string{status.NoteInterrupted, status.NoteRevoked, status.NoteUnsent, status.NoteSealed}, now.Add(-workedFor)).
+		Scan(&attempts, &temporary.attempts, &temporary.connections, &temporary.merchants, &rejected.connections, &rejected.merchants,
+			&clientRejected.connections, &clientRejected.merchants, &all)
 	if err != nil {
 		return "", fmt.Errorf("detect an incident: %w", err)
 	}
 	from := max(1, min(atLeastFrom, all))
 	switch {
-	case rejectedFrom >= atLeastFrom || clientRejectedFrom >= from:
+	case rejected.of(atLeastFrom) || clientRejected.of(from):
 		return status.ReasonClientRejected, nil
-	case attempts >= temporaryAttempts && temporaryFrom >= from && temporary*2 > attempts:
+	case attempts >= temporaryAttempts && temporary.of(from) && temporary.attempts*2 > attempts:
 		return status.ReasonTemporary, nil
 	default:
 		return "", nil

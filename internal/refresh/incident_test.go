@@ -21,7 +21,7 @@ func TestSixHoursOfOutageCostNobodyAnything(t *testing.T) {
 	w.partner.life = time.Hour
 	const many = 1000
 	ids := w.connectMany(many, 55*time.Minute)
-	w.partner.set(func() { w.partner.mood = always(errTrouble) })
+	w.partner.set(func() { w.partner.answer = always(errTrouble) })
 	end := w.clock.Now().Add(6 * time.Hour)
 	for w.clock.Now().Before(end) {
 		w.sweep()
@@ -60,7 +60,7 @@ func TestSixHoursOfOutageCostNobodyAnything(t *testing.T) {
 	}
 
 	// It answers again: the probe finds out, and what is due is drained, the soonest to expire first, at a bounded pace.
-	w.partner.set(func() { w.partner.mood = nil })
+	w.partner.set(func() { w.partner.answer = nil })
 	w.partner.most.Store(0)
 	w.clock.Advance(2 * time.Minute)
 	w.sweep() // the probe
@@ -126,7 +126,7 @@ func TestAskedToWaitIsNoEvidence(t *testing.T) {
 	for n := range 4 {
 		ids = append(ids, w.connect(fmt.Sprint("account", n), 25*time.Hour))
 	}
-	w.partner.set(func() { w.partner.mood = always(&connectors.RateLimitedError{RetryAfter: time.Second}) })
+	w.partner.set(func() { w.partner.answer = always(&connectors.RateLimitedError{RetryAfter: time.Second}) })
 	for range 5 {
 		for _, id := range ids {
 			if out, err := w.engine.RefreshNow(t.Context(), id, audit.System); err != nil || out.Outcome != status.RateLimited {
@@ -141,7 +141,7 @@ func TestAskedToWaitIsNoEvidence(t *testing.T) {
 		}
 		return state.Reason
 	}
-	w.partner.set(func() { w.partner.mood = always(errTrouble) })
+	w.partner.set(func() { w.partner.answer = always(errTrouble) })
 	for i, id := range append(ids, ids[0]) { // the fifth attempt in trouble makes it
 		if reason() != "" {
 			t.Fatalf("an incident after %d attempts in trouble", i)
@@ -227,7 +227,7 @@ func TestAnIncidentIsDeclaredAndEndedByAnAdmin(t *testing.T) {
 func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
 	w := newTestEngine(t)
 	ids := w.connectMany(4, 25*time.Hour)
-	w.partner.set(func() { w.partner.mood = always(&connectors.RejectedError{Reason: "no-refresh-token", Unsent: true}) })
+	w.partner.set(func() { w.partner.answer = always(&connectors.RejectedError{Reason: "no-refresh-token", Unsent: true}) })
 	w.sweep()
 	if state, err := w.engine.ProviderState(t.Context(), "acme", "sandbox"); err != nil || !state.IncidentSince.IsZero() {
 		t.Errorf("incident %+v, %v", state, err)
@@ -245,7 +245,7 @@ func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
 	if err := w.engine.RecheckAccount(t.Context(), "acme", "ended"); err != nil {
 		t.Fatal(err)
 	}
-	w.partner.set(func() { w.partner.mood = always(&connectors.RejectedError{Reason: "invalid_grant"}) })
+	w.partner.set(func() { w.partner.answer = always(&connectors.RejectedError{Reason: "invalid_grant"}) })
 	for id, want := range map[pg.ID]status.Problem{ended: status.ProblemRevoked, suspected: ""} {
 		if _, err := w.engine.RefreshNow(t.Context(), id, audit.System); err != nil {
 			t.Fatal(err)
@@ -267,5 +267,64 @@ func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
 	}
 	if r := w.reading(accused); r.Problem != "" {
 		t.Errorf("problem %q while our key is suspected", r.Problem)
+	}
+}
+
+// TestAnIncidentIsWhatSeveralMerchantsMeet tries who fails, and how: only formerly working connections of several merchants count.
+func TestAnIncidentIsWhatSeveralMerchantsMeet(t *testing.T) {
+	no := always(&connectors.RejectedError{Reason: "invalid_grant"})
+	ours := always(&connectors.RejectedError{Reason: "invalid_client", ClientFault: true})
+	const (
+		worked = ""
+		never  = `UPDATE connections SET connected_at = now() + interval '1 minute' WHERE id = $1`
+		failed = `UPDATE connections SET failing_since = now() - interval '3 days' WHERE id = $1`
+		moved  = `UPDATE connections SET merchant_id = (SELECT merchant_id FROM connections ORDER BY id LIMIT 1) WHERE id = $1`
+	)
+	for name, c := range map[string]struct {
+		connections int
+		answer      func(string) error
+		before      string // what is true of each connection
+		want        status.Reason
+	}{
+		"trouble of four merchants":                        {4, always(errTrouble), worked, status.ReasonTemporary},
+		"trouble of the only two":                          {2, always(errTrouble), worked, status.ReasonTemporary},
+		"trouble of the only one":                          {1, always(errTrouble), worked, ""},
+		"trouble of one merchant's four":                   {4, always(errTrouble), moved, ""},
+		"trouble of four that never worked":                {4, always(errTrouble), never, ""},
+		"trouble of four that have failed for days":        {4, always(errTrouble), failed, ""},
+		"three merchants refused":                          {3, no, worked, status.ReasonClientRejected},
+		"one merchant refused four times":                  {4, no, moved, ""},
+		"four refused that never worked":                   {4, no, never, ""},
+		"four refused that had failed for days":            {4, no, failed, ""},
+		"our client rejected for two":                      {2, ours, worked, status.ReasonClientRejected},
+		"our client rejected for one merchant's four":      {4, ours, moved, ""},
+		"our client rejected for four that never worked":   {4, ours, never, ""},
+		"our client rejected for the only one there is":    {1, ours, worked, ""},
+		"an answer that is not understood, for four":       {4, always(&connectors.UnreadableError{Reason: "no-token"}), worked, status.ReasonTemporary},
+		"an answer that is not understood, for one's four": {4, always(&connectors.UnreadableError{Reason: "no-token"}), moved, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newTestEngine(t)
+			var ids []pg.ID
+			for n := range c.connections {
+				id := w.connect(fmt.Sprint("account", n), time.Hour)
+				if c.before != worked {
+					w.exec(c.before, id)
+				}
+				ids = append(ids, id)
+			}
+			w.partner.set(func() { w.partner.answer = c.answer })
+			for range 5 {
+				for _, id := range ids {
+					if _, err := w.engine.RefreshNow(t.Context(), id, audit.System); err != nil {
+						t.Fatal(err)
+					}
+				}
+				w.clock.Advance(10 * time.Second)
+			}
+			if state, err := w.engine.ProviderState(t.Context(), "acme", "sandbox"); err != nil || state.Reason != c.want {
+				t.Errorf("incident %q, %v; want %q", state.Reason, err, c.want)
+			}
+		})
 	}
 }

@@ -109,7 +109,7 @@ func TestSweepTakesWhatIsDueAndOnlyThat(t *testing.T) {
 func TestTroubleIsTriedAgainAndBlamesNobody(t *testing.T) {
 	w := newTestEngine(t)
 	id := w.connect("a", 25*time.Hour)
-	w.partner.set(func() { w.partner.mood = always(errTrouble) })
+	w.partner.set(func() { w.partner.answer = always(errTrouble) })
 	w.sweep()
 	if w.health(id) != status.Retrying || w.status(id).Failures != 1 {
 		t.Fatalf("health %s, %d failures", w.health(id), w.status(id).Failures)
@@ -128,7 +128,7 @@ func TestTroubleIsTriedAgainAndBlamesNobody(t *testing.T) {
 	if err != nil || out.Outcome != status.Temporary || w.partner.callsOf("a") != 2 {
 		t.Errorf("refresh now: %+v, %v", out.Outcome, err)
 	}
-	w.partner.set(func() { w.partner.mood = nil })
+	w.partner.set(func() { w.partner.answer = nil })
 	w.clock.Advance(2 * time.Minute)
 	w.sweep()
 	if w.health(id) != status.Fine || w.status(id).Failures != 0 {
@@ -139,7 +139,7 @@ func TestTroubleIsTriedAgainAndBlamesNobody(t *testing.T) {
 func TestRefusalIsTheMerchantsToMend(t *testing.T) {
 	w := newTestEngine(t)
 	id := w.connect("a", 25*time.Hour)
-	w.partner.set(func() { w.partner.mood = always(&connectors.RejectedError{Reason: "invalid_grant"}) })
+	w.partner.set(func() { w.partner.answer = always(&connectors.RejectedError{Reason: "invalid_grant"}) })
 	w.sweep()
 	var needed *refresh.ActionNeededError
 	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, audit.System); !errors.As(err, &needed) || needed.Problem != status.ProblemRejected {
@@ -149,7 +149,7 @@ func TestRefusalIsTheMerchantsToMend(t *testing.T) {
 	if w.sweep() != 0 {
 		t.Error("a refused grant is swept")
 	}
-	w.partner.set(func() { w.partner.mood = nil })
+	w.partner.set(func() { w.partner.answer = nil })
 	if out, err := w.engine.RefreshNow(t.Context(), id, audit.Actor{Kind: "support"}); err != nil || out.Outcome != status.OK {
 		t.Errorf("refresh now after the provider came to its senses: %s, %v", out.Outcome, err)
 	}
@@ -162,7 +162,7 @@ func TestOurClientRefusedBlamesNoMerchant(t *testing.T) {
 	w := newTestEngine(t)
 	ids := []pg.ID{w.connect("a", 25*time.Hour), w.connect("b", 25*time.Hour)}
 	w.partner.set(func() {
-		w.partner.mood = always(&connectors.RejectedError{Reason: "invalid_client", ClientFault: true})
+		w.partner.answer = always(&connectors.RejectedError{Reason: "invalid_client", ClientFault: true})
 	})
 	w.sweep()
 	state, err := w.engine.ProviderState(t.Context(), "acme", "sandbox")
@@ -178,7 +178,7 @@ func TestOurClientRefusedBlamesNoMerchant(t *testing.T) {
 	if _, err := w.engine.Fresh(t.Context(), ids[0], refresh.Default, audit.System); !errors.As(err, &ours) {
 		t.Errorf("a reader: %v", err)
 	}
-	w.partner.set(func() { w.partner.mood = nil })
+	w.partner.set(func() { w.partner.answer = nil })
 	w.clock.Advance(time.Minute)
 	w.sweep() // the probe
 	w.sweep()
@@ -195,7 +195,7 @@ func TestThreeRefusalsInARowMakeUsSuspectOurselves(t *testing.T) {
 	for _, name := range []string{"a", "b", "c", "d", "e"} {
 		ids = append(ids, w.connect(name, 25*time.Hour))
 	}
-	w.partner.set(func() { w.partner.mood = always(&connectors.RejectedError{Reason: "invalid_grant"}) })
+	w.partner.set(func() { w.partner.answer = always(&connectors.RejectedError{Reason: "invalid_grant"}) })
 	w.sweep()
 	for _, id := range ids {
 		if r := w.reading(id); r.Problem != "" {
@@ -204,7 +204,7 @@ func TestThreeRefusalsInARowMakeUsSuspectOurselves(t *testing.T) {
 	}
 	// It was three merchants after all: one that is accepted proves us innocent, and then the no is believed.
 	w.partner.set(func() {
-		w.partner.mood = func(account string) error {
+		w.partner.answer = func(account string) error {
 			if account == "d" || account == "e" {
 				return nil
 			}
@@ -225,9 +225,9 @@ func TestThreeRefusalsInARowMakeUsSuspectOurselves(t *testing.T) {
 func TestLaterIsHonoured(t *testing.T) {
 	w := newTestEngine(t)
 	id := w.connect("a", 25*time.Hour)
-	w.partner.set(func() { w.partner.mood = always(&connectors.RateLimitedError{RetryAfter: 7 * time.Minute}) })
+	w.partner.set(func() { w.partner.answer = always(&connectors.RateLimitedError{RetryAfter: 7 * time.Minute}) })
 	w.sweep()
-	w.partner.set(func() { w.partner.mood = nil })
+	w.partner.set(func() { w.partner.answer = nil })
 	w.clock.Advance(6 * time.Minute)
 	if w.sweep() != 0 || w.health(id) != status.Fine {
 		t.Errorf("tried too early, or thought to be ill: %s", w.health(id))
@@ -242,7 +242,7 @@ func TestLaterIsHonoured(t *testing.T) {
 func TestAskedToWaitASecondAgainAndAgain(t *testing.T) {
 	w := newTestEngine(t)
 	id := w.connect("a", 25*time.Hour)
-	w.partner.set(func() { w.partner.mood = always(&connectors.RateLimitedError{RetryAfter: time.Second}) })
+	w.partner.set(func() { w.partner.answer = always(&connectors.RateLimitedError{RetryAfter: time.Second}) })
 	for range 300 {
 		w.sweep()
 		w.clock.Advance(time.Second)
@@ -253,10 +253,10 @@ func TestAskedToWaitASecondAgainAndAgain(t *testing.T) {
 	if w.health(id) != status.Fine || w.status(id).Failures != 0 {
 		t.Errorf("being asked to wait counts as a failure: %s", w.health(id))
 	}
-	w.partner.set(func() { w.partner.mood = nil })
+	w.partner.set(func() { w.partner.answer = nil })
 	w.clock.Advance(6 * time.Minute)
 	w.sweep()
-	w.partner.set(func() { w.partner.mood = always(&connectors.RateLimitedError{RetryAfter: time.Second}) })
+	w.partner.set(func() { w.partner.answer = always(&connectors.RateLimitedError{RetryAfter: time.Second}) })
 	if out, err := w.engine.RefreshNow(t.Context(), id, audit.System); err != nil || out.Outcome != status.RateLimited || out.RetryAfter > 12*time.Second {
 		t.Errorf("after a yes it begins again: %s after %s, %v", out.Outcome, out.RetryAfter, err)
 	}
@@ -266,7 +266,7 @@ func TestA5xxIsKeptToWhereItAsksForMoreThanOurBackOff(t *testing.T) {
 	w := newTestEngine(t)
 	long, short := w.connect("long", 25*time.Hour), w.connect("short", 25*time.Hour)
 	w.partner.set(func() {
-		w.partner.mood = func(account string) error {
+		w.partner.answer = func(account string) error {
 			if account == "long" {
 				return &connectors.TemporaryError{Reason: "status", RetryAfter: 7 * time.Minute}
 			}
@@ -474,7 +474,7 @@ func TestAHintIsVerifiedNowAndThreeTimesMore(t *testing.T) {
 	if w.partner.callsOf("b") != 0 {
 		t.Error("another account was refreshed")
 	}
-	w.partner.set(func() { w.partner.mood = always(&connectors.RejectedError{Reason: "invalid_grant"}) })
+	w.partner.set(func() { w.partner.answer = always(&connectors.RejectedError{Reason: "invalid_grant"}) })
 	if err := w.engine.RecheckAccount(t.Context(), "acme", "a"); err != nil {
 		t.Fatal(err)
 	}

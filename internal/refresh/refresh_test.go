@@ -18,7 +18,7 @@ import (
 	"patchbay/internal/refresh"
 )
 
-// partner is a provider in a few lines: refresh tokens rotate, a spent one is refused, moods can be set.
+// partner is a provider in a few lines: refresh tokens rotate, a spent one is refused, failures can be set.
 type partner struct {
 	info connectors.Info
 	mu   sync.Mutex
@@ -26,7 +26,7 @@ type partner struct {
 	live    map[string]string
 	calls   map[string]int
 	order   []string                   // accounts, as they were renewed
-	mood    func(account string) error // an error instead of an answer
+	answer  func(account string) error // an error instead of an answer
 	delay   func(account string) time.Duration
 	after   func(account string) error // the answer is made and then lost
 	life    time.Duration
@@ -54,7 +54,7 @@ func (p *partner) Refresh(ctx context.Context, g connectors.Grant) (connectors.T
 	}
 	account := g.Account.ID
 	p.mu.Lock()
-	mood, delay, after := p.mood, p.delay, p.after
+	answer, delay, after := p.answer, p.delay, p.after
 	p.calls[account]++
 	p.mu.Unlock()
 	if delay != nil {
@@ -64,8 +64,8 @@ func (p *partner) Refresh(ctx context.Context, g connectors.Grant) (connectors.T
 			return connectors.Token{}, ctx.Err()
 		}
 	}
-	if mood != nil {
-		if err := mood(account); err != nil {
+	if answer != nil {
+		if err := answer(account); err != nil {
 			return connectors.Token{}, err
 		}
 	}
@@ -135,9 +135,10 @@ func (w *testEngine) newEngine(d *db.DB, change ...func(*refresh.Options)) *refr
 	return e
 }
 
-// connect makes a connection whose token was obtained age ago.
+// connect makes a connection that has worked for long, of a merchant of its own. Its token was obtained age ago.
 func (w *testEngine) connect(account string, age time.Duration) pg.ID {
 	w.Helper()
+	w.owner = db.Merchant{} // each connection is another merchant's
 	return connect(w.T, w.db, w.partner, account, age, &w.owner)
 }
 
@@ -158,6 +159,9 @@ func connect(t testing.TB, d *db.DB, p *partner, account string, age time.Durati
 	}
 	id, err := d.AddConnection(ctx, owner.ID, p.info.Name, p.info.Environment, g, d.Now().Add(-age), p.Info().KeepAlive)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Pool.Exec(ctx, `UPDATE connections SET connected_at = connected_at - interval '30 days' WHERE id = $1`, id); err != nil {
 		t.Fatal(err)
 	}
 	return id

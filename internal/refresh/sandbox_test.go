@@ -19,7 +19,7 @@ import (
 )
 
 // Every provider as it is, on good days and bad, with the real connectors and the sandbox's imitations.
-func TestEveryProviderThroughItsMoods(t *testing.T) {
+func TestEveryProviderThroughItsFaults(t *testing.T) {
 	s, err := sandbox.Start("127.0.0.1:0", sandbox.Options{
 		AnswerAtOnce: true, AppURLs: []string{callbackSite}, CamInvoice: sandbox.CamInvoiceOptions{Callbacks: []string{callbackSite + "/connect/caminvoice/callback"}},
 	})
@@ -66,7 +66,7 @@ func TestEveryProviderThroughItsMoods(t *testing.T) {
 				ours = status.Rejected
 			}
 			for _, c := range []struct {
-				mood    sandbox.Fault
+				fault   sandbox.Fault
 				outcome status.Outcome
 			}{
 				{sandbox.Fault{Kind: sandbox.NoFault}, status.OK},
@@ -83,8 +83,8 @@ func TestEveryProviderThroughItsMoods(t *testing.T) {
 				{sandbox.Fault{Kind: sandbox.Skewed, Skew: -90 * time.Second}, status.OK},
 				{sandbox.Fault{Kind: sandbox.OddLifetimes}, status.OK},
 			} {
-				if c.mood.Kind != sandbox.NoFault {
-					if err := s.SetFault(setup.Name, c.mood); err != nil {
+				if c.fault.Kind != sandbox.NoFault {
+					if err := s.SetFault(setup.Name, c.fault); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -92,15 +92,15 @@ func TestEveryProviderThroughItsMoods(t *testing.T) {
 				out, err := e.RefreshNow(t.Context(), id, audit.System)
 				s.ClearFaults(setup.Name)
 				if err != nil || out.Outcome != c.outcome {
-					t.Fatalf("in the mood %q: %s (%d %s), %v; want %s", c.mood.Kind, out.Outcome, out.Call.Status, out.Call.Code, err, c.outcome)
+					t.Fatalf("with the fault %q: %s (%d %s), %v; want %s", c.fault.Kind, out.Outcome, out.Call.Status, out.Call.Code, err, c.outcome)
 				}
-				if c.mood.Kind == sandbox.OddLifetimes && setup.Name == "acme" { // documents no lifetime, and its token names none
+				if c.fault.Kind == sandbox.OddLifetimes && setup.Name == "acme" { // documents no lifetime, and its token names none
 					if !out.ExpiresAt.IsZero() {
 						t.Errorf("a token of unknown lifetime is thought good until %s", out.ExpiresAt)
 					}
 				} else if c.outcome == status.OK {
 					if life := out.ExpiresAt.Sub(before); life < g.Lifetime-30*time.Second || life > g.Lifetime+30*time.Second {
-						t.Errorf("in the mood %q a token of %s is thought good for %s", c.mood.Kind, g.Lifetime, life)
+						t.Errorf("with the fault %q a token of %s is thought good for %s", c.fault.Kind, g.Lifetime, life)
 					}
 				}
 			}
