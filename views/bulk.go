@@ -8,7 +8,7 @@ import (
 )
 
 func (v BulkPage) moving() bool {
-	return v.Bulk.State == "gathering" || v.Bulk.State == "running" || v.Bulk.State == "stopping"
+	return v.Bulk.State.Moving()
 }
 
 // refreshing asks the script to fetch this part anew; without the script the page has a link.

@@ -197,7 +197,7 @@ func bulkBody(v BulkPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		if v.Bulk.State == "dry-run" {
+		if v.Bulk.State == db.BulkDryRun {
 			templ_7745c5c3_Err = bulkDryRun(v).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
@@ -646,7 +646,7 @@ func bulkProgress(v BulkPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		if v.Bulk.State == "gathering" {
+		if v.Bulk.State == db.BulkGathering {
 			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 48, "<p role=\"status\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
@@ -670,7 +670,7 @@ func bulkProgress(v BulkPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		if v.Bulk.State == "running" {
+		if v.Bulk.State == db.BulkRunning {
 			for _, p := range v.Providers {
 				templ_7745c5c3_Err = bulkWaits(p, v.User.Admin()).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
@@ -678,7 +678,7 @@ func bulkProgress(v BulkPage) templ.Component {
 				}
 			}
 		}
-		if v.moving() && v.Bulk.State != "running" {
+		if v.moving() && v.Bulk.State != db.BulkRunning {
 			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 50, "<p><a class=\"plain\" href=\"")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
@@ -858,7 +858,7 @@ func bulkProgress(v BulkPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		if v.Bulk.State == "running" {
+		if v.Bulk.State == db.BulkRunning {
 			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 68, "<form class=\"actions\" method=\"post\" action=\"")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err

@@ -4,12 +4,13 @@ import (
 	"context"
 	"strings"
 	"time"
+
+	"patchbay/internal/db"
 )
 
-// Mail is the content of a mail. Its kinds: "invitation", "password", "reconnect" (staff ask for it), "action-needed",
-// "reconnect-by", "back-to-normal".
+// Mail is the content of a mail.
 type Mail struct {
-	Kind     string
+	Kind     db.MailKind
 	Name     string    // the reader's; "" when unknown
 	Merchant string    // "" for staff
 	By       string    // the name of the user who caused it; "" if none did, or without a name
@@ -29,9 +30,9 @@ type MailAccount struct {
 // Subject returns the subject in the context's language.
 func (m Mail) Subject(ctx context.Context) string {
 	if len(m.Accounts) > 0 {
-		return T(ctx, "mail."+m.Kind+".subject", "Count", len(m.Accounts), "Provider", m.Accounts[0].Provider)
+		return T(ctx, "mail."+string(m.Kind)+".subject", "Count", len(m.Accounts), "Provider", m.Accounts[0].Provider)
 	}
-	return T(ctx, "mail."+m.Kind+".subject", "Merchant", m.Merchant)
+	return T(ctx, "mail."+string(m.Kind)+".subject", "Merchant", m.Merchant)
 }
 
 func (m Mail) greeting(ctx context.Context) string {
@@ -44,7 +45,7 @@ func (m Mail) greeting(ctx context.Context) string {
 // what returns the reason for the mail. The list of accounts, if there is one, follows it.
 func (m Mail) what(ctx context.Context) string {
 	switch {
-	case m.Kind == "invitation":
+	case m.Kind == db.MailInvitation:
 		key := "mail.invitation.staff"
 		if m.Merchant != "" {
 			key = "mail.invitation.merchant"
@@ -53,15 +54,15 @@ func (m Mail) what(ctx context.Context) string {
 			key += "-by"
 		}
 		return T(ctx, key, "Merchant", m.Merchant, "By", m.By)
-	case m.Kind == "password" && m.ByStaff && m.By != "":
+	case m.Kind == db.MailPassword && m.ByStaff && m.By != "":
 		return T(ctx, "mail.password.what-by", "By", m.By)
-	case m.Kind == "password" && m.ByStaff:
+	case m.Kind == db.MailPassword && m.ByStaff:
 		return T(ctx, "mail.password.what-staff")
 	}
-	return T(ctx, "mail."+m.Kind+".what", "Count", max(1, len(m.Accounts)), "Merchant", m.Merchant)
+	return T(ctx, "mail."+string(m.Kind)+".what", "Count", max(1, len(m.Accounts)), "Merchant", m.Merchant)
 }
 
-func (m Mail) how(ctx context.Context) string { return T(ctx, "mail."+m.Kind+".how") }
+func (m Mail) how(ctx context.Context) string { return T(ctx, "mail."+string(m.Kind)+".how") }
 
 // after returns the paragraphs beneath the button.
 func (m Mail) after(ctx context.Context) []string {
@@ -69,13 +70,13 @@ func (m Mail) after(ctx context.Context) []string {
 	if !m.Until.IsZero() {
 		all = append(all, T(ctx, "mail.until", "Until", Moment(ctx, m.Until)))
 	}
-	if m.Kind == "password" && m.ByStaff {
+	if m.Kind == db.MailPassword && m.ByStaff {
 		return append(all, T(ctx, "mail.password.why-staff"))
 	}
-	return append(all, T(ctx, "mail."+m.Kind+".why"))
+	return append(all, T(ctx, "mail."+string(m.Kind)+".why"))
 }
 
-func (m Mail) button(ctx context.Context) string { return T(ctx, "mail."+m.Kind+".button") }
+func (m Mail) button(ctx context.Context) string { return T(ctx, "mail."+string(m.Kind)+".button") }
 
 func (a MailAccount) line(ctx context.Context) string {
 	line := a.Provider

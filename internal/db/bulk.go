@@ -19,7 +19,7 @@ import (
 type Bulk struct {
 	ID        pg.ID
 	Filter    BulkFilter
-	State     string // one of the Bulk states
+	State     BulkState
 	CreatedBy pg.ID
 	ByName    string
 	ByRole    string
@@ -37,17 +37,25 @@ type BulkProvider struct {
 	Total, Waiting int64
 }
 
+// BulkState is how far a bulk has come.
+type BulkState string
+
 // The states of a bulk.
 const (
-	BulkGathering = "gathering" // its connections are still being collected
-	BulkDryRun    = "dry-run"   // counted, nothing sent
-	BulkRunning   = "running"
-	BulkStopping  = "stopping" // calls under way are finished
-	BulkStopped   = "stopped"
-	BulkDone      = "done"
+	BulkGathering BulkState = "gathering" // its connections are being collected
+	BulkDryRun    BulkState = "dry-run"   // collected and counted; nothing is sent
+	BulkRunning   BulkState = "running"
+	BulkStopping  BulkState = "stopping" // calls under way are finished
+	BulkStopped   BulkState = "stopped"
+	BulkDone      BulkState = "done"
 )
 
-// ErrBulkState is returned when a bulk is in another state than the operation needs.
+// Moving reports whether a job works on a bulk in this state.
+func (s BulkState) Moving() bool {
+	return s == BulkGathering || s == BulkRunning || s == BulkStopping
+}
+
+// ErrBulkState is returned if a bulk is in another state than the operation needs.
 var ErrBulkState = errors.New("the bulk is in another state")
 
 // BulkFilter is what a bulk is made from: one of the two lists.
@@ -56,26 +64,26 @@ type BulkFilter struct {
 	Events      *audit.Filter  `json:"events,omitempty"` // the connections that the events are about
 }
 
-// AddBulk begins a bulk as a dry run. Its connections are noted by GatherBulk. note goes into the event.
+// AddBulk adds a bulk as a dry run, whose connections GatherBulk collects. note goes into the event.
 func (d *DB) AddBulk(ctx context.Context, by audit.Actor, f BulkFilter, note string) (pg.ID, error) {
 	id := pg.NewID()
 	err := d.Tx(ctx, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `INSERT INTO bulks (id, filter, state, created_by, created_at) VALUES ($1, $2, $3, $4, $5)`,
+		_, err := pg.Exec(ctx, tx, "add bulk", `INSERT INTO bulks (id, filter, state, created_by, created_at) VALUES ($1, $2, $3, $4, $5)`,
 			id, f, BulkGathering, by.ID, d.Now())
 		if err != nil {
-			return fmt.Errorf("add bulk: %w", err)
+			return err
 		}
 		return d.Audit.Add(ctx, tx, audit.Event{Kind: status.BulkCounted, Actor: by, Reference: id.String(), Note: note})
 	})
 	return id, err
 }
 
-// GatherBulk notes the live connections that the bulk's list shows, about most of them, going on where it stopped
-// before. It returns whether the last has been noted, with which the dry run is complete. present are the providers
-// as they are now.
+// GatherBulk collects connections that the bulk's list shows and that are not disconnected, about most of them, from where the last
+// call ended. It returns true once all are collected and the dry run is complete. present holds the providers' present settings.
 func (d *DB) GatherBulk(ctx context.Context, id pg.ID, present status.Providers, most int) (bool, error) {
 	for noted := 0; ; {
-		var state, cursor string
+		var state BulkState
+		var cursor string
 		var filter BulkFilter
 		err := d.Pool.QueryRow(ctx, `SELECT state, filter, cursor FROM bulks WHERE id = $1`, id).Scan(&state, &filter, &cursor)
 		if err != nil {
@@ -109,7 +117,7 @@ func (d *DB) GatherBulk(ctx context.Context, id pg.ID, present status.Providers,
 	}
 }
 
-// listed returns one page of the connections in a list, and where the next begins.
+// listed returns one page of the connections in a list, and the cursor of the next.
 func (d *DB) listed(ctx context.Context, f BulkFilter, providers status.Providers, cursor string, limit int) (connections []pg.ID, next string, err error) {
 	if f.Events != nil {
 		page, err := d.Audit.List(ctx, *f.Events, cursor, limit)
@@ -123,17 +131,16 @@ func (d *DB) listed(ctx context.Context, f BulkFilter, providers status.Provider
 	return page.Rows, page.Next, err
 }
 
-// Bulk reads one with its counts.
+// Bulk returns a bulk with its counts. It returns ErrNotFound if there is none with this id.
 func (d *DB) Bulk(ctx context.Context, id pg.ID) (Bulk, error) {
-	b := Bulk{ID: id, Outcomes: map[status.Outcome]int64{}}
-	err := d.Pool.QueryRow(ctx, `SELECT b.filter, b.state, b.created_by, coalesce(nullif(u.name, ''), u.email), u.role, b.created_at, b.ended_at
-		FROM bulks b JOIN users u ON u.id = b.created_by WHERE b.id = $1`, id).
-		Scan(&b.Filter, &b.State, &b.CreatedBy, &b.ByName, &b.ByRole, &b.CreatedAt, &b.EndedAt)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return b, pg.ErrNotFound
-	}
+	b, err := pg.One(ctx, d.Pool, "read bulk", func(row pgx.CollectableRow) (Bulk, error) {
+		b := Bulk{ID: id, Outcomes: map[status.Outcome]int64{}}
+		return b, row.Scan(&b.Filter, &b.State, &b.CreatedBy, &b.ByName, &b.ByRole, &b.CreatedAt, &b.EndedAt)
+	}, `
+		SELECT b.filter, b.state, b.created_by, coalesce(nullif(u.name, ''), u.email), u.role, b.created_at, b.ended_at
+		FROM bulks b JOIN users u ON u.id = b.created_by WHERE b.id = $1`, id)
 	if err != nil {
-		return b, fmt.Errorf("read bulk: %w", err)
+		return b, err
 	}
 	rows, err := d.Pool.Query(ctx, `SELECT provider, outcome, count(*) FROM bulk_items WHERE bulk_id = $1 GROUP BY 1, 2 ORDER BY 1, 2`, id)
 	if err != nil {
@@ -163,24 +170,24 @@ func (d *DB) Bulk(ctx context.Context, id pg.ID) (Bulk, error) {
 	return b, nil
 }
 
-// StartBulk makes a dry run real. It returns ErrBulkState when the bulk is not a dry run.
+// StartBulk turns a dry run into refreshes. It returns ErrBulkState if the bulk is not a dry run.
 func (d *DB) StartBulk(ctx context.Context, by audit.Actor, id pg.ID, jobs Jobs) error {
 	return d.moveBulk(ctx, by, id, BulkDryRun, BulkRunning, status.BulkBegun, jobs)
 }
 
-// StopBulk asks a running bulk to stop: calls under way are finished and none is begun. It returns ErrBulkState when the bulk does not
-// run.
+// StopBulk stops a running bulk: calls under way are finished and no other is begun. It returns ErrBulkState if the bulk is not
+// running.
 func (d *DB) StopBulk(ctx context.Context, by audit.Actor, id pg.ID) error {
 	return d.moveBulk(ctx, by, id, BulkRunning, BulkStopping, status.BulkStopped, nil)
 }
 
-func (d *DB) moveBulk(ctx context.Context, by audit.Actor, id pg.ID, from, to string, kind status.Kind, jobs Jobs) error {
+func (d *DB) moveBulk(ctx context.Context, by audit.Actor, id pg.ID, from, to BulkState, kind status.Kind, jobs Jobs) error {
 	return d.Tx(ctx, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `UPDATE bulks SET state = $3 WHERE id = $1 AND state = $2`, id, from, to)
+		moved, err := pg.Exec(ctx, tx, "move bulk", `UPDATE bulks SET state = $3 WHERE id = $1 AND state = $2`, id, from, to)
 		if err != nil {
-			return fmt.Errorf("move bulk: %w", err)
+			return err
 		}
-		if tag.RowsAffected() == 0 {
+		if moved == 0 {
 			return ErrBulkState
 		}
 		if jobs != nil {
@@ -192,73 +199,51 @@ func (d *DB) moveBulk(ctx context.Context, by audit.Actor, id pg.ID, from, to st
 	})
 }
 
-// EndBulk closes a bulk that has nothing left to do: as stopped when it was asked to stop, else as done.
+// EndBulk closes a bulk that has no connection left to refresh: as stopped if StopBulk was called, else as done. It does nothing
+// for a bulk in another state.
 func (d *DB) EndBulk(ctx context.Context, id pg.ID) error {
 	return d.Tx(ctx, func(tx pgx.Tx) error {
-		var state string
-		err := tx.QueryRow(ctx, `UPDATE bulks SET state = CASE state WHEN 'stopping' THEN 'stopped' ELSE 'done' END, ended_at = $2
-			WHERE id = $1 AND state IN ('running', 'stopping') RETURNING state`, id, d.Now()).Scan(&state)
-		if errors.Is(err, pgx.ErrNoRows) {
+		state, err := pg.One(ctx, tx, "end bulk", pgx.RowTo[BulkState], `UPDATE bulks SET state = CASE state WHEN $3 THEN $4 ELSE $5 END, ended_at = $2
+			WHERE id = $1 AND state IN ($3, $6) RETURNING state`, id, d.Now(), BulkStopping, BulkStopped, BulkDone, BulkRunning)
+		if errors.Is(err, pg.ErrNotFound) {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("end bulk: %w", err)
+			return err
 		}
-		return d.Audit.Add(ctx, tx, audit.Event{Kind: status.BulkEnded, Reference: id.String(), Code: state})
+		return d.Audit.Add(ctx, tx, audit.Event{Kind: status.BulkEnded, Reference: id.String(), Code: string(state)})
 	})
 }
 
-// BulkWaiting returns some of a provider's connections that wait in a running bulk.
+// BulkWaiting returns at most so many of a provider's connections that a running bulk has yet to refresh.
 func (d *DB) BulkWaiting(ctx context.Context, id pg.ID, provider string, most int) ([]pg.ID, error) {
-	rows, err := d.Pool.Query(ctx, `SELECT i.connection_id FROM bulk_items i JOIN bulks b ON b.id = i.bulk_id
-		WHERE i.bulk_id = $1 AND i.provider = $2 AND i.outcome = '' AND b.state = 'running' ORDER BY i.connection_id LIMIT $3`, id, provider, most)
-	if err != nil {
-		return nil, fmt.Errorf("read bulk's connections: %w", err)
-	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[pg.ID])
-	if err != nil {
-		return nil, fmt.Errorf("read bulk's connections: %w", err)
-	}
-	return ids, nil
+	return pg.Collect(ctx, d.Pool, "read a bulk's connections", pgx.RowTo[pg.ID], `SELECT i.connection_id FROM bulk_items i JOIN bulks b ON b.id = i.bulk_id
+		WHERE i.bulk_id = $1 AND i.provider = $2 AND i.outcome = '' AND b.state = $4 ORDER BY i.connection_id LIMIT $3`, id, provider, most, BulkRunning)
 }
 
-// BulkEnded notes how one connection's refresh in a bulk ended.
+// BulkEnded stores the outcome of one connection's refresh in a bulk.
 func (d *DB) BulkEnded(ctx context.Context, id, connection pg.ID, outcome status.Outcome) error {
-	_, err := d.Pool.Exec(ctx, `UPDATE bulk_items SET outcome = $3, ended_at = $4 WHERE bulk_id = $1 AND connection_id = $2 AND outcome = ''`, id, connection, outcome, d.Now())
-	if err != nil {
-		return fmt.Errorf("note bulk's outcome: %w", err)
-	}
-	return nil
+	_, err := pg.Exec(ctx, d.Pool, "note a bulk's outcome", `UPDATE bulk_items SET outcome = $3, ended_at = $4 WHERE bulk_id = $1 AND connection_id = $2 AND outcome = ''`,
+		id, connection, outcome, d.Now())
+	return err
 }
 
-// LeaseBulk gives a job the lease of a bulk for a while, or renews it. It returns false when another job has the lease.
+// LeaseBulk takes or renews a job's lease of a bulk. It returns false if another job has the lease.
 func (d *DB) LeaseBulk(ctx context.Context, id, owner pg.ID, lasts time.Duration) (bool, error) {
-	tag, err := d.Pool.Exec(ctx, `UPDATE bulks SET lease_owner = $2, leased_until = $4 WHERE id = $1 AND (lease_owner = $2 OR leased_until IS NULL OR leased_until <= $3)`,
-		id, owner, d.Now(), d.Now().Add(lasts))
-	if err != nil {
-		return false, fmt.Errorf("lease bulk: %w", err)
-	}
-	return tag.RowsAffected() > 0, nil
+	leased, err := pg.Exec(ctx, d.Pool, "lease bulk", `UPDATE bulks SET lease_owner = $2, leased_until = $4
+		WHERE id = $1 AND (lease_owner = $2 OR leased_until IS NULL OR leased_until <= $3)`, id, owner, d.Now(), d.Now().Add(lasts))
+	return leased > 0, err
 }
 
-// ReleaseBulk gives the lease back, so that another job can take it at once.
+// ReleaseBulk ends a job's lease of a bulk, so that another job can take it at once.
 func (d *DB) ReleaseBulk(ctx context.Context, id, owner pg.ID) error {
-	if _, err := d.Pool.Exec(ctx, `UPDATE bulks SET lease_owner = NULL, leased_until = NULL WHERE id = $1 AND lease_owner = $2`, id, owner); err != nil {
-		return fmt.Errorf("release bulk: %w", err)
-	}
-	return nil
+	_, err := pg.Exec(ctx, d.Pool, "release bulk", `UPDATE bulks SET lease_owner = NULL, leased_until = NULL WHERE id = $1 AND lease_owner = $2`, id, owner)
+	return err
 }
 
-// AbandonedBulks lists the bulks that are not finished and that no job has leased.
+// AbandonedBulks lists the bulks in a moving state that no job has leased.
 func (d *DB) AbandonedBulks(ctx context.Context) ([]pg.ID, error) {
-	rows, err := d.Pool.Query(ctx, `SELECT id FROM bulks WHERE state IN ('gathering', 'running', 'stopping') AND coalesce(leased_until, created_at + interval '1 minute') <= $1
-		ORDER BY created_at`, d.Now())
-	if err != nil {
-		return nil, fmt.Errorf("list bulks: %w", err)
-	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[pg.ID])
-	if err != nil {
-		return nil, fmt.Errorf("list bulks: %w", err)
-	}
-	return ids, nil
+	return pg.Collect(ctx, d.Pool, "list bulks", pgx.RowTo[pg.ID], `SELECT id FROM bulks
+		WHERE state = ANY ($2) AND coalesce(leased_until, created_at + interval '1 minute') <= $1 ORDER BY created_at`,
+		d.Now(), []BulkState{BulkGathering, BulkRunning, BulkStopping})
 }

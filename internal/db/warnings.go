@@ -18,7 +18,7 @@ const (
 
 // EnqueueWarnings enqueues the mails that are due and returns how many: to users whose connections need them to act, once for each
 // problem and never during an incident of the provider; to users whose access ends within status.Reminder; and to users who were
-// warned, when the connection is well again.
+// warned of a connection that is fine again.
 func (d *DB) EnqueueWarnings(ctx context.Context, providers status.Providers, jobs Jobs) (mails int, err error) {
 	now := d.Now()
 	var names, environments, redirecting []string
@@ -32,56 +32,57 @@ func (d *DB) EnqueueWarnings(ctx context.Context, providers status.Providers, jo
 		}
 	}
 	err = d.Tx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('warnings', 0))`); err != nil {
-			return fmt.Errorf("lock warnings: %w", err)
+		if _, err := pg.Exec(ctx, tx, "lock warnings", `SELECT pg_advisory_xact_lock(hashtextextended('warnings', 0))`); err != nil {
+			return err
 		}
 		for _, due := range []struct {
-			kind, sql string
-			args      []any
+			kind MailKind
+			sql  string
+			args []any
 		}{
 			{MailActionNeeded, `
 				INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)
-				SELECT c.id, u.id, 'action-needed', c.problem_since, $1
+				SELECT c.id, u.id, $9, c.problem_since, $1
 				FROM connections c JOIN users u ON u.merchant_id = c.merchant_id AND u.locked_at IS NULL AND u.password_hash <> ''
 				WHERE c.problem = ANY($2) AND c.disconnected_at IS NULL AND c.problem_since < $3 AND c.problem_since > $4
 					AND c.health_order BETWEEN $5 AND $6 -- the same condition, with an index
 					AND (c.provider, c.environment) IN (SELECT * FROM unnest($7::text[], $8::text[]))
-					AND NOT EXISTS (SELECT FROM warnings o WHERE o.connection_id = c.id AND o.user_id = u.id AND o.kind = 'action-needed' AND o.about = c.problem_since)
+					AND NOT EXISTS (SELECT FROM warnings o WHERE o.connection_id = c.id AND o.user_id = u.id AND o.kind = $9 AND o.about = c.problem_since)
 					AND NOT EXISTS (SELECT FROM providers p WHERE p.name = c.provider AND p.environment = c.environment AND p.incident_since IS NOT NULL)
 				ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at
 					WHERE w.about <> excluded.about
-				RETURNING connection_id, user_id`, []any{now, status.StoredProblemsOf(status.PartyMerchant), now.Add(-gatherWarnings), now.Add(-staleProblem), neededSince(now.Add(-gatherWarnings)), neededSince(now.Add(-staleProblem)) + 1, names, environments}},
-			// Only where refreshing does not move the date: refresh_fixed.
+				RETURNING connection_id, user_id`, []any{
+				now, status.StoredProblemsOf(status.PartyMerchant), now.Add(-gatherWarnings), now.Add(-staleProblem),
+				neededSince(now.Add(-gatherWarnings)), neededSince(now.Add(-staleProblem)) + 1, names, environments, MailActionNeeded,
+			}},
+			// Only where refreshing does not move the date.
 			{MailReconnectBy, `
 				INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)
-				SELECT c.id, u.id, 'reconnect-by', g.refresh_expires_at, $1
+				SELECT c.id, u.id, $6, g.refresh_expires_at, $1
 				FROM grants g JOIN connections c ON c.id = g.connection_id
 					JOIN users u ON u.merchant_id = c.merchant_id AND u.locked_at IS NULL AND u.password_hash <> ''
 				WHERE g.refresh_expiry_fixed AND g.refresh_expires_at > $1 AND g.refresh_expires_at < $2
 					AND c.provider = ANY($3) AND (c.provider, c.environment) IN (SELECT * FROM unnest($4::text[], $5::text[])) AND c.problem = '' AND c.disconnected_at IS NULL
 				ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at
 					WHERE w.about < $1
-				RETURNING connection_id, user_id`, []any{now, now.Add(status.Reminder), redirecting, names, environments}},
+				RETURNING connection_id, user_id`, []any{now, now.Add(status.Reminder), redirecting, names, environments, MailReconnectBy}},
 			{MailBackToNormal, `
 				DELETE FROM warnings w USING connections c
-				WHERE w.connection_id = c.id AND w.kind = 'action-needed' AND c.problem = '' AND c.failing_since IS NULL AND c.disconnected_at IS NULL
-				RETURNING w.connection_id, w.user_id`, nil},
+				WHERE w.connection_id = c.id AND w.kind = $1 AND c.problem = '' AND c.failing_since IS NULL AND c.disconnected_at IS NULL
+				RETURNING w.connection_id, w.user_id`, []any{MailActionNeeded}},
 		} {
-			rows, err := tx.Query(ctx, due.sql, due.args...)
+			type warned struct{ Connection, User pg.ID }
+			all, err := pg.Collect(ctx, tx, "find users due "+string(due.kind), pgx.RowToStructByPos[warned], due.sql, due.args...)
 			if err != nil {
-				return fmt.Errorf("find users due %s: %w", due.kind, err)
+				return err
 			}
 			var order []pg.ID
 			of := map[pg.ID][]pg.ID{}
-			var connection, user pg.ID
-			if _, err := pgx.ForEachRow(rows, []any{&connection, &user}, func() error {
-				if of[user] == nil {
-					order = append(order, user)
+			for _, w := range all {
+				if of[w.User] == nil {
+					order = append(order, w.User)
 				}
-				of[user] = append(of[user], connection)
-				return nil
-			}); err != nil {
-				return fmt.Errorf("find users due %s: %w", due.kind, err)
+				of[w.User] = append(of[w.User], w.Connection)
 			}
 			for _, user := range order {
 				if err := jobs.EnqueueMail(ctx, tx, Mail{Kind: due.kind, User: user, Connections: of[user]}); err != nil {
@@ -90,13 +91,10 @@ func (d *DB) EnqueueWarnings(ctx context.Context, providers status.Providers, jo
 			}
 			mails += len(order)
 		}
-		_, err := tx.Exec(ctx, `
+		_, err := pg.Exec(ctx, tx, "drop old warnings", `
 			DELETE FROM warnings w USING connections c
-			WHERE w.connection_id = c.id AND (c.disconnected_at IS NOT NULL OR w.kind = 'reconnect-by' AND w.about < $1)`, now.Add(-status.Reminder))
-		if err != nil {
-			return fmt.Errorf("drop old warnings: %w", err)
-		}
-		return nil
+			WHERE w.connection_id = c.id AND (c.disconnected_at IS NOT NULL OR w.kind = $2 AND w.about < $1)`, now.Add(-status.Reminder), MailReconnectBy)
+		return err
 	})
 	return mails, err
 }
@@ -106,10 +104,8 @@ func neededSince(t time.Time) int64 {
 	return status.ActionNeeded.Rank()*1_000_000_000_000 + 100_000_000_000 - t.Unix() - 1
 }
 
-// ClearWarnings forgets that a user was warned, for a mail whose reason had gone before it was sent.
+// ClearWarnings deletes a user's warnings of connections, so that the next problem of one is mailed again.
 func (d *DB) ClearWarnings(ctx context.Context, user pg.ID, connections []pg.ID) error {
-	if _, err := d.Pool.Exec(ctx, `DELETE FROM warnings WHERE user_id = $1 AND connection_id = ANY($2)`, user, connections); err != nil {
-		return fmt.Errorf("clear warnings: %w", err)
-	}
-	return nil
+	_, err := pg.Exec(ctx, d.Pool, "clear warnings", `DELETE FROM warnings WHERE user_id = $1 AND connection_id = ANY($2)`, user, connections)
+	return err
 }

@@ -31,9 +31,9 @@ func (s *sleepy) Refresh(ctx context.Context, _ connectors.Grant) (connectors.To
 }
 
 // bulkState waits until the bulk is in a state.
-func (o *testJobs) bulkState(t *testing.T, id pg.ID, want string) {
+func (o *testJobs) bulkState(t *testing.T, id pg.ID, want db.BulkState) {
 	t.Helper()
-	dbtest.Eventually(t, "a bulk that is "+want, func() bool {
+	dbtest.Eventually(t, "a bulk that is "+string(want), func() bool {
 		b, err := o.DB.Bulk(context.Background(), id)
 		if err != nil {
 			t.Fatal(err)

@@ -412,7 +412,7 @@ func TestLettersTellNamelessAccountsApart(t *testing.T) {
 		id := dbtest.Connection(t, o.DB, sok.MerchantID, c.provider, c.account, c.name, append(c.states, dbtest.Refused(o.DB.Now()))...)
 		all = append(all, id)
 	}
-	for _, kind := range []string{db.MailActionNeeded, db.MailReconnect} {
+	for _, kind := range []db.MailKind{db.MailActionNeeded, db.MailReconnect} {
 		letter := db.Mail{Kind: kind, User: sok.ID, Connections: all}
 		page, err := o.compose(t.Context(), letter, sok, dbtest.Merchant(t, o.DB, "CH168 Shop"))
 		if err != nil {
