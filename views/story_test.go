@@ -298,7 +298,7 @@ func staffStories(all map[string]templ.Component) {
 		Whos: []Option{{}, {Value: "merchant"}, {Value: "provider"}, {Value: "platform"}}, Problems: []Option{{}, {Value: "refused"}, {Value: "something_new"}},
 		Environment: []Option{{}, {Value: "sandbox"}, {Value: "production"}}, Used: []Option{{}, {Value: "1d"}, {Value: "7d"}, {Value: "30d"}, {Value: "never"}}, Since: "2026-01-01", Merchant: "m1", MerchantName: "CH168 Shop",
 		Rows: rows, ByMerchant: Column{URL: "?sort=merchant"}, ByConnected: Column{URL: "?sort=connected", Sorted: "descending"},
-		Pager: Pager{First: "?", Prev: "?before=1", Next: "?after=2"}, Shown: 4, About: 1234567, CSVURL: "/admin/connections.csv", BulkFields: []Filter{{Key: "health", Value: "action-needed"}},
+		Pager: Pager{First: "?", Prev: "?before=1", Next: "?after=2"}, Shown: 4, About: 1234567, CSVURL: "/admin/connections.csv", BookURL: "/admin/connections.xlsx", BulkFields: []Filter{{Key: "health", Value: "action-needed"}},
 		Flow: &db.Flow{Reference: "K7M2-4QXD", Stage: status.StageFailed, CreatedAt: ago(time.Hour)},
 	}
 	all["admin-connections"] = AdminConnections(list)
@@ -385,7 +385,7 @@ func staffStories(all map[string]templ.Component) {
 	support.User = &Person{User: people[1].User}
 	all["admin-providers-support"] = AdminProviders(support)
 	all["admin-events"] = Events(EventsPage{
-		Page: adminPage("/admin/events"), Kinds: []Option{{}, {Value: "connected", Selected: true}, {Value: "somebody.elses"}}, From: "2026-11-01", CSVURL: "/admin/events.csv", Pager: Pager{Next: "?after=1"},
+		Page: adminPage("/admin/events"), Kinds: []Option{{}, {Value: "connected", Selected: true}, {Value: "somebody.elses"}}, From: "2026-11-01", CSVURL: "/admin/events.csv", BookURL: "/admin/events.xlsx", Pager: Pager{Next: "?after=1"},
 		Rows: []Event{
 			{Line: audit.Line{Event: audit.Event{At: ago(time.Minute), Kind: status.ConnectionViewed, ConnectionID: pg.NewID(), Actor: audit.Actor{Address: "198.51.100.4"}}, ActorName: "Anna Tremblay", AccountName: "CH168 Co., Ltd", MerchantName: "CH168 Shop"}},
 			{Line: audit.Line{Event: audit.Event{At: ago(time.Hour), Kind: status.RefreshTemporary, Outcome: status.Temporary, Status: 503, Millis: 800}}, Title: "ELECQ"},
@@ -393,7 +393,7 @@ func staffStories(all map[string]templ.Component) {
 		},
 	})
 	all["admin-events-none"] = Events(EventsPage{Page: adminPage("/admin/events"), MaySet: true, Months: 6, KeptSince: ago(180 * day), Oldest: ago(170 * day)})
-	all["admin-events-delete"] = Retention(RetentionPage{Page: adminPage("/admin/events"), Months: 6, Since: ago(180 * day), Oldest: ago(400 * day), Old: 1234, CSVURL: "/admin/events.csv?to=2026-05-25"})
+	all["admin-events-delete"] = Retention(RetentionPage{Page: adminPage("/admin/events"), Months: 6, Since: ago(180 * day), Oldest: ago(400 * day), Old: 1234, CSVURL: "/admin/events.csv?to=2026-05-25", BookURL: "/admin/events.xlsx?to=2026-05-25"})
 	all["admin-events-delete-more"] = Retention(RetentionPage{Page: adminPage("/admin/events"), Months: 6, Since: ago(180 * day), Oldest: ago(400 * day), Old: 10000, More: true})
 	scopes := []string{"connections:read", "tokens:read", "connections:refresh"}
 	all["admin-keys"] = Keys(KeysPage{

@@ -40,6 +40,7 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 		Providers:   s.providerOptions(f.Provider),
 		Zone:        zone.String(),
 		CSVURL:      "/admin/connections.csv?" + FilterValues(f).Encode(),
+		BookURL:     "/admin/connections.xlsx?" + FilterValues(f).Encode(),
 	}
 	if !f.Since.IsZero() {
 		page.Since = f.Since.Format(time.DateOnly)
@@ -72,37 +73,61 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 	return nil
 }
 
-// exportConnections writes all that the filter shows as CSV, as it is read: no list is ever held whole.
-func (s *Server) exportConnections(w http.ResponseWriter, r *http.Request) error {
-	f, _ := s.filterOf(r, r.URL.Query())
-	if isPrefetch(r) {
-		w.WriteHeader(http.StatusNoContent)
-		return nil
-	}
-	if err := s.noteLookup(r, status.ConnectionsExported, FilterValues(f).Encode()); err != nil {
-		return err
-	}
-	out := newExport(w, "connections", s.DB.Now())
-	names, details := s.exportedDetails()
-	err := out.row(slices.Concat([]string{"merchant", "merchant_external_id", "provider", "environment", "account_name"}, names, []string{"account_id"}, details, []string{
-		"health", "who_must_act", "problem", "since", "connected_at", "disconnected_at", "refreshed_at", "used_at", "reconnect_by", "id", "merchant_id",
-	})...)
-	if err == nil {
-		err = s.DB.EachConnection(r.Context(), f, func(l db.ConnectionRow) error {
-			how := status.Of(l.Row(), f.Providers[l.Provider])
-			cells := []string{l.MerchantName, l.ExternalID, l.Provider, l.Environment, l.Account.Name}
-			for _, key := range names {
-				cells = append(cells, l.Account.Detail(key))
-			}
-			cells = append(cells, l.Account.ID)
-			for _, key := range details {
-				cells = append(cells, l.Account.Detail(key))
-			}
-			return out.row(append(cells, string(how.Health), string(how.Party), string(how.Problem), exportTime(how.Since),
-				exportTime(l.ConnectedAt), exportTime(l.DisconnectedAt), exportTime(l.RefreshedAt), exportTime(l.UsedAt), exportTime(how.ReconnectBy), l.ID.String(), l.MerchantID.String())...)
+// exportConnections writes all that the filter shows.
+func (s *Server) exportConnections(file exportFile) page {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		f, _ := s.filterOf(r, r.URL.Query())
+		if isPrefetch(r) {
+			w.WriteHeader(http.StatusNoContent)
+			return nil
+		}
+		if err := s.noteLookup(r, status.ConnectionsExported, FilterValues(f).Encode()); err != nil {
+			return err
+		}
+		out := export[connectionLine]{server: s, w: w, r: r, file: file, name: "connections", layout: time.RFC3339, columns: s.connectionColumns()}
+		return out.write(func(row func(connectionLine) error) error {
+			return s.DB.EachConnection(r.Context(), f, func(c db.ConnectionRow) error {
+				return row(connectionLine{c, status.Of(c.Row(), f.Providers[c.Provider])})
+			})
 		})
 	}
-	return s.endExport(r, out, err)
+}
+
+// connectionLine is a row of an export of connections.
+type connectionLine struct {
+	db.ConnectionRow
+	status status.Status
+}
+
+func (s *Server) connectionColumns() []exportColumn[connectionLine] {
+	names, details := s.exportedDetails()
+	all := []exportColumn[connectionLine]{
+		{"merchant", wide, func(l connectionLine) any { return l.MerchantName }},
+		{"merchant_external_id", narrow, func(l connectionLine) any { return l.ExternalID }},
+		{"provider", narrow, func(l connectionLine) any { return l.Provider }},
+		{"environment", narrow, func(l connectionLine) any { return l.Environment }},
+		{"account_name", wide, func(l connectionLine) any { return l.Account.Name }},
+	}
+	for _, key := range names {
+		all = append(all, exportColumn[connectionLine]{key, wide, func(l connectionLine) any { return l.Account.Detail(key) }})
+	}
+	all = append(all, exportColumn[connectionLine]{"account_id", idWide, func(l connectionLine) any { return l.Account.ID }})
+	for _, key := range details {
+		all = append(all, exportColumn[connectionLine]{key, wide, func(l connectionLine) any { return l.Account.Detail(key) }})
+	}
+	return append(all, []exportColumn[connectionLine]{
+		{"health", narrow, func(l connectionLine) any { return string(l.status.Health) }},
+		{"who_must_act", narrow, func(l connectionLine) any { return string(l.status.Party) }},
+		{"problem", narrow, func(l connectionLine) any { return string(l.status.Problem) }},
+		{"since", timeWide, func(l connectionLine) any { return l.status.Since }},
+		{"connected_at", timeWide, func(l connectionLine) any { return l.ConnectedAt }},
+		{"disconnected_at", timeWide, func(l connectionLine) any { return l.DisconnectedAt }},
+		{"refreshed_at", timeWide, func(l connectionLine) any { return l.RefreshedAt }},
+		{"used_at", timeWide, func(l connectionLine) any { return l.UsedAt }},
+		{"reconnect_by", timeWide, func(l connectionLine) any { return l.status.ReconnectBy }},
+		{"id", idWide, func(l connectionLine) any { return l.ID.String() }},
+		{"merchant_id", idWide, func(l connectionLine) any { return l.MerchantID.String() }},
+	}...)
 }
 
 // exportedDetails are the details of accounts that have a column of their own, as the providers declare them.

@@ -39,7 +39,7 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 		Providers: s.providerOptions(f.Provider), Actor: values.Get("actor"), Merchant: values.Get("merchant"), Connection: values.Get("connection"),
 		Hours:  !wholeDay(f.From) || !wholeDay(f.To),
 		Length: listLength, Zone: zone.String(), Days: eventDays(values, s.DB.Now().In(zone)),
-		Pager: pager("/admin/events", values, query.Get("at"), lines.Prev, lines.Next), CSVURL: "/admin/events.csv?" + values.Encode(),
+		Pager: pager("/admin/events", values, query.Get("at"), lines.Prev, lines.Next), CSVURL: "/admin/events.csv?" + values.Encode(), BookURL: "/admin/events.xlsx?" + values.Encode(),
 		Months: keep, MaySet: visitorOf(r).role() == admin,
 	}
 	if page.MaySet {
@@ -68,30 +68,47 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// exportEvents writes all that the filter shows as CSV.
-func (s *Server) exportEvents(w http.ResponseWriter, r *http.Request) error {
-	query, _ := zoned(r, r.URL.Query())
-	f, values, err := s.eventFilter(r, query)
-	if err != nil {
-		return err
+// exportEvents writes all that the filter shows.
+func (s *Server) exportEvents(file exportFile) page {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		query, _ := zoned(r, r.URL.Query())
+		f, values, err := s.eventFilter(r, query)
+		if err != nil {
+			return err
+		}
+		if isPrefetch(r) {
+			w.WriteHeader(http.StatusNoContent)
+			return nil
+		}
+		if err := s.noteLookup(r, status.EventsExported, values.Encode()); err != nil {
+			return err
+		}
+		out := export[audit.Line]{server: s, w: w, r: r, file: file, name: "events", layout: time.RFC3339Nano, columns: eventColumns()}
+		return out.write(func(row func(audit.Line) error) error { return s.DB.Audit.Each(r.Context(), f, row) })
 	}
-	if isPrefetch(r) {
-		w.WriteHeader(http.StatusNoContent)
-		return nil
+}
+
+func eventColumns() []exportColumn[audit.Line] {
+	return []exportColumn[audit.Line]{
+		{"at", timeWide, func(e audit.Line) any { return e.At }},
+		{"kind", wide, func(e audit.Line) any { return string(e.Kind) }},
+		{"actor", narrow, func(e audit.Line) any { return e.Actor.Kind }},
+		{"actor_id", idWide, func(e audit.Line) any { return idOrEmpty(e.Actor.ID) }},
+		{"actor_name", wide, func(e audit.Line) any { return e.ActorName }},
+		{"merchant_id", idWide, func(e audit.Line) any { return idOrEmpty(e.MerchantID) }},
+		{"merchant", wide, func(e audit.Line) any { return e.MerchantName }},
+		{"connection_id", idWide, func(e audit.Line) any { return idOrEmpty(e.ConnectionID) }},
+		{"account", wide, func(e audit.Line) any { return e.AccountName }},
+		{"flow", narrow, func(e audit.Line) any { return e.FlowReference }},
+		{"provider", narrow, func(e audit.Line) any { return e.Provider }},
+		{"class", narrow, func(e audit.Line) any { return string(e.Outcome) }},
+		{"status", numberWide, func(e audit.Line) any { return e.Status }},
+		{"code", narrow, func(e audit.Line) any { return e.Code }},
+		{"milliseconds", numberWide, func(e audit.Line) any { return e.Millis }},
+		{"reference", narrow, func(e audit.Line) any { return e.Reference }},
+		{"address", narrow, func(e audit.Line) any { return e.Actor.Address }},
+		{"note", wide, func(e audit.Line) any { return e.Note }},
 	}
-	if err := s.noteLookup(r, status.EventsExported, values.Encode()); err != nil {
-		return err
-	}
-	out := newExport(w, "events", s.DB.Now())
-	err = out.row("at", "kind", "actor", "actor_id", "actor_name", "merchant_id", "merchant", "connection_id", "account", "flow", "provider", "class", "status", "code",
-		"milliseconds", "reference", "address", "note")
-	if err == nil {
-		err = s.DB.Audit.Each(r.Context(), f, func(e audit.Line) error {
-			return out.row(e.At.Format(time.RFC3339Nano), string(e.Kind), e.Actor.Kind, idOrEmpty(e.Actor.ID), e.ActorName, idOrEmpty(e.MerchantID), e.MerchantName, idOrEmpty(e.ConnectionID),
-				e.AccountName, e.FlowReference, e.Provider, string(e.Outcome), zeroEmpty(e.Status), e.Code, zeroEmpty(e.Millis), e.Reference, e.Actor.Address, e.Note)
-		})
-	}
-	return s.endExport(r, out, err)
 }
 
 // countedOldEvents is up to how many events are counted before they are deleted: beyond that nobody reads the number.
@@ -130,7 +147,8 @@ func (s *Server) confirmRetention(w http.ResponseWriter, r *http.Request, months
 	}
 	page := views.RetentionPage{
 		Page: s.viewPage(r), Months: months, Since: since, Oldest: oldest, Old: min(old, countedOldEvents), More: old > countedOldEvents,
-		CSVURL: "/admin/events.csv?zone=UTC&to=" + since.AddDate(0, 0, -1).Format(time.DateOnly),
+		CSVURL:  "/admin/events.csv?zone=UTC&to=" + since.AddDate(0, 0, -1).Format(time.DateOnly),
+		BookURL: "/admin/events.xlsx?zone=UTC&to=" + since.AddDate(0, 0, -1).Format(time.DateOnly),
 	}
 	s.render(w, r, http.StatusOK, views.Retention(page))
 	return nil
@@ -231,13 +249,6 @@ func idOrEmpty(id pg.ID) string {
 		return ""
 	}
 	return id.String()
-}
-
-func zeroEmpty(n int) string {
-	if n == 0 {
-		return ""
-	}
-	return strconv.Itoa(n)
 }
 
 // parseEventFilter reads a filter of events as it stands in a list's address. A day is meant whole, and is one of the address's

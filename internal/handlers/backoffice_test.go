@@ -1,8 +1,10 @@
 package handlers
 
 import (
+	"archive/zip"
 	"context"
 	"encoding/csv"
+	"encoding/xml"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -392,22 +394,116 @@ func TestAnExportTakesConstantMemory(t *testing.T) {
 	if err := sample.Fill(context.Background(), s.db, sample.Scale{Connections: 8000}); err != nil {
 		t.Fatal(err)
 	}
-	used := func(query string) (int, uint64) {
-		r := request(t, http.MethodGet, s.url+"/admin/connections.csv?"+query, nil)
-		d := &discard{header: http.Header{}}
-		var m runtime.MemStats
-		runtime.GC()
-		runtime.ReadMemStats(&m)
-		if err := s.server.exportConnections(d, r); err != nil {
-			t.Fatal(err)
+	for _, file := range []exportFile{csvFile, bookFile} {
+		used := func(query string) (int, uint64) {
+			r := request(t, http.MethodGet, s.url+"/admin/connections."+string(file)+"?"+query, nil)
+			d := &discard{header: http.Header{}}
+			var m runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&m)
+			if err := s.server.exportConnections(file)(d, r); err != nil {
+				t.Fatal(err)
+			}
+			return d.bytes, d.most - min(m.HeapAlloc, d.most)
 		}
-		return d.bytes, d.most - min(m.HeapAlloc, d.most)
+		_, little := used("provider=caminvoice&environment=sandbox")
+		size, much := used("")
+		t.Logf("%s: %d KB written with %d KB more in use; %d KB for a part", file, size>>10, much>>10, little>>10)
+		if much > uint64(size)/2+4<<20 {
+			t.Errorf("%s: %d KB in use for %d KB written: the whole was held", file, much>>10, size>>10)
+		}
 	}
-	_, little := used("provider=caminvoice&environment=sandbox")
-	size, much := used("")
-	t.Logf("%d KB written with %d KB more in use; %d KB for a part", size>>10, much>>10, little>>10)
-	if much > uint64(size)/2+4<<20 {
-		t.Errorf("%d KB in use for %d KB written: the whole was held", much>>10, size>>10)
+}
+
+// sheet returns the rows of a workbook's first sheet: texts as they are, times and numbers after a #.
+func sheet(t *testing.T, book string) (rows [][]string) {
+	t.Helper()
+	files, err := zip.NewReader(strings.NewReader(book), int64(len(book)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, err := files.Open("xl/worksheets/sheet1.xml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	var parsed struct {
+		Rows []struct {
+			Cells []struct {
+				Reference string `xml:"r,attr"`
+				Text      string `xml:"is>t"`
+				Value     string `xml:"v"`
+				Formula   string `xml:"f"`
+			} `xml:"c"`
+		} `xml:"sheetData>row"`
+	}
+	if err := xml.NewDecoder(file).Decode(&parsed); err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range parsed.Rows {
+		cells := make([]string, 26)
+		for _, cell := range row.Cells {
+			if cell.Formula != "" {
+				t.Fatalf("%s is the formula %q", cell.Reference, cell.Formula)
+			}
+			cells[cell.Reference[0]-'A'] = cell.Text
+			if cell.Value != "" {
+				cells[cell.Reference[0]-'A'] = "#" + cell.Value
+			}
+		}
+		rows = append(rows, cells)
+	}
+	return rows
+}
+
+// TestWorkbooksAreForPeople exports ids that spreadsheets take for numbers (easy-digital-downloads#3166, tableExport#327).
+func TestWorkbooksAreForPeople(t *testing.T) {
+	t.Parallel()
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
+	shop := dbtest.Merchant(t, s.db, `=HYPERLINK("http://evil.example")`)
+	at := time.Date(2026, 3, 1, 17, 30, 0, 0, time.UTC)
+	support := s.staff(account.RoleSupport)
+	support.inZone(t, "Asia/Phnom_Penh")
+	accounts := []string{"0012345678", "855011223344556677", "12E5", "+85512345678", "1/2", "-7"}
+	for _, account := range accounts {
+		dbtest.Connection(t, s.db, shop.ID, "caminvoice", account, "ហាង "+account, dbtest.Refused(at))
+	}
+	for locale, want := range map[string][]string{
+		"en": {"Merchant", "CamInvoice", "Action needed", "Merchant ID", "So since (Phnom Penh)"},
+		"fr": {"Commerçant", "CamInvoice", "Action requise", "Identifiant du commerçant", "Ainsi depuis (Phnom Penh)"},
+		"km": {"អាជីវករ", "CamInvoice", "ត្រូវការចំណាត់ការ", "លេខសម្គាល់អាជីវករ", "ដូច្នេះតាំងពី (Phnom Penh)"},
+	} {
+		support.get("/account?lang=" + locale)
+		rows := sheet(t, support.get("/admin/connections.xlsx?sort=account").body)
+		if len(rows) != len(accounts)+1 {
+			t.Fatalf("%d rows", len(rows))
+		}
+		for _, text := range want {
+			if !slices.Contains(rows[0], text) && !slices.Contains(rows[1], text) {
+				t.Errorf("%s: neither %q nor %q has %q", locale, rows[0], rows[1], text)
+			}
+		}
+		for _, account := range accounts {
+			if !slices.ContainsFunc(rows, func(row []string) bool { return slices.Contains(row, account) && row[0] == shop.Name }) {
+				t.Errorf("%s: no row has %s as it is", locale, account)
+			}
+		}
+		if !slices.Contains(rows[1], "#46083.020833333336") { // 2 March 2026 00:30 in Phnom Penh
+			t.Errorf("%s: no time in the reader's zone: %q", locale, rows[1])
+		}
+		events := sheet(t, support.get("/admin/events.xlsx").body)
+		if len(events) < 2 || !strings.HasSuffix(events[0][0], "(Phnom Penh)") || !strings.HasPrefix(events[1][0], "#4") {
+			t.Errorf("%s: events are %q", locale, events)
+		}
+		for _, path := range []string{"/admin/connections", "/admin/events"} {
+			page := support.wants(path)
+			if !page.has(`a[download][href^="`+path+`.xlsx"]`) || !page.has(`a[download][href^="`+path+`.csv"]`) {
+				t.Errorf("%s: %s does not offer both files", locale, path)
+			}
+		}
+	}
+	if n := s.events(status.ConnectionsExported); n != 3 {
+		t.Errorf("%d exports were written down", n)
 	}
 }
 

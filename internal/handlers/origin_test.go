@@ -177,7 +177,7 @@ func TestBytesThatNoTextHas(t *testing.T) {
 	for _, bad := range []string{"%00", "%ff", "%ed%a0%80", "%c0%80", "a%00b", "%f4%90%80%80", "%80", "%e1%9e", "\xff", "%zz%00"} {
 		for path, params := range map[string]string{
 			"/admin/users": "q role after before lang status", "/admin/merchants": "q after before", "/admin/connections": "q provider health merchant since sort cursor",
-			"/admin/connections.csv": "q provider merchant", "/admin/events": "kind class provider actor merchant connection from to zone cursor", "/admin/events.csv": "kind merchant actor",
+			"/admin/connections.csv": "q provider merchant", "/admin/events": "kind class provider actor merchant connection from to zone cursor", "/admin/events.csv": "kind merchant actor", "/admin/events.xlsx": "kind merchant actor", "/admin/connections.xlsx": "q provider merchant",
 		} {
 			for param := range strings.FieldsSeq(params) {
 				if status := admin.get(path + "?" + param + "=" + bad).status; status >= 500 {

@@ -38,11 +38,7 @@ func TestDaysAreTheReaders(t *testing.T) {
 		}
 	}
 	support := s.staff(account.RoleSupport)
-	at, err := url.Parse(support.url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	support.client.Jar.SetCookies(at, []*http.Cookie{{Name: "tz", Value: "Asia/Phnom_Penh", Path: "/"}})
+	support.inZone(t, "Asia/Phnom_Penh")
 	day := begin.Format(time.DateOnly)
 	page := support.wants("/admin/events?kind=refresh&class=trouble&from="+day+"&to="+day,
 		`value="`+day+`"`, "Phnom Penh", "Refresh these connections", "/admin/events?class=trouble&amp;from="+now.AddDate(0, 0, -1).Format(time.DateOnly))
@@ -70,6 +66,16 @@ func TestDaysAreTheReaders(t *testing.T) {
 		t.Error("a zone that is none shows something")
 	}
 	support.wants("/admin/connections?since="+day, `value="`+day+`"`, "zone=Asia%2FPhnom_Penh")
+}
+
+// inZone gives the person's browser a time zone, as our script does.
+func (p *person) inZone(t *testing.T, zone string) {
+	t.Helper()
+	at, err := url.Parse(p.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.client.Jar.SetCookies(at, []*http.Cookie{{Name: "tz", Value: zone, Path: "/"}})
 }
 
 // TestSinceWhenAndWhy: a connection's page, the list and the export agree on what is wrong and since when.
