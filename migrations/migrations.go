@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -29,6 +30,21 @@ var files embed.FS
 
 // riverBase is added to River's version numbers, so that ours can go on counting from 1 below them.
 const riverBase = 900_000
+
+// Newest returns the number of the newest migration of our own.
+func Newest() (newest int) {
+	all, err := files.ReadDir(".")
+	if err != nil {
+		return 0
+	}
+	for _, one := range all {
+		number, _, _ := strings.Cut(one.Name(), "_")
+		if n, err := strconv.Atoi(number); err == nil {
+			newest = max(newest, n)
+		}
+	}
+	return newest
+}
 
 // Up applies what is missing, one process at a time, and returns how many were applied. With nothing missing it costs
 // a few round trips and takes no lock.

@@ -125,6 +125,7 @@ func TestLandedMigrationsStand(t *testing.T) {
 		"00005_search.sql":         "8ec3a512d6ecfc95",
 		"00006_mail_and_bulks.sql": "9d29cdc723b378d0",
 		"00007_renewable.sql":      "962ca2cb75d9d33c",
+		"00011_requests.sql":       "759de31e9a7cf5eb",
 	} {
 		text, err := os.ReadFile(name)
 		if err != nil {

@@ -44,6 +44,7 @@ func commands() []command {
 		{"apikey", "add: a key for the platform's own programs", apikey},
 		{"keys", "new: prints a fresh keyset", keys},
 		{"doctor", "checks settings, database, keyset, providers and clocks", doctor},
+		{"version", "prints version, commit, Go and schema", version},
 		{"healthcheck", "asks the server at LISTEN whether it is ready, for containers", healthcheck},
 	}
 }

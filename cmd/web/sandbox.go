@@ -43,8 +43,14 @@ func serveSandbox(ctx context.Context, t terminal, args []string) error {
 	if err := s.Err(); err != nil {
 		return err
 	}
-	connectorsFile := filepath.Join(os.TempDir(), "patchbay-sandbox-"+port(listener)+".json")
-	if err := os.WriteFile(connectorsFile, s.ConnectorsFile(), 0o644); err != nil {
+	// A folder of a new name: in one that everybody may write to, a known name may be a link to another's file.
+	folder, err := os.MkdirTemp("", "patchbay-sandbox-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(folder)
+	connectorsFile := filepath.Join(folder, "connectors.json")
+	if err := os.WriteFile(connectorsFile, s.ConnectorsFile(), 0o600); err != nil {
 		return err
 	}
 	fmt.Fprintf(t.out, "The sandboxes of all providers are at %s\n\nSettings of an app that uses them:\n", *public)
@@ -62,6 +68,7 @@ func serveUntil(ctx context.Context, listener net.Listener, h http.Handler, grac
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      3 * time.Minute, // of an answer that nobody reads; a wait for a token takes a minute, and exports move theirs
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
 		// Whatever a handler has to say it says itself; these are complaints about clients that went away.

@@ -16,6 +16,7 @@ import (
 	"patchbay/internal/jobs"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/trace"
 	"patchbay/migrations"
 )
 
@@ -133,7 +134,7 @@ func openDatabase(ctx context.Context, environ []string) (*db.DB, error) {
 func newLog(s settings, t terminal) *slog.Logger {
 	o := &slog.HandlerOptions{Level: s.logLevel}
 	if s.logFormat == "json" {
-		return slog.New(slog.NewJSONHandler(t.err, o))
+		return slog.New(trace.LogHandler(slog.NewJSONHandler(t.err, o)))
 	}
-	return slog.New(slog.NewTextHandler(t.err, o))
+	return slog.New(trace.LogHandler(slog.NewTextHandler(t.err, o)))
 }

@@ -36,6 +36,7 @@ type Actor struct {
 	Kind    string // system, provider, key, or a user's role: merchant, support or admin
 	ID      pg.ID  // the user or API key; zero for the others
 	Address string // the person's network address
+	Request string // the id of the request in which it happened
 }
 
 // System is Patchbay itself.
@@ -48,9 +49,9 @@ type Log struct{ db *pg.DB }
 func NewLog(db *pg.DB) *Log { return &Log{db: db} }
 
 // Columns are the columns of events.
-const Columns = `id, at, kind, actor, actor_id, merchant_id, connection_id, flow_id, provider, outcome, status, code, millis, reference, address, note`
+const Columns = `id, at, kind, actor, actor_id, merchant_id, connection_id, flow_id, provider, outcome, status, code, millis, reference, address, request, note`
 
-const insert = `INSERT INTO events (` + Columns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
+const insert = `INSERT INTO events (` + Columns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`
 
 // Add writes an event in the caller's transaction. An id, a time and an actor that are missing are filled in.
 func (l *Log) Add(ctx context.Context, q pg.Querier, e Event) error {
@@ -82,6 +83,7 @@ type Row struct {
 	Millis       int            `json:"millis"`
 	Reference    string         `json:"reference"`
 	Address      string         `json:"address"`
+	Request      string         `json:"request"`
 	Note         string         `json:"note"`
 }
 
@@ -90,7 +92,7 @@ func (l *Log) Row(e Event) Row {
 	l.fill(&e)
 	return Row{
 		e.ID, e.At, e.Kind, e.Actor.Kind, e.Actor.ID, e.MerchantID, e.ConnectionID, e.FlowID,
-		e.Provider, e.Outcome, e.Status, e.Code, e.Millis, e.Reference, e.Actor.Address, e.Note,
+		e.Provider, e.Outcome, e.Status, e.Code, e.Millis, e.Reference, e.Actor.Address, e.Actor.Request, e.Note,
 	}
 }
 
@@ -111,14 +113,14 @@ func (l *Log) values(e Event) []any {
 	l.fill(&e)
 	return []any{
 		e.ID, e.At, e.Kind, e.Actor.Kind, e.Actor.ID, e.MerchantID, e.ConnectionID, e.FlowID,
-		e.Provider, e.Outcome, e.Status, e.Code, e.Millis, e.Reference, e.Actor.Address, e.Note,
+		e.Provider, e.Outcome, e.Status, e.Code, e.Millis, e.Reference, e.Actor.Address, e.Actor.Request, e.Note,
 	}
 }
 
 func scan(row pgx.CollectableRow) (Event, error) {
 	var e Event
 	err := row.Scan(&e.ID, &e.At, &e.Kind, &e.Actor.Kind, &e.Actor.ID, &e.MerchantID, &e.ConnectionID, &e.FlowID,
-		&e.Provider, &e.Outcome, &e.Status, &e.Code, &e.Millis, &e.Reference, &e.Actor.Address, &e.Note)
+		&e.Provider, &e.Outcome, &e.Status, &e.Code, &e.Millis, &e.Reference, &e.Actor.Address, &e.Actor.Request, &e.Note)
 	return e, err
 }
 

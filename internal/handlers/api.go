@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
@@ -113,7 +112,7 @@ func (s *Server) token(r *http.Request) (apiTokenAnswer, error) {
 		return none, err
 	}
 	if !ok || !s.Refresh.Good(h, minValid) {
-		reading, err := s.Refresh.Fresh(r.Context(), id, minValid, audit.Actor{Kind: "key", ID: h.Key, Address: s.address(r)})
+		reading, err := s.Refresh.Fresh(r.Context(), id, minValid, s.actorOf(r, "key", h.Key))
 		if err != nil {
 			return none, err
 		}

@@ -21,6 +21,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/status"
+	"patchbay/internal/trace"
 )
 
 // fault is a problem whose words are its own.
@@ -72,7 +73,7 @@ func lacks(scope string) error {
 }
 
 func (s *Server) byKey(r *http.Request, key db.APIKey) audit.Actor {
-	return audit.Actor{Kind: "key", ID: key.ID, Address: s.address(r)}
+	return s.actorOf(r, "key", key.ID)
 }
 
 // apiLimits keep one program from taking all there is, and a loop from wearing out a provider. They live in this process.
@@ -117,6 +118,7 @@ func (l *apiLimits) take(all *map[pg.ID]*rate.Limiter, id pg.ID, every rate.Limi
 // problem turns an error into problem details (RFC 9457). What an unknown error says goes to the log, never to the program.
 func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
+	p.RequestID = trace.Request(r.Context())
 	if p.Status == http.StatusInternalServerError {
 		if r.Context().Err() != nil && errors.Is(err, context.Canceled) {
 			return // nobody is there to read it
@@ -152,6 +154,7 @@ type apiProblem struct {
 	WhoMustAct status.Party `json:"who_must_act,omitempty"`
 	MostValid  int          `json:"most_valid,omitempty"`
 	RetryAfter int          `json:"retry_after,omitempty"`
+	RequestID  string       `json:"request_id"`
 }
 
 // problemType is the stable name of what err stands for: "ok" for none.

@@ -16,6 +16,7 @@ import (
 
 	"patchbay/internal/account"
 	"patchbay/internal/pg"
+	"patchbay/internal/trace"
 	"patchbay/views"
 )
 
@@ -84,7 +85,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	page := s.viewPage(r)
 	page.Path = r.URL.Path // without the query, which may hold a provider's answer
-	s.render(w, r, status, views.Error(views.ErrorPage{Page: page, Status: status, Code: code, Wait: wait}))
+	s.render(w, r, status, views.Error(views.ErrorPage{Page: page, Status: status, Code: code, Wait: wait, Reference: trace.Request(r.Context())}))
 }
 
 // render renders a page in the visitor's language. It sends nothing of a page whose rendering fails.

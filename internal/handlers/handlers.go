@@ -18,6 +18,7 @@ import (
 	"patchbay/internal/jobs"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/trace"
 	"patchbay/static"
 	"patchbay/views"
 )
@@ -219,6 +220,8 @@ func (s *Server) guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		began := time.Now()
 		answer := &statusWriter{ResponseWriter: w}
+		ctx, id := trace.WithRequest(r.Context())
+		r = r.WithContext(ctx)
 		defer func() {
 			if fault := recover(); fault != nil {
 				if fault == http.ErrAbortHandler {
@@ -236,6 +239,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 				"ms", time.Since(began).Milliseconds(), "address", s.address(r))
 		}()
 		h := answer.Header()
+		h.Set(trace.Header, id)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "same-origin")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")

@@ -46,7 +46,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	user, err := s.Accounts.Authenticate(r.Context(), email, r.PostFormValue("password"))
 	if errors.Is(err, account.ErrWrongPassword) {
 		// The event names a user only if there is one: what was typed may be a password in the wrong field.
-		failed := audit.Event{Kind: status.UserSignInFailed, Actor: audit.Actor{Kind: user.Role, ID: user.ID, Address: s.address(r)}, MerchantID: user.MerchantID}
+		failed := audit.Event{Kind: status.UserSignInFailed, Actor: s.actorOf(r, user.Role, user.ID), MerchantID: user.MerchantID}
 		if err := s.DB.Audit.Record(r.Context(), failed); err != nil {
 			return err
 		}
@@ -75,13 +75,13 @@ func (s *Server) welcome(w http.ResponseWriter, r *http.Request, user account.Us
 		return err
 	}
 	return s.DB.Audit.Record(r.Context(), audit.Event{
-		Kind: status.UserSignedIn, Actor: audit.Actor{Kind: user.Role, ID: user.ID, Address: s.address(r)}, MerchantID: user.MerchantID,
+		Kind: status.UserSignedIn, Actor: s.actorOf(r, user.Role, user.ID), MerchantID: user.MerchantID,
 	})
 }
 
 func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	if v := visitorOf(r); v.role() != anonymous {
-		signedOut := audit.Event{Kind: status.UserSignedOut, Actor: audit.Actor{Kind: v.user.Role, ID: v.user.ID, Address: s.address(r)}, MerchantID: v.user.MerchantID}
+		signedOut := audit.Event{Kind: status.UserSignedOut, Actor: s.actorOf(r, v.user.Role, v.user.ID), MerchantID: v.user.MerchantID}
 		if err := s.DB.Audit.Record(r.Context(), signedOut); err != nil {
 			return err
 		}

@@ -18,6 +18,7 @@ import (
 type answer struct {
 	status         int
 	location, body string
+	request        string // its id
 }
 
 func (a answer) document() *goquery.Document {

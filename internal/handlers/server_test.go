@@ -25,6 +25,7 @@ import (
 	"patchbay/internal/refresh"
 	"patchbay/internal/sandbox"
 	"patchbay/internal/status"
+	"patchbay/internal/trace"
 )
 
 // testServer is a running Patchbay with a database of its own.
@@ -99,7 +100,7 @@ func newTestServer(t *testing.T, options ...serverOption) *testServer {
 			all = append(all, p.Connector)
 		}
 	}
-	log := slog.New(slog.NewTextHandler(s.log, nil))
+	log := slog.New(trace.LogHandler(slog.NewTextHandler(s.log, nil)))
 	s.engine = refresh.New(refresh.Options{DB: s.db, Connectors: all, Log: log})
 	t.Cleanup(func() {
 		if err := s.engine.Stop(context.Background()); err != nil {
@@ -317,7 +318,7 @@ func (p *person) do(r *http.Request) answer {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return answer{got.StatusCode, got.Header.Get("Location"), string(body)}
+	return answer{got.StatusCode, got.Header.Get("Location"), string(body), got.Header.Get(trace.Header)}
 }
 
 func (p *person) get(path string) answer {

@@ -18,6 +18,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/status"
+	"patchbay/internal/trace"
 	"patchbay/views"
 )
 
@@ -231,7 +232,12 @@ func (s *Server) redirectWithNotice(w http.ResponseWriter, r *http.Request, path
 // actor returns the visitor as the actor of an event.
 func (s *Server) actor(r *http.Request) audit.Actor {
 	v := visitorOf(r)
-	return audit.Actor{Kind: v.user.Role, ID: v.user.ID, Address: s.address(r)}
+	return s.actorOf(r, v.user.Role, v.user.ID)
+}
+
+// actorOf returns a user of a role, or an API key, as the actor of an event of this request.
+func (s *Server) actorOf(r *http.Request, kind string, id pg.ID) audit.Actor {
+	return audit.Actor{Kind: kind, ID: id, Address: s.address(r), Request: trace.Request(r.Context())}
 }
 
 // viewPage returns what every page shows around its body.
