@@ -371,7 +371,7 @@ func pagesOf(ctx context.Context, d *db.DB) ([]page, error) {
 // supporter makes somebody of support who is signed in, and returns their cookie.
 func supporter(ctx context.Context, d *db.DB) (string, error) {
 	accounts := account.New(d.DB, d.Audit)
-	user, err := accounts.AddUser(ctx, audit.System, account.NewUser{Role: account.RoleSupport, Email: pg.NewID().String() + "@platform.example", Password: "long enough for a bench"})
+	user, err := accounts.AddUser(ctx, audit.System, account.NewUser{Role: audit.RoleSupport, Email: pg.NewID().String() + "@platform.example", Password: "long enough for a bench"})
 	if err != nil {
 		return "", err
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"strings"
 	"time"
+
+	"patchbay/internal/audit"
 )
 
 // labelled adds the labels that options lack: the words under prefix, "any" for the empty value.
@@ -38,10 +40,10 @@ func kindOptions(ctx context.Context, kinds []Option) []Option {
 	return out
 }
 
-func roleOptions(ctx context.Context, chosen string) []Option {
+func roleOptions(ctx context.Context, chosen audit.Role) []Option {
 	var out []Option
-	for _, r := range []string{"merchant", "support", "admin"} {
-		out = append(out, Option{Value: r, Label: wordFor(ctx, "role.", r), Selected: r == chosen})
+	for _, r := range []audit.Role{audit.RoleMerchant, audit.RoleSupport, audit.RoleAdmin} {
+		out = append(out, Option{Value: string(r), Label: wordFor(ctx, "role.", r), Selected: r == chosen})
 	}
 	return out
 }

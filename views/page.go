@@ -8,6 +8,7 @@ import (
 	"unicode/utf8"
 
 	"patchbay/internal/account"
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 )
 
@@ -30,7 +31,7 @@ type Person struct {
 func (p *Person) Staff() bool { return p != nil && p.User.Staff() }
 
 // Admin reports whether the person is signed in as an admin.
-func (p *Person) Admin() bool { return p != nil && p.Role == account.RoleAdmin }
+func (p *Person) Admin() bool { return p != nil && p.Role == audit.RoleAdmin }
 
 // Incident is a provider that is failing for all merchants.
 type Incident struct {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"patchbay/internal/account"
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/localpg"
 	"patchbay/internal/pg"
@@ -28,9 +29,9 @@ import (
 // demoUsers are the users added at the first start. The demo prints their passwords.
 func demoUsers() []account.NewUser {
 	return []account.NewUser{
-		{Email: "merchant@example.com", Role: account.RoleMerchant, Name: "Sok Dara", Password: "merchant demo"},
-		{Email: "support@example.com", Role: account.RoleSupport, Name: "Lin Sopheap", Password: "support demo"},
-		{Email: "admin@example.com", Role: account.RoleAdmin, Name: "Chan Vanna", Password: "admin demo"},
+		{Email: "merchant@example.com", Role: audit.RoleMerchant, Name: "Sok Dara", Password: "merchant demo"},
+		{Email: "support@example.com", Role: audit.RoleSupport, Name: "Lin Sopheap", Password: "support demo"},
+		{Email: "admin@example.com", Role: audit.RoleAdmin, Name: "Chan Vanna", Password: "admin demo"},
 	}
 }
 
@@ -141,7 +142,7 @@ func seed(ctx context.Context, t terminal, d *db.DB, accounts *account.Store, sc
 			return err
 		}
 		merchant := ""
-		if u.Role == account.RoleMerchant {
+		if u.Role == audit.RoleMerchant {
 			merchant = demoMerchant
 		}
 		if _, err := addUser(ctx, d, accounts, u, merchant); err != nil {

@@ -28,19 +28,20 @@ func user(ctx context.Context, t terminal, args []string) error {
 	if err := parseVerb(f, "add", args); err != nil {
 		return err
 	}
+	as := audit.Role(*role)
 	switch {
 	case *email == "":
 		return misused(f, "-email is missing")
-	case *role != "merchant" && *role != "support" && *role != "admin":
+	case as != audit.RoleMerchant && !as.Staff():
 		return misused(f, "-role is merchant, support or admin")
 	case *merchant != "" && *merchantID != "":
 		return misused(f, "-merchant and -merchant-id exclude each other")
-	case *role == "merchant" && *merchant == "" && *merchantID == "":
+	case as == audit.RoleMerchant && *merchant == "" && *merchantID == "":
 		return misused(f, "a merchant's user needs -merchant or -merchant-id")
-	case *role != "merchant" && *merchant+*merchantID != "":
+	case as != audit.RoleMerchant && *merchant+*merchantID != "":
 		return misused(f, "support and admin belong to no merchant")
 	}
-	n := account.NewUser{Email: *email, Role: *role, Name: *name}
+	n := account.NewUser{Email: *email, Role: as, Name: *name}
 	if *merchantID != "" {
 		id, err := pg.ParseID(*merchantID)
 		if err != nil {

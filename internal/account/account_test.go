@@ -17,7 +17,7 @@ func TestNoSecretIsReadableInADump(t *testing.T) {
 	d := where.Open(t)
 	accounts := account.New(d.DB, d.Audit)
 	ctx := t.Context()
-	u := addUser(t, d, accounts, account.RoleMerchant, "sok@ch168.example")
+	u := addUser(t, d, accounts, audit.RoleMerchant, "sok@ch168.example")
 	session := pg.NewSecret()
 	if err := accounts.AddSession(ctx, session, u.ID, "192.0.2.7", "Mozilla/5.0"); err != nil {
 		t.Fatal(err)

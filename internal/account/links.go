@@ -55,7 +55,7 @@ func (s *Store) AddLink(ctx context.Context, by audit.Actor, kind LinkKind, user
 	now := s.db.Now()
 	expires = now.Add(kind.lifetime())
 	var author pg.ID
-	if staff(by.Kind) {
+	if by.Role.Staff() {
 		author = by.ID
 	}
 	_, err = pg.Exec(ctx, s.db.Pool, "add link", `

@@ -15,7 +15,7 @@ import (
 func TestLinksAreSpentOnce(t *testing.T) {
 	d, accounts, clock := opened(t)
 	ctx := t.Context()
-	u, err := accounts.AddUser(ctx, audit.System, account.NewUser{Role: account.RoleMerchant, Email: "sok@ch168.example", MerchantID: dbtest.Merchant(t, d, "CH168 Shop").ID})
+	u, err := accounts.AddUser(ctx, audit.System, account.NewUser{Role: audit.RoleMerchant, Email: "sok@ch168.example", MerchantID: dbtest.Merchant(t, d, "CH168 Shop").ID})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/pg"
 )
 
@@ -23,7 +24,7 @@ type UserRow struct {
 // UserQuery says which users a list shows. A zero field filters nothing.
 type UserQuery struct {
 	Merchant pg.ID
-	Role     string
+	Role     audit.Role
 	Search   string // words of e-mail address and name
 }
 

@@ -124,7 +124,7 @@ func (s *Store) SetPassword(ctx context.Context, kind LinkKind, secret pg.Secret
 		if link.Kind == LinkInvitation {
 			kind = status.UserInvitationAccepted
 		}
-		by := audit.Actor{Kind: u.Role, ID: u.ID, Address: address}
+		by := audit.Actor{Role: u.Role, ID: u.ID, Address: address}
 		return s.audit.Add(ctx, tx, audit.Event{Kind: kind, Actor: by, MerchantID: u.MerchantID, Note: u.Email})
 	})
 	return u, err

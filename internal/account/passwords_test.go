@@ -12,11 +12,11 @@ import (
 func TestAuthenticate(t *testing.T) {
 	d, accounts, _ := opened(t)
 	ctx := t.Context()
-	u := addUser(t, d, accounts, account.RoleMerchant, "Sok@ch168.example")
+	u := addUser(t, d, accounts, audit.RoleMerchant, "Sok@ch168.example")
 	if got, err := accounts.Authenticate(ctx, " sok@CH168.example ", "a long password"); err != nil || got.ID != u.ID {
 		t.Errorf("the right password: %v, %v", got.ID, err)
 	}
-	invited, err := accounts.AddUser(ctx, audit.System, account.NewUser{Role: account.RoleSupport, Email: "new@patchbay.example"})
+	invited, err := accounts.AddUser(ctx, audit.System, account.NewUser{Role: audit.RoleSupport, Email: "new@patchbay.example"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -39,7 +39,7 @@ func TestAuthenticate(t *testing.T) {
 func TestAuthenticateRenewsOldHashes(t *testing.T) {
 	d, accounts, _ := opened(t)
 	ctx := t.Context()
-	u := addUser(t, d, accounts, account.RoleAdmin, "admin@patchbay.example")
+	u := addUser(t, d, accounts, audit.RoleAdmin, "admin@patchbay.example")
 	// "a long password" as 8 MiB, once over.
 	const old = "$argon2id$v=19$m=8192,t=1,p=1$c2FsdHNhbHRzYWx0c2FsdA$6mjSO2hB86okIVH7ExMK/MX/lQ0v4OCtUgSZMsrjWE8"
 	hash := func() (h string) {
@@ -66,14 +66,14 @@ func TestAuthenticateRenewsOldHashes(t *testing.T) {
 func TestChangePasswordEndsOtherSessions(t *testing.T) {
 	d, accounts, _ := opened(t)
 	ctx := t.Context()
-	u := addUser(t, d, accounts, account.RoleSupport, "s@patchbay.example")
+	u := addUser(t, d, accounts, audit.RoleSupport, "s@patchbay.example")
 	here, there := pg.NewSecret(), pg.NewSecret()
 	for _, secret := range []pg.Secret{here, there} {
 		if err := accounts.AddSession(ctx, secret, u.ID, "", ""); err != nil {
 			t.Fatal(err)
 		}
 	}
-	by := audit.Actor{Kind: u.Role, ID: u.ID}
+	by := audit.Actor{Role: u.Role, ID: u.ID}
 	if err := accounts.ChangePassword(ctx, by, u.ID, "not the old one", "a longer password", here.Hash()); !errors.Is(err, account.ErrWrongPassword) {
 		t.Errorf("with a wrong old one: %v", err)
 	}

@@ -13,7 +13,7 @@ import (
 func TestSessionsEnd(t *testing.T) {
 	d, accounts, clock := opened(t)
 	ctx := t.Context()
-	u := addUser(t, d, accounts, account.RoleMerchant, "sok@ch168.example")
+	u := addUser(t, d, accounts, audit.RoleMerchant, "sok@ch168.example")
 	begin := func() pg.Secret {
 		t.Helper()
 		secret := pg.NewSecret()

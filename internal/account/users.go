@@ -20,8 +20,8 @@ import (
 // User is a person who signs in: a merchant's, or the platform's own staff.
 type User struct {
 	ID         pg.ID
-	MerchantID pg.ID  // zero for staff
-	Role       string // one of the roles
+	MerchantID pg.ID // zero for staff
+	Role       audit.Role
 	Email      string
 	Name       string
 	Locale     string    // "" follows the browser
@@ -30,17 +30,8 @@ type User struct {
 	Invited    bool // has not set a password yet
 }
 
-// The roles. They are also the kinds of an audit.Actor.
-const (
-	RoleMerchant = "merchant"
-	RoleSupport  = "support"
-	RoleAdmin    = "admin"
-)
-
 // Staff reports whether the user belongs to the platform.
-func (u User) Staff() bool { return staff(u.Role) }
-
-func staff(role string) bool { return role == RoleSupport || role == RoleAdmin }
+func (u User) Staff() bool { return u.Role.Staff() }
 
 // Errors of users.
 var (
@@ -65,10 +56,11 @@ func scanUser(row pgx.CollectableRow) (User, error) {
 
 // NewUser is what AddUser needs to know.
 type NewUser struct {
-	Role, Email, Name, Locale string
-	MerchantID                pg.ID   // zero for staff
-	Password                  string  // "" for a user who is invited
-	Jobs                      db.Jobs // takes the mail with the invitation; nil when none is to be sent
+	Role                audit.Role
+	Email, Name, Locale string
+	MerchantID          pg.ID   // zero for staff
+	Password            string  // "" for a user who is invited
+	Jobs                db.Jobs // takes the mail with the invitation; nil if none is to be sent
 }
 
 // AddUser adds a user. It returns ErrInvalidEmail, ErrInvalidRole, ErrEmailTaken if another user has the address, and
@@ -92,7 +84,7 @@ func (s *Store) AddUserTx(ctx context.Context, tx pgx.Tx, by audit.Actor, n NewU
 		return u, ErrInvalidEmail
 	}
 	u.Email = address.Address
-	if u.Role != RoleMerchant && !u.Staff() || u.Staff() != (u.MerchantID == pg.ID{}) {
+	if u.Role != audit.RoleMerchant && !u.Staff() || u.Staff() != (u.MerchantID == pg.ID{}) {
 		return u, ErrInvalidRole
 	}
 	var hash string
@@ -166,9 +158,9 @@ func (s *Store) UnlockUser(ctx context.Context, by audit.Actor, user pg.ID) erro
 
 // SetRole changes the role of one of the staff to support or admin. It ends the user's sessions, so that the new role begins with
 // signing in. It returns ErrInvalidRole for a merchant's user or role, and ErrLastAdmin if no other admin can sign in.
-func (s *Store) SetRole(ctx context.Context, by audit.Actor, user pg.ID, role string) error {
+func (s *Store) SetRole(ctx context.Context, by audit.Actor, user pg.ID, role audit.Role) error {
 	return s.changeUser(ctx, by, user, status.UserRoleChanged, func(tx pgx.Tx, u User) error {
-		if !u.Staff() || !staff(role) {
+		if !u.Staff() || !role.Staff() {
 			return ErrInvalidRole
 		}
 		if u.Role == role {

@@ -31,16 +31,32 @@ type Event struct {
 	Note         string
 }
 
-// Actor is who caused an event. The zero Actor is Patchbay itself.
+// Role is in what capacity an actor acts.
+type Role string
+
+// The roles of actors. The last three are those of users.
+const (
+	RoleSystem   Role = "system" // Patchbay itself
+	RoleProvider Role = "provider"
+	RoleKey      Role = "key" // a program with an API key
+	RoleMerchant Role = "merchant"
+	RoleSupport  Role = "support"
+	RoleAdmin    Role = "admin"
+)
+
+// Staff reports whether users of this role belong to the platform.
+func (r Role) Staff() bool { return r == RoleSupport || r == RoleAdmin }
+
+// Actor is the cause of an event. The zero Actor is Patchbay itself.
 type Actor struct {
-	Kind    string // system, provider, key, or a user's role: merchant, support or admin
+	Role    Role
 	ID      pg.ID  // the user or API key; zero for the others
-	Address string // the person's network address
+	Address string // the network address of a user or program
 	Request string // the id of the request in which it happened
 }
 
 // System is Patchbay itself.
-var System = Actor{Kind: "system"}
+var System = Actor{Role: RoleSystem}
 
 // Log is the table of events.
 type Log struct{ db *pg.DB }
@@ -71,7 +87,7 @@ type Row struct {
 	ID           pg.ID          `json:"id"`
 	At           time.Time      `json:"at"`
 	Kind         status.Kind    `json:"kind"`
-	Actor        string         `json:"actor"`
+	Actor        Role           `json:"actor"`
 	ActorID      pg.ID          `json:"actor_id,omitzero"`
 	MerchantID   pg.ID          `json:"merchant_id,omitzero"`
 	ConnectionID pg.ID          `json:"connection_id,omitzero"`
@@ -91,7 +107,7 @@ type Row struct {
 func (l *Log) Row(e Event) Row {
 	l.fill(&e)
 	return Row{
-		e.ID, e.At, e.Kind, e.Actor.Kind, e.Actor.ID, e.MerchantID, e.ConnectionID, e.FlowID,
+		e.ID, e.At, e.Kind, e.Actor.Role, e.Actor.ID, e.MerchantID, e.ConnectionID, e.FlowID,
 		e.Provider, e.Outcome, e.Status, e.Code, e.Millis, e.Reference, e.Actor.Address, e.Actor.Request, e.Note,
 	}
 }
@@ -104,22 +120,22 @@ func (l *Log) fill(e *Event) {
 	if e.At.IsZero() {
 		e.At = l.db.Now()
 	}
-	if e.Actor.Kind == "" {
-		e.Actor.Kind = System.Kind
+	if e.Actor.Role == "" {
+		e.Actor.Role = System.Role
 	}
 }
 
 func (l *Log) values(e Event) []any {
 	l.fill(&e)
 	return []any{
-		e.ID, e.At, e.Kind, e.Actor.Kind, e.Actor.ID, e.MerchantID, e.ConnectionID, e.FlowID,
+		e.ID, e.At, e.Kind, e.Actor.Role, e.Actor.ID, e.MerchantID, e.ConnectionID, e.FlowID,
 		e.Provider, e.Outcome, e.Status, e.Code, e.Millis, e.Reference, e.Actor.Address, e.Actor.Request, e.Note,
 	}
 }
 
 func scan(row pgx.CollectableRow) (Event, error) {
 	var e Event
-	err := row.Scan(&e.ID, &e.At, &e.Kind, &e.Actor.Kind, &e.Actor.ID, &e.MerchantID, &e.ConnectionID, &e.FlowID,
+	err := row.Scan(&e.ID, &e.At, &e.Kind, &e.Actor.Role, &e.Actor.ID, &e.MerchantID, &e.ConnectionID, &e.FlowID,
 		&e.Provider, &e.Outcome, &e.Status, &e.Code, &e.Millis, &e.Reference, &e.Actor.Address, &e.Actor.Request, &e.Note)
 	return e, err
 }

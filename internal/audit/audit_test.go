@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
@@ -22,7 +21,7 @@ import (
 func shop(t *testing.T, d *db.DB) (merchant, user, connection pg.ID) {
 	t.Helper()
 	ctx := context.Background()
-	u := dbtest.User(t, d, account.RoleMerchant, "sokha@shop.example", "", "Shop")
+	u := dbtest.User(t, d, audit.RoleMerchant, "sokha@shop.example", "", "Shop")
 	g := connectors.Grant{Token: connectors.Token{Access: "made up"}, Account: connectors.Account{ID: "KHUID1", Name: "CH168"}}
 	c, err := d.AddConnection(ctx, u.MerchantID, "caminvoice", "sandbox", g, d.Now(), time.Hour)
 	if err != nil {
@@ -45,9 +44,9 @@ func TestEventsAreFilteredAndPaged(t *testing.T) {
 		case 1:
 			e.Kind, e.Outcome = status.RefreshTemporary, status.Temporary
 		case 2:
-			e = audit.Event{At: e.At, Kind: status.ConnectionViewed, Actor: audit.Actor{Kind: "merchant", ID: user}, MerchantID: shop, ConnectionID: c}
+			e = audit.Event{At: e.At, Kind: status.ConnectionViewed, Actor: audit.Actor{Role: audit.RoleMerchant, ID: user}, MerchantID: shop, ConnectionID: c}
 		case 3:
-			e = audit.Event{At: e.At, Kind: status.UserSignedIn, Actor: audit.Actor{Kind: "merchant", ID: user}, MerchantID: shop}
+			e = audit.Event{At: e.At, Kind: status.UserSignedIn, Actor: audit.Actor{Role: audit.RoleMerchant, ID: user}, MerchantID: shop}
 		}
 		if err := d.Audit.Record(ctx, e); err != nil {
 			t.Fatal(err)

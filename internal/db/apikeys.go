@@ -61,11 +61,11 @@ func (d *DB) AddAPIKey(ctx context.Context, by audit.Actor, k APIKey) (APIKey, p
 	}
 	secret := pg.Secret(keyMark + string(pg.NewSecret()))
 	k.ID, k.CreatedAt, k.Prefix = pg.NewID(), d.Now(), string(secret[:len(keyMark)+6])
-	if by.Kind == "admin" {
+	if by.Role == audit.RoleAdmin {
 		k.CreatedBy = by.ID
 	}
 	err := d.Tx(ctx, func(tx pgx.Tx) error {
-		if by.Kind == "admin" {
+		if by.Role == audit.RoleAdmin {
 			if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('key ' || lower($1), 0))`, k.Name); err != nil {
 				return fmt.Errorf("add API key: %w", err)
 			}

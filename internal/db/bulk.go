@@ -22,7 +22,7 @@ type Bulk struct {
 	State     BulkState
 	CreatedBy pg.ID
 	ByName    string
-	ByRole    string
+	ByRole    audit.Role
 	CreatedAt time.Time
 	EndedAt   time.Time
 	Total     int64

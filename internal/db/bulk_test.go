@@ -9,7 +9,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
@@ -28,7 +27,7 @@ func TestABulkOfYesterdaysFailures(t *testing.T) {
 	if err := sample.Fill(ctx, d, sample.Scale{Connections: 60, Merchants: 3}); err != nil {
 		t.Fatal(err)
 	}
-	staff := dbtest.User(t, d, account.RoleSupport, "lin@platform.example", "", "")
+	staff := dbtest.User(t, d, audit.RoleSupport, "lin@platform.example", "", "")
 	var ids []pg.ID
 	rows, err := d.Pool.Query(ctx, `SELECT id FROM connections WHERE provider = 'caminvoice' AND disconnected_at IS NULL ORDER BY id LIMIT 5`)
 	if err != nil {
@@ -57,7 +56,7 @@ func TestABulkOfYesterdaysFailures(t *testing.T) {
 	}
 	day := noon.Truncate(24 * time.Hour)
 	asked := audit.Filter{Kind: audit.Refreshes, Outcome: status.Temporary, Provider: "caminvoice", From: day, To: day.AddDate(0, 0, 1)}
-	id, err := d.AddBulk(ctx, audit.Actor{Kind: account.RoleSupport, ID: staff.ID}, db.BulkFilter{Events: &asked}, "")
+	id, err := d.AddBulk(ctx, audit.Actor{Role: audit.RoleSupport, ID: staff.ID}, db.BulkFilter{Events: &asked}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,8 +81,8 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 	if err := sample.Fill(ctx, d, sample.Scale{Connections: 1500, Merchants: 20}); err != nil {
 		t.Fatal(err)
 	}
-	staff := dbtest.User(t, d, account.RoleSupport, "lin@platform.example", "", "")
-	by := audit.Actor{Kind: account.RoleSupport, ID: staff.ID}
+	staff := dbtest.User(t, d, audit.RoleSupport, "lin@platform.example", "", "")
+	by := audit.Actor{Role: audit.RoleSupport, ID: staff.ID}
 	f := search.Filter{Provider: "caminvoice"}
 	id, err := d.AddBulk(ctx, by, db.BulkFilter{Connections: &f}, "")
 	if err != nil {

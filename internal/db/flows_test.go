@@ -18,7 +18,7 @@ import (
 // someone is a merchant's user.
 func someone(t *testing.T, d *db.DB, name string) account.User {
 	t.Helper()
-	return dbtest.User(t, d, account.RoleMerchant, name+"@example.com", "", name)
+	return dbtest.User(t, d, audit.RoleMerchant, name+"@example.com", "", name)
 }
 
 const daily = 24 * time.Hour

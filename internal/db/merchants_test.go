@@ -8,7 +8,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
@@ -57,7 +56,7 @@ func TestListMerchants(t *testing.T) {
 		if _, err := d.AddMerchant(ctx, audit.System, m); err != nil {
 			t.Fatal(err)
 		}
-		dbtest.User(t, d, account.RoleMerchant, fmt.Sprintf("p%d@shop.example", i), "", m.Name)
+		dbtest.User(t, d, audit.RoleMerchant, fmt.Sprintf("p%d@shop.example", i), "", m.Name)
 	}
 	if _, err := d.AddMerchant(ctx, audit.System, db.Merchant{Name: "ក្រុមហ៊ុនស៊ីអេច១៦៨"}); err != nil {
 		t.Fatal(err)

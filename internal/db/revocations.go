@@ -174,7 +174,8 @@ func (d *DB) RevocationStatus(ctx context.Context, connection pg.ID, at time.Tim
 type Receipt struct {
 	At, RemainsUntil time.Time
 	Revoked          status.Revocation // "" when nothing is known yet
-	Actor, By        string            // who ended it: role and name
+	Actor            audit.Role        // who ended it
+	By               string            // their name
 }
 
 // ConnectionReceipt is the receipt of a connection that has ended.
@@ -188,7 +189,8 @@ func (d *DB) ConnectionReceipt(ctx context.Context, c Connection) (Receipt, erro
 		return r, fmt.Errorf("read receipt: %w", err)
 	}
 	var kind status.Kind
-	var note, actor, by string
+	var actor audit.Role
+	var note, by string
 	_, err = pgx.ForEachRow(rows, []any{&kind, &note, &actor, &by}, func() error {
 		if kind != status.ConnectionDisconnected {
 			r.Revoked = status.Revocation(note)

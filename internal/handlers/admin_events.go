@@ -92,7 +92,7 @@ func eventColumns() []exportColumn[audit.Line] {
 	return []exportColumn[audit.Line]{
 		{"at", timeWide, func(e audit.Line) any { return e.At }},
 		{"kind", wide, func(e audit.Line) any { return string(e.Kind) }},
-		{"actor", narrow, func(e audit.Line) any { return e.Actor.Kind }},
+		{"actor", narrow, func(e audit.Line) any { return string(e.Actor.Role) }},
 		{"actor_id", idWide, func(e audit.Line) any { return idOrEmpty(e.Actor.ID) }},
 		{"actor_name", wide, func(e audit.Line) any { return e.ActorName }},
 		{"merchant_id", idWide, func(e audit.Line) any { return idOrEmpty(e.MerchantID) }},

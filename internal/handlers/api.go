@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
@@ -112,7 +113,7 @@ func (s *Server) token(r *http.Request) (apiTokenAnswer, error) {
 		return none, err
 	}
 	if !ok || !s.Refresh.Good(h, minValid) {
-		reading, err := s.Refresh.Fresh(r.Context(), id, minValid, s.actorOf(r, "key", h.Key))
+		reading, err := s.Refresh.Fresh(r.Context(), id, minValid, s.actorOf(r, audit.RoleKey, h.Key))
 		if err != nil {
 			return none, err
 		}

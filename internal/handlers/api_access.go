@@ -73,7 +73,7 @@ func lacks(scope string) error {
 }
 
 func (s *Server) byKey(r *http.Request, key db.APIKey) audit.Actor {
-	return s.actorOf(r, "key", key.ID)
+	return s.actorOf(r, audit.RoleKey, key.ID)
 }
 
 // apiLimits keep one program from taking all there is, and a loop from wearing out a provider. They live in this process.

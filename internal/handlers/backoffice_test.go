@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
@@ -30,7 +29,7 @@ func TestSupportFindsAConnectionAndItsStory(t *testing.T) {
 	merchant := s.merchant("Riverside Bakery")
 	merchant.connect("caminvoice", "KHUID00001234")
 	c := merchant.connections()[0]
-	support := s.staff(account.RoleSupport)
+	support := s.staff(audit.RoleSupport)
 	link := `href="/connections/` + c.ID.String() + `"`
 
 	tin := c.Account.Detail("tin")
@@ -50,7 +49,7 @@ func TestSupportFindsAConnectionAndItsStory(t *testing.T) {
 	}
 	support.wants("/connections/"+c.ID.String(), "Riverside Bakery")
 	support.wants("/admin/events", words("event.viewed"), words("event.searched"), "Riverisde")
-	support.wants("/admin/events?actor="+account.RoleSupport+"&kind=connection.searched", "Riverisde")
+	support.wants("/admin/events?actor=support&kind=connection.searched", "Riverisde")
 	if got := support.wants("/admin/events?actor=nobody@nowhere.example"); strings.Contains(got.body, "Riverisde") {
 		t.Error("events of somebody who does not exist")
 	}
@@ -60,7 +59,7 @@ func TestSupportFindsAConnectionAndItsStory(t *testing.T) {
 func TestProvidersAreSetUpAndSwitched(t *testing.T) {
 	t.Parallel()
 	s := newTestServer(t, withSandbox(sandbox.Options{}))
-	admin := s.staff(account.RoleAdmin)
+	admin := s.staff(audit.RoleAdmin)
 	admin.wants("/admin", words("todo.callback", "Provider", "CamInvoice"))
 	do := func(fields ...string) answer {
 		t.Helper()
@@ -114,7 +113,7 @@ func TestProvidersAreSetUpAndSwitched(t *testing.T) {
 func TestWhetherStateComesBackIsWatched(t *testing.T) {
 	t.Parallel()
 	s := newTestServer(t, withSandbox(sandbox.Options{CamInvoice: sandbox.CamInvoiceOptions{EchoState: true}}))
-	admin, p := s.staff(account.RoleAdmin), s.merchant("CH168 Shop")
+	admin, p := s.staff(audit.RoleAdmin), s.merchant("CH168 Shop")
 	told := func() (yes, no int) {
 		page := admin.get("/admin/providers").body
 		return strings.Count(page, "Yes, seen"), strings.Count(page, "Not seen yet")
@@ -138,7 +137,7 @@ func TestWhetherStateComesBackIsWatched(t *testing.T) {
 func TestReferencesAreKept(t *testing.T) {
 	t.Parallel()
 	s := newTestServer(t, withSandbox(sandbox.Options{}))
-	p, support := s.merchant("CH168 Shop"), s.staff(account.RoleSupport)
+	p, support := s.merchant("CH168 Shop"), s.staff(audit.RoleSupport)
 	m := sandbox.SampleFlexitiMerchants()[0]
 	got := p.post("/connect/flexiti", "client_id", m.ClientID, "client_secret", m.ClientSecret, "scope", "merchant")
 	wantH1(t, p.get(got.location), "Flexiti is connected")
@@ -163,7 +162,7 @@ func TestKeysAreShownOnce(t *testing.T) {
 	t.Parallel()
 	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	s.merchant("Riverside Bakery")
-	admin, support := s.staff(account.RoleAdmin), s.staff(account.RoleSupport)
+	admin, support := s.staff(audit.RoleAdmin), s.staff(audit.RoleSupport)
 	made := admin.post("/admin/keys", "name", "invoice worker", "merchant", "Riverside Bakery", "scope", "tokens:read")
 	key := regexp.MustCompile(`pb_[A-Za-z0-9_-]{43}`).FindString(made.body)
 	if made.status != http.StatusOK || key == "" {
@@ -196,7 +195,7 @@ func TestManyRefreshesFromAFilter(t *testing.T) {
 	merchant := s.merchant("Riverside Bakery")
 	merchant.connect("caminvoice", "KHUID00001234")
 	merchant.connect("acme", "acme-user-001")
-	support := s.staff(account.RoleSupport)
+	support := s.staff(audit.RoleSupport)
 	begun := support.post("/admin/bulk", "provider", "", "q", "riverside")
 	if begun.status != http.StatusSeeOther || !strings.HasPrefix(begun.location, "/admin/bulk/") {
 		t.Fatalf("begin: %d %s", begun.status, begun.location)
@@ -258,7 +257,7 @@ func TestManyRefreshesFromEvents(t *testing.T) {
 			}
 		}
 	}
-	support := s.staff(account.RoleSupport)
+	support := s.staff(audit.RoleSupport)
 	today := s.db.Now().Format(time.DateOnly)
 	filter := []string{"kind", "refresh", "class", "trouble", "from", today, "to", today}
 	list := "/admin/events?kind=refresh&class=trouble&from=" + today + "&to=" + today
@@ -290,7 +289,7 @@ func TestABulkStops(t *testing.T) {
 	merchant := s.merchant("Riverside Bakery")
 	merchant.connect("caminvoice", "KHUID00001234")
 	merchant.connect("acme", "acme-user-001")
-	admin := s.staff(account.RoleAdmin)
+	admin := s.staff(audit.RoleAdmin)
 	admin.post("/admin/providers/caminvoice", "do", "declare", "reason", "for the test")
 	begun := admin.post("/admin/bulk", "environment", "sandbox")
 	admin.wants(begun.location, "Incident")
@@ -328,7 +327,7 @@ func TestExportsAreWholeAndInert(t *testing.T) {
 		t.Fatal(err)
 	}
 	dbtest.RenameMerchant(t, s.db, `=HYPERLINK("http://evil.example")`)
-	support := s.staff(account.RoleSupport)
+	support := s.staff(audit.RoleSupport)
 	got := support.get("/admin/connections.csv?sort=account")
 	rows, err := csv.NewReader(strings.NewReader(strings.TrimPrefix(got.body, "\ufeff"))).ReadAll()
 	if err != nil || got.status != http.StatusOK {
@@ -462,7 +461,7 @@ func TestWorkbooksAreForPeople(t *testing.T) {
 	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	shop := dbtest.Merchant(t, s.db, `=HYPERLINK("http://evil.example")`)
 	at := time.Date(2026, 3, 1, 17, 30, 0, 0, time.UTC)
-	support := s.staff(account.RoleSupport)
+	support := s.staff(audit.RoleSupport)
 	support.inZone(t, "Asia/Phnom_Penh")
 	accounts := []string{"0012345678", "855011223344556677", "12E5", "+85512345678", "1/2", "-7"}
 	for _, account := range accounts {
@@ -513,7 +512,7 @@ func TestListsCanBeSharedAndSorted(t *testing.T) {
 	if err := sample.Fill(context.Background(), s.db, sample.Scale{Connections: 260, Merchants: 10}); err != nil {
 		t.Fatal(err)
 	}
-	support := s.staff(account.RoleSupport)
+	support := s.staff(audit.RoleSupport)
 	ids := regexp.MustCompile(`href="/connections/([0-9a-f-]{36})"`)
 	for _, address := range []string{"/admin/connections", "/admin/connections?sort=merchant", "/admin/connections?health=fine&sort=-used", "/admin/connections?q=trading"} {
 		var seen []string
@@ -539,7 +538,7 @@ func TestListsCanBeSharedAndSorted(t *testing.T) {
 func TestRetentionIsAnAdminsWord(t *testing.T) {
 	t.Parallel()
 	s := newTestServer(t, withSandbox(sandbox.Options{}))
-	admin := s.staff(account.RoleAdmin)
+	admin := s.staff(audit.RoleAdmin)
 	if got := admin.post("/admin/events", "months", "18"); got.status != http.StatusSeeOther {
 		t.Fatalf("%d", got.status)
 	}

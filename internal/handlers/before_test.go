@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
@@ -18,7 +17,7 @@ import (
 func TestANameOfAKeyIsTakenOnce(t *testing.T) {
 	t.Parallel()
 	s := newTestServer(t, withSandbox(sandbox.Options{}))
-	admin := s.staff(account.RoleAdmin)
+	admin := s.staff(audit.RoleAdmin)
 	page := admin.wants("/admin/keys")
 	if strings.Count(page.body, " checked") != 1 || !strings.Contains(page.body, `value="connections:read" id="scope" checked`) {
 		t.Error("something wider than looking connections up is chosen beforehand")
@@ -67,7 +66,7 @@ func TestAShorterRetentionIsAskedAbout(t *testing.T) {
 	t.Parallel()
 	h := newTestServer(t)
 	h.clock.Set(time.Date(2026, time.November, 22, 12, 0, 0, 0, time.UTC))
-	boss := h.staff(account.RoleAdmin)
+	boss := h.staff(audit.RoleAdmin)
 	for _, at := range []string{"2026-05-03", "2026-07-31", "2026-08-01"} {
 		noon, err := time.Parse(time.RFC3339, at+"T12:00:00Z")
 		if err != nil {
@@ -106,7 +105,7 @@ func TestAShorterRetentionIsAskedAbout(t *testing.T) {
 func TestWhatAChangeDoesIsSaidFirst(t *testing.T) {
 	t.Parallel()
 	h := newTestServer(t)
-	boss, helper := h.staff(account.RoleAdmin), h.staff(account.RoleSupport)
+	boss, helper := h.staff(audit.RoleAdmin), h.staff(audit.RoleSupport)
 	for _, step := range []struct{ do, before, button, after string }{
 		{"role", " may then do everything:", "Make " + helper.email + " an admin", helper.email + " is an admin now, and must sign in again."},
 		{"role", " may then look up everything and refresh", "Make " + helper.email + " support", helper.email + " is support now, and must sign in again."},
@@ -133,7 +132,7 @@ func TestWhoIsAskedToReconnect(t *testing.T) {
 	for name, mails := range map[string]bool{"with mail": true, "without mail": false} {
 		t.Run(name, func(t *testing.T) {
 			h := newTestServer(t, withOptions(func(_ *Options, o *jobs.Options) { o.Outbox = mails }))
-			boss, helper, sok := h.staff(account.RoleAdmin), h.staff(account.RoleSupport), h.merchant("CH168 Shop")
+			boss, helper, sok := h.staff(audit.RoleAdmin), h.staff(audit.RoleSupport), h.merchant("CH168 Shop")
 			id := dbtest.Connection(t, h.db, sok.merchant, "caminvoice", "KHUID00001234", "CH168 Co., Ltd", dbtest.Refused(h.db.Now()))
 			path := "/connections/" + id.String()
 			if mails {

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
@@ -131,7 +130,7 @@ func (s *Server) viewConnection(r *http.Request, c db.ConnectionDetail) (views.C
 		default:
 			receipt.Revoked = status.RevokedUntold
 		}
-		if !v.user.Staff() && receipt.Actor != account.RoleMerchant {
+		if !v.user.Staff() && receipt.Actor != audit.RoleMerchant {
 			receipt.By = ""
 		}
 		page.Receipt = &receipt

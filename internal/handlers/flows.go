@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"slices"
 
-	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
@@ -108,7 +107,7 @@ func viewEvents(events []audit.Event, names map[pg.ID]string, staff bool) []view
 			continue
 		}
 		one := views.Event{Line: audit.Line{Event: e}}
-		if staff || e.Actor.Kind == account.RoleMerchant || e.Actor.Kind == "key" {
+		if staff || e.Actor.Role == audit.RoleMerchant || e.Actor.Role == audit.RoleKey {
 			one.ActorName = names[e.Actor.ID]
 		}
 		out = append(out, one)

@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"patchbay/internal/account"
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/sandbox"
@@ -357,7 +357,7 @@ func TestLateAndInterrupted(t *testing.T) {
 	if _, sealed := dbtest.Flows(t, s.db); sealed != 0 {
 		t.Errorf("%d flows that are over hold something sealed", sealed)
 	}
-	if support := s.staff(account.RoleSupport); !strings.Contains(support.get(strings.ToLower(path)).body, "CH168 Shop") {
+	if support := s.staff(audit.RoleSupport); !strings.Contains(support.get(strings.ToLower(path)).body, "CH168 Shop") {
 		t.Error("support cannot look the attempt up by its reference")
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"patchbay/internal/account"
+	"patchbay/internal/audit"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/sandbox"
 	"patchbay/internal/status"
@@ -49,7 +49,7 @@ func TestWebhook(t *testing.T) {
 	}
 	page := "/connections/" + p.connections()[0].ID.String()
 	p.wants(page, words("event.hook.revoked", "Provider", "CamInvoice"))
-	s.staff(account.RoleSupport).wants(page, words("event.hook.revoked", "Provider", "CamInvoice"), words("why.verifying"))
+	s.staff(audit.RoleSupport).wants(page, words("event.hook.revoked", "Provider", "CamInvoice"), words("why.verifying"))
 	for _, c := range append(p.connections(), other.connections()...) {
 		if c.Problem != "" {
 			t.Errorf("a hint was believed: %s", c.Problem)
@@ -74,7 +74,7 @@ func TestRefreshNow(t *testing.T) {
 	if err := s.sandbox.SetFault("caminvoice", sandbox.Fault{Kind: sandbox.Unavailable, Endpoint: "refresh", RetryAfter: time.Minute}); err != nil {
 		t.Fatal(err)
 	}
-	support := s.staff(account.RoleSupport)
+	support := s.staff(audit.RoleSupport)
 	if got := support.post(path + "/refresh"); got.status != http.StatusOK || !strings.Contains(got.body, "503") {
 		t.Errorf("support's refresh on a bad day: %d, without the provider's status", got.status)
 	}

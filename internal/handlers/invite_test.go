@@ -5,7 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/jobs"
@@ -17,7 +16,7 @@ func TestInvitingFromAMerchantsPage(t *testing.T) {
 	t.Parallel()
 	const invite = `#email`
 	h := newTestServer(t)
-	boss, sok := h.staff(account.RoleAdmin), h.merchant("CH168 Shop")
+	boss, sok := h.staff(audit.RoleAdmin), h.merchant("CH168 Shop")
 	at := "/admin/merchants/" + sok.merchant.String()
 
 	wrong := boss.submit(boss.get(at), invite, "email", "dara at ch168", "name", "Dara <3")
@@ -51,7 +50,7 @@ func TestInvitingFromAMerchantsPage(t *testing.T) {
 func TestInvitingFromAMerchantsPageWithoutMail(t *testing.T) {
 	t.Parallel()
 	h := newTestServer(t, withOptions(func(_ *Options, o *jobs.Options) { o.Outbox = false }))
-	boss, sok := h.staff(account.RoleAdmin), h.merchant("CH168 Shop")
+	boss, sok := h.staff(audit.RoleAdmin), h.merchant("CH168 Shop")
 	got := boss.submit(boss.get("/admin/merchants/"+sok.merchant.String()), `#email`, "email", "dara@ch168.example")
 	if got.status != http.StatusOK || got.h1() != "CH168 Shop" || !strings.Contains(got.body, "/invitations/") {
 		t.Errorf("%d %s, or no link", got.status, got.h1())
@@ -61,7 +60,7 @@ func TestInvitingFromAMerchantsPageWithoutMail(t *testing.T) {
 func TestWhichMerchantIsMeant(t *testing.T) {
 	t.Parallel()
 	h := newTestServer(t)
-	boss := h.staff(account.RoleAdmin)
+	boss := h.staff(audit.RoleAdmin)
 	mekong, err := h.db.AddMerchant(t.Context(), audit.System, db.Merchant{Name: "Mekong Trading", ExternalID: "mekong-7"})
 	if err != nil {
 		t.Fatal(err)
@@ -103,7 +102,7 @@ func TestWhichMerchantIsMeant(t *testing.T) {
 func TestFormsAboutPeopleComeBack(t *testing.T) {
 	t.Parallel()
 	h := newTestServer(t)
-	boss, sok := h.staff(account.RoleAdmin), h.merchant("CH168 Shop")
+	boss, sok := h.staff(audit.RoleAdmin), h.merchant("CH168 Shop")
 	const end = `[value="end-sessions"]`
 	own := "/admin/merchants/" + sok.merchant.String()
 	for page, want := range map[string]string{own: own, "/admin/users?q=%40ch168&lang=en": "/admin/users?q=%40ch168"} {
@@ -137,7 +136,7 @@ func TestFormsAboutPeopleComeBack(t *testing.T) {
 func TestSupportFindsWhatItMayRead(t *testing.T) {
 	t.Parallel()
 	h := newTestServer(t)
-	helper, sok := h.staff(account.RoleSupport), h.merchant("CH168 Shop")
+	helper, sok := h.staff(audit.RoleSupport), h.merchant("CH168 Shop")
 	for _, page := range []string{"/admin/users", "/admin/keys"} {
 		if !strings.Contains(helper.get("/admin").body, `<a href="`+page+`"`) {
 			t.Errorf("support's menu lacks %s", page)

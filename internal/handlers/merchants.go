@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"patchbay/internal/account"
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/search"
@@ -73,7 +74,7 @@ func (s *Server) renderMerchant(w http.ResponseWriter, r *http.Request, id pg.ID
 	if err != nil {
 		return err
 	}
-	form.Role, form.Merchant, form.MerchantFixed = account.RoleMerchant, id.String(), true
+	form.Role, form.Merchant, form.MerchantFixed = audit.RoleMerchant, id.String(), true
 	people, err := s.Accounts.ListUsers(r.Context(), account.UserQuery{Merchant: id}, "", 200)
 	if err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"patchbay/internal/account"
+	"patchbay/internal/audit"
 	"patchbay/internal/pg"
 )
 
@@ -173,7 +173,7 @@ func TestUnreadableAddressesShareNoLimit(t *testing.T) {
 func TestBytesThatNoTextHas(t *testing.T) {
 	o := newTestAPI(t)
 	routes := o.server.Routes()
-	admin, key := o.staff(account.RoleAdmin), o.key(pg.ID{})
+	admin, key := o.staff(audit.RoleAdmin), o.key(pg.ID{})
 	for _, bad := range []string{"%00", "%ff", "%ed%a0%80", "%c0%80", "a%00b", "%f4%90%80%80", "%80", "%e1%9e", "\xff", "%zz%00"} {
 		for path, params := range map[string]string{
 			"/admin/users": "q role after before lang status", "/admin/merchants": "q after before", "/admin/connections": "q provider health merchant since sort cursor",

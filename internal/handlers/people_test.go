@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
@@ -57,7 +56,7 @@ func TestSigningInRotatesTheSession(t *testing.T) {
 
 func TestWhereSigningInLeads(t *testing.T) {
 	h := newTestServer(t)
-	sok, boss := h.merchant("CH168 Shop"), h.staff(account.RoleAdmin)
+	sok, boss := h.merchant("CH168 Shop"), h.staff(audit.RoleAdmin)
 	for next, want := range map[string]string{
 		"": "/", "/connections/x?lang=km": "/connections/x?lang=km", "https://evil.example/": "/", "//evil.example": "/", `/\evil.example`: "/",
 		"/logout": "/", "javascript:alert(1)": "/", "/\n//evil.example": "/",
@@ -79,7 +78,7 @@ func TestSecureCookies(t *testing.T) {
 	h := newTestServer(t, withOptions(func(o *Options, _ *jobs.Options) {
 		o.PublicURL = &url.URL{Scheme: "https", Host: "connect.example.com"}
 	}))
-	dbtest.User(t, h.db, account.RoleAdmin, "a@patchbay.example", password, "")
+	dbtest.User(t, h.db, audit.RoleAdmin, "a@patchbay.example", password, "")
 	form := url.Values{"email": {"a@patchbay.example"}, "password": {password}}
 	r := httptest.NewRequest(http.MethodPost, "https://connect.example.com/login", strings.NewReader(form.Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
@@ -310,7 +309,7 @@ func TestForgottenPassword(t *testing.T) {
 
 func TestInvitationWithoutMail(t *testing.T) {
 	h := newTestServer(t, withOptions(func(_ *Options, o *jobs.Options) { o.Outbox = false }))
-	boss, helper, sok := h.staff(account.RoleAdmin), h.staff(account.RoleSupport), h.merchant("CH168 Shop")
+	boss, helper, sok := h.staff(audit.RoleAdmin), h.staff(audit.RoleSupport), h.merchant("CH168 Shop")
 	fields := []string{"email", "dara@ch168.example", "name", "Dara", "role", "merchant", "merchant", "ch168 shop"}
 	if got := helper.post("/admin/users", fields...); got.status != http.StatusForbidden {
 		t.Errorf("support invites: %d", got.status)
@@ -357,7 +356,7 @@ func TestInvitationWithoutMail(t *testing.T) {
 
 func TestChangingPeople(t *testing.T) {
 	h := newTestServer(t)
-	boss, helper, sok := h.staff(account.RoleAdmin), h.staff(account.RoleSupport), h.merchant("CH168 Shop")
+	boss, helper, sok := h.staff(audit.RoleAdmin), h.staff(audit.RoleSupport), h.merchant("CH168 Shop")
 	path := func(p *person) string {
 		u, err := h.accounts.UserByEmail(context.Background(), p.email)
 		if err != nil {
@@ -401,7 +400,7 @@ func TestChangingPeople(t *testing.T) {
 
 func TestMerchantPages(t *testing.T) {
 	h := newTestServer(t)
-	boss, helper := h.staff(account.RoleAdmin), h.staff(account.RoleSupport)
+	boss, helper := h.staff(audit.RoleAdmin), h.staff(audit.RoleSupport)
 	if got := helper.post("/admin/merchants", "name", "X"); got.status != http.StatusForbidden {
 		t.Errorf("support adds: %d", got.status)
 	}
@@ -439,7 +438,7 @@ func TestMerchantPages(t *testing.T) {
 func TestAskingToReconnect(t *testing.T) {
 	h := newTestServer(t)
 	h.startJobs()
-	helper, sok, other := h.staff(account.RoleSupport), h.merchant("CH168 Shop"), h.merchant("Other Shop")
+	helper, sok, other := h.staff(audit.RoleSupport), h.merchant("CH168 Shop"), h.merchant("Other Shop")
 	id := dbtest.Connection(t, h.db, sok.merchant, "caminvoice", "KHUID00001234", "CH168 Co., Ltd", dbtest.Refused(h.db.Now()))
 	ask := "/connections/" + id.String() + "/ask"
 	if got := sok.post(ask); got.status != http.StatusNotFound {
@@ -577,14 +576,14 @@ func TestPagesDoNotQueueForIncidents(t *testing.T) {
 
 func TestAMerchantsNameThatSeveralHave(t *testing.T) {
 	h := newTestServer(t)
-	boss := h.staff(account.RoleAdmin)
+	boss := h.staff(audit.RoleAdmin)
 	for range 2 {
 		if _, err := h.db.AddMerchant(t.Context(), audit.System, db.Merchant{Name: "Twice Here"}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for path, fields := range map[string][]string{
-		"/admin/users": {"email", "sok@twice.example", "role", account.RoleMerchant, "merchant", "Twice Here"},
+		"/admin/users": {"email", "sok@twice.example", "role", string(audit.RoleMerchant), "merchant", "Twice Here"},
 		"/admin/keys":  {"name", "worker", "scope", db.ScopeTokens, "merchant", "Twice Here"},
 	} {
 		got := boss.post(path, fields...)

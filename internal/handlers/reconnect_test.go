@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
@@ -59,7 +58,7 @@ func TestReconnect(t *testing.T) {
 	}
 	second := now[1]
 
-	if got := s.staff(account.RoleSupport).get("/connections/" + first.ID.String()); !got.says("attempt.kept-both") {
+	if got := s.staff(audit.RoleSupport).get("/connections/" + first.ID.String()); !got.says("attempt.kept-both") {
 		t.Error("support is not told that another account answered")
 	}
 	path, _ = p.back(first.ID, "acme-user-003")
@@ -241,7 +240,7 @@ func TestDisconnect(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := p.connections()[0].ID.String()
-	admin := s.staff(account.RoleAdmin)
+	admin := s.staff(audit.RoleAdmin)
 	admin.post("/connections/" + id + "/disconnect")
 	if !p.get("/connections/"+id).says("receipt.revoked-later", "Provider", "CamInvoice") {
 		t.Error("a failed revocation is not told")
@@ -249,7 +248,7 @@ func TestDisconnect(t *testing.T) {
 	if len(p.connections()) != 0 {
 		t.Error("a failed revocation kept the connection")
 	}
-	support := s.staff(account.RoleSupport)
+	support := s.staff(audit.RoleSupport)
 	if got := support.post("/connections/" + id + "/disconnect"); got.status != http.StatusForbidden {
 		t.Errorf("support may not disconnect: %d", got.status)
 	}
@@ -351,7 +350,7 @@ func TestNoSecretIsReadable(t *testing.T) {
 	callback := p.consent(p.leave("acme"), "acme-user-002", "allow")
 	p.post("/logout")
 	p.get(callback) // an answer that waits
-	support := s.staff(account.RoleSupport)
+	support := s.staff(audit.RoleSupport)
 	for _, c := range p.connections() {
 		pages.WriteString(support.get("/connections/" + c.ID.String()).body)
 	}

@@ -81,7 +81,7 @@ func TestEveryRouteForEveryRole(t *testing.T) {
 	t.Parallel()
 	h := newTestServer(t)
 	own, other := h.merchant("CH168 Shop"), h.merchant("Other Shop")
-	people := []*person{h.visitor(""), own, other, h.staff(account.RoleSupport), h.staff(account.RoleAdmin)}
+	people := []*person{h.visitor(""), own, other, h.staff(audit.RoleSupport), h.staff(audit.RoleAdmin)}
 	fill := h.things(own, people[4])
 	want := routeAnswers()
 	for _, one := range h.server.routes() {
@@ -152,7 +152,7 @@ func (h *testServer) things(own, boss *person) *strings.Replacer {
 		}
 		return u.ID
 	}
-	by := audit.Actor{Kind: account.RoleAdmin, ID: user(boss)}
+	by := audit.Actor{Role: audit.RoleAdmin, ID: user(boss)}
 	connection := dbtest.Connection(h.t, h.db, own.merchant, "caminvoice", "KHUID00001234", "CH168 Co., Ltd")
 	disconnected := dbtest.Connection(h.t, h.db, own.merchant, "caminvoice", "KHUID00001235", "CH168 Co., Ltd") // on the way
 	if got := own.post("/connect/caminvoice"); got.status != http.StatusSeeOther {

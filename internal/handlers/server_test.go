@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"patchbay/internal/account"
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
@@ -254,7 +255,7 @@ type person struct {
 func (s *testServer) merchant(name string) *person {
 	s.t.Helper()
 	email := fmt.Sprintf("user%d@%s.example", time.Now().UnixNano(), strings.ToLower(strings.ReplaceAll(name, " ", "-")))
-	u := dbtest.User(s.t, s.db, account.RoleMerchant, email, password, name)
+	u := dbtest.User(s.t, s.db, audit.RoleMerchant, email, password, name)
 	p := s.visitor(email)
 	p.merchant = u.MerchantID
 	p.signIn("")
@@ -262,9 +263,9 @@ func (s *testServer) merchant(name string) *person {
 }
 
 // staff adds a user of the platform and signs them in.
-func (s *testServer) staff(role string) *person {
+func (s *testServer) staff(role audit.Role) *person {
 	s.t.Helper()
-	p := s.visitor(role + "@platform.example")
+	p := s.visitor(string(role) + "@platform.example")
 	dbtest.User(s.t, s.db, role, p.email, password, "")
 	p.signIn("")
 	return p

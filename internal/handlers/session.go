@@ -167,11 +167,11 @@ func visitorOf(r *http.Request) visitor {
 
 func (v visitor) role() roles {
 	switch v.user.Role {
-	case account.RoleMerchant:
+	case audit.RoleMerchant:
 		return merchant
-	case account.RoleSupport:
+	case audit.RoleSupport:
 		return support
-	case account.RoleAdmin:
+	case audit.RoleAdmin:
 		return admin
 	default:
 		return anonymous
@@ -236,8 +236,8 @@ func (s *Server) actor(r *http.Request) audit.Actor {
 }
 
 // actorOf returns a user of a role, or an API key, as the actor of an event of this request.
-func (s *Server) actorOf(r *http.Request, kind string, id pg.ID) audit.Actor {
-	return audit.Actor{Kind: kind, ID: id, Address: s.address(r), Request: trace.Request(r.Context())}
+func (s *Server) actorOf(r *http.Request, role audit.Role, id pg.ID) audit.Actor {
+	return audit.Actor{Role: role, ID: id, Address: s.address(r), Request: trace.Request(r.Context())}
 }
 
 // viewPage returns what every page shows around its body.

@@ -6,7 +6,7 @@ import (
 	"testing"
 	"time"
 
-	"patchbay/internal/account"
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
@@ -16,7 +16,7 @@ import (
 // platform on its merchant's page, in the list, in the CSV, in the API and when its token is asked for.
 func TestAConnectionSaysTheSameEverywhere(t *testing.T) {
 	o := newTestAPI(t)
-	admin := o.staff(account.RoleAdmin)
+	admin := o.staff(audit.RoleAdmin)
 	g := connectors.Grant{Token: connectors.Token{Access: "access-0", Lifetime: time.Hour}, Account: connectors.Account{ID: "moved", Name: "Moved"}}
 	id, err := o.db.AddConnection(t.Context(), o.shop.ID, "acme", "production", g, o.db.Now(), o.source.Info().KeepAlive)
 	if err != nil {

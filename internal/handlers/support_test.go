@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/sandbox"
@@ -37,7 +36,7 @@ func TestDaysAreTheReaders(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	support := s.staff(account.RoleSupport)
+	support := s.staff(audit.RoleSupport)
 	support.inZone(t, "Asia/Phnom_Penh")
 	day := begin.Format(time.DateOnly)
 	page := support.wants("/admin/events?kind=refresh&class=trouble&from="+day+"&to="+day,
@@ -53,7 +52,7 @@ func TestDaysAreTheReaders(t *testing.T) {
 	if link == "" {
 		t.Fatal("no export")
 	}
-	elsewhere := s.staff(account.RoleAdmin) // in UTC
+	elsewhere := s.staff(audit.RoleAdmin) // in UTC
 	one("the export, asked for from elsewhere", elsewhere.get(link).body)
 
 	begun := support.submit(page, `[action="/admin/bulk"]`)
@@ -87,7 +86,7 @@ func TestSinceWhenAndWhy(t *testing.T) {
 	c := merchant.connections()[0]
 	began := s.db.Now().Add(-80 * time.Hour).UTC().Truncate(time.Minute)
 	dbtest.Set(t, s.db, c.ID, dbtest.Problem(status.ProblemSealed, began), dbtest.Retrying(began.Add(-4*time.Minute)), dbtest.Lapsing(s.db.Now().Add(24*time.Hour)))
-	support := s.staff(account.RoleSupport)
+	support := s.staff(audit.RoleSupport)
 	clock := began.Format("15:04")
 	page := support.wants("/connections/"+c.ID.String(), words("staff-problem.sealed"), began.Format("2 January 2006, 15:04"), "days ago)")
 	if other := began.Add(-4 * time.Minute).Format("15:04"); other != clock && strings.Contains(page.body, other) {
@@ -112,7 +111,7 @@ func TestAnIncidentSaysWhyAndWhatWaits(t *testing.T) {
 	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	merchant := s.merchant("Riverside Bakery")
 	merchant.connect("caminvoice", "KHUID00001234")
-	admin := s.staff(account.RoleAdmin)
+	admin := s.staff(audit.RoleAdmin)
 	declared := admin.post("/admin/providers/caminvoice", "do", "declare", "reason", "they rang us")
 	page := admin.wants(declared.location, words("admin_providers.declared-by", "Name", "admin@platform.example"), "they rang us", words("layout.incident-declared"))
 	said := words("notice.incident-declared")
@@ -141,7 +140,7 @@ func TestAFailureIsNobodysDoing(t *testing.T) {
 	merchant := s.merchant("Riverside Bakery")
 	merchant.connect("caminvoice", "KHUID00001234")
 	c := merchant.connections()[0]
-	support := s.staff(account.RoleSupport)
+	support := s.staff(audit.RoleSupport)
 	u, err := s.accounts.UserByEmail(t.Context(), support.email)
 	if err != nil {
 		t.Fatal(err)
@@ -149,7 +148,7 @@ func TestAFailureIsNobodysDoing(t *testing.T) {
 	for _, note := range []string{"", status.NoteUnsent} {
 		if err := s.db.Audit.Record(t.Context(), audit.Event{
 			Kind: status.RefreshRejected, Outcome: status.Rejected, Code: "no-refresh-token", Provider: c.Provider, ConnectionID: c.ID, MerchantID: c.MerchantID, Note: note,
-			Actor: audit.Actor{Kind: account.RoleSupport, ID: u.ID},
+			Actor: audit.Actor{Role: audit.RoleSupport, ID: u.ID},
 		}); err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +159,7 @@ func TestAFailureIsNobodysDoing(t *testing.T) {
 	}
 
 	dbtest.Set(t, s.db, c.ID, dbtest.Retrying(s.db.Now()))
-	s.staff(account.RoleAdmin).post("/admin/providers/caminvoice", "do", "declare", "reason", "so that pages read incidents anew")
+	s.staff(audit.RoleAdmin).post("/admin/providers/caminvoice", "do", "declare", "reason", "so that pages read incidents anew")
 	dbtest.Incident(t, s.db, "caminvoice", "ours")
 	if page := support.wants("/connections/"+c.ID.String(), words("staff-problem.suspected", "Provider", "CamInvoice")); page.says("staff-problem.retrying", "Provider", "CamInvoice") {
 		t.Error("a provider that refuses us is said not to answer")

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"patchbay/internal/account"
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
@@ -38,7 +38,7 @@ func TestPagesDoNotSayThatWhatNothingRenewsRenewsByItself(t *testing.T) {
 			if lifetime == 0 {
 				until = words("connection.until-ended", "Provider", "CamInvoice")
 			}
-			support := s.staff(account.RoleSupport)
+			support := s.staff(audit.RoleSupport)
 			for _, page := range []answer{
 				shop.wants("/connections/"+id.String(), until), support.wants("/connections/"+id.String(), until, words("why.unrenewable")),
 				shop.post("/connections/" + id.String() + "/refresh"), support.post("/connections/" + id.String() + "/refresh"),

@@ -19,12 +19,12 @@ const peopleOnPage = 50
 
 // adminUsers lists users: all, those of a role, or those found by name or e-mail address.
 func (s *Server) adminUsers(w http.ResponseWriter, r *http.Request) error {
-	return s.renderUsers(w, r, http.StatusOK, views.InviteForm{Role: account.RoleMerchant})
+	return s.renderUsers(w, r, http.StatusOK, views.InviteForm{Role: audit.RoleMerchant})
 }
 
 // inviteUser adds a user, who chooses the password by a link in a mail or, if no mail is set up, by a link shown to staff.
 func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
-	form := views.InviteForm{Email: formText(r, "email"), Name: formText(r, "name"), Role: r.PostFormValue("role"), Merchant: formText(r, "merchant")}
+	form := views.InviteForm{Email: formText(r, "email"), Name: formText(r, "name"), Role: audit.Role(r.PostFormValue("role")), Merchant: formText(r, "merchant")}
 	n := account.NewUser{Role: form.Role, Email: form.Email, Name: form.Name}
 	if len(n.Name) > maxName {
 		form.Errors = append(form.Errors, views.FieldError{Field: "name", Code: "too-long"})
@@ -35,8 +35,8 @@ func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
 		if of, err = pg.ParseID(form.Merchant); err != nil {
 			return err
 		}
-		form.Role, n.Role, n.MerchantID = account.RoleMerchant, account.RoleMerchant, of
-	} else if n.Role == account.RoleMerchant {
+		form.Role, n.Role, n.MerchantID = audit.RoleMerchant, audit.RoleMerchant, of
+	} else if n.Role == audit.RoleMerchant {
 		m, code, err := s.merchantMeant(r, form.Merchant)
 		if err != nil {
 			return err
@@ -104,7 +104,7 @@ func (s *Server) showLink(w http.ResponseWriter, r *http.Request, user account.U
 	if err != nil {
 		return err
 	}
-	return s.renderPeople(w, r, of, http.StatusOK, views.InviteForm{Role: account.RoleMerchant, Link: s.publicAddress(path + string(secret))})
+	return s.renderPeople(w, r, of, http.StatusOK, views.InviteForm{Role: audit.RoleMerchant, Link: s.publicAddress(path + string(secret))})
 }
 
 // changeUser does what a button of the list of users says, and returns to that list.
@@ -128,8 +128,8 @@ func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 	case "unlock":
 		err, notice = s.Accounts.UnlockUser(r.Context(), s.actor(r), id), "user-unlocked"
 	case "role":
-		role := r.PostFormValue("role")
-		err, notice = s.Accounts.SetRole(r.Context(), s.actor(r), id, role), "role-"+role
+		role := audit.Role(r.PostFormValue("role"))
+		err, notice = s.Accounts.SetRole(r.Context(), s.actor(r), id, role), "role-"+string(role)
 	case "end-sessions":
 		var keep []byte // the admin's own session goes on
 		notice = "person-signed-out"
@@ -147,7 +147,7 @@ func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 		if errors.Is(err, account.ErrInvalidRole) {
 			wrong = views.FieldError{Field: "role", Code: "not-offered"}
 		}
-		return s.renderPeople(w, r, of, http.StatusConflict, views.InviteForm{Role: account.RoleMerchant, Errors: views.Errors{wrong}})
+		return s.renderPeople(w, r, of, http.StatusConflict, views.InviteForm{Role: audit.RoleMerchant, Errors: views.Errors{wrong}})
 	}
 	if err != nil {
 		return err
@@ -166,7 +166,7 @@ func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user accoun
 	}
 	sent := audit.Event{Kind: event, MerchantID: user.MerchantID, Note: user.Email}
 	by := s.actor(r)
-	sent.Actor.Kind, sent.Actor.ID, sent.Actor.Address = by.Kind, by.ID, by.Address
+	sent.Actor.Role, sent.Actor.ID, sent.Actor.Address = by.Role, by.ID, by.Address
 	if err := s.DB.Audit.Record(r.Context(), sent); err != nil {
 		return err
 	}
@@ -208,11 +208,11 @@ func (s *Server) renderPeople(w http.ResponseWriter, r *http.Request, of pg.ID, 
 
 func (s *Server) renderUsers(w http.ResponseWriter, r *http.Request, status int, form views.InviteForm) error {
 	query := r.URL.Query()
-	search, role := query.Get("q"), query.Get("role")
+	search, role := query.Get("q"), audit.Role(query.Get("role"))
 	page := views.AdminUsersPage{Page: s.viewPage(r), Query: search, Invite: form, List: listOf(query)}
 	page.Path = "/admin/users" + page.List // not that of a form, which takes no GET
-	for _, one := range []string{"", account.RoleMerchant, account.RoleSupport, account.RoleAdmin} {
-		page.Roles = append(page.Roles, views.Option{Value: one, Selected: one == role})
+	for _, one := range []audit.Role{"", audit.RoleMerchant, audit.RoleSupport, audit.RoleAdmin} {
+		page.Roles = append(page.Roles, views.Option{Value: string(one), Selected: one == role})
 	}
 	users, err := s.Accounts.ListUsers(r.Context(), account.UserQuery{Role: role, Search: strings.TrimSpace(search)}, query.Get("at"), peopleOnPage)
 	if err != nil {

@@ -115,7 +115,7 @@ func (w *bulkWorker) gather(ctx context.Context, bulk pg.ID) error {
 // is sent.
 func (w *bulkWorker) refresh(ctx context.Context, b db.Bulk, provider string) error {
 	pace := rate.NewLimiter(rate.Limit(BulkPace)/60, 1)
-	by := audit.Actor{Kind: b.ByRole, ID: b.CreatedBy}
+	by := audit.Actor{Role: b.ByRole, ID: b.CreatedBy}
 	for {
 		waiting, err := w.jobs.DB.BulkWaiting(ctx, b.ID, provider, bulkAtOnce)
 		if err != nil || len(waiting) == 0 {

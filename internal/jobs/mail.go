@@ -70,7 +70,7 @@ func (j *Jobs) compose(ctx context.Context, m db.Mail, user account.User, mercha
 		if err != nil && !errors.Is(err, pg.ErrNotFound) {
 			return page, err
 		}
-		by = audit.Actor{Kind: author.Role, ID: author.ID}
+		by = audit.Actor{Role: author.Role, ID: author.ID}
 		page.By, page.ByStaff = author.Name, author.Staff()
 	}
 	about, err := j.about(ctx, m, user)

@@ -104,7 +104,7 @@ func (o *testJobs) start(t *testing.T) {
 func (o *testJobs) user(t *testing.T, email, locale, password string) account.User {
 	t.Helper()
 	u, err := o.Accounts.AddUser(context.Background(), audit.System, account.NewUser{
-		Role: account.RoleMerchant, Email: email, Name: "Sok", Locale: locale, Password: password, MerchantID: dbtest.Merchant(t, o.DB, "CH168 Shop").ID,
+		Role: audit.RoleMerchant, Email: email, Name: "Sok", Locale: locale, Password: password, MerchantID: dbtest.Merchant(t, o.DB, "CH168 Shop").ID,
 	})
 	if err != nil {
 		t.Fatal(err)

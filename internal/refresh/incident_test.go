@@ -193,7 +193,7 @@ func TestTheDayOfUseIsKeptWithTheConnection(t *testing.T) {
 func TestAnIncidentIsDeclaredAndEndedByAnAdmin(t *testing.T) {
 	w := newTestEngine(t)
 	id := w.connect("a", 25*time.Hour)
-	admin := audit.Actor{Kind: "admin", ID: pg.NewID()}
+	admin := audit.Actor{Role: audit.RoleAdmin, ID: pg.NewID()}
 	if err := w.engine.OpenIncident(t.Context(), "acme", status.ReasonDeclared, admin); err != nil {
 		t.Fatal(err)
 	}

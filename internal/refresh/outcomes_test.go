@@ -124,7 +124,7 @@ func TestTroubleIsTriedAgainAndBlamesNobody(t *testing.T) {
 	if w.sweep() != 0 {
 		t.Error("swept before its time")
 	}
-	out, err := w.engine.RefreshNow(t.Context(), id, audit.Actor{Kind: "support"})
+	out, err := w.engine.RefreshNow(t.Context(), id, audit.Actor{Role: audit.RoleSupport})
 	if err != nil || out.Outcome != status.Temporary || w.partner.callsOf("a") != 2 {
 		t.Errorf("refresh now: %+v, %v", out.Outcome, err)
 	}
@@ -150,7 +150,7 @@ func TestRefusalIsTheMerchantsToMend(t *testing.T) {
 		t.Error("a refused grant is swept")
 	}
 	w.partner.set(func() { w.partner.answer = nil })
-	if out, err := w.engine.RefreshNow(t.Context(), id, audit.Actor{Kind: "support"}); err != nil || out.Outcome != status.OK {
+	if out, err := w.engine.RefreshNow(t.Context(), id, audit.Actor{Role: audit.RoleSupport}); err != nil || out.Outcome != status.OK {
 		t.Errorf("refresh now after the provider came to its senses: %s, %v", out.Outcome, err)
 	}
 	if w.health(id) != status.Fine {

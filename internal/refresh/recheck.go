@@ -64,7 +64,7 @@ func (e *Engine) RecheckAccount(ctx context.Context, provider, account string) e
 }
 
 // providerActor is a provider that sent a notice.
-var providerActor = audit.Actor{Kind: "provider"}
+var providerActor = audit.Actor{Role: audit.RoleProvider}
 
 // recheck begins the rechecks that are due at a provider and returns how many they are.
 func (e *Engine) recheck(ctx context.Context, q *providerQueue) (int, error) {

@@ -48,7 +48,7 @@ func TestWhatNothingRenewsIsGoodUntilItsEnd(t *testing.T) {
 			if err := w.engine.MarkUsed(t.Context(), []refresh.Use{{Connection: id, At: w.db.Now(), RefreshAt: w.db.Now().Add(time.Second)}}); err != nil {
 				t.Fatal(err)
 			}
-			out, err := w.engine.RefreshNow(t.Context(), id, audit.Actor{Kind: "support"})
+			out, err := w.engine.RefreshNow(t.Context(), id, audit.Actor{Role: audit.RoleSupport})
 			if err != nil || out.Outcome != status.Unrenewable || out.ExpiresAt.IsZero() != (lifetime == 0) {
 				t.Errorf("refresh now: %s, %v", out.Outcome, err)
 			}

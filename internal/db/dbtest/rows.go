@@ -30,7 +30,7 @@ func Merchant(t testing.TB, d *db.DB, name string) (m db.Merchant) {
 }
 
 // User adds a user of the merchant of this name; "" for staff. Without a password the user is invited.
-func User(t testing.TB, d *db.DB, role, email, password, merchant string) account.User {
+func User(t testing.TB, d *db.DB, role audit.Role, email, password, merchant string) account.User {
 	t.Helper()
 	n := account.NewUser{Role: role, Email: email, Password: password}
 	if merchant != "" {
