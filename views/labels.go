@@ -13,6 +13,7 @@ import (
 
 	"patchbay/internal/account"
 	"patchbay/internal/connectors"
+	"patchbay/internal/db"
 	"patchbay/internal/status"
 )
 
@@ -262,9 +263,9 @@ func (v FlowPage) title(ctx context.Context) string {
 	outcome := v.outcome(ctx)
 	key := "flow." + string(outcome) + ".title"
 	switch {
-	case outcome == Choosing && v.Offer.Why == "differs":
+	case outcome == Choosing && v.Offer.Why == db.AskDiffers:
 		key = "flow.differs.title"
-	case outcome == Choosing && v.Offer.Why == "already-connected":
+	case outcome == Choosing && v.Offer.Why == db.AskConnected:
 		key = "flow.already-connected.title"
 	case outcome == Choosing && v.Account.nameless():
 		key = "flow.nameless.title"
@@ -302,21 +303,21 @@ func (v FlowPage) kept(ctx context.Context) string {
 	return T(ctx, "flow.nothing-saved")
 }
 
-func (v FlowPage) choiceText(ctx context.Context, choice string) string {
+func (v FlowPage) choiceText(ctx context.Context, choice db.Choice) string {
 	why := v.Offer.Why
-	if why == "confirm" && v.Account.nameless() {
+	if why == db.AskConfirm && v.Account.nameless() {
 		why = "nameless"
 	}
-	for _, key := range []string{"choice." + why + "." + choice, "choice." + choice} {
+	for _, key := range []string{"choice." + string(why) + "." + string(choice), "choice." + string(choice)} {
 		if has(ctx, key) {
 			return T(ctx, key, "Account", v.Account.displayName(ctx), "Before", v.Before.displayName(ctx), "Provider", v.Provider.Title)
 		}
 	}
-	return humanised(choice)
+	return humanised(string(choice))
 }
 
-func (v FlowPage) choiceHelp(ctx context.Context, choice string) string {
-	key := "choice." + v.Offer.Why + "." + choice + ".help"
+func (v FlowPage) choiceHelp(ctx context.Context, choice db.Choice) string {
+	key := "choice." + string(v.Offer.Why) + "." + string(choice) + ".help"
 	if v.Offer.There && has(ctx, key+"-there") {
 		key += "-there"
 	}

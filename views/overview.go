@@ -130,10 +130,10 @@ func compactNumber(ctx context.Context, n int64) string {
 func units(f float64) string { return strconv.FormatFloat(f, 'f', 1, 64) }
 
 func (m TodoItem) text(ctx context.Context) string {
-	if has(ctx, "todo."+m.Code) {
-		return T(ctx, "todo."+m.Code, "Provider", m.Provider, "Count", int(m.Count))
+	if has(ctx, "todo."+string(m.Code)) {
+		return T(ctx, "todo."+string(m.Code), "Provider", m.Provider, "Count", int(m.Count))
 	}
-	return m.Provider + ": " + humanised(m.Code)
+	return m.Provider + ": " + humanised(string(m.Code))
 }
 
 func (m TodoItem) link() string {

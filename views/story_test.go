@@ -257,10 +257,10 @@ func flowStories(all map[string]templ.Component) {
 		v.Offer, v.Account, v.Before = &o, account, before
 		return Flow(v)
 	}
-	all["flow-choosing"] = choice(db.Offer{Why: "confirm", Options: []string{"connect", "cancel"}}, ch168, Account{})
-	all["flow-choosing-nameless"] = choice(db.Offer{Why: "confirm", Options: []string{"connect", "cancel"}}, Account{}, Account{})
-	all["flow-choosing-differs"] = choice(db.Offer{Why: "differs", Options: []string{"replace", "keep-both", "cancel"}}, mekong, ch168)
-	all["flow-choosing-already"] = choice(db.Offer{Why: "already-connected", Options: []string{"connect", "cancel"}}, ch168, Account{})
+	all["flow-choosing"] = choice(db.Offer{Why: db.AskConfirm, Options: []db.Choice{"connect", "cancel"}}, ch168, Account{})
+	all["flow-choosing-nameless"] = choice(db.Offer{Why: db.AskConfirm, Options: []db.Choice{"connect", "cancel"}}, Account{}, Account{})
+	all["flow-choosing-differs"] = choice(db.Offer{Why: db.AskDiffers, Options: []db.Choice{"replace", "keep-both", "cancel"}}, mekong, ch168)
+	all["flow-choosing-already"] = choice(db.Offer{Why: db.AskConnected, Options: []db.Choice{"connect", "cancel"}}, ch168, Account{})
 	all["flow-under-way"] = Flow(flow(status.StageExchanging, ""))
 	for _, outcome := range []status.End{
 		status.EndDenied, status.EndCancelled, status.EndExpired, status.EndOtherBrowser, status.EndOtherUser, status.EndOtherProvider, status.EndForged, status.EndInput,
@@ -322,13 +322,13 @@ func staffStories(all map[string]templ.Component) {
 			event(audit.Event{At: ago(90 * day), Kind: status.ConnectionConnected, Actor: audit.Actor{Address: "203.0.113.7"}}, "Sok Dara"),
 		},
 		Staff: &StaffConnection{
-			RefreshWhy: "retry",
+			RefreshWhy: status.NextFailing,
 			Flows: []FlowLine{
 				{Flow: db.Flow{Reference: "K7M2-4QXD", Stage: status.StageConnected, CreatedAt: ago(90 * day)}, By: "Sok Dara"},
 				{Flow: db.Flow{Reference: "P2AA-11ZT", Stage: status.StageFailed, Outcome: status.EndTemporary, CreatedAt: ago(91 * day)}, By: "Sok Dara"},
 				{Flow: db.Flow{Reference: "Q3BB-22ZV", Stage: status.StageConnected, Outcome: status.EndKeptBoth, CreatedAt: ago(92 * day)}, By: "Sok Dara"},
 			},
-			Report: "Patchbay report\nprovider: CamInvoice (sandbox)\naccount: KHUID00001234\n2026-11-22T07:04:30Z refresh 503 unavailable 800 ms", AskURL: "/connections/0198b/ask", AskedLink: "https://connect.example.com/reconnect/4f9d2c", AskedWhy: "no-mail",
+			Report: "Patchbay report\nprovider: CamInvoice (sandbox)\naccount: KHUID00001234\n2026-11-22T07:04:30Z refresh 503 unavailable 800 ms", AskURL: "/connections/0198b/ask", AskedLink: "https://connect.example.com/reconnect/4f9d2c", AskedWhy: NoMailUnset,
 		},
 	}
 	all["admin-connection"] = Connection(one)

@@ -17,41 +17,54 @@ import (
 	"patchbay/internal/status"
 )
 
-// Offer is what a person may choose for a flow that waits for it.
+// Offer is what the user may choose for a flow in StageChoosing.
 type Offer struct {
-	Why     string             // "", "confirm", "differs" or "already-connected"; "" when there is nothing to ask
-	Account connectors.Account // whose access it is, with every detail
-	Before  connectors.Account // when it differs: what was connected
-	There   bool               // when it differs: the account has a connection of its own already
-	Options []string
+	Why     Question
+	Account connectors.Account // the one that the provider gave access to, with every detail
+	Before  connectors.Account // AskDiffers: the connection's present account
+	There   bool               // AskDiffers: the account has a connection of its own already
+	Options []Choice
 }
+
+// Question is why the user is asked before an account is connected; "" if there is nothing to ask.
+type Question string
+
+// The questions.
+const (
+	AskConfirm   Question = "confirm"           // whether this is the right account
+	AskDiffers   Question = "differs"           // the account is not that of the connection to reconnect
+	AskConnected Question = "already-connected" // the account has a connection, which would be renewed
+)
+
+// Choice is the user's answer; "" before there is one.
+type Choice string
 
 // The choices.
 const (
-	ChooseConnect  = "connect"
-	ChooseReplace  = "replace"
-	ChooseKeepBoth = "keep-both"
-	ChooseCancel   = "cancel"
+	ChooseConnect  Choice = "connect"
+	ChooseReplace  Choice = "replace"   // the connection's account becomes this one
+	ChooseKeepBoth Choice = "keep-both" // the account gets a connection of its own
+	ChooseCancel   Choice = "cancel"
 )
 
-// offer works out what may be chosen. pinned is the live connection being reconnected, there the live connection that
-// the account has already; either may be nil.
+// offer returns what may be chosen. pinned is the connection to reconnect, there the connection that the account has already;
+// either is nil if there is none that is not disconnected.
 func offer(account connectors.Account, pinned, there *Connection) Offer {
 	o := Offer{Account: account}
 	switch {
 	case account.ID == "":
-		o.Why, o.Options = "confirm", []string{ChooseConnect, ChooseCancel}
+		o.Why, o.Options = AskConfirm, []Choice{ChooseConnect, ChooseCancel}
 	case pinned != nil && pinned.Account.ID != account.ID:
-		o.Why, o.Before, o.There, o.Options = "differs", pinned.Account, there != nil, []string{ChooseReplace, ChooseKeepBoth, ChooseCancel}
+		o.Why, o.Before, o.There, o.Options = AskDiffers, pinned.Account, there != nil, []Choice{ChooseReplace, ChooseKeepBoth, ChooseCancel}
 	case pinned == nil && there != nil:
-		o.Why, o.Options = "already-connected", []string{ChooseConnect, ChooseCancel}
+		o.Why, o.Options = AskConnected, []Choice{ChooseConnect, ChooseCancel}
 	default:
-		o.Options = []string{ChooseConnect, ChooseCancel}
+		o.Options = []Choice{ChooseConnect, ChooseCancel}
 	}
 	return o
 }
 
-// FlowOffer says what may be chosen at this moment.
+// FlowOffer returns what the user may choose at present. It returns ErrTaken if the flow does not wait for a choice.
 func (d *DB) FlowOffer(ctx context.Context, f Flow) (Offer, error) {
 	s, err := d.openFlow(f)
 	if err != nil {
@@ -70,7 +83,7 @@ func (d *DB) FlowOffer(ctx context.Context, f Flow) (Offer, error) {
 	}
 	o := offer(s.Grant.Account, pinned, there)
 	if o.Why == "" {
-		o.Why = "confirm" // whoever sees the offer has to say so
+		o.Why = AskConfirm // a page that shows the offer asks
 	}
 	return o, nil
 }
@@ -116,7 +129,7 @@ type Made struct {
 // asked: connection and grant are written and the flow is closed, all or nothing. What may be chosen is worked out again
 // here: ErrMustChoose. keepAlive is the provider's. jobs takes the RevokeJob of an account that is replaced; nil where none is of use. ErrRevoking: ask again shortly. ErrRevoked: its access is presumed dead. ErrTaken: the
 // flow no longer waits.
-func (d *DB) Connect(ctx context.Context, f Flow, choice string, by audit.Actor, keepAlive time.Duration, jobs Jobs) (Made, error) {
+func (d *DB) Connect(ctx context.Context, f Flow, choice Choice, by audit.Actor, keepAlive time.Duration, jobs Jobs) (Made, error) {
 	var made Made
 	err := d.RetryOnDeadlock(ctx, func(tx pgx.Tx) (err error) {
 		made, err = d.connect(ctx, tx, f, choice, by, keepAlive)
@@ -133,7 +146,7 @@ func (d *DB) Connect(ctx context.Context, f Flow, choice string, by audit.Actor,
 	return made, err
 }
 
-func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by audit.Actor, keepAlive time.Duration) (Made, error) {
+func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by audit.Actor, keepAlive time.Duration) (Made, error) {
 	now := d.Now()
 	b := &pgx.Batch{}
 	b.Queue(connectLocks, f.Provider, f.Environment, f.Account.ID, f.MerchantID.String())
@@ -235,7 +248,7 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice string, by a
 	case existed:
 		e.Kind = status.ConnectionReconnected
 	}
-	e.ConnectionID, e.Code = c.ID, choice
+	e.ConnectionID, e.Code = c.ID, string(choice)
 	d.Audit.Queue(b, e)
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return Made{}, fmt.Errorf("write connection: %w", err)

@@ -320,29 +320,25 @@ func (d *DB) GrantStatuses(ctx context.Context, connections []pg.ID) (map[pg.ID]
 	return all, nil
 }
 
-// Why says why the next renewal is when it is: "running", "interrupted" (an answer was lost and may still come), "verifying" (a
-// webhook's hint), "asked-to-wait", "failing" (the next try after trouble), "kept-warm" (somebody uses it), "kept-alive"
-// (nobody does), "unrenewable" or "never".
-func (s GrantStatus) Why(now time.Time) string {
+// Next returns why the next refresh is at RefreshAt.
+func (s GrantStatus) Next(now time.Time) status.NextRefresh {
 	switch {
 	case s.LeasedUntil.After(now):
-		return "running"
+		return status.NextRunning
 	case !s.LeasedUntil.IsZero():
-		return "interrupted"
+		return status.NextInterrupted
 	case !s.VerifyAt.IsZero() && (s.RefreshAt.IsZero() || s.VerifyAt.Before(s.RefreshAt)):
-		return "verifying"
-	case s.Unrenewable:
-		return "unrenewable"
+		return status.NextVerifying
 	case s.RefreshAt.IsZero():
-		return "never"
+		return status.NextNever
 	case s.LastOutcome == status.RateLimited:
-		return "asked-to-wait"
+		return status.NextAskedToWait
 	case s.LastOutcome != status.OK:
-		return "failing"
+		return status.NextFailing
 	case now.Sub(s.UsedAt) < schedule.InUse:
-		return "kept-warm"
+		return status.NextKeptWarm
 	default:
-		return "kept-alive"
+		return status.NextKeptAlive
 	}
 }
 

@@ -389,7 +389,7 @@ func (s *Server) choose(w http.ResponseWriter, r *http.Request) error {
 	if f.UserID != visitorOf(r).user.ID {
 		return errForbidden
 	}
-	choice := r.PostFormValue("choice")
+	choice := db.Choice(r.PostFormValue("choice"))
 	provider, err := s.provider(f.Provider)
 	switch {
 	case f.Stage != status.StageChoosing:
@@ -414,7 +414,7 @@ func (s *Server) choose(w http.ResponseWriter, r *http.Request) error {
 }
 
 // finishConnect connects as chosen, or, with choice "", if there is nothing to ask.
-func (s *Server) finishConnect(r *http.Request, provider connectors.Provider, f db.Flow, choice string) error {
+func (s *Server) finishConnect(r *http.Request, provider connectors.Provider, f db.Flow, choice db.Choice) error {
 	var made db.Made
 	err := retrySave(r.Context(), func(ctx context.Context) (err error) {
 		made, err = s.DB.Connect(ctx, f, choice, s.actor(r), provider.Connector.Info().KeepAlive, s.revokeJobs(f.Provider, f.Environment))

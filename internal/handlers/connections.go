@@ -188,7 +188,7 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.ConnectionDetail, pag
 	if err != nil {
 		return staff, err
 	}
-	staff.RefreshWhy = s.whyThen(c, page.Status, grant)
+	staff.RefreshWhy = s.nextRefresh(c, page.Status, grant)
 	switch staff.RefreshWhy {
 	case "verifying":
 		page.NextRefresh = grant.VerifyAt
@@ -223,28 +223,28 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.ConnectionDetail, pag
 	return staff, nil
 }
 
-// whyThen says why the next refresh is when it is, or why there is none.
-func (s *Server) whyThen(c db.ConnectionDetail, how status.Status, grant db.GrantStatus) string {
-	why := grant.Why(s.DB.Now())
+// nextRefresh returns why the next refresh is when it is, or why there is none.
+func (s *Server) nextRefresh(c db.ConnectionDetail, how status.Status, grant db.GrantStatus) status.NextRefresh {
+	next := grant.Next(s.DB.Now())
 	switch {
 	case how.Health == status.Disconnected:
-		return "never"
-	case why == "running":
-		return why
+		return status.NextNever
+	case next == status.NextRunning:
+		return next
 	case how.Problem == status.ProblemNotSetUp, how.Problem == status.ProblemEnvironment, how.Party == status.PartyMerchant, c.RefreshAt.IsZero() && how.Problem != "":
-		return "action-needed" // what else waits for the platform is tried all the same
-	case why == "interrupted" || why == "verifying":
-		return why
+		return status.NextActionNeeded // other problems of the platform do not end the tries
+	case next == status.NextInterrupted || next == status.NextVerifying:
+		return next
 	}
 	if slices.ContainsFunc(s.troubledList(), func(one refresh.ProviderState) bool {
 		return one.Name == c.Provider && one.Environment == c.Environment
 	}) {
-		return "incident"
+		return status.NextIncident
 	}
-	return why
+	return next
 }
 
-// report is the story of a connection to send to its provider: nothing secret, nobody's name.
+// report returns a connection's calls as text to send to its provider, without secrets and names of people.
 func report(c db.ConnectionDetail, how status.Status, events []views.Event) string {
 	var b strings.Builder
 	line := func(words ...string) { b.WriteString(strings.Join(words, "  ") + "\n") }

@@ -163,32 +163,32 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.TodoItem, err
 	for _, provider := range s.Providers {
 		line := views.TodoItem{Provider: title(provider), URL: "/admin/providers#" + provider.Name}
 		if provider.Connector == nil {
-			line.Code, line.Detail = "not-set-up", strings.Join(provider.Missing, ", ")
+			line.Code, line.Detail = views.TodoNotSetUp, strings.Join(provider.Missing, ", ")
 			list = append(list, line)
 			continue
 		}
 		record := records[provider.Name]
 		if _, ok := provider.Connector.(connectors.CallbackRegistrar); ok && record.CallbackAddress != s.callbackURL(provider.Name) {
-			line.Code = "callback"
+			line.Code = views.TodoCallback
 			list = append(list, line)
 		}
 		if hooked, ok := provider.Connector.(connectors.WebhookReceiver); ok && hooked.WebhookSecret() != "" && record.HookRegisteredAt.IsZero() {
-			line.Code = "hook"
+			line.Code = views.TodoHook
 			list = append(list, line)
 		}
 		if record.CheckSkew.Abs() >= 30*time.Second {
-			line.Code = "skew"
+			line.Code = views.TodoSkew
 			list = append(list, line)
 		}
 		if n := waiting[provider.Name]; n > 0 {
-			line.Code, line.Count = "ours", n
+			line.Code, line.Count = views.TodoConnections, n
 			line.URL = "/admin/connections?" + FilterValues(search.Filter{Provider: provider.Name, Environment: provider.Environment, Party: status.PartyPlatform}).Encode()
 			list = append(list, line)
 		}
 	}
 	for _, one := range s.troubledList() {
 		if one.Reason == status.ReasonClientRejected {
-			list = append(list, views.TodoItem{Code: "client-refused", Provider: s.viewProviderOf(one.Name, one.Environment).Title, URL: "/admin/providers#" + one.Name})
+			list = append(list, views.TodoItem{Code: views.TodoClientRejected, Provider: s.viewProviderOf(one.Name, one.Environment).Title, URL: "/admin/providers#" + one.Name})
 		}
 	}
 	old, err := s.DB.OldSeals(r.Context())
@@ -196,7 +196,7 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.TodoItem, err
 		return nil, err
 	}
 	if old > 0 {
-		list = append(list, views.TodoItem{Code: "old-key", Count: old})
+		list = append(list, views.TodoItem{Code: views.TodoOldKey, Count: old})
 	}
 	elsewhere := map[providerEnv]int64{}
 	for _, c := range counts {
@@ -207,7 +207,7 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.TodoItem, err
 	for _, at := range s.places(counts) {
 		if n := elsewhere[at]; n > 0 {
 			list = append(list, views.TodoItem{
-				Code: "environment", Provider: s.viewProviderOf(at.provider, at.environment).Title, Count: n,
+				Code: views.TodoEnvironment, Provider: s.viewProviderOf(at.provider, at.environment).Title, Count: n,
 				URL: "/admin/connections?" + FilterValues(search.Filter{Provider: at.provider, Environment: at.environment}).Encode(),
 			})
 		}

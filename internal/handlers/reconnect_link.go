@@ -140,12 +140,12 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	page.Path = "/connections/" + c.ID.String() // this address takes no GET
-	page.Staff.AskedWhy = "nobody"              // why there is a link and no mail
+	page.Staff.AskedWhy = views.NoMailNobody
 	switch {
 	case !s.Jobs.SendsMail():
-		page.Staff.AskedWhy = "no-mail"
+		page.Staff.AskedWhy = views.NoMailUnset
 	case r.PostFormValue("how") == "link":
-		page.Staff.AskedWhy = "chosen"
+		page.Staff.AskedWhy = views.NoMailChosen
 	}
 	page.Staff.AskedLink = s.publicAddress("/reconnect/" + string(secret))
 	s.render(w, r, http.StatusOK, views.Connection(page))

@@ -101,7 +101,7 @@ func TestSweepTakesWhatIsDueAndOnlyThat(t *testing.T) {
 	if r := w.reading(due); r.Token.Access != "due-a1" || !r.ExpiresAt.Equal(w.db.Now().Add(w.partner.life)) {
 		t.Errorf("saved %q until %s", r.Token.Access, r.ExpiresAt)
 	}
-	if why := w.status(later).Why(w.db.Now()); why != "kept-alive" {
+	if why := w.status(later).Next(w.db.Now()); why != status.NextKeptAlive {
 		t.Errorf("next refresh because it is %s", why)
 	}
 }
@@ -446,8 +446,8 @@ func TestUseKeepsWarm(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := w.status(id)
-	if s.RefreshAt.After(s.ExpiresAt) || s.Why(w.db.Now()) != "kept-warm" {
-		t.Errorf("due %s after it expires, %s", s.RefreshAt.Sub(s.ExpiresAt), s.Why(w.db.Now()))
+	if s.RefreshAt.After(s.ExpiresAt) || s.Next(w.db.Now()) != status.NextKeptWarm {
+		t.Errorf("due %s after it expires, %s", s.RefreshAt.Sub(s.ExpiresAt), s.Next(w.db.Now()))
 	}
 	w.clock.Advance(14 * time.Minute)
 	w.sweep()

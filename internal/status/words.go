@@ -43,6 +43,30 @@ func (o Outcome) Health() Health {
 	}
 }
 
+// NextRefresh is why a connection's next refresh is when it is, or why there is none.
+type NextRefresh string
+
+// The reasons.
+const (
+	NextRunning      NextRefresh = "running"
+	NextInterrupted  NextRefresh = "interrupted"   // an answer was lost and may still come
+	NextVerifying    NextRefresh = "verifying"     // the provider's webhook says that access has ended
+	NextAskedToWait  NextRefresh = "asked-to-wait" // the provider answered HTTP 429
+	NextFailing      NextRefresh = "failing"       // another try after a failure
+	NextKeptWarm     NextRefresh = "kept-warm"     // the token is in use
+	NextKeptAlive    NextRefresh = "kept-alive"    // the token is not in use
+	NextNever        NextRefresh = "never"
+	NextActionNeeded NextRefresh = "action-needed" // nothing is sent until a person has acted
+	NextIncident     NextRefresh = "incident"      // nothing is sent during the provider's incident
+)
+
+// NextRefreshes lists every NextRefresh.
+func NextRefreshes() []NextRefresh {
+	return []NextRefresh{
+		NextRunning, NextInterrupted, NextVerifying, NextAskedToWait, NextFailing, NextKeptWarm, NextKeptAlive, NextNever, NextActionNeeded, NextIncident,
+	}
+}
+
 // Reason is why an incident is open.
 type Reason string
 
