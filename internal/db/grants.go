@@ -329,6 +329,8 @@ func (s GrantStatus) Next(now time.Time) status.NextRefresh {
 		return status.NextInterrupted
 	case !s.VerifyAt.IsZero() && (s.RefreshAt.IsZero() || s.VerifyAt.Before(s.RefreshAt)):
 		return status.NextVerifying
+	case s.Unrenewable:
+		return status.NextUnrenewable
 	case s.RefreshAt.IsZero():
 		return status.NextNever
 	case s.LastOutcome == status.RateLimited:

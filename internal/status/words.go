@@ -55,6 +55,7 @@ const (
 	NextFailing      NextRefresh = "failing"       // another try after a failure
 	NextKeptWarm     NextRefresh = "kept-warm"     // the token is in use
 	NextKeptAlive    NextRefresh = "kept-alive"    // the token is not in use
+	NextUnrenewable  NextRefresh = "unrenewable"   // nothing is held that gives new access
 	NextNever        NextRefresh = "never"
 	NextActionNeeded NextRefresh = "action-needed" // nothing is sent until a person has acted
 	NextIncident     NextRefresh = "incident"      // nothing is sent during the provider's incident
@@ -63,7 +64,7 @@ const (
 // NextRefreshes lists every NextRefresh.
 func NextRefreshes() []NextRefresh {
 	return []NextRefresh{
-		NextRunning, NextInterrupted, NextVerifying, NextAskedToWait, NextFailing, NextKeptWarm, NextKeptAlive, NextNever, NextActionNeeded, NextIncident,
+		NextRunning, NextInterrupted, NextVerifying, NextAskedToWait, NextFailing, NextKeptWarm, NextKeptAlive, NextUnrenewable, NextNever, NextActionNeeded, NextIncident,
 	}
 }
 
