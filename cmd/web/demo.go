@@ -230,10 +230,10 @@ func keep(path string, fresh func() (string, error)) error {
 	return os.WriteFile(path, []byte(text+"\n"), 0o600)
 }
 
-// logSettings are the only settings that the demo takes from the environment.
+// logSettings are the only settings that the demo takes from the environment: of the log and of traces.
 func logSettings(environ []string) (log []string) {
 	for _, one := range environ {
-		if strings.HasPrefix(one, "LOG_LEVEL=") || strings.HasPrefix(one, "LOG_FORMAT=") {
+		if strings.HasPrefix(one, "LOG_LEVEL=") || strings.HasPrefix(one, "LOG_FORMAT=") || strings.HasPrefix(one, "OTEL_") {
 			log = append(log, one)
 		}
 	}

@@ -2,14 +2,16 @@ package main
 
 import (
 	"errors"
+	"net/http"
 	"os"
 	"path/filepath"
 
 	"patchbay/internal/connectors"
+	"patchbay/internal/trace"
 )
 
 // readProviders sets up the providers. Each connector reads its own settings; any setting may be given as a file.
-func readProviders(e *env) []connectors.Provider {
+func readProviders(e *env, traced bool) []connectors.Provider {
 	var entries []byte
 	if path := e.get("CONNECTORS_FILE"); path != "" {
 		var err error
@@ -17,7 +19,11 @@ func readProviders(e *env) []connectors.Provider {
 			e.fault("CONNECTORS_FILE: %v", err)
 		}
 	}
-	setups, err := connectors.Load(e.secret, entries, connectors.NewClient(nil, nil))
+	var transport http.RoundTripper = connectors.Transport()
+	if traced {
+		transport = trace.Transport(transport)
+	}
+	setups, err := connectors.Load(e.secret, entries, connectors.NewClient(transport, nil))
 	var faults connectors.Errors
 	if errors.As(err, &faults) {
 		for _, fault := range faults {

@@ -50,7 +50,7 @@ var rooms = map[string][]string{
 		"patchbay/internal/handlers", "patchbay/internal/refresh", "patchbay/internal/jobs", "patchbay/internal/pg",
 		"patchbay/internal/sandbox", "github.com/jackc/", "database/sql", "github.com/gorilla/",
 	},
-	"patchbay/internal/trace":   {"patchbay/", "others"},
+	"patchbay/internal/trace":   {"patchbay/"},
 	"patchbay/internal/sandbox": {"patchbay/", "others"},
 	"patchbay/internal/localpg": {"patchbay/", "others", "!github.com/jackc/pgx/"},
 	"patchbay/internal/xlsx":    {"patchbay/", "others"},

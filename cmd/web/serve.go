@@ -18,6 +18,9 @@ import (
 	"patchbay/internal/refresh"
 	"patchbay/internal/trace"
 	"patchbay/migrations"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/riverqueue/river/rivertype"
 )
 
 // stopping is how long requests and calls under way may take after a signal to stop; compose and Kubernetes must wait longer.
@@ -47,7 +50,17 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	if err != nil {
 		return fmt.Errorf("the schema: %w", err)
 	}
-	d, err := db.Open(ctx, s.databaseURL, s.keyset, pg.Options{})
+	var tracer pgx.QueryTracer
+	var eachJob []rivertype.Middleware
+	if s.traced {
+		stop, err := trace.Start(ctx, readBuild().version)
+		if err != nil {
+			return err
+		}
+		defer func() { stop(context.WithoutCancel(ctx)) }()
+		tracer, eachJob = trace.Postgres(), append(eachJob, trace.Jobs())
+	}
+	d, err := db.Open(ctx, s.databaseURL, s.keyset, pg.Options{Tracer: tracer})
 	if err != nil {
 		return err
 	}
@@ -56,7 +69,7 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	accounts := account.New(d.DB, d.Audit)
 	engine := refresh.New(refresh.Options{DB: d, Connectors: connected(s.providers), Log: log})
 	later, err := jobs.New(jobs.Options{
-		DB: d, Accounts: accounts, Refresh: engine, Log: log, Providers: s.providers, PublicURL: s.publicURL, SMTPURL: s.smtpURL, MailFrom: s.mailFrom, MailRoots: s.mailRoots, Outbox: s.demo != nil,
+		DB: d, Accounts: accounts, Refresh: engine, Log: log, Providers: s.providers, PublicURL: s.publicURL, SMTPURL: s.smtpURL, MailFrom: s.mailFrom, MailRoots: s.mailRoots, Outbox: s.demo != nil, Middleware: eachJob,
 	})
 	if err != nil {
 		return err
@@ -89,7 +102,11 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 		engine.Run(working)
 	}()
 	log.Info("serving", "listen", listener.Addr().String(), "public_url", s.publicURL.String(), "migrations_applied", applied)
-	err = serveUntil(ctx, listener, pages.Routes(), stopping)
+	routes := pages.Routes()
+	if s.traced {
+		routes = trace.Handler(routes)
+	}
+	err = serveUntil(ctx, listener, routes, stopping)
 
 	log.Info("stopping")
 	grace, cancel := context.WithTimeout(working, stopping)

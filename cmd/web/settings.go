@@ -34,6 +34,7 @@ type settings struct {
 	providers               []connectors.Provider
 	logLevel                slog.Level
 	logFormat               string
+	traced                  bool               // spans are sent to OTEL_EXPORTER_OTLP_ENDPOINT
 	demo                    []views.DemoSignIn // sample users; with any, mail goes to an outbox that everybody may read
 }
 
@@ -51,6 +52,7 @@ func readAll(e *env) settings {
 	s := settings{
 		listen:   e.get("LISTEN"),
 		mailFrom: e.get("MAIL_FROM"),
+		traced:   e.get("OTEL_EXPORTER_OTLP_ENDPOINT") != "",
 	}
 	s.databaseURL, s.migrateURL, s.keyset = readDatabase(e)
 	if s.listen == "" {
@@ -80,7 +82,7 @@ func readAll(e *env) settings {
 	s.smtpURL = readSMTP(e, s.mailFrom)
 	s.mailRoots = readMailRoots(e)
 	s.logLevel, s.logFormat = readLog(e)
-	s.providers = readProviders(e)
+	s.providers = readProviders(e, s.traced)
 	e.unknown()
 	return s
 }

@@ -81,20 +81,25 @@ type Client struct {
 	now  func() time.Time
 }
 
-// NewClient returns a client over transport. now is the clock for answers without a Date header. For nil it uses a
-// transport of its own and time.Now.
+// Transport returns a transport for calls to providers.
+func Transport() *http.Transport {
+	return &http.Transport{
+		Proxy:                  http.ProxyFromEnvironment,
+		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
+		ForceAttemptHTTP2:      true,
+		TLSHandshakeTimeout:    10 * time.Second,
+		MaxIdleConns:           256,
+		MaxIdleConnsPerHost:    64, // the refresh engine keeps this many calls going to one provider
+		IdleConnTimeout:        60 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+	}
+}
+
+// NewClient returns a client over transport. now is the clock for answers without a Date header. For nil it uses Transport and
+// time.Now.
 func NewClient(transport http.RoundTripper, now func() time.Time) *Client {
 	if transport == nil {
-		transport = &http.Transport{
-			Proxy:                  http.ProxyFromEnvironment,
-			DialContext:            (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-			ForceAttemptHTTP2:      true,
-			TLSHandshakeTimeout:    10 * time.Second,
-			MaxIdleConns:           256,
-			MaxIdleConnsPerHost:    64, // the refresh engine keeps this many calls going to one provider
-			IdleConnTimeout:        60 * time.Second,
-			MaxResponseHeaderBytes: 64 << 10,
-		}
+		transport = Transport()
 	}
 	if now == nil {
 		now = time.Now

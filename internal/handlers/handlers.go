@@ -232,6 +232,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 					s.fail(answer, r, errBroken)
 				}
 			}
+			trace.Route(r.Context(), r.Pattern)
 			if answer.status == http.StatusOK && r.Pattern == tokenRoute {
 				return // counted by key, connection and minute instead
 			}

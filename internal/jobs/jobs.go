@@ -34,6 +34,8 @@ type Options struct {
 	MailFrom  string
 	MailRoots *x509.CertPool // whose certificates are believed; nil for the system\'s
 	Outbox    bool           // mail is kept for GET /outbox instead of being sent: the demo and tests
+
+	Middleware []rivertype.Middleware // around every job; may be empty
 }
 
 // Jobs enqueues jobs, and runs them between Start and Stop. Several processes on one Postgres share the work.
@@ -68,6 +70,7 @@ func New(o Options) (*Jobs, error) {
 		Workers:         workers,
 		Queues:          map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 4}, bulkQueue: {MaxWorkers: 2}},
 		JobTimeout:      2 * time.Minute,
+		Middleware:      o.Middleware,
 		SoftStopTimeout: 20 * time.Second,
 		PeriodicJobs: []*river.PeriodicJob{
 			periodic(warningsArgs{}, time.Minute),

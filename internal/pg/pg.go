@@ -22,8 +22,9 @@ type DB struct {
 
 // Options are the settings of Open beside the address.
 type Options struct {
-	MaxConns int32  // 0: what the address says (pool_max_conns), else 16
-	Clock    *Clock // nil: Postgres's time, carried by the host's monotonic clock
+	MaxConns int32           // 0: what the address says (pool_max_conns), else 16
+	Clock    *Clock          // nil: Postgres's time, carried by the host's monotonic clock
+	Tracer   pgx.QueryTracer // may be nil
 }
 
 // Open connects to Postgres and measures its clock.
@@ -41,6 +42,7 @@ func Open(ctx context.Context, url string, o Options) (*DB, error) {
 	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	config.ConnConfig.RuntimeParams["application_name"] = "patchbay"
 	config.ConnConfig.RuntimeParams["jit"] = "off" // no statement here is worth compiling, which takes a second where the planner overestimates
+	config.ConnConfig.Tracer = o.Tracer
 	config.AfterConnect = registerTypes
 	var pool *pgxpool.Pool
 	opened := make(chan struct{})

@@ -6,6 +6,8 @@ import (
 	"context"
 	"crypto/rand"
 	"log/slog"
+
+	oteltrace "go.opentelemetry.io/otel/trace"
 )
 
 // Header is the header of an answer that names the request.
@@ -25,7 +27,7 @@ func Request(ctx context.Context) string {
 	return id
 }
 
-// LogHandler returns a handler that adds the request's id to every line written with a request's context.
+// LogHandler returns a handler that adds the request's id, and its trace's if it has one, to every line written with its context.
 func LogHandler(next slog.Handler) slog.Handler { return logHandler{next} }
 
 type logHandler struct{ slog.Handler }
@@ -34,6 +36,9 @@ type logHandler struct{ slog.Handler }
 func (h logHandler) Handle(ctx context.Context, line slog.Record) error {
 	if id := Request(ctx); id != "" {
 		line.AddAttrs(slog.String("request", id))
+	}
+	if span := oteltrace.SpanContextFromContext(ctx); span.IsValid() {
+		line.AddAttrs(slog.String("trace", span.TraceID().String()))
 	}
 	return h.Handler.Handle(ctx, line)
 }
