@@ -126,6 +126,7 @@ func TestLandedMigrationsStand(t *testing.T) {
 		"00006_mail_and_bulks.sql": "9d29cdc723b378d0",
 		"00007_renewable.sql":      "962ca2cb75d9d33c",
 		"00011_requests.sql":       "759de31e9a7cf5eb",
+		"00008_names.sql":          "fc742c012d0bca3c",
 	} {
 		text, err := os.ReadFile(name)
 		if err != nil {

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
-	"strings"
 	"time"
 
 	"github.com/alexedwards/argon2id"
@@ -15,6 +14,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/search"
 	"patchbay/internal/status"
+	"patchbay/internal/text"
 )
 
 // Authenticate returns the user with this e-mail address and password. It returns ErrWrongPassword if they do not belong together,
@@ -23,7 +23,7 @@ import (
 func (s *Store) Authenticate(ctx context.Context, email, password string) (User, error) {
 	var u User
 	var hash string
-	err := s.db.Pool.QueryRow(ctx, `SELECT `+userColumns+`, u.password_hash FROM users u WHERE lower(u.email) = lower($1)`, strings.TrimSpace(email)).
+	err := s.db.Pool.QueryRow(ctx, `SELECT `+userColumns+`, u.password_hash FROM users u WHERE lower(u.email) = lower($1)`, text.Email(email)).
 		Scan(append(userTargets(&u), &hash)...)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return u, fmt.Errorf("read user: %w", err)
@@ -91,8 +91,12 @@ func (s *Store) ChangePassword(ctx context.Context, by audit.Actor, user pg.ID, 
 
 // SetPassword spends the link of an invitation or a forgotten password: the user has this password from now on, every other link
 // of theirs is spent and every session ended. An empty name keeps the present one; address is where the request came from. It
-// returns ErrInvalidLink if the link is unknown, spent or too old, or its user locked.
+// returns text.ErrTooLong, and ErrInvalidLink if the link is unknown, spent or too old, or its user locked.
 func (s *Store) SetPassword(ctx context.Context, kind LinkKind, secret pg.Secret, name, password, address string) (User, error) {
+	if text.Length(name) > text.MaxName {
+		return User{}, text.ErrTooLong
+	}
+	name = text.Name(name)
 	link, err := s.Link(ctx, kind, secret)
 	if err != nil {
 		return User{}, err
@@ -107,7 +111,7 @@ func (s *Store) SetPassword(ctx context.Context, kind LinkKind, secret pg.Secret
 			return err
 		}
 		changed, err := pg.Exec(ctx, tx, "set password", `UPDATE users SET password_hash = $2, name = coalesce(nullif($3, ''), name) WHERE id = $1 AND locked_at IS NULL`,
-			u.ID, hash, strings.TrimSpace(name))
+			u.ID, hash, name)
 		if err != nil {
 			return err
 		}
@@ -183,15 +187,15 @@ func (h *hasher) hash(ctx context.Context, password string) (string, error) {
 		return "", err
 	}
 	defer release()
-	hash, err := argon2id.CreateHash(password, &h.params)
+	hash, err := argon2id.CreateHash(text.Password(password), &h.params)
 	if err != nil {
 		return "", fmt.Errorf("hash a password: %w", err)
 	}
 	return hash, nil
 }
 
-// matches compares a password with a hash. stale reports that the hash was made with other parameters than the present ones. An
-// empty hash matches nothing.
+// matches compares a password with a hash. stale reports that the hash was made with other parameters than the present ones, or of
+// the password as it was typed, in another form than the present one. An empty hash matches nothing.
 func (h *hasher) matches(ctx context.Context, password, hash string) (ok, stale bool, err error) {
 	release, err := h.acquire(ctx)
 	if err != nil {
@@ -202,9 +206,14 @@ func (h *hasher) matches(ctx context.Context, password, hash string) (ok, stale 
 	if none {
 		hash = decoy
 	}
-	ok, made, err := argon2id.CheckHash(password, hash)
+	normal := text.Password(password)
+	ok, made, err := argon2id.CheckHash(normal, hash)
+	if err == nil && !ok && normal != password {
+		ok, made, err = argon2id.CheckHash(password, hash)
+		stale = ok
+	}
 	if err != nil {
 		return false, false, fmt.Errorf("compare a password: %w", err)
 	}
-	return ok && !none, *made != h.params, nil
+	return ok && !none, stale || *made != h.params, nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/mail"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,6 +14,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/search"
 	"patchbay/internal/status"
+	"patchbay/internal/text"
 )
 
 // User is a person who signs in: a merchant's, or the platform's own staff.
@@ -63,7 +63,7 @@ type NewUser struct {
 	Jobs                db.Jobs // takes the mail with the invitation; nil if none is to be sent
 }
 
-// AddUser adds a user. It returns ErrInvalidEmail, ErrInvalidRole, ErrEmailTaken if another user has the address, and
+// AddUser adds a user. It returns ErrInvalidEmail, text.ErrTooLong, ErrInvalidRole, ErrEmailTaken if another user has the address, and
 // pg.ErrNotFound if there is no such merchant.
 func (s *Store) AddUser(ctx context.Context, by audit.Actor, n NewUser) (u User, err error) {
 	err = s.db.Tx(ctx, func(tx pgx.Tx) error {
@@ -76,14 +76,17 @@ func (s *Store) AddUser(ctx context.Context, by audit.Actor, n NewUser) (u User,
 // AddUserTx is AddUser in the caller's transaction, such as one that adds the user's merchant too.
 func (s *Store) AddUserTx(ctx context.Context, tx pgx.Tx, by audit.Actor, n NewUser) (User, error) {
 	u := User{
-		ID: pg.NewID(), MerchantID: n.MerchantID, Role: n.Role, Name: strings.TrimSpace(n.Name), Locale: n.Locale, CreatedAt: s.db.Now(),
+		ID: pg.NewID(), MerchantID: n.MerchantID, Role: n.Role, Name: text.Name(n.Name), Locale: n.Locale, CreatedAt: s.db.Now(),
 		Invited: n.Password == "",
 	}
-	address, err := mail.ParseAddress(strings.TrimSpace(n.Email))
-	if err != nil || address.Name != "" || len(address.Address) > 254 {
+	address, err := mail.ParseAddress(text.Email(n.Email))
+	if err != nil || address.Name != "" || len(address.Address) > 254 { // octets: RFC 5321 section 4.5.3.1.3
 		return u, ErrInvalidEmail
 	}
 	u.Email = address.Address
+	if text.Length(n.Name) > text.MaxName {
+		return u, text.ErrTooLong
+	}
 	if u.Role != audit.RoleMerchant && !u.Staff() || u.Staff() != (u.MerchantID == pg.ID{}) {
 		return u, ErrInvalidRole
 	}
@@ -120,15 +123,19 @@ func (s *Store) User(ctx context.Context, id pg.ID) (User, error) {
 	return pg.One(ctx, s.db.Pool, "read user", scanUser, `SELECT `+userColumns+` FROM users u WHERE u.id = $1`, id)
 }
 
-// UserByEmail returns the user with an e-mail address, in whatever case it is written. It returns pg.ErrNotFound if there is none.
+// UserByEmail returns the user with an e-mail address, however it is written. It returns pg.ErrNotFound if there is none.
 func (s *Store) UserByEmail(ctx context.Context, email string) (User, error) {
-	return pg.One(ctx, s.db.Pool, "read user", scanUser, `SELECT `+userColumns+` FROM users u WHERE lower(u.email) = lower($1)`, strings.TrimSpace(email))
+	return pg.One(ctx, s.db.Pool, "read user", scanUser, `SELECT `+userColumns+` FROM users u WHERE lower(u.email) = lower($1)`, text.Email(email))
 }
 
-// SaveProfile changes a user's own name and language.
+// SaveProfile changes a user's own name and language. It returns text.ErrTooLong.
 func (s *Store) SaveProfile(ctx context.Context, user pg.ID, name, locale string) error {
+	if text.Length(name) > text.MaxName {
+		return text.ErrTooLong
+	}
+	name = text.Name(name)
 	return s.db.Tx(ctx, func(tx pgx.Tx) error {
-		if _, err := pg.Exec(ctx, tx, "save profile", `UPDATE users SET name = $2, locale = $3 WHERE id = $1`, user, strings.TrimSpace(name), locale); err != nil {
+		if _, err := pg.Exec(ctx, tx, "save profile", `UPDATE users SET name = $2, locale = $3 WHERE id = $1`, user, name, locale); err != nil {
 			return err
 		}
 		return search.AddWords(ctx, tx, name)

@@ -193,5 +193,5 @@ func names(ctx context.Context, q pg.Querier, ids []pg.ID) (map[pg.ID]string, er
 func (l *Log) ActorsNamed(ctx context.Context, text string) ([]pg.ID, error) {
 	return pg.Collect(ctx, l.db.Pool, "find actors", pgx.RowTo[pg.ID], `
 		(SELECT id FROM users WHERE words LIKE search_fold($1) ORDER BY email LIMIT 40)
-		UNION ALL (SELECT id FROM api_keys WHERE lower(name) LIKE $1 OR prefix = $2 ORDER BY name LIMIT 10)`, pg.Contains(text), text)
+		UNION ALL (SELECT id FROM api_keys WHERE search_fold(name) LIKE search_fold($1) OR prefix = $2 ORDER BY name LIMIT 10)`, pg.Contains(text), text)
 }

@@ -5,17 +5,19 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"patchbay/internal/text"
 )
 
 // defaultMaxLen is how many characters a Field takes that does not say.
 const defaultMaxLen = 200
 
-// checkInputs trims what the merchant typed and fills in the default of each choice. Values that no field names are
+// checkInputs cleans what the merchant typed, as pasting from a portal brings invisible characters along, and fills in the default of each choice. Values that no field names are
 // dropped. It returns *InputError if a mistake shows before anything is sent.
 func checkInputs(fields []Field, inputs map[string]string) (map[string]string, error) {
 	out := make(map[string]string, len(fields))
 	for _, f := range fields {
-		value := trimInput(inputs[f.Name])
+		value := text.Clean(inputs[f.Name])
 		if value == "" && len(f.Options) > 0 {
 			value = f.Options[0]
 		}
@@ -36,13 +38,6 @@ func checkInputs(fields []Field, inputs map[string]string) (map[string]string, e
 		out[f.Name] = value
 	}
 	return out, checkSwapped(out["client_id"], out["client_secret"])
-}
-
-// trimInput drops space at both ends, and the no-break and zero-width spaces that pasting from a portal brings along.
-func trimInput(s string) string {
-	return strings.TrimFunc(s, func(r rune) bool {
-		return r <= ' ' || r == '\u00a0' || r == '\u200b' || r == '\u2060' || r == '\ufeff' || r == '\u3000'
-	})
 }
 
 // namedSecret matches an id that calls itself a secret, and not secretgarden, which is a name.

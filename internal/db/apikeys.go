@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,6 +12,7 @@ import (
 	"patchbay/internal/audit"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
+	"patchbay/internal/text"
 )
 
 // APIKey is the row of a key by which one of the platform's programs uses the JSON API. The secret is known only to that program.
@@ -49,11 +49,13 @@ const keyMark = "pb_"
 
 // AddAPIKey makes a key and returns it with its secret, which is shown once and stored only as a hash. An admin's key has a name that
 // no other valid key has, so that a second click makes no second key. On the command line a name may be used again, to make the next
-// key before the old one is revoked. It returns ErrNoName, ErrNoScopes, ErrKeyNameTaken if an admin's name is in use, and ErrNotFound if there is no
+// key before the old one is revoked. It returns ErrNoName, text.ErrTooLong, ErrNoScopes, ErrKeyNameTaken if an admin's name is in use, and ErrNotFound if there is no
 // such merchant.
 func (d *DB) AddAPIKey(ctx context.Context, by audit.Actor, k APIKey) (APIKey, pg.Secret, error) {
-	k.Name = strings.TrimSpace(k.Name)
-	if k.Name == "" {
+	if text.Length(k.Name) > text.MaxName {
+		return k, "", text.ErrTooLong
+	}
+	if k.Name = text.Name(k.Name); k.Name == "" {
 		return k, "", ErrNoName
 	}
 	if len(k.Scopes) == 0 || slices.ContainsFunc(k.Scopes, func(s string) bool { return !slices.Contains(Scopes(), s) }) {
@@ -66,11 +68,11 @@ func (d *DB) AddAPIKey(ctx context.Context, by audit.Actor, k APIKey) (APIKey, p
 	}
 	err := d.Tx(ctx, func(tx pgx.Tx) error {
 		if by.Role == audit.RoleAdmin {
-			if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('key ' || lower($1), 0))`, k.Name); err != nil {
+			if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('key ' || name_fold($1), 0))`, k.Name); err != nil {
 				return fmt.Errorf("add API key: %w", err)
 			}
 			var taken bool
-			if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM api_keys WHERE lower(name) = lower($1) AND revoked_at IS NULL)`, k.Name).Scan(&taken); err != nil {
+			if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM api_keys WHERE name_fold(name) = name_fold($1) AND revoked_at IS NULL)`, k.Name).Scan(&taken); err != nil {
 				return fmt.Errorf("add API key: %w", err)
 			}
 			if taken {

@@ -14,6 +14,7 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/pg"
+	"patchbay/internal/text"
 )
 
 // Merchant is a business that uses Patchbay.
@@ -40,8 +41,8 @@ func scanMerchant(row pgx.CollectableRow) (Merchant, error) {
 	return m, err
 }
 
-// AddMerchant adds a merchant and fills in its id and time. It returns ErrNoName, and ErrExternalIDTaken if another merchant has its
-// external id.
+// AddMerchant adds a merchant and fills in its id and time. It returns ErrNoName, text.ErrTooLong, and ErrExternalIDTaken if another
+// merchant has its external id.
 func (d *DB) AddMerchant(ctx context.Context, by audit.Actor, m Merchant) (Merchant, error) {
 	err := d.Tx(ctx, func(tx pgx.Tx) (err error) {
 		m, err = d.addMerchant(ctx, tx, by, m)
@@ -51,8 +52,10 @@ func (d *DB) AddMerchant(ctx context.Context, by audit.Actor, m Merchant) (Merch
 }
 
 func (d *DB) addMerchant(ctx context.Context, tx pgx.Tx, by audit.Actor, m Merchant) (Merchant, error) {
-	m.Name, m.ExternalID = strings.TrimSpace(m.Name), strings.TrimSpace(m.ExternalID)
-	if m.Name == "" {
+	if text.Length(m.Name) > text.MaxName || text.Length(m.ExternalID) > text.MaxName {
+		return m, text.ErrTooLong
+	}
+	if m.Name, m.ExternalID = text.Name(m.Name), text.Name(m.ExternalID); m.Name == "" {
 		return m, ErrNoName
 	}
 	if m.Locale == "" {
@@ -70,16 +73,15 @@ func (d *DB) addMerchant(ctx context.Context, tx pgx.Tx, by audit.Actor, m Merch
 	return m, d.Audit.Add(ctx, tx, audit.Event{Kind: status.MerchantAdded, MerchantID: m.ID, Note: m.Name, Actor: by})
 }
 
-// EnsureMerchant returns the merchant of this name, in whatever case it is written, and adds it when there is none. The transaction
-// is the caller's, so that a merchant can be added together with its first user. It returns ErrNoName, and ErrAmbiguousName if
-// several merchants have the name.
+// EnsureMerchant returns the merchant of this name, however it is written, and adds it when there is none. The transaction is the
+// caller's, so that a merchant can be added together with its first user. It returns ErrNoName, text.ErrTooLong, and ErrAmbiguousName
+// if several merchants have the name.
 func (d *DB) EnsureMerchant(ctx context.Context, tx pgx.Tx, by audit.Actor, name string) (Merchant, error) {
-	name = strings.TrimSpace(name)
 	// The lock keeps two transactions from adding the same name.
-	if _, err := pg.Exec(ctx, tx, "lock a merchant's name", `SELECT pg_advisory_xact_lock(hashtextextended('merchant ' || lower($1), 0))`, name); err != nil {
+	if _, err := pg.Exec(ctx, tx, "lock a merchant's name", `SELECT pg_advisory_xact_lock(hashtextextended('merchant ' || name_fold($1), 0))`, name); err != nil {
 		return Merchant{}, err
 	}
-	m, err := d.merchant(ctx, tx, `lower(m.name) = lower($1)`, name)
+	m, err := d.merchant(ctx, tx, `name_fold(m.name) = name_fold($1)`, name)
 	if errors.Is(err, pg.ErrNotFound) {
 		return d.addMerchant(ctx, tx, by, Merchant{Name: name})
 	}
@@ -93,13 +95,17 @@ func (d *DB) Merchant(ctx context.Context, id pg.ID) (Merchant, error) {
 
 // MerchantByExternalID returns the merchant with the platform's own id. It returns ErrNotFound if there is none.
 func (d *DB) MerchantByExternalID(ctx context.Context, externalID string) (Merchant, error) {
-	return d.merchant(ctx, d.Pool, `m.external_id = $1`, externalID)
+	m, err := d.merchant(ctx, d.Pool, `m.external_id = $1`, text.Name(externalID))
+	if errors.Is(err, pg.ErrNotFound) && text.Name(externalID) != externalID { // kept as it was sent, before ids were names
+		return d.merchant(ctx, d.Pool, `m.external_id = $1`, externalID)
+	}
+	return m, err
 }
 
 // MerchantByName returns the merchant with this name or external id. It returns ErrNotFound if there is none, and ErrAmbiguousName if
 // there are several, also when it is the name of one and the external id of another.
 func (d *DB) MerchantByName(ctx context.Context, name string) (Merchant, error) {
-	return d.merchant(ctx, d.Pool, `(lower(m.name) = lower($1) OR m.external_id = $1)`, strings.TrimSpace(name))
+	return d.merchant(ctx, d.Pool, `(name_fold(m.name) = name_fold($1) OR m.external_id = $1)`, text.Name(name))
 }
 
 func (d *DB) merchant(ctx context.Context, q pg.Querier, where string, value any) (Merchant, error) {

@@ -6,8 +6,10 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"patchbay/internal/account"
+	"patchbay/internal/text"
 	"patchbay/views"
 )
 
@@ -25,7 +27,7 @@ func (s *Server) saveAccount(w http.ResponseWriter, r *http.Request) error {
 		if !views.KnownLocale(locale) {
 			locale = ""
 		}
-		if len(name) > maxName { // an empty name is allowed: a user who was added without one can still choose a language
+		if tooLong(r, "name") { // an empty name is allowed: a user who was added without one can still choose a language
 			wrong := views.Errors{{Field: "name", Code: "too-long"}}
 			return s.renderAccount(w, r, http.StatusUnprocessableEntity, views.AccountPage{Name: name, Locale: locale, Errors: wrong})
 		}
@@ -111,17 +113,18 @@ func (s *Server) renderAccount(w http.ResponseWriter, r *http.Request, status in
 const (
 	minPassword = 10
 	maxPassword = 1000
-	maxName     = 200
 )
 
 // weak returns the code of what is wrong with a new password, "" if nothing is.
 func weak(password string) string {
-	switch n := len([]rune(password)); {
+	password = text.Password(password)
+	first, _ := utf8.DecodeRuneInString(password)
+	switch n := utf8.RuneCountInString(password); {
 	case n < minPassword:
 		return "too-short"
 	case n > maxPassword:
 		return "too-long"
-	case strings.Count(password, password[:1]) == len(password) || slices.Contains(common(), strings.ToLower(password)):
+	case strings.Trim(password, string(first)) == "" || slices.Contains(common(), strings.ToLower(password)):
 		return "too-common"
 	default:
 		return ""

@@ -22,7 +22,7 @@ func emptyKeyForm() views.KeyForm { return views.KeyForm{Scopes: []string{db.Sco
 func (s *Server) addKey(w http.ResponseWriter, r *http.Request) error {
 	form := views.KeyForm{Name: formText(r, "name"), Merchant: formText(r, "merchant"), Scopes: r.PostForm["scope"]}
 	key := db.APIKey{Name: form.Name, Scopes: slices.Compact(slices.Sorted(slices.Values(form.Scopes)))}
-	if len([]rune(form.Name)) > maxName {
+	if tooLong(r, "name") {
 		form.Errors = append(form.Errors, views.FieldError{Field: "name", Code: "too-long"})
 	}
 	if form.Merchant != "" {

@@ -233,7 +233,7 @@ func (s *Server) checkProvider(r *http.Request, provider connectors.Provider) (n
 
 func (s *Server) declareIncident(r *http.Request, provider connectors.Provider) error {
 	reason := formText(r, "reason")
-	if len([]rune(reason)) > maxName {
+	if tooLong(r, "reason") {
 		return errMalformed
 	}
 	by := s.actor(r)

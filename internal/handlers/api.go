@@ -18,6 +18,7 @@ import (
 	"patchbay/internal/refresh"
 	"patchbay/internal/search"
 	"patchbay/internal/status"
+	"patchbay/internal/text"
 )
 
 //go:embed openapi.yaml
@@ -360,6 +361,8 @@ func (s *Server) apiMerchants(w http.ResponseWriter, r *http.Request) error {
 	return writeJSON(w, http.StatusOK, answer)
 }
 
+var errNoName = invalid("external_id and name are texts of 1 to 200 characters, one of them visible")
+
 // apiAddMerchant adds a merchant by the platform's own id for it; asked again, it shows the one there is.
 func (s *Server) apiAddMerchant(w http.ResponseWriter, r *http.Request) error {
 	key, err := s.key(r, db.ScopeRefresh)
@@ -377,15 +380,17 @@ func (s *Server) apiAddMerchant(w http.ResponseWriter, r *http.Request) error {
 	if err := readJSON(r, &asked, "the body is a JSON object with external_id, name and optionally locale"); err != nil {
 		return err
 	}
-	asked.ExternalID, asked.Name = strings.TrimSpace(asked.ExternalID), strings.TrimSpace(asked.Name)
 	switch {
-	case asked.ExternalID == "" || len(asked.ExternalID) > 200 || asked.Name == "" || len(asked.Name) > 200:
-		return invalid("external_id and name are texts of 1 to 200 bytes")
+	case text.Name(asked.ExternalID) == "" || text.Name(asked.Name) == "":
+		return errNoName
 	case !slices.Contains([]string{"", "en", "km", "fr"}, asked.Locale):
 		return invalid("locale is en, km or fr")
 	}
 	status := http.StatusCreated
 	m, err := s.DB.AddMerchant(r.Context(), s.byKey(r, key), db.Merchant{ExternalID: asked.ExternalID, Name: asked.Name, Locale: asked.Locale})
+	if errors.Is(err, text.ErrTooLong) {
+		return errNoName
+	}
 	if errors.Is(err, db.ErrExternalIDTaken) {
 		status = http.StatusOK
 		m, err = s.DB.MerchantByExternalID(r.Context(), asked.ExternalID)

@@ -5,13 +5,13 @@ import (
 	"context"
 	"errors"
 	"net/http"
-	"strings"
 	"time"
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
+	"patchbay/internal/text"
 	"patchbay/views"
 )
 
@@ -64,7 +64,7 @@ func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, 
 	v := visitorOf(r)
 	inputs := make(map[string]string, len(page.Fields))
 	for i, f := range page.Fields {
-		inputs[f.Name] = formText(r, f.Name)
+		inputs[f.Name] = text.Clean(r.PostFormValue(f.Name))
 		if !f.Secret {
 			page.Fields[i].Value = inputs[f.Name]
 		}
@@ -131,15 +131,15 @@ func (s *Server) ownPassword(r *http.Request, fields []views.Field) (views.Error
 	seen := map[string]bool{} // whether it is the password: comparing is slow on purpose
 	for i, f := range fields {
 		typed := r.PostFormValue(f.Name)
-		for _, text := range []string{typed, strings.TrimSpace(typed)} {
-			is, known := seen[text]
-			if !known && text != "" && len(f.Options) == 0 {
+		for _, word := range []string{typed, text.Clean(typed)} {
+			is, known := seen[word]
+			if !known && word != "" && len(f.Options) == 0 {
 				var err error
-				if is, err = s.Accounts.IsPassword(r.Context(), visitorOf(r).user.ID, text); err != nil {
+				if is, err = s.Accounts.IsPassword(r.Context(), visitorOf(r).user.ID, word); err != nil {
 					return nil, err
 				}
 			}
-			seen[text] = is
+			seen[word] = is
 			if is {
 				fields[i].Value = ""
 				errs = append(errs, views.FieldError{Field: f.Name, Code: "own-password"})

@@ -29,7 +29,7 @@ func (s *Server) acceptInvitation(w http.ResponseWriter, r *http.Request) error 
 	page.Name = formText(r, "name")
 	if page.Name == "" {
 		page.Errors = append(page.Errors, views.FieldError{Field: "name", Code: "missing"})
-	} else if len(page.Name) > maxName {
+	} else if tooLong(r, "name") {
 		page.Errors = append(page.Errors, views.FieldError{Field: "name", Code: "too-long"})
 	}
 	if code := weak(r.PostFormValue("password")); code != "" {

@@ -15,6 +15,7 @@ import (
 	"patchbay/internal/audit"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
+	"patchbay/internal/text"
 	"patchbay/views"
 )
 
@@ -135,7 +136,7 @@ func (s *Server) rateLimit(r *http.Request, key string, limit pg.Limit) error {
 
 // accountKey returns the key of the rate limit for an account, whether or not the account exists.
 func (s *Server) accountKey(r *http.Request, email string) string {
-	key := "sign-in to " + strings.ToLower(strings.TrimSpace(email))
+	key := "sign-in to " + strings.ToLower(text.Email(email))
 	if s.knownDevice(r, email) {
 		key += " from a known device"
 	}

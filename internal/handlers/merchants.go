@@ -3,13 +3,13 @@ package handlers
 import (
 	"errors"
 	"net/http"
-	"strings"
 
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/search"
+	"patchbay/internal/text"
 	"patchbay/views"
 )
 
@@ -23,10 +23,10 @@ func (s *Server) addMerchant(w http.ResponseWriter, r *http.Request) error {
 	if !views.KnownLocale(form.Locale) {
 		form.Locale = ""
 	}
-	if len(form.Name) > maxName {
+	if tooLong(r, "name") {
 		form.Errors = append(form.Errors, views.FieldError{Field: "name", Code: "too-long"})
 	}
-	if len(form.ExternalID) > maxName {
+	if tooLong(r, "external_id") {
 		form.Errors = append(form.Errors, views.FieldError{Field: "external_id", Code: "too-long"})
 	}
 	if len(form.Errors) > 0 {
@@ -48,7 +48,7 @@ func (s *Server) addMerchant(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) renderMerchants(w http.ResponseWriter, r *http.Request, code int, form views.MerchantForm) error {
 	query := r.URL.Query()
-	merchants, err := s.DB.ListMerchants(r.Context(), strings.TrimSpace(query.Get("q")), query.Get("at"), peopleOnPage)
+	merchants, err := s.DB.ListMerchants(r.Context(), text.Name(query.Get("q")), query.Get("at"), peopleOnPage)
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 	"patchbay/internal/jobs"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
+	"patchbay/internal/text"
 )
 
 func TestSigningInRotatesTheSession(t *testing.T) {
@@ -200,7 +201,7 @@ func TestSessionsEndAtOnce(t *testing.T) {
 		"wrong":  {"do", "password", "current", password, "password", "a third horse battery"},
 		"short":  {"do", "password", "current", "another horse battery", "password", "short"},
 		"common": {"do", "password", "current", "another horse battery", "password", "1234567890"},
-		"name":   {"do", "save", "name", strings.Repeat("x", maxName+1)},
+		"name":   {"do", "save", "name", strings.Repeat("x", text.MaxName+1)},
 	} {
 		if got := sok.post("/account", fields...); got.status != http.StatusUnprocessableEntity || !got.has("#errors") {
 			t.Errorf("%s: %d", name, got.status)

@@ -18,6 +18,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/status"
+	"patchbay/internal/text"
 	"patchbay/internal/trace"
 	"patchbay/views"
 )
@@ -301,8 +302,13 @@ func (s *Server) incidents(r *http.Request) []views.Incident {
 	return all
 }
 
-// formText returns a field of the form without the space around it.
-func formText(r *http.Request, name string) string { return strings.TrimSpace(r.PostFormValue(name)) }
+// formText returns a field of the form as a name: see text.Name.
+func formText(r *http.Request, name string) string { return text.Name(r.PostFormValue(name)) }
+
+// tooLong reports whether a field of the form has more characters than a name may have.
+func tooLong(r *http.Request, name string) bool {
+	return text.Length(r.PostFormValue(name)) > text.MaxName
+}
 
 // publicAddress returns the absolute address of a path.
 func (s *Server) publicAddress(path string) string {

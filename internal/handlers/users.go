@@ -5,13 +5,13 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
-	"strings"
 
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
+	"patchbay/internal/text"
 	"patchbay/views"
 )
 
@@ -26,7 +26,7 @@ func (s *Server) adminUsers(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
 	form := views.InviteForm{Email: formText(r, "email"), Name: formText(r, "name"), Role: audit.Role(r.PostFormValue("role")), Merchant: formText(r, "merchant")}
 	n := account.NewUser{Role: form.Role, Email: form.Email, Name: form.Name}
-	if len(n.Name) > maxName {
+	if tooLong(r, "name") {
 		form.Errors = append(form.Errors, views.FieldError{Field: "name", Code: "too-long"})
 	}
 	var of pg.ID // the merchant on whose page the form is; zero for the list of all users
@@ -214,7 +214,7 @@ func (s *Server) renderUsers(w http.ResponseWriter, r *http.Request, status int,
 	for _, one := range []audit.Role{"", audit.RoleMerchant, audit.RoleSupport, audit.RoleAdmin} {
 		page.Roles = append(page.Roles, views.Option{Value: string(one), Selected: one == role})
 	}
-	users, err := s.Accounts.ListUsers(r.Context(), account.UserQuery{Role: role, Search: strings.TrimSpace(search)}, query.Get("at"), peopleOnPage)
+	users, err := s.Accounts.ListUsers(r.Context(), account.UserQuery{Role: role, Search: text.Name(search)}, query.Get("at"), peopleOnPage)
 	if err != nil {
 		return err
 	}

@@ -72,14 +72,14 @@ func Text(values ...string) string {
 			words = append(words, number)
 		}
 	}
-	text := slices.DeleteFunc(strings.Fields(strings.ToLower(strings.Join(words, " "))), func(word string) bool { return len(word) > 600 })
+	text := slices.DeleteFunc(strings.Fields(strings.ToLower(strings.Join(words, " "))), func(word string) bool { return utf8.RuneCountInString(word) > 600 })
 	return strings.Join(text[:min(len(text), 2000)], " ")
 }
 
 // unpunctuated returns a telephone number or a tax number (`K001-3333333`) without the punctuation and spaces in it; "" for
 // a text that is no number of seven digits or more.
 func unpunctuated(value string) string {
-	if _, err := time.Parse(time.DateOnly, value); err == nil || len(value) > 40 {
+	if _, err := time.Parse(time.DateOnly, value); err == nil || utf8.RuneCountInString(value) > 40 {
 		return ""
 	}
 	var number strings.Builder

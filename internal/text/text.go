@@ -3,6 +3,7 @@
 package text
 
 import (
+	"fmt"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -13,6 +14,9 @@ import (
 
 // MaxName is how many characters a name may have that people type, as the fields for it say in maxlength.
 const MaxName = 200
+
+// ErrTooLong says that a name has more characters than that.
+var ErrTooLong = fmt.Errorf("a name has more than %d characters", MaxName)
 
 // Name returns s as a name: cleaned, on one line, with single spaces. It returns "" if s has no visible letter, since such a name
 // names nothing.
@@ -154,12 +158,17 @@ func Email(s string) string {
 func Password(s string) string { return norm.NFKC.String(s) }
 
 // Isolated returns a name so that it does not turn round the sentence that it is put into: between U+2068 and U+2069 if it has
-// letters that are written from right to left (UAX #9).
+// letters that are written from right to left (UAX #9). Controls of direction in it, which could end that, are dropped.
 func Isolated(s string) string {
-	if !strings.ContainsFunc(s, isRightToLeft) {
+	if !strings.ContainsFunc(s, turns) {
 		return s
 	}
-	return string(Isolate) + s + string(PopIsolate)
+	return string(Isolate) + strings.Map(func(r rune) rune {
+		if unicode.Is(unicode.Bidi_Control, r) {
+			return -1
+		}
+		return r
+	}, s) + string(PopIsolate)
 }
 
 // What Isolated puts around a name.
@@ -168,10 +177,13 @@ const (
 	PopIsolate = '\u2069'
 )
 
-// isRightToLeft reports whether r turns the direction of what is around it.
-func isRightToLeft(r rune) bool {
+// turns reports whether r turns the direction of what is around it.
+func turns(r rune) bool {
 	if r < 0x590 {
 		return false
+	}
+	if unicode.Is(unicode.Bidi_Control, r) {
+		return true
 	}
 	p, _ := bidi.LookupRune(r)
 	switch p.Class() {
