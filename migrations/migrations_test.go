@@ -125,6 +125,7 @@ func TestLandedMigrationsStand(t *testing.T) {
 		"00005_search.sql":         "8ec3a512d6ecfc95",
 		"00006_mail_and_bulks.sql": "9d29cdc723b378d0",
 		"00007_renewable.sql":      "962ca2cb75d9d33c",
+		"00009_connecting.sql":     "01a236ac0e3ede35",
 		"00011_requests.sql":       "759de31e9a7cf5eb",
 		"00008_names.sql":          "fc742c012d0bca3c",
 	} {

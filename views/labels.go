@@ -310,10 +310,19 @@ func (v FlowPage) choiceText(ctx context.Context, choice db.Choice) string {
 	}
 	for _, key := range []string{"choice." + string(why) + "." + string(choice), "choice." + string(choice)} {
 		if has(ctx, key) {
-			return T(ctx, key, "Account", v.Account.displayName(ctx), "Before", v.Before.displayName(ctx), "Provider", v.Provider.Title)
+			return T(ctx, key, "Account", v.called(ctx, v.Account), "Before", v.called(ctx, v.Before), "Provider", v.Provider.Title)
 		}
 	}
 	return humanised(string(choice))
+}
+
+// called returns how an account is called where the other one, of the same name, stands beside it.
+func (v FlowPage) called(ctx context.Context, a Account) string {
+	name := a.displayName(ctx)
+	if v.Offer.Why == db.AskDiffers && v.Account.displayName(ctx) == v.Before.displayName(ctx) && name != a.ID {
+		return name + " (" + a.ID + ")"
+	}
+	return name
 }
 
 func (v FlowPage) choiceHelp(ctx context.Context, choice db.Choice) string {
@@ -321,7 +330,7 @@ func (v FlowPage) choiceHelp(ctx context.Context, choice db.Choice) string {
 	if v.Offer.There && has(ctx, key+"-there") {
 		key += "-there"
 	}
-	return wordIf(ctx, key, "Account", v.Account.displayName(ctx), "Before", v.Before.displayName(ctx))
+	return wordIf(ctx, key, "Account", v.called(ctx, v.Account), "Before", v.called(ctx, v.Before))
 }
 
 // code returns the part of the keys of an error page's texts.

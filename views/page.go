@@ -60,6 +60,9 @@ type Account struct {
 // nameless reports whether the provider names nothing, so that the person must say whose account it is.
 func (a Account) nameless() bool { return a.ID == "" || a.ID == a.Self }
 
+// placed says whether the account is one of several that the same person may have: its id says which.
+func (a Account) placed() bool { return len(a.Values) > 0 && a.ID != a.Name && !a.nameless() }
+
 // otherName returns the account's name in another script, "" if there is none.
 func (a Account) otherName() string {
 	if other := a.Detail(a.Keys.OtherName); other != a.Name {

@@ -242,6 +242,7 @@ func camInvoiceGrant(r response, authToken string) (Grant, error) {
 	}
 	g.Account.Name = accountName(business.displayString("company_name_en", "company_name_kh"))
 	g.Account.Details = business.details(camInvoiceDetails...)
+	g.Account.Values = besideToken(nil, o, t.Access).values // endpoint_id alone is the account
 	return g, nil
 }
 

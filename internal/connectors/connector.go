@@ -120,6 +120,7 @@ type Grant struct {
 	Token
 	Inputs  map[string]string // what the merchant typed, for a CredentialConnector
 	Account Account
+	Missing []string // the scopes that were asked for and not granted, when access was obtained
 }
 
 // Typed says whether the merchant typed credentials that give new access whenever it is needed.
@@ -134,6 +135,8 @@ func (g Grant) Renewable() bool { return g.Refresh != "" || g.Typed() }
 type Account struct {
 	ID, Name string
 	Details  []Detail
+	UserID   string // the person's id, if ID names the place beside it that they chose at the provider; known of a grant only
+	Values   Values
 }
 
 // Detail is one fact about an account. Key is the provider's own name for it (company_name_kh). Value is text, or

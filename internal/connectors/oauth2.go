@@ -58,6 +58,7 @@ type profile struct {
 type tokenResponse struct {
 	Token
 	idToken string
+	beside  object    // what the answer holds besides
 	at      time.Time // when it was made, by the provider's clock if it said
 }
 
@@ -121,6 +122,7 @@ func (s *standard) Exchange(ctx context.Context, f Flow, callback url.Values) (G
 	if err != nil {
 		return Grant{}, err
 	}
+	missing := missingScopes(p.scopes, t.Scope)
 	if len(t.Scope) == 0 {
 		t.Scope = p.scopes // RFC 6749 section 5.1: a missing scope means as asked
 	}
@@ -128,7 +130,7 @@ func (s *standard) Exchange(ctx context.Context, f Flow, callback url.Values) (G
 	if err != nil {
 		return Grant{}, err
 	}
-	return Grant{Token: t.Token, Account: account}, nil
+	return Grant{Token: t.Token, Account: account.named(besideToken(callback, t.beside, t.Access)), Missing: missing}, nil
 }
 
 // Refresh makes the request of RFC 6749 section 6.
@@ -176,7 +178,8 @@ func (s *standard) Check(ctx context.Context) (CheckResult, error) {
 func (s *standard) requestToken(ctx context.Context, p *profile, name string, form url.Values) (t tokenResponse, err error) {
 	err = s.client.do(ctx, p.authenticated(name, p.tokenURL, form), func(r response) (err error) {
 		t.Token, err = standardToken(r, name == "exchange")
-		t.idToken, t.at = r.object().aroundToken().str("id_token", "idToken"), r.receivedAt
+		t.beside = r.object().aroundToken()
+		t.idToken, t.at = t.beside.str("id_token", "idToken"), r.receivedAt
 		if !r.date.IsZero() {
 			t.at = r.date
 		}

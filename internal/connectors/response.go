@@ -458,10 +458,13 @@ func namesSecret(key string) bool {
 	return slices.ContainsFunc(secretWords, func(word string) bool { return strings.Contains(key, word) })
 }
 
+// maxAccountID is the longest account id, in characters: an index takes it.
+const maxAccountID = 255
+
 // accountID returns s as an identifier fit for an index, or "".
 func accountID(s string) string {
 	s = text.Clean(s)
-	if utf8.RuneCountInString(s) > 255 || strings.ContainsAny(s, "\n\t") {
+	if utf8.RuneCountInString(s) > maxAccountID || strings.ContainsAny(s, "\n\t") {
 		return ""
 	}
 	return s

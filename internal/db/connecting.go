@@ -47,17 +47,26 @@ const (
 	ChooseCancel   Choice = "cancel"
 )
 
-// offer returns what may be chosen. pinned is the connection to reconnect, there the connection that the account has already;
-// either is nil if there is none that is not disconnected.
-func offer(account connectors.Account, pinned, there *Connection) Offer {
+// concern is what a flow concerns: live connections, each of which may be missing.
+type concern struct {
+	pinned *Connection // the one that is being reconnected
+	there  *Connection // the one that the account has already
+	former *Connection // the one that was connected under the same person's id, before it was known which place it is: maybe the account's
+}
+
+// offer works out what may be chosen.
+func offer(account connectors.Account, c concern) Offer {
 	o := Offer{Account: account}
+	renewed := c.pinned != nil && (c.pinned == c.there || c.pinned == c.former && c.there == nil)
 	switch {
-	case account.ID == "":
+	case account.ID == "", c.pinned != nil && c.there == nil && c.pinned.nameless():
 		o.Why, o.Options = AskConfirm, []Choice{ChooseConnect, ChooseCancel}
-	case pinned != nil && pinned.Account.ID != account.ID:
-		o.Why, o.Before, o.There, o.Options = AskDiffers, pinned.Account, there != nil, []Choice{ChooseReplace, ChooseKeepBoth, ChooseCancel}
-	case pinned == nil && there != nil:
+	case c.pinned != nil && !renewed:
+		o.Why, o.Before, o.There, o.Options = AskDiffers, c.pinned.Account, c.there != nil, []Choice{ChooseReplace, ChooseKeepBoth, ChooseCancel}
+	case c.pinned == nil && c.there != nil:
 		o.Why, o.Options = AskConnected, []Choice{ChooseConnect, ChooseCancel}
+	case c.pinned == nil && c.former != nil:
+		o.Why, o.Options = AskConnected, []Choice{ChooseConnect, ChooseKeepBoth, ChooseCancel}
 	default:
 		o.Options = []Choice{ChooseConnect, ChooseCancel}
 	}
@@ -73,15 +82,15 @@ func (d *DB) FlowOffer(ctx context.Context, f Flow) (Offer, error) {
 	if s.Grant == nil {
 		return Offer{}, ErrTaken
 	}
-	rows, err := d.Pool.Query(ctx, concerned, f.MerchantID, f.Provider, f.Environment, f.Account.ID, f.ConnectionID)
+	rows, err := d.Pool.Query(ctx, concerned, f.MerchantID, f.Provider, f.Environment, f.Account.ID, f.ConnectionID, s.Grant.Account.UserID)
 	if err != nil {
 		return Offer{}, fmt.Errorf("read what a flow concerns: %w", err)
 	}
-	pinned, there, err := pinnedAndThere(rows, f)
+	c, err := concernOf(rows, f, s.Grant.Account)
 	if err != nil {
 		return Offer{}, err
 	}
-	o := offer(s.Grant.Account, pinned, there)
+	o := offer(s.Grant.Account, c)
 	if o.Why == "" {
 		o.Why = AskConfirm // a page that shows the offer asks
 	}
@@ -90,24 +99,32 @@ func (d *DB) FlowOffer(ctx context.Context, f Flow) (Offer, error) {
 
 // concerned are the live connections that a flow may renew or replace.
 const concerned = `SELECT ` + connectionColumns + ` FROM connections c
-	WHERE c.merchant_id = $1 AND c.provider = $2 AND c.environment = $3 AND c.disconnected_at IS NULL AND (c.account_id = $4 OR c.id = $5)
+	WHERE c.merchant_id = $1 AND c.provider = $2 AND c.environment = $3 AND c.disconnected_at IS NULL
+		AND (c.account_id = $4 OR c.id = $5 OR c.account_id = $6 AND c.account_values = '{}')
 	ORDER BY c.id`
 
-func pinnedAndThere(rows pgx.Rows, f Flow) (pinned, there *Connection, err error) {
+func concernOf(rows pgx.Rows, f Flow, account connectors.Account) (c concern, err error) {
 	found, err := pgx.CollectRows(rows, scanConnection)
 	if err != nil {
-		return nil, nil, fmt.Errorf("read what a flow concerns: %w", err)
+		return c, fmt.Errorf("read what a flow concerns: %w", err)
 	}
 	for i := range found {
-		if found[i].ID == f.ConnectionID {
-			pinned = &found[i]
+		one := &found[i]
+		if one.ID == f.ConnectionID {
+			c.pinned = one
 		}
-		if found[i].Account.ID == f.Account.ID {
-			there = &found[i]
+		switch {
+		case one.Account.ID == account.ID:
+			c.there = one
+		case account.Was(one.Account):
+			c.former = one
 		}
 	}
-	return pinned, there, nil
+	return c, nil
 }
+
+// nameless says whether the connection's account had no name of the provider's when it was connected.
+func (c Connection) nameless() bool { return c.Account.ID == c.ID.String() }
 
 // accountLock is held to the end of a transaction by whatever begins to revoke an account. Always the first lock that a
 // transaction takes.
@@ -154,11 +171,6 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 		f, err = pgx.CollectExactlyOneRow(rows, scanFlow)
 		return err
 	})
-	var pinned, there *Connection
-	b.Queue(concerned+` FOR UPDATE`, f.MerchantID, f.Provider, f.Environment, f.Account.ID, f.ConnectionID).Query(func(rows pgx.Rows) (err error) {
-		pinned, there, err = pinnedAndThere(rows, f)
-		return err
-	})
 	var revokedUntil time.Time
 	b.Queue(`SELECT until FROM revocations WHERE provider = $1 AND environment = $2 AND account_id = $3`, f.Provider, f.Environment, f.Account.ID).
 		Query(func(rows pgx.Rows) error {
@@ -183,7 +195,16 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 	case s.Grant == nil:
 		return Made{}, ErrTaken
 	}
-	o := offer(s.Grant.Account, pinned, there)
+	rows, err := tx.Query(ctx, concerned+` FOR UPDATE`, f.MerchantID, f.Provider, f.Environment, f.Account.ID, f.ConnectionID, s.Grant.Account.UserID)
+	if err != nil {
+		return Made{}, fmt.Errorf("read what a flow concerns: %w", err)
+	}
+	found, err := concernOf(rows, f, s.Grant.Account)
+	if err != nil {
+		return Made{}, err
+	}
+	pinned, there := found.pinned, found.there
+	o := offer(s.Grant.Account, found)
 	switch {
 	case choice == "" && o.Why == "":
 		choice = ChooseConnect
@@ -208,8 +229,10 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 		made.Outcome, made.Replaced, target = status.EndReplaced, &ended, pinned
 	case choice == ChooseKeepBoth:
 		made.Outcome = status.EndKeptBoth
+	case target == nil && pinned != nil:
+		target = pinned // the provider names nothing, or names the place for the first time
 	case target == nil:
-		target = pinned // the provider names nothing
+		target = found.former
 	}
 	existed := target != nil
 	if !existed {
@@ -224,6 +247,7 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 	if account.ID == "" {
 		account.ID = c.ID.String()
 	}
+	c.Scopes = GrantedScopes{Granted: s.Grant.Scope, Missing: s.Grant.Missing}
 	c.Account, c.ConnectedBy, c.Problem, c.ProblemSince, c.FailingSince = account, f.UserID, "", time.Time{}, time.Time{}
 	s.Grant.Account = account
 	var was before
@@ -264,11 +288,15 @@ func queueConnection(b *pgx.Batch, c Connection) error {
 	if err != nil {
 		return fmt.Errorf("encode details: %w", err)
 	}
-	b.Queue(`INSERT INTO connections (id, merchant_id, merchant_key, provider, environment, account_id, account_name, details, connected_by, connected_at)
-		VALUES ($1, $2, (SELECT left(lower(name), 200) FROM merchants WHERE id = $2), $3, $4, $5, $6, $7, $8, $9)
+	b.Queue(`INSERT INTO connections (id, merchant_id, merchant_key, provider, environment, account_id, account_name, details, account_values, scopes_granted, scopes_missing,
+			connected_by, connected_at)
+		VALUES ($1, $2, (SELECT left(lower(name), 200) FROM merchants WHERE id = $2), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 		ON CONFLICT (id) DO UPDATE SET account_id = excluded.account_id, account_name = excluded.account_name, details = excluded.details,
+			account_values = excluded.account_values, scopes_granted = excluded.scopes_granted, scopes_missing = excluded.scopes_missing,
 			connected_by = excluded.connected_by, problem = '', problem_since = NULL, failing_since = NULL`,
-		c.ID, c.MerchantID, c.Provider, c.Environment, c.Account.ID, c.Account.Name, details, c.ConnectedBy, c.ConnectedAt)
+		c.ID, c.MerchantID, c.Provider, c.Environment, c.Account.ID, c.Account.Name, details, c.Account.Values, append([]string{}, c.Scopes.Granted...),
+		append([]string{}, c.Scopes.Missing...),
+		c.ConnectedBy, c.ConnectedAt)
 	search.QueueDocument(b, c.ID, SearchText(c.Account))
 	return nil
 }
@@ -276,7 +304,7 @@ func queueConnection(b *pgx.Batch, c Connection) error {
 // SearchText is what a connection to an account is found by.
 func SearchText(a connectors.Account) string {
 	values := []string{a.ID, a.Name}
-	for _, d := range a.Details {
+	for _, d := range append(a.Values.Texts(), a.Details...) {
 		values = append(values, d.Value)
 	}
 	return search.Text(values...)

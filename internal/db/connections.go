@@ -26,9 +26,13 @@ type Connection struct {
 	ConnectedBy    pg.ID
 	ConnectedAt    time.Time
 	DisconnectedAt time.Time // zero while it lives
+	Scopes         GrantedScopes
 	AccessEnds     time.Time // access ends then, however often it is refreshed; zero when refreshing extends it, or when nothing is known
 	Unrenewable    bool      // nothing is held that gives new access: it is good until AccessEnds, or until the provider ends it
 }
+
+// GrantedScopes are those of a connection's access when the merchant connected it, as its provider named them.
+type GrantedScopes struct{ Granted, Missing []string }
 
 // Row returns what status.Of needs to know of the connection.
 func (c Connection) Row() status.Row {
@@ -38,16 +42,16 @@ func (c Connection) Row() status.Row {
 	}
 }
 
-const connectionColumns = `c.id, c.merchant_id, c.provider, c.environment, c.account_id, c.account_name, c.details, c.problem,
-	c.problem_since, c.failing_since, c.connected_by, c.connected_at, c.disconnected_at,
+const connectionColumns = `c.id, c.merchant_id, c.provider, c.environment, c.account_id, c.account_name, c.details, c.account_values,
+	c.scopes_granted, c.scopes_missing, c.problem, c.problem_since, c.failing_since, c.connected_by, c.connected_at, c.disconnected_at,
 	(SELECT CASE WHEN s.refresh_expiry_fixed THEN s.refresh_expires_at END FROM grants s WHERE s.connection_id = c.id),
 	EXISTS (SELECT FROM grants s WHERE s.connection_id = c.id AND NOT s.renewable)`
 
 // connectionTargets are what connectionColumns are scanned into.
 func connectionTargets(c *Connection) []any {
 	return []any{
-		&c.ID, &c.MerchantID, &c.Provider, &c.Environment, &c.Account.ID, &c.Account.Name, &c.Account.Details, &c.Problem,
-		&c.ProblemSince, &c.FailingSince, &c.ConnectedBy, &c.ConnectedAt, &c.DisconnectedAt, &c.AccessEnds, &c.Unrenewable,
+		&c.ID, &c.MerchantID, &c.Provider, &c.Environment, &c.Account.ID, &c.Account.Name, &c.Account.Details, &c.Account.Values,
+		&c.Scopes.Granted, &c.Scopes.Missing, &c.Problem, &c.ProblemSince, &c.FailingSince, &c.ConnectedBy, &c.ConnectedAt, &c.DisconnectedAt, &c.AccessEnds, &c.Unrenewable,
 	}
 }
 

@@ -346,7 +346,7 @@ func (s GrantStatus) Next(now time.Time) status.NextRefresh {
 
 // AddConnection makes a connection without a flow: for what is brought over from elsewhere, for samples and tests.
 func (d *DB) AddConnection(ctx context.Context, merchant pg.ID, provider, environment string, g connectors.Grant, obtained time.Time, keepAlive time.Duration) (pg.ID, error) {
-	c := Connection{ID: pg.NewID(), MerchantID: merchant, Provider: provider, Environment: environment, Account: g.Account, ConnectedAt: d.Now()}
+	c := Connection{ID: pg.NewID(), MerchantID: merchant, Provider: provider, Environment: environment, Account: g.Account, ConnectedAt: d.Now(), Scopes: GrantedScopes{Granted: g.Scope, Missing: g.Missing}}
 	b := &pgx.Batch{}
 	if err := queueConnection(b, c); err != nil {
 		return c.ID, err

@@ -1,6 +1,7 @@
 package db
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -150,6 +151,22 @@ func (d *DB) EndRevocation(ctx context.Context, provider, environment, account s
 		return fmt.Errorf("end revocation: %w", err)
 	}
 	return nil
+}
+
+// AccountConnected says whether any merchant has the account connected, or is choosing about it. Another company or shop of the same
+// person counts too, since their access may be one grant at the provider. An account without an id may be any.
+func (d *DB) AccountConnected(ctx context.Context, provider, environment string, a connectors.Account) (bool, error) {
+	var connected bool
+	err := d.Pool.QueryRow(ctx, `
+		SELECT EXISTS (SELECT FROM connections WHERE provider = $1 AND environment = $2 AND account_id = ANY ($3) AND disconnected_at IS NULL)
+			OR EXISTS (SELECT FROM flows WHERE provider = $1 AND environment = $2 AND account_id = ANY ($3) AND stage = 'choosing' AND expires_at > $5)
+			OR EXISTS (SELECT FROM connections WHERE provider = $1 AND environment = $2 AND disconnected_at IS NULL
+				AND ($4 = '' OR starts_with(account_id, $4 || '/')))`,
+		provider, environment, []string{a.ID, cmp.Or(a.UserID, a.ID)}, cmp.Or(a.UserID, a.ID), d.Now()).Scan(&connected)
+	if err != nil {
+		return false, fmt.Errorf("look for an account: %w", err)
+	}
+	return connected, nil
 }
 
 // RecordRevocation adds the event of how the provider took the end of a connection.

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"patchbay/internal/audit"
+	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
@@ -155,6 +157,12 @@ type apiAccount struct {
 	ID      string            `json:"id"`
 	Name    string            `json:"name"`
 	Details map[string]string `json:"details"`
+	Values  connectors.Values `json:"values"` // what the provider said beside the token
+}
+
+type apiScopes struct {
+	Granted []string `json:"granted"`
+	Missing []string `json:"missing"`
 }
 
 type apiConnectionAnswer struct {
@@ -163,6 +171,7 @@ type apiConnectionAnswer struct {
 	Provider        string         `json:"provider"`
 	Environment     string         `json:"environment"`
 	Account         apiAccount     `json:"account"`
+	Scopes          apiScopes      `json:"scopes"`
 	Health          status.Health  `json:"health"`
 	WhoMustAct      status.Party   `json:"who_must_act"`
 	Problem         status.Problem `json:"problem"`
@@ -179,7 +188,8 @@ type apiConnectionAnswer struct {
 func shown(how status.Status, c db.Connection, merchant, externalID string, grant db.GrantStatus) apiConnectionAnswer {
 	a := apiConnectionAnswer{
 		ID: c.ID, Merchant: apiMerchant{ID: c.MerchantID, ExternalID: externalID, Name: merchant}, Provider: c.Provider, Environment: c.Environment,
-		Account: apiAccount{ID: c.Account.ID, Name: c.Account.Name, Details: map[string]string{}},
+		Account: apiAccount{ID: c.Account.ID, Name: c.Account.Name, Details: map[string]string{}, Values: connectors.Values{}},
+		Scopes:  apiScopes{append([]string{}, c.Scopes.Granted...), append([]string{}, c.Scopes.Missing...)},
 		Health:  how.Health, WhoMustAct: how.Party, Problem: how.Problem, ConnectedAt: c.ConnectedAt,
 		RefreshedAt: timeOrNull(grant.RefreshedAt), AccessExpiresAt: timeOrNull(grant.ExpiresAt), NextRefreshAt: timeOrNull(grant.RefreshAt),
 		ReconnectBy: timeOrNull(how.ReconnectBy), Renewable: !c.Unrenewable, DisconnectedAt: timeOrNull(c.DisconnectedAt),
@@ -187,6 +197,7 @@ func shown(how status.Status, c db.Connection, merchant, externalID string, gran
 	for _, d := range c.Account.Details {
 		a.Account.Details[d.Key] = d.Value
 	}
+	maps.Copy(a.Account.Values, c.Account.Values)
 	return a
 }
 

@@ -70,8 +70,9 @@ func (s *Server) revokeJobs(provider, environment string) db.Jobs {
 	return nil
 }
 
-// revokeUnwanted revokes a grant that the user chose not to keep. It does nothing where a revocation would end the whole
-// account's access, of which other connections may make use.
+// revokeUnwanted revokes a grant that the user chose not to keep. It does nothing while anybody has the account connected here, and
+// where the provider ends access by account: many end with one token all that the same person gave (RFC 7009 section 2.1 has the
+// whole grant end).
 func (s *Server) revokeUnwanted(r *http.Request, f db.Flow, g connectors.Grant) {
 	provider, err := s.provider(f.Provider)
 	if err != nil || provider.Environment != f.Environment || provider.Connector.Info().RevokesAccount || g.Access == "" {
@@ -83,6 +84,11 @@ func (s *Server) revokeUnwanted(r *http.Request, f db.Flow, g connectors.Grant) 
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), jobs.RevokeLimit)
 	defer cancel()
+	connected, err := s.DB.AccountConnected(ctx, f.Provider, f.Environment, g.Account)
+	if err != nil || connected {
+		s.Log.InfoContext(ctx, "unwanted access not revoked", "provider", f.Provider, "flow", f.ID, "connected", connected, "err", err)
+		return
+	}
 	if err := revoker.Revoke(ctx, g); err != nil {
 		s.Log.InfoContext(ctx, "unwanted access not revoked", "provider", f.Provider, "flow", f.ID, "class", connectors.OutcomeOf(err), "reason", connectors.ReasonOf(err))
 	}

@@ -77,7 +77,8 @@ func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
 		if err != nil {
 			return page, err
 		}
-		page.Account, page.Unrenewable, page.Until = s.viewAccount(c.Provider, c.Account, c.ID.String()), c.Unrenewable, c.AccessEnds
+		page.Account, page.Missing = s.viewAccount(c.Provider, c.Account, c.ID.String()), c.Scopes.Missing
+		page.Unrenewable, page.Until = c.Unrenewable, c.AccessEnds
 	}
 	if v.user.Staff() {
 		events, err := s.DB.Audit.OfFlow(r.Context(), f.MerchantID, f.ID, f.CreatedAt, f.TouchedAt)

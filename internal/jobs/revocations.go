@@ -79,8 +79,8 @@ func (j *Jobs) RevokesByAccount(provider, environment string) bool {
 	return ok && p.Environment == environment && p.Connector.Info().RevokesAccount
 }
 
-// Revoke asks the provider of a connection that has ended here to end its access too. Where that ends the whole account's
-// access, it is done only while no merchant has the account connected or is about to. It returns how the provider took it, and
+// Revoke asks the provider of a connection that has ended here to end its access too. It is done only while no merchant has the
+// account connected or is about to: a provider may end with one token all access of the account (RFC 7009 section 2.1). It returns how the provider took it, and
 // the call, for RecordRevocation. The error is the database's.
 func (j *Jobs) Revoke(ctx context.Context, p db.Revocation) (status.Revocation, connectors.Call, error) {
 	ctx, calls := connectors.WithCalls(ctx)
@@ -110,6 +110,8 @@ func (j *Jobs) revoke(ctx context.Context, p db.Revocation) (status.Revocation, 
 		p.Grant.Account.ID = c.Account.ID
 	} else if p.Grant.Access == "" {
 		return status.RevokedUntold, nil
+	} else if connected, err := j.DB.AccountConnected(ctx, c.Provider, c.Environment, connectors.Account{ID: c.Account.ID, UserID: p.Grant.Account.UserID}); err != nil || connected {
+		return status.RevokedKept, err
 	}
 	call, cancel := context.WithTimeout(ctx, RevokeLimit)
 	defer cancel()
