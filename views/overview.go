@@ -137,8 +137,8 @@ func (m TodoItem) text(ctx context.Context) string {
 }
 
 func (m TodoItem) link() string {
-	if m.URL != "" {
-		return m.URL
+	if m.URL == "" && m.Provider != "" {
+		return "/admin/providers"
 	}
-	return "/admin/providers"
+	return m.URL
 }

@@ -348,7 +348,14 @@ func staffStories(all map[string]templ.Component) {
 			{Provider: elecq, Connections: map[status.Health]int64{status.Fine: 80123, status.Retrying: 4123}, Incident: &Incident{Provider: "ELECQ", Since: ago(40 * time.Minute)}},
 		},
 		AtRisk: []ConnectionRow{{ConnectionRow: db.ConnectionRow{MerchantName: "Laadpunt Rotterdam"}, Provider: elecq, Account: Account{Account: connectors.Account{ID: "88120045"}}, Status: status.Status{ReconnectBy: in(2 * day)}}},
-		Todo:   []TodoItem{{Code: "not-set-up", Provider: "Flexiti", Detail: "FLEXITI_API_URL, FLEXITI_ENVIRONMENT"}, {Code: "callback", Provider: "CamInvoice"}, {Code: "environment", Provider: "ELECQ", Count: 3}, {Code: "of-tomorrow", Provider: "Acme"}},
+		Todo: []TodoItem{
+			{Code: "not-set-up", Provider: "Flexiti", Detail: "FLEXITI_API_URL, FLEXITI_ENVIRONMENT"},
+			{Code: "callback", Provider: "CamInvoice"},
+			{Code: "environment", Provider: "ELECQ", Count: 3},
+			{Code: "of-tomorrow", Provider: "Acme"},
+			{Code: "mail-waiting", Count: 3, Since: ago(2 * time.Hour), Detail: "mail not taken: dial tcp: connection refused", Retry: true},
+			{Code: "mail-given-up", Count: 1, Since: ago(3 * day), Detail: "mail not taken: 550 relaying denied"},
+		},
 	}
 	for i := range 48 {
 		h := HourFigures{Hour: storyNow.Truncate(time.Hour).Add(time.Duration(i-47) * time.Hour), Calls: map[status.Outcome]int64{status.OK: int64(3000 + 900*(i%7)), status.RateLimited: int64(i % 5 * 40), status.Rejected: int64(i % 11)}}

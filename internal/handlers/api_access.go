@@ -18,6 +18,7 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
+	"patchbay/internal/jobs"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/status"
@@ -218,7 +219,7 @@ func seconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }
 // metrics are for Prometheus: open to loopback and TRUSTED_PROXIES only, and to nobody on whose behalf a proxy asks.
 func (s *Server) metrics() http.HandlerFunc {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(s.Refresh.Metrics, poolMetrics{s.DB}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(s.Refresh.Metrics, jobMetrics{s}, poolMetrics{s.DB}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	figures := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !s.operator(r) {
@@ -226,6 +227,43 @@ func (s *Server) metrics() http.HandlerFunc {
 			return
 		}
 		figures.ServeHTTP(w, r)
+	}
+}
+
+// jobMetrics are the jobs of all processes that were not done.
+type jobMetrics struct{ server *Server }
+
+// Describe sends nothing: the figures are few and made when asked for.
+func (jobMetrics) Describe(chan<- *prometheus.Desc) {}
+
+// Collect makes jobMetrics a prometheus.Collector.
+func (m jobMetrics) Collect(ch chan<- prometheus.Metric) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	backlogs, err := m.server.Jobs.Backlogs(ctx)
+	if err != nil {
+		m.server.Log.WarnContext(ctx, "metrics of jobs", "err", err)
+		return
+	}
+	for _, state := range []string{"waiting", "given-up"} { // a rule for mail has a figure to go by while all is well
+		none := jobs.Backlog{Kind: jobs.MailKind, GivenUp: state == "given-up"}
+		if !slices.ContainsFunc(backlogs, func(b jobs.Backlog) bool { return b.Kind == none.Kind && b.GivenUp == none.GivenUp }) {
+			backlogs = append(backlogs, none)
+		}
+	}
+	for _, b := range backlogs {
+		state, oldest := "waiting", 0.0
+		if b.GivenUp {
+			state = "given-up"
+		}
+		if !b.Oldest.IsZero() {
+			oldest = m.server.DB.Now().Sub(b.Oldest).Seconds()
+		}
+		gauge := func(name, help string, value float64) {
+			ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, help, []string{"kind", "state"}, nil), prometheus.GaugeValue, value, b.Kind, state)
+		}
+		gauge("patchbay_jobs", "Jobs that wait because they failed or are late, and those given up within a week.", float64(b.Jobs))
+		gauge("patchbay_jobs_oldest_seconds", "How long ago the oldest of these jobs was added.", oldest)
 	}
 }
 

@@ -118,6 +118,7 @@ func (s *Server) routes() []route {
 		{"POST /reconnect/{secret}", merchant, s.followReconnectLink, true},
 
 		{"GET /admin", staff, s.overview, false},
+		{"POST /admin/mail", admin, s.retryMail, false},
 		{"GET /admin/connections", staff, s.adminConnections, false},
 		{"GET /admin/connections.csv", staff, s.exportConnections(csvFile), false},
 		{"GET /admin/connections.xlsx", staff, s.exportConnections(bookFile), false},

@@ -5,12 +5,14 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/jobs"
 	"patchbay/internal/refresh"
 	"patchbay/internal/search"
 	"patchbay/internal/status"
@@ -198,6 +200,20 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.TodoItem, err
 	if old > 0 {
 		list = append(list, views.TodoItem{Code: views.TodoOldKey, Count: old})
 	}
+	backlogs, err := s.Jobs.Backlogs(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	for _, b := range backlogs {
+		line := views.TodoItem{Code: views.TodoMailWaiting, Count: b.Jobs, Since: b.Oldest, Detail: b.Reason, Retry: visitorOf(r).role() == admin}
+		if b.Kind != jobs.MailKind {
+			continue
+		}
+		if b.GivenUp {
+			line.Code = views.TodoMailGivenUp
+		}
+		list = append(list, line)
+	}
 	elsewhere := map[providerEnv]int64{}
 	for _, c := range counts {
 		if at := (providerEnv{c.Provider, c.Environment}); c.Health != status.Disconnected && !s.presently(at) {
@@ -213,6 +229,15 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.TodoItem, err
 		}
 	}
 	return list, nil
+}
+
+// retryMail has letters that wait or were given up sent again.
+func (s *Server) retryMail(w http.ResponseWriter, r *http.Request) error {
+	letters, err := s.Jobs.RetryMail(r.Context(), s.actor(r))
+	if err != nil {
+		return err
+	}
+	return s.redirectWithNotice(w, r, "/admin", "mail-retried", "Letters", strconv.Itoa(letters))
 }
 
 // troubledList are the incidents that the page's banner shows, as read for it.

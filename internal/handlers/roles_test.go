@@ -51,6 +51,7 @@ func routeAnswers() map[string]string {
 		"GET /reconnect/{secret}":                 "L+.++",
 		"POST /reconnect/{secret}":                "L+.FF",
 		"GET /admin":                              "L..++",
+		"POST /admin/mail":                        "L..F+",
 		"GET /admin/connections":                  "L..++",
 		"GET /admin/connections.csv":              "L..++",
 		"GET /admin/connections.xlsx":             "L..++",

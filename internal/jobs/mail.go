@@ -23,7 +23,7 @@ type mailArgs struct {
 }
 
 // Kind names the job in River's table.
-func (mailArgs) Kind() string { return "mail" }
+func (mailArgs) Kind() string { return MailKind }
 
 // InsertOpts gives up after about four hours: a mail that comes later would only confuse its reader.
 func (mailArgs) InsertOpts() river.InsertOpts { return river.InsertOpts{MaxAttempts: 10} }

@@ -1,7 +1,6 @@
 package jobs
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"io"
@@ -9,7 +8,6 @@ import (
 	"mime"
 	"mime/multipart"
 	"mime/quotedprintable"
-	"net"
 	"net/mail"
 	"net/url"
 	"os/exec"
@@ -248,7 +246,7 @@ func TestLettersCarryTheirLinkAndNobodyElseKnowsIt(t *testing.T) {
 }
 
 func TestMailGoesOutWhole(t *testing.T) {
-	server := listen(t)
+	server := listen(t, smtpManner{})
 	o := newTestJobs(t, func(options *Options) {
 		options.Outbox, options.SMTPURL, options.MailFrom = false, "smtp://"+server.address, "Patchbay <connect@patchbay.example>"
 	})
@@ -329,69 +327,6 @@ func TestSettingsOfMail(t *testing.T) {
 	}
 	if _, err := newMailer("smtp://mail.example", "", "", nil); err == nil {
 		t.Error("mail without a sender")
-	}
-}
-
-// smtpServer takes mail as a mail server does, and hands it to the test.
-type smtpServer struct {
-	address string
-	mails   chan string
-}
-
-func listen(t *testing.T) smtpServer {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { l.Close() })
-	s := smtpServer{l.Addr().String(), make(chan string, 10)}
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go s.serve(conn)
-		}
-	}()
-	return s
-}
-
-func (s smtpServer) serve(conn net.Conn) {
-	defer conn.Close()
-	say := func(line string) { io.WriteString(conn, line+"\r\n") }
-	say("220 test")
-	for in := bufio.NewReader(conn); ; {
-		line, err := in.ReadString('\n')
-		if err != nil {
-			return
-		}
-		switch verb := strings.ToUpper(strings.Fields(line + " ?")[0]); verb {
-		case "EHLO":
-			say("250-test")
-			say("250 8BITMIME")
-		case "DATA":
-			say("354 go on")
-			var mail strings.Builder
-			for {
-				line, err := in.ReadString('\n')
-				if err != nil {
-					return
-				}
-				if line == ".\r\n" {
-					break
-				}
-				mail.WriteString(strings.TrimPrefix(line, "."))
-			}
-			s.mails <- mail.String()
-			say("250 taken")
-		case "QUIT":
-			say("221 bye")
-			return
-		default:
-			say("250 fine")
-		}
 	}
 }
 

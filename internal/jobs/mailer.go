@@ -143,6 +143,9 @@ func CheckMail(ctx context.Context, o Options, to string) error {
 	if err != nil {
 		return err
 	}
+	if deadline, ok := ctx.Deadline(); ok { // of the dialogue too, which ctx does not end
+		p.options = append(p.options, mail.WithTimeout(time.Until(deadline)))
+	}
 	client, err := mail.NewClient(p.host, p.options...)
 	if err != nil {
 		return errors.New("the settings of mail are not usable") // err may quote them

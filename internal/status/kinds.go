@@ -71,6 +71,8 @@ const (
 	BulkStopped Kind = "bulk.stopped"
 	BulkEnded   Kind = "bulk.ended"
 
+	MailRetried Kind = "mail.retried"
+
 	EventsExported      Kind = "event.exported"
 	SettingRetentionSet Kind = "setting.retention"
 )
@@ -90,7 +92,7 @@ func Kinds() []Kind {
 		KeyAdded, KeyRevoked,
 		ProviderRegistered, ProviderHooked, ProviderUnhooked, ProviderChecked,
 		BulkCounted, BulkBegun, BulkStopped, BulkEnded,
-		EventsExported, SettingRetentionSet,
+		MailRetried, EventsExported, SettingRetentionSet,
 	}
 }
 

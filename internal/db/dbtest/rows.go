@@ -233,6 +233,19 @@ func Jobs(t testing.TB, d *db.DB, kind string, within time.Duration) (waiting, o
 	return waiting, others
 }
 
+// FailJobs has the jobs of a kind fail for a reason: given up, or waiting for another try.
+func FailJobs(t testing.TB, d *db.DB, kind, reason string, givenUp bool) {
+	t.Helper()
+	_, err := d.Pool.Exec(context.Background(), `
+		UPDATE river_job SET errors = ARRAY[jsonb_build_object('error', $2::text)], attempt = CASE WHEN $3 THEN max_attempts ELSE 1 END, attempted_at = now(),
+			scheduled_at = now() + interval '1 minute', state = CASE WHEN $3 THEN 'discarded' ELSE 'retryable' END::river_job_state,
+			finalized_at = CASE WHEN $3 THEN now() END
+		WHERE kind = $1`, kind, reason, givenUp)
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // Dump is every row of every table of ours, as text.
 func Dump(t testing.TB, d *db.DB) string {
 	t.Helper()
