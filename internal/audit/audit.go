@@ -5,6 +5,7 @@ package audit
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -140,14 +141,17 @@ func scan(row pgx.CollectableRow) (Event, error) {
 	return e, err
 }
 
-// Timeline returns a connection's latest events, newest first, before the given one, of which time and id are known (zero: from
-// the newest).
-func (l *Log) Timeline(ctx context.Context, connection pg.ID, before Event, limit int) ([]Event, error) {
-	if before.At.IsZero() {
-		before.At = l.db.Now().Add(time.Hour)
+// Timeline returns one page of a connection's events, newest first, at most limit, from a cursor on; "" is the beginning.
+func (l *Log) Timeline(ctx context.Context, connection pg.ID, cursor string, limit int) (pg.Page[Event], error) {
+	from := newest.Cursor(cursor)
+	args := []any{connection}
+	arg := func(v any) string {
+		args = append(args, v)
+		return "$" + strconv.Itoa(len(args))
 	}
-	return pg.Collect(ctx, l.db.Pool, "read timeline", scan, `SELECT `+Columns+` FROM events
-		WHERE connection_id = $1 AND (at, id) < ($2, $3) ORDER BY at DESC, id DESC LIMIT $4`, connection, before.At, before.ID, limit)
+	events, err := pg.Collect(ctx, l.db.Pool, "read timeline", scan, `SELECT `+Columns+` FROM events WHERE connection_id = $1`+newest.After(from, arg)+
+		newest.By(from)+` LIMIT `+strconv.Itoa(limit+1), args...)
+	return cut(events, from, limit), err
 }
 
 // OfFlow returns the events of a merchant's flow, newest first, at most 200. from and to are when the flow began and last changed.

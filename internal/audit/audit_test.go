@@ -83,12 +83,12 @@ func TestEventsAreFilteredAndPaged(t *testing.T) {
 			t.Errorf("%s: %d, not %d, %v", one.name, len(all), one.want, err)
 		}
 		var forwards, backwards []pg.ID
-		page := audit.Page{}
+		var page pg.Page[audit.Line]
 		for cursor := ""; ; cursor = page.Next {
 			if page, err = d.Audit.List(ctx, one.f, cursor, 7); err != nil {
 				t.Fatal(err)
 			}
-			for _, e := range page.All {
+			for _, e := range page.Rows {
 				forwards = append(forwards, e.ID)
 			}
 			if page.Next == "" {
@@ -97,7 +97,7 @@ func TestEventsAreFilteredAndPaged(t *testing.T) {
 		}
 		for {
 			var ids []pg.ID
-			for _, e := range page.All {
+			for _, e := range page.Rows {
 				ids = append(ids, e.ID)
 			}
 			if backwards = append(ids, backwards...); page.Prev == "" {
@@ -112,8 +112,8 @@ func TestEventsAreFilteredAndPaged(t *testing.T) {
 		}
 	}
 	page, err := d.Audit.List(ctx, audit.Filter{Connections: []pg.ID{c}}, "", 3)
-	if err != nil || page.All[0].MerchantName != "Shop" || page.All[0].AccountName != "CH168" {
-		t.Errorf("not named: %+v, %v", page.All[0], err)
+	if err != nil || page.Rows[0].MerchantName != "Shop" || page.Rows[0].AccountName != "CH168" {
+		t.Errorf("not named: %+v, %v", page.Rows[0], err)
 	}
 	kinds, err := d.Audit.Kinds(ctx)
 	if err != nil || !slices.Contains(kinds, status.UserSignedIn) || slices.Contains(kinds, status.RefreshSaved) || !slices.IsSorted(kinds) {
@@ -135,18 +135,19 @@ func TestATimelineLeavesOutNothingOfOneMoment(t *testing.T) {
 		}
 	}
 	seen := map[pg.ID]bool{}
-	var last audit.Event
-	for range 6 {
-		page, err := d.Audit.Timeline(ctx, c, last, 2)
+	cursor := ""
+	for range 3 {
+		page, err := d.Audit.Timeline(ctx, c, cursor, 2)
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, e := range page {
-			seen[e.ID], last = true, e
+		for _, e := range page.Rows {
+			seen[e.ID] = true
 		}
+		cursor = page.Next
 	}
-	if len(seen) != 5+1 { // the connection was added
-		t.Errorf("%d events, want 5 of one moment", len(seen)-1)
+	if len(seen) != 5+1 || cursor != "" { // the connection was added
+		t.Errorf("%d events, want 5 of one moment, and then %q", len(seen)-1, cursor)
 	}
 }
 
@@ -173,10 +174,13 @@ func TestPlansKeepToIndexes(t *testing.T) {
 		{Provider: "flexiti", Kind: audit.Refreshes},
 	} {
 		plan, err := d.Audit.Explain(ctx, f)
-		if err != nil || strings.Contains(plan, "Seq Scan") {
-			t.Errorf("events %+v, %v:\n%s", f, err, plan)
+		if err != nil {
+			t.Errorf("events %+v: %v", f, err)
 		}
 		for line := range strings.Lines(plan) {
+			if strings.Contains(line, "Seq Scan") && !strings.Contains(line, "cost=0.00..0.00 ") { // an empty partition costs nothing
+				t.Errorf("events %+v are read without an index:\n%s", f, plan)
+			}
 			var removed int
 			if _, rest, ok := strings.Cut(line, "Rows Removed by Filter: "); ok {
 				fmt.Sscan(rest, &removed)

@@ -2,9 +2,6 @@ package audit
 
 import (
 	"context"
-	"encoding/base64"
-	"encoding/json"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -31,74 +28,32 @@ type Filter struct {
 // Refreshes is the kind of all refreshes together, which are most of all events.
 const Refreshes status.Kind = "refresh"
 
-// read runs do in a read-only transaction whose plans keep to indexes: the planner takes each condition for
-// independent of the others and of the order, and would now and then read the whole table for one page.
-func (l *Log) read(ctx context.Context, do func(tx pgx.Tx) error) error {
-	return pgx.BeginTxFunc(ctx, l.db.Pool, pgx.TxOptions{AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, `SELECT set_config('enable_seqscan', 'off', true), set_config('jit', 'off', true), set_config('enable_hashjoin', 'off', true),
-			set_config('enable_mergejoin', 'off', true), set_config('max_parallel_workers_per_gather', '0', true), set_config('plan_cache_mode', 'force_custom_plan', true)`)
-		if err != nil {
-			return err
-		}
-		return do(tx)
-	})
-}
-
 // Line is an event with the names of those it is about.
 type Line struct {
 	Event
 	ActorName, MerchantName, AccountName, FlowReference string
 }
 
-// Page are one page of events.
-type Page struct {
-	All        []Line
-	Prev, Next string
+// newest is the order of every list of events.
+var newest = pg.Order{Name: "newest", Key: "at", Type: "timestamptz", ID: "id", Descending: true}
+
+func cut(events []Event, from pg.Cursor, limit int) pg.Page[Event] {
+	return pg.CutPage(newest, events, from, limit, func(e Event) (string, pg.ID) { return pg.TimeKey(e.At), e.ID })
 }
 
-type cursor struct {
-	At   time.Time `json:"t"`
-	ID   pg.ID     `json:"i"`
-	Back bool      `json:"b,omitempty"`
-}
-
-// List returns one page of what the filter shows, from the cursor at on.
-func (l *Log) List(ctx context.Context, f Filter, at string, limit int) (Page, error) {
-	var from cursor
-	if raw, err := base64.RawURLEncoding.DecodeString(at); err != nil || json.Unmarshal(raw, &from) != nil {
-		from = cursor{}
-	}
-	var page Page
+// List returns one page of the events that the filter shows, newest first, at most limit, from a cursor on; "" is the beginning.
+func (l *Log) List(ctx context.Context, f Filter, cursor string, limit int) (pg.Page[Line], error) {
 	if f.Nothing {
-		return page, nil
+		return pg.Page[Line]{}, nil
 	}
-	var found []Event
-	err := l.read(ctx, func(tx pgx.Tx) (err error) {
-		if found, err = l.from(ctx, tx, f, from, limit+1); err != nil {
-			return err
-		}
-		more := len(found) > limit
-		if more {
-			found = found[:limit]
-		}
-		if from.Back {
-			slices.Reverse(found)
-		}
-		if len(found) > 0 {
-			if (from.Back && more) || (!from.Back && !from.At.IsZero()) {
-				page.Prev = cursorOf(found[0], true)
-			}
-			if from.Back || more {
-				page.Next = cursorOf(found[len(found)-1], false)
-			}
-		}
-		page.All, err = nameEvents(ctx, tx, found)
-		return err
-	})
+	from := newest.Cursor(cursor)
+	events, err := l.from(ctx, f, from, limit+1)
 	if err != nil {
-		return Page{}, fmt.Errorf("list events: %w", err)
+		return pg.Page[Line]{}, err
 	}
-	return page, nil
+	page := cut(events, from, limit)
+	lines, err := nameEvents(ctx, l.db.Pool, page.Rows)
+	return pg.Page[Line]{Rows: lines, Prev: page.Prev, Next: page.Next}, err
 }
 
 // Each calls do with every event the filter shows, newest first, in batches and without holding a connection
@@ -110,7 +65,7 @@ func (l *Log) Each(ctx context.Context, f Filter, do func(Line) error) error {
 		if err != nil {
 			return err
 		}
-		for _, line := range page.All {
+		for _, line := range page.Rows {
 			if err := do(line); err != nil {
 				return err
 			}
@@ -122,35 +77,32 @@ func (l *Log) Each(ctx context.Context, f Filter, do func(Line) error) error {
 	}
 }
 
-func cursorOf(e Event, back bool) string {
-	raw, err := json.Marshal(cursor{e.At, e.ID, back})
-	if err != nil {
-		return ""
-	}
-	return base64.RawURLEncoding.EncodeToString(raw)
-}
-
-// from looks at a month, then at half a year, then at all there is, as long as the page is not full: most pages
-// touch one partition of many, and planning for all costs more than reading one.
-func (l *Log) from(ctx context.Context, q pg.Querier, f Filter, from cursor, limit int) ([]Event, error) {
-	low, high := f.From, f.To
+// from reads a month, then half a year, then all, until the page is full: most pages touch one partition of many, and planning for
+// all takes longer than reading one.
+func (l *Log) from(ctx context.Context, f Filter, from pg.Cursor, limit int) ([]Event, error) {
+	low, high, at := f.From, f.To, from.Time()
 	if high.IsZero() {
 		high = l.db.Now().Add(time.Hour)
+	}
+	// Partitions are chosen by these bounds, and not by the comparison with the cursor.
+	if from.Back && at.After(low) {
+		low = at
+	} else if !from.Back && !at.IsZero() && at.Before(high) {
+		high = at.Add(time.Microsecond)
 	}
 	for _, window := range []time.Duration{31 * 24 * time.Hour, 183 * 24 * time.Hour, 0} {
 		first, last := low, high
 		switch {
 		case window == 0:
-		case from.Back && from.At.Add(window).Before(high):
-			last = from.At.Add(window)
-		case !from.Back && !from.At.IsZero() && from.At.Add(-window).After(low):
-			first = from.At.Add(-window)
-		case !from.Back && from.At.IsZero() && high.Add(-window).After(low):
+		case from.Back && low.Add(window).Before(high):
+			last = low.Add(window)
+		case !from.Back && high.Add(-window).After(low):
 			first = high.Add(-window)
 		default:
 			window = 0
 		}
-		found, err := l.within(ctx, q, f, from, first, last, limit)
+		sql, args := f.statement(from, first, last, limit)
+		found, err := pg.Collect(ctx, l.db.Pool, "list events", scan, sql, append([]any{pg.PlanWithArguments}, args...)...)
 		if err != nil || len(found) == limit || window == 0 {
 			return found, err
 		}
@@ -158,12 +110,7 @@ func (l *Log) from(ctx context.Context, q pg.Querier, f Filter, from cursor, lim
 	return nil, nil
 }
 
-func (l *Log) within(ctx context.Context, q pg.Querier, f Filter, from cursor, low, high time.Time, limit int) ([]Event, error) {
-	sql, args := f.statement(from, low, high, limit)
-	return pg.Collect(ctx, q, "read events", scan, sql, args...)
-}
-
-func (f Filter) statement(from cursor, low, high time.Time, limit int) (sql string, args []any) {
+func (f Filter) statement(from pg.Cursor, low, high time.Time, limit int) (sql string, args []any) {
 	arg := func(v any) string {
 		args = append(args, v)
 		return "$" + strconv.Itoa(len(args))
@@ -209,20 +156,8 @@ func (f Filter) statement(from cursor, low, high time.Time, limit int) (sql stri
 	if f.Provider != "" {
 		where = append(where, `provider = `+arg(f.Provider))
 	}
-	direction := "DESC"
-	if from.Back {
-		direction = "ASC"
-	}
-	if !from.At.IsZero() {
-		compare := "<"
-		if from.Back {
-			compare = ">"
-		}
-		at := arg(from.At)
-		where = append(where, `at `+compare+`= `+at, `(at, id) `+compare+` (`+at+`, `+arg(from.ID)+`)`) // the first prunes partitions
-	}
-	return `SELECT ` + Columns + ` FROM events WHERE ` + strings.Join(where, " AND ") +
-		` ORDER BY at ` + direction + `, id ` + direction + ` LIMIT ` + strconv.Itoa(limit), args
+	return `SELECT ` + Columns + ` FROM events WHERE ` + strings.Join(where, " AND ") + newest.After(from, arg) +
+		newest.By(from) + ` LIMIT ` + strconv.Itoa(limit), args
 }
 
 func nameEvents(ctx context.Context, q pg.Querier, events []Event) ([]Line, error) {
@@ -242,25 +177,13 @@ func nameEvents(ctx context.Context, q pg.Querier, events []Event) ([]Line, erro
 	return lines, nil
 }
 
-// Kinds lists the kinds that have happened, for a filter's choices.
+// Kinds lists the kinds that have happened, for a filter's choices. It leaves out those of refreshes.
 func (l *Log) Kinds(ctx context.Context) ([]status.Kind, error) {
-	// Hops from kind to kind in the index; refreshes are one choice together.
-	var kinds []status.Kind
-	err := l.read(ctx, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `
-			WITH RECURSIVE hop AS (
-				(SELECT kind FROM events WHERE kind NOT LIKE 'refresh.%' ORDER BY kind LIMIT 1)
-				UNION ALL
-				SELECT (SELECT e.kind FROM events e WHERE e.kind > hop.kind AND e.kind NOT LIKE 'refresh.%' ORDER BY e.kind LIMIT 1) FROM hop WHERE hop.kind IS NOT NULL
-			) SELECT kind FROM hop WHERE kind IS NOT NULL`)
-		if err != nil {
-			return err
-		}
-		kinds, err = pgx.CollectRows(rows, pgx.RowTo[status.Kind])
-		return err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list kinds of events: %w", err)
-	}
-	return kinds, nil
+	// Each step finds the next kind in the index.
+	return pg.Collect(ctx, l.db.Pool, "list kinds of events", pgx.RowTo[status.Kind], `
+		WITH RECURSIVE hop AS (
+			(SELECT kind FROM events WHERE kind NOT LIKE 'refresh.%' ORDER BY kind LIMIT 1)
+			UNION ALL
+			SELECT (SELECT e.kind FROM events e WHERE e.kind > hop.kind AND e.kind NOT LIKE 'refresh.%' ORDER BY e.kind LIMIT 1) FROM hop WHERE hop.kind IS NOT NULL
+		) SELECT kind FROM hop WHERE kind IS NOT NULL`)
 }

@@ -121,7 +121,7 @@ func (d *DB) GatherBulk(ctx context.Context, id pg.ID, present status.Providers,
 func (d *DB) listed(ctx context.Context, f BulkFilter, providers status.Providers, cursor string, limit int) (connections []pg.ID, next string, err error) {
 	if f.Events != nil {
 		page, err := d.Audit.List(ctx, *f.Events, cursor, limit)
-		for _, line := range page.All {
+		for _, line := range page.Rows {
 			connections = append(connections, line.ConnectionID)
 		}
 		return connections, page.Next, err

@@ -61,7 +61,7 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 	if retriable(f) { // what failed in an outage can be tried again
 		page.BulkFields = fields(eventValues(f))
 	}
-	for _, line := range lines.All {
+	for _, line := range lines.Rows {
 		page.Rows = append(page.Rows, s.viewEventLine(r, line))
 	}
 	s.render(w, r, http.StatusOK, views.Events(page))

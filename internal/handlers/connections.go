@@ -135,23 +135,15 @@ func (s *Server) viewConnection(r *http.Request, c db.ConnectionDetail) (views.C
 		}
 		page.Receipt = &receipt
 	}
-	var before audit.Event
-	at, id, _ := strings.Cut(r.URL.Query().Get("before"), "~")
-	if t, err := time.Parse(time.RFC3339Nano, at); err == nil {
-		before.At = t
-		before.ID, _ = pg.ParseID(id) // without one: all of that moment are left out
-	}
-	events, err := s.DB.Audit.Timeline(r.Context(), c.ID, before, timelineLength+1)
+	events, err := s.DB.Audit.Timeline(r.Context(), c.ID, r.URL.Query().Get("at"), timelineLength)
 	if err != nil {
 		return page, err
 	}
-	if len(events) > timelineLength {
-		events = events[:timelineLength]
-		last := events[timelineLength-1]
-		page.EventsMore = "/connections/" + c.ID.String() + "?before=" + url.QueryEscape(last.At.Format(time.RFC3339Nano)+"~"+last.ID.String())
+	if events.Next != "" {
+		page.EventsMore = "/connections/" + c.ID.String() + "?" + url.Values{"at": {events.Next}}.Encode()
 	}
 	var people []pg.ID
-	for _, e := range events {
+	for _, e := range events.Rows {
 		if e.Actor.ID != (pg.ID{}) {
 			people = append(people, e.Actor.ID)
 		}
@@ -162,7 +154,7 @@ func (s *Server) viewConnection(r *http.Request, c db.ConnectionDetail) (views.C
 			return page, err
 		}
 	}
-	page.Events = viewEvents(events, names, v.user.Staff())
+	page.Events = viewEvents(events.Rows, names, v.user.Staff())
 	if v.user.Staff() {
 		page.Staff, err = s.viewStaffConnection(r, c, &page)
 	}

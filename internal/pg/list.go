@@ -41,7 +41,7 @@ func (o Order) Cursor(text string) Cursor {
 	}
 	switch o.Type { // so that Postgres need not refuse the key
 	case "timestamptz":
-		_, err = time.Parse("2006-01-02 15:04:05.999999-07", c.Key)
+		_, err = time.Parse(timeLayout, c.Key)
 	case "date":
 		_, err = time.Parse(time.DateOnly, c.Key)
 	case "bigint":
@@ -51,6 +51,20 @@ func (o Order) Cursor(text string) Cursor {
 		return Cursor{}
 	}
 	return c
+}
+
+const timeLayout = "2006-01-02 15:04:05.999999-07"
+
+// TimeKey is a time as the key of an Order of type timestamptz.
+func TimeKey(t time.Time) string { return t.UTC().Format(timeLayout) }
+
+// Time returns the key of a cursor of such an order; zero for the zero Cursor.
+func (c Cursor) Time() time.Time {
+	t, err := time.Parse(timeLayout, c.Key)
+	if err != nil {
+		return time.Time{}
+	}
+	return t.UTC()
 }
 
 func (o Order) cursorAt(key string, id ID, back bool) string {

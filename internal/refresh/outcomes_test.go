@@ -62,13 +62,13 @@ func (w *testEngine) exec(sql string, args ...any) {
 // kinds of a connection's events, oldest first, without how it was made.
 func (w *testEngine) kinds(id pg.ID) []status.Kind {
 	w.Helper()
-	events, err := w.db.Audit.Timeline(w.Context(), id, audit.Event{}, 100)
+	page, err := w.db.Audit.Timeline(w.Context(), id, "", 100)
 	if err != nil {
 		w.Fatal(err)
 	}
 	var kinds []status.Kind
-	for i := len(events) - 2; i >= 0; i-- {
-		kinds = append(kinds, events[i].Kind)
+	for i := len(page.Rows) - 2; i >= 0; i-- {
+		kinds = append(kinds, page.Rows[i].Kind)
 	}
 	return kinds
 }
@@ -573,7 +573,7 @@ func TestANoticeSentManyTimesAtOnceIsOneEvent(t *testing.T) {
 	}
 	sent.Wait()
 	page, err := w.db.Audit.List(t.Context(), audit.Filter{Kind: status.ConnectionRevocationNoticed}, "", 100)
-	if err != nil || len(page.All) != 3 {
-		t.Errorf("%d events for three connections, %v", len(page.All), err)
+	if err != nil || len(page.Rows) != 3 {
+		t.Errorf("%d events for three connections, %v", len(page.Rows), err)
 	}
 }
