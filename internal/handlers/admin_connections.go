@@ -17,7 +17,7 @@ import (
 
 const listLength = 50
 
-// adminConnections lists connections of all merchants: searched, filtered and sorted by what stands in the address.
+// adminConnections lists connections of all merchants, searched, filtered and sorted as the query says.
 func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error {
 	query := r.URL.Query()
 	f, zone := s.filterOf(r, query)
@@ -73,7 +73,7 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 	return nil
 }
 
-// exportConnections writes all that the filter shows.
+// exportConnections writes every connection that the filter shows.
 func (s *Server) exportConnections(file exportFile) page {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		f, _ := s.filterOf(r, r.URL.Query())
@@ -130,7 +130,7 @@ func (s *Server) connectionColumns() []exportColumn[connectionLine] {
 	}...)
 }
 
-// exportedDetails are the details of accounts that have a column of their own, as the providers declare them.
+// exportedDetails returns the details of accounts for which providers declare a column of their own.
 func (s *Server) exportedDetails() (names, details []string) {
 	for _, p := range s.Providers {
 		if key := p.AccountKeys.OtherName; key != "" && !slices.Contains(names, key) {
@@ -153,7 +153,7 @@ func (s *Server) filterOf(r *http.Request, values url.Values) (search.Filter, *t
 	return f, zone
 }
 
-// noteLookup writes down that staff looked something up: their own look-ups are events too.
+// noteLookup adds the event of a look-up by staff.
 func (s *Server) noteLookup(r *http.Request, kind status.Kind, what string) error {
 	by := s.actor(r)
 	return s.DB.Audit.Record(r.Context(), audit.Event{Kind: kind, Actor: by, Note: what})

@@ -15,7 +15,7 @@ import (
 	"patchbay/views"
 )
 
-// adminEvents lists what everybody did, or what one filter leaves of it.
+// adminEvents lists the events that a filter shows.
 func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 	query, zone := zoned(r, r.URL.Query())
 	f, values, err := s.eventFilter(r, query)
@@ -58,7 +58,7 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 	default:
 		page.To = f.To.AddDate(0, 0, -1).Format(time.DateOnly) // the last day that is shown
 	}
-	if retriable(f) { // what failed in an outage can be tried again
+	if retriable(f) { // after an outage its refreshes can be tried again
 		page.BulkFields = fields(eventValues(f))
 	}
 	for _, line := range lines.Rows {
@@ -68,7 +68,7 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// exportEvents writes all that the filter shows.
+// exportEvents writes every event that the filter shows.
 func (s *Server) exportEvents(file exportFile) page {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		query, _ := zoned(r, r.URL.Query())
@@ -111,10 +111,10 @@ func eventColumns() []exportColumn[audit.Line] {
 	}
 }
 
-// countedOldEvents is up to how many events are counted before they are deleted: beyond that nobody reads the number.
+// countedOldEvents is the highest number of events that is counted before they are deleted.
 const countedOldEvents = 10_000
 
-// setRetention says for how many months events are kept. Where that deletes any, it first shows which, and asks.
+// setRetention sets for how many months events are kept. If that deletes any, it first shows which and asks for confirmation.
 func (s *Server) setRetention(w http.ResponseWriter, r *http.Request) error {
 	months, err := strconv.Atoi(formText(r, "months"))
 	if err != nil || months < 0 || months > 1200 {
@@ -154,8 +154,8 @@ func (s *Server) confirmRetention(w http.ResponseWriter, r *http.Request, months
 	return nil
 }
 
-// eventFilter reads a filter of events, and its values as they stand in the address. People, merchants and accounts may be
-// named there by what they are called.
+// eventFilter returns a filter of events and its values as in the address, which may name users, merchants and accounts instead of
+// giving their ids.
 func (s *Server) eventFilter(r *http.Request, query url.Values) (f audit.Filter, values url.Values, err error) {
 	values, found := url.Values{}, url.Values{}
 	for _, name := range []string{"kind", "class", "provider", "actor", "merchant", "connection", "from", "to"} {
@@ -175,7 +175,7 @@ func (s *Server) eventFilter(r *http.Request, query url.Values) (f audit.Filter,
 		"merchant": func(text string) ([]pg.ID, error) { return s.DB.MerchantsNamed(r.Context(), text) },
 		"connection": func(text string) (ids []pg.ID, err error) {
 			lines, err := s.DB.Connections(r.Context(), search.Filter{Query: text}, "", 40)
-			if lines.Similar == nil { // what is only like it was not asked for
+			if lines.Similar == nil { // similar words were not asked for
 				for _, line := range lines.Rows {
 					ids = append(ids, line.ID)
 				}
@@ -203,7 +203,7 @@ func (s *Server) eventFilter(r *http.Request, query url.Values) (f audit.Filter,
 	return f, values, nil
 }
 
-// eventDays are the days that are asked for most, for the rest of a filter as it is.
+// eventDays returns links to the periods that are asked for most, with the rest of the filter as it is.
 func eventDays(values url.Values, now time.Time) (days []views.Option) {
 	for _, one := range []struct {
 		code     string
@@ -222,7 +222,7 @@ func eventDays(values url.Values, now time.Time) (days []views.Option) {
 
 func wholeDay(t time.Time) bool { return t.IsZero() || t.Format(time.TimeOnly) == "00:00:00" }
 
-// fieldLayout is how a browser's field holds a day, or a day and its time.
+// fieldLayout is the layout of a datetime-local field.
 func fieldLayout(hours bool) string {
 	if hours {
 		return "2006-01-02T15:04"
@@ -251,8 +251,8 @@ func idOrEmpty(id pg.ID) string {
 	return id.String()
 }
 
-// parseEventFilter reads a filter of events as it stands in a list's address. A day is meant whole, and is one of the address's
-// zone, of UTC without one. It does not turn names of people, merchants and accounts into ids.
+// parseEventFilter reads a filter of events from a list's query. A day is a whole day in the query's zone, UTC without one. It does
+// not look up names of users, merchants and accounts.
 func parseEventFilter(values url.Values) audit.Filter {
 	var broken bool
 	get := func(name string) string { return cleaned(values.Get(name), &broken) }
@@ -277,7 +277,7 @@ func parseEventFilter(values url.Values) audit.Filter {
 	return f
 }
 
-// eventValues are a filter of events as it stands in an address, with exact times: they mean the same in every zone.
+// eventValues returns a filter of events as a query, with exact times, which mean the same in every zone.
 func eventValues(f audit.Filter) url.Values {
 	values := url.Values{}
 	for name, value := range map[string]string{"kind": string(f.Kind), "class": string(f.Outcome), "provider": f.Provider} {
@@ -298,8 +298,8 @@ func eventValues(f audit.Filter) url.Values {
 	return values
 }
 
-// moment reads a day, a time as links from the overview have it, or one as browsers' fields do; what says no zone itself is meant
-// in this one. Zero when there is none. broken: what stands there is none of them.
+// moment parses a day, an RFC 3339 time, or the value of a datetime-local field. A text without a zone is in the given one. It
+// returns zero for "", and sets broken for any other text.
 func moment(text string, zone *time.Location, broken *bool) (at time.Time, day bool) {
 	if text == "" {
 		return time.Time{}, false
@@ -313,14 +313,14 @@ func moment(text string, zone *time.Location, broken *bool) (at time.Time, day b
 	return time.Time{}, false
 }
 
-// cleaned is a value without what Postgres does not take as text. broken: nothing else was in it.
+// cleaned returns a value without the bytes that Postgres refuses in text. It sets broken if nothing else was in it.
 func cleaned(value string, broken *bool) string {
 	text := strings.TrimSpace(strings.ReplaceAll(strings.ToValidUTF8(value, ""), "\x00", ""))
 	*broken = *broken || text == "" && strings.TrimSpace(value) != ""
 	return text
 }
 
-// namedZone finds a time zone by its IANA name, UTC when there is none. broken: no zone is called so.
+// namedZone returns the time zone with an IANA name, UTC for "". It sets broken if there is none.
 func namedZone(name string, broken *bool) *time.Location {
 	zone, err := time.LoadLocation(name)
 	if err != nil || zone == time.Local {
@@ -330,7 +330,7 @@ func namedZone(name string, broken *bool) *time.Location {
 	return zone
 }
 
-// idOf reads an id; zero when there is none. broken: what stands there is none.
+// idOf parses an id. It returns zero for "", and sets broken for any other text that is no id.
 func idOf(text string, broken *bool) pg.ID {
 	if text == "" {
 		return pg.ID{}

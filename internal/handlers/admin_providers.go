@@ -15,7 +15,7 @@ import (
 	"patchbay/views"
 )
 
-// adminProviders shows how each provider is set up and how it does.
+// adminProviders shows each provider's settings, figures and incidents.
 func (s *Server) adminProviders(w http.ResponseWriter, r *http.Request) error {
 	counts, err := s.DB.Counts(r.Context())
 	if err != nil {
@@ -43,7 +43,7 @@ func (s *Server) adminProviders(w http.ResponseWriter, r *http.Request) error {
 		if one.Incident != nil && len(one.Incidents) > 0 && one.Incidents[0].Ended.IsZero() {
 			one.Incident.Words, one.Incident.By = one.Incidents[0].Words, one.Incidents[0].By
 		}
-		if page.Notice != "" && r.URL.Query().Get("at") == provider.Name { // said where the reader lands
+		if page.Notice != "" && r.URL.Query().Get("at") == provider.Name { // shown beside the provider
 			one.Notice, page.Notice = page.Page, ""
 		}
 		page.Providers = append(page.Providers, one)
@@ -97,7 +97,7 @@ func (s *Server) viewSetup(r *http.Request, provider connectors.Provider, record
 	return one, nil
 }
 
-// viewIncidents are the latest incidents of each provider, newest first.
+// viewIncidents returns the latest incidents of each provider, newest first.
 func (s *Server) viewIncidents(r *http.Request) (map[providerEnv][]views.IncidentState, error) {
 	past, err := s.Refresh.PastIncidents(r.Context(), 100)
 	if err != nil {
@@ -121,7 +121,7 @@ func (s *Server) viewIncidents(r *http.Request) (map[providerEnv][]views.Inciden
 	return list, nil
 }
 
-// changeProvider does what one of the provider's buttons says. What the provider answers is told by class alone.
+// changeProvider handles the provider's buttons. Of the provider's answer only the outcome is shown.
 func (s *Server) changeProvider(w http.ResponseWriter, r *http.Request) error {
 	provider, err := s.provider(r.PathValue("provider"))
 	if err != nil {
@@ -153,7 +153,7 @@ func (s *Server) changeProvider(w http.ResponseWriter, r *http.Request) error {
 
 const staffCall = 25 * time.Second // the longest that staff wait for one call to a provider
 
-// ask makes one call that staff asked for. false: the provider did not do it, and the log says of which class that was.
+// ask makes one call to a provider for staff. It returns false if the call failed, and logs the outcome.
 func (s *Server) ask(r *http.Request, provider connectors.Provider, what string, call func(ctx context.Context) error) bool {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), staffCall)
 	defer cancel()
@@ -189,7 +189,7 @@ func (s *Server) registerHook(r *http.Request, provider connectors.Provider) (no
 	return "hooked", s.DB.HookRegistered(r.Context(), provider.Name, provider.Environment, s.actor(r))
 }
 
-// removeHooks asks for no more webhooks of any account we know: the provider offers no way to say so for all at once.
+// removeHooks unsubscribes from the webhooks of every known account, one by one: the provider has no call for all.
 func (s *Server) removeHooks(r *http.Request, provider connectors.Provider) (notice string, err error) {
 	hooked, ok := provider.Connector.(connectors.WebhookReceiver)
 	if !ok {
@@ -243,7 +243,7 @@ func (s *Server) declareIncident(r *http.Request, provider connectors.Provider) 
 	return s.DB.Audit.Record(r.Context(), audit.Event{Kind: status.IncidentDeclared, Actor: by, Provider: provider.Name, Note: reason})
 }
 
-// forget has the next page read the incidents anew.
+// forget empties the cache, so that the next page reads the incidents again.
 func (i *incidents) forget() {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -26,12 +26,12 @@ import (
 //go:embed openapi.yaml
 var openapi []byte
 
-// call answers one request of a program. A returned error becomes a problem (RFC 9457); nothing has been written then.
+// call serves one request of the API. It writes nothing if it returns an error, which becomes a problem (RFC 9457).
 type call func(w http.ResponseWriter, r *http.Request) error
 
 const tokenRoute = "GET /api/v1/connections/{id}/token"
 
-// api is the map of the programs' part. Keys come in the Authorization header alone: a browser's cookies open nothing here.
+// api returns the handler of the API. It takes keys in the Authorization header only: cookies grant nothing here.
 func (s *Server) api(mux *http.ServeMux) {
 	handle := func(pattern string, do call) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
@@ -60,7 +60,7 @@ func (s *Server) apiRoutes() map[string]call {
 	}
 }
 
-// otherwise answers what no route does: another method may be what is meant.
+// otherwise answers requests that no route matches: 405 if the path has a route of another method, else 404.
 func otherwise(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error {
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
 		if _, pattern := mux.Handler(&http.Request{Method: method, URL: r.URL, Host: r.Host}); strings.HasPrefix(pattern, method+" /api/") {
@@ -73,8 +73,7 @@ func otherwise(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error
 	return errMethod
 }
 
-// apiToken hands out a token that is good for at least min_valid seconds. Its usual path asks Postgres one thing and writes
-// nothing.
+// apiToken returns a token that is valid for at least min_valid seconds. Usually it sends Postgres one query and no write.
 func (s *Server) apiToken(w http.ResponseWriter, r *http.Request) error {
 	token, err := s.token(r)
 	s.Refresh.Metrics.Read(problemType(err))
@@ -97,7 +96,7 @@ func (s *Server) token(r *http.Request) (apiTokenAnswer, error) {
 	if err != nil {
 		return none, err
 	}
-	id, idErr := pg.ParseID(r.PathValue("id")) // told only to those who have a key
+	id, idErr := pg.ParseID(r.PathValue("id")) // reported only if the key is valid
 	h, ok, err := s.DB.ReadToken(r.Context(), secret, id)
 	if err != nil && !errors.Is(err, pg.ErrNotFound) {
 		return none, err
@@ -131,7 +130,7 @@ func (s *Server) token(r *http.Request) (apiTokenAnswer, error) {
 	return answer, nil
 }
 
-// minValid is what min_valid asks for, in seconds.
+// minValid parses min_valid, in seconds.
 func minValid(r *http.Request) (time.Duration, error) {
 	if r.URL.RawQuery == "" {
 		return refresh.Default, nil
@@ -184,7 +183,7 @@ type apiConnectionAnswer struct {
 	DisconnectedAt  *time.Time     `json:"disconnected_at,omitempty"`
 }
 
-// shown is a connection as programs see it, without secrets.
+// shown returns a connection as the API has it, without secrets.
 func shown(how status.Status, c db.Connection, merchant, externalID string, grant db.GrantStatus) apiConnectionAnswer {
 	a := apiConnectionAnswer{
 		ID: c.ID, Merchant: apiMerchant{ID: c.MerchantID, ExternalID: externalID, Name: merchant}, Provider: c.Provider, Environment: c.Environment,
@@ -201,7 +200,7 @@ func shown(how status.Status, c db.Connection, merchant, externalID string, gran
 	return a
 }
 
-// apiConnections lists connections, the latest first.
+// apiConnections lists connections, newest first.
 func (s *Server) apiConnections(w http.ResponseWriter, r *http.Request) error {
 	key, err := s.key(r, db.ScopeConnections)
 	if err != nil {
@@ -265,13 +264,13 @@ func (s *Server) apiConnection(w http.ResponseWriter, r *http.Request) error {
 	return s.writeConnection(r.Context(), w, c)
 }
 
-// connectionByKey finds the connection in the address for the key that a program shows.
+// connectionByKey returns the connection in the path, if the request's key is for its merchant.
 func (s *Server) connectionByKey(r *http.Request, scope string) (db.APIKey, db.ConnectionDetail, error) {
 	secret, err := bearer(r)
 	if err != nil {
 		return db.APIKey{}, db.ConnectionDetail{}, err
 	}
-	id, idErr := pg.ParseID(r.PathValue("id")) // told only to those who have a key
+	id, idErr := pg.ParseID(r.PathValue("id")) // reported only if the key is valid
 	key, c, err := s.DB.ConnectionByAPIKey(r.Context(), secret, id)
 	if err != nil && !errors.Is(err, pg.ErrNotFound) {
 		return key, c, err
@@ -288,7 +287,7 @@ func (s *Server) writeConnection(ctx context.Context, w http.ResponseWriter, c d
 	return writeJSON(w, http.StatusOK, shown(s.statusOf(ctx, c.Connection), c.Connection, c.Merchant, c.ExternalID, grant))
 }
 
-// apiRefresh refreshes now, whatever the schedule says, and shows the connection as it is then.
+// apiRefresh refreshes a connection at once, regardless of its schedule, and returns it.
 func (s *Server) apiRefresh(w http.ResponseWriter, r *http.Request) error {
 	key, c, err := s.connectionByKey(r, db.ScopeRefresh)
 	if err != nil {
@@ -301,7 +300,7 @@ func (s *Server) apiRefresh(w http.ResponseWriter, r *http.Request) error {
 	if c.LeasedUntil.IsZero() {
 		reading := db.Reading{Connection: c.ID, Provider: c.Provider, Environment: c.Environment, Disconnected: !c.DisconnectedAt.IsZero()}
 		out, err = s.Refresh.RefreshReading(r.Context(), reading, s.byKey(r, key))
-	} else { // somebody is at it, or was
+	} else { // another refresh is or was under way
 		out, err = s.Refresh.RefreshNow(r.Context(), c.ID, s.byKey(r, key))
 	}
 	switch {
@@ -321,7 +320,7 @@ func (s *Server) apiRefresh(w http.ResponseWriter, r *http.Request) error {
 	return &refresh.ProviderTroubleError{Outcome: out.Outcome, RetryAfter: out.RetryAfter, Incident: out.Incident}
 }
 
-// apiMerchants lists the platform's merchants by name, or the one of an external id.
+// apiMerchants lists merchants by name, or returns the one with an external id.
 func (s *Server) apiMerchants(w http.ResponseWriter, r *http.Request) error {
 	key, err := s.key(r, db.ScopeConnections)
 	if err != nil {
@@ -374,7 +373,7 @@ func (s *Server) apiMerchants(w http.ResponseWriter, r *http.Request) error {
 
 var errNoName = invalid("external_id and name are texts of 1 to 200 characters, one of them visible")
 
-// apiAddMerchant adds a merchant by the platform's own id for it; asked again, it shows the one there is.
+// apiAddMerchant adds a merchant with the platform's own id. If there is one with that id, it returns it.
 func (s *Server) apiAddMerchant(w http.ResponseWriter, r *http.Request) error {
 	key, err := s.key(r, db.ScopeRefresh)
 	if err != nil {
@@ -418,7 +417,7 @@ func (s *Server) apiDescription(w http.ResponseWriter, _ *http.Request) error {
 	return err
 }
 
-// merchantNamed finds a merchant by our id or the platform's.
+// merchantNamed returns the merchant with an id or an external id.
 func (s *Server) merchantNamed(r *http.Request, name string) (db.Merchant, error) {
 	if id, err := pg.ParseID(name); err == nil {
 		if m, err := s.DB.Merchant(r.Context(), id); !errors.Is(err, pg.ErrNotFound) {
@@ -456,13 +455,13 @@ func writeJSON(w http.ResponseWriter, status int, value any) error {
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	w.Write(append(body, '\n')) // a reader that has gone is no fault of ours
+	w.Write(append(body, '\n')) // an error means that the client has gone
 	return nil
 }
 
 var errCursor = invalid("cursor is the next of an earlier answer")
 
-// validCursor reports whether a cursor can be one that an answer gave.
+// validCursor reports whether a cursor has the form of those in responses.
 func validCursor(text string) bool {
 	raw, err := base64.RawURLEncoding.DecodeString(text)
 	return err == nil && (len(raw) == 0 || json.Valid(raw))

@@ -25,7 +25,7 @@ import (
 	"patchbay/internal/trace"
 )
 
-// fault is a problem whose words are its own.
+// fault is a problem with a text of its own.
 type fault struct {
 	kind, detail string
 	retryAfter   time.Duration
@@ -35,7 +35,7 @@ func (f *fault) Error() string { return f.kind + ": " + f.detail }
 
 func invalid(detail string) error { return &fault{kind: "invalid", detail: detail} }
 
-// bearer is the API key that a program shows (RFC 6750 section 2.1).
+// bearer returns the API key of a request (RFC 6750, 2.1).
 func bearer(r *http.Request) (pg.Secret, error) {
 	scheme, key, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if key = strings.TrimSpace(key); !strings.EqualFold(scheme, "Bearer") || key == "" {
@@ -44,7 +44,7 @@ func bearer(r *http.Request) (pg.Secret, error) {
 	return pg.Secret(key), nil
 }
 
-// key finds the key that a program shows and sees whether it may do what scope says.
+// key returns the request's API key. It returns an error if the key is not valid, lacks the scope or is over its rate.
 func (s *Server) key(r *http.Request, scope string) (db.APIKey, error) {
 	secret, err := bearer(r)
 	if err != nil {
@@ -58,7 +58,7 @@ func (s *Server) key(r *http.Request, scope string) (db.APIKey, error) {
 	return key, s.admit(key, scope)
 }
 
-// admit holds a key to its scopes and its rate.
+// admit checks a key's scopes and rate.
 func (s *Server) admit(key db.APIKey, scope string) error {
 	if err := s.limits.key(key.ID); err != nil {
 		return err
@@ -77,14 +77,14 @@ func (s *Server) byKey(r *http.Request, key db.APIKey) audit.Actor {
 	return s.actorOf(r, audit.RoleKey, key.ID)
 }
 
-// apiLimits keep one program from taking all there is, and a loop from wearing out a provider. They live in this process.
+// apiLimits are the rate limits of keys and of refreshes by programs, in this process.
 type apiLimits struct {
 	mu        sync.Mutex
 	keys      map[pg.ID]*rate.Limiter
 	refreshes map[pg.ID]*rate.Limiter
 }
 
-// A key may ask this often; a connection may be refreshed by programs five times a second, a hundred times at first.
+// The rates of a key, and of refreshes of one connection: five a second, with a burst of a hundred.
 const (
 	keyRate, keyBurst         = 20_000, 40_000
 	refreshRate, refreshBurst = 5, 100
@@ -102,7 +102,7 @@ func (l *apiLimits) take(all *map[pg.ID]*rate.Limiter, id pg.ID, every rate.Limi
 	l.mu.Lock()
 	one := (*all)[id]
 	if one == nil {
-		if *all == nil || len(*all) >= 10_000 { // starting over forgives a little; it never grows without end
+		if *all == nil || len(*all) >= 10_000 { // bounds the memory; limits begin anew
 			*all = map[pg.ID]*rate.Limiter{}
 		}
 		one = rate.NewLimiter(every, burst)
@@ -116,13 +116,13 @@ func (l *apiLimits) take(all *map[pg.ID]*rate.Limiter, id pg.ID, every rate.Limi
 	return &fault{kind: "rate-limited", detail: "too many requests", retryAfter: wait}
 }
 
-// problem turns an error into problem details (RFC 9457). What an unknown error says goes to the log, never to the program.
+// problem answers an error with problem details (RFC 9457). The text of an unknown error is logged and not sent.
 func (s *Server) problem(w http.ResponseWriter, r *http.Request, err error) {
 	p := problemOf(err)
 	p.RequestID = trace.Request(r.Context())
 	if p.Status == http.StatusInternalServerError {
 		if r.Context().Err() != nil && errors.Is(err, context.Canceled) {
-			return // nobody is there to read it
+			return // the client has gone
 		}
 		s.Log.ErrorContext(r.Context(), "API call failed", "route", r.Pattern, "err", err)
 	}
@@ -158,7 +158,7 @@ type apiProblem struct {
 	RequestID  string       `json:"request_id"`
 }
 
-// problemType is the stable name of what err stands for: "ok" for none.
+// problemType returns the stable name of an error, "ok" for nil.
 func problemType(err error) string {
 	if err == nil {
 		return "ok"
@@ -211,12 +211,12 @@ func problemOf(err error) apiProblem {
 	}
 }
 
-// unavailableFor is how many seconds to wait before asking again while the database cannot be used.
+// unavailableFor is the Retry-After, in seconds, of answers while the database cannot be used.
 const unavailableFor = 5
 
 func seconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }
 
-// metrics are for Prometheus: open to loopback and TRUSTED_PROXIES only, and to nobody on whose behalf a proxy asks.
+// metrics serves Prometheus. It is open to loopback and TRUSTED_PROXIES only, and not to requests that a proxy forwards.
 func (s *Server) metrics() http.HandlerFunc {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(s.Refresh.Metrics, jobMetrics{s}, poolMetrics{s.DB}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -233,7 +233,7 @@ func (s *Server) metrics() http.HandlerFunc {
 // jobMetrics are the jobs of all processes that were not done.
 type jobMetrics struct{ server *Server }
 
-// Describe sends nothing: the figures are few and made when asked for.
+// Describe sends nothing, which makes the collector unchecked.
 func (jobMetrics) Describe(chan<- *prometheus.Desc) {}
 
 // Collect makes jobMetrics a prometheus.Collector.
@@ -267,17 +267,17 @@ func (m jobMetrics) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// poolMetrics are the use of the connections to Postgres.
+// poolMetrics are metrics of the pool of connections to Postgres.
 type poolMetrics struct{ db *db.DB }
 
 func poolDesc(name, help string) *prometheus.Desc {
 	return prometheus.NewDesc("patchbay_pool_"+name, help, nil, nil)
 }
 
-// Describe sends nothing: the figures are few and made when asked for.
+// Describe sends nothing, which makes the collector unchecked.
 func (poolMetrics) Describe(chan<- *prometheus.Desc) {}
 
-// Collect makes poolMetrics a prometheus.Collector.
+// Collect sends the metrics.
 func (p poolMetrics) Collect(ch chan<- prometheus.Metric) {
 	stat := p.db.Pool.Stat()
 	gauge := func(name, help string, value float64) {

@@ -18,10 +18,10 @@ import (
 	"patchbay/views"
 )
 
-// gatherHere is how many connections of a dry run are noted while its asker waits; the rest is a job's work.
+// gatherHere is how many connections of a dry run are collected within the request; a job collects the rest.
 const gatherHere = 5000
 
-// beginBulk counts what a list shows: a dry run, which sends nothing.
+// beginBulk makes a dry run of the connections that a list shows. It sends nothing.
 func (s *Server) beginBulk(w http.ResponseWriter, r *http.Request) error {
 	f, _ := s.filterOf(r, r.PostForm)
 	filter, unread := db.BulkFilter{Connections: &f}, f.Nothing
@@ -30,7 +30,7 @@ func (s *Server) beginBulk(w http.ResponseWriter, r *http.Request) error {
 		f := parseEventFilter(values)
 		filter, unread = db.BulkFilter{Events: &f}, f.Nothing || !retriable(f)
 	}
-	if unread { // never more than was asked for
+	if unread { // a filter that cannot be read must not mean all connections
 		return errMalformed
 	}
 	list, values := bulkList(filter)
@@ -50,7 +50,7 @@ func (s *Server) beginBulk(w http.ResponseWriter, r *http.Request) error {
 	return redirect(w, r, "/admin/bulk/"+id.String())
 }
 
-// bulkPage shows a dry run's counts, or how far many refreshes are and how they ended.
+// bulkPage shows the counts of a dry run, or the progress and outcomes of a bulk.
 func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 	id, err := pg.ParseID(r.PathValue("id"))
 	if err != nil {
@@ -91,7 +91,7 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// bulkList returns the list that a bulk is made from, and its filter, as they stand in the list's address.
+// bulkList returns the path and query of the list that a bulk is made from.
 func bulkList(f db.BulkFilter) (list string, values url.Values) {
 	if f.Events != nil {
 		return "events", eventValues(*f.Events)
@@ -99,10 +99,10 @@ func bulkList(f db.BulkFilter) (list string, values url.Values) {
 	return "connections", FilterValues(*f.Connections)
 }
 
-// retriable says whether a list of events is one of calls that failed.
+// retriable reports whether a filter shows refreshes that failed.
 func retriable(f audit.Filter) bool { return f.Outcome != "" && f.Outcome != status.OK }
 
-// filterDetails are a list's filter to be read by people, with the names of who and what it is about.
+// filterDetails returns a list's filter as a page shows it, with names instead of ids.
 func (s *Server) filterDetails(r *http.Request, values url.Values) (shown []views.Filter) {
 	var ids []pg.ID
 	for _, name := range []string{"merchant", "actor", "connection"} {
@@ -114,7 +114,7 @@ func (s *Server) filterDetails(r *http.Request, values url.Values) (shown []view
 	}
 	names, err := s.DB.Audit.Names(r.Context(), ids)
 	if err != nil {
-		s.Log.WarnContext(r.Context(), "names of a filter", "err", err) // the ids stand for themselves
+		s.Log.WarnContext(r.Context(), "names of a filter", "err", err) // ids are shown instead
 	}
 	for _, key := range []string{
 		"q", "kind", "class", "provider", "health", "who", "problem", "environment", "merchant", "connection", "used", "since", "lapsing", "actor", "from", "to", "zone",
@@ -132,7 +132,7 @@ func (s *Server) filterDetails(r *http.Request, values url.Values) (shown []view
 	return shown
 }
 
-// fields are a filter's values as a form repeats them.
+// fields returns a filter's values as the hidden fields of a form.
 func fields(values url.Values) (all []views.Filter) {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		for _, value := range values[name] {
@@ -142,7 +142,7 @@ func fields(values url.Values) (all []views.Filter) {
 	return all
 }
 
-// changeBulk starts a dry run for real, or stops what runs. Asking twice does no harm.
+// changeBulk starts a dry run's refreshes, or stops a running bulk. A second request changes nothing.
 func (s *Server) changeBulk(w http.ResponseWriter, r *http.Request) error {
 	id, err := pg.ParseID(r.PathValue("id"))
 	if err != nil {

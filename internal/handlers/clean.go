@@ -14,10 +14,10 @@ import (
 	"patchbay/internal/pg"
 )
 
-// This file is the one place where requests become text that Postgres takes, before any handler sees them: no NUL and no bytes
-// that are not UTF-8. Pages get what is left without them; the API refuses them.
+// This file removes from requests what Postgres refuses in text, before a handler reads them: NUL and bytes that are not UTF-8. The
+// API refuses such requests instead.
 
-// errNotText says that a program sent bytes that no text has.
+// errNotText is returned for a request of the API with NUL or bytes that are not UTF-8.
 var errNotText = invalid("a value holds NUL or bytes that are not UTF-8")
 
 func isText(text string) bool { return utf8.ValidString(text) && strings.IndexByte(text, 0) < 0 }
@@ -29,7 +29,7 @@ func cleanText(text string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(text, ""), "\x00", "")
 }
 
-// cleaned cleans a request's path, query and headers, and leads what is next to a callback's address to it. It returns an error
+// cleaned cleans a request's path, query and headers, and turns a misspelt callback path into the callback's. It returns an error
 // if the path or, for the API, the query is no text.
 func (s *Server) cleaned(r *http.Request) error {
 	for name, values := range r.Header {
@@ -51,7 +51,7 @@ func (s *Server) cleaned(r *http.Request) error {
 	return nil
 }
 
-// cleanQuery returns a query without the bytes that no text has. A query without such bytes stays as it is to the letter.
+// cleanQuery returns a query without such bytes. A query that has none is returned unchanged.
 func cleanQuery(raw string) string {
 	if whole, err := url.QueryUnescape(raw); err == nil && isText(whole) {
 		return raw

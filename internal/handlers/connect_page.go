@@ -15,7 +15,7 @@ import (
 	"patchbay/views"
 )
 
-// connectPage says what will happen, what is asked for and what is kept. For a provider with typed credentials it has the form.
+// connectPage shows a provider's page before connecting: the redirect that follows, or the form for credentials.
 func (s *Server) connectPage(w http.ResponseWriter, r *http.Request) error {
 	provider, err := s.provider(r.PathValue("provider"))
 	if err != nil {
@@ -59,7 +59,7 @@ func (s *Server) viewConnectPage(r *http.Request, provider connectors.Provider, 
 	return page, nil
 }
 
-// connectWithCredentials authenticates with what the merchant typed, and connects.
+// connectWithCredentials authenticates with the credentials that the merchant typed, and connects.
 func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, provider connectors.Provider, keyed connectors.CredentialConnector, pinned pg.ID, page views.ConnectPage) error {
 	v := visitorOf(r)
 	inputs := make(map[string]string, len(page.Fields))
@@ -99,7 +99,7 @@ func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, 
 	var input *connectors.InputError
 	switch outcome := connectors.OutcomeOf(err); {
 	case err == nil:
-		if err := s.DB.ResetLimit(r.Context(), tries); err != nil { // the right keys are no guess
+		if err := s.DB.ResetLimit(r.Context(), tries); err != nil { // a success does not count as a guess
 			return err
 		}
 		return redirect(w, r, "/flows/"+f.Reference)
@@ -125,7 +125,7 @@ func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, 
 }
 
 // ownPassword finds the fields that hold the person's own password to this site, as password managers and mistaken people fill them
-// in, and empties them. A partner must never see it.
+// in, and empties them. It must not be sent to a partner.
 func (s *Server) ownPassword(r *http.Request, fields []views.Field) (views.Errors, error) {
 	var errs views.Errors
 	seen := map[string]bool{} // whether it is the password: comparing is slow on purpose

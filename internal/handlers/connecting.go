@@ -15,8 +15,8 @@ import (
 )
 
 // This file is the whole way of a flow, in its order: connect or reconnect, begin, callback, exchange, saveExchange, choose
-// where there is something to choose, finishConnect. Credentials that a merchant types (connect_page.go) join it at
-// saveExchange. flows.go shows how a flow stands.
+// if there is something to choose, finishConnect. Credentials that a merchant types (connect_page.go) join it at
+// saveExchange. flows.go shows a flow's page.
 
 const (
 	exchangeLimit = 45 * time.Second // for all calls of one exchange. A flow lapses after a minute, so its result can still be saved
@@ -226,8 +226,8 @@ func (s *Server) redirectToFlow(w http.ResponseWriter, r *http.Request, f db.Flo
 	return redirect(w, r, "/flows/"+f.Reference)
 }
 
-// awaitExchange waits while a flow is being exchanged, here or in another process. It holds nothing of the database
-// meanwhile.
+// awaitExchange waits while a flow is being exchanged, in this or another process. It holds no connection to the database while it
+// waits.
 func (s *Server) awaitExchange(ctx context.Context, f db.Flow) (db.Flow, error) {
 	if f.Stage != status.StageExchanging {
 		return f, nil
@@ -239,8 +239,9 @@ func (s *Server) awaitExchange(ctx context.Context, f db.Flow) (db.Flow, error) 
 	return f, err
 }
 
-// resume goes on with a flow whose answer came while its user was signed out: it spends the code. It waits for an exchange
-// that is under way, connects where nothing has to be asked, and returns the flow as it is now. rejected says why this visitor's browser may not go on with it.
+// resume continues a flow whose callback came while its user was signed out: it spends the code. It waits for an exchange that is
+// under way, connects if there is nothing to ask, and returns the flow as it is now. rejected is why this visitor's browser may not
+// continue it.
 func (s *Server) resume(r *http.Request, f db.Flow) (_ db.Flow, rejected status.End, err error) {
 	if f.Stage == status.StageAnswered && f.UserID == visitorOf(r).user.ID && !isPrefetch(r) {
 		provider, err := s.provider(f.Provider)
@@ -265,7 +266,7 @@ func (s *Server) resume(r *http.Request, f db.Flow) (_ db.Flow, rejected status.
 	if f, err = s.awaitExchange(r.Context(), f); err != nil {
 		return f, "", err
 	}
-	// The hit that spent the code is about to connect, or its process died: whichever comes first connects, and both show it.
+	// The hit that spent the code is about to connect, or its process has died. The first of the two connects, and both show it.
 	if f.UserID == visitorOf(r).user.ID && !isPrefetch(r) && s.DB.Unasked(f) {
 		provider, err := s.provider(f.Provider)
 		if err != nil || provider.Environment != f.Environment {
@@ -325,7 +326,7 @@ func (s *Server) saveExchange(r *http.Request, provider connectors.Provider, f d
 		return err
 	})
 	if errors.Is(err, db.ErrTaken) {
-		return nil // given up meanwhile: the flow's page says so
+		return nil // the flow has ended in between, as its page shows
 	}
 	if err != nil || !x.proven {
 		return err
@@ -380,7 +381,7 @@ func flowOutcome(err error) (stage status.Stage, end status.End) {
 	return status.StageFailed, status.EndTemporary
 }
 
-// choose answers the question that a flow waits with.
+// choose handles the user's choice in a flow.
 func (s *Server) choose(w http.ResponseWriter, r *http.Request) error {
 	f, err := s.flowOfVisitor(r)
 	if err != nil {
@@ -413,7 +414,7 @@ func (s *Server) choose(w http.ResponseWriter, r *http.Request) error {
 	return redirect(w, r, "/flows/"+f.Reference)
 }
 
-// finishConnect connects as chosen, or, with choice "", if there is nothing to ask.
+// finishConnect connects as chosen or, with choice "", if there is nothing to ask.
 func (s *Server) finishConnect(r *http.Request, provider connectors.Provider, f db.Flow, choice db.Choice) error {
 	var made db.Made
 	err := retrySave(r.Context(), func(ctx context.Context) (err error) {
@@ -422,7 +423,7 @@ func (s *Server) finishConnect(r *http.Request, provider connectors.Provider, f 
 	})
 	switch {
 	case errors.Is(err, db.ErrMustChoose), errors.Is(err, db.ErrTaken), errors.Is(err, db.ErrRevoking):
-		return nil // the flow's page says how it stands
+		return nil // the flow's page shows its stage
 	case errors.Is(err, db.ErrRevoked):
 		return retrySave(r.Context(), func(ctx context.Context) error {
 			return s.DB.EndFlow(ctx, f, status.StageFailed, status.EndInterrupted, nil, s.actor(r))

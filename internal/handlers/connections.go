@@ -19,7 +19,7 @@ import (
 
 const timelineLength = 30
 
-// connectionOfVisitor is the connection in the address, when the visitor may see it: a merchant its own, staff any.
+// connectionOfVisitor returns the connection in the path. It returns ErrNotFound unless the visitor is staff or of its merchant.
 func (s *Server) connectionOfVisitor(r *http.Request) (db.ConnectionDetail, error) {
 	id, err := pg.ParseID(r.PathValue("id"))
 	if err != nil {
@@ -28,8 +28,7 @@ func (s *Server) connectionOfVisitor(r *http.Request) (db.ConnectionDetail, erro
 	return s.DB.ConnectionDetail(r.Context(), id, visitorOf(r).user.MerchantID)
 }
 
-// connectionPage shows whose account it is, how it is, who must act and what has happened. Of one that has ended it is
-// the receipt.
+// connectionPage shows a connection's account, status and events. For a disconnected one it is the receipt.
 func (s *Server) connectionPage(w http.ResponseWriter, r *http.Request) error {
 	c, err := s.connectionOfVisitor(r)
 	if err != nil {
@@ -52,7 +51,7 @@ func (s *Server) connectionPage(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// refreshNow renews access at once and shows the outcome on the spot.
+// refreshNow refreshes a connection at once and shows the outcome.
 func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 	c, err := s.connectionOfVisitor(r)
 	if err != nil {
@@ -66,7 +65,7 @@ func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 	var ours *refresh.PlatformActionError
 	var trouble *refresh.ProviderTroubleError
 	switch {
-	case errors.As(err, &needed): // its page says so
+	case errors.As(err, &needed): // as its page shows
 		return redirect(w, r, "/connections/"+c.ID.String())
 	case errors.As(err, &ours):
 		outcome.Outcome = status.ClientRejected
@@ -88,9 +87,9 @@ func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 		page.Outcome.Call = &outcome.Call
 	}
 	switch {
-	case outcome.Problem == status.ProblemLapsed || outcome.Problem == status.ProblemSealed: // nobody was asked
+	case outcome.Problem == status.ProblemLapsed || outcome.Problem == status.ProblemSealed: // nothing was sent
 		page.Outcome.Code, page.Outcome.Health = string(outcome.Problem), status.ActionNeeded
-	case outcome.Incident && outcome.Outcome == status.Rejected: // not believed yet
+	case outcome.Incident && outcome.Outcome == status.Rejected: // the incident may be the cause
 		page.Outcome.Code, page.Outcome.Health = "incident", status.Retrying
 	}
 	if outcome.RetryAfter > 0 {
@@ -100,7 +99,7 @@ func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// refreshed is for those who take the address that an outcome was shown at for the connection's.
+// refreshed redirects a GET of the form's address, which browsers keep as the address of an outcome.
 func (s *Server) refreshed(w http.ResponseWriter, r *http.Request) error {
 	return redirect(w, r, "/connections/"+url.PathEscape(r.PathValue("id")))
 }
@@ -161,8 +160,8 @@ func (s *Server) viewConnection(r *http.Request, c db.ConnectionDetail) (views.C
 	return page, err
 }
 
-// viewStaffConnection is what staff see besides. The calls of the attempts that made the connection join its timeline: they
-// were made before it existed.
+// viewStaffConnection returns what the page shows to staff only. It adds to the timeline the calls of the flows that made the
+// connection, since their events do not name it.
 func (s *Server) viewStaffConnection(r *http.Request, c db.ConnectionDetail, page *views.ConnectionPage) (*views.StaffConnection, error) {
 	staff := &views.StaffConnection{}
 	if c.DisconnectedAt.IsZero() {

@@ -10,7 +10,7 @@ import (
 	"patchbay/views"
 )
 
-// disconnectPage says what disconnecting will do and what it cannot, and asks for confirmation.
+// disconnectPage shows what disconnecting does and cannot do, and asks for confirmation.
 func (s *Server) disconnectPage(w http.ResponseWriter, r *http.Request) error {
 	c, err := s.connectionOfVisitor(r)
 	if err != nil {

@@ -114,7 +114,7 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, page
 	}
 }
 
-// zoneOf returns the browser's time zone from the cookie that our script sets; nil without one, which stands for UTC.
+// zoneOf returns the browser's time zone from the cookie that our script sets. It returns nil without one, which means UTC.
 func zoneOf(r *http.Request) *time.Location {
 	if cookie, err := r.Cookie("tz"); err == nil {
 		return views.Zone(cookie.Value)

@@ -10,7 +10,7 @@ import (
 	"patchbay/internal/status"
 )
 
-// parseFilter reads a filter as it stands in a list's address. Providers is left to the caller.
+// parseFilter reads a filter from a list's query. The caller sets Providers.
 func parseFilter(values url.Values) search.Filter {
 	var broken bool
 	get := func(name string) string { return cleaned(values.Get(name), &broken) }
@@ -36,7 +36,7 @@ func parseFilter(values url.Values) search.Filter {
 	return f
 }
 
-// FilterValues returns the filter as it stands in an address.
+// FilterValues returns a filter as a query.
 func FilterValues(f search.Filter) url.Values {
 	values := url.Values{}
 	for name, value := range map[string]string{

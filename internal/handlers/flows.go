@@ -11,8 +11,7 @@ import (
 	"patchbay/views"
 )
 
-// flowPage shows one flow: the choice that it waits for, or how it ended. A user who comes back from signing in while the
-// provider's answer waits goes on with it here.
+// flowPage shows one flow: the choice that it waits for, or its outcome. It continues a flow whose user had to sign in again.
 func (s *Server) flowPage(w http.ResponseWriter, r *http.Request) error {
 	f, err := s.flowOfVisitor(r)
 	if err != nil {
@@ -31,7 +30,7 @@ func (s *Server) flowPage(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// flowOfVisitor is the flow in the address, when the visitor may see it.
+// flowOfVisitor returns the flow in the path. It returns ErrNotFound unless the visitor is staff or of its merchant.
 func (s *Server) flowOfVisitor(r *http.Request) (db.Flow, error) {
 	f, err := s.DB.FlowByReference(r.Context(), r.PathValue("reference"))
 	if err != nil {
@@ -43,7 +42,7 @@ func (s *Server) flowOfVisitor(r *http.Request) (db.Flow, error) {
 	return f, nil
 }
 
-// endedPage is where a callback ends that belongs to no attempt of the visitor's.
+// endedPage shows the outcome of a callback that belongs to no flow of the visitor's.
 func (s *Server) endedPage(w http.ResponseWriter, r *http.Request) error {
 	provider, err := s.anyProvider(r.PathValue("provider"))
 	if err != nil {
@@ -69,7 +68,7 @@ func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
 			return page, err
 		}
 		if v.user.ID != f.UserID {
-			o.Options = nil // a colleague's to answer
+			o.Options = nil // only the flow's user may choose
 		}
 		page.Offer, page.Account, page.Before = &o, s.viewAccount(f.Provider, o.Account, ""), s.viewAccount(f.Provider, o.Before, f.ConnectionID.String())
 	case status.StageConnected:

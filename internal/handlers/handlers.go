@@ -31,9 +31,9 @@ type Options struct {
 	Refresh        *refresh.Engine
 	Log            *slog.Logger
 	PublicURL      *url.URL                    // the origin of all pages
-	TrustedProxies []netip.Prefix              // whose X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto are believed
+	TrustedProxies []netip.Prefix              // their X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto are used
 	SessionKeys    [][]byte                    // the first signs, all verify
-	Jobs           *jobs.Jobs                  // for later: mail, revocations, bulk work
+	Jobs           *jobs.Jobs                  // mail, revocations, bulk work
 	Demo           []views.DemoSignIn          // sample users on the sign-in page of the demo
 	Schema         func(context.Context) error // returns an error if the database's schema is not this program's, for /readyz; may be nil
 }
@@ -44,8 +44,8 @@ type Server struct {
 	sessions *sessionStore
 	troubled incidents
 	limits   apiLimits
-	hidden   sync.Once                                           // warns of a proxy that hides which host was asked for
-	looped   sync.Once                                           // warns of one that is not trusted
+	hidden   sync.Once                                           // logs a warning of a proxy that hides the requested host
+	looped   sync.Once                                           // logs a warning of a proxy that is not trusted
 	drawn    sync.Pool                                           // of *bytes.Buffer, for pages before they are sent
 	secure   bool                                                // PublicURL is https: cookies are Secure and carry __Host-
 	pause    func(ctx context.Context, wait time.Duration) error // waits; replaced in tests

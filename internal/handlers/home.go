@@ -11,7 +11,7 @@ import (
 	"patchbay/views"
 )
 
-// home shows a merchant's connections: connected ones first, then what can still be connected.
+// home shows a merchant's connections, then the providers that can be connected.
 func (s *Server) home(w http.ResponseWriter, r *http.Request) error {
 	v := visitorOf(r)
 	if v.user.Staff() {
@@ -34,7 +34,7 @@ func (s *Server) home(w http.ResponseWriter, r *http.Request) error {
 	for i, c := range owned {
 		_, err := s.anyProvider(c.Provider)
 		before := slices.ContainsFunc(owned[:i], func(b db.Connection) bool { return b.Provider == c.Provider })
-		if err != nil && !before { // its settings are gone: it is still theirs to end
+		if err != nil && !before { // of a provider that is no longer set up; it can still be disconnected
 			page.Connected = append(page.Connected, views.ProviderCard{
 				Provider: s.viewProviderOf(c.Provider, c.Environment), Accounts: s.viewOwned(r, owned, c.Provider),
 			})
@@ -58,7 +58,7 @@ func (s *Server) viewOwned(r *http.Request, owned []db.Connection, provider stri
 	return out
 }
 
-// statuses returns what the providers' settings and open incidents make of their connections.
+// statuses returns the providers' settings and open incidents, for status.Of.
 func (s *Server) statuses(ctx context.Context) status.Providers {
 	providers := connectors.Statuses(s.Providers)
 	for _, one := range s.currentIncidents(ctx) {
@@ -67,7 +67,7 @@ func (s *Server) statuses(ctx context.Context) status.Providers {
 	return providers
 }
 
-// statusOf says how one connection is.
+// statusOf returns a connection's status.
 func (s *Server) statusOf(ctx context.Context, c db.Connection) status.Status {
 	return status.Of(c.Row(), s.statuses(ctx)[c.Provider])
 }

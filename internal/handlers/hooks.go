@@ -14,8 +14,7 @@ import (
 // maxHook is the longest webhook that is read, in bytes.
 const maxHook = 16 << 10
 
-// hook receives a provider's webhook. It is not signed, so it is only a hint: a refresh verifies it before anything is
-// marked. A request with the secret gets 204, whatever its type; any other gets 404.
+// hook receives a provider's webhook. It is not signed, so a refresh verifies it before the connection changes. A request with the secret gets 204, whatever its type; any other gets 404.
 func (s *Server) hook(w http.ResponseWriter, r *http.Request) {
 	provider, err := s.provider(r.PathValue("provider"))
 	hooked, ok := provider.Connector.(connectors.WebhookReceiver)

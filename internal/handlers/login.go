@@ -91,7 +91,7 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	to := "/login"
-	if next := localPath(r.PostFormValue("next")); next != "" { // to go on there as another user
+	if next := localPath(r.PostFormValue("next")); next != "" { // to continue there as another user
 		to += "?next=" + url.QueryEscape(next)
 	}
 	return s.redirectWithNotice(w, r, to, "signed-out")

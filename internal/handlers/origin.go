@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// This file finds out where a request comes from and which address it asked for, as far as proxies say so. Only what a trusted
-// proxy says is believed, and what cannot be read stands for nothing: never for the proxy itself.
+// This file finds the client's address and the requested host of a request behind proxies. It uses headers of trusted proxies only.
+// A header that cannot be parsed means that the address is unknown, and not that it is the proxy's.
 
 // peer returns the address at the other end of the connection. It is not valid if there is none.
 func peer(r *http.Request) netip.Addr {
@@ -72,7 +72,7 @@ func parseHop(text string) netip.Addr {
 	return address.Unmap().WithZone("")
 }
 
-// forwarded reports whether a proxy sent the request for somebody else.
+// forwarded reports whether a proxy forwarded the request.
 func forwarded(r *http.Request) bool {
 	for _, name := range []string{
 		"X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Server", "Forwarded", "Via", "X-Real-Ip",
@@ -86,7 +86,7 @@ func forwarded(r *http.Request) bool {
 }
 
 // operator reports whether a request comes straight from this machine or from a trusted network. A proxy's request never does:
-// neither one that names its client nor one that hides it, which speaks HTTP/1.0 or asks for PUBLIC_URL's host.
+// neither one that names its client nor one that hides it, which uses HTTP/1.0 or asks for PUBLIC_URL's host.
 func (s *Server) operator(r *http.Request) bool {
 	address := peer(r)
 	if !address.IsLoopback() && !s.trusted(address) || forwarded(r) || !r.ProtoAtLeast(1, 1) {
@@ -132,7 +132,7 @@ func isUpstream(host string) bool {
 }
 
 // asked returns the host in the browser's bar, and whether that is known. A trusted proxy may hide it: by naming the server
-// behind it as Host without X-Forwarded-Host, as nginx, Apache and IIS do unless they are told otherwise.
+// behind it as Host without X-Forwarded-Host, as nginx, Apache and IIS do by default.
 func (s *Server) asked(r *http.Request) (host string, known bool) {
 	if s.trusted(peer(r)) {
 		if named, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Host"), ","); strings.TrimSpace(named) != "" {
@@ -144,7 +144,7 @@ func (s *Server) asked(r *http.Request) (host string, known bool) {
 	return hostOf(s.PublicURL, r.Host), true
 }
 
-// plain reports whether a trusted proxy says that the browser speaks plain HTTP where PUBLIC_URL is https.
+// plain reports whether a trusted proxy says that the browser uses plain HTTP although PUBLIC_URL is https.
 func (s *Server) plain(r *http.Request) bool {
 	scheme, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ",")
 	return s.secure && strings.EqualFold(strings.TrimSpace(scheme), "http") && s.trusted(peer(r))

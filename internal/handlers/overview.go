@@ -25,8 +25,8 @@ const (
 	riskShown  = 10
 )
 
-// overview is the page of the morning: how connections are, how refreshing goes, who is at risk, what we must put
-// right. Its figures are connection_counts and hourly stats: no event and no connection is counted for it.
+// overview shows the health of all connections, the refreshes of the last hours, the connections that must be reconnected soon, and
+// the platform's tasks. Its figures are connection_counts and hourly stats: it counts no events and no connections.
 func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 	now := s.DB.Now()
 	counts, err := s.DB.Counts(r.Context())
@@ -69,7 +69,7 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 // providerEnv is a provider in one environment.
 type providerEnv struct{ provider, environment string }
 
-// places are the providers that are set up, in their order, then those that only old connections know.
+// places returns the providers that are set up, in their order, then those that only connections have.
 func (s *Server) places(counts []db.Count) []providerEnv {
 	var all []providerEnv
 	for _, provider := range s.Providers {
@@ -113,8 +113,8 @@ func (s *Server) presently(at providerEnv) bool {
 	return err == nil && provider.Environment == at.environment
 }
 
-// latency is how long refreshes at a provider took lately, the median and the 95th percentile, how many there were, and how
-// many did not go well.
+// latency returns the median and the 95th percentile of how long successful refreshes at a provider took, the number of all
+// refreshes, and the number of those that failed.
 func latency(lately []refresh.HourlyStat, at providerEnv) (median, slow time.Duration, all, failed int64) {
 	var answered []refresh.HourlyStat
 	for _, one := range lately {
@@ -150,7 +150,7 @@ func hourFigures(calls []refresh.RefreshHour, first time.Time) []views.HourFigur
 	return hours
 }
 
-// todo lists what the platform itself must put right.
+// todo lists the platform's tasks.
 func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.TodoItem, error) {
 	var list []views.TodoItem
 	present := connectors.Environments(s.Providers)
@@ -240,7 +240,7 @@ func (s *Server) retryMail(w http.ResponseWriter, r *http.Request) error {
 	return s.redirectWithNotice(w, r, "/admin", "mail-retried", "Letters", strconv.Itoa(letters))
 }
 
-// troubledList are the incidents that the page's banner shows, as read for it.
+// troubledList returns the open incidents that the page's banner shows.
 func (s *Server) troubledList() []refresh.ProviderState {
 	s.troubled.mu.Lock()
 	defer s.troubled.mu.Unlock()

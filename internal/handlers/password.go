@@ -18,7 +18,7 @@ func (s *Server) forgottenPage(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// forgotten answers alike whether or not a user has the address. A job sends the mail.
+// forgotten enqueues a mail with a link for a new password. Its answer is the same whether or not a user has the address.
 func (s *Server) forgotten(w http.ResponseWriter, r *http.Request) error {
 	page := views.PasswordPage{Page: s.viewPage(r), Email: formText(r, "email")}
 	if _, err := mail.ParseAddress(page.Email); err != nil {
@@ -30,7 +30,7 @@ func (s *Server) forgotten(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	page.Sent, page.NoMail = true, !s.Jobs.SendsMail()
-	// So that strangers cannot fill an inbox.
+	// A limit keeps strangers from filling an inbox.
 	wait, err := s.DB.Allow(r.Context(), "forgotten by "+strings.ToLower(page.Email), pg.Limit{Burst: 3, Every: 10 * time.Minute})
 	if err != nil {
 		return err

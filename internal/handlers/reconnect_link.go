@@ -71,14 +71,13 @@ func (s *Server) askedFor(r *http.Request) (account.Link, db.ConnectionDetail, e
 	return link, c, err
 }
 
-// otherBusiness says that the link is for another merchant, without naming it.
+// otherBusiness shows that the link is for another merchant, without naming it.
 func (s *Server) otherBusiness(w http.ResponseWriter, r *http.Request) error {
 	s.render(w, r, http.StatusNotFound, views.ReconnectElsewhere(views.ReconnectElsewherePage{Page: s.viewPage(r), Next: r.URL.Path}))
 	return nil
 }
 
-// askedPeople returns the merchant's users to whom mail can go because they can sign in, and those who have not accepted their
-// invitation yet.
+// askedPeople returns the merchant's users who can sign in, who can be mailed, and those who have not accepted their invitation.
 func (s *Server) askedPeople(r *http.Request, merchant pg.ID) (reached, invited []account.UserRow, err error) {
 	people, err := s.Accounts.ListUsers(r.Context(), account.UserQuery{Merchant: merchant}, "", 50)
 	for _, one := range people.Rows {

@@ -146,13 +146,13 @@ func (s *Server) signOut(w http.ResponseWriter, r *http.Request) error {
 	return session.Save(r, w)
 }
 
-// visitor is who requests a page. The zero user stands for one who is not signed in.
+// visitor is the sender of a request. Its user is zero if it is not signed in.
 type visitor struct {
 	user     account.User
 	merchant db.Merchant // zero for staff
 	session  account.Session
 	locale   string // of the page
-	notice   string // code of what was just done, with its values
+	notice   string // code of the notice to show, with its values
 }
 
 type visitorKey struct{}
@@ -179,8 +179,8 @@ func (v visitor) role() roles {
 	}
 }
 
-// visit finds the visitor and the language: the one just chosen, else the one chosen in this browser, else the account's, else
-// the browser's. It may set cookies.
+// visit returns the visitor. The language is the one just chosen, else the one chosen in this browser, else the account's, else the
+// browser's. It may set cookies.
 func (s *Server) visit(w http.ResponseWriter, r *http.Request) (visitor, error) {
 	var v visitor
 	session, err := s.sessions.Get(r, s.cookieName("session"))
@@ -216,7 +216,7 @@ func (s *Server) chooseLocale(w http.ResponseWriter, r *http.Request, own string
 	return views.MatchLocale(r.Header.Get("Accept-Language"))
 }
 
-// redirectWithNotice redirects to a page that says what was done. notice is a code under "notice." in the locales; pairs are
+// redirectWithNotice redirects to a page that shows a notice. notice is a code under "notice." in the locales; pairs are
 // the names and values to fill in.
 func (s *Server) redirectWithNotice(w http.ResponseWriter, r *http.Request, path, notice string, pairs ...string) error {
 	if len(pairs) > 0 {
@@ -262,14 +262,14 @@ func (s *Server) viewPage(r *http.Request) views.Page {
 // incidents caches the open incidents, which every page shows.
 type incidents struct {
 	mu   sync.Mutex
-	read time.Time // when it was last read, or tried to
+	read time.Time // when they were last read, or reading failed
 	list []refresh.ProviderState
 }
 
 const incidentsAge = 3 * time.Second
 
-// currentIncidents returns the open incidents, read at most incidentsAge ago. One request reads them again; the others go on
-// with the known ones, so that they do not queue behind a database that does not answer.
+// currentIncidents returns the open incidents, read at most incidentsAge ago. One request reads them again; the others use
+// the cached ones, so that they do not queue behind a database that does not answer.
 func (s *Server) currentIncidents(ctx context.Context) []refresh.ProviderState {
 	s.troubled.mu.Lock()
 	now, known := s.DB.Now(), s.troubled.list

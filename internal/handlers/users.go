@@ -71,8 +71,7 @@ func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
 	return s.renderPeople(w, r, of, http.StatusUnprocessableEntity, form)
 }
 
-// merchantMeant finds the merchant that was typed, by its id, its name or the platform's own id. code says what is wrong
-// with what was typed, "" if nothing is.
+// merchantMeant returns the merchant with the typed id, name or external id. code is an error's, "" if there is none.
 func (s *Server) merchantMeant(r *http.Request, typed string) (m db.Merchant, code string, err error) {
 	if typed == "" {
 		return m, "missing", nil
@@ -107,7 +106,7 @@ func (s *Server) showLink(w http.ResponseWriter, r *http.Request, user account.U
 	return s.renderPeople(w, r, of, http.StatusOK, views.InviteForm{Role: audit.RoleMerchant, Link: s.publicAddress(path + string(secret))})
 }
 
-// changeUser does what a button of the list of users says, and returns to that list.
+// changeUser handles the buttons of the list of users, and returns to that list.
 func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 	id, err := pg.ParseID(r.PathValue("id"))
 	if err != nil {
@@ -131,7 +130,7 @@ func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 		role := audit.Role(r.PostFormValue("role"))
 		err, notice = s.Accounts.SetRole(r.Context(), s.actor(r), id, role), "role-"+string(role)
 	case "end-sessions":
-		var keep []byte // the admin's own session goes on
+		var keep []byte // the admin's own session is kept
 		notice = "person-signed-out"
 		if v := visitorOf(r); v.user.ID == id {
 			keep, notice = v.session.Hash, "sessions-ended"
@@ -198,7 +197,7 @@ func listOf(query url.Values) string {
 	return ""
 }
 
-// renderPeople renders that page in answer to a form on it.
+// renderPeople answers a form about users with the page it is on.
 func (s *Server) renderPeople(w http.ResponseWriter, r *http.Request, of pg.ID, status int, form views.InviteForm) error {
 	if of == (pg.ID{}) {
 		return s.renderUsers(w, r, status, form)
