@@ -15,6 +15,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/jobs"
 	"patchbay/internal/pg"
+	"patchbay/internal/refresh"
 	"patchbay/migrations"
 )
 
@@ -165,6 +166,11 @@ func (x *examination) keyset(ctx context.Context, s settings) {
 	}
 	defer d.Close()
 	x.fine("keyset", "opens what this database sealed")
+	if err := refresh.ProveSaves(ctx, d); err != nil {
+		x.wrong("saving", cmp.Or(explain(err), err.Error())+" (a connection and a refresh were tried, and rolled back)")
+	} else {
+		x.fine("saving", "a connection and a refresh of it can be saved")
+	}
 	for _, p := range s.providers {
 		if s.publicURL != nil && p.Connector != nil {
 			x.callback(ctx, d, p, s.publicURL.String()+"/connect/"+p.Name+"/callback")

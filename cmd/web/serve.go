@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"strings"
+	"sync"
 	"time"
 
 	"patchbay/internal/account"
@@ -66,6 +67,10 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	}
 	defer d.Close()
 
+	if err := refresh.ProveSaves(ctx, d); err != nil {
+		return err
+	}
+
 	accounts := account.New(d.DB, d.Audit)
 	engine := refresh.New(refresh.Options{DB: d, Connectors: connected(s.providers), Log: log})
 	later, err := jobs.New(jobs.Options{
@@ -77,7 +82,7 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	pages := handlers.New(handlers.Options{
 		DB: d, Accounts: accounts, Providers: s.providers, Refresh: engine, Jobs: later, Log: log, PublicURL: s.publicURL,
 		TrustedProxies: s.trustedProxies, SessionKeys: s.sessionKeys, Demo: s.demo,
-		Schema: func(ctx context.Context) error { return whole(ctx, d) },
+		Works: (&works{db: d}).now,
 	})
 	if err := opened(d, accounts); err != nil {
 		return err
@@ -116,13 +121,32 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	return err
 }
 
-// whole returns an error if the schema is not the one this program was built for.
-func whole(ctx context.Context, d *db.DB) error {
-	pending, err := migrations.Pending(ctx, d.Pool)
+// provenFor is for how long a proof that the database keeps what is saved is believed.
+const provenFor = time.Minute
+
+// works finds out whether the database is one that this program can work with. Its method is safe for concurrent use.
+type works struct {
+	db     *db.DB
+	mu     sync.Mutex
+	proven time.Time // when a save was last proven
+}
+
+// now returns an error if the schema is not the one this program was built for, or what is saved is not kept.
+func (w *works) now(ctx context.Context) error {
+	pending, err := migrations.Pending(ctx, w.db.Pool)
 	if err == nil && pending {
 		err = errors.New("migrations are to be applied")
 	}
-	return err
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if err != nil || time.Since(w.proven) < provenFor {
+		return err
+	}
+	if err := refresh.ProveSaves(ctx, w.db); err != nil {
+		return err
+	}
+	w.proven = time.Now()
+	return nil
 }
 
 // connected are the connectors of the providers that are set up.

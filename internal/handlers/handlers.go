@@ -35,7 +35,7 @@ type Options struct {
 	SessionKeys    [][]byte                    // the first signs, all verify
 	Jobs           *jobs.Jobs                  // mail, revocations, bulk work
 	Demo           []views.DemoSignIn          // sample users on the sign-in page of the demo
-	Schema         func(context.Context) error // returns an error if the database's schema is not this program's, for /readyz; may be nil
+	Works          func(context.Context) error // returns an error if the program cannot work with the database, for /readyz; may be nil
 }
 
 // Server serves pages and API. New makes one. It is safe for concurrent use.

@@ -12,15 +12,15 @@ func (s *Server) livez(w http.ResponseWriter, _ *http.Request) {
 	w.Write([]byte("ok\n"))
 }
 
-// readyz answers 200 if the database answers, has this program's schema and opens with the keyset.
+// readyz answers 200 if the database answers, takes what is saved, has this program's schema and opens with the keyset.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 3*time.Second)
 	defer cancel()
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	err := s.DB.Ready(ctx)
-	if err == nil && s.Schema != nil {
-		err = s.Schema(ctx)
+	if err == nil && s.Works != nil {
+		err = s.Works(ctx)
 	}
 	if err != nil {
 		s.Log.WarnContext(ctx, "not ready", "err", err)
