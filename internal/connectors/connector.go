@@ -103,6 +103,7 @@ type Flow struct {
 	Verifier    string // code_verifier of RFC 7636
 	CallbackURL string
 	Locale      string // the language in which the merchant reads, such as "km"
+	Another     bool   // the merchant has an account there and wants to connect another
 }
 
 // Token is access as the provider gave it. It holds durations, counted from when the answer was made, and no times: the

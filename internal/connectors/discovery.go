@@ -60,12 +60,14 @@ func (s *standard) fresh() *profile {
 // metadata is what the issuer publishes (RFC 8414 section 2, OpenID Connect Discovery section 3). It is zero for an
 // entry without an issuer.
 type metadata struct {
-	issuer, authorizeURL, tokenURL, revokeURL, userinfoURL, jwksURL string
+	issuer, authorizeURL, tokenURL, revokeURL, userinfoURL, jwksURL, pushURL string
 
 	algorithms []string
-	postOnly   bool // client_secret_post without client_secret_basic
-	requireIss bool // RFC 9207
-	openid     bool // the scope openid is known
+	prompts    []string // what it may be told to ask the person; none if it does not say
+	postOnly   bool     // client_secret_post without client_secret_basic
+	requireIss bool     // RFC 9207
+	mustPush   bool     // RFC 9126
+	openid     bool     // the scope openid is known
 }
 
 // discover merges the entry with the issuer's metadata.
@@ -82,16 +84,21 @@ func (s *standard) discover(ctx context.Context) (*profile, error) {
 		clientID: c.ClientID, clientSecret: s.secret, secretInBody: c.ClientAuth == "post" || c.ClientAuth == "" && m.postOnly, scopes: c.Scopes,
 		authorizeURL: cmp.Or(c.AuthorizeURL, m.authorizeURL), tokenURL: cmp.Or(c.TokenURL, m.tokenURL),
 		revokeURL: cmp.Or(c.RevokeURL, m.revokeURL), userinfoURL: cmp.Or(c.UserinfoURL, m.userinfoURL),
-		issuer: m.issuer, openid: m.openid || slices.Contains(c.Scopes, "openid"), requireIss: m.requireIss, algorithms: m.algorithms,
+		pushURL: m.pushURL, selects: slices.Contains(m.prompts, "select_account") || m.prompts == nil && m.openid, issuer: m.issuer, openid: m.openid || slices.Contains(c.Scopes, "openid"), requireIss: m.requireIss, algorithms: m.algorithms,
 	}
 	switch {
 	case p.authorizeURL == "":
 		return nil, &UnreadableError{Reason: "unreadable", Detail: "discovery: authorization_endpoint is missing"}
+	case m.mustPush && m.pushURL == "":
+		return nil, &UnreadableError{Reason: "unreadable", Detail: "discovery: pushed_authorization_request_endpoint is missing"}
 	case p.tokenURL == "":
 		return nil, &UnreadableError{Reason: "unreadable", Detail: "discovery: token_endpoint is missing"}
 	}
 	if m.openid && !slices.Contains(p.scopes, "openid") {
 		p.scopes = append([]string{"openid"}, p.scopes...) // without it no account is named
+	}
+	if !m.mustPush {
+		p.pushURL = ""
 	}
 	if m.jwksURL != "" {
 		p.keys = remoteKeys(s.client, m.jwksURL)
@@ -163,13 +170,16 @@ func parseMetadata(o object, issuer, environment string) (metadata, error) {
 	m := metadata{
 		issuer: o.str("issuer"), authorizeURL: o.str("authorization_endpoint"), tokenURL: o.str("token_endpoint"),
 		revokeURL: o.str("revocation_endpoint"), userinfoURL: o.str("userinfo_endpoint"), jwksURL: o.str("jwks_uri"),
+		pushURL:    o.str("pushed_authorization_request_endpoint"),
+		mustPush:   o.displayString("require_pushed_authorization_requests") == "true",
+		prompts:    o.strings("prompt_values_supported"),
 		openid:     slices.Contains(o.strings("scopes_supported"), "openid"),
 		requireIss: o.displayString("authorization_response_iss_parameter_supported") == "true",
 	}
 	if strings.TrimSuffix(m.issuer, "/") != strings.TrimSuffix(issuer, "/") {
 		return metadata{}, &UnreadableError{Reason: ReasonWrongIssuer, Detail: "discovery: issuer is not the one that was asked"}
 	}
-	for _, name := range []string{"authorization_endpoint", "token_endpoint", "revocation_endpoint", "userinfo_endpoint", "jwks_uri"} {
+	for _, name := range []string{"authorization_endpoint", "token_endpoint", "revocation_endpoint", "userinfo_endpoint", "jwks_uri", "pushed_authorization_request_endpoint"} {
 		if address := o.str(name); address != "" && urlFault(address, environment, true) != "" {
 			return metadata{}, &UnreadableError{Reason: "unreadable", Detail: "discovery: " + name + " is no address that secrets may be sent to"}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -46,9 +47,11 @@ type profile struct {
 
 	authorizeURL, tokenURL string
 	revokeURL, userinfoURL string // "" if there is none
+	pushURL                string // where authorization requests must be pushed to (RFC 9126); "" where they need not
 
 	issuer     string             // "" without discovery
 	openid     bool               // it speaks OpenID Connect
+	selects    bool               // it lets the person select an account (OpenID Connect Core section 3.1.2.1)
 	requireIss bool               // each callback carries iss (RFC 9207)
 	keys       *oidc.RemoteKeySet // nil if ID tokens cannot be verified
 	algorithms []string           // of ID tokens; none means RS256
@@ -80,10 +83,49 @@ func (s *standard) AuthorizationURL(ctx context.Context, f Flow) (string, error)
 	if p.issuer != "" {
 		q.Set("nonce", nonce(f))
 	}
-	if p.openid && slices.Contains(p.scopes, "offline_access") && !strings.Contains(p.authorizeURL, "prompt=") {
-		q.Set("prompt", "consent") // OpenID Connect Core section 11: without it there may be no refresh token
+	if prompt := p.prompt(f); prompt != "" {
+		q.Set("prompt", prompt)
+	}
+	if p.pushURL != "" {
+		return s.push(ctx, p, q)
 	}
 	return withQuery(p.authorizeURL, q), nil
+}
+
+// prompt says what the provider shall ask the person (OpenID Connect Core section 3.1.2.1); "" leaves it to the provider, or to the
+// entry, whose authorize_url may hold a prompt of its own.
+func (p *profile) prompt(f Flow) string {
+	var prompts []string
+	if f.Another && p.selects {
+		prompts = append(prompts, "select_account") // a session there would answer at once with the account that is connected already
+	}
+	if p.openid && slices.Contains(p.scopes, "offline_access") && !strings.Contains(p.authorizeURL, "prompt=") {
+		prompts = append(prompts, "consent") // section 11: without it there may be no refresh token
+	}
+	return strings.Join(prompts, " ")
+}
+
+// push sends the authorization request to the provider and returns the address that stands for it (RFC 9126 sections 2 and 4).
+func (s *standard) push(ctx context.Context, p *profile, q url.Values) (location string, err error) {
+	form := maps.Clone(q)
+	own, _ := url.Parse(p.authorizeURL) // it was checked, like any address
+	for name := range own.Query() {
+		if !form.Has(name) {
+			form.Set(name, own.Query().Get(name))
+		}
+	}
+	err = s.client.do(ctx, p.authenticated("push", p.pushURL, form), func(r response) error {
+		uri := r.object().str("request_uri")
+		if !r.ok() || uri == "" {
+			if err := standardError(r, true); !r.ok() {
+				return err
+			}
+			return r.unexpected("request_uri")
+		}
+		location = withQuery(p.authorizeURL, url.Values{"client_id": {p.clientID}, "request_uri": {uri}})
+		return nil
+	})
+	return location, err
 }
 
 // s256 is a code challenge of RFC 7636 section 4.2.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"patchbay/internal/connectors"
@@ -87,6 +88,10 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, provider connecto
 		ID: pg.NewID(), UserID: v.user.ID, MerchantID: v.user.MerchantID, Provider: provider.Name, Environment: provider.Environment, ConnectionID: pinned,
 		State: pg.NewSecret(), Browser: pg.NewSecret(), Verifier: string(pg.NewSecret()), By: s.actor(r),
 	}
+	another, err := s.hasAccount(r, provider)
+	if err != nil {
+		return err
+	}
 	f, err := s.DB.BeginFlow(r.Context(), n)
 	if err != nil {
 		return err
@@ -98,6 +103,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, provider connecto
 	defer cancel()
 	location, err := redirector.AuthorizationURL(ctx, connectors.Flow{
 		State: string(n.State), Verifier: n.Verifier, CallbackURL: s.callbackURL(provider.Name), Locale: v.locale,
+		Another: another && pinned == (pg.ID{}),
 	})
 	if err != nil {
 		s.Log.InfoContext(r.Context(), "not begun", "provider", provider.Name, "flow", f.ID, "class", connectors.OutcomeOf(err), "status", calls.Last().Status, "reason", connectors.ReasonOf(err))
@@ -109,6 +115,14 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, provider connecto
 	w.Header().Set("Location", location) // as the connector wrote it: http.Redirect would clean its path
 	w.WriteHeader(http.StatusSeeOther)
 	return nil
+}
+
+// hasAccount says whether the visitor's merchant has an account at the provider.
+func (s *Server) hasAccount(r *http.Request, provider connectors.Provider) (bool, error) {
+	owned, err := s.DB.MerchantConnections(r.Context(), visitorOf(r).user.MerchantID)
+	return slices.ContainsFunc(owned, func(c db.Connection) bool {
+		return c.Provider == provider.Name && c.Environment == provider.Environment
+	}), err
 }
 
 // callback is the address to which providers send browsers back. Every hit, also a repeated or a forged one, ends in a
@@ -170,6 +184,28 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 		s.Log.ErrorContext(r.Context(), "exchange not saved", "provider", provider.Name, "flow", f.ID, "err", err)
 	}
 	return redirect(w, r, "/flows/"+f.Reference)
+}
+
+// maxAnswer is the longest answer that is handed over in an address, in bytes.
+const maxAnswer = 16 << 10
+
+// postedCallback hands an answer that a provider has the browser post (OAuth 2.0 Form Post Response Mode) over to callback. A form of
+// another site comes without our cookies, the GET of a redirect with them; callback then drops the query. Nothing else is done here,
+// since any site may post to this address.
+func (s *Server) postedCallback(w http.ResponseWriter, r *http.Request) error {
+	answer := url.Values{}
+	for name, values := range r.Form { // the form, then the query
+		switch name {
+		case "id_token", "access_token", "refresh_token", "token_type", "expires_in": // not asked for, and no use
+		default:
+			answer[name] = values[:1]
+		}
+	}
+	query := answer.Encode()
+	if len(query) > maxAnswer {
+		return errTooLarge
+	}
+	return redirect(w, r, "/connect/"+url.PathEscape(r.PathValue("provider"))+"/callback?"+query)
 }
 
 // parseQuery reads what can be read of a query, also of one with a second "?".

@@ -82,7 +82,10 @@ type route struct {
 	leaves  bool // a form of this page redirects to a provider: Chromium applies form-action to that redirect, so it is left out
 }
 
-const callbackRoute = "GET /connect/{provider}/callback"
+const (
+	callbackRoute = "GET /connect/{provider}/callback"
+	postedRoute   = "POST /connect/{provider}/callback"
+)
 
 // routes returns every route for browsers with the roles that it serves. api.go has those of the API.
 func (s *Server) routes() []route {
@@ -95,6 +98,7 @@ func (s *Server) routes() []route {
 		{"GET /connect/{provider}", merchant, s.connectPage, true},
 		{"POST /connect/{provider}", merchant, s.connect, true},
 		{callbackRoute, everyone, s.callback, false},
+		{postedRoute, everyone, s.postedCallback, false},
 		{"GET /connect/{provider}/ended/{outcome}", everyone, s.endedPage, false},
 		{"GET /flows/{reference}", signedIn, s.flowPage, true},
 		{"POST /flows/{reference}/choice", merchant, s.choose, true},
@@ -157,6 +161,7 @@ func (s *Server) Routes() http.Handler {
 	if err := origins.AddTrustedOrigin(s.PublicURL.Scheme + "://" + s.PublicURL.Host); err != nil {
 		s.Log.Error("PUBLIC_URL is no origin", "err", err)
 	}
+	origins.AddInsecureBypassPattern(postedRoute) // it does nothing but redirect
 	origins.SetDenyHandler(s.page(route{roles: everyone, do: func(http.ResponseWriter, *http.Request) error { return errForeign }}))
 
 	all := http.NewServeMux()

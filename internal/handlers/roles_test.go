@@ -30,6 +30,7 @@ func routeAnswers() map[string]string {
 		"GET /connect/{provider}":                 "L++FF",
 		"POST /connect/{provider}":                "L++FF",
 		"GET /connect/{provider}/callback":        "+++++",
+		"POST /connect/{provider}/callback":       "+++++", // leads to the GET
 		"GET /connect/{provider}/ended/{outcome}": "+++++",
 		"GET /flows/{reference}":                  "L+.++",
 		"POST /flows/{reference}/choice":          "L+.FF",
