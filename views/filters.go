@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"patchbay/internal/audit"
+	"patchbay/internal/text"
 )
 
 // labelled adds the labels that options lack: the words under prefix, "any" for the empty value.
@@ -14,6 +15,7 @@ func labelled(ctx context.Context, prefix string, options []Option) []Option {
 	for i, o := range options {
 		switch {
 		case o.Label != "":
+			o.Label = text.Isolated(o.Label)
 		case o.Value == "":
 			o.Label = T(ctx, "filter.any")
 		default:
@@ -117,9 +119,9 @@ func filtersSummary(ctx context.Context, set int) string {
 
 func (v AdminConnectionsPage) merchantShown() string {
 	if v.MerchantName != "" {
-		return v.MerchantName
+		return text.Isolated(v.MerchantName)
 	}
-	return v.Merchant
+	return text.Isolated(v.Merchant)
 }
 
 // zoneShown returns the place in a time zone's name: "Phnom Penh" for "Asia/Phnom_Penh".

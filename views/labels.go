@@ -15,6 +15,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/status"
+	"patchbay/internal/text"
 )
 
 // wordIf returns the text of key, "" if there is none.
@@ -62,8 +63,8 @@ func (p Provider) blurb(ctx context.Context) string { return providerText(ctx, p
 // displayName returns how the account is called: by its name in either script, else by its id.
 func (a Account) displayName(ctx context.Context) string {
 	switch {
-	case a.Name != "":
-		return a.Name
+	case text.Name(a.Name) != "":
+		return text.Name(a.Name)
 	case a.otherName() != "":
 		return a.otherName()
 	case a.nameless():
@@ -389,7 +390,7 @@ func tookOrDash(ctx context.Context, d time.Duration) string {
 }
 
 // displayName returns a user's name, or the e-mail address without one.
-func displayName(u account.User) string { return cmp.Or(u.Name, u.Email) }
+func displayName(u account.User) string { return cmp.Or(text.Name(u.Name), u.Email) }
 
 // facts says in one line how a live check ended.
 func (c LiveCheck) facts(ctx context.Context) string {

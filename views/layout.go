@@ -3,8 +3,13 @@ package views
 import (
 	"context"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
+
+	"github.com/a-h/templ"
+
+	"patchbay/internal/text"
 )
 
 func (p Page) noticeKey(ctx context.Context) string {
@@ -110,4 +115,13 @@ func percent(part, whole int64) string {
 		return "0"
 	}
 	return fmt.Sprintf("%d", part*100/whole)
+}
+
+// words shows a text of T, in which each name is isolated as foreign does it.
+func words(s string) templ.Component {
+	return templ.ComponentFunc(func(_ context.Context, w io.Writer) error {
+		html := strings.NewReplacer(string(text.Isolate), "<bdi>", string(text.PopIsolate), "</bdi>").Replace(templ.EscapeString(s))
+		_, err := io.WriteString(w, html)
+		return err
+	})
 }

@@ -10,6 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"patchbay/internal/text"
+
 	"golang.org/x/text/language"
 )
 
@@ -57,7 +59,7 @@ func localeOf(ctx context.Context) *locale {
 func Lang(ctx context.Context) string { return localeOf(ctx).tag }
 
 // T returns the text of key in the context's language. Values to be filled in follow as name and value:
-// T(ctx, "connect.title", "Provider", "CamInvoice"). Integers are written with the language's separators, and one named
+// T(ctx, "connect.title", "Provider", "CamInvoice"). Names that would turn round the sentence are isolated. Integers are written with the language's separators, and one named
 // Count also chooses between singular and plural. An unknown key is returned as it is; a test finds those.
 func T(ctx context.Context, key string, pairs ...any) string {
 	l := localeOf(ctx)
@@ -81,7 +83,7 @@ func T(ctx context.Context, key string, pairs ...any) string {
 		switch v := valueOf(pairs, part).(type) {
 		case nil:
 		case string:
-			b.WriteString(v)
+			b.WriteString(text.Isolated(v))
 		case int:
 			b.WriteString(formatNumber(l.tag, int64(v)))
 		case int64:

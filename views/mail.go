@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"patchbay/internal/db"
+	"patchbay/internal/text"
 )
 
 // Mail is the content of a mail.
@@ -79,11 +80,11 @@ func (m Mail) after(ctx context.Context) []string {
 func (m Mail) button(ctx context.Context) string { return T(ctx, "mail."+string(m.Kind)+".button") }
 
 func (a MailAccount) line(ctx context.Context) string {
-	line := a.Provider
-	if a.Account != "" {
-		line += ": " + a.Account
+	line := text.Isolated(a.Provider)
+	if name := text.Name(a.Account); name != "" {
+		line += ": " + text.Isolated(name)
 	} else if a.ID != "" {
-		line += ", " + a.ID
+		line += ", " + text.Isolated(a.ID)
 	}
 	if !a.Until.IsZero() {
 		line += " – " + T(ctx, "mail.ends", "Until", Moment(ctx, a.Until))

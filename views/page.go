@@ -10,6 +10,7 @@ import (
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
+	"patchbay/internal/text"
 )
 
 // Page is what every page has.
@@ -65,7 +66,7 @@ func (a Account) placed() bool { return len(a.Values) > 0 && a.ID != a.Name && !
 
 // otherName returns the account's name in another script, "" if there is none.
 func (a Account) otherName() string {
-	if other := a.Detail(a.Keys.OtherName); other != a.Name {
+	if other := text.Name(a.Detail(a.Keys.OtherName)); other != text.Name(a.Name) {
 		return other
 	}
 	return ""

@@ -14,6 +14,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/status"
+	"patchbay/internal/text"
 	"patchbay/views"
 )
 
@@ -240,7 +241,7 @@ func report(c db.ConnectionDetail, how status.Status, events []views.Event) stri
 	var b strings.Builder
 	line := func(words ...string) { b.WriteString(strings.Join(words, "  ") + "\n") }
 	line("provider", c.Provider, c.Environment)
-	line("account", c.Account.ID)
+	line("account", text.Isolated(c.Account.ID))
 	line("connection", c.ID.String())
 	line("health", string(how.Health), string(how.Problem))
 	for _, e := range events {

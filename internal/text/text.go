@@ -5,6 +5,7 @@ package text
 import (
 	"fmt"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -141,9 +142,25 @@ func isVisible(r rune) bool {
 	return !isInvisible(r) && !isSpace(r) && !unicode.Is(unicode.M, r) && unicode.IsGraphic(r)
 }
 
-// Length returns how many characters s has. NFC decides, unless s is shorter as it is: a few letters of Devanagari and Hebrew
-// become two. So a text that a field with that maxlength takes is never too long.
-func Length(s string) int { return min(utf8.RuneCountInString(s), utf8.RuneCountInString(Clean(s))) }
+// Length returns how many characters s has: as it is or as it is kept, whichever are fewer, so that a text that a field with that
+// maxlength takes is never too long.
+func Length(s string) int {
+	return min(utf8.RuneCountInString(s), utf8.RuneCountInString(recomposed().Replace(Clean(s))))
+}
+
+// recomposed puts together again what NFC takes apart: some letters with a point or nukta of Hebrew and of scripts of India and Tibet
+// (UAX #15, composition exclusions).
+var recomposed = sync.OnceValue(func() *strings.Replacer {
+	var pairs []string
+	for _, block := range [][2]rune{{0x344, 0x344}, {0x900, 0xfff}, {0x2adc, 0x2adc}, {0xfb1d, 0xfb4e}, {0x1d15e, 0x1d1c0}} {
+		for r := block[0]; r <= block[1]; r++ {
+			if apart := norm.NFC.String(string(r)); utf8.RuneCountInString(apart) > 1 {
+				pairs = append(pairs, apart, string(r))
+			}
+		}
+	}
+	return strings.NewReplacer(pairs...)
+})
 
 // Email returns an e-mail address as it is kept: cleaned, its domain in lower case (RFC 5321 section 2.4).
 func Email(s string) string {

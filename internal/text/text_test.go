@@ -153,8 +153,8 @@ func FuzzName(f *testing.F) {
 			t.Errorf("Name(%+q) = %+q keeps space", s, name)
 		case name != "" && !strings.ContainsFunc(name, isVisible):
 			t.Errorf("Name(%+q) = %+q cannot be seen", s, name)
-		case Length(s) > utf8.RuneCountInString(s):
-			t.Errorf("Length(%+q) = %d", s, Length(s))
+		case Length(s) > utf8.RuneCountInString(s) || Length(name) > Length(s):
+			t.Errorf("Length(%+q) = %d, of its name %d", s, Length(s), Length(name))
 		case Password(Password(s)) != Password(s):
 			t.Errorf("Password(%+q) changes again", s)
 		case Email(Email(s)) != Email(s):
