@@ -65,7 +65,7 @@ func Up(ctx context.Context, url string) (applied int, err error) {
 }
 
 // Allow gives the role of servingURL what it needs of tables that the role of url owns: rows may be read and written,
-// the schema not touched, and events not changed. It is repeated after every migration, since that may add tables.
+// the schema not touched, and events not changed. It is repeated at every start: a migration may have added tables, and the role may be new.
 func Allow(ctx context.Context, url, servingURL string) error {
 	serving, err := open(servingURL)
 	if err != nil {

@@ -29,6 +29,8 @@ func explain(err error) string {
 		return "Postgres refuses the user or the password of DATABASE_URL. " + encode
 	case code == "3D000":
 		return said.Message + ": make it with CREATE DATABASE … ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0"
+	case code == "42501" && !strings.Contains(said.Message, "schema") && !strings.Contains(said.Message, "database"):
+		return said.Message + ": name the role that owns the tables in MIGRATE_DATABASE_URL; patchbay migrate up then gives the role of DATABASE_URL what it needs"
 	case code == "42501":
 		return said.Message + ": as the database's owner: GRANT USAGE, CREATE ON SCHEMA public TO the role, and for the extension pg_trgm GRANT CREATE ON DATABASE"
 	case code == "42P05", code == "26000":

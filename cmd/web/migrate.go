@@ -59,7 +59,7 @@ func migrateUp(ctx context.Context, serving, migrating string) (int, error) {
 	if err != nil {
 		return applied, err
 	}
-	if serving != migrating && applied > 0 {
+	if serving != migrating { // also with nothing applied: the role may be another than last time
 		return applied, migrations.Allow(ctx, migrating, serving)
 	}
 	return applied, nil

@@ -87,6 +87,25 @@ func (s *Server) run(ctx context.Context) error {
 	return nil
 }
 
+// Standby starts a cluster in dir that follows s by streaming replication.
+func (s *Server) Standby(ctx context.Context, dir string) (*Server, error) {
+	p, err := locate(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.makeDirs(); err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, filepath.Join(p.bin, "pg_basebackup"), "-D", p.data(), "-h", s.place.socket, "-U", "postgres", "-R", "-X", "stream", "-c", "fast", "--no-sync")
+	cmd.Dir = p.dir
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL, Credential: p.credential}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("pg_basebackup: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	standby := &Server{place: p, opts: s.opts}
+	return standby, standby.run(ctx)
+}
+
 // URL is the address of one of the cluster's databases, for pgx. Create other databases than "postgres" first.
 func (s *Server) URL(database string) string { return s.place.url(database) }
 
