@@ -47,14 +47,14 @@ const (
 	ChooseCancel   Choice = "cancel"
 )
 
-// concern is what a flow concerns: live connections, each of which may be missing.
+// concern has the connections that a flow may renew or replace; each may be nil.
 type concern struct {
-	pinned *Connection // the one that is being reconnected
-	there  *Connection // the one that the account has already
+	pinned *Connection // the one to reconnect
+	there  *Connection // the account's
 	former *Connection // the one that was connected under the same person's id, before it was known which place it is: maybe the account's
 }
 
-// offer works out what may be chosen.
+// offer returns what may be chosen.
 func offer(account connectors.Account, c concern) Offer {
 	o := Offer{Account: account}
 	renewed := c.pinned != nil && (c.pinned == c.there || c.pinned == c.former && c.there == nil)
@@ -97,7 +97,7 @@ func (d *DB) FlowOffer(ctx context.Context, f Flow) (Offer, error) {
 	return o, nil
 }
 
-// concerned are the live connections that a flow may renew or replace.
+// concerned selects the connections that a flow may renew or replace.
 const concerned = `SELECT ` + connectionColumns + ` FROM connections c
 	WHERE c.merchant_id = $1 AND c.provider = $2 AND c.environment = $3 AND c.disconnected_at IS NULL
 		AND (c.account_id = $4 OR c.id = $5 OR c.account_id = $6 AND c.account_values = '{}')
@@ -123,29 +123,29 @@ func concernOf(rows pgx.Rows, f Flow, account connectors.Account) (c concern, er
 	return c, nil
 }
 
-// nameless says whether the connection's account had no name of the provider's when it was connected.
+// nameless reports whether the provider gave the connection's account no id when it was connected.
 func (c Connection) nameless() bool { return c.Account.ID == c.ID.String() }
 
-// accountLock is held to the end of a transaction by whatever begins to revoke an account. Always the first lock that a
-// transaction takes.
+// accountLock is held to the end of the transaction that begins to revoke an account. It is the first lock that a transaction takes.
 const accountLock = `SELECT pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2 || ' ' || $3, 0))`
 
-// connectLocks are held to the end of a transaction that connects an account: of it and a revocation one sees the other,
-// and so do two attempts of one merchant. Those of different merchants do not wait for each other.
+// connectLocks are held to the end of a transaction that connects an account, so that it and a revocation do not run at the same
+// time, nor two flows of one merchant. Flows of different merchants do not wait for each other.
 const connectLocks = `SELECT pg_advisory_xact_lock_shared(hashtextextended($1 || ' ' || $2 || ' ' || $3, 0)),
 	pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2 || ' ' || $3 || ' ' || $4, 0))`
 
-// Made is what a flow that connected has made.
+// Made is the result of Connect.
 type Made struct {
 	Connection Connection
 	Outcome    status.End
-	Replaced   *Revocation // the account that was replaced: its access is no longer wanted
+	Replaced   *Revocation // the account that was replaced, whose access is to be revoked; nil if none was
 }
 
-// Connect does what the person chose for a flow that waits for it, or, with choice "", connects where nothing has to be
-// asked: connection and grant are written and the flow is closed, all or nothing. What may be chosen is worked out again
-// here: ErrMustChoose. keepAlive is the provider's. jobs takes the RevokeJob of an account that is replaced; nil where none is of use. ErrRevoking: ask again shortly. ErrRevoked: its access is presumed dead. ErrTaken: the
-// flow no longer waits.
+// Connect does what the user chose for a flow in StageChoosing or, with choice "", connects if there is nothing to ask: one
+// transaction writes the connection and its grant and ends the flow. keepAlive is that of connectors.Info. jobs takes the RevokeJob of
+// an account that is replaced; nil if it could do nothing. It returns ErrMustChoose if the choice is not one of the present offer,
+// ErrRevoking while the account's access is being revoked, ErrRevoked if it was revoked after the grant was obtained, and ErrTaken if
+// the flow is in another stage.
 func (d *DB) Connect(ctx context.Context, f Flow, choice Choice, by audit.Actor, keepAlive time.Duration, jobs Jobs) (Made, error) {
 	var made Made
 	err := d.RetryOnDeadlock(ctx, func(tx pgx.Tx) (err error) {
@@ -280,9 +280,8 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 	return made, nil
 }
 
-// queueConnection adds to a batch what writes a connection and all that lists need of it: its merchant's sort key and its
-// search document. The trigger connections_count_inserted counts it in connection_counts, connections_count_updated every change of
-// its health.
+// queueConnection adds to a batch a connection with its merchant's sort key and its search document. The trigger
+// connections_count_inserted counts it in connection_counts, connections_count_updated every change of its health.
 func queueConnection(b *pgx.Batch, c Connection) error {
 	details, err := json.Marshal(append([]connectors.Detail{}, c.Account.Details...))
 	if err != nil {
@@ -301,7 +300,7 @@ func queueConnection(b *pgx.Batch, c Connection) error {
 	return nil
 }
 
-// SearchText is what a connection to an account is found by.
+// SearchText returns the text by which a connection to an account is found.
 func SearchText(a connectors.Account) string {
 	values := []string{a.ID, a.Name}
 	for _, d := range append(a.Values.Texts(), a.Details...) {

@@ -22,13 +22,12 @@ type ConnectionRow struct {
 // ConnectionPage is one page of connections.
 type ConnectionPage struct {
 	pg.Page[ConnectionRow]
-	Similar []string // nothing was found as typed: these words were searched instead
+	Similar []string // the words that were searched instead of the typed ones, which find nothing
 	Flow    *Flow    // the flow whose reference the query is; the rows are its connection
-	About   int64    // how many connections the filter shows; -1 when they would have to be counted
+	About   int64    // how many connections the filter shows; -1 if they would have to be counted
 }
 
-// Connections returns one page of the connections that the filter shows, at most limit, from where cursor stands; "" is the
-// beginning. A query that is a flow's reference finds the connection that the flow led to.
+// Connections returns one page of the connections that the filter shows, at most limit, from a cursor on; "" is the beginning. A query that is a flow's reference finds the connection that the flow led to.
 func (d *DB) Connections(ctx context.Context, f search.Filter, cursor string, limit int) (ConnectionPage, error) {
 	var page ConnectionPage
 	if reference := Reference(f.Query); reference != "" {
@@ -56,7 +55,7 @@ func (d *DB) Connections(ctx context.Context, f search.Filter, cursor string, li
 }
 
 // EachConnection calls do with every connection the filter shows, in its order. It reads them in batches and holds no
-// database connection meanwhile, so that a slow download holds up nothing.
+// connection to the database while do runs, so that a slow download delays nothing else.
 func (d *DB) EachConnection(ctx context.Context, f search.Filter, do func(ConnectionRow) error) error {
 	for cursor := ""; ; {
 		page, err := d.Connections(ctx, f, cursor, 1000)

@@ -25,7 +25,7 @@ type Connection struct {
 	FailingSince   time.Time // zero while refreshing works
 	ConnectedBy    pg.ID
 	ConnectedAt    time.Time
-	DisconnectedAt time.Time // zero while it lives
+	DisconnectedAt time.Time // zero while it is connected
 	Scopes         GrantedScopes
 	AccessEnds     time.Time // access ends then, however often it is refreshed; zero when refreshing extends it, or when nothing is known
 	Unrenewable    bool      // nothing is held that gives new access: it is good until AccessEnds, or until the provider ends it
@@ -61,7 +61,7 @@ func scanConnection(row pgx.CollectableRow) (Connection, error) {
 	return c, err
 }
 
-// MerchantConnections returns a merchant's live connections, oldest first.
+// MerchantConnections returns a merchant's connections that are not disconnected, oldest first.
 func (d *DB) MerchantConnections(ctx context.Context, merchant pg.ID) ([]Connection, error) {
 	rows, err := d.Pool.Query(ctx, `SELECT `+connectionColumns+` FROM connections c
 		WHERE c.merchant_id = $1 AND c.disconnected_at IS NULL ORDER BY c.connected_at, c.id`, merchant)
@@ -75,7 +75,7 @@ func (d *DB) MerchantConnections(ctx context.Context, merchant pg.ID) ([]Connect
 	return list, nil
 }
 
-// ConnectionDetail is a connection with all that its page shows, save secrets.
+// ConnectionDetail is a connection with what its page shows. It holds no secret.
 type ConnectionDetail struct {
 	Connection
 	Merchant, ExternalID             string
@@ -86,7 +86,7 @@ type ConnectionDetail struct {
 	Failures                         int
 }
 
-// ConnectionDetail reads one connection. merchant restricts whose it may be, zero for staff.
+// ConnectionDetail returns a connection. It returns ErrNotFound if there is none, or if merchant is not zero and not its merchant.
 func (d *DB) ConnectionDetail(ctx context.Context, id, merchant pg.ID) (ConnectionDetail, error) {
 	var w ConnectionDetail
 	err := d.Pool.QueryRow(ctx, `SELECT `+connectionColumns+`, m.name, coalesce(m.external_id, ''), g.expires_at, `+plannedRefresh+`,

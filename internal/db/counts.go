@@ -12,11 +12,11 @@ import (
 // Count is how many connections of a provider are in one health.
 type Count struct {
 	Provider, Environment string
-	Health                status.Health // as stored: without what the provider's settings make of it
+	Health                status.Health // as stored, without the provider's settings
 	Connections           int64
 }
 
-// CurrentHealth returns the health of the connections that were counted together.
+// CurrentHealth returns the health of these connections under the providers' present settings.
 func (c Count) CurrentHealth(providers status.Providers) status.Health {
 	return status.Of(status.RowOf(c.Environment, string(c.Health)), providers[c.Provider]).Health
 }
@@ -35,7 +35,7 @@ func (d *DB) Counts(ctx context.Context) ([]Count, error) {
 	return list, nil
 }
 
-// FoldCounts makes one row of the many differences of each counter. Rows that others add meanwhile stay.
+// FoldCounts replaces the rows of each counter by one with their sum. Rows that are added while it runs stay.
 func (d *DB) FoldCounts(ctx context.Context) error {
 	_, err := d.Pool.Exec(ctx, `
 		WITH taken AS (

@@ -29,14 +29,14 @@ type Flow struct {
 	MerchantID   pg.ID
 	Provider     string
 	Environment  string
-	ConnectionID pg.ID // when reconnecting: the connection it is pinned to
+	ConnectionID pg.ID // the connection to reconnect; zero for a new one
 	Stage        status.Stage
 	Outcome      status.End
-	Account      connectors.Account // whose access waits for a choice or was connected; without details
+	Account      connectors.Account // the one that waits for a choice or was connected; without details
 	ResultID     pg.ID              // the connection it made or renewed
 	CreatedAt    time.Time
 	TouchedAt    time.Time // when the stage last changed
-	ExpiresAt    time.Time // of its stage; of one that failed since the provider was busy: when it may be tried again
+	ExpiresAt    time.Time // of its stage; for EndRateLimited: when it may be tried again
 
 	stateHash   []byte
 	browserHash []byte
@@ -44,22 +44,22 @@ type Flow struct {
 	sealed      []byte
 }
 
-// How long a flow may stand in its stages.
+// How long a flow may be in its stages.
 const (
 	beginFor    = 10 * time.Minute
-	answerFor   = 10 * time.Minute // to sign in again
+	answerFor   = 10 * time.Minute // for the user to sign in again
 	exchangeFor = time.Minute
 	chooseFor   = 30 * time.Minute
-	ReplayFor   = 24 * time.Hour // a further hit on the callback sees the outcome this long
+	ReplayFor   = 24 * time.Hour // how long a repeated callback shows the outcome
 )
 
-// keepFlows is how long support can look an attempt up.
+// keepFlows is how long flows are kept for support.
 const keepFlows = 400 * 24 * time.Hour
 
-// What may be wrong with a flow that is asked to move on.
+// Errors of flows.
 var (
-	ErrTaken      = errors.New("somebody else has taken this flow on")
-	ErrMustChoose = errors.New("the person must choose, or choose again")
+	ErrTaken      = errors.New("another request has claimed this flow")
+	ErrMustChoose = errors.New("the user must choose, or choose again")
 	ErrRevoking   = errors.New("this account's access is being ended at the provider")
 	ErrRevoked    = errors.New("this access was ended at the provider before it was saved")
 )
@@ -74,7 +74,7 @@ func scanFlow(row pgx.CollectableRow) (Flow, error) {
 	return f, err
 }
 
-// OfBrowser says whether secret is the one in the cookie of the browser that began the flow.
+// OfBrowser reports whether secret is that of the browser which began the flow.
 func (f Flow) OfBrowser(secret pg.Secret) bool {
 	return subtle.ConstantTimeCompare(secret.Hash(), f.browserHash) == 1
 }
@@ -82,23 +82,23 @@ func (f Flow) OfBrowser(secret pg.Secret) bool {
 // Pinned reports whether the flow is to reconnect a connection.
 func (f Flow) Pinned() bool { return f.ConnectionID != (pg.ID{}) }
 
-// OfState says whether the provider proved the flow by sending its state back.
+// OfState reports whether state is the flow's.
 func (f Flow) OfState(state string) bool {
 	return state != "" && subtle.ConstantTimeCompare(pg.Secret(state).Hash(), f.stateHash) == 1
 }
 
-// Spent says whether the answer is the one that this flow was taken on with.
+// Spent reports whether the flow was claimed with this code.
 func (f Flow) Spent(answer string) bool {
 	return answer != "" && bytes.Equal(answerHash(f.Provider, answer), f.answerHash)
 }
 
-// sealedFlow is what stands sealed in a flow: first the verifier, then besides it the answer, at last the grant.
+// sealedFlow is the sealed part of a flow: the verifier, in StageAnswered also the callback's query, and in StageChoosing the grant.
 type sealedFlow struct {
 	Verifier string            `json:"verifier,omitempty"`
 	Answer   string            `json:"answer,omitempty"`
 	Grant    *connectors.Grant `json:"grant,omitempty"`
 	Obtained time.Time         `json:"obtained,omitzero"`
-	Proven   bool              `json:"proven,omitempty"` // state came back, and nothing had to be asked so far
+	Proven   bool              `json:"proven,omitempty"` // the callback had the flow's state, and Connect has found nothing to ask
 }
 
 func (d *DB) sealFlow(id pg.ID, s sealedFlow) ([]byte, error) {
@@ -121,25 +121,25 @@ func (d *DB) openFlow(f Flow) (sealedFlow, error) {
 	return s, nil
 }
 
-// answerHash is what is kept of a code or authToken. Providers are told apart by it, as two may give the same code.
+// answerHash returns the hash of a code or authToken that is stored. It covers the provider, since two may give the same code.
 func answerHash(provider, answer string) []byte {
 	sum := sha256.Sum256([]byte(provider + "\x00" + answer))
 	return sum[:]
 }
 
-// NewFlow is what BeginFlow is told.
+// NewFlow has the values of a flow that BeginFlow adds.
 type NewFlow struct {
 	ID                    pg.ID
 	UserID, MerchantID    pg.ID
 	Provider, Environment string
-	ConnectionID          pg.ID     // pinned to it
+	ConnectionID          pg.ID     // to reconnect; zero for a new one
 	State, Browser        pg.Secret // only their hashes are kept
 	Verifier              string
-	Keyed                 bool // nobody leaves for the provider: it is exchanged at once
+	Keyed                 bool // the merchant types credentials: no browser is sent to the provider, and the flow is exchanged at once
 	By                    audit.Actor
 }
 
-// BeginFlow begins an attempt.
+// BeginFlow adds a flow.
 func (d *DB) BeginFlow(ctx context.Context, n NewFlow) (Flow, error) {
 	now := d.Now()
 	f := Flow{
@@ -157,8 +157,7 @@ func (d *DB) BeginFlow(ctx context.Context, n NewFlow) (Flow, error) {
 	return d.insertFlow(ctx, f, sealed, f.event(status.FlowBegun, n.By))
 }
 
-// RefuseFlow writes down a callback that was turned away, so that the person has a reference to quote. Whatever flow
-// it was meant for is left alone.
+// RefuseFlow adds a failed flow for a callback that was rejected, so that the user has a reference to quote. It changes no other flow.
 func (d *DB) RefuseFlow(ctx context.Context, n NewFlow, outcome status.End) (Flow, error) {
 	now := d.Now()
 	f := Flow{
@@ -192,15 +191,15 @@ func (d *DB) insertFlow(ctx context.Context, f Flow, sealed []byte, e audit.Even
 	}
 }
 
-// event begins an event of this flow.
+// event returns an event of this flow.
 func (f Flow) event(kind status.Kind, by audit.Actor) audit.Event {
 	return audit.Event{
 		Kind: kind, Actor: by, MerchantID: f.MerchantID, ConnectionID: f.ConnectionID, FlowID: f.ID, Provider: f.Provider, Reference: f.Reference,
 	}
 }
 
-// FlowOfCallback finds the flow that a callback speaks of: the one taken on with the same answer before, else the one
-// of this state. ErrNotFound when there is neither. A flow whose time is over comes back as ended.
+// FlowOfCallback returns the flow of a callback: the one that was claimed with the same code, else the one with this state. It
+// returns ErrNotFound if there is neither. A flow whose time is over is ended first.
 func (d *DB) FlowOfCallback(ctx context.Context, provider, answer, state string) (Flow, error) {
 	var spent, stateHash []byte
 	if answer != "" {
@@ -213,8 +212,8 @@ func (d *DB) FlowOfCallback(ctx context.Context, provider, answer, state string)
 		provider, spent, stateHash)
 }
 
-// FlowOfBrowser finds the newest flow among those whose cookies a browser sent, by id, for providers that do not send
-// state back: one that still waits for its answer before one that does not.
+// FlowOfBrowser returns the newest flow among those whose cookies a browser sent, by id, for providers that do not send state back.
+// Flows in StageBegun come first. It returns ErrNotFound if there is none.
 func (d *DB) FlowOfBrowser(ctx context.Context, provider string, browser map[pg.ID]pg.Secret) (Flow, error) {
 	ids, hashes := make([]pg.ID, 0, len(browser)), make([][]byte, 0, len(browser))
 	for id, secret := range browser {
@@ -225,12 +224,12 @@ func (d *DB) FlowOfBrowser(ctx context.Context, provider string, browser map[pg.
 		ORDER BY (f.stage = 'begun' AND f.expires_at > $5) DESC, f.created_at DESC LIMIT 1`, ids, hashes, provider, now.Add(-ReplayFor), now)
 }
 
-// FlowByReference finds a flow by what people quote.
+// FlowByReference returns the flow with a reference, as a user typed it. It returns ErrNotFound if there is none.
 func (d *DB) FlowByReference(ctx context.Context, reference string) (Flow, error) {
 	return d.flow(ctx, `f.reference = $1`, Reference(reference))
 }
 
-// FlowByID reads a flow again.
+// FlowByID returns a flow. It returns ErrNotFound if there is none.
 func (d *DB) FlowByID(ctx context.Context, id pg.ID) (Flow, error) {
 	return d.flow(ctx, `f.id = $1`, id)
 }
@@ -256,7 +255,7 @@ func (d *DB) flow(ctx context.Context, where string, args ...any) (Flow, error) 
 	return d.flow(ctx, `f.id = $1`, f.ID)
 }
 
-// over says whether the time of a flow's stage is over, so that LapseFlows ends it.
+// over reports whether the time of a flow's stage is over, so that LapseFlows ends it.
 func (f Flow) over(now time.Time) bool {
 	switch f.Stage {
 	case status.StageExchanging:
@@ -268,8 +267,8 @@ func (f Flow) over(now time.Time) bool {
 	}
 }
 
-// LapseFlows ends the flows whose time is over, of those given or of all: what was sealed in them is dropped. It
-// returns how many there were, at most 500 at a time. Asked about all it also forgets what is too old to be looked up.
+// LapseFlows ends the flows whose time is over, of those given or of all, and deletes what is sealed in them. It returns how many it
+// ended, at most 500 at a time. For all it also deletes flows older than keepFlows.
 func (d *DB) LapseFlows(ctx context.Context, only ...pg.ID) (int, error) {
 	now := d.Now()
 	var some []pg.ID
@@ -308,15 +307,15 @@ func (d *DB) LapseFlows(ctx context.Context, only ...pg.ID) (int, error) {
 	return len(ended), nil
 }
 
-// A Taken flow is exchanged by whoever holds it, and by nobody else.
+// Taken is a flow that the caller has claimed: no other request exchanges it.
 type Taken struct {
 	Flow
 	Verifier string
-	Answer   string // the callback's query, when it came while nobody was signed in
+	Answer   string // the callback's query, if the user was signed out when it came
 }
 
-// TakeFlow takes a flow on from the given stage (begun or answered) to be exchanged. ErrTaken: another hit was quicker,
-// or the same answer has been given to another flow.
+// TakeFlow claims a flow in StageBegun or StageAnswered to be exchanged. It returns ErrTaken if another hit was quicker, or if the
+// same code was given to another flow.
 func (d *DB) TakeFlow(ctx context.Context, f Flow, answer string) (Taken, error) {
 	hash := f.answerHash
 	if answer != "" {
@@ -325,8 +324,8 @@ func (d *DB) TakeFlow(ctx context.Context, f Flow, answer string) (Taken, error)
 	return d.take(ctx, f, status.StageExchanging, hash, f.ExpiresAt, nil)
 }
 
-// AnswerFlow keeps a provider's answer that came while nobody was signed in, sealed, until the person is back. query is
-// the callback's whole query.
+// AnswerFlow seals the query of a callback that came while the user was signed out, until they have signed in. It returns ErrTaken as
+// TakeFlow does.
 func (d *DB) AnswerFlow(ctx context.Context, f Flow, answer, query string) error {
 	s, err := d.openFlow(f)
 	if err != nil {
@@ -371,7 +370,8 @@ func (d *DB) take(ctx context.Context, f Flow, stage status.Stage, hash []byte, 
 	return Taken{Flow: f, Verifier: s.Verifier, Answer: s.Answer}, nil
 }
 
-// EndFlow ends a flow without a connection, with the calls that were made for it. ErrTaken: it has ended already.
+// EndFlow ends a flow without a connection, and adds events of the calls that were made for it. It returns ErrTaken if the flow has
+// ended already.
 func (d *DB) EndFlow(ctx context.Context, f Flow, stage status.Stage, outcome status.End, calls []connectors.Call, by audit.Actor) error {
 	return d.Tx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
@@ -400,7 +400,7 @@ func (d *DB) EndFlow(ctx context.Context, f Flow, stage status.Stage, outcome st
 	})
 }
 
-// CancelFlow ends a flow whose person chose not to connect, and returns the access that is not wanted.
+// CancelFlow ends a flow whose user chose not to connect, and returns the unwanted grant. It returns ErrTaken as EndFlow does.
 func (d *DB) CancelFlow(ctx context.Context, f Flow, by audit.Actor) (connectors.Grant, error) {
 	s, err := d.openFlow(f)
 	if err != nil && !errors.Is(err, seal.ErrSealed) {
@@ -412,7 +412,7 @@ func (d *DB) CancelFlow(ctx context.Context, f Flow, by audit.Actor) (connectors
 	return *s.Grant, nil
 }
 
-// queueCalls adds one event for each exchange with the provider: what came of it, never what was said.
+// queueCalls adds an event of each call to the provider: its outcome, and nothing of the request and the answer.
 func (d *DB) queueCalls(b *pgx.Batch, f Flow, calls []connectors.Call) {
 	for _, c := range calls {
 		e := f.event(status.KindOfCall(c.Name), audit.System)
@@ -420,16 +420,15 @@ func (d *DB) queueCalls(b *pgx.Batch, f Flow, calls []connectors.Call) {
 	}
 }
 
-// WithCall returns an event with what is known of an exchange with the provider.
+// WithCall returns an event with the outcome of a call to the provider.
 func WithCall(e audit.Event, c connectors.Call) audit.Event {
 	e.Outcome, e.Status, e.Code, e.Millis, e.Reference = c.Outcome, c.Status, c.Code, int(c.Took.Milliseconds()), c.Reference
 	e.Note = cmp.Or(e.Note, c.Detail)
 	return e
 }
 
-// KeepGrant seals a grant into its flow at once, before anything else is done with it: from now on the person may
-// choose, or, if state proved the flow, Connect goes on without a question. obtained is when the provider's answer was made, by our
-// clock. ErrTaken: the flow has been given up meanwhile.
+// KeepGrant seals a grant into its flow, which is then in StageChoosing. If proven, Connect may connect it without a choice. obtained
+// is when the provider made the answer, by our clock. It returns ErrTaken if the flow has ended in between.
 func (d *DB) KeepGrant(ctx context.Context, f Flow, g connectors.Grant, obtained time.Time, proven bool, calls []connectors.Call) (Flow, error) {
 	sealed, err := d.sealFlow(f.ID, sealedFlow{Grant: &g, Obtained: obtained, Proven: proven})
 	if err != nil {
@@ -453,8 +452,7 @@ func (d *DB) KeepGrant(ctx context.Context, f Flow, g connectors.Grant, obtained
 	return f, nil
 }
 
-// Unasked says whether a flow may go on to connect without a question: its state was proven, and Connect has not found anything to
-// ask yet.
+// Unasked reports whether a flow may be connected without a choice: its state was proven, and Connect has found nothing to ask.
 func (d *DB) Unasked(f Flow) bool {
 	if f.Stage != status.StageChoosing {
 		return false
@@ -463,7 +461,7 @@ func (d *DB) Unasked(f Flow) bool {
 	return err == nil && s.Proven
 }
 
-// ask notes that there is something to ask: from now on only the person's answer connects.
+// ask notes that there is something to ask, so that the flow is connected only by the user's choice.
 func (d *DB) ask(ctx context.Context, f Flow) error {
 	s, err := d.openFlow(f)
 	if err != nil || !s.Proven {
@@ -480,7 +478,7 @@ func (d *DB) ask(ctx context.Context, f Flow) error {
 	return nil
 }
 
-// FlowsOf returns the latest attempts that made, renewed or meant to renew a connection, newest first.
+// FlowsOf returns the latest flows that made, renewed or were to renew a connection, newest first, at most limit.
 func (d *DB) FlowsOf(ctx context.Context, c Connection, limit int) ([]Flow, error) {
 	rows, err := d.Pool.Query(ctx, `SELECT `+flowColumns+` FROM flows f
 		WHERE f.merchant_id = $1 AND (f.result_id = $2 OR f.connection_id = $2) ORDER BY f.created_at DESC LIMIT $3`, c.MerchantID, c.ID, limit)

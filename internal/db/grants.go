@@ -19,8 +19,7 @@ import (
 	"patchbay/internal/status"
 )
 
-// sealedGrant is what stands sealed in grants and, while a choice is awaited, in flows, after the token itself: see sealGrant.
-// Durations are nanoseconds.
+// sealedGrant is the part of a sealed grant after the access token: see sealGrant. Durations are in nanoseconds.
 type sealedGrant struct {
 	Lifetime        time.Duration      `json:"lifetime"`
 	Refresh         string             `json:"refresh,omitempty"`
@@ -30,8 +29,8 @@ type sealedGrant struct {
 	Account         connectors.Account `json:"account"`
 }
 
-// sealGrant seals the access token, its type and its scope, each after its length, and the rest as JSON: what is read
-// a thousand times a second is found without decoding anything.
+// sealGrant seals the access token, its type and its scope, each after its length, and the rest as JSON, so that a token is read
+// without decoding JSON.
 func sealGrant(k *seal.Keyset, g connectors.Grant, at seal.Place) ([]byte, error) {
 	rest, err := json.Marshal(sealedGrant{g.Lifetime, g.Token.Refresh, g.RefreshLifetime, g.Scope, g.Inputs, g.Account})
 	if err != nil {
@@ -60,7 +59,7 @@ func openGrant(k *seal.Keyset, sealed []byte, at seal.Place) (connectors.Grant, 
 	}, nil
 }
 
-// openToken opens what is handed out of a grant, and nothing else of it.
+// openToken opens a sealed grant and returns the access token, its type and its scope.
 func openToken(k *seal.Keyset, sealed []byte, at seal.Place) (connectors.Token, error) {
 	parts, _, err := openParts(k, sealed, at)
 	return connectors.Token{Access: parts[0], Type: parts[1], Scope: strings.Fields(parts[2])}, err
@@ -97,18 +96,18 @@ func GrantPlace(connection pg.ID, generation int64) seal.Place {
 	return seal.Place{Table: "grants", Column: "sealed", Row: connection, Generation: generation}
 }
 
-// LateGrantPlace is where a good answer is stored that came late, when the grant's generation was already this one.
+// LateGrantPlace is where a good answer is stored that came late, when the grant already had this generation.
 func LateGrantPlace(connection pg.ID, generation int64) seal.Place {
 	return seal.Place{Table: "grants", Column: "late_grant", Row: connection, Generation: generation}
 }
 
-// before is what a connection's grant had come to when it is replaced; zero when there was none.
+// before has the values of a connection's grant before it is replaced; zero if there was none.
 type before struct {
 	generation, version int64
 	usedAt              time.Time
 }
 
-// grantBefore reads it and locks the row.
+// grantBefore returns them and locks the row.
 func grantBefore(ctx context.Context, tx pgx.Tx, connection pg.ID) (before, error) {
 	var was before
 	err := tx.QueryRow(ctx, `SELECT generation, connection_version, used_at FROM grants WHERE connection_id = $1 FOR UPDATE`, connection).
@@ -119,9 +118,9 @@ func grantBefore(ctx context.Context, tx pgx.Tx, connection pg.ID) (before, erro
 	return was, nil
 }
 
-// queueGrant adds the grant of a connection that was just made or renewed by its merchant: whatever was known of an
-// older grant, its failures and its lease is over, and answers of its version are no longer wanted. obtained is when the
-// provider's answer was made, by our clock; keepAlive is the provider's (see connectors.Info).
+// queueGrant adds to a batch the grant of a connection that was just made or renewed. It replaces an older grant with its failures,
+// lease and late grant; answers to refreshes of the older version are not saved. obtained is when the provider made the answer, by
+// our clock; keepAlive is that of connectors.Info.
 func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was before, obtained time.Time, keepAlive time.Duration) error {
 	sealed, err := sealGrant(d.keyset, g, GrantPlace(c.ID, was.generation+1))
 	if err != nil {
@@ -134,7 +133,7 @@ func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was befo
 	switch {
 	case !g.Renewable():
 		refreshExpires = expires
-	case g.RefreshLifetime > 0 && !g.Typed(): // what a merchant typed begins again
+	case g.RefreshLifetime > 0 && !g.Typed(): // typed credentials give a new grant at its end
 		refreshExpires = obtained.Add(g.RefreshLifetime)
 	}
 	b.Queue(`
@@ -153,8 +152,7 @@ func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was befo
 	return nil
 }
 
-// dropGrant deletes what gave access; the row stays for its figures and its version rises, so that an answer still on
-// its way is not kept.
+// dropGrant deletes a grant's secrets. The row keeps its figures, and its version rises, so that an answer under way is not saved.
 func (d *DB) dropGrant(ctx context.Context, tx pgx.Tx, connection pg.ID) error {
 	_, err := tx.Exec(ctx, `
 		UPDATE grants SET sealed = NULL, late_grant = NULL, connection_version = connection_version + 1, attempts = attempts + 1, lease_id = NULL, leased_until = NULL,
@@ -166,7 +164,7 @@ func (d *DB) dropGrant(ctx context.Context, tx pgx.Tx, connection pg.ID) error {
 	return nil
 }
 
-// Reading is a connection's access as it stands, with what it takes to say why there is none.
+// Reading is a connection's access, with the reasons for which there may be none.
 type Reading struct {
 	Connection   pg.ID
 	Merchant     pg.ID
@@ -174,21 +172,21 @@ type Reading struct {
 	Environment  string
 	Problem      status.Problem
 	Disconnected bool
-	Token        connectors.Token // what is handed out of it; the rest is zero
-	Sealed       bool             // its grant does not open here
-	Unrenewable  bool             // nothing is held that gives new access: the token is good until its end
+	Token        connectors.Token // without what is not handed out
+	Sealed       bool             // the grant cannot be decrypted
+	Unrenewable  bool             // nothing is held that gives new access: the token is valid until its end
 	ExpiresAt    time.Time
 	Lifetime     time.Duration
 	RefreshedAt  time.Time
 	RefreshAt    time.Time
-	LeasedUntil  time.Time // zero when nobody refreshes it
+	LeasedUntil  time.Time // zero if no refresh is under way
 	UsedAt       time.Time
 	Attempt      int64
 	LastOutcome  status.Outcome
 	LastCode     string
 }
 
-// Handout is a connection's token as programs are handed it, and the key by which it was asked for.
+// Handout is a connection's token and the API key that asked for it.
 type Handout struct {
 	Key         pg.ID
 	May         bool // the key has the scope tokens:read
@@ -201,8 +199,8 @@ type Handout struct {
 }
 
 // ReadToken reads a connection's token and the API key by which it is asked for, in one round trip of three look-ups by primary
-// key. ok is false when there is anything to say about it beyond its expiry: ReadGrant knows what. ErrNoAPIKey; ErrNotFound, with the
-// key, when there is no such connection for it.
+// key. ok is false if the token cannot be handed out, for a reason that ReadGrant returns. It returns ErrNoAPIKey if there is no such
+// key, and the key with ErrNotFound if there is no such connection or the key is not for its merchant.
 func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h Handout, ok bool, err error) {
 	var its *bool
 	var provider, environment *string
@@ -233,7 +231,7 @@ func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h 
 	return h, err == nil, nil
 }
 
-// ReadGrant reads a connection's access. ErrNotFound.
+// ReadGrant returns a connection's access. It returns ErrNotFound if there is no such connection.
 func (d *DB) ReadGrant(ctx context.Context, connection pg.ID) (Reading, error) {
 	var r Reading
 	var sealed []byte
@@ -264,14 +262,14 @@ func (d *DB) ReadGrant(ctx context.Context, connection pg.ID) (Reading, error) {
 // plannedRefresh is when a grant is refreshed next. One that nothing renews is due at its end, which is no refresh.
 const plannedRefresh = `CASE WHEN g.renewable THEN g.refresh_at END`
 
-// GrantStatus is how a connection's access is kept alive, for pages. It holds no secret.
+// GrantStatus has the times and counts of a connection's grant, for pages. It holds no secret.
 type GrantStatus struct {
-	Generation  int64 // rises with each renewal
+	Generation  int64 // rises with each token saved
 	Attempt     int64
 	Lifetime    time.Duration
 	ExpiresAt   time.Time // of the present token
 	RefreshedAt time.Time
-	RefreshAt   time.Time // zero: never by itself
+	RefreshAt   time.Time // zero if none is planned
 	Unrenewable bool      // nothing is held that gives new access
 	LeasedUntil time.Time
 	Failures    int
@@ -279,10 +277,10 @@ type GrantStatus struct {
 	LastCode    string
 	UsedAt      time.Time
 	UsedBy      pg.ID
-	VerifyAt    time.Time // a webhook's hint is verified then; zero when none is
+	VerifyAt    time.Time // when a webhook is verified by a refresh; zero if none is to be
 }
 
-// GrantStatus reads it. ErrNotFound when the connection never had a grant.
+// GrantStatus returns that of one connection. It returns ErrNotFound if the connection never had a grant.
 func (d *DB) GrantStatus(ctx context.Context, connection pg.ID) (GrantStatus, error) {
 	all, err := d.GrantStatuses(ctx, []pg.ID{connection})
 	s, ok := all[connection]
@@ -292,7 +290,7 @@ func (d *DB) GrantStatus(ctx context.Context, connection pg.ID) (GrantStatus, er
 	return s, err
 }
 
-// GrantStatuses reads those of many connections.
+// GrantStatuses returns those of many connections, by connection.
 func (d *DB) GrantStatuses(ctx context.Context, connections []pg.ID) (map[pg.ID]GrantStatus, error) {
 	rows, err := d.Pool.Query(ctx, `
 		SELECT g.connection_id, g.generation, g.attempts, g.lifetime_seconds, g.expires_at, g.refreshed_at, `+plannedRefresh+`,
@@ -344,7 +342,7 @@ func (s GrantStatus) Next(now time.Time) status.NextRefresh {
 	}
 }
 
-// AddConnection makes a connection without a flow: for what is brought over from elsewhere, for samples and tests.
+// AddConnection adds a connection without a flow, for samples and tests.
 func (d *DB) AddConnection(ctx context.Context, merchant pg.ID, provider, environment string, g connectors.Grant, obtained time.Time, keepAlive time.Duration) (pg.ID, error) {
 	c := Connection{ID: pg.NewID(), MerchantID: merchant, Provider: provider, Environment: environment, Account: g.Account, ConnectedAt: d.Now(), Scopes: GrantedScopes{Granted: g.Scope, Missing: g.Missing}}
 	b := &pgx.Batch{}

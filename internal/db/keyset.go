@@ -12,7 +12,7 @@ import (
 
 const keysetWord = "patchbay"
 
-// checkKeyset opens the word that the first start sealed; the first start seals it.
+// checkKeyset opens the word that the first start sealed, and returns an error if it does not open. The first start seals it.
 func (d *DB) checkKeyset(ctx context.Context) error {
 	at := seal.Place{Table: "keyset_check", Column: "sealed"}
 	var sealed []byte

@@ -20,7 +20,7 @@ import (
 // Merchant is a business that uses Patchbay.
 type Merchant struct {
 	ID         pg.ID
-	ExternalID string // the platform's own id for it; "" when it has none
+	ExternalID string // the platform's own id for it; "" if there is none
 	Name       string
 	Locale     string
 	CreatedAt  time.Time
@@ -73,7 +73,7 @@ func (d *DB) addMerchant(ctx context.Context, tx pgx.Tx, by audit.Actor, m Merch
 	return m, d.Audit.Add(ctx, tx, audit.Event{Kind: status.MerchantAdded, MerchantID: m.ID, Note: m.Name, Actor: by})
 }
 
-// EnsureMerchant returns the merchant of this name, however it is written, and adds it when there is none. The transaction is the
+// EnsureMerchant returns the merchant of this name, however it is written, and adds it if there is none. The transaction is the
 // caller's, so that a merchant can be added together with its first user. It returns ErrNoName, text.ErrTooLong, and ErrAmbiguousName
 // if several merchants have the name.
 func (d *DB) EnsureMerchant(ctx context.Context, tx pgx.Tx, by audit.Actor, name string) (Merchant, error) {
@@ -139,7 +139,7 @@ func (r MerchantRow) InHealth(h status.Health, providers status.Providers) (n in
 }
 
 // ListMerchants returns one page of the merchants whose name or external id has the words of query, by name, at most limit,
-// from where cursor stands.
+// from a cursor on.
 func (d *DB) ListMerchants(ctx context.Context, query, cursor string, limit int) (pg.Page[MerchantRow], error) {
 	order := pg.Order{Name: "name", Key: "lower(m.name)", Type: "text", ID: "m.id"}
 	from := order.Cursor(cursor)
@@ -175,7 +175,7 @@ func (d *DB) ListMerchants(ctx context.Context, query, cursor string, limit int)
 	return pg.CutPage(order, all, from, limit, func(m MerchantRow) (string, pg.ID) { return keys[m.ID], m.ID }), nil
 }
 
-// MerchantsNamed finds the merchants whose name or own id contains a text. At most 40.
+// MerchantsNamed returns the merchants whose name or external id contains a text, at most 40.
 func (d *DB) MerchantsNamed(ctx context.Context, text string) ([]pg.ID, error) {
 	return pg.Collect(ctx, d.Pool, "find merchants", pgx.RowTo[pg.ID],
 		`SELECT id FROM merchants WHERE words LIKE search_fold($1) ORDER BY lower(name), id LIMIT 40`, pg.Contains(text))

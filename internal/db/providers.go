@@ -11,7 +11,7 @@ import (
 	"patchbay/internal/status"
 )
 
-// ProviderRecord is what was done and found out at a provider by staff: registrations and the last live check.
+// ProviderRecord has what staff registered at a provider, and the result of their last live check.
 type ProviderRecord struct {
 	StateEchoed          bool
 	CallbackRegisteredAt time.Time
@@ -22,7 +22,7 @@ type ProviderRecord struct {
 	CheckTook, CheckSkew time.Duration
 }
 
-// ProviderRecords reads them by the provider's name. present is each provider's present environment.
+// ProviderRecords returns those of the providers' present environments, by the provider's name.
 func (d *DB) ProviderRecords(ctx context.Context, present map[string]string) (map[string]ProviderRecord, error) {
 	names, environments := namesAndEnvironments(present)
 	rows, err := d.Pool.Query(ctx, `
@@ -46,23 +46,23 @@ func (d *DB) ProviderRecords(ctx context.Context, present map[string]string) (ma
 	return all, nil
 }
 
-// CallbackRegistered remembers that the provider was told our callback address.
+// CallbackRegistered stores that our callback address was registered at the provider.
 func (d *DB) CallbackRegistered(ctx context.Context, name, environment, address string, by audit.Actor) error {
 	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderRegistered, Note: address},
 		`callback_registered_at = $3, callback_address = $4`, d.Now(), address)
 }
 
-// HookRegistered remembers that the provider was asked for webhooks of all accounts.
+// HookRegistered stores that we subscribed to the webhooks of all accounts.
 func (d *DB) HookRegistered(ctx context.Context, name, environment string, by audit.Actor) error {
 	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderHooked}, `webhook_registered_at = $3`, d.Now())
 }
 
-// HookRemoved remembers that the provider was asked for no more webhooks of n accounts.
+// HookRemoved stores that we unsubscribed from the webhooks of n accounts.
 func (d *DB) HookRemoved(ctx context.Context, name, environment string, n int, by audit.Actor) error {
 	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderUnhooked, Note: fmt.Sprint(n)}, `webhook_registered_at = NULL`)
 }
 
-// ProviderChecked remembers what a live check found.
+// ProviderChecked stores the result of a live check: how long the call took and how far the provider's clock is ahead of ours.
 func (d *DB) ProviderChecked(ctx context.Context, name, environment string, result status.Outcome, took, skew time.Duration, by audit.Actor) error {
 	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderChecked, Outcome: result, Millis: int(took.Milliseconds())},
 		`checked_at = $3, check_result = $4, check_millis = $5, check_skew_millis = $6`, d.Now(), result, took.Milliseconds(), skew.Milliseconds())
@@ -81,7 +81,7 @@ func (d *DB) providerChanged(ctx context.Context, name, environment string, by a
 	})
 }
 
-// HookAccounts lists the accounts at a provider whose webhooks may be asked for: those with a live connection.
+// HookAccounts lists the accounts at a provider that have a connection which is not disconnected.
 func (d *DB) HookAccounts(ctx context.Context, name, environment string) ([]string, error) {
 	rows, err := d.Pool.Query(ctx, `SELECT DISTINCT account_id FROM connections WHERE provider = $1 AND environment = $2 AND disconnected_at IS NULL ORDER BY 1`, name, environment)
 	if err != nil {
@@ -94,8 +94,8 @@ func (d *DB) HookAccounts(ctx context.Context, name, environment string) ([]stri
 	return accounts, nil
 }
 
-// WaitingForUs counts each provider's connections that nobody but the platform can mend, up to 10,000, by the provider's
-// name. present is each provider's present environment.
+// WaitingForUs counts each provider's connections with a problem of the platform, up to 10,000, by the provider's name. present is
+// each provider's present environment.
 func (d *DB) WaitingForUs(ctx context.Context, present map[string]string) (map[string]int64, error) {
 	names, environments := namesAndEnvironments(present)
 	rows, err := d.Pool.Query(ctx, `
@@ -121,7 +121,7 @@ func namesAndEnvironments(present map[string]string) (names, environments []stri
 	return names, environments
 }
 
-// StateEchoed says whether a provider has been seen to send state back.
+// StateEchoed reports whether a provider has ever sent state back.
 func (d *DB) StateEchoed(ctx context.Context, provider, environment string) (bool, error) {
 	var echoed bool
 	err := d.Pool.QueryRow(ctx, `SELECT coalesce((SELECT state_echoed FROM providers WHERE name = $1 AND environment = $2), false)`, provider, environment).Scan(&echoed)
@@ -131,7 +131,7 @@ func (d *DB) StateEchoed(ctx context.Context, provider, environment string) (boo
 	return echoed, nil
 }
 
-// SetStateEchoed remembers that a provider sends state back: from now on a callback without it is refused.
+// SetStateEchoed stores that a provider sends state back, so that a callback without it is rejected.
 func (d *DB) SetStateEchoed(ctx context.Context, provider, environment string) error {
 	_, err := d.Pool.Exec(ctx, `INSERT INTO providers (name, environment, state_echoed)
 		SELECT $1, $2, true WHERE NOT EXISTS (SELECT FROM providers WHERE name = $1 AND environment = $2 AND state_echoed)

@@ -15,23 +15,23 @@ import (
 	"patchbay/internal/status"
 )
 
-// Revocation is a connection that was ended here with the grant it had, which its provider is to revoke. It is never stored.
+// Revocation is a disconnected connection with the grant it had, which its provider is to revoke. It is never stored.
 type Revocation struct {
 	Connection  Connection
-	Grant       connectors.Grant // zero when there was none or it does not open
+	Grant       connectors.Grant // zero if there was none or it cannot be decrypted
 	AccessUntil time.Time        // access tokens handed out before may work until then; zero when unknown
 }
 
-// A RevokeJob asks a provider to end an account's access, when the process that ended the connection has not managed to.
+// RevokeJob revokes an account's access at a provider, if the process that disconnected it did not succeed.
 type RevokeJob struct {
 	Connection pg.ID
-	Account    string // whose access ends: the connection may have another account by then
+	Account    string // the connection may have another account when the job runs
 	At         time.Time
 }
 
-// Disconnect ends a connection here: its grant is deleted, whatever the provider will answer. merchant is whose connection it must
-// be; zero for any. jobs takes the RevokeJob; nil where none is of use. ended is false when the connection had ended before. It
-// returns ErrNotFound when there is no such connection.
+// Disconnect disconnects a connection and deletes its grant, before the provider is asked to revoke it. jobs takes the RevokeJob; nil
+// if it could do nothing. ended is false if the connection was disconnected before. It returns ErrNotFound if there is no such
+// connection, or if merchant is not zero and not its merchant.
 func (d *DB) Disconnect(ctx context.Context, id, merchant pg.ID, by audit.Actor, jobs Jobs) (e Revocation, ended bool, err error) {
 	err = d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
 		rows, err := tx.Query(ctx, `SELECT `+connectionColumns+` FROM connections c
@@ -67,7 +67,7 @@ func (d *DB) enqueueRevocation(ctx context.Context, tx pgx.Tx, e Revocation, job
 	return jobs.EnqueueRevocation(ctx, tx, RevokeJob{Connection: e.Connection.ID, Account: e.Connection.Account.ID, At: d.Now()})
 }
 
-// disconnect ends a connection whose row the caller has locked. why is the event's code.
+// disconnect disconnects a connection whose row the caller has locked. why is the event's code.
 func (d *DB) disconnect(ctx context.Context, tx pgx.Tx, c Connection, by audit.Actor, why string) (Revocation, error) {
 	e, err := d.revocationOf(ctx, tx, c)
 	if err != nil {
@@ -111,11 +111,11 @@ func (d *DB) revocationOf(ctx context.Context, tx pgx.Tx, c Connection) (Revocat
 	return e, nil
 }
 
-// revokeFor is how long the lock of a revocation holds at most, even if the process dies.
+// revokeFor is how long an account is locked for a revocation at most, also if the process dies.
 const revokeFor = 30 * time.Second
 
-// BeginRevocation locks an account whose access is to be revoked as a whole. It returns false when any merchant has the account
-// connected or is choosing about it: then its access must not be revoked.
+// BeginRevocation locks an account whose access is to be revoked as a whole. It returns false if any merchant has the account
+// connected or has a choice about it open: then its access must not be revoked.
 func (d *DB) BeginRevocation(ctx context.Context, provider, environment, account string) (bool, error) {
 	now := d.Now()
 	var begun bool
@@ -139,8 +139,8 @@ func (d *DB) BeginRevocation(ctx context.Context, provider, environment, account
 	return begun, err
 }
 
-// EndRevocation releases the lock. With spoiled, the provider ended the access or may have: grants obtained before now are taken to
-// be dead.
+// EndRevocation releases the lock. With spoiled the provider has or may have revoked the access, so grants obtained before now are
+// not connected.
 func (d *DB) EndRevocation(ctx context.Context, provider, environment, account string, spoiled bool) error {
 	until := time.Time{}
 	if spoiled {
@@ -153,7 +153,7 @@ func (d *DB) EndRevocation(ctx context.Context, provider, environment, account s
 	return nil
 }
 
-// AccountConnected says whether any merchant has the account connected, or is choosing about it. Another company or shop of the same
+// AccountConnected reports whether any merchant has the account connected or has a choice about it open. Another company or shop of the same
 // person counts too, since their access may be one grant at the provider. An account without an id may be any.
 func (d *DB) AccountConnected(ctx context.Context, provider, environment string, a connectors.Account) (bool, error) {
 	var connected bool
@@ -169,14 +169,14 @@ func (d *DB) AccountConnected(ctx context.Context, provider, environment string,
 	return connected, nil
 }
 
-// RecordRevocation adds the event of how the provider took the end of a connection.
+// RecordRevocation adds the event of the result of a revocation.
 func (d *DB) RecordRevocation(ctx context.Context, e Revocation, revoked status.Revocation, call connectors.Call) error {
 	return d.Audit.Record(ctx, WithCall(audit.Event{
 		Kind: revoked.Kind(), MerchantID: e.Connection.MerchantID, ConnectionID: e.Connection.ID, Provider: e.Connection.Provider, Note: string(revoked),
 	}, call))
 }
 
-// RevocationStatus returns how the provider took the end of a connection at that time; "" when it has not been asked yet.
+// RevocationStatus returns the result of the revocation of a connection that was disconnected at a time; "" if there is none yet.
 func (d *DB) RevocationStatus(ctx context.Context, connection pg.ID, at time.Time) (status.Revocation, error) {
 	var told status.Revocation
 	err := d.Pool.QueryRow(ctx, `SELECT note FROM events WHERE connection_id = $1 AND at >= $2 AND kind LIKE 'connection.revoke%' ORDER BY at DESC, id DESC LIMIT 1`,
@@ -187,15 +187,15 @@ func (d *DB) RevocationStatus(ctx context.Context, connection pg.ID, at time.Tim
 	return told, nil
 }
 
-// Receipt is what ending a connection did and could not do.
+// Receipt says who disconnected a connection and whether the provider has revoked its access.
 type Receipt struct {
 	At, RemainsUntil time.Time
-	Revoked          status.Revocation // "" when nothing is known yet
+	Revoked          status.Revocation // "" if there is no result yet
 	Actor            audit.Role        // who ended it
 	By               string            // their name
 }
 
-// ConnectionReceipt is the receipt of a connection that has ended.
+// ConnectionReceipt returns the receipt of a disconnected connection.
 func (d *DB) ConnectionReceipt(ctx context.Context, c Connection) (Receipt, error) {
 	r := Receipt{At: c.DisconnectedAt}
 	rows, err := d.Pool.Query(ctx, `

@@ -8,8 +8,8 @@ import (
 
 const settingOldSeals = "seals.old"
 
-// CountOldSeals counts the grants that an older key of the keyset has sealed, and keeps the count for OldSeals. Each
-// renewal seals with the first key, so that the count falls by itself. With one key there is nothing to count.
+// CountOldSeals counts the grants that an older key of the keyset has sealed, and stores the count for OldSeals. Each refresh seals
+// with the first key, so the count falls to zero. With one key it counts nothing.
 func (d *DB) CountOldSeals(ctx context.Context) error {
 	if d.keyset.Len() < 2 {
 		if _, err := d.Pool.Exec(ctx, `DELETE FROM settings WHERE name = $1`, settingOldSeals); err != nil {
@@ -26,7 +26,7 @@ func (d *DB) CountOldSeals(ctx context.Context) error {
 	return nil
 }
 
-// OldSeals is what CountOldSeals found last.
+// OldSeals returns the last count of CountOldSeals.
 func (d *DB) OldSeals(ctx context.Context) (int64, error) {
 	var n int64
 	err := d.Pool.QueryRow(ctx, `SELECT coalesce((SELECT value::bigint FROM settings WHERE name = $1), 0)`, settingOldSeals).Scan(&n)
