@@ -90,6 +90,12 @@ func (e Event) noteText(ctx context.Context) string {
 	return note
 }
 
+// technical says that the note is why a refresh failed, as the connector puts it, which is for staff.
+func (e Event) technical(ctx context.Context) bool {
+	_, failed := e.Kind.Failure()
+	return failed && !has(ctx, "note."+e.note())
+}
+
 // health returns the health whose colour the event is shown in, "" for none.
 func (e Event) health() status.Health {
 	if o, failed := e.Kind.Failure(); failed {

@@ -268,7 +268,7 @@ func transportError(ctx context.Context, err error, sent bool) error {
 	case errors.As(err, &dns):
 		return &TemporaryError{Reason: "unknown-host"}
 	case sent:
-		return &TemporaryError{Reason: "cut-off"}
+		return &TemporaryError{Reason: ReasonCutOff}
 	}
 	return &TemporaryError{Reason: "unreachable"}
 }

@@ -14,6 +14,8 @@ const (
 	ReasonNoMerchant  = "no-merchant-took-part" // it answered without the merchant having signed in there
 	ReasonIDToken     = "id-token"              // the ID token cannot be believed
 	ReasonWrongIssuer = "wrong-issuer"          // the answer is another authorization server's (RFC 9207)
+	ReasonCutOff      = "cut-off"               // the request was sent, and the connection ended before an answer came
+	ReasonStatus      = "status"                // the HTTP status says that it failed, and nothing says why
 )
 
 // RejectedError means that the provider said no, and that only a person can restore access.

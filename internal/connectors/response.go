@@ -72,11 +72,11 @@ func (r response) unexpected(members ...string) error {
 		return &TemporaryError{Reason: "redirected", Detail: r.statusText()}
 	case r.status >= 500:
 		after, _ := r.retryAfter()
-		return &TemporaryError{Reason: "status", Detail: r.statusText(), RetryAfter: min(max(after, 0), maxRetryAfter)}
+		return &TemporaryError{Reason: ReasonStatus, Detail: r.statusText(), RetryAfter: min(max(after, 0), maxRetryAfter)}
 	case r.status == http.StatusUnauthorized, r.status == http.StatusRequestTimeout, r.status == http.StatusTooEarly:
-		return &TemporaryError{Reason: "status", Detail: r.statusText()}
+		return &TemporaryError{Reason: ReasonStatus, Detail: r.statusText()}
 	case !r.ok():
-		return &UnreadableError{Reason: "status", Detail: r.statusText() + r.codeText()}
+		return &UnreadableError{Reason: ReasonStatus, Detail: r.statusText() + r.codeText()}
 	}
 	o := r.object()
 	if o == nil {

@@ -77,6 +77,9 @@ func (s *Server) viewSetup(r *http.Request, provider connectors.Provider, record
 	if !record.CheckedAt.IsZero() {
 		one.Check = &views.LiveCheck{At: record.CheckedAt, Outcome: record.CheckResult, Took: record.CheckTook, Skew: record.CheckSkew}
 	}
+	if state.PausedUntil.After(s.DB.Now()) {
+		one.PausedUntil = state.PausedUntil
+	}
 	if !state.IncidentSince.IsZero() {
 		one.Incident = &views.IncidentState{Began: state.IncidentSince, Reason: state.Reason, NextProbe: state.NextProbe}
 		if by, err := pg.ParseID(state.IncidentBy); err == nil {
@@ -141,6 +144,8 @@ func (s *Server) changeProvider(w http.ResponseWriter, r *http.Request) error {
 		notice, err = "incident-declared", s.declareIncident(r, provider)
 	case "end":
 		notice, err = "incident-ended", s.Refresh.EndIncident(r.Context(), provider.Name, s.actor(r))
+	case "resume":
+		notice, err = "resumed", s.Refresh.EndPause(r.Context(), provider.Name, s.actor(r))
 	default:
 		err = errMalformed
 	}

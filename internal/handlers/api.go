@@ -312,7 +312,7 @@ func (s *Server) apiRefresh(w http.ResponseWriter, r *http.Request) error {
 		return s.writeConnection(r.Context(), w, c)
 	case out.Outcome == status.Unrenewable: // the connection says so
 		return s.writeConnection(r.Context(), w, c)
-	case out.Outcome == status.ClientRejected:
+	case out.Outcome == status.ClientRejected, out.Problem.Party() == status.PartyPlatform:
 		return &refresh.PlatformActionError{Problem: out.Problem}
 	case out.Outcome == status.Rejected && out.Problem != "":
 		return &refresh.ActionNeededError{Problem: out.Problem}

@@ -225,7 +225,7 @@ func (s *Server) nextRefresh(c db.ConnectionDetail, how status.Status, grant db.
 		return next
 	case how.Problem == status.ProblemNotSetUp, how.Problem == status.ProblemEnvironment, how.Party == status.PartyMerchant, c.RefreshAt.IsZero() && how.Problem != "":
 		return status.NextActionNeeded // other problems of the platform do not end the tries
-	case next == status.NextInterrupted || next == status.NextVerifying:
+	case next == status.NextInterrupted || next == status.NextVerifying || next == status.NextUnrenewable:
 		return next
 	}
 	if slices.ContainsFunc(s.troubledList(), func(one refresh.ProviderState) bool {

@@ -100,6 +100,13 @@ func (s *Server) providerFigures(ctx context.Context, at providerEnv, counts []d
 	}
 	figures.Median, figures.Slow, _, _ = latency(lately, at)
 	figures.CallsURL = "/admin/events?" + eventValues(audit.Filter{Kind: audit.Refreshes, Provider: at.provider, From: s.DB.Now().Add(-latencyAge).Truncate(time.Hour)}).Encode()
+	state, err := s.Refresh.ProviderState(ctx, at.provider, at.environment)
+	if err != nil {
+		s.Log.WarnContext(ctx, "provider not read", "provider", at.provider, "err", err) // the row is shown without it
+	}
+	if state.PausedUntil.After(s.DB.Now()) {
+		figures.PausedUntil = state.PausedUntil
+	}
 	for _, one := range s.troubledList() {
 		if one.Name == at.provider && one.Environment == at.environment {
 			figures.Incident = &views.Incident{Provider: figures.Title, Since: one.IncidentSince, Ours: one.Reason == status.ReasonClientRejected}

@@ -58,21 +58,21 @@ func (e *Engine) attempt(q *providerQueue, l *lease, by audit.Actor, next bool) 
 		return Result{Outcome: status.Busy}, nil
 	}
 
-	token, calls, obtained, err := e.call(q, l.Grant)
-	var rejected *connectors.RejectedError
-	if errors.As(err, &rejected) && !rejected.ClientFault && l.LateGrant != nil && l.Until.Sub(e.DB.Now()) >= e.Term/2 {
+	token, calls, obtained, err := e.call(q, l)
+	f := e.failureOf(ctx, q, l, calls.Last(), err)
+	if f.Outcome == status.Rejected && l.LateGrant != nil && l.Until.Sub(e.DB.Now()) >= e.Term/2 {
 		// An answer that came late was good too: it is tried before this rejection is believed.
 		l.Grant, l.LateGrant = *l.LateGrant, nil
-		token, calls, obtained, err = e.call(q, l.Grant)
+		token, calls, obtained, err = e.call(q, l)
+		f = e.failureOf(ctx, q, l, calls.Last(), err)
 	}
 	call := calls.Last()
-	outcome := connectors.OutcomeOf(err)
-	e.Count(l.Provider, l.Environment, "refresh", outcome, call.Took)
-	info := attemptInfo{By: by, Call: call}
+	e.Count(l.Provider, l.Environment, "refresh", f.Outcome, call.Took)
+	info := attemptInfo{By: by, Call: call, Note: connectors.ReasonOf(err)}
 	if err == nil {
 		return e.saveAnswer(ctx, q, l, token, obtained, info, next)
 	}
-	f := e.failureOf(ctx, q, l, outcome, calls, err)
+	e.Log.Info("not refreshed", "provider", l.Provider, "connection", l.Connection, "outcome", f.Outcome, "status", call.Status, "reason", info.Note)
 	switch f.Problem { // its cause is known: it is no sign that our client is the one rejected
 	case status.ProblemInterrupted:
 		info.Note = status.NoteInterrupted
@@ -84,9 +84,31 @@ func (e *Engine) attempt(q *providerQueue, l *lease, by audit.Actor, next bool) 
 	return e.fail(ctx, q, l, f, info), nil
 }
 
-// call asks the provider, with one deadline for all that the connector does. The time before the call is the earliest at which
-// the answer can have been made.
-func (e *Engine) call(q *providerQueue, g connectors.Grant) (token connectors.Token, calls *connectors.Calls, obtained time.Time, err error) {
+// cutOffPause is how long after a cut-off answer the same refresh is sent again: within the grace period in which providers take a
+// rotated refresh token once more (RFC 9700 section 4.14.2). Without one nothing is worse than after Backoff.
+const cutOffPause = time.Second
+
+// call asks the provider, and once more if its answer was cut off and the lease lasts long enough. A rejection that follows is
+// then explained by the lost answer.
+func (e *Engine) call(q *providerQueue, l *lease) (token connectors.Token, calls *connectors.Calls, obtained time.Time, err error) {
+	token, calls, obtained, err = e.callOnce(q, l.Grant)
+	var temporary *connectors.TemporaryError
+	if !errors.As(err, &temporary) || temporary.Reason != connectors.ReasonCutOff || !unanswered(calls.Last()) {
+		return token, calls, obtained, err
+	}
+	l.LostAnswer = true
+	if !sleep(e.life, cutOffPause) || l.Until.Sub(e.DB.Now()) < e.Term/2 {
+		return token, calls, obtained, err
+	}
+	return e.callOnce(q, l.Grant)
+}
+
+// unanswered says that a request may have been carried out, and that its answer will never be known.
+func unanswered(call connectors.Call) bool { return call.Sent && call.Status == 0 }
+
+// callOnce asks with one deadline for all that the connector does. The time before the call is the earliest at which the answer
+// can have been made.
+func (e *Engine) callOnce(q *providerQueue, g connectors.Grant) (token connectors.Token, calls *connectors.Calls, obtained time.Time, err error) {
 	ctx, cancel := context.WithTimeout(e.life, e.Deadline)
 	defer cancel()
 	ctx, calls = connectors.WithCalls(ctx)
@@ -149,14 +171,18 @@ func (e *Engine) revokeUnwanted(ctx context.Context, q *providerQueue, l *lease,
 	}
 }
 
-// failureOf says what is to be recorded of an attempt without a token.
-func (e *Engine) failureOf(ctx context.Context, q *providerQueue, l *lease, outcome status.Outcome, calls *connectors.Calls, err error) failure {
-	call := calls.Last()
-	f := failure{Outcome: outcome, Code: call.Code}
+// longTrouble is how long one connection's trouble lasts until the platform must look into it.
+const longTrouble = 72 * time.Hour
+
+// failureOf says what is to be recorded of an attempt without a token. Without an error it is zero but for its outcome.
+func (e *Engine) failureOf(ctx context.Context, q *providerQueue, l *lease, call connectors.Call, err error) failure {
+	f := failure{Outcome: connectors.OutcomeOf(err), Code: call.Code, Lost: l.LostAnswer || unanswered(call)}
 	var rejected *connectors.RejectedError
 	var limited *connectors.RateLimitedError
 	var temporary *connectors.TemporaryError
+	var unreadable *connectors.UnreadableError
 	switch {
+	case err == nil:
 	case errors.As(err, &rejected):
 		if f.Code == "" {
 			f.Code = rejected.Reason
@@ -166,41 +192,98 @@ func (e *Engine) failureOf(ctx context.Context, q *providerQueue, l *lease, outc
 			f.After = schedule.Backoff(l.Failures+3, l.Connection)
 			break
 		}
-		f.Problem = status.ProblemRejected
+		f.Problem = l.rejection()
 		if rejected.Unsent {
 			f.Problem, f.Certain = status.ProblemLapsed, true
 		} else if l.LostAnswer {
-			f.Problem = status.ProblemInterrupted
+			break
 		} else if noticed, err := q.noticed(ctx, l.Connection); err == nil && noticed {
 			f.Problem, f.Certain = status.ProblemRevoked, true
 		}
 	case errors.As(err, &limited):
-		before, err := q.rateLimitedInARow(ctx, l.Connection)
-		if err != nil {
-			e.Log.Warn("earlier attempts not read", "connection", l.Connection, "err", err)
-		}
+		before, _ := e.sameInARow(ctx, q, l, status.RateLimited, call)
 		f.After = schedule.RetryAfter(before+1, limited.RetryAfter, l.Connection)
+	case e.isWordlessNo(ctx, q, l, call):
+		f.Outcome, f.Problem = status.Rejected, l.rejection()
 	default:
 		f.Outcome = status.Temporary
 		f.After = schedule.Backoff(l.Failures+1, l.Connection)
 		if errors.As(err, &temporary) {
 			f.After = max(f.After, temporary.RetryAfter)
 		}
-		f.Lost = call.Sent && call.Status == 0
+		failing := e.DB.Now().Sub(l.FailingSince)
+		switch {
+		case errors.As(err, &unreadable) && unreadable.Reason != connectors.ReasonStatus:
+			f.Problem = status.ProblemUnreadable
+		case !l.FailingSince.IsZero() && failing >= longTrouble:
+			f.Problem = status.ProblemUnanswered
+		}
+		if !l.FailingSince.IsZero() && failing >= longTrouble {
+			f.After = max(f.After, schedule.LongBackoff(failing))
+		}
 	}
 	return f
+}
+
+// rejection is the problem of a grant that the provider rejects.
+func (l *lease) rejection() status.Problem {
+	if l.LostAnswer {
+		return status.ProblemInterrupted
+	}
+	return status.ProblemRejected
+}
+
+// How often in a row, or for how long, a provider answers with the same status of 4xx and without a word on the grant, until it is
+// taken for a no.
+const (
+	wordlessNoes   = 3
+	wordlessNoTime = time.Hour
+)
+
+// isWordlessNo says whether an answer of 4xx that says nothing of the grant means that the grant is rejected: the same has come back
+// before, and since the first time another connection of the provider was refreshed, or an hour has passed. A status that may be
+// about our own request or client needs the former.
+func (e *Engine) isWordlessNo(ctx context.Context, q *providerQueue, l *lease, call connectors.Call) bool {
+	switch {
+	case call.Status < 400 || call.Status > 499:
+		return false
+	case call.Status == http.StatusRequestTimeout || call.Status == http.StatusTooEarly || call.Status == http.StatusTooManyRequests:
+		return false
+	}
+	before, first := e.sameInARow(ctx, q, l, status.Temporary, call)
+	if before+1 < wordlessNoes {
+		return false
+	}
+	works, err := q.worksSince(ctx, l.Connection, first)
+	if err != nil {
+		e.Log.Warn("earlier attempts not read", "connection", l.Connection, "err", err)
+	}
+	switch call.Status {
+	case http.StatusUnauthorized, http.StatusNotFound, http.StatusMethodNotAllowed:
+		return works
+	}
+	return works || e.DB.Now().Sub(first) >= wordlessNoTime
+}
+
+// sameInARow says how many of a connection's latest attempts in a row had an outcome with the status and code of this call, and when
+// the first of them was.
+func (e *Engine) sameInARow(ctx context.Context, q *providerQueue, l *lease, outcome status.Outcome, call connectors.Call) (n int, first time.Time) {
+	attempts, err := q.latestAttempts(ctx, l.Connection)
+	if err != nil {
+		e.Log.Warn("earlier attempts not read", "connection", l.Connection, "err", err)
+	}
+	for _, a := range attempts {
+		if a.Outcome != outcome || outcome != status.RateLimited && (a.Status != call.Status || a.Code != call.Code || a.Note == status.NoteIncident) {
+			break
+		}
+		n, first = n+1, a.At
+	}
+	return n, first
 }
 
 // fail records an attempt without a token, as long as the lease lasts, and detects whether the provider fails for several merchants.
 func (e *Engine) fail(ctx context.Context, q *providerQueue, l *lease, f failure, info attemptInfo) Result {
 	out := Result{Outcome: f.Outcome, Problem: f.Problem, RetryAfter: f.After, Call: info.Call}
-	if f.Outcome == status.RateLimited && info.Call.Status == http.StatusTooManyRequests {
-		if _, redirects := q.connector.(connectors.Redirector); redirects { // it is our client that is limited, not this merchant's
-			if err := q.pause(ctx, e.DB.Now().Add(f.After)); err != nil {
-				e.Log.Warn("provider not paused", "provider", q.info.Name, "err", err)
-			}
-		}
-	}
 	recorded, err := retryWrite(ctx, func() (recorded, error) {
 		recorded, err := q.record(ctx, l, f, info)
 		if err != nil {
@@ -216,6 +299,9 @@ func (e *Engine) fail(ctx context.Context, q *providerQueue, l *lease, f failure
 	}
 	if out.Incident = recorded.frozen; recorded.frozen {
 		out.Problem = ""
+	}
+	if f.Outcome == status.RateLimited && info.Call.Status == http.StatusTooManyRequests {
+		e.pauseIfLimited(ctx, q, f.After)
 	}
 	if !recorded.frozen && !recorded.superseded && f.Outcome != status.RateLimited && !f.Certain {
 		e.detectIncident(ctx, q)

@@ -136,14 +136,12 @@ func (e *Engine) enter() bool {
 func (e *Engine) poll(ctx context.Context, q *providerQueue) (int, error) {
 	now := e.DB.Now()
 	state, err := e.ProviderState(ctx, q.info.Name, q.info.Environment)
-	q.troubled.Store(!state.IncidentSince.IsZero())
+	q.troubled.Store(!state.IncidentSince.IsZero() || state.PausedUntil.After(now))
 	switch {
 	case err != nil:
 		return 0, err
-	case !state.IncidentSince.IsZero():
+	case !state.IncidentSince.IsZero() || state.PausedUntil.After(now):
 		return 0, e.probe(ctx, q, state, now)
-	case state.PausedUntil.After(now):
-		return 0, nil
 	}
 	rechecked, err := e.recheck(ctx, q)
 	if err != nil {

@@ -3,12 +3,14 @@ package refresh
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/audit"
+	"patchbay/internal/connectors"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
 )
@@ -267,10 +269,17 @@ func (e *Engine) EndIncident(ctx context.Context, provider string, by audit.Acto
 	return err
 }
 
-// recovered ends an incident that was not declared: the provider has said yes.
+// recovered ends a pause, and an incident that was not declared: the provider has said yes.
 func (e *Engine) recovered(q *providerQueue) {
 	state, err := e.ProviderState(e.life, q.info.Name, q.info.Environment)
-	if err != nil || state.IncidentSince.IsZero() || state.Reason == status.ReasonDeclared {
+	if err == nil && state.PausedUntil.After(e.DB.Now()) {
+		err = e.EndPause(e.life, q.info.Name, audit.System)
+	}
+	if err != nil {
+		e.Log.Warn("provider not resumed", "provider", q.info.Name, "err", err)
+		return
+	}
+	if state.IncidentSince.IsZero() || state.Reason == status.ReasonDeclared {
 		return
 	}
 	if err := e.EndIncident(e.life, q.info.Name, audit.System); err != nil {
@@ -278,15 +287,16 @@ func (e *Engine) recovered(q *providerQueue) {
 	}
 }
 
-// probe tries a provider in trouble with one grant, in one process of all.
+// probe tries a provider in trouble, or one that asked us to wait, with one grant, in one process of all.
 func (e *Engine) probe(ctx context.Context, q *providerQueue, state ProviderState, now time.Time) error {
 	pause := probeEvery
-	if now.Sub(state.IncidentSince) > 10*time.Minute {
+	if !state.IncidentSince.IsZero() && now.Sub(state.IncidentSince) > 10*time.Minute {
 		pause = probeEveryLater
 	}
 	mine, err := pg.Exec(ctx, q.db.Pool, "take a probe", `
 		UPDATE providers SET next_probe = $4
-		WHERE name = $1 AND environment = $2 AND incident_since IS NOT NULL AND incident_reason <> 'declared' AND next_probe <= $3`,
+		WHERE name = $1 AND environment = $2 AND (incident_since IS NOT NULL AND incident_reason <> 'declared' OR incident_since IS NULL AND paused_until > $3)
+			AND next_probe <= $3`,
 		q.info.Name, q.info.Environment, now, now.Add(pause))
 	if err != nil || mine == 0 {
 		return err
@@ -303,21 +313,67 @@ func (e *Engine) probe(ctx context.Context, q *providerQueue, state ProviderStat
 	return nil
 }
 
-// pause keeps every process from calling the provider until then; never shorter than it was.
-func (q *providerQueue) pause(ctx context.Context, until time.Time) error {
+// longestPause is how long a provider is paused at most after 429s to several merchants.
+const longestPause = 5 * time.Minute
+
+// pauseIfLimited pauses the provider if it has answered 429 to several merchants lately: then it is our client that is limited. A
+// wait that was asked of one connection is that connection's alone.
+func (e *Engine) pauseIfLimited(ctx context.Context, q *providerQueue, asked time.Duration) {
+	if _, redirects := q.connector.(connectors.Redirector); !redirects { // each merchant's own client is limited
+		return
+	}
+	now := e.DB.Now()
 	_, err := pg.Exec(ctx, q.db.Pool, "pause provider", `
-		INSERT INTO providers (name, environment, paused_until) VALUES ($1, $2, $3)
-		ON CONFLICT (name, environment) DO UPDATE SET paused_until = greatest(providers.paused_until, excluded.paused_until)`,
-		q.info.Name, q.info.Environment, until)
+		INSERT INTO providers (name, environment, paused_until, next_probe)
+		SELECT $1, $2, $3, $4 WHERE $6 <= (
+			SELECT count(DISTINCT merchant_id) FROM events
+			WHERE provider = $1 AND kind LIKE 'refresh.%' AND at > $5 AND outcome = 'later' AND status = $7)
+		ON CONFLICT (name, environment) DO UPDATE SET paused_until = excluded.paused_until, next_probe = excluded.next_probe
+		WHERE providers.incident_since IS NULL AND (providers.paused_until IS NULL OR providers.paused_until <= $8)`,
+		q.info.Name, q.info.Environment, now.Add(min(asked, longestPause)), now.Add(probeEvery), now.Add(-longestPause), merchantsFrom,
+		http.StatusTooManyRequests, now)
+	if err != nil {
+		e.Log.Warn("provider not paused", "provider", q.info.Name, "err", err)
+	}
+}
+
+// EndPause has a provider called again that had asked all of us to wait. It returns pg.ErrNotFound for a provider that is not set up,
+// and nil when there is no pause.
+func (e *Engine) EndPause(ctx context.Context, provider string, by audit.Actor) error {
+	q := e.queues[provider]
+	if q == nil {
+		return pg.ErrNotFound
+	}
+	err := e.DB.Tx(ctx, func(tx pgx.Tx) error {
+		n, err := pg.Exec(ctx, tx, "end pause", `UPDATE providers SET paused_until = NULL WHERE name = $1 AND environment = $2 AND paused_until > $3`,
+			q.info.Name, q.info.Environment, e.DB.Now())
+		if err != nil || n == 0 {
+			return err
+		}
+		return e.DB.Audit.Add(ctx, tx, audit.Event{Kind: status.ProviderResumed, Actor: by, Provider: provider, Note: q.info.Environment})
+	})
+	q.wake()
 	return err
 }
 
-// rateLimitedInARow counts how often in a row the provider has asked a connection's latest attempts to wait, up to 8.
-func (q *providerQueue) rateLimitedInARow(ctx context.Context, connection pg.ID) (n int, err error) {
-	outcomes, err := pg.Collect(ctx, q.db.Pool, "read attempts", pgx.RowTo[status.Outcome], `
-		SELECT outcome FROM events WHERE connection_id = $1 AND kind LIKE 'refresh.%' ORDER BY at DESC, id DESC LIMIT 8`, connection)
-	for n < len(outcomes) && outcomes[n] == status.RateLimited {
-		n++
-	}
-	return n, err
+// earlierAttempt is how one attempt ended.
+type earlierAttempt struct {
+	Outcome status.Outcome
+	Status  int
+	Code    string
+	Note    string
+	At      time.Time
+}
+
+// latestAttempts lists a connection's latest attempts that failed or succeeded, the latest first.
+func (q *providerQueue) latestAttempts(ctx context.Context, connection pg.ID) ([]earlierAttempt, error) {
+	return pg.Collect(ctx, q.db.Pool, "read attempts", pgx.RowToStructByPos[earlierAttempt], `
+		SELECT outcome, status, code, note, at FROM events WHERE connection_id = $1 AND kind LIKE 'refresh.%' ORDER BY at DESC, id DESC LIMIT 30`, connection)
+}
+
+// worksSince says whether another of the provider's connections was refreshed since a time.
+func (q *providerQueue) worksSince(ctx context.Context, connection pg.ID, since time.Time) (bool, error) {
+	return pg.One(ctx, q.db.Pool, "read attempts", pgx.RowTo[bool], `
+		SELECT EXISTS (SELECT FROM events WHERE provider = $1 AND kind LIKE 'refresh.%' AND at > $2 AND outcome = 'ok' AND connection_id <> $3)`,
+		q.info.Name, since, connection)
 }

@@ -372,7 +372,7 @@ func (q *providerQueue) record(ctx context.Context, l *lease, end failure, info 
 		e := l.event(status.KindOfFailure(end.Outcome), end.Outcome, info)
 		e.Code = end.Code
 		if r.frozen {
-			e.Note = "incident"
+			e.Note = status.NoteIncident
 		}
 		if err := q.db.Audit.Add(ctx, tx, e); err != nil || !counted {
 			return err

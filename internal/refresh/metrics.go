@@ -19,6 +19,7 @@ type Metrics struct {
 	overdue  *prometheus.Desc
 	leased   *prometheus.Desc
 	incident *prometheus.Desc
+	paused   *prometheus.Desc
 	engine   *Engine
 }
 
@@ -43,6 +44,7 @@ func newMetrics(e *Engine) *Metrics {
 		overdue:  prometheus.NewDesc("patchbay_grants_overdue", "Grants whose refresh has been due for over five minutes, up to 100,000.", labels, nil),
 		leased:   prometheus.NewDesc("patchbay_leases", "Refreshes under way, in all processes.", labels, nil),
 		incident: prometheus.NewDesc("patchbay_incident", "1 while the provider has an incident.", labels, nil),
+		paused:   prometheus.NewDesc("patchbay_paused_seconds", "How long the provider is still paused because it asked several merchants to wait.", labels, nil),
 	}
 }
 
@@ -61,7 +63,7 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.calls.Describe(ch)
 	m.took.Describe(ch)
 	m.reads.Describe(ch)
-	for _, desc := range []*prometheus.Desc{m.due, m.overdue, m.leased, m.incident} {
+	for _, desc := range []*prometheus.Desc{m.due, m.overdue, m.leased, m.incident, m.paused} {
 		ch <- desc
 	}
 }
@@ -95,5 +97,6 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 			open = 1
 		}
 		gauge(m.incident, open)
+		gauge(m.paused, max(0, state.PausedUntil.Sub(m.engine.DB.Now()).Seconds()))
 	}
 }

@@ -29,7 +29,7 @@ type providerQueue struct {
 
 	slots    chan struct{} // one for each call that this process may make at once
 	freed    chan struct{} // receives when a call ends
-	troubled atomic.Bool   // an incident was open when it was last looked at
+	troubled atomic.Bool   // an incident was open, or it was paused, when it was last looked at
 	draining atomic.Bool   // an incident has just ended: grants are claimed in order of expiry and at a bounded pace
 
 	detecting  sync.Mutex
@@ -110,13 +110,13 @@ const (
 				WHERE ` + claimAble + ` AND (w.attempts < 0 OR g.attempts = w.attempts) AND (w.force OR ` + claimOpen + `)
 				LIMIT 200 FOR UPDATE OF g SKIP LOCKED` + claimEnd
 
-	// During an incident: one of the soonest to expire, those that were refused last.
+	// During an incident or a pause: one of the soonest to expire, those that were refused last, none that must wait for itself.
 	claimProbe = claimFrom + `
 				SELECT g.connection_id FROM grants g
 				WHERE ` + claimAble + ` AND g.connection_id = ANY (ARRAY(
 					SELECT first.connection_id FROM (
 						SELECT g.connection_id, g.expires_at, g.last_outcome FROM grants g
-						WHERE ` + claimAble + ` AND g.renewable AND g.refresh_at IS NOT NULL ORDER BY g.refresh_at LIMIT 200
+						WHERE ` + claimAble + ` AND g.renewable AND g.refresh_at IS NOT NULL AND (g.last_outcome <> 'later' OR g.refresh_at <= $3) ORDER BY g.refresh_at LIMIT 200
 					) AS first ORDER BY first.last_outcome IN ('refused', 'ours'), first.expires_at LIMIT 3))
 				ORDER BY random() LIMIT 1 FOR UPDATE OF g SKIP LOCKED` + claimEnd
 )

@@ -65,6 +65,7 @@ const (
 	ProviderHooked     Kind = "provider.hooked"
 	ProviderUnhooked   Kind = "provider.unhooked"
 	ProviderChecked    Kind = "provider.checked"
+	ProviderResumed    Kind = "provider.resumed" // a pause that it had asked for was ended
 
 	BulkCounted Kind = "bulk.counted"
 	BulkBegun   Kind = "bulk.begun"
@@ -90,7 +91,7 @@ func Kinds() []Kind {
 		UserAdded, UserInvited, UserInvitationAccepted, UserPasswordLink, UserPasswordChanged, UserSignedIn, UserSignedOut, UserSignInFailed,
 		UserSessionsEnded, UserLocked, UserUnlocked, UserRoleChanged,
 		KeyAdded, KeyRevoked,
-		ProviderRegistered, ProviderHooked, ProviderUnhooked, ProviderChecked,
+		ProviderRegistered, ProviderHooked, ProviderUnhooked, ProviderChecked, ProviderResumed,
 		BulkCounted, BulkBegun, BulkStopped, BulkEnded,
 		MailRetried, EventsExported, SettingRetentionSet,
 	}

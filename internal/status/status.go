@@ -54,6 +54,8 @@ const (
 	ProblemLapsed         Problem = "lapsed"          // the grant has come to its own end
 	ProblemRevoked        Problem = "revoked"         // access was ended at the provider
 	ProblemClientRejected Problem = "client-rejected" // the provider rejected our own client, not the merchant's grant
+	ProblemUnreadable     Problem = "unreadable"      // the provider answers, and its answer is not understood
+	ProblemUnanswered     Problem = "unanswered"      // the provider has given this connection no usable answer for days
 	ProblemSealed         Problem = "sealed"          // the grant cannot be decrypted: a key is missing
 	ProblemEnvironment    Problem = "environment"     // the connection belongs to another environment than the provider's present one
 	ProblemNotSetUp       Problem = "not-set-up"      // the provider is not set up here
@@ -64,7 +66,7 @@ const ProblemDisconnected Problem = "disconnected"
 
 // StoredProblems lists the problems that a row of connections may hold.
 func StoredProblems() []Problem {
-	return []Problem{ProblemRejected, ProblemInterrupted, ProblemLapsed, ProblemRevoked, ProblemClientRejected, ProblemSealed}
+	return []Problem{ProblemRejected, ProblemInterrupted, ProblemLapsed, ProblemRevoked, ProblemClientRejected, ProblemUnreadable, ProblemUnanswered, ProblemSealed}
 }
 
 // Problems lists every Problem.
@@ -75,7 +77,7 @@ func (p Problem) Party() Party {
 	switch p {
 	case "":
 		return ""
-	case ProblemClientRejected, ProblemSealed, ProblemEnvironment, ProblemNotSetUp:
+	case ProblemClientRejected, ProblemUnreadable, ProblemUnanswered, ProblemSealed, ProblemEnvironment, ProblemNotSetUp:
 		return PartyPlatform
 	default:
 		return PartyMerchant
@@ -198,7 +200,7 @@ func Of(row Row, p Provider) Status {
 	if !row.FailingSince.IsZero() {
 		s = Status{Health: Retrying, Party: PartyProvider, Since: row.FailingSince}
 		if p.Incident == ReasonClientRejected {
-			s.Party = PartyPlatform
+			s.Problem, s.Party = ProblemClientRejected, PartyPlatform
 		}
 	}
 	if !p.Credentials {

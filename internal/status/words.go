@@ -156,4 +156,5 @@ const (
 	NoteRevoked     = "revoked"          // the provider had sent a notice that this access has ended
 	NoteUnsent      = "no-refresh-token" // nothing was sent: there is nothing to refresh with
 	NoteSealed      = "sealed"           // nothing was sent: the grant does not open
+	NoteIncident    = "incident"         // during an incident, which is why it counts for nothing
 )

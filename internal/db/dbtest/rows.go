@@ -114,6 +114,13 @@ func Incident(t testing.TB, d *db.DB, provider string, reason status.Reason) {
 		ON CONFLICT (name, environment) DO UPDATE SET incident_since = excluded.incident_since, incident_reason = excluded.incident_reason`, provider, d.Now(), reason)
 }
 
+// Pause has a provider's sandbox have asked all of us to wait.
+func Pause(t testing.TB, d *db.DB, provider string, until time.Time) {
+	t.Helper()
+	exec(t, d, `INSERT INTO providers (name, environment, paused_until) VALUES ($1, 'sandbox', $2)
+		ON CONFLICT (name, environment) DO UPDATE SET paused_until = excluded.paused_until`, provider, until)
+}
+
 // NoIncidents ends every incident.
 func NoIncidents(t testing.TB, d *db.DB) {
 	t.Helper()

@@ -72,6 +72,11 @@ func Backoff(n int, id pg.ID) time.Duration {
 	return wait*9/10 + time.Duration(float64(wait/5)*fraction(id, n))
 }
 
+// LongBackoff is how long until the next try of what has failed for days: an eighth part of a day in the third, growing to a day.
+func LongBackoff(failing time.Duration) time.Duration {
+	return min(failing/24, 24*time.Hour)
+}
+
 // RetryAfter is how long to wait when a provider asks for it for the nth time in a row: as long as it says, at most a day, and at
 // least 10 s doubling to five minutes, so that "in a second" said again and again is no licence to hammer.
 func RetryAfter(n int, asked time.Duration, id pg.ID) time.Duration {
