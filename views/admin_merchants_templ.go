@@ -146,11 +146,11 @@ func adminMerchantsBody(v AdminMerchantsPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = field(input{Name: "name", Label: T(ctx, "field.name"), Value: v.Form.Name, Error: v.Form.Errors.Of("name"), MaxLen: 200, Autocomplete: "off"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = field(input{Name: "name", Label: T(ctx, "field.name"), Value: v.Form.Name, Error: v.Form.Errors.Of("name"), MaxLen: text.MaxName, Autocomplete: "off"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = field(input{Name: "external_id", Label: T(ctx, "field.external_id"), Help: T(ctx, "admin_merchants.external-help"), Value: v.Form.ExternalID, Error: v.Form.Errors.Of("external_id"), Optional: true, Mono: true, MaxLen: 200, Autocomplete: "off"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = field(input{Name: "external_id", Label: T(ctx, "field.external_id"), Help: T(ctx, "admin_merchants.external-help"), Value: v.Form.ExternalID, Error: v.Form.Errors.Of("external_id"), Optional: true, Mono: true, MaxLen: text.MaxName, Autocomplete: "off"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

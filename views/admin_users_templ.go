@@ -1163,7 +1163,7 @@ func inviteForm(v InviteForm) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = field(input{Name: "name", Label: T(ctx, "field.name"), Value: v.Name, Error: v.Errors.Of("name"), Optional: true, MaxLen: 200, Autocomplete: "off"}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = field(input{Name: "name", Label: T(ctx, "field.name"), Value: v.Name, Error: v.Errors.Of("name"), Optional: true, MaxLen: text.MaxName, Autocomplete: "off"}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

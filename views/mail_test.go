@@ -58,3 +58,35 @@ func TestStaffAreNotTheMerchantsYou(t *testing.T) {
 		}
 	}
 }
+
+// TestNamesDoNotTurnAMailRound: plain text isolates them by U+2068 and U+2069, HTML by <bdi>.
+func TestNamesDoNotTurnAMailRound(t *testing.T) {
+	ctx := WithLocale(context.Background(), "en", storyNow, nil)
+	for what, m := range map[string]Mail{
+		"its reader":       {Kind: db.MailPassword, Name: "سوق", Link: "https://connect.example.com/"},
+		"who sent it":      {Kind: db.MailPassword, By: "דוד", ByStaff: true, Link: "https://connect.example.com/"},
+		"the merchant":     {Kind: db.MailInvitation, Merchant: "متجر", By: "Dara", Link: "https://connect.example.com/"},
+		"an account":       {Kind: db.MailActionNeeded, Merchant: "Shop", Accounts: []MailAccount{{Provider: "ELECQ", Account: "חנות"}}, Link: "https://connect.example.com/"},
+		"an id":            {Kind: db.MailActionNeeded, Merchant: "Shop", Accounts: []MailAccount{{Provider: "ELECQ", Account: "\u200b", ID: "חשבון"}}, Link: "https://connect.example.com/"},
+		"a provider":       {Kind: db.MailReconnectBy, Merchant: "Shop", Accounts: []MailAccount{{Provider: "مزود", ID: "1"}}, Link: "https://connect.example.com/"},
+		"a name of before": {Kind: db.MailPassword, Name: "\u202eSok", Link: "https://connect.example.com/"},
+	} {
+		var html bytes.Buffer
+		if err := MailHTML(m).Render(ctx, &html); err != nil {
+			t.Fatal(err)
+		}
+		for _, text := range []string{m.Subject(ctx), m.Text(ctx), html.String()} {
+			for _, r := range text {
+				if r == '\u202e' {
+					t.Errorf("%s: an override stays:\n%s", what, text)
+				}
+			}
+			if strings.Count(text, "\u2068") != strings.Count(text, "\u2069") {
+				t.Errorf("%s: isolates do not end:\n%s", what, text)
+			}
+		}
+		if !strings.Contains(m.Text(ctx), "\u2068") || !strings.Contains(html.String(), "<bdi>") {
+			t.Errorf("%s is not isolated:\n%s", what, m.Text(ctx))
+		}
+	}
+}
