@@ -161,7 +161,7 @@ func (x *examination) keyset(ctx context.Context, s settings) {
 	}
 	d, err := db.Open(ctx, s.databaseURL, s.keyset, pg.Options{MaxConns: 2})
 	if err != nil {
-		x.wrong("keyset", err.Error())
+		x.wrong("keyset", cmp.Or(explain(err), err.Error()))
 		return
 	}
 	defer d.Close()

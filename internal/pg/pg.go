@@ -41,9 +41,14 @@ func Open(ctx context.Context, url string, o Options) (*DB, error) {
 	}
 	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	config.ConnConfig.RuntimeParams["application_name"] = "patchbay"
-	config.ConnConfig.RuntimeParams["jit"] = "off" // no statement here is worth compiling, which takes a second where the planner overestimates
 	config.ConnConfig.Tracer = o.Tracer
-	config.AfterConnect = registerTypes
+	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+		registerTypes(conn)
+		// No statement here is worth compiling, which takes a second where the planner overestimates. It is no parameter of the start
+		// because pgbouncer refuses those that it does not know.
+		_, err := conn.Exec(ctx, "SET jit = off")
+		return err
+	}
 	var pool *pgxpool.Pool
 	opened := make(chan struct{})
 	connectToPrimary(config, func() {

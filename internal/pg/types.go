@@ -1,7 +1,6 @@
 package pg
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -30,7 +29,7 @@ func ParseID(s string) (ID, error) {
 
 // registerTypes has a connection write zero ids and times as NULL and read NULL as zero, and read times in UTC. Ids are
 // carried as their sixteen bytes: by itself pgx formats each as text, fails to send that, and parses it again.
-func registerTypes(_ context.Context, conn *pgx.Conn) error {
+func registerTypes(conn *pgx.Conn) {
 	register := func(name string, oid, arrayOID uint32, codec pgtype.Codec) {
 		one := &pgtype.Type{Name: name, OID: oid, Codec: codec}
 		conn.TypeMap().RegisterType(one)
@@ -38,7 +37,6 @@ func registerTypes(_ context.Context, conn *pgx.Conn) error {
 	}
 	register("uuid", pgtype.UUIDOID, pgtype.UUIDArrayOID, idCodec{})
 	register("timestamptz", pgtype.TimestamptzOID, pgtype.TimestamptzArrayOID, timeCodec{&pgtype.TimestamptzCodec{ScanLocation: time.UTC}})
-	return nil
 }
 
 type idCodec struct{ pgtype.UUIDCodec }

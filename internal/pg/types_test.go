@@ -2,6 +2,7 @@ package pg_test
 
 import (
 	"context"
+	"slices"
 	"testing"
 	"time"
 
@@ -10,6 +11,20 @@ import (
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
 )
+
+// TestConnectionsStartWithWhatPoolersKnow holds a connection's start to the parameters that pgbouncer takes.
+func TestConnectionsStartWithWhatPoolersKnow(t *testing.T) {
+	d := dbtest.New(t)
+	for name := range d.Pool.Config().ConnConfig.RuntimeParams {
+		if !slices.Contains([]string{"timezone", "application_name", "client_encoding", "datestyle", "standard_conforming_strings"}, name) {
+			t.Errorf("pgbouncer refuses %s", name)
+		}
+	}
+	var jit string
+	if err := d.Pool.QueryRow(t.Context(), `SHOW jit`).Scan(&jit); err != nil || jit != "off" {
+		t.Errorf("jit is %q, %v", jit, err)
+	}
+}
 
 func TestZeroIsNull(t *testing.T) {
 	ctx := context.Background()
