@@ -68,12 +68,45 @@ func newTestAPI(t *testing.T) *testAPI {
 	if err := doc.Validate(t.Context()); err != nil {
 		t.Fatalf("the description is not valid: %v", err)
 	}
+	closed(doc)
 	if o.router, err = gorillamux.NewRouter(doc); err != nil {
 		t.Fatal(err)
 	}
 	o.shop = o.addMerchant("shop-17", "CH168 Shop")
 	o.other = o.addMerchant("shop-18", "Maison Tremblay")
 	return o
+}
+
+// closed has a description refuse what it does not mention. As published it is open, since fields may be added; tests find those
+// that were added and are not described.
+func closed(doc *openapi3.T) {
+	var schema func(s *openapi3.SchemaRef)
+	schema = func(s *openapi3.SchemaRef) {
+		if s == nil || s.Value == nil || s.Value.AdditionalProperties.Schema != nil {
+			return
+		}
+		if len(s.Value.Properties) > 0 {
+			no := false
+			s.Value.AdditionalProperties.Has = &no
+		}
+		for _, one := range s.Value.Properties {
+			if one.Ref == "" {
+				schema(one)
+			}
+		}
+	}
+	for _, s := range doc.Components.Schemas {
+		schema(s)
+	}
+	for _, path := range doc.Paths.Map() {
+		for _, operation := range path.Operations() {
+			for _, answer := range operation.Responses.Map() {
+				for _, content := range answer.Value.Content {
+					schema(content.Schema)
+				}
+			}
+		}
+	}
 }
 
 func (o *testAPI) addMerchant(external, name string) db.Merchant {

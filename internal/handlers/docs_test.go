@@ -82,6 +82,24 @@ func TestTheDescriptionHasEveryRouteAndLimit(t *testing.T) {
 	for pattern := range described {
 		t.Errorf("openapi.yaml has %s, which is no route", pattern)
 	}
+	if len(doc.Servers) == 0 {
+		t.Error("openapi.yaml names no server")
+	}
+	for path, item := range doc.Paths.Map() {
+		for method, operation := range item.Operations() {
+			for code, answer := range operation.Responses.Map() {
+				if _, ok := answer.Value.Headers["Retry-After"]; ok != (code == "429" || code == "503") {
+					t.Errorf("%s %s, %s: Retry-After is %v", method, path, code, ok)
+				}
+			}
+			if operation.Security == nil && (operation.Responses.Value("503") == nil || operation.Responses.Value("429") == nil) {
+				t.Errorf("%s %s declares no 429 or no 503", method, path)
+			}
+		}
+	}
+	if strings.Contains(string(openapi), "additionalProperties: false") || doc.Components.Schemas["Connection"].Value.Properties["connected_at"].Value.Nullable {
+		t.Error("an answer is closed to new fields, or connected_at may be null")
+	}
 	text := strings.Join(strings.Fields(string(openapi)), " ")
 	if limit := fmt.Sprintf("At most %d times a second for each connection, %d times at first.", refreshRate, refreshBurst); !strings.Contains(text, limit) {
 		t.Errorf("openapi.yaml does not say: %s", limit)
