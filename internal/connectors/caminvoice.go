@@ -25,6 +25,7 @@ type camInvoice struct {
 var _ interface {
 	Redirector
 	CallbackRegistrar
+	CallbackChecker
 	WebhookReceiver
 	Revoker
 	Prober
@@ -160,6 +161,28 @@ func (c *camInvoice) Probe(ctx context.Context, g Grant) error {
 func (c *camInvoice) RegisterCallback(ctx context.Context, callback string) error {
 	return c.configure(ctx, c.post("register-callback", "/api/v1/configure/configure-redirect-url",
 		map[string]any{"white_list_redirect_urls": []string{callback}}))
+}
+
+// callbackUnknown matches what is said of a redirect address that is not on the whitelist. CamInvoice documents no wording.
+var callbackUnknown = regexp.MustCompile(`(?i)(redirect[ _-]?(ur[li]|address)|callback[ _-]?(ur[li]|address)?|white[ _-]?list(ed)?)[^.<>{}]{0,80}\b(not|isn.t|invalid|mismatch|unknown|unregistered|forbidden)\b` +
+	`|\b(not|isn.t|invalid|mismatch(ed)?|unknown|unregistered|forbidden)\b[^.<>{}]{0,80}(redirect[ _-]?(ur[li]|address)|callback[ _-]?(ur[li]|address)|white[ _-]?list)`)
+
+// CheckCallback asks /connect as a browser would, without a session there and without state. A page with a 4xx counts by its words; a
+// 2xx only if it is JSON, since the scripts of a sign-in page may hold any words.
+func (c *camInvoice) CheckCallback(ctx context.Context, callback string) error {
+	q := url.Values{"client_id": {c.id}, "redirect_url": {callback}}
+	return c.client.do(ctx, request{name: "check-callback", method: http.MethodGet, address: c.connectURL + "?" + q.Encode()}, func(r response) error {
+		said := r.object().refusal()
+		switch refused := r.status >= 400 && r.status < 500; {
+		case r.status >= 300 && r.status < 400:
+			return nil // to its sign-in page
+		case r.status < 500 && callbackUnknown.MatchString(said.prose), refused && callbackUnknown.Match(r.body), r.status < 500 && said.has("redirect_uri_mismatch", "invalid_redirect_uri", "invalid_redirect_url") != "":
+			return &RejectedError{Reason: ReasonCallback, Detail: r.statusText(), ClientFault: true}
+		case !r.ok():
+			return r.unexpected()
+		}
+		return nil
+	})
 }
 
 // WebhookSecret is the setting CAMINVOICE_HOOK_SECRET.

@@ -60,6 +60,12 @@ type CallbackRegistrar interface {
 	RegisterCallback(ctx context.Context, callback string) error
 }
 
+// A CallbackChecker can be asked whether our callback address is registered with its provider, as a browser would find out.
+type CallbackChecker interface {
+	// CheckCallback returns *RejectedError with ClientFault if it is not. Any other error says nothing about it.
+	CheckCallback(ctx context.Context, callback string) error
+}
+
 // A WebhookReceiver belongs to a provider that sends webhooks.
 type WebhookReceiver interface {
 	// WebhookSecret returns the unguessable part of the address that deliveries are sent to. If it is "", none are received.

@@ -10,12 +10,13 @@ var ErrNotOffered = errors.New("not offered by the provider")
 
 // Reasons of RejectedError, TemporaryError and UnreadableError that callers tell apart.
 const (
-	ReasonNoAccount   = "no-account"            // the provider does not say whose account it is
-	ReasonNoMerchant  = "no-merchant-took-part" // it answered without the merchant having signed in there
-	ReasonIDToken     = "id-token"              // the ID token cannot be believed
-	ReasonWrongIssuer = "wrong-issuer"          // the answer is another authorization server's (RFC 9207)
-	ReasonCutOff      = "cut-off"               // the request was sent, and the connection ended before an answer came
-	ReasonStatus      = "status"                // the HTTP status says that it failed, and nothing says why
+	ReasonNoAccount   = "no-account"              // the provider does not say whose account it is
+	ReasonNoMerchant  = "no-merchant-took-part"   // it answered without the merchant having signed in there
+	ReasonIDToken     = "id-token"                // the ID token cannot be believed
+	ReasonWrongIssuer = "wrong-issuer"            // the answer is another authorization server's (RFC 9207)
+	ReasonCutOff      = "cut-off"                 // the request was sent, and the connection ended before an answer came
+	ReasonStatus      = "status"                  // the HTTP status says that it failed, and nothing says why
+	ReasonCallback    = "callback-not-registered" // our callback address is not registered with the provider
 )
 
 // RejectedError means that the provider said no, and that only a person can restore access.

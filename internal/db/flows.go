@@ -370,9 +370,9 @@ func (d *DB) take(ctx context.Context, f Flow, stage status.Stage, hash []byte, 
 	return Taken{Flow: f, Verifier: s.Verifier, Answer: s.Answer}, nil
 }
 
-// EndFlow ends a flow without a connection, and adds events of the calls that were made for it. It returns ErrTaken if the flow has
-// ended already.
-func (d *DB) EndFlow(ctx context.Context, f Flow, stage status.Stage, outcome status.End, calls []connectors.Call, by audit.Actor) error {
+// EndFlow ends a flow without a connection, and adds events of the calls that were made for it. reason is for staff: why it failed. It
+// returns ErrTaken if the flow has ended already.
+func (d *DB) EndFlow(ctx context.Context, f Flow, stage status.Stage, outcome status.End, reason string, calls []connectors.Call, by audit.Actor) error {
 	return d.Tx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, `
 			UPDATE flows SET stage = $2, outcome = $3, sealed = NULL, touched_at = $4, expires_at = $6
@@ -387,7 +387,7 @@ func (d *DB) EndFlow(ctx context.Context, f Flow, stage status.Stage, outcome st
 			if outcome == status.EndCancelled {
 				e.Kind = status.FlowCancelled
 			}
-			e.Code = string(outcome)
+			e.Code, e.Note = string(outcome), reason
 			d.Audit.Queue(b, e)
 		}
 		if err := tx.SendBatch(ctx, b).Close(); err != nil {
@@ -406,7 +406,7 @@ func (d *DB) CancelFlow(ctx context.Context, f Flow, by audit.Actor) (connectors
 	if err != nil && !errors.Is(err, seal.ErrSealed) {
 		return connectors.Grant{}, err
 	}
-	if err := d.EndFlow(ctx, f, status.StageDenied, status.EndCancelled, nil, by); err != nil || s.Grant == nil {
+	if err := d.EndFlow(ctx, f, status.StageDenied, status.EndCancelled, "", nil, by); err != nil || s.Grant == nil {
 		return connectors.Grant{}, err
 	}
 	return *s.Grant, nil

@@ -20,13 +20,19 @@ type ProviderRecord struct {
 	CheckedAt            time.Time
 	CheckResult          status.Outcome
 	CheckTook, CheckSkew time.Duration
+	CheckReason          string    // why it found no answer; "" if it found one
+	RequestFailed        string    // what staff asked for last and the provider did not do; "" if it did
+	RequestReason        string    // why it did not
+	RequestFailedAt      time.Time // when
+	CallbackRefusedAt    time.Time // since when the provider says that our callback address is not registered; zero if it does not
 }
 
 // ProviderRecords returns those of the providers' present environments, by the provider's name.
 func (d *DB) ProviderRecords(ctx context.Context, present map[string]string) (map[string]ProviderRecord, error) {
 	names, environments := namesAndEnvironments(present)
 	rows, err := d.Pool.Query(ctx, `
-		SELECT p.name, state_echoed, callback_registered_at, callback_address, webhook_registered_at, checked_at, check_result, check_millis, check_skew_millis
+		SELECT p.name, state_echoed, callback_registered_at, callback_address, webhook_registered_at, checked_at, check_result, check_millis, check_skew_millis,
+			check_reason, request_failed, request_reason, request_failed_at, callback_refused_at
 		FROM providers p JOIN unnest($1::text[], $2::text[]) AS w (name, environment) ON (p.name, p.environment) = (w.name, w.environment)`, names, environments)
 	if err != nil {
 		return nil, fmt.Errorf("read providers: %w", err)
@@ -35,7 +41,10 @@ func (d *DB) ProviderRecords(ctx context.Context, present map[string]string) (ma
 	var name string
 	var p ProviderRecord
 	var took, skew int64
-	_, err = pgx.ForEachRow(rows, []any{&name, &p.StateEchoed, &p.CallbackRegisteredAt, &p.CallbackAddress, &p.HookRegisteredAt, &p.CheckedAt, &p.CheckResult, &took, &skew}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{
+		&name, &p.StateEchoed, &p.CallbackRegisteredAt, &p.CallbackAddress, &p.HookRegisteredAt, &p.CheckedAt, &p.CheckResult, &took, &skew,
+		&p.CheckReason, &p.RequestFailed, &p.RequestReason, &p.RequestFailedAt, &p.CallbackRefusedAt,
+	}, func() error {
 		p.CheckTook, p.CheckSkew = time.Duration(took)*time.Millisecond, time.Duration(skew)*time.Millisecond
 		all[name] = p
 		return nil
@@ -49,23 +58,50 @@ func (d *DB) ProviderRecords(ctx context.Context, present map[string]string) (ma
 // CallbackRegistered stores that our callback address was registered at the provider.
 func (d *DB) CallbackRegistered(ctx context.Context, name, environment, address string, by audit.Actor) error {
 	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderRegistered, Note: address},
-		`callback_registered_at = $3, callback_address = $4`, d.Now(), address)
+		`callback_registered_at = $3, callback_address = $4, request_failed = ''`, d.Now(), address)
 }
 
 // HookRegistered stores that we subscribed to the webhooks of all accounts.
 func (d *DB) HookRegistered(ctx context.Context, name, environment string, by audit.Actor) error {
-	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderHooked}, `webhook_registered_at = $3`, d.Now())
+	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderHooked}, `webhook_registered_at = $3, request_failed = ''`, d.Now())
 }
 
 // HookRemoved stores that we unsubscribed from the webhooks of n accounts.
 func (d *DB) HookRemoved(ctx context.Context, name, environment string, n int, by audit.Actor) error {
-	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderUnhooked, Note: fmt.Sprint(n)}, `webhook_registered_at = NULL`)
+	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderUnhooked, Note: fmt.Sprint(n)}, `webhook_registered_at = NULL, request_failed = ''`)
 }
 
-// ProviderChecked stores the result of a live check: how long the call took and how far the provider's clock is ahead of ours.
-func (d *DB) ProviderChecked(ctx context.Context, name, environment string, result status.Outcome, took, skew time.Duration, by audit.Actor) error {
-	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderChecked, Outcome: result, Millis: int(took.Milliseconds())},
-		`checked_at = $3, check_result = $4, check_millis = $5, check_skew_millis = $6`, d.Now(), result, took.Milliseconds(), skew.Milliseconds())
+// ProviderChecked stores the result of a live check: why it found no answer, how long the call took and how far the provider's clock
+// is ahead of ours.
+func (d *DB) ProviderChecked(ctx context.Context, name, environment string, result status.Outcome, reason string, took, skew time.Duration, by audit.Actor) error {
+	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderChecked, Outcome: result, Note: reason, Millis: int(took.Milliseconds())},
+		`checked_at = $3, check_result = $4, check_millis = $5, check_skew_millis = $6, check_reason = $7`,
+		d.Now(), result, took.Milliseconds(), skew.Milliseconds(), reason)
+}
+
+// RequestFailed remembers that the provider did not do what staff asked for: "register", "hook" or "unhook".
+func (d *DB) RequestFailed(ctx context.Context, name, environment, what string, result status.Outcome, reason string, by audit.Actor) error {
+	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderRequestFailed, Outcome: result, Code: what, Note: reason},
+		`request_failed = $3, request_reason = $4, request_failed_at = $5`, what, reason, d.Now())
+}
+
+// CallbackRefused remembers that the provider says that our callback address is not registered, or no longer says so.
+func (d *DB) CallbackRefused(ctx context.Context, name, environment string, refused bool, address string, by audit.Actor) error {
+	kind, since := status.ProviderCallbackAccepted, time.Time{}
+	if refused {
+		kind, since = status.ProviderCallbackRefused, d.Now()
+	}
+	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: kind, Note: address}, `callback_refused_at = $3`, since)
+}
+
+// CallbackRefusedSince returns since when the provider says that our callback address is not registered; zero if it does not.
+func (d *DB) CallbackRefusedSince(ctx context.Context, name, environment string) (time.Time, error) {
+	var since time.Time
+	err := d.Pool.QueryRow(ctx, `SELECT (SELECT callback_refused_at FROM providers WHERE name = $1 AND environment = $2)`, name, environment).Scan(&since)
+	if err != nil {
+		return since, fmt.Errorf("read provider: %w", err)
+	}
+	return since, nil
 }
 
 func (d *DB) providerChanged(ctx context.Context, name, environment string, by audit.Actor, e audit.Event, set string, args ...any) error {

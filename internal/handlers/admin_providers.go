@@ -1,7 +1,9 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"net/http"
 	"time"
 
@@ -75,11 +77,15 @@ func (s *Server) viewSetup(r *http.Request, provider connectors.Provider, record
 	one.HookedAt = record.HookRegisteredAt
 	one.NoState, one.StateEchoed = provider.Connector.Info().NoState, record.StateEchoed
 	if !record.CheckedAt.IsZero() {
-		one.Check = &views.LiveCheck{At: record.CheckedAt, Outcome: record.CheckResult, Took: record.CheckTook, Skew: record.CheckSkew}
+		one.Check = &views.LiveCheck{At: record.CheckedAt, Outcome: record.CheckResult, Took: record.CheckTook, Skew: record.CheckSkew, Reason: record.CheckReason}
 	}
 	if state.PausedUntil.After(s.DB.Now()) {
 		one.PausedUntil = state.PausedUntil
 	}
+	if record.RequestFailed != "" {
+		one.Failed = &views.FailedRequest{What: record.RequestFailed, Reason: record.RequestReason, At: record.RequestFailedAt}
+	}
+	one.CallbackRefusedAt = record.CallbackRefusedAt
 	if !state.IncidentSince.IsZero() {
 		one.Incident = &views.IncidentState{Began: state.IncidentSince, Reason: state.Reason, NextProbe: state.NextProbe}
 		if by, err := pg.ParseID(state.IncidentBy); err == nil {
@@ -158,8 +164,8 @@ func (s *Server) changeProvider(w http.ResponseWriter, r *http.Request) error {
 
 const staffCall = 25 * time.Second // the longest that staff wait for one call to a provider
 
-// ask makes one call to a provider for staff. It returns false if the call failed, and logs the outcome.
-func (s *Server) ask(r *http.Request, provider connectors.Provider, what string, call func(ctx context.Context) error) bool {
+// ask makes one call that staff asked for. It returns the provider's answer, which is logged if it did not do it.
+func (s *Server) ask(r *http.Request, provider connectors.Provider, what string, call func(ctx context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), staffCall)
 	defer cancel()
 	ctx, calls := connectors.WithCalls(ctx)
@@ -167,7 +173,24 @@ func (s *Server) ask(r *http.Request, provider connectors.Provider, what string,
 	if err != nil {
 		s.Log.WarnContext(ctx, "provider did not do what staff asked", "provider", provider.Name, "what", what, "class", connectors.OutcomeOf(err), "status", calls.Last().Status, "reason", connectors.ReasonOf(err))
 	}
-	return err == nil
+	return err
+}
+
+// failed remembers why a provider did not do what staff asked for, so that the page says it.
+func (s *Server) failed(r *http.Request, provider connectors.Provider, what, notice string, failed error) (string, error) {
+	return notice, s.DB.RequestFailed(r.Context(), provider.Name, provider.Environment, what, connectors.OutcomeOf(failed), reasonOf(failed), s.actor(r))
+}
+
+// reasonOf returns why a provider did not do something, in the connector's words or by its outcome alone.
+func reasonOf(err error) string {
+	var limited *connectors.RateLimitedError
+	switch {
+	case err == nil:
+		return ""
+	case errors.As(err, &limited):
+		return limited.Error()
+	}
+	return cmp.Or(connectors.ReasonOf(err), string(connectors.OutcomeOf(err)))
 }
 
 func (s *Server) registerCallback(r *http.Request, provider connectors.Provider) (notice string, err error) {
@@ -176,8 +199,8 @@ func (s *Server) registerCallback(r *http.Request, provider connectors.Provider)
 		return "", pg.ErrNotFound
 	}
 	address := s.callbackURL(provider.Name)
-	if !s.ask(r, provider, "register callback", func(ctx context.Context) error { return registrar.RegisterCallback(ctx, address) }) {
-		return "provider-failed", nil
+	if err := s.ask(r, provider, "register callback", func(ctx context.Context) error { return registrar.RegisterCallback(ctx, address) }); err != nil {
+		return s.failed(r, provider, "register", "provider-failed", err)
 	}
 	return "registered", s.DB.CallbackRegistered(r.Context(), provider.Name, provider.Environment, address, s.actor(r))
 }
@@ -188,8 +211,8 @@ func (s *Server) registerHook(r *http.Request, provider connectors.Provider) (no
 		return "", pg.ErrNotFound
 	}
 	address := s.publicAddress("/hooks/" + provider.Name + "/" + hooked.WebhookSecret())
-	if !s.ask(r, provider, "register hook", func(ctx context.Context) error { return hooked.RegisterWebhook(ctx, address) }) {
-		return "provider-failed", nil
+	if err := s.ask(r, provider, "register hook", func(ctx context.Context) error { return hooked.RegisterWebhook(ctx, address) }); err != nil {
+		return s.failed(r, provider, "hook", "provider-failed", err)
 	}
 	return "hooked", s.DB.HookRegistered(r.Context(), provider.Name, provider.Environment, s.actor(r))
 }
@@ -206,8 +229,8 @@ func (s *Server) removeHooks(r *http.Request, provider connectors.Provider) (not
 	}
 	removed := 0
 	for began := time.Now(); removed < len(accounts) && time.Since(began) < staffCall; removed++ {
-		if !s.ask(r, provider, "remove hook", func(ctx context.Context) error { return hooked.RemoveWebhook(ctx, accounts[removed]) }) {
-			break
+		if err := s.ask(r, provider, "remove hook", func(ctx context.Context) error { return hooked.RemoveWebhook(ctx, accounts[removed]) }); err != nil {
+			return s.failed(r, provider, "unhook", "unhooked-some", err)
 		}
 	}
 	if removed < len(accounts) {
@@ -222,18 +245,16 @@ func (s *Server) checkProvider(r *http.Request, provider connectors.Provider) (n
 		return "", pg.ErrNotFound
 	}
 	var checked connectors.CheckResult
-	outcome := status.OK
 	began := time.Now()
-	s.ask(r, provider, "check", func(ctx context.Context) (err error) {
+	failed := s.ask(r, provider, "check", func(ctx context.Context) (err error) {
 		checked, err = checker.Check(ctx)
-		outcome = connectors.OutcomeOf(err)
 		return err
 	})
 	took := checked.Took
 	if took == 0 {
 		took = max(time.Since(began), time.Millisecond)
 	}
-	return "checked", s.DB.ProviderChecked(r.Context(), provider.Name, provider.Environment, outcome, took, checked.Skew, s.actor(r))
+	return "checked", s.DB.ProviderChecked(r.Context(), provider.Name, provider.Environment, connectors.OutcomeOf(failed), reasonOf(failed), took, checked.Skew, s.actor(r))
 }
 
 func (s *Server) declareIncident(r *http.Request, provider connectors.Provider) error {

@@ -2,14 +2,18 @@ package handlers
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
 	"testing"
 
+	"patchbay/internal/audit"
+	"patchbay/internal/connectors"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
 	"patchbay/internal/sandbox"
+	"patchbay/internal/status"
 )
 
 // hits follows the callback n times at once, each to its page. when is called as soon as n transactions wait for the account.
@@ -174,5 +178,123 @@ func TestAnotherAccountAsksWhich(t *testing.T) {
 	}
 	if same := prompt(p.reconnects(p.connections()[0].ID).location); strings.Contains(same, "select_account") {
 		t.Errorf("the same account: prompt %q", same)
+	}
+}
+
+// TestNobodyIsSentToAnErrorPage: where CamInvoice does not know our callback address, it is for the platform to put right.
+func TestNobodyIsSentToAnErrorPage(t *testing.T) {
+	t.Parallel()
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
+	p, admin := s.merchant("Shop"), s.staff(audit.RoleAdmin)
+	p.leave("caminvoice")
+	if n := s.sandbox.Calls("caminvoice", "connect"); n != 1 {
+		t.Errorf("asked %d times before the first hand-over, want 1", n)
+	}
+	p.leave("caminvoice")
+	if n := s.sandbox.Calls("caminvoice", "connect"); n != 1 {
+		t.Errorf("asked %d times, want once", n)
+	}
+
+	registrar := s.server.Providers[0].Connector.(connectors.CallbackRegistrar)
+	if err := registrar.RegisterCallback(t.Context(), "https://elsewhere.example/callback"); err != nil {
+		t.Fatal(err)
+	}
+	s.server.known.Clear() // another process
+	for range 2 {
+		got := p.post("/connect/caminvoice")
+		page := p.get(got.location)
+		wantH1(t, page, "Something is wrong on our side")
+		if !page.says("flow.ours.who") || strings.Contains(page.body, "callback-not-registered") {
+			t.Error("the merchant does not read that it is for us to put right, or reads why")
+		}
+	}
+	if n := s.events(status.ProviderCallbackRefused); n != 1 {
+		t.Errorf("%d events, want 1", n)
+	}
+	if !strings.Contains(s.log.String(), "callback address not registered") {
+		t.Error("nothing in the log")
+	}
+	if !admin.get("/admin").says("todo.callback-refused", "Provider", "CamInvoice") {
+		t.Error("the overview does not say it")
+	}
+	if !admin.get("/admin/providers").says("admin_providers.callback-refused", "Provider", "CamInvoice") {
+		t.Error("the provider's page does not say it")
+	}
+	if page := admin.get(s.flowPath()); !strings.Contains(page.body, "callback-not-registered") {
+		t.Error("staff are not told why the attempt failed")
+	}
+
+	admin.post("/admin/providers/caminvoice", "do", "register")
+	p.leave("caminvoice")
+	if admin.get("/admin").says("todo.callback-refused", "Provider", "CamInvoice") || s.events(status.ProviderCallbackAccepted) != 1 {
+		t.Error("it is not over")
+	}
+
+	s.server.known.Clear()
+	if err := s.sandbox.SetFault("caminvoice", sandbox.Fault{Kind: sandbox.Error500, Endpoint: "connect"}); err != nil {
+		t.Fatal(err)
+	}
+	p.leave("caminvoice") // the check says nothing about the address: handed over as before
+}
+
+// TestStaffAreToldWhy: what a provider did not do has its reason on its page, and nothing that it sent.
+func TestStaffAreToldWhy(t *testing.T) {
+	t.Parallel()
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
+	admin := s.staff(audit.RoleAdmin)
+	for _, one := range []struct {
+		do, endpoint string
+		fault        sandbox.Fault
+		reason       string
+	}{
+		{"register", "configure-redirect-url", sandbox.Fault{Kind: sandbox.Error500}, "status (HTTP 500)"},
+		{"hook", "configure-webhook", sandbox.Fault{Kind: sandbox.Error500}, "status (HTTP 500)"},
+		{"register", "configure-redirect-url", sandbox.Fault{Kind: sandbox.HTML}, "unreadable"},
+		{"register", "configure-redirect-url", sandbox.Fault{Kind: sandbox.TooMany}, "asked to wait"},
+		{"check", "refresh", sandbox.Fault{Kind: sandbox.Error500}, "status (HTTP 500)"},
+	} {
+		one.fault.Endpoint = one.endpoint
+		if err := s.sandbox.SetFault("caminvoice", one.fault); err != nil {
+			t.Fatal(err)
+		}
+		admin.post("/admin/providers/caminvoice", "do", one.do)
+		page := admin.get("/admin/providers")
+		if !strings.Contains(page.document().Find("#caminvoice dl").Text(), one.reason) {
+			t.Errorf("%s: %q is not on the page", one.do, one.reason)
+		}
+		s.sandbox.ClearFaults("caminvoice")
+	}
+	for _, do := range []string{"register", "check"} {
+		admin.post("/admin/providers/caminvoice", "do", do)
+	}
+	if text := admin.get("/admin/providers").document().Find("#caminvoice dl").Text(); strings.Contains(text, "HTTP 500") {
+		t.Error("it is still on the page when it is done")
+	}
+}
+
+// TestWrongIssuerBeforeLeaving: discovery that names another issuer is told to staff, and is ours to put right.
+func TestWrongIssuerBeforeLeaving(t *testing.T) {
+	t.Parallel()
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /.well-known/openid-configuration", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write([]byte(`{"issuer":"https://another.example","authorization_endpoint":"https://a.example","token_endpoint":"https://a.example"}`))
+	})
+	issuer := httptest.NewServer(mux)
+	t.Cleanup(issuer.Close)
+	entry := `[{"name":"books","title":"Books","issuer":"` + issuer.URL + `","client_id":"i","client_secret_env":"SECRET","environment":"sandbox"}]`
+	providers, err := connectors.Load(func(name string) string { return map[string]string{"SECRET": "s3cret-of-books"}[name] }, []byte(entry), connectors.NewClient(nil, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newTestServer(t, withConnector(providers[len(providers)-1].Connector))
+	p, admin := s.merchant("Shop"), s.staff(audit.RoleAdmin)
+	path := p.post("/connect/books").location
+	wantH1(t, p.get(path), "Something is wrong on our side")
+	if page := admin.get(path); !strings.Contains(page.body, "wrong-issuer (discovery: issuer is not the one that was asked)") {
+		t.Error("the attempt does not say why to staff")
+	}
+	admin.post("/admin/providers/books", "do", "check")
+	if page := admin.get("/admin/providers"); !strings.Contains(page.body, "wrong-issuer (discovery: issuer is not the one that was asked)") {
+		t.Error("nor does the live check")
 	}
 }

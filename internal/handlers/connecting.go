@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
@@ -101,10 +102,13 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, provider connecto
 	ctx, calls := connectors.WithCalls(r.Context())
 	ctx, cancel := context.WithTimeout(ctx, exchangeLimit)
 	defer cancel()
-	location, err := redirector.AuthorizationURL(ctx, connectors.Flow{
-		State: string(n.State), Verifier: n.Verifier, CallbackURL: s.callbackURL(provider.Name), Locale: v.locale,
-		Another: another && pinned == (pg.ID{}),
-	})
+	location := ""
+	if err = s.callbackKnown(ctx, provider, s.actor(r)); err == nil {
+		location, err = redirector.AuthorizationURL(ctx, connectors.Flow{
+			State: string(n.State), Verifier: n.Verifier, CallbackURL: s.callbackURL(provider.Name), Locale: v.locale,
+			Another: another && pinned == (pg.ID{}),
+		})
+	}
 	if err != nil {
 		s.Log.InfoContext(r.Context(), "not begun", "provider", provider.Name, "flow", f.ID, "class", connectors.OutcomeOf(err), "status", calls.Last().Status, "reason", connectors.ReasonOf(err))
 		if err := s.saveFailure(r, f, err, calls.All); err != nil {
@@ -115,6 +119,44 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, provider connecto
 	w.Header().Set("Location", location) // as the connector wrote it: http.Redirect would clean its path
 	w.WriteHeader(http.StatusSeeOther)
 	return nil
+}
+
+const askLimit = 3 * time.Second // for asking whether our callback address is registered: a merchant waits
+
+// callbackKnown asks the provider whether our callback address is registered, so that no merchant is sent to an error page of the
+// provider's: before the first hand-over of this process, and until the provider has said yes after it said no. It returns the
+// provider's no alone: with any other answer the merchant is handed over, and the next one's hand-over asks again.
+func (s *Server) callbackKnown(ctx context.Context, provider connectors.Provider, by audit.Actor) error {
+	checker, ok := provider.Connector.(connectors.CallbackChecker)
+	if !ok {
+		return nil
+	}
+	refused, err := s.DB.CallbackRefusedSince(ctx, provider.Name, provider.Environment)
+	if err != nil {
+		return err
+	}
+	if _, known := s.known.Load(provider.Name); known && refused.IsZero() {
+		return nil
+	}
+	limited, cancel := context.WithTimeout(ctx, askLimit)
+	defer cancel()
+	err = checker.CheckCallback(limited, s.callbackURL(provider.Name))
+	no := connectors.OutcomeOf(err) == status.ClientRejected
+	switch {
+	case err != nil && !no:
+		s.Log.InfoContext(ctx, "callback address not checked", "provider", provider.Name, "reason", connectors.ReasonOf(err))
+		return nil
+	case no:
+		s.Log.WarnContext(ctx, "callback address not registered", "provider", provider.Name, "address", s.callbackURL(provider.Name), "reason", connectors.ReasonOf(err))
+	default:
+		s.known.Store(provider.Name, true)
+	}
+	if no == refused.IsZero() {
+		if err := s.DB.CallbackRefused(ctx, provider.Name, provider.Environment, no, s.callbackURL(provider.Name), by); err != nil {
+			s.Log.ErrorContext(ctx, "what the provider says of our callback address is not kept", "provider", provider.Name, "err", err)
+		}
+	}
+	return err
 }
 
 // hasAccount says whether the visitor's merchant has an account at the provider.
@@ -377,7 +419,9 @@ func (s *Server) saveFailure(r *http.Request, f db.Flow, failed error, calls []c
 		f.ExpiresAt = s.DB.Now().Add(limited.RetryAfter)
 	}
 	stage, end := flowOutcome(failed)
-	return retrySave(r.Context(), func(ctx context.Context) error { return s.DB.EndFlow(ctx, f, stage, end, calls, s.actor(r)) })
+	return retrySave(r.Context(), func(ctx context.Context) error {
+		return s.DB.EndFlow(ctx, f, stage, end, connectors.ReasonOf(failed), calls, s.actor(r))
+	})
 }
 
 // flowOutcome returns how a flow ends in which the provider, or its connector, answered with err.
@@ -462,7 +506,7 @@ func (s *Server) finishConnect(r *http.Request, provider connectors.Provider, f 
 		return nil // the flow's page shows its stage
 	case errors.Is(err, db.ErrRevoked):
 		return retrySave(r.Context(), func(ctx context.Context) error {
-			return s.DB.EndFlow(ctx, f, status.StageFailed, status.EndInterrupted, nil, s.actor(r))
+			return s.DB.EndFlow(ctx, f, status.StageFailed, status.EndInterrupted, "", nil, s.actor(r))
 		})
 	case err != nil:
 		return err

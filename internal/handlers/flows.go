@@ -106,6 +106,9 @@ func viewEvents(events []audit.Event, names map[pg.ID]string, staff bool) []view
 		if hidden && !staff {
 			continue
 		}
+		if e.Kind == status.FlowFailed && !staff {
+			e.Note = "" // why, in words for staff
+		}
 		one := views.Event{Line: audit.Line{Event: e}}
 		if staff || e.Actor.Role == audit.RoleMerchant || e.Actor.Role == audit.RoleKey {
 			one.ActorName = names[e.Actor.ID]

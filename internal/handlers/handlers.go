@@ -45,6 +45,7 @@ type Server struct {
 	troubled incidents
 	limits   apiLimits
 	hidden   sync.Once                                           // logs a warning of a proxy that hides the requested host
+	known    sync.Map                                            // names of the providers that took our callback address
 	looped   sync.Once                                           // logs a warning of a proxy that is not trusted
 	drawn    sync.Pool                                           // of *bytes.Buffer, for pages before they are sent
 	secure   bool                                                // PublicURL is https: cookies are Secure and carry __Host-

@@ -177,7 +177,11 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.TodoItem, err
 			continue
 		}
 		record := records[provider.Name]
-		if _, ok := provider.Connector.(connectors.CallbackRegistrar); ok && record.CallbackAddress != s.callbackURL(provider.Name) {
+		if !record.CallbackRefusedAt.IsZero() {
+			line.Code, line.Since = views.TodoCallbackRefused, record.CallbackRefusedAt
+			list = append(list, line)
+			line.Since = time.Time{}
+		} else if _, ok := provider.Connector.(connectors.CallbackRegistrar); ok && record.CallbackAddress != s.callbackURL(provider.Name) {
 			line.Code = views.TodoCallback
 			list = append(list, line)
 		}

@@ -67,6 +67,10 @@ const (
 	ProviderChecked    Kind = "provider.checked"
 	ProviderResumed    Kind = "provider.resumed" // a pause that it had asked for was ended
 
+	ProviderRequestFailed    Kind = "provider.request-failed"    // it did not do what staff asked for
+	ProviderCallbackRefused  Kind = "provider.callback-refused"  // it says that our callback address is not registered
+	ProviderCallbackAccepted Kind = "provider.callback-accepted" // and after that, that it is
+
 	BulkCounted Kind = "bulk.counted"
 	BulkBegun   Kind = "bulk.begun"
 	BulkStopped Kind = "bulk.stopped"
@@ -91,7 +95,8 @@ func Kinds() []Kind {
 		UserAdded, UserInvited, UserInvitationAccepted, UserPasswordLink, UserPasswordChanged, UserSignedIn, UserSignedOut, UserSignInFailed,
 		UserSessionsEnded, UserLocked, UserUnlocked, UserRoleChanged,
 		KeyAdded, KeyRevoked,
-		ProviderRegistered, ProviderHooked, ProviderUnhooked, ProviderChecked, ProviderResumed,
+		ProviderRegistered, ProviderHooked, ProviderUnhooked, ProviderChecked, ProviderResumed, ProviderRequestFailed, ProviderCallbackRefused,
+		ProviderCallbackAccepted,
 		BulkCounted, BulkBegun, BulkStopped, BulkEnded,
 		MailRetried, EventsExported, SettingRetentionSet,
 	}
