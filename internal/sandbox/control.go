@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -53,7 +54,15 @@ func serveControl(s *Sandbox) {
 		s.ResetCounters()
 		return "Every counter is at zero.", nil
 	}))
-	guarded := http.NewCrossOriginProtection().Handler(control)
+	origins := http.NewCrossOriginProtection()
+	if at, err := url.Parse(s.o.BaseURL); err == nil { // a proxy may hide the Host that the browser's Origin names
+		_ = origins.AddTrustedOrigin(at.Scheme + "://" + at.Host) // fails for an address without a host: its forms need the Host then
+	}
+	origins.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Error(w, fmt.Sprintf("This form was sent from %s to %s, which looks like another site's. Open %s/control, or start the sandbox with -url and the address in the browser's bar.",
+			r.Header.Get("Origin"), r.Host, s.o.BaseURL), http.StatusForbidden)
+	}))
+	guarded := origins.Handler(control)
 	s.mux.Handle("/control", guarded)
 	s.mux.Handle("/control/", guarded)
 }
