@@ -376,7 +376,7 @@ func supporter(ctx context.Context, d *db.DB) (string, error) {
 		return "", err
 	}
 	secret := pg.NewSecret()
-	if err := accounts.AddSession(ctx, secret, user.ID, "127.0.0.1", "bench"); err != nil {
+	if err := accounts.AddSession(ctx, secret, user, "127.0.0.1", "bench"); err != nil {
 		return "", err
 	}
 	return securecookie.New(sessionKey, nil).MaxAge(0).SetSerializer(securecookie.NopEncoder{}).Encode("session", []byte(secret))

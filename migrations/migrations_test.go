@@ -128,6 +128,7 @@ func TestLandedMigrationsStand(t *testing.T) {
 		"00009_connecting.sql":     "01a236ac0e3ede35",
 		"00011_requests.sql":       "759de31e9a7cf5eb",
 		"00008_names.sql":          "fc742c012d0bca3c",
+		"00012_access.sql":         "2d9fb0a5d9a48ff9",
 	} {
 		text, err := os.ReadFile(name)
 		if err != nil {

@@ -30,7 +30,7 @@ var rooms = map[string][]string{
 	"patchbay/internal/seal":   {"patchbay/", "others", "!github.com/tink-crypto/"},
 	"patchbay/internal/account": {
 		"patchbay/", "net/http", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/seal", "!patchbay/internal/status",
-		"!patchbay/internal/db", "!patchbay/internal/search", "!patchbay/internal/text", "!github.com/jackc/pgx/", "!github.com/alexedwards/argon2id",
+		"!patchbay/internal/db", "!patchbay/internal/search", "!patchbay/internal/text", "!github.com/jackc/pgx/", "!github.com/alexedwards/argon2id", "!github.com/trustelem/zxcvbn",
 	},
 	"patchbay/internal/db": {
 		"patchbay/internal/account",

@@ -53,6 +53,9 @@ func user(ctx context.Context, t terminal, args []string) error {
 	if n.Password, err = firstLine(t.in); err != nil {
 		return err
 	}
+	if err := account.CheckPassword(n.Password, n.Email, n.Name); err != nil {
+		return err
+	}
 	d, err := openDatabase(ctx, t.environ)
 	if err != nil {
 		return err

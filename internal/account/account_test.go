@@ -19,7 +19,7 @@ func TestNoSecretIsReadableInADump(t *testing.T) {
 	ctx := t.Context()
 	u := addUser(t, d, accounts, audit.RoleMerchant, "sok@ch168.example")
 	session := pg.NewSecret()
-	if err := accounts.AddSession(ctx, session, u.ID, "192.0.2.7", "Mozilla/5.0"); err != nil {
+	if err := accounts.AddSession(ctx, session, u, "192.0.2.7", "Mozilla/5.0"); err != nil {
 		t.Fatal(err)
 	}
 	link, _, err := accounts.AddLink(ctx, audit.System, account.LinkPassword, u.ID, pg.ID{})

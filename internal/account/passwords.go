@@ -5,10 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/alexedwards/argon2id"
 	"github.com/jackc/pgx/v5"
+	"github.com/trustelem/zxcvbn"
 
 	"patchbay/internal/audit"
 	"patchbay/internal/pg"
@@ -19,8 +23,19 @@ import (
 
 // Authenticate returns the user with this e-mail address and password. It returns ErrWrongPassword if they do not belong together,
 // there is no such user, or the user is locked or only invited: the answers are the same and take the same time. A hash made with
-// older parameters is replaced.
-func (s *Store) Authenticate(ctx context.Context, email, password string) (User, error) {
+// older parameters is replaced. known is whether the browser has signed in as this user before: a flood of strangers does not keep
+// it waiting. It returns ErrBusy if too many wait already.
+func (s *Store) Authenticate(ctx context.Context, email, password string, known bool) (User, error) {
+	if text.Length(password) > MaxPassword {
+		return User{}, ErrWrongPassword
+	}
+	if !known {
+		done, err := s.passwords.stranger(ctx)
+		if err != nil {
+			return User{}, err
+		}
+		defer done()
+	}
 	var u User
 	var hash string
 	err := s.db.Pool.QueryRow(ctx, `SELECT `+userColumns+`, u.password_hash FROM users u WHERE lower(u.email) = lower($1)`, text.Email(email)).
@@ -56,42 +71,50 @@ func (s *Store) IsPassword(ctx context.Context, user pg.ID, text string) (bool, 
 	return is, err
 }
 
-// ChangePassword sets a user's own new password and ends all their sessions but the one whose hash is keep. It returns
-// ErrWrongPassword if old is not the present password.
-func (s *Store) ChangePassword(ctx context.Context, by audit.Actor, user pg.ID, old, fresh string, keep []byte) error {
-	oldHash, err := pg.One(ctx, s.db.Pool, "read user", pgx.RowTo[string], `SELECT password_hash FROM users WHERE id = $1`, user)
+// ChangePassword sets a user's own new password, ends all their sessions but the one whose hash is keep, and returns the user as
+// AddSession takes them. It returns ErrWrongPassword if old is not the present password, and ErrTooShort, ErrTooLong or ErrTooCommon
+// for the new one.
+func (s *Store) ChangePassword(ctx context.Context, by audit.Actor, u User, old, fresh string, keep []byte) (User, error) {
+	if text.Length(old) > MaxPassword {
+		return u, ErrWrongPassword
+	}
+	if err := CheckPassword(fresh, u.Email, u.Name); err != nil {
+		return u, err
+	}
+	oldHash, err := pg.One(ctx, s.db.Pool, "read user", pgx.RowTo[string], `SELECT password_hash FROM users WHERE id = $1`, u.ID)
 	if err != nil {
-		return err
+		return u, err
 	}
 	ok, _, err := s.passwords.matches(ctx, old, oldHash)
 	if err != nil {
-		return err
+		return u, err
 	}
 	if !ok {
-		return ErrWrongPassword
+		return u, ErrWrongPassword
 	}
 	hash, err := s.passwords.hash(ctx, fresh)
 	if err != nil {
-		return err
+		return u, err
 	}
-	return s.db.Tx(ctx, func(tx pgx.Tx) error {
-		changed, err := pg.Exec(ctx, tx, "change password", `UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2`, user, oldHash, hash)
+	err = s.db.Tx(ctx, func(tx pgx.Tx) error {
+		changed, err := pg.Exec(ctx, tx, "change password", `UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2`, u.ID, oldHash, hash)
 		if err != nil {
 			return err
 		}
 		if changed == 0 {
 			return ErrWrongPassword // changed elsewhere meanwhile
 		}
-		if err := s.endAccess(ctx, tx, user, keep); err != nil {
+		if u.accessVersion, err = s.endAccess(ctx, tx, u.ID, keep); err != nil {
 			return err
 		}
 		return s.audit.Add(ctx, tx, audit.Event{Kind: status.UserPasswordChanged, Actor: by})
 	})
+	return u, err
 }
 
 // SetPassword spends the link of an invitation or a forgotten password: the user has this password from now on, every other link
 // of theirs is spent and every session ended. An empty name keeps the present one; address is where the request came from. It
-// returns text.ErrTooLong, and ErrInvalidLink if the link is unknown, spent or too old, or its user locked.
+// returns text.ErrTooLong for the name, ErrTooShort, ErrTooLong or ErrTooCommon for the password, and ErrInvalidLink if the link is unknown, spent or too old, or its user locked.
 func (s *Store) SetPassword(ctx context.Context, kind LinkKind, secret pg.Secret, name, password, address string) (User, error) {
 	if text.Length(name) > text.MaxName {
 		return User{}, text.ErrTooLong
@@ -101,11 +124,14 @@ func (s *Store) SetPassword(ctx context.Context, kind LinkKind, secret pg.Secret
 	if err != nil {
 		return User{}, err
 	}
+	u := link.User
+	if err := CheckPassword(password, u.Email, u.Name, name); err != nil {
+		return u, err
+	}
 	hash, err := s.passwords.hash(ctx, password)
 	if err != nil {
 		return User{}, err
 	}
-	u := link.User
 	err = s.db.Tx(ctx, func(tx pgx.Tx) error {
 		if err := s.spend(ctx, tx, link.ID); err != nil {
 			return err
@@ -121,7 +147,7 @@ func (s *Store) SetPassword(ctx context.Context, kind LinkKind, secret pg.Secret
 		if err := search.AddWords(ctx, tx, name); err != nil {
 			return err
 		}
-		if err := s.endAccess(ctx, tx, u.ID, nil); err != nil {
+		if u.accessVersion, err = s.endAccess(ctx, tx, u.ID, nil); err != nil {
 			return err
 		}
 		kind := status.UserPasswordChanged
@@ -134,20 +160,90 @@ func (s *Store) SetPassword(ctx context.Context, kind LinkKind, secret pg.Secret
 	return u, err
 }
 
-// endAccess ends a user's sessions but the one whose hash is keep, and the links by which a password could be set.
-func (s *Store) endAccess(ctx context.Context, tx pgx.Tx, user pg.ID, keep []byte) error {
-	if err := endSessions(ctx, tx, user, keep); err != nil {
-		return err
+// endAccess ends a user's sessions but the one whose hash is keep, the links by which a password could be set, and sign-ins that
+// are under way. It returns the version that a new session needs.
+func (s *Store) endAccess(ctx context.Context, tx pgx.Tx, user pg.ID, keep []byte) (version int64, err error) {
+	version, err = pg.One(ctx, tx, "end sign-ins", pgx.RowTo[int64], `UPDATE users SET access_version = access_version + 1 WHERE id = $1 RETURNING access_version`, user)
+	if err != nil {
+		return 0, err
 	}
-	_, err := pg.Exec(ctx, tx, "end links", `UPDATE links SET spent_at = $2 WHERE user_id = $1 AND kind <> 'reconnect' AND spent_at IS NULL`, user, s.db.Now())
-	return err
+	if err := endSessions(ctx, tx, user, keep); err != nil {
+		return 0, err
+	}
+	_, err = pg.Exec(ctx, tx, "end links", `UPDATE links SET spent_at = $2 WHERE user_id = $1 AND kind <> 'reconnect' AND spent_at IS NULL`, user, s.db.Now())
+	return version, err
 }
 
-// hasher makes and compares hashes of passwords. A hash takes 19 MiB and 20 ms, so at most two are computed at once.
+// How many characters a password has. MaxPassword also bounds how long hashing one takes.
+const (
+	MinPassword = 10
+	MaxPassword = 1000
+)
+
+// Errors of new passwords.
+var (
+	ErrTooShort  = errors.New("a password has at least 10 characters")
+	ErrTooLong   = errors.New("a password has at most 1,000 characters")
+	ErrTooCommon = errors.New("this password is guessed too soon: it is common, regular, or what the person or this site is called")
+)
+
+// minGuesses is how many guesses an attacker who knows the common passwords, words and patterns must need: more than the limits of
+// sign-in allow in years.
+const minGuesses = 1e8
+
+// CheckPassword returns ErrTooShort, ErrTooLong or ErrTooCommon for a new password that is not good enough. about is what attackers
+// know of the person: address and name.
+func CheckPassword(password string, about ...string) error {
+	password = text.Password(password)
+	switch n := utf8.RuneCountInString(password); {
+	case n < MinPassword:
+		return ErrTooShort
+	case n > MaxPassword:
+		return ErrTooLong
+	}
+	known := []string{"patchbay"}
+	for _, one := range about {
+		words := strings.FieldsFunc(one, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
+		known = append(append(known, one, strings.Join(words, "")), words...)
+	}
+	// What follows a beginning that is good enough makes it no worse, and estimating takes ever longer.
+	beginning := []rune(password)
+	if zxcvbn.PasswordStrength(string(beginning[:min(len(beginning), 50)]), known).Guesses < minGuesses {
+		return ErrTooCommon
+	}
+	return nil
+}
+
+// hasher makes and compares hashes of passwords. A hash takes 19 MiB and 20 ms, so at most two are computed at once, and at most
+// one of them for a stranger.
 type hasher struct {
-	params argon2id.Params
-	slots  chan struct{}
-	idle   *time.Timer
+	params    argon2id.Params
+	slots     chan struct{}
+	strangers chan struct{} // one for the stranger whose turn it is, and one for each that waits
+	turn      chan struct{} // the stranger whose turn it is
+	idle      *time.Timer
+}
+
+// ErrBusy is returned when too many strangers wait for their passwords to be compared.
+var ErrBusy = errors.New("too many sign-ins at once")
+
+// waitingStrangers is how many wait at most, about a second.
+const waitingStrangers = 32
+
+// stranger waits for the turn of a browser that nothing is known of. It returns ErrBusy if too many wait already.
+func (h *hasher) stranger(ctx context.Context) (done func(), err error) {
+	select {
+	case h.strangers <- struct{}{}:
+	default:
+		return nil, ErrBusy
+	}
+	select {
+	case h.turn <- struct{}{}:
+		return func() { <-h.turn; <-h.strangers }, nil
+	case <-ctx.Done():
+		<-h.strangers
+		return nil, ctx.Err()
+	}
 }
 
 // idleAfter is how long after the last hash its memory is given back to the system. The garbage collector alone would keep
@@ -158,7 +254,8 @@ func newHasher() *hasher {
 	h := &hasher{
 		params: argon2id.Params{Memory: 19 << 10, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32},
 		slots:  make(chan struct{}, 2),
-		idle:   time.AfterFunc(idleAfter, debug.FreeOSMemory),
+		turn:   make(chan struct{}, 1), strangers: make(chan struct{}, 1+waitingStrangers),
+		idle: time.AfterFunc(idleAfter, debug.FreeOSMemory),
 	}
 	h.idle.Stop()
 	return h

@@ -13,7 +13,7 @@ func TestAuthenticate(t *testing.T) {
 	d, accounts, _ := opened(t)
 	ctx := t.Context()
 	u := addUser(t, d, accounts, audit.RoleMerchant, "Sok@ch168.example")
-	if got, err := accounts.Authenticate(ctx, " sok@CH168.example ", "a long password"); err != nil || got.ID != u.ID {
+	if got, err := accounts.Authenticate(ctx, " sok@CH168.example ", "a long password", false); err != nil || got.ID != u.ID {
 		t.Errorf("the right password: %v, %v", got.ID, err)
 	}
 	invited, err := accounts.AddUser(ctx, audit.System, account.NewUser{Role: audit.RoleSupport, Email: "new@patchbay.example"})
@@ -24,14 +24,14 @@ func TestAuthenticate(t *testing.T) {
 		"wrong": {u.Email, "another password"}, "no such user": {"nobody@ch168.example", "a long password"},
 		"invited, without one": {invited.Email, ""}, "empty": {u.Email, ""},
 	} {
-		if _, err := accounts.Authenticate(ctx, try[0], try[1]); !errors.Is(err, account.ErrWrongPassword) {
+		if _, err := accounts.Authenticate(ctx, try[0], try[1], false); !errors.Is(err, account.ErrWrongPassword) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 	if err := accounts.LockUser(ctx, audit.System, u.ID); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := accounts.Authenticate(ctx, u.Email, "a long password"); !errors.Is(err, account.ErrWrongPassword) {
+	if _, err := accounts.Authenticate(ctx, u.Email, "a long password", false); !errors.Is(err, account.ErrWrongPassword) {
 		t.Errorf("locked: %v", err)
 	}
 }
@@ -52,13 +52,13 @@ func TestAuthenticateRenewsOldHashes(t *testing.T) {
 	if _, err := d.Pool.Exec(ctx, `UPDATE users SET password_hash = $2 WHERE id = $1`, u.ID, old); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := accounts.Authenticate(ctx, u.Email, "a long password"); err != nil {
+	if _, err := accounts.Authenticate(ctx, u.Email, "a long password", false); err != nil {
 		t.Fatal(err)
 	}
 	if h := hash(); len(h) < 30 || h[:29] != "$argon2id$v=19$m=19456,t=2,p=" {
 		t.Errorf("the hash was not renewed: %.30s", h)
 	}
-	if _, err := accounts.Authenticate(ctx, u.Email, "a long password"); err != nil {
+	if _, err := accounts.Authenticate(ctx, u.Email, "a long password", false); err != nil {
 		t.Errorf("after renewing: %v", err)
 	}
 }
@@ -69,15 +69,15 @@ func TestChangePasswordEndsOtherSessions(t *testing.T) {
 	u := addUser(t, d, accounts, audit.RoleSupport, "s@patchbay.example")
 	here, there := pg.NewSecret(), pg.NewSecret()
 	for _, secret := range []pg.Secret{here, there} {
-		if err := accounts.AddSession(ctx, secret, u.ID, "", ""); err != nil {
+		if err := accounts.AddSession(ctx, secret, u, "", ""); err != nil {
 			t.Fatal(err)
 		}
 	}
 	by := audit.Actor{Role: u.Role, ID: u.ID}
-	if err := accounts.ChangePassword(ctx, by, u.ID, "not the old one", "a longer password", here.Hash()); !errors.Is(err, account.ErrWrongPassword) {
+	if _, err := accounts.ChangePassword(ctx, by, u, "not the old one", "a longer password", here.Hash()); !errors.Is(err, account.ErrWrongPassword) {
 		t.Errorf("with a wrong old one: %v", err)
 	}
-	if err := accounts.ChangePassword(ctx, by, u.ID, "a long password", "a longer password", here.Hash()); err != nil {
+	if _, err := accounts.ChangePassword(ctx, by, u, "a long password", "a longer password", here.Hash()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := accounts.SignedInBy(ctx, here); err != nil {
@@ -86,7 +86,7 @@ func TestChangePasswordEndsOtherSessions(t *testing.T) {
 	if _, err := accounts.SignedInBy(ctx, there); !errors.Is(err, pg.ErrNotFound) {
 		t.Errorf("the other session: %v", err)
 	}
-	if _, err := accounts.Authenticate(ctx, u.Email, "a long password"); !errors.Is(err, account.ErrWrongPassword) {
+	if _, err := accounts.Authenticate(ctx, u.Email, "a long password", false); !errors.Is(err, account.ErrWrongPassword) {
 		t.Errorf("the old password: %v", err)
 	}
 }

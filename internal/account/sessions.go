@@ -42,13 +42,18 @@ type SignedIn struct {
 	Merchant db.Merchant
 }
 
-// AddSession signs a user in. The browser keeps the secret, the row its hash.
-func (s *Store) AddSession(ctx context.Context, secret pg.Secret, user pg.ID, address, agent string) error {
+// AddSession signs in a user who has just been authenticated. The browser keeps the secret, the row its hash. It returns
+// ErrWrongPassword if the user's access was ended since the user was read: by another password, a lock or another role.
+func (s *Store) AddSession(ctx context.Context, secret pg.Secret, user User, address, agent string) error {
 	now := s.db.Now()
-	_, err := pg.Exec(ctx, s.db.Pool, "add session", `
-		WITH seen AS (UPDATE users SET seen_at = $3 WHERE id = $2)
-		INSERT INTO sessions (id_hash, user_id, created_at, seen_at, expires_at, address, agent) VALUES ($1, $2, $3, $3, $4, $5, $6)`,
-		secret.Hash(), user, now, now.Add(SessionLifetime), address, truncate(agent, maxAgent))
+	// The update waits for a change of the user that is under way, and finds out what became of it.
+	added, err := pg.Exec(ctx, s.db.Pool, "add session", `
+		WITH seen AS (UPDATE users SET seen_at = $3 WHERE id = $2 AND access_version = $7 AND locked_at IS NULL RETURNING id)
+		INSERT INTO sessions (id_hash, user_id, created_at, seen_at, expires_at, address, agent) SELECT $1, id, $3, $3, $4, $5, $6 FROM seen`,
+		secret.Hash(), user.ID, now, now.Add(SessionLifetime), address, truncate(agent, maxAgent), user.accessVersion)
+	if err == nil && added == 0 {
+		err = ErrWrongPassword
+	}
 	return err
 }
 

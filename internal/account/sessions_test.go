@@ -17,7 +17,7 @@ func TestSessionsEnd(t *testing.T) {
 	begin := func() pg.Secret {
 		t.Helper()
 		secret := pg.NewSecret()
-		if err := accounts.AddSession(ctx, secret, u.ID, "192.0.2.7", "Mozilla/5.0"); err != nil {
+		if err := accounts.AddSession(ctx, secret, u, "192.0.2.7", "Mozilla/5.0"); err != nil {
 			t.Fatal(err)
 		}
 		return secret

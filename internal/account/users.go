@@ -28,6 +28,8 @@ type User struct {
 	LockedAt   time.Time // zero unless locked
 	CreatedAt  time.Time
 	Invited    bool // has not set a password yet
+
+	accessVersion int64 // how often all access of the user was ended, when this was read
 }
 
 // Staff reports whether the user belongs to the platform.
@@ -42,10 +44,10 @@ var (
 	ErrWrongPassword = errors.New("e-mail and password do not belong together")
 )
 
-const userColumns = `u.id, u.merchant_id, u.role, u.email, u.name, u.locale, u.locked_at, u.created_at, u.password_hash = ''`
+const userColumns = `u.id, u.merchant_id, u.role, u.email, u.name, u.locale, u.locked_at, u.created_at, u.password_hash = '', u.access_version`
 
 func userTargets(u *User) []any {
-	return []any{&u.ID, &u.MerchantID, &u.Role, &u.Email, &u.Name, &u.Locale, &u.LockedAt, &u.CreatedAt, &u.Invited}
+	return []any{&u.ID, &u.MerchantID, &u.Role, &u.Email, &u.Name, &u.Locale, &u.LockedAt, &u.CreatedAt, &u.Invited, &u.accessVersion}
 }
 
 func scanUser(row pgx.CollectableRow) (User, error) {
@@ -59,7 +61,7 @@ type NewUser struct {
 	Role                audit.Role
 	Email, Name, Locale string
 	MerchantID          pg.ID   // zero for staff
-	Password            string  // "" for a user who is invited
+	Password            string  // "" for a user who is invited. The caller has checked it: see CheckPassword
 	Jobs                db.Jobs // takes the mail with the invitation; nil if none is to be sent
 }
 
@@ -151,7 +153,8 @@ func (s *Store) LockUser(ctx context.Context, by audit.Actor, user pg.ID) error 
 		if _, err := pg.Exec(ctx, tx, "lock user", `UPDATE users SET locked_at = $2 WHERE id = $1`, user, s.db.Now()); err != nil {
 			return err
 		}
-		return s.endAccess(ctx, tx, user, nil)
+		_, err := s.endAccess(ctx, tx, user, nil)
+		return err
 	})
 }
 
@@ -176,7 +179,8 @@ func (s *Store) SetRole(ctx context.Context, by audit.Actor, user pg.ID, role au
 		if _, err := pg.Exec(ctx, tx, "set role", `UPDATE users SET role = $2 WHERE id = $1`, user, role); err != nil {
 			return err
 		}
-		return s.endAccess(ctx, tx, user, nil)
+		_, err := s.endAccess(ctx, tx, user, nil)
+		return err
 	})
 }
 

@@ -3,13 +3,9 @@ package handlers
 import (
 	"errors"
 	"net/http"
-	"slices"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"patchbay/internal/account"
-	"patchbay/internal/text"
 	"patchbay/views"
 )
 
@@ -69,22 +65,22 @@ func (s *Server) saveAccount(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) changePassword(w http.ResponseWriter, r *http.Request) error {
 	v := visitorOf(r)
 	page := views.AccountPage{Name: v.user.Name, Locale: v.user.Locale}
-	if code := weak(r.PostFormValue("password")); code != "" {
-		page.Errors = views.Errors{{Field: "password", Code: code}}
-		return s.renderAccount(w, r, http.StatusUnprocessableEntity, page)
-	}
 	if err := s.rateLimit(r, "password of "+v.user.ID.String(), triesPerAccount()); err != nil {
 		return err
 	}
-	err := s.Accounts.ChangePassword(r.Context(), s.actor(r), v.user.ID, r.PostFormValue("current"), r.PostFormValue("password"), v.session.Hash)
+	user, err := s.Accounts.ChangePassword(r.Context(), s.actor(r), v.user, r.PostFormValue("current"), r.PostFormValue("password"), v.session.Hash)
 	if errors.Is(err, account.ErrWrongPassword) {
 		page.Errors = views.Errors{{Field: "current", Code: "wrong"}}
+	} else if code := weak(err); code != "" {
+		page.Errors = views.Errors{{Field: "password", Code: code}}
+	}
+	if page.Errors != nil {
 		return s.renderAccount(w, r, http.StatusUnprocessableEntity, page)
 	}
 	if err != nil {
 		return err
 	}
-	if err := s.signIn(w, r, v.user.ID); err != nil {
+	if err := s.signIn(w, r, user); err != nil {
 		return err
 	}
 	return s.redirectWithNotice(w, r, "/account", "password-changed")
@@ -110,31 +106,16 @@ func (s *Server) renderAccount(w http.ResponseWriter, r *http.Request, status in
 	return nil
 }
 
-const (
-	minPassword = 10
-	maxPassword = 1000
-)
-
-// weak returns the code of what is wrong with a new password, "" if nothing is.
-func weak(password string) string {
-	password = text.Password(password)
-	first, _ := utf8.DecodeRuneInString(password)
-	switch n := utf8.RuneCountInString(password); {
-	case n < minPassword:
+// weak returns the code of what is wrong with a new password, "" if err is of something else.
+func weak(err error) string {
+	switch {
+	case errors.Is(err, account.ErrTooShort):
 		return "too-short"
-	case n > maxPassword:
+	case errors.Is(err, account.ErrTooLong):
 		return "too-long"
-	case strings.Trim(password, string(first)) == "" || slices.Contains(common(), strings.ToLower(password)):
+	case errors.Is(err, account.ErrTooCommon):
 		return "too-common"
 	default:
 		return ""
-	}
-}
-
-// common lists long passwords that attackers try first.
-func common() []string {
-	return []string{
-		"1234567890", "12345678910", "0123456789", "0987654321", "1q2w3e4r5t", "1qaz2wsx3edc", "qwertyuiop", "qwerty12345", "qwerty123456",
-		"password12", "password123", "password1234", "password12345", "passw0rd123", "iloveyou123", "administrator", "changeme123", "letmein123", "welcome123",
 	}
 }

@@ -55,7 +55,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		status = http.StatusNotFound
 	case errors.Is(err, account.ErrInvalidLink):
 		status, code = http.StatusNotFound, "link"
-	case errors.Is(err, errForbidden), errors.Is(err, errForeign):
+	case errors.Is(err, errForbidden), errors.Is(err, errForeign), errors.Is(err, account.ErrWrongPassword): // locked while signing in
 		status = http.StatusForbidden
 	case errors.Is(err, errMalformed):
 		status = http.StatusBadRequest

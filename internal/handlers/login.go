@@ -44,8 +44,17 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 
-	user, err := s.Accounts.Authenticate(r.Context(), email, r.PostFormValue("password"))
+	user, err := s.Accounts.Authenticate(r.Context(), email, r.PostFormValue("password"), s.knownDevice(r, email))
+	if errors.Is(err, account.ErrBusy) {
+		return slowDown(2 * time.Second)
+	}
+	if err == nil {
+		err = s.welcome(w, r, user)
+	}
 	if errors.Is(err, account.ErrWrongPassword) {
+		if err := s.countFailure(r, email); err != nil {
+			return err
+		}
 		// The event names a user only if there is one: what was typed may be a password in the wrong field.
 		failed := audit.Event{Kind: status.UserSignInFailed, Actor: s.actorOf(r, user.Role, user.ID), MerchantID: user.MerchantID}
 		if err := s.DB.Audit.Record(r.Context(), failed); err != nil {
@@ -58,15 +67,12 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.welcome(w, r, user); err != nil {
-		return err
-	}
 	return redirect(w, r, afterSignIn(user, next))
 }
 
 // welcome signs in a user who has just been authenticated.
 func (s *Server) welcome(w http.ResponseWriter, r *http.Request, user account.User) error {
-	if err := s.signIn(w, r, user.ID); err != nil {
+	if err := s.signIn(w, r, user); err != nil {
 		return err
 	}
 	if err := s.rememberDevice(w, user.ID); err != nil {
@@ -97,11 +103,14 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	return s.redirectWithNotice(w, r, to, "signed-out")
 }
 
-// Tries to sign in are delayed, never locked out: an early try waits here, and one that would wait longer than patience gets
-// a slowDown. A flood of tries from elsewhere does not keep an account's owner out, since browsers that have signed in to the
-// account before have a limit of their own.
-func triesPerAddress() pg.Limit { return pg.Limit{Burst: 30, Every: time.Second} }
-func triesPerAccount() pg.Limit { return pg.Limit{Burst: 5, Every: 2 * time.Second} }
+// Tries to sign in are delayed, never locked out: an early try waits here, and one that would wait longer than patience gets a
+// slowDown. What one network does to an account keeps no other network from it. Failures from many networks together are bounded
+// too; a network that has hardly failed itself has a few tries left even then, and so has a browser that has signed in to the
+// account before, always.
+func triesPerAddress() pg.Limit    { return pg.Limit{Burst: 30, Every: time.Second} }
+func triesPerAccount() pg.Limit    { return pg.Limit{Burst: 5, Every: 2 * time.Second} } // of one network or known browser
+func failuresPerAccount() pg.Limit { return pg.Limit{Burst: 60, Every: time.Minute} }
+func failuresPerNetwork() pg.Limit { return pg.Limit{Burst: 3, Every: 10 * time.Minute} } // at one account
 
 const patience = 8 * time.Second
 
@@ -110,7 +119,39 @@ func (s *Server) signInTurn(r *http.Request, email string) error {
 	if err := s.limitAddress(r, "sign-in", triesPerAddress()); err != nil {
 		return err
 	}
+	if !s.knownDevice(r, email) {
+		wait, err := s.DB.Exhausted(r.Context(), failuresKey(email), failuresPerAccount())
+		if err == nil && wait > 0 {
+			wait, err = s.DB.Exhausted(r.Context(), s.failuresHereKey(r, email), failuresPerNetwork())
+		}
+		if err != nil {
+			return err
+		}
+		if wait > 0 {
+			return slowDown(wait)
+		}
+	}
 	return s.rateLimit(r, s.accountKey(r, email), triesPerAccount())
+}
+
+// countFailure counts a wrong password, of a browser that is not known.
+func (s *Server) countFailure(r *http.Request, email string) error {
+	if s.knownDevice(r, email) {
+		return nil
+	}
+	if _, err := s.DB.Allow(r.Context(), failuresKey(email), failuresPerAccount()); err != nil {
+		return err
+	}
+	_, err := s.DB.Allow(r.Context(), s.failuresHereKey(r, email), failuresPerNetwork())
+	return err
+}
+
+func failuresKey(email string) string {
+	return "failed sign-ins to " + strings.ToLower(text.Email(email))
+}
+
+func (s *Server) failuresHereKey(r *http.Request, email string) string {
+	return failuresKey(email) + " from " + network(s.address(r))
 }
 
 // limitAddress is rateLimit for what one network does. A client whose address is unknown is not limited together with all others
@@ -138,9 +179,9 @@ func (s *Server) rateLimit(r *http.Request, key string, limit pg.Limit) error {
 func (s *Server) accountKey(r *http.Request, email string) string {
 	key := "sign-in to " + strings.ToLower(text.Email(email))
 	if s.knownDevice(r, email) {
-		key += " from a known device"
+		return key + " from a known device"
 	}
-	return key
+	return key + " from " + network(s.address(r))
 }
 
 // rememberDevice gives this browser a rate limit of its own for the account. The cookie grants nothing else.

@@ -39,12 +39,15 @@ func (s *Server) forgotten(w http.ResponseWriter, r *http.Request) error {
 	if err != nil && !errors.Is(err, pg.ErrNotFound) {
 		return err
 	}
-	if err == nil && wait == 0 && user.LockedAt.IsZero() && !page.NoMail {
-		kind := db.MailPassword
+	if wait == 0 && !page.NoMail {
+		m := db.Mail{Kind: db.MailPassword, User: user.ID}
 		if user.Invited {
-			kind = db.MailInvitation
+			m.Kind = db.MailInvitation
 		}
-		if err := s.Jobs.SendMail(r.Context(), db.Mail{Kind: kind, User: user.ID}); err != nil {
+		if err != nil { // no user has this id, and no mail is sent: so that an answer takes as long whoever has an account
+			m.User = pg.NewID()
+		}
+		if err := s.Jobs.SendMail(r.Context(), m); err != nil {
 			return err
 		}
 	}
@@ -68,13 +71,13 @@ func (s *Server) newPassword(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if code := weak(r.PostFormValue("password")); code != "" {
+	user, err := s.Accounts.SetPassword(r.Context(), account.LinkPassword, secret, "", r.PostFormValue("password"), s.address(r))
+	if code := weak(err); code != "" {
 		s.render(w, r, http.StatusUnprocessableEntity, views.NewPassword(views.NewPasswordPage{
 			Page: s.viewPage(r), Action: r.URL.Path, Email: link.User.Email, Errors: views.Errors{{Field: "password", Code: code}},
 		}))
 		return nil
 	}
-	user, err := s.Accounts.SetPassword(r.Context(), account.LinkPassword, secret, "", r.PostFormValue("password"), s.address(r))
 	if err != nil {
 		return err
 	}

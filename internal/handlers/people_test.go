@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -157,7 +158,7 @@ func TestTriesAreSlowedDownAndNeverLockOut(t *testing.T) {
 		t.Errorf("the owner, whose browser is known, is kept out meanwhile: %d", got.status)
 	}
 	if got := try(h.visitor(""), sok.email, password); got.status != http.StatusTooManyRequests {
-		t.Errorf("the right password from an unknown browser out of turn: %d", got.status)
+		t.Errorf("the right password from an unknown browser of the same network, out of turn: %d", got.status)
 	}
 	h.clock.Advance(10 * time.Second)
 	if got := try(stranger, sok.email, password); got.status != http.StatusSeeOther {
@@ -168,6 +169,47 @@ func TestTriesAreSlowedDownAndNeverLockOut(t *testing.T) {
 	}
 	if strings.Contains(h.log.String(), "wrong 1") || strings.Contains(h.log.String(), password) {
 		t.Error("the log holds a password")
+	}
+}
+
+// TestOneNetworkKeepsNobodyOut: an account's owner signs in with a new browser, from elsewhere, while one network or many guess.
+func TestOneNetworkKeepsNobodyOut(t *testing.T) {
+	proxy := netip.MustParsePrefix("127.0.0.0/8")
+	h := newTestServer(t, withOptions(func(o *Options, _ *jobs.Options) { o.TrustedProxies = []netip.Prefix{proxy} }))
+	sok := h.merchant("CH168 Shop")
+	h.server.pause = func(context.Context, time.Duration) error { return nil }
+	from := func(address, word string) int {
+		p := h.visitor("")
+		r := request(t, http.MethodPost, p.at("/login"), strings.NewReader(url.Values{"email": {sok.email}, "password": {word}}.Encode()))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("X-Forwarded-For", address)
+		r.Header.Set("X-Forwarded-Host", strings.TrimPrefix(h.url, "http://"))
+		return p.do(r).status
+	}
+	refused := false
+	for range 12 {
+		refused = from("203.0.113.1", "wrong but long") == http.StatusTooManyRequests || refused
+	}
+	if !refused {
+		t.Error("one network guesses as often as it likes")
+	}
+	if got := from("198.51.100.1", password); got != http.StatusSeeOther {
+		t.Errorf("the owner, from elsewhere: %d", got)
+	}
+	for i := range 70 { // more failures than an account takes
+		from(fmt.Sprintf("192.0.2.%d", i), "wrong but long")
+	}
+	if got := from("192.0.2.7", "wrong but long"); got != http.StatusUnauthorized {
+		t.Errorf("a second try from a network that failed once: %d", got)
+	}
+	for range 3 {
+		from("192.0.2.8", "wrong but long")
+	}
+	if got := from("192.0.2.8", password); got != http.StatusTooManyRequests {
+		t.Errorf("a fifth try of a network that failed, while the account has failed too often: %d", got)
+	}
+	if got := from("198.51.100.2", password); got != http.StatusSeeOther {
+		t.Errorf("the owner, from a network that has not failed, while many guess: %d", got)
 	}
 }
 

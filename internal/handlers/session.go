@@ -103,7 +103,7 @@ func (s *sessionStore) Save(r *http.Request, w http.ResponseWriter, session *ses
 		return nil
 	}
 	if session.ID == "" {
-		user, _ := session.Values[valueUser].(pg.ID)
+		user, _ := session.Values[valueUser].(account.User)
 		address, _ := session.Values[valueAddress].(string)
 		agent, _ := session.Values[valueAgent].(string)
 		secret := pg.NewSecret()
@@ -120,8 +120,9 @@ func (s *sessionStore) Save(r *http.Request, w http.ResponseWriter, session *ses
 	return nil
 }
 
-// signIn gives the browser a new session and ends the one it had, against session fixation.
-func (s *Server) signIn(w http.ResponseWriter, r *http.Request, user pg.ID) error {
+// signIn gives the browser a new session and ends the one it had, against session fixation. It returns account.ErrWrongPassword if
+// the user's access was ended meanwhile.
+func (s *Server) signIn(w http.ResponseWriter, r *http.Request, user account.User) error {
 	session, err := s.sessions.Get(r, s.cookieName("session"))
 	if err != nil {
 		return err

@@ -54,6 +54,16 @@ func (d *DB) Allow(ctx context.Context, key string, l Limit) (wait time.Duration
 	return wait, err
 }
 
+// Exhausted returns how long until Allow would let a thing happen, zero for at once. It counts nothing.
+func (d *DB) Exhausted(ctx context.Context, key string, l Limit) (wait time.Duration, err error) {
+	sum := sha256.Sum256([]byte(key))
+	arrivals, err := Collect(ctx, d.Pool, "look at a limit", pgx.RowTo[time.Time], `SELECT arrival_at FROM rate_limits WHERE key = $1`, sum[:])
+	if err != nil || len(arrivals) == 0 {
+		return 0, err
+	}
+	return max(0, arrivals[0].Sub(d.Now())-time.Duration(l.Burst-1)*l.Every), nil
+}
+
 // ResetLimit forgets what was counted under a key.
 func (d *DB) ResetLimit(ctx context.Context, key string) error {
 	sum := sha256.Sum256([]byte(key))
