@@ -8,12 +8,12 @@ import (
 	"io"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
+
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // user adds a user. The password comes from the first line of standard input, where neither the process list nor the

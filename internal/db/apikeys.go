@@ -134,32 +134,26 @@ func (d *DB) APIKeyBySecret(ctx context.Context, secret pg.Secret) (APIKey, erro
 // or it is revoked, and the key with ErrNotFound if there is no such connection or the key is not for its merchant.
 func (d *DB) ConnectionByAPIKey(ctx context.Context, secret pg.Secret, connection pg.ID) (APIKey, ConnectionDetail, error) {
 	var key APIKey
-	var w ConnectionDetail
-	targets := append(connectionTargets(&w.Connection), &w.Merchant, &w.ExternalID, &w.ExpiresAt, &w.RefreshAt, &w.RefreshedAt, &w.LeasedUntil)
-	found := false
+	var found []ConnectionDetail
 	var b pgx.Batch
 	b.Queue(`SELECT `+keyColumns+` FROM api_keys k WHERE k.hash = $1 AND k.revoked_at IS NULL`, secret.Hash()).Query(func(rows pgx.Rows) (err error) {
 		key, err = pgx.CollectExactlyOneRow(rows, scanKey)
 		return err
 	})
-	b.Queue(`SELECT `+connectionColumns+`, m.name, coalesce(m.external_id, ''), g.expires_at, `+plannedRefresh+`, g.refreshed_at, g.leased_until
-		FROM connections c JOIN merchants m ON m.id = c.merchant_id JOIN grants g ON g.connection_id = c.id WHERE c.id = $1`, connection).Query(func(rows pgx.Rows) error {
-		_, err := pgx.ForEachRow(rows, targets, func() error {
-			found = true
-			return nil
-		})
+	b.Queue(selectDetail+`WHERE c.id = $1`, connection).Query(func(rows pgx.Rows) (err error) {
+		found, err = pgx.CollectRows(rows, scanDetail)
 		return err
 	})
 	err := d.Pool.SendBatch(ctx, &b).Close()
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return key, w, ErrNoAPIKey
+		return key, ConnectionDetail{}, ErrNoAPIKey
 	case err != nil:
-		return key, w, fmt.Errorf("read connection by key: %w", err)
-	case !found || key.MerchantID != (pg.ID{}) && key.MerchantID != w.MerchantID:
+		return key, ConnectionDetail{}, fmt.Errorf("read connection by key: %w", err)
+	case len(found) == 0 || key.MerchantID != (pg.ID{}) && key.MerchantID != found[0].MerchantID:
 		return key, ConnectionDetail{}, pg.ErrNotFound
 	}
-	return key, w, nil
+	return key, found[0], nil
 }
 
 // DayReads is how many tokens a key was handed on one day (UTC).

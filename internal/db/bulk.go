@@ -6,13 +6,12 @@ import (
 	"fmt"
 	"time"
 
-	"patchbay/internal/search"
-	"patchbay/internal/status"
-
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/audit"
 	"patchbay/internal/pg"
+	"patchbay/internal/search"
+	"patchbay/internal/status"
 )
 
 // Bulk is a refresh of all connections that a list showed.

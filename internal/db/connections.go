@@ -2,8 +2,6 @@ package db
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -63,16 +61,8 @@ func scanConnection(row pgx.CollectableRow) (Connection, error) {
 
 // MerchantConnections returns a merchant's connections that are not disconnected, oldest first.
 func (d *DB) MerchantConnections(ctx context.Context, merchant pg.ID) ([]Connection, error) {
-	rows, err := d.Pool.Query(ctx, `SELECT `+connectionColumns+` FROM connections c
+	return pg.Collect(ctx, d.Pool, "read connections", scanConnection, `SELECT `+connectionColumns+` FROM connections c
 		WHERE c.merchant_id = $1 AND c.disconnected_at IS NULL ORDER BY c.connected_at, c.id`, merchant)
-	if err != nil {
-		return nil, fmt.Errorf("read connections: %w", err)
-	}
-	list, err := pgx.CollectRows(rows, scanConnection)
-	if err != nil {
-		return nil, fmt.Errorf("read connections: %w", err)
-	}
-	return list, nil
 }
 
 // ConnectionDetail is a connection with what its page shows. It holds no secret.
@@ -86,20 +76,17 @@ type ConnectionDetail struct {
 	Failures                         int
 }
 
+const selectDetail = `SELECT ` + connectionColumns + `, m.name, coalesce(m.external_id, ''), g.expires_at, ` + plannedRefresh + `,
+		g.refreshed_at, g.used_at, g.leased_until, coalesce(k.name, ''), coalesce(g.generation, 0), coalesce(g.connection_version, 0), coalesce(g.failures, 0)
+	FROM connections c JOIN merchants m ON m.id = c.merchant_id LEFT JOIN grants g ON g.connection_id = c.id LEFT JOIN api_keys k ON k.id = g.used_by `
+
+func scanDetail(row pgx.CollectableRow) (ConnectionDetail, error) {
+	var w ConnectionDetail
+	return w, row.Scan(append(connectionTargets(&w.Connection), &w.Merchant, &w.ExternalID, &w.ExpiresAt, &w.RefreshAt,
+		&w.RefreshedAt, &w.UsedAt, &w.LeasedUntil, &w.UsedBy, &w.Generation, &w.Version, &w.Failures)...)
+}
+
 // ConnectionDetail returns a connection. It returns ErrNotFound if there is none, or if merchant is not zero and not its merchant.
 func (d *DB) ConnectionDetail(ctx context.Context, id, merchant pg.ID) (ConnectionDetail, error) {
-	var w ConnectionDetail
-	err := d.Pool.QueryRow(ctx, `SELECT `+connectionColumns+`, m.name, coalesce(m.external_id, ''), g.expires_at, `+plannedRefresh+`,
-			g.refreshed_at, g.used_at, g.leased_until, coalesce(k.name, ''), coalesce(g.generation, 0), coalesce(g.connection_version, 0), coalesce(g.failures, 0)
-		FROM connections c JOIN merchants m ON m.id = c.merchant_id LEFT JOIN grants g ON g.connection_id = c.id LEFT JOIN api_keys k ON k.id = g.used_by
-		WHERE c.id = $1 AND ($2::uuid IS NULL OR c.merchant_id = $2)`, id, merchant).
-		Scan(append(connectionTargets(&w.Connection), &w.Merchant, &w.ExternalID, &w.ExpiresAt, &w.RefreshAt, &w.RefreshedAt, &w.UsedAt, &w.LeasedUntil, &w.UsedBy,
-			&w.Generation, &w.Version, &w.Failures)...)
-	if err != nil {
-		if errors.Is(err, pgx.ErrNoRows) {
-			return w, pg.ErrNotFound
-		}
-		return w, fmt.Errorf("read connection: %w", err)
-	}
-	return w, nil
+	return pg.One(ctx, d.Pool, "read connection", scanDetail, selectDetail+`WHERE c.id = $1 AND ($2::uuid IS NULL OR c.merchant_id = $2)`, id, merchant)
 }

@@ -2,10 +2,10 @@ package db
 
 import (
 	"context"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
+	"patchbay/internal/pg"
 	"patchbay/internal/status"
 )
 
@@ -23,28 +23,17 @@ func (c Count) CurrentHealth(providers status.Providers) status.Health {
 
 // Counts reads connection_counts, which triggers of connections write (connections_count_inserted, _updated, _deleted).
 func (d *DB) Counts(ctx context.Context) ([]Count, error) {
-	rows, err := d.Pool.Query(ctx, `
+	return pg.Collect(ctx, d.Pool, "read connection counts", pgx.RowToStructByPos[Count], `
 		SELECT provider, environment, health, sum(delta)::bigint FROM connection_counts GROUP BY 1, 2, 3 HAVING sum(delta) <> 0 ORDER BY 1, 2, 3`)
-	if err != nil {
-		return nil, fmt.Errorf("read connection counts: %w", err)
-	}
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Count])
-	if err != nil {
-		return nil, fmt.Errorf("read connection counts: %w", err)
-	}
-	return list, nil
 }
 
 // FoldCounts replaces the rows of each counter by one with their sum. Rows that are added while it runs stay.
 func (d *DB) FoldCounts(ctx context.Context) error {
-	_, err := d.Pool.Exec(ctx, `
+	_, err := pg.Exec(ctx, d.Pool, "fold connection counts", `
 		WITH taken AS (
 			DELETE FROM connection_counts WHERE ctid = ANY (ARRAY(SELECT ctid FROM connection_counts LIMIT 20000 FOR UPDATE SKIP LOCKED)) RETURNING provider, environment, health, delta
 		)
 		INSERT INTO connection_counts (provider, environment, health, delta)
 		SELECT provider, environment, health, sum(delta) FROM taken GROUP BY 1, 2, 3 HAVING sum(delta) <> 0`)
-	if err != nil {
-		return fmt.Errorf("fold connection counts: %w", err)
-	}
-	return nil
+	return err
 }

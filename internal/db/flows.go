@@ -235,19 +235,9 @@ func (d *DB) FlowByID(ctx context.Context, id pg.ID) (Flow, error) {
 }
 
 func (d *DB) flow(ctx context.Context, where string, args ...any) (Flow, error) {
-	rows, err := d.Pool.Query(ctx, `SELECT `+flowColumns+` FROM flows f WHERE `+where, args...)
-	if err != nil {
-		return Flow{}, fmt.Errorf("read flow: %w", err)
-	}
-	f, err := pgx.CollectExactlyOneRow(rows, scanFlow)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return Flow{}, pg.ErrNotFound
-	}
-	if err != nil {
-		return Flow{}, fmt.Errorf("read flow: %w", err)
-	}
-	if !f.over(d.Now()) {
-		return f, nil
+	f, err := pg.One(ctx, d.Pool, "read flow", scanFlow, `SELECT `+flowColumns+` FROM flows f WHERE `+where, args...)
+	if err != nil || !f.over(d.Now()) {
+		return f, err
 	}
 	if _, err := d.LapseFlows(ctx, f.ID); err != nil {
 		return Flow{}, err
@@ -275,7 +265,7 @@ func (d *DB) LapseFlows(ctx context.Context, only ...pg.ID) (int, error) {
 	if len(only) > 0 {
 		some = only
 	}
-	rows, err := d.Pool.Query(ctx, `
+	ended, err := pg.Collect(ctx, d.Pool, "lapse flows", scanFlow, `
 		UPDATE flows f SET stage = CASE f.stage WHEN 'exchanging' THEN 'failed' ELSE 'expired' END,
 			outcome = CASE f.stage WHEN 'exchanging' THEN 'interrupted' ELSE 'expired' END, sealed = NULL, touched_at = $1
 		WHERE f.id IN (
@@ -285,11 +275,7 @@ func (d *DB) LapseFlows(ctx context.Context, only ...pg.ID) (int, error) {
 			ORDER BY expires_at LIMIT 500 FOR UPDATE SKIP LOCKED)
 		RETURNING `+flowColumns, now, some, now.Add(-exchangeFor))
 	if err != nil {
-		return 0, fmt.Errorf("lapse flows: %w", err)
-	}
-	ended, err := pgx.CollectRows(rows, scanFlow)
-	if err != nil {
-		return 0, fmt.Errorf("lapse flows: %w", err)
+		return 0, err
 	}
 	b := &pgx.Batch{}
 	for _, f := range ended {
@@ -472,22 +458,12 @@ func (d *DB) ask(ctx context.Context, f Flow) error {
 	if err != nil {
 		return err
 	}
-	if _, err := d.Pool.Exec(ctx, `UPDATE flows SET sealed = $2 WHERE id = $1 AND stage = 'choosing'`, f.ID, sealed); err != nil {
-		return fmt.Errorf("note that a flow asks: %w", err)
-	}
-	return nil
+	_, err = pg.Exec(ctx, d.Pool, "note that a flow asks", `UPDATE flows SET sealed = $2 WHERE id = $1 AND stage = 'choosing'`, f.ID, sealed)
+	return err
 }
 
 // FlowsOf returns the latest flows that made, renewed or were to renew a connection, newest first, at most limit.
 func (d *DB) FlowsOf(ctx context.Context, c Connection, limit int) ([]Flow, error) {
-	rows, err := d.Pool.Query(ctx, `SELECT `+flowColumns+` FROM flows f
+	return pg.Collect(ctx, d.Pool, "read flows", scanFlow, `SELECT `+flowColumns+` FROM flows f
 		WHERE f.merchant_id = $1 AND (f.result_id = $2 OR f.connection_id = $2) ORDER BY f.created_at DESC LIMIT $3`, c.MerchantID, c.ID, limit)
-	if err != nil {
-		return nil, fmt.Errorf("read flows: %w", err)
-	}
-	flows, err := pgx.CollectRows(rows, scanFlow)
-	if err != nil {
-		return nil, fmt.Errorf("read flows: %w", err)
-	}
-	return flows, nil
 }

@@ -8,12 +8,11 @@ import (
 	"strings"
 	"time"
 
-	"patchbay/internal/status"
-
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/audit"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 	"patchbay/internal/text"
 )
 

@@ -2,7 +2,6 @@ package db
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -27,21 +26,14 @@ func (d *DB) AddOutboxMail(ctx context.Context, m OutboxMail) error {
 	if err != nil {
 		return err
 	}
-	_, err = d.Pool.Exec(ctx, `INSERT INTO outbox (id, at, recipient, subject, sealed) VALUES ($1, $2, $3, $4, $5)`,
+	_, err = pg.Exec(ctx, d.Pool, "add outbox mail", `INSERT INTO outbox (id, at, recipient, subject, sealed) VALUES ($1, $2, $3, $4, $5)`,
 		m.ID, m.At, m.Recipient, m.Subject, sealed)
-	if err != nil {
-		return fmt.Errorf("add outbox mail: %w", err)
-	}
-	return nil
+	return err
 }
 
 // OutboxMails lists the latest mails of the outbox, newest first.
 func (d *DB) OutboxMails(ctx context.Context, limit int) ([]OutboxMail, error) {
-	rows, err := d.Pool.Query(ctx, `SELECT id, at, recipient, subject, sealed FROM outbox ORDER BY at DESC, id DESC LIMIT $1`, limit)
-	if err != nil {
-		return nil, fmt.Errorf("read outbox: %w", err)
-	}
-	all, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (OutboxMail, error) {
+	return pg.Collect(ctx, d.Pool, "read outbox", func(row pgx.CollectableRow) (OutboxMail, error) {
 		var m OutboxMail
 		var sealed []byte
 		if err := row.Scan(&m.ID, &m.At, &m.Recipient, &m.Subject, &sealed); err != nil {
@@ -50,9 +42,5 @@ func (d *DB) OutboxMails(ctx context.Context, limit int) ([]OutboxMail, error) {
 		text, err := d.keyset.Open(sealed, outboxPlace(m.ID))
 		m.Text = string(text)
 		return m, err
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read outbox: %w", err)
-	}
-	return all, nil
+	}, `SELECT id, at, recipient, subject, sealed FROM outbox ORDER BY at DESC, id DESC LIMIT $1`, limit)
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/audit"
+	"patchbay/internal/pg"
 	"patchbay/internal/status"
 )
 
@@ -119,15 +120,8 @@ func (d *DB) providerChanged(ctx context.Context, name, environment string, by a
 
 // HookAccounts lists the accounts at a provider that have a connection which is not disconnected.
 func (d *DB) HookAccounts(ctx context.Context, name, environment string) ([]string, error) {
-	rows, err := d.Pool.Query(ctx, `SELECT DISTINCT account_id FROM connections WHERE provider = $1 AND environment = $2 AND disconnected_at IS NULL ORDER BY 1`, name, environment)
-	if err != nil {
-		return nil, fmt.Errorf("list accounts: %w", err)
-	}
-	accounts, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, fmt.Errorf("list accounts: %w", err)
-	}
-	return accounts, nil
+	return pg.Collect(ctx, d.Pool, "list accounts", pgx.RowTo[string],
+		`SELECT DISTINCT account_id FROM connections WHERE provider = $1 AND environment = $2 AND disconnected_at IS NULL ORDER BY 1`, name, environment)
 }
 
 // WaitingForUs counts each provider's connections with a problem of the platform, up to 10,000, by the provider's name. present is
@@ -159,21 +153,14 @@ func namesAndEnvironments(present map[string]string) (names, environments []stri
 
 // StateEchoed reports whether a provider has ever sent state back.
 func (d *DB) StateEchoed(ctx context.Context, provider, environment string) (bool, error) {
-	var echoed bool
-	err := d.Pool.QueryRow(ctx, `SELECT coalesce((SELECT state_echoed FROM providers WHERE name = $1 AND environment = $2), false)`, provider, environment).Scan(&echoed)
-	if err != nil {
-		return false, fmt.Errorf("read provider: %w", err)
-	}
-	return echoed, nil
+	return pg.One(ctx, d.Pool, "read provider", pgx.RowTo[bool],
+		`SELECT coalesce((SELECT state_echoed FROM providers WHERE name = $1 AND environment = $2), false)`, provider, environment)
 }
 
 // SetStateEchoed stores that a provider sends state back, so that a callback without it is rejected.
 func (d *DB) SetStateEchoed(ctx context.Context, provider, environment string) error {
-	_, err := d.Pool.Exec(ctx, `INSERT INTO providers (name, environment, state_echoed)
+	_, err := pg.Exec(ctx, d.Pool, "store that state is echoed", `INSERT INTO providers (name, environment, state_echoed)
 		SELECT $1, $2, true WHERE NOT EXISTS (SELECT FROM providers WHERE name = $1 AND environment = $2 AND state_echoed)
 		ON CONFLICT (name, environment) DO UPDATE SET state_echoed = true`, provider, environment)
-	if err != nil {
-		return fmt.Errorf("remember state: %w", err)
-	}
-	return nil
+	return err
 }

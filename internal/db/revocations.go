@@ -34,17 +34,10 @@ type RevokeJob struct {
 // connection, or if merchant is not zero and not its merchant.
 func (d *DB) Disconnect(ctx context.Context, id, merchant pg.ID, by audit.Actor, jobs Jobs) (e Revocation, ended bool, err error) {
 	err = d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
-		rows, err := tx.Query(ctx, `SELECT `+connectionColumns+` FROM connections c
+		c, err := pg.One(ctx, tx, "read connection", scanConnection, `SELECT `+connectionColumns+` FROM connections c
 			WHERE c.id = $1 AND ($2::uuid IS NULL OR c.merchant_id = $2) FOR UPDATE`, id, merchant)
 		if err != nil {
-			return fmt.Errorf("disconnect: %w", err)
-		}
-		c, err := pgx.CollectExactlyOneRow(rows, scanConnection)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return pg.ErrNotFound
-		}
-		if err != nil {
-			return fmt.Errorf("disconnect: %w", err)
+			return err
 		}
 		e.Connection = c
 		if !c.DisconnectedAt.IsZero() {
@@ -146,11 +139,9 @@ func (d *DB) EndRevocation(ctx context.Context, provider, environment, account s
 	if spoiled {
 		until = d.Now()
 	}
-	if _, err := d.Pool.Exec(ctx, `UPDATE revocations SET until = $4 WHERE provider = $1 AND environment = $2 AND account_id = $3`,
-		provider, environment, account, until); err != nil {
-		return fmt.Errorf("end revocation: %w", err)
-	}
-	return nil
+	_, err := pg.Exec(ctx, d.Pool, "end revocation", `UPDATE revocations SET until = $4 WHERE provider = $1 AND environment = $2 AND account_id = $3`,
+		provider, environment, account, until)
+	return err
 }
 
 // AccountConnected reports whether any merchant has the account connected or has a choice about it open. Another company or shop of the same
@@ -178,13 +169,12 @@ func (d *DB) RecordRevocation(ctx context.Context, e Revocation, revoked status.
 
 // RevocationStatus returns the result of the revocation of a connection that was disconnected at a time; "" if there is none yet.
 func (d *DB) RevocationStatus(ctx context.Context, connection pg.ID, at time.Time) (status.Revocation, error) {
-	var told status.Revocation
-	err := d.Pool.QueryRow(ctx, `SELECT note FROM events WHERE connection_id = $1 AND at >= $2 AND kind LIKE 'connection.revoke%' ORDER BY at DESC, id DESC LIMIT 1`,
-		connection, at).Scan(&told)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return "", fmt.Errorf("read revocation: %w", err)
+	result, err := pg.One(ctx, d.Pool, "read revocation", pgx.RowTo[status.Revocation],
+		`SELECT note FROM events WHERE connection_id = $1 AND at >= $2 AND kind LIKE 'connection.revoke%' ORDER BY at DESC, id DESC LIMIT 1`, connection, at)
+	if errors.Is(err, pg.ErrNotFound) {
+		return "", nil
 	}
-	return told, nil
+	return result, err
 }
 
 // Receipt says who disconnected a connection and whether the provider has revoked its access.

@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
@@ -17,8 +19,6 @@ import (
 	"patchbay/internal/sample"
 	"patchbay/internal/search"
 	"patchbay/internal/status"
-
-	"github.com/jackc/pgx/v5"
 )
 
 // testDB is a database with a few merchants and connections, found by the words the tests use.

@@ -3,7 +3,10 @@ package db
 import (
 	"context"
 	"encoding/binary"
-	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/pg"
 )
 
 const settingOldSeals = "seals.old"
@@ -12,26 +15,16 @@ const settingOldSeals = "seals.old"
 // with the first key, so the count falls to zero. With one key it counts nothing.
 func (d *DB) CountOldSeals(ctx context.Context) error {
 	if d.keyset.Len() < 2 {
-		if _, err := d.Pool.Exec(ctx, `DELETE FROM settings WHERE name = $1`, settingOldSeals); err != nil {
-			return fmt.Errorf("count old seals: %w", err)
-		}
-		return nil
+		_, err := pg.Exec(ctx, d.Pool, "count old seals", `DELETE FROM settings WHERE name = $1`, settingOldSeals)
+		return err
 	}
-	_, err := d.Pool.Exec(ctx, `
+	_, err := pg.Exec(ctx, d.Pool, "count old seals", `
 		INSERT INTO settings (name, value) SELECT $1, count(*)::text FROM grants WHERE substring(sealed FROM 2 FOR 4) <> $2
 		ON CONFLICT (name) DO UPDATE SET value = excluded.value`, settingOldSeals, binary.BigEndian.AppendUint32(nil, d.keyset.Primary()))
-	if err != nil {
-		return fmt.Errorf("count old seals: %w", err)
-	}
-	return nil
+	return err
 }
 
 // OldSeals returns the last count of CountOldSeals.
 func (d *DB) OldSeals(ctx context.Context) (int64, error) {
-	var n int64
-	err := d.Pool.QueryRow(ctx, `SELECT coalesce((SELECT value::bigint FROM settings WHERE name = $1), 0)`, settingOldSeals).Scan(&n)
-	if err != nil {
-		return 0, fmt.Errorf("read old seals: %w", err)
-	}
-	return n, nil
+	return pg.One(ctx, d.Pool, "read old seals", pgx.RowTo[int64], `SELECT coalesce((SELECT value::bigint FROM settings WHERE name = $1), 0)`, settingOldSeals)
 }

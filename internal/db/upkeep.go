@@ -2,8 +2,9 @@ package db
 
 import (
 	"context"
-	"fmt"
 	"time"
+
+	"patchbay/internal/pg"
 )
 
 // DropOld deletes rate limits that are full again, and mail that has been in the outbox for seven days.
@@ -16,8 +17,8 @@ func (d *DB) DropOld(ctx context.Context) error {
 		{`DELETE FROM rate_limits WHERE arrival_at < $1`, now.Add(-time.Hour)},
 		{`DELETE FROM outbox WHERE at < $1`, now.Add(-7 * 24 * time.Hour)},
 	} {
-		if _, err := d.Pool.Exec(ctx, one.sql, one.before); err != nil {
-			return fmt.Errorf("drop what is old: %w", err)
+		if _, err := pg.Exec(ctx, d.Pool, "delete old rows", one.sql, one.before); err != nil {
+			return err
 		}
 	}
 	return nil

@@ -87,10 +87,9 @@ func TestSinceWhenAndWhy(t *testing.T) {
 	began := s.db.Now().Add(-80 * time.Hour).UTC().Truncate(time.Minute)
 	dbtest.Set(t, s.db, c.ID, dbtest.Problem(status.ProblemSealed, began), dbtest.Retrying(began.Add(-4*time.Minute)), dbtest.Lapsing(s.db.Now().Add(24*time.Hour)))
 	support := s.staff(audit.RoleSupport)
-	clock := began.Format("15:04")
 	page := support.wants("/connections/"+c.ID.String(), words("staff-problem.sealed"), began.Format("2 January 2006, 15:04"), "days ago)")
-	if other := began.Add(-4 * time.Minute).Format("15:04"); other != clock && strings.Contains(page.body, other) {
-		t.Error("the page tells two times")
+	if strings.Contains(page.body, began.Add(-4*time.Minute).Format("2 January 2006, 15:04")) {
+		t.Error("the page shows two times")
 	}
 	list := support.wants("/admin/connections", words("problems.sealed"), "Who must act: ")
 	if strings.Contains(list.body, "reconnect by") {
