@@ -28,7 +28,7 @@ const (
 	NoMailChosen NoMail = "chosen"  // staff asked for the link
 )
 
-// StaffConnection is what staff see besides.
+// StaffConnection is what only staff see.
 type StaffConnection struct {
 	RefreshWhy status.NextRefresh
 	Flows      []FlowLine
@@ -1004,7 +1004,7 @@ func staffStory(v ConnectionPage) templ.Component {
 	})
 }
 
-// askWhom says, before anything is sent, who would get the mail, or why nobody would.
+// askWhom says, before a mail is sent, who will get it, or why no mail can be sent.
 func askWhom(v ConnectionPage) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context

@@ -861,7 +861,7 @@ func latencyFigure(label string, took time.Duration, url string) templ.Component
 	})
 }
 
-// refreshChart draws the last hours' refreshes as stacked bars, by attributes alone, and tells the same in a table.
+// refreshChart draws the last hours' refreshes as stacked bars, by attributes alone, with a table of the same figures.
 func refreshChart(v OverviewPage) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context

@@ -1044,7 +1044,7 @@ func providerSetup(p ProviderSetup, admin bool) templ.Component {
 	})
 }
 
-// incidentTable is a provider's incidents: from when until when, why and by whom.
+// incidentTable lists a provider's incidents: beginning, end, reason and who declared it.
 func incidentTable(p ProviderSetup) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context

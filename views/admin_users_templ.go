@@ -15,8 +15,8 @@ import (
 	"patchbay/internal/text"
 )
 
-// AdminUsersPage is GET /admin/users (q, role) and POST: invites (email, name, role, merchant). Forms about people that stand on a
-// merchant's own page say so in a field from ("merchant"), to come back there.
+// AdminUsersPage is GET /admin/users (q, role) and POST: invites (email, name, role, merchant). Forms about users on a merchant's
+// page have a field from ("merchant"), so that they return there.
 type AdminUsersPage struct {
 	Page
 	Query  string
@@ -39,7 +39,7 @@ func (u userRow) action() templ.SafeURL {
 	return templ.SafeURL("/admin/users/" + u.ID.String() + u.list)
 }
 
-// InviteForm is the form that invites somebody. Link is shown once when no mail is set up.
+// InviteForm is the form that invites a user. Link is shown once if mail is not set up.
 type InviteForm struct {
 	Email, Name, Merchant string
 	Role                  audit.Role
@@ -1022,7 +1022,7 @@ func change(u userRow, fixed bool, do, role, class, what, label string) templ.Co
 	})
 }
 
-// fromHere names the page that a form about people stands on.
+// fromHere names the page that a form about users is on.
 func fromHere(merchants bool) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
@@ -1054,7 +1054,7 @@ func fromHere(merchants bool) templ.Component {
 	})
 }
 
-// inviteForm invites somebody, folded above the list of people; on a merchant's own page neither role nor merchant is asked.
+// inviteForm invites a user, folded above the list of users; on a merchant's own page it has neither role nor merchant.
 func inviteForm(v InviteForm) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context

@@ -900,7 +900,7 @@ func bulkProgress(v BulkPage) templ.Component {
 	})
 }
 
-// bulkWaits says what keeps a provider's part from going on, and what somebody can do about it.
+// bulkWaits says why a provider's part waits, and what staff can do about it.
 func bulkWaits(p BulkProvider, admin bool) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context

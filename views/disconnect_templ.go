@@ -16,7 +16,7 @@ type DisconnectPage struct {
 	ID       string
 	Provider Provider
 	Account  Account
-	Revokes  bool      // the provider will be told to end access
+	Revokes  bool      // the provider will be asked to revoke access
 	Until    time.Time // access given out may work until then
 }
 

@@ -50,7 +50,7 @@ func roleOptions(ctx context.Context, chosen audit.Role) []Option {
 	return out
 }
 
-// found says how many connections the list has, as far as that is known without counting them all.
+// found says how many connections the list has, as far as that is known without counting all.
 func (v AdminConnectionsPage) found(ctx context.Context) string {
 	switch {
 	case v.About >= 0 && v.About > int64(v.Shown):

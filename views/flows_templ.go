@@ -31,7 +31,7 @@ type FlowPage struct {
 	Staff       *StaffFlow
 }
 
-// StaffFlow is what staff see of a flow besides.
+// StaffFlow is what only staff see of a flow.
 type StaffFlow struct {
 	Merchant string
 	By       string // the user's name

@@ -36,10 +36,10 @@ type ReconnectAskPage struct {
 	Merchant, ConnectionID string // for staff, who see the page and cannot go on
 }
 
-// ReconnectElsewherePage is that link opened by somebody of another merchant.
+// ReconnectElsewherePage is that link opened by a user of another merchant.
 type ReconnectElsewherePage struct {
 	Page
-	Next string // the link, for whoever signs in as somebody else
+	Next string // the link, for a user who signs in with another account
 }
 
 // lastAsked is when the merchant was last asked to reconnect, as far back as the page's timeline goes; nil for never.

@@ -73,7 +73,7 @@ func (a Account) displayName(ctx context.Context) string {
 	return a.ID
 }
 
-// highlights returns up to four details that help to recognise an account, besides its names and numbers.
+// highlights returns up to four details that help to recognise an account, without its names and numbers.
 func (a Account) highlights() []connectors.Detail {
 	var out []connectors.Detail
 	for _, d := range a.Details {
@@ -410,7 +410,7 @@ func (v KeysPage) chosen(scope string) bool {
 	return false
 }
 
-// attemptText says to staff how a flow stands or ended: by its outcome if that says more than its stage.
+// attemptText returns a flow's outcome for staff, or its stage if that says more.
 func attemptText(ctx context.Context, stage status.Stage, end status.End) string {
 	if text := wordIf(ctx, "attempt."+string(end)); text != "" {
 		return text

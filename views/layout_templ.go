@@ -612,7 +612,7 @@ func incidentBanner(i Incident, staff bool) templ.Component {
 	})
 }
 
-// before folds away a button that acts at once, or for good: whoever opens it reads first what will happen.
+// before folds a button that acts at once or for good behind a text that says what will happen.
 func before(label, about string) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context

@@ -18,7 +18,7 @@ import (
 //go:embed locales/*.json
 var localeFiles embed.FS
 
-// Languages lists the tags of the languages that Patchbay speaks, the default first.
+// Languages lists the tags of the languages that Patchbay has, the default first.
 func Languages() []string { return []string{"en", "km", "fr"} }
 
 // languageNames are what each language calls itself.
@@ -136,7 +136,7 @@ func MatchLocale(acceptLanguage string) string {
 	return Languages()[i]
 }
 
-// KnownLocale reports whether tag is a language that Patchbay speaks.
+// KnownLocale reports whether tag is one of Languages.
 func KnownLocale(tag string) bool { _, ok := languageNames[tag]; return ok }
 
 var matcher = sync.OnceValue(func() language.Matcher {

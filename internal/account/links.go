@@ -40,7 +40,7 @@ var ErrInvalidLink = errors.New("this link is no longer valid")
 type Link struct {
 	ID           pg.ID
 	Kind         LinkKind
-	User         User // whom it is for; zero for a link to reconnect
+	User         User // the recipient; zero for a link to reconnect
 	Merchant     db.Merchant
 	By           string // who sent it; "" when the user asked for it
 	ConnectionID pg.ID  // of a link to reconnect

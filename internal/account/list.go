@@ -31,7 +31,7 @@ type UserQuery struct {
 // The users that a search finds are gathered and sorted when they are so few; of more, a walk in the order soon fills a page.
 const fewUsers = 1000
 
-// ListUsers returns one page of users in the order of e-mail addresses, at most limit, from where cursor stands.
+// ListUsers returns one page of users in the order of e-mail addresses, at most limit, from a cursor on.
 func (s *Store) ListUsers(ctx context.Context, q UserQuery, cursor string, limit int) (pg.Page[UserRow], error) {
 	order := pg.Order{Name: "email", Key: "lower(u.email)", Type: "text", ID: "u.id"}
 	from := order.Cursor(cursor)

@@ -261,8 +261,8 @@ func newHasher() *hasher {
 	return h
 }
 
-// decoy is the hash of a password that nobody has. It is compared with when there is no such user, so that the answer takes as
-// long either way.
+// decoy is the hash of a password that no user has. It is compared with if there is no such user, so that the answer takes as long
+// either way.
 const decoy = "$argon2id$v=19$m=19456,t=2,p=1$wGf2sIBB6rATvEAujf0kjw$/iMdrSaf3CXPVRxn3nF4y305XhcR1ZYjI8+KfAVhZ3U"
 
 // acquire waits for a slot. release gives it back.

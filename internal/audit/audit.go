@@ -1,5 +1,5 @@
-// Package audit keeps the events: who did what, to what, when and from where. Events are appended in the transaction of what
-// they tell of, never changed, and dropped by whole months when an admin says so.
+// Package audit keeps the events: who did what, to what, when and from where. An event is appended in the
+// transaction of the change that it records. It is never changed, and deleted only with its whole month, if an admin sets a retention.
 package audit
 
 import (
@@ -27,7 +27,7 @@ type Event struct {
 	Outcome      status.Outcome // of a call or a refresh; "" for the others
 	Status       int            // HTTP status of the provider's answer; 0 when none came
 	Code         string         // the provider's error code, or the outcome's
-	Millis       int            // how long the call took
+	Millis       int            // how long the call took, in milliseconds
 	Reference    string         // the x-reference-id sent, or the flow's reference
 	Note         string
 }
@@ -79,7 +79,7 @@ func (l *Log) Add(ctx context.Context, q pg.Querier, e Event) error {
 // Queue adds an event to a batch.
 func (l *Log) Queue(b *pgx.Batch, e Event) { b.Queue(insert, l.values(e)...) }
 
-// Record writes an event that stands alone, such as an export.
+// Record writes an event in a transaction of its own, such as that of an export.
 func (l *Log) Record(ctx context.Context, e Event) error { return l.Add(ctx, l.db.Pool, e) }
 
 // Row is an event as JSON whose keys are the columns, for a statement that writes events of what it changes:
@@ -169,7 +169,7 @@ func (l *Log) Latest(ctx context.Context, most int, kinds ...status.Kind) ([]Eve
 		ORDER BY e.at DESC, e.id DESC`, most, kinds)
 }
 
-// Names returns what people, keys, merchants, accounts and flows are called, by id.
+// Names returns the names of users, keys, merchants and accounts, and the references of flows, by id.
 func (l *Log) Names(ctx context.Context, ids []pg.ID) (map[pg.ID]string, error) {
 	return names(ctx, l.db.Pool, ids)
 }
@@ -193,7 +193,7 @@ func names(ctx context.Context, q pg.Querier, ids []pg.ID) (map[pg.ID]string, er
 	return names, nil
 }
 
-// ActorsNamed finds the users and API keys that a text names: by e-mail address or name, whole or in part. At most 50.
+// ActorsNamed returns the users and API keys whose e-mail address or name contains a text, at most 50.
 func (l *Log) ActorsNamed(ctx context.Context, text string) ([]pg.ID, error) {
 	return pg.Collect(ctx, l.db.Pool, "find actors", pgx.RowTo[pg.ID], `
 		(SELECT id FROM users WHERE words LIKE search_fold($1) ORDER BY email LIMIT 40)

@@ -17,12 +17,12 @@ import (
 type Filter struct {
 	Kind        status.Kind // one kind, Refreshes for all refreshes, or "" for what people and programs did
 	Outcome     status.Outcome
-	Actors      []pg.ID // users and keys; none: everybody
+	Actors      []pg.ID // users and keys; nil for all
 	Merchants   []pg.ID
 	Connections []pg.ID
 	Provider    string
 	From, To    time.Time // To is excluded
-	Nothing     bool      // it asks for what cannot be read: it shows nothing, rather than more than was asked for
+	Nothing     bool      // the filter cannot be read: it shows nothing, so that it does not show more than was asked for
 }
 
 // Refreshes is the kind of all refreshes together, which are most of all events.

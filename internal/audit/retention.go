@@ -15,8 +15,7 @@ import (
 
 const settingRetention = "events.months"
 
-// Retention is for how many whole months events are kept before the present one. 0, which it is until an admin
-// says otherwise, keeps all.
+// Retention returns for how many whole months before the present one events are kept. 0, the default, keeps all.
 func (l *Log) Retention(ctx context.Context) (int, error) {
 	value, err := pg.One(ctx, l.db.Pool, "read setting", pgx.RowTo[string], `SELECT value FROM settings WHERE name = $1`, settingRetention)
 	if errors.Is(err, pg.ErrNotFound) {
@@ -32,7 +31,7 @@ func (l *Log) Retention(ctx context.Context) (int, error) {
 	return months, nil
 }
 
-// SetRetention says for how many months events are kept, 0 for ever. DropMonths drops what is older.
+// SetRetention sets for how many whole months events are kept, 0 for all. DropMonths deletes older ones.
 func (l *Log) SetRetention(ctx context.Context, by Actor, months int) error {
 	return l.db.Tx(ctx, func(tx pgx.Tx) error {
 		_, err := pg.Exec(ctx, tx, "set retention", `INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
@@ -44,8 +43,8 @@ func (l *Log) SetRetention(ctx context.Context, by Actor, months int) error {
 	})
 }
 
-// RetentionCutoff is the time before which events go when so many whole months before the present one are kept. It is zero when
-// months is 0 and all are kept.
+// RetentionCutoff returns the time before which events are deleted if so many whole months before the present one are kept; zero if
+// all are.
 func (l *Log) RetentionCutoff(months int) time.Time {
 	if months <= 0 {
 		return time.Time{}
@@ -54,7 +53,7 @@ func (l *Log) RetentionCutoff(months int) time.Time {
 	return time.Date(now.Year(), now.Month()-time.Month(months), 1, 0, 0, 0, 0, time.UTC)
 }
 
-// Oldest is the time of the first event that is still there; zero when there is none.
+// Oldest returns the time of the oldest event; zero if there is none.
 func (l *Log) Oldest(ctx context.Context) (time.Time, error) {
 	return pg.One(ctx, l.db.Pool, "read the oldest event", pgx.RowTo[time.Time], `SELECT (SELECT at FROM events ORDER BY at, id LIMIT 1)`)
 }

@@ -79,7 +79,7 @@ func (j *Jobs) compose(ctx context.Context, m db.Mail, user account.User, mercha
 	}
 	for _, c := range about {
 		line := views.MailAccount{Provider: j.title(c.Provider), Account: c.Account.Name}
-		if c.Account.ID != c.ID.String() { // for an account without an id the connection's own stands in, which means nothing to people
+		if c.Account.ID != c.ID.String() { // the connection's own id, which an account without an id has, means nothing to its reader
 			line.ID = c.Account.ID
 		}
 		if m.Kind == db.MailReconnectBy {

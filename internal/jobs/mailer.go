@@ -63,7 +63,7 @@ func newMailer(address, from, ehlo string, roots *x509.CertPool) (*mailer, error
 	case hasPassword, roots != nil:
 		p.options = append(p.options, mail.WithTLSPolicy(mail.TLSMandatory))
 	default:
-		// Nothing secret is sent to sign in, and plain text would do: a certificate that nobody vouches for is better than that (RFC 7435).
+		// Nothing secret is sent to sign in, and plain text would do: a certificate that cannot be verified is better than that (RFC 7435).
 		trust.InsecureSkipVerify = true
 		p.options = append(p.options, mail.WithTLSPolicy(mail.TLSOpportunistic))
 	}
@@ -136,7 +136,7 @@ func domain(address string) string {
 	return address
 }
 
-// CheckMail signs in to a mail server as a letter would, and sends a test letter if to is not "". Its error says what the server
+// CheckMail signs in to a mail server, and sends a test mail if to is not "". Its error says what the server
 // or its certificate said.
 func CheckMail(ctx context.Context, o Options, to string) error {
 	p, err := newMailer(o.SMTPURL, o.MailFrom, o.PublicURL.Hostname(), o.MailRoots)
