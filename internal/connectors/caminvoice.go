@@ -214,7 +214,7 @@ func (c *camInvoice) ParseWebhook(body []byte) (WebhookEvent, error) {
 	o := response{body: body}.object()
 	e := WebhookEvent{Type: text.Clean(o.str("type", "event_type")), AccountID: accountID(o.displayString("endpoint_id", "moc_id"))}
 	if e.Type == "" || utf8.RuneCountInString(e.Type) > 100 {
-		return WebhookEvent{}, &UnreadableError{Reason: "unreadable"}
+		return WebhookEvent{}, &UnreadableError{Reason: ReasonUnreadable}
 	}
 	e.Revoked = strings.EqualFold(e.Type, "ENTITY.REVOKED")
 	return e, nil

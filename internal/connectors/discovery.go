@@ -88,11 +88,11 @@ func (s *standard) discover(ctx context.Context) (*profile, error) {
 	}
 	switch {
 	case p.authorizeURL == "":
-		return nil, &UnreadableError{Reason: "unreadable", Detail: "discovery: authorization_endpoint is missing"}
+		return nil, &UnreadableError{Reason: ReasonUnreadable, Detail: "discovery: authorization_endpoint is missing"}
 	case m.mustPush && m.pushURL == "":
-		return nil, &UnreadableError{Reason: "unreadable", Detail: "discovery: pushed_authorization_request_endpoint is missing"}
+		return nil, &UnreadableError{Reason: ReasonUnreadable, Detail: "discovery: pushed_authorization_request_endpoint is missing"}
 	case p.tokenURL == "":
-		return nil, &UnreadableError{Reason: "unreadable", Detail: "discovery: token_endpoint is missing"}
+		return nil, &UnreadableError{Reason: ReasonUnreadable, Detail: "discovery: token_endpoint is missing"}
 	}
 	if m.openid && !slices.Contains(p.scopes, "openid") {
 		p.scopes = append([]string{"openid"}, p.scopes...) // without it no account is named
@@ -181,7 +181,7 @@ func parseMetadata(o object, issuer, environment string) (metadata, error) {
 	}
 	for _, name := range []string{"authorization_endpoint", "token_endpoint", "revocation_endpoint", "userinfo_endpoint", "jwks_uri", "pushed_authorization_request_endpoint"} {
 		if address := o.str(name); address != "" && urlFault(address, environment, true) != "" {
-			return metadata{}, &UnreadableError{Reason: "unreadable", Detail: "discovery: " + name + " is no address that secrets may be sent to"}
+			return metadata{}, &UnreadableError{Reason: ReasonUnreadable, Detail: "discovery: " + name + " is no address that secrets may be sent to"}
 		}
 	}
 	methods := o.strings("token_endpoint_auth_methods_supported")

@@ -15,6 +15,7 @@ const (
 	ReasonIDToken     = "id-token"                // the ID token cannot be believed
 	ReasonWrongIssuer = "wrong-issuer"            // the answer is another authorization server's (RFC 9207)
 	ReasonCutOff      = "cut-off"                 // the request was sent, and the connection ended before an answer came
+	ReasonUnreadable  = "unreadable"              // the answer is not of the kind that was asked for, as a page of HTML is not
 	ReasonStatus      = "status"                  // the HTTP status says that it failed, and nothing says why
 	ReasonCallback    = "callback-not-registered" // our callback address is not registered with the provider
 )

@@ -80,7 +80,7 @@ func (r response) unexpected(members ...string) error {
 	}
 	o := r.object()
 	if o == nil {
-		return &UnreadableError{Reason: "unreadable", Detail: r.statusText() + ", " + r.shape()}
+		return &UnreadableError{Reason: ReasonUnreadable, Detail: r.statusText() + ", " + r.shape()}
 	}
 	return &UnreadableError{Reason: "no-token", Detail: r.statusText() + ", " + r.lacks(o, members...) + r.codeText()}
 }

@@ -213,7 +213,7 @@ func (e *Engine) failureOf(ctx context.Context, q *providerQueue, l *lease, call
 		}
 		failing := e.DB.Now().Sub(l.FailingSince)
 		switch {
-		case errors.As(err, &unreadable) && unreadable.Reason != connectors.ReasonStatus:
+		case errors.As(err, &unreadable) && e.isChanged(ctx, q, l, call, unreadable):
 			f.Problem = status.ProblemUnreadable
 		case !l.FailingSince.IsZero() && failing >= longTrouble:
 			f.Problem = status.ProblemUnanswered
@@ -233,10 +233,10 @@ func (l *lease) rejection() status.Problem {
 	return status.ProblemRejected
 }
 
-// How often in a row, or for how long, a provider answers with the same status of 4xx and without a word on the grant, until it is
-// taken for a no.
+// sameAnswers is how often in a row the same odd answer must come until it is taken for the provider's word. wordlessNoTime is for how
+// long a status of 4xx that says nothing of the grant must come until it is taken for a no.
 const (
-	wordlessNoes   = 3
+	sameAnswers    = 3
 	wordlessNoTime = time.Hour
 )
 
@@ -251,7 +251,7 @@ func (e *Engine) isWordlessNo(ctx context.Context, q *providerQueue, l *lease, c
 		return false
 	}
 	before, first := e.sameInARow(ctx, q, l, status.Temporary, call)
-	if before+1 < wordlessNoes {
+	if before+1 < sameAnswers {
 		return false
 	}
 	works, err := q.worksSince(ctx, l.Connection, first)
@@ -263,6 +263,19 @@ func (e *Engine) isWordlessNo(ctx context.Context, q *providerQueue, l *lease, c
 		return works
 	}
 	return works || e.DB.Now().Sub(first) >= wordlessNoTime
+}
+
+// isChanged says whether an answer that is not understood means that the provider answers otherwise than we can read, which passes
+// only when the platform acts. A page of HTML is what outages and maintenance show as well, so that it must come three times in a row.
+func (e *Engine) isChanged(ctx context.Context, q *providerQueue, l *lease, call connectors.Call, unreadable *connectors.UnreadableError) bool {
+	switch unreadable.Reason {
+	case connectors.ReasonStatus:
+		return false
+	case connectors.ReasonUnreadable:
+		before, _ := e.sameInARow(ctx, q, l, status.Temporary, call)
+		return before+1 >= sameAnswers
+	}
+	return true
 }
 
 // sameInARow says how many of a connection's latest attempts in a row had an outcome with the status and code of this call, and when
