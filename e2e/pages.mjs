@@ -172,7 +172,7 @@ export async function furnish(app, as) {
     { name: "admin-events", who: "admin", path: "/admin/events" },
     { name: "admin-events-delete", who: "admin", go: async (page) => {
       await page.goto("/admin/events");
-      await page.locator("#months").evaluate((field) => { field.value = "1"; field.form.requestSubmit(); });
+      await page.locator("#months").evaluate((field) => { field.value = "3"; field.form.requestSubmit(); });
       await page.locator('[name="confirm"]').waitFor();
       await page.waitForLoadState();
     } },

@@ -64,8 +64,26 @@ func Up(ctx context.Context, url string) (applied int, err error) {
 	return applied, err
 }
 
+// served are the tables whose rows the serving role reads and writes. Of events it may add rows, of the two lists of
+// migrations it may only read.
+var served = []string{
+	"api_key_daily_reads", "api_keys", "bulk_items", "bulks", "connection_counts", "connections", "flows", "grants", "hourly_refreshes",
+	"hourly_stats", "keyset_check", "links", "merchants", "outbox", "provider_slots", "providers", "rate_limits", "rechecks", "revocations",
+	"search_documents", "search_words", "sessions", "settings", "token_reads", "users", "warnings",
+	"river_job", "river_leader", "river_notification", "river_queue",
+}
+
+// called are the functions that the serving role calls, by itself or through an index, a generated column or a trigger. PUBLIC
+// may not call those that run with the owner's rights, and in some databases none at all.
+var called = []string{
+	"connection_health(text)", "connection_health_order(text, timestamptz, timestamptz, timestamptz, timestamptz)",
+	"connection_state(text, timestamptz, timestamptz)", "events_drop_before(date)", "events_make_month(date)", "name_fold(text)",
+	"search_fold(text)", "search_words_of(text)", "river_job_state_in_bitmask(bit, river_job_state)",
+}
+
 // Allow gives the role of servingURL what it needs of tables that the role of url owns: rows may be read and written,
-// the schema not touched, and events not changed. It is repeated at every start: a migration may have added tables, and the role may be new.
+// the schema not touched, and events not changed. It is repeated at every start: a migration may have added tables, and the role
+// may be new.
 func Allow(ctx context.Context, url, servingURL string) error {
 	serving, err := open(servingURL)
 	if err != nil {
@@ -81,6 +99,10 @@ func Allow(ctx context.Context, url, servingURL string) error {
 		return err
 	}
 	defer owner.Close()
+	var same bool
+	if err := owner.QueryRowContext(ctx, `SELECT current_user = $1`, role).Scan(&same); err != nil || same {
+		return err // addresses may differ and lead to one role
+	}
 	name := pgx.Identifier{role}.Sanitize()
 	tx, err := owner.BeginTx(ctx, nil)
 	if err != nil {
@@ -90,13 +112,16 @@ func Allow(ctx context.Context, url, servingURL string) error {
 	for _, statement := range []string{
 		`SELECT pg_advisory_xact_lock(hashtext('patchbay allow'))`,
 		`GRANT USAGE ON SCHEMA public TO ` + name,
-		`GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO ` + name,
-		`GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO ` + name,
-		`GRANT EXECUTE ON ALL FUNCTIONS IN SCHEMA public TO ` + name,
-		`REVOKE INSERT, UPDATE, DELETE ON goose_db_version FROM ` + name,
+		`GRANT SELECT, INSERT, UPDATE, DELETE ON ` + strings.Join(served, ", ") + ` TO ` + name,
+		`GRANT USAGE ON SEQUENCE river_job_id_seq, river_notification_id_seq TO ` + name,
+		`GRANT EXECUTE ON FUNCTION ` + strings.Join(called, ", ") + ` TO ` + name,
+		`REVOKE ALL ON events, goose_db_version, river_migration FROM ` + name,
+		`GRANT SELECT ON events, goose_db_version, river_migration TO ` + name,
+		`GRANT INSERT ON events TO ` + name,
+		// The months need no rights of their own: theirs are those of events.
 		`DO $$ DECLARE part regclass; BEGIN
-			FOR part IN SELECT relid FROM pg_partition_tree('events') LOOP
-				EXECUTE format('REVOKE UPDATE, DELETE ON %s FROM ' || quote_ident('` + strings.ReplaceAll(role, "'", "''") + `'), part);
+			FOR part IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'events'::regclass LOOP
+				EXECUTE format('REVOKE ALL ON %s FROM ' || quote_ident('` + strings.ReplaceAll(role, "'", "''") + `'), part);
 			END LOOP;
 		END $$`,
 	} {

@@ -76,43 +76,140 @@ func TestADatabaseFromBeforeTheFirstReleaseIsRefused(t *testing.T) {
 	}
 }
 
-func TestTheServingRoleMayNotChangeEvents(t *testing.T) {
-	ctx := context.Background()
-	d := dbtest.Make(t)
-	owner := connect(t, d.URL)
-	role := "serving_" + owner.Config().Database
-	exec(t, owner, `CREATE ROLE `+role+` LOGIN PASSWORD 'serving'`)
+// addRole makes a role that may log in, and returns it with its address.
+func addRole(t *testing.T, address, kind string) (role, its string) {
+	t.Helper()
+	owner := connect(t, address)
+	role = kind + "_" + owner.Config().Database
+	exec(t, owner, `CREATE ROLE `+role+` LOGIN PASSWORD 'secret'`)
 	t.Cleanup(func() {
 		exec(t, owner, `DROP OWNED BY `+role)
 		exec(t, owner, `DROP ROLE `+role)
 	})
-	serving := with(t, d.URL, func(u *url.URL) { u.User = url.UserPassword(role, "serving") })
+	return role, with(t, address, func(u *url.URL) { u.User = url.UserPassword(role, "secret") })
+}
+
+func value[T any](t *testing.T, conn *pgx.Conn, sql string) (v T) {
+	t.Helper()
+	if err := conn.QueryRow(context.Background(), sql).Scan(&v); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return v
+}
+
+func TestTheServingRoleMayNotChangeEvents(t *testing.T) {
+	ctx := context.Background()
+	d := dbtest.Make(t)
+	owner := connect(t, d.URL)
+	_, serving := addRole(t, d.URL, "serving")
+	_, stranger := addRole(t, d.URL, "stranger")
 	if err := migrations.Allow(ctx, d.URL, serving); err != nil {
 		t.Fatal(err)
 	}
 	conn := connect(t, serving)
 	exec(t, conn, `INSERT INTO merchants (id, name, created_at) VALUES (gen_random_uuid(), 'Shop', now())`)
+	exec(t, conn, `INSERT INTO events (id, at, kind) VALUES (gen_random_uuid(), now(), 'merchant.added')`)
 	exec(t, conn, `SELECT events_make_month(now()::date)`)
 	exec(t, conn, `SELECT * FROM river_job`)
+	part := `events_` + strings.ReplaceAll(value[string](t, owner, `SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM')`), "-", "_")
 	for _, refused := range []string{
 		`DELETE FROM events`, `UPDATE events SET note = ''`, `TRUNCATE events`, `DROP TABLE events`, `DELETE FROM goose_db_version`,
+		`DELETE FROM ` + part, `TRUNCATE ` + part, `DROP TABLE ` + part, `ALTER TABLE events DETACH PARTITION ` + part,
+		`ALTER TABLE events DISABLE TRIGGER ALL`, `DROP FUNCTION events_drop_before`,
+		`CREATE OR REPLACE FUNCTION events_refuse_change() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'`,
+		`SELECT events_drop_before('2999-01-01')`, `SELECT events_drop_before(NULL)`,
 	} {
 		if _, err := conn.Exec(ctx, refused); err == nil {
 			t.Errorf("%s was allowed", refused)
 		}
 	}
-	part := `events_` + strings.ReplaceAll(today(t, owner), "-", "_")
-	if _, err := conn.Exec(ctx, `DELETE FROM `+part); err == nil {
-		t.Errorf("DELETE FROM %s was allowed", part)
+	other := connect(t, stranger)
+	for _, refused := range []string{`SELECT events_drop_before('2999-01-01')`, `SELECT events_make_month('2999-01-01')`, `SELECT * FROM events`} {
+		if _, err := other.Exec(ctx, refused); err == nil {
+			t.Errorf("%s was allowed to a role that may merely connect", refused)
+		}
 	}
 }
 
-func today(t *testing.T, conn *pgx.Conn) (month string) {
-	t.Helper()
-	if err := conn.QueryRow(context.Background(), `SELECT to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM')`).Scan(&month); err != nil {
+// TestNoEventsAreDroppedThatAreKept calls the function as the serving role, which may write the setting too.
+func TestNoEventsAreDroppedThatAreKept(t *testing.T) {
+	ctx := context.Background()
+	d := dbtest.Make(t)
+	owner := connect(t, d.URL)
+	_, serving := addRole(t, d.URL, "serving")
+	if err := migrations.Allow(ctx, d.URL, serving); err != nil {
 		t.Fatal(err)
 	}
-	return month
+	exec(t, owner, `SELECT events_make_month((now() - make_interval(months => m))::date) FROM generate_series(0, 12) AS m`)
+	exec(t, owner, `INSERT INTO events (id, at, kind) SELECT gen_random_uuid(), date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' - make_interval(months => m), 'merchant.added' FROM generate_series(0, 12) AS m`)
+	conn := connect(t, serving)
+	for _, c := range []struct {
+		setting, before string
+		kept            int // of the thirteen months
+		refused         bool
+	}{
+		{"", "2999-01-01", 13, true},
+		{"0", "2999-01-01", 13, true},
+		{"-5", "2999-01-01", 13, true},
+		{"many", "2999-01-01", 13, true},
+		{"12", "2999-01-01", 13, false},
+		{"9", "2999-01-01", 10, false},
+		{"9", "infinity", 10, false},
+		{"6", "1999-01-01", 10, false},
+		{"1", "2999-01-01", 4, false},
+		{"1", "2999-01-01", 4, false},
+	} {
+		exec(t, conn, `DELETE FROM settings WHERE name = 'events.months'`)
+		if c.setting != "" {
+			exec(t, conn, `INSERT INTO settings (name, value) VALUES ('events.months', '`+c.setting+`')`)
+		}
+		_, err := conn.Exec(ctx, `SELECT events_drop_before($1::date)`, c.before)
+		if kept := value[int](t, owner, `SELECT count(*) FROM events`); kept != c.kept || (err != nil) != c.refused {
+			t.Errorf("setting %q, before %s: %d months are left, want %d; err = %v", c.setting, c.before, kept, c.kept, err)
+		}
+	}
+}
+
+// TestTheServingRoleIsGivenOurTablesOnly names every table and function of the schema, beside one of an extension that
+// PUBLIC may not call and a table that is not ours.
+func TestTheServingRoleIsGivenOurTablesOnly(t *testing.T) {
+	ctx := context.Background()
+	d := dbtest.Make(t)
+	superuser := connect(t, d.URL)
+	role, serving := addRole(t, d.URL, "serving")
+	exec(t, superuser, `CREATE TABLE payroll (id int)`)
+	exec(t, superuser, `CREATE FUNCTION pg_stat_statements_reset() RETURNS void LANGUAGE sql AS ''`)
+	exec(t, superuser, `REVOKE ALL ON FUNCTION pg_stat_statements_reset FROM PUBLIC`)
+	exec(t, superuser, `REVOKE ALL ON ALL FUNCTIONS IN SCHEMA public FROM PUBLIC`)
+	exec(t, superuser, `REVOKE ALL ON ALL SEQUENCES IN SCHEMA public FROM `+role)
+	exec(t, superuser, `GRANT ALL ON ALL TABLES IN SCHEMA public TO `+role) // an earlier version granted this
+	exec(t, superuser, `REVOKE ALL ON payroll FROM `+role)
+	if err := migrations.Allow(ctx, d.URL, serving); err != nil {
+		t.Fatal(err)
+	}
+	may := func(kind, sql string) {
+		if got := value[string](t, superuser, sql); got != "" {
+			t.Errorf("%s: %s", kind, got)
+		}
+	}
+	may("tables that the serving role may not write, and should", `
+		SELECT coalesce(string_agg(c.relname, ', '), '') FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+			AND c.relname NOT IN ('events', 'goose_db_version', 'river_migration', 'payroll') AND EXISTS (SELECT FROM unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) p WHERE NOT has_table_privilege('`+role+`', c.oid, p))`)
+	may("sequences that the serving role may not use, and should", `
+		SELECT coalesce(string_agg(c.relname, ', '), '') FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind = 'S' AND c.relname NOT LIKE 'goose%'
+			AND CASE WHEN c.relkind = 'S' THEN NOT has_sequence_privilege('`+role+`', c.oid, 'USAGE') END`)
+	may("tables that the serving role may change, and should not", `
+		SELECT coalesce(string_agg(c.relname, ', '), '') FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p')
+			AND (c.relname IN ('events', 'goose_db_version', 'river_migration', 'payroll') OR c.relispartition) AND has_table_privilege('`+role+`', c.oid, 'UPDATE, DELETE, TRUNCATE')`)
+	may("functions that the serving role may not call, and should", `
+		SELECT coalesce(string_agg(p.proname, ', '), '') FROM pg_proc p WHERE p.pronamespace = 'public'::regnamespace AND p.prorettype <> 'trigger'::regtype AND p.proname <> 'pg_stat_statements_reset'
+			AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.objid = p.oid AND d.deptype = 'e') AND NOT has_function_privilege('`+role+`', p.oid, 'EXECUTE')`)
+	may("functions with the owner's rights that PUBLIC may call", `
+		SELECT coalesce(string_agg(p.proname, ', '), '') FROM pg_proc p, aclexplode(coalesce(p.proacl, acldefault('f', p.proowner))) a
+		WHERE p.pronamespace = 'public'::regnamespace AND p.prosecdef AND a.grantee = 0`)
+	if value[bool](t, superuser, `SELECT has_function_privilege('`+role+`', 'pg_stat_statements_reset()', 'EXECUTE') OR has_table_privilege('`+role+`', 'payroll', 'SELECT')`) {
+		t.Error("the serving role was given what is not ours")
+	}
 }
 
 // TestLandedMigrationsStand: a database that has run one is not given it again, however it is edited.
@@ -129,6 +226,7 @@ func TestLandedMigrationsStand(t *testing.T) {
 		"00011_requests.sql":       "759de31e9a7cf5eb",
 		"00008_names.sql":          "fc742c012d0bca3c",
 		"00012_access.sql":         "2d9fb0a5d9a48ff9",
+		"00013_trail.sql":          "c282d2697ac68472",
 	} {
 		text, err := os.ReadFile(name)
 		if err != nil {

@@ -15,6 +15,10 @@ import (
 
 const settingRetention = "events.months"
 
+// LeastMonths is the shortest retention: the database drops none of the three whole months before the present one, whatever the
+// setting says (events_drop_before).
+const LeastMonths = 3
+
 // Retention returns for how many whole months before the present one events are kept. 0, the default, keeps all.
 func (l *Log) Retention(ctx context.Context) (int, error) {
 	value, err := pg.One(ctx, l.db.Pool, "read setting", pgx.RowTo[string], `SELECT value FROM settings WHERE name = $1`, settingRetention)
@@ -65,7 +69,7 @@ func (l *Log) CountBefore(ctx context.Context, before time.Time, most int) (int,
 }
 
 // DropMonths drops the events of whole months that ended more than keep months ago, and returns how many months
-// that were. Zero keeps everything.
+// that were. Zero keeps everything. The database keeps more if the setting of SetRetention says so.
 func (l *Log) DropMonths(ctx context.Context, keep int) (dropped int, err error) {
 	if keep <= 0 {
 		return 0, nil

@@ -117,7 +117,7 @@ const countedOldEvents = 10_000
 // setRetention sets for how many months events are kept. If that deletes any, it first shows which and asks for confirmation.
 func (s *Server) setRetention(w http.ResponseWriter, r *http.Request) error {
 	months, err := strconv.Atoi(formText(r, "months"))
-	if err != nil || months < 0 || months > 1200 {
+	if err != nil || months != 0 && months < audit.LeastMonths || months > 1200 {
 		return errMalformed
 	}
 	since := s.DB.Audit.RetentionCutoff(months)
