@@ -141,7 +141,7 @@ func (d *DB) ConnectionByAPIKey(ctx context.Context, secret pg.Secret, connectio
 		return err
 	})
 	b.Queue(selectDetail+`WHERE c.id = $1`, connection).Query(func(rows pgx.Rows) (err error) {
-		found, err = pgx.CollectRows(rows, scanDetail)
+		found, err = pgx.CollectRows(rows, d.scanDetail)
 		return err
 	})
 	err := d.Pool.SendBatch(ctx, &b).Close()

@@ -80,13 +80,14 @@ const selectDetail = `SELECT ` + connectionColumns + `, m.name, coalesce(m.exter
 		g.refreshed_at, g.used_at, g.leased_until, coalesce(k.name, ''), coalesce(g.generation, 0), coalesce(g.connection_version, 0), coalesce(g.failures, 0)
 	FROM connections c JOIN merchants m ON m.id = c.merchant_id LEFT JOIN grants g ON g.connection_id = c.id LEFT JOIN api_keys k ON k.id = g.used_by `
 
-func scanDetail(row pgx.CollectableRow) (ConnectionDetail, error) {
-	var w ConnectionDetail
-	return w, row.Scan(append(connectionTargets(&w.Connection), &w.Merchant, &w.ExternalID, &w.ExpiresAt, &w.RefreshAt,
+func (d *DB) scanDetail(row pgx.CollectableRow) (w ConnectionDetail, err error) {
+	err = row.Scan(append(connectionTargets(&w.Connection), &w.Merchant, &w.ExternalID, &w.ExpiresAt, &w.RefreshAt,
 		&w.RefreshedAt, &w.UsedAt, &w.LeasedUntil, &w.UsedBy, &w.Generation, &w.Version, &w.Failures)...)
+	w.ExpiresAt = d.knownEnd(w.ExpiresAt, w.RefreshedAt)
+	return w, err
 }
 
 // ConnectionDetail returns a connection. It returns ErrNotFound if there is none, or if merchant is not zero and not its merchant.
 func (d *DB) ConnectionDetail(ctx context.Context, id, merchant pg.ID) (ConnectionDetail, error) {
-	return pg.One(ctx, d.Pool, "read connection", scanDetail, selectDetail+`WHERE c.id = $1 AND ($2::uuid IS NULL OR c.merchant_id = $2)`, id, merchant)
+	return pg.One(ctx, d.Pool, "read connection", d.scanDetail, selectDetail+`WHERE c.id = $1 AND ($2::uuid IS NULL OR c.merchant_id = $2)`, id, merchant)
 }

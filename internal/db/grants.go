@@ -250,6 +250,9 @@ func (d *DB) ReadGrant(ctx context.Context, connection pg.ID) (Reading, error) {
 		return r, fmt.Errorf("read grant: %w", err)
 	}
 	r.Lifetime = time.Duration(lifetime) * time.Second
+	if end := d.Now().Add(r.Lifetime); r.Unrenewable && r.ExpiresAt.After(end) { // there is no other token: it ends then at the latest
+		r.ExpiresAt = end
+	}
 	if sealed != nil {
 		if r.Token, err = openToken(d.keyset, sealed, GrantPlace(connection, generation)); err != nil {
 			r.Sealed = true
@@ -309,6 +312,7 @@ func (d *DB) GrantStatuses(ctx context.Context, connections []pg.ID) (map[pg.ID]
 		&s.LeasedUntil, &s.Failures, &s.LastOutcome, &s.LastCode, &s.UsedAt, &s.UsedBy, &s.VerifyAt, &s.Unrenewable,
 	}, func() error {
 		s.Lifetime = time.Duration(lifetime) * time.Second
+		s.ExpiresAt = d.knownEnd(s.ExpiresAt, s.RefreshedAt)
 		all[id] = s
 		return nil
 	})
@@ -316,6 +320,14 @@ func (d *DB) GrantStatuses(ctx context.Context, connections []pg.ID) (map[pg.ID]
 		return nil, fmt.Errorf("read grants: %w", err)
 	}
 	return all, nil
+}
+
+// knownEnd returns when a token ends, or zero if it was obtained by a clock that has been put back since.
+func (d *DB) knownEnd(end, obtained time.Time) time.Time {
+	if !obtained.IsZero() && !schedule.Possible(end, end.Sub(obtained), d.Now()) {
+		return time.Time{}
+	}
+	return end
 }
 
 // Next returns why the next refresh is at RefreshAt.

@@ -41,6 +41,9 @@ func (e *Engine) Save(ctx context.Context, l *Lease, token connectors.Token) (st
 	return string(result.Fate), err
 }
 
+// PutClockRight does what Run does at its start and when Postgres's clock has gone back.
+func (e *Engine) PutClockRight(ctx context.Context) error { return e.putClockRight(ctx) }
+
 // MarkUsed notes uses of grants at once.
 func (e *Engine) MarkUsed(ctx context.Context, uses []Use) error { return e.markUsed(ctx, uses) }
 

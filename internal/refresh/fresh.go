@@ -11,6 +11,7 @@ import (
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/refresh/schedule"
 	"patchbay/internal/status"
 )
 
@@ -58,8 +59,9 @@ func (e *Engine) Fresh(ctx context.Context, id pg.ID, minValid time.Duration, by
 
 // Good says whether a token that was just handed out will do as it is; when not, Fresh knows what to do about it.
 func (e *Engine) Good(h db.Handout, minValid time.Duration) bool {
+	now := e.DB.Now()
 	return e.queueOf(h.Provider, h.Environment) != nil && (h.Lifetime == 0 || minValid <= mostOf(h.Lifetime)) &&
-		(h.ExpiresAt.IsZero() || h.ExpiresAt.Sub(e.DB.Now()) >= need(h.Lifetime, minValid))
+		schedule.Possible(h.ExpiresAt, h.Lifetime, now) && (h.ExpiresAt.IsZero() || h.ExpiresAt.Sub(now) >= need(h.Lifetime, minValid))
 }
 
 // mostOf is the longest that a token of this lifetime may be asked to be good for.
@@ -111,7 +113,7 @@ func (e *Engine) verdict(r db.Reading, minValid time.Duration) (good bool, err e
 		return false, &MinValidTooLongError{Most: mostOf(r.Lifetime)}
 	case s.Party == status.PartyMerchant && s.Problem != status.ProblemLapsed:
 		return false, &ActionNeededError{Problem: s.Problem}
-	case r.Token.Access != "" && (r.ExpiresAt.IsZero() || r.ExpiresAt.Sub(now) >= needOf(r, minValid)):
+	case r.Token.Access != "" && schedule.Possible(r.ExpiresAt, r.Lifetime, now) && (r.ExpiresAt.IsZero() || r.ExpiresAt.Sub(now) >= needOf(r, minValid)):
 		return true, nil
 	case s.Party == status.PartyMerchant:
 		return false, &ActionNeededError{Problem: s.Problem}
@@ -158,10 +160,7 @@ func need(lifetime, minValid time.Duration) time.Duration {
 	if minValid >= 0 {
 		return minValid
 	}
-	if lifetime > 0 {
-		return min(time.Minute, lifetime/5)
-	}
-	return time.Minute
+	return schedule.Reserve(lifetime)
 }
 
 // needOf is need for a reading. Of a token that nothing renews the usual is what is left, since there is no better one.

@@ -54,6 +54,22 @@ func DueAfter(keepAlive time.Duration, id pg.ID, obtained time.Time, lifetime, r
 	return obtained.Add(wait)
 }
 
+// Possible says whether a token can end at a time: it cannot if, by its lifetime, it would have been obtained in the future. Then it
+// was obtained while the clock was ahead, and when it ends is unknown. Processes' clocks differ a little: an end that is off by less
+// than Reserve is believed.
+func Possible(end time.Time, lifetime time.Duration, now time.Time) bool {
+	return end.IsZero() || lifetime <= 0 || end.Sub(now) <= lifetime+Reserve(lifetime)
+}
+
+// Reserve is how long a token that is handed out is good for, unless the caller says otherwise: a fifth of its lifetime, at most a
+// minute.
+func Reserve(lifetime time.Duration) time.Duration {
+	if lifetime > 0 {
+		return min(time.Minute, lifetime/5)
+	}
+	return time.Minute
+}
+
 // beforeEnd is how long into a lifetime to refresh: a margin of at most a fifth before its end, less the grant's jitter, so that
 // what was issued together is not refreshed together; never before half of it.
 func beforeEnd(lifetime, margin time.Duration, id pg.ID) time.Duration {
