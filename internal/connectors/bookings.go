@@ -119,7 +119,7 @@ func bookingsToken(r response) (Token, error) {
 		return Token{}, bookingsError(r)
 	}
 	return usable(Token{
-		Access: access, Type: o.tokenType("token_type"), Scope: unverifiedClaims(access).strings("scopes"),
+		Access: access, Type: o.tokenType("token_type"), Scope: unverifiedClaims(access).scopes("scopes"),
 		Lifetime: r.lifetime(o, access, 3600*time.Second, "expires_in"),
 	})
 }

@@ -167,6 +167,21 @@ func (c *camInvoice) RegisterCallback(ctx context.Context, callback string) erro
 var callbackUnknown = regexp.MustCompile(`(?i)(redirect[ _-]?(ur[li]|address)|callback[ _-]?(ur[li]|address)?|white[ _-]?list(ed)?)[^.<>{}]{0,80}\b(not|isn.t|invalid|mismatch|unknown|unregistered|forbidden)\b` +
 	`|\b(not|isn.t|invalid|mismatch(ed)?|unknown|unregistered|forbidden)\b[^.<>{}]{0,80}(redirect[ _-]?(ur[li]|address)|callback[ _-]?(ur[li]|address)|white[ _-]?list)`)
 
+// words returns an address as words, without our own callback address that it may repeat.
+func words(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	all := []string{u.Path}
+	for name, values := range u.Query() {
+		if value := strings.Join(values, " "); !strings.Contains(value, "://") {
+			all = append(all, name+" "+value)
+		}
+	}
+	return strings.NewReplacer("_", " ", "-", " ", "/", " ").Replace(strings.Join(all, ". "))
+}
+
 // CheckCallback asks /connect as a browser would, without a session there and without state. A page with a 4xx counts by its words; a
 // 2xx only if it is JSON, since the scripts of a sign-in page may hold any words.
 func (c *camInvoice) CheckCallback(ctx context.Context, callback string) error {
@@ -174,8 +189,11 @@ func (c *camInvoice) CheckCallback(ctx context.Context, callback string) error {
 	return c.client.do(ctx, request{name: "check-callback", method: http.MethodGet, address: c.connectURL + "?" + q.Encode()}, func(r response) error {
 		said := r.object().refusal()
 		switch refused := r.status >= 400 && r.status < 500; {
-		case r.status >= 300 && r.status < 400:
-			return nil // to its sign-in page
+		case r.status >= 300 && r.status < 400: // to its sign-in page, or to one that says what is wrong
+			if callbackUnknown.MatchString(words(r.header.Get("Location"))) {
+				return &RejectedError{Reason: ReasonCallback, Detail: r.statusText(), ClientFault: true}
+			}
+			return nil
 		case r.status < 500 && callbackUnknown.MatchString(said.prose), refused && callbackUnknown.Match(r.body), r.status < 500 && said.has("redirect_uri_mismatch", "invalid_redirect_uri", "invalid_redirect_url") != "":
 			return &RejectedError{Reason: ReasonCallback, Detail: r.statusText(), ClientFault: true}
 		case !r.ok():

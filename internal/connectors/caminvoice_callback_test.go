@@ -18,7 +18,12 @@ func TestCamInvoiceCallbackRegistered(t *testing.T) {
 	}{
 		{"its sign-in page", 200, "text/html", "<h1>Sign in</h1>", status.OK},
 		{"a sign-in page whose script knows the words", 200, "text/html", `<script>const m={e:"redirect_url is not allowed"}</script>`, status.OK},
-		{"a redirect to the sign-in page", 302, "", "", status.OK},
+		{"a redirect to the sign-in page", 302, "", "/sign-in", status.OK},
+		{"one that repeats our address", 302, "", "/sign-in?redirect_url=https%3A%2F%2Fp.example%2Fnot%2Fallowed&next=%2Fconnect", status.OK},
+		{"one that says something else of it", 302, "", "/sign-in?redirect_url=%2Fconnect&session=not+found", status.OK},
+		{"a redirect to its error page", 302, "", "/error?code=redirect_url_not_allowed", status.ClientRejected},
+		{"in the words of the path", 303, "", "/errors/redirect-url-not-whitelisted", status.ClientRejected},
+		{"in a message", 302, "", "https://other.example/oops?message=Invalid%20redirect%20URL", status.ClientRejected},
 		{"the sandbox's page", 400, "text/html", "<p>The redirect_url is not on the whitelist. It is set with POST.</p>", status.ClientRejected},
 		{"in JSON", 400, "application/json", `{"message":"Redirect URL not allowed"}`, status.ClientRejected},
 		{"in JSON and 200", 200, "application/json", `{"error":"invalid_request","error_description":"redirect_uri mismatch"}`, status.ClientRejected},
@@ -38,8 +43,8 @@ func TestCamInvoiceCallbackRegistered(t *testing.T) {
 				if q := r.URL.Query(); q.Get("redirect_url") != "https://p.example/connect/caminvoice/callback" || q.Has("state") || r.Header.Get("Cookie")+r.Header.Get("Authorization") != "" {
 					t.Errorf("asked for %s", r.URL)
 				}
-				if one.status == 302 {
-					w.Header().Set("Location", "/sign-in")
+				if one.status == 302 || one.status == 303 {
+					w.Header().Set("Location", one.body)
 				}
 				answers(one.status, one.kind, one.body)(w, r)
 			}})

@@ -128,7 +128,7 @@ func flexitiToken(r response, scope string) (Token, error) {
 		return Token{}, flexitiError(r)
 	}
 	t := Token{
-		Access: access, Type: o.tokenType("token_type"), Refresh: o.str("refresh_token"), Scope: o.strings("scope"),
+		Access: access, Type: o.tokenType("token_type"), Refresh: o.str("refresh_token"), Scope: o.scopes("scope"),
 		Lifetime: r.lifetime(o, access, 1200*time.Second, "expires_in"),
 	}
 	if len(t.Scope) == 0 && scope != "" {

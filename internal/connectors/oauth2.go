@@ -261,7 +261,7 @@ func standardToken(r response, exchange bool) (Token, error) {
 		return Token{}, standardError(r, exchange)
 	}
 	t := Token{
-		Access: access, Type: o.tokenType("token_type", "tokenType"), Refresh: o.str("refresh_token", "refreshToken"), Scope: o.strings("scope"),
+		Access: access, Type: o.tokenType("token_type", "tokenType"), Refresh: o.str("refresh_token", "refreshToken"), Scope: o.scopes("scope"),
 		Lifetime: r.lifetime(o, access, 0, "expires_in", "expiresIn", "expires_at", "expiresAt", "expires"),
 	}
 	if t.Refresh != "" {

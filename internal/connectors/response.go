@@ -321,6 +321,17 @@ func (o object) strings(key string) []string {
 	return out
 }
 
+// scopes returns the scopes of a list, without what no text has.
+func (o object) scopes(key string) []string {
+	var out []string
+	for _, scope := range o.strings(key) {
+		if scope = text.Clean(scope); scope != "" {
+			out = append(out, scope)
+		}
+	}
+	return out
+}
+
 // details lists the members of o by name, those of first before the rest and in their order. Members with the name of a
 // secret are left out.
 func (o object) details(first ...string) []Detail {

@@ -119,7 +119,7 @@ func (e *Engine) verdict(r db.Reading, minValid time.Duration) (good bool, err e
 		return false, &ActionNeededError{Problem: s.Problem}
 	case r.Sealed:
 		return false, &PlatformActionError{Problem: status.ProblemSealed}
-	case r.Unrenewable: // it has ended, or what is left of it is less than was asked for: only the merchant can give more
+	case r.Unrenewable && r.ExpiresAt.After(now): // what is left of it is less than was asked for: only the merchant can give more
 		return false, &ActionNeededError{Problem: status.ProblemLapsed}
 	case r.LeasedUntil.After(now):
 		return false, nil
