@@ -84,7 +84,7 @@ func (c *camInvoice) Exchange(ctx context.Context, _ Flow, callback url.Values) 
 	}
 	authToken := c.Code(callback)
 	if authToken == "" {
-		return Grant{}, &TemporaryError{Reason: "no-answer"}
+		return Grant{}, &UnreadableError{Reason: ReasonNoCode, Detail: "callback: authToken is missing"}
 	}
 	var g Grant
 	q := c.post("exchange", "/api/v1/auth/authorize/connect", map[string]any{"auth_token": authToken})
@@ -316,6 +316,8 @@ func camInvoiceError(r response) error {
 		return r.unexpected()
 	}
 	switch faultOf(r) {
+	case passing:
+		return r.passing()
 	case grantFault:
 		return &RejectedError{Reason: "invalid_grant"}
 	case clientFault:

@@ -116,7 +116,7 @@ func (b *elecqBrowser) Exchange(ctx context.Context, _ Flow, callback url.Values
 	}
 	code := b.Code(callback)
 	if code == "" {
-		return Grant{}, &TemporaryError{Reason: "no-answer"}
+		return Grant{}, &UnreadableError{Reason: ReasonNoCode, Detail: "callback: code is missing"}
 	}
 	t, err := b.exchange(ctx, b.own, code)
 	if err != nil {
@@ -318,6 +318,9 @@ func elecqError(r response, refreshing bool) error {
 	}
 	// With any other status or respCode the message is another machine's as often as ELECQ's.
 	about := o.refusal().fault(r.ok() && !strings.HasPrefix(code, "5") || r.status == http.StatusBadRequest || r.status == http.StatusUnauthorized)
+	if about == passing {
+		return r.passing()
+	}
 	switch strings.TrimLeft(code, "0") {
 	case "401":
 		switch {

@@ -15,6 +15,7 @@ const (
 	ReasonIDToken     = "id-token"                // the ID token cannot be believed
 	ReasonWrongIssuer = "wrong-issuer"            // the answer is another authorization server's (RFC 9207)
 	ReasonCutOff      = "cut-off"                 // the request was sent, and the connection ended before an answer came
+	ReasonNoCode      = "no-code"                 // the callback carries neither a code nor an error
 	ReasonUnreadable  = "unreadable"              // the answer is not of the kind that was asked for, as a page of HTML is not
 	ReasonStatus      = "status"                  // the HTTP status says that it failed, and nothing says why
 	ReasonCallback    = "callback-not-registered" // our callback address is not registered with the provider
@@ -42,7 +43,7 @@ func (*AccessDeniedError) Error() string { return "denied by the person" }
 
 // TemporaryError means that a call failed in a way that may pass: it is worth another try, and no person needs to act.
 // Reason is a stable code: unreachable, unknown-host, certificate, timeout, cancelled, cut-off, redirected, status,
-// no-answer, wrong-issuer.
+// wrong-issuer.
 type TemporaryError struct {
 	Reason     string
 	Detail     string        // for staff, such as "HTTP 503"; never what the provider sent
@@ -54,7 +55,7 @@ func (e *TemporaryError) Error() string { return withDetail("trouble: "+e.Reason
 
 // UnreadableError means that the provider answered, but not so that the answer can be read or believed. Another try is
 // worth it, but the platform must look into it: the provider works as it means to. Reason is a stable code: status,
-// unreadable, too-large, no-token, no-account, wrong-issuer, id-token.
+// unreadable, too-large, no-token, no-code, no-account, wrong-issuer, id-token.
 type UnreadableError struct {
 	Reason string
 	Detail string // for staff: status, content type, which member is missing or of which type it is; never a value

@@ -156,7 +156,7 @@ func (s *standard) Exchange(ctx context.Context, f Flow, callback url.Values) (G
 	}
 	code := s.Code(callback)
 	if code == "" {
-		return Grant{}, &TemporaryError{Reason: "no-answer"}
+		return Grant{}, &UnreadableError{Reason: ReasonNoCode, Detail: "callback: code is missing"}
 	}
 	t, err := s.requestToken(ctx, p, "exchange", url.Values{
 		"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {f.CallbackURL}, "code_verifier": {f.Verifier},
@@ -279,6 +279,8 @@ func standardError(r response, exchange bool) error {
 		return r.unexpected()
 	}
 	switch faultOf(r) {
+	case passing:
+		return r.passing()
 	case grantFault:
 		return &RejectedError{Reason: "invalid_grant"}
 	case clientFault:

@@ -16,6 +16,7 @@ const (
 	unknownFault fault = iota // the provider does not say
 	grantFault                // the merchant's grant: a person must connect again
 	clientFault               // our own registration with the provider
+	passing                   // neither: another request is under way, or there were too many, and a later one may succeed
 )
 
 // faultCodes are the error codes of RFC 6749 section 5.2 and those that providers use in their place, as spelledCode
@@ -131,6 +132,11 @@ var (
 		`|\b(already|been|was|is|were) (used|claimed|consumed|redeemed|exchanged|spent|rotated|replaced|deleted|removed)\b|\b(used|claimed|redeemed) (already|before|twice|more than)\b|\bre ?used\b` +
 		`|\bnot (be )?(found|known|active|recogni[sz]ed|exist)\b|\b(does not|doesn t|do not) (exist|match)\b|\bunknown\b|\bunrecogni[sz]ed\b|\binactive\b|\bno longer\b|\bno such\b` +
 		`|\bincorrect\b|\bmalformed\b|\bwrong\b|\bbad\b|\bunable to (parse|decode|decrypt|find|verify)\b|\bhas not authori[sz]ed\b`)
+	// busy is said of a request that may succeed later, also under a code that says otherwise: Salesforce answers invalid_grant to
+	// the second of two requests at once. It counts only where nothing is said to be no longer good.
+	busy = regexp.MustCompile(`\b(is|are|already|currently|still) (being )?(processed|processing|refreshed|refreshing|renewed|rotated|exchanged|redeemed|locked|pending|busy|in use)\b` +
+		`|\b(in|under) (process|progress|way)\b|\bunderway\b|\bconcurren|\bsimultaneous|\bat the same time\b|\btemporarily unavailable\b|\btemporary (error|failure|problem)\b` +
+		`|\bplease retry\b|\b(re)?try (again )?(later|shortly|soon|in an?|in \d+)\b|\btry again in\b|\btoo many ([a-z]+ ){0,3}(requests|calls|attempts|refreshes)\b|\btoo (often|fast)\b|\brate limit|\bthrottl`)
 	throttled      = regexp.MustCompile(`\btoo (many|often|fast)\b|\brate limit|\bthrottl`)
 	clientSubjects = regexp.MustCompile(`\bclients?\b|\bcredentials?\b|\bapp(lication)? (id|secret|key)\b|\bconsumer (key|secret)\b`)
 )
@@ -139,9 +145,14 @@ var (
 // token, grant or code and say that it is no longer good. sure is for a status with which the provider's own program
 // answers: with any other, prose that only speaks of some token may be a firewall's.
 //
+// Prose that speaks of another request under way goes before any code.
+//
 // unauthorized_client is about the client only when the prose does not speak of the grant: Forgejo answers so to a
 // refresh token that was used already.
 func (r refusal) fault(sure bool) fault {
+	if busy.MatchString(r.prose) && !noLongerGood.MatchString(strings.ReplaceAll(r.prose, "invalid grant", "")) {
+		return passing
+	}
 	for _, code := range r.codes {
 		if f := faultCodes[code]; f != unknownFault {
 			return f
@@ -175,6 +186,11 @@ func (r refusal) fault(sure bool) fault {
 // faultOf returns whom a response that is no success is about.
 func faultOf(r response) fault {
 	return r.object().refusal().fault(r.status < 400 || r.status == http.StatusBadRequest || r.status == http.StatusUnauthorized)
+}
+
+// passing is the error of a response whose fault passes by itself.
+func (r response) passing() error {
+	return &TemporaryError{Reason: ReasonStatus, Detail: r.statusText() + r.codeText()}
 }
 
 // callbackError returns the outcome that a callback's error parameter stands for (RFC 6749 section 4.1.2.1), or nil if

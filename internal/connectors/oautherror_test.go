@@ -53,6 +53,22 @@ func TestFaultOf(t *testing.T) {
 		{"in prose", 401, `{"message":"Invalid client credentials"}`, clientFault},
 		{"secret and token", 400, `{"error":{"code":"invalid_client","message":"token expired"}}`, clientFault},
 
+		// Another request is under way, or there were too many: a later one may succeed.
+		{"Salesforce", 400, `{"error":"invalid_grant","error_description":"token request is already being processed"}`, passing},
+		{"Salesforce, in capitals", 400, `{"error":"INVALID_GRANT","error_description":"Token Request Is Already Being Processed."}`, passing},
+		{"concurrent", 400, `{"error":"invalid_grant","error_description":"Invalid grant: concurrent refresh of this token"}`, passing},
+		{"in progress", 409, `{"error":"invalid_request","error_description":"A refresh is already in progress"}`, passing},
+		{"too many at once", 400, `{"error":"invalid_grant","error_description":"too many concurrent refresh requests"}`, passing},
+		{"please retry", 400, `{"error":"invalid_grant","message":"The operation could not be completed, please retry"}`, passing},
+		{"later", 400, `{"error":{"code":"invalid_grant","message":"Try again later"}}`, passing},
+		{"locked", 423, `{"error":"invalid_grant","error_description":"refresh_token is currently locked by another request"}`, passing},
+		{"in a 200", 200, `{"error":"invalid_grant","error_description":"Token is being refreshed"}`, passing},
+		{"limit of rate", 400, `{"error":"invalid_client","error_description":"Rate limit exceeded"}`, passing},
+		{"used at once with another", 400, `{"error":"invalid_grant","error_description":"The refresh token was already used by a concurrent request"}`, grantFault},
+		{"ended, and polite", 400, `{"error":"invalid_grant","error_description":"Refresh token expired. Please retry the authorization."}`, grantFault},
+		{"used up", 400, `{"error":"invalid_grant","error_description":"Refresh token was used too many times"}`, grantFault},
+		{"a general apology", 400, `{"error":"invalid_grant","error_description":"Authentication failure. Please try again."}`, grantFault},
+
 		// Neither, or nobody can say.
 		{"empty", 400, ``, unknownFault},
 		{"unknown code", 422, `{"error":"E1234"}`, unknownFault},
