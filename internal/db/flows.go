@@ -212,16 +212,12 @@ func (d *DB) FlowOfCallback(ctx context.Context, provider, answer, state string)
 		provider, spent, stateHash)
 }
 
-// FlowOfBrowser returns the newest flow among those whose cookies a browser sent, by id, for providers that do not send state back.
-// Flows in StageBegun come first. It returns ErrNotFound if there is none.
-func (d *DB) FlowOfBrowser(ctx context.Context, provider string, browser map[pg.ID]pg.Secret) (Flow, error) {
-	ids, hashes := make([]pg.ID, 0, len(browser)), make([][]byte, 0, len(browser))
-	for id, secret := range browser {
-		ids, hashes = append(ids, id), append(hashes, secret.Hash())
-	}
+// FlowOfBrowser returns the newest flow that a browser began, for providers that do not send state back. Flows in StageBegun come
+// first. It returns ErrNotFound if there is none.
+func (d *DB) FlowOfBrowser(ctx context.Context, provider string, browser pg.Secret) (Flow, error) {
 	now := d.Now()
-	return d.flow(ctx, `f.id = ANY ($1) AND f.browser_hash = ANY ($2) AND f.provider = $3 AND f.created_at > $4
-		ORDER BY (f.stage = 'begun' AND f.expires_at > $5) DESC, f.created_at DESC LIMIT 1`, ids, hashes, provider, now.Add(-ReplayFor), now)
+	return d.flow(ctx, `f.browser_hash = $1 AND f.provider = $2 AND f.created_at > $3
+		ORDER BY (f.stage = 'begun' AND f.expires_at > $4) DESC, f.created_at DESC LIMIT 1`, browser.Hash(), provider, now.Add(-ReplayFor), now)
 }
 
 // FlowByReference returns the flow with a reference, as a user typed it. It returns ErrNotFound if there is none.

@@ -298,3 +298,85 @@ func TestWrongIssuerBeforeLeaving(t *testing.T) {
 		t.Error("nor does the live check")
 	}
 }
+
+// TestCallbackQueries holds the answers of providers to RFC 3986, where ";" and much else may stand in a query as it is.
+func TestCallbackQueries(t *testing.T) {
+	t.Parallel()
+	s := newTestServer(t, withConnector(newStrict(t).connector(t)))
+	const ours = "Something is wrong on our side"
+	for i, one := range []struct{ name, query, h1 string }{ // CODE and STATE stand for the two
+		{"semicolons in the code", "code=CODE;cd;e&state=STATE", booksConnected},
+		{"semicolons at the ends of the code", "code=CODE;;&state=STATE", booksConnected},
+		{"semicolons in another parameter", "code=CODE&state=STATE&note=a;b;c", booksConnected},
+		{"a parameter of semicolons", "code=CODE&;;&state=STATE", booksConnected},
+		{"a percent sign that encodes nothing", "code=CODE%zz%&state=STATE", booksConnected},
+		{"a percent sign elsewhere", "scope=100%&code=CODE&state=STATE", booksConnected},
+		{"empty pairs", "&&code=CODE&=x&&state=STATE&", booksConnected},
+		{"no code and no error", "state=STATE", ours},
+		{"an empty code", "code=&state=STATE", ours},
+		{"semicolons between the parameters", "code=CODE;state=STATE", "We cannot tell where this came from"},
+	} {
+		t.Run(one.name, func(t *testing.T) {
+			p := s.merchant("Shop " + string(rune('A'+i)))
+			left, err := url.Parse(p.post("/connect/books").location)
+			if err != nil {
+				t.Fatal(err)
+			}
+			query := strings.NewReplacer("CODE", "U1-"+string(pg.NewSecret()), "STATE", left.Query().Get("state")).Replace(one.query)
+			path, page := p.comeBack("/connect/books/callback?" + query)
+			wantH1(t, page, one.h1)
+			if strings.Contains(path, "?") {
+				t.Errorf("the query is in the address bar: %s", path)
+			}
+		})
+	}
+}
+
+// TestManyTabs begins attempts in many tabs of one browser, and answers the oldest first.
+func TestManyTabs(t *testing.T) {
+	t.Parallel()
+	s := newTestServer(t, withConnector(newStrict(t).connector(t)))
+	for _, one := range []struct {
+		name   string
+		before func(*person)
+	}{
+		{"as ever", func(*person) {}},
+		{"with a cookie of another program under the same name", func(p *person) { p.setCookie("browser", "firefox") }},
+		{"with an empty cookie", func(p *person) { p.setCookie("browser", "") }},
+		{"after another sign-in", func(p *person) { p.post("/logout"); p.signIn("") }},
+	} {
+		t.Run(one.name, func(t *testing.T) {
+			p := s.merchant("Shop " + one.name)
+			one.before(p)
+			var states []string
+			for range 12 {
+				left, err := url.Parse(p.post("/connect/books").location)
+				if err != nil {
+					t.Fatal(err)
+				}
+				states = append(states, left.Query().Get("state"))
+			}
+			for i, state := range states {
+				_, page := p.comeBack("/connect/books/callback?" + url.Values{"code": {"U" + string(rune('a'+i)) + "-" + string(pg.NewSecret())}, "state": {state}}.Encode())
+				wantH1(t, page, booksConnected)
+			}
+		})
+	}
+	t.Run("all at once", func(t *testing.T) {
+		p := s.merchant("At once")
+		var all sync.WaitGroup
+		states := make([]string, 4)
+		for i := range states {
+			all.Go(func() {
+				if left, err := url.Parse(p.post("/connect/books").location); err == nil {
+					states[i] = left.Query().Get("state")
+				}
+			})
+		}
+		all.Wait()
+		for i, state := range states {
+			_, page := p.comeBack("/connect/books/callback?" + url.Values{"code": {"V" + string(rune('a'+i)) + "-" + string(pg.NewSecret())}, "state": {state}}.Encode())
+			wantH1(t, page, booksConnected)
+		}
+	})
+}

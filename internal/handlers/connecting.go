@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"patchbay/internal/audit"
@@ -87,7 +88,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, provider connecto
 	v := visitorOf(r)
 	n := db.NewFlow{
 		ID: pg.NewID(), UserID: v.user.ID, MerchantID: v.user.MerchantID, Provider: provider.Name, Environment: provider.Environment, ConnectionID: pinned,
-		State: pg.NewSecret(), Browser: pg.NewSecret(), Verifier: string(pg.NewSecret()), By: s.actor(r),
+		State: pg.NewSecret(), Browser: s.rememberBrowser(w, r), Verifier: string(pg.NewSecret()), By: s.actor(r),
 	}
 	another, err := s.hasAccount(r, provider)
 	if err != nil {
@@ -97,7 +98,6 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, provider connecto
 	if err != nil {
 		return err
 	}
-	s.setFlowCookie(w, r, f.ID, n.Browser)
 
 	ctx, calls := connectors.WithCalls(r.Context())
 	ctx, cancel := context.WithTimeout(ctx, exchangeLimit)
@@ -250,14 +250,28 @@ func (s *Server) postedCallback(w http.ResponseWriter, r *http.Request) error {
 	return redirect(w, r, "/connect/"+url.PathEscape(r.PathValue("provider"))+"/callback?"+query)
 }
 
-// parseQuery reads what can be read of a query, also of one with a second "?".
+// parseQuery reads a query as providers write it, also one with a second "?": a ";" is part of a value (RFC 3986 section 3.4), and
+// what is not percent-encoded right stands for itself. url.ParseQuery drops such pairs.
 func parseQuery(raw string) url.Values {
-	query, _ := url.ParseQuery(raw) // the pairs that it can read are all there is
+	query := make(url.Values)
+	for pair := range strings.SplitSeq(raw, "&") {
+		if name, value, _ := strings.Cut(pair, "="); name != "" {
+			query.Add(unescape(name), unescape(value))
+		}
+	}
 	return connectors.FixDoubledQuery(query)
 }
 
+// unescape decodes a part of a query, or returns it as it is if it cannot be decoded.
+func unescape(s string) string {
+	if decoded, err := url.QueryUnescape(s); err == nil {
+		return decoded
+	}
+	return s
+}
+
 // flowOfCallback finds the flow of a callback: by its code when that has been seen before, by state, or, for providers that
-// may not send state back, by the newest of the browser's cookies. It returns ErrNotFound if there is none.
+// may not send state back, by the browser that began it. It returns ErrNotFound if there is none.
 func (s *Server) flowOfCallback(r *http.Request, provider connectors.Provider, code, state string) (db.Flow, error) {
 	f, err := s.DB.FlowOfCallback(r.Context(), provider.Name, code, state)
 	if !errors.Is(err, pg.ErrNotFound) || state != "" || !provider.Connector.Info().NoState {
@@ -267,11 +281,11 @@ func (s *Server) flowOfCallback(r *http.Request, provider connectors.Provider, c
 	if err != nil || echoed {
 		return f, errors.Join(err, pg.ErrNotFound)
 	}
-	secrets := s.flowSecrets(r)
-	if len(secrets) == 0 {
+	secret, ok := s.browserSecret(r)
+	if !ok {
 		return f, pg.ErrNotFound
 	}
-	return s.DB.FlowOfBrowser(r.Context(), provider.Name, secrets)
+	return s.DB.FlowOfBrowser(r.Context(), provider.Name, secret)
 }
 
 // rejectCallback exchanges nothing and leaves every flow as it is. A signed-in merchant gets a reference to quote.

@@ -2,8 +2,6 @@ package handlers
 
 import (
 	"net/http"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/gorilla/sessions"
@@ -27,41 +25,35 @@ func (s *Server) setCookie(w http.ResponseWriter, name, value string, age time.D
 	}))
 }
 
-// flowCookie returns the name of a flow's cookie. It ends in the flow's id, and ids are in the order of time.
-func (s *Server) flowCookie(id pg.ID) string { return "flow-" + id.String() }
+// browserCookie is the name of the cookie that says which browser began a flow. There is one for all flows, so that none is lost
+// however many are begun at once.
+const (
+	browserCookie = "browser"
+	browserLength = 43 // of the secrets that pg.NewSecret makes: any other value is another program's
+)
 
-// setFlowCookie gives the browser the flow's second secret, and deletes the oldest of more than eight: servers refuse a
-// request whose Cookie header is too long.
-func (s *Server) setFlowCookie(w http.ResponseWriter, r *http.Request, id pg.ID, secret pg.Secret) {
-	s.setCookie(w, s.flowCookie(id), string(secret), db.ReplayFor)
-	var names []string
-	for _, cookie := range r.Cookies() {
-		if strings.HasPrefix(cookie.Name, s.cookieName("flow-")) {
-			names = append(names, cookie.Name)
-		}
+// rememberBrowser returns this browser's secret, and gives it one if it has none. A sign-in does so too: two flows that begin at
+// once then find the same.
+func (s *Server) rememberBrowser(w http.ResponseWriter, r *http.Request) pg.Secret {
+	secret, ok := s.browserSecret(r)
+	if !ok {
+		secret = pg.NewSecret()
 	}
-	slices.Sort(names)
-	for len(names) > 7 {
-		s.setCookie(w, strings.TrimPrefix(names[0], s.cookieName("")), "", -time.Second)
-		names = names[1:]
-	}
+	s.setCookie(w, browserCookie, string(secret), 365*24*time.Hour)
+	return secret
 }
 
-// flowSecrets returns the second secrets of the flows that this browser began, by flow.
-func (s *Server) flowSecrets(r *http.Request) map[pg.ID]pg.Secret {
-	secrets := make(map[pg.ID]pg.Secret)
-	for _, cookie := range r.Cookies() {
-		if name, ok := strings.CutPrefix(cookie.Name, s.cookieName("flow-")); ok {
-			if id, err := pg.ParseID(name); err == nil {
-				secrets[id] = pg.Secret(cookie.Value)
-			}
-		}
+// browserSecret returns this browser's secret. ok is false if it has none.
+func (s *Server) browserSecret(r *http.Request) (secret pg.Secret, ok bool) {
+	cookie, err := r.Cookie(s.cookieName(browserCookie))
+	if err != nil || len(cookie.Value) != browserLength {
+		return "", false
 	}
-	return secrets
+	return pg.Secret(cookie.Value), true
 }
 
 // ofBrowser reports whether this browser began the flow.
 func (s *Server) ofBrowser(r *http.Request, f db.Flow) bool {
-	cookie, err := r.Cookie(s.cookieName(s.flowCookie(f.ID)))
-	return err == nil && f.OfBrowser(pg.Secret(cookie.Value))
+	secret, ok := s.browserSecret(r)
+	return ok && f.OfBrowser(secret)
 }

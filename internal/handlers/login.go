@@ -78,6 +78,7 @@ func (s *Server) welcome(w http.ResponseWriter, r *http.Request, user account.Us
 	if err := s.rememberDevice(w, user.ID); err != nil {
 		return err
 	}
+	s.rememberBrowser(w, r)
 	if err := s.DB.ResetLimit(r.Context(), s.accountKey(r, user.Email)); err != nil {
 		return err
 	}
