@@ -80,3 +80,29 @@ func TestAccountIDsHaveCharacters(t *testing.T) {
 		}
 	}
 }
+
+// TestAccountNames holds the account's name to the claims that a provider sends, the best first.
+func TestAccountNames(t *testing.T) {
+	for claims, want := range map[string]string{
+		`{"sub":"U1","given_name":"Dara","family_name":"Sok"}`:                                                      "Dara Sok",
+		`{"sub":"U1","given_name":"Dara","family_name":"Sok","preferred_username":"dsok","email":"d@shop.example"}`: "Dara Sok",
+		`{"sub":"U1","name":"Sok Dara","given_name":"Dara","family_name":"Sok"}`:                                    "Sok Dara",
+		`{"sub":"U1","name":"","given_name":"Dara","family_name":"Sok"}`:                                            "Dara Sok",
+		`{"sub":"U1","name":null,"givenName":"Dara","familyName":"Sok"}`:                                            "Dara Sok",
+		`{"sub":"U1","given_name":"ដារ៉ា","family_name":"សុខ"}`:                                                     "ដារ៉ា សុខ",
+		`{"sub":"U1","given_name":"Dara"}`:                                                                          "Dara",
+		`{"sub":"U1","family_name":"Sok","email":"d@shop.example"}`:                                                 "Sok",
+		`{"sub":"U1","given_name":" ","family_name":"\u200b","nickname":"dara"}`:                                    "dara",
+		`{"id":7,"first_name":"Dara","last_name":"Sok"}`:                                                            "Dara Sok",
+		`{"id":7,"display_name":"Sok's","login":"sok"}`:                                                             "Sok's",
+		`{"sub":"U1","preferred_username":"dsok","nickname":"d","email":"d@shop.example"}`:                          "dsok",
+		`{"sub":"U1","nickname":"d","email":"d@shop.example"}`:                                                      "d",
+		`{"sub":"U1","email":"d@shop.example"}`:                                                                     "d@shop.example",
+		`{"sub":"U1"}`:                                                                                              "U1",
+		`{"sub":"U1","name":{"given":"Dara"}}`:                                                                      "U1",
+	} {
+		if got := standardAccount(parseObject([]byte(claims))).Name; got != want {
+			t.Errorf("%s: %q, want %q", claims, got, want)
+		}
+	}
+}

@@ -2,6 +2,7 @@ package connectors
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -95,16 +96,23 @@ func (p *profile) verifyUserinfo(ctx context.Context, r response) (object, error
 // standardAccount reads the claims of OpenID Connect Core section 5.1, or the id of a userinfo that does not know them.
 func standardAccount(o object) Account {
 	account := Account{ID: accountID(o.displayString("sub", "id", "user_id"))}
-	account.Name = accountName(o.displayString("name", "preferred_username", "nickname", "login", "email"))
-	if account.Name == "" {
-		account.Name = account.ID
-	}
+	account.Name = cmp.Or(
+		accountName(o.displayString("name", "display_name", "displayName")), o.joinedName(),
+		accountName(o.displayString("preferred_username", "nickname", "login", "email")), account.ID,
+	)
 	for _, key := range []string{"name", "preferred_username", "login", "email", "organization", "company"} {
 		if value := o.displayString(key); value != "" {
 			account.Details = append(account.Details, Detail{key, value})
 		}
 	}
 	return account
+}
+
+// joinedName is the given and the family name where a provider does not join them in the claim name, as Entra ID and CAS.
+func (o object) joinedName() string {
+	given := accountName(o.displayString("given_name", "givenName", "first_name", "firstName"))
+	family := accountName(o.displayString("family_name", "familyName", "last_name", "lastName", "surname"))
+	return accountName(strings.TrimSpace(given + " " + family))
 }
 
 // verifyIDToken verifies signature, issuer, audience and expiry, the last by the provider's own clock, and that the
