@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"os"
@@ -23,7 +24,7 @@ func newEnv(environ []string) *env {
 	e := &env{vars: map[string]string{}, known: map[string]bool{}}
 	for _, one := range environ {
 		name, value, _ := strings.Cut(one, "=")
-		e.vars[name] = value
+		e.vars[strings.TrimPrefix(name, byteOrderMark)] = value // of an environment file that begins with the mark
 	}
 	return e
 }
@@ -36,16 +37,30 @@ func (e *env) fault(format string, args ...any) {
 }
 
 // get returns a setting without the blanks around it, "" when it is not set. An empty setting counts as not set, as
-// compose files write them.
+// compose files write them. It adds a fault for quotes around a value, which `docker run --env-file` keeps.
 func (e *env) get(name string) string {
 	e.known[name] = true
-	return strings.TrimSpace(e.vars[name])
+	return e.unquoted(name, strings.TrimSpace(e.vars[name]))
+}
+
+// quotes are the pairs that stand around a value by mistake, those of editors that write typographic ones too.
+var quotes = [][2]string{{`"`, `"`}, {"'", "'"}, {"`", "`"}, {"“", "”"}, {"„", "“"}, {"‘", "’"}, {"«", "»"}}
+
+// unquoted returns a value without the quotes around it, for which it adds a fault.
+func (e *env) unquoted(name, value string) string {
+	for _, pair := range quotes {
+		inner, opened := strings.CutPrefix(value, pair[0])
+		if inner, closed := strings.CutSuffix(inner, pair[1]); opened && closed {
+			e.fault("%s has quotes (%s…%s) around its value, which are taken as part of it: leave them out. A shell and compose drop quotes, docker run --env-file keeps them", name, pair[0], pair[1])
+			return strings.TrimSpace(inner)
+		}
+	}
+	return value
 }
 
 // secret returns a setting that may be given as a file: NAME, or the contents of the file at NAME_FILE.
 func (e *env) secret(name string) string {
-	e.known[name+"_FILE"] = true
-	value, path := e.get(name), strings.TrimSpace(e.vars[name+"_FILE"])
+	value, path := e.get(name), e.get(name+"_FILE")
 	switch {
 	case path == "":
 		return value
@@ -53,15 +68,31 @@ func (e *env) secret(name string) string {
 		e.fault("%s and %s_FILE are both set: keep one", name, name)
 		return value
 	}
-	b, err := os.ReadFile(filepath.Clean(path))
-	if err != nil {
-		e.fault("%s_FILE: %v", name, err)
+	b, ok := e.file(name+"_FILE", path)
+	if !ok {
 		return ""
 	}
 	if value = strings.TrimSpace(string(b)); value == "" {
 		e.fault("%s_FILE: %s is empty", name, path)
 	}
-	return value
+	return e.unquoted(name+"_FILE", value)
+}
+
+const byteOrderMark = "\ufeff"
+
+// file reads the file of a setting, without the byte order mark that editors put at its head. It adds a fault and returns false if it
+// cannot be read, or is in UTF-16, as Notepad and PowerShell write.
+func (e *env) file(name, path string) ([]byte, bool) {
+	b, err := os.ReadFile(filepath.Clean(path))
+	switch {
+	case err != nil:
+		e.fault("%s: %v", name, err)
+		return nil, false
+	case bytes.HasPrefix(b, []byte("\xff\xfe")), bytes.HasPrefix(b, []byte("\xfe\xff")), len(b) > 3 && (b[0] == 0 && b[2] == 0 || b[1] == 0 && b[3] == 0):
+		e.fault("%s: %s is in the encoding UTF-16: save it as UTF-8", name, path)
+		return nil, false
+	}
+	return bytes.TrimPrefix(b, []byte(byteOrderMark)), true
 }
 
 // unknown adds a fault for each variable that looks like a setting and is none: one with a prefix of ours, or a misspelt

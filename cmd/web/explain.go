@@ -30,14 +30,15 @@ func explain(err error) string {
 	case code == "3D000":
 		return said.Message + ": make it with CREATE DATABASE … ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0"
 	case code == "42501" && !strings.Contains(said.Message, "schema") && !strings.Contains(said.Message, "database"):
-		return said.Message + ": name the role that owns the tables in MIGRATE_DATABASE_URL; patchbay migrate up then gives the role of DATABASE_URL what it needs"
+		return said.Message + ": name the role that owns the tables in MIGRATE_DATABASE_URL; patchbay migrate up then gives the role of DATABASE_URL what it needs. " +
+			"By hand, as their owner: GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO the role; GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO the role"
 	case code == "42501":
 		return said.Message + ": as the database's owner: GRANT USAGE, CREATE ON SCHEMA public TO the role, and for the extension pg_trgm GRANT CREATE ON DATABASE"
 	case code == "42P05", code == "26000":
 		return said.Message + ": a pooler such as pgbouncer stands between. Add default_query_exec_mode=cache_describe to DATABASE_URL, and give MIGRATE_DATABASE_URL without the pooler"
 	case code == "08P01" && strings.Contains(said.Message, "startup parameter"):
 		return said.Message + ": a pooler such as pgbouncer stands between. Name the parameter in its ignore_startup_parameters"
-	case errors.As(err, &lookup):
+	case errors.As(err, &connecting) && errors.As(err, &lookup):
 		return "the host of DATABASE_URL is not known (no such host). " + encode
 	case errors.As(err, &connecting):
 		return "Postgres cannot be used: " + reason(err) + ". Is it running, and is DATABASE_URL right?"

@@ -3,8 +3,6 @@ package main
 import (
 	"errors"
 	"net/http"
-	"os"
-	"path/filepath"
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/trace"
@@ -14,10 +12,7 @@ import (
 func readProviders(e *env, traced bool) []connectors.Provider {
 	var entries []byte
 	if path := e.get("CONNECTORS_FILE"); path != "" {
-		var err error
-		if entries, err = os.ReadFile(filepath.Clean(path)); err != nil {
-			e.fault("CONNECTORS_FILE: %v", err)
-		}
+		entries, _ = e.file("CONNECTORS_FILE", path)
 	}
 	var transport http.RoundTripper = connectors.Transport()
 	if traced {

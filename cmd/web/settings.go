@@ -9,8 +9,6 @@ import (
 	"net/mail"
 	"net/netip"
 	"net/url"
-	"os"
-	"path/filepath"
 	"strings"
 
 	"patchbay/internal/connectors"
@@ -213,9 +211,8 @@ func readMailRoots(e *env) *x509.CertPool {
 	if path == "" {
 		return nil
 	}
-	b, err := os.ReadFile(filepath.Clean(path))
-	if err != nil {
-		e.fault("SMTP_CA_FILE: %v", err)
+	b, ok := e.file("SMTP_CA_FILE", path)
+	if !ok {
 		return nil
 	}
 	roots, err := x509.SystemCertPool()

@@ -251,3 +251,89 @@ func TestKeysNewPrintsAKeysetAlone(t *testing.T) {
 		t.Errorf("%v; %d lines", err, strings.Count(out.String(), "\n"))
 	}
 }
+
+// TestQuotesAroundValues holds the start to name quotes that docker run --env-file keeps, for whatever setting, and to quote no secret.
+func TestQuotesAroundValues(t *testing.T) {
+	base := complete(t)
+	for _, given := range append(base, "LISTEN=127.0.0.1:8080", "LOG_LEVEL=info", "TRUSTED_PROXIES=10.0.0.0/8", "MAIL_FROM=patchbay@example.com",
+		"SMTP_URL=smtp://u:p@mail.example", "FLEXITI_ENVIRONMENT=sandbox", "CAMINVOICE_CLIENT_SECRET=hunter2hunter2", "PGPASSWORD=hunter2hunter2", "CONNECTORS_FILE=/nowhere",
+		"SMTP_CA_FILE=/nowhere", "CAMINVOICE_HOOK_SECRET_FILE=/nowhere", "LOG_FORMAT=") {
+		name, value, _ := strings.Cut(given, "=")
+		for _, pair := range []string{`""`, "''", "“”", "``"} {
+			marks := []rune(pair)
+			_, err := readSettings(append(base, "MAIL_FROM=a@b.example", name+"="+string(marks[0])+value+string(marks[1])))
+			if err == nil || !strings.Contains(err.Error(), name+" has quotes") || strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("%s in %s: %v", name, pair, err)
+			}
+		}
+	}
+	for _, given := range []string{
+		`MAIL_FROM="Patchbay, Phnom Penh" <patchbay@example.com>`, `MAIL_FROM='Patchbay' <patchbay@example.com>`, "LOG_LEVEL=", "LISTEN= ",
+		`DATABASE_URL=host=127.0.0.1 user=patchbay password='its' dbname='patchbay'`, `PGPASSWORD="half`, `CAMINVOICE_CLIENT_SECRET=a"b"`,
+	} {
+		if _, err := readSettings(append(base, given)); err != nil {
+			t.Errorf("%s: %v", given, err)
+		}
+	}
+}
+
+// TestFilesOfSettings reads the files of settings as the editors of Windows write them.
+func TestFilesOfSettings(t *testing.T) {
+	base := complete(t)
+	utf16 := func(s string, bigEndian bool) string {
+		var b []byte
+		for _, unit := range []byte(s) {
+			if bigEndian {
+				b = append(b, 0, unit)
+			} else {
+				b = append(b, unit, 0)
+			}
+		}
+		return string(b)
+	}
+	const entries = "[\r\n  {\"name\":\"books\",\"issuer\":\"https://books.example\",\"client_id\":\"x\",\"client_secret_env\":\"BOOKS_SECRET\",\"environment\":\"production\"}\r\n]\r\n"
+	values := map[string]string{"CONNECTORS_FILE": entries}
+	for _, one := range base {
+		if name, value, _ := strings.Cut(one, "="); name != "PUBLIC_URL" {
+			values[name+"_FILE"] = value
+		}
+	}
+	for name, value := range values {
+		for _, c := range []struct{ how, content, says string }{
+			{"as it is", value, ""},
+			{"with CRLF", value + "\r\n", ""},
+			{"with a byte order mark", "\ufeff" + value, ""},
+			{"with a byte order mark and blank lines", "\ufeff" + value + "\r\n\r\n", ""},
+			{"in UTF-16 as Notepad writes it", "\xff\xfe" + utf16(value, false), "UTF-16"},
+			{"in UTF-16, big-endian", "\xfe\xff" + utf16(value, true), "UTF-16"},
+			{"in UTF-16 without a mark", utf16(value, false), "UTF-16"},
+			{"in UTF-16, big-endian, without a mark", utf16(value, true), "UTF-16"},
+		} {
+			path := filepath.Join(t.TempDir(), "file")
+			if err := os.WriteFile(path, []byte(c.content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := readSettings(append(base, "BOOKS_SECRET=x", strings.TrimSuffix(name, "_FILE")+"=", name+"="+path))
+			if c.says == "" && err != nil || c.says != "" && (err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), c.says)) {
+				t.Errorf("%s %s: %v", name, c.how, err)
+			}
+		}
+	}
+	for content, says := range map[string]string{
+		"[\n  {\"name\": \"books\",}\n]":    "line 2, column 20",
+		"\ufeff[\r\n{\"name\": books}\r\n]": "line 2, column 10",
+		"[{\"title\": \"សៀវភៅ\" \"x\": 1}]": "line 1, column 20",
+		"[{\"name\": \"books\"}":            "line 1, column 18",
+		"# a comment\n[]":                   "line 1, column 1",
+		"{\"name\": \"books\"}":             "must hold a JSON list of objects",
+		"":                                  "line 1, column 1",
+	} {
+		path := filepath.Join(t.TempDir(), "connectors.json")
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := readSettings(append(base, "CONNECTORS_FILE="+path)); err == nil || !strings.Contains(err.Error(), says) {
+			t.Errorf("%q: %v, want %q", content, err, says)
+		}
+	}
+}

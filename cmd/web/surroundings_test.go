@@ -336,7 +336,7 @@ func TestExplain(t *testing.T) {
 		"give":                                     said("42P05", `prepared statement "stmtcache_1" already exists`),
 		"default_query_exec_mode=cache_describe":   said("26000", `prepared statement "stmtcache_1" does not exist`),
 		"ignore_startup_parameters":                said("08P01", "unsupported startup parameter: jit"),
-		"no such host":                             &net.DNSError{Err: "no such host", Name: "ss@host"},
+		"no such host":                             unknownHost(t),
 		"MIGRATE_DATABASE_URL; patchbay":           said("42501", "permission denied for table grants"),
 		"(SQLSTATE 53200)":                         said("53200", "out of memory"),
 		`relation "events" does not exist`:         said("42P01", `relation "events" does not exist`),
@@ -346,7 +346,27 @@ func TestExplain(t *testing.T) {
 			t.Errorf("%v: %q, want %q", err, got, says)
 		}
 	}
-	if got := explain(errors.New("another program's error")); got != "" {
-		t.Errorf("an error that is not Postgres's: %q", got)
+	for _, err := range []error{
+		errors.New("another program's error"), &net.DNSError{Err: "no such host", Name: "listen.example"},
+		fmt.Errorf("cannot listen: %w", &net.OpError{Op: "listen", Err: &net.DNSError{Err: "no such host", Name: "listen.example"}}),
+		&net.AddrError{Err: "too many colons", Addr: ":::"}, os.ErrNotExist,
+	} {
+		if got := explain(err); got != "" {
+			t.Errorf("an error that is not Postgres's: %q", got)
+		}
 	}
+}
+
+// unknownHost is what connecting to a host that is not known ends with.
+func unknownHost(t *testing.T) error {
+	t.Helper()
+	config, err := pgx.ParseConfig("postgres://patchbay@host/patchbay")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.LookupFunc = func(context.Context, string) ([]string, error) {
+		return nil, &net.DNSError{Err: "no such host", Name: "ss@host"}
+	}
+	_, err = pgx.ConnectConfig(t.Context(), config)
+	return err
 }

@@ -3,6 +3,7 @@ package connectors
 import (
 	"cmp"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"patchbay/internal/text"
 )
@@ -45,7 +47,7 @@ func loadStandard(getenv func(string) string, raw []byte, taken []string, client
 	}
 	var entries []json.RawMessage
 	if err := json.Unmarshal(raw, &entries); err != nil {
-		return nil, Errors{"CONNECTORS_FILE must hold a JSON list of objects"}
+		return nil, Errors{"CONNECTORS_FILE must hold a JSON list of objects" + syntaxFault(raw, err)}
 	}
 	var out []Connector
 	var errs Errors
@@ -70,6 +72,17 @@ func loadStandard(getenv func(string) string, raw []byte, taken []string, client
 		}
 	}
 	return out, errs
+}
+
+// syntaxFault says where raw is no JSON, "" if err is about something else.
+func syntaxFault(raw []byte, err error) string {
+	var syntax *json.SyntaxError
+	if !errors.As(err, &syntax) {
+		return ""
+	}
+	before := string(raw[:max(0, min(int(syntax.Offset)-1, len(raw)))]) // Offset counts the byte at fault
+	line := before[strings.LastIndexByte(before, '\n')+1:]
+	return fmt.Sprintf(", and is no JSON at line %d, column %d: %v", strings.Count(before, "\n")+1, utf8.RuneCountInString(line)+1, err)
 }
 
 // parseConfig decodes an entry and returns every key that is unknown or of the wrong type.
