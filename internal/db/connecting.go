@@ -134,8 +134,8 @@ const accountLock = `SELECT pg_advisory_xact_lock(hashtextextended($1 || ' ' || 
 const connectLocks = `SELECT pg_advisory_xact_lock_shared(hashtextextended($1 || ' ' || $2 || ' ' || $3, 0)),
 	pg_advisory_xact_lock(hashtextextended($1 || ' ' || $2 || ' ' || $3 || ' ' || $4, 0))`
 
-// Made is the result of Connect.
-type Made struct {
+// ConnectResult is the result of Connect.
+type ConnectResult struct {
 	Connection Connection
 	Outcome    status.End
 	Replaced   *Revocation // the account that was replaced, whose access is to be revoked; nil if none was
@@ -146,8 +146,8 @@ type Made struct {
 // an account that is replaced; nil if it could do nothing. It returns ErrMustChoose if the choice is not one of the present offer,
 // ErrRevoking while the account's access is being revoked, ErrRevoked if it was revoked after the grant was obtained, and ErrTaken if
 // the flow is in another stage.
-func (d *DB) Connect(ctx context.Context, f Flow, choice Choice, by audit.Actor, keepAlive time.Duration, jobs Jobs) (Made, error) {
-	var made Made
+func (d *DB) Connect(ctx context.Context, f Flow, choice Choice, by audit.Actor, keepAlive time.Duration, jobs Jobs) (ConnectResult, error) {
+	var made ConnectResult
 	err := d.RetryOnDeadlock(ctx, func(tx pgx.Tx) (err error) {
 		made, err = d.connect(ctx, tx, f, choice, by, keepAlive)
 		if err != nil || made.Replaced == nil {
@@ -163,7 +163,7 @@ func (d *DB) Connect(ctx context.Context, f Flow, choice Choice, by audit.Actor,
 	return made, err
 }
 
-func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by audit.Actor, keepAlive time.Duration) (Made, error) {
+func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by audit.Actor, keepAlive time.Duration) (ConnectResult, error) {
 	now := d.Now()
 	b := &pgx.Batch{}
 	b.Queue(connectLocks, f.Provider, f.Environment, f.Account.ID, f.MerchantID.String())
@@ -178,30 +178,30 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 			return err
 		})
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
-		return Made{}, fmt.Errorf("connect: %w", err)
+		return ConnectResult{}, fmt.Errorf("connect: %w", err)
 	}
 	if f.Stage != status.StageChoosing || f.over(now) {
-		return Made{}, ErrTaken
+		return ConnectResult{}, ErrTaken
 	}
 	s, err := d.openFlow(f)
 	if err != nil {
-		return Made{}, err
+		return ConnectResult{}, err
 	}
 	switch {
 	case revokedUntil.After(now):
-		return Made{}, ErrRevoking
+		return ConnectResult{}, ErrRevoking
 	case !s.Obtained.After(revokedUntil):
-		return Made{}, ErrRevoked
+		return ConnectResult{}, ErrRevoked
 	case s.Grant == nil:
-		return Made{}, ErrTaken
+		return ConnectResult{}, ErrTaken
 	}
 	rows, err := tx.Query(ctx, concerned+` FOR UPDATE`, f.MerchantID, f.Provider, f.Environment, f.Account.ID, f.ConnectionID, s.Grant.Account.UserID)
 	if err != nil {
-		return Made{}, fmt.Errorf("read what a flow concerns: %w", err)
+		return ConnectResult{}, fmt.Errorf("read what a flow concerns: %w", err)
 	}
 	found, err := concernOf(rows, f, s.Grant.Account)
 	if err != nil {
-		return Made{}, err
+		return ConnectResult{}, err
 	}
 	pinned, there := found.pinned, found.there
 	o := offer(s.Grant.Account, found)
@@ -209,22 +209,22 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 	case choice == "" && o.Why == "":
 		choice = ChooseConnect
 	case !slices.Contains(o.Options, choice):
-		return Made{}, ErrMustChoose
+		return ConnectResult{}, ErrMustChoose
 	}
 
-	made := Made{Outcome: status.EndRenewed}
+	made := ConnectResult{Outcome: status.EndRenewed}
 	target := there
 	switch {
 	case choice == ChooseReplace && there != nil:
 		ended, err := d.disconnect(ctx, tx, *pinned, by, "replaced")
 		if err != nil {
-			return Made{}, err
+			return ConnectResult{}, err
 		}
 		made.Outcome, made.Replaced = status.EndReplaced, &ended
 	case choice == ChooseReplace:
 		ended, err := d.revocationOf(ctx, tx, *pinned)
 		if err != nil {
-			return Made{}, err
+			return ConnectResult{}, err
 		}
 		made.Outcome, made.Replaced, target = status.EndReplaced, &ended, pinned
 	case choice == ChooseKeepBoth:
@@ -253,15 +253,15 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 	var was before
 	if existed {
 		if was, err = grantBefore(ctx, tx, c.ID); err != nil {
-			return Made{}, err
+			return ConnectResult{}, err
 		}
 	}
 	b = &pgx.Batch{}
 	if err := queueConnection(b, *c); err != nil {
-		return Made{}, err
+		return ConnectResult{}, err
 	}
 	if err := d.queueGrant(b, *c, *s.Grant, was, s.Obtained, keepAlive); err != nil {
-		return Made{}, err
+		return ConnectResult{}, err
 	}
 	b.Queue(`UPDATE flows SET stage = 'connected', outcome = $2, sealed = NULL, result_id = $3, touched_at = $4 WHERE id = $1`,
 		f.ID, made.Outcome, c.ID, now)
@@ -275,7 +275,7 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 	e.ConnectionID, e.Code = c.ID, string(choice)
 	d.Audit.Queue(b, e)
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
-		return Made{}, fmt.Errorf("write connection: %w", err)
+		return ConnectResult{}, fmt.Errorf("write connection: %w", err)
 	}
 	return made, nil
 }

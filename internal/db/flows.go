@@ -289,8 +289,8 @@ func (d *DB) LapseFlows(ctx context.Context, only ...pg.ID) (int, error) {
 	return len(ended), nil
 }
 
-// Taken is a flow that the caller has claimed: no other request exchanges it.
-type Taken struct {
+// ClaimedFlow is a flow that the caller has claimed: no other request exchanges it.
+type ClaimedFlow struct {
 	Flow
 	Verifier string
 	Answer   string // the callback's query, if the user was signed out when it came
@@ -298,7 +298,7 @@ type Taken struct {
 
 // TakeFlow claims a flow in StageBegun or StageAnswered to be exchanged. It returns ErrTaken if another hit was quicker, or if the
 // same code was given to another flow.
-func (d *DB) TakeFlow(ctx context.Context, f Flow, answer string) (Taken, error) {
+func (d *DB) TakeFlow(ctx context.Context, f Flow, answer string) (ClaimedFlow, error) {
 	hash := f.answerHash
 	if answer != "" {
 		hash = answerHash(f.Provider, answer)
@@ -330,26 +330,26 @@ func (d *DB) AnswerFlow(ctx context.Context, f Flow, answer, query string) error
 	return err
 }
 
-func (d *DB) take(ctx context.Context, f Flow, stage status.Stage, hash []byte, expires time.Time, sealed []byte) (Taken, error) {
+func (d *DB) take(ctx context.Context, f Flow, stage status.Stage, hash []byte, expires time.Time, sealed []byte) (ClaimedFlow, error) {
 	rows, err := d.Pool.Query(ctx, `
 		UPDATE flows f SET stage = $3, answer_hash = $4, expires_at = $5, touched_at = $6, sealed = coalesce($7, f.sealed)
 		WHERE f.id = $1 AND f.stage = $2 AND f.expires_at > $6
 		RETURNING `+flowColumns, f.ID, f.Stage, stage, hash, expires, d.Now(), sealed)
 	if err != nil {
-		return Taken{}, fmt.Errorf("take flow: %w", err)
+		return ClaimedFlow{}, fmt.Errorf("take flow: %w", err)
 	}
 	f, err = pgx.CollectExactlyOneRow(rows, scanFlow)
 	if errors.Is(err, pgx.ErrNoRows) || pg.Violates(err, "flows_answer") {
-		return Taken{}, ErrTaken
+		return ClaimedFlow{}, ErrTaken
 	}
 	if err != nil {
-		return Taken{}, fmt.Errorf("take flow: %w", err)
+		return ClaimedFlow{}, fmt.Errorf("take flow: %w", err)
 	}
 	s, err := d.openFlow(f)
 	if err != nil {
-		return Taken{}, err
+		return ClaimedFlow{}, err
 	}
-	return Taken{Flow: f, Verifier: s.Verifier, Answer: s.Answer}, nil
+	return ClaimedFlow{Flow: f, Verifier: s.Verifier, Answer: s.Answer}, nil
 }
 
 // EndFlow ends a flow without a connection, and adds events of the calls that were made for it. reason is for staff: why it failed. It

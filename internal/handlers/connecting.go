@@ -374,7 +374,7 @@ func (s *Server) resume(r *http.Request, f db.Flow) (_ db.Flow, rejected status.
 }
 
 // exchange spends the provider's code. It goes on when the browser hangs up, since a code can be spent only once.
-func (s *Server) exchange(r *http.Request, provider connectors.Provider, redirector connectors.Redirector, f db.Taken, query url.Values) error {
+func (s *Server) exchange(r *http.Request, provider connectors.Provider, redirector connectors.Redirector, f db.ClaimedFlow, query url.Values) error {
 	state := query.Get("state")
 	ctx, calls := connectors.WithCalls(context.WithoutCancel(r.Context()))
 	ctx, cancel := context.WithTimeout(ctx, exchangeLimit)
@@ -510,7 +510,7 @@ func (s *Server) choose(w http.ResponseWriter, r *http.Request) error {
 
 // finishConnect connects as chosen or, with choice "", if there is nothing to ask.
 func (s *Server) finishConnect(r *http.Request, provider connectors.Provider, f db.Flow, choice db.Choice) error {
-	var made db.Made
+	var made db.ConnectResult
 	err := retrySave(r.Context(), func(ctx context.Context) (err error) {
 		made, err = s.DB.Connect(ctx, f, choice, s.actor(r), provider.Connector.Info().KeepAlive, s.revokeJobs(f.Provider, f.Environment))
 		return err
