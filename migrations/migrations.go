@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -57,9 +58,22 @@ func Up(ctx context.Context, url string) (applied int, err error) {
 		if err != nil || !pending {
 			return err
 		}
-		done, err := p.Up(ctx)
-		applied = len(done)
-		return err
+		for try := 1; ; try++ {
+			done, err := p.Up(ctx)
+			applied += len(done)
+			var partial *goose.PartialError
+			if errors.As(err, &partial) {
+				applied += len(partial.Applied)
+			}
+			if !lockTimedOut(err) || try == 3 {
+				return err
+			}
+			select {
+			case <-time.After(2 * time.Second): // those who waited behind it go first
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+		}
 	})
 	return applied, err
 }
@@ -132,13 +146,30 @@ func Allow(ctx context.Context, url, servingURL string) error {
 	return tx.Commit()
 }
 
-// Down takes back the newest applied migration and returns its name, empty when there is none.
+// kept is the newest migration that Down does not take back: with the tables of the first schema the data would go.
+const kept = 6
+
+// ErrKept is returned by Down when only migrations are left that would take the data with them.
+var ErrKept = errors.New("the migrations that are left hold the data, and are not taken back: restore a backup, or drop the database")
+
+// Down takes back the newest applied migration of our own and returns its name. It returns ErrKept for the first schema's, and never
+// takes back River's, of which each version may drop what its jobs are kept in.
 func Down(ctx context.Context, url string) (name string, err error) {
 	err = with(ctx, url, func(_ *sql.DB, p *goose.Provider) error {
-		done, err := p.Down(ctx)
-		if errors.Is(err, goose.ErrNoNextVersion) {
-			return nil
+		all, err := p.Status(ctx)
+		if err != nil {
+			return err
 		}
+		var newest int64
+		for _, s := range all {
+			if s.State == goose.StateApplied && s.Source.Version < riverBase {
+				newest = max(newest, s.Source.Version)
+			}
+		}
+		if newest <= kept {
+			return ErrKept
+		}
+		done, err := p.ApplyVersion(ctx, newest, false)
 		if err == nil {
 			name = title(done.Source)
 		}
@@ -184,6 +215,20 @@ func Pending(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
 		return true, err
 	}
 	return slices.ContainsFunc(known, func(v int64) bool { return !slices.Contains(applied, v) }), nil
+}
+
+// Applied returns an error if this program knows migrations that the database of this address has not seen.
+func Applied(ctx context.Context, url string) error {
+	pool, err := pgxpool.New(ctx, url)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	pending, err := Pending(ctx, pool)
+	if err == nil && pending {
+		err = errors.New("migrations are to be applied, and serve was asked not to: run patchbay migrate up first")
+	}
+	return err
 }
 
 // OldestPostgres is the oldest major version of Postgres that the schema works on.
@@ -262,7 +307,16 @@ func open(url string) (*sql.DB, error) {
 	if c.ConnConfig.ValidateConnect == nil { // a standby cannot be migrated
 		c.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
-	return stdlib.OpenDB(*c.ConnConfig), nil
+	return stdlib.OpenDB(*c.ConnConfig, stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
+		// A statement that waits for a lock makes all that come after it wait too. The role's own limits are those of short statements.
+		_, err := conn.Exec(ctx, `SET lock_timeout = '10s'; SET statement_timeout = '15min'`)
+		return err
+	})), nil
+}
+
+func lockTimedOut(err error) bool {
+	var said *pgconn.PgError
+	return errors.As(err, &said) && said.Code == "55P03" // lock_not_available
 }
 
 func with(ctx context.Context, url string, do func(*sql.DB, *goose.Provider) error) error {

@@ -3,11 +3,13 @@ package migrations_test
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -209,6 +211,67 @@ func TestTheServingRoleIsGivenOurTablesOnly(t *testing.T) {
 		WHERE p.pronamespace = 'public'::regnamespace AND p.prosecdef AND a.grantee = 0`)
 	if value[bool](t, superuser, `SELECT has_function_privilege('`+role+`', 'pg_stat_statements_reset()', 'EXECUTE') OR has_table_privilege('`+role+`', 'payroll', 'SELECT')`) {
 		t.Error("the serving role was given what is not ours")
+	}
+}
+
+// TestMigrationsWaitForLocksOnTheirOwnTerms holds a lock while a migration wants it, as a role whose own limits are those of short statements.
+func TestMigrationsWaitForLocksOnTheirOwnTerms(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	d := dbtest.Make(t)
+	owner := connect(t, d.URL)
+	exec(t, owner, `ALTER DATABASE `+owner.Config().Database+` SET statement_timeout = '1ms'`)
+	for range 2 {
+		if _, err := migrations.Down(ctx, d.URL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	holder := connect(t, d.URL)
+	exec(t, holder, `SET statement_timeout = 0`)
+	exec(t, holder, `BEGIN; LOCK TABLE users IN ACCESS SHARE MODE`)
+	waits := make(chan error, 1)
+	go func() {
+		_, err := migrations.Up(ctx, d.URL)
+		waits <- err
+	}()
+	exec(t, owner, `SET statement_timeout = 0`)
+	dbtest.Eventually(t, "a migration that waits", func() bool {
+		return value[bool](t, owner, `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'relation' AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`)
+	})
+	dbtest.Eventually(t, "a migration that gives way", func() bool {
+		return value[bool](t, owner, `SELECT NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'relation' AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`)
+	})
+	exec(t, holder, `ROLLBACK`)
+	if err := <-waits; err != nil {
+		t.Errorf("once the lock is free: %v", err)
+	}
+}
+
+func TestDownStopsBeforeWhatItCannotGiveBack(t *testing.T) {
+	t.Parallel()
+	ctx := context.Background()
+	d := dbtest.Make(t)
+	owner := connect(t, d.URL)
+	exec(t, owner, `INSERT INTO merchants (id, name, created_at) VALUES (gen_random_uuid(), 'Shop', now())`)
+	var err error
+	for range migrations.Newest() + 1 {
+		var name string
+		if name, err = migrations.Down(ctx, d.URL); err != nil {
+			break
+		}
+		if strings.HasPrefix(name, "river") {
+			t.Errorf("took back %s", name)
+		}
+	}
+	if !errors.Is(err, migrations.ErrKept) {
+		t.Fatalf("err = %v, want ErrKept", err)
+	}
+	if value[int](t, owner, `SELECT count(*) FROM merchants`) != 1 || value[int](t, owner, `SELECT count(*) FROM river_job`) != 0 {
+		t.Error("rows were lost")
+	}
+	if _, err := migrations.Up(ctx, d.URL); err != nil {
+		t.Error(err)
 	}
 }
 

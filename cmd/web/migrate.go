@@ -32,9 +32,7 @@ func migrate(ctx context.Context, t terminal, args []string) error {
 		return err
 	case "down":
 		name, err := migrations.Down(ctx, migrating)
-		if err == nil && name == "" {
-			fmt.Fprintln(t.out, "there is nothing to take back")
-		} else if err == nil {
+		if err == nil {
 			fmt.Fprintf(t.out, "took back %s\n", name)
 		}
 		return err

@@ -29,13 +29,16 @@ const stopping = 55 * time.Second
 
 // serve reads the settings, applies migrations and answers until it is asked to stop.
 func serve(ctx context.Context, t terminal, args []string) error {
-	if err := parse(t.flags("serve", "(settings come from the environment: see docs/settings.md)"), args); err != nil {
+	f := t.flags("serve", "(settings come from the environment: see docs/settings.md)")
+	migrates := f.Bool("migrate", true, "apply the migrations that are missing; false: refuse to start where any is")
+	if err := parse(f, args); err != nil {
 		return err
 	}
 	s, err := readSettings(t.environ)
 	if err != nil {
 		return err
 	}
+	s.migrated = !*migrates
 	listener, err := listenOn(s.listen)
 	if err != nil {
 		return err
@@ -47,7 +50,12 @@ func serve(ctx context.Context, t terminal, args []string) error {
 // before the first answer.
 func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listener, opened func(*db.DB, *account.Store) error) error {
 	defer listener.Close()
-	applied, err := migrateUp(ctx, s.databaseURL, s.migrateURL)
+	applied, err := 0, error(nil)
+	if s.migrated {
+		err = migrations.Applied(ctx, s.databaseURL)
+	} else {
+		applied, err = migrateUp(ctx, s.databaseURL, s.migrateURL)
+	}
 	if err != nil {
 		return fmt.Errorf("the schema: %w", err)
 	}

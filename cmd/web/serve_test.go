@@ -12,13 +12,13 @@ import (
 )
 
 // startServe runs serve on a free port and returns where, and what stops it.
-func startServe(t *testing.T, environ []string) (address string, stop func() int) {
+func startServe(t *testing.T, environ []string, flags ...string) (address string, stop func() int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	in, out := io.Pipe()
 	code := make(chan int, 1)
 	go func() {
-		code <- run(ctx, terminal{nil, out, out, append(environ, "LISTEN=127.0.0.1:0")}, []string{"serve"})
+		code <- run(ctx, terminal{nil, out, out, append(environ, "LISTEN=127.0.0.1:0")}, append([]string{"serve"}, flags...))
 		out.Close()
 	}()
 	listens := make(chan string, 1)
@@ -58,6 +58,31 @@ func TestReadyOnlyOnTheSchemaThisProgramKnows(t *testing.T) {
 	}
 	if status("/livez") != http.StatusOK || status("/readyz") != http.StatusServiceUnavailable {
 		t.Errorf("livez %d, readyz %d on an older schema", status("/livez"), status("/readyz"))
+	}
+	if code := stop(); code != 0 {
+		t.Errorf("stopped with %d", code)
+	}
+}
+
+func TestServeWithoutMigrations(t *testing.T) {
+	_, environ := operator(t)
+	if code, _, faults := said(t, environ, "", "migrate", "down"); code != 0 {
+		t.Fatal(faults)
+	}
+	if code, _, faults := said(t, append(environ, "LISTEN=127.0.0.1:0"), "", "serve", "-migrate=false"); code != 1 || !strings.Contains(faults, "run patchbay migrate up first") {
+		t.Errorf("with a migration to be applied: code %d, %s", code, faults)
+	}
+	if code, out, faults := said(t, environ, "", "migrate"); code != 0 || !strings.HasPrefix(out, "1 applied") {
+		t.Fatalf("serve applied it all the same: %s%s", out, faults)
+	}
+	address, stop := startServe(t, environ, "-migrate=false")
+	answer, err := (&http.Client{Timeout: 10 * time.Second}).Get(address + "/readyz")
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if answer.StatusCode != http.StatusOK {
+		t.Errorf("readyz: %d", answer.StatusCode)
 	}
 	if code := stop(); code != 0 {
 		t.Errorf("stopped with %d", code)

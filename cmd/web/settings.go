@@ -20,6 +20,7 @@ import (
 // settings are the settings of the environment, read and checked together. docs/settings.md explains each.
 type settings struct {
 	databaseURL, migrateURL string
+	migrated                bool // migrations are applied by another command
 	listen                  string
 	publicURL               *url.URL
 	keyset                  *seal.Keyset

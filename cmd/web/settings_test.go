@@ -194,6 +194,11 @@ func TestEverySettingOfTheComposeFileExists(t *testing.T) {
 			t.Errorf("the compose file does not hand on %s", name)
 		}
 	}
+	for name := range file.Services["migrate"].Environment {
+		if !e.known[name] {
+			t.Errorf("the compose file's migrate sets %s, which is no setting", name)
+		}
+	}
 	if app.Grace != "60s" {
 		t.Errorf("stop_grace_period is %q: what is under way may take 55 s", app.Grace)
 	}
