@@ -11,14 +11,10 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
-	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"golang.org/x/time/rate"
 
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
-	"patchbay/internal/jobs"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/status"
@@ -215,77 +211,3 @@ func problemOf(err error) apiProblem {
 const unavailableFor = 5
 
 func seconds(d time.Duration) int { return int(math.Ceil(d.Seconds())) }
-
-// metrics serves Prometheus. It is open to loopback and TRUSTED_PROXIES only, and not to requests that a proxy forwards.
-func (s *Server) metrics() http.HandlerFunc {
-	registry := prometheus.NewRegistry()
-	registry.MustRegister(s.Refresh.Metrics, jobMetrics{s}, poolMetrics{s.DB}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	figures := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
-	return func(w http.ResponseWriter, r *http.Request) {
-		if !s.operator(r) {
-			http.NotFound(w, r)
-			return
-		}
-		figures.ServeHTTP(w, r)
-	}
-}
-
-// jobMetrics are the jobs of all processes that were not done.
-type jobMetrics struct{ server *Server }
-
-// Describe sends nothing, which makes the collector unchecked.
-func (jobMetrics) Describe(chan<- *prometheus.Desc) {}
-
-// Collect makes jobMetrics a prometheus.Collector.
-func (m jobMetrics) Collect(ch chan<- prometheus.Metric) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	backlogs, err := m.server.Jobs.Backlogs(ctx)
-	if err != nil {
-		m.server.Log.WarnContext(ctx, "metrics of jobs", "err", err)
-		return
-	}
-	for _, state := range []string{"waiting", "given-up"} { // a rule for mail has a figure to go by while all is well
-		none := jobs.Backlog{Kind: jobs.MailKind, GivenUp: state == "given-up"}
-		if !slices.ContainsFunc(backlogs, func(b jobs.Backlog) bool { return b.Kind == none.Kind && b.GivenUp == none.GivenUp }) {
-			backlogs = append(backlogs, none)
-		}
-	}
-	for _, b := range backlogs {
-		state, oldest := "waiting", 0.0
-		if b.GivenUp {
-			state = "given-up"
-		}
-		if !b.Oldest.IsZero() {
-			oldest = m.server.DB.Now().Sub(b.Oldest).Seconds()
-		}
-		gauge := func(name, help string, value float64) {
-			ch <- prometheus.MustNewConstMetric(prometheus.NewDesc(name, help, []string{"kind", "state"}, nil), prometheus.GaugeValue, value, b.Kind, state)
-		}
-		gauge("patchbay_jobs", "Jobs that wait because they failed or are late, and those given up within a week.", float64(b.Jobs))
-		gauge("patchbay_jobs_oldest_seconds", "How long ago the oldest of these jobs was added.", oldest)
-	}
-}
-
-// poolMetrics are metrics of the pool of connections to Postgres.
-type poolMetrics struct{ db *db.DB }
-
-func poolDesc(name, help string) *prometheus.Desc {
-	return prometheus.NewDesc("patchbay_pool_"+name, help, nil, nil)
-}
-
-// Describe sends nothing, which makes the collector unchecked.
-func (poolMetrics) Describe(chan<- *prometheus.Desc) {}
-
-// Collect sends the metrics.
-func (p poolMetrics) Collect(ch chan<- prometheus.Metric) {
-	stat := p.db.Pool.Stat()
-	gauge := func(name, help string, value float64) {
-		ch <- prometheus.MustNewConstMetric(poolDesc(name, help), prometheus.GaugeValue, value)
-	}
-	gauge("connections", "Connections to Postgres, open.", float64(stat.TotalConns()))
-	gauge("connections_in_use", "Connections to Postgres, in use.", float64(stat.AcquiredConns()))
-	gauge("connections_max", "Connections to Postgres, at most.", float64(stat.MaxConns()))
-	ch <- prometheus.MustNewConstMetric(poolDesc("waits_total", "How often a connection to Postgres had to be waited for."), prometheus.CounterValue, float64(stat.EmptyAcquireCount()))
-	ch <- prometheus.MustNewConstMetric(poolDesc("wait_seconds_total", "How long connections to Postgres were waited for."), prometheus.CounterValue, stat.AcquireDuration().Seconds())
-}

@@ -44,6 +44,7 @@ type Server struct {
 	sessions *sessionStore
 	troubled incidents
 	limits   apiLimits
+	requests *requestMetrics
 	hidden   sync.Once                                           // logs a warning of a proxy that hides the requested host
 	known    sync.Map                                            // names of the providers that took our callback address
 	looped   sync.Once                                           // logs a warning of a proxy that is not trusted
@@ -54,7 +55,7 @@ type Server struct {
 
 // New makes a server.
 func New(o Options) *Server {
-	s := &Server{Options: o, secure: o.PublicURL.Scheme == "https", pause: pause}
+	s := &Server{Options: o, secure: o.PublicURL.Scheme == "https", pause: pause, requests: newRequestMetrics()}
 	s.sessions = newSessionStore(o.Accounts, o.SessionKeys, s.secure)
 	return s
 }
@@ -240,6 +241,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 				}
 			}
 			trace.Route(r.Context(), r.Pattern)
+			s.requests.count(r.Pattern, answer.status, time.Since(began))
 			if answer.status == http.StatusOK && r.Pattern == tokenRoute {
 				return // counted by key, connection and minute instead
 			}

@@ -19,6 +19,9 @@ func (s *Server) hook(w http.ResponseWriter, r *http.Request) {
 	provider, err := s.provider(r.PathValue("provider"))
 	hooked, ok := provider.Connector.(connectors.WebhookReceiver)
 	if err != nil || !ok || !sameSecret(r.PathValue("secret"), hooked.WebhookSecret()) {
+		if err == nil {
+			s.requests.webhooks.WithLabelValues(provider.Name, "refused").Inc()
+		}
 		http.NotFound(w, r)
 		return
 	}
@@ -32,11 +35,17 @@ func (s *Server) hook(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 		defer cancel()
 		if err := s.Refresh.RecheckAccount(ctx, provider.Name, hint.AccountID); err != nil {
+			s.requests.webhooks.WithLabelValues(provider.Name, "failed").Inc()
 			s.Log.ErrorContext(ctx, "hint not kept", "provider", provider.Name, "err", err)
 			http.Error(w, http.StatusText(http.StatusServiceUnavailable), http.StatusServiceUnavailable)
 			return
 		}
 	}
+	outcome := "taken"
+	if err != nil {
+		outcome = "not-understood"
+	}
+	s.requests.webhooks.WithLabelValues(provider.Name, outcome).Inc()
 	s.Log.InfoContext(r.Context(), "webhook", "provider", provider.Name, "understood", err == nil, "revoked", hint.Revoked)
 	w.WriteHeader(http.StatusNoContent)
 }

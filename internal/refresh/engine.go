@@ -102,6 +102,9 @@ func (e *Engine) sweepQueue(ctx context.Context, q *providerQueue) {
 	for e.enter() {
 		n, err := e.poll(ctx, q)
 		e.underway.Done()
+		if err == nil {
+			q.polled.Store(e.DB.Now().Unix())
+		}
 		if err != nil && ctx.Err() == nil {
 			e.Log.Warn("sweep", "provider", q.info.Name, "err", err)
 		}

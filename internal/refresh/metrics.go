@@ -20,6 +20,9 @@ type Metrics struct {
 	leased   *prometheus.Desc
 	incident *prometheus.Desc
 	paused   *prometheus.Desc
+	began    *prometheus.Desc
+	polled   *prometheus.Desc
+	oldest   *prometheus.Desc
 	engine   *Engine
 }
 
@@ -45,6 +48,9 @@ func newMetrics(e *Engine) *Metrics {
 		leased:   prometheus.NewDesc("patchbay_leases", "Refreshes under way, in all processes.", labels, nil),
 		incident: prometheus.NewDesc("patchbay_incident", "1 while the provider has an incident.", labels, nil),
 		paused:   prometheus.NewDesc("patchbay_paused_seconds", "How long the provider is still paused because it asked several merchants to wait.", labels, nil),
+		began:    prometheus.NewDesc("patchbay_incident_since_seconds", "How long the provider's incident has lasted; 0 without one.", append(labels, "reason"), nil),
+		polled:   prometheus.NewDesc("patchbay_sweep_last_round_timestamp_seconds", "When this process last looked for refreshes that are due.", labels, nil),
+		oldest:   prometheus.NewDesc("patchbay_oldest_due_seconds", "For how long the refresh that waits longest has been due.", labels, nil),
 	}
 }
 
@@ -63,7 +69,7 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.calls.Describe(ch)
 	m.took.Describe(ch)
 	m.reads.Describe(ch)
-	for _, desc := range []*prometheus.Desc{m.due, m.overdue, m.leased, m.incident, m.paused} {
+	for _, desc := range []*prometheus.Desc{m.due, m.overdue, m.leased, m.incident, m.paused, m.began, m.polled, m.oldest} {
 		ch <- desc
 	}
 }
@@ -88,14 +94,19 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 		gauge(m.due, float64(n.Due))
 		gauge(m.overdue, float64(n.Overdue))
 		gauge(m.leased, float64(n.Leased))
+		gauge(m.oldest, n.Oldest.Seconds())
+		if polled := q.polled.Load(); polled > 0 {
+			gauge(m.polled, float64(polled))
+		}
 		state, err := m.engine.ProviderState(ctx, name, environment)
 		if err != nil {
 			continue
 		}
-		open := 0.0
+		open, since := 0.0, time.Duration(0)
 		if !state.IncidentSince.IsZero() {
-			open = 1
+			open, since = 1, m.engine.DB.Now().Sub(state.IncidentSince)
 		}
+		ch <- prometheus.MustNewConstMetric(m.began, prometheus.GaugeValue, since.Seconds(), name, environment, string(state.Reason))
 		gauge(m.incident, open)
 		gauge(m.paused, max(0, state.PausedUntil.Sub(m.engine.DB.Now()).Seconds()))
 	}

@@ -29,6 +29,7 @@ type providerQueue struct {
 
 	slots    chan struct{} // one for each call that this process may make at once
 	freed    chan struct{} // receives when a call ends
+	polled   atomic.Int64  // when this process last looked for what is due, in seconds since 1970
 	troubled atomic.Bool   // an incident was open, or it was paused, when it was last looked at
 	draining atomic.Bool   // an incident has just ended: grants are claimed in order of expiry and at a bounded pace
 

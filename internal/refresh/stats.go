@@ -126,8 +126,9 @@ func (e *Engine) Latencies(ctx context.Context, since time.Time) ([]HourlyStat, 
 
 // QueueStats are a provider's grants at a glance, for /metrics; up to 100,000 each.
 type QueueStats struct {
-	Due     int64 // refresh_at has come
-	Overdue int64 // more than five minutes ago
+	Oldest  time.Duration // for how long the longest waiting has been due
+	Due     int64         // refresh_at has come
+	Overdue int64         // more than five minutes ago
 	Leased  int64
 }
 
@@ -136,8 +137,9 @@ func (q *providerQueue) stats(ctx context.Context) (s QueueStats, err error) {
 	err = q.db.Pool.QueryRow(ctx, `SELECT
 		(SELECT count(*) FROM (SELECT FROM grants WHERE provider = $1 AND environment = $2 AND refresh_at <= $3 LIMIT 100000) AS a),
 		(SELECT count(*) FROM (SELECT FROM grants WHERE provider = $1 AND environment = $2 AND refresh_at <= $4 LIMIT 100000) AS b),
-		(SELECT count(*) FROM provider_slots WHERE provider = $1 AND environment = $2 AND busy_until > $3)`,
-		q.info.Name, q.info.Environment, now, now.Add(-5*time.Minute)).Scan(&s.Due, &s.Overdue, &s.Leased)
+		(SELECT count(*) FROM provider_slots WHERE provider = $1 AND environment = $2 AND busy_until > $3),
+		coalesce($3 - (SELECT min(refresh_at) FROM grants WHERE provider = $1 AND environment = $2 AND refresh_at <= $3), interval '0')`,
+		q.info.Name, q.info.Environment, now, now.Add(-5*time.Minute)).Scan(&s.Due, &s.Overdue, &s.Leased, &s.Oldest)
 	if err != nil {
 		return s, fmt.Errorf("count due grants: %w", err)
 	}
