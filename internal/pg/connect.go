@@ -73,6 +73,35 @@ func connectToPrimary(config *pgxpool.Config, reset func()) {
 	}
 }
 
+// losses calls reset when the other side has ended a connection under a query: a server that stops or crashes, and what stands
+// between, ends all, and each of them would cost a request its answer.
+type losses struct{ reset func() }
+
+func (losses) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+	return ctx
+}
+
+func (l losses) TraceQueryEnd(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryEndData) {
+	l.note(ctx, conn, data.Err)
+}
+
+func (losses) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+	return ctx
+}
+
+func (losses) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+
+func (l losses) TraceBatchEnd(ctx context.Context, conn *pgx.Conn, data pgx.TraceBatchEndData) {
+	l.note(ctx, conn, data.Err)
+}
+
+// note ignores a connection that pgx itself closed, because the caller's context had ended.
+func (l losses) note(ctx context.Context, conn *pgx.Conn, err error) {
+	if err != nil && conn.IsClosed() && ctx.Err() == nil && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
+		l.reset()
+	}
+}
+
 const readOnlyTransaction = "25006" // SQLSTATE read_only_sql_transaction
 
 // Writable returns ErrReadOnly if the database takes no writes, and drops the connections that lead there.
@@ -87,7 +116,7 @@ func (d *DB) Writable(ctx context.Context) error {
 }
 
 // Unavailable reports whether err means that the database cannot be used for now and the same request may succeed later: it
-// cannot be reached, is stopping or full, or takes no writes.
+// cannot be reached, is stopping or full, takes no writes, or broke the request off because of another.
 func Unavailable(err error) bool {
 	var connecting *pgconn.ConnectError
 	var network *net.OpError
@@ -104,5 +133,5 @@ func Unavailable(err error) bool {
 	case "57":
 		return said.Code != "57014" // query_canceled
 	}
-	return said.Code == readOnlyTransaction
+	return said.Code == readOnlyTransaction || brokenOff(err)
 }

@@ -43,7 +43,7 @@ func TestParseAddress(t *testing.T) {
 }
 
 func TestUnavailable(t *testing.T) {
-	for _, err := range []error{ErrReadOnly, io.ErrUnexpectedEOF, &pgconn.ConnectError{}, &pgconn.PgError{Code: "25006"}, &pgconn.PgError{Code: "57P01"}, &pgconn.PgError{Code: "53300"}, &pgconn.PgError{Code: "08006"}} {
+	for _, err := range []error{ErrReadOnly, io.ErrUnexpectedEOF, &pgconn.ConnectError{}, &pgconn.PgError{Code: "25006"}, &pgconn.PgError{Code: "57P01"}, &pgconn.PgError{Code: "53300"}, &pgconn.PgError{Code: "08006"}, &pgconn.PgError{Code: "40001"}, &pgconn.PgError{Code: "40P01"}} {
 		if !Unavailable(fmt.Errorf("read: %w", err)) {
 			t.Errorf("%v is not for now", err)
 		}

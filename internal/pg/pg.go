@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/multitracer"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
@@ -41,20 +42,26 @@ func Open(ctx context.Context, url string, o Options) (*DB, error) {
 	}
 	config.ConnConfig.RuntimeParams["timezone"] = "UTC"
 	config.ConnConfig.RuntimeParams["application_name"] = "patchbay"
-	config.ConnConfig.Tracer = o.Tracer
 	config.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 		registerTypes(conn)
-		// No statement here is worth compiling, which takes a second where the planner overestimates. It is no parameter of the start
-		// because pgbouncer refuses those that it does not know.
-		_, err := conn.Exec(ctx, "SET jit = off")
+		// These are no parameters of the start because pgbouncer refuses those that it does not know. No statement here is worth compiling,
+		// which takes a second where the planner overestimates; statements are written for read committed, whatever the database's default
+		// is; and a pool's connections are idle by design.
+		_, err := conn.Exec(ctx, `SELECT set_config('jit', 'off', false), set_config('default_transaction_isolation', 'read committed', false),
+			set_config('idle_session_timeout', '0', false)`)
 		return err
 	}
 	var pool *pgxpool.Pool
 	opened := make(chan struct{})
-	connectToPrimary(config, func() {
+	reset := func() {
 		<-opened
 		pool.Reset()
-	})
+	}
+	connectToPrimary(config, reset)
+	config.ConnConfig.Tracer = losses{reset}
+	if o.Tracer != nil {
+		config.ConnConfig.Tracer = multitracer.New(o.Tracer, losses{reset})
+	}
 	pool, err = pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
@@ -80,18 +87,24 @@ func (d *DB) Now() time.Time { return d.Clock.Now() }
 // Ping returns an error unless the database answers.
 func (d *DB) Ping(ctx context.Context) error { return d.Pool.Ping(ctx) }
 
-// Tx runs do in one transaction: committed when it returns nil, rolled back otherwise.
+// Tx runs do in one transaction: committed when it returns nil, rolled back otherwise. It names the isolation, since a pooler may
+// hand it a connection of the server's for which Open did not set it.
 func (d *DB) Tx(ctx context.Context, do func(tx pgx.Tx) error) error {
-	return pgx.BeginFunc(ctx, d.Pool, do)
+	return pgx.BeginTxFunc(ctx, d.Pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, do)
 }
 
-// RetryOnDeadlock is Tx, up to three times as long as Postgres breaks the transaction off because of a deadlock.
+// RetryOnDeadlock is Tx, up to three times as long as Postgres breaks the transaction off because of another one.
 func (d *DB) RetryOnDeadlock(ctx context.Context, do func(tx pgx.Tx) error) error {
 	for try := 1; ; try++ {
 		err := d.Tx(ctx, do)
-		var pg *pgconn.PgError
-		if try == 3 || !errors.As(err, &pg) || pg.Code != "40P01" {
+		if try == 3 || !brokenOff(err) {
 			return err
 		}
 	}
+}
+
+// brokenOff reports whether Postgres broke a transaction off because of another one: deadlock_detected or serialization_failure.
+func brokenOff(err error) bool {
+	var said *pgconn.PgError
+	return errors.As(err, &said) && (said.Code == "40P01" || said.Code == "40001")
 }
