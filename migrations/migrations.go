@@ -234,8 +234,9 @@ func Applied(ctx context.Context, url string) error {
 // OldestPostgres is the oldest major version of Postgres that the schema works on.
 const OldestPostgres = 15
 
-// Suitable refuses a database in which search would silently find nothing: names are Khmer as well as Latin, and
-// pg_trgm sees a letter only where the database's locale says that it is one.
+// Suitable refuses a database in which search or sign-in would silently find nothing: names are Khmer as well as Latin, and
+// pg_trgm sees a letter only where the database's locale says that it is one; and what is typed in capitals is found by its small
+// letters, of which a few locales have others.
 func Suitable(ctx context.Context, url string) error {
 	db, err := open(url)
 	if err != nil {
@@ -256,21 +257,29 @@ func suitable(ctx context.Context, db *sql.DB) error {
 			"give DATABASE_URL an empty database (the old one is left as it is)")
 	}
 	const mend = `create it with: CREATE DATABASE … ENCODING 'UTF8' LOCALE 'C.UTF-8' TEMPLATE template0`
-	var name, encoding, ctype string
-	err := db.QueryRowContext(ctx, `SELECT datname, pg_encoding_to_char(encoding), datctype FROM pg_database WHERE datname = current_database()`).
-		Scan(&name, &encoding, &ctype)
+	var name, encoding, locale string
+	err := db.QueryRowContext(ctx, `
+		SELECT d.datname, pg_encoding_to_char(d.encoding), coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale', d.datctype)
+		FROM pg_database d WHERE d.datname = current_database()`). // an ICU locale's column had another name before Postgres 17
+
+		Scan(&name, &encoding, &locale)
 	if err != nil {
 		return err
 	}
 	if encoding != "UTF8" {
 		return fmt.Errorf("the database %s is encoded in %s and cannot hold Khmer: %s", name, encoding, mend)
 	}
-	var letters bool
-	if err := db.QueryRowContext(ctx, `SELECT 'ក' ~ '^[[:alpha:]]$'`).Scan(&letters); err != nil {
+	var letters, folds bool
+	err = db.QueryRowContext(ctx, `
+		SELECT 'ក' ~ '^[[:alpha:]]$', lower('ABCDEFGHIJKLMNOPQRSTUVWXYZÀÉÌÍĨÎÕÜ') = 'abcdefghijklmnopqrstuvwxyzàéìíĩîõü'`).Scan(&letters, &folds)
+	switch {
+	case err != nil:
 		return err
-	}
-	if !letters {
-		return fmt.Errorf("the database %s has the locale %s, in which search finds nothing in Khmer: %s", name, ctype, mend)
+	case !letters:
+		return fmt.Errorf("the database %s has the locale %s, in which search finds nothing in Khmer: %s", name, locale, mend)
+	case !folds: // Turkish, Azerbaijani and Lithuanian have an i of their own
+		return fmt.Errorf("the database %s has the locale %s, in which the small letter of I or of another capital is not the usual one, so that addresses and names in capitals are not found: %s",
+			name, locale, mend)
 	}
 	return surroundings(ctx, db)
 }

@@ -64,6 +64,26 @@ func TestADatabaseThatCannotSearchKhmerIsRefused(t *testing.T) {
 	}
 }
 
+// TestADatabaseThatDoesNotFindCapitalsIsRefused holds locales of ICU to whether capitals have the small letters that they have elsewhere.
+func TestADatabaseThatDoesNotFindCapitalsIsRefused(t *testing.T) {
+	admin := dbtest.Make(t).URL
+	conn := connect(t, admin)
+	for locale, refused := range map[string]bool{
+		"tr-TR": true, "tr": true, "az-AZ": true, "lt-LT": true, "und-u-ks-level2-cu-eur": false,
+		"und": false, "en-US": false, "km-KH": false, "fr-CA": false, "de-DE": false, "el-GR": false,
+	} {
+		t.Run(locale, func(t *testing.T) {
+			database := "icu_" + strings.ToLower(strings.ReplaceAll(locale, "-", "_")) + "_" + strings.TrimPrefix(conn.Config().Database, "test_")[:12]
+			exec(t, conn, `CREATE DATABASE `+database+` ENCODING 'UTF8' LOCALE_PROVIDER icu ICU_LOCALE '`+locale+`' LOCALE 'C.UTF-8' TEMPLATE template0`)
+			t.Cleanup(func() { exec(t, conn, `DROP DATABASE `+database+` WITH (FORCE)`) })
+			err := migrations.Suitable(context.Background(), with(t, admin, func(u *url.URL) { u.Path = "/" + database }))
+			if (err != nil) != refused || refused && (!strings.Contains(err.Error(), locale) || !strings.Contains(err.Error(), "capitals") || !strings.Contains(err.Error(), "CREATE DATABASE")) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
 func TestADatabaseFromBeforeTheFirstReleaseIsRefused(t *testing.T) {
 	address := dbtest.Make(t).URL
 	// The earlier schema had this table, and the first version's number like today's.

@@ -116,7 +116,7 @@ func (x *examination) database(ctx context.Context, s settings) {
 	if err := migrations.Suitable(ctx, s.migrateURL); err != nil {
 		x.wrong("encoding", cmp.Or(explain(err), err.Error()))
 	} else {
-		x.fine("encoding", "UTF-8, with Khmer letters")
+		x.fine("encoding", "UTF-8, with Khmer letters and the usual capitals")
 	}
 	var available, khmer bool
 	err = conn.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'pg_trgm')`).Scan(&available)
