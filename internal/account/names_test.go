@@ -79,6 +79,8 @@ func TestAddressesAreFoundHoweverTheyAreWritten(t *testing.T) {
 		"rémi@shop.example":     {"re\u0301mi@shop.example", "RE\u0301MI@shop.example"},
 		"Dara@shop.example":     {"dara@Shop.Example", "dara\u00ad@shop.example"},
 		"សុខ@shop.example":      {"សុខ@SHOP.example", "\u2068សុខ@shop.example\u2069"},
+		"vy@bücher.example":     {"vy@xn--bcher-kva.example", "vy@BÜCHER.example", "VY@XN--BCHER-KVA.example", "vy@bu\u0308cher.example"},
+		"vy@ហាង.example":        {"vy@ហាង.EXAMPLE", "vy@xn--m2e9c4c.example"},
 		"vy+books@shop.example": {"vy+books@shop.example\r\n", "\u3000vy+books@shop.example"},
 	} {
 		u := addUser(t, d, accounts, audit.RoleMerchant, typed[0])

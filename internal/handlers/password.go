@@ -10,6 +10,7 @@ import (
 	"patchbay/internal/account"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/text"
 	"patchbay/views"
 )
 
@@ -31,7 +32,7 @@ func (s *Server) forgotten(w http.ResponseWriter, r *http.Request) error {
 	}
 	page.Sent, page.NoMail = true, !s.Jobs.SendsMail()
 	// A limit keeps strangers from filling an inbox.
-	wait, err := s.DB.Allow(r.Context(), "forgotten by "+strings.ToLower(page.Email), pg.Limit{Burst: 3, Every: 10 * time.Minute})
+	wait, err := s.DB.Allow(r.Context(), "forgotten by "+strings.ToLower(text.Email(page.Email)), pg.Limit{Burst: 3, Every: 10 * time.Minute})
 	if err != nil {
 		return err
 	}

@@ -9,15 +9,18 @@ import (
 	"fmt"
 	stdmail "net/mail"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/wneessen/go-mail"
 
 	"patchbay/internal/account"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/text"
 	"patchbay/views"
 )
 
@@ -41,6 +44,7 @@ func newMailer(address, from, ehlo string, roots *x509.CertPool) (*mailer, error
 	if err != nil {
 		return nil, errors.New("MAIL_FROM is not an e-mail address, which SMTP_URL needs")
 	}
+	sender.Address = text.ASCIIEmail(sender.Address)
 	p := &mailer{host: u.Hostname(), from: *sender}
 	port := u.Port()
 	if port == "" {
@@ -86,9 +90,9 @@ func (j *Jobs) send(ctx context.Context, to account.User, page views.Mail) error
 	if err != nil {
 		return err
 	}
-	client, err := mail.NewClient(j.mailer.host, j.mailer.options...)
+	client, err := j.mailer.client(to.Email)
 	if err != nil {
-		return errors.New("the settings of mail are not usable") // err may quote them
+		return err
 	}
 	if err := client.DialAndSendWithContext(ctx, message); err != nil {
 		return fmt.Errorf("mail not taken: %s", j.mailer.reason(err, to.Email))
@@ -96,16 +100,34 @@ func (j *Jobs) send(ctx context.Context, to account.User, page views.Mail) error
 	return nil
 }
 
+// client returns a client for a letter to an address, "" for none. It asks for SMTPUTF8 only where an address needs it: the next server
+// may not know it (RFC 6531 section 3.1).
+func (p *mailer) client(to string) (*mail.Client, error) {
+	options := p.options
+	if isASCII(p.from.Address + text.ASCIIEmail(to)) {
+		options = append(slices.Clip(options), mail.WithoutSMTPUTF8())
+	}
+	client, err := mail.NewClient(p.host, options...)
+	if err != nil {
+		return nil, errors.New("the settings of mail are not usable") // err may quote them
+	}
+	return client, nil
+}
+
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r > unicode.MaxASCII })
+}
+
 // reason returns what a mail server or its certificate said, without the password and the recipient.
 func (p *mailer) reason(err error, to string) string {
-	text := err.Error()
+	said := err.Error()
 	if to != "" {
-		text = strings.ReplaceAll(text, to, "the recipient")
+		said = strings.NewReplacer(to, "the recipient", text.ASCIIEmail(to), "the recipient").Replace(said)
 	}
 	if p.password != "" {
-		text = strings.ReplaceAll(text, p.password, "…")
+		said = strings.ReplaceAll(said, p.password, "…")
 	}
-	return strings.Join(strings.Fields(text), " ")
+	return strings.Join(strings.Fields(said), " ")
 }
 
 // message returns the mail for the wire, as plain text and HTML with the same words.
@@ -116,7 +138,7 @@ func (p *mailer) message(ctx context.Context, to account.User, page views.Mail) 
 	}
 	m := mail.NewMsg(mail.WithNoDefaultUserAgent())
 	m.FromMailAddress(&p.from)
-	m.ToMailAddress(&stdmail.Address{Name: to.Name, Address: to.Email})
+	m.ToMailAddress(&stdmail.Address{Name: to.Name, Address: text.ASCIIEmail(to.Email)})
 	m.Subject(page.Subject(ctx))
 	m.SetDate()
 	m.SetMessageIDWithValue(pg.NewID().String() + "@" + domain(p.from.Address))
@@ -146,9 +168,16 @@ func CheckMail(ctx context.Context, o Options, to string) error {
 	if deadline, ok := ctx.Deadline(); ok { // of the dialogue too, which ctx does not end
 		p.options = append(p.options, mail.WithTimeout(time.Until(deadline)))
 	}
-	client, err := mail.NewClient(p.host, p.options...)
+	if to != "" {
+		address, err := stdmail.ParseAddress(text.Email(to))
+		if err != nil {
+			return errors.New("the address to send to is not a mail address")
+		}
+		to = text.ASCIIEmail(address.Address)
+	}
+	client, err := p.client(to)
 	if err != nil {
-		return errors.New("the settings of mail are not usable") // err may quote them
+		return err
 	}
 	if to == "" {
 		if err := client.DialWithContext(ctx); err != nil {
@@ -158,9 +187,7 @@ func CheckMail(ctx context.Context, o Options, to string) error {
 	}
 	m := mail.NewMsg(mail.WithNoDefaultUserAgent())
 	m.FromMailAddress(&p.from)
-	if err := m.To(to); err != nil {
-		return errors.New("the address to send to is not a mail address")
-	}
+	m.ToMailAddress(&stdmail.Address{Address: to})
 	m.Subject("Patchbay: a test")
 	m.SetDate()
 	m.SetBodyString(mail.TypeTextPlain, "This letter was sent by patchbay doctor -mail. Mail works.\n")

@@ -31,6 +31,7 @@ type smtpManner struct {
 	certificate *tls.Certificate  // STARTTLS is offered with it; nil offers none
 	fromFirst   bool              // TLS is spoken from the first byte
 	auth        string            // mechanisms offered, once TLS is spoken; "" offers none
+	utf8        bool              // SMTPUTF8 is offered
 	mute        bool              // it takes connections and says nothing
 	replies     map[string]string // to a verb, instead of the usual reply
 }
@@ -42,7 +43,8 @@ type smtpServer struct {
 	mails   chan string
 
 	mu    sync.Mutex
-	plain bool // a letter or a password came without TLS
+	plain bool     // a letter or a password came without TLS
+	said  []string // what was said of senders and recipients
 }
 
 func listen(t *testing.T, manner smtpManner) *smtpServer {
@@ -111,6 +113,11 @@ func (s *smtpServer) serve(conn net.Conn) {
 			s.plain = s.plain || !secure
 			s.mu.Unlock()
 		}
+		if verb == "MAIL" || verb == "RCPT" {
+			s.mu.Lock()
+			s.said = append(s.said, strings.TrimSpace(line))
+			s.mu.Unlock()
+		}
 		if reply := s.reply(verb); reply != "" {
 			say(reply)
 			continue
@@ -123,6 +130,9 @@ func (s *smtpServer) serve(conn net.Conn) {
 			}
 			if s.auth != "" && secure {
 				say("250-AUTH " + s.auth)
+			}
+			if s.utf8 {
+				say("250-SMTPUTF8")
 			}
 			say("250 8BITMIME")
 		case "STARTTLS":
@@ -254,6 +264,41 @@ func TestMailServers(t *testing.T) {
 				t.Errorf("in plain text: %v", server.inPlain())
 			}
 		})
+	}
+}
+
+// TestEnvelopes holds an envelope to ASCII wherever it can be, and SMTPUTF8 to where it cannot (RFC 6531).
+func TestEnvelopes(t *testing.T) {
+	for _, c := range []struct {
+		from, to string
+		mail     string
+		rcpt     string
+		asks     bool // for SMTPUTF8
+	}{
+		{"connect@patchbay.example", "sok@ch168.example", "<connect@patchbay.example>", "<sok@ch168.example>", false},
+		{"Patchbay ភ្នំពេញ <connect@patchbay.example>", "sok@ch168.example", "<connect@patchbay.example>", "<sok@ch168.example>", false},
+		{"connect@patchbay.example", "sok@bücher.example", "<connect@patchbay.example>", "<sok@xn--bcher-kva.example>", false},
+		{"connect@patchbay.example", "SOK@BÜCHER.example", "<connect@patchbay.example>", "<SOK@xn--bcher-kva.example>", false},
+		{"connect@patchbay.example", "sok@xn--bcher-kva.example", "<connect@patchbay.example>", "<sok@xn--bcher-kva.example>", false},
+		{"connect@ហាង.example", "sok@ch168.example", "<connect@xn--m2e9c4c.example>", "<sok@ch168.example>", false},
+		{"connect@patchbay.example", "rémi@bücher.example", "<connect@patchbay.example>", "<rémi@xn--bcher-kva.example>", true},
+		{"សុខ@patchbay.example", "sok@ch168.example", "<សុខ@patchbay.example>", "<sok@ch168.example>", true},
+	} {
+		for _, utf8 := range []bool{true, false} {
+			server := listen(t, smtpManner{utf8: utf8})
+			o := Options{SMTPURL: "smtp://" + server.address, MailFrom: c.from, PublicURL: &url.URL{Host: "connect.example.com"}}
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			if err := CheckMail(ctx, o, c.to); err != nil {
+				t.Errorf("%s to %s: %v", c.from, c.to, err)
+			}
+			cancel()
+			server.mu.Lock()
+			said := strings.Join(server.said, "\n")
+			server.mu.Unlock()
+			if !strings.Contains(said, "MAIL FROM:"+c.mail) || !strings.Contains(said, "RCPT TO:"+c.rcpt) || strings.Contains(said, "SMTPUTF8") != (c.asks && utf8) {
+				t.Errorf("%s to %s, SMTPUTF8 offered: %v:\n%s", c.from, c.to, utf8, said)
+			}
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"golang.org/x/net/idna"
 	"golang.org/x/text/unicode/bidi"
 	"golang.org/x/text/unicode/norm"
 )
@@ -162,13 +163,35 @@ var recomposed = sync.OnceValue(func() *strings.Replacer {
 	return strings.NewReplacer(pairs...)
 })
 
-// Email returns an e-mail address as it is kept: cleaned, its domain in lower case (RFC 5321 section 2.4).
+// Email returns an e-mail address as it is kept: cleaned, its domain in lower case (RFC 5321 section 2.4) and in its own script, however
+// it was written (RFC 5891 section 5: xn--bcher-kva is bücher).
 func Email(s string) string {
-	s = Name(s)
-	if at := strings.LastIndexByte(s, '@'); at >= 0 {
-		s = s[:at] + strings.ToLower(s[at:])
+	return withDomain(Name(s), func(domain string) (string, error) {
+		own, err := idna.Lookup.ToUnicode(domain)
+		return Name(own), err
+	})
+}
+
+// ASCIIEmail returns an e-mail address with its domain in ASCII, as mail servers without SMTPUTF8 take it (RFC 5891 section 4.4). What
+// is before the @ stays as it is: it has no other spelling.
+func ASCIIEmail(s string) string { return withDomain(s, idna.Lookup.ToASCII) }
+
+// maxDomain is how many bytes the name of a host has at most: 253 letters (RFC 1035 section 2.3.4), of up to 4 bytes.
+const maxDomain = 4 * 253
+
+// withDomain changes the domain of an address, and makes one that is no host's name lower case only.
+func withDomain(address string, change func(string) (string, error)) string {
+	at := strings.LastIndexByte(address, '@')
+	if at < 0 {
+		return address
 	}
-	return s
+	given := address[at+1:]
+	if len(given) <= maxDomain {
+		if domain, err := change(given); err == nil && domain != "" {
+			return address[:at+1] + domain
+		}
+	}
+	return address[:at+1] + strings.ToLower(given)
 }
 
 // Password returns a password as it is hashed: in NFKC, since keyboards differ in how they compose a letter (RFC 8265 section 4).

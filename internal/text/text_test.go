@@ -113,9 +113,30 @@ func TestEmailKeepsTheLocalPart(t *testing.T) {
 		"re\u0301mi@shop.example":  "rémi@shop.example",
 		"no address":               "no address",
 		"\u202esok@shop.example":   "sok@shop.example",
+
+		"sok@xn--bcher-kva.example": "sok@bücher.example", "Sok@BÜCHER.Example": "Sok@bücher.example", "sok@XN--BCHER-KVA.EXAMPLE": "sok@bücher.example",
+		"sok@bu\u0308cher.example": "sok@bücher.example", "sok@ＢÜcher。example": "sok@bücher.example",
+		"sok@xn--90ais": "sok@бел", "sok@xn--fiqs8s": "sok@中国", "សុខ@ហាង.example": "សុខ@ហាង.example",
+		"sok@straße.example": "sok@straße.example", "sok@xn--strae-oqa.example": "sok@straße.example", // not strasse
+		"sok@xn--a.example": "sok@xn--a.example", "sok@a_b.Example": "sok@a_b.example", "sok@[127.0.0.1]": "sok@[127.0.0.1]", "sok@": "sok@", // no names of hosts
 	} {
 		if got := Email(given); got != want {
 			t.Errorf("Email(%+q) = %+q, want %+q", given, got, want)
+		}
+	}
+}
+
+func TestASCIIEmail(t *testing.T) {
+	for given, want := range map[string]string{
+		"sok@bücher.example": "sok@xn--bcher-kva.example", "sok@xn--bcher-kva.example": "sok@xn--bcher-kva.example", "Sok@shop.example": "Sok@shop.example",
+		"sok@бел": "sok@xn--90ais", "rémi@bücher.example": "rémi@xn--bcher-kva.example", "sok@a_b.example": "sok@a_b.example", "no address": "no address",
+		"sok@[127.0.0.1]": "sok@[127.0.0.1]", `"a@b"@bücher.example`: `"a@b"@xn--bcher-kva.example`,
+	} {
+		if got := ASCIIEmail(given); got != want {
+			t.Errorf("ASCIIEmail(%+q) = %+q, want %+q", given, got, want)
+		}
+		if got := Email(ASCIIEmail(given)); got != Email(given) {
+			t.Errorf("%+q is kept as %+q by its spelling in ASCII", given, got)
 		}
 	}
 }
