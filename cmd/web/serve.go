@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"strings"
-	"sync"
 	"time"
 
 	"patchbay/internal/account"
@@ -90,7 +89,7 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	pages := handlers.New(handlers.Options{
 		DB: d, Accounts: accounts, Providers: s.providers, Refresh: engine, Jobs: later, Log: log, PublicURL: s.publicURL,
 		TrustedProxies: s.trustedProxies, SessionKeys: s.sessionKeys, Demo: s.demo,
-		Works: (&works{db: d}).now,
+		Works: works{db: d, engine: engine}.now,
 	})
 	if err := opened(d, accounts); err != nil {
 		return err
@@ -129,32 +128,22 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	return err
 }
 
-// provenFor is for how long a proof that the database keeps what is saved is believed.
-const provenFor = time.Minute
-
 // works finds out whether the database is one that this program can work with. Its method is safe for concurrent use.
 type works struct {
 	db     *db.DB
-	mu     sync.Mutex
-	proven time.Time // when a save was last proven
+	engine *refresh.Engine
 }
 
 // now returns an error if the schema is not the one this program was built for, or what is saved is not kept.
-func (w *works) now(ctx context.Context) error {
+func (w works) now(ctx context.Context) error {
 	pending, err := migrations.Pending(ctx, w.db.Pool)
 	if err == nil && pending {
 		err = errors.New("migrations are to be applied")
 	}
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if err != nil || time.Since(w.proven) < provenFor {
+	if err != nil {
 		return err
 	}
-	if err := refresh.ProveSaves(ctx, w.db); err != nil {
-		return err
-	}
-	w.proven = time.Now()
-	return nil
+	return w.engine.Works(ctx)
 }
 
 // connected are the connectors of the providers that are set up.

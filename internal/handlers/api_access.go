@@ -200,7 +200,7 @@ func problemOf(err error) apiProblem {
 		}
 	case errors.As(err, &platform):
 		return apiProblem{Type: "platform-action-needed", Title: "The platform must act", Status: http.StatusServiceUnavailable, Problem: string(platform.Problem), WhoMustAct: status.PartyPlatform}
-	case pg.Unavailable(err):
+	case unavailable(err):
 		return apiProblem{Type: "platform-action-needed", Title: "The database cannot be used just now", Status: http.StatusServiceUnavailable, Problem: "broken", WhoMustAct: status.PartyPlatform, RetryAfter: unavailableFor}
 	default:
 		return apiProblem{Type: "platform-action-needed", Title: "Something is broken here", Status: http.StatusInternalServerError, Problem: "broken", WhoMustAct: status.PartyPlatform}

@@ -16,6 +16,7 @@ import (
 
 	"patchbay/internal/account"
 	"patchbay/internal/pg"
+	"patchbay/internal/refresh"
 	"patchbay/internal/trace"
 	"patchbay/views"
 )
@@ -68,7 +69,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Retry-After", strconv.Itoa(wait))
 	case errors.Is(err, context.Canceled) && r.Context().Err() != nil:
 		return // the browser has gone
-	case pg.Unavailable(err):
+	case unavailable(err):
 		s.Log.WarnContext(r.Context(), "the database cannot be used", "route", r.Pattern, "err", err)
 		status = http.StatusServiceUnavailable
 		w.Header().Set("Retry-After", strconv.Itoa(unavailableFor))
@@ -87,6 +88,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	page.Path = r.URL.Path // without the query, which may hold a provider's answer
 	s.render(w, r, status, views.Error(views.ErrorPage{Page: page, Status: status, Code: code, Wait: wait, Reference: trace.Request(r.Context())}))
 }
+
+// unavailable reports whether the database cannot be used for now, or keeps nothing: the same request may succeed later.
+func unavailable(err error) bool { return pg.Unavailable(err) || errors.Is(err, refresh.ErrUnsaved) }
 
 // render renders a page in the visitor's language. It sends nothing of a page whose rendering fails.
 func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, page templ.Component) {

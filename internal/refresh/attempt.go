@@ -128,8 +128,8 @@ func (e *Engine) callOnce(q *providerQueue, g connectors.Grant) (token connector
 
 // saveAnswer saves a good answer: first, and until it lands.
 func (e *Engine) saveAnswer(ctx context.Context, q *providerQueue, l *lease, token connectors.Token, obtained time.Time, info attemptInfo, next bool) (Result, *lease) {
-	result, err := retryWrite(ctx, func() (saveResult, error) {
-		result, err := q.save(ctx, l, token, obtained, info, next && !e.ending())
+	result, err := retryWrite(ctx, e, func(again bool) (saveResult, error) {
+		result, err := q.save(ctx, l, token, obtained, info, next && !e.ending(), again)
 		if err != nil {
 			e.Log.Warn("a good answer is not saved yet", "connection", l.Connection, "err", err)
 		}
@@ -147,12 +147,6 @@ func (e *Engine) saveAnswer(ctx context.Context, q *providerQueue, l *lease, tok
 		out.ExpiresAt = obtained.Add(token.Lifetime)
 	}
 	return out, result.Next
-}
-
-// retryWrite repeats a write to Postgres until it succeeds or ctx ends, after 50 ms doubling to 2 s.
-func retryWrite[T any](ctx context.Context, write func() (T, error)) (T, error) {
-	pauses := &backoff.ExponentialBackOff{InitialInterval: 50 * time.Millisecond, Multiplier: 2, MaxInterval: 2 * time.Second}
-	return backoff.Retry(ctx, write, backoff.WithBackOff(pauses), backoff.WithMaxElapsedTime(0))
 }
 
 // revokeUnwanted ends access that is no longer wanted: the connection was made anew or ended while the provider answered. A
@@ -297,7 +291,7 @@ func (e *Engine) sameInARow(ctx context.Context, q *providerQueue, l *lease, out
 // fail records an attempt without a token, as long as the lease lasts, and detects whether the provider fails for several merchants.
 func (e *Engine) fail(ctx context.Context, q *providerQueue, l *lease, f failure, info attemptInfo) Result {
 	out := Result{Outcome: f.Outcome, Problem: f.Problem, RetryAfter: f.After, Call: info.Call}
-	recorded, err := retryWrite(ctx, func() (recorded, error) {
+	recorded, err := retryWrite(ctx, e, func(bool) (recorded, error) {
 		recorded, err := q.record(ctx, l, f, info)
 		if err != nil {
 			e.Log.Warn("an outcome is not written down yet", "connection", l.Connection, "err", err)

@@ -34,6 +34,7 @@ type Engine struct {
 	order   []*providerQueue
 	usage   usage
 	counts  counters
+	proof   proof
 
 	life context.Context // what is under way lives this long: beyond requests, beyond Run
 	end  context.CancelFunc
@@ -137,6 +138,9 @@ func (e *Engine) enter() bool {
 // poll looks after one provider once: a probe during an incident, else accounts to recheck and what is due. It returns how many
 // attempts were begun; they go on by themselves.
 func (e *Engine) poll(ctx context.Context, q *providerQueue) (int, error) {
+	if err := e.Works(ctx); err != nil {
+		return 0, err
+	}
 	now := e.DB.Now()
 	state, err := e.ProviderState(ctx, q.info.Name, q.info.Environment)
 	q.troubled.Store(!state.IncidentSince.IsZero() || state.PausedUntil.After(now))

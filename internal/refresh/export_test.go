@@ -37,7 +37,7 @@ func (e *Engine) Claim(ctx context.Context, provider string, id pg.ID) (*Lease, 
 
 // Save saves an answer of now and returns what became of it.
 func (e *Engine) Save(ctx context.Context, l *Lease, token connectors.Token) (string, error) {
-	result, err := e.queues[l.Provider].save(ctx, l, token, e.DB.Now(), attemptInfo{}, false)
+	result, err := e.queues[l.Provider].save(ctx, l, token, e.DB.Now(), attemptInfo{}, false, false)
 	return string(result.Fate), err
 }
 

@@ -346,6 +346,9 @@ func (e *Engine) join(ctx context.Context, q *providerQueue, want claimRequest, 
 }
 
 func (e *Engine) runInflight(q *providerQueue, want claimRequest, by audit.Actor, f *inflight) {
+	if f.err = e.Works(e.life); f.err != nil {
+		return
+	}
 	q.slots <- struct{}{}
 	defer func() {
 		<-q.slots

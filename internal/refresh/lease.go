@@ -184,8 +184,8 @@ const (
 // save writes a good answer, whoever holds the lease by now. token is merged into the grant: an empty Refresh, RefreshLifetime
 // or Scope keeps the old value. obtained is when the answer was made, at the latest when it was asked for. It is safe to
 // repeat after an error, and is to be repeated until it lands. next: another grant that is due is claimed in this one's place, in
-// the same transaction.
-func (q *providerQueue) save(ctx context.Context, l *lease, token connectors.Token, obtained time.Time, info attemptInfo, next bool) (saveResult, error) {
+// the same transaction. alone: not together with others, whose saves would fail with this one.
+func (q *providerQueue) save(ctx context.Context, l *lease, token connectors.Token, obtained time.Time, info attemptInfo, next, alone bool) (saveResult, error) {
 	g := merge(l.Grant, token)
 	sealed, err := q.db.SealGrant(g, db.GrantPlace(l.Connection, l.Generation+1))
 	if err != nil {
@@ -205,7 +205,7 @@ func (q *providerQueue) save(ctx context.Context, l *lease, token connectors.Tok
 		s.row.RefreshEnd = obtained.Add(token.RefreshLifetime)
 	}
 	result := saveResult{Fate: saved, RefreshAt: s.row.RefreshAt}
-	if l.healthy() {
+	if l.healthy() && !alone {
 		done, err := q.ops.Do(ctx, op{save: s, next: next})
 		if len(done.leases) > 0 {
 			result.Next = done.leases[0]

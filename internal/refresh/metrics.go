@@ -23,6 +23,7 @@ type Metrics struct {
 	began    *prometheus.Desc
 	polled   *prometheus.Desc
 	oldest   *prometheus.Desc
+	unsaved  *prometheus.Desc
 	engine   *Engine
 }
 
@@ -51,6 +52,7 @@ func newMetrics(e *Engine) *Metrics {
 		began:    prometheus.NewDesc("patchbay_incident_since_seconds", "How long the provider's incident has lasted; 0 without one.", append(labels, "reason"), nil),
 		polled:   prometheus.NewDesc("patchbay_sweep_last_round_timestamp_seconds", "When this process last looked for refreshes that are due.", labels, nil),
 		oldest:   prometheus.NewDesc("patchbay_oldest_due_seconds", "For how long the refresh that waits longest has been due.", labels, nil),
+		unsaved:  prometheus.NewDesc("patchbay_unsaved_answers", "Outcomes of calls that this process holds in memory because they cannot be saved. It begins no refresh meanwhile.", nil, nil),
 	}
 }
 
@@ -69,7 +71,7 @@ func (m *Metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.calls.Describe(ch)
 	m.took.Describe(ch)
 	m.reads.Describe(ch)
-	for _, desc := range []*prometheus.Desc{m.due, m.overdue, m.leased, m.incident, m.paused, m.began, m.polled, m.oldest} {
+	for _, desc := range []*prometheus.Desc{m.due, m.overdue, m.leased, m.incident, m.paused, m.began, m.polled, m.oldest, m.unsaved} {
 		ch <- desc
 	}
 }
@@ -79,6 +81,7 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	m.calls.Collect(ch)
 	m.took.Collect(ch)
 	m.reads.Collect(ch)
+	ch <- prometheus.MustNewConstMetric(m.unsaved, prometheus.GaugeValue, float64(m.engine.proof.unsaved.Load()))
 	ctx, cancel := context.WithTimeout(m.engine.life, 5*time.Second)
 	defer cancel()
 	for _, q := range m.engine.order {

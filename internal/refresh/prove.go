@@ -3,9 +3,16 @@ package refresh
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
@@ -13,6 +20,115 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
 )
+
+// ErrUnsaved says that no refresh is begun because answers of providers are not saved: they are held in memory until they are.
+var ErrUnsaved = errors.New("answers of providers cannot be saved")
+
+// For how long a proof that saves are kept is believed, and one that they are not; and how long a proof may take.
+const (
+	provenFor    = time.Minute
+	disprovenFor = time.Second
+	proveWithin  = 10 * time.Second
+	resumeAfter  = 5 * time.Second // longer than retryWrite waits: answers that other processes hold are saved before their grants are claimed
+)
+
+// proof is what this process knows of whether the database keeps what is saved. unsaved counts the writes that failed and are being
+// repeated.
+type proof struct {
+	unsaved atomic.Int64
+	mu      sync.Mutex
+	at      time.Time // of the last proof; by the host's monotonic clock, as are the others
+	err     error
+	failing time.Time // since when
+	resume  time.Time // nothing is claimed before
+}
+
+// failed notes that a write failed. p.mu is held.
+func (p *proof) failed() {
+	if p.failing.IsZero() {
+		p.failing = time.Now()
+	}
+}
+
+// landed notes that a write was kept. p.mu is held. If none was for longer than a lease lasts, leases have lapsed whose answers are
+// only now being saved.
+func (p *proof) landed(lease time.Duration) {
+	now := time.Now()
+	if !p.failing.IsZero() && now.Sub(p.failing) > lease {
+		p.resume = now.Add(resumeAfter)
+	}
+	p.at, p.err, p.failing = now, nil, time.Time{}
+}
+
+// Works returns an error that wraps ErrUnsaved while an answer of a provider waits to be saved, or if none could be: then nothing
+// is claimed. A save that landed within a minute is proof enough; without one a save is tried and rolled back.
+func (e *Engine) Works(ctx context.Context) error {
+	if n := e.proof.unsaved.Load(); n > 0 {
+		return fmt.Errorf("%w: %d wait", ErrUnsaved, n)
+	}
+	e.proof.mu.Lock()
+	defer e.proof.mu.Unlock()
+	if time.Now().Before(e.proof.resume) {
+		return fmt.Errorf("%w: other processes save theirs", ErrUnsaved)
+	}
+	known := provenFor
+	if e.proof.err != nil {
+		known = disprovenFor
+	}
+	if !e.proof.at.IsZero() && time.Since(e.proof.at) < known {
+		return e.proof.err
+	}
+	ctx, cancel := context.WithTimeout(ctx, proveWithin)
+	defer cancel()
+	err := ProveSaves(ctx, e.DB)
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return err
+	}
+	if err == nil {
+		e.proof.landed(e.Term)
+		return nil
+	}
+	if !pg.Unavailable(err) {
+		err = fmt.Errorf("%w: %w", ErrUnsaved, err)
+	}
+	e.proof.failed()
+	e.proof.at, e.proof.err = time.Now(), err
+	return err
+}
+
+// ownFault says that a write failed for what is in it (SQLSTATE class 22): it says nothing of other writes.
+func ownFault(err error) bool {
+	var said *pgconn.PgError
+	return errors.As(err, &said) && strings.HasPrefix(said.Code, "22")
+}
+
+// retryWrite repeats a write to Postgres until it succeeds or ctx ends, after 50 ms doubling to 2 s. Nothing is claimed meanwhile:
+// its answer might be lost too.
+func retryWrite[T any](ctx context.Context, e *Engine, write func(again bool) (T, error)) (T, error) {
+	pauses := &backoff.ExponentialBackOff{InitialInterval: 50 * time.Millisecond, Multiplier: 2, MaxInterval: 2 * time.Second}
+	again, counted := false, false
+	result, err := backoff.Retry(ctx, func() (T, error) {
+		result, err := write(again)
+		if err != nil && !counted && !ownFault(err) {
+			counted = true
+			e.proof.unsaved.Add(1)
+			e.proof.mu.Lock()
+			e.proof.failed()
+			e.proof.mu.Unlock()
+		}
+		again = true
+		return result, err
+	}, backoff.WithBackOff(pauses), backoff.WithMaxElapsedTime(0))
+	e.proof.mu.Lock()
+	defer e.proof.mu.Unlock()
+	if err == nil {
+		e.proof.landed(e.Term)
+	}
+	if counted {
+		e.proof.unsaved.Add(-1)
+	}
+	return result, err
+}
 
 // ProveSaves returns an error unless a connection can be made and its refreshed grant be saved, in a transaction that is rolled
 // back. Nothing is to be sent to a provider while its answer could not be kept.
