@@ -24,7 +24,7 @@ var rooms = map[string][]string{
 		"!github.com/go-jose/", "!patchbay/internal/status", "!patchbay/internal/text",
 	},
 	"patchbay/internal/status": {"patchbay/", "others"},
-	"patchbay/internal/text":   {"patchbay/", "others", "!golang.org/x/text/"},
+	"patchbay/internal/text":   {"patchbay/", "others", "!golang.org/x/text/", "!golang.org/x/net/idna"},
 	"patchbay/internal/pg":     {"patchbay/", "others", "!github.com/jackc/pgx/", "!github.com/google/uuid"},
 	"patchbay/internal/search": {"patchbay/", "others", "!github.com/jackc/pgx/", "!patchbay/internal/pg", "!patchbay/internal/status"},
 	"patchbay/internal/seal":   {"patchbay/", "others", "!github.com/tink-crypto/"},
