@@ -54,7 +54,7 @@ func New(o Options) *Engine {
 	e.Metrics = newMetrics(e)
 	e.life, e.end = context.WithCancel(context.Background())
 	for _, c := range o.Connectors {
-		q := newQueue(o, c)
+		q := newQueue(e.life, o, c)
 		e.queues[q.info.Name] = q
 		e.order = append(e.order, q)
 	}

@@ -35,6 +35,16 @@ func (e *Engine) Claim(ctx context.Context, provider string, id pg.ID) (*Lease, 
 	return e.queues[provider].claim(ctx, claimRequest{Connection: id, Attempt: -1})
 }
 
+// ClaimDue claims what is due at a provider, at most so many.
+func (e *Engine) ClaimDue(ctx context.Context, provider string, most int) ([]*Lease, error) {
+	return e.queues[provider].due(ctx, most, false)
+}
+
+// ClaimProbe claims the grant by which a provider in trouble is tried.
+func (e *Engine) ClaimProbe(ctx context.Context, provider string) (*Lease, error) {
+	return e.queues[provider].probe(ctx)
+}
+
 // Save saves an answer of now and returns what became of it.
 func (e *Engine) Save(ctx context.Context, l *Lease, token connectors.Token) (string, error) {
 	result, err := e.queues[l.Provider].save(ctx, l, token, e.DB.Now(), attemptInfo{}, false, false)

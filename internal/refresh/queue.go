@@ -2,13 +2,17 @@ package refresh
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/cenkalti/backoff/v5"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
@@ -19,6 +23,7 @@ import (
 // limit, in all processes. What this process claims and saves at the same time shares round trips and commits.
 type providerQueue struct {
 	db        *db.DB
+	life      context.Context // of the engine
 	connector connectors.Connector
 	info      connectors.Info
 	limit     int           // leases at once, in all processes
@@ -37,9 +42,9 @@ type providerQueue struct {
 	undetected atomic.Bool // an attempt failed since the last detection of an incident began
 }
 
-func newQueue(o Options, c connectors.Connector) *providerQueue {
+func newQueue(life context.Context, o Options, c connectors.Connector) *providerQueue {
 	q := &providerQueue{
-		db: o.DB, connector: c, info: c.Info(), limit: o.Slots, term: o.Term, settle: o.Settle,
+		db: o.DB, life: life, connector: c, info: c.Info(), limit: o.Slots, term: o.Term, settle: o.Settle,
 		slots: make(chan struct{}, o.Slots), freed: make(chan struct{}, 1),
 	}
 	if q.info.ReplaySafe {
@@ -237,9 +242,52 @@ func (q *providerQueue) commit(ctx context.Context, ops []op) ([]opResult, error
 		}
 	}
 	if err := q.db.Pool.SendBatch(ctx, &b).Close(); err != nil {
+		if inDoubt(err) {
+			go q.releaseUnheard(id, until, ops)
+		}
 		return nil, fmt.Errorf("leases at %s: %w", q.info.Name, err)
 	}
 	return out, nil
+}
+
+// inDoubt says whether a transaction that ended with this error may have been committed: its answer, or the connection, was lost.
+func inDoubt(err error) bool {
+	var said *pgconn.PgError
+	return !errors.As(err, &said) || strings.HasPrefix(said.Code, "57") // operator intervention: also after the commit
+}
+
+// releaseUnheard releases the leases of a commit that was not acknowledged: nothing was sent under them. It asks until it finds them,
+// since the commit may take effect later, as when it waits for a standby, and at most until they have lapsed.
+func (q *providerQueue) releaseUnheard(id pg.ID, until time.Time, ops []op) {
+	before := q.db.Now() // a claim takes what is due, what is wanted or, as a probe, anything; an index leads to the first
+	wanted := []pg.ID{}
+	claims := false
+	for _, o := range ops {
+		claims = claims || o.next || o.want != nil || o.sql != ""
+		if o.want != nil {
+			wanted = append(wanted, o.want.Connection)
+		}
+		if o.sql == claimProbe {
+			before = until.Add(100 * 365 * 24 * time.Hour)
+		}
+	}
+	pauses := &backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, Multiplier: 2, MaxInterval: 2 * time.Second}
+	pauses.Reset()
+	for claims && q.db.Now().Before(until) && sleep(q.life, pauses.NextBackOff()) {
+		ctx, cancel := context.WithTimeout(q.life, q.term/4)
+		n, err := pg.Exec(ctx, q.db.Pool, "release leases", `
+			WITH freed AS (
+				UPDATE provider_slots SET busy_until = '-infinity', lease_id = NULL WHERE provider = $1 AND environment = $2 AND lease_id = $4
+			)
+			UPDATE grants SET lease_id = NULL, leased_until = NULL
+			WHERE lease_id = $4 AND (provider = $1 AND environment = $2 AND refresh_at <= $3 OR connection_id = ANY ($5))`,
+			q.info.Name, q.info.Environment, before, id, wanted)
+		cancel()
+		if err == nil && n > 0 {
+			q.wake()
+			return
+		}
+	}
 }
 
 // makeReady makes the rows of the queue's slots, once.
