@@ -16,6 +16,7 @@ const (
 	ReasonWrongIssuer = "wrong-issuer"            // the answer is another authorization server's (RFC 9207)
 	ReasonCutOff      = "cut-off"                 // the request was sent, and the connection ended before an answer came
 	ReasonNoCode      = "no-code"                 // the callback carries neither a code nor an error
+	ReasonBusy        = "busy"                    // it says that another request is under way, or that there were too many
 	ReasonUnreadable  = "unreadable"              // the answer is not of the kind that was asked for, as a page of HTML is not
 	ReasonStatus      = "status"                  // the HTTP status says that it failed, and nothing says why
 	ReasonCallback    = "callback-not-registered" // our callback address is not registered with the provider
@@ -43,11 +44,11 @@ func (*AccessDeniedError) Error() string { return "denied by the person" }
 
 // TemporaryError means that a call failed in a way that may pass: it is worth another try, and no person needs to act.
 // Reason is a stable code: unreachable, unknown-host, certificate, timeout, cancelled, cut-off, redirected, status,
-// wrong-issuer.
+// busy, wrong-issuer.
 type TemporaryError struct {
 	Reason     string
 	Detail     string        // for staff, such as "HTTP 503"; never what the provider sent
-	RetryAfter time.Duration // how long a 5xx asked to wait (RFC 9110 section 10.2.3), at most a day; 0 when it did not
+	RetryAfter time.Duration // how long a 5xx, or a provider that is busy, asked to wait (RFC 9110 section 10.2.3), at most a day; 0 when it did not
 	cause      error         // a context's error only: any other may quote what the provider sent
 }
 

@@ -190,7 +190,8 @@ func faultOf(r response) fault {
 
 // passing is the error of a response whose fault passes by itself.
 func (r response) passing() error {
-	return &TemporaryError{Reason: ReasonStatus, Detail: r.statusText() + r.codeText()}
+	after, _ := r.retryAfter()
+	return &TemporaryError{Reason: ReasonBusy, Detail: r.statusText() + r.codeText(), RetryAfter: min(max(after, 0), maxRetryAfter)}
 }
 
 // callbackError returns the outcome that a callback's error parameter stands for (RFC 6749 section 4.1.2.1), or nil if

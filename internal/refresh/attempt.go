@@ -197,7 +197,7 @@ func (e *Engine) failureOf(ctx context.Context, q *providerQueue, l *lease, call
 	case errors.As(err, &limited):
 		before, _ := e.sameInARow(ctx, q, l, status.RateLimited, call)
 		f.After = schedule.RetryAfter(before+1, limited.RetryAfter, l.Connection)
-	case e.isWordlessNo(ctx, q, l, call):
+	case e.isWordlessNo(ctx, q, l, call, err):
 		f.Outcome, f.Problem = status.Rejected, l.rejection()
 	default:
 		f.Outcome = status.Temporary
@@ -237,8 +237,11 @@ const (
 // isWordlessNo says whether an answer of 4xx that says nothing of the grant means that the grant is rejected: the same has come back
 // before, and since the first time another connection of the provider was refreshed, or an hour has passed. A status that may be
 // about our own request or client needs the former.
-func (e *Engine) isWordlessNo(ctx context.Context, q *providerQueue, l *lease, call connectors.Call) bool {
+func (e *Engine) isWordlessNo(ctx context.Context, q *providerQueue, l *lease, call connectors.Call, err error) bool {
+	var temporary *connectors.TemporaryError
 	switch {
+	case errors.As(err, &temporary) && temporary.Reason == connectors.ReasonBusy:
+		return false
 	case call.Status < 400 || call.Status > 499:
 		return false
 	case call.Status == http.StatusRequestTimeout || call.Status == http.StatusTooEarly || call.Status == http.StatusTooManyRequests:
