@@ -68,14 +68,21 @@ func (e *Engine) Good(h db.Handout, minValid time.Duration) bool {
 func mostOf(lifetime time.Duration) time.Duration { return lifetime * 8 / 10 }
 
 func (e *Engine) freshen(ctx context.Context, r db.Reading, minValid time.Duration, by audit.Actor) (db.Reading, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.Term)
+	good, err := e.verdict(r, minValid)
+	if good || err != nil {
+		return r, err
+	}
+	q := e.queueOf(r.Provider, r.Environment)
+	if err := q.enter(); err != nil {
+		return r, err
+	}
+	defer q.leaveQueue()
+	ctx, cancel := context.WithTimeout(ctx, e.patience())
 	defer cancel()
-	for {
-		good, err := e.verdict(r, minValid)
+	for ; ; good, err = e.verdict(r, minValid) {
 		if good || err != nil {
 			return r, err
 		}
-		q := e.queueOf(r.Provider, r.Environment)
 		if r.LeasedUntil.After(e.DB.Now()) && !e.isInflight(r.Connection) {
 			if r, err = e.wait(ctx, r); err != nil {
 				return r, err
@@ -232,8 +239,14 @@ func (e *Engine) reread(ctx context.Context, r db.Reading) (db.Reading, error) {
 	return now, err
 }
 
-// errBusy: no lease could be had in time.
-var errBusy = &ProviderTroubleError{Outcome: status.Busy, RetryAfter: time.Second}
+// errBusy: no lease could be had in time. errCrowded: too many others wait, or no call to the provider has ended for long.
+var (
+	errBusy    = &ProviderTroubleError{Outcome: status.Busy, RetryAfter: time.Second}
+	errCrowded = &ProviderTroubleError{Outcome: status.Busy, RetryAfter: 10 * time.Second}
+)
+
+// patience is how long a caller waits for a refresh at most: for a slot, for the provider, and for the save.
+func (e *Engine) patience() time.Duration { return e.Term * 2 / 3 }
 
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 
@@ -251,10 +264,16 @@ func (e *Engine) RefreshNow(ctx context.Context, id pg.ID, by audit.Actor) (Resu
 // RefreshReading is RefreshNow for a reading that was just made. Where there is no lease, Connection, Provider, Environment and
 // Disconnected are enough of it.
 func (e *Engine) RefreshReading(ctx context.Context, r db.Reading, by audit.Actor) (Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, e.Term)
+	q := e.queueOf(r.Provider, r.Environment)
+	if q != nil {
+		if err := q.enter(); err != nil {
+			return Result{}, err
+		}
+		defer q.leaveQueue()
+	}
+	ctx, cancel := context.WithTimeout(ctx, e.patience())
 	defer cancel()
 	for {
-		q := e.queueOf(r.Provider, r.Environment)
 		now := e.DB.Now()
 		switch {
 		case r.Disconnected:
@@ -349,7 +368,12 @@ func (e *Engine) runInflight(q *providerQueue, want claimRequest, by audit.Actor
 	if f.err = e.Works(e.life); f.err != nil {
 		return
 	}
-	q.slots <- struct{}{}
+	select {
+	case q.slots <- struct{}{}:
+	case <-time.After(e.Deadline / 2):
+		f.err = errCrowded
+		return
+	}
 	defer func() {
 		<-q.slots
 		q.wake()

@@ -86,6 +86,7 @@ func (e *Engine) PastIncidents(ctx context.Context, most int) ([]Incident, error
 const (
 	temporaryWindow   = 5 * time.Minute
 	temporaryAttempts = 5
+	temporaryInARow   = 16 // since the last good answer: a provider that hangs gives so many before they are half of those of five minutes
 	rejectedWindow    = 10 * time.Minute
 	atLeastFrom       = 3 // connections; all, if fewer
 	merchantsFrom     = 2 // one merchant's connections are never an incident
@@ -110,7 +111,7 @@ func (e evidence) of(connections int) bool {
 // have not failed for longer than that.
 func (q *providerQueue) detect(ctx context.Context) (reason status.Reason, err error) {
 	now := q.db.Now()
-	var attempts, all int
+	var attempts, inARow, all int
 	var temporary, rejected, clientRejected evidence
 	err = q.db.Pool.QueryRow(ctx, `
 		WITH p AS (
@@ -127,6 +128,7 @@ func (q *providerQueue) detect(ctx context.Context) (reason status.Reason, err e
 		)
 		SELECT
 			(SELECT count(*) FROM recent r, p WHERE r.at > $4 AND r.at > p.drained),
+			(SELECT count(*) FROM since_ok r WHERE r.at > $4 AND outcome = 'trouble'),
 			t.attempts, t.connections, t.merchants, r.connections, r.merchants, o.connections, o.merchants,
 			(SELECT count(*) FROM (SELECT FROM connections c WHERE c.provider = $1 AND c.environment = $2 AND c.disconnected_at IS NULL LIMIT $3) AS few)
 		FROM
@@ -138,7 +140,7 @@ func (q *providerQueue) detect(ctx context.Context) (reason status.Reason, err e
 			(SELECT count(DISTINCT connection_id) AS connections, count(DISTINCT merchant_id) AS merchants FROM since_ok WHERE outcome = 'ours') AS o`,
 		q.info.Name, q.info.Environment, atLeastFrom, now.Add(-temporaryWindow), now.Add(-rejectedWindow),
 		[]string{status.NoteInterrupted, status.NoteRevoked, status.NoteUnsent, status.NoteSealed}, now.Add(-workedFor)).
-		Scan(&attempts, &temporary.attempts, &temporary.connections, &temporary.merchants, &rejected.connections, &rejected.merchants,
+		Scan(&attempts, &inARow, &temporary.attempts, &temporary.connections, &temporary.merchants, &rejected.connections, &rejected.merchants,
 			&clientRejected.connections, &clientRejected.merchants, &all)
 	if err != nil {
 		return "", fmt.Errorf("detect an incident: %w", err)
@@ -147,7 +149,7 @@ func (q *providerQueue) detect(ctx context.Context) (reason status.Reason, err e
 	switch {
 	case rejected.of(atLeastFrom) || clientRejected.of(from):
 		return status.ReasonClientRejected, nil
-	case attempts >= temporaryAttempts && temporary.of(from) && temporary.attempts*2 > attempts:
+	case attempts >= temporaryAttempts && temporary.of(from) && (temporary.attempts*2 > attempts || inARow >= temporaryInARow):
 		return status.ReasonTemporary, nil
 	default:
 		return "", nil

@@ -1,10 +1,12 @@
 package refresh_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -326,5 +328,86 @@ func TestAnIncidentIsWhatSeveralMerchantsMeet(t *testing.T) {
 				t.Errorf("incident %q, %v; want %q", state.Reason, err, c.want)
 			}
 		})
+	}
+}
+
+// TestABusyProviderThatHangsOpensAnIncident: what worked in the five minutes before does not outweigh that nothing works now.
+func TestABusyProviderThatHangsOpensAnIncident(t *testing.T) {
+	w := newTestEngine(t)
+	ids := w.connectMany(20, time.Hour)
+	refreshAll := func() {
+		for _, id := range ids {
+			w.refreshNow(id)
+			w.clock.Advance(time.Second)
+		}
+	}
+	for range 3 {
+		refreshAll()
+	}
+	w.partner.set(func() { w.partner.answer = always(errTrouble) })
+	refreshAll()
+	if state, err := w.engine.ProviderState(t.Context(), "acme", "sandbox"); err != nil || state.Reason != status.ReasonTemporary {
+		t.Errorf("incident %q, %v", state.Reason, err)
+	}
+}
+
+// TestWaitingForAProviderThatHangsIsBounded: in time, by the caller's own deadline and by ours.
+func TestWaitingForAProviderThatHangsIsBounded(t *testing.T) {
+	w := newTestEngine(t, func(o *refresh.Options) { o.Slots, o.Deadline, o.Term = 1, 500*time.Millisecond, 3*time.Second })
+	ids := w.connectMany(3, time.Hour)
+	w.partner.set(func() { w.partner.delay = func(string) time.Duration { return time.Hour } })
+	var all sync.WaitGroup
+	for _, id := range ids {
+		all.Go(func() {
+			_, err := w.engine.RefreshNow(t.Context(), id, audit.System)
+			var trouble *refresh.ProviderTroubleError
+			if err != nil && (!errors.As(err, &trouble) || trouble.RetryAfter <= 0) {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := w.engine.Fresh(short, ids[0], refresh.Default, audit.System); err == nil {
+		t.Error("a caller with a deadline of 50 ms got a token")
+	}
+	done := make(chan struct{})
+	go func() {
+		all.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		t.Error("callers wait without end")
+	}
+}
+
+// TestAProbePrefersWhatWasRefreshedLast: after a restore the grants refreshed before the copy was made are the ones that still work.
+func TestAProbePrefersWhatWasRefreshedLast(t *testing.T) {
+	w := newTestEngine(t)
+	for n := range 12 { // their refresh tokens were spent after the copy
+		account := fmt.Sprint("dead", n)
+		w.connect(account, 48*time.Hour)
+		w.partner.set(func() { w.partner.live[account] = "another" })
+	}
+	w.connect("healthy", time.Minute)
+	w.sweep()
+	state, err := w.engine.ProviderState(t.Context(), "acme", "sandbox")
+	if err != nil || state.Reason != status.ReasonClientRejected {
+		t.Fatalf("incident %q, %v", state.Reason, err)
+	}
+	for range 6 {
+		w.clock.Advance(31 * time.Second)
+		w.sweep()
+		if state, err = w.engine.ProviderState(t.Context(), "acme", "sandbox"); err != nil {
+			t.Fatal(err)
+		}
+		if state.IncidentSince.IsZero() {
+			break
+		}
+	}
+	if !state.IncidentSince.IsZero() {
+		t.Errorf("after six probes the incident is open; the healthy one was asked %d times", w.partner.callsOf("healthy"))
 	}
 }

@@ -34,6 +34,7 @@ type providerQueue struct {
 
 	slots    chan struct{} // one for each call that this process may make at once
 	freed    chan struct{} // receives when a call ends
+	callers  atomic.Int32  // that wait for a refresh on demand
 	polled   atomic.Int64  // when this process last looked for what is due, in seconds since 1970
 	troubled atomic.Bool   // an incident was open, or it was paused, when it was last looked at
 	draining atomic.Bool   // an incident has just ended: grants are claimed in order of expiry and at a bounded pace
@@ -61,6 +62,20 @@ func (q *providerQueue) wake() {
 	default:
 	}
 }
+
+// mostCallers is how many may wait for refreshes of one provider at once, in a process.
+const mostCallers = 1000
+
+// enter lets one more caller wait, who calls leaveQueue at the end. It returns errCrowded if too many do.
+func (q *providerQueue) enter() error {
+	if q.callers.Add(1) > mostCallers {
+		q.leaveQueue()
+		return errCrowded
+	}
+	return nil
+}
+
+func (q *providerQueue) leaveQueue() { q.callers.Add(-1) }
 
 // claimRequest asks for the lease of one connection.
 type claimRequest struct {
@@ -116,14 +131,15 @@ const (
 				WHERE ` + claimAble + ` AND (w.attempts < 0 OR g.attempts = w.attempts) AND (w.force OR ` + claimOpen + `)
 				LIMIT 200 FOR UPDATE OF g SKIP LOCKED` + claimEnd
 
-	// During an incident or a pause: one of the soonest to expire, those that were refused last, none that must wait for itself.
+	// During an incident or a pause: one of the latest refreshed, whose refresh token is the likeliest to be the provider's own, also
+	// after a restore; those that were refused last, none that must wait for itself.
 	claimProbe = claimFrom + `
 				SELECT g.connection_id FROM grants g
 				WHERE ` + claimAble + ` AND g.connection_id = ANY (ARRAY(
 					SELECT first.connection_id FROM (
-						SELECT g.connection_id, g.expires_at, g.last_outcome FROM grants g
-						WHERE ` + claimAble + ` AND g.renewable AND g.refresh_at IS NOT NULL AND (g.last_outcome <> 'later' OR g.refresh_at <= $3) ORDER BY g.refresh_at LIMIT 200
-					) AS first ORDER BY first.last_outcome IN ('refused', 'ours'), first.expires_at LIMIT 3))
+						SELECT g.connection_id, g.refreshed_at, g.last_outcome FROM grants g
+						WHERE ` + claimAble + ` AND g.renewable AND g.refresh_at IS NOT NULL AND (g.last_outcome <> 'later' OR g.refresh_at <= $3) ORDER BY g.refresh_at DESC LIMIT 200
+					) AS first ORDER BY first.last_outcome IN ('refused', 'ours'), first.refreshed_at DESC NULLS LAST LIMIT 3))
 				ORDER BY random() LIMIT 1 FOR UPDATE OF g SKIP LOCKED` + claimEnd
 )
 
