@@ -108,7 +108,7 @@ var wordless = []struct {
 	{"410", says(410, "text/plain", ""), status.ProblemRejected, status.ProblemRejected},
 	{"422 with a number", saysJSON(422, `{"code":1017}`), status.ProblemRejected, status.ProblemRejected},
 	{"404, which may be our address", says(404, "text/html", "<html>Not Found</html>"), status.ProblemRejected, ""},
-	{"401 without a word, which may be our client", says(401, "text/plain", ""), status.ProblemRejected, ""},
+	{"401 without a word, which may be our client", says(401, "text/plain", ""), "", ""},
 	{"400 while another request is under way", saysJSON(400, `{"error":"invalid_grant","error_description":"token request is already being processed"}`), "", ""},
 	{"400 with the words of a rate limit", saysJSON(400, `{"error":"Access Denied","error_description":"You have made too many requests continuously. Please try again after some time."}`), "", ""},
 	{"401 that asks to retry", saysJSON(401, `{"error":"invalid_client","message":"Concurrent requests. Please retry."}`), "", ""},

@@ -244,7 +244,7 @@ func (e *Engine) isWordlessNo(ctx context.Context, q *providerQueue, l *lease, c
 		return false
 	case call.Status < 400 || call.Status > 499:
 		return false
-	case call.Status == http.StatusRequestTimeout || call.Status == http.StatusTooEarly || call.Status == http.StatusTooManyRequests:
+	case call.Status == http.StatusUnauthorized || call.Status == http.StatusRequestTimeout || call.Status == http.StatusTooEarly || call.Status == http.StatusTooManyRequests:
 		return false
 	}
 	before, first := e.sameInARow(ctx, q, l, status.Temporary, call)
@@ -256,7 +256,7 @@ func (e *Engine) isWordlessNo(ctx context.Context, q *providerQueue, l *lease, c
 		e.Log.Warn("earlier attempts not read", "connection", l.Connection, "err", err)
 	}
 	switch call.Status {
-	case http.StatusUnauthorized, http.StatusNotFound, http.StatusMethodNotAllowed:
+	case http.StatusNotFound, http.StatusMethodNotAllowed:
 		return works
 	}
 	return works || e.DB.Now().Sub(first) >= wordlessNoTime
