@@ -156,7 +156,7 @@ func ours(ctx context.Context, database, provider, keys string, sweeping bool, p
 		return nil, nil, err
 	}
 	engine := refresh.New(refresh.Options{DB: d, Connectors: all, Log: log})
-	pages := handlers.New(handlers.Options{DB: d, Accounts: account.New(d.DB, d.Audit), Providers: setups, Refresh: engine, Log: log, PublicURL: address, SessionKeys: [][]byte{make([]byte, 32)}})
+	pages := handlers.New(handlers.Options{DB: d, Accounts: account.New(d), Providers: setups, Refresh: engine, Log: log, PublicURL: address, SessionKeys: [][]byte{make([]byte, 32)}})
 	mux := http.NewServeMux()
 	mux.Handle("/", pages.Routes())
 	if sweeping {

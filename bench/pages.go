@@ -87,7 +87,7 @@ func newSite(ctx context.Context, database, keys, provider, public string) (http
 		}
 	}
 	log := slog.New(slog.NewTextHandler(file, nil))
-	accounts := account.New(d.DB, d.Audit)
+	accounts := account.New(d)
 	engine := refresh.New(refresh.Options{DB: d, Connectors: ready, Log: log})
 	later, err := jobs.New(jobs.Options{DB: d, Accounts: accounts, Refresh: engine, Log: log, Providers: setups, PublicURL: address})
 	if err != nil {
@@ -147,6 +147,18 @@ func (b *bench) people(ctx context.Context, n int) ([]person, error) {
 		if _, err := conn.CopyFrom(ctx, pgx.Identifier{t.name}, t.columns, pgx.CopyFromRows(t.rows)); err != nil {
 			return nil, err
 		}
+	}
+	keyset, err := seal.Parse(b.keyset)
+	if err != nil {
+		return nil, err
+	}
+	d, err := db.Open(ctx, b.database, keyset, pg.Options{MaxConns: 1})
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	if err := d.Tx(ctx, func(tx pgx.Tx) error { return d.SignAll(ctx, tx) }); err != nil {
+		return nil, err
 	}
 	_, err = conn.Exec(ctx, `ANALYZE merchants, users, sessions`)
 	return all, err

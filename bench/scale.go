@@ -310,7 +310,7 @@ func siteOn(d *db.DB) (http.Handler, error) {
 		return nil, err
 	}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
-	accounts := account.New(d.DB, d.Audit)
+	accounts := account.New(d)
 	engine := refresh.New(refresh.Options{DB: d, Log: log})
 	later, err := jobs.New(jobs.Options{DB: d, Accounts: accounts, Refresh: engine, Log: log, Providers: setups, PublicURL: public})
 	if err != nil {
@@ -370,7 +370,7 @@ func pagesOf(ctx context.Context, d *db.DB) ([]page, error) {
 
 // supporter makes somebody of support who is signed in, and returns their cookie.
 func supporter(ctx context.Context, d *db.DB) (string, error) {
-	accounts := account.New(d.DB, d.Audit)
+	accounts := account.New(d)
 	user, err := accounts.AddUser(ctx, audit.System, account.NewUser{Role: audit.RoleSupport, Email: pg.NewID().String() + "@platform.example", Password: "long enough for a bench"})
 	if err != nil {
 		return "", err

@@ -48,7 +48,7 @@ func TestUserAdd(t *testing.T) {
 	}
 	ctx := context.Background()
 	opened := d.Open(t)
-	accounts := account.New(opened.DB, opened.Audit)
+	accounts := account.New(opened)
 	user, err := accounts.Authenticate(ctx, "sok@shop.example", "correct horse", false)
 	if err != nil || user.ID != id {
 		t.Errorf("the first line is not the password: %v", err)

@@ -78,7 +78,7 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 		return err
 	}
 
-	accounts := account.New(d.DB, d.Audit)
+	accounts := account.New(d)
 	engine := refresh.New(refresh.Options{DB: d, Connectors: connected(s.providers), Log: log})
 	later, err := jobs.New(jobs.Options{
 		DB: d, Accounts: accounts, Refresh: engine, Log: log, Providers: s.providers, PublicURL: s.publicURL, SMTPURL: s.smtpURL, MailFrom: s.mailFrom, MailRoots: s.mailRoots, Outbox: s.demo != nil, Middleware: eachJob,

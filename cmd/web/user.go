@@ -61,7 +61,7 @@ func user(ctx context.Context, t terminal, args []string) error {
 		return err
 	}
 	defer d.Close()
-	added, err := addUser(ctx, d, account.New(d.DB, d.Audit), n, *merchant)
+	added, err := addUser(ctx, d, account.New(d), n, *merchant)
 	switch {
 	case errors.Is(err, db.ErrAmbiguousName):
 		return fmt.Errorf("several merchants are called %q: say which with -merchant-id", *merchant)

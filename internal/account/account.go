@@ -6,19 +6,20 @@ import (
 	"context"
 
 	"patchbay/internal/audit"
+	"patchbay/internal/db"
 	"patchbay/internal/pg"
 )
 
 // Store keeps users, sessions and links. Its methods are safe for concurrent use.
 type Store struct {
-	db        *pg.DB
+	db        *db.DB
 	audit     *audit.Log
 	passwords *hasher
 }
 
-// New returns the accounts of a database, whose events go into log.
-func New(db *pg.DB, log *audit.Log) *Store {
-	return &Store{db: db, audit: log, passwords: newHasher()}
+// New returns the accounts of a database.
+func New(d *db.DB) *Store {
+	return &Store{db: d, audit: d.Audit, passwords: newHasher()}
 }
 
 // DropExpired deletes sessions that are over, and links that have been over for 30 days.

@@ -15,7 +15,7 @@ import (
 func TestNoSecretIsReadableInADump(t *testing.T) {
 	where := dbtest.Make(t)
 	d := where.Open(t)
-	accounts := account.New(d.DB, d.Audit)
+	accounts := account.New(d)
 	ctx := t.Context()
 	u := addUser(t, d, accounts, audit.RoleMerchant, "sok@ch168.example")
 	session := pg.NewSecret()

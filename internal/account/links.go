@@ -58,25 +58,38 @@ func (s *Store) AddLink(ctx context.Context, by audit.Actor, kind LinkKind, user
 	if by.Role.Staff() {
 		author = by.ID
 	}
-	_, err = pg.Exec(ctx, s.db.Pool, "add link", `
-		INSERT INTO links (id, kind, secret_hash, user_id, connection_id, created_by, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-		pg.NewID(), kind, secret.Hash(), user, connection, author, now, expires)
+	id := pg.NewID()
+	err = s.db.Tx(ctx, func(tx pgx.Tx) error {
+		_, err := pg.Exec(ctx, tx, "add link", `
+			INSERT INTO links (id, kind, secret_hash, user_id, connection_id, created_by, created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+			id, kind, secret.Hash(), user, connection, author, now, expires)
+		if err != nil {
+			return err
+		}
+		return s.db.Sign(ctx, tx, db.SignedLinks, id)
+	})
 	if err != nil {
 		return "", expires, err
 	}
 	return secret, expires, nil
 }
 
-// Link returns what a link leads to, without spending it. It returns ErrInvalidLink also if its user is locked.
+// Link returns what a link leads to, without spending it. It returns ErrInvalidLink also if its user is locked, or the MAC of either is
+// not valid.
 func (s *Store) Link(ctx context.Context, kind LinkKind, secret pg.Secret) (Link, error) {
 	return validLink(pg.One(ctx, s.db.Pool, "read link", func(row pgx.CollectableRow) (Link, error) {
 		l := Link{Kind: kind}
+		var link, user signature
 		err := row.Scan(&l.ID, &l.ConnectionID, &l.ExpiresAt, &l.User.ID, &l.User.MerchantID, &l.User.Email, &l.User.Name, &l.User.Role,
-			&l.User.Locale, &l.User.Invited, &l.Merchant.ID, &l.Merchant.Name, &l.By)
+			&l.User.Locale, &l.User.Invited, &l.Merchant.ID, &l.Merchant.Name, &l.By, &link.text, &link.mac, &user.text, &user.mac)
+		if err == nil && (!s.signed(db.SignedLinks, link) || l.User.ID != (pg.ID{}) && !s.signed(db.SignedUsers, user)) {
+			return Link{}, pgx.ErrNoRows
+		}
 		return l, err
 	}, `
 		SELECT l.id, l.connection_id, l.expires_at, u.id, u.merchant_id, coalesce(u.email, ''), coalesce(u.name, ''), coalesce(u.role, ''), coalesce(u.locale, ''),
-			coalesce(u.password_hash = '', false), m.id, coalesce(m.name, ''), coalesce(nullif(a.name, ''), a.email, '')
+			coalesce(u.password_hash = '', false), m.id, coalesce(m.name, ''), coalesce(nullif(a.name, ''), a.email, ''),
+			`+db.SignedLinks.Text+`, l.mac, `+signedUser+`
 		FROM links l LEFT JOIN users u ON u.id = l.user_id LEFT JOIN merchants m ON m.id = u.merchant_id LEFT JOIN users a ON a.id = l.created_by
 		WHERE l.secret_hash = $1 AND l.kind = $2 AND l.spent_at IS NULL AND l.expires_at > $3 AND u.locked_at IS NULL`,
 		secret.Hash(), kind, s.db.Now()))

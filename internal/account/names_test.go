@@ -9,6 +9,7 @@ import (
 
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
+	"patchbay/internal/db/dbtest"
 	"patchbay/internal/text"
 )
 
@@ -59,9 +60,7 @@ func TestOldHashesStillOpen(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := d.Pool.Exec(ctx, `UPDATE users SET password_hash = $2 WHERE id = $1`, u.ID, hash); err != nil {
-			t.Fatal(err)
-		}
+		dbtest.ChangeSigned(t, d, `UPDATE users SET password_hash = $2, mac = NULL WHERE id = $1`, u.ID, hash)
 		if _, err := accounts.Authenticate(ctx, u.Email, raw, false); err != nil {
 			t.Errorf("%s: the hash of the password as it was typed does not open: %v", what, err)
 		}

@@ -15,6 +15,7 @@ import (
 	"github.com/trustelem/zxcvbn"
 
 	"patchbay/internal/audit"
+	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/search"
 	"patchbay/internal/status"
@@ -38,10 +39,14 @@ func (s *Store) Authenticate(ctx context.Context, email, password string, known 
 	}
 	var u User
 	var hash string
-	err := s.db.Pool.QueryRow(ctx, `SELECT `+userColumns+`, u.password_hash FROM users u WHERE lower(u.email) = lower($1)`, text.Email(email)).
-		Scan(append(userTargets(&u), &hash)...)
+	var g signature
+	err := s.db.Pool.QueryRow(ctx, `SELECT `+userColumns+`, `+signedUser+`, u.password_hash FROM users u WHERE lower(u.email) = lower($1)`, text.Email(email)).
+		Scan(append(append(userTargets(&u), g.targets()...), &hash)...)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return u, fmt.Errorf("read user: %w", err)
+	}
+	if !s.signed(db.SignedUsers, g) {
+		u, hash = User{}, ""
 	}
 	ok, stale, err := s.passwords.matches(ctx, password, hash)
 	switch {
@@ -54,7 +59,13 @@ func (s *Store) Authenticate(ctx context.Context, email, password string, known 
 		if err != nil {
 			return u, nil // the old hash serves
 		}
-		if _, err := pg.Exec(ctx, s.db.Pool, "replace a password's hash", `UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2`, u.ID, hash, fresh); err != nil {
+		err = s.db.Tx(ctx, func(tx pgx.Tx) error {
+			return s.db.Change(ctx, tx, db.SignedUsers, u.ID, func() error {
+				_, err := pg.Exec(ctx, tx, "replace a password's hash", `UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2`, u.ID, hash, fresh)
+				return err
+			})
+		})
+		if err != nil {
 			return u, err
 		}
 	}
@@ -97,12 +108,15 @@ func (s *Store) ChangePassword(ctx context.Context, by audit.Actor, u User, old,
 		return u, err
 	}
 	err = s.db.Tx(ctx, func(tx pgx.Tx) error {
-		changed, err := pg.Exec(ctx, tx, "change password", `UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2`, u.ID, oldHash, hash)
+		err := s.db.Change(ctx, tx, db.SignedUsers, u.ID, func() error {
+			changed, err := pg.Exec(ctx, tx, "change password", `UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2`, u.ID, oldHash, hash)
+			if err == nil && changed == 0 {
+				err = ErrWrongPassword // changed elsewhere meanwhile
+			}
+			return err
+		})
 		if err != nil {
 			return err
-		}
-		if changed == 0 {
-			return ErrWrongPassword // changed elsewhere meanwhile
 		}
 		if u.accessVersion, err = s.endAccess(ctx, tx, u.ID, keep); err != nil {
 			return err
@@ -136,13 +150,16 @@ func (s *Store) SetPassword(ctx context.Context, kind LinkKind, secret pg.Secret
 		if err := s.spend(ctx, tx, link.ID); err != nil {
 			return err
 		}
-		changed, err := pg.Exec(ctx, tx, "set password", `UPDATE users SET password_hash = $2, name = coalesce(nullif($3, ''), name) WHERE id = $1 AND locked_at IS NULL`,
-			u.ID, hash, name)
+		err := s.db.Change(ctx, tx, db.SignedUsers, u.ID, func() error {
+			changed, err := pg.Exec(ctx, tx, "set password", `UPDATE users SET password_hash = $2, name = coalesce(nullif($3, ''), name) WHERE id = $1 AND locked_at IS NULL`,
+				u.ID, hash, name)
+			if err == nil && changed == 0 {
+				err = ErrInvalidLink
+			}
+			return err
+		})
 		if err != nil {
 			return err
-		}
-		if changed == 0 {
-			return ErrInvalidLink
 		}
 		if err := search.AddWords(ctx, tx, name); err != nil {
 			return err

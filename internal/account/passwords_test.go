@@ -6,6 +6,7 @@ import (
 
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
+	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
 )
 
@@ -49,9 +50,7 @@ func TestAuthenticateRenewsOldHashes(t *testing.T) {
 		}
 		return h
 	}
-	if _, err := d.Pool.Exec(ctx, `UPDATE users SET password_hash = $2 WHERE id = $1`, u.ID, old); err != nil {
-		t.Fatal(err)
-	}
+	dbtest.ChangeSigned(t, d, `UPDATE users SET password_hash = $2, mac = NULL WHERE id = $1`, u.ID, old)
 	if _, err := accounts.Authenticate(ctx, u.Email, "a long password", false); err != nil {
 		t.Fatal(err)
 	}

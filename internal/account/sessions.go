@@ -3,6 +3,7 @@ package account
 import (
 	"context"
 	"encoding/hex"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -47,28 +48,38 @@ type SignedIn struct {
 func (s *Store) AddSession(ctx context.Context, secret pg.Secret, user User, address, agent string) error {
 	now := s.db.Now()
 	// The update waits for a change of the user that is under way, and finds out what became of it.
-	added, err := pg.Exec(ctx, s.db.Pool, "add session", `
-		WITH seen AS (UPDATE users SET seen_at = $3 WHERE id = $2 AND access_version = $7 AND locked_at IS NULL RETURNING id)
-		INSERT INTO sessions (id_hash, user_id, created_at, seen_at, expires_at, address, agent) SELECT $1, id, $3, $3, $4, $5, $6 FROM seen`,
-		secret.Hash(), user.ID, now, now.Add(SessionLifetime), address, truncate(agent, maxAgent), user.accessVersion)
-	if err == nil && added == 0 {
-		err = ErrWrongPassword
-	}
-	return err
+	return s.db.Tx(ctx, func(tx pgx.Tx) error {
+		added, err := pg.Exec(ctx, tx, "add session", `
+			WITH seen AS (UPDATE users SET seen_at = $3 WHERE id = $2 AND access_version = $7 AND locked_at IS NULL RETURNING id)
+			INSERT INTO sessions (id_hash, user_id, created_at, seen_at, expires_at, address, agent) SELECT $1, id, $3, $3, $4, $5, $6 FROM seen`,
+			secret.Hash(), user.ID, now, now.Add(SessionLifetime), address, truncate(agent, maxAgent), user.accessVersion)
+		if err == nil && added == 0 {
+			err = ErrWrongPassword
+		}
+		if err != nil {
+			return err
+		}
+		return s.db.Sign(ctx, tx, db.SignedSessions, secret.Hash())
+	})
 }
 
-// SignedInBy returns the session with this secret. It returns pg.ErrNotFound if there is none, it is over, or its user is locked.
+// SignedInBy returns the session with this secret. It returns pg.ErrNotFound if there is none, it is over, its user is locked, or the
+// MAC of either is not valid.
 func (s *Store) SignedInBy(ctx context.Context, secret pg.Secret) (SignedIn, error) {
 	now := s.db.Now()
 	return pg.One(ctx, s.db.Pool, "read session", func(row pgx.CollectableRow) (SignedIn, error) {
 		var in SignedIn
+		var session, user signature
 		err := row.Scan(append([]any{
 			&in.Session.Hash, &in.Session.UserID, &in.Session.CreatedAt, &in.Session.SeenAt, &in.Session.Address, &in.Session.Agent,
 			&in.Merchant.ID, &in.Merchant.ExternalID, &in.Merchant.Name, &in.Merchant.Locale, &in.Merchant.CreatedAt,
-		}, userTargets(&in.User)...)...)
+		}, slices.Concat(userTargets(&in.User), user.targets(), session.targets())...)...)
+		if err == nil && (!s.signed(db.SignedUsers, user) || !s.signed(db.SignedSessions, session)) {
+			return SignedIn{}, pgx.ErrNoRows
+		}
 		return in, err
 	}, `
-		SELECT s.id_hash, s.user_id, s.created_at, s.seen_at, s.address, s.agent, m.id, coalesce(m.external_id, ''), coalesce(m.name, ''), coalesce(m.locale, ''), m.created_at, `+userColumns+`
+		SELECT s.id_hash, s.user_id, s.created_at, s.seen_at, s.address, s.agent, m.id, coalesce(m.external_id, ''), coalesce(m.name, ''), coalesce(m.locale, ''), m.created_at, `+userColumns+`, `+signedUser+`, `+db.SignedSessions.Text+`, s.mac
 		FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN merchants m ON m.id = u.merchant_id
 		WHERE s.id_hash = $1 AND s.expires_at > $2 AND s.seen_at > $3 AND u.locked_at IS NULL`, secret.Hash(), now, now.Add(-SessionIdle))
 }

@@ -46,13 +46,31 @@ var (
 
 const userColumns = `u.id, u.merchant_id, u.role, u.email, u.name, u.locale, u.locked_at, u.created_at, u.password_hash = '', u.access_version`
 
+// signedUser are the columns by which a user is authenticated: see signature.
+var signedUser = db.SignedUsers.Text + `, u.mac`
+
 func userTargets(u *User) []any {
 	return []any{&u.ID, &u.MerchantID, &u.Role, &u.Email, &u.Name, &u.Locale, &u.LockedAt, &u.CreatedAt, &u.Invited, &u.accessVersion}
 }
 
-func scanUser(row pgx.CollectableRow) (User, error) {
+// signature is what a signed row's MAC is of, and the MAC, as they were read.
+type signature struct {
+	text string
+	mac  []byte
+}
+
+func (g *signature) targets() []any { return []any{&g.text, &g.mac} }
+
+func (s *Store) signed(r db.SignedRows, g signature) bool { return s.db.Authentic(r, g.text, g.mac) }
+
+// scanUser reads userColumns and signedUser. It returns pgx.ErrNoRows if the user's MAC is not valid.
+func (s *Store) scanUser(row pgx.CollectableRow) (User, error) {
 	var u User
-	err := row.Scan(userTargets(&u)...)
+	var g signature
+	err := row.Scan(append(userTargets(&u), g.targets()...)...)
+	if err == nil && !s.signed(db.SignedUsers, g) {
+		return User{}, pgx.ErrNoRows
+	}
 	return u, err
 }
 
@@ -109,6 +127,9 @@ func (s *Store) AddUserTx(ctx context.Context, tx pgx.Tx, by audit.Actor, n NewU
 	case err != nil:
 		return u, err
 	}
+	if err := s.db.Sign(ctx, tx, db.SignedUsers, u.ID); err != nil {
+		return u, err
+	}
 	if err := search.AddWords(ctx, tx, u.Email+" "+u.Name); err != nil {
 		return u, err
 	}
@@ -122,12 +143,12 @@ func (s *Store) AddUserTx(ctx context.Context, tx pgx.Tx, by audit.Actor, n NewU
 
 // User returns a user. It returns pg.ErrNotFound if there is none with this id.
 func (s *Store) User(ctx context.Context, id pg.ID) (User, error) {
-	return pg.One(ctx, s.db.Pool, "read user", scanUser, `SELECT `+userColumns+` FROM users u WHERE u.id = $1`, id)
+	return pg.One(ctx, s.db.Pool, "read user", s.scanUser, `SELECT `+userColumns+`, `+signedUser+` FROM users u WHERE u.id = $1`, id)
 }
 
 // UserByEmail returns the user with an e-mail address, however it is written. It returns pg.ErrNotFound if there is none.
 func (s *Store) UserByEmail(ctx context.Context, email string) (User, error) {
-	return pg.One(ctx, s.db.Pool, "read user", scanUser, `SELECT `+userColumns+` FROM users u WHERE lower(u.email) = lower($1)`, text.Email(email))
+	return pg.One(ctx, s.db.Pool, "read user", s.scanUser, `SELECT `+userColumns+`, `+signedUser+` FROM users u WHERE lower(u.email) = lower($1)`, text.Email(email))
 }
 
 // SaveProfile changes a user's own name and language. It returns text.ErrTooLong.
@@ -192,11 +213,11 @@ func (s *Store) changeUser(ctx context.Context, by audit.Actor, user pg.ID, kind
 		if err != nil {
 			return err
 		}
-		u, err := pg.One(ctx, tx, "read user", scanUser, `SELECT `+userColumns+` FROM users u WHERE u.id = $1 FOR UPDATE`, user)
+		u, err := pg.One(ctx, tx, "read user", s.scanUser, `SELECT `+userColumns+`, `+signedUser+` FROM users u WHERE u.id = $1 FOR UPDATE`, user)
 		if err != nil {
 			return err
 		}
-		if err := change(tx, u); err != nil {
+		if err := s.db.Change(ctx, tx, db.SignedUsers, user, func() error { return change(tx, u) }); err != nil {
 			return err
 		}
 		after, err := lockAdmins(ctx, tx)

@@ -19,7 +19,7 @@ func opened(t *testing.T) (*db.DB, *account.Store, *dbtest.Clock) {
 	t.Helper()
 	clock := dbtest.NewClock(time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC))
 	d := dbtest.New(t, pg.Options{Clock: clock.Clock})
-	return d, account.New(d.DB, d.Audit), clock
+	return d, account.New(d), clock
 }
 
 // addUser adds a user with the password "a long password", and a merchant for one of a merchant's.

@@ -87,6 +87,9 @@ func (d *DB) AddAPIKey(ctx context.Context, by audit.Actor, k APIKey) (APIKey, p
 		if err != nil {
 			return fmt.Errorf("add API key: %w", err)
 		}
+		if err := d.Sign(ctx, tx, SignedKeys, k.ID); err != nil {
+			return err
+		}
 		return d.Audit.Add(ctx, tx, audit.Event{Kind: status.KeyAdded, MerchantID: k.MerchantID, Note: k.Name + " " + k.Prefix, Actor: by})
 	})
 	return k, secret, err
@@ -97,7 +100,7 @@ func (d *DB) RevokeAPIKey(ctx context.Context, by audit.Actor, id pg.ID) (name s
 	err = d.Tx(ctx, func(tx pgx.Tx) error {
 		var prefix string
 		var merchant pg.ID
-		err := tx.QueryRow(ctx, `UPDATE api_keys SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL RETURNING name, prefix, merchant_id`, id, d.Now()).
+		err := tx.QueryRow(ctx, `UPDATE api_keys SET revoked_at = $2, mac = NULL WHERE id = $1 AND revoked_at IS NULL RETURNING name, prefix, merchant_id`, id, d.Now()).
 			Scan(&name, &prefix, &merchant)
 		if err != nil {
 			return pg.NotFound(err)
@@ -109,9 +112,13 @@ func (d *DB) RevokeAPIKey(ctx context.Context, by audit.Actor, id pg.ID) (name s
 
 const keyColumns = `k.id, k.prefix, k.name, k.merchant_id, k.scopes, k.created_by, k.created_at, k.last_used_at, k.revoked_at`
 
+func keyTargets(k *APIKey) []any {
+	return []any{&k.ID, &k.Prefix, &k.Name, &k.MerchantID, &k.Scopes, &k.CreatedBy, &k.CreatedAt, &k.LastUsedAt, &k.RevokedAt}
+}
+
 func scanKey(row pgx.CollectableRow) (APIKey, error) {
 	var k APIKey
-	err := row.Scan(&k.ID, &k.Prefix, &k.Name, &k.MerchantID, &k.Scopes, &k.CreatedBy, &k.CreatedAt, &k.LastUsedAt, &k.RevokedAt)
+	err := row.Scan(keyTargets(&k)...)
 	return k, err
 }
 
@@ -121,23 +128,38 @@ func (d *DB) APIKeys(ctx context.Context) ([]APIKey, error) {
 		`SELECT `+keyColumns+` FROM api_keys k ORDER BY k.revoked_at IS NOT NULL, k.created_at DESC, k.id DESC`)
 }
 
-// APIKeyBySecret returns the key with a secret. It returns ErrNoAPIKey if there is none or it is revoked.
+// selectValidKey reads the key with the hash $1.
+var selectValidKey = `SELECT ` + keyColumns + `, k.mac, ` + SignedKeys.Text + ` FROM api_keys k WHERE k.hash = $1 AND k.revoked_at IS NULL`
+
+// scanValidKey returns ErrNoAPIKey if the key's MAC is not valid.
+func (d *DB) scanValidKey(row pgx.CollectableRow) (APIKey, error) {
+	var k APIKey
+	var mac []byte
+	var signed string
+	err := row.Scan(append(keyTargets(&k), &mac, &signed)...)
+	if err == nil && !d.Authentic(SignedKeys, signed, mac) {
+		return APIKey{}, ErrNoAPIKey
+	}
+	return k, err
+}
+
+// APIKeyBySecret returns the key with a secret. It returns ErrNoAPIKey if there is none, it is revoked, or it is not signed.
 func (d *DB) APIKeyBySecret(ctx context.Context, secret pg.Secret) (APIKey, error) {
-	key, err := pg.One(ctx, d.Pool, "read API key", scanKey, `SELECT `+keyColumns+` FROM api_keys k WHERE k.hash = $1 AND k.revoked_at IS NULL`, secret.Hash())
+	key, err := pg.One(ctx, d.Pool, "read API key", d.scanValidKey, selectValidKey, secret.Hash())
 	if errors.Is(err, pg.ErrNotFound) {
 		err = ErrNoAPIKey
 	}
 	return key, err
 }
 
-// ConnectionByAPIKey reads the key with a secret and one connection, in one round trip. It returns ErrNoAPIKey if there is no such key
-// or it is revoked, and the key with ErrNotFound if there is no such connection or the key is not for its merchant.
+// ConnectionByAPIKey reads the key with a secret and one connection, in one round trip. It returns ErrNoAPIKey as APIKeyBySecret
+// does, and the key with ErrNotFound if there is no such connection or the key is not for its merchant.
 func (d *DB) ConnectionByAPIKey(ctx context.Context, secret pg.Secret, connection pg.ID) (APIKey, ConnectionDetail, error) {
 	var key APIKey
 	var found []ConnectionDetail
 	var b pgx.Batch
-	b.Queue(`SELECT `+keyColumns+` FROM api_keys k WHERE k.hash = $1 AND k.revoked_at IS NULL`, secret.Hash()).Query(func(rows pgx.Rows) (err error) {
-		key, err = pgx.CollectExactlyOneRow(rows, scanKey)
+	b.Queue(selectValidKey, secret.Hash()).Query(func(rows pgx.Rows) (err error) {
+		key, err = pgx.CollectExactlyOneRow(rows, d.scanValidKey)
 		return err
 	})
 	b.Queue(selectDetail+`WHERE c.id = $1`, connection).Query(func(rows pgx.Rows) (err error) {
@@ -146,7 +168,7 @@ func (d *DB) ConnectionByAPIKey(ctx context.Context, secret pg.Secret, connectio
 	})
 	err := d.Pool.SendBatch(ctx, &b).Close()
 	switch {
-	case errors.Is(err, pgx.ErrNoRows):
+	case errors.Is(err, pgx.ErrNoRows), errors.Is(err, ErrNoAPIKey):
 		return key, ConnectionDetail{}, ErrNoAPIKey
 	case err != nil:
 		return key, ConnectionDetail{}, fmt.Errorf("read connection by key: %w", err)

@@ -26,7 +26,11 @@ func Open(ctx context.Context, url string, keyset *seal.Keyset, o pg.Options) (*
 		return nil, err
 	}
 	d := &DB{DB: ground, Audit: audit.NewLog(ground), keyset: keyset}
-	if err := d.checkKeyset(ctx); err != nil {
+	signed, err := d.checkKeyset(ctx)
+	if err == nil && !signed {
+		err = d.signRows(ctx)
+	}
+	if err != nil {
 		d.Close()
 		return nil, err
 	}
@@ -38,7 +42,8 @@ func (d *DB) Ready(ctx context.Context) error {
 	if err := d.Writable(ctx); err != nil {
 		return err
 	}
-	return d.checkKeyset(ctx)
+	_, err := d.checkKeyset(ctx)
+	return err
 }
 
 // Jobs adds jobs in the transaction of the rows that cause them: a job exists once the transaction has committed, and never if it

@@ -101,17 +101,21 @@ type sealedFlow struct {
 	Proven   bool              `json:"proven,omitempty"` // the callback had the flow's state, and Connect has found nothing to ask
 }
 
-func (d *DB) sealFlow(id pg.ID, s sealedFlow) ([]byte, error) {
+func (d *DB) sealFlow(f Flow, s sealedFlow) ([]byte, error) {
 	plain, err := json.Marshal(s)
 	if err != nil {
 		return nil, fmt.Errorf("encode flow: %w", err)
 	}
-	return d.keyset.Seal(plain, seal.Place{Table: "flows", Column: "sealed", Row: id})
+	return d.keyset.Seal(plain, f.place())
+}
+
+func (f Flow) place() seal.Place {
+	return seal.Place{Table: "flows", Column: "sealed", Row: f.ID, Merchant: f.MerchantID}
 }
 
 func (d *DB) openFlow(f Flow) (sealedFlow, error) {
 	var s sealedFlow
-	plain, err := d.keyset.Open(f.sealed, seal.Place{Table: "flows", Column: "sealed", Row: f.ID})
+	plain, err := d.keyset.Open(f.sealed, f.place())
 	if err != nil {
 		return s, err
 	}
@@ -149,7 +153,7 @@ func (d *DB) BeginFlow(ctx context.Context, n NewFlow) (Flow, error) {
 	if n.Keyed {
 		f.Stage = status.StageExchanging
 	}
-	sealed, err := d.sealFlow(f.ID, sealedFlow{Verifier: n.Verifier})
+	sealed, err := d.sealFlow(f, sealedFlow{Verifier: n.Verifier})
 	if err != nil {
 		return f, err
 	}
@@ -314,7 +318,7 @@ func (d *DB) AnswerFlow(ctx context.Context, f Flow, answer, query string) error
 		return err
 	}
 	s.Answer = query
-	sealed, err := d.sealFlow(f.ID, s)
+	sealed, err := d.sealFlow(f, s)
 	if err != nil {
 		return err
 	}
@@ -412,7 +416,7 @@ func WithCall(e audit.Event, c connectors.Call) audit.Event {
 // KeepGrant seals a grant into its flow, which is then in StageChoosing. If proven, Connect may connect it without a choice. obtained
 // is when the provider made the answer, by our clock. It returns ErrTaken if the flow has ended in between.
 func (d *DB) KeepGrant(ctx context.Context, f Flow, g connectors.Grant, obtained time.Time, proven bool, calls []connectors.Call) (Flow, error) {
-	sealed, err := d.sealFlow(f.ID, sealedFlow{Grant: &g, Obtained: obtained, Proven: proven})
+	sealed, err := d.sealFlow(f, sealedFlow{Grant: &g, Obtained: obtained, Proven: proven})
 	if err != nil {
 		return f, err
 	}
@@ -450,7 +454,7 @@ func (d *DB) ask(ctx context.Context, f Flow) error {
 		return err
 	}
 	s.Proven = false
-	sealed, err := d.sealFlow(f.ID, s)
+	sealed, err := d.sealFlow(f, s)
 	if err != nil {
 		return err
 	}

@@ -92,13 +92,13 @@ func (d *DB) OpenGrant(sealed []byte, at seal.Place) (connectors.Grant, error) {
 }
 
 // GrantPlace is where a connection's grant of one generation is stored.
-func GrantPlace(connection pg.ID, generation int64) seal.Place {
-	return seal.Place{Table: "grants", Column: "sealed", Row: connection, Generation: generation}
+func GrantPlace(connection, merchant pg.ID, generation int64) seal.Place {
+	return seal.Place{Table: "grants", Column: "sealed", Row: connection, Generation: generation, Merchant: merchant}
 }
 
 // LateGrantPlace is where a good answer is stored that came late, when the grant already had this generation.
-func LateGrantPlace(connection pg.ID, generation int64) seal.Place {
-	return seal.Place{Table: "grants", Column: "late_grant", Row: connection, Generation: generation}
+func LateGrantPlace(connection, merchant pg.ID, generation int64) seal.Place {
+	return seal.Place{Table: "grants", Column: "late_grant", Row: connection, Generation: generation, Merchant: merchant}
 }
 
 // before has the values of a connection's grant before it is replaced; zero if there was none.
@@ -122,7 +122,7 @@ func grantBefore(ctx context.Context, tx pgx.Tx, connection pg.ID) (before, erro
 // lease and late grant; answers to refreshes of the older version are not saved. obtained is when the provider made the answer, by
 // our clock; keepAlive is that of connectors.Info.
 func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was before, obtained time.Time, keepAlive time.Duration) error {
-	sealed, err := sealGrant(d.keyset, g, GrantPlace(c.ID, was.generation+1))
+	sealed, err := sealGrant(d.keyset, g, GrantPlace(c.ID, c.MerchantID, was.generation+1))
 	if err != nil {
 		return err
 	}
@@ -198,35 +198,37 @@ type Handout struct {
 	UsedAt      time.Time
 }
 
-// ReadToken reads a connection's token and the API key by which it is asked for, in one round trip of three look-ups by primary
-// key. ok is false if the token cannot be handed out, for a reason that ReadGrant returns. It returns ErrNoAPIKey if there is no such
+// ReadToken reads a connection's token and the API key by which it is asked for, in one round trip of three look-ups by
+// index. ok is false if the token cannot be handed out, for a reason that ReadGrant returns. It returns ErrNoAPIKey if there is no such
 // key, and the key with ErrNotFound if there is no such connection or the key is not for its merchant.
 func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h Handout, ok bool, err error) {
-	var its *bool
+	var keyMerchant, merchant pg.ID
+	var signed string
+	var mac, sealed []byte
 	var provider, environment *string
 	var outcome *status.Outcome
-	var sealed []byte
 	var generation, lifetime *int64
 	err = d.Pool.QueryRow(ctx, `
-		SELECT k.id, 'tokens:read' = ANY (k.scopes),
-			k.merchant_id IS NULL OR EXISTS (SELECT FROM connections c WHERE c.id = g.connection_id AND c.merchant_id = k.merchant_id),
+		SELECT k.id, 'tokens:read' = ANY (k.scopes), `+SignedKeys.Text+`, k.mac, k.merchant_id, c.merchant_id,
 			g.sealed, g.generation, g.provider, g.environment, g.expires_at, g.lifetime_seconds, g.used_at, g.last_outcome
-		FROM api_keys k LEFT JOIN grants g ON g.connection_id = $2
+		FROM api_keys k LEFT JOIN (grants g JOIN connections c ON c.id = g.connection_id) ON g.connection_id = $2
 		WHERE k.hash = $1 AND k.revoked_at IS NULL`, key.Hash(), connection).
-		Scan(&h.Key, &h.May, &its, &sealed, &generation, &provider, &environment, &h.ExpiresAt, &lifetime, &h.UsedAt, &outcome)
+		Scan(&h.Key, &h.May, &signed, &mac, &keyMerchant, &merchant, &sealed, &generation, &provider, &environment, &h.ExpiresAt, &lifetime, &h.UsedAt, &outcome)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return h, false, ErrNoAPIKey
 	case err != nil:
 		return h, false, fmt.Errorf("read token: %w", err)
-	case generation == nil || its == nil || !*its:
+	case !d.Authentic(SignedKeys, signed, mac):
+		return Handout{}, false, ErrNoAPIKey
+	case generation == nil || keyMerchant != (pg.ID{}) && keyMerchant != merchant:
 		return h, false, pg.ErrNotFound
 	}
 	h.Provider, h.Environment, h.Lifetime = *provider, *environment, time.Duration(*lifetime)*time.Second
 	if sealed == nil || *outcome != status.OK {
 		return h, false, nil
 	}
-	h.Token, err = openToken(d.keyset, sealed, GrantPlace(connection, *generation))
+	h.Token, err = openToken(d.keyset, sealed, GrantPlace(connection, merchant, *generation))
 	h.Token.Lifetime = h.Lifetime
 	return h, err == nil, nil
 }
@@ -254,7 +256,7 @@ func (d *DB) ReadGrant(ctx context.Context, connection pg.ID) (Reading, error) {
 		r.ExpiresAt = end
 	}
 	if sealed != nil {
-		if r.Token, err = openToken(d.keyset, sealed, GrantPlace(connection, generation)); err != nil {
+		if r.Token, err = openToken(d.keyset, sealed, GrantPlace(connection, r.Merchant, generation)); err != nil {
 			r.Sealed = true
 		}
 		r.Token.Lifetime = r.Lifetime

@@ -10,17 +10,15 @@ import (
 	"patchbay/internal/seal"
 )
 
-const keysetWord = "patchbay"
-
 // checkKeyset opens the word that the first start sealed, and returns an error if it does not open. The first start seals it.
-func (d *DB) checkKeyset(ctx context.Context) error {
-	at := seal.Place{Table: "keyset_check", Column: "sealed"}
+// signed is whether the word says that all rows that give authority are signed.
+func (d *DB) checkKeyset(ctx context.Context) (signed bool, err error) {
 	var sealed []byte
-	err := d.Pool.QueryRow(ctx, `SELECT sealed FROM keyset_check`).Scan(&sealed)
+	err = d.Pool.QueryRow(ctx, `SELECT sealed FROM keyset_check`).Scan(&sealed)
 	if errors.Is(err, pgx.ErrNoRows) {
-		fresh, sealErr := d.keyset.Seal([]byte(keysetWord), at)
+		fresh, sealErr := d.keyset.Seal([]byte(signedWord), keysetPlace)
 		if sealErr != nil {
-			return sealErr
+			return false, sealErr
 		}
 		err = d.Pool.QueryRow(ctx, `
 			INSERT INTO keyset_check (sealed) VALUES ($1)
@@ -28,10 +26,11 @@ func (d *DB) checkKeyset(ctx context.Context) error {
 			RETURNING sealed`, fresh).Scan(&sealed)
 	}
 	if err != nil {
-		return fmt.Errorf("read keyset_check: %w", err)
+		return false, fmt.Errorf("read keyset_check: %w", err)
 	}
-	if _, err := d.keyset.Open(sealed, at); err != nil {
-		return fmt.Errorf("the keyset given does not open this database, which was sealed by key %d: set KEYSET or KEYSET_FILE to the keyset it was started with", seal.KeyID(sealed))
+	word, err := d.keyset.Open(sealed, keysetPlace)
+	if err != nil {
+		return false, fmt.Errorf("the keyset given does not open this database, which was sealed by key %d: set KEYSET or KEYSET_FILE to the keyset it was started with", seal.KeyID(sealed))
 	}
-	return nil
+	return string(word) == signedWord, nil
 }

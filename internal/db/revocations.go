@@ -98,7 +98,7 @@ func (d *DB) revocationOf(ctx context.Context, tx pgx.Tx, c Connection) (Revocat
 	if until.After(d.Now()) {
 		e.AccessUntil = until
 	}
-	if g, err := openGrant(d.keyset, sealed, GrantPlace(c.ID, generation)); err == nil {
+	if g, err := openGrant(d.keyset, sealed, GrantPlace(c.ID, c.MerchantID, generation)); err == nil {
 		e.Grant = g
 	}
 	return e, nil

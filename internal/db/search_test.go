@@ -36,7 +36,7 @@ func (l testDB) merchant(name, externalID string, emails ...string) pg.ID {
 		l.t.Fatal(err)
 	}
 	for _, email := range emails {
-		if _, err := account.New(l.d.DB, l.d.Audit).AddUser(context.Background(), audit.System, account.NewUser{Email: email, Role: audit.RoleMerchant, MerchantID: m.ID, Name: "Somebody"}); err != nil {
+		if _, err := account.New(l.d).AddUser(context.Background(), audit.System, account.NewUser{Email: email, Role: audit.RoleMerchant, MerchantID: m.ID, Name: "Somebody"}); err != nil {
 			l.t.Fatal(err)
 		}
 	}
@@ -167,7 +167,7 @@ func TestInvitingRewritesNoConnection(t *testing.T) {
 		return by
 	}
 	before := written()
-	if _, err := account.New(l.d.DB, l.d.Audit).AddUser(context.Background(), audit.System, account.NewUser{Email: "late@shop.example", Role: audit.RoleMerchant, MerchantID: shop}); err != nil {
+	if _, err := account.New(l.d).AddUser(context.Background(), audit.System, account.NewUser{Email: "late@shop.example", Role: audit.RoleMerchant, MerchantID: shop}); err != nil {
 		t.Fatal(err)
 	}
 	if written() != before {
@@ -187,7 +187,7 @@ func TestSearchFollowsChanges(t *testing.T) {
 	if found("late@shop.example") {
 		t.Fatal("found before it was there")
 	}
-	if _, err := account.New(l.d.DB, l.d.Audit).AddUser(ctx, audit.System, account.NewUser{Email: "late@shop.example", Role: audit.RoleMerchant, MerchantID: shop}); err != nil {
+	if _, err := account.New(l.d).AddUser(ctx, audit.System, account.NewUser{Email: "late@shop.example", Role: audit.RoleMerchant, MerchantID: shop}); err != nil {
 		t.Fatal(err)
 	}
 	l.document(c, connectors.Account{ID: "KHUID1", Name: "After Ltd"})

@@ -87,7 +87,7 @@ func newTestServer(t *testing.T, options ...serverOption) *testServer {
 		dbOptions.Clock = s.clock.Clock
 	}
 	s.db = s.database.Open(t, dbOptions)
-	s.accounts = account.New(s.db.DB, s.db.Audit)
+	s.accounts = account.New(s.db)
 	listening := httptest.NewUnstartedServer(nil)
 	s.url = "http://" + listening.Listener.Addr().String()
 	public, err := url.Parse(s.url)

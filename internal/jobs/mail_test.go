@@ -76,7 +76,7 @@ func newTestJobs(t *testing.T, change func(*Options)) *testJobs {
 	if change != nil {
 		change(&options)
 	}
-	options.Accounts = account.New(options.DB.DB, options.DB.Audit)
+	options.Accounts = account.New(options.DB)
 	jobs, err := New(options)
 	if err != nil {
 		t.Fatal(err)

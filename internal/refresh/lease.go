@@ -60,10 +60,10 @@ func (q *providerQueue) scanLease(row pgx.CollectableRow, id pg.ID, until time.T
 		return nil, err
 	}
 	l.Lost, l.LostAnswer = last == status.Lost, lostGeneration == l.Generation
-	l.Grant, l.Unsealed = q.db.OpenGrant(sealed, db.GrantPlace(l.Connection, l.Generation))
+	l.Grant, l.Unsealed = q.db.OpenGrant(sealed, db.GrantPlace(l.Connection, l.Merchant, l.Generation))
 	if late != nil {
 		// One that does not open is ignored.
-		if g, err := q.db.OpenGrant(late, db.LateGrantPlace(l.Connection, lateGeneration)); err == nil {
+		if g, err := q.db.OpenGrant(late, db.LateGrantPlace(l.Connection, l.Merchant, lateGeneration)); err == nil {
 			l.LateGrant = &g
 		}
 	}
@@ -187,7 +187,7 @@ const (
 // the same transaction. alone: not together with others, whose saves would fail with this one.
 func (q *providerQueue) save(ctx context.Context, l *lease, token connectors.Token, obtained time.Time, info attemptInfo, next, alone bool) (saveResult, error) {
 	g := merge(l.Grant, token)
-	sealed, err := q.db.SealGrant(g, db.GrantPlace(l.Connection, l.Generation+1))
+	sealed, err := q.db.SealGrant(g, db.GrantPlace(l.Connection, l.Merchant, l.Generation+1))
 	if err != nil {
 		return saveResult{}, err
 	}
@@ -273,7 +273,7 @@ func (q *providerQueue) saveOne(ctx context.Context, s *save) (f fate, err error
 			return q.db.Audit.Add(ctx, tx, event)
 		case generation != l.Generation:
 			f, event.Kind = spared, status.RefreshSpared
-			sealed, err := q.db.SealGrant(s.grant, db.LateGrantPlace(l.Connection, generation))
+			sealed, err := q.db.SealGrant(s.grant, db.LateGrantPlace(l.Connection, l.Merchant, generation))
 			if err != nil {
 				return err
 			}

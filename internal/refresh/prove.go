@@ -134,7 +134,7 @@ func retryWrite[T any](ctx context.Context, e *Engine, write func(again bool) (T
 // back. Nothing is to be sent to a provider while its answer could not be kept.
 func ProveSaves(ctx context.Context, d *db.DB) error {
 	return d.ProveWrites(ctx, func(tx pgx.Tx, c db.Connection) error {
-		sealed, err := d.SealGrant(connectors.Grant{Account: c.Account}, db.GrantPlace(c.ID, 2))
+		sealed, err := d.SealGrant(connectors.Grant{Account: c.Account}, db.GrantPlace(c.ID, c.MerchantID, 2))
 		if err != nil {
 			return err
 		}

@@ -169,6 +169,9 @@ func (f *filling) connections(ctx context.Context) error {
 	if _, err := f.d.Pool.Exec(ctx, `INSERT INTO search_words (word) SELECT DISTINCT word FROM (SELECT words FROM search_documents UNION ALL SELECT words FROM users) AS texts, search_words_of(words) AS word ON CONFLICT DO NOTHING`); err != nil {
 		return err
 	}
+	if err := f.d.Tx(ctx, func(tx pgx.Tx) error { return f.d.SignAll(ctx, tx) }); err != nil {
+		return err
+	}
 	return restore(ctx)
 }
 
@@ -244,7 +247,7 @@ func (f *filling) connection(i int) (connection, grant []any, text string, err e
 	var sealed []byte
 	if disconnectedAt == nil {
 		token := connectors.Token{Access: fmt.Sprintf("made-up-%x", f.r.Uint64()), Type: "Bearer", Lifetime: time.Hour, Refresh: fmt.Sprintf("made-up-%x", f.r.Uint64())}
-		if sealed, err = f.d.SealGrant(connectors.Grant{Token: token, Account: connectors.Account{ID: a.ID}}, db.GrantPlace(id, generation)); err != nil {
+		if sealed, err = f.d.SealGrant(connectors.Grant{Token: token, Account: connectors.Account{ID: a.ID}}, db.GrantPlace(id, f.merchantIDs[m], generation)); err != nil {
 			return nil, nil, "", err
 		}
 	}

@@ -6,13 +6,18 @@
 //	bytes 1-4   id of the key that sealed, big-endian
 //	then        AES-256-GCM: 12 bytes of nonce, the encrypted text, 16 bytes of tag
 //
-// Its associated data, which is not stored, is the place it belongs to: table, column, row and generation in decimal, with a
-// zero byte between them, the row as a UUID is written. A ciphertext that is moved to another table, column or row, or put back from an older generation,
-// does not open.
+// Its associated data, which is not stored, is the place it belongs to: table, column, row, generation in decimal and the row's merchant, with a
+// zero byte between them, row and merchant as a UUID is written. A ciphertext that is moved to another table, column, row or merchant, or
+// is beside another generation than its own, does not open.
+//
+// Rows that give authority and hold no secret are signed: see Sign.
 package seal
 
 import (
 	"bytes"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
@@ -24,6 +29,7 @@ import (
 	"github.com/tink-crypto/tink-go/v2/aead"
 	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
 	"github.com/tink-crypto/tink-go/v2/keyset"
+	tink_go_proto "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
@@ -35,6 +41,7 @@ type Keyset struct {
 	aead    tink.AEAD
 	primary uint32
 	keys    int
+	macKeys map[uint32][]byte // by the id of the key they are derived from
 }
 
 // NewKeyset makes a keyset of one fresh key, in the form that Parse reads: Tink's binary keyset in base64.
@@ -65,7 +72,16 @@ func Parse(text string) (*Keyset, error) {
 		return nil, errors.New("the keyset holds no key that can seal")
 	}
 	info := handle.KeysetInfo()
-	return &Keyset{aead: primitive, primary: info.GetPrimaryKeyId(), keys: len(info.GetKeyInfo())}, nil
+	k := &Keyset{aead: primitive, primary: info.GetPrimaryKeyId(), keys: len(info.GetKeyInfo()), macKeys: map[uint32][]byte{}}
+	for _, key := range insecurecleartextkeyset.KeysetMaterial(handle).GetKey() {
+		if key.GetStatus() != tink_go_proto.KeyStatusType_ENABLED {
+			continue
+		}
+		if k.macKeys[key.GetKeyId()], err = hkdf.Key(sha256.New, key.GetKeyData().GetValue(), nil, "patchbay MAC of rows", sha256.Size); err != nil {
+			return nil, fmt.Errorf("derive a key: %w", err)
+		}
+	}
+	return k, nil
 }
 
 // Len is how many keys the keyset holds.
@@ -85,19 +101,29 @@ type Place struct {
 	Table, Column string
 	Row           [16]byte // the row's id; zero in a table of one row
 	Generation    int64    // of a grant; 0 elsewhere
+	Merchant      [16]byte // of a grant or a flow; zero elsewhere
 }
 
 func (p Place) associatedData() []byte {
 	b := make([]byte, 0, 80)
 	b = append(append(b, p.Table...), 0)
 	b = append(append(b, p.Column...), 0)
-	for i, part := range [][]byte{p.Row[0:4], p.Row[4:6], p.Row[6:8], p.Row[8:10], p.Row[10:16]} {
+	b = appendUUID(b, p.Row)
+	b = strconv.AppendInt(append(b, 0), p.Generation, 10)
+	if p.Merchant != ([16]byte{}) {
+		b = appendUUID(append(b, 0), p.Merchant)
+	}
+	return b
+}
+
+func appendUUID(b []byte, id [16]byte) []byte {
+	for i, part := range [][]byte{id[0:4], id[4:6], id[6:8], id[8:10], id[10:16]} {
 		if i > 0 {
 			b = append(b, '-')
 		}
 		b = hex.AppendEncode(b, part)
 	}
-	return strconv.AppendInt(append(b, 0), p.Generation, 10)
+	return b
 }
 
 // Seal encrypts plain for a place.
@@ -109,9 +135,15 @@ func (k *Keyset) Seal(plain []byte, p Place) ([]byte, error) {
 	return sealed, nil
 }
 
-// Open decrypts what Seal returned for the same place. It returns ErrSealed, wrapped, for anything else.
+// Open decrypts what Seal returned for the same place. It returns ErrSealed, wrapped, for anything else. What was sealed before
+// places had merchants opens too, until it is sealed again.
 func (k *Keyset) Open(sealed []byte, p Place) ([]byte, error) {
 	plain, err := k.aead.Decrypt(sealed, p.associatedData())
+	if err != nil && p.Merchant != ([16]byte{}) {
+		before := p
+		before.Merchant = [16]byte{}
+		plain, err = k.aead.Decrypt(sealed, before.associatedData())
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open %s.%s sealed by key %d: %w", p.Table, p.Column, KeyID(sealed), ErrSealed)
 	}
@@ -124,4 +156,27 @@ func KeyID(sealed []byte) uint32 {
 		return 0
 	}
 	return binary.BigEndian.Uint32(sealed[1:5])
+}
+
+// Sign returns a MAC that only who has the keyset can make: the id of the primary key, big-endian, and HMAC-SHA-256 of kind and text
+// with a zero byte between, under a key derived from the primary key by HKDF-SHA-256 (RFC 5869). kind holds no zero byte.
+func (k *Keyset) Sign(kind, text string) []byte {
+	return appendMAC(binary.BigEndian.AppendUint32(nil, k.primary), k.macKeys[k.primary], kind, text)
+}
+
+// Verify reports whether a key of the keyset made the MAC for this kind and text.
+func (k *Keyset) Verify(mac []byte, kind, text string) bool {
+	if len(mac) != 4+sha256.Size {
+		return false
+	}
+	key, ok := k.macKeys[binary.BigEndian.Uint32(mac)]
+	return ok && hmac.Equal(mac, appendMAC(mac[:4:4], key, kind, text))
+}
+
+func appendMAC(b, key []byte, kind, text string) []byte {
+	h := hmac.New(sha256.New, key)
+	h.Write([]byte(kind))
+	h.Write([]byte{0})
+	h.Write([]byte(text))
+	return h.Sum(b)
 }

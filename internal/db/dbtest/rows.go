@@ -36,7 +36,7 @@ func User(t testing.TB, d *db.DB, role audit.Role, email, password, merchant str
 	if merchant != "" {
 		n.MerchantID = Merchant(t, d, merchant).ID
 	}
-	u, err := account.New(d.DB, d.Audit).AddUser(context.Background(), audit.System, n)
+	u, err := account.New(d).AddUser(context.Background(), audit.System, n)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -212,7 +212,21 @@ func Verifications(t testing.TB, d *db.DB) int {
 // NoPassword takes a user's password away, as if they had never accepted their invitation.
 func NoPassword(t testing.TB, d *db.DB, email string) {
 	t.Helper()
-	exec(t, d, `UPDATE users SET password_hash = '' WHERE email = $1`, email)
+	ChangeSigned(t, d, `UPDATE users SET password_hash = '', mac = NULL WHERE email = $1`, email)
+}
+
+// ChangeSigned changes rows that give authority as only a process with the keyset can. The statement sets their mac to NULL.
+func ChangeSigned(t testing.TB, d *db.DB, sql string, args ...any) {
+	t.Helper()
+	err := d.Tx(context.Background(), func(tx pgx.Tx) error {
+		if _, err := tx.Exec(context.Background(), sql, args...); err != nil {
+			return err
+		}
+		return d.SignAll(context.Background(), tx)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 // WrongKeyset makes the database one that its keyset does not open.

@@ -1,0 +1,140 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/pg"
+	"patchbay/internal/seal"
+)
+
+// ErrForged is returned for a row that gives authority and was not written by a process with the keyset.
+var ErrForged = errors.New("a row that gives authority has no valid MAC")
+
+// SignedRows are the rows of a table that give authority: each has a MAC of what gives it, in the column mac, under a key derived from
+// the keyset.
+type SignedRows struct {
+	table, id string
+	// Text is an SQL expression over the row of the table's alias (u, s, l or k): what the MAC is of. What may hold any sign is last.
+	Text string
+}
+
+// The tables of signed rows.
+var (
+	// SignedUsers binds a user's merchant, role, lock, password and address.
+	SignedUsers = SignedRows{"users u", "u.id", `concat_ws('|', u.id, coalesce(u.merchant_id::text, ''), u.role, u.locked_at IS NOT NULL,
+		encode(sha256(convert_to(u.password_hash, 'UTF8')), 'hex'), u.email)`}
+	// SignedSessions binds a session's user.
+	SignedSessions = SignedRows{"sessions s", "s.id_hash", `concat_ws('|', encode(s.id_hash, 'hex'), s.user_id)`}
+	// SignedLinks binds a link's kind, user, connection and end.
+	SignedLinks = SignedRows{"links l", "l.id", `concat_ws('|', l.id, l.kind, encode(l.secret_hash, 'hex'), coalesce(l.user_id::text, ''), coalesce(l.connection_id::text, ''),
+		(extract(epoch FROM l.expires_at) * 1000000)::bigint)`}
+	// SignedKeys binds an API key's merchant and scopes. A key that is revoked loses its MAC.
+	SignedKeys = SignedRows{"api_keys k", "k.id", `concat_ws('|', k.id, coalesce(k.merchant_id::text, ''), encode(k.hash, 'hex'), array_to_string(k.scopes, ' '))`}
+)
+
+// Authentic reports whether mac is that of a row whose Text is text.
+func (d *DB) Authentic(r SignedRows, text string, mac []byte) bool {
+	return d.keyset.Verify(mac, r.table, text)
+}
+
+// Sign gives a row that was just written its MAC. id is its primary key.
+func (d *DB) Sign(ctx context.Context, tx pgx.Tx, r SignedRows, id any) error {
+	text, err := pg.One(ctx, tx, "read what is signed", pgx.RowTo[string], `SELECT `+r.Text+` FROM `+r.table+` WHERE `+r.id+` = $1`, id)
+	if err != nil {
+		return err
+	}
+	_, err = pg.Exec(ctx, tx, "sign a row", `UPDATE `+r.table+` SET mac = $2 WHERE `+r.id+` = $1`, id, d.keyset.Sign(r.table, text))
+	return err
+}
+
+// Change locks a signed row, has change change it, and signs it anew. It returns ErrForged, before any change, if the row's MAC is
+// not valid, and pg.ErrNotFound if there is no such row.
+func (d *DB) Change(ctx context.Context, tx pgx.Tx, r SignedRows, id any, change func() error) error {
+	var text string
+	var mac []byte
+	err := tx.QueryRow(ctx, `SELECT `+r.Text+`, mac FROM `+r.table+` WHERE `+r.id+` = $1 FOR UPDATE`, id).Scan(&text, &mac)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return pg.ErrNotFound
+	}
+	if err != nil {
+		return fmt.Errorf("read what is signed: %w", err)
+	}
+	if !d.Authentic(r, text, mac) {
+		return ErrForged
+	}
+	if err := change(); err != nil {
+		return err
+	}
+	return d.Sign(ctx, tx, r, id)
+}
+
+// signedAtOnce is how many rows SignAll signs by one statement.
+const signedAtOnce = 50_000
+
+// SignAll gives the rows that have no MAC one. It believes them: it is for rows of before there were MACs, and for samples.
+func (d *DB) SignAll(ctx context.Context, tx pgx.Tx) error {
+	for _, r := range []SignedRows{SignedUsers, SignedSessions, SignedLinks, SignedKeys} {
+		where := ` WHERE mac IS NULL`
+		if r.table == SignedKeys.table {
+			where += ` AND revoked_at IS NULL`
+		}
+		for {
+			var places []string // of the rows in the table
+			var macs [][]byte
+			rows, err := tx.Query(ctx, `SELECT ctid::text, `+r.Text+` FROM `+r.table+where+` LIMIT $1 FOR UPDATE`, signedAtOnce)
+			if err != nil {
+				return fmt.Errorf("read what is to be signed: %w", err)
+			}
+			var place, text string
+			_, err = pgx.ForEachRow(rows, []any{&place, &text}, func() error {
+				places, macs = append(places, place), append(macs, d.keyset.Sign(r.table, text))
+				return nil
+			})
+			if err != nil {
+				return fmt.Errorf("read what is to be signed: %w", err)
+			}
+			if len(places) == 0 {
+				break
+			}
+			if _, err := pg.Exec(ctx, tx, "sign rows", `UPDATE `+r.table+` SET mac = w.mac FROM (SELECT unnest($1::text[])::tid AS place, unnest($2::bytea[]) AS mac) w WHERE ctid = w.place`, places, macs); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// The words that checkKeyset seals. The second says that every row that gives authority is signed; only a database of before that has the
+// first, and without the keyset it cannot be written.
+const (
+	keysetWord = "patchbay"
+	signedWord = "patchbay, rows signed"
+)
+
+// signRows signs the rows of a database of before there were MACs, once.
+func (d *DB) signRows(ctx context.Context) error {
+	return d.Tx(ctx, func(tx pgx.Tx) error {
+		var sealed []byte
+		if err := tx.QueryRow(ctx, `SELECT sealed FROM keyset_check FOR UPDATE`).Scan(&sealed); err != nil {
+			return fmt.Errorf("read keyset_check: %w", err)
+		}
+		word, err := d.keyset.Open(sealed, keysetPlace)
+		if err != nil || string(word) != keysetWord {
+			return err // another process was first
+		}
+		if err := d.SignAll(ctx, tx); err != nil {
+			return err
+		}
+		if sealed, err = d.keyset.Seal([]byte(signedWord), keysetPlace); err != nil {
+			return err
+		}
+		_, err = pg.Exec(ctx, tx, "note that rows are signed", `UPDATE keyset_check SET sealed = $1`, sealed)
+		return err
+	})
+}
+
+var keysetPlace = seal.Place{Table: "keyset_check", Column: "sealed"}
