@@ -163,6 +163,34 @@ func (a Account) Detail(key string) string {
 	return ""
 }
 
+// What is kept of an account's details: the first so many, and so many bytes of each and of all. Providers send what they like, and lists
+// read it.
+const (
+	maxDetails     = 100
+	maxDetailBytes = 4 << 10
+	maxDetailsSize = 32 << 10
+)
+
+// Bounded returns the account with no more details than are kept. A value that is too long ends with "…".
+func (a Account) Bounded() Account {
+	var kept []Detail
+	size := 0
+	for _, d := range a.Details {
+		if len(d.Value) > maxDetailBytes {
+			d.Value = strings.ToValidUTF8(d.Value[:maxDetailBytes-len("…")], "") + "…"
+		}
+		if len(d.Key) > maxDetailBytes || size+len(d.Key)+len(d.Value) > maxDetailsSize {
+			continue
+		}
+		if kept = append(kept, d); len(kept) == maxDetails {
+			break
+		}
+		size += len(d.Key) + len(d.Value)
+	}
+	a.Details = kept
+	return a
+}
+
 // Field is one input of a CredentialConnector's form. Pages look up its label and help under its name.
 type Field struct {
 	Name     string

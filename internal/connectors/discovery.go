@@ -159,13 +159,19 @@ func metadataURLs(issuer string) []string {
 	return []string{openid.String(), oauth.String()}
 }
 
+func hasScheme(address, scheme string) bool {
+	u, err := url.Parse(address)
+	return err == nil && u.Scheme == scheme
+}
+
 // signingAlgorithms are those of ID tokens that a public key verifies: no "none", and no HMAC.
 var signingAlgorithms = []string{
 	oidc.RS256, oidc.RS384, oidc.RS512, oidc.ES256, oidc.ES384, oidc.ES512, oidc.PS256, oidc.PS384, oidc.PS512, oidc.EdDSA,
 }
 
 // parseMetadata reads what the issuer publishes. The issuer in it must be the one that was asked (RFC 8414 section 3.3)
-// but for a final slash, and no address in it may be one that an entry could not name.
+// but for a final slash. No address in it may be one that an entry could not name, and of an https issuer all are https: the exceptions for
+// this machine and for sandboxes are the operator's to make, and not the issuer's.
 func parseMetadata(o object, issuer, environment string) (metadata, error) {
 	m := metadata{
 		issuer: o.str("issuer"), authorizeURL: o.str("authorization_endpoint"), tokenURL: o.str("token_endpoint"),
@@ -180,7 +186,8 @@ func parseMetadata(o object, issuer, environment string) (metadata, error) {
 		return metadata{}, &UnreadableError{Reason: ReasonWrongIssuer, Detail: "discovery: issuer is not the one that was asked"}
 	}
 	for _, name := range []string{"authorization_endpoint", "token_endpoint", "revocation_endpoint", "userinfo_endpoint", "jwks_uri", "pushed_authorization_request_endpoint"} {
-		if address := o.str(name); address != "" && urlFault(address, environment, true) != "" {
+		address := o.str(name)
+		if address != "" && (urlFault(address, environment, true) != "" || hasScheme(issuer, "https") && !hasScheme(address, "https")) {
 			return metadata{}, &UnreadableError{Reason: ReasonUnreadable, Detail: "discovery: " + name + " is no address that secrets may be sent to"}
 		}
 	}

@@ -413,6 +413,7 @@ func (s *Server) saveExchange(r *http.Request, provider connectors.Provider, f d
 	if x.err != nil {
 		return s.saveFailure(r, f, x.err, x.calls.All)
 	}
+	x.grant.Account = x.grant.Account.Bounded()
 	err := retrySave(r.Context(), func(ctx context.Context) (err error) {
 		f, err = s.DB.KeepGrant(ctx, f, x.grant, x.began, x.proven, x.calls.All)
 		return err
