@@ -29,13 +29,22 @@ var openapi []byte
 // call serves one request of the API. It writes nothing if it returns an error, which becomes a problem (RFC 9457).
 type call func(w http.ResponseWriter, r *http.Request) error
 
-const tokenRoute = "GET /api/v1/connections/{id}/token"
+const (
+	tokenRoute      = "GET /api/v1/connections/{id}/token"
+	apiRefreshRoute = "POST /api/v1/connections/{id}/refresh"
+)
 
 // api returns the handler of the API. It takes keys in the Authorization header only: cookies grant nothing here.
 func (s *Server) api(mux *http.ServeMux) {
 	handle := func(pattern string, do call) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			if err := do(w, r); err != nil {
+			limit := readLimit
+			if pattern == tokenRoute || pattern == apiRefreshRoute {
+				limit = refreshLimit
+			}
+			ctx, cancel := context.WithTimeout(r.Context(), limit)
+			defer cancel()
+			if err := do(w, r.WithContext(ctx)); err != nil {
 				s.problem(w, r, err)
 			}
 		})
@@ -50,13 +59,13 @@ func (s *Server) api(mux *http.ServeMux) {
 // apiRoutes are the routes that openapi.yaml describes.
 func (s *Server) apiRoutes() map[string]call {
 	return map[string]call{
-		"GET /api/v1/connections":               s.apiConnections,
-		"GET /api/v1/connections/{id}":          s.apiConnection,
-		tokenRoute:                              s.apiToken,
-		"POST /api/v1/connections/{id}/refresh": s.apiRefresh,
-		"GET /api/v1/merchants":                 s.apiMerchants,
-		"POST /api/v1/merchants":                s.apiAddMerchant,
-		"GET /api/v1/openapi.yaml":              s.apiDescription,
+		"GET /api/v1/connections":      s.apiConnections,
+		"GET /api/v1/connections/{id}": s.apiConnection,
+		tokenRoute:                     s.apiToken,
+		apiRefreshRoute:                s.apiRefresh,
+		"GET /api/v1/merchants":        s.apiMerchants,
+		"POST /api/v1/merchants":       s.apiAddMerchant,
+		"GET /api/v1/openapi.yaml":     s.apiDescription,
 	}
 }
 
@@ -97,7 +106,9 @@ func (s *Server) token(r *http.Request) (apiTokenAnswer, error) {
 		return none, err
 	}
 	id, idErr := pg.ParseID(r.PathValue("id")) // reported only if the key is valid
-	h, ok, err := s.DB.ReadToken(r.Context(), secret, id)
+	ctx, cancel := context.WithTimeout(r.Context(), readLimit)
+	defer cancel()
+	h, ok, err := s.DB.ReadToken(ctx, secret, id)
 	if err != nil && !errors.Is(err, pg.ErrNotFound) {
 		return none, err
 	}
@@ -287,6 +298,12 @@ func (s *Server) writeConnection(ctx context.Context, w http.ResponseWriter, c d
 	return writeJSON(w, http.StatusOK, shown(s.statusOf(ctx, c.Connection), c.Connection, c.Merchant, c.ExternalID, grant))
 }
 
+// How often what a provider has refused is sent to it again: one that is shown the same token again and again sees an attack.
+var (
+	refusedByProgram = pg.Limit{Burst: 1, Every: 5 * time.Minute}
+	refusedByPerson  = pg.Limit{Burst: 1, Every: time.Minute}
+)
+
 // apiRefresh refreshes a connection at once, regardless of its schedule, and returns it.
 func (s *Server) apiRefresh(w http.ResponseWriter, r *http.Request) error {
 	key, c, err := s.connectionByKey(r, db.ScopeRefresh)
@@ -295,6 +312,15 @@ func (s *Server) apiRefresh(w http.ResponseWriter, r *http.Request) error {
 	}
 	if err := s.limits.refresh(c.ID); err != nil {
 		return err
+	}
+	if c.DisconnectedAt.IsZero() && c.Problem.Party() == status.PartyMerchant {
+		wait, err := s.DB.Allow(r.Context(), "refused "+c.ID.String(), refusedByProgram)
+		if err == nil && wait > 0 {
+			err = &refresh.ActionNeededError{Problem: c.Problem}
+		}
+		if err != nil {
+			return err
+		}
 	}
 	var out refresh.Result
 	if c.LeasedUntil.IsZero() {

@@ -61,6 +61,15 @@ func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 	if err := s.rateLimit(r, "refresh now "+visitorOf(r).user.ID.String(), pg.Limit{Burst: 20, Every: 3 * time.Second}); err != nil {
 		return err
 	}
+	if c.DisconnectedAt.IsZero() && c.Problem.Party() == status.PartyMerchant {
+		wait, err := s.DB.Allow(r.Context(), "refused by hand "+c.ID.String(), refusedByPerson)
+		if err != nil {
+			return err
+		}
+		if wait > 0 { // its page says what was refused
+			return redirect(w, r, "/connections/"+c.ID.String())
+		}
+	}
 	outcome, err := s.Refresh.RefreshNow(r.Context(), c.ID, s.actor(r))
 	var needed *refresh.ActionNeededError
 	var ours *refresh.PlatformActionError

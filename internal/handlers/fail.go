@@ -86,11 +86,13 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	}
 	page := s.viewPage(r)
 	page.Path = r.URL.Path // without the query, which may hold a provider's answer
-	s.render(w, r, status, views.Error(views.ErrorPage{Page: page, Status: status, Code: code, Wait: wait, Reference: trace.Request(r.Context())}))
+	s.render(w, r.WithContext(context.WithoutCancel(r.Context())), status, views.Error(views.ErrorPage{Page: page, Status: status, Code: code, Wait: wait, Reference: trace.Request(r.Context())}))
 }
 
-// unavailable reports whether the database cannot be used for now, or keeps nothing: the same request may succeed later.
-func unavailable(err error) bool { return pg.Unavailable(err) || errors.Is(err, refresh.ErrUnsaved) }
+// unavailable reports whether the database cannot be used for now, hangs, or keeps nothing: the same request may succeed later.
+func unavailable(err error) bool {
+	return pg.Unavailable(err) || errors.Is(err, refresh.ErrUnsaved) || errors.Is(err, context.DeadlineExceeded)
+}
 
 // render renders a page in the visitor's language. It sends nothing of a page whose rendering fails.
 func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, page templ.Component) {

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"strings"
 	"sync"
 	"time"
 
@@ -186,6 +187,11 @@ func (s *Server) page(one route) http.Handler {
 		h := w.Header()
 		h.Set("Content-Security-Policy", csp)
 		h.Set("Cache-Control", "no-store")
+		if limit := limitOf(one.pattern); limit > 0 {
+			ctx, cancel := context.WithTimeout(r.Context(), limit)
+			defer cancel()
+			r = r.WithContext(ctx)
+		}
 		v, err := s.visit(w, r)
 		r = r.WithContext(context.WithValue(r.Context(), visitorKey{}, v))
 		if err == nil && r.Method == http.MethodPost {
@@ -208,6 +214,26 @@ func (s *Server) page(one route) http.Handler {
 			s.fail(w, r, err)
 		}
 	})
+}
+
+// How long an answer may take, so that a database that hangs is answered 503. A refresh waits for its provider.
+const (
+	pageLimit    = 10 * time.Second
+	readLimit    = 5 * time.Second // of the API
+	refreshLimit = time.Minute
+)
+
+// limitOf returns for how long the page of a pattern may work; 0 means without end. What calls providers has limits of its own, and
+// downloads take as long as their readers.
+func limitOf(pattern string) time.Duration {
+	switch {
+	case strings.HasSuffix(pattern, ".csv"), strings.HasSuffix(pattern, ".xlsx"), pattern == callbackRoute:
+		return 0
+	case strings.HasPrefix(pattern, "GET "):
+		return pageLimit
+	default:
+		return refreshLimit
+	}
 }
 
 // parsed reads the form. It returns errMalformed if it can be read in part only.

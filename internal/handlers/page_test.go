@@ -19,6 +19,7 @@ type answer struct {
 	status         int
 	location, body string
 	request        string // its id
+	retryAfter     string
 }
 
 func (a answer) document() *goquery.Document {

@@ -319,7 +319,7 @@ func (p *person) do(r *http.Request) answer {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	return answer{got.StatusCode, got.Header.Get("Location"), string(body), got.Header.Get(trace.Header)}
+	return answer{got.StatusCode, got.Header.Get("Location"), string(body), got.Header.Get(trace.Header), got.Header.Get("Retry-After")}
 }
 
 func (p *person) get(path string) answer {

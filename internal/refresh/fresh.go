@@ -46,11 +46,16 @@ func (t *MinValidTooLongError) Error() string {
 // Default asks Fresh for the usual: the smaller of a minute and a fifth of the lifetime.
 const Default time.Duration = -1
 
+// readWithin is how long a database that hangs is waited for.
+const readWithin = 5 * time.Second
+
 // Fresh returns a reading whose token is good for at least minValid, refreshing first where need be, or joining an attempt under
 // way in this process or another. Else the error says why not and who must act: it returns *ActionNeededError,
 // *ProviderTroubleError, *PlatformActionError, *MinValidTooLongError or pg.ErrNotFound.
 func (e *Engine) Fresh(ctx context.Context, id pg.ID, minValid time.Duration, by audit.Actor) (db.Reading, error) {
-	r, err := e.DB.ReadGrant(ctx, id)
+	reading, cancel := context.WithTimeout(ctx, readWithin)
+	defer cancel()
+	r, err := e.DB.ReadGrant(reading, id)
 	if err != nil {
 		return r, err
 	}
@@ -254,7 +259,9 @@ func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 // *ActionNeededError if the connection is disconnected, *PlatformActionError if the provider is not set up for it, pg.ErrNotFound
 // if it does not exist.
 func (e *Engine) RefreshNow(ctx context.Context, id pg.ID, by audit.Actor) (Result, error) {
-	r, err := e.DB.ReadGrant(ctx, id)
+	reading, cancel := context.WithTimeout(ctx, readWithin)
+	defer cancel()
+	r, err := e.DB.ReadGrant(reading, id)
 	if err != nil {
 		return Result{}, err
 	}

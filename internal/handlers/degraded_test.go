@@ -1,0 +1,77 @@
+package handlers
+
+import (
+	"net/http"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"patchbay/internal/audit"
+	"patchbay/internal/connectors"
+	"patchbay/internal/status"
+)
+
+// TestADatabaseThatHangsIsAnswered503 holds the tables that everything reads: pages and reads say when to come back, within their limits.
+func TestADatabaseThatHangsIsAnswered503(t *testing.T) {
+	o := newTestAPI(t)
+	id := o.connection(o.shop, "account", time.Minute)
+	key := o.key(o.shop.ID)
+	admin := o.staff(audit.RoleAdmin)
+	admin.wants("/admin/connections")
+	tx, err := o.db.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(t.Context())
+	if _, err := tx.Exec(t.Context(), `LOCK TABLE connections, grants, merchants IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for _, path := range []string{"/admin/connections", "/connections/" + id.String(), "/admin/merchants"} {
+		all.Go(func() {
+			answer := admin.get(path)
+			if wait, err := strconv.Atoi(answer.retryAfter); answer.status != http.StatusServiceUnavailable || err != nil || wait <= 0 || len(answer.body) == 0 {
+				t.Errorf("%s answers %d, Retry-After %q, %d bytes", path, answer.status, answer.retryAfter, len(answer.body))
+			}
+		})
+	}
+	for _, call := range []struct{ method, path string }{
+		{"GET", "/api/v1/connections/" + id.String() + "/token"}, {"GET", "/api/v1/connections/" + id.String()}, {"GET", "/api/v1/connections"}, {"GET", "/api/v1/merchants"},
+	} {
+		all.Go(func() {
+			answer := o.ask(call.method, call.path, key, "")
+			answer.is(o, 503, "platform-action-needed")
+			if answer.body["retry_after"] == nil {
+				t.Errorf("%s does not say when to come back: %v", call.path, answer.body)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// TestARefusedTokenIsNotSentAgainEachTime: a program that asks again is answered by what is known, and so is a person who presses again.
+func TestARefusedTokenIsNotSentAgainEachTime(t *testing.T) {
+	o := newTestAPI(t)
+	id := o.connection(o.shop, "account", time.Hour)
+	key := o.key(o.shop.ID)
+	o.source.fails(&connectors.RejectedError{Reason: "invalid_grant"})
+	path := "/api/v1/connections/" + id.String() + "/refresh"
+	for range 20 {
+		a := o.ask("POST", path, key, "")
+		if a.is(o, 409, "action-needed"); a.body["problem"] != string(status.ProblemRejected) {
+			t.Errorf("problem %v", a.body["problem"])
+		}
+	}
+	if n := o.source.calls.Load(); n > 2 { // the one that was refused, and one to see whether it still is
+		t.Errorf("a refused token was sent %d times to programs' requests", n)
+	}
+	before := o.source.calls.Load()
+	admin := o.staff(audit.RoleAdmin)
+	for range 5 {
+		admin.post("/connections/" + id.String() + "/refresh")
+	}
+	if n := o.source.calls.Load() - before; n != 1 {
+		t.Errorf("a refused token was sent %d times to a person's presses", n)
+	}
+}
