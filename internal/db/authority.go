@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 
@@ -35,6 +36,15 @@ var (
 	// SignedKeys binds an API key's merchant and scopes. A key that is revoked loses its MAC.
 	SignedKeys = SignedRows{"api_keys k", "k.id", `concat_ws('|', k.id, coalesce(k.merchant_id::text, ''), encode(k.hash, 'hex'), array_to_string(k.scopes, ' '))`}
 )
+
+// signedKey writes what SignedKeys.Text selects: a token read takes less time without it. scopes have spaces between.
+func signedKey(id, merchant pg.ID, hash []byte, scopes string) string {
+	of := ""
+	if merchant != (pg.ID{}) {
+		of = merchant.String()
+	}
+	return id.String() + "|" + of + "|" + hex.EncodeToString(hash) + "|" + scopes
+}
 
 // Authentic reports whether mac is that of a row whose Text is text.
 func (d *DB) Authentic(r SignedRows, text string, mac []byte) bool {

@@ -203,23 +203,24 @@ type Handout struct {
 // key, and the key with ErrNotFound if there is no such connection or the key is not for its merchant.
 func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h Handout, ok bool, err error) {
 	var keyMerchant, merchant pg.ID
-	var signed string
+	var scopes string
 	var mac, sealed []byte
 	var provider, environment *string
 	var outcome *status.Outcome
 	var generation, lifetime *int64
 	err = d.Pool.QueryRow(ctx, `
-		SELECT k.id, 'tokens:read' = ANY (k.scopes), `+SignedKeys.Text+`, k.mac, k.merchant_id, c.merchant_id,
+		SELECT k.id, array_to_string(k.scopes, ' '), k.mac, k.merchant_id, c.merchant_id,
 			g.sealed, g.generation, g.provider, g.environment, g.expires_at, g.lifetime_seconds, g.used_at, g.last_outcome
 		FROM api_keys k LEFT JOIN (grants g JOIN connections c ON c.id = g.connection_id) ON g.connection_id = $2
 		WHERE k.hash = $1 AND k.revoked_at IS NULL`, key.Hash(), connection).
-		Scan(&h.Key, &h.May, &signed, &mac, &keyMerchant, &merchant, &sealed, &generation, &provider, &environment, &h.ExpiresAt, &lifetime, &h.UsedAt, &outcome)
+		Scan(&h.Key, &scopes, &mac, &keyMerchant, &merchant, &sealed, &generation, &provider, &environment, &h.ExpiresAt, &lifetime, &h.UsedAt, &outcome)
+	h.May = strings.Contains(" "+scopes+" ", " "+ScopeTokens+" ")
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return h, false, ErrNoAPIKey
 	case err != nil:
 		return h, false, fmt.Errorf("read token: %w", err)
-	case !d.Authentic(SignedKeys, signed, mac):
+	case !d.Authentic(SignedKeys, signedKey(h.Key, keyMerchant, key.Hash(), scopes), mac):
 		return Handout{}, false, ErrNoAPIKey
 	case generation == nil || keyMerchant != (pg.ID{}) && keyMerchant != merchant:
 		return h, false, pg.ErrNotFound

@@ -38,13 +38,17 @@ const (
 func (s *Server) api(mux *http.ServeMux) {
 	handle := func(pattern string, do call) {
 		mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			limit := readLimit
-			if pattern == tokenRoute || pattern == apiRefreshRoute {
-				limit = refreshLimit
+			asked := r
+			if pattern != tokenRoute { // which has limits of its own
+				limit := readLimit
+				if pattern == apiRefreshRoute {
+					limit = refreshLimit
+				}
+				ctx, cancel := context.WithTimeout(r.Context(), limit)
+				defer cancel()
+				asked = r.WithContext(ctx)
 			}
-			ctx, cancel := context.WithTimeout(r.Context(), limit)
-			defer cancel()
-			if err := do(w, r.WithContext(ctx)); err != nil {
+			if err := do(w, asked); err != nil {
 				s.problem(w, r, err)
 			}
 		})

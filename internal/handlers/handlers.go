@@ -267,10 +267,10 @@ func (s *Server) guard(next http.Handler) http.Handler {
 				}
 			}
 			trace.Route(r.Context(), r.Pattern)
-			s.requests.count(r.Pattern, answer.status, time.Since(began))
 			if answer.status == http.StatusOK && r.Pattern == tokenRoute {
 				return // counted by key, connection and minute instead
 			}
+			s.requests.count(r.Pattern, answer.status, time.Since(began))
 			s.Log.InfoContext(r.Context(), "request", "method", r.Method, "route", r.Pattern, "status", answer.status,
 				"ms", time.Since(began).Milliseconds(), "address", s.address(r))
 		}()

@@ -100,7 +100,7 @@ type requestMetrics struct {
 func newRequestMetrics() *requestMetrics {
 	return &requestMetrics{
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "patchbay_http_requests_total", Help: "Requests by route and status.",
+			Name: "patchbay_http_requests_total", Help: "Requests by route and status. Tokens that were handed out are in patchbay_token_reads_total.",
 		}, []string{"route", "status"}),
 		took: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "patchbay_http_request_duration_seconds", Help: "How long answers took, by route.", Buckets: []float64{.005, .02, .05, .2, 1, 5, 20, 60},
