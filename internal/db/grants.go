@@ -205,15 +205,14 @@ func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h 
 	var keyMerchant, merchant pg.ID
 	var scopes string
 	var mac, sealed []byte
-	var provider, environment *string
-	var outcome *status.Outcome
-	var generation, lifetime *int64
+	var outcome status.Outcome
+	var generation, lifetime int64
 	err = d.Pool.QueryRow(ctx, `
 		SELECT k.id, array_to_string(k.scopes, ' '), k.mac, k.merchant_id, c.merchant_id,
-			g.sealed, g.generation, g.provider, g.environment, g.expires_at, g.lifetime_seconds, g.used_at, g.last_outcome
+			g.sealed, coalesce(g.generation, 0), coalesce(g.provider, ''), coalesce(g.environment, ''), g.expires_at, coalesce(g.lifetime_seconds, 0), g.used_at, coalesce(g.last_outcome, '')
 		FROM api_keys k LEFT JOIN (grants g JOIN connections c ON c.id = g.connection_id) ON g.connection_id = $2
 		WHERE k.hash = $1 AND k.revoked_at IS NULL`, key.Hash(), connection).
-		Scan(&h.Key, &scopes, &mac, &keyMerchant, &merchant, &sealed, &generation, &provider, &environment, &h.ExpiresAt, &lifetime, &h.UsedAt, &outcome)
+		Scan(&h.Key, &scopes, &mac, &keyMerchant, &merchant, &sealed, &generation, &h.Provider, &h.Environment, &h.ExpiresAt, &lifetime, &h.UsedAt, &outcome)
 	h.May = strings.Contains(" "+scopes+" ", " "+ScopeTokens+" ")
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -222,14 +221,14 @@ func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h 
 		return h, false, fmt.Errorf("read token: %w", err)
 	case !d.Authentic(SignedKeys, signedKey(h.Key, keyMerchant, key.Hash(), scopes), mac):
 		return Handout{}, false, ErrNoAPIKey
-	case generation == nil || keyMerchant != (pg.ID{}) && keyMerchant != merchant:
+	case merchant == (pg.ID{}) || keyMerchant != (pg.ID{}) && keyMerchant != merchant:
 		return h, false, pg.ErrNotFound
 	}
-	h.Provider, h.Environment, h.Lifetime = *provider, *environment, time.Duration(*lifetime)*time.Second
-	if sealed == nil || *outcome != status.OK {
+	h.Lifetime = time.Duration(lifetime) * time.Second
+	if sealed == nil || outcome != status.OK {
 		return h, false, nil
 	}
-	h.Token, err = openToken(d.keyset, sealed, GrantPlace(connection, merchant, *generation))
+	h.Token, err = openToken(d.keyset, sealed, GrantPlace(connection, merchant, generation))
 	h.Token.Lifetime = h.Lifetime
 	return h, err == nil, nil
 }

@@ -2,6 +2,7 @@ package dbtest_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"patchbay/internal/db/dbtest"
@@ -39,17 +40,25 @@ func TestMigratingAMigratedDatabaseDoesNothing(t *testing.T) {
 	}
 }
 
-func TestDownToNothingAndUpAgain(t *testing.T) {
+// TestDownToTheFirstSchemaAndUpAgain: what can be taken back is, and is applied again.
+func TestDownToTheFirstSchemaAndUpAgain(t *testing.T) {
 	ctx := context.Background()
 	d := dbtest.Make(t)
+	down := 0
 	for {
-		name, err := migrations.Down(ctx, d.URL)
+		_, err := migrations.Down(ctx, d.URL)
+		if errors.Is(err, migrations.ErrKept) {
+			break
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		if name == "" {
-			break
+		if down++; down > migrations.Newest() {
+			t.Fatal("it goes down for ever")
 		}
+	}
+	if down == 0 {
+		t.Error("nothing was taken back")
 	}
 	if _, err := migrations.Up(ctx, d.URL); err != nil {
 		t.Fatal(err)
