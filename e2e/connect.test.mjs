@@ -313,7 +313,7 @@ describe("on the way", () => {
       ["merchant", callback.replace("/elecq/", "/acme/"), "other-provider"],
     ]) {
       const elsewhere = await as(who, plain);
-      if (outcome === "other-browser") await elsewhere.context().clearCookies({ name: "browser" }); // as() copies a profile, which is one browser
+      await elsewhere.context().clearCookies({ name: "browser" }); // as() copies a profile, which is one browser
       await elsewhere.goto(address);
       const title = address.includes("/acme/") ? "Acme" : "ELECQ";
       const titles = ["other-browser", "other-user", "other-provider", "forged", "unknown"].map((one) => say(`flow.${one}.title`, { Provider: title }));
