@@ -113,8 +113,13 @@ func readAddresses(e *env) (serving, migrating string) {
 			e.fault("%s %v", name, err)
 		}
 	}
-	if migrating == "" {
+	switch password := e.secret("MIGRATE_PGPASSWORD"); {
+	case migrating == "" && password != "":
+		e.fault("MIGRATE_PGPASSWORD is set, and MIGRATE_DATABASE_URL is not")
+	case migrating == "":
 		migrating = serving
+	case password != "":
+		migrating = pg.WithPassword(migrating, password)
 	}
 	return serving, migrating
 }

@@ -11,6 +11,7 @@ import (
 
 	"gopkg.in/yaml.v3"
 
+	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 )
 
@@ -190,7 +191,7 @@ func TestEverySettingOfTheComposeFileExists(t *testing.T) {
 		}
 	}
 	for name := range e.known {
-		if _, handed := app.Environment[name]; !handed && !strings.HasSuffix(name, "_FILE") && name != "MIGRATE_DATABASE_URL" {
+		if _, handed := app.Environment[name]; !handed && !strings.HasSuffix(name, "_FILE") && name != "MIGRATE_DATABASE_URL" && name != "MIGRATE_PGPASSWORD" {
 			t.Errorf("the compose file does not hand on %s", name)
 		}
 	}
@@ -340,5 +341,18 @@ func TestFilesOfSettings(t *testing.T) {
 		if _, err := readSettings(append(base, "CONNECTORS_FILE="+path)); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q: %v, want %q", content, err, says)
 		}
+	}
+}
+
+func TestTheOwnersPasswordStandsBesideItsAddress(t *testing.T) {
+	e := newEnv([]string{"DATABASE_URL=postgres://patchbay@postgres/patchbay", "MIGRATE_DATABASE_URL=postgres://patchbay_owner@postgres/patchbay", "MIGRATE_PGPASSWORD=Zx8/Q#t+b2?c=="})
+	serving, migrating := readAddresses(e)
+	config, err := pg.ParseAddress(migrating)
+	if err != nil || e.err() != nil || config.ConnConfig.Password != "Zx8/Q#t+b2?c==" || strings.Contains(serving, "Zx8") {
+		t.Errorf("%v, %v", err, e.err())
+	}
+	e = newEnv([]string{"DATABASE_URL=postgres://patchbay@postgres/patchbay", "MIGRATE_PGPASSWORD=hunter2hunter2"})
+	if readAddresses(e); e.err() == nil || strings.Contains(e.err().Error(), "hunter2") {
+		t.Errorf("a password without an address: %v", e.err())
 	}
 }

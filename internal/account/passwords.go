@@ -72,13 +72,16 @@ func (s *Store) Authenticate(ctx context.Context, email, password string, known 
 	return u, nil
 }
 
-// IsPassword reports whether text is the user's own password. The caller limits how often it is asked.
-func (s *Store) IsPassword(ctx context.Context, user pg.ID, text string) (bool, error) {
+// IsPassword reports whether what was typed is the user's own password. The caller limits how often it is asked.
+func (s *Store) IsPassword(ctx context.Context, user pg.ID, typed string) (bool, error) {
+	if text.Length(typed) > MaxPassword {
+		return false, nil
+	}
 	hash, err := pg.One(ctx, s.db.Pool, "read user", pgx.RowTo[string], `SELECT password_hash FROM users WHERE id = $1`, user)
 	if err != nil || hash == "" {
 		return false, err
 	}
-	is, _, err := s.passwords.matches(ctx, text, hash)
+	is, _, err := s.passwords.matches(ctx, typed, hash)
 	return is, err
 }
 

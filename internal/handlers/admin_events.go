@@ -315,7 +315,7 @@ func moment(text string, zone *time.Location, broken *bool) (at time.Time, day b
 
 // cleaned returns a value without the bytes that Postgres refuses in text. It sets broken if nothing else was in it.
 func cleaned(value string, broken *bool) string {
-	text := strings.TrimSpace(strings.ReplaceAll(strings.ToValidUTF8(value, ""), "\x00", ""))
+	text := strings.TrimSpace(cleanText(value))
 	*broken = *broken || text == "" && strings.TrimSpace(value) != ""
 	return text
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/url"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -41,6 +42,20 @@ func ParseAddress(address string) (*pgxpool.Config, error) {
 		return nil, fmt.Errorf("has pool_max_conns=%d: at least %d are needed", config.MaxConns, minConns)
 	}
 	return config, nil
+}
+
+// WithPassword returns a Postgres address with this password, which may hold any signs, in the place of its own. An address that cannot
+// be read is returned as it is: ParseAddress says what is wrong with it.
+func WithPassword(address, password string) string {
+	if !strings.HasPrefix(address, "postgres://") && !strings.HasPrefix(address, "postgresql://") { // keywords and values: the last counts
+		return address + " password='" + strings.NewReplacer(`\`, `\\`, `'`, `\'`).Replace(password) + "'"
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return address
+	}
+	u.User = url.UserPassword(u.User.Username(), password)
+	return u.String()
 }
 
 // parameterAtFault names the parameter that pgx could not read, if its error names one.

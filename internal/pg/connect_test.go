@@ -54,3 +54,24 @@ func TestUnavailable(t *testing.T) {
 		}
 	}
 }
+
+func TestWithPasswordTakesAnySigns(t *testing.T) {
+	for _, password := range []string{"Zx8/Q#t+b2?c==", "p@ss", "100%sure", "a:b/c@d", "sp ace", `quote's"`, "[brackets]", `back\slash\`, "ពាក្យ", "dollar$1&x=y"} {
+		for _, address := range []string{
+			"postgres://owner@127.0.0.1:5433/patchbay?sslmode=disable", "postgresql://owner:old@127.0.0.1:5433/patchbay", "host=127.0.0.1 port=5433 user=owner dbname=patchbay",
+			"host=127.0.0.1 port=5433 user=owner dbname=patchbay password=old",
+		} {
+			config, err := ParseAddress(WithPassword(address, password))
+			if err != nil {
+				t.Errorf("%q in %s: %v", password, address, err)
+				continue
+			}
+			if c := config.ConnConfig; c.Password != password || c.User != "owner" || c.Host != "127.0.0.1" || c.Port != 5433 || c.Database != "patchbay" {
+				t.Errorf("%q in %s is read as %q", password, address, c.Password)
+			}
+		}
+	}
+	if _, err := ParseAddress(WithPassword("postgres://%zz", "secret")); err == nil || strings.Contains(err.Error(), "secret") {
+		t.Errorf("an address that is none: %v", err)
+	}
+}
