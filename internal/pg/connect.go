@@ -36,8 +36,8 @@ func ParseAddress(address string) (*pgxpool.Config, error) {
 			strings.ReplaceAll(mode.String(), " ", "_"))
 	case mode == pgx.QueryExecModeCacheStatement && config.ConnConfig.StatementCacheCapacity <= 0:
 		return nil, errors.New("has statement_cache_capacity=0: leave it out, and take default_query_exec_mode=cache_describe where a pooler keeps no prepared statements")
-	case mode == pgx.QueryExecModeCacheDescribe && config.ConnConfig.DescriptionCacheCapacity <= 0:
-		return nil, errors.New("has description_cache_capacity=0 and default_query_exec_mode=cache_describe: leave the capacity out")
+	case config.ConnConfig.DescriptionCacheCapacity <= 0: // PlanWithArguments needs it in every mode
+		return nil, errors.New("has description_cache_capacity=0: leave it out")
 	case config.MaxConns < minConns:
 		return nil, fmt.Errorf("has pool_max_conns=%d: at least %d are needed", config.MaxConns, minConns)
 	}
