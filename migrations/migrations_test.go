@@ -241,7 +241,7 @@ func TestMigrationsWaitForLocksOnTheirOwnTerms(t *testing.T) {
 	defer cancel()
 	d := dbtest.Make(t)
 	owner := connect(t, d.URL)
-	exec(t, owner, `ALTER DATABASE `+owner.Config().Database+` SET statement_timeout = '1ms'`)
+	exec(t, owner, `ALTER DATABASE `+owner.Config().Database+` SET statement_timeout = '250ms'`) // time enough to set another, and far less than the wait for a lock
 	for name := ""; name != "00012_access.sql"; {
 		var err error
 		if name, err = migrations.Down(ctx, d.URL); err != nil {
