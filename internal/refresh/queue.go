@@ -132,14 +132,15 @@ const (
 				LIMIT 200 FOR UPDATE OF g SKIP LOCKED` + claimEnd
 
 	// During an incident or a pause: one of the latest refreshed, whose refresh token is the likeliest to be the provider's own, also
-	// after a restore; those that were refused last, none that must wait for itself.
+	// after a restore; then those whose last attempt failed, in turns, so that a few with a fault of their own cannot keep an
+	// incident open; none that must wait for itself.
 	claimProbe = claimFrom + `
 				SELECT g.connection_id FROM grants g
 				WHERE ` + claimAble + ` AND g.connection_id = ANY (ARRAY(
 					SELECT first.connection_id FROM (
-						SELECT g.connection_id, g.refreshed_at, g.last_outcome FROM grants g
+						SELECT g.connection_id, g.refreshed_at, CASE WHEN g.last_outcome NOT IN ('', 'ok') THEN g.refresh_at END AS failed FROM grants g
 						WHERE ` + claimAble + ` AND g.renewable AND g.refresh_at IS NOT NULL AND (g.last_outcome <> 'later' OR g.refresh_at <= $3) ORDER BY g.refresh_at DESC LIMIT 200
-					) AS first ORDER BY first.last_outcome IN ('refused', 'ours'), first.refreshed_at DESC NULLS LAST LIMIT 3))
+					) AS first ORDER BY first.failed NULLS FIRST, first.refreshed_at DESC NULLS LAST LIMIT 3))
 				ORDER BY random() LIMIT 1 FOR UPDATE OF g SKIP LOCKED` + claimEnd
 )
 
