@@ -171,7 +171,7 @@ func (s *Server) ask(r *http.Request, provider connectors.Provider, what string,
 	ctx, calls := connectors.WithCalls(ctx)
 	err := call(ctx)
 	if err != nil {
-		s.Log.WarnContext(ctx, "provider did not do what staff asked", "provider", provider.Name, "what", what, "class", connectors.OutcomeOf(err), "status", calls.Last().Status, "reason", connectors.ReasonOf(err))
+		s.Log.WarnContext(ctx, "provider did not do what staff asked", "provider", provider.Name, "what", what, "outcome", connectors.OutcomeOf(err), "status", calls.Last().Status, "reason", connectors.ReasonOf(err))
 	}
 	return err
 }

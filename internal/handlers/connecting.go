@@ -110,7 +110,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, provider connecto
 		})
 	}
 	if err != nil {
-		s.Log.InfoContext(r.Context(), "not begun", "provider", provider.Name, "flow", f.ID, "class", connectors.OutcomeOf(err), "status", calls.Last().Status, "reason", connectors.ReasonOf(err))
+		s.Log.InfoContext(r.Context(), "not begun", "provider", provider.Name, "flow", f.ID, "outcome", connectors.OutcomeOf(err), "status", calls.Last().Status, "reason", connectors.ReasonOf(err))
 		if err := s.saveFailure(r, f, err, calls.All); err != nil {
 			return err
 		}
@@ -404,7 +404,7 @@ type exchanged struct {
 // saveExchange saves the result of an exchange before anything else is done with it, and connects if there is nothing to
 // ask. It goes on when the browser hangs up.
 func (s *Server) saveExchange(r *http.Request, provider connectors.Provider, f db.Flow, x exchanged) error {
-	s.Log.InfoContext(r.Context(), "exchanged", "provider", provider.Name, "flow", f.ID, "class", connectors.OutcomeOf(x.err), "status", x.calls.Last().Status, "reason", connectors.ReasonOf(x.err))
+	s.Log.InfoContext(r.Context(), "exchanged", "provider", provider.Name, "flow", f.ID, "outcome", connectors.OutcomeOf(x.err), "status", x.calls.Last().Status, "reason", connectors.ReasonOf(x.err))
 	var took time.Duration
 	for _, call := range x.calls.All {
 		took += call.Took

@@ -90,6 +90,6 @@ func (s *Server) revokeUnwanted(r *http.Request, f db.Flow, g connectors.Grant) 
 		return
 	}
 	if err := revoker.Revoke(ctx, g); err != nil {
-		s.Log.InfoContext(ctx, "unwanted access not revoked", "provider", f.Provider, "flow", f.ID, "class", connectors.OutcomeOf(err), "reason", connectors.ReasonOf(err))
+		s.Log.InfoContext(ctx, "unwanted access not revoked", "provider", f.Provider, "flow", f.ID, "outcome", connectors.OutcomeOf(err), "reason", connectors.ReasonOf(err))
 	}
 }

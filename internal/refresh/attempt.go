@@ -161,7 +161,7 @@ func (e *Engine) revokeUnwanted(ctx context.Context, q *providerQueue, l *lease,
 	g := l.Grant
 	g.Token = token
 	if err := revoker.Revoke(ctx, g); err != nil {
-		e.Log.Warn("an unwanted token was not revoked", "connection", l.Connection, "class", connectors.OutcomeOf(err))
+		e.Log.Warn("an unwanted token was not revoked", "connection", l.Connection, "outcome", connectors.OutcomeOf(err))
 	}
 }
 
