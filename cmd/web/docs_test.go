@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"patchbay/internal/pg"
 	"patchbay/migrations"
 )
 
@@ -89,6 +90,46 @@ func TestDocumentsNameOneVersionOfPostgres(t *testing.T) {
 	}
 	if named < 3 {
 		t.Errorf("only %d documents name the version", named)
+	}
+}
+
+// TestSettingsOfTheHandbook reads the settings that docs/production.md proposes as serve does, with files that hold what its steps write.
+func TestSettingsOfTheHandbook(t *testing.T) {
+	text := read(t, "../../docs/production.md")
+	block := regexp.MustCompile("(?s)```sh\n# env\n(.*?)```").FindStringSubmatch(text)
+	unit := regexp.MustCompile("(?s)# /etc/systemd/system/patchbay.service\n(.*?)```").FindStringSubmatch(text)
+	if block == nil || unit == nil {
+		t.Fatal("docs/production.md lacks its settings or its unit")
+	}
+	folder := t.TempDir()
+	contents := map[string]string{"database": "a password's signs: @/#"}
+	for _, one := range complete(t) {
+		name, value, _ := strings.Cut(one, "=")
+		contents[map[string]string{"KEYSET": "keyset", "SESSION_KEYS": "session-keys"}[name]] = value
+	}
+	var environ []string
+	for line := range strings.Lines(block[1]) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		environ = append(environ, name+"="+strings.Trim(value, `"`)) // as systemd and a shell read it
+	}
+	named := regexp.MustCompile(`(\w+_FILE)=%d/(\S+)`).FindAllStringSubmatch(unit[1], -1)
+	for _, m := range named {
+		path := filepath.Join(folder, m[2])
+		if err := os.WriteFile(path, []byte(contents[m[2]]+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		environ = append(environ, m[1]+"="+path)
+	}
+	s, err := readSettings(environ)
+	if err != nil || len(named) != 3 {
+		t.Fatalf("%d files of secrets: %v", len(named), err)
+	}
+	config, err := pg.ParseAddress(s.databaseURL)
+	if err != nil || config.ConnConfig.Password != contents["database"] || config.ConnConfig.User != "patchbay" {
+		t.Errorf("the database's password is not the file's: %v", err)
+	}
+	if cautions := s.cautions(); len(cautions) > 0 {
+		t.Errorf("the handbook's settings are cautioned against: %v", cautions)
 	}
 }
 

@@ -104,9 +104,11 @@ func readDatabase(e *env) (serving, migrating string, keyset *seal.Keyset) {
 // readAddresses reads the database's address for the serving role and for the role that owns the schema.
 func readAddresses(e *env) (serving, migrating string) {
 	serving, migrating = e.secret("DATABASE_URL"), e.secret("MIGRATE_DATABASE_URL")
-	e.get("PGPASSWORD") // read by pgx, where the address holds no password
+	password := e.secret("PGPASSWORD")
 	if serving == "" {
 		e.fault("DATABASE_URL is missing: postgres://user:password@host/database")
+	} else if config, err := pg.ParseAddress(serving); err == nil && config.ConnConfig.Password == "" && password != "" {
+		serving = pg.WithPassword(serving, password)
 	}
 	for name, address := range map[string]string{"DATABASE_URL": serving, "MIGRATE_DATABASE_URL": migrating} {
 		if _, err := pg.ParseAddress(address); address != "" && err != nil {
