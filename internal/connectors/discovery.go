@@ -51,7 +51,7 @@ func (s *standard) profile(ctx context.Context) (*profile, error) {
 func (s *standard) fresh() *profile {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.known == nil || s.config.Issuer != "" && s.client.now().After(s.freshUntil) {
+	if s.known == nil || s.entry.Issuer != "" && s.client.now().After(s.freshUntil) {
 		return nil
 	}
 	return s.known
@@ -72,7 +72,7 @@ type metadata struct {
 
 // discover merges the entry with the issuer's metadata.
 func (s *standard) discover(ctx context.Context) (*profile, error) {
-	c := s.config
+	c := s.entry
 	var m metadata
 	if c.Issuer != "" {
 		var err error
@@ -110,7 +110,7 @@ func (s *standard) discover(ctx context.Context) (*profile, error) {
 func (s *standard) fetchMetadata(ctx context.Context) (metadata, error) {
 	var m metadata
 	var err error
-	for _, address := range metadataURLs(s.config.Issuer) {
+	for _, address := range metadataURLs(s.entry.Issuer) {
 		var absent bool
 		var moved string
 		read := func(r response) (err error) {
@@ -119,7 +119,7 @@ func (s *standard) fetchMetadata(ctx context.Context) (metadata, error) {
 			if !r.ok() || r.object() == nil {
 				return r.unexpected()
 			}
-			if m, err = parseMetadata(r.object(), s.config.Issuer, s.info.Environment); err != nil {
+			if m, err = parseMetadata(r.object(), s.entry.Issuer, s.info.Environment); err != nil {
 				return err
 			}
 			// OpenID Connect Discovery section 3: openid is known even if scopes are not listed.

@@ -27,7 +27,8 @@
 //	response.go        reading JSON that may have any shape; lifetime.go: lifetimes in every wording
 //	oautherror.go      whom an OAuth error is about
 //	inputs.go          checking what merchants type
-//	standardconfig.go  entries of CONNECTORS_FILE; discovery.go: what is learned from the issuer
+//	entry.go           the keys of an entry of CONNECTORS_FILE; entryread.go, entrycheck.go: reading and checking them
+//	discovery.go       what is learned from the issuer
 //	oauth2.go          the steps of a standard provider; openid.go: whose account it is
 //
 // The rules for all of them are in package connectortest, which every connector's test runs.

@@ -20,7 +20,7 @@ import (
 type standard struct {
 	client *Client
 	info   Info
-	config standardConfig
+	entry  Entry
 	secret string
 
 	discovering chan struct{} // a semaphore of one: callers wait for one discovery, and can stop waiting
@@ -212,7 +212,7 @@ func (s standardRevoker) Revoke(ctx context.Context, g Grant) error {
 func (s *standard) Check(ctx context.Context) (CheckResult, error) {
 	p, err := s.profile(ctx)
 	if err != nil {
-		return CheckResult{Address: s.config.Issuer}, err
+		return CheckResult{Address: s.entry.Issuer}, err
 	}
 	return s.client.check(ctx, request{name: "check", method: http.MethodPost, address: p.tokenURL, form: url.Values{}})
 }
