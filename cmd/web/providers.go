@@ -14,11 +14,11 @@ func readProviders(e *env, traced bool) []connectors.Provider {
 	if path := e.get("CONNECTORS_FILE"); path != "" {
 		entries, _ = e.file("CONNECTORS_FILE", path)
 	}
-	var transport http.RoundTripper = connectors.Transport()
+	var wrap func(http.RoundTripper) http.RoundTripper
 	if traced {
-		transport = trace.Transport(transport)
+		wrap = trace.Transport
 	}
-	setups, err := connectors.Load(e.secret, entries, connectors.NewClient(transport, nil))
+	setups, err := connectors.Load(e.secret, entries, connectors.NewClient(wrap, nil))
 	var faults connectors.Errors
 	if errors.As(err, &faults) {
 		for _, fault := range faults {

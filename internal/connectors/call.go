@@ -74,43 +74,37 @@ func (c Call) record(ctx context.Context) {
 	}
 }
 
-// Client makes every call to every provider: it limits time and size, follows no redirect, and records each exchange in
-// the Calls of its context. Any number of goroutines may use it.
+// Client makes every call to every provider: it limits time and size, follows no redirect, calls no private network for an address
+// that is not the operator's, and records each exchange in the Calls of its context. Any number of goroutines may use it.
 type Client struct {
-	http *http.Client
-	now  func() time.Time
+	any, public *http.Client // to any address; to public addresses only, and by no proxy
+	proxy       func(*http.Request) (*url.URL, error)
+	now         func() time.Time
 }
 
-// Transport returns a transport for calls to providers.
-func Transport() *http.Transport {
-	return &http.Transport{
-		Proxy:                  http.ProxyFromEnvironment,
-		DialContext:            (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}).DialContext,
-		ForceAttemptHTTP2:      true,
-		TLSHandshakeTimeout:    10 * time.Second,
-		MaxIdleConns:           256,
-		MaxIdleConnsPerHost:    64, // the refresh engine keeps this many calls going to one provider
-		IdleConnTimeout:        60 * time.Second,
-		MaxResponseHeaderBytes: 64 << 10,
-	}
+// NewClient returns a client whose transports are wrapped by wrap, unless it is nil. now is the clock for answers without a Date header;
+// for nil it uses time.Now.
+func NewClient(wrap func(http.RoundTripper) http.RoundTripper, now func() time.Time) *Client {
+	return newClient(http.ProxyFromEnvironment, wrap, now)
 }
 
-// NewClient returns a client over transport. now is the clock for answers without a Date header. For nil it uses Transport and
-// time.Now.
-func NewClient(transport http.RoundTripper, now func() time.Time) *Client {
-	if transport == nil {
-		transport = Transport()
-	}
+func newClient(proxy func(*http.Request) (*url.URL, error), wrap func(http.RoundTripper) http.RoundTripper, now func() time.Time) *Client {
 	if now == nil {
 		now = time.Now
 	}
-	noRedirect := func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return &Client{http: &http.Client{Transport: transport, CheckRedirect: noRedirect}, now: now}
+	client := func(transport http.RoundTripper) *http.Client {
+		if wrap != nil {
+			transport = wrap(transport)
+		}
+		return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	}
+	return &Client{any: client(newTransport(proxy, nil)), public: client(newTransport(nil, publicOnly)), proxy: proxy, now: now}
 }
 
 // request is one call to a provider. At most one of json and form is set.
 type request struct {
 	name, method, address string
+	source                source // who wrote the address
 	user, password        string // HTTP Basic, as they go into the header
 	bearer                string
 	json                  map[string]any
@@ -167,20 +161,21 @@ func (c *Client) send(ctx context.Context, q request) (r response, call Call, er
 	call = Call{Name: q.name, Reference: q.reference}
 	defer func() { call.Took = time.Since(begun) }()
 
-	var connected, wrote atomic.Bool
+	var connected, wrote, inside atomic.Bool
 	limited, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
 	traced := httptrace.WithClientTrace(limited, &httptrace.ClientTrace{
 		// The transport asks for a second connection only if nothing was written on the first.
 		GetConn:      func(string) { connected.Store(false); wrote.Store(false) },
-		GotConn:      func(httptrace.GotConnInfo) { connected.Store(true) },
+		GotConn:      func(got httptrace.GotConnInfo) { connected.Store(true); inside.Store(isInside(got.Conn)) },
 		WroteHeaders: func() { wrote.Store(true) },
 	})
 	req, err := q.build(traced)
 	if err != nil {
 		return r, call, &TemporaryError{Reason: "unreachable"}
 	}
-	res, err := c.http.Do(req)
+	client, proxied := c.transport(req, q.source)
+	res, err := client.Do(req)
 	if err != nil {
 		// The writing goroutine may still be at work when a context ends: then having a connection counts as sent.
 		call.Sent = wrote.Load() || connected.Load() && limited.Err() != nil
@@ -188,7 +183,7 @@ func (c *Client) send(ctx context.Context, q request) (r response, call Call, er
 	}
 	defer res.Body.Close()
 	call.Sent, call.Status = true, res.StatusCode
-	r = response{status: res.StatusCode, header: res.Header, secrets: q.secrets()}
+	r = response{status: res.StatusCode, header: res.Header, secrets: q.secrets(), inside: inside.Load() && !proxied}
 	r.body, err = io.ReadAll(io.LimitReader(res.Body, maxBody+1))
 	r.receivedAt = c.now()
 	r.date, _ = http.ParseTime(res.Header.Get("Date"))
@@ -265,6 +260,8 @@ func transportError(ctx context.Context, err error, sent bool) error {
 		return &TemporaryError{Reason: "timeout", cause: context.DeadlineExceeded}
 	case errors.As(err, &authority), errors.As(err, &host), errors.As(err, &invalid):
 		return &TemporaryError{Reason: "certificate"}
+	case errors.Is(err, errNotPublic):
+		return &TemporaryError{Reason: "private-address"}
 	case errors.As(err, &dns):
 		return &TemporaryError{Reason: "unknown-host"}
 	case sent:

@@ -68,6 +68,7 @@ type metadata struct {
 	requireIss bool     // RFC 9207
 	mustPush   bool     // RFC 9126
 	openid     bool     // the scope openid is known
+	inside     bool     // the issuer answered from this machine or a private network, and its addresses may be there too
 }
 
 // discover merges the entry with the issuer's metadata.
@@ -86,6 +87,10 @@ func (s *standard) discover(ctx context.Context) (*profile, error) {
 		revokeURL: cmp.Or(c.RevokeURL, m.revokeURL), userinfoURL: cmp.Or(c.UserinfoURL, m.userinfoURL),
 		pushURL: m.pushURL, selects: slices.Contains(m.prompts, "select_account") || m.prompts == nil && m.openid, issuer: m.issuer, openid: m.openid || slices.Contains(c.Scopes, "openid"), requireIss: m.requireIss, algorithms: m.algorithms,
 	}
+	if !m.inside {
+		written := []string{c.AuthorizeURL, c.TokenURL, c.RevokeURL, c.UserinfoURL}
+		p.discovered = slices.DeleteFunc([]string{m.tokenURL, m.revokeURL, m.userinfoURL, m.jwksURL, m.pushURL}, func(address string) bool { return slices.Contains(written, address) })
+	}
 	switch {
 	case p.authorizeURL == "":
 		return nil, &UnreadableError{Reason: ReasonUnreadable, Detail: "discovery: authorization_endpoint is missing"}
@@ -101,7 +106,7 @@ func (s *standard) discover(ctx context.Context) (*profile, error) {
 		p.pushURL = ""
 	}
 	if m.jwksURL != "" {
-		p.keys = remoteKeys(s.client, m.jwksURL)
+		p.keys = remoteKeys(s.client, m.jwksURL, p.source(m.jwksURL))
 	}
 	return p, nil
 }
@@ -122,6 +127,7 @@ func (s *standard) fetchMetadata(ctx context.Context) (metadata, error) {
 			if m, err = parseMetadata(r.object(), s.entry.Issuer, s.info.Environment); err != nil {
 				return err
 			}
+			m.inside = r.inside
 			// OpenID Connect Discovery section 3: openid is known even if scopes are not listed.
 			m.openid = m.openid || strings.HasSuffix(address, "/openid-configuration") && r.object()["scopes_supported"] == nil
 			return nil

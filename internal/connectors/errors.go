@@ -43,7 +43,7 @@ type AccessDeniedError struct{}
 func (*AccessDeniedError) Error() string { return "denied by the person" }
 
 // TemporaryError means that a call failed in a way that may pass: it is worth another try, and no person needs to act.
-// Reason is a stable code: unreachable, unknown-host, certificate, timeout, cancelled, cut-off, redirected, status,
+// Reason is a stable code: unreachable, unknown-host, private-address, certificate, timeout, cancelled, cut-off, redirected, status,
 // busy, wrong-issuer.
 type TemporaryError struct {
 	Reason     string

@@ -46,8 +46,9 @@ type profile struct {
 	scopes                 []string // what is asked for, with openid where the provider knows it
 
 	authorizeURL, tokenURL string
-	revokeURL, userinfoURL string // "" if there is none
-	pushURL                string // where authorization requests must be pushed to (RFC 9126); "" where they need not
+	revokeURL, userinfoURL string   // "" if there is none
+	pushURL                string   // where authorization requests must be pushed to (RFC 9126); "" where they need not
+	discovered             []string // those of the addresses that only the issuer's metadata names
 
 	issuer     string             // "" without discovery
 	openid     bool               // it speaks OpenID Connect
@@ -63,6 +64,14 @@ type tokenResponse struct {
 	idToken string
 	beside  object    // what the answer holds besides
 	at      time.Time // when it was made, by the provider's clock if it said
+}
+
+// source says whose an address of the profile is.
+func (p *profile) source(address string) source {
+	if slices.Contains(p.discovered, address) {
+		return fromProvider
+	}
+	return fromOperator
 }
 
 func (s *standard) Info() Info { return s.info }
@@ -214,7 +223,7 @@ func (s *standard) Check(ctx context.Context) (CheckResult, error) {
 	if err != nil {
 		return CheckResult{Address: s.entry.Issuer}, err
 	}
-	return s.client.check(ctx, request{name: "check", method: http.MethodPost, address: p.tokenURL, form: url.Values{}})
+	return s.client.check(ctx, request{name: "check", method: http.MethodPost, address: p.tokenURL, source: p.source(p.tokenURL), form: url.Values{}})
 }
 
 func (s *standard) requestToken(ctx context.Context, p *profile, name string, form url.Values) (t tokenResponse, err error) {
@@ -243,7 +252,7 @@ func (s *standard) revokeToken(ctx context.Context, p *profile, hint, token stri
 // authenticated returns a request with our client's credentials (RFC 6749 section 2.3.1): in the body, or as HTTP Basic
 // with both halves form-encoded.
 func (p *profile) authenticated(name, address string, form url.Values) request {
-	q := request{name: name, method: http.MethodPost, address: address, form: form}
+	q := request{name: name, method: http.MethodPost, address: address, source: p.source(address), form: form}
 	if p.secretInBody {
 		form.Set("client_id", p.clientID)
 		form.Set("client_secret", p.clientSecret)

@@ -49,7 +49,7 @@ func (s *standard) identify(ctx context.Context, p *profile, f Flow, t tokenResp
 // reached is false if the token's scopes do not cover the endpoint (RFC 6750 section 3.1).
 func (s *standard) userinfo(ctx context.Context, p *profile, access string) (account Account, reached bool, err error) {
 	reached = true
-	q := request{name: "userinfo", method: http.MethodGet, address: p.userinfoURL, bearer: access}
+	q := request{name: "userinfo", method: http.MethodGet, address: p.userinfoURL, source: p.source(p.userinfoURL), bearer: access}
 	err = s.client.do(ctx, q, func(r response) (err error) {
 		reached = r.status != http.StatusForbidden ||
 			r.errorCode() != "insufficient_scope" && !strings.Contains(r.header.Get("WWW-Authenticate"), "insufficient_scope")
@@ -235,14 +235,17 @@ func verifyMAC(jwt, secret string) ([]byte, error) {
 }
 
 // remoteKeys returns the key set at an address. It fetches the keys when they are first needed.
-func remoteKeys(client *Client, address string) *oidc.RemoteKeySet {
+func remoteKeys(client *Client, address string, from source) *oidc.RemoteKeySet {
 	// go-oidc keeps the context and fetches with it later, for any caller.
-	ctx := oidc.ClientContext(context.Background(), &http.Client{Transport: keyTransport{client}, Timeout: callTimeout})
+	ctx := oidc.ClientContext(context.Background(), &http.Client{Transport: keyTransport{client, from}, Timeout: callTimeout})
 	return oidc.NewRemoteKeySet(ctx, address)
 }
 
 // keyTransport lets go-oidc fetch keys within the Client's limits.
-type keyTransport struct{ client *Client }
+type keyTransport struct {
+	client *Client
+	source source
+}
 
 const (
 	maxKeys    = 128 << 10 // bytes of a key set
@@ -251,7 +254,7 @@ const (
 
 // RoundTrip returns an error for any response but a 200 that was read to its end and holds keys of ordinary size.
 func (t keyTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	res, _, err := t.client.send(r.Context(), request{name: "keys", method: r.Method, address: r.URL.String()})
+	res, _, err := t.client.send(r.Context(), request{name: "keys", method: r.Method, address: r.URL.String(), source: t.source})
 	if err == nil {
 		err = res.rateLimited()
 	}

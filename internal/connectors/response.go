@@ -28,6 +28,7 @@ type response struct {
 	date       time.Time // when it was made, by the provider's clock; zero if it did not say
 	receivedAt time.Time // when it was read, by ours
 	secrets    []string  // what we sent that no log may repeat
+	inside     bool      // it came from this machine or a private network, by no proxy
 }
 
 // ok says whether the status is a 2xx.
