@@ -402,7 +402,7 @@ func staffStories(all map[string]templ.Component) {
 	all["admin-events-none"] = Events(EventsPage{Page: adminPage("/admin/events"), MaySet: true, Months: 6, KeptSince: ago(180 * day), Oldest: ago(170 * day)})
 	all["admin-events-delete"] = Retention(RetentionPage{Page: adminPage("/admin/events"), Months: 6, Since: ago(180 * day), Oldest: ago(400 * day), Old: 1234, CSVURL: "/admin/events.csv?to=2026-05-25", BookURL: "/admin/events.xlsx?to=2026-05-25"})
 	all["admin-events-delete-more"] = Retention(RetentionPage{Page: adminPage("/admin/events"), Months: 6, Since: ago(180 * day), Oldest: ago(400 * day), Old: 10000, More: true})
-	scopes := []string{"connections:read", "tokens:read", "connections:refresh"}
+	scopes := []string{"connections:read", "tokens:read", "connections:refresh", "connections:write", "links:write", "merchants:write", "webhooks:write"}
 	all["admin-keys"] = Keys(KeysPage{
 		Page: adminPage("/admin/keys"), Scopes: scopes, Made: &MadeKey{Name: "invoice worker", Key: "pb_live_4Qf9d2c0b1aXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX"}, Form: KeyForm{Scopes: scopes[:1], Errors: Errors{{"scope", "missing"}}},
 		Rows: []KeyRow{

@@ -13,7 +13,7 @@ import (
 
 // apikey makes a key for one of the platform's own programs. The key is shown this once, alone on the last line.
 func apikey(ctx context.Context, t terminal, args []string) error {
-	f := t.flags("apikey", `add -name NAME [-merchant "Name"] [-scope connections:read,tokens:read,connections:refresh]`)
+	f := t.flags("apikey", `add -name NAME [-merchant "Name"] [-scope `+strings.Join(db.Scopes(), ",")+`]`)
 	name := f.String("name", "", "what the key is for, as admins see it")
 	merchant := f.String("merchant", "", "the only merchant whose connections it may see (default: all)")
 	scope := f.String("scope", strings.Join(db.Scopes(), ","), "what it may do, `scopes` with commas between")

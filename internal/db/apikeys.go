@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -32,17 +33,23 @@ type APIKey struct {
 const (
 	ScopeConnections = "connections:read"    // read connections and merchants
 	ScopeTokens      = "tokens:read"         // be handed tokens
-	ScopeRefresh     = "connections:refresh" // change things: refresh, add merchants
+	ScopeRefresh     = "connections:refresh" // refresh
+	ScopeDisconnect  = "connections:write"   // disconnect
+	ScopeLinks       = "links:write"         // make connect links
+	ScopeMerchants   = "merchants:write"     // add and erase merchants
+	ScopeWebhooks    = "webhooks:write"      // have webhooks sent
 )
 
 // Scopes lists every scope there is.
-func Scopes() []string { return []string{ScopeConnections, ScopeTokens, ScopeRefresh} }
+func Scopes() []string {
+	return []string{ScopeConnections, ScopeTokens, ScopeRefresh, ScopeDisconnect, ScopeLinks, ScopeMerchants, ScopeWebhooks}
+}
 
 // Errors of API keys.
 var (
 	ErrNoAPIKey     = errors.New("no such API key")
 	ErrKeyNameTaken = errors.New("another API key of that name still works")
-	ErrNoScopes     = errors.New("an API key needs at least one of the scopes connections:read, tokens:read, connections:refresh")
+	ErrNoScopes     = errors.New("an API key needs at least one of the scopes " + strings.Join(Scopes(), ", "))
 )
 
 const keyMark = "pb_"
