@@ -59,3 +59,12 @@ func (e *Engine) MarkUsed(ctx context.Context, uses []Use) error { return e.mark
 
 // AddStats adds to the hours' counts at once.
 func (e *Engine) AddStats(ctx context.Context, list []HourlyStat) error { return e.addStats(ctx, list) }
+
+// MostCallers is how many callers may wait for refreshes of one provider.
+const MostCallers = mostCallers
+
+// LimitCallers lets fewer than MostCallers wait for refreshes of a provider.
+func (e *Engine) LimitCallers(provider string, most int) { e.queues[provider].most = int32(most) }
+
+// Callers is how many wait for refreshes of a provider.
+func (e *Engine) Callers(provider string) int { return int(e.queues[provider].callers.Load()) }

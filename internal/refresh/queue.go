@@ -35,6 +35,7 @@ type providerQueue struct {
 	slots    chan struct{} // one for each call that this process may make at once
 	freed    chan struct{} // receives when a call ends
 	callers  atomic.Int32  // that wait for a refresh on demand
+	most     int32         // of them: mostCallers, less in tests
 	polled   atomic.Int64  // when this process last looked for what is due, in seconds since 1970
 	troubled atomic.Bool   // an incident was open, or it was paused, when it was last looked at
 	draining atomic.Bool   // an incident has just ended: grants are claimed in order of expiry and at a bounded pace
@@ -46,7 +47,7 @@ type providerQueue struct {
 func newQueue(life context.Context, o Options, c connectors.Connector) *providerQueue {
 	q := &providerQueue{
 		db: o.DB, life: life, connector: c, info: c.Info(), limit: o.Slots, term: o.Term, settle: o.Settle,
-		slots: make(chan struct{}, o.Slots), freed: make(chan struct{}, 1),
+		slots: make(chan struct{}, o.Slots), freed: make(chan struct{}, 1), most: mostCallers,
 	}
 	if q.info.ReplaySafe {
 		q.settle = 0
@@ -68,7 +69,7 @@ const mostCallers = 1000
 
 // enter lets one more caller wait, who calls leaveQueue at the end. It returns errCrowded if too many do.
 func (q *providerQueue) enter() error {
-	if q.callers.Add(1) > mostCallers {
+	if q.callers.Add(1) > q.most {
 		q.leaveQueue()
 		return errCrowded
 	}
