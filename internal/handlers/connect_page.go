@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strconv"
 	"time"
 
 	"patchbay/internal/connectors"
@@ -97,6 +98,10 @@ func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, 
 		return failed
 	}
 	var input *connectors.InputError
+	var limited *connectors.RateLimitedError
+	if errors.As(err, &limited) {
+		w.Header().Set("Retry-After", strconv.Itoa(max(1, seconds(limited.RetryAfter))))
+	}
 	switch outcome := connectors.OutcomeOf(err); {
 	case err == nil:
 		if err := s.DB.ResetLimit(r.Context(), tries); err != nil { // a success does not count as a guess

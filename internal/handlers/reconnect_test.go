@@ -123,6 +123,12 @@ func TestKeyedForms(t *testing.T) {
 	if got.status != http.StatusBadGateway || !got.says("connect.refused-trouble", "Provider", "Flexiti") {
 		t.Errorf("a bad day: %d", got.status)
 	}
+	if err := s.sandbox.SetFault("flexiti", sandbox.Fault{Kind: sandbox.TooMany, RetryAfter: 17 * time.Second, Count: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if got = p.post("/connect/flexiti", good...); got.status != http.StatusServiceUnavailable || got.retryAfter != "17" {
+		t.Errorf("asked to wait: %d, Retry-After %q", got.status, got.retryAfter)
+	}
 	if len(p.connections()) != 0 {
 		t.Fatal("a failed try saved something")
 	}
