@@ -6,6 +6,7 @@
 //	go run ./bench -quick       the same with less of it
 //	go run ./bench -only token  one measurement: token, refresh, sweep, slow, memory, page, connect, rest, scale
 //	go run ./bench -only scale -keep /tmp/million  does not fill what an earlier run filled there
+//	go run ./bench -only soak -for 10m  no measurement: everything at once under faults, and the proof that nothing was lost; alone only
 package main
 
 import (
@@ -48,6 +49,9 @@ type bench struct {
 	keep      string // a folder for filled databases; "" for none
 	profileTo string // a file for the profile of Patchbay's process; "" for none
 	rows      []row
+
+	lasting time.Duration // of the soak's load
+	seed    uint64        // of the soak's faults; 0: a random one
 }
 
 // row is one line of the table.
@@ -64,7 +68,12 @@ func run(ctx context.Context) error {
 	flag.StringVar(&b.only, "only", "", "measurements to make, by name and comma; all when empty")
 	flag.StringVar(&b.profileTo, "profile", "", "write a CPU profile of Patchbay's process to this file; with -only page or connect")
 	flag.StringVar(&b.keep, "keep", "", "a folder where the databases that scale fills stay, for the next run to measure again")
+	flag.DurationVar(&b.lasting, "for", 10*time.Minute, "how long the load of -only soak lasts")
+	flag.Uint64Var(&b.seed, "seed", 0, "the seed of the faults of -only soak; 0 takes a random one, which is printed")
 	flag.Parse()
+	if b.only == "soak" {
+		return b.soak(ctx)
+	}
 
 	dir, err := os.MkdirTemp("", "patchbay-bench-")
 	if err != nil {
