@@ -21,8 +21,9 @@ var rooms = map[string][]string{
 	"patchbay/internal/connectors": {
 		"patchbay/", "github.com/jackc/", "os", "others",
 		"!golang.org/x/oauth2", "!golang.org/x/oauth2/", "!github.com/coreos/go-oidc/", "!golang.org/x/sync/",
-		"!github.com/go-jose/", "!patchbay/internal/status", "!patchbay/internal/text",
+		"!github.com/go-jose/", "!patchbay/internal/status", "!patchbay/internal/text", "!patchbay/internal/dial",
 	},
+	"patchbay/internal/dial":   {"patchbay/", "others"},
 	"patchbay/internal/status": {"patchbay/", "others"},
 	"patchbay/internal/text":   {"patchbay/", "others", "!golang.org/x/text/", "!golang.org/x/net/idna"},
 	"patchbay/internal/pg":     {"patchbay/", "others", "!github.com/jackc/pgx/", "!github.com/google/uuid"},

@@ -15,6 +15,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"patchbay/internal/dial"
 	"patchbay/internal/status"
 )
 
@@ -98,7 +99,7 @@ func newClient(proxy func(*http.Request) (*url.URL, error), wrap func(http.Round
 		}
 		return &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	}
-	return &Client{any: client(newTransport(proxy, nil)), public: client(newTransport(nil, publicOnly)), proxy: proxy, now: now}
+	return &Client{any: client(newTransport(proxy, nil)), public: client(newTransport(nil, dial.PublicOnly)), proxy: proxy, now: now}
 }
 
 // request is one call to a provider. At most one of json and form is set.
@@ -260,7 +261,7 @@ func transportError(ctx context.Context, err error, sent bool) error {
 		return &TemporaryError{Reason: "timeout", cause: context.DeadlineExceeded}
 	case errors.As(err, &authority), errors.As(err, &host), errors.As(err, &invalid):
 		return &TemporaryError{Reason: "certificate"}
-	case errors.Is(err, errNotPublic):
+	case errors.Is(err, dial.ErrNotPublic):
 		return &TemporaryError{Reason: "private-address"}
 	case errors.As(err, &dns):
 		return &TemporaryError{Reason: "unknown-host"}
