@@ -136,11 +136,11 @@ func TestAddressesOfMetadata(t *testing.T) {
 			"push": func(ctx context.Context, s *standard) error { _, err := s.AuthorizationURL(ctx, Flow{}); return err },
 		} {
 			issuer, client := issuerOf(t, c.public, act == "push")
-			config := standardConfig{Name: "id", Issuer: issuer, Environment: "sandbox", ClientID: "c"}
+			entry := Entry{Name: "id", Issuer: issuer, Environment: "sandbox", ClientID: "c"}
 			if c.names {
-				config.TokenURL = victim.URL + "/internal"
+				entry.TokenURL = victim.URL + "/internal"
 			}
-			s := &standard{client: client, config: config, info: Info{Environment: "sandbox"}, secret: "s", discovering: make(chan struct{}, 1)}
+			s := &standard{client: client, entry: entry, info: Info{Environment: "sandbox"}, secret: "s", discovering: make(chan struct{}, 1)}
 			before := calls.Load()
 			err := do(t.Context(), s)
 			if got := calls.Load() > before; got != c.reachesTheVictim || !got && !strings.Contains(fmt.Sprint(err), "private-address") {
