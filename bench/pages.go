@@ -263,7 +263,7 @@ func (b *bench) connections(ctx context.Context, merchant pg.ID) error {
 				{Key: "company_name_en", Value: business.CompanyNameEN}, {Key: "company_name_kh", Value: business.CompanyNameKH}, {Key: "tin", Value: business.TIN},
 			}},
 		}
-		if _, err := d.AddConnection(ctx, merchant, provider, "sandbox", g, d.Now(), time.Hour); err != nil {
+		if _, err := d.AddConnection(ctx, merchant, provider, "sandbox", g, d.Now(), connectors.Info{KeepAlive: time.Hour}); err != nil {
 			return err
 		}
 	}

@@ -70,7 +70,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 					Token:   connectors.Token{Access: access, Type: "Bearer", Lifetime: time.Hour, Refresh: "r0", Scope: []string{"all"}},
 					Account: connectors.Account{ID: account, Name: "Account " + account},
 				}
-				if _, err := d.AddConnection(ctx, merchant.ID, "bench", "sandbox", g, d.Now(), connector.Info().KeepAlive); err != nil {
+				if _, err := d.AddConnection(ctx, merchant.ID, "bench", "sandbox", g, d.Now(), connector.Info()); err != nil {
 					faults <- err
 					return
 				}

@@ -23,7 +23,7 @@ func shop(t *testing.T, d *db.DB) (merchant, user, connection pg.ID) {
 	ctx := context.Background()
 	u := dbtest.User(t, d, audit.RoleMerchant, "sokha@shop.example", "", "Shop")
 	g := connectors.Grant{Token: connectors.Token{Access: "made up"}, Account: connectors.Account{ID: "KHUID1", Name: "CH168"}}
-	c, err := d.AddConnection(ctx, u.MerchantID, "caminvoice", "sandbox", g, d.Now(), time.Hour)
+	c, err := d.AddConnection(ctx, u.MerchantID, "caminvoice", "sandbox", g, d.Now(), connectors.Info{KeepAlive: time.Hour})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -63,8 +63,8 @@ func TestLifetimeIsNotInvented(t *testing.T) {
 		"a number for refresh token": {`{"access_token":"A","refresh_token":7}`, 0, false},
 	} {
 		g, _, err := exchanged(t, answers(200, "application/json", c.answer))
-		if err != nil || g.Lifetime != c.lifetime || g.Renewable() != c.renewable {
-			t.Errorf("%s: lasts %s, renewable %t, %v; want %s, %t", name, g.Lifetime, g.Renewable(), err, c.lifetime, c.renewable)
+		if err != nil || g.Lifetime != c.lifetime || (g.Refresh != "") != c.renewable {
+			t.Errorf("%s: lasts %s, renewable %t, %v; want %s, %t", name, g.Lifetime, g.Refresh != "", err, c.lifetime, c.renewable)
 		}
 	}
 }

@@ -27,7 +27,7 @@ func bookingsDefinition() Definition {
 	return Definition{Name: "bookings", Title: "Bookings", New: func(s *Settings, client *Client) Connector {
 		b := &bookings{client: client, info: Info{
 			Name: "bookings", Title: "Bookings", Environment: s.Environment("BOOKINGS_ENVIRONMENT"), Color: "#6b2fa0",
-			ReplaySafe: true, KeepAlive: 24 * time.Hour,
+			ReplaySafe: true, Mints: true, KeepAlive: 24 * time.Hour,
 		}}
 		b.apiURL = strings.TrimRight(s.URL("BOOKINGS_API_URL", Required), "/")
 		if strings.HasSuffix(b.apiURL, "/api/oauth/token") {

@@ -98,6 +98,7 @@ type Info struct {
 	NoState        bool          // state may not come back: the browser's cookie finds the flow
 	ReplaySafe     bool          // a refresh whose answer was lost may be sent again at once
 	RevokesAccount bool          // Revoke ends the access of the whole account, not of one grant
+	Mints          bool          // what the merchant typed gives new access whenever it is needed
 	KeepAlive      time.Duration // an unused grant is refreshed this often
 	Color          string        // of the provider's mark, #rrggbb
 	HomeURL        string        // the provider's own page, where access can be seen and ended; "" if unknown
@@ -125,17 +126,17 @@ type Token struct {
 // Grant is what gives access: the token and all that is needed to renew it. It is always sealed at rest.
 type Grant struct {
 	Token
-	Inputs  map[string]string // what the merchant typed, for a CredentialConnector
+	Inputs  map[string]string // what the merchant typed: credentials, or what the provider's addresses need
 	Account Account
 	Missing []string // the scopes that were asked for and not granted, when access was obtained
 }
 
 // Typed says whether the merchant typed credentials that give new access whenever it is needed.
-func (g Grant) Typed() bool { return len(g.Inputs) > 0 }
+func (i Info) Typed(g Grant) bool { return i.Mints && len(g.Inputs) > 0 }
 
-// Renewable says whether the grant holds anything that gives new access. One that does not is good until its token ends,
+// Renewable says whether a grant holds anything that gives new access. One that does not is good until its token ends,
 // or until it is refused if no end is known.
-func (g Grant) Renewable() bool { return g.Refresh != "" || g.Typed() }
+func (i Info) Renewable(g Grant) bool { return g.Refresh != "" || i.Typed(g) }
 
 // Account says whose access it is. It is shown to people, and none of it is secret. ID is "" if the provider names no
 // account: then the connection's own id takes its place, and the merchant is asked.

@@ -57,7 +57,7 @@ func elecqDefinition() Definition {
 			for _, unused := range []string{"ELECQ_CLIENT_ID", "ELECQ_CLIENT_SECRET"} { // declared, so that they may stay set
 				s.Text(unused, Secret)
 			}
-			e.info.NoState = false
+			e.info.NoState, e.info.Mints = false, true
 			e.info.ReplaySafe = true // if the refresh token was spent, it authorizes again
 			return &elecqTyped{e}
 		}

@@ -28,7 +28,7 @@ func flexitiDefinition() Definition {
 	return Definition{Name: "flexiti", Title: "Flexiti", New: func(s *Settings, client *Client) Connector {
 		f := &flexiti{client: client, info: Info{
 			Name: "flexiti", Title: "Flexiti", Environment: s.Environment("FLEXITI_ENVIRONMENT"), Color: "#a8380f",
-			ReplaySafe: true, KeepAlive: 24 * time.Hour,
+			ReplaySafe: true, Mints: true, KeepAlive: 24 * time.Hour,
 		}}
 		f.apiURL = strings.TrimRight(s.URL("FLEXITI_API_URL", Required), "/")
 		if f.apiURL != "" && !strings.HasSuffix(f.apiURL, "/flexiti/pos-api") {

@@ -142,14 +142,14 @@ type ConnectResult struct {
 }
 
 // Connect does what the user chose for a flow in StageChoosing or, with choice "", connects if there is nothing to ask: one
-// transaction writes the connection and its grant and ends the flow. keepAlive is that of connectors.Info. jobs takes the RevokeJob of
+// transaction writes the connection and its grant and ends the flow. info is the provider's. jobs takes the RevokeJob of
 // an account that is replaced; nil if it could do nothing. It returns ErrMustChoose if the choice is not one of the present offer,
 // ErrRevoking while the account's access is being revoked, ErrRevoked if it was revoked after the grant was obtained, and ErrTaken if
 // the flow is in another stage.
-func (d *DB) Connect(ctx context.Context, f Flow, choice Choice, by audit.Actor, keepAlive time.Duration, jobs Jobs) (ConnectResult, error) {
+func (d *DB) Connect(ctx context.Context, f Flow, choice Choice, by audit.Actor, info connectors.Info, jobs Jobs) (ConnectResult, error) {
 	var made ConnectResult
 	err := d.RetryOnDeadlock(ctx, func(tx pgx.Tx) (err error) {
-		made, err = d.connect(ctx, tx, f, choice, by, keepAlive)
+		made, err = d.connect(ctx, tx, f, choice, by, info)
 		if err != nil || made.Replaced == nil {
 			return err
 		}
@@ -163,7 +163,7 @@ func (d *DB) Connect(ctx context.Context, f Flow, choice Choice, by audit.Actor,
 	return made, err
 }
 
-func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by audit.Actor, keepAlive time.Duration) (ConnectResult, error) {
+func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by audit.Actor, info connectors.Info) (ConnectResult, error) {
 	now := d.Now()
 	b := &pgx.Batch{}
 	b.Queue(connectLocks, f.Provider, f.Environment, f.Account.ID, f.MerchantID.String())
@@ -260,7 +260,7 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 	if err := queueConnection(b, *c); err != nil {
 		return ConnectResult{}, err
 	}
-	if err := d.queueGrant(b, *c, *s.Grant, was, s.Obtained, keepAlive); err != nil {
+	if err := d.queueGrant(b, *c, *s.Grant, was, s.Obtained, info); err != nil {
 		return ConnectResult{}, err
 	}
 	b.Queue(`UPDATE flows SET stage = 'connected', outcome = $2, sealed = NULL, result_id = $3, touched_at = $4 WHERE id = $1`,

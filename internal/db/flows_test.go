@@ -21,7 +21,7 @@ func someone(t *testing.T, d *db.DB, name string) account.User {
 	return dbtest.User(t, d, audit.RoleMerchant, name+"@example.com", "", name)
 }
 
-const daily = 24 * time.Hour
+var daily = connectors.Info{KeepAlive: 24 * time.Hour}
 
 // waiting is a flow whose grant for account waits for a choice.
 func waiting(t *testing.T, d *db.DB, u account.User, account string, obtained time.Time, pinned pg.ID) db.Flow {

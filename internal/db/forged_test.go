@@ -47,7 +47,7 @@ func TestRowsWrittenWithoutTheKeysetReadNoToken(t *testing.T) {
 			connect := func(merchant pg.ID, account string) pg.ID {
 				id, err := d.AddConnection(ctx, merchant, "elecq", "sandbox", connectors.Grant{
 					Token: connectors.Token{Access: "secret of " + account, Type: "Bearer", Lifetime: time.Hour, Refresh: "refresh"}, Account: connectors.Account{ID: account},
-				}, d.Now(), 0)
+				}, d.Now(), connectors.Info{})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -112,7 +112,7 @@ func TestGrantsOfBeforeMerchantsWereBound(t *testing.T) {
 	ctx := context.Background()
 	d := dbtest.New(t)
 	m := dbtest.Merchant(t, d, "Shop")
-	id, err := d.AddConnection(ctx, m.ID, "elecq", "sandbox", connectors.Grant{Token: connectors.Token{Access: "now"}, Account: connectors.Account{ID: "a"}}, d.Now(), 0)
+	id, err := d.AddConnection(ctx, m.ID, "elecq", "sandbox", connectors.Grant{Token: connectors.Token{Access: "now"}, Account: connectors.Account{ID: "a"}}, d.Now(), connectors.Info{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -120,8 +120,8 @@ func grantBefore(ctx context.Context, tx pgx.Tx, connection pg.ID) (before, erro
 
 // queueGrant adds to a batch the grant of a connection that was just made or renewed. It replaces an older grant with its failures,
 // lease and late grant; answers to refreshes of the older version are not saved. obtained is when the provider made the answer, by
-// our clock; keepAlive is that of connectors.Info.
-func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was before, obtained time.Time, keepAlive time.Duration) error {
+// our clock; info is the provider's.
+func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was before, obtained time.Time, info connectors.Info) error {
 	sealed, err := sealGrant(d.keyset, g, GrantPlace(c.ID, c.MerchantID, was.generation+1))
 	if err != nil {
 		return err
@@ -131,9 +131,9 @@ func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was befo
 		expires = obtained.Add(g.Lifetime)
 	}
 	switch {
-	case !g.Renewable():
+	case !info.Renewable(g):
 		refreshExpires = expires
-	case g.RefreshLifetime > 0 && !g.Typed(): // typed credentials give a new grant at its end
+	case g.RefreshLifetime > 0 && !info.Typed(g): // typed credentials give a new grant at its end
 		refreshExpires = obtained.Add(g.RefreshLifetime)
 	}
 	b.Queue(`
@@ -147,8 +147,8 @@ func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was befo
 			refresh_at = excluded.refresh_at, failures = 0, last_outcome = 'ok', last_code = '', refreshed_at = excluded.refreshed_at,
 			renewable = excluded.renewable`,
 		c.ID, c.Provider, c.Environment, sealed, was.generation+1, was.version+1, int64(g.Lifetime/time.Second), expires, refreshExpires,
-		schedule.Due(keepAlive, c.ID, g, obtained, obtained.Sub(was.usedAt) < schedule.InUse), obtained,
-		!g.Renewable() && !expires.IsZero(), g.Renewable())
+		schedule.Due(info, c.ID, g, obtained, obtained.Sub(was.usedAt) < schedule.InUse), obtained,
+		!info.Renewable(g) && !expires.IsZero(), info.Renewable(g))
 	return nil
 }
 
@@ -357,13 +357,13 @@ func (s GrantStatus) Next(now time.Time) status.NextRefresh {
 }
 
 // AddConnection adds a connection without a flow, for samples and tests.
-func (d *DB) AddConnection(ctx context.Context, merchant pg.ID, provider, environment string, g connectors.Grant, obtained time.Time, keepAlive time.Duration) (pg.ID, error) {
+func (d *DB) AddConnection(ctx context.Context, merchant pg.ID, provider, environment string, g connectors.Grant, obtained time.Time, info connectors.Info) (pg.ID, error) {
 	c := Connection{ID: pg.NewID(), MerchantID: merchant, Provider: provider, Environment: environment, Account: g.Account, ConnectedAt: d.Now(), Scopes: GrantedScopes{Granted: g.Scope, Missing: g.Missing}}
 	b := &pgx.Batch{}
 	if err := queueConnection(b, c); err != nil {
 		return c.ID, err
 	}
-	if err := d.queueGrant(b, c, g, before{}, obtained, keepAlive); err != nil {
+	if err := d.queueGrant(b, c, g, before{}, obtained, info); err != nil {
 		return c.ID, err
 	}
 	d.Audit.Queue(b, audit.Event{Kind: status.ConnectionAdded, MerchantID: merchant, ConnectionID: c.ID, Provider: provider})

@@ -31,7 +31,7 @@ func (d *DB) ProveWrites(ctx context.Context, save func(tx pgx.Tx, c Connection)
 		if err := queueConnection(b, c); err != nil {
 			return err
 		}
-		if err := d.queueGrant(b, c, connectors.Grant{Account: c.Account}, before{}, now, 0); err != nil {
+		if err := d.queueGrant(b, c, connectors.Grant{Account: c.Account}, before{}, now, connectors.Info{}); err != nil {
 			return err
 		}
 		d.Audit.Queue(b, audit.Event{Kind: status.ConnectionConnected, MerchantID: m.ID, ConnectionID: c.ID, Provider: c.Provider})

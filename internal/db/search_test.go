@@ -295,7 +295,7 @@ func TestALogoIsNotSearched(t *testing.T) {
 	grant := connectors.Grant{Token: connectors.Token{Access: "made up"}, Account: account}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if _, err := l.d.AddConnection(ctx, l.merchant("Shop", ""), "caminvoice", "production", grant, l.d.Now(), time.Hour); err != nil {
+	if _, err := l.d.AddConnection(ctx, l.merchant("Shop", ""), "caminvoice", "production", grant, l.d.Now(), connectors.Info{KeepAlive: time.Hour}); err != nil {
 		t.Fatal(err)
 	}
 	if len(l.list(search.Filter{Query: "battambang"})) != 1 || len(l.list(search.Filter{Query: "aGVsbG8aGVsbG8"})) != 0 {

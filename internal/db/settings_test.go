@@ -58,7 +58,7 @@ func TestSecretsOfAnOldKeyAreCounted(t *testing.T) {
 	add := func(d *db.DB, account string) {
 		t.Helper()
 		g := connectors.Grant{Token: connectors.Token{Access: "a", Lifetime: time.Hour}, Account: connectors.Account{ID: account}}
-		if _, err := d.AddConnection(ctx, m.ID, "caminvoice", "sandbox", g, d.Now(), time.Hour); err != nil {
+		if _, err := d.AddConnection(ctx, m.ID, "caminvoice", "sandbox", g, d.Now(), connectors.Info{KeepAlive: time.Hour}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -125,7 +125,7 @@ func (o *testAPI) connection(of db.Merchant, account string, age time.Duration) 
 		Inputs:  map[string]string{"client_secret": "the-typed-secret"},
 		Account: connectors.Account{ID: account, Name: "CH168 Co., Ltd", Details: []connectors.Detail{{Key: "tin", Value: "1234567890"}}},
 	}
-	id, err := o.db.AddConnection(o.t.Context(), of.ID, "acme", "sandbox", g, o.db.Now().Add(-age), o.source.Info().KeepAlive)
+	id, err := o.db.AddConnection(o.t.Context(), of.ID, "acme", "sandbox", g, o.db.Now().Add(-age), o.source.Info())
 	if err != nil {
 		o.t.Fatal(err)
 	}

@@ -18,7 +18,7 @@ func TestAConnectionSaysTheSameEverywhere(t *testing.T) {
 	o := newTestAPI(t)
 	admin := o.staff(audit.RoleAdmin)
 	g := connectors.Grant{Token: connectors.Token{Access: "access-0", Lifetime: time.Hour}, Account: connectors.Account{ID: "moved", Name: "Moved"}}
-	id, err := o.db.AddConnection(t.Context(), o.shop.ID, "acme", "production", g, o.db.Now(), o.source.Info().KeepAlive)
+	id, err := o.db.AddConnection(t.Context(), o.shop.ID, "acme", "production", g, o.db.Now(), o.source.Info())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ func (s *testServer) addUnrenewable(merchant pg.ID, provider string, lifetime ti
 		Token:   connectors.Token{Access: "access-0", Type: "bearer", Lifetime: lifetime},
 		Account: connectors.Account{ID: "KHUID00001234", Name: "CH168 Co., Ltd"},
 	}
-	id, err := s.db.AddConnection(s.t.Context(), merchant, provider, "sandbox", g, s.db.Now(), 24*time.Hour)
+	id, err := s.db.AddConnection(s.t.Context(), merchant, provider, "sandbox", g, s.db.Now(), connectors.Info{KeepAlive: 24 * time.Hour})
 	if err != nil {
 		s.t.Fatal(err)
 	}

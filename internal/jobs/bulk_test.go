@@ -58,7 +58,7 @@ func TestWhatABulkHadUnderWayWhenItsProcessStoppedIsNotGivenUp(t *testing.T) {
 	})
 	u := o.user(t, "sok@ch168.example", "en", "a long password")
 	g := connectors.Grant{Token: connectors.Token{Access: "old", Lifetime: time.Hour, Refresh: "r"}, Account: connectors.Account{ID: "F1"}}
-	connection, err := o.DB.AddConnection(context.Background(), u.MerchantID, "flexiti", "sandbox", g, o.DB.Now(), provider.Info().KeepAlive)
+	connection, err := o.DB.AddConnection(context.Background(), u.MerchantID, "flexiti", "sandbox", g, o.DB.Now(), provider.Info())
 	if err != nil {
 		t.Fatal(err)
 	}

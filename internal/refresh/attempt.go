@@ -37,7 +37,7 @@ func (e *Engine) attempt(q *providerQueue, l *lease, by audit.Actor, next bool) 
 		return e.fail(ctx, q, l, f, attemptInfo{By: by, Note: status.NoteSealed}), nil
 	}
 	switch {
-	case l.Grant.Renewable():
+	case q.info.Renewable(l.Grant):
 	case l.ExpiresAt.IsZero() || l.ExpiresAt.After(e.DB.Now()):
 		if err := q.leave(ctx, l); err != nil {
 			e.Log.Warn("lease not released", "connection", l.Connection, "err", err)

@@ -195,8 +195,8 @@ func (q *providerQueue) save(ctx context.Context, l *lease, token connectors.Tok
 		Connection: l.Connection, Lease: l.ID, Slot: l.slot, Generation: l.Generation, ConnectionVersion: l.ConnectionVersion, Sealed: sealed,
 		Lifetime: int64(g.Lifetime / time.Second), Obtained: obtained,
 		// What a merchant typed begins again whenever a refresh token has ended.
-		Endless:   g.Typed() || token.RefreshLifetime <= 0 && token.Refresh != "" && token.Refresh != l.Grant.Token.Refresh,
-		RefreshAt: schedule.Due(q.info.KeepAlive, l.Connection, g, obtained, obtained.Sub(l.UsedAt) < schedule.InUse),
+		Endless:   q.info.Typed(g) || token.RefreshLifetime <= 0 && token.Refresh != "" && token.Refresh != l.Grant.Token.Refresh,
+		RefreshAt: schedule.Due(q.info, l.Connection, g, obtained, obtained.Sub(l.UsedAt) < schedule.InUse),
 	}}
 	if g.Lifetime > 0 {
 		s.row.Expires = obtained.Add(g.Lifetime)

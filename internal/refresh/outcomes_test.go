@@ -385,14 +385,16 @@ func TestTheEndOfAnotherRefreshTokenIsNotGuessed(t *testing.T) {
 		account string
 		token   connectors.Token
 		careful bool // not by the plain way of saving
-		typed   bool // by a merchant, who need not come back
+		inputs  bool // a merchant typed something
+		typed   bool // credentials: the merchant need not come back
 		fixed   bool
 		known   bool
 	}{
 		{account: "same", token: connectors.Token{Access: "new", Lifetime: time.Hour}, fixed: true, known: true},
 		{account: "rotates", token: connectors.Token{Access: "new", Lifetime: time.Hour, Refresh: "another"}},
 		{account: "rotates-carefully", token: connectors.Token{Access: "new", Lifetime: time.Hour, Refresh: "another"}, careful: true},
-		{account: "typed", token: connectors.Token{Access: "new", Lifetime: time.Hour}, typed: true},
+		{account: "typed", token: connectors.Token{Access: "new", Lifetime: time.Hour}, inputs: true, typed: true},
+		{account: "shop", token: connectors.Token{Access: "new", Lifetime: time.Hour}, inputs: true, fixed: true, known: true},
 		{account: "repeats", token: connectors.Token{Access: "new", Lifetime: time.Hour, Refresh: "another", RefreshLifetime: 30 * 24 * time.Hour}, known: true},
 	} {
 		id := w.connect(c.account, 25*time.Hour)
@@ -401,8 +403,9 @@ func TestTheEndOfAnotherRefreshTokenIsNotGuessed(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		w.partner.info.Mints = c.typed
 		other, lease := w.claim(id)
-		if c.typed {
+		if c.inputs {
 			lease.Grant.Inputs = map[string]string{"client_id": "x"}
 		}
 		fate, err := other.Save(t.Context(), lease, c.token)

@@ -253,7 +253,7 @@ func (w *testReplicas) connect(account string, age time.Duration) pg.ID {
 		Token:   connectors.Token{Access: "access-" + first, Type: "Bearer", Lifetime: time.Hour, Refresh: first},
 		Account: connectors.Account{ID: account, Name: account},
 	}
-	id, err := w.db.AddConnection(w.Context(), w.owner.ID, "acme", "sandbox", g, w.db.Now().Add(-age), 24*time.Hour)
+	id, err := w.db.AddConnection(w.Context(), w.owner.ID, "acme", "sandbox", g, w.db.Now().Add(-age), connectors.Info{KeepAlive: 24 * time.Hour})
 	if err != nil {
 		w.Fatal(err)
 	}

@@ -157,7 +157,7 @@ func connect(t testing.TB, d *db.DB, p *partner, account string, age time.Durati
 		Token:   connectors.Token{Access: account + "-a0", Type: "Bearer", Lifetime: p.life, Refresh: account + "-r0", RefreshLifetime: p.refresh},
 		Account: connectors.Account{ID: account, Name: account},
 	}
-	id, err := d.AddConnection(ctx, owner.ID, p.info.Name, p.info.Environment, g, d.Now().Add(-age), p.Info().KeepAlive)
+	id, err := d.AddConnection(ctx, owner.ID, p.info.Name, p.info.Environment, g, d.Now().Add(-age), p.Info())
 	if err != nil {
 		t.Fatal(err)
 	}

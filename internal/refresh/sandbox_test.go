@@ -47,7 +47,7 @@ func TestEveryProviderThroughItsFaults(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			id, err := d.AddConnection(t.Context(), merchant.ID, setup.Name, setup.Environment, g, d.Now(), setup.Connector.Info().KeepAlive)
+			id, err := d.AddConnection(t.Context(), merchant.ID, setup.Name, setup.Environment, g, d.Now(), setup.Connector.Info())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -55,7 +55,7 @@ func TestEveryProviderThroughItsFaults(t *testing.T) {
 			for range 3 {
 				other := g
 				other.Account.ID = "other " + pg.NewID().String()
-				if _, err := d.AddConnection(t.Context(), merchant.ID, setup.Name, setup.Environment, other, d.Now(), setup.Connector.Info().KeepAlive); err != nil {
+				if _, err := d.AddConnection(t.Context(), merchant.ID, setup.Name, setup.Environment, other, d.Now(), setup.Connector.Info()); err != nil {
 					t.Fatal(err)
 				}
 			}

@@ -20,7 +20,7 @@ func (w *testEngine) connectUnrenewable(lifetime time.Duration) pg.ID {
 		Token:   connectors.Token{Access: "kept", Type: "Bearer", Lifetime: lifetime},
 		Account: connectors.Account{ID: "a", Name: "a"},
 	}
-	id, err := w.db.AddConnection(w.Context(), w.owner.ID, w.partner.info.Name, w.partner.info.Environment, g, w.db.Now(), w.partner.info.KeepAlive)
+	id, err := w.db.AddConnection(w.Context(), w.owner.ID, w.partner.info.Name, w.partner.info.Environment, g, w.db.Now(), w.partner.info)
 	if err != nil {
 		w.Fatal(err)
 	}

@@ -14,25 +14,24 @@ import (
 // InUse is how long after its last use a connection is kept warm.
 const InUse = 24 * time.Hour
 
-// Due is when a grant that was obtained at a time is refreshed next; zero for never. keepAlive is the provider's (see
-// connectors.Info), used whether the connection was used within InUse. What a merchant typed gives new access whenever a refresh
+// Due is when a grant that was obtained at a time is refreshed next; zero for never. used is whether the connection was used within InUse. What a merchant typed gives new access whenever a refresh
 // token has ended, so that its end forces nothing. A grant that nothing renews is due when its token ends, so that the engine
 // finds out that access is over, and never if no end is known.
-func Due(keepAlive time.Duration, id pg.ID, g connectors.Grant, obtained time.Time, used bool) time.Time {
+func Due(info connectors.Info, id pg.ID, g connectors.Grant, obtained time.Time, used bool) time.Time {
 	switch {
-	case !g.Renewable() && g.Lifetime > 0:
+	case !info.Renewable(g) && g.Lifetime > 0:
 		return obtained.Add(g.Lifetime)
-	case !g.Renewable():
+	case !info.Renewable(g):
 		return time.Time{}
 	}
 	refreshLifetime := g.RefreshLifetime
-	if g.Typed() {
+	if info.Typed(g) {
 		refreshLifetime = 0
 	}
-	return DueAfter(keepAlive, id, obtained, g.Lifetime, refreshLifetime, used)
+	return DueAfter(info.KeepAlive, id, obtained, g.Lifetime, refreshLifetime, used)
 }
 
-// DueAfter is Due by the lifetimes of the access token and of the refresh token, 0 where unknown: a used grant before its token
+// DueAfter is Due by the lifetimes of the access token and of the refresh token, 0 where unknown, and the provider's keepAlive: a used grant before its token
 // ends, an unused one every keepAlive, both before the refresh token ends. It returns the zero time when the grant is unused and
 // nothing has to be kept alive.
 func DueAfter(keepAlive time.Duration, id pg.ID, obtained time.Time, lifetime, refreshLifetime time.Duration, used bool) time.Time {

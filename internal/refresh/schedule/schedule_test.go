@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/connectors"
 	"patchbay/internal/pg"
 )
 
@@ -65,6 +66,31 @@ func TestRetryAfterIsAsLongAsAskedAndGrows(t *testing.T) {
 	} {
 		if got := RetryAfter(c.n, c.asked, id); got < c.from || got > c.most {
 			t.Errorf("asked to wait %s for the %d. time: %s", c.asked, c.n, got)
+		}
+	}
+}
+
+func TestOnlyTypedCredentialsStandInForARefreshToken(t *testing.T) {
+	obtained := time.Date(2026, 11, 22, 9, 0, 0, 0, time.UTC)
+	const day = 24 * time.Hour
+	shop := map[string]string{"shop": "ch168"} // typed, but it gives no access
+	keys := map[string]string{"client_id": "id", "client_secret": "secret"}
+	access := connectors.Token{Access: "A", Lifetime: 60 * day}
+	renewed := connectors.Token{Access: "A", Lifetime: 60 * day, Refresh: "R", RefreshLifetime: 10 * day}
+	for name, c := range map[string]struct {
+		mints    bool
+		g        connectors.Grant
+		from, to time.Duration
+	}{
+		"a shop's name without a refresh token":                  {false, connectors.Grant{Token: access, Inputs: shop}, 60 * day, 60 * day},
+		"a shop's name with a refresh token that ends":           {false, connectors.Grant{Token: renewed, Inputs: shop}, 8 * day, 9 * day},
+		"credentials without a refresh token":                    {true, connectors.Grant{Token: access, Inputs: keys}, 27 * day, 30 * day},
+		"credentials with a refresh token that ends before them": {true, connectors.Grant{Token: renewed, Inputs: keys}, 27 * day, 30 * day},
+		"credentials that are not there":                         {true, connectors.Grant{Token: access}, 60 * day, 60 * day},
+	} {
+		info := connectors.Info{Mints: c.mints, KeepAlive: 30 * day}
+		if got := Due(info, pg.NewID(), c.g, obtained, false).Sub(obtained); got < c.from || got > c.to {
+			t.Errorf("%s: due after %s, want %s to %s", name, got, c.from, c.to)
 		}
 	}
 }
