@@ -183,17 +183,21 @@ func (o *StandardOptions) defaults() {
 	}
 }
 
-// ConnectorsFile is the content of CONNECTORS_FILE for the standard provider. Its secret is Settings()["ACME_SECRET"].
-func (s *Sandbox) ConnectorsFile() []byte {
+// ConnectorsFile is the content of CONNECTORS_FILE for the standard provider, whose secret is Settings()["ACME_SECRET"], and for known,
+// which are entries of well-known providers: each is pointed to its imitation (see Local), and its secret is in KnownSettings.
+func (s *Sandbox) ConnectorsFile(known ...[]byte) []byte {
 	o := s.o.Standard
-	list := []map[string]any{{
+	list := []any{map[string]any{
 		"name": o.Name, "title": o.Title, "issuer": s.o.BaseURL + "/" + o.Name,
 		"client_id": o.ClientID, "client_secret_env": "ACME_SECRET", "client_auth": o.ClientAuth,
 		"scopes": o.Scopes, "environment": "sandbox", "keep_alive": "168h",
 	}}
+	for _, entry := range known {
+		list = append(list, json.RawMessage(s.Local(entry)))
+	}
 	file, err := json.MarshalIndent(list, "", "  ")
 	if err != nil {
-		return nil // not reached: strings only
+		return nil // not reached: strings, and entries that are JSON
 	}
 	return append(file, '\n')
 }

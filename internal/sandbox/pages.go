@@ -27,6 +27,7 @@ type consent struct {
 	Choices  []choice
 	Legend   string
 	Asked    []string // what the app asks for
+	Unticks  bool     // a person may grant less
 	Back     string   // host that the answer goes to
 }
 

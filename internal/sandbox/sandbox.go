@@ -107,6 +107,7 @@ func New(o Options) *Sandbox {
 	serveFlexiti(s)
 	serveBookings(s)
 	s.std = serveStandard(s)
+	serveImitations(s)
 	serveControl(s)
 	return s
 }
@@ -199,6 +200,12 @@ func (s *Sandbox) Secrets() []string {
 	}
 	for _, m := range s.o.Bookings.Merchants {
 		all = append(all, m.ClientSecret)
+	}
+	for _, r := range wellKnown() {
+		all = append(all, r.clientSecret())
+		for _, one := range r.typed {
+			all = append(all, one.secret)
+		}
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

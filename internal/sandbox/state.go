@@ -51,6 +51,7 @@ type code struct {
 	provider, client, callback, account string
 	scopes                              []string
 	nonce, challenge                    string
+	offline                             bool // a refresh token comes with it, where that is asked for
 	expires                             time.Time
 	grant                               string // what it was spent for
 }
