@@ -18,5 +18,6 @@ bench: ## the figures of docs/benchmarks.md
 build:
 	go build -o bin/patchbay ./cmd/web
 
-generate: ## pages from their templates
+generate: ## pages from their templates, the schema of CONNECTORS_FILE from its keys
 	go tool templ generate
+	go generate ./internal/connectors

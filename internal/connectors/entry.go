@@ -5,6 +5,8 @@ import (
 	"time"
 )
 
+//go:generate go test -run TestSchemaIsTheEntry . -update
+
 // Entry is one entry of CONNECTORS_FILE: what a provider is like that needs no code. The JSON names of its fields are the keys that an
 // operator writes, and docs/connectors.md explains each. An enum tag lists the values that a text may have, "|" between them. What is
 // left out has the zero value, and means what the RFCs say.
