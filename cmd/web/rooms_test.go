@@ -25,6 +25,9 @@ var rooms = map[string][]string{
 	},
 	"patchbay/internal/dial":   {"patchbay/", "others"},
 	"patchbay/internal/status": {"patchbay/", "others"},
+	"patchbay/internal/resource": {
+		"patchbay/", "others", "!patchbay/internal/pg", "!patchbay/internal/db", "!patchbay/internal/connectors", "!patchbay/internal/status",
+	},
 	"patchbay/internal/text":   {"patchbay/", "others", "!golang.org/x/text/", "!golang.org/x/net/idna"},
 	"patchbay/internal/pg":     {"patchbay/", "others", "!github.com/jackc/pgx/", "!github.com/google/uuid"},
 	"patchbay/internal/search": {"patchbay/", "others", "!github.com/jackc/pgx/", "!patchbay/internal/pg", "!patchbay/internal/status"},

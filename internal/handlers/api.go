@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"maps"
 	"net/http"
 	"slices"
 	"strconv"
@@ -14,10 +13,10 @@ import (
 	"time"
 
 	"patchbay/internal/audit"
-	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/resource"
 	"patchbay/internal/search"
 	"patchbay/internal/status"
 	"patchbay/internal/text"
@@ -138,7 +137,7 @@ func (s *Server) token(r *http.Request) (apiTokenAnswer, error) {
 	}
 	s.Refresh.Used(id, h.Key, h)
 	t := h.Token
-	answer := apiTokenAnswer{AccessToken: t.Access, TokenType: t.Type, ExpiresAt: timeOrNull(h.ExpiresAt), Scope: strings.Join(t.Scope, " ")}
+	answer := apiTokenAnswer{AccessToken: t.Access, TokenType: t.Type, ExpiresAt: resource.TimeOrNull(h.ExpiresAt), Scope: strings.Join(t.Scope, " ")}
 	if strings.EqualFold(t.Type, "bearer") || t.Type == "" {
 		answer.TokenType = "Bearer"
 	}
@@ -159,60 +158,6 @@ func minValid(r *http.Request) (time.Duration, error) {
 		return 0, invalid("min_valid is a whole number of seconds, 0 or more")
 	}
 	return time.Duration(seconds) * time.Second, nil
-}
-
-type apiMerchant struct {
-	ID         pg.ID  `json:"id"`
-	ExternalID string `json:"external_id"`
-	Name       string `json:"name"`
-}
-
-type apiAccount struct {
-	ID      string            `json:"id"`
-	Name    string            `json:"name"`
-	Details map[string]string `json:"details"`
-	Values  connectors.Values `json:"values"` // what the provider said beside the token
-}
-
-type apiScopes struct {
-	Granted []string `json:"granted"`
-	Missing []string `json:"missing"`
-}
-
-type apiConnectionAnswer struct {
-	ID              pg.ID          `json:"id"`
-	Merchant        apiMerchant    `json:"merchant"`
-	Provider        string         `json:"provider"`
-	Environment     string         `json:"environment"`
-	Account         apiAccount     `json:"account"`
-	Scopes          apiScopes      `json:"scopes"`
-	Health          status.Health  `json:"health"`
-	WhoMustAct      status.Party   `json:"who_must_act"`
-	Problem         status.Problem `json:"problem"`
-	ConnectedAt     time.Time      `json:"connected_at"`
-	RefreshedAt     *time.Time     `json:"refreshed_at"`
-	AccessExpiresAt *time.Time     `json:"access_expires_at"`
-	NextRefreshAt   *time.Time     `json:"next_refresh_at"`
-	ReconnectBy     *time.Time     `json:"reconnect_by,omitempty"`
-	Renewable       bool           `json:"renewable"`
-	DisconnectedAt  *time.Time     `json:"disconnected_at,omitempty"`
-}
-
-// shown returns a connection as the API has it, without secrets.
-func shown(how status.Status, c db.Connection, merchant, externalID string, grant db.GrantStatus) apiConnectionAnswer {
-	a := apiConnectionAnswer{
-		ID: c.ID, Merchant: apiMerchant{ID: c.MerchantID, ExternalID: externalID, Name: merchant}, Provider: c.Provider, Environment: c.Environment,
-		Account: apiAccount{ID: c.Account.ID, Name: c.Account.Name, Details: map[string]string{}, Values: connectors.Values{}},
-		Scopes:  apiScopes{append([]string{}, c.Scopes.Granted...), append([]string{}, c.Scopes.Missing...)},
-		Health:  how.Health, WhoMustAct: how.Party, Problem: how.Problem, ConnectedAt: c.ConnectedAt,
-		RefreshedAt: timeOrNull(grant.RefreshedAt), AccessExpiresAt: timeOrNull(grant.ExpiresAt), NextRefreshAt: timeOrNull(grant.RefreshAt),
-		ReconnectBy: timeOrNull(how.ReconnectBy), Renewable: !c.Unrenewable, DisconnectedAt: timeOrNull(c.DisconnectedAt),
-	}
-	for _, d := range c.Account.Details {
-		a.Account.Details[d.Key] = d.Value
-	}
-	maps.Copy(a.Account.Values, c.Account.Values)
-	return a
 }
 
 // apiConnections lists connections, newest first.
@@ -242,9 +187,9 @@ func (s *Server) apiConnections(w http.ResponseWriter, r *http.Request) error {
 		f.Merchant = m.ID
 	}
 	answer := struct {
-		Connections []apiConnectionAnswer `json:"connections"`
+		Connections []resource.Connection `json:"connections"`
 		Next        string                `json:"next"`
-	}{Connections: []apiConnectionAnswer{}}
+	}{Connections: []resource.Connection{}}
 	if empty {
 		return writeJSON(w, http.StatusOK, answer)
 	}
@@ -264,7 +209,7 @@ func (s *Server) apiConnections(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	for _, line := range page.Rows {
-		answer.Connections = append(answer.Connections, shown(status.Of(line.Row(), f.Providers[line.Provider]), line.Connection, line.MerchantName, line.ExternalID, statuses[line.ID]))
+		answer.Connections = append(answer.Connections, resource.ConnectionOf(status.Of(line.Row(), f.Providers[line.Provider]), line.Connection, line.MerchantName, line.ExternalID, statuses[line.ID]))
 	}
 	answer.Next = page.Next
 	return writeJSON(w, http.StatusOK, answer)
@@ -299,7 +244,7 @@ func (s *Server) connectionByKey(r *http.Request, scope string) (db.APIKey, db.C
 
 func (s *Server) writeConnection(ctx context.Context, w http.ResponseWriter, c db.ConnectionDetail) error {
 	grant := db.GrantStatus{RefreshedAt: c.RefreshedAt, ExpiresAt: c.ExpiresAt, RefreshAt: c.RefreshAt}
-	return writeJSON(w, http.StatusOK, shown(s.statusOf(ctx, c.Connection), c.Connection, c.Merchant, c.ExternalID, grant))
+	return writeJSON(w, http.StatusOK, resource.ConnectionOf(s.statusOf(ctx, c.Connection), c.Connection, c.Merchant, c.ExternalID, grant))
 }
 
 // How often what a provider has refused is sent to it again: one that is shown the same token again and again sees an attack.
@@ -362,12 +307,12 @@ func (s *Server) apiMerchants(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	answer := struct {
-		Merchants []apiMerchant `json:"merchants"`
-		Next      string        `json:"next"`
-	}{Merchants: []apiMerchant{}}
+		Merchants []resource.Merchant `json:"merchants"`
+		Next      string              `json:"next"`
+	}{Merchants: []resource.Merchant{}}
 	add := func(m db.Merchant) {
 		if key.MerchantID == (pg.ID{}) || key.MerchantID == m.ID {
-			answer.Merchants = append(answer.Merchants, apiMerchant{ID: m.ID, ExternalID: m.ExternalID, Name: m.Name})
+			answer.Merchants = append(answer.Merchants, resource.Merchant{ID: m.ID, ExternalID: m.ExternalID, Name: m.Name})
 		}
 	}
 	switch external := q.Get("external_id"); {
@@ -438,7 +383,7 @@ func (s *Server) apiAddMerchant(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return writeJSON(w, status, apiMerchant{ID: m.ID, ExternalID: m.ExternalID, Name: m.Name})
+	return writeJSON(w, status, resource.Merchant{ID: m.ID, ExternalID: m.ExternalID, Name: m.Name})
 }
 
 func (s *Server) apiDescription(w http.ResponseWriter, _ *http.Request) error {
@@ -466,14 +411,6 @@ func pageSize(text string) (int, error) {
 		return 0, invalid("limit is a number from 1 to 200")
 	}
 	return n, nil
-}
-
-func timeOrNull(t time.Time) *time.Time {
-	if t.IsZero() {
-		return nil
-	}
-	t = t.UTC()
-	return &t
 }
 
 func writeJSON(w http.ResponseWriter, status int, value any) error {

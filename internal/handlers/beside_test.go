@@ -17,6 +17,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
+	"patchbay/internal/resource"
 	"patchbay/internal/sandbox"
 )
 
@@ -280,7 +281,7 @@ func TestValuesAndScopesAreGivenToPrograms(t *testing.T) {
 			ID     string
 			Values connectors.Values
 		}
-		Scopes apiScopes
+		Scopes resource.Scopes
 	}
 	if err := json.Unmarshal([]byte(got.body), &shown); err != nil {
 		t.Fatal(err)
