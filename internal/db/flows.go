@@ -259,38 +259,67 @@ func (f Flow) over(now time.Time) bool {
 
 // LapseFlows ends the flows whose time is over, of those given or of all, and deletes what is sealed in them. It returns how many it
 // ended, at most 500 at a time. For all it also deletes flows older than keepFlows.
-func (d *DB) LapseFlows(ctx context.Context, only ...pg.ID) (int, error) {
+func (d *DB) LapseFlows(ctx context.Context, only ...pg.ID) (n int, err error) {
 	now := d.Now()
 	var some []pg.ID
 	if len(only) > 0 {
 		some = only
 	}
-	ended, err := pg.Collect(ctx, d.Pool, "lapse flows", scanFlow, `
-		UPDATE flows f SET stage = CASE f.stage WHEN 'exchanging' THEN 'failed' ELSE 'expired' END,
-			outcome = CASE f.stage WHEN 'exchanging' THEN 'interrupted' ELSE 'expired' END, sealed = NULL, touched_at = $1
-		WHERE f.id IN (
-			SELECT id FROM flows
-			WHERE sealed IS NOT NULL AND ($2::uuid[] IS NULL OR id = ANY ($2))
-				AND ((stage = 'exchanging' AND touched_at <= $3) OR (stage IN ('begun', 'answered', 'choosing') AND expires_at <= $1))
-			ORDER BY expires_at LIMIT 500 FOR UPDATE SKIP LOCKED)
-		RETURNING `+flowColumns, now, some, now.Add(-exchangeFor))
+	err = d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
+		if err := d.keepUnchosen(ctx, tx, now, some); err != nil {
+			return err
+		}
+		ended, err := pg.Collect(ctx, tx, "lapse flows", scanFlow, `
+			UPDATE flows f SET stage = CASE f.stage WHEN 'exchanging' THEN 'failed' ELSE 'expired' END,
+				outcome = CASE f.stage WHEN 'exchanging' THEN 'interrupted' ELSE 'expired' END, sealed = NULL, touched_at = $1
+			WHERE f.id IN (
+				SELECT id FROM flows
+				WHERE sealed IS NOT NULL AND ($2::uuid[] IS NULL OR id = ANY ($2))
+					AND ((stage = 'exchanging' AND touched_at <= $3) OR (stage IN ('begun', 'answered', 'choosing') AND expires_at <= $1))
+				ORDER BY expires_at LIMIT 500 FOR UPDATE SKIP LOCKED)
+			RETURNING `+flowColumns, now, some, now.Add(-exchangeFor))
+		if err != nil {
+			return err
+		}
+		n = len(ended)
+		b := &pgx.Batch{}
+		for _, f := range ended {
+			e := f.event(f.Stage.Kind(), audit.System)
+			e.Code = string(f.Outcome)
+			d.Audit.Queue(b, e)
+		}
+		if len(only) == 0 {
+			b.Queue(`DELETE FROM revocations WHERE until < $1`, now.Add(-ReplayFor))
+			b.Queue(`DELETE FROM flows WHERE id IN (SELECT id FROM flows WHERE created_at < $1 AND sealed IS NULL ORDER BY created_at LIMIT 5000)`, now.Add(-keepFlows))
+		}
+		return tx.SendBatch(ctx, b).Close()
+	})
 	if err != nil {
-		return 0, err
-	}
-	b := &pgx.Batch{}
-	for _, f := range ended {
-		e := f.event(f.Stage.Kind(), audit.System)
-		e.Code = string(f.Outcome)
-		d.Audit.Queue(b, e)
-	}
-	if len(only) == 0 {
-		b.Queue(`DELETE FROM revocations WHERE until < $1`, now.Add(-ReplayFor))
-		b.Queue(`DELETE FROM flows WHERE id IN (SELECT id FROM flows WHERE created_at < $1 AND sealed IS NULL ORDER BY created_at LIMIT 5000)`, now.Add(-keepFlows))
-	}
-	if err := d.Pool.SendBatch(ctx, b).Close(); err != nil {
 		return 0, fmt.Errorf("lapse flows: %w", err)
 	}
-	return len(ended), nil
+	return n, nil
+}
+
+// keepUnchosen keeps the grants of the flows that waited for a choice in vain, where their account is connected.
+func (d *DB) keepUnchosen(ctx context.Context, tx pgx.Tx, now time.Time, only []pg.ID) error {
+	unchosen, err := pg.Collect(ctx, tx, "read flows", scanFlow, `SELECT `+flowColumns+` FROM flows f
+		WHERE f.stage = 'choosing' AND f.sealed IS NOT NULL AND f.expires_at <= $1 AND ($2::uuid[] IS NULL OR f.id = ANY ($2))
+			AND EXISTS (SELECT FROM connections c WHERE c.merchant_id = f.merchant_id AND c.provider = f.provider AND c.environment = f.environment
+				AND c.account_id = f.account_id AND c.disconnected_at IS NULL)
+		ORDER BY f.expires_at LIMIT 500 FOR UPDATE OF f SKIP LOCKED`, now, only)
+	if err != nil {
+		return err
+	}
+	for _, f := range unchosen {
+		s, err := d.openFlow(f)
+		if err != nil || s.Grant == nil { // one that does not open has nothing to keep
+			continue
+		}
+		if err := d.keepLate(ctx, tx, f, *s.Grant); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // ClaimedFlow is a flow that the caller has claimed: no other request exchanges it.
@@ -359,40 +388,49 @@ func (d *DB) take(ctx context.Context, f Flow, stage status.Stage, hash []byte, 
 // EndFlow ends a flow without a connection, and adds events of the calls that were made for it. reason is for staff: why it failed. It
 // returns ErrTaken if the flow has ended already.
 func (d *DB) EndFlow(ctx context.Context, f Flow, stage status.Stage, outcome status.End, reason string, calls []connectors.Call, by audit.Actor) error {
-	return d.Tx(ctx, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, `
-			UPDATE flows SET stage = $2, outcome = $3, sealed = NULL, touched_at = $4, expires_at = $6
-			WHERE id = $1 AND stage = $5`, f.ID, stage, outcome, d.Now(), f.Stage, f.ExpiresAt)
-		if err != nil {
-			return fmt.Errorf("end flow: %w", err)
-		}
-		b := &pgx.Batch{}
-		d.queueCalls(b, f, calls)
-		if tag.RowsAffected() == 1 {
-			e := f.event(stage.Kind(), by)
-			if outcome == status.EndCancelled {
-				e.Kind = status.FlowCancelled
-			}
-			e.Code, e.Note = string(outcome), reason
-			d.Audit.Queue(b, e)
-		}
-		if err := tx.SendBatch(ctx, b).Close(); err != nil {
-			return fmt.Errorf("end flow: %w", err)
-		}
-		if tag.RowsAffected() == 0 && len(calls) == 0 {
-			return ErrTaken
-		}
-		return nil
-	})
+	return d.Tx(ctx, func(tx pgx.Tx) error { return d.endFlow(ctx, tx, f, stage, outcome, reason, calls, by) })
 }
 
-// CancelFlow ends a flow whose user chose not to connect, and returns the unwanted grant. It returns ErrTaken as EndFlow does.
+func (d *DB) endFlow(ctx context.Context, tx pgx.Tx, f Flow, stage status.Stage, outcome status.End, reason string, calls []connectors.Call, by audit.Actor) error {
+	tag, err := tx.Exec(ctx, `
+		UPDATE flows SET stage = $2, outcome = $3, sealed = NULL, touched_at = $4, expires_at = $6
+		WHERE id = $1 AND stage = $5`, f.ID, stage, outcome, d.Now(), f.Stage, f.ExpiresAt)
+	if err != nil {
+		return fmt.Errorf("end flow: %w", err)
+	}
+	b := &pgx.Batch{}
+	d.queueCalls(b, f, calls)
+	if tag.RowsAffected() == 1 {
+		e := f.event(stage.Kind(), by)
+		if outcome == status.EndCancelled {
+			e.Kind = status.FlowCancelled
+		}
+		e.Code, e.Note = string(outcome), reason
+		d.Audit.Queue(b, e)
+	}
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		return fmt.Errorf("end flow: %w", err)
+	}
+	if tag.RowsAffected() == 0 && len(calls) == 0 {
+		return ErrTaken
+	}
+	return nil
+}
+
+// CancelFlow ends a flow whose user chose not to connect, and returns the unwanted grant. Where the merchant has the account connected,
+// the grant is kept beside the connection's. It returns ErrTaken as EndFlow does.
 func (d *DB) CancelFlow(ctx context.Context, f Flow, by audit.Actor) (connectors.Grant, error) {
 	s, err := d.openFlow(f)
 	if err != nil && !errors.Is(err, seal.ErrSealed) {
 		return connectors.Grant{}, err
 	}
-	if err := d.EndFlow(ctx, f, status.StageDenied, status.EndCancelled, "", nil, by); err != nil || s.Grant == nil {
+	err = d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
+		if err := d.endFlow(ctx, tx, f, status.StageDenied, status.EndCancelled, "", nil, by); err != nil || s.Grant == nil {
+			return err
+		}
+		return d.keepLate(ctx, tx, f, *s.Grant)
+	})
+	if err != nil || s.Grant == nil {
 		return connectors.Grant{}, err
 	}
 	return *s.Grant, nil

@@ -101,6 +101,33 @@ func LateGrantPlace(connection, merchant pg.ID, generation int64) seal.Place {
 	return seal.Place{Table: "grants", Column: "late_grant", Row: connection, Generation: generation, Merchant: merchant}
 }
 
+// keepLate keeps the grant of a flow that ended without connecting it, where its merchant has the account connected: some providers end
+// the earlier grant as they give another, and then this one is tried before the connection's is taken for rejected. A connection whose
+// grant was rejected meanwhile is due at once.
+func (d *DB) keepLate(ctx context.Context, tx pgx.Tx, f Flow, g connectors.Grant) error {
+	type target struct {
+		Connection pg.ID
+		Generation int64
+	}
+	found, err := pg.Collect(ctx, tx, "read what a flow concerns", pgx.RowToStructByPos[target], `
+		SELECT c.id, g.generation FROM connections c JOIN grants g ON g.connection_id = c.id
+		WHERE c.merchant_id = $1 AND c.provider = $2 AND c.environment = $3 AND c.account_id = $4 AND c.disconnected_at IS NULL AND g.sealed IS NOT NULL
+		FOR UPDATE`, f.MerchantID, f.Provider, f.Environment, g.Account.ID)
+	for _, t := range found {
+		var sealed []byte
+		if sealed, err = d.SealGrant(g, LateGrantPlace(t.Connection, f.MerchantID, t.Generation)); err != nil {
+			break
+		}
+		if _, err = pg.Exec(ctx, tx, "keep a grant", `
+			UPDATE grants g SET late_grant = $2, late_generation = $3, refresh_at = CASE WHEN c.problem = ANY ($4) THEN $5 ELSE g.refresh_at END
+			FROM connections c WHERE c.id = g.connection_id AND g.connection_id = $1`, t.Connection, sealed, t.Generation,
+			[]status.Problem{status.ProblemRejected, status.ProblemInterrupted}, d.Now()); err != nil {
+			break
+		}
+	}
+	return err
+}
+
 // before has the values of a connection's grant before it is replaced; zero if there was none.
 type before struct {
 	generation, version int64

@@ -5,12 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
@@ -19,6 +21,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/resource"
 	"patchbay/internal/sandbox"
+	"patchbay/internal/status"
 )
 
 // strict imitates a provider that keeps one grant per person: revoking one of its tokens ends them all, as RFC 7009 section 2.1 allows.
@@ -31,6 +34,7 @@ type strict struct {
 	next  int
 	alive map[string]string // a refresh token's person
 	ended int               // revocations
+	only  bool              // a person has one refresh token: another grant ends it
 }
 
 func newStrict(t *testing.T) *strict {
@@ -68,9 +72,21 @@ func (p *strict) token(w http.ResponseWriter, r *http.Request) {
 	defer p.mu.Unlock()
 	p.next++
 	person, _, _ := strings.Cut(r.FormValue("code"), "-")
+	w.Header().Set("Content-Type", "application/json")
+	if r.FormValue("grant_type") == "refresh_token" {
+		spent := r.FormValue("refresh_token")
+		if person = p.alive[spent]; person == "" {
+			w.WriteHeader(http.StatusBadRequest)
+			fmt.Fprint(w, `{"error":"invalid_grant"}`)
+			return
+		}
+		delete(p.alive, spent)
+	}
+	if p.only {
+		maps.DeleteFunc(p.alive, func(_, whose string) bool { return whose == person })
+	}
 	refresh := fmt.Sprintf("refresh-%d", p.next)
 	p.alive[refresh] = person
-	w.Header().Set("Content-Type", "application/json")
 	fmt.Fprintf(w, `{"access_token":"access-%s-%d","token_type":"Bearer","expires_in":3600,"refresh_token":%q,"scope":"orders.read"%s}`, person, p.next, refresh, p.members)
 }
 
@@ -361,6 +377,54 @@ func TestNothingIsRevokedThatIsInUse(t *testing.T) {
 			one.do(s.merchant("Shop"), s.merchant("Other"), books)
 			if ended, alive := books.revocations(); ended != one.revocations || alive != one.alive {
 				t.Errorf("%d revocations, %d grants alive: want %d and %d", ended, alive, one.revocations, one.alive)
+			}
+		})
+	}
+}
+
+// TestAGrantThatWasNotChosenIsKept: the provider ends a person's earlier grant as it gives another, and the person does not connect it.
+func TestAGrantThatWasNotChosenIsKept(t *testing.T) {
+	t.Parallel()
+	for name, turnedDown := range map[string]func(s *testServer, p *person, path string){
+		"cancelled": func(_ *testServer, p *person, path string) { p.post(path+"/choice", "choice", "cancel") },
+		"waited in vain, and somebody looked": func(s *testServer, p *person, path string) {
+			s.clock.Advance(31 * time.Minute)
+			p.get(path)
+		},
+		"waited in vain, and nobody looked": func(s *testServer, _ *person, _ string) {
+			s.clock.Advance(31 * time.Minute)
+			if _, err := s.db.LapseFlows(t.Context()); err != nil {
+				t.Error(err)
+			}
+		},
+		"refused while it waited": func(s *testServer, p *person, path string) {
+			id := p.connections()[0].ID
+			if out, err := s.engine.RefreshNow(t.Context(), id, audit.System); err != nil || out.Outcome != status.Rejected {
+				t.Errorf("refreshed with the ended grant: %s %v", out.Outcome, err)
+			}
+			p.post(path+"/choice", "choice", "cancel")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			books := newStrict(t)
+			books.only = true
+			clock := dbtest.NewClock(time.Now())
+			s := newTestServer(t, withConnector(books.connector(t)), withClock(clock))
+			p, other := s.merchant("Shop"), s.merchant("Other")
+			p.returns(p.post("/connect/books"), "U1")
+			other.returns(other.post("/connect/books"), "U2")
+			path, page := p.returns(p.post("/connect/books"), "U1")
+			wantH1(t, page, booksThere)
+			turnedDown(s, p, path)
+			for _, whose := range []*person{p, other} {
+				out, err := s.engine.RefreshNow(t.Context(), whose.connections()[0].ID, audit.System)
+				if err != nil || out.Outcome != status.OK {
+					t.Errorf("refreshed: %s %v", out.Outcome, err)
+				}
+			}
+			if found := p.connections(); len(found) != 1 || found[0].Problem != "" {
+				t.Errorf("%d connections, problem %q", len(found), found[0].Problem)
 			}
 		})
 	}

@@ -24,7 +24,7 @@ type lease struct {
 	Provider          string
 	Environment       string
 	Grant             connectors.Grant
-	LateGrant         *connectors.Grant // from a good answer that came late: tried before a refusal is believed
+	LateGrant         *connectors.Grant // from a good answer that came late, or was not chosen: tried before a refusal is believed
 	Generation        int64
 	ConnectionVersion int64
 	Attempt           int64
@@ -38,6 +38,7 @@ type lease struct {
 	Problem           status.Problem
 	FailingSince      time.Time
 	slot              int16
+	late              []byte // LateGrant as it was claimed
 }
 
 // healthy says that nothing was wrong when the grant was claimed: it can be saved in bulk.
@@ -61,7 +62,7 @@ func (q *providerQueue) scanLease(row pgx.CollectableRow, id pg.ID, until time.T
 	}
 	l.Lost, l.LostAnswer = last == status.Lost, lostGeneration == l.Generation
 	l.Grant, l.Unsealed = q.db.OpenGrant(sealed, db.GrantPlace(l.Connection, l.Merchant, l.Generation))
-	if late != nil {
+	if l.late = late; late != nil {
 		// One that does not open is ignored.
 		if g, err := q.db.OpenGrant(late, db.LateGrantPlace(l.Connection, l.Merchant, lateGeneration)); err == nil {
 			l.LateGrant = &g
@@ -357,12 +358,15 @@ func (q *providerQueue) record(ctx context.Context, l *lease, end failure, info 
 			}
 		}
 		counted := !r.frozen && end.Outcome != status.RateLimited
+		// A late grant that came during the attempt has not been tried: it is due at once.
 		tag, err := tx.Exec(ctx, `
-			UPDATE grants SET attempts = attempts + 1, lease_id = NULL, leased_until = NULL, last_outcome = $4, last_code = $5, refresh_at = $6,
-				failures = failures + CASE WHEN $7 THEN 1 ELSE 0 END, late_grant = CASE WHEN $4 = 'refused' THEN NULL ELSE late_grant END,
+			UPDATE grants SET attempts = attempts + 1, lease_id = NULL, leased_until = NULL, last_outcome = $4, last_code = $5,
+				refresh_at = CASE WHEN $4 = 'refused' AND late_grant IS DISTINCT FROM $10 THEN $11::timestamptz ELSE $6 END,
+				failures = failures + CASE WHEN $7 THEN 1 ELSE 0 END,
+				late_grant = CASE WHEN $4 = 'refused' AND late_grant IS NOT DISTINCT FROM $10 THEN NULL ELSE late_grant END,
 				unanswered_generation = CASE WHEN $8 THEN generation ELSE unanswered_generation END
 			WHERE connection_id = $1 AND lease_id = $2 AND generation = $3 AND connection_version = $9`,
-			l.Connection, l.ID, l.Generation, end.Outcome, end.Code, next, counted, end.Lost, l.ConnectionVersion)
+			l.Connection, l.ID, l.Generation, end.Outcome, end.Code, next, counted, end.Lost, l.ConnectionVersion, l.late, now)
 		if err != nil {
 			return err
 		}
