@@ -94,12 +94,8 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	if err := opened(d, accounts); err != nil {
 		return err
 	}
-	replaced, err := d.Replaced(ctx)
-	if err != nil {
+	if _, err := engine.NoticeRestore(ctx); err != nil {
 		log.Warn("whether the database was restored is not known", "err", err)
-	}
-	if replaced {
-		log.Warn("the database is another than the one that last served: what was refreshed since a restored copy was made must be connected again where refresh tokens rotate")
 	}
 	for _, caution := range s.cautions() {
 		log.Warn(caution)

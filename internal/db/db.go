@@ -17,6 +17,7 @@ type DB struct {
 	*pg.DB
 	Audit  *audit.Log
 	keyset *seal.Keyset
+	look   look
 }
 
 // Open connects and proves that the keyset opens this database. The schema must be migrated.

@@ -28,20 +28,3 @@ func (d *DB) CountOldSeals(ctx context.Context) error {
 func (d *DB) OldSeals(ctx context.Context) (int64, error) {
 	return pg.One(ctx, d.Pool, "read old seals", pgx.RowTo[int64], `SELECT coalesce((SELECT value::bigint FROM settings WHERE name = $1), 0)`, settingOldSeals)
 }
-
-const settingIdentity = "database.identity"
-
-// Replaced reports whether the database is another than the one that last served, by the identity of its cluster, its own and its
-// timeline: it was restored from a copy, or a standby took over. The first of many processes that ask is told.
-func (d *DB) Replaced(ctx context.Context) (bool, error) {
-	return pg.One(ctx, d.Pool, "compare the database's identity", pgx.RowTo[bool], `
-		WITH here AS (
-			SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()), (SELECT oid FROM pg_database WHERE datname = current_database()),
-				(SELECT timeline_id FROM pg_control_checkpoint())) AS id
-		), was AS (
-			SELECT value FROM settings WHERE name = $1
-		), kept AS (
-			INSERT INTO settings (name, value) SELECT $1, id FROM here ON CONFLICT (name) DO UPDATE SET value = excluded.value
-		)
-		SELECT coalesce((SELECT value FROM was) <> id, false) FROM here`, settingIdentity)
-}

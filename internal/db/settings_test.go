@@ -100,17 +100,3 @@ func TestRetentionIsKept(t *testing.T) {
 		t.Errorf("%d months, %v", months, err)
 	}
 }
-
-func TestARestoredDatabaseIsNoticedOnce(t *testing.T) {
-	d := dbtest.New(t)
-	for n, want := range []bool{false, false, true, false} {
-		if n == 2 { // as in a copy that another cluster serves
-			if _, err := d.Pool.Exec(t.Context(), `UPDATE settings SET value = '1/' || value WHERE name = 'database.identity'`); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if got, err := d.Replaced(t.Context()); err != nil || got != want {
-			t.Errorf("start %d: replaced %v, %v", n, got, err)
-		}
-	}
-}

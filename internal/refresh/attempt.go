@@ -76,6 +76,9 @@ func (e *Engine) attempt(q *providerQueue, l *lease, by audit.Actor, next bool) 
 	switch f.Problem { // its cause is known: it is no sign that our client is the one rejected
 	case status.ProblemInterrupted:
 		info.Note = status.NoteInterrupted
+		if l.Restored {
+			info.Note = status.NoteRestored
+		}
 	case status.ProblemRevoked:
 		info.Note = status.NoteRevoked
 	case status.ProblemLapsed:
@@ -186,19 +189,18 @@ func (e *Engine) failureOf(ctx context.Context, q *providerQueue, l *lease, call
 			f.After = schedule.Backoff(l.Failures+3, l.Connection)
 			break
 		}
-		f.Problem = l.rejection()
 		if rejected.Unsent {
 			f.Problem, f.Certain = status.ProblemLapsed, true
-		} else if l.LostAnswer {
-			break
-		} else if noticed, err := q.noticed(ctx, l.Connection); err == nil && noticed {
+		} else if noticed, err := q.noticed(ctx, l.Connection); err == nil && noticed && !l.LostAnswer {
 			f.Problem, f.Certain = status.ProblemRevoked, true
+		} else {
+			f.Problem = e.rejection(ctx, l)
 		}
 	case errors.As(err, &limited):
 		before, _ := e.sameInARow(ctx, q, l, status.RateLimited, call)
 		f.After = schedule.RetryAfter(before+1, limited.RetryAfter, l.Connection)
 	case e.isWordlessNo(ctx, q, l, call, err):
-		f.Outcome, f.Problem = status.Rejected, l.rejection()
+		f.Outcome, f.Problem = status.Rejected, e.rejection(ctx, l)
 	default:
 		f.Outcome = status.Temporary
 		f.After = schedule.Backoff(l.Failures+1, l.Connection)
@@ -219,9 +221,17 @@ func (e *Engine) failureOf(ctx context.Context, q *providerQueue, l *lease, call
 	return f
 }
 
-// rejection is the problem of a grant that the provider rejects.
-func (l *lease) rejection() status.Problem {
+// rejection is the problem of a grant that the provider rejects. One whose answer was lost, or that was refreshed before the database
+// was put back to an earlier state, may have been spent since: the merchant has ended nothing.
+func (e *Engine) rejection(ctx context.Context, l *lease) status.Problem {
 	if l.LostAnswer {
+		return status.ProblemInterrupted
+	}
+	restored, err := e.NoticeRestore(ctx)
+	if err != nil {
+		e.Log.Warn("whether the database was restored is not known", "err", err)
+	}
+	if l.Restored = restored.After(l.RefreshedAt); l.Restored {
 		return status.ProblemInterrupted
 	}
 	return status.ProblemRejected

@@ -13,9 +13,9 @@ import (
 // carries the time meanwhile.
 const clockStep = 2 * time.Second
 
-// followClock measures Postgres's clock every minute, and puts right what a clock that was ahead has written: at the start, and
+// follow looks every minute whether the database was restored and measures its clock, and puts right what a clock that was ahead has written: at the start, and
 // whenever the clock has gone back, as when an operator corrects it or a standby whose clock is behind takes over.
-func (e *Engine) followClock(ctx context.Context) {
+func (e *Engine) follow(ctx context.Context) {
 	behind := true // until that is known
 	for {
 		expected := e.DB.Now()
@@ -28,8 +28,11 @@ func (e *Engine) followClock(ctx context.Context) {
 			err = e.putClockRight(ctx)
 			behind = err != nil
 		}
+		if err == nil {
+			_, err = e.NoticeRestore(ctx)
+		}
 		if err != nil && ctx.Err() == nil {
-			e.Log.Warn("the clock was not followed", "err", err)
+			e.Log.Warn("the database was not followed", "err", err)
 		}
 		if !sleep(ctx, time.Minute) {
 			return

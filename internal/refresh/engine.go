@@ -86,7 +86,7 @@ func (e *Engine) Run(ctx context.Context) {
 		all.Go(func() { e.sweepQueue(ctx, q) })
 	}
 	all.Go(func() { e.every(ctx, 3*time.Second, e.Flush) })
-	all.Go(func() { e.followClock(ctx) })
+	all.Go(func() { e.follow(ctx) })
 	all.Wait()
 }
 

@@ -139,7 +139,7 @@ func (q *providerQueue) detect(ctx context.Context) (reason status.Reason, err e
 				WHERE outcome IN ('refused', 'ours') AND p.drained <= $5) AS r,
 			(SELECT count(DISTINCT connection_id) AS connections, count(DISTINCT merchant_id) AS merchants FROM since_ok WHERE outcome = 'ours') AS o`,
 		q.info.Name, q.info.Environment, atLeastFrom, now.Add(-temporaryWindow), now.Add(-rejectedWindow),
-		[]string{status.NoteInterrupted, status.NoteRevoked, status.NoteUnsent, status.NoteSealed}, now.Add(-workedFor)).
+		[]string{status.NoteInterrupted, status.NoteRestored, status.NoteRevoked, status.NoteUnsent, status.NoteSealed}, now.Add(-workedFor)).
 		Scan(&attempts, &inARow, &temporary.attempts, &temporary.connections, &temporary.merchants, &rejected.connections, &rejected.merchants,
 			&clientRejected.connections, &clientRejected.merchants, &all)
 	if err != nil {
@@ -269,6 +269,23 @@ func (e *Engine) EndIncident(ctx context.Context, provider string, by audit.Acto
 		q.wake()
 	}
 	return err
+}
+
+// NoticeRestore returns when it was last noticed that the database was put back to an earlier state, zero for never. Who notices it
+// ends the incidents in which our client is suspected: what the providers reject is explained one by one.
+func (e *Engine) NoticeRestore(ctx context.Context) (time.Time, error) {
+	at, first, err := e.DB.Restored(ctx)
+	if err != nil || !first {
+		return at, err
+	}
+	e.Log.Warn("the database was restored, or another took over: what a provider rejects that was refreshed before is taken for interrupted")
+	open, err := e.Incidents(ctx)
+	for _, state := range open {
+		if q := e.queueOf(state.Name, state.Environment); q != nil && state.Reason == status.ReasonClientRejected && err == nil {
+			err = e.EndIncident(ctx, state.Name, audit.System)
+		}
+	}
+	return at, err
 }
 
 // recovered ends a pause, and an incident that was not declared: the provider has said yes.

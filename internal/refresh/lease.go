@@ -31,9 +31,11 @@ type lease struct {
 	Failures          int
 	Until             time.Time
 	ExpiresAt         time.Time // of the present token; zero when unknown
+	RefreshedAt       time.Time // when the grant was obtained
 	UsedAt            time.Time
 	Lost              bool  // the attempt before this one ended without an outcome
 	LostAnswer        bool  // of this generation an answer was lost, now or earlier
+	Restored          bool  // the database was put back to an earlier state since RefreshedAt, and the provider rejected the grant
 	Unsealed          error // the grant does not open: nothing can be sent
 	Problem           status.Problem
 	FailingSince      time.Time
@@ -48,7 +50,7 @@ func (l *lease) healthy() bool {
 
 // The columns of a claim, see scanLease; g is grants, c connections.
 const leaseColumns = `g.connection_id, c.merchant_id, g.provider, g.environment, g.sealed, g.late_grant, g.late_generation, g.generation, g.connection_version, g.attempts,
-	g.failures, g.expires_at, g.used_at, g.last_outcome, g.unanswered_generation, c.problem, c.failing_since`
+	g.failures, g.expires_at, g.refreshed_at, g.used_at, g.last_outcome, g.unanswered_generation, c.problem, c.failing_since`
 
 func (q *providerQueue) scanLease(row pgx.CollectableRow, id pg.ID, until time.Time) (*lease, error) {
 	l := &lease{ID: id, Until: until}
@@ -56,7 +58,7 @@ func (q *providerQueue) scanLease(row pgx.CollectableRow, id pg.ID, until time.T
 	var lateGeneration, lostGeneration int64
 	var last status.Outcome
 	err := row.Scan(&l.Connection, &l.Merchant, &l.Provider, &l.Environment, &sealed, &late, &lateGeneration, &l.Generation, &l.ConnectionVersion, &l.Attempt,
-		&l.Failures, &l.ExpiresAt, &l.UsedAt, &last, &lostGeneration, &l.Problem, &l.FailingSince, &l.slot)
+		&l.Failures, &l.ExpiresAt, &l.RefreshedAt, &l.UsedAt, &last, &lostGeneration, &l.Problem, &l.FailingSince, &l.slot)
 	if err != nil {
 		return nil, err
 	}

@@ -78,6 +78,8 @@ const (
 
 	MailRetried Kind = "mail.retried"
 
+	DatabaseRestored Kind = "database.restored" // it was noticed that the database is a copy of an earlier state, or another one
+
 	EventsExported      Kind = "event.exported"
 	SettingRetentionSet Kind = "setting.retention"
 )
@@ -98,7 +100,7 @@ func Kinds() []Kind {
 		ProviderRegistered, ProviderHooked, ProviderUnhooked, ProviderChecked, ProviderResumed, ProviderRequestFailed, ProviderCallbackRefused,
 		ProviderCallbackAccepted,
 		BulkCounted, BulkBegun, BulkStopped, BulkEnded,
-		MailRetried, EventsExported, SettingRetentionSet,
+		MailRetried, DatabaseRestored, EventsExported, SettingRetentionSet,
 	}
 }
 

@@ -153,6 +153,7 @@ func (r Revocation) Kind() Kind {
 // The notes of events of failures whose cause is known: none of them is a sign that the provider fails for several merchants.
 const (
 	NoteInterrupted = "interrupted"      // an answer was lost before
+	NoteRestored    = "restored"         // the database was restored since the grant was refreshed
 	NoteRevoked     = "revoked"          // the provider had sent a notice that this access has ended
 	NoteUnsent      = "no-refresh-token" // nothing was sent: there is nothing to refresh with
 	NoteSealed      = "sealed"           // nothing was sent: the grant does not open

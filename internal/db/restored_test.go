@@ -1,0 +1,148 @@
+package db_test
+
+import (
+	"os/exec"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"patchbay/internal/db"
+	"patchbay/internal/db/dbtest"
+	"patchbay/internal/pg"
+	"patchbay/internal/status"
+)
+
+func TestARestoredDatabaseIsNoticedOnce(t *testing.T) {
+	const setting = `WHERE name = 'database.identity'`
+	for what, c := range map[string]struct {
+		sql     string
+		noticed bool
+	}{
+		"nothing happened":                        {`SELECT 1`, false},
+		"a dump restored into the same database":  {`CREATE TEMP TABLE dump AS SELECT * FROM settings; DELETE FROM settings; INSERT INTO settings SELECT * FROM dump`, true},
+		"a dump restored over it":                 {`CREATE TEMP TABLE dump AS SELECT * FROM settings; TRUNCATE settings; INSERT INTO settings SELECT * FROM dump`, true},
+		"another cluster":                         {`UPDATE settings SET value = '1' || value ` + setting, true},
+		"another timeline":                        {`UPDATE settings SET value = replace(value, '/1 ', '/2 ') ` + setting, true},
+		"the table was rewritten":                 {`CLUSTER settings USING settings_pkey; ALTER TABLE settings ALTER name TYPE varchar; ALTER TABLE settings ALTER name TYPE text`, false},
+		"written by a program of before":          {`UPDATE settings SET value = split_part(value, ' ', 1) ` + setting, false},
+		"many transactions, and another setting":  {`INSERT INTO settings VALUES ('x', '1'); UPDATE settings SET value = '2' WHERE name = 'x'`, false},
+		"of before, and elsewhere":                {`UPDATE settings SET value = '1' || split_part(value, ' ', 1) ` + setting, true},
+		"the setting is missing: the first start": {`DELETE FROM settings ` + setting, false},
+	} {
+		t.Run(what, func(t *testing.T) {
+			d := dbtest.New(t, pg.Options{MaxConns: 4})
+			look := func() (time.Time, bool) {
+				t.Helper()
+				at, first, err := d.Restored(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				return at, first
+			}
+			for range 2 {
+				if at, first := look(); first || !at.IsZero() {
+					t.Fatalf("noticed in a new database: %v", at)
+				}
+			}
+			if _, err := d.Pool.Exec(t.Context(), c.sql); err != nil {
+				t.Fatal(err)
+			}
+			at, first := look()
+			if first != c.noticed || at.IsZero() == c.noticed {
+				t.Errorf("noticed %t at %v, want %t", first, at, c.noticed)
+			}
+			if again, first := look(); first || !again.Equal(at) {
+				t.Errorf("looked again: noticed %t at %v, before at %v", first, again, at)
+			}
+			if n := dbtest.Events(t, d, status.DatabaseRestored); n != map[bool]int{true: 1}[c.noticed] {
+				t.Errorf("%d events", n)
+			}
+		})
+	}
+}
+
+func TestOfManyProcessesOneNoticesARestore(t *testing.T) {
+	base := dbtest.Make(t)
+	var all []*db.DB
+	for range 4 {
+		d := base.Open(t, pg.Options{MaxConns: 4})
+		if _, _, err := d.Restored(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, d)
+	}
+	if _, err := all[0].Pool.Exec(t.Context(), `UPDATE settings SET value = '1' || value WHERE name = 'database.identity'`); err != nil {
+		t.Fatal(err)
+	}
+	var firsts atomic.Int32
+	var looking sync.WaitGroup
+	for _, d := range all {
+		looking.Go(func() {
+			at, first, err := d.Restored(t.Context())
+			if first {
+				firsts.Add(1)
+			}
+			if err != nil || at.IsZero() {
+				t.Errorf("at %v, %v", at, err)
+			}
+		})
+	}
+	looking.Wait()
+	if n := firsts.Load(); n != 1 {
+		t.Errorf("%d processes were the first", n)
+	}
+}
+
+// A cluster whose files are put back is the same by every name it has: only a process that has seen it further on can tell.
+func TestFilesThatWerePutBackAreNoticedByAProcessThatWentOn(t *testing.T) {
+	base, server := dbtest.Own(t)
+	d := base.Open(t, pg.Options{MaxConns: 4})
+	look := func() bool {
+		t.Helper()
+		_, first, err := d.Restored(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return first
+	}
+	var files string
+	if err := d.Pool.QueryRow(t.Context(), `SHOW data_directory`).Scan(&files); err != nil {
+		t.Fatal(err)
+	}
+	look()
+	server.Stop()
+	run := func(name string, args ...string) {
+		t.Helper()
+		if out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s", name, err, out)
+		}
+	}
+	start := func() {
+		t.Helper()
+		if err := server.Again(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		d.Pool.Reset()
+	}
+	run("cp", "-a", files, files+".copy")
+	start()
+	for range 50 {
+		if _, err := d.Pool.Exec(t.Context(), `INSERT INTO settings VALUES ('x', '1') ON CONFLICT (name) DO UPDATE SET value = settings.value || '1'`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if look() {
+		t.Error("noticed though nothing was put back")
+	}
+	server.Stop()
+	run("rm", "-rf", files)
+	run("mv", files+".copy", files)
+	start()
+	if !look() {
+		t.Error("not noticed")
+	}
+	if look() {
+		t.Error("noticed twice")
+	}
+}
