@@ -39,6 +39,7 @@ func doctor(ctx context.Context, t terminal, args []string) error {
 	}
 	if s.databaseURL != "" {
 		x.database(ctx, s)
+		x.replica(ctx, s)
 	}
 	x.mail(ctx, s, *to)
 	for _, p := range s.providers {
@@ -133,6 +134,39 @@ func (x *examination) database(ctx context.Context, s settings) {
 	if x.schema(ctx, s) {
 		x.keyset(ctx, s)
 	}
+}
+
+// replica compares the replica with the primary as serving does, for a few seconds since one that follows is a moment behind.
+func (x *examination) replica(ctx context.Context, s settings) {
+	if s.readURL == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	d, err := pg.Open(ctx, s.databaseURL, pg.Options{MaxConns: 2, Replica: s.readURL})
+	if err != nil {
+		return // told of the database, or among the settings
+	}
+	defer d.Close()
+	for range 3 {
+		state, err := d.CompareReplica(ctx)
+		switch said := strings.ReplaceAll(explain(err), "DATABASE_URL", "READ_DATABASE_URL"); {
+		case state == pg.ReplicaUsed:
+			x.fine("replica", "follows the primary; lists are read from it")
+			return
+		case state == pg.ReplicaForeign:
+			x.wrong("replica", "READ_DATABASE_URL leads to no standby of this database: it is another's, or it was promoted, or it has not yet followed the primary's last failover. Lists are read from the primary")
+			return
+		case said != "":
+			x.wrong("replica", said)
+			return
+		case state == pg.ReplicaAway:
+			x.wrong("replica", "does not answer. Lists are read from the primary")
+			return
+		}
+		time.Sleep(time.Second)
+	}
+	x.wrong("replica", "is behind the primary by more than three seconds; above ten, lists are read from the primary")
 }
 
 func (x *examination) schema(ctx context.Context, s settings) bool {

@@ -68,7 +68,7 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 		defer func() { stop(context.WithoutCancel(ctx)) }()
 		tracer, eachJob = trace.Postgres(), append(eachJob, trace.Jobs())
 	}
-	d, err := db.Open(ctx, s.databaseURL, s.keyset, pg.Options{Tracer: tracer})
+	d, err := db.Open(ctx, s.databaseURL, s.keyset, pg.Options{Tracer: tracer, Replica: s.readURL, Log: log})
 	if err != nil {
 		return err
 	}
@@ -116,6 +116,7 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 		defer close(swept)
 		engine.Run(working)
 	}()
+	go d.WatchReplica(ctx)
 	log.Info("serving", "listen", listener.Addr().String(), "public_url", s.publicURL.String(), "migrations_applied", applied)
 	routes := pages.Routes()
 	if s.traced {

@@ -20,7 +20,8 @@ import (
 // settings are the settings of the environment, read and checked together. docs/settings.md explains each.
 type settings struct {
 	databaseURL, migrateURL string
-	migrated                bool // migrations are applied by another command
+	readURL                 string // of a streaming replica; "" without one
+	migrated                bool   // migrations are applied by another command
 	listen                  string
 	publicURL               *url.URL
 	keyset                  *seal.Keyset
@@ -54,6 +55,7 @@ func readAll(e *env) settings {
 		traced:   e.get("OTEL_EXPORTER_OTLP_ENDPOINT") != "",
 	}
 	s.databaseURL, s.migrateURL, s.keyset = readDatabase(e)
+	s.readURL = servingAddress(e, "READ_DATABASE_URL")
 	if s.listen == "" {
 		s.listen = defaultListen
 	}
@@ -103,17 +105,12 @@ func readDatabase(e *env) (serving, migrating string, keyset *seal.Keyset) {
 
 // readAddresses reads the database's address for the serving role and for the role that owns the schema.
 func readAddresses(e *env) (serving, migrating string) {
-	serving, migrating = e.secret("DATABASE_URL"), e.secret("MIGRATE_DATABASE_URL")
-	password := e.secret("PGPASSWORD")
-	if serving == "" {
+	if serving = servingAddress(e, "DATABASE_URL"); serving == "" {
 		e.fault("DATABASE_URL is missing: postgres://user:password@host/database")
-	} else if config, err := pg.ParseAddress(serving); err == nil && config.ConnConfig.Password == "" && password != "" {
-		serving = pg.WithPassword(serving, password)
 	}
-	for name, address := range map[string]string{"DATABASE_URL": serving, "MIGRATE_DATABASE_URL": migrating} {
-		if _, err := pg.ParseAddress(address); address != "" && err != nil {
-			e.fault("%s %v", name, err)
-		}
+	migrating = e.secret("MIGRATE_DATABASE_URL")
+	if _, err := pg.ParseAddress(migrating); migrating != "" && err != nil {
+		e.fault("MIGRATE_DATABASE_URL %v", err)
 	}
 	switch password := e.secret("MIGRATE_PGPASSWORD"); {
 	case migrating == "" && password != "":
@@ -124,6 +121,20 @@ func readAddresses(e *env) (serving, migrating string) {
 		migrating = pg.WithPassword(migrating, password)
 	}
 	return serving, migrating
+}
+
+// servingAddress reads an address of the serving role, with PGPASSWORD where it holds no password.
+func servingAddress(e *env, name string) string {
+	address, password := e.secret(name), e.secret("PGPASSWORD")
+	config, err := pg.ParseAddress(address)
+	switch {
+	case address == "":
+	case err != nil:
+		e.fault("%s %v", name, err)
+	case config.ConnConfig.Password == "" && password != "":
+		address = pg.WithPassword(address, password)
+	}
+	return address
 }
 
 func (e *env) err() error {

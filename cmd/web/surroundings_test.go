@@ -240,19 +240,7 @@ func TestFailover(t *testing.T) {
 	database, primary := dbtest.Own(t)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	dir, err := os.MkdirTemp("", "patchbay-standby-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	standby, err := primary.Standby(ctx, filepath.Join(dir, "pg"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(standby.Stop)
+	standby := dbtest.Standby(t, primary)
 	socket := func(address string) string {
 		u, err := url.Parse(address)
 		if err != nil {
@@ -278,6 +266,16 @@ func TestFailover(t *testing.T) {
 		}
 	}
 	dbtest.Eventually(t, "a ready process", ready(http.StatusOK))
+	for replica, says := range map[string]string{
+		standby.URL("patchbay"):               "ok     replica",
+		primary.URL("patchbay"):               "WRONG  replica     READ_DATABASE_URL leads to no standby of this database",
+		"postgres://x@127.0.0.1:1/patchbay":   "WRONG  replica     Postgres cannot be used",
+		standby.URL("patchbay") + "&user=nil": "WRONG  replica     Postgres refuses the user or the password of READ_DATABASE_URL",
+	} {
+		if _, out, _ := said(t, append(environ, "READ_DATABASE_URL="+replica), "", "doctor"); !strings.Contains(out, says) {
+			t.Errorf("the doctor with %s:\n%s", replica, out)
+		}
+	}
 
 	cluster.lead(toStandby)
 	cluster.cut()

@@ -33,14 +33,20 @@ const fewUsers = 1000
 
 // ListUsers returns one page of users in the order of e-mail addresses, at most limit, from a cursor on.
 func (s *Store) ListUsers(ctx context.Context, q UserQuery, cursor string, limit int) (pg.Page[UserRow], error) {
+	return pg.Read(ctx, s.db.DB, func(ctx context.Context, from pg.Querier) (pg.Page[UserRow], error) {
+		return s.page(ctx, from, q, cursor, limit)
+	})
+}
+
+func (s *Store) page(ctx context.Context, db pg.Querier, q UserQuery, cursor string, limit int) (pg.Page[UserRow], error) {
 	order := pg.Order{Name: "email", Key: "lower(u.email)", Type: "text", ID: "u.id"}
 	from := order.Cursor(cursor)
 	all, found, err := []UserRow(nil), fewUsers+1, error(nil)
 	if q.Search != "" {
-		all, found, err = s.listUsers(ctx, q, order, from, limit, ` LIMIT `+strconv.Itoa(fewUsers+1))
+		all, found, err = s.listUsers(ctx, db, q, order, from, limit, ` LIMIT `+strconv.Itoa(fewUsers+1))
 	}
 	if err == nil && found > fewUsers {
-		all, _, err = s.listUsers(ctx, q, order, from, limit, order.By(from)+` LIMIT `+strconv.Itoa(limit+1))
+		all, _, err = s.listUsers(ctx, db, q, order, from, limit, order.By(from)+` LIMIT `+strconv.Itoa(limit+1))
 	}
 	if err != nil {
 		return pg.Page[UserRow]{}, err
@@ -49,7 +55,7 @@ func (s *Store) ListUsers(ctx context.Context, q UserQuery, cursor string, limit
 }
 
 // listUsers finds users, at most as many as cut says, and returns a page of them and how many it found.
-func (s *Store) listUsers(ctx context.Context, q UserQuery, order pg.Order, from pg.Cursor, limit int, cut string) (all []UserRow, found int, err error) {
+func (s *Store) listUsers(ctx context.Context, db pg.Querier, q UserQuery, order pg.Order, from pg.Cursor, limit int, cut string) (all []UserRow, found int, err error) {
 	args := []any{s.db.Now(), s.db.Now().Add(-SessionIdle), limit + 1}
 	arg := func(v any) string {
 		args = append(args, v)
@@ -65,7 +71,7 @@ func (s *Store) listUsers(ctx context.Context, q UserQuery, order pg.Order, from
 	for _, word := range strings.Fields(q.Search) {
 		where += ` AND u.words LIKE search_fold(` + arg(pg.Contains(word)) + `)`
 	}
-	all, err = pg.Collect(ctx, s.db.Pool, "read users", func(row pgx.CollectableRow) (UserRow, error) {
+	all, err = pg.Collect(ctx, db, "read users", func(row pgx.CollectableRow) (UserRow, error) {
 		var one UserRow
 		return one, row.Scan(append(userTargets(&one.User), &one.Merchant, &one.SeenAt, &one.Sessions, &one.LastAdmin, &found)...)
 	}, `

@@ -195,7 +195,9 @@ func names(ctx context.Context, q pg.Querier, ids []pg.ID) (map[pg.ID]string, er
 
 // ActorsNamed returns the users and API keys whose e-mail address or name contains a text, at most 50.
 func (l *Log) ActorsNamed(ctx context.Context, text string) ([]pg.ID, error) {
-	return pg.Collect(ctx, l.db.Pool, "find actors", pgx.RowTo[pg.ID], `
-		(SELECT id FROM users WHERE words LIKE search_fold($1) ORDER BY email LIMIT 40)
-		UNION ALL (SELECT id FROM api_keys WHERE search_fold(name) LIKE search_fold($1) OR prefix = $2 ORDER BY name LIMIT 10)`, pg.Contains(text), text)
+	return pg.Read(ctx, l.db, func(ctx context.Context, q pg.Querier) ([]pg.ID, error) {
+		return pg.Collect(ctx, q, "find actors", pgx.RowTo[pg.ID], `
+			(SELECT id FROM users WHERE words LIKE search_fold($1) ORDER BY email LIMIT 40)
+			UNION ALL (SELECT id FROM api_keys WHERE search_fold(name) LIKE search_fold($1) OR prefix = $2 ORDER BY name LIMIT 10)`, pg.Contains(text), text)
+	})
 }

@@ -47,13 +47,15 @@ func (l *Log) List(ctx context.Context, f Filter, cursor string, limit int) (pg.
 		return pg.Page[Line]{}, nil
 	}
 	from := newest.Cursor(cursor)
-	events, err := l.from(ctx, f, from, limit+1)
-	if err != nil {
-		return pg.Page[Line]{}, err
-	}
-	page := cut(events, from, limit)
-	lines, err := nameEvents(ctx, l.db.Pool, page.Rows)
-	return pg.Page[Line]{Rows: lines, Prev: page.Prev, Next: page.Next}, err
+	return pg.Read(ctx, l.db, func(ctx context.Context, q pg.Querier) (pg.Page[Line], error) {
+		events, err := l.from(ctx, q, f, from, limit+1)
+		if err != nil {
+			return pg.Page[Line]{}, err
+		}
+		page := cut(events, from, limit)
+		lines, err := nameEvents(ctx, q, page.Rows)
+		return pg.Page[Line]{Rows: lines, Prev: page.Prev, Next: page.Next}, err
+	})
 }
 
 // Each calls do with every event the filter shows, newest first, in batches and without holding a connection
@@ -79,7 +81,7 @@ func (l *Log) Each(ctx context.Context, f Filter, do func(Line) error) error {
 
 // from reads a month, then half a year, then all, until the page is full: most pages touch one partition of many, and planning for
 // all takes longer than reading one.
-func (l *Log) from(ctx context.Context, f Filter, from pg.Cursor, limit int) ([]Event, error) {
+func (l *Log) from(ctx context.Context, q pg.Querier, f Filter, from pg.Cursor, limit int) ([]Event, error) {
 	low, high, at := f.From, f.To, from.Time()
 	if high.IsZero() {
 		high = l.db.Now().Add(time.Hour)
@@ -102,7 +104,7 @@ func (l *Log) from(ctx context.Context, f Filter, from pg.Cursor, limit int) ([]
 			window = 0
 		}
 		sql, args := f.statement(from, first, last, limit)
-		found, err := pg.Collect(ctx, l.db.Pool, "list events", scan, sql, append([]any{pg.PlanWithArguments}, args...)...)
+		found, err := pg.Collect(ctx, q, "list events", scan, sql, append([]any{pg.PlanWithArguments}, args...)...)
 		if err != nil || len(found) == limit || window == 0 {
 			return found, err
 		}
@@ -180,10 +182,12 @@ func nameEvents(ctx context.Context, q pg.Querier, events []Event) ([]Line, erro
 // Kinds lists the kinds that have happened, for a filter's choices. It leaves out those of refreshes.
 func (l *Log) Kinds(ctx context.Context) ([]status.Kind, error) {
 	// Each step finds the next kind in the index.
-	return pg.Collect(ctx, l.db.Pool, "list kinds of events", pgx.RowTo[status.Kind], `
-		WITH RECURSIVE hop AS (
-			(SELECT kind FROM events WHERE kind NOT LIKE 'refresh.%' ORDER BY kind LIMIT 1)
-			UNION ALL
-			SELECT (SELECT e.kind FROM events e WHERE e.kind > hop.kind AND e.kind NOT LIKE 'refresh.%' ORDER BY e.kind LIMIT 1) FROM hop WHERE hop.kind IS NOT NULL
-		) SELECT kind FROM hop WHERE kind IS NOT NULL`)
+	return pg.Read(ctx, l.db, func(ctx context.Context, q pg.Querier) ([]status.Kind, error) {
+		return pg.Collect(ctx, q, "list kinds of events", pgx.RowTo[status.Kind], `
+			WITH RECURSIVE hop AS (
+				(SELECT kind FROM events WHERE kind NOT LIKE 'refresh.%' ORDER BY kind LIMIT 1)
+				UNION ALL
+				SELECT (SELECT e.kind FROM events e WHERE e.kind > hop.kind AND e.kind NOT LIKE 'refresh.%' ORDER BY e.kind LIMIT 1) FROM hop WHERE hop.kind IS NOT NULL
+			) SELECT kind FROM hop WHERE kind IS NOT NULL`)
+	})
 }

@@ -29,9 +29,15 @@ type ConnectionPage struct {
 
 // Connections returns one page of the connections that the filter shows, at most limit, from a cursor on; "" is the beginning. A query that is a flow's reference finds the connection that the flow led to.
 func (d *DB) Connections(ctx context.Context, f search.Filter, cursor string, limit int) (ConnectionPage, error) {
+	return pg.Read(ctx, d.DB, func(ctx context.Context, q pg.Querier) (ConnectionPage, error) {
+		return connections(ctx, q, d.Now(), f, cursor, limit)
+	})
+}
+
+func connections(ctx context.Context, q pg.Querier, now time.Time, f search.Filter, cursor string, limit int) (ConnectionPage, error) {
 	var page ConnectionPage
 	if reference := Reference(f.Query); reference != "" {
-		flows, err := pg.Collect(ctx, d.Pool, "read flow", scanFlow, `SELECT `+flowColumns+` FROM flows f WHERE f.reference = $1`, reference)
+		flows, err := pg.Collect(ctx, q, "read flow", scanFlow, `SELECT `+flowColumns+` FROM flows f WHERE f.reference = $1`, reference)
 		if err != nil {
 			return page, err
 		}
@@ -40,12 +46,12 @@ func (d *DB) Connections(ctx context.Context, f search.Filter, cursor string, li
 			f.Query, f.Only = "", []pg.ID{page.Flow.ResultID, page.Flow.ConnectionID}
 		}
 	}
-	found, err := search.IDs(ctx, d.Pool, d.Now(), f, cursor, limit)
+	found, err := search.IDs(ctx, q, now, f, cursor, limit)
 	if err != nil {
 		return page, err
 	}
 	page.Prev, page.Next, page.Similar, page.About = found.Prev, found.Next, found.Similar, found.About
-	page.Rows, err = pg.Collect(ctx, d.Pool, "read connections", func(row pgx.CollectableRow) (ConnectionRow, error) {
+	page.Rows, err = pg.Collect(ctx, q, "read connections", func(row pgx.CollectableRow) (ConnectionRow, error) {
 		var r ConnectionRow
 		return r, row.Scan(append(connectionTargets(&r.Connection), &r.MerchantName, &r.ExternalID, &r.RefreshedAt, &r.UsedAt)...)
 	}, `SELECT `+connectionColumns+`, m.name, coalesce(m.external_id, ''), g.refreshed_at, g.used_at

@@ -23,8 +23,10 @@ func (c Count) CurrentHealth(providers status.Providers) status.Health {
 
 // Counts reads connection_counts, which triggers of connections write (connections_count_inserted, _updated, _deleted).
 func (d *DB) Counts(ctx context.Context) ([]Count, error) {
-	return pg.Collect(ctx, d.Pool, "read connection counts", pgx.RowToStructByPos[Count], `
-		SELECT provider, environment, health, sum(delta)::bigint FROM connection_counts GROUP BY 1, 2, 3 HAVING sum(delta) <> 0 ORDER BY 1, 2, 3`)
+	return pg.Read(ctx, d.DB, func(ctx context.Context, q pg.Querier) ([]Count, error) {
+		return pg.Collect(ctx, q, "read connection counts", pgx.RowToStructByPos[Count], `
+			SELECT provider, environment, health, sum(delta)::bigint FROM connection_counts GROUP BY 1, 2, 3 HAVING sum(delta) <> 0 ORDER BY 1, 2, 3`)
+	})
 }
 
 // FoldCounts replaces the rows of each counter by one with their sum. Rows that are added while it runs stay.

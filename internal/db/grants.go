@@ -324,7 +324,13 @@ func (d *DB) GrantStatus(ctx context.Context, connection pg.ID) (GrantStatus, er
 
 // GrantStatuses returns those of many connections, by connection.
 func (d *DB) GrantStatuses(ctx context.Context, connections []pg.ID) (map[pg.ID]GrantStatus, error) {
-	rows, err := d.Pool.Query(ctx, `
+	return pg.Read(ctx, d.DB, func(ctx context.Context, q pg.Querier) (map[pg.ID]GrantStatus, error) {
+		return d.grantStatuses(ctx, q, connections)
+	})
+}
+
+func (d *DB) grantStatuses(ctx context.Context, q pg.Querier, connections []pg.ID) (map[pg.ID]GrantStatus, error) {
+	rows, err := q.Query(ctx, `
 		SELECT g.connection_id, g.generation, g.attempts, g.lifetime_seconds, g.expires_at, g.refreshed_at, `+plannedRefresh+`,
 			g.leased_until, g.failures, g.last_outcome, g.last_code, g.used_at, g.used_by, v.due_at, NOT g.renewable
 		FROM grants g LEFT JOIN rechecks v ON v.connection_id = g.connection_id

@@ -140,6 +140,12 @@ func (r MerchantRow) InHealth(h status.Health, providers status.Providers) (n in
 // ListMerchants returns one page of the merchants whose name or external id has the words of query, by name, at most limit,
 // from a cursor on.
 func (d *DB) ListMerchants(ctx context.Context, query, cursor string, limit int) (pg.Page[MerchantRow], error) {
+	return pg.Read(ctx, d.DB, func(ctx context.Context, q pg.Querier) (pg.Page[MerchantRow], error) {
+		return listMerchants(ctx, q, query, cursor, limit)
+	})
+}
+
+func listMerchants(ctx context.Context, q pg.Querier, query, cursor string, limit int) (pg.Page[MerchantRow], error) {
 	order := pg.Order{Name: "name", Key: "lower(m.name)", Type: "text", ID: "m.id"}
 	from := order.Cursor(cursor)
 	args := []any{limit + 1}
@@ -152,7 +158,7 @@ func (d *DB) ListMerchants(ctx context.Context, query, cursor string, limit int)
 		where += ` AND m.words LIKE search_fold(` + arg(pg.Contains(word)) + `)`
 	}
 	keys := map[pg.ID]string{}
-	all, err := pg.Collect(ctx, d.Pool, "read merchants", func(row pgx.CollectableRow) (MerchantRow, error) {
+	all, err := pg.Collect(ctx, q, "read merchants", func(row pgx.CollectableRow) (MerchantRow, error) {
 		var m MerchantRow
 		var key string
 		err := row.Scan(&m.ID, &m.ExternalID, &m.Name, &m.Locale, &m.CreatedAt, &m.People, &m.Connections, &key)
@@ -176,6 +182,8 @@ func (d *DB) ListMerchants(ctx context.Context, query, cursor string, limit int)
 
 // MerchantsNamed returns the merchants whose name or external id contains a text, at most 40.
 func (d *DB) MerchantsNamed(ctx context.Context, text string) ([]pg.ID, error) {
-	return pg.Collect(ctx, d.Pool, "find merchants", pgx.RowTo[pg.ID],
-		`SELECT id FROM merchants WHERE words LIKE search_fold($1) ORDER BY lower(name), id LIMIT 40`, pg.Contains(text))
+	return pg.Read(ctx, d.DB, func(ctx context.Context, q pg.Querier) ([]pg.ID, error) {
+		return pg.Collect(ctx, q, "find merchants", pgx.RowTo[pg.ID],
+			`SELECT id FROM merchants WHERE words LIKE search_fold($1) ORDER BY lower(name), id LIMIT 40`, pg.Contains(text))
+	})
 }

@@ -128,20 +128,22 @@ func (d *DB) HookAccounts(ctx context.Context, name, environment string) ([]stri
 // each provider's present environment.
 func (d *DB) WaitingForUs(ctx context.Context, present map[string]string) (map[string]int64, error) {
 	names, environments := namesAndEnvironments(present)
-	rows, err := d.Pool.Query(ctx, `
-		SELECT p.name, (SELECT count(*) FROM (
-			SELECT FROM connections c WHERE c.provider = p.name AND c.environment = p.environment AND c.state = ANY ($3) LIMIT 10000) AS waiting)
-		FROM unnest($1::text[], $2::text[]) AS p (name, environment)`, names, environments, status.StoredProblemsOf(status.PartyPlatform))
-	if err != nil {
-		return nil, fmt.Errorf("count what waits for us: %w", err)
-	}
-	waiting := map[string]int64{}
-	var name string
-	var n int64
-	if _, err := pgx.ForEachRow(rows, []any{&name, &n}, func() error { waiting[name] = n; return nil }); err != nil {
-		return nil, fmt.Errorf("count what waits for us: %w", err)
-	}
-	return waiting, nil
+	return pg.Read(ctx, d.DB, func(ctx context.Context, q pg.Querier) (map[string]int64, error) {
+		rows, err := q.Query(ctx, `
+			SELECT p.name, (SELECT count(*) FROM (
+				SELECT FROM connections c WHERE c.provider = p.name AND c.environment = p.environment AND c.state = ANY ($3) LIMIT 10000) AS waiting)
+			FROM unnest($1::text[], $2::text[]) AS p (name, environment)`, names, environments, status.StoredProblemsOf(status.PartyPlatform))
+		if err != nil {
+			return nil, fmt.Errorf("count what waits for us: %w", err)
+		}
+		waiting := map[string]int64{}
+		var name string
+		var n int64
+		if _, err := pgx.ForEachRow(rows, []any{&name, &n}, func() error { waiting[name] = n; return nil }); err != nil {
+			return nil, fmt.Errorf("count what waits for us: %w", err)
+		}
+		return waiting, nil
+	})
 }
 
 func namesAndEnvironments(present map[string]string) (names, environments []string) {

@@ -196,7 +196,8 @@ func (s *Server) apiConnections(w http.ResponseWriter, r *http.Request) error {
 	if !validCursor(q.Get("cursor")) {
 		return errCursor
 	}
-	page, err := s.DB.Connections(r.Context(), f, q.Get("cursor"), limit)
+	ctx := laterPage(r)
+	page, err := s.DB.Connections(ctx, f, q.Get("cursor"), limit)
 	if err != nil {
 		return err
 	}
@@ -204,7 +205,7 @@ func (s *Server) apiConnections(w http.ResponseWriter, r *http.Request) error {
 	for i, line := range page.Rows {
 		ids[i] = line.ID
 	}
-	statuses, err := s.DB.GrantStatuses(r.Context(), ids)
+	statuses, err := s.DB.GrantStatuses(ctx, ids)
 	if err != nil {
 		return err
 	}
@@ -334,7 +335,7 @@ func (s *Server) apiMerchants(w http.ResponseWriter, r *http.Request) error {
 		if !validCursor(q.Get("cursor")) {
 			return errCursor
 		}
-		page, err := s.DB.ListMerchants(r.Context(), "", q.Get("cursor"), limit)
+		page, err := s.DB.ListMerchants(laterPage(r), "", q.Get("cursor"), limit)
 		if err != nil {
 			return err
 		}
@@ -424,6 +425,15 @@ func writeJSON(w http.ResponseWriter, status int, value any) error {
 	w.WriteHeader(status)
 	w.Write(append(body, '\n')) // an error means that the client has gone
 	return nil
+}
+
+// laterPage returns the context for reading a list: pages after the first may be the replica's. The first is the primary's, since a
+// program asks for it when it was told of a change.
+func laterPage(r *http.Request) context.Context {
+	if r.URL.Query().Get("cursor") == "" {
+		return r.Context()
+	}
+	return pg.FromReplica(r.Context())
 }
 
 var errCursor = invalid("cursor is the next of an earlier answer")

@@ -124,27 +124,27 @@ func (s *Server) routes() []route {
 		{"GET /reconnect/{secret}", signedIn, s.reconnectLinkPage, true},
 		{"POST /reconnect/{secret}", merchant, s.followReconnectLink, true},
 
-		{"GET /admin", staff, s.overview, false},
+		{"GET /admin", staff, s.fromReplica(s.overview), false},
 		{"POST /admin/mail", admin, s.retryMail, false},
-		{"GET /admin/connections", staff, s.adminConnections, false},
-		{"GET /admin/connections.csv", staff, s.exportConnections(csvFile), false},
-		{"GET /admin/connections.xlsx", staff, s.exportConnections(bookFile), false},
+		{"GET /admin/connections", staff, s.fromReplica(s.adminConnections), false},
+		{"GET /admin/connections.csv", staff, s.fromReplica(s.exportConnections(csvFile)), false},
+		{"GET /admin/connections.xlsx", staff, s.fromReplica(s.exportConnections(bookFile)), false},
 		{"POST /admin/bulk", staff, s.beginBulk, false},
 		{"GET /admin/bulk/{id}", staff, s.bulkPage, false},
 		{"POST /admin/bulk/{id}", staff, s.changeBulk, false},
 		{"GET /admin/providers", staff, s.adminProviders, false},
 		{"POST /admin/providers/{provider}", admin, s.changeProvider, false},
-		{"GET /admin/events", staff, s.adminEvents, false},
-		{"GET /admin/events.csv", staff, s.exportEvents(csvFile), false},
-		{"GET /admin/events.xlsx", staff, s.exportEvents(bookFile), false},
+		{"GET /admin/events", staff, s.fromReplica(s.adminEvents), false},
+		{"GET /admin/events.csv", staff, s.fromReplica(s.exportEvents(csvFile)), false},
+		{"GET /admin/events.xlsx", staff, s.fromReplica(s.exportEvents(bookFile)), false},
 		{"POST /admin/events", admin, s.setRetention, false},
 		{"GET /admin/keys", staff, s.adminKeys, false},
 		{"POST /admin/keys", admin, s.addKey, false},
 		{"POST /admin/keys/{id}/revoke", admin, s.revokeKey, false},
-		{"GET /admin/merchants", staff, s.adminMerchants, false},
+		{"GET /admin/merchants", staff, s.fromReplica(s.adminMerchants), false},
 		{"POST /admin/merchants", admin, s.addMerchant, false},
 		{"GET /admin/merchants/{id}", staff, s.adminMerchant, false},
-		{"GET /admin/users", staff, s.adminUsers, false},
+		{"GET /admin/users", staff, s.fromReplica(s.adminUsers), false},
 		{"POST /admin/users", admin, s.inviteUser, false},
 		{"POST /admin/users/{id}", admin, s.changeUser, false},
 		{"POST /connections/{id}/ask", staff, s.askToReconnect, false},
@@ -200,6 +200,9 @@ func (s *Server) page(one route) http.Handler {
 		switch {
 		case err != nil:
 		case one.roles&v.role() != 0:
+			if r.Method == http.MethodPost && s.DB.ReplicaState() != pg.ReplicaNone {
+				s.setCookie(w, wroteCookie, "1", pg.MaxLag+5*time.Second)
+			}
 			err = one.do(w, r)
 		case v.role() == anonymous && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 			http.Redirect(w, r, "/login?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
@@ -214,6 +217,19 @@ func (s *Server) page(one route) http.Handler {
 			s.fail(w, r, err)
 		}
 	})
+}
+
+// wroteCookie is the name of the cookie of a browser that has sent a form within pg.MaxLag and a little: it reads what that did.
+const wroteCookie = "wrote"
+
+// fromReplica has a page's lists read from the replica, if there is one, unless this browser has just sent a form.
+func (s *Server) fromReplica(do page) page {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if _, err := r.Cookie(s.cookieName(wroteCookie)); err != nil {
+			r = r.WithContext(pg.FromReplica(r.Context()))
+		}
+		return do(w, r)
+	}
 }
 
 // How long an answer may take, so that a database that hangs is answered 503. A refresh waits for its provider.

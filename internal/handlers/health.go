@@ -2,8 +2,11 @@ package handlers
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"time"
+
+	"patchbay/internal/pg"
 )
 
 // livez answers 200 while the program runs.
@@ -29,4 +32,7 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Write([]byte("ready\n"))
+	if state := s.DB.ReplicaState(); state != pg.ReplicaNone && state != pg.ReplicaUsed {
+		fmt.Fprintf(w, "lists are read from the primary, not from the replica: %s\n", state)
+	}
 }

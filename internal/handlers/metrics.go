@@ -14,6 +14,7 @@ import (
 
 	"patchbay/internal/db"
 	"patchbay/internal/jobs"
+	"patchbay/internal/pg"
 )
 
 // metrics serves Prometheus. It is open to loopback and TRUSTED_PROXIES only, and not to requests that a proxy forwards.
@@ -154,6 +155,15 @@ func (m databaseMetrics) Collect(ch chan<- prometheus.Metric) {
 	}
 	if info, ok := debug.ReadBuildInfo(); ok {
 		gauge("patchbay_build_info", "1, with the version.", 1, "version", info.Main.Version, "go", info.GoVersion)
+	}
+	if state := s.DB.ReplicaState(); state != pg.ReplicaNone {
+		used := 0.0
+		if state == pg.ReplicaUsed {
+			used = 1
+		}
+		gauge("patchbay_replica_used", "1 while lists are read from READ_DATABASE_URL, else 0 with the reason.", used, "state", string(state))
+		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc("patchbay_replica_fallbacks_total", "Reads that the replica might have done and the primary did.", nil, nil),
+			prometheus.CounterValue, float64(s.DB.ReplicaFallbacks()))
 	}
 	err := s.DB.Ready(ctx)
 	up := 0.0

@@ -53,6 +53,8 @@ type serverOptions struct {
 	clock     *dbtest.Clock
 	sandbox   *sandbox.Options
 	connector connectors.Connector
+	database  *dbtest.Database // nil: one of the test's own on the shared cluster
+	replica   string           // the address of its standby; "" without
 	change    func(*Options, *jobs.Options)
 }
 
@@ -73,6 +75,11 @@ func withOptions(change func(*Options, *jobs.Options)) serverOption {
 	return func(o *serverOptions) { o.change = change }
 }
 
+// withReplica uses a database that has a standby, and watches that. Time passes.
+func withReplica(database dbtest.Database, standby string) serverOption {
+	return func(o *serverOptions) { o.database, o.replica, o.clock = &database, standby, nil }
+}
+
 // newTestServer starts a Patchbay. Without options, CamInvoice is set up at an address where nothing answers, and time
 // stands still until the test moves it.
 func newTestServer(t *testing.T, options ...serverOption) *testServer {
@@ -81,12 +88,19 @@ func newTestServer(t *testing.T, options ...serverOption) *testServer {
 	for _, option := range options {
 		option(&o)
 	}
-	s := &testServer{t: t, log: &buffer{}, database: dbtest.Make(t), clock: o.clock}
-	var dbOptions pg.Options
+	s := &testServer{t: t, log: &buffer{}, clock: o.clock}
+	if o.database != nil {
+		s.database = *o.database
+	} else {
+		s.database = dbtest.Make(t)
+	}
+	log := slog.New(trace.LogHandler(slog.NewTextHandler(s.log, nil)))
+	dbOptions := pg.Options{Replica: o.replica, Log: log}
 	if s.clock != nil {
 		dbOptions.Clock = s.clock.Clock
 	}
 	s.db = s.database.Open(t, dbOptions)
+	go s.db.WatchReplica(t.Context())
 	s.accounts = account.New(s.db)
 	listening := httptest.NewUnstartedServer(nil)
 	s.url = "http://" + listening.Listener.Addr().String()
@@ -101,7 +115,6 @@ func newTestServer(t *testing.T, options ...serverOption) *testServer {
 			all = append(all, p.Connector)
 		}
 	}
-	log := slog.New(trace.LogHandler(slog.NewTextHandler(s.log, nil)))
 	s.engine = refresh.New(refresh.Options{DB: s.db, Connectors: all, Log: log})
 	t.Cleanup(func() {
 		if err := s.engine.Stop(context.Background()); err != nil {

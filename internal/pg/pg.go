@@ -3,9 +3,11 @@
 package pg
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -17,13 +19,16 @@ import (
 
 // DB is a handle to one database. Its methods are safe for concurrent use.
 type DB struct {
-	Pool  *pgxpool.Pool
-	Clock *Clock
+	Pool    *pgxpool.Pool // the primary
+	Clock   *Clock
+	replica *replica // nil without one
 }
 
 // Options are the settings of Open beside the address.
 type Options struct {
 	MaxConns int32           // 0: what the address says (pool_max_conns), else 16
+	Replica  string          // the address of a streaming standby, which need not answer yet; may be "": see Read
+	Log      *slog.Logger    // says when the replica is read from and when not; may be nil
 	Clock    *Clock          // nil: Postgres's time, carried by the host's monotonic clock
 	Tracer   pgx.QueryTracer // may be nil
 }
@@ -34,6 +39,32 @@ func Open(ctx context.Context, url string, o Options) (*DB, error) {
 	if err != nil {
 		return nil, fmt.Errorf("DATABASE_URL %w", err)
 	}
+	d := &DB{Clock: o.Clock}
+	if d.Pool, err = openPool(ctx, config, url, o, connectToPrimary); err != nil {
+		return nil, err
+	}
+	if o.Replica != "" {
+		if config, err = ParseAddress(o.Replica); err == nil {
+			d.replica = &replica{state: ReplicaUnknown, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler))}
+			d.replica.pool, err = openPool(ctx, config, o.Replica, o, func(*pgxpool.Config, func()) {})
+		}
+		if err != nil {
+			d.Pool.Close()
+			return nil, fmt.Errorf("READ_DATABASE_URL %w", err)
+		}
+	}
+	if d.Clock == nil {
+		d.Clock = &Clock{}
+		if err := d.MeasureClock(ctx); err != nil {
+			d.Close()
+			return nil, err
+		}
+	}
+	return d, nil
+}
+
+// openPool makes a pool. restrict limits it to some servers; its second argument drops all connections.
+func openPool(ctx context.Context, config *pgxpool.Config, url string, o Options, restrict func(config *pgxpool.Config, reset func())) (*pgxpool.Pool, error) {
 	switch {
 	case o.MaxConns > 0:
 		config.MaxConns = o.MaxConns
@@ -57,29 +88,26 @@ func Open(ctx context.Context, url string, o Options) (*DB, error) {
 		<-opened
 		pool.Reset()
 	}
-	connectToPrimary(config, reset)
+	restrict(config, reset)
 	config.ConnConfig.Tracer = losses{reset}
 	if o.Tracer != nil {
 		config.ConnConfig.Tracer = multitracer.New(o.Tracer, losses{reset})
 	}
-	pool, err = pgxpool.NewWithConfig(ctx, config)
+	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("connect to Postgres: %w", err)
 	}
 	close(opened)
-	d := &DB{Pool: pool, Clock: o.Clock}
-	if d.Clock == nil {
-		d.Clock = &Clock{}
-		if err := d.MeasureClock(ctx); err != nil {
-			pool.Close()
-			return nil, err
-		}
-	}
-	return d, nil
+	return pool, nil
 }
 
 // Close waits for the connections in use and closes all.
-func (d *DB) Close() { d.Pool.Close() }
+func (d *DB) Close() {
+	d.Pool.Close()
+	if d.replica != nil {
+		d.replica.pool.Close()
+	}
+}
 
 // Now is the present time by the database's clock: see Clock.
 func (d *DB) Now() time.Time { return d.Clock.Now() }

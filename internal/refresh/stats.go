@@ -113,15 +113,19 @@ func refreshHours(list []HourlyStat) (hours []RefreshHour) {
 
 // Hours returns the refreshes since an hour, oldest first.
 func (e *Engine) Hours(ctx context.Context, since time.Time) ([]RefreshHour, error) {
-	return pg.Collect(ctx, e.DB.Pool, "read hours of refreshes", pgx.RowToStructByPos[RefreshHour],
-		`SELECT hour, outcome, calls FROM hourly_refreshes WHERE hour >= $1 ORDER BY hour, outcome`, since.Truncate(time.Hour))
+	return pg.Read(ctx, e.DB.DB, func(ctx context.Context, q pg.Querier) ([]RefreshHour, error) {
+		return pg.Collect(ctx, q, "read hours of refreshes", pgx.RowToStructByPos[RefreshHour],
+			`SELECT hour, outcome, calls FROM hourly_refreshes WHERE hour >= $1 ORDER BY hour, outcome`, since.Truncate(time.Hour))
+	})
 }
 
 // Latencies sums all refreshes since an hour by provider, environment, outcome and latency.
 func (e *Engine) Latencies(ctx context.Context, since time.Time) ([]HourlyStat, error) {
-	return pg.Collect(ctx, e.DB.Pool, "sum hourly stats", pgx.RowToStructByPos[HourlyStat], `
-		SELECT provider, environment, $1::timestamptz, 'refresh', outcome, bucket::integer, sum(calls)::bigint FROM hourly_stats WHERE hour >= $1 AND kind = 'refresh'
-		GROUP BY provider, environment, outcome, bucket`, since.Truncate(time.Hour))
+	return pg.Read(ctx, e.DB.DB, func(ctx context.Context, q pg.Querier) ([]HourlyStat, error) {
+		return pg.Collect(ctx, q, "sum hourly stats", pgx.RowToStructByPos[HourlyStat], `
+			SELECT provider, environment, $1::timestamptz, 'refresh', outcome, bucket::integer, sum(calls)::bigint FROM hourly_stats WHERE hour >= $1 AND kind = 'refresh'
+			GROUP BY provider, environment, outcome, bucket`, since.Truncate(time.Hour))
+	})
 }
 
 // QueueStats are a provider's grants at a glance, for /metrics; up to 100,000 each.

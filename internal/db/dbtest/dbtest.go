@@ -97,20 +97,7 @@ func Own(t testing.TB) (Database, *localpg.Server) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	// Not t.TempDir: the user postgres could not enter it.
-	dir, err := os.MkdirTemp("", "patchbay-own-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Errorf("removing the test's cluster: %v", err)
-		}
-	})
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	server, err := localpg.Start(ctx, localpg.Options{Dir: filepath.Join(dir, "pg")})
+	server, err := localpg.Start(ctx, localpg.Options{Dir: filepath.Join(folder(t), "pg")})
 	if err != nil {
 		t.Fatalf("a Postgres for this test: %v", err)
 	}
@@ -123,6 +110,37 @@ func Own(t testing.TB) (Database, *localpg.Server) {
 		t.Fatal(err)
 	}
 	return Database{URL: address, Keyset: newKeyset(t)}, server
+}
+
+// Standby returns a cluster of the test's own that follows another by streaming replication.
+func Standby(t testing.TB, primary *localpg.Server) *localpg.Server {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	standby, err := primary.Standby(ctx, filepath.Join(folder(t), "pg"))
+	if err != nil {
+		t.Fatalf("a standby for this test: %v", err)
+	}
+	t.Cleanup(standby.Stop)
+	return standby
+}
+
+// folder makes a folder for a cluster. It is not t.TempDir, which the user postgres could not enter.
+func folder(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "patchbay-own-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Errorf("removing the test's cluster: %v", err)
+		}
+	})
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
 }
 
 // cluster is the address of the server that all test processes of this user share, or of the one that
