@@ -2,6 +2,7 @@ package connectors
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/x509"
 	"encoding/json"
@@ -108,6 +109,7 @@ type request struct {
 	source                source // who wrote the address
 	user, password        string // HTTP Basic, as they go into the header
 	bearer                string
+	scheme                string // of Authorization, with bearer; "" is Bearer
 	json                  map[string]any
 	form                  url.Values
 	reference             string // x-reference-id
@@ -223,7 +225,7 @@ func (q request) build(ctx context.Context) (*http.Request, error) {
 		r.SetBasicAuth(q.user, q.password)
 	}
 	if q.bearer != "" {
-		r.Header.Set("Authorization", "Bearer "+q.bearer)
+		r.Header.Set("Authorization", cmp.Or(q.scheme, "Bearer")+" "+q.bearer)
 	}
 	if q.reference != "" {
 		r.Header.Set("X-Reference-Id", q.reference)

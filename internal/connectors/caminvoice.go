@@ -37,7 +37,7 @@ func camInvoiceDefinition() Definition {
 	return Definition{Name: "caminvoice", Title: "CamInvoice", AccountKeys: keys, New: func(s *Settings, client *Client) Connector {
 		c := &camInvoice{client: client, info: Info{
 			Name: "caminvoice", Title: "CamInvoice", Environment: s.Environment("CAMINVOICE_ENVIRONMENT"), Color: "#1d4f91",
-			NoState: true, ReplaySafe: true, RevokesAccount: true, KeepAlive: 24 * time.Hour,
+			NoState: true, ReplaySafe: true, RevokesAccount: true, RevokesByID: true, KeepAlive: 24 * time.Hour,
 		}}
 		c.apiURL = s.URL("CAMINVOICE_API_URL", Required)
 		switch {

@@ -99,7 +99,9 @@ type Info struct {
 	ReplaySafe     bool          // a refresh whose answer was lost may be sent again at once
 	RevokesAccount bool          // Revoke ends the access of the whole account, not of one grant
 	Mints          bool          // what the merchant typed gives new access whenever it is needed
+	RevokesByID    bool          // Revoke needs the account's id alone, and no token
 	KeepAlive      time.Duration // an unused grant is refreshed this often
+	GrantLife      time.Duration // consent ends so long after it was given, whatever tokens say; 0 if no end is known
 	Color          string        // of the provider's mark, #rrggbb
 	HomeURL        string        // the provider's own page, where access can be seen and ended; "" if unknown
 }
@@ -128,7 +130,9 @@ type Grant struct {
 	Token
 	Inputs  map[string]string // what the merchant typed: credentials, or what the provider's addresses need
 	Account Account
-	Missing []string // the scopes that were asked for and not granted, when access was obtained
+	Missing []string          // the scopes that were asked for and not granted, when access was obtained
+	Beside  map[string]string // what ending the access needs besides, by name
+	Ends    time.Time         // when the consent ends, by our clock; zero if no end is known
 }
 
 // Typed says whether the merchant typed credentials that give new access whenever it is needed.

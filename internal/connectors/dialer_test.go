@@ -140,7 +140,7 @@ func TestAddressesOfMetadata(t *testing.T) {
 			if c.names {
 				entry.TokenURL = victim.URL + "/internal"
 			}
-			s := &standard{client: client, entry: entry, info: Info{Environment: "sandbox"}, secret: "s", discovering: make(chan struct{}, 1)}
+			s := entry.connector("s", nil, client).(standardRevoker).standard
 			before := calls.Load()
 			err := do(t.Context(), s)
 			if got := calls.Load() > before; got != c.reachesTheVictim || !got && !strings.Contains(fmt.Sprint(err), "private-address") {

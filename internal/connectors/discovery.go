@@ -62,13 +62,14 @@ func (s *standard) fresh() *profile {
 type metadata struct {
 	issuer, authorizeURL, tokenURL, revokeURL, userinfoURL, jwksURL, pushURL string
 
-	algorithms []string
-	prompts    []string // what it may be told to ask the person; none if it does not say
-	postOnly   bool     // client_secret_post without client_secret_basic
-	requireIss bool     // RFC 9207
-	mustPush   bool     // RFC 9126
-	openid     bool     // the scope openid is known
-	inside     bool     // the issuer answered from this machine or a private network, and its addresses may be there too
+	algorithms       []string // of ID tokens
+	clientAlgorithms []string // of client assertions
+	prompts          []string // what it may be told to ask the person; none if it does not say
+	postOnly         bool     // client_secret_post without client_secret_basic
+	requireIss       bool     // RFC 9207
+	mustPush         bool     // RFC 9126
+	openid           bool     // the scope openid is known
+	inside           bool     // the issuer answered from this machine or a private network, and its addresses may be there too
 }
 
 // discover merges the entry with the issuer's metadata.
@@ -82,10 +83,14 @@ func (s *standard) discover(ctx context.Context) (*profile, error) {
 		}
 	}
 	p := &profile{
-		clientID: c.ClientID, clientSecret: s.secret, secretInBody: c.ClientAuth == "post" || c.ClientAuth == "" && m.postOnly, scopes: c.Scopes,
+		Entry: c, own: s.own, scopes: c.Scopes,
 		authorizeURL: cmp.Or(c.AuthorizeURL, m.authorizeURL), tokenURL: cmp.Or(c.TokenURL, m.tokenURL),
-		revokeURL: cmp.Or(c.RevokeURL, m.revokeURL), userinfoURL: cmp.Or(c.UserinfoURL, m.userinfoURL),
+		revokeURL: cmp.Or(c.Revoke.URL, c.RevokeURL, m.revokeURL), userinfoURL: cmp.Or(c.UserinfoURL, m.userinfoURL),
 		pushURL: m.pushURL, selects: slices.Contains(m.prompts, "select_account") || m.prompts == nil && m.openid, issuer: m.issuer, openid: m.openid || slices.Contains(c.Scopes, "openid"), requireIss: m.requireIss, algorithms: m.algorithms,
+	}
+	p.refreshURL = cmp.Or(c.RefreshURL, p.tokenURL)
+	if p.own.algorithms = m.clientAlgorithms; c.ClientAuth == "" && m.postOnly {
+		p.own.method = "post"
 	}
 	if !m.inside {
 		written := []string{c.AuthorizeURL, c.TokenURL, c.RevokeURL, c.UserinfoURL}
@@ -188,7 +193,7 @@ func parseMetadata(o object, issuer, environment string) (metadata, error) {
 		openid:     slices.Contains(o.strings("scopes_supported"), "openid"),
 		requireIss: o.displayString("authorization_response_iss_parameter_supported") == "true",
 	}
-	if strings.TrimSuffix(m.issuer, "/") != strings.TrimSuffix(issuer, "/") {
+	if !isIssuerOf(m.issuer, issuer) {
 		return metadata{}, &UnreadableError{Reason: ReasonWrongIssuer, Detail: "discovery: issuer is not the one that was asked"}
 	}
 	for _, name := range []string{"authorization_endpoint", "token_endpoint", "revocation_endpoint", "userinfo_endpoint", "jwks_uri", "pushed_authorization_request_endpoint"} {
@@ -197,6 +202,7 @@ func parseMetadata(o object, issuer, environment string) (metadata, error) {
 			return metadata{}, &UnreadableError{Reason: ReasonUnreadable, Detail: "discovery: " + name + " is no address that secrets may be sent to"}
 		}
 	}
+	m.clientAlgorithms = o.strings("token_endpoint_auth_signing_alg_values_supported")
 	methods := o.strings("token_endpoint_auth_methods_supported")
 	m.postOnly = slices.Contains(methods, "client_secret_post") && !slices.Contains(methods, "client_secret_basic")
 	for _, name := range o.strings("id_token_signing_alg_values_supported") {

@@ -29,7 +29,11 @@
 //	inputs.go          checking what merchants type
 //	entry.go           the keys of an entry of CONNECTORS_FILE; entryread.go, entrycheck.go: reading and checking them
 //	discovery.go       what is learned from the issuer
-//	oauth2.go          the steps of a standard provider; openid.go: whose account it is
+//	standard.go        what a standard provider is like: profile; clientauth.go: how we prove who we are
+//	authorize.go       its steps: the authorization request,
+//	token.go           exchange and refresh,
+//	identify.go        whose account it is; openid.go: ID tokens; beside.go: without an account in the entry; path.go: values by path
+//	revoke.go          and the end of access
 //
 // The rules for all of them are in package connectortest, which every connector's test runs.
 package connectors

@@ -3,6 +3,7 @@ package connectors
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"reflect"
 	"regexp"
 	"slices"
@@ -29,6 +30,12 @@ func loadStandard(getenv func(string) string, raw []byte, taken []string, client
 	}
 	var out []Connector
 	var errs Errors
+	secret := func(name string) string {
+		if name == "" {
+			return ""
+		}
+		return strings.TrimSpace(getenv(name))
+	}
 	for i, e := range entries {
 		wrong := faults[i]
 		where := fmt.Sprintf("CONNECTORS_FILE entry %d: ", i+1)
@@ -41,12 +48,13 @@ func loadStandard(getenv func(string) string, raw []byte, taken []string, client
 		} else {
 			wrong = append(wrong, "name must be lower-case letters, digits and hyphens, at most 32")
 		}
-		wrong = append(wrong, e.faults(getenv)...)
+		wrong = append(wrong, e.faults(secret)...)
 		for _, w := range wrong {
 			errs = append(errs, where+w)
 		}
 		if len(wrong) == 0 {
-			out = append(out, e.connector(strings.TrimSpace(getenv(e.ClientSecretEnv)), client))
+			key, _ := parseClientKey(secret(e.ClientKeyEnv)) // it was checked
+			out = append(out, e.connector(secret(e.ClientSecretEnv), key, client))
 		}
 	}
 	return out, errs
@@ -54,19 +62,38 @@ func loadStandard(getenv func(string) string, raw []byte, taken []string, client
 
 // unbuilt are the keys that nothing reads yet.
 var unbuilt = []string{
-	"kind", "description", "category", "color", "logo_file", "portal_url", "help_url", "refresh_url", "client_key_env",
-	"scope_separator", "response_type", "prompt", "pkce", "authorize_params", "token_params", "refresh_params", "body", "inputs", "send", "check",
-	"code_param", "answer", "account", "revoke", "refresh_life", "grant_life",
+	"kind", "description", "category", "color", "logo_file", "portal_url", "help_url", "inputs", "send", "check", "grant_life",
 }
 
 // faults returns all that is wrong with the values of an entry.
-func (e Entry) faults(getenv func(string) string) (wrong []string) {
+func (e Entry) faults(secret func(name string) string) (wrong []string) {
+	if e.Kind == OAuth2 {
+		e.Kind = ""
+	}
 	keys := keysOf(reflect.TypeFor[Entry]())
 	for _, key := range unbuilt {
 		if !reflect.ValueOf(e).FieldByIndex(keys[key].Index).IsZero() {
 			wrong = append(wrong, key+" is not built yet")
 		}
 	}
+	if e.Environment == "" {
+		wrong = append(wrong, "environment must be sandbox or production")
+	}
+	if slices.ContainsFunc(e.Scopes, func(scope string) bool { return !scopeToken.MatchString(scope) }) {
+		wrong = append(wrong, "scopes must be one scope each")
+	}
+	wrong = append(wrong, e.addressFaults()...)
+	wrong = append(wrong, e.clientFaults(secret)...)
+	wrong = append(wrong, e.paramFaults()...)
+	wrong = append(wrong, e.pathFaults()...)
+	return append(wrong, e.revocationFaults()...)
+}
+
+// scopeToken is RFC 6749 appendix A.4.
+var scopeToken = regexp.MustCompile(`^[!#-\[\]-~]+$`)
+
+// addressFaults says what is wrong with the addresses.
+func (e Entry) addressFaults() (wrong []string) {
 	for _, a := range []struct {
 		key, value string
 		required   bool
@@ -74,6 +101,7 @@ func (e Entry) faults(getenv func(string) string) (wrong []string) {
 		{"issuer", e.Issuer, false},
 		{"authorize_url", e.AuthorizeURL, e.Issuer == ""},
 		{"token_url", e.TokenURL, e.Issuer == ""},
+		{"refresh_url", e.RefreshURL, false},
 		{"revoke_url", e.RevokeURL, false},
 		{"userinfo_url", e.UserinfoURL, false},
 	} {
@@ -85,49 +113,172 @@ func (e Entry) faults(getenv func(string) string) (wrong []string) {
 			}
 		}
 	}
+	return wrong
+}
+
+// clientFaults says what is wrong with our registration: how we prove who we are, and with what.
+func (e Entry) clientFaults(secret func(name string) string) (wrong []string) {
 	if e.ClientID == "" {
 		wrong = append(wrong, "client_id is missing")
 	}
-	switch {
-	case e.ClientSecretEnv == "":
-		wrong = append(wrong, "client_secret_env is missing")
-	case getenv(e.ClientSecretEnv) == "":
-		wrong = append(wrong, "client_secret_env names "+text.Clean(e.ClientSecretEnv)+", which is not set")
+	for _, one := range []struct {
+		key, name string
+		wanted    bool
+	}{
+		{"client_secret_env", e.ClientSecretEnv, e.ClientAuth != "none" && e.ClientAuth != "private_key_jwt"},
+		{"client_key_env", e.ClientKeyEnv, e.ClientAuth == "private_key_jwt"},
+	} {
+		switch {
+		case one.name == "" && one.wanted:
+			wrong = append(wrong, one.key+" is missing")
+		case one.name != "" && !one.wanted:
+			wrong = append(wrong, one.key+" is not used with client_auth "+cmp.Or(e.ClientAuth, "basic"))
+		case one.name != "" && secret(one.name) == "":
+			wrong = append(wrong, one.key+" names "+text.Clean(one.name)+", which is not set")
+		}
 	}
-	if e.ClientAuth == "none" || e.ClientAuth == "private_key_jwt" {
-		wrong = append(wrong, "client_auth "+e.ClientAuth+" is not built yet")
-	}
-	if e.Environment == "" {
-		wrong = append(wrong, "environment must be sandbox or production")
-	}
-	if slices.ContainsFunc(e.Scopes, func(scope string) bool { return !scopeToken.MatchString(scope) }) {
-		wrong = append(wrong, "scopes must be one scope each")
+	if key := secret(e.ClientKeyEnv); e.ClientAuth == "private_key_jwt" && key != "" {
+		if _, err := parseClientKey(key); err != nil {
+			wrong = append(wrong, "client_key_env names "+text.Clean(e.ClientKeyEnv)+", which "+err.Error())
+		}
 	}
 	return wrong
 }
 
-// scopeToken is RFC 6749 appendix A.4.
-var scopeToken = regexp.MustCompile(`^[!#-\[\]-~]+$`)
+// ownParams are the parameters that are ours to set: an entry's own would undo what they are for.
+var ownParams = []string{
+	"client_id", "client_secret", "client_assertion", "client_assertion_type", "redirect_uri", "state", "nonce", "scope", "code", "grant_type",
+	"code_challenge", "code_challenge_method", "code_verifier", "refresh_token", "request", "request_uri",
+}
 
-// markColors are given to standard providers by their names.
-var markColors = []string{"#1f5f8b", "#8a3b12", "#3d6b21", "#7a2e6e", "#4a4e9e", "#8c2f39", "#0f6466", "#5b4a1f"}
+// paramFaults says which parameters are ours, or said twice.
+func (e Entry) paramFaults() (wrong []string) {
+	for _, one := range []struct {
+		key    string
+		params map[string]string
+	}{{"authorize_params", e.AuthorizeParams}, {"token_params", e.TokenParams}, {"refresh_params", e.RefreshParams}} {
+		for _, name := range slices.Sorted(maps.Keys(one.params)) {
+			switch {
+			case name == "":
+				wrong = append(wrong, one.key+" must not have an empty name")
+			case slices.Contains(ownParams, strings.ToLower(name)):
+				wrong = append(wrong, one.key+"."+text.Clean(name)+" is ours to set")
+			case strings.ContainsAny(one.params[name], "{}"):
+				wrong = append(wrong, one.key+"."+text.Clean(name)+" names in braces are not built yet")
+			}
+		}
+	}
+	for _, one := range []struct{ key, value string }{{"prompt", e.Prompt}, {"response_type", e.ResponseType}} {
+		if _, twice := e.AuthorizeParams[one.key]; twice && one.value != "" {
+			wrong = append(wrong, one.key+" is in authorize_params too")
+		}
+	}
+	return wrong
+}
 
-// connector returns the connector of an entry that has been checked.
-func (e Entry) connector(secret string, client *Client) Connector {
-	s := &standard{client: client, entry: e, secret: secret, discovering: make(chan struct{}, 1), info: Info{
-		Name: e.Name, Title: cmp.Or(text.Name(e.Title), e.Name), Environment: e.Environment, ReplaySafe: e.ReplaySafe,
-		KeepAlive: cmp.Or(time.Duration(e.KeepAlive), defaultKeepAlive),
-	}}
-	if e.Issuer != "" {
-		s.info.HomeURL = origin(e.Issuer)
+// keptName is what a value may be called: it is a key in the API, and a name in braces.
+var keptName = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_-]{0,63}$`)
+
+// pathFaults says what is wrong with answer and account.
+func (e Entry) pathFaults() (wrong []string) {
+	if e.Answer != "" && slices.Contains(strings.Split(e.Answer, "."), "") {
+		wrong = append(wrong, "answer must be the names of members, with dots between them")
 	}
-	sum := 0
-	for _, b := range []byte(e.Name) {
-		sum = sum*31 + int(b)
+	a := e.Account
+	if a == nil {
+		return wrong
 	}
-	s.info.Color = markColors[uint(sum)%uint(len(markColors))]
-	if e.RevokeURL != "" || e.Issuer != "" {
-		return standardRevoker{s}
+	check := func(key string, p Path) {
+		w := p.fault(e.Inputs)
+		if w == "" && a.URL == "" && strings.HasPrefix(string(p), "account.") {
+			w = "reads what account.url answers, and there is none"
+		}
+		if w != "" {
+			wrong = append(wrong, key+" "+w)
+		}
 	}
-	return s
+	if a.ID == "" {
+		wrong = append(wrong, "account.id is missing")
+	} else {
+		check("account.id", a.ID)
+	}
+	if a.Name != "" {
+		check("account.name", a.Name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.Keep)) {
+		check("account.keep."+text.Clean(name), a.Keep[name])
+		if !keptName.MatchString(name) || slices.Contains([]string{"token", "account", "client"}, name) {
+			wrong = append(wrong, "account.keep."+text.Clean(name)+" must be called by letters, digits, _ and -, and not token, account or client")
+		}
+	}
+	if a.URL != "" {
+		wrong = append(wrong, e.templateFaults("account.url", a.URL, func(name string) string {
+			path := cmp.Or(a.Keep[name], Path(name))
+			if strings.HasPrefix(string(path), "account.") {
+				return "is in what account.url answers"
+			}
+			return path.fault(e.Inputs)
+		})...)
+	}
+	return wrong
+}
+
+// templateFaults says what is wrong with an address that may hold names in braces. fault says what is wrong with a name.
+func (e Entry) templateFaults(key, template string, fault func(name string) string) (wrong []string) {
+	if w := urlFault(namePattern.ReplaceAllString(template, "x"), e.Environment, true); w != "" {
+		wrong = append(wrong, key+" "+w)
+	}
+	if w := placeFault(template); w != "" {
+		wrong = append(wrong, key+" "+w)
+	}
+	for _, name := range namesIn(template) {
+		if w := fault(name); w != "" {
+			wrong = append(wrong, key+": {"+text.Clean(name)+"} "+w)
+		}
+	}
+	return wrong
+}
+
+// revocationFaults says what is wrong with revoke.
+func (e Entry) revocationFaults() (wrong []string) {
+	r := e.Revoke
+	known := func(name string) string {
+		if e.Account != nil && e.Account.Keep[name] != "" || slices.Contains([]string{"token", "account", "client"}, name) {
+			return ""
+		}
+		if !strings.Contains(name, ".") {
+			return "is neither kept by account.keep nor token, account or client"
+		}
+		return Path(name).fault(e.Inputs)
+	}
+	switch {
+	case r.Never && e.RevokeURL != "":
+		wrong = append(wrong, "revoke is false, and there is a revoke_url")
+	case r.URL != "" && e.RevokeURL != "":
+		wrong = append(wrong, "revoke.url and revoke_url are the same")
+	case r.URL == "" && e.RevokeURL == "" && e.Issuer == "" && (r.Method != "" || r.As != "" || r.Ends != "" || r.Params != nil):
+		wrong = append(wrong, "revoke.url is missing, and there is no issuer to ask for it")
+	}
+	if r.URL != "" {
+		wrong = append(wrong, e.templateFaults("revoke.url", r.URL, func(name string) string {
+			if name == "token" {
+				return "is a secret, and no part of an address"
+			}
+			return known(name)
+		})...)
+	}
+	for _, key := range slices.Sorted(maps.Keys(r.Params)) {
+		if strings.ContainsAny(namePattern.ReplaceAllString(r.Params[key], ""), "{}") {
+			wrong = append(wrong, "revoke.params."+text.Clean(key)+" has a brace without its other")
+		}
+		for _, name := range namesIn(r.Params[key]) {
+			if w := known(name); w != "" {
+				wrong = append(wrong, "revoke.params."+text.Clean(key)+": {"+text.Clean(name)+"} "+w)
+			}
+		}
+	}
+	if r.As == "secret" && e.ClientSecretEnv == "" {
+		wrong = append(wrong, "revoke.as is secret, and there is no client_secret_env")
+	}
+	return wrong
 }

@@ -102,11 +102,11 @@ func FuzzStandard(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
 		r := fuzzResponse(status, body)
-		token, err := standardToken(r, true)
+		token, err := new(profile).token(r, new(profile).aroundToken(r.object(), false), true)
 		saneToken(t, token, err)
 		saneAccount(t, standardAccount(r.object()))
 		r.header.Set("Content-Type", "application/x-www-form-urlencoded")
-		token, err = standardToken(r, false)
+		token, err = new(profile).token(r, new(profile).aroundToken(r.object(), true), false)
 		saneToken(t, token, err)
 		m, err := parseMetadata(r.object(), "https://x.example", "production")
 		if err == nil && m.tokenURL != "" && urlFault(m.tokenURL, "production", true) != "" {

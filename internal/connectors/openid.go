@@ -2,7 +2,6 @@ package connectors
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -12,6 +11,7 @@ import (
 	"hash"
 	"io"
 	"net/http"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -19,118 +19,22 @@ import (
 	"github.com/coreos/go-oidc/v3/oidc"
 )
 
-// identify finds out whose account it is: from the ID token, verified, and what that does not say from userinfo. Where
-// the provider names no account, the account has no id.
-func (s *standard) identify(ctx context.Context, p *profile, f Flow, t tokenResponse) (Account, error) {
-	var claims object
-	if t.idToken != "" && (p.keys != nil || p.issuer != "" && symmetric(t.idToken)) {
-		var err error
-		if claims, err = p.verifyIDToken(ctx, f, t); err != nil {
-			return Account{}, err
-		}
-	}
-	account := standardAccount(claims)
-	if p.userinfoURL == "" || account.ID != "" && account.Name != account.ID {
-		return account, nil
-	}
-	info, reached, err := s.userinfo(ctx, p, t.Access)
-	switch {
-	case !reached:
-		return account, nil
-	case account.ID == "":
-		return info, err
-	case err == nil && info.ID == account.ID: // OpenID Connect Core section 5.3.2: another account's userinfo is not used
-		return info, nil
-	}
-	return account, nil
-}
-
-// userinfo asks the userinfo endpoint (OpenID Connect Core section 5.3). The account has no id if the answer names none.
-// reached is false if the token's scopes do not cover the endpoint (RFC 6750 section 3.1).
-func (s *standard) userinfo(ctx context.Context, p *profile, access string) (account Account, reached bool, err error) {
-	reached = true
-	q := request{name: "userinfo", method: http.MethodGet, address: p.userinfoURL, source: p.source(p.userinfoURL), bearer: access}
-	err = s.client.do(ctx, q, func(r response) (err error) {
-		reached = r.status != http.StatusForbidden ||
-			r.errorCode() != "insufficient_scope" && !strings.Contains(r.header.Get("WWW-Authenticate"), "insufficient_scope")
-		if !r.ok() {
-			return r.unexpected()
-		}
-		claims := r.object()
-		if claims == nil {
-			if claims, err = p.verifyUserinfo(ctx, r); err != nil {
-				return err
-			}
-		}
-		account = standardAccount(claims)
-		return nil
-	})
-	return account, reached, err
-}
-
-// verifyUserinfo reads an answer in the form of a JWT (OpenID Connect Core section 5.3.2). Without keys of the provider's
-// it is as good as one in JSON: it came from the provider's own address. An answer that is no JWT holds no claims.
-func (p *profile) verifyUserinfo(ctx context.Context, r response) (object, error) {
-	jwt := string(bytes.TrimSpace(r.body))
-	claims := unverifiedClaims(jwt)
-	if claims == nil {
-		return nil, nil
-	}
-	if iss := claims.str("iss"); p.issuer != "" && iss != "" && iss != p.issuer {
-		return nil, &UnreadableError{Reason: "userinfo", Detail: "userinfo: iss is another issuer"}
-	}
-	if p.keys == nil && !symmetric(jwt) {
-		return claims, nil
-	}
-	keys := &keySet{keys: p.keys, secret: p.clientSecret}
-	_, err := keys.VerifySignature(ctx, jwt)
-	switch {
-	case keys.err != nil:
-		return nil, keys.err
-	case err != nil:
-		return nil, &UnreadableError{Reason: "userinfo", Detail: "userinfo: its signature does not verify"}
-	}
-	return claims, nil
-}
-
-// standardAccount reads the claims of OpenID Connect Core section 5.1, or the id of a userinfo that does not know them.
-func standardAccount(o object) Account {
-	account := Account{ID: accountID(o.displayString("sub", "id", "user_id"))}
-	account.Name = cmp.Or(
-		accountName(o.displayString("name", "display_name", "displayName")), o.joinedName(),
-		accountName(o.displayString("preferred_username", "nickname", "login", "email")), account.ID,
-	)
-	for _, key := range []string{"name", "preferred_username", "login", "email", "organization", "company"} {
-		if value := o.displayString(key); value != "" {
-			account.Details = append(account.Details, Detail{key, value})
-		}
-	}
-	return account
-}
-
-// joinedName is the given and the family name where a provider does not join them in the claim name, as Entra ID and CAS.
-func (o object) joinedName() string {
-	given := accountName(o.displayString("given_name", "givenName", "first_name", "firstName"))
-	family := accountName(o.displayString("family_name", "familyName", "last_name", "lastName", "surname"))
-	return accountName(strings.TrimSpace(given + " " + family))
-}
-
 // verifyIDToken verifies signature, issuer, audience and expiry, the last by the provider's own clock, and that the
 // token belongs to this flow and this access token (OpenID Connect Core section 3.1.3.7).
 func (p *profile) verifyIDToken(ctx context.Context, f Flow, t tokenResponse) (object, error) {
-	keys := &keySet{keys: p.keys, secret: p.clientSecret}
+	keys := &keySet{keys: p.keys, secret: p.own.secret}
 	algorithms := append(slices.Clone(symmetricAlgorithms), p.algorithms...)
 	if len(p.algorithms) == 0 {
 		algorithms = append(algorithms, oidc.RS256)
 	}
-	verifier := oidc.NewVerifier(p.issuer, keys, &oidc.Config{
-		ClientID: p.clientID, SupportedSigningAlgs: algorithms, Now: func() time.Time { return t.at },
+	claims := unverifiedClaims(t.idToken) // verified when there is no fault
+	verifier := oidc.NewVerifier(p.issuerFor(claims), keys, &oidc.Config{
+		ClientID: p.own.id, SupportedSigningAlgs: algorithms, Now: func() time.Time { return t.at },
 	})
 	token, err := verifier.Verify(ctx, t.idToken)
 	if keys.err != nil {
 		return nil, keys.err
 	}
-	claims := unverifiedClaims(t.idToken) // verified when err is nil
 	fault := ""
 	switch azp := claims.str("azp"); {
 	case claims == nil:
@@ -139,7 +43,7 @@ func (p *profile) verifyIDToken(ctx context.Context, f Flow, t tokenResponse) (o
 		fault = p.idTokenFault(claims, t.at)
 	case token.Nonce != nonce(f) && (token.Nonce != "" || slices.Contains(p.scopes, "openid")):
 		fault = "nonce is not this attempt's"
-	case azp != "" && azp != p.clientID:
+	case azp != "" && azp != p.own.id:
 		fault = "azp is not our client"
 	case token.AccessTokenHash != "" && token.VerifyAccessToken(t.Access) != nil:
 		fault = "at_hash is not the access token's"
@@ -150,6 +54,43 @@ func (p *profile) verifyIDToken(ctx context.Context, f Flow, t tokenResponse) (o
 	return claims, nil
 }
 
+// tenantID stands in the issuer that Microsoft publishes for the tenant of whoever signs in, which the claim tid names.
+const tenantID = "{tenantid}"
+
+var tenantShape = regexp.MustCompile(`^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$`)
+
+// issuerFor returns the issuer that a token with these claims must name.
+func (p *profile) issuerFor(claims object) string {
+	if tid := claims.str("tid"); tenantShape.MatchString(tid) {
+		return strings.Replace(p.issuer, tenantID, tid, 1)
+	}
+	return p.issuer
+}
+
+// isIssuer says whether iss is the provider's: any tenant's where it has tenants.
+func (p *profile) isIssuer(iss string) bool {
+	tenant, ok := tenantOf(p.issuer, iss)
+	return iss == p.issuer || ok && tenantShape.MatchString(tenant)
+}
+
+// tenantOf returns what is in the place of tenantID in an issuer. ok is false if the issuers differ otherwise.
+func tenantOf(published, issuer string) (tenant string, ok bool) {
+	before, after, ok := strings.Cut(published, tenantID)
+	if !ok || len(issuer) <= len(before)+len(after) || !strings.HasPrefix(issuer, before) || !strings.HasSuffix(issuer, after) {
+		return "", false
+	}
+	tenant = issuer[len(before) : len(issuer)-len(after)]
+	return tenant, !strings.Contains(tenant, "/")
+}
+
+// isIssuerOf says whether the issuer that metadata names is the one that was asked (RFC 8414 section 3.3), but for a final slash and for
+// tenantID.
+func isIssuerOf(published, asked string) bool {
+	published, asked = strings.TrimSuffix(published, "/"), strings.TrimSuffix(asked, "/")
+	_, ok := tenantOf(published, asked)
+	return ok || published == asked
+}
+
 // idTokenFault says why an ID token with these claims was not accepted.
 func (p *profile) idTokenFault(claims object, at time.Time) string {
 	expires, _ := parseTime(claims["exp"])
@@ -158,9 +99,9 @@ func (p *profile) idTokenFault(claims object, at time.Time) string {
 		aud = []string{one}
 	}
 	switch {
-	case claims.str("iss") != p.issuer:
+	case claims.str("iss") != p.issuerFor(claims):
 		return "iss is another issuer"
-	case !slices.Contains(aud, p.clientID):
+	case !slices.Contains(aud, p.own.id):
 		return "aud is not our client"
 	case expires.Before(at):
 		return "exp has passed"

@@ -375,25 +375,6 @@ func (o object) tokenType(keys ...string) string {
 	return kind
 }
 
-// tokenNests are where some providers put the token endpoint's answer instead of at the top.
-var tokenNests = []string{"data", "result", "response", "token", "tokens", "oauth", "authed_user"}
-
-// aroundToken returns the object that holds an access token, with what stands beside it at the top: o itself, or one of
-// tokenNests.
-func (o object) aroundToken() object {
-	if o.str("access_token", "accessToken") != "" {
-		return o
-	}
-	for _, key := range tokenNests {
-		if inner := o.object(key); inner.str("access_token", "accessToken") != "" {
-			all := maps.Clone(o)
-			maps.Copy(all, inner)
-			return all
-		}
-	}
-	return o
-}
-
 // proofTypes are the token types that are useless without a proof of possession, which we do not make: MAC, RFC 9449 and
 // RFC 7800.
 var proofTypes = []string{"mac", "dpop", "pop"}

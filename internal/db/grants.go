@@ -27,12 +27,14 @@ type sealedGrant struct {
 	Scope           []string           `json:"scope,omitempty"`
 	Inputs          map[string]string  `json:"inputs,omitempty"`
 	Account         connectors.Account `json:"account"`
+	Beside          map[string]string  `json:"beside,omitempty"`
+	Ends            time.Time          `json:"ends,omitzero"`
 }
 
 // sealGrant seals the access token, its type and its scope, each after its length, and the rest as JSON, so that a token is read
 // without decoding JSON.
 func sealGrant(k *seal.Keyset, g connectors.Grant, at seal.Place) ([]byte, error) {
-	rest, err := json.Marshal(sealedGrant{g.Lifetime, g.Token.Refresh, g.RefreshLifetime, g.Scope, g.Inputs, g.Account})
+	rest, err := json.Marshal(sealedGrant{g.Lifetime, g.Token.Refresh, g.RefreshLifetime, g.Scope, g.Inputs, g.Account, g.Beside, g.Ends})
 	if err != nil {
 		return nil, fmt.Errorf("encode grant: %w", err)
 	}
@@ -55,7 +57,7 @@ func openGrant(k *seal.Keyset, sealed []byte, at seal.Place) (connectors.Grant, 
 	}
 	return connectors.Grant{
 		Token:  connectors.Token{Access: parts[0], Type: parts[1], Lifetime: s.Lifetime, Refresh: s.Refresh, RefreshLifetime: s.RefreshLifetime, Scope: s.Scope},
-		Inputs: s.Inputs, Account: s.Account,
+		Inputs: s.Inputs, Account: s.Account, Beside: s.Beside, Ends: s.Ends,
 	}, nil
 }
 

@@ -72,11 +72,11 @@ func (j *Jobs) runRevocation(ctx context.Context, job *river.Job[revokeArgs]) er
 	return nil
 }
 
-// RevokesByAccount says whether the provider ends access by account, so that it can be asked again when the grant is gone.
+// RevokesByAccount says whether the provider ends access by the account's id, so that it can be asked again when the grant is gone.
 func (j *Jobs) RevokesByAccount(provider, environment string) bool {
 	p := j.provider(provider)
 	_, ok := p.Connector.(connectors.Revoker)
-	return ok && p.Environment == environment && p.Connector.Info().RevokesAccount
+	return ok && p.Environment == environment && p.Connector.Info().RevokesByID
 }
 
 // Revoke asks the provider of a connection that has ended here to end its access too. It is done only while no merchant has the
@@ -97,9 +97,13 @@ func (j *Jobs) revoke(ctx context.Context, p db.Revocation) (status.Revocation, 
 	if !ok {
 		return status.RevokedNotOffered, nil
 	}
-	unconfirmed := status.RevokedFailed
-	if provider.Connector.Info().RevokesAccount {
+	unconfirmed, info := status.RevokedFailed, provider.Connector.Info()
+	if info.RevokesByID {
 		unconfirmed = status.RevokedLater
+	} else if p.Grant.Access == "" {
+		return status.RevokedUntold, nil
+	}
+	if info.RevokesAccount {
 		begun, err := j.DB.BeginRevocation(ctx, c.Provider, c.Environment, c.Account.ID)
 		if err != nil {
 			return unconfirmed, err
@@ -108,8 +112,6 @@ func (j *Jobs) revoke(ctx context.Context, p db.Revocation) (status.Revocation, 
 			return status.RevokedKept, nil
 		}
 		p.Grant.Account.ID = c.Account.ID
-	} else if p.Grant.Access == "" {
-		return status.RevokedUntold, nil
 	} else if connected, err := j.DB.AccountConnected(ctx, c.Provider, c.Environment, connectors.Account{ID: c.Account.ID, UserID: p.Grant.Account.UserID}); err != nil || connected {
 		return status.RevokedKept, err
 	}
@@ -117,7 +119,7 @@ func (j *Jobs) revoke(ctx context.Context, p db.Revocation) (status.Revocation, 
 	defer cancel()
 	failed := revoker.Revoke(call, p.Grant)
 	var err error
-	if provider.Connector.Info().RevokesAccount {
+	if info.RevokesAccount {
 		var refusal *connectors.RejectedError
 		err = j.DB.EndRevocation(ctx, c.Provider, c.Environment, c.Account.ID, !errors.As(failed, &refusal))
 	}
