@@ -81,7 +81,7 @@ func Up(ctx context.Context, url string) (applied int, err error) {
 // served are the tables whose rows the serving role reads and writes. Of events it may add rows, of the two lists of
 // migrations it may only read.
 var served = []string{
-	"api_key_daily_reads", "api_keys", "bulk_items", "bulks", "connection_counts", "connections", "flows", "grants", "hourly_refreshes",
+	"api_key_daily_reads", "api_keys", "bulk_items", "bulks", "connect_links", "connection_counts", "connections", "flows", "grants", "hourly_refreshes",
 	"hourly_stats", "keyset_check", "links", "merchants", "outbox", "provider_slots", "providers", "rate_limits", "rechecks", "revocations",
 	"search_documents", "search_words", "sessions", "settings", "token_reads", "users", "warnings",
 	"river_job", "river_leader", "river_notification", "river_queue",

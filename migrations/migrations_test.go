@@ -312,6 +312,7 @@ func TestLandedMigrationsStand(t *testing.T) {
 		"00012_access.sql":         "2d9fb0a5d9a48ff9",
 		"00014_authority.sql":      "b1aac7c68d1d3fdf",
 		"00013_trail.sql":          "c282d2697ac68472",
+		"00020_connect_links.sql":  "7ef82a97e11cb1e8",
 	} {
 		text, err := os.ReadFile(name)
 		if err != nil {

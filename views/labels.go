@@ -249,6 +249,8 @@ func (v FlowPage) outcome(ctx context.Context) status.End {
 		return Choosing
 	case v.Flow.Stage == status.StageBegun, v.Flow.Stage == status.StageAnswered, v.Flow.Stage == status.StageExchanging, v.Flow.Stage == status.StageChoosing:
 		return UnderWay
+	case v.Flow.Stage == status.StageConfirming:
+		return Confirming
 	case v.Flow.Stage == status.StageConnected:
 		return status.EndConnected
 	case outcome == status.EndInput:
@@ -281,7 +283,7 @@ func (v FlowPage) health(ctx context.Context) status.Health {
 	switch v.outcome(ctx) {
 	case status.EndTemporary, status.EndRateLimited:
 		return status.Retrying
-	case status.EndDenied, status.EndCancelled, status.EndExpired, UnderWay:
+	case status.EndDenied, status.EndCancelled, status.EndExpired, status.EndUnconfirmed, status.EndLinkRevoked, UnderWay:
 		return status.Disconnected
 	}
 	return status.ActionNeeded
@@ -290,7 +292,7 @@ func (v FlowPage) health(ctx context.Context) status.Health {
 // startsAgain reports whether the page offers another try.
 func (v FlowPage) startsAgain(ctx context.Context) bool {
 	switch v.outcome(ctx) {
-	case status.EndOtherUser, status.EndClientRejected, status.EndUnverified, status.EndNoMerchant:
+	case status.EndOtherUser, status.EndLinkRevoked, status.EndClientRejected, status.EndUnverified, status.EndNoMerchant:
 		return false
 	}
 	return v.Provider.Name != ""

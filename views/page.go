@@ -17,6 +17,7 @@ import (
 type Page struct {
 	Path      string     // path and query, for the links that change the language
 	User      *Person    // who is signed in; nil for a visitor who is not
+	Link      *Link      // by which a platform sent the visitor here; nil for all others
 	Incidents []Incident // one banner each
 	Notice    string     // code of what has just been done, words under "notice."; "" for nothing
 	NoticeOf  []any      // names and values to fill in, in turn

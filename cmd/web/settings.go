@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"patchbay/internal/connectors"
+	"patchbay/internal/handlers"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 	"patchbay/views"
@@ -25,6 +26,7 @@ type settings struct {
 	listen                  string
 	publicURL               *url.URL
 	keyset                  *seal.Keyset
+	returnURLs              []*url.URL
 	sessionKeys             [][]byte
 	trustedProxies          []netip.Prefix
 	noProxies               bool   // TRUSTED_PROXIES is none, and meant so
@@ -63,6 +65,7 @@ func readAll(e *env) settings {
 		e.fault("LISTEN is not host:port, as 127.0.0.1:8080 is")
 	}
 	s.publicURL = readPublicURL(e)
+	s.returnURLs = readReturnURLs(e)
 	s.sessionKeys = readSessionKeys(e)
 	proxies := list(e.get("TRUSTED_PROXIES"))
 	if s.noProxies = len(proxies) == 1 && strings.EqualFold(proxies[0], "none"); s.noProxies {
@@ -168,6 +171,20 @@ func readPublicURL(e *env) *url.URL {
 		host += ":" + port
 	}
 	return &url.URL{Scheme: u.Scheme, Host: host}
+}
+
+// readReturnURLs reads to which addresses connect links may lead back.
+func readReturnURLs(e *env) []*url.URL {
+	var all []*url.URL
+	for i, text := range list(e.get("RETURN_URLS")) {
+		u, err := handlers.ParseReturnPrefix(text)
+		if err != nil {
+			e.fault("RETURN_URLS: address %d %v", i+1, err)
+			continue
+		}
+		all = append(all, u)
+	}
+	return all
 }
 
 // cautions are what is no fault of a setting and yet will not do in the open.

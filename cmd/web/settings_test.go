@@ -59,14 +59,14 @@ func TestOneMessageNamesEveryFault(t *testing.T) {
 	_, err := readSettings([]string{
 		"DATABASE_URL=mysql://root:" + secret + "@host/x", "PUBLIC_URL=connect.example.com", "KEYSET=" + secret,
 		"SESSION_KEYS=" + secret, "TRUSTED_PROXIES=everybody", "SMTP_URL=smtp://u:" + secret + "@host", "LOG_LEVEL=loud",
-		"LOG_FORMAT=xml", "LISTEN=8080", "CAMINVOICE_APIURL=http://x", "MAIL_FORM=a@b.example",
+		"LOG_FORMAT=xml", "LISTEN=8080", "RETURN_URLS=https://platform.example, https://u:" + secret + "@platform.example", "CAMINVOICE_APIURL=http://x", "MAIL_FORM=a@b.example",
 		"CAMINVOICE_HOOK_SECRET=a", "CAMINVOICE_HOOK_SECRET_FILE=/nowhere",
 	})
 	if err == nil {
 		t.Fatal("accepted")
 	}
 	for _, name := range []string{
-		"DATABASE_URL", "PUBLIC_URL", "KEYSET", "SESSION_KEYS", "TRUSTED_PROXIES", "MAIL_FROM", "LOG_LEVEL", "LOG_FORMAT", "LISTEN",
+		"DATABASE_URL", "PUBLIC_URL", "KEYSET", "SESSION_KEYS", "TRUSTED_PROXIES", "MAIL_FROM", "LOG_LEVEL", "LOG_FORMAT", "LISTEN", "RETURN_URLS: address 2",
 		"CAMINVOICE_APIURL is not a setting: did you mean CAMINVOICE_API_URL?", "MAIL_FORM is not a setting: did you mean MAIL_FROM?",
 		"CAMINVOICE_HOOK_SECRET and CAMINVOICE_HOOK_SECRET_FILE are both set",
 	} {

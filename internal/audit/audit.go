@@ -39,7 +39,8 @@ type Role string
 const (
 	RoleSystem   Role = "system" // Patchbay itself
 	RoleProvider Role = "provider"
-	RoleKey      Role = "key" // a program with an API key
+	RoleKey      Role = "key"  // a program with an API key
+	RoleLink     Role = "link" // a user of the platform, with a connect link
 	RoleMerchant Role = "merchant"
 	RoleSupport  Role = "support"
 	RoleAdmin    Role = "admin"
@@ -51,7 +52,7 @@ func (r Role) Staff() bool { return r == RoleSupport || r == RoleAdmin }
 // Actor is the cause of an event. The zero Actor is Patchbay itself.
 type Actor struct {
 	Role    Role
-	ID      pg.ID  // the user or API key; zero for the others
+	ID      pg.ID  // the user, API key or connect link; zero for the others
 	Address string // the network address of a user or program
 	Request string // the id of the request in which it happened
 }
@@ -169,7 +170,7 @@ func (l *Log) Latest(ctx context.Context, most int, kinds ...status.Kind) ([]Eve
 		ORDER BY e.at DESC, e.id DESC`, most, kinds)
 }
 
-// Names returns the names of users, keys, merchants and accounts, and the references of flows, by id.
+// Names returns the names of users, also those of connect links, keys, merchants and accounts, and the references of flows, by id.
 func (l *Log) Names(ctx context.Context, ids []pg.ID) (map[pg.ID]string, error) {
 	return names(ctx, l.db.Pool, ids)
 }
@@ -179,6 +180,8 @@ func names(ctx context.Context, q pg.Querier, ids []pg.ID) (map[pg.ID]string, er
 	rows, err := q.Query(ctx, `
 		SELECT id, coalesce(nullif(name, ''), email) FROM users WHERE id = ANY($1)
 		UNION ALL SELECT id, name FROM api_keys WHERE id = ANY($1)
+		UNION ALL SELECT l.id, coalesce(nullif(concat_ws(', ', nullif(l.user_name, ''), nullif(l.user_external_id, '')), ''), m.name)
+			FROM connect_links l JOIN merchants m ON m.id = l.merchant_id WHERE l.id = ANY($1)
 		UNION ALL SELECT id, name FROM merchants WHERE id = ANY($1)
 		UNION ALL SELECT id, coalesce(nullif(account_name, ''), account_id) FROM connections WHERE id = ANY($1)
 		UNION ALL SELECT id, reference FROM flows WHERE id = ANY($1)`, ids)

@@ -33,6 +33,10 @@ var (
 	// SignedLinks binds a link's kind, user, connection and end.
 	SignedLinks = SignedRows{"links l", "l.id", `concat_ws('|', l.id, l.kind, encode(l.secret_hash, 'hex'), coalesce(l.user_id::text, ''), coalesce(l.connection_id::text, ''),
 		(extract(epoch FROM l.expires_at) * 1000000)::bigint)`}
+	// SignedConnectLinks binds a connect link's merchant, task, end, browser and way back.
+	SignedConnectLinks = SignedRows{"connect_links l", "l.id", `concat_ws('|', l.id, l.merchant_id, encode(l.secret_hash, 'hex'), coalesce(l.connection_id::text, ''),
+		(extract(epoch FROM l.expires_at) * 1000000)::bigint, l.redirects, l.confirms, coalesce(encode(l.browser_hash, 'hex'), ''), l.revoked_at IS NOT NULL,
+		l.provider, l.return_url)`}
 	// SignedKeys binds an API key's merchant and scopes. A key that is revoked loses its MAC.
 	SignedKeys = SignedRows{"api_keys k", "k.id", `concat_ws('|', k.id, coalesce(k.merchant_id::text, ''), encode(k.hash, 'hex'), array_to_string(k.scopes, ' '))`}
 )
@@ -87,7 +91,7 @@ const signedAtOnce = 50_000
 
 // SignAll gives the rows that have no MAC one. It believes them: it is for rows of before there were MACs, and for samples.
 func (d *DB) SignAll(ctx context.Context, tx pgx.Tx) error {
-	for _, r := range []SignedRows{SignedUsers, SignedSessions, SignedLinks, SignedKeys} {
+	for _, r := range []SignedRows{SignedUsers, SignedSessions, SignedLinks, SignedConnectLinks, SignedKeys} {
 		where := ` WHERE mac IS NULL`
 		if r.table == SignedKeys.table {
 			where += ` AND revoked_at IS NULL`

@@ -55,7 +55,7 @@ type concern struct {
 }
 
 // offer returns what may be chosen.
-func offer(account connectors.Account, c concern) Offer {
+func offer(f Flow, account connectors.Account, c concern) Offer {
 	o := Offer{Account: account}
 	renewed := c.pinned != nil && (c.pinned == c.there || c.pinned == c.former && c.there == nil)
 	switch {
@@ -69,6 +69,9 @@ func offer(account connectors.Account, c concern) Offer {
 		o.Why, o.Options = AskConnected, []Choice{ChooseConnect, ChooseKeepBoth, ChooseCancel}
 	default:
 		o.Options = []Choice{ChooseConnect, ChooseCancel}
+	}
+	if f.LinkID != (pg.ID{}) && o.Why == AskDiffers { // a link to reconnect is for its one connection
+		o.Options = slices.DeleteFunc(o.Options, func(c Choice) bool { return c == ChooseKeepBoth || c == ChooseReplace && o.There })
 	}
 	return o
 }
@@ -90,7 +93,7 @@ func (d *DB) FlowOffer(ctx context.Context, f Flow) (Offer, error) {
 	if err != nil {
 		return Offer{}, err
 	}
-	o := offer(s.Grant.Account, c)
+	o := offer(f, s.Grant.Account, c)
 	if o.Why == "" {
 		o.Why = AskConfirm // a page that shows the offer asks
 	}
@@ -145,11 +148,11 @@ type ConnectResult struct {
 // transaction writes the connection and its grant and ends the flow. info is the provider's. jobs takes the RevokeJob of
 // an account that is replaced; nil if it could do nothing. It returns ErrMustChoose if the choice is not one of the present offer,
 // ErrRevoking while the account's access is being revoked, ErrRevoked if it was revoked after the grant was obtained, and ErrTaken if
-// the flow is in another stage.
+// the flow is in another stage. A flow of a connect link that is to be confirmed waits for ConfirmConnectLink instead: the result is zero.
 func (d *DB) Connect(ctx context.Context, f Flow, choice Choice, by audit.Actor, info connectors.Info, jobs Jobs) (ConnectResult, error) {
 	var made ConnectResult
 	err := d.RetryOnDeadlock(ctx, func(tx pgx.Tx) (err error) {
-		made, err = d.connect(ctx, tx, f, choice, by, info)
+		made, err = d.connect(ctx, tx, f, choice, by, info, false)
 		if err != nil || made.Replaced == nil {
 			return err
 		}
@@ -163,7 +166,7 @@ func (d *DB) Connect(ctx context.Context, f Flow, choice Choice, by audit.Actor,
 	return made, err
 }
 
-func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by audit.Actor, info connectors.Info) (ConnectResult, error) {
+func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by audit.Actor, info connectors.Info, confirmed bool) (ConnectResult, error) {
 	now := d.Now()
 	b := &pgx.Batch{}
 	b.Queue(connectLocks, f.Provider, f.Environment, f.Account.ID, f.MerchantID.String())
@@ -180,8 +183,19 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return ConnectResult{}, fmt.Errorf("connect: %w", err)
 	}
-	if f.Stage != status.StageChoosing || f.over(now) {
+	stage := status.StageChoosing
+	if confirmed {
+		stage = status.StageConfirming
+	}
+	if f.Stage != stage || f.over(now) {
 		return ConnectResult{}, ErrTaken
+	}
+	confirms := false
+	if f.LinkID != (pg.ID{}) {
+		var err error
+		if confirms, err = d.linkOfFlow(ctx, tx, f); err != nil {
+			return ConnectResult{}, err
+		}
 	}
 	s, err := d.openFlow(f)
 	if err != nil {
@@ -204,12 +218,15 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 		return ConnectResult{}, err
 	}
 	pinned, there := found.pinned, found.there
-	o := offer(s.Grant.Account, found)
+	o := offer(f, s.Grant.Account, found)
 	switch {
 	case choice == "" && o.Why == "":
 		choice = ChooseConnect
 	case !slices.Contains(o.Options, choice):
 		return ConnectResult{}, ErrMustChoose
+	}
+	if confirms && !confirmed {
+		return ConnectResult{}, d.awaitConfirmation(ctx, tx, f, s, choice, by)
 	}
 
 	made := ConnectResult{Outcome: status.EndRenewed}

@@ -25,7 +25,8 @@ import (
 type Flow struct {
 	ID           pg.ID
 	Reference    string // for people: K7M2-4QXD
-	UserID       pg.ID
+	UserID       pg.ID  // zero for a flow of a connect link
+	LinkID       pg.ID  // zero for a flow of a user
 	MerchantID   pg.ID
 	Provider     string
 	Environment  string
@@ -64,12 +65,12 @@ var (
 	ErrRevoked    = errors.New("this access was ended at the provider before it was saved")
 )
 
-const flowColumns = `f.id, f.reference, f.user_id, f.merchant_id, f.provider, f.environment, f.connection_id, f.stage, f.outcome, f.account_id,
+const flowColumns = `f.id, f.reference, f.user_id, f.link_id, f.merchant_id, f.provider, f.environment, f.connection_id, f.stage, f.outcome, f.account_id,
 	f.account_name, f.result_id, f.created_at, f.touched_at, f.expires_at, f.state_hash, f.browser_hash, f.answer_hash, f.sealed`
 
 func scanFlow(row pgx.CollectableRow) (Flow, error) {
 	var f Flow
-	err := row.Scan(&f.ID, &f.Reference, &f.UserID, &f.MerchantID, &f.Provider, &f.Environment, &f.ConnectionID, &f.Stage, &f.Outcome, &f.Account.ID,
+	err := row.Scan(&f.ID, &f.Reference, &f.UserID, &f.LinkID, &f.MerchantID, &f.Provider, &f.Environment, &f.ConnectionID, &f.Stage, &f.Outcome, &f.Account.ID,
 		&f.Account.Name, &f.ResultID, &f.CreatedAt, &f.TouchedAt, &f.ExpiresAt, &f.stateHash, &f.browserHash, &f.answerHash, &f.sealed)
 	return f, err
 }
@@ -77,6 +78,14 @@ func scanFlow(row pgx.CollectableRow) (Flow, error) {
 // OfBrowser reports whether secret is that of the browser which began the flow.
 func (f Flow) OfBrowser(secret pg.Secret) bool {
 	return subtle.ConstantTimeCompare(secret.Hash(), f.browserHash) == 1
+}
+
+// By returns who began the flow: its user, or its connect link.
+func (f Flow) By() pg.ID {
+	if f.LinkID != (pg.ID{}) {
+		return f.LinkID
+	}
+	return f.UserID
 }
 
 // Pinned reports whether the flow is to reconnect a connection.
@@ -92,13 +101,16 @@ func (f Flow) Spent(answer string) bool {
 	return answer != "" && bytes.Equal(answerHash(f.Provider, answer), f.answerHash)
 }
 
-// sealedFlow is the sealed part of a flow: the verifier, in StageAnswered also the callback's query, and in StageChoosing the grant.
+// sealedFlow is the sealed part of a flow: the verifier, in StageAnswered also the callback's query, in StageChoosing the grant, and in
+// StageConfirming also the choice and the code that the platform is to send.
 type sealedFlow struct {
 	Verifier string            `json:"verifier,omitempty"`
 	Answer   string            `json:"answer,omitempty"`
 	Grant    *connectors.Grant `json:"grant,omitempty"`
 	Obtained time.Time         `json:"obtained,omitzero"`
 	Proven   bool              `json:"proven,omitempty"` // the callback had the flow's state, and Connect has found nothing to ask
+	Choice   Choice            `json:"choice,omitempty"`
+	Code     string            `json:"code,omitempty"`
 }
 
 func (d *DB) sealFlow(f Flow, s sealedFlow) ([]byte, error) {
@@ -135,6 +147,8 @@ func answerHash(provider, answer string) []byte {
 type NewFlow struct {
 	ID                    pg.ID
 	UserID, MerchantID    pg.ID
+	LinkID                pg.ID     // the connect link's; then UserID is zero
+	Until                 time.Time // when the connect link expires
 	Provider, Environment string
 	ConnectionID          pg.ID     // to reconnect; zero for a new one
 	State, Browser        pg.Secret // only their hashes are kept
@@ -147,8 +161,11 @@ type NewFlow struct {
 func (d *DB) BeginFlow(ctx context.Context, n NewFlow) (Flow, error) {
 	now := d.Now()
 	f := Flow{
-		ID: n.ID, UserID: n.UserID, MerchantID: n.MerchantID, Provider: n.Provider, Environment: n.Environment, ConnectionID: n.ConnectionID,
+		ID: n.ID, UserID: n.UserID, LinkID: n.LinkID, MerchantID: n.MerchantID, Provider: n.Provider, Environment: n.Environment, ConnectionID: n.ConnectionID,
 		Stage: status.StageBegun, CreatedAt: now, TouchedAt: now, ExpiresAt: now.Add(beginFor), browserHash: n.Browser.Hash(),
+	}
+	if !n.Until.IsZero() && n.Until.Before(f.ExpiresAt) {
+		f.ExpiresAt = n.Until
 	}
 	if n.Keyed {
 		f.Stage = status.StageExchanging
@@ -179,10 +196,10 @@ func (d *DB) insertFlow(ctx context.Context, f Flow, sealed []byte, e audit.Even
 		e.Reference = f.Reference
 		b := &pgx.Batch{}
 		b.Queue(`INSERT INTO flows (id, reference, state_hash, browser_hash, user_id, merchant_id, provider, environment, connection_id, stage, outcome,
-				sealed, created_at, touched_at, expires_at)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $14)`,
+				sealed, created_at, touched_at, expires_at, link_id)
+			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $14, $15)`,
 			f.ID, f.Reference, f.stateHash, f.browserHash, f.UserID, f.MerchantID, f.Provider, f.Environment, f.ConnectionID, f.Stage, f.Outcome,
-			sealed, f.CreatedAt, f.ExpiresAt)
+			sealed, f.CreatedAt, f.ExpiresAt, f.LinkID)
 		d.Audit.Queue(b, e)
 		err := d.Pool.SendBatch(ctx, b).Close()
 		if pg.Violates(err, "flows_reference_key") {
@@ -239,6 +256,10 @@ func (d *DB) flow(ctx context.Context, where string, args ...any) (Flow, error) 
 	if err != nil || !f.over(d.Now()) {
 		return f, err
 	}
+	if f.Stage == status.StageConfirming { // DropUnconfirmed ends it in a minute, and its grant is revoked
+		f.Stage, f.Outcome = status.StageExpired, status.EndUnconfirmed
+		return f, nil
+	}
 	if _, err := d.LapseFlows(ctx, f.ID); err != nil {
 		return Flow{}, err
 	}
@@ -250,7 +271,7 @@ func (f Flow) over(now time.Time) bool {
 	switch f.Stage {
 	case status.StageExchanging:
 		return !now.Before(f.TouchedAt.Add(exchangeFor))
-	case status.StageBegun, status.StageAnswered, status.StageChoosing:
+	case status.StageBegun, status.StageAnswered, status.StageChoosing, status.StageConfirming:
 		return !now.Before(f.ExpiresAt)
 	default:
 		return false
@@ -289,6 +310,7 @@ func (d *DB) LapseFlows(ctx context.Context, only ...pg.ID) (n int, err error) {
 			d.Audit.Queue(b, e)
 		}
 		if len(only) == 0 {
+			b.Queue(`DELETE FROM connect_links WHERE id IN (SELECT id FROM connect_links WHERE created_at < $1 ORDER BY created_at, id LIMIT 5000)`, now.Add(-keepFlows))
 			b.Queue(`DELETE FROM revocations WHERE until < $1`, now.Add(-ReplayFor))
 			b.Queue(`DELETE FROM flows WHERE id IN (SELECT id FROM flows WHERE created_at < $1 AND sealed IS NULL ORDER BY created_at LIMIT 5000)`, now.Add(-keepFlows))
 		}

@@ -120,7 +120,7 @@ func (d *DB) BeginRevocation(ctx context.Context, provider, environment, account
 			INSERT INTO revocations (provider, environment, account_id, until)
 			SELECT $1, $2, $3, $5
 			WHERE NOT EXISTS (SELECT FROM connections WHERE provider = $1 AND environment = $2 AND account_id = $3 AND disconnected_at IS NULL)
-				AND NOT EXISTS (SELECT FROM flows WHERE provider = $1 AND environment = $2 AND account_id = $3 AND stage = 'choosing' AND expires_at > $4)
+				AND NOT EXISTS (SELECT FROM flows WHERE provider = $1 AND environment = $2 AND account_id = $3 AND stage IN ('choosing', 'confirming') AND expires_at > $4)
 			ON CONFLICT (provider, environment, account_id) DO UPDATE SET until = excluded.until`,
 			provider, environment, account, now, now.Add(revokeFor))
 		if err != nil {
@@ -150,7 +150,7 @@ func (d *DB) AccountConnected(ctx context.Context, provider, environment string,
 	var connected bool
 	err := d.Pool.QueryRow(ctx, `
 		SELECT EXISTS (SELECT FROM connections WHERE provider = $1 AND environment = $2 AND account_id = ANY ($3) AND disconnected_at IS NULL)
-			OR EXISTS (SELECT FROM flows WHERE provider = $1 AND environment = $2 AND account_id = ANY ($3) AND stage = 'choosing' AND expires_at > $5)
+			OR EXISTS (SELECT FROM flows WHERE provider = $1 AND environment = $2 AND account_id = ANY ($3) AND stage IN ('choosing', 'confirming') AND expires_at > $5)
 			OR EXISTS (SELECT FROM connections WHERE provider = $1 AND environment = $2 AND disconnected_at IS NULL
 				AND ($4 = '' OR starts_with(account_id, $4 || '/')))`,
 		provider, environment, []string{a.ID, cmp.Or(a.UserID, a.ID)}, cmp.Or(a.UserID, a.ID), d.Now()).Scan(&connected)

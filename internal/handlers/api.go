@@ -62,19 +62,24 @@ func (s *Server) api(mux *http.ServeMux) {
 // apiRoutes are the routes that openapi.yaml describes.
 func (s *Server) apiRoutes() map[string]call {
 	return map[string]call{
-		"GET /api/v1/connections":      s.apiConnections,
-		"GET /api/v1/connections/{id}": s.apiConnection,
-		tokenRoute:                     s.apiToken,
-		apiRefreshRoute:                s.apiRefresh,
-		"GET /api/v1/merchants":        s.apiMerchants,
-		"POST /api/v1/merchants":       s.apiAddMerchant,
-		"GET /api/v1/openapi.yaml":     s.apiDescription,
+		"GET /api/v1/connections":                 s.apiConnections,
+		"GET /api/v1/connections/{id}":            s.apiConnection,
+		tokenRoute:                                s.apiToken,
+		apiRefreshRoute:                           s.apiRefresh,
+		"GET /api/v1/merchants":                   s.apiMerchants,
+		"POST /api/v1/merchants":                  s.apiAddMerchant,
+		"POST /api/v1/connect-links":              s.apiAddLink,
+		"GET /api/v1/connect-links":               s.apiLinks,
+		"GET /api/v1/connect-links/{id}":          s.apiConnectLink,
+		"DELETE /api/v1/connect-links/{id}":       s.apiRevokeLink,
+		"POST /api/v1/connect-links/{id}/confirm": s.apiConfirmLink,
+		"GET /api/v1/openapi.yaml":                s.apiDescription,
 	}
 }
 
 // otherwise answers requests that no route matches: 405 if the path has a route of another method, else 404.
 func otherwise(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error {
-	for _, method := range []string{http.MethodGet, http.MethodPost} {
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
 		if _, pattern := mux.Handler(&http.Request{Method: method, URL: r.URL, Host: r.Host}); strings.HasPrefix(pattern, method+" /api/") {
 			w.Header().Add("Allow", method)
 		}
@@ -351,7 +356,7 @@ var errNoName = invalid("external_id and name are texts of 1 to 200 characters, 
 
 // apiAddMerchant adds a merchant with the platform's own id. If there is one with that id, it returns it.
 func (s *Server) apiAddMerchant(w http.ResponseWriter, r *http.Request) error {
-	key, err := s.key(r, db.ScopeRefresh)
+	key, err := s.key(r, db.ScopeMerchants)
 	if err != nil {
 		return err
 	}

@@ -178,6 +178,10 @@ func problemOf(err error) apiProblem {
 		return apiProblem{Type: "rate-limited", Title: "Too many requests", Status: http.StatusTooManyRequests, RetryAfter: seconds(own.retryAfter)}
 	case errors.As(err, &own):
 		return apiProblem{Type: "invalid", Title: "The request is not valid", Status: http.StatusBadRequest, Detail: own.detail}
+	case errors.Is(err, db.ErrNotConfirmed):
+		return apiProblem{Type: "not-confirmed", Title: "Nothing was connected", Status: http.StatusConflict, Detail: "the code is not the one that came back, or came after ten minutes"}
+	case errors.Is(err, db.ErrRevoking):
+		return apiProblem{Type: "provider-trouble", Title: "This account's access is just being ended", Status: http.StatusServiceUnavailable, WhoMustAct: status.PartyProvider, RetryAfter: unavailableFor}
 	case errors.Is(err, errForbidden):
 		return apiProblem{Type: "forbidden", Title: "This key may not do that", Status: http.StatusForbidden, Detail: "a key of one merchant's"}
 	case errors.Is(err, errTooLarge), errors.As(err, &large):

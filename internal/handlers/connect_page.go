@@ -33,7 +33,7 @@ func (s *Server) connectPage(w http.ResponseWriter, r *http.Request) error {
 // viewConnectPage fills in the page. reconnect is the id of the connection to reconnect, from an address or a form; "" for a
 // new one. It returns ErrNotFound if the merchant has no such connection.
 func (s *Server) viewConnectPage(r *http.Request, provider connectors.Provider, reconnect string) (views.ConnectPage, error) {
-	page := views.ConnectPage{Page: s.viewPage(r), Provider: viewProvider(provider)}
+	page := views.ConnectPage{Page: s.viewPage(r), Provider: viewProvider(provider), Action: "/connect/" + provider.Name}
 	owned, err := s.DB.MerchantConnections(r.Context(), visitorOf(r).user.MerchantID)
 	if err != nil {
 		return page, err
@@ -71,19 +71,24 @@ func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, 
 		}
 	}
 	tries := "keys of " + v.user.ID.String()
+	if v.role() == linked {
+		tries = "keys of " + v.link.ID.String()
+	}
 	err := s.rateLimit(r, tries, pg.Limit{Burst: 30, Every: 20 * time.Second})
 	if err != nil {
 		return err
 	}
-	if page.Errors, err = s.ownPassword(r, page.Fields); err != nil {
-		return err
+	if v.role() != linked {
+		if page.Errors, err = s.ownPassword(r, page.Fields); err != nil {
+			return err
+		}
 	}
 	if len(page.Errors) > 0 { // nothing is sent
 		s.render(w, r, http.StatusUnprocessableEntity, views.Connect(page))
 		return nil
 	}
 	f, err := s.DB.BeginFlow(r.Context(), db.NewFlow{
-		ID: pg.NewID(), UserID: v.user.ID, MerchantID: v.user.MerchantID, Provider: provider.Name, Environment: provider.Environment, ConnectionID: pinned,
+		ID: pg.NewID(), UserID: v.user.ID, LinkID: v.link.ID, MerchantID: v.user.MerchantID, Provider: provider.Name, Environment: provider.Environment, ConnectionID: pinned,
 		State: pg.NewSecret(), Browser: pg.NewSecret(), Keyed: true, By: s.actor(r),
 	})
 	if err != nil {

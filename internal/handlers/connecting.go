@@ -87,7 +87,8 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, provider connecto
 	}
 	v := visitorOf(r)
 	n := db.NewFlow{
-		ID: pg.NewID(), UserID: v.user.ID, MerchantID: v.user.MerchantID, Provider: provider.Name, Environment: provider.Environment, ConnectionID: pinned,
+		ID: pg.NewID(), UserID: v.user.ID, LinkID: v.link.ID, Until: v.link.ExpiresAt, MerchantID: v.user.MerchantID, Provider: provider.Name,
+		Environment: provider.Environment, ConnectionID: pinned,
 		State: pg.NewSecret(), Browser: s.rememberBrowser(w, r), Verifier: string(pg.NewSecret()), By: s.actor(r),
 	}
 	another, err := s.hasAccount(r, provider)
@@ -193,6 +194,16 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if f.LinkID != (pg.ID{}) {
+		l, err := s.linkOfFlow(r, f)
+		if errors.Is(err, pg.ErrNotFound) {
+			return s.rejectCallback(w, r, provider, status.EndOtherBrowser)
+		}
+		if err != nil {
+			return err
+		}
+		r = s.withLink(w, r, l)
+	}
 	v := visitorOf(r)
 	signedOut, repeated := v.role() == anonymous, f.Stage != status.StageBegun
 	switch {
@@ -200,7 +211,7 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 		return s.rejectCallback(w, r, provider, status.EndOtherProvider)
 	case (signedOut || !repeated) && !s.ofBrowser(r, f):
 		return s.rejectCallback(w, r, provider, status.EndOtherBrowser)
-	case !signedOut && v.user.ID != f.UserID:
+	case !signedOut && !v.began(f):
 		return s.rejectCallback(w, r, provider, status.EndOtherUser)
 	case repeated:
 		return s.redirectToFlow(w, r, f)
@@ -214,7 +225,7 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 
 	taken, err := s.DB.TakeFlow(r.Context(), f, code)
 	if errors.Is(err, db.ErrTaken) { // by a hit at the same moment, perhaps as another flow with the same code
-		if other, err := s.DB.FlowOfCallback(r.Context(), provider.Name, code, state); err == nil && other.UserID == v.user.ID {
+		if other, err := s.DB.FlowOfCallback(r.Context(), provider.Name, code, state); err == nil && v.began(other) {
 			f = other
 		}
 		return s.redirectToFlow(w, r, f)
@@ -335,7 +346,7 @@ func (s *Server) awaitExchange(ctx context.Context, f db.Flow) (db.Flow, error) 
 // under way, connects if there is nothing to ask, and returns the flow as it is now. rejected is why this visitor's browser may not
 // continue it.
 func (s *Server) resume(r *http.Request, f db.Flow) (_ db.Flow, rejected status.End, err error) {
-	if f.Stage == status.StageAnswered && f.UserID == visitorOf(r).user.ID && !isPrefetch(r) {
+	if f.Stage == status.StageAnswered && visitorOf(r).began(f) && !isPrefetch(r) {
 		provider, err := s.provider(f.Provider)
 		redirector, ok := provider.Connector.(connectors.Redirector)
 		switch {
@@ -359,7 +370,7 @@ func (s *Server) resume(r *http.Request, f db.Flow) (_ db.Flow, rejected status.
 		return f, "", err
 	}
 	// The hit that spent the code is about to connect, or its process has died. The first of the two connects, and both show it.
-	if f.UserID == visitorOf(r).user.ID && !isPrefetch(r) && s.DB.Unasked(f) {
+	if visitorOf(r).began(f) && !isPrefetch(r) && s.DB.Unasked(f) {
 		provider, err := s.provider(f.Provider)
 		if err != nil || provider.Environment != f.Environment {
 			return f, "", nil
@@ -482,7 +493,7 @@ func (s *Server) choose(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if f.UserID != visitorOf(r).user.ID {
+	if !visitorOf(r).began(f) {
 		return errForbidden
 	}
 	choice := db.Choice(r.PostFormValue("choice"))

@@ -202,7 +202,7 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.ConnectionDetail, pag
 	}
 	people := make([]pg.ID, len(flows))
 	for i, f := range flows {
-		people[i] = f.UserID
+		people[i] = f.By()
 	}
 	names, err := s.DB.Audit.Names(r.Context(), people)
 	if err != nil {
@@ -217,7 +217,7 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.ConnectionDetail, pag
 			events = slices.DeleteFunc(events, func(e audit.Event) bool { return e.ConnectionID == c.ID })
 			page.Events = append(page.Events, viewEvents(events, names, true)...)
 		}
-		staff.Flows = append(staff.Flows, views.FlowLine{Flow: f, By: names[f.UserID]})
+		staff.Flows = append(staff.Flows, views.FlowLine{Flow: f, By: names[f.By()]})
 	}
 	slices.SortStableFunc(page.Events, func(a, b views.Event) int { return b.At.Compare(a.At) })
 	staff.Report = report(c, page.Status, page.Events)

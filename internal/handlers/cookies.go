@@ -45,6 +45,9 @@ func (s *Server) rememberBrowser(w http.ResponseWriter, r *http.Request) pg.Secr
 
 // browserSecret returns this browser's secret. ok is false if it has none.
 func (s *Server) browserSecret(r *http.Request) (secret pg.Secret, ok bool) {
+	if v := visitorOf(r); v.browser != "" {
+		return v.browser, true
+	}
 	cookie, err := r.Cookie(s.cookieName(browserCookie))
 	if err != nil || len(cookie.Value) != browserLength {
 		return "", false

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"errors"
 	"net/http"
 	"slices"
 
@@ -26,6 +27,15 @@ func (s *Server) flowPage(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	page.Rejected = rejected
+	if visitorOf(r).role() == linked {
+		var at string
+		if page.Link, at, err = s.viewLinkEnd(r, f); err != nil {
+			return err
+		}
+		if at != "" && !isPrefetch(r) {
+			return redirect(w, r, at)
+		}
+	}
 	s.render(w, r, http.StatusOK, views.Flow(page))
 	return nil
 }
@@ -52,7 +62,17 @@ func (s *Server) endedPage(w http.ResponseWriter, r *http.Request) error {
 	if !slices.Contains([]status.End{status.EndForged, status.EndOtherProvider, status.EndOtherBrowser, status.EndOtherUser, status.EndInterrupted}, outcome) {
 		return pg.ErrNotFound
 	}
-	s.render(w, r, http.StatusOK, views.Flow(views.FlowPage{Page: s.viewPage(r), Provider: viewProvider(provider), Rejected: outcome}))
+	page := views.FlowPage{Page: s.viewPage(r), Provider: viewProvider(provider), Rejected: outcome}
+	if secret, ok := s.browserSecret(r); ok && page.User == nil {
+		l, err := s.DB.ConnectLinkOfBrowser(r.Context(), secret)
+		switch {
+		case err == nil:
+			page.Link = s.viewLink(l)
+		case !errors.Is(err, pg.ErrNotFound):
+			return err
+		}
+	}
+	s.render(w, r, http.StatusOK, views.Flow(page))
 	return nil
 }
 
@@ -67,7 +87,7 @@ func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
 		if err != nil {
 			return page, err
 		}
-		if v.user.ID != f.UserID {
+		if !v.began(f) {
 			o.Options = nil // only the flow's user may choose
 		}
 		page.Offer, page.Account, page.Before = &o, s.viewAccount(f.Provider, o.Account, ""), s.viewAccount(f.Provider, o.Before, f.ConnectionID.String())
@@ -88,11 +108,11 @@ func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
 		if err != nil {
 			return page, err
 		}
-		names, err := s.DB.Audit.Names(r.Context(), []pg.ID{f.UserID})
+		names, err := s.DB.Audit.Names(r.Context(), []pg.ID{f.By()})
 		if err != nil {
 			return page, err
 		}
-		page.Staff = &views.StaffFlow{Merchant: merchant.Name, By: names[f.UserID], Events: viewEvents(events, names, true)}
+		page.Staff = &views.StaffFlow{Merchant: merchant.Name, By: names[f.By()], Events: viewEvents(events, names, true)}
 	}
 	return page, nil
 }
@@ -110,7 +130,7 @@ func viewEvents(events []audit.Event, names map[pg.ID]string, staff bool) []view
 			e.Note = "" // why, in words for staff
 		}
 		one := views.Event{Line: audit.Line{Event: e}}
-		if staff || e.Actor.Role == audit.RoleMerchant || e.Actor.Role == audit.RoleKey {
+		if staff || e.Actor.Role == audit.RoleMerchant || e.Actor.Role == audit.RoleKey || e.Actor.Role == audit.RoleLink {
 			one.ActorName = names[e.Actor.ID]
 		}
 		out = append(out, one)

@@ -32,6 +32,7 @@ type Options struct {
 	Refresh        *refresh.Engine
 	Log            *slog.Logger
 	PublicURL      *url.URL                    // the origin of all pages
+	ReturnURLs     []*url.URL                  // to which and below which connect links may lead back
 	TrustedProxies []netip.Prefix              // their X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto are used
 	SessionKeys    [][]byte                    // the first signs, all verify
 	Jobs           *jobs.Jobs                  // mail, revocations, bulk work
@@ -69,6 +70,7 @@ const (
 	merchant                    // a merchant's user
 	support
 	admin
+	linked // the browser of a connect link, at what its link is for
 
 	staff    = support | admin
 	signedIn = merchant | staff
@@ -103,8 +105,10 @@ func (s *Server) routes() []route {
 		{callbackRoute, everyone, s.callback, false},
 		{postedRoute, everyone, s.postedCallback, false},
 		{"GET /connect/{provider}/ended/{outcome}", everyone, s.endedPage, false},
-		{"GET /flows/{reference}", signedIn, s.flowPage, true},
-		{"POST /flows/{reference}/choice", merchant, s.choose, true},
+		{"GET /flows/{reference}", signedIn | linked, s.flowPage, true},
+		{"POST /flows/{reference}/choice", merchant | linked, s.choose, true},
+		{"GET /links/{secret}", everyone, s.linkPage, true},
+		{"POST /links/{secret}", everyone, s.followLink, true},
 
 		{"GET /connections/{id}", signedIn, s.connectionPage, true},
 		{"GET /connections/{id}/refresh", signedIn, s.refreshed, false},
@@ -196,6 +200,10 @@ func (s *Server) page(one route) http.Handler {
 		r = r.WithContext(context.WithValue(r.Context(), visitorKey{}, v))
 		if err == nil && r.Method == http.MethodPost {
 			err = parsed(r)
+		}
+		if err == nil && one.roles&linked != 0 {
+			r, err = s.asLinkVisitor(w, r)
+			v = visitorOf(r)
 		}
 		switch {
 		case err != nil:

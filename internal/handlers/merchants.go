@@ -92,6 +92,13 @@ func (s *Server) renderMerchant(w http.ResponseWriter, r *http.Request, id pg.ID
 	for _, line := range connections.Rows {
 		page.Connections = append(page.Connections, s.viewConnectionRow(line, providers))
 	}
+	links, err := s.DB.ConnectLinks(r.Context(), id, "", linksOfMerchant)
+	if err != nil {
+		return err
+	}
+	for _, l := range links.Rows {
+		page.Links = append(page.Links, s.viewLinkLine(l))
+	}
 	s.render(w, r, code, views.AdminMerchant(page))
 	return nil
 }

@@ -17,64 +17,66 @@ import (
 )
 
 // visitors are those who come by every route, in the order of routeAnswers' letters.
-var visitors = []string{"nobody", "the merchant", "another merchant", "support", "an admin"}
+var visitors = []string{"nobody", "the merchant", "another merchant", "support", "an admin", "the browser of a connect link"}
 
 // routeAnswers is what each of them gets: + is let in, L is asked to sign in, F is told that it is not for them, and for . there is
 // no such page. It is written out, and not derived from the table of routes, so that a change there is a change here too.
 func routeAnswers() map[string]string {
 	return map[string]string{
-		"GET /login":                              "+++++",
-		"POST /login":                             "+++++",
-		"POST /logout":                            "LLLLL", // to the page of those who are signed out
-		"GET /{$}":                                "L++++",
-		"GET /connect/{provider}":                 "L++FF",
-		"POST /connect/{provider}":                "L++FF",
-		"GET /connect/{provider}/callback":        "+++++",
-		"POST /connect/{provider}/callback":       "+++++", // leads to the GET
-		"GET /connect/{provider}/ended/{outcome}": "+++++",
-		"GET /flows/{reference}":                  "L+.++",
-		"POST /flows/{reference}/choice":          "L+.FF",
-		"GET /connections/{id}":                   "L+.++",
-		"GET /connections/{id}/refresh":           "L++++", // leads to its page
-		"POST /connections/{id}/refresh":          "L+.++",
-		"POST /connections/{id}/reconnect":        "L+.FF",
-		"GET /connections/{id}/disconnect":        "L+.F+",
-		"POST /connections/{id}/disconnect":       "L+.F+",
-		"POST /connections/{id}/ask":              "L..++",
-		"GET /account":                            "L++++",
-		"POST /account":                           "L++++",
-		"GET /password":                           "+++++",
-		"POST /password":                          "+++++",
-		"GET /password/{secret}":                  "+++++",
-		"POST /password/{secret}":                 "+++++",
-		"GET /invitations/{secret}":               "+++++",
-		"POST /invitations/{secret}":              "+++++",
-		"GET /reconnect/{secret}":                 "L+.++",
-		"POST /reconnect/{secret}":                "L+.FF",
-		"GET /admin":                              "L..++",
-		"POST /admin/mail":                        "L..F+",
-		"GET /admin/connections":                  "L..++",
-		"GET /admin/connections.csv":              "L..++",
-		"GET /admin/connections.xlsx":             "L..++",
-		"POST /admin/bulk":                        "L..++",
-		"GET /admin/bulk/{id}":                    "L..++",
-		"POST /admin/bulk/{id}":                   "L..++",
-		"GET /admin/providers":                    "L..++",
-		"POST /admin/providers/{provider}":        "L..F+",
-		"GET /admin/events":                       "L..++",
-		"GET /admin/events.csv":                   "L..++",
-		"GET /admin/events.xlsx":                  "L..++",
-		"POST /admin/events":                      "L..F+",
-		"GET /admin/keys":                         "L..++",
-		"POST /admin/keys":                        "L..F+",
-		"POST /admin/keys/{id}/revoke":            "L..F+",
-		"GET /admin/merchants":                    "L..++",
-		"POST /admin/merchants":                   "L..F+",
-		"GET /admin/merchants/{id}":               "L..++",
-		"GET /admin/users":                        "L..++",
-		"POST /admin/users":                       "L..F+",
-		"POST /admin/users/{id}":                  "L..F+",
-		"GET /outbox":                             "+++++", // of the demo and of tests; elsewhere there is none
+		"GET /login":                              "++++++",
+		"POST /login":                             "++++++",
+		"POST /logout":                            "LLLLLL", // to the page of those who are signed out
+		"GET /{$}":                                "L++++L",
+		"GET /connect/{provider}":                 "L++FFL",
+		"POST /connect/{provider}":                "L++FFL",
+		"GET /connect/{provider}/callback":        "++++++",
+		"POST /connect/{provider}/callback":       "++++++", // leads to the GET
+		"GET /connect/{provider}/ended/{outcome}": "++++++",
+		"GET /flows/{reference}":                  "L+.++L",
+		"POST /flows/{reference}/choice":          "L+.FFL",
+		"GET /connections/{id}":                   "L+.++L",
+		"GET /connections/{id}/refresh":           "L++++L", // leads to its page
+		"POST /connections/{id}/refresh":          "L+.++L",
+		"POST /connections/{id}/reconnect":        "L+.FFL",
+		"GET /connections/{id}/disconnect":        "L+.F+L",
+		"POST /connections/{id}/disconnect":       "L+.F+L",
+		"POST /connections/{id}/ask":              "L..++L",
+		"GET /account":                            "L++++L",
+		"POST /account":                           "L++++L",
+		"GET /password":                           "++++++",
+		"POST /password":                          "++++++",
+		"GET /password/{secret}":                  "++++++",
+		"POST /password/{secret}":                 "++++++",
+		"GET /invitations/{secret}":               "++++++",
+		"POST /invitations/{secret}":              "++++++",
+		"GET /links/{secret}":                     "++++++",
+		"POST /links/{secret}":                    "++++++", // the first browser has it, and the others are told so
+		"GET /reconnect/{secret}":                 "L+.++L",
+		"POST /reconnect/{secret}":                "L+.FFL",
+		"GET /admin":                              "L..++L",
+		"POST /admin/mail":                        "L..F+L",
+		"GET /admin/connections":                  "L..++L",
+		"GET /admin/connections.csv":              "L..++L",
+		"GET /admin/connections.xlsx":             "L..++L",
+		"POST /admin/bulk":                        "L..++L",
+		"GET /admin/bulk/{id}":                    "L..++L",
+		"POST /admin/bulk/{id}":                   "L..++L",
+		"GET /admin/providers":                    "L..++L",
+		"POST /admin/providers/{provider}":        "L..F+L",
+		"GET /admin/events":                       "L..++L",
+		"GET /admin/events.csv":                   "L..++L",
+		"GET /admin/events.xlsx":                  "L..++L",
+		"POST /admin/events":                      "L..F+L",
+		"GET /admin/keys":                         "L..++L",
+		"POST /admin/keys":                        "L..F+L",
+		"POST /admin/keys/{id}/revoke":            "L..F+L",
+		"GET /admin/merchants":                    "L..++L",
+		"POST /admin/merchants":                   "L..F+L",
+		"GET /admin/merchants/{id}":               "L..++L",
+		"GET /admin/users":                        "L..++L",
+		"POST /admin/users":                       "L..F+L",
+		"POST /admin/users/{id}":                  "L..F+L",
+		"GET /outbox":                             "++++++", // of the demo and of tests; elsewhere there is none
 	}
 }
 
@@ -85,6 +87,7 @@ func TestEveryRouteForEveryRole(t *testing.T) {
 	own, other := h.merchant("CH168 Shop"), h.merchant("Other Shop")
 	people := []*person{h.visitor(""), own, other, h.staff(audit.RoleSupport), h.staff(audit.RoleAdmin)}
 	fill := h.things(own, people[4])
+	people = append(people, h.linkBrowser(own.merchant))
 	want := routeAnswers()
 	for _, one := range h.server.routes() {
 		letters, listed := want[one.pattern]
@@ -110,7 +113,7 @@ func TestEveryRouteForEveryRole(t *testing.T) {
 			if i == 0 && letters[i] == 'L' && method == http.MethodGet && a.location != "/login?next="+url.QueryEscape(path) {
 				t.Errorf("%s as nobody leads to %s", one.pattern, a.location)
 			}
-			if pattern == "/logout" && i > 0 {
+			if pattern == "/logout" && p.email != "" {
 				p.signIn("")
 			}
 		}
@@ -182,5 +185,6 @@ func (h *testServer) things(own, boss *person) *strings.Replacer {
 		"{provider}", "caminvoice", "{reference}", reference, "{outcome}", "forged", "{$}", "",
 		"/reconnect/{secret}", "/reconnect/"+link(account.LinkReconnect, pg.ID{}, connection), "/password/{secret}", "/password/"+link(account.LinkPassword, user(own), pg.ID{}),
 		"/invitations/{secret}", "/invitations/"+link(account.LinkInvitation, user(own), pg.ID{}),
+		"/links/{secret}", strings.TrimPrefix(h.newLink(own.merchant, nil).URL, h.url),
 	)
 }

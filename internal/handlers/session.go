@@ -152,8 +152,10 @@ type visitor struct {
 	user     account.User
 	merchant db.Merchant // zero for staff
 	session  account.Session
-	locale   string // of the page
-	notice   string // code of the notice to show, with its values
+	link     db.ConnectLink // of a browser that a platform sent here, at what the link is for; else zero
+	browser  pg.Secret      // this browser's secret, if this answer gives it one
+	locale   string         // of the page
+	notice   string         // code of the notice to show, with its values
 }
 
 type visitorKey struct{}
@@ -168,6 +170,9 @@ func visitorOf(r *http.Request) visitor {
 }
 
 func (v visitor) role() roles {
+	if v.link.ID != (pg.ID{}) {
+		return linked
+	}
 	switch v.user.Role {
 	case audit.RoleMerchant:
 		return merchant
@@ -178,6 +183,14 @@ func (v visitor) role() roles {
 	default:
 		return anonymous
 	}
+}
+
+// began reports whether the visitor began a flow: as its user, or with its connect link.
+func (v visitor) began(f db.Flow) bool {
+	if v.role() == linked || f.LinkID != (pg.ID{}) {
+		return v.role() == linked && v.link.ID == f.LinkID
+	}
+	return v.user.ID == f.UserID
 }
 
 // visit returns the visitor. The language is the one just chosen, else the one chosen in this browser, else the account's, else the
@@ -234,6 +247,9 @@ func (s *Server) redirectWithNotice(w http.ResponseWriter, r *http.Request, path
 // actor returns the visitor as the actor of an event.
 func (s *Server) actor(r *http.Request) audit.Actor {
 	v := visitorOf(r)
+	if v.role() == linked {
+		return s.actorOf(r, audit.RoleLink, v.link.ID)
+	}
 	return s.actorOf(r, v.user.Role, v.user.ID)
 }
 
@@ -253,7 +269,9 @@ func (s *Server) viewPage(r *http.Request) views.Page {
 			page.NoticeOf = append(page.NoticeOf, name, values.Get(name))
 		}
 	}
-	if v.role() != anonymous {
+	if v.role() == linked {
+		page.Incidents, page.Link = s.incidents(r), s.viewLink(v.link)
+	} else if v.role() != anonymous {
 		page.Incidents = s.incidents(r)
 		page.User = &views.Person{User: v.user, Merchant: v.merchant.Name}
 	}

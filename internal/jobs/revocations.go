@@ -132,6 +132,25 @@ func (j *Jobs) revoke(ctx context.Context, p db.Revocation) (status.Revocation, 
 	return unconfirmed, err
 }
 
+// RevokeUnwanted asks the provider to end access that a merchant gave and nobody connects, where that ends nobody else's, and records how
+// the provider took it. The error is the database's.
+func (j *Jobs) RevokeUnwanted(ctx context.Context, u db.UnwantedGrant) error {
+	f := u.Flow
+	p := db.Revocation{Grant: u.Grant, Connection: db.Connection{MerchantID: f.MerchantID, Provider: f.Provider, Environment: f.Environment, Account: u.Grant.Account}}
+	revoked, call, err := j.Revoke(context.WithoutCancel(ctx), p)
+	j.Log.InfoContext(ctx, "unwanted access", "provider", f.Provider, "flow", f.ID, "revoked", revoked, "status", call.Status, "err", err)
+	return errors.Join(err, j.DB.RecordRevocation(ctx, p, revoked, call))
+}
+
+// dropUnconfirmed ends what the platform has not confirmed in time.
+func (j *Jobs) dropUnconfirmed(ctx context.Context) error {
+	dropped, err := j.DB.DropUnconfirmed(ctx)
+	for _, one := range dropped {
+		err = errors.Join(err, j.RevokeUnwanted(ctx, one))
+	}
+	return err
+}
+
 // provider returns a provider by its name; one that is not set up has no connector.
 func (j *Jobs) provider(name string) connectors.Provider {
 	for _, provider := range j.Providers {

@@ -30,6 +30,13 @@ const (
 	FlowFailed    Kind = "flow.failed"
 	FlowCancelled Kind = "flow.cancelled"
 
+	LinkMade       Kind = "link.made"
+	LinkBegun      Kind = "link.begun"      // a browser has it for itself from then on
+	LinkForeign    Kind = "link.foreign"    // another browser wanted to begin
+	LinkRevoked    Kind = "link.revoked"    // the platform ended it
+	LinkConfirming Kind = "link.confirming" // the merchant is done: the platform is to confirm
+	LinkConfirmed  Kind = "link.confirmed"
+
 	RefreshSaved          Kind = "refresh.saved"
 	RefreshSpared         Kind = "refresh.spared"  // kept beside a newer answer that was saved first
 	RefreshDropped        Kind = "refresh.dropped" // the connection was made anew or ended meanwhile
@@ -91,6 +98,7 @@ func Kinds() []Kind {
 		ConnectionRevokeFailed, ConnectionRevokeLater, ConnectionRevokeUntold, ConnectionRevokeKept, ConnectionRevokeNotOffered,
 		ConnectionRevocationNoticed, ConnectionReconnectAsked, ConnectionViewed, ConnectionsSearched, ConnectionsExported,
 		FlowBegun, FlowDenied, FlowExpired, FlowFailed, FlowCancelled,
+		LinkMade, LinkBegun, LinkForeign, LinkRevoked, LinkConfirming, LinkConfirmed,
 		RefreshSaved, RefreshSpared, RefreshDropped, RefreshRateLimited, RefreshTemporary, RefreshRejected, RefreshClientRejected, RefreshLost,
 		IncidentOpened, IncidentDeclared, IncidentEnded,
 		MerchantAdded,

@@ -87,6 +87,7 @@ const (
 	StageAnswered   Stage = "answered"   // the provider's answer came while nobody was signed in
 	StageExchanging Stage = "exchanging" // the answer is being exchanged
 	StageChoosing   Stage = "choosing"   // access is here, sealed, and waits for the person's choice
+	StageConfirming Stage = "confirming" // the merchant of a connect link is done: access waits, sealed, for the platform's word
 	StageConnected  Stage = "connected"
 	StageDenied     Stage = "denied"
 	StageExpired    Stage = "expired"
@@ -108,6 +109,9 @@ const (
 	EndCancelled   End = "cancelled"   // the person chose not to connect
 	EndExpired     End = "expired"     // the person did not come back in time
 	EndInterrupted End = "interrupted" // the exchange was cut off, or its access ended before it was saved
+
+	EndUnconfirmed End = "unconfirmed"  // the platform did not confirm in time
+	EndLinkRevoked End = "link-revoked" // the platform ended its connect link
 
 	EndDenied         End = "denied"           // the person at the provider's consent page said no
 	EndInput          End = "input"            // what the merchant typed cannot be right
