@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"syscall"
 	"time"
 
+	"patchbay/docs/providers"
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
@@ -46,6 +48,7 @@ func demo(ctx context.Context, t terminal, args []string) error {
 	data := f.String("data", ".data", "`folder` that keeps everything between runs")
 	scale := f.Int("scale", 0, "at the first start, fill the database with `N` connections of made-up merchants and their history")
 	fresh := f.Bool("fresh", false, "start over: what the folder keeps is deleted first")
+	known := f.Bool("known", true, "offer imitations of the well-known providers of docs/providers too")
 	if err := parse(f, args); err != nil {
 		return err
 	}
@@ -80,15 +83,15 @@ func demo(ctx context.Context, t terminal, args []string) error {
 	}
 
 	publicURL := "http://" + browserAddress(listener)
-	providers := sandbox.New(sandbox.Options{
+	box := sandbox.New(sandbox.Options{
 		BaseURL: "http://localhost:" + port(beside), AppURLs: []string{publicURL}, StateFile: filepath.Join(*data, "sandbox.json"),
 		// At the provider an admin registers it by one click; here the first connect works without.
 		CamInvoice: sandbox.CamInvoiceOptions{Callbacks: []string{publicURL + "/connect/caminvoice/callback"}},
 	})
-	if err := providers.Err(); err != nil {
+	if err := box.Err(); err != nil {
 		return err
 	}
-	environ, err := demoSettings(*data, publicURL, address, providers)
+	environ, err := demoSettings(*data, publicURL, address, box, *known)
 	if err != nil {
 		return err
 	}
@@ -110,7 +113,7 @@ func demo(ctx context.Context, t terminal, args []string) error {
 	sandboxes, stopSandboxes := context.WithCancel(context.WithoutCancel(ctx))
 	ended := make(chan error, 1)
 	go func() {
-		err := serveUntil(sandboxes, beside, providers, time.Second)
+		err := serveUntil(sandboxes, beside, box, time.Second)
 		cancel()
 		ended <- err
 	}()
@@ -118,11 +121,11 @@ func demo(ctx context.Context, t terminal, args []string) error {
 		if err := seed(ctx, t, d, accounts, *scale); err != nil {
 			return err
 		}
-		welcome(t, publicURL, providers.BaseURL(), time.Since(began))
+		welcome(t, publicURL, box.BaseURL(), time.Since(began))
 		return nil
 	})
 	stopSandboxes()
-	return errors.Join(err, <-ended, providers.Close())
+	return errors.Join(err, <-ended, box.Close())
 }
 
 // seed adds the sample users that are missing. Before it adds the first one, it adds the sample connections asked for.
@@ -190,8 +193,9 @@ func openFolder(data string, fresh bool) (*os.File, error) {
 	return lock, nil
 }
 
-// demoSettings are the settings an operator would write, so that the demo starts as serve does.
-func demoSettings(data, publicURL, databaseURL string, providers *sandbox.Sandbox) ([]string, error) {
+// demoSettings are the settings an operator would write, so that the demo starts as serve does. With known they offer the providers of
+// docs/providers too.
+func demoSettings(data, publicURL, databaseURL string, box *sandbox.Sandbox, known bool) ([]string, error) {
 	keyset := filepath.Join(data, "keyset")
 	if err := keep(keyset, seal.NewKeyset); err != nil {
 		return nil, err
@@ -205,14 +209,23 @@ func demoSettings(data, publicURL, databaseURL string, providers *sandbox.Sandbo
 		return nil, err
 	}
 	standard := filepath.Join(data, "connectors.json")
-	if err := os.WriteFile(standard, providers.ConnectorsFile(), 0o644); err != nil {
+	settings := box.Settings()
+	var entries [][]byte
+	if known {
+		var err error
+		if entries, err = providers.Entries(); err != nil {
+			return nil, err
+		}
+		maps.Copy(settings, box.KnownSettings())
+	}
+	if err := os.WriteFile(standard, box.ConnectorsFile(entries...), 0o644); err != nil {
 		return nil, err
 	}
 	environ := []string{
 		"DATABASE_URL=" + databaseURL, "PUBLIC_URL=" + publicURL, "KEYSET_FILE=" + keyset, "SESSION_KEYS_FILE=" + sessionKeys,
 		"CONNECTORS_FILE=" + standard, "LOG_LEVEL=warn", "CAMINVOICE_HOOK_SECRET=demo",
 	}
-	for name, value := range providers.Settings() {
+	for name, value := range settings {
 		environ = append(environ, name+"="+value)
 	}
 	return environ, nil

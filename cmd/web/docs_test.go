@@ -23,8 +23,12 @@ func documents(t *testing.T) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	pages, err := filepath.Glob("../../docs/providers/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
 	all := map[string]string{}
-	for _, path := range append(paths, "../../README.md") {
+	for _, path := range append(append(paths, pages...), "../../README.md") {
 		all[path] = read(t, path)
 	}
 	return all

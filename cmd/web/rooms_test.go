@@ -58,6 +58,7 @@ var rooms = map[string][]string{
 	"patchbay/internal/sandbox": {"patchbay/", "others"},
 	"patchbay/internal/localpg": {"patchbay/", "others", "!github.com/jackc/pgx/"},
 	"patchbay/internal/xlsx":    {"patchbay/", "others"},
+	"patchbay/docs/providers":   {"patchbay/", "others"},
 	"patchbay/migrations": {
 		"patchbay/", "others", "!github.com/jackc/pgx/", "!github.com/pressly/goose/", "!github.com/riverqueue/river/",
 	},

@@ -16,6 +16,7 @@ import (
 	"slices"
 	"time"
 
+	"patchbay/docs/providers"
 	"patchbay/internal/sandbox"
 )
 
@@ -50,11 +51,16 @@ func serveSandbox(ctx context.Context, t terminal, args []string) error {
 	}
 	defer os.RemoveAll(folder)
 	connectorsFile := filepath.Join(folder, "connectors.json")
-	if err := os.WriteFile(connectorsFile, s.ConnectorsFile(), 0o600); err != nil {
+	entries, err := providers.Entries()
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(connectorsFile, s.ConnectorsFile(entries...), 0o600); err != nil {
 		return err
 	}
 	fmt.Fprintf(t.out, "The sandboxes of all providers are at %s\n\nSettings of an app that uses them:\n", *public)
 	settings := s.Settings()
+	maps.Copy(settings, s.KnownSettings())
 	settings["CONNECTORS_FILE"] = connectorsFile
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
 		fmt.Fprintf(t.out, "%s=%s\n", name, settings[name])

@@ -11,14 +11,14 @@ import (
 	"time"
 )
 
-// startServe runs serve on a free port and returns where, and what stops it.
+// startServe runs serve, on a free port unless environ names one, and returns where, and what stops it.
 func startServe(t *testing.T, environ []string, flags ...string) (address string, stop func() int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	in, out := io.Pipe()
 	code := make(chan int, 1)
 	go func() {
-		code <- run(ctx, terminal{nil, out, out, append(environ, "LISTEN=127.0.0.1:0")}, append([]string{"serve"}, flags...))
+		code <- run(ctx, terminal{nil, out, out, append([]string{"LISTEN=127.0.0.1:0"}, environ...)}, append([]string{"serve"}, flags...))
 		out.Close()
 	}()
 	listens := make(chan string, 1)

@@ -130,11 +130,11 @@ func (p *profile) token(r response, o object, exchange bool) (Token, error) {
 	}
 	t := Token{
 		Access: access, Type: o.tokenType("token_type", "tokenType"), Refresh: o.str("refresh_token", "refreshToken"), Scope: o.scopes("scope"),
-		Lifetime: r.lifetime(o, access, 0, "expires_in", "expiresIn", "expires_at", "expiresAt", "expires"),
+		Lifetime: r.lifetime(o, access, 0, "expires_in", "expiresIn", "expires_at", "expiresAt", "expires", "access_token_expiration"),
 	}
 	if t.Refresh != "" {
 		t.RefreshLifetime = r.lifetime(o, t.Refresh, time.Duration(p.RefreshLife),
-			"refresh_expires_in", "refresh_token_expires_in", "x_refresh_token_expires_in", "refreshTokenExpiresIn", "refresh_token_expires_at")
+			"refresh_expires_in", "refresh_token_expires_in", "x_refresh_token_expires_in", "refreshTokenExpiresIn", "refresh_token_expires_at", "refresh_token_expiration")
 	} else if !exchange {
 		t.RefreshLifetime = time.Duration(p.RefreshLife) // the one that was used lasts as long again
 	}

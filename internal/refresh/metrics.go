@@ -86,21 +86,21 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	defer cancel()
 	for _, q := range m.engine.order {
 		name, environment := q.info.Name, q.info.Environment
+		gauge := func(desc *prometheus.Desc, value float64) {
+			ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, name, environment)
+		}
+		if polled := q.polled.Load(); polled > 0 { // also while the database does not answer
+			gauge(m.polled, float64(polled))
+		}
 		n, err := q.stats(ctx)
 		if err != nil {
 			m.engine.Log.Warn("metrics of grants", "provider", name, "err", err)
 			continue
 		}
-		gauge := func(desc *prometheus.Desc, value float64) {
-			ch <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, value, name, environment)
-		}
 		gauge(m.due, float64(n.Due))
 		gauge(m.overdue, float64(n.Overdue))
 		gauge(m.leased, float64(n.Leased))
 		gauge(m.oldest, n.Oldest.Seconds())
-		if polled := q.polled.Load(); polled > 0 {
-			gauge(m.polled, float64(polled))
-		}
 		state, err := m.engine.ProviderState(ctx, name, environment)
 		if err != nil {
 			continue

@@ -282,6 +282,16 @@ func (s *Sandbox) home(w http.ResponseWriter, r *http.Request) {
 	for _, m := range s.o.ELECQ.Merchants {
 		elecq.Rows = append(elecq.Rows, row{m.Name, []string{m.ClientID, m.ClientSecret}})
 	}
+	var known []table
+	for _, r := range wellKnown() {
+		typed := table{Name: r.title, Head: []string{"Who", "user", "key"}}
+		for _, one := range r.typed {
+			typed.Rows = append(typed.Rows, row{one.place.name, []string{one.user, one.secret}})
+		}
+		if len(typed.Rows) > 0 {
+			known = append(known, typed)
+		}
+	}
 	var settings []param
 	for name, value := range s.Settings() {
 		if !strings.HasSuffix(name, "SECRET") {
@@ -293,5 +303,5 @@ func (s *Sandbox) home(w http.ResponseWriter, r *http.Request) {
 	c.page(http.StatusOK, "home.html", struct {
 		Settings []param
 		Typed    []table
-	}{settings, []table{flexiti, bookings, elecq}})
+	}{settings, append([]table{flexiti, bookings, elecq}, known...)})
 }

@@ -1,0 +1,370 @@
+package providers_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"patchbay/docs/providers"
+	"patchbay/internal/connectors"
+	"patchbay/internal/sandbox"
+)
+
+const appURL = "http://127.0.0.1:4242"
+
+// want is what becomes of an entry when the merchant chooses each of two accounts.
+type want struct {
+	first, second account
+	life          time.Duration // of the token; 0 if no end is known
+	renewable     bool
+	revocable     bool
+	wordless      bool // it refuses our secret in words that do not tell whose fault it is
+}
+
+type account struct {
+	chosen   string // on the consent page
+	id, name string
+	values   map[string]any // of account.values
+}
+
+func wants() map[string]want {
+	return map[string]want{
+		"google": {
+			account{chosen: "108123456789012345678", id: "108123456789012345678", name: "Sokha Chan"},
+			account{chosen: "117999888777666555444", id: "117999888777666555444", name: "Élodie Tremblay"},
+			time.Hour, true, true, false,
+		},
+		"microsoft": {
+			account{chosen: "11111111-aaaa-4bbb-8ccc-000000000001", id: "11111111-aaaa-4bbb-8ccc-000000000001", name: "sokha@shop.example", values: map[string]any{"tenant": "aaaabbbb-0000-cccc-1111-dddd2222eeee"}},
+			account{chosen: "22222222-aaaa-4bbb-8ccc-000000000002", id: "22222222-aaaa-4bbb-8ccc-000000000002", name: "jan@depot.example", values: map[string]any{"tenant": "99998888-7777-4666-8555-444433332222"}},
+			time.Hour, true, false, false,
+		},
+		"square": {
+			account{chosen: "MLV1A2B3C4D5E", id: "MLV1A2B3C4D5E", values: map[string]any{"merchant_id": "MLV1A2B3C4D5E"}},
+			account{chosen: "MLZ9Y8X7W6V5U", id: "MLZ9Y8X7W6V5U"},
+			30 * 24 * time.Hour, true, true, true,
+		},
+		"stripe": {
+			account{chosen: "acct_1AbCdEfGhIjKlMnO", id: "acct_1AbCdEfGhIjKlMnO", values: map[string]any{"stripe_user_id": "acct_1AbCdEfGhIjKlMnO", "livemode": false}},
+			account{chosen: "acct_1PqRsTuVwXyZaBcD", id: "acct_1PqRsTuVwXyZaBcD"},
+			0, true, true, false,
+		},
+		"quickbooks": { // two companies of one bookkeeper
+			account{chosen: "4620816365300000001", id: "4620816365300000001", values: map[string]any{"realm_id": "4620816365300000001"}},
+			account{chosen: "4620816365300000002", id: "4620816365300000002", values: map[string]any{"realm_id": "4620816365300000002"}},
+			time.Hour, true, true, false,
+		},
+		"xero": { // two organisations of one bookkeeper
+			account{chosen: "70784a63-d24b-46a9-a4db-0e70a274b056", id: "70784a63-d24b-46a9-a4db-0e70a274b056", name: "Maple Florist", values: map[string]any{"tenant_id": "70784a63-d24b-46a9-a4db-0e70a274b056"}},
+			account{chosen: "e0da6937-de07-4a14-adee-37abfac298ce", id: "e0da6937-de07-4a14-adee-37abfac298ce", name: "Harbour Bakery"},
+			30 * time.Minute, true, true, false,
+		},
+		"hubspot": {
+			account{chosen: "62515", id: "62515", values: map[string]any{"portal_id": "62515"}},
+			account{chosen: "1234567", id: "1234567"},
+			30 * time.Minute, true, true, false,
+		},
+		"slack": {
+			account{chosen: "T0CANAL01", id: "T0CANAL01", name: "Canal Street Café", values: map[string]any{"team_id": "T0CANAL01", "bot_user_id": "U0KRQLJ9H"}},
+			account{chosen: "T0HARBOUR2", id: "T0HARBOUR2", name: "Harbour Bakery"},
+			0, false, true, false,
+		},
+		"notion": {
+			account{chosen: "9903dfac-c0d2-4a3e-9f9f-1d9b1e8b7f11", id: "9903dfac-c0d2-4a3e-9f9f-1d9b1e8b7f11", name: "Canal Street wiki", values: map[string]any{"bot_id": "bot-of-9903dfac-c0d2-4a3e-9f9f-1d9b1e8b7f11"}},
+			account{chosen: "11aa22bb-c0d2-4a3e-9f9f-1d9b1e8b7f22", id: "11aa22bb-c0d2-4a3e-9f9f-1d9b1e8b7f22", name: "Harbour notes"},
+			0, true, true, false,
+		},
+		"github": {
+			account{chosen: "583231", id: "583231", name: "octo-sokha", values: map[string]any{"login": "octo-sokha"}},
+			account{chosen: "9919", id: "9919", name: "harbour-jan"},
+			0, false, true, false,
+		},
+		"linkedin": {
+			account{chosen: "782bbtaQ", id: "782bbtaQ", name: "Sokha Chan"},
+			account{chosen: "99aaBBcC", id: "99aaBBcC", name: "Jan de Vries"},
+			60 * 24 * time.Hour, false, false, false,
+		},
+		"mailchimp": {
+			account{chosen: "6f4e0c9a11d2b3", id: "6f4e0c9a11d2b3", name: "Canal Street Café", values: map[string]any{"dc": "us6"}},
+			account{chosen: "8a7b6c5d44e3f2", id: "8a7b6c5d44e3f2", name: "Harbour Bakery", values: map[string]any{"dc": "us14"}},
+			0, false, false, false,
+		},
+		"pipedrive": {
+			account{chosen: "7801001", id: "7801001", name: "Canal Street Café", values: map[string]any{"company_id": "7801001"}},
+			account{chosen: "7801002", id: "7801002", name: "Harbour Bakery"},
+			time.Hour, true, true, false,
+		},
+		"clover": {
+			account{chosen: "RCTSTAVI0010002", id: "RCTSTAVI0010002", values: map[string]any{"merchant_id": "RCTSTAVI0010002", "employee_id": "employee-sokha"}},
+			account{chosen: "HARBOUR00000002", id: "HARBOUR00000002"},
+			30 * time.Minute, true, false, false,
+		},
+	}
+}
+
+// TestEveryPageIsProved takes the entry out of each page, points it to the imitation that insists on the provider's rules, and goes the
+// whole way: connect, identify, call, refresh, revoke.
+func TestEveryPageIsProved(t *testing.T) {
+	pages, err := providers.Pages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := wants()
+	for _, page := range pages {
+		w, ok := all[page.Name]
+		if !ok {
+			t.Errorf("%s is proved by nothing", page.Name)
+			continue
+		}
+		delete(all, page.Name)
+		t.Run(page.Name, func(t *testing.T) {
+			t.Parallel()
+			p := start(t, page)
+			first, second := p.connect(t, w.first), p.connect(t, w.second)
+			if first.Account.ID == second.Account.ID {
+				t.Errorf("two accounts are one, %s", first.Account.ID)
+			}
+			if first.Lifetime != w.life && (first.Lifetime-w.life).Abs() > 2*time.Second {
+				t.Errorf("the token lasts %v, want %v", first.Lifetime, w.life)
+			}
+			if len(first.Missing) > 0 {
+				t.Errorf("scopes are missing: %v", first.Missing)
+			}
+			p.mustAnswer(t, first, true)
+			p.mustAnswer(t, second, true)
+			if p.connector.Info().Renewable(first) != w.renewable {
+				t.Errorf("renewable is %t", p.connector.Info().Renewable(first))
+			}
+			if w.renewable {
+				for range 2 {
+					first = p.refresh(t, first)
+					p.mustAnswer(t, first, true)
+				}
+			}
+			if double := p.box.DoubleSpends(); len(double) > 0 {
+				t.Errorf("a refresh token was sent twice: %v", double)
+			}
+			p.revoke(t, first, w.revocable)
+			p.mustAnswer(t, second, true)
+			if w.renewable {
+				p.box.Revoke(page.Name, "")
+				_, err := p.connector.Refresh(t.Context(), second)
+				if rejected := (*connectors.RejectedError)(nil); !errors.As(err, &rejected) || rejected.ClientFault {
+					t.Errorf("a refresh after the merchant ended access: %v, want it rejected", err)
+				}
+			}
+		})
+	}
+	for name := range all {
+		t.Errorf("there is no page for %s", name)
+	}
+}
+
+// TestTheProvidersNoIsHeard: each provider declines, and refuses our secret, in its own words.
+func TestTheProvidersNoIsHeard(t *testing.T) {
+	pages, err := providers.Pages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range pages {
+		t.Run(page.Name, func(t *testing.T) {
+			t.Parallel()
+			w, p := wants()[page.Name], start(t, page)
+			f, callback := p.visit(t, w.first, "deny")
+			if _, err := p.connector.(connectors.Redirector).Exchange(t.Context(), f, callback); !errors.As(err, new(*connectors.AccessDeniedError)) {
+				t.Errorf("declined: %v", err)
+			}
+			f, callback = p.visit(t, w.first, "allow")
+			if err := p.box.SetFault(page.Name, sandbox.Fault{Kind: sandbox.ClientRefused, Endpoint: "token"}); err != nil {
+				t.Fatal(err)
+			}
+			_, err := p.connector.(connectors.Redirector).Exchange(t.Context(), f, callback)
+			if rejected := (*connectors.RejectedError)(nil); (!errors.As(err, &rejected) || !rejected.ClientFault) && !(w.wordless && err != nil) {
+				t.Errorf("our secret is refused: %v, want it to be our fault", err)
+			}
+		})
+	}
+}
+
+// TestScopesThatWereUnticked: a person grants less than was asked for.
+func TestScopesThatWereUnticked(t *testing.T) {
+	pages, err := providers.Pages()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range pages {
+		if page.Name != "google" {
+			continue
+		}
+		p := start(t, page)
+		f, callback := p.visit(t, wants()["google"].first, "allow", "ticked=openid", "ticked=email", "ticked=profile")
+		g, err := p.connector.(connectors.Redirector).Exchange(t.Context(), f, callback)
+		if err != nil || len(g.Missing) != 1 || g.Missing[0] != "https://www.googleapis.com/auth/calendar" {
+			t.Errorf("missing %v, %v", g.Missing, err)
+		}
+	}
+}
+
+// proof is a page's entry at work against its imitation.
+type proof struct {
+	page      providers.Page
+	box       *sandbox.Sandbox
+	connector connectors.Connector
+	attempts  int
+}
+
+func start(t *testing.T, page providers.Page) *proof {
+	t.Helper()
+	box, err := sandbox.Start("127.0.0.1:0", sandbox.Options{AppURLs: []string{appURL}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { box.Close() })
+	secrets := box.KnownSettings()
+	all, err := connectors.Load(func(name string) string { return secrets[name] }, []byte("["+string(box.Local(page.Entry))+"]"), connectors.NewClient(nil, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &proof{page: page, box: box, connector: all[len(all)-1].Connector}
+}
+
+func (p *proof) flow() connectors.Flow {
+	p.attempts++
+	return connectors.Flow{
+		State: fmt.Sprintf("state-%d", p.attempts), Verifier: fmt.Sprintf("verifier-%d-0123456789012345678901234567890123456789", p.attempts),
+		CallbackURL: appURL + "/connect/" + p.page.Name + "/callback",
+	}
+}
+
+func (p *proof) connect(t *testing.T, a account) connectors.Grant {
+	t.Helper()
+	f, callback := p.visit(t, a, "allow")
+	g, err := p.connector.(connectors.Redirector).Exchange(t.Context(), f, callback)
+	if err != nil {
+		t.Fatalf("connecting %s: %v", a.id, err)
+	}
+	if g.Account.ID != a.id || a.name != "" && g.Account.Name != a.name {
+		t.Errorf("the account is %q, %q, want %q, %q", g.Account.ID, g.Account.Name, a.id, a.name)
+	}
+	for name, value := range a.values {
+		if fmt.Sprint(g.Account.Values[name]) != fmt.Sprint(value) {
+			t.Errorf("account.values.%s is %v, want %v", name, g.Account.Values[name], value)
+		}
+	}
+	return g
+}
+
+var (
+	formAction = regexp.MustCompile(`<form method="post" action="([^"]*)"`)
+	hidden     = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
+	unescape   = strings.NewReplacer("&amp;", "&", "&#43;", "+", "&#34;", `"`, "&#39;", "'", "&lt;", "<", "&gt;", ">")
+)
+
+// visit goes to the provider as a browser does, answers its page, and comes back with the callback's query.
+func (p *proof) visit(t *testing.T, a account, decision string, more ...string) (connectors.Flow, url.Values) {
+	t.Helper()
+	f := p.flow()
+	location, err := p.connector.(connectors.Redirector).AuthorizationURL(t.Context(), f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	browser := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }, Timeout: 10 * time.Second}
+	res, err := browser.Get(location)
+	if err != nil {
+		t.Fatal(err)
+	}
+	html, _ := io.ReadAll(res.Body)
+	res.Body.Close()
+	action := formAction.FindSubmatch(html)
+	if res.StatusCode != http.StatusOK || action == nil {
+		t.Fatalf("%s\nis answered %d, to %q:\n%s", location, res.StatusCode, res.Header.Get("Location"), html)
+	}
+	form := url.Values{"account": {a.chosen}, "decision": {decision}}
+	for _, m := range hidden.FindAllSubmatch(html, -1) {
+		form.Add(unescape.Replace(string(m[1])), unescape.Replace(string(m[2])))
+	}
+	for _, one := range more {
+		name, value, _ := strings.Cut(one, "=")
+		form.Add(name, value)
+	}
+	if len(more) == 0 {
+		form.Del("ticked") // as if every box stayed ticked
+	}
+	res, err = browser.PostForm(p.box.BaseURL()+string(action[1]), form)
+	if err != nil {
+		t.Fatal(err)
+	}
+	res.Body.Close()
+	back, err := res.Location()
+	if err != nil || !strings.HasPrefix(back.String(), f.CallbackURL) || back.Query().Get("state") != f.State {
+		t.Fatalf("the provider sends the browser to %v (%d, %v)", back, res.StatusCode, err)
+	}
+	return f, back.Query()
+}
+
+func (p *proof) refresh(t *testing.T, g connectors.Grant) connectors.Grant {
+	t.Helper()
+	token, err := p.connector.Refresh(t.Context(), g)
+	if err != nil || token.Access == "" {
+		t.Fatalf("refresh: %v", err)
+	}
+	g.Access = token.Access
+	if token.Refresh != "" {
+		g.Refresh = token.Refresh
+	}
+	return g
+}
+
+func (p *proof) revoke(t *testing.T, g connectors.Grant, revocable bool) {
+	t.Helper()
+	revoker, ok := p.connector.(connectors.Revoker)
+	var err error
+	if ok {
+		err = revoker.Revoke(t.Context(), g)
+	}
+	switch {
+	case revocable && (!ok || err != nil):
+		t.Errorf("revoking: %t, %v", ok, err)
+	case revocable:
+		p.mustAnswer(t, g, false)
+	case ok && !errors.Is(err, connectors.ErrNotOffered):
+		t.Errorf("there is nothing to revoke with: %v", err)
+	}
+}
+
+// mustAnswer makes the call that the page names, with what the platform gets.
+func (p *proof) mustAnswer(t *testing.T, g connectors.Grant, good bool) {
+	t.Helper()
+	lines := strings.Split(p.page.Call, "\n")
+	fill := func(text string) string {
+		text = strings.ReplaceAll(text, "{access_token}", g.Access)
+		for name, value := range g.Account.Values {
+			text = strings.ReplaceAll(text, "{"+name+"}", fmt.Sprint(value))
+		}
+		return text
+	}
+	method, address, _ := strings.Cut(lines[0], " ")
+	req, err := http.NewRequest(method, fill(p.box.LocalAddress(address)), nil)
+	if err != nil || strings.Contains(req.URL.String(), "%7B") {
+		t.Fatalf("the call %s cannot be made: %v", lines[0], err)
+	}
+	for _, line := range lines[1:] {
+		name, value, _ := strings.Cut(fill(line), ": ")
+		req.Header.Set(name, value)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(res.Body)
+	res.Body.Close()
+	if got := strings.Contains(string(body), `"account":"`); got != good {
+		t.Errorf("%s %s of %s answers %d %s", method, req.URL, g.Account.ID, res.StatusCode, body)
+	}
+}
