@@ -172,16 +172,16 @@ func (p *program) ask(method, path string, into any) (status int, err error) {
 }
 
 // connections lists the ids of all connections.
-func (p *program) connections(t *testing.T) (ids []string) {
-	t.Helper()
+func (p *program) connections() (ids []string, err error) {
 	var page struct{ Connections []struct{ ID string } }
-	if status, err := p.ask(http.MethodGet, "/api/v1/connections", &page); err != nil || status != http.StatusOK {
-		t.Fatalf("connections of %s: %d, %v", p.address, status, err)
+	status, err := p.ask(http.MethodGet, "/api/v1/connections", &page)
+	if err == nil && status != http.StatusOK {
+		err = fmt.Errorf("the list of connections: %d", status)
 	}
 	for _, c := range page.Connections {
 		ids = append(ids, c.ID)
 	}
-	return ids
+	return ids, err
 }
 
 // TestThePreviousVersionRunsOnThisSchema serves with the version before, upgrades the database under its load, and serves with both.
@@ -261,9 +261,12 @@ func TestThePreviousVersionRunsOnThisSchema(t *testing.T) {
 		for _, method := range []string{http.MethodGet, http.MethodPost} {
 			all.Go(func() {
 				for i := 0; load.Err() == nil; i++ {
-					ids := asked[n].connections(t)
 					path := map[string]string{http.MethodGet: "/token", http.MethodPost: "/refresh"}[method]
-					status, err := asked[n].ask(method, "/api/v1/connections/"+ids[i%len(ids)]+path, nil)
+					status := 0
+					ids, err := asked[n].connections()
+					if err == nil {
+						status, err = asked[n].ask(method, "/api/v1/connections/"+ids[i%len(ids)]+path, nil)
+					}
 					mu.Lock()
 					answers[fmt.Sprintf("%s %s of %d: %d, %v", method, path, n, status, err)]++
 					mu.Unlock()
@@ -306,9 +309,9 @@ func TestThePreviousVersionRunsOnThisSchema(t *testing.T) {
 	all.Wait()
 
 	for n, p := range asked {
-		ids := p.connections(t)
-		if len(ids) != 3 {
-			t.Errorf("process %d shows %d connections, want 3", n, len(ids))
+		ids, err := p.connections()
+		if err != nil || len(ids) != 3 {
+			t.Errorf("process %d shows %d connections, want 3; %v", n, len(ids), err)
 		}
 		for _, id := range ids {
 			if status, err := p.ask(http.MethodPost, "/api/v1/connections/"+id+"/refresh", nil); err != nil || status != http.StatusOK {
