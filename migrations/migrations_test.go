@@ -313,6 +313,7 @@ func TestLandedMigrationsStand(t *testing.T) {
 		"00014_authority.sql":      "b1aac7c68d1d3fdf",
 		"00013_trail.sql":          "c282d2697ac68472",
 		"00020_connect_links.sql":  "7ef82a97e11cb1e8",
+		"00015_flows_browser.sql":  "cfa5473c1bc77e84",
 	} {
 		text, err := os.ReadFile(name)
 		if err != nil {

@@ -14,7 +14,7 @@ var exportHeads = map[string]string{
 
 	"at": "admin_connection.when", "kind": "filter.kind", "actor": "export.actor", "actor_id": "export.actor-id", "actor_name": "filter.actor",
 	"connection_id": "admin_connection.id", "account": "filter.account", "flow": "export.flow", "class": "filter.class", "status": "admin_connection.status",
-	"code": "admin_connection.code", "milliseconds": "export.milliseconds", "reference": "export.reference", "address": "admin_events.where", "note": "export.note",
+	"code": "admin_connection.code", "milliseconds": "export.milliseconds", "reference": "export.reference", "address": "admin_events.where", "request": "export.request", "note": "export.note",
 }
 
 // ExportTitle returns the name of a workbook's sheet: of "connections" or "events".

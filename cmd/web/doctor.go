@@ -205,6 +205,15 @@ func (x *examination) keyset(ctx context.Context, s settings) {
 	} else {
 		x.fine("saving", "a connection and a refresh of it can be saved")
 	}
+	switch months, err := d.Audit.MonthsAhead(ctx); {
+	case err != nil:
+		x.wrong("events", cmp.Or(explain(err), err.Error()))
+	case months == 0:
+		x.wrong("events", "the next month has no partition of events, and nothing can be saved once this one is over: serve makes three ahead every minute and logs why it cannot. "+
+			"By hand, as the tables' owner: SELECT events_make_month((now() + interval '1 month')::date)")
+	default:
+		x.fine("events", fmt.Sprintf("%d of the next 3 months have a partition", months))
+	}
 	for _, p := range s.providers {
 		if s.publicURL != nil && p.Connector != nil {
 			x.callback(ctx, d, p, s.publicURL.String()+"/connect/"+p.Name+"/callback")

@@ -191,3 +191,38 @@ func TestPlansKeepToIndexes(t *testing.T) {
 		}
 	}
 }
+
+// TestMonthsAhead: a month that is missing is known before it begins.
+func TestMonthsAhead(t *testing.T) {
+	for _, c := range []struct {
+		at   string
+		want int
+	}{
+		{"2030-01-01T00:00:00Z", 3}, {"2030-01-31T23:59:59Z", 3}, {"2030-02-28T23:59:59Z", 2}, {"2030-03-01T00:00:00Z", 1}, {"2030-04-30T23:59:59Z", 0}, {"2029-12-31T23:59:59Z", 3}, {"2029-06-30T12:00:00Z", 0},
+	} {
+		clock := dbtest.NewClock(time.Date(2030, 1, 15, 0, 0, 0, 0, time.UTC))
+		d := dbtest.New(t, pg.Options{Clock: clock.Clock})
+		if err := d.Audit.MakeMonths(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		at, err := time.Parse(time.RFC3339, c.at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		clock.Set(at)
+		if got, err := d.Audit.MonthsAhead(t.Context()); err != nil || got != c.want {
+			t.Errorf("%s: %d, want %d: %v", c.at, got, c.want, err)
+		}
+	}
+	d := dbtest.New(t)
+	if err := d.Audit.MakeMonths(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	next := time.Now().UTC().AddDate(0, 0, 1-time.Now().UTC().Day()).AddDate(0, 1, 0)
+	if _, err := d.Pool.Exec(t.Context(), `DROP TABLE events_`+next.Format("2006_01")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := d.Audit.MonthsAhead(t.Context()); err != nil || got != 0 {
+		t.Errorf("with a gap: %d, %v", got, err)
+	}
+}

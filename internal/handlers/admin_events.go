@@ -107,6 +107,7 @@ func eventColumns() []exportColumn[audit.Line] {
 		{"milliseconds", numberWide, func(e audit.Line) any { return e.Millis }},
 		{"reference", narrow, func(e audit.Line) any { return e.Reference }},
 		{"address", narrow, func(e audit.Line) any { return e.Actor.Address }},
+		{"request", wide, func(e audit.Line) any { return e.Actor.Request }},
 		{"note", wide, func(e audit.Line) any { return e.Note }},
 	}
 }

@@ -68,7 +68,7 @@ func TestAlertsAreRules(t *testing.T) {
 			names[rule.Alert] = true
 		}
 	}
-	if len(names) != 9 {
+	if len(names) != 10 {
 		t.Errorf("%d rules", len(names))
 	}
 }

@@ -32,6 +32,9 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Write([]byte("ready\n"))
+	if months, err := s.DB.Audit.MonthsAhead(ctx); err == nil && months == 0 {
+		fmt.Fprintln(w, "the next month has no partition of events: nothing can be saved once this one is over")
+	}
 	if state := s.DB.ReplicaState(); state != pg.ReplicaNone && state != pg.ReplicaUsed {
 		fmt.Fprintf(w, "lists are read from the primary, not from the replica: %s\n", state)
 	}

@@ -174,6 +174,9 @@ func (m databaseMetrics) Collect(ch chan<- prometheus.Metric) {
 	if err != nil {
 		return
 	}
+	if months, err := s.DB.Audit.MonthsAhead(ctx); err == nil {
+		gauge("patchbay_events_months_ahead", "How many of the next three months have a partition of events; they are made every minute. Without one nothing can be saved.", float64(months))
+	}
 	gauge("patchbay_clock_skew_seconds", "How far this host's clock is ahead of Postgres's.", time.Since(s.DB.Now()).Seconds(), "of", "host")
 	counts, err := s.DB.Counts(ctx)
 	if err != nil {

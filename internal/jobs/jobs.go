@@ -72,6 +72,8 @@ func New(o Options) (*Jobs, error) {
 		JobTimeout:      2 * time.Minute,
 		Middleware:      o.Middleware,
 		SoftStopTimeout: 20 * time.Second,
+		// River's nightly REINDEX needs the owner of its tables, which the serving role is not: see docs/operating.md.
+		ReindexerSchedule: river.NeverSchedule(),
 		PeriodicJobs: []*river.PeriodicJob{
 			periodic(warningsArgs{}, time.Minute),
 			periodic(upkeepArgs{}, time.Minute),
