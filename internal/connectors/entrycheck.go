@@ -62,7 +62,7 @@ func loadStandard(getenv func(string) string, raw []byte, taken []string, client
 
 // unbuilt are the keys that nothing reads yet.
 var unbuilt = []string{
-	"kind", "description", "category", "color", "logo_file", "portal_url", "help_url", "inputs", "send", "check", "grant_life",
+	"kind", "description", "category", "color", "logo_file", "portal_url", "help_url", "inputs", "send", "check",
 }
 
 // faults returns all that is wrong with the values of an entry.

@@ -151,6 +151,9 @@ func grantBefore(ctx context.Context, tx pgx.Tx, connection pg.ID) (before, erro
 // lease and late grant; answers to refreshes of the older version are not saved. obtained is when the provider made the answer, by
 // our clock; info is the provider's.
 func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was before, obtained time.Time, info connectors.Info) error {
+	if info.GrantLife > 0 {
+		g.Ends = obtained.Add(info.GrantLife)
+	}
 	sealed, err := sealGrant(d.keyset, g, GrantPlace(c.ID, c.MerchantID, was.generation+1))
 	if err != nil {
 		return err
@@ -165,6 +168,10 @@ func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was befo
 	case g.RefreshLifetime > 0 && !info.Typed(g): // typed credentials give a new grant at its end
 		refreshExpires = obtained.Add(g.RefreshLifetime)
 	}
+	fixed := !info.Renewable(g) && !expires.IsZero()
+	if !g.Ends.IsZero() && (refreshExpires.IsZero() || g.Ends.Before(refreshExpires)) {
+		refreshExpires, fixed = g.Ends, true
+	}
 	b.Queue(`
 		INSERT INTO grants (connection_id, provider, environment, sealed, generation, connection_version, lifetime_seconds, expires_at, refresh_expires_at, refresh_expiry_fixed, refresh_at,
 			last_outcome, refreshed_at, renewable)
@@ -177,7 +184,7 @@ func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was befo
 			renewable = excluded.renewable`,
 		c.ID, c.Provider, c.Environment, sealed, was.generation+1, was.version+1, int64(g.Lifetime/time.Second), expires, refreshExpires,
 		schedule.Due(info, c.ID, g, obtained, obtained.Sub(was.usedAt) < schedule.InUse), obtained,
-		!info.Renewable(g) && !expires.IsZero(), info.Renewable(g))
+		fixed, info.Renewable(g))
 	return nil
 }
 

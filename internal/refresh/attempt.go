@@ -152,8 +152,9 @@ func (e *Engine) saveAnswer(ctx context.Context, q *providerQueue, l *lease, tok
 	return out, result.Next
 }
 
-// revokeUnwanted ends access that is no longer wanted: the connection was made anew or ended while the provider answered. A
-// revocation that would end the account's new access too is not made.
+// revokeUnwanted ends access that is no longer wanted: the connection ended while the provider answered. Nothing is revoked while any
+// merchant has the account connected, as this one has whose connection was made anew: many providers end with one token all that the
+// account gave.
 func (e *Engine) revokeUnwanted(ctx context.Context, q *providerQueue, l *lease, token connectors.Token) {
 	revoker, can := q.connector.(connectors.Revoker)
 	if !can || q.info.RevokesAccount {
@@ -161,6 +162,9 @@ func (e *Engine) revokeUnwanted(ctx context.Context, q *providerQueue, l *lease,
 	}
 	ctx, cancel := context.WithTimeout(ctx, e.Deadline)
 	defer cancel()
+	if connected, err := e.DB.AccountConnected(ctx, l.Provider, l.Environment, l.Grant.Account); err != nil || connected {
+		return
+	}
 	g := l.Grant
 	g.Token = token
 	if err := revoker.Revoke(ctx, g); err != nil {

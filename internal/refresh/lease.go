@@ -92,8 +92,8 @@ func (q *providerQueue) leave(ctx context.Context, l *lease) error {
 	var b pgx.Batch
 	b.Queue(`
 		UPDATE grants SET lease_id = NULL, leased_until = NULL, last_outcome = 'ok', last_code = '', refresh_at = expires_at, renewable = false,
-			refresh_expires_at = expires_at, refresh_expiry_fixed = expires_at IS NOT NULL
-		WHERE connection_id = $1 AND lease_id = $2 AND generation = $3`, l.Connection, l.ID, l.Generation)
+			refresh_expires_at = least(expires_at, $4), refresh_expiry_fixed = least(expires_at, $4) IS NOT NULL
+		WHERE connection_id = $1 AND lease_id = $2 AND generation = $3`, l.Connection, l.ID, l.Generation, l.Grant.Ends)
 	b.Queue(freeSlot, l.Provider, l.Environment, l.slot, l.ID)
 	if err := q.db.Pool.SendBatch(ctx, &b).Close(); err != nil {
 		return fmt.Errorf("leave a grant: %w", err)
@@ -168,6 +168,7 @@ type savedGrant struct {
 	Expires           time.Time `json:"expires,omitzero"`
 	RefreshEnd        time.Time `json:"refresh_end,omitzero"` // absent: as it was
 	Endless           bool      `json:"endless"`              // no end is known: another refresh token came without one, or credentials were typed
+	Fixed             bool      `json:"fixed"`                // no refresh moves refresh_end: consent ends then
 	RefreshAt         time.Time `json:"next,omitzero"`
 	Obtained          time.Time `json:"obtained"`
 	Event             audit.Row `json:"event"`
@@ -175,12 +176,12 @@ type savedGrant struct {
 
 const (
 	savedGrants = `json_to_recordset($1::json) AS w (id uuid, lease uuid, slot smallint, generation bigint, connection_version bigint, sealed text, lifetime bigint, expires timestamptz,
-		refresh_end timestamptz, endless boolean, next timestamptz, obtained timestamptz, event jsonb)`
+		refresh_end timestamptz, endless boolean, fixed boolean, next timestamptz, obtained timestamptz, event jsonb)`
 
 	setSavedGrant = `sealed = decode(w.sealed, 'base64'), late_grant = NULL, late_generation = 0, generation = g.generation + 1, attempts = g.attempts + 1,
 		lease_id = NULL, leased_until = NULL, saved_by = w.lease, lifetime_seconds = w.lifetime, expires_at = w.expires,
 		refresh_expires_at = CASE WHEN NOT w.endless THEN coalesce(w.refresh_end, g.refresh_expires_at) END,
-		refresh_expiry_fixed = NOT w.endless AND g.refresh_expires_at IS NOT NULL AND coalesce(w.refresh_end, g.refresh_expires_at) <= g.refresh_expires_at + interval '1 minute',
+		refresh_expiry_fixed = w.fixed OR NOT w.endless AND g.refresh_expires_at IS NOT NULL AND coalesce(w.refresh_end, g.refresh_expires_at) <= g.refresh_expires_at + interval '1 minute',
 		refresh_at = w.next, failures = 0, last_outcome = 'ok', last_code = '', refreshed_at = w.obtained`
 )
 
@@ -206,6 +207,9 @@ func (q *providerQueue) save(ctx context.Context, l *lease, token connectors.Tok
 	}
 	if token.RefreshLifetime > 0 {
 		s.row.RefreshEnd = obtained.Add(token.RefreshLifetime)
+	}
+	if end := g.Ends; !end.IsZero() && (s.row.Endless || end.Before(s.row.RefreshEnd)) {
+		s.row.RefreshEnd, s.row.Endless, s.row.Fixed = end, false, true
 	}
 	result := saveResult{Fate: saved, RefreshAt: s.row.RefreshAt}
 	if l.healthy() && !alone {

@@ -31,18 +31,16 @@ func Due(info connectors.Info, id pg.ID, g connectors.Grant, obtained time.Time,
 	return DueAfter(info.KeepAlive, id, obtained, g.Lifetime, refreshLifetime, used)
 }
 
-// DueAfter is Due by the lifetimes of the access token and of the refresh token, 0 where unknown, and the provider's keepAlive: a used grant before its token
-// ends, an unused one every keepAlive, both before the refresh token ends. It returns the zero time when the grant is unused and
-// nothing has to be kept alive.
+// DueAfter is Due by the lifetimes of the access token and of the refresh token, 0 where unknown, and the provider's keepAlive: every
+// keepAlive, before the refresh token ends, and a used grant before its token ends. It returns the zero time when the grant is unused
+// and nothing has to be kept alive.
 func DueAfter(keepAlive time.Duration, id pg.ID, obtained time.Time, lifetime, refreshLifetime time.Duration, used bool) time.Time {
 	wait := time.Duration(math.MaxInt64)
-	if used && lifetime > 0 {
-		wait = beforeEnd(lifetime, 15*time.Minute, id)
+	if keepAlive > 0 {
+		wait = keepAlive - jitter(keepAlive, id)
 	}
-	if !used || lifetime == 0 {
-		if keepAlive > 0 {
-			wait = keepAlive - jitter(keepAlive, id)
-		}
+	if used && lifetime > 0 {
+		wait = min(wait, beforeEnd(lifetime, 15*time.Minute, id))
 	}
 	if refreshLifetime > 0 {
 		wait = min(wait, beforeEnd(refreshLifetime, 24*time.Hour, id))

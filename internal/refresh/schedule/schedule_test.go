@@ -23,6 +23,11 @@ func TestDue(t *testing.T) {
 		{"ELECQ without use: long before its week is over", day, day, 7 * day, false, day * 95 / 100, day},
 		{"the right to renew ends before the next health check", 7 * day, time.Hour, 2 * day, false, day, 2*day - 9*time.Hour},
 		{"a lifetime nobody knows", day, 0, 0, true, day * 95 / 100, day},
+		{"Square in use: at least every six days, though its token lasts thirty", 6 * day, 30 * day, 0, true, 6 * day * 95 / 100, 6 * day},
+		{"Square without use", 6 * day, 30 * day, 0, false, 6 * day * 95 / 100, 6 * day},
+		{"LinkedIn's year of renewing, in use", 7 * day, 60 * day, 365 * day, true, 7 * day * 95 / 100, 7 * day},
+		{"a short token in use, and a long keep-alive", 7 * day, time.Hour, 0, true, 45 * time.Minute, 48 * time.Minute},
+		{"nothing to keep alive, in use", 0, time.Hour, 0, true, 45 * time.Minute, 48 * time.Minute},
 		{"a very short one: never before half", 0, 10 * time.Second, 0, true, 5 * time.Second, 8 * time.Second},
 	} {
 		for range 50 {
