@@ -200,6 +200,7 @@ func (x *examination) keyset(ctx context.Context, s settings) {
 	}
 	defer d.Close()
 	x.fine("keyset", "opens what this database sealed")
+	x.signed(ctx, d)
 	if err := refresh.ProveSaves(ctx, d); err != nil {
 		x.wrong("saving", cmp.Or(explain(err), err.Error())+" (a connection and a refresh were tried, and rolled back)")
 	} else {
@@ -218,6 +219,31 @@ func (x *examination) keyset(ctx context.Context, s settings) {
 		if s.publicURL != nil && p.Connector != nil {
 			x.callback(ctx, d, p, s.publicURL.String()+"/connect/"+p.Name+"/callback")
 		}
+	}
+}
+
+// signed verifies the rows that give authority.
+func (x *examination) signed(ctx context.Context, d *db.DB) {
+	counts, err := d.CheckSigned(ctx)
+	if err != nil {
+		x.wrong("signatures", reason(err))
+		return
+	}
+	rows, old, faults := 0, 0, x.faults
+	for _, c := range counts {
+		rows, old = rows+c.Rows, old+c.Old
+		if c.Forged > 0 {
+			x.wrong("signatures", fmt.Sprintf("%d of %s have no valid MAC and give no access: whoever may write rows wrote them without the keyset; see the events row.forged, find out who, and delete them", c.Forged, c.Table))
+		}
+		if c.Unknown > 0 {
+			x.wrong("signatures", fmt.Sprintf("%d of %s are signed by a key that the keyset lacks: start with a keyset that has it", c.Unknown, c.Table))
+		}
+	}
+	if x.faults == faults {
+		x.fine("signatures", fmt.Sprintf("%d rows that give access are signed", rows))
+	}
+	if old > 0 {
+		x.note("signatures", fmt.Sprintf("%d of them by an older key: do not take it out of the keyset", old))
 	}
 }
 

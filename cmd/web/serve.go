@@ -73,6 +73,7 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 		return err
 	}
 	defer d.Close()
+	d.Log = log
 
 	if err := refresh.ProveSaves(ctx, d); err != nil {
 		return err

@@ -114,7 +114,11 @@ func TestForgedRows(t *testing.T) {
 	ctx := t.Context()
 	admin := addUser(t, d, accounts, audit.RoleAdmin, "boss@patchbay.example")
 	now := clock.Now()
-	for _, mac := range []any{nil, []byte{}, make([]byte, 36)} {
+	id := make([]byte, 36) // of the keyset's key, before what it did not make
+	if err := d.Pool.QueryRow(ctx, `SELECT substring(mac FROM 1 FOR 4) FROM users WHERE id = $1`, admin.ID).Scan(&id); err != nil {
+		t.Fatal(err)
+	}
+	for _, mac := range []any{nil, []byte{}, append(id, make([]byte, 32)...)} {
 		secret := pg.NewSecret()
 		if _, err := d.Pool.Exec(ctx, `INSERT INTO sessions (id_hash, user_id, created_at, seen_at, expires_at, mac) VALUES ($1, $2, $3, $3, $4, $5)`,
 			secret.Hash(), admin.ID, now, now.Add(time.Hour), mac); err != nil {

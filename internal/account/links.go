@@ -82,8 +82,11 @@ func (s *Store) Link(ctx context.Context, kind LinkKind, secret pg.Secret) (Link
 		var link, user signature
 		err := row.Scan(&l.ID, &l.ConnectionID, &l.ExpiresAt, &l.User.ID, &l.User.MerchantID, &l.User.Email, &l.User.Name, &l.User.Role,
 			&l.User.Locale, &l.User.Invited, &l.Merchant.ID, &l.Merchant.Name, &l.By, &link.text, &link.mac, &user.text, &user.mac)
-		if err == nil && (!s.signed(db.SignedLinks, link) || l.User.ID != (pg.ID{}) && !s.signed(db.SignedUsers, user)) {
-			return Link{}, pgx.ErrNoRows
+		if err == nil {
+			err = s.authenticate(db.SignedLinks, link)
+		}
+		if err == nil && l.User.ID != (pg.ID{}) {
+			err = s.authenticate(db.SignedUsers, user)
 		}
 		return l, err
 	}, `

@@ -45,8 +45,14 @@ func (s *Store) Authenticate(ctx context.Context, email, password string, known 
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return u, fmt.Errorf("read user: %w", err)
 	}
-	if !s.signed(db.SignedUsers, g) {
+	if err == nil {
+		err = s.authenticate(db.SignedUsers, g)
+	}
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
 		u, hash = User{}, ""
+	case err != nil:
+		return User{}, err
 	}
 	ok, stale, err := s.passwords.matches(ctx, password, hash)
 	switch {

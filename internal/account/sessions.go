@@ -74,8 +74,11 @@ func (s *Store) SignedInBy(ctx context.Context, secret pg.Secret) (SignedIn, err
 			&in.Session.Hash, &in.Session.UserID, &in.Session.CreatedAt, &in.Session.SeenAt, &in.Session.Address, &in.Session.Agent,
 			&in.Merchant.ID, &in.Merchant.ExternalID, &in.Merchant.Name, &in.Merchant.Locale, &in.Merchant.CreatedAt,
 		}, slices.Concat(userTargets(&in.User), user.targets(), session.targets())...)...)
-		if err == nil && (!s.signed(db.SignedUsers, user) || !s.signed(db.SignedSessions, session)) {
-			return SignedIn{}, pgx.ErrNoRows
+		if err == nil {
+			err = s.authenticate(db.SignedUsers, user)
+		}
+		if err == nil {
+			err = s.authenticate(db.SignedSessions, session)
 		}
 		return in, err
 	}, `

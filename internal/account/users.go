@@ -12,6 +12,7 @@ import (
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/seal"
 	"patchbay/internal/search"
 	"patchbay/internal/status"
 	"patchbay/internal/text"
@@ -61,15 +62,22 @@ type signature struct {
 
 func (g *signature) targets() []any { return []any{&g.text, &g.mac} }
 
-func (s *Store) signed(r db.SignedRows, g signature) bool { return s.db.Authentic(r, g.text, g.mac) }
+// authenticate returns pgx.ErrNoRows if the MAC is not valid, and seal.ErrUnknownKey if that is not known.
+func (s *Store) authenticate(r db.SignedRows, g signature) error {
+	err := s.db.Authenticate(r, g.text, g.mac)
+	if errors.Is(err, seal.ErrForged) {
+		err = pgx.ErrNoRows
+	}
+	return err
+}
 
-// scanUser reads userColumns and signedUser. It returns pgx.ErrNoRows if the user's MAC is not valid.
+// scanUser reads userColumns and signedUser, and authenticates the user.
 func (s *Store) scanUser(row pgx.CollectableRow) (User, error) {
 	var u User
 	var g signature
 	err := row.Scan(append(userTargets(&u), g.targets()...)...)
-	if err == nil && !s.signed(db.SignedUsers, g) {
-		return User{}, pgx.ErrNoRows
+	if err == nil {
+		err = s.authenticate(db.SignedUsers, g)
 	}
 	return u, err
 }

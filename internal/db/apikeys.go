@@ -12,6 +12,7 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/pg"
+	"patchbay/internal/seal"
 	"patchbay/internal/status"
 	"patchbay/internal/text"
 )
@@ -144,10 +145,16 @@ func (d *DB) scanValidKey(row pgx.CollectableRow) (APIKey, error) {
 	var mac []byte
 	var signed string
 	err := row.Scan(append(keyTargets(&k), &mac, &signed)...)
-	if err == nil && !d.Authentic(SignedKeys, signed, mac) {
-		return APIKey{}, ErrNoAPIKey
+	if err == nil {
+		err = d.Authenticate(SignedKeys, signed, mac)
 	}
-	return k, err
+	if errors.Is(err, seal.ErrForged) {
+		err = ErrNoAPIKey
+	}
+	if err != nil {
+		return APIKey{}, err
+	}
+	return k, nil
 }
 
 // APIKeyBySecret returns the key with a secret. It returns ErrNoAPIKey if there is none, it is revoked, or it is not signed.

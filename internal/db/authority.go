@@ -2,9 +2,11 @@ package db
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -12,34 +14,44 @@ import (
 	"patchbay/internal/seal"
 )
 
-// ErrForged is returned for a row that gives authority and was not written by a process with the keyset.
-var ErrForged = errors.New("a row that gives authority has no valid MAC")
-
 // SignedRows are the rows of a table that give authority: each has a MAC of what gives it, in the column mac, under a key derived from
 // the keyset.
 type SignedRows struct {
 	table, id string
-	// Text is an SQL expression over the row of the table's alias (u, s, l or k): what the MAC is of. What may hold any sign is last.
+	// Text is an SQL expression over the row of the table's alias (u, s, l or k): what the MAC is of. The row's id is first, and what
+	// may hold any sign is last.
 	Text string
+	live string // an SQL condition: the row gives authority now. $1 is the time
 }
 
 // The tables of signed rows.
 var (
 	// SignedUsers binds a user's merchant, role, lock, password and address.
 	SignedUsers = SignedRows{"users u", "u.id", `concat_ws('|', u.id, coalesce(u.merchant_id::text, ''), u.role, u.locked_at IS NOT NULL,
-		encode(sha256(convert_to(u.password_hash, 'UTF8')), 'hex'), u.email)`}
+		encode(sha256(convert_to(u.password_hash, 'UTF8')), 'hex'), u.email)`, `$1::timestamptz IS NOT NULL`}
 	// SignedSessions binds a session's user.
-	SignedSessions = SignedRows{"sessions s", "s.id_hash", `concat_ws('|', encode(s.id_hash, 'hex'), s.user_id)`}
+	SignedSessions = SignedRows{"sessions s", "s.id_hash", `concat_ws('|', encode(s.id_hash, 'hex'), s.user_id)`, `s.expires_at > $1`}
 	// SignedLinks binds a link's kind, user, connection and end.
 	SignedLinks = SignedRows{"links l", "l.id", `concat_ws('|', l.id, l.kind, encode(l.secret_hash, 'hex'), coalesce(l.user_id::text, ''), coalesce(l.connection_id::text, ''),
-		(extract(epoch FROM l.expires_at) * 1000000)::bigint)`}
+		(extract(epoch FROM l.expires_at) * 1000000)::bigint)`, `l.spent_at IS NULL AND l.expires_at > $1`}
 	// SignedConnectLinks binds a connect link's merchant, task, end, browser and way back.
 	SignedConnectLinks = SignedRows{"connect_links l", "l.id", `concat_ws('|', l.id, l.merchant_id, encode(l.secret_hash, 'hex'), coalesce(l.connection_id::text, ''),
 		(extract(epoch FROM l.expires_at) * 1000000)::bigint, l.redirects, l.confirms, coalesce(encode(l.browser_hash, 'hex'), ''), l.revoked_at IS NOT NULL,
-		l.provider, l.return_url)`}
+		l.provider, l.return_url)`, `l.revoked_at IS NULL AND l.expires_at > $1`}
 	// SignedKeys binds an API key's merchant and scopes. A key that is revoked loses its MAC.
-	SignedKeys = SignedRows{"api_keys k", "k.id", `concat_ws('|', k.id, coalesce(k.merchant_id::text, ''), encode(k.hash, 'hex'), array_to_string(k.scopes, ' '))`}
+	SignedKeys = SignedRows{"api_keys k", "k.id", `concat_ws('|', k.id, coalesce(k.merchant_id::text, ''), encode(k.hash, 'hex'), array_to_string(k.scopes, ' '))`, `k.revoked_at IS NULL AND $1::timestamptz IS NOT NULL`}
 )
+
+// allSigned lists the tables of signed rows.
+func allSigned() []SignedRows {
+	return []SignedRows{SignedUsers, SignedSessions, SignedLinks, SignedConnectLinks, SignedKeys}
+}
+
+// name returns the table without its alias.
+func (r SignedRows) name() string {
+	name, _, _ := strings.Cut(r.table, " ")
+	return name
+}
 
 // signedKey writes what SignedKeys.Text selects: a token read takes less time without it. scopes have spaces between.
 func signedKey(id, merchant pg.ID, hash []byte, scopes string) string {
@@ -50,9 +62,14 @@ func signedKey(id, merchant pg.ID, hash []byte, scopes string) string {
 	return id.String() + "|" + of + "|" + hex.EncodeToString(hash) + "|" + scopes
 }
 
-// Authentic reports whether mac is that of a row whose Text is text.
-func (d *DB) Authentic(r SignedRows, text string, mac []byte) bool {
-	return d.keyset.Verify(mac, r.table, text)
+// Authenticate returns nil if mac is that of a row whose Text is text. It returns seal.ErrForged if it is not, and seal.ErrUnknownKey if
+// the keyset lacks the key that made it: then nothing is known of the row, and another process may serve it. Either is reported.
+func (d *DB) Authenticate(r SignedRows, text string, mac []byte) error {
+	err := d.keyset.Verify(mac, r.table, text)
+	if err != nil {
+		d.refused.report(d, r, text, mac, err)
+	}
+	return err
 }
 
 // Sign gives a row that was just written its MAC. id is its primary key.
@@ -65,8 +82,8 @@ func (d *DB) Sign(ctx context.Context, tx pgx.Tx, r SignedRows, id any) error {
 	return err
 }
 
-// Change locks a signed row, has change change it, and signs it anew. It returns ErrForged, before any change, if the row's MAC is
-// not valid, and pg.ErrNotFound if there is no such row.
+// Change locks a signed row, has change change it, and signs it anew. It returns an error of Authenticate, before any
+// change, and pg.ErrNotFound if there is no such row.
 func (d *DB) Change(ctx context.Context, tx pgx.Tx, r SignedRows, id any, change func() error) error {
 	var text string
 	var mac []byte
@@ -77,8 +94,8 @@ func (d *DB) Change(ctx context.Context, tx pgx.Tx, r SignedRows, id any, change
 	if err != nil {
 		return fmt.Errorf("read what is signed: %w", err)
 	}
-	if !d.Authentic(r, text, mac) {
-		return ErrForged
+	if err := d.Authenticate(r, text, mac); err != nil {
+		return err
 	}
 	if err := change(); err != nil {
 		return err
@@ -91,7 +108,7 @@ const signedAtOnce = 50_000
 
 // SignAll gives the rows that have no MAC one. It believes them: it is for rows of before there were MACs, and for samples.
 func (d *DB) SignAll(ctx context.Context, tx pgx.Tx) error {
-	for _, r := range []SignedRows{SignedUsers, SignedSessions, SignedLinks, SignedConnectLinks, SignedKeys} {
+	for _, r := range allSigned() {
 		where := ` WHERE mac IS NULL`
 		if r.table == SignedKeys.table {
 			where += ` AND revoked_at IS NULL`
@@ -121,6 +138,94 @@ func (d *DB) SignAll(ctx context.Context, tx pgx.Tx) error {
 	}
 	return nil
 }
+
+// resignedAtOnce is how many rows Resign locks at a time.
+const resignedAtOnce = 1000
+
+// Resign signs anew, by the first key, the rows whose MAC another key of the keyset made, a batch at a time, and returns how many. A
+// key can leave the keyset when no row has a MAC of it. Rows whose MAC is not valid stay as they are.
+func (d *DB) Resign(ctx context.Context) (resigned int, err error) {
+	for _, r := range allSigned() {
+		var last any // id of the last row that was looked at
+		for more := true; more; {
+			err := d.Tx(ctx, func(tx pgx.Tx) error {
+				rows, err := tx.Query(ctx, `SELECT `+r.id+`, `+r.Text+`, mac FROM `+r.table+`
+					WHERE substring(mac FROM 1 FOR 4) <> $1 AND (`+r.id+` > $2) IS NOT FALSE ORDER BY `+r.id+` LIMIT $3 FOR UPDATE`, d.primary(), last, resignedAtOnce)
+				if err != nil {
+					return fmt.Errorf("read what is to be signed: %w", err)
+				}
+				var b pgx.Batch
+				looked := 0
+				var id any
+				var text string
+				var mac []byte
+				_, err = pgx.ForEachRow(rows, []any{&id, &text, &mac}, func() error {
+					looked, last = looked+1, id
+					if d.Authenticate(r, text, mac) == nil {
+						b.Queue(`UPDATE `+r.table+` SET mac = $2 WHERE `+r.id+` = $1`, id, d.keyset.Sign(r.table, text))
+					}
+					return nil
+				})
+				if err != nil {
+					return fmt.Errorf("read what is to be signed: %w", err)
+				}
+				more = looked == resignedAtOnce
+				if err := tx.SendBatch(ctx, &b).Close(); err != nil {
+					return fmt.Errorf("sign rows: %w", err)
+				}
+				resigned += b.Len()
+				return nil
+			})
+			if err != nil {
+				return resigned, err
+			}
+		}
+	}
+	return resigned, nil
+}
+
+// SignedCount is how many rows of a table give authority, and how many of them do so no more.
+type SignedCount struct {
+	Table   string
+	Rows    int
+	Old     int // signed by an older key of the keyset
+	Unknown int // by a key that the keyset lacks
+	Forged  int // by none
+}
+
+// CheckSigned verifies every row that gives authority now. It reports none of them.
+func (d *DB) CheckSigned(ctx context.Context) ([]SignedCount, error) {
+	var counts []SignedCount
+	for _, r := range allSigned() {
+		c := SignedCount{Table: r.name()}
+		rows, err := d.Pool.Query(ctx, `SELECT `+r.Text+`, mac FROM `+r.table+` WHERE `+r.live, d.Now())
+		if err != nil {
+			return nil, fmt.Errorf("verify %s: %w", c.Table, err)
+		}
+		var text string
+		var mac []byte
+		_, err = pgx.ForEachRow(rows, []any{&text, &mac}, func() error {
+			c.Rows++
+			switch err := d.keyset.Verify(mac, r.table, text); {
+			case errors.Is(err, seal.ErrUnknownKey):
+				c.Unknown++
+			case err != nil:
+				c.Forged++
+			case seal.MACKeyID(mac) != d.keyset.Primary():
+				c.Old++
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("verify %s: %w", c.Table, err)
+		}
+		counts = append(counts, c)
+	}
+	return counts, nil
+}
+
+// primary is how a MAC or, after its first byte, a ciphertext of the key that seals begins.
+func (d *DB) primary() []byte { return binary.BigEndian.AppendUint32(nil, d.keyset.Primary()) }
 
 // The words that checkKeyset seals. The second says that every row that gives authority is signed; only a database of before that has the
 // first, and without the keyset it cannot be written.

@@ -195,10 +195,16 @@ func (d *DB) scanLink(row pgx.CollectableRow) (ConnectLink, error) {
 	err := row.Scan(&l.ID, &l.Provider, &l.ConnectionID, &l.Inputs, &l.UserExternalID, &l.UserName, &l.Locale, &l.ReturnURL, &l.Redirects, &l.Confirms, &l.CreatedBy,
 		&l.CreatedAt, &l.ExpiresAt, &l.BoundAt, &l.RevokedAt, &l.browserHash, &l.codeHash, &l.Merchant.ID, &l.Merchant.ExternalID, &l.Merchant.Name, &l.Merchant.Locale, &l.Merchant.CreatedAt,
 		&l.Flow.ID, &l.Flow.Reference, &l.Flow.Provider, &l.Flow.Stage, &l.Flow.Outcome, &l.Flow.ResultID, &l.Flow.TouchedAt, &l.Flow.ExpiresAt, &signed, &mac)
-	if err == nil && !d.Authentic(SignedConnectLinks, signed, mac) {
-		return ConnectLink{}, pgx.ErrNoRows
+	if err == nil {
+		err = d.Authenticate(SignedConnectLinks, signed, mac)
 	}
-	return l, err
+	switch {
+	case errors.Is(err, seal.ErrForged):
+		return ConnectLink{}, pgx.ErrNoRows
+	case err != nil:
+		return ConnectLink{}, err
+	}
+	return l, nil
 }
 
 // ConnectLinkBySecret returns the link with a secret, also one that is over. It returns ErrNotFound if there is none.
@@ -282,7 +288,7 @@ func (d *DB) BindConnectLink(ctx context.Context, l ConnectLink, browser pg.Secr
 		}
 		return d.Audit.Add(ctx, tx, l.event(status.LinkBegun, by))
 	})
-	if errors.Is(err, ErrForged) {
+	if errors.Is(err, seal.ErrForged) {
 		err = pg.ErrNotFound
 	}
 	return l, err
@@ -324,7 +330,7 @@ func (d *DB) RevokeConnectLink(ctx context.Context, l ConnectLink, by audit.Acto
 		}
 		return d.Audit.Add(ctx, tx, l.event(status.LinkRevoked, by))
 	})
-	if errors.Is(err, ErrForged) {
+	if errors.Is(err, seal.ErrForged) {
 		err = pg.ErrNotFound
 	}
 	return dropped, err
@@ -411,8 +417,13 @@ func (d *DB) linkOfFlow(ctx context.Context, tx pgx.Tx, f Flow) (confirms bool, 
 		return false, ErrTaken
 	case err != nil:
 		return false, fmt.Errorf("read connect link: %w", err)
-	case !d.Authentic(SignedConnectLinks, signed, mac), !revoked.IsZero():
+	case !revoked.IsZero():
 		return false, ErrTaken
+	}
+	if err := d.Authenticate(SignedConnectLinks, signed, mac); errors.Is(err, seal.ErrForged) {
+		return false, ErrTaken
+	} else if err != nil {
+		return false, err
 	}
 	return confirms, nil
 }

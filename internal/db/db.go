@@ -4,6 +4,7 @@ package db
 
 import (
 	"context"
+	"log/slog"
 
 	"github.com/jackc/pgx/v5"
 
@@ -16,8 +17,11 @@ import (
 type DB struct {
 	*pg.DB
 	Audit  *audit.Log
+	Log    *slog.Logger // takes what is wrong with rows that give authority; set before the first use, it discards at first
 	keyset *seal.Keyset
 	look   look
+
+	refused refusedRows
 }
 
 // Open connects and proves that the keyset opens this database. The schema must be migrated.
@@ -26,7 +30,7 @@ func Open(ctx context.Context, url string, keyset *seal.Keyset, o pg.Options) (*
 	if err != nil {
 		return nil, err
 	}
-	d := &DB{DB: ground, Audit: audit.NewLog(ground), keyset: keyset}
+	d := &DB{DB: ground, Audit: audit.NewLog(ground), keyset: keyset, Log: slog.New(slog.DiscardHandler)}
 	signed, err := d.checkKeyset(ctx)
 	if err == nil && !signed {
 		err = d.signRows(ctx)

@@ -236,7 +236,8 @@ type Handout struct {
 
 // ReadToken reads a connection's token and the API key by which it is asked for, in one round trip of three look-ups by
 // index. ok is false if the token cannot be handed out, for a reason that ReadGrant returns. It returns ErrNoAPIKey if there is no such
-// key, and the key with ErrNotFound if there is no such connection or the key is not for its merchant.
+// key, seal.ErrUnknownKey as Authenticate does, and the key with ErrNotFound if there is no such connection or the key is not for its
+// merchant.
 func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h Handout, ok bool, err error) {
 	var keyMerchant, merchant pg.ID
 	var scopes string
@@ -255,8 +256,12 @@ func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h 
 		return h, false, ErrNoAPIKey
 	case err != nil:
 		return h, false, fmt.Errorf("read token: %w", err)
-	case !d.Authentic(SignedKeys, signedKey(h.Key, keyMerchant, key.Hash(), scopes), mac):
+	}
+	switch err := d.Authenticate(SignedKeys, signedKey(h.Key, keyMerchant, key.Hash(), scopes), mac); {
+	case errors.Is(err, seal.ErrForged):
 		return Handout{}, false, ErrNoAPIKey
+	case err != nil:
+		return Handout{}, false, err
 	case merchant == (pg.ID{}) || keyMerchant != (pg.ID{}) && keyMerchant != merchant:
 		return h, false, pg.ErrNotFound
 	}

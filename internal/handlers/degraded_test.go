@@ -3,6 +3,7 @@ package handlers
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -48,6 +49,38 @@ func TestADatabaseThatHangsIsAnswered503(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+// TestWhatAnotherProcessMayVerifyIsAnswered503 has a key and a session that are signed by a key of the keyset that this process lacks.
+func TestWhatAnotherProcessMayVerifyIsAnswered503(t *testing.T) {
+	o := newTestAPI(t)
+	id := o.connection(o.shop, "account", time.Minute)
+	key := o.key(o.shop.ID)
+	admin := o.staff(audit.RoleAdmin)
+	if got := admin.get("/readyz"); got.status != http.StatusOK {
+		t.Fatalf("ready: %d", got.status)
+	}
+	for _, table := range []string{"api_keys", "sessions"} {
+		if _, err := o.db.Pool.Exec(t.Context(), `UPDATE `+table+` SET mac = '\xdeadbeef' || substring(mac FROM 5)`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range []string{"/token", ""} {
+		answer := o.ask("GET", "/api/v1/connections/"+id.String()+path, key, "")
+		answer.is(o, 503, "platform-action-needed")
+		if answer.body["retry_after"] == nil {
+			t.Errorf("%q does not say when to come back: %v", path, answer.body)
+		}
+	}
+	if got := admin.get("/admin"); got.status != http.StatusServiceUnavailable || got.retryAfter == "" {
+		t.Errorf("a page: %d, Retry-After %q", got.status, got.retryAfter)
+	}
+	if got := admin.get("/readyz"); got.status != http.StatusServiceUnavailable || !strings.Contains(got.body, "key unknown (3735928559)") {
+		t.Errorf("readyz: %d %q", got.status, got.body)
+	}
+	if n := o.events(status.RowForged); n != 0 {
+		t.Errorf("%d rows are called forged", n)
+	}
 }
 
 // TestARefusedTokenIsNotSentAgainEachTime: a program that asks again is answered by what is known, and so is a person who presses again.

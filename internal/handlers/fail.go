@@ -17,6 +17,7 @@ import (
 	"patchbay/internal/account"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/seal"
 	"patchbay/internal/trace"
 	"patchbay/views"
 )
@@ -89,9 +90,10 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	s.render(w, r.WithContext(context.WithoutCancel(r.Context())), status, views.Error(views.ErrorPage{Page: page, Status: status, Code: code, Wait: wait, Reference: trace.Request(r.Context())}))
 }
 
-// unavailable reports whether the database cannot be used for now, hangs, or keeps nothing: the same request may succeed later.
+// unavailable reports whether the database cannot be used for now, hangs, keeps nothing, or holds what only another process can
+// verify: the same request may succeed later.
 func unavailable(err error) bool {
-	return pg.Unavailable(err) || errors.Is(err, refresh.ErrUnsaved) || errors.Is(err, context.DeadlineExceeded)
+	return pg.Unavailable(err) || errors.Is(err, seal.ErrUnknownKey) || errors.Is(err, refresh.ErrUnsaved) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // render renders a page in the visitor's language. It sends nothing of a page whose rendering fails.

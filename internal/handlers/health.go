@@ -15,7 +15,8 @@ func (s *Server) livez(w http.ResponseWriter, _ *http.Request) {
 	w.Write([]byte("ok\n"))
 }
 
-// readyz answers 200 if the database answers, takes what is saved, has this program's schema and opens with the keyset.
+// readyz answers 200 if the database answers, takes what is saved, has this program's schema and opens with the keyset, and no row was
+// met within a minute that is signed by a key that the keyset lacks.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 3*time.Second)
 	defer cancel()
@@ -24,6 +25,11 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	err := s.DB.Ready(ctx)
 	if err == nil && s.Works != nil {
 		err = s.Works(ctx)
+	}
+	if key := s.DB.LacksKey(); err == nil && key != 0 {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprintf(w, "not ready: key unknown (%d)\n", key)
+		return
 	}
 	if err != nil {
 		s.Log.WarnContext(ctx, "not ready", "err", err)

@@ -165,6 +165,15 @@ func (m databaseMetrics) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc("patchbay_replica_fallbacks_total", "Reads that the replica might have done and the primary did.", nil, nil),
 			prometheus.CounterValue, float64(s.DB.ReplicaFallbacks()))
 	}
+	for table, n := range s.DB.ForgedRows() {
+		ch <- prometheus.MustNewConstMetric(prometheus.NewDesc("patchbay_forged_rows_total", "How often a row that gives authority was refused because its MAC is not valid.",
+			[]string{"table"}, nil), prometheus.CounterValue, float64(n), table)
+	}
+	lacks := 0.0
+	if s.DB.LacksKey() != 0 {
+		lacks = 1
+	}
+	gauge("patchbay_key_unknown", "1 if a row was met within a minute that is signed by a key that this process lacks.", lacks)
 	err := s.DB.Ready(ctx)
 	up := 0.0
 	if err == nil {
@@ -197,5 +206,5 @@ func (m databaseMetrics) Collect(ch chan<- prometheus.Metric) {
 		s.Log.WarnContext(ctx, "metrics of seals", "err", err)
 		return
 	}
-	gauge("patchbay_old_seals", "Grants that are sealed under an older key of the keyset, counted every hour.", float64(old))
+	gauge("patchbay_old_seals", "Secrets sealed and rows signed by an older key of the keyset, counted every hour.", float64(old))
 }

@@ -3,6 +3,7 @@ package seal_test
 import (
 	"bytes"
 	"encoding/base64"
+	"errors"
 	"testing"
 
 	"github.com/tink-crypto/tink-go/v2/aead"
@@ -15,23 +16,28 @@ import (
 func TestAMACIsOfOneKindAndText(t *testing.T) {
 	k, other := keyset(t), keyset(t)
 	mac := k.Sign("api_keys k", "a|b|c")
-	if !k.Verify(mac, "api_keys k", "a|b|c") || !bytes.Equal(mac, k.Sign("api_keys k", "a|b|c")) {
-		t.Fatal("it does not verify what it signed")
+	if err := k.Verify(mac, "api_keys k", "a|b|c"); err != nil || !bytes.Equal(mac, k.Sign("api_keys k", "a|b|c")) {
+		t.Fatalf("it does not verify what it signed: %v", err)
 	}
 	flipped := bytes.Clone(mac)
 	flipped[20] ^= 1
-	for what, bad := range map[string]bool{
-		"another text":   k.Verify(mac, "api_keys k", "a|b|d"),
-		"another kind":   k.Verify(mac, "links l", "a|b|c"),
-		"another keyset": other.Verify(mac, "api_keys k", "a|b|c"),
-		"a flipped bit":  k.Verify(flipped, "api_keys k", "a|b|c"),
-		"no key's id":    k.Verify(mac[4:], "api_keys k", "a|b|c"),
-		"nothing":        k.Verify(nil, "api_keys k", "a|b|c"),
-		"zeros":          k.Verify(make([]byte, len(mac)), "api_keys k", "a|b|c"),
+	for what, c := range map[string]struct{ got, want error }{
+		"another text":                 {k.Verify(mac, "api_keys k", "a|b|d"), seal.ErrForged},
+		"another kind":                 {k.Verify(mac, "links l", "a|b|c"), seal.ErrForged},
+		"another keyset":               {other.Verify(mac, "api_keys k", "a|b|c"), seal.ErrUnknownKey},
+		"a flipped bit":                {k.Verify(flipped, "api_keys k", "a|b|c"), seal.ErrForged},
+		"no key's id":                  {k.Verify(mac[4:], "api_keys k", "a|b|c"), seal.ErrForged},
+		"one byte more":                {k.Verify(append(bytes.Clone(mac), 0), "api_keys k", "a|b|c"), seal.ErrForged},
+		"nothing":                      {k.Verify(nil, "api_keys k", "a|b|c"), seal.ErrForged},
+		"zeros":                        {k.Verify(make([]byte, len(mac)), "api_keys k", "a|b|c"), seal.ErrUnknownKey},
+		"another keyset, another text": {other.Verify(mac, "api_keys k", "a|b|d"), seal.ErrUnknownKey},
 	} {
-		if bad {
-			t.Errorf("%s verifies", what)
+		if !errors.Is(c.got, c.want) {
+			t.Errorf("%s: %v, want %v", what, c.got, c.want)
 		}
+	}
+	if seal.MACKeyID(mac) != k.Primary() || seal.MACKeyID(nil) != 0 {
+		t.Errorf("the key is %d, want %d", seal.MACKeyID(mac), k.Primary())
 	}
 }
 
@@ -79,13 +85,17 @@ func TestAMACOutlivesRotation(t *testing.T) {
 	}
 	old := before.Sign("users u", "row")
 	both := parsed()
-	if signed := both.Sign("users u", "row"); !both.Verify(old, "users u", "row") || !both.Verify(signed, "users u", "row") || before.Verify(signed, "users u", "row") {
-		t.Error("with both keys, either verifies and the new one signs")
+	signed := both.Sign("users u", "row")
+	if both.Verify(old, "users u", "row") != nil || both.Verify(signed, "users u", "row") != nil {
+		t.Error("with both keys, either verifies")
+	}
+	if err := before.Verify(signed, "users u", "row"); !errors.Is(err, seal.ErrUnknownKey) {
+		t.Errorf("with the old key alone: %v", err)
 	}
 	if err := m.Delete(before.Primary()); err != nil {
 		t.Fatal(err)
 	}
-	if parsed().Verify(old, "users u", "row") {
-		t.Error("a key that is gone verifies")
+	if err := parsed().Verify(old, "users u", "row"); !errors.Is(err, seal.ErrUnknownKey) {
+		t.Errorf("by a key that is gone: %v", err)
 	}
 }

@@ -33,8 +33,15 @@ import (
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
-// ErrSealed is returned for a ciphertext that does not open: it belongs to another keyset or another place.
-var ErrSealed = errors.New("sealed by another key or for another place")
+// Errors of what is kept sealed or signed.
+var (
+	// ErrSealed is returned for a ciphertext that does not open: it belongs to another keyset or another place.
+	ErrSealed = errors.New("sealed by another key or for another place")
+	// ErrForged is returned for a MAC that no key of the keyset made for this kind and text.
+	ErrForged = errors.New("the MAC is not valid")
+	// ErrUnknownKey is returned for a MAC that names a key which the keyset lacks: whether it is valid is not known.
+	ErrUnknownKey = errors.New("signed by a key that this keyset lacks")
+)
 
 // Keyset seals and opens secrets. Its primary key seals, every key opens. It is safe for concurrent use.
 type Keyset struct {
@@ -164,13 +171,28 @@ func (k *Keyset) Sign(kind, text string) []byte {
 	return appendMAC(binary.BigEndian.AppendUint32(nil, k.primary), k.macKeys[k.primary], kind, text)
 }
 
-// Verify reports whether a key of the keyset made the MAC for this kind and text.
-func (k *Keyset) Verify(mac []byte, kind, text string) bool {
+// Verify returns an error unless a key of the keyset made the MAC for this kind and text: ErrUnknownKey if the MAC names a key that
+// the keyset lacks, else ErrForged.
+func (k *Keyset) Verify(mac []byte, kind, text string) error {
 	if len(mac) != 4+sha256.Size {
-		return false
+		return ErrForged
 	}
-	key, ok := k.macKeys[binary.BigEndian.Uint32(mac)]
-	return ok && hmac.Equal(mac, appendMAC(mac[:4:4], key, kind, text))
+	key, known := k.macKeys[binary.BigEndian.Uint32(mac)]
+	if !known {
+		return ErrUnknownKey
+	}
+	if !hmac.Equal(mac, appendMAC(mac[:4:4], key, kind, text)) {
+		return ErrForged
+	}
+	return nil
+}
+
+// MACKeyID returns the id of the key that a MAC names, 0 if it is none.
+func MACKeyID(mac []byte) uint32 {
+	if len(mac) < 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(mac)
 }
 
 func appendMAC(b, key []byte, kind, text string) []byte {

@@ -85,6 +85,7 @@ const (
 
 	MailRetried Kind = "mail.retried"
 
+	RowForged        Kind = "row.forged"        // a row that gives authority was met whose MAC is not valid
 	DatabaseRestored Kind = "database.restored" // it was noticed that the database is a copy of an earlier state, or another one
 
 	EventsExported      Kind = "event.exported"
@@ -108,7 +109,7 @@ func Kinds() []Kind {
 		ProviderRegistered, ProviderHooked, ProviderUnhooked, ProviderChecked, ProviderResumed, ProviderRequestFailed, ProviderCallbackRefused,
 		ProviderCallbackAccepted,
 		BulkCounted, BulkBegun, BulkStopped, BulkEnded,
-		MailRetried, DatabaseRestored, EventsExported, SettingRetentionSet,
+		MailRetried, RowForged, DatabaseRestored, EventsExported, SettingRetentionSet,
 	}
 }
 

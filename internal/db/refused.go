@@ -1,0 +1,93 @@
+package db
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"strings"
+	"sync"
+	"time"
+
+	"patchbay/internal/audit"
+	"patchbay/internal/pg"
+	"patchbay/internal/seal"
+	"patchbay/internal/status"
+)
+
+const (
+	reportEvery = time.Hour   // of one row
+	mostReports = 1000        // of a process, within reportEvery
+	lacksFor    = time.Minute // for how long a process is not ready after it met a row whose key it lacks
+)
+
+// refusedRows are the signed rows that this process has refused. The log, events, figures and /readyz tell of them.
+type refusedRows struct {
+	mu       sync.Mutex
+	counts   map[string]int64     // of forged ones, by table
+	reported map[string]time.Time // forged ones, by table and id
+	lacks    uint32               // the key that was met last and that the keyset lacks
+	lacksAt  time.Time
+}
+
+// report notes that a row was refused. A forged one is an event and a line of the log, one an hour for each row.
+func (f *refusedRows) report(d *DB, r SignedRows, text string, mac []byte, reason error) {
+	id, _, _ := strings.Cut(text, "|")
+	row, now := r.name()+" "+id, time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if errors.Is(reason, seal.ErrUnknownKey) {
+		if now.Sub(f.lacksAt) > lacksFor {
+			d.Log.Error("key unknown: a row is signed by a key that this process lacks, and another may have", "key", seal.MACKeyID(mac), "row", row)
+		}
+		f.lacks, f.lacksAt = seal.MACKeyID(mac), now
+		return
+	}
+	if f.counts == nil {
+		f.counts, f.reported = map[string]int64{}, map[string]time.Time{}
+	}
+	f.counts[r.name()]++
+	if now.Sub(f.reported[row]) < reportEvery {
+		return
+	}
+	if len(f.reported) >= mostReports {
+		maps.DeleteFunc(f.reported, func(_ string, at time.Time) bool { return now.Sub(at) >= reportEvery })
+		if len(f.reported) >= mostReports {
+			return
+		}
+	}
+	f.reported[row] = now
+	d.Log.Error("a row that gives authority has no valid MAC, and gives none: it was written without the keyset", "row", row)
+	go func() { // the caller holds a connection
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		wait, err := d.Allow(ctx, "forged "+row, pg.Limit{Burst: 1, Every: reportEvery})
+		if err == nil && wait == 0 {
+			err = d.Audit.Record(ctx, audit.Event{Kind: status.RowForged, Code: r.name(), Note: row})
+		}
+		if err != nil && !errors.Is(err, context.Canceled) {
+			d.Log.Warn("event not written", "kind", status.RowForged, "err", err)
+		}
+	}()
+}
+
+// ForgedRows returns how often this process has refused a row without a valid MAC, by table.
+func (d *DB) ForgedRows() map[string]int64 {
+	d.refused.mu.Lock()
+	defer d.refused.mu.Unlock()
+	counts := map[string]int64{}
+	for _, r := range allSigned() {
+		counts[r.name()] = d.refused.counts[r.name()]
+	}
+	return counts
+}
+
+// LacksKey returns the id of a key by which a row was signed that this process met within a minute, and that its keyset lacks; 0 if
+// there is none.
+func (d *DB) LacksKey() uint32 {
+	d.refused.mu.Lock()
+	defer d.refused.mu.Unlock()
+	if time.Since(d.refused.lacksAt) > lacksFor {
+		return 0
+	}
+	return d.refused.lacks
+}
