@@ -3,7 +3,9 @@ package connectors
 import (
 	"encoding/json"
 	"maps"
+	"net/url"
 	"os"
+	"path"
 	"reflect"
 	"slices"
 	"strings"
@@ -94,6 +96,79 @@ func FuzzReadEntries(f *testing.F) {
 		entries, faults, err := ReadEntries([]byte(file))
 		if err == nil && (len(entries) != len(faults) || !json.Valid([]byte(file))) {
 			t.Errorf("%d entries, %d lists of faults", len(entries), len(faults))
+		}
+	})
+}
+
+// FuzzFillAddress: whatever a value holds, the address keeps its scheme, host, port and number of segments, and no other parameter
+// appears.
+func FuzzFillAddress(f *testing.F) {
+	for _, v := range []string{"a", "..", ".", "../..", "%2e%2e", "a/b", "a?b=c", "a#b", `\`, "@evil.example", ":80", "ឯ", "a&b=c", "\x00", "a b", "+", "{x}", "//evil.example", strings.Repeat("a", 501)} {
+		f.Add(v, v)
+	}
+	const template = "https://api.example.com:8443/v1/{a}/end?x=1&q={b}&y={a}"
+	f.Fuzz(func(t *testing.T, a, b string) {
+		filled := fillAddress(template, func(name string) string { return map[string]string{"a": a, "b": b}[name] })
+		if filled == "" {
+			if fits(a) && fits(b) {
+				t.Errorf("%q and %q do not fit", a, b)
+			}
+			return
+		}
+		u, err := url.Parse(filled)
+		if err != nil {
+			t.Fatalf("%q and %q: %v", a, b, err)
+		}
+		clean := u.JoinPath() // as a proxy may write it
+		for _, u := range []*url.URL{u, clean} {
+			if u.Scheme != "https" || u.Host != "api.example.com:8443" || u.User != nil || u.Fragment != "" || strings.Count(u.EscapedPath(), "/") != 3 ||
+				!strings.HasPrefix(u.EscapedPath(), "/v1/") || !strings.HasSuffix(u.EscapedPath(), "/end") {
+				t.Errorf("%q became %s", a, u)
+			}
+		}
+		if q := u.Query(); len(q) != 3 || q.Get("q") != b || q.Get("y") != a || q.Get("x") != "1" {
+			t.Errorf("%q and %q became the query %v", a, b, q)
+		}
+		if strings.HasPrefix(u.EscapedPath(), "/v1/../") || path.Clean(u.EscapedPath()) != u.EscapedPath() {
+			t.Errorf("%q became the path %s", a, u.EscapedPath())
+		}
+	})
+}
+
+// FuzzPath: no path panics, and what it reads is in what it was given.
+func FuzzPath(f *testing.F) {
+	for _, p := range []string{"answer.a", "answer.b.0.c", "answer.b.-1", "answer.b.99999999999999999999", "answer..", "", ".", "account.0", "callback.a", "input.a", "answer.b.00"} {
+		f.Add(p)
+	}
+	from := sources{
+		callback: url.Values{"a": {"1"}}, answer: object{"a": "1", "b": []any{map[string]any{"c": json.Number("1")}}, "": map[string]any{"": "1"}},
+		account: []any{"1", true, nil, map[string]any{"d": "1"}}, input: map[string]string{"a": "1"},
+	}
+	f.Fuzz(func(t *testing.T, p string) {
+		if text := from.text(Path(p)); text != "" && text != "1" && text != "true" {
+			t.Errorf("%q is %q", p, text)
+		}
+		if Path(p).fault(nil) == "" && (strings.Contains(p, "..") || strings.HasSuffix(p, ".") || !strings.Contains(p, ".")) {
+			t.Errorf("%q is no fault", p)
+		}
+	})
+}
+
+// FuzzParams: an entry's own parameters reach the authorization request and never replace ours.
+func FuzzParams(f *testing.F) {
+	for _, name := range []string{"state", "State", "STATE", "state ", "access_type", "", "client_id", "code_challenge", "redirect_uri\x00", "ſtate"} {
+		f.Add(name, "x")
+	}
+	f.Fuzz(func(t *testing.T, name, value string) {
+		e := Entry{AuthorizeParams: map[string]string{name: value}}
+		wrong := len(e.paramFaults()) > 0
+		p := &profile{Entry: e, own: ownClient{id: "ours"}, authorizeURL: "https://x.example/a"}
+		q := p.authorizationRequest(Flow{State: "S", Verifier: "V", CallbackURL: "https://us.example"})
+		if q.Get("state") != "S" || q.Get("client_id") != "ours" || q.Get("redirect_uri") != "https://us.example" || q.Get("code_challenge") != s256("V") {
+			t.Errorf("%q replaced a parameter of ours", name)
+		}
+		if !wrong && q.Get(name) != value {
+			t.Errorf("%q is %q, want %q", name, q.Get(name), value)
 		}
 	})
 }
