@@ -84,6 +84,7 @@ var served = []string{
 	"api_key_daily_reads", "api_keys", "bulk_items", "bulks", "connect_links", "connection_counts", "connections", "flows", "grants", "hourly_refreshes",
 	"hourly_stats", "keyset_check", "links", "merchants", "outbox", "provider_slots", "providers", "rate_limits", "rechecks", "revocations",
 	"search_documents", "search_words", "sessions", "settings", "token_reads", "users", "warnings",
+	"webhook_deliveries", "webhook_endpoints", "webhook_events", "webhook_reminders", "webhook_sequences",
 	"river_job", "river_leader", "river_notification", "river_queue",
 }
 
@@ -92,7 +93,7 @@ var served = []string{
 var called = []string{
 	"connection_health(text)", "connection_health_order(text, timestamptz, timestamptz, timestamptz, timestamptz)",
 	"connection_state(text, timestamptz, timestamptz)", "events_drop_before(date)", "events_make_month(date)", "name_fold(text)",
-	"search_fold(text)", "search_words_of(text)", "river_job_state_in_bitmask(bit, river_job_state)",
+	"search_fold(text)", "search_words_of(text)", "webhook_add(text, timestamptz, uuid, uuid, jsonb)", "webhook_state(connections)", "river_job_state_in_bitmask(bit, river_job_state)",
 }
 
 // Allow gives the role of servingURL what it needs of tables that the role of url owns: rows may be read and written,

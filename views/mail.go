@@ -19,6 +19,7 @@ type Mail struct {
 	Link     string    // of its one button
 	Until    time.Time // when the link ends; zero for never
 	Accounts []MailAccount
+	Endpoint string // of webhooks, which was switched off; "" for other mails
 }
 
 // MailAccount is one connection that a mail is about.
@@ -33,7 +34,7 @@ func (m Mail) Subject(ctx context.Context) string {
 	if len(m.Accounts) > 0 {
 		return T(ctx, "mail."+string(m.Kind)+".subject", "Count", len(m.Accounts), "Provider", m.Accounts[0].Provider)
 	}
-	return T(ctx, "mail."+string(m.Kind)+".subject", "Merchant", m.Merchant)
+	return T(ctx, "mail."+string(m.Kind)+".subject", "Merchant", m.Merchant, "Endpoint", m.Endpoint)
 }
 
 func (m Mail) greeting(ctx context.Context) string {
@@ -60,7 +61,7 @@ func (m Mail) what(ctx context.Context) string {
 	case m.Kind == db.MailPassword && m.ByStaff:
 		return T(ctx, "mail.password.what-staff")
 	}
-	return T(ctx, "mail."+string(m.Kind)+".what", "Count", max(1, len(m.Accounts)), "Merchant", m.Merchant)
+	return T(ctx, "mail."+string(m.Kind)+".what", "Count", max(1, len(m.Accounts)), "Merchant", m.Merchant, "Endpoint", m.Endpoint)
 }
 
 func (m Mail) how(ctx context.Context) string { return T(ctx, "mail."+string(m.Kind)+".how") }

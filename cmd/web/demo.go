@@ -223,7 +223,7 @@ func demoSettings(data, publicURL, databaseURL string, box *sandbox.Sandbox, kno
 	}
 	environ := []string{
 		"DATABASE_URL=" + databaseURL, "PUBLIC_URL=" + publicURL, "KEYSET_FILE=" + keyset, "SESSION_KEYS_FILE=" + sessionKeys,
-		"CONNECTORS_FILE=" + standard, "LOG_LEVEL=warn", "CAMINVOICE_HOOK_SECRET=demo",
+		"CONNECTORS_FILE=" + standard, "LOG_LEVEL=warn", "CAMINVOICE_HOOK_SECRET=demo", "WEBHOOK_PRIVATE=true",
 	}
 	for name, value := range settings {
 		environ = append(environ, name+"="+value)

@@ -46,6 +46,10 @@ var rooms = map[string][]string{
 		"patchbay/internal/handlers", "patchbay/internal/jobs", "patchbay/internal/sandbox", "patchbay/views",
 		"database/sql", "github.com/riverqueue/",
 	},
+	"patchbay/internal/webhooks": {
+		"patchbay/", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/db", "!patchbay/internal/seal", "!patchbay/internal/status",
+		"!patchbay/internal/dial", "!patchbay/internal/resource", "!github.com/jackc/pgx/", "!golang.org/x/time/", "!github.com/prometheus/",
+	},
 	"patchbay/internal/jobs": {"patchbay/internal/handlers", "patchbay/internal/sandbox"},
 	"patchbay/internal/handlers": {
 		"patchbay/internal/sandbox", "patchbay/internal/localpg", "patchbay/migrations", "github.com/jackc/", "database/sql",

@@ -17,6 +17,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/trace"
+	"patchbay/internal/webhooks"
 	"patchbay/migrations"
 
 	"github.com/jackc/pgx/v5"
@@ -81,8 +82,9 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 
 	accounts := account.New(d)
 	engine := refresh.New(refresh.Options{DB: d, Connectors: connected(s.providers), Log: log})
+	hooks := webhooks.New(webhooks.Options{DB: d, Providers: connectors.Statuses(s.providers), Private: s.privateWebhooks, Log: log})
 	later, err := jobs.New(jobs.Options{
-		DB: d, Accounts: accounts, Refresh: engine, Log: log, Providers: s.providers, PublicURL: s.publicURL, SMTPURL: s.smtpURL, MailFrom: s.mailFrom, MailRoots: s.mailRoots, Outbox: s.demo != nil, Middleware: eachJob,
+		DB: d, Accounts: accounts, Refresh: engine, Webhooks: hooks, Log: log, Providers: s.providers, PublicURL: s.publicURL, SMTPURL: s.smtpURL, MailFrom: s.mailFrom, MailRoots: s.mailRoots, Outbox: s.demo != nil, Middleware: eachJob,
 	})
 	if err != nil {
 		return err
@@ -117,6 +119,13 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 		defer close(swept)
 		engine.Run(working)
 	}()
+	sending, stopSending := context.WithCancel(working)
+	defer stopSending()
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		hooks.Run(sending, later)
+	}()
 	go d.WatchReplica(ctx)
 	log.Info("serving", "listen", listener.Addr().String(), "public_url", s.publicURL.String(), "migrations_applied", applied)
 	routes := pages.Routes()
@@ -128,8 +137,10 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	log.Info("stopping")
 	grace, cancel := context.WithTimeout(working, stopping)
 	defer cancel()
+	stopSending()
 	err = errors.Join(err, later.Stop(grace), engine.Stop(grace)) // jobs refresh: with an engine that stops they would find it busy
 	<-swept
+	<-sent
 	return err
 }
 

@@ -34,6 +34,7 @@ type settings struct {
 	mailFrom                string
 	mailRoots               *x509.CertPool
 	providers               []connectors.Provider
+	privateWebhooks         bool // webhooks may go to private addresses and by plain http
 	logLevel                slog.Level
 	logFormat               string
 	traced                  bool               // spans are sent to OTEL_EXPORTER_OTLP_ENDPOINT
@@ -85,6 +86,7 @@ func readAll(e *env) settings {
 	}
 	s.smtpURL = readSMTP(e, s.mailFrom)
 	s.mailRoots = readMailRoots(e)
+	s.privateWebhooks = readBool(e, "WEBHOOK_PRIVATE")
 	s.logLevel, s.logFormat = readLog(e)
 	s.providers = readProviders(e, s.traced)
 	e.unknown()
@@ -259,6 +261,18 @@ func readMailRoots(e *env) *x509.CertPool {
 		e.fault("SMTP_CA_FILE: %s holds no certificate in PEM", path)
 	}
 	return roots
+}
+
+func readBool(e *env, name string) bool {
+	switch text := e.get(name); text {
+	case "", "false":
+		return false
+	case "true":
+		return true
+	default:
+		e.fault("%s is neither true nor false", name)
+		return false
+	}
 }
 
 func readLog(e *env) (slog.Level, string) {

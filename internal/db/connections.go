@@ -91,3 +91,8 @@ func (d *DB) scanDetail(row pgx.CollectableRow) (w ConnectionDetail, err error) 
 func (d *DB) ConnectionDetail(ctx context.Context, id, merchant pg.ID) (ConnectionDetail, error) {
 	return pg.One(ctx, d.Pool, "read connection", d.scanDetail, selectDetail+`WHERE c.id = $1 AND ($2::uuid IS NULL OR c.merchant_id = $2)`, id, merchant)
 }
+
+// ConnectionDetails returns those of the connections that there are.
+func (d *DB) ConnectionDetails(ctx context.Context, ids []pg.ID) ([]ConnectionDetail, error) {
+	return pg.Collect(ctx, d.Pool, "read connections", d.scanDetail, selectDetail+`WHERE c.id = ANY ($1)`, ids)
+}

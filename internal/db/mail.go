@@ -17,6 +17,7 @@ const (
 	MailActionNeeded MailKind = "action-needed"  // connections on which only the merchant can act
 	MailReconnectBy  MailKind = "reconnect-by"   // connections whose access ends at a known time
 	MailBackToNormal MailKind = "back-to-normal" // to users who were warned
+	MailWebhookOff   MailKind = "webhook-off"    // to admins: an endpoint of webhooks was switched off
 )
 
 // Mail is a mail to be sent, as a job holds it: ids only. Its text is written, and the secret of its link made, when it is sent.
@@ -25,6 +26,7 @@ type Mail struct {
 	User        pg.ID    `json:"user"`        // the recipient
 	By          pg.ID    `json:"by,omitzero"` // the user who caused it; zero for Patchbay
 	Connections []pg.ID  `json:"connections,omitempty"`
+	Endpoint    pg.ID    `json:"endpoint,omitzero"` // of webhooks
 }
 
 // MailConnections reads the connections that a mail is about, those of one merchant only.

@@ -20,6 +20,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/webhooks"
 )
 
 // Options are what Jobs is made of.
@@ -27,6 +28,7 @@ type Options struct {
 	DB        *db.DB
 	Accounts  *account.Store
 	Refresh   *refresh.Engine // for many refreshes at once
+	Webhooks  *webhooks.Webhooks
 	Log       *slog.Logger
 	Providers []connectors.Provider // their titles, and whose access ends on a known day
 	PublicURL *url.URL              // where links in mail lead

@@ -14,6 +14,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
+	"patchbay/internal/webhooks"
 	"patchbay/views"
 )
 
@@ -97,6 +98,13 @@ func (j *Jobs) compose(ctx context.Context, m db.Mail, user account.User, mercha
 		return page, j.link(ctx, &page, by, account.LinkPassword, "/password/", user.ID, pg.ID{})
 	case db.MailReconnect:
 		return page, j.link(ctx, &page, by, account.LinkReconnect, "/reconnect/", user.ID, about[0].ID)
+	case db.MailWebhookOff:
+		e, err := j.Webhooks.Endpoint(ctx, m.Endpoint)
+		if errors.Is(err, pg.ErrNotFound) || err == nil && e.State() != webhooks.Off {
+			return page, errNeedless
+		}
+		page.Endpoint, page.Link = e.Shown, j.address("/admin/webhooks")
+		return page, err
 	default:
 		return page, nil
 	}

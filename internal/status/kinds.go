@@ -88,6 +88,14 @@ const (
 	RowForged        Kind = "row.forged"        // a row that gives authority was met whose MAC is not valid
 	DatabaseRestored Kind = "database.restored" // it was noticed that the database is a copy of an earlier state, or another one
 
+	WebhookAdded   Kind = "webhook.added"
+	WebhookRotated Kind = "webhook.rotated"
+	WebhookOn      Kind = "webhook.on"
+	WebhookOff     Kind = "webhook.off"
+	WebhookDeleted Kind = "webhook.deleted"
+	WebhookTested  Kind = "webhook.tested"
+	WebhookResent  Kind = "webhook.resent"
+
 	EventsExported      Kind = "event.exported"
 	SettingRetentionSet Kind = "setting.retention"
 )
@@ -110,6 +118,7 @@ func Kinds() []Kind {
 		ProviderCallbackAccepted,
 		BulkCounted, BulkBegun, BulkStopped, BulkEnded,
 		MailRetried, RowForged, DatabaseRestored, EventsExported, SettingRetentionSet,
+		WebhookAdded, WebhookRotated, WebhookOn, WebhookOff, WebhookDeleted, WebhookTested, WebhookResent,
 	}
 }
 
