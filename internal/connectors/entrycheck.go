@@ -197,10 +197,11 @@ func (e Entry) pathFaults() (wrong []string) {
 			wrong = append(wrong, key+" "+w)
 		}
 	}
-	if a.ID == "" {
-		wrong = append(wrong, "account.id is missing")
-	} else {
+	switch {
+	case a.ID != "":
 		check("account.id", a.ID)
+	case len(a.Keep) == 0:
+		wrong = append(wrong, "account.id is missing")
 	}
 	if a.Name != "" {
 		check("account.name", a.Name)

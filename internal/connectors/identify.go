@@ -25,13 +25,14 @@ func (s *standard) identify(ctx context.Context, p *profile, f Flow, callback ur
 			return Account{}, nil, err
 		}
 	}
-	if p.Account == nil {
+	if p.Account == nil || p.Account.ID == "" {
 		person, err := s.person(ctx, p, claims, t.Access)
 		if err != nil {
 			return Account{}, nil, err
 		}
+		from := sources{callback: callback, answer: t.root, idToken: claims, accessToken: unverifiedClaims(t.Access)}
 		account = person.named(besideToken(callback, t.beside, t.Access))
-		return account, p.besides(sources{callback: callback, answer: t.root, idToken: claims, accessToken: unverifiedClaims(t.Access)}), nil
+		return p.Account.addedTo(account, s.askAccount(ctx, p, from, t.Token), from, t.Token), p.besides(from), nil
 	}
 	if claims == nil { // no keys are known to verify it with: it came from the token endpoint itself (OpenID Connect Core section 3.1.3.7)
 		claims = unverifiedClaims(t.idToken)
@@ -43,9 +44,7 @@ func (s *standard) identify(ctx context.Context, p *profile, f Flow, callback ur
 			person = info
 		}
 	}
-	if p.Account.URL != "" {
-		from.account = s.askAccount(ctx, p, from, t.Token)
-	}
+	from.account = s.askAccount(ctx, p, from, t.Token)
 	return p.Account.read(from, person, t.Token), p.besides(from), nil
 }
 
@@ -61,6 +60,23 @@ func (a *AccountSource) read(from sources, person Account, t Token) Account {
 	if account.Name == "" {
 		account.Name = account.ID
 	}
+	return account
+}
+
+// addedTo adds what the entry keeps, and its name, to an account that was identified without it. answered is what account.url answered.
+func (a *AccountSource) addedTo(account Account, answered any, from sources, t Token) Account {
+	if a == nil {
+		return account
+	}
+	from.account = answered
+	if kept := a.kept(from, t); kept != nil {
+		account.Values = maps.Clone(account.Values)
+		if account.Values == nil {
+			account.Values = Values{}
+		}
+		maps.Copy(account.Values, kept)
+	}
+	account.Name = cmp.Or(accountName(from.text(a.Name)), account.Name)
 	return account
 }
 
@@ -103,9 +119,12 @@ func (p *profile) besides(from sources) map[string]string {
 // accountRetry is how long after it failed the account's address is asked once more.
 const accountRetry = time.Second
 
-// askAccount asks the entry's account.url for the account (RFC 6750 section 2.1). It returns nil if there is no answer, or if the
+// askAccount asks the entry's account.url for the account (RFC 6750 section 2.1). It returns nil if there is none, no answer, or if the
 // address needs a value that is missing: access was obtained, and is not thrown away for a name.
 func (s *standard) askAccount(ctx context.Context, p *profile, from sources, t Token) (answer any) {
+	if p.Account == nil || p.Account.URL == "" {
+		return nil
+	}
 	address := fillAddress(p.Account.URL, func(name string) string {
 		if path, ok := p.Account.Keep[name]; ok {
 			return from.text(path)

@@ -371,6 +371,8 @@ func TestAnEntrySaysWhoseAccountItIs(t *testing.T) {
 		{"its address fails, and access is kept", `{"url":"BASE/down","id":"account.portalId","name":"answer.team.name"}`, nil, "", "Acme", nil},
 		{"it says no with 200", `{"url":"BASE/no","id":"account.id"}`, nil, "", "", nil},
 		{"it answers HTML", `{"url":"BASE/html","id":"account.id"}`, nil, "", "", nil},
+		{"what is kept alone is added to what stands beside the token", `{"keep":{"team":"answer.team.name","r":"callback.region"}}`, url.Values{"region": {"eu"}}, "M1/acct_1/T1", "Acme", connectors.Values{"livemode": false, "merchant_id": "M1", "r": "eu", "stripe_user_id": "acct_1", "team": "Acme", "team.id": "T1", "team.name": "Acme"}},
+		{"with a name from an address", `{"url":"BASE/info","name":"account.portalId","keep":{"p":"account.portalId"}}`, nil, "M1/acct_1/T1", "77", connectors.Values{"livemode": false, "merchant_id": "M1", "p": json.Number("77"), "stripe_user_id": "acct_1", "team.id": "T1", "team.name": "Acme"}},
 		{"its address needs what is missing", `{"url":"BASE/list?event={answer.gone}","id":"account.0.tenantId"}`, nil, "", "", nil},
 	} {
 		t.Run(one.name, func(t *testing.T) {

@@ -192,7 +192,7 @@ func (p imitation) refuse(c *call, why fault, words string) {
 func (p imitation) fill(template string, values map[string]any) any {
 	var v any
 	if json.Unmarshal([]byte(template), &v) != nil {
-		v = template
+		return nil // not reached: a test holds every template to JSON
 	}
 	values = maps.Clone(values)
 	values["at"] = p.o.BaseURL + "/at"
@@ -231,7 +231,10 @@ func fill(template any, values map[string]any) (any, bool) {
 
 // text is a filled template that is text.
 func (p imitation) text(template string, values map[string]any) string {
-	s, _ := p.fill(template, values).(string)
+	values = maps.Clone(values)
+	values["at"] = p.o.BaseURL + "/at"
+	filled, _ := fill(template, values)
+	s, _ := filled.(string)
 	return s
 }
 

@@ -227,7 +227,7 @@ func wellKnown() []rules {
 			answer:  `{"access_token":"{access}","refresh_token":"{refresh}","scope":"{scope}","api_domain":"{at}/www.zohoapis.{dc}","token_type":"Bearer","expires_in":"{lives}"}`,
 			lives:   time.Hour,
 			account: "GET {server}/oauth/user/info", identity: `{"ZUID":"{account}","Display_Name":"{name}","Email":"{user}@shop.example"}`,
-			api: "GET www.zohoapis.eu/crm/v7/Leads", header: "Authorization: Zoho-oauthtoken ",
+			api: "GET {api}/crm/v7/Leads", header: "Authorization: Zoho-oauthtoken ",
 			revoke: "POST {server}/oauth/v2/token/revoke", revokeWants: map[string]string{"token": "{token}"},
 			no: map[fault]refusal{
 				wrongClient:  {http.StatusOK, `{"error":"invalid_client"}`},
