@@ -4,7 +4,7 @@
 //
 //	go run ./bench              everything, some minutes
 //	go run ./bench -quick       the same with less of it
-//	go run ./bench -only token  one measurement: token, refresh, sweep, slow, memory, page, connect, rest, scale
+//	go run ./bench -only token  one measurement: token, refresh, sweep, slow, memory, page, connect, rest, processes, scale
 //	go run ./bench -only scale -keep /tmp/million  does not fill what an earlier run filled there
 //	go run ./bench -only soak -for 10m  no measurement: everything at once under faults, and the proof that nothing was lost; alone only
 package main
@@ -114,6 +114,7 @@ func run(ctx context.Context) error {
 		{"page", b.page},
 		{"connect", b.connects},
 		{"rest", b.rest},
+		{"processes", b.processes},
 		{"scale", b.scale},
 	} {
 		if b.only != "" && !strings.Contains(","+b.only+",", ","+m.name+",") {

@@ -196,6 +196,43 @@ func (b *bench) refreshes(ctx context.Context) error {
 	return b.compare(ctx, "refresh on demand, 16 callers", http.MethodPost, "refresh", 0.60)
 }
 
+// processes measures two and four of our processes on one Postgres against one of them; all are on this machine.
+func (b *bench) processes(ctx context.Context) error {
+	s, err := b.sides(ctx)
+	if err != nil {
+		return err
+	}
+	defer s.stop()
+	ours := []*process{s.ours}
+	for len(ours) < 4 {
+		p, err := b.start(ctx, "ours")
+		if err != nil {
+			return err
+		}
+		defer p.stop()
+		ours = append(ours, p)
+	}
+	for _, one := range []struct{ method, path string }{{http.MethodGet, "token"}, {http.MethodPost, "refresh"}} {
+		var requests []func(int64) (*http.Request, error)
+		for _, p := range ours {
+			requests = append(requests, s.request(one.method, p.address, "/api/v1/connections/", "/"+one.path, s.ourIDs))
+		}
+		by := func(processes int64) func(time.Duration) (float64, error) {
+			return func(each time.Duration) (float64, error) {
+				return load(ctx, s.client, each, func(n int64) (*http.Request, error) { return requests[n%processes](n) })
+			}
+		}
+		for _, processes := range []int64{2, 4} {
+			alone, together, err := b.turns(ctx, by(1), by(processes))
+			if err != nil {
+				return err
+			}
+			b.add(fmt.Sprintf("%s by %d processes, against one", one.path, processes), fmt.Sprintf("%.0f/s", alone), fmt.Sprintf("%.0f/s", together), together/alone, "0.75", together/alone >= 0.75)
+		}
+	}
+	return nil
+}
+
 // sweeps drains all grants, due at once, from a provider that answers at once.
 func (b *bench) sweeps(ctx context.Context) error {
 	floor, err := b.start(ctx, "floor")
