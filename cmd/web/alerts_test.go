@@ -274,6 +274,14 @@ func TestAlertsFireInTheirDrills(t *testing.T) {
 			d.serve("KEYSET=" + withAnotherKey(d.T, d.database.Keyset))
 			d.says("patchbay_old_seals")
 		}},
+		"the months to come cannot be made": {fire: []string{"PatchbayMonthMissing"}, begin: func(d *drill) {
+			execSQL(d.T, d.database.URL, `DO $$ DECLARE part regclass; BEGIN
+				FOR part IN SELECT inhrelid FROM pg_inherits WHERE inhparent = 'events'::regclass ORDER BY inhrelid::regclass::text DESC LIMIT 2 LOOP
+					EXECUTE 'DROP TABLE ' || part;
+				END LOOP;
+			END $$`, `CREATE OR REPLACE FUNCTION events_make_month(month date) RETURNS void LANGUAGE plpgsql AS 'BEGIN RAISE ''no room''; END'`)
+			d.serve()
+		}},
 		"Postgres's clock is wrong": {fire: []string{"PatchbayClockSkew"}, begin: func(d *drill) {
 			execSQL(d.T, d.database.URL,
 				`CREATE FUNCTION public.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS 'SELECT pg_catalog.clock_timestamp() + interval ''2 minutes'''`,
