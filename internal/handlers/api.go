@@ -40,7 +40,7 @@ func (s *Server) api(mux *http.ServeMux) {
 			asked := r
 			if pattern != tokenRoute { // which has limits of its own
 				limit := readLimit
-				if pattern == apiRefreshRoute {
+				if pattern == apiRefreshRoute || pattern == apiDisconnectRoute {
 					limit = refreshLimit
 				}
 				ctx, cancel := context.WithTimeout(r.Context(), limit)
@@ -68,6 +68,8 @@ func (s *Server) apiRoutes() map[string]call {
 		apiRefreshRoute:                           s.apiRefresh,
 		"GET /api/v1/merchants":                   s.apiMerchants,
 		"POST /api/v1/merchants":                  s.apiAddMerchant,
+		apiDisconnectRoute:                        s.apiDisconnect,
+		"GET /api/v1/providers":                   s.apiProviders,
 		"POST /api/v1/connect-links":              s.apiAddLink,
 		"GET /api/v1/connect-links":               s.apiLinks,
 		"GET /api/v1/connect-links/{id}":          s.apiConnectLink,

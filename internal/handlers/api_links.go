@@ -203,10 +203,7 @@ func (s *Server) checkLinkInputs(l db.ConnectLink) error {
 	if err != nil {
 		return invalid("inputs need a provider or a connection")
 	}
-	var fields []connectors.Field
-	if typed, ok := provider.Connector.(connectors.CredentialConnector); ok {
-		fields = typed.Fields()
-	}
+	fields := fieldsOf(provider)
 	for name, value := range l.Inputs {
 		i := slices.IndexFunc(fields, func(f connectors.Field) bool { return f.Name == name })
 		switch {

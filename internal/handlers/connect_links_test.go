@@ -37,6 +37,15 @@ func leadsBack() serverOption {
 	})
 }
 
+func prefix(t *testing.T, text string) *url.URL {
+	t.Helper()
+	u, err := ParseReturnPrefix(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u
+}
+
 // program is one of the platform's programs, with a key for links.
 type program struct {
 	*testServer
@@ -551,4 +560,162 @@ func TestAConfirmedLink(t *testing.T) {
 		t.Errorf("afterwards the way back has %v", back)
 	}
 	s.noSecrets(map[string]string{"code": back.Get("patchbay_code")})
+}
+
+// TestWhatIsNotConfirmedIsDropped lets the ten minutes pass.
+func TestWhatIsNotConfirmedIsDropped(t *testing.T) {
+	t.Parallel()
+	for name, connected := range map[string]bool{"revoked where nobody has the account": false, "kept where another merchant has it": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newTestServer(t, withSandbox(sandbox.Options{}), leadsBack())
+			program, p := s.program(pg.ID{}), s.visitor("")
+			if connected {
+				s.merchant("Another Shop").connect("caminvoice", "KHUID00001234")
+			}
+			made, path := program.link(object{"confirm": true})
+			flow, _ := p.comeBack(p.consent(p.begin(path).location, "KHUID00001234", "allow"))
+			p.post(flow+"/choice", "choice", "connect")
+			code := wayBack(t, p.get(flow)).Get("patchbay_code")
+			// By the clock of Postgres, since the sandbox's own cannot be moved.
+			if _, err := s.db.Pool.Exec(context.Background(), `UPDATE flows SET expires_at = expires_at - interval '10 minutes' WHERE link_id = $1`, made.ID); err != nil {
+				t.Fatal(err)
+			}
+			if l := program.state(made.ID); l.State != db.LinkExpired {
+				t.Errorf("after ten minutes: %s", l.State)
+			}
+			if _, problem := program.call("POST", "/api/v1/connect-links/"+made.ID.String()+"/confirm", object{"code": code}, nil); problem != "not-confirmed" {
+				t.Errorf("confirmed too late: %q", problem)
+			}
+			page := p.get(flow)
+			wantH1(t, page, "This was not finished in time")
+			if back := wayBack(t, page); back.Get("patchbay_state") != "expired" || back.Has("patchbay_code") {
+				t.Errorf("the way back has %v", back)
+			}
+			s.startJobs()
+			want := status.ConnectionRevoked
+			if connected {
+				want = status.ConnectionRevokeKept
+			}
+			dbtest.Eventually(t, "the provider is asked", func() bool { return s.events(want) == 1 })
+			var sealed int
+			if err := s.db.Pool.QueryRow(context.Background(), `SELECT count(*) FROM flows WHERE link_id = $1 AND sealed IS NOT NULL`, made.ID).Scan(&sealed); err != nil || sealed != 0 {
+				t.Errorf("%d attempts still hold access, %v", sealed, err)
+			}
+		})
+	}
+}
+
+// TestARevokedLinkEndsWhatItBegan withdraws a link at every stage of its attempt.
+func TestARevokedLinkEndsWhatItBegan(t *testing.T) {
+	t.Parallel()
+	s := newTestServer(t, withSandbox(sandbox.Options{}), leadsBack())
+	program := s.program(pg.ID{})
+	revoke := func(l apiLink) {
+		t.Helper()
+		if code, problem := program.call("DELETE", "/api/v1/connect-links/"+l.ID.String(), nil, nil); code != http.StatusNoContent {
+			t.Errorf("revoke: %d %s", code, problem)
+		}
+	}
+	ended := func(p *person, l apiLink, flow string) {
+		t.Helper()
+		wantH1(t, p.get(flow), "This was withdrawn")
+		if got := p.post(flow+"/choice", "choice", "connect"); got.status != http.StatusSeeOther || program.state(l.ID).State != db.LinkExpired {
+			t.Errorf("a choice afterwards: %d, %s", got.status, program.state(l.ID).State)
+		}
+		if got := p.post("/links/" + l.ID.String()); got.h1() != "This link was withdrawn" {
+			t.Errorf("once more: %d %s", got.status, got.h1())
+		}
+	}
+	p := s.visitor("")
+	made, path := program.link(nil)
+	left := p.begin(path)
+	revoke(made)
+	flow, _ := p.comeBack(p.consent(left.location, "KHUID00001234", "allow"))
+	ended(p, made, flow)
+
+	p = s.visitor("")
+	made, path = program.link(nil)
+	flow, _ = p.comeBack(p.consent(p.begin(path).location, "KHUID00001234", "allow"))
+	revoke(made)
+	ended(p, made, flow)
+
+	p = s.visitor("")
+	made, path = program.link(object{"confirm": true})
+	flow, _ = p.comeBack(p.consent(p.begin(path).location, "KHUID00001234", "allow"))
+	p.post(flow+"/choice", "choice", "connect")
+	code := wayBack(t, p.get(flow)).Get("patchbay_code")
+	revoke(made)
+	ended(p, made, flow)
+	if _, problem := program.call("POST", "/api/v1/connect-links/"+made.ID.String()+"/confirm", object{"code": code}, nil); problem != "not-confirmed" {
+		t.Errorf("confirmed afterwards: %q", problem)
+	}
+	if s.events(status.ConnectionConnected) != 0 {
+		t.Error("something was connected")
+	}
+
+	p = s.visitor("")
+	made, path = program.link(nil)
+	flow, _ = p.comeBack(p.consent(p.begin(path).location, "KHUID00001234", "allow"))
+	p.post(flow+"/choice", "choice", "connect")
+	revoke(made)
+	if l := program.state(made.ID); l.State != db.LinkConnected {
+		t.Errorf("what was connected before is %s", l.State)
+	}
+}
+
+// TestAForgedLinkOpensNothing changes what a row gives, as one who writes rows without the keyset may.
+func TestAForgedLinkOpensNothing(t *testing.T) {
+	t.Parallel()
+	s := newTestServer(t, leadsBack())
+	program := s.program(pg.ID{})
+	other := dbtest.Merchant(t, s.db, "Another Shop")
+	connection := dbtest.Connection(t, s.db, other.ID, "caminvoice", "KHUID00001234", "CH168 Co., Ltd")
+	for what, set := range map[string]string{
+		"merchant":   `merchant_id = '` + other.ID.String() + `'`,
+		"connection": `connection_id = '` + connection.String() + `'`,
+		"provider":   `provider = 'flexiti'`,
+		"end":        `expires_at = expires_at + interval '1 second'`,
+		"browser":    `browser_hash = sha256('x'), bound_at = now()`,
+		"way back":   `return_url = return_url || 'x'`,
+		"confirming": `confirms = false`,
+		"redirect":   `redirects = true`,
+		"secret":     `secret_hash = sha256('mine')`,
+		"withdrawal": `revoked_at = now()`,
+	} {
+		made, path := program.link(object{"confirm": true})
+		if what == "secret" {
+			path = "/links/mine"
+		}
+		if _, err := s.db.Pool.Exec(context.Background(), `UPDATE connect_links SET `+set+` WHERE id = $1`, made.ID); err != nil {
+			t.Fatal(err)
+		}
+		p := s.visitor("")
+		for _, got := range []answer{p.get(path), p.post(path)} {
+			if got.status != http.StatusNotFound {
+				t.Errorf("%s: %d %s", what, got.status, got.h1())
+			}
+		}
+		if code, _ := program.call("GET", "/api/v1/connect-links/"+made.ID.String(), nil, nil); code != http.StatusNotFound {
+			t.Errorf("%s: the API answers %d", what, code)
+		}
+	}
+}
+
+// TestAnotherSiteCannotBegin: with a link of its own making a site could otherwise have its visitor's browser connect for it.
+func TestAnotherSiteCannotBegin(t *testing.T) {
+	t.Parallel()
+	s := newTestServer(t, leadsBack())
+	program, p := s.program(pg.ID{}), s.visitor("")
+	made, path := program.link(nil)
+	for name, value := range map[string]string{"Sec-Fetch-Site": "cross-site", "Origin": "https://evil.example"} {
+		r := request(t, http.MethodPost, s.url+path, nil)
+		r.Header.Set(name, value)
+		if got := p.do(r); got.status != http.StatusForbidden {
+			t.Errorf("%s: %d %s", name, got.status, got.location)
+		}
+	}
+	if l := program.state(made.ID); l.State != db.LinkOpen {
+		t.Errorf("it is %s", l.State)
+	}
 }

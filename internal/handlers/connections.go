@@ -128,16 +128,9 @@ func (s *Server) viewConnection(r *http.Request, c db.ConnectionDetail) (views.C
 	page.MayReconnect = present && v.role() == merchant
 	page.MayDisconnect = live && v.role()&(merchant|admin) != 0
 	if !live {
-		receipt, err := s.DB.ConnectionReceipt(r.Context(), c.Connection)
+		receipt, err := s.receipt(r.Context(), c.Connection)
 		if err != nil {
 			return page, err
-		}
-		switch {
-		case receipt.Revoked != "":
-		case s.Jobs.RevokesByAccount(c.Provider, c.Environment):
-			receipt.Revoked = status.RevokedLater
-		default:
-			receipt.Revoked = status.RevokedUntold
 		}
 		if !v.user.Staff() && receipt.Actor != audit.RoleMerchant {
 			receipt.By = ""

@@ -7,6 +7,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/jobs"
+	"patchbay/internal/status"
 	"patchbay/views"
 )
 
@@ -60,6 +61,19 @@ func (s *Server) revokeAtProvider(r *http.Request, p db.Revocation) error {
 	}
 	s.Log.InfoContext(ctx, "disconnected", "provider", p.Connection.Provider, "connection", p.Connection.ID, "revoked", revoked, "status", call.Status)
 	return retrySave(ctx, func(ctx context.Context) error { return s.DB.RecordRevocation(ctx, p, revoked, call) })
+}
+
+// receipt returns the receipt of a disconnected connection, with what is to become of its access while the provider has not answered.
+func (s *Server) receipt(ctx context.Context, c db.Connection) (db.Receipt, error) {
+	receipt, err := s.DB.ConnectionReceipt(ctx, c)
+	switch {
+	case err != nil || receipt.Revoked != "":
+	case s.Jobs.RevokesByAccount(c.Provider, c.Environment):
+		receipt.Revoked = status.RevokedLater
+	default:
+		receipt.Revoked = status.RevokedUntold
+	}
+	return receipt, err
 }
 
 // revokeJobs returns what takes a job that revokes access at a provider later, nil if such a job could do nothing.

@@ -32,6 +32,14 @@ func (s *Server) callbackURL(provider string) string {
 	return strings.TrimSuffix(s.PublicURL.String(), "/") + "/connect/" + provider + "/callback"
 }
 
+// fieldsOf returns what a provider asks the merchant to type.
+func fieldsOf(provider connectors.Provider) []connectors.Field {
+	if typed, ok := provider.Connector.(connectors.CredentialConnector); ok {
+		return typed.Fields()
+	}
+	return nil
+}
+
 func viewProvider(provider connectors.Provider) views.Provider {
 	p := views.Provider{Name: provider.Name, Title: provider.Title, Environment: provider.Environment}
 	if provider.Connector != nil {

@@ -1,0 +1,129 @@
+package handlers
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"patchbay/internal/db"
+	"patchbay/internal/pg"
+	"patchbay/internal/status"
+)
+
+func TestAProgramDisconnects(t *testing.T) {
+	t.Parallel()
+	o := newTestAPI(t)
+	id := o.connection(o.shop, "KHUID00001234", time.Minute)
+	path := "/api/v1/connections/" + id.String()
+	o.ask("DELETE", path, "", "").is(o, http.StatusUnauthorized, "unauthorized")
+	o.ask("DELETE", path, o.key(pg.ID{}, db.ScopeConnections, db.ScopeTokens, db.ScopeRefresh, db.ScopeLinks, db.ScopeMerchants, db.ScopeWebhooks), "").is(o, http.StatusForbidden, "forbidden")
+	o.ask("DELETE", path, o.key(o.other.ID), "").is(o, http.StatusNotFound, "not-found")
+	o.ask("DELETE", "/api/v1/connections/x", o.key(pg.ID{}), "").is(o, http.StatusNotFound, "not-found")
+	key := o.key(o.shop.ID, db.ScopeDisconnect)
+	first := o.ask("DELETE", path, key, "")
+	first.is(o, http.StatusOK, "")
+	if first.body["id"] != id.String() || first.body["revoked"] != string(status.RevokedNotOffered) || first.body["access_until"] == nil {
+		t.Errorf("the receipt is %s", first.text)
+	}
+	again := o.ask("DELETE", path, key, "")
+	if again.is(o, http.StatusOK, ""); again.text != first.text {
+		t.Errorf("the second receipt is %s after %s", again.text, first.text)
+	}
+	if n := o.events(status.ConnectionDisconnected); n != 1 {
+		t.Errorf("%d events", n)
+	}
+	o.ask("GET", path+"/token", o.key(pg.ID{}), "").is(o, http.StatusConflict, "action-needed")
+	if shown := o.ask("GET", path, o.key(pg.ID{}), ""); shown.body["health"] != "disconnected" {
+		t.Errorf("afterwards it is %s", shown.text)
+	}
+}
+
+func TestAProgramReadsTheProviders(t *testing.T) {
+	t.Parallel()
+	o := newTestAPI(t)
+	o.ask("GET", "/api/v1/providers", "", "").is(o, http.StatusUnauthorized, "unauthorized")
+	o.ask("GET", "/api/v1/providers", o.key(pg.ID{}, db.ScopeLinks), "").is(o, http.StatusForbidden, "forbidden")
+	got := o.ask("GET", "/api/v1/providers", o.key(o.shop.ID, db.ScopeConnections), "")
+	got.is(o, http.StatusOK, "")
+	for _, part := range []string{`"name":"acme"`, `"title":"Acme"`, `"environment":"sandbox"`, `"access":"redirect"`, `"inputs":[]`, `"incident":null`} {
+		if !strings.Contains(got.text, part) {
+			t.Errorf("no %s in %s", part, got.text)
+		}
+	}
+}
+
+// TestAConnectLinkIsCheckedWhenItIsMade sends what cannot be meant.
+func TestAConnectLinkIsCheckedWhenItIsMade(t *testing.T) {
+	t.Parallel()
+	o := newTestAPI(t)
+	o.server.ReturnURLs = append(o.server.ReturnURLs, prefix(t, platform))
+	key, its := o.key(pg.ID{}), o.key(o.shop.ID)
+	own, foreign := o.connection(o.shop, "KHUID00001234", time.Minute), o.connection(o.other, "KHUID00001235", time.Minute)
+	shop := `"merchant":{"external_id":"shop-17"}`
+	for name, c := range map[string]struct {
+		key, body string
+		status    int
+	}{
+		"the least":                       {key, `{` + shop + `}`, 201},
+		"a provider":                      {key, `{` + shop + `,"provider":"acme"}`, 201},
+		"a connection":                    {key, `{` + shop + `,"connection":"` + own.String() + `"}`, 201},
+		"a connection and its provider":   {key, `{` + shop + `,"provider":"acme","connection":"` + own.String() + `"}`, 201},
+		"a merchant's own key":            {its, `{` + shop + `}`, 201},
+		"a new merchant":                  {key, `{"merchant":{"external_id":"new-1","name":"New","locale":"km"}}`, 201},
+		"a minute":                        {key, `{` + shop + `,"expires_in":60}`, 201},
+		"seven days":                      {key, `{` + shop + `,"expires_in":604800}`, 201},
+		"an address below":                {key, `{` + shop + `,"return_url":"` + platform + `/x?a=b","return":"redirect","confirm":true}`, 201},
+		"what is added later":             {key, `{` + shop + `,"tomorrow":1}`, 201},
+		"no merchant":                     {key, `{}`, 400},
+		"an invisible merchant":           {key, `{"merchant":{"external_id":"\u200b"}}`, 400},
+		"a long merchant":                 {key, `{"merchant":{"external_id":"` + strings.Repeat("x", 201) + `"}}`, 400},
+		"an unknown merchant, no name":    {key, `{"merchant":{"external_id":"new-2"}}`, 400},
+		"an unknown merchant, long name":  {key, `{"merchant":{"external_id":"new-2","name":"` + strings.Repeat("x", 201) + `"}}`, 400},
+		"another language":                {key, `{"merchant":{"external_id":"shop-17","locale":"nl"}}`, 400},
+		"a long user":                     {key, `{` + shop + `,"user":{"name":"` + strings.Repeat("x", 201) + `"}}`, 400},
+		"an unknown provider":             {key, `{` + shop + `,"provider":"nobody"}`, 400},
+		"a connection that is none":       {key, `{` + shop + `,"connection":"x"}`, 400},
+		"an unknown connection":           {key, `{` + shop + `,"connection":"` + pg.NewID().String() + `"}`, 400},
+		"another merchant's connection":   {key, `{` + shop + `,"connection":"` + foreign.String() + `"}`, 400},
+		"59 seconds":                      {key, `{` + shop + `,"expires_in":59}`, 400},
+		"over seven days":                 {key, `{` + shop + `,"expires_in":604801}`, 400},
+		"no time at all":                  {key, `{` + shop + `,"expires_in":0}`, 400},
+		"a time before now":               {key, `{` + shop + `,"expires_in":-60}`, 400},
+		"half a second":                   {key, `{` + shop + `,"expires_in":60.5}`, 400},
+		"another site":                    {key, `{` + shop + `,"return_url":"https://evil.example/"}`, 400},
+		"a host that begins alike":        {key, `{` + shop + `,"return_url":"https://platform.example.evil.example/settings"}`, 400},
+		"a script":                        {key, `{` + shop + `,"return_url":"javascript:alert(1)"}`, 400},
+		"another way of returning":        {key, `{` + shop + `,"return":"popup"}`, 400},
+		"confirm without a way back":      {key, `{` + shop + `,"confirm":true}`, 400},
+		"inputs for no provider":          {key, `{` + shop + `,"inputs":{"shop":"ch168"}}`, 400},
+		"inputs that the provider lacks":  {key, `{` + shop + `,"provider":"acme","inputs":{"shop":"ch168"}}`, 400},
+		"a list":                          {key, `[]`, 400},
+		"no JSON":                         {key, `merchant=1`, 400},
+		"another merchant's key":          {its, `{"merchant":{"external_id":"shop-18"}}`, 403},
+		"a merchant's key, a new one":     {its, `{"merchant":{"external_id":"new-3","name":"New"}}`, 403},
+		"a key without the scope":         {o.key(pg.ID{}, db.ScopeConnections, db.ScopeMerchants), `{` + shop + `}`, 403},
+		"no key":                          {"", `{` + shop + `}`, 401},
+		"a key of somebody else's making": {"pb_" + string(pg.NewSecret()), `{` + shop + `}`, 401},
+	} {
+		got := o.ask("POST", "/api/v1/connect-links", c.key, c.body)
+		if got.status != c.status {
+			t.Errorf("%s: %d %s", name, got.status, got.text)
+		}
+		if got.status == 201 && !strings.HasPrefix(got.body["url"].(string), o.url+"/links/") {
+			t.Errorf("%s: %s", name, got.text)
+		}
+	}
+	listed := o.ask("GET", "/api/v1/connect-links?merchant=shop-17&limit=3", key, "")
+	if links, _ := listed.body["connect_links"].([]any); len(links) != 3 || listed.body["next"] == "" || strings.Contains(listed.text, `"url"`) {
+		t.Errorf("the list is %s", listed.text)
+	}
+	next := o.ask("GET", "/api/v1/connect-links?limit=200&cursor="+listed.body["next"].(string), key, "")
+	if links, _ := next.body["connect_links"].([]any); len(links) == 0 {
+		t.Errorf("its next page is %s", next.text)
+	}
+	o.ask("GET", "/api/v1/connect-links?cursor=!", key, "").is(o, http.StatusBadRequest, "invalid")
+	if others := o.ask("GET", "/api/v1/connect-links?merchant=shop-18", its, ""); len(others.body["connect_links"].([]any)) != 0 {
+		t.Errorf("another merchant's links are %s", others.text)
+	}
+}
