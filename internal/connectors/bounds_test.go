@@ -42,6 +42,44 @@ func TestAnAccountIsBounded(t *testing.T) {
 	}
 }
 
+func TestValuesBesideATokenAreBounded(t *testing.T) {
+	few := Values{"realmId": "4620816365", "livemode": true, "n": json.Number("12345678901234567890")}
+	many, large, deep := Values{}, Values{}, object{}
+	for i := range 5000 {
+		many[fmt.Sprintf("%04d", i)] = "v"
+		large[fmt.Sprintf("%04d", i)] = strings.Repeat("ក", maxValue)
+	}
+	for i := range 4096 { // realm_id with hyphens between, in so many spellings
+		name := ""
+		for bit, letter := range "realmidrealm"[:7] {
+			if name += string(letter); i>>bit&1 == 1 {
+				name += strings.Repeat("-", 1+i/128)
+			}
+		}
+		deep[name] = fmt.Sprint(i)
+	}
+	for what, c := range map[string]struct {
+		values Values
+		kept   int
+	}{
+		"none":                    {nil, 0},
+		"few":                     {few, 3},
+		"too many":                {many, maxValues},
+		"too long together":       {large, 10},
+		"a name that is too long": {Values{strings.Repeat("k", 1<<20): "v", "id": "1"}, 1},
+		"many spellings of one":   {besideToken(nil, deep, "").values, 1},
+	} {
+		got := Account{ID: "a", Values: c.values}.Bounded().Values
+		raw, err := json.Marshal(got)
+		if len(got) != c.kept || err != nil || len(raw) > 20<<10 {
+			t.Errorf("%s: %d values of %d bytes, want %d: %v", what, len(got), len(raw), c.kept, err)
+		}
+	}
+	if got := (Account{Values: few}).Bounded().Values; fmt.Sprint(got) != fmt.Sprint(few) {
+		t.Errorf("changed: %v", got)
+	}
+}
+
 func TestMetadataOfAnHTTPSIssuerNamesHTTPSOnly(t *testing.T) {
 	for _, c := range []struct {
 		issuer, environment, address string

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -168,15 +170,18 @@ func (a Account) Detail(key string) string {
 	return ""
 }
 
-// What is kept of an account's details: the first so many, and so many bytes of each and of all. Providers send what they like, and lists
-// read it.
+// What is kept of an account's details and values: the first so many, and so many bytes of each and of all. Providers send what they
+// like, and lists read it.
 const (
 	maxDetails     = 100
 	maxDetailBytes = 4 << 10
 	maxDetailsSize = 32 << 10
+	maxValues      = 50
+	maxValueName   = 100
+	maxValuesSize  = 16 << 10
 )
 
-// Bounded returns the account with no more details than are kept. A value that is too long ends with "…".
+// Bounded returns the account with no more details and values than are kept. A detail that is too long ends with "…".
 func (a Account) Bounded() Account {
 	var kept []Detail
 	size := 0
@@ -193,6 +198,19 @@ func (a Account) Bounded() Account {
 		size += len(d.Key) + len(d.Value)
 	}
 	a.Details = kept
+	var values Values
+	size = 0
+	for _, name := range slices.Sorted(maps.Keys(a.Values)) {
+		bytes := len(name) + len(displayText(a.Values[name]))
+		if len(name) > maxValueName || size+bytes > maxValuesSize || len(values) == maxValues {
+			continue
+		}
+		if values == nil {
+			values = Values{}
+		}
+		values[name], size = a.Values[name], size+bytes
+	}
+	a.Values = values
 	return a
 }
 

@@ -79,6 +79,9 @@ func (s *Server) beginReconnect(w http.ResponseWriter, r *http.Request, c db.Con
 	return s.begin(w, r, provider, c.ID)
 }
 
+// connectsPerMerchant limits attempts to connect: each is kept for more than a year, and some call the provider before anybody leaves.
+func connectsPerMerchant() pg.Limit { return pg.Limit{Burst: 60, Every: 10 * time.Second} }
+
 // begin creates a flow and sends the browser to the provider with it.
 func (s *Server) begin(w http.ResponseWriter, r *http.Request, provider connectors.Provider, pinned pg.ID) error {
 	redirector, ok := provider.Connector.(connectors.Redirector)
@@ -86,6 +89,11 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, provider connecto
 		return pg.ErrNotFound
 	}
 	v := visitorOf(r)
+	if v.role() != linked { // a link's own attempts are limited where they begin
+		if err := s.rateLimit(r, "connects of "+v.user.MerchantID.String(), connectsPerMerchant()); err != nil {
+			return err
+		}
+	}
 	n := db.NewFlow{
 		ID: pg.NewID(), UserID: v.user.ID, LinkID: v.link.ID, Until: v.link.ExpiresAt, MerchantID: v.user.MerchantID, Provider: provider.Name,
 		Environment: provider.Environment, ConnectionID: pinned,

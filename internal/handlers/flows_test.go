@@ -437,3 +437,26 @@ func TestCallbacksLeaveNoAnswerBehind(t *testing.T) {
 		t.Error("the answer is in the log")
 	}
 }
+
+// TestAttemptsToConnectAreLimitedByMerchant has two of a merchant's people begin again and again: another merchant is not kept waiting.
+func TestAttemptsToConnectAreLimitedByMerchant(t *testing.T) {
+	t.Parallel()
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
+	one, other := s.merchant("Canal Parking"), s.merchant("Riverside Hotel")
+	begun, refused := 0, 0
+	for range 100 {
+		switch got := one.post("/connect/caminvoice"); {
+		case got.status == http.StatusSeeOther:
+			begun++
+		case got.status == http.StatusTooManyRequests && got.retryAfter != "":
+			refused++
+		default:
+			t.Fatalf("begun %d times, then %d %q", begun, got.status, got.location)
+		}
+	}
+	limit := connectsPerMerchant()
+	if flows, _ := dbtest.Flows(t, s.db); begun < limit.Burst || begun > limit.Burst+20 || begun+refused != 100 || flows != begun {
+		t.Errorf("%d begun, %d refused, %d flows", begun, refused, flows)
+	}
+	other.leave("caminvoice")
+}
