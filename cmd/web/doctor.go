@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
@@ -294,6 +295,10 @@ func (x *examination) provider(ctx context.Context, p connectors.Provider, given
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	found, err := checker.Check(ctx)
+	if errors.Is(err, connectors.ErrNotOffered) {
+		x.fine(p.Name, "set up ("+p.Environment+"); it cannot be tried without a merchant, who types part of what it takes")
+		return
+	}
 	if err != nil {
 		x.wrong(p.Name, fmt.Sprintf("%s does not answer as it should (%s): is the address right, and may this host reach it?", found.Address, connectors.ReasonOf(err)))
 		return

@@ -13,7 +13,7 @@ import (
 
 // AuthorizationURL makes the authorization request (RFC 6749 section 4.1.1).
 func (s *standard) AuthorizationURL(ctx context.Context, f Flow) (string, error) {
-	p, err := s.profile(ctx)
+	p, err := s.profileWith(ctx, f.Inputs)
 	if err != nil {
 		return "", err
 	}

@@ -112,7 +112,9 @@ type request struct {
 	scheme                string // of Authorization, with bearer; "" is Bearer
 	json                  map[string]any
 	form                  url.Values
-	reference             string // x-reference-id
+	reference             string   // x-reference-id
+	header, headerValue   string   // of a key
+	hidden                []string // what no log may repeat, besides
 }
 
 // do makes one exchange and calls read with the response. The error of read is the outcome. A 429 is *RateLimitedError
@@ -227,6 +229,9 @@ func (q request) build(ctx context.Context) (*http.Request, error) {
 	if q.bearer != "" {
 		r.Header.Set("Authorization", cmp.Or(q.scheme, "Bearer")+" "+q.bearer)
 	}
+	if q.header != "" {
+		r.Header.Set(q.header, q.headerValue)
+	}
 	if q.reference != "" {
 		r.Header.Set("X-Reference-Id", q.reference)
 	}
@@ -235,7 +240,7 @@ func (q request) build(ctx context.Context) (*http.Request, error) {
 
 // secrets lists what is sent that a provider might echo in an error code.
 func (q request) secrets() []string {
-	sent := []string{q.password, q.bearer}
+	sent := append([]string{q.password, q.bearer}, q.hidden...)
 	for key, value := range q.json {
 		if text, ok := value.(string); ok && key != "grant_type" {
 			sent = append(sent, text)

@@ -45,6 +45,14 @@ type CredentialConnector interface {
 	Authenticate(ctx context.Context, f Flow, inputs map[string]string) (Grant, error)
 }
 
+// An Asker has to know something of the merchant's before the browser leaves: a Redirector with fields.
+type Asker interface {
+	Redirector
+	Fields() []Field
+	// CheckInputs returns what is kept of what the merchant typed. It returns *InputError for the first field with a mistake.
+	CheckInputs(typed map[string]string) (map[string]string, error)
+}
+
 // A Revoker can end access at the provider (RFC 7009, or a call of the provider's own).
 type Revoker interface {
 	// Revoke returns ErrNotOffered if the provider turns out to have no endpoint for it.
@@ -113,8 +121,9 @@ type Flow struct {
 	State       string // RFC 6749 section 10.12
 	Verifier    string // code_verifier of RFC 7636
 	CallbackURL string
-	Locale      string // the language in which the merchant reads, such as "km"
-	Another     bool   // the merchant has an account there and wants to connect another
+	Locale      string            // the language in which the merchant reads, such as "km"
+	Another     bool              // the merchant has an account there and wants to connect another
+	Inputs      map[string]string // what the merchant typed for an Asker
 }
 
 // Token is access as the provider gave it. It holds durations, counted from when the answer was made, and no times: the
@@ -151,6 +160,8 @@ type Account struct {
 	Details  []Detail
 	UserID   string // the person's id, if ID names the place beside it that they chose at the provider; known of a grant only
 	Values   Values
+	Input    map[string]string // what the merchant typed that is no secret, such as a shop's name
+	Own      bool              // the merchant typed the access itself: whose it is need not be asked
 }
 
 // Detail is one fact about an account. Key is the provider's own name for it (company_name_kh). Value is text, or
@@ -214,13 +225,16 @@ func (a Account) Bounded() Account {
 	return a
 }
 
-// Field is one input of a CredentialConnector's form. Pages look up its label and help under its name.
+// Field is one input of a form. Pages look up its label and help under its name, where it has none of its own.
 type Field struct {
-	Name     string
-	Secret   bool
-	Optional bool
-	Options  []string // the permitted values, if not empty; the first is the default
-	MaxLen   int      // in characters; 0 means 200
+	Name        string
+	Secret      bool
+	Optional    bool
+	Options     []string // the permitted values, if not empty; the first is the default
+	MaxLen      int      // in characters; 0 means 200
+	Title, Help Words
+	Example     string
+	Suffix      string // what follows the value in the provider's addresses, such as .myshopify.com
 }
 
 // WebhookEvent is what a webhook says happened.

@@ -130,11 +130,12 @@ type Options []Option
 // Option is one of Options: what the merchant chooses, and what stands for it.
 type Option struct{ Key, Value string }
 
-// Send is how a program sends what the merchant typed: a header, with an input's name in braces in its value, or HTTP Basic.
+// Send is how a program sends what the merchant typed: a header, with an input's name in braces in its value, HTTP Basic, or a parameter of the query.
 type Send struct {
 	Header string   `json:"header"`
 	Value  string   `json:"value"`
 	Basic  []string `json:"basic"` // the names of two inputs: user and password
+	Query  string   `json:"query"` // a parameter of the query
 }
 
 // Check is the request that proves what the merchant typed.

@@ -48,6 +48,7 @@ func loadStandard(getenv func(string) string, raw []byte, taken []string, client
 		} else {
 			wrong = append(wrong, "name must be lower-case letters, digits and hyphens, at most 32")
 		}
+		e.Inputs = e.settled()
 		wrong = append(wrong, e.faults(secret)...)
 		for _, w := range wrong {
 			errs = append(errs, where+w)
@@ -62,14 +63,11 @@ func loadStandard(getenv func(string) string, raw []byte, taken []string, client
 
 // unbuilt are the keys that nothing reads yet.
 var unbuilt = []string{
-	"kind", "description", "category", "color", "logo_file", "portal_url", "help_url", "inputs", "send", "check",
+	"description", "category", "color", "logo_file", "portal_url", "help_url",
 }
 
 // faults returns all that is wrong with the values of an entry.
 func (e Entry) faults(secret func(name string) string) (wrong []string) {
-	if e.Kind == OAuth2 {
-		e.Kind = ""
-	}
 	keys := keysOf(reflect.TypeFor[Entry]())
 	for _, key := range unbuilt {
 		if !reflect.ValueOf(e).FieldByIndex(keys[key].Index).IsZero() {
@@ -82,8 +80,12 @@ func (e Entry) faults(secret func(name string) string) (wrong []string) {
 	if slices.ContainsFunc(e.Scopes, func(scope string) bool { return !scopeToken.MatchString(scope) }) {
 		wrong = append(wrong, "scopes must be one scope each")
 	}
+	wrong = append(wrong, e.kindFaults()...)
+	wrong = append(wrong, e.inputFaults()...)
 	wrong = append(wrong, e.addressFaults()...)
-	wrong = append(wrong, e.clientFaults(secret)...)
+	if e.redirects() {
+		wrong = append(wrong, e.clientFaults(secret)...)
+	}
 	wrong = append(wrong, e.paramFaults()...)
 	wrong = append(wrong, e.pathFaults()...)
 	return append(wrong, e.revocationFaults()...)
@@ -99,8 +101,8 @@ func (e Entry) addressFaults() (wrong []string) {
 		required   bool
 	}{
 		{"issuer", e.Issuer, false},
-		{"authorize_url", e.AuthorizeURL, e.Issuer == ""},
-		{"token_url", e.TokenURL, e.Issuer == ""},
+		{"authorize_url", e.AuthorizeURL, e.redirects() && e.Issuer == ""},
+		{"token_url", e.TokenURL, e.Kind != KeyTyped && e.Issuer == ""},
 		{"refresh_url", e.RefreshURL, false},
 		{"revoke_url", e.RevokeURL, false},
 		{"userinfo_url", e.UserinfoURL, false},
@@ -108,7 +110,11 @@ func (e Entry) addressFaults() (wrong []string) {
 		if a.value == "" && a.required {
 			wrong = append(wrong, a.key+" is missing, and there is no issuer to ask for it")
 		} else if a.value != "" {
-			if w := urlFault(a.value, e.Environment, a.key != "issuer"); w != "" {
+			w := e.Inputs.placeFault(a.value, e.Environment, func(filled string) string { return urlFault(filled, e.Environment, a.key != "issuer") })
+			if a.key == "issuer" && strings.ContainsAny(a.value, "{}") {
+				w = "must not hold a name in braces"
+			}
+			if w != "" {
 				wrong = append(wrong, a.key+" "+w)
 			}
 		}
@@ -163,8 +169,8 @@ func (e Entry) paramFaults() (wrong []string) {
 				wrong = append(wrong, one.key+" must not have an empty name")
 			case slices.Contains(ownParams, strings.ToLower(name)):
 				wrong = append(wrong, one.key+"."+text.Clean(name)+" is ours to set")
-			case strings.ContainsAny(one.params[name], "{}"):
-				wrong = append(wrong, one.key+"."+text.Clean(name)+" names in braces are not built yet")
+			case strings.ContainsAny(namePattern.ReplaceAllString(one.params[name], ""), "{}"):
+				wrong = append(wrong, one.key+"."+text.Clean(name)+" has a brace without its other")
 			}
 		}
 	}
@@ -190,7 +196,7 @@ func (e Entry) pathFaults() (wrong []string) {
 	}
 	check := func(key string, p Path) {
 		w := p.fault(e.Inputs)
-		if w == "" && a.URL == "" && strings.HasPrefix(string(p), "account.") {
+		if w == "" && a.URL == "" && e.Check == nil && strings.HasPrefix(string(p), "account.") {
 			w = "reads what account.url answers, and there is none"
 		}
 		if w != "" {
@@ -226,12 +232,13 @@ func (e Entry) pathFaults() (wrong []string) {
 
 // templateFaults says what is wrong with an address that may hold names in braces. fault says what is wrong with a name.
 func (e Entry) templateFaults(key, template string, fault func(name string) string) (wrong []string) {
-	if w := urlFault(namePattern.ReplaceAllString(template, "x"), e.Environment, true); w != "" {
+	w := e.Inputs.placeFault(template, e.Environment, func(filled string) string {
+		return cmp.Or(placeFault(filled), urlFault(namePattern.ReplaceAllString(filled, "x"), e.Environment, true))
+	})
+	if w != "" {
 		wrong = append(wrong, key+" "+w)
 	}
-	if w := placeFault(template); w != "" {
-		wrong = append(wrong, key+" "+w)
-	}
+	template = e.Inputs.samples(template)[0]
 	for _, name := range namesIn(template) {
 		if w := fault(name); w != "" {
 			wrong = append(wrong, key+": {"+text.Clean(name)+"} "+w)
@@ -244,6 +251,9 @@ func (e Entry) templateFaults(key, template string, fault func(name string) stri
 func (e Entry) revocationFaults() (wrong []string) {
 	r := e.Revoke
 	known := func(name string) string {
+		if i, ok := e.Inputs.named(name); ok && !i.Secret {
+			return ""
+		}
 		if e.Account != nil && e.Account.Keep[name] != "" || slices.Contains([]string{"token", "account", "client"}, name) {
 			return ""
 		}

@@ -106,4 +106,5 @@ const (
 	InputRefused     = "refused"     // the provider does not know these credentials
 	InputNotAllowed  = "not-allowed" // the provider knows them, but they may not do this (Flexiti's invalid_role)
 	InputNotOffered  = "not-offered" // the value is not one of the field's Options
+	InputMalformed   = "malformed"   // it is not written as the provider writes it
 )

@@ -30,14 +30,14 @@ func (s *standard) identify(ctx context.Context, p *profile, f Flow, callback ur
 		if err != nil {
 			return Account{}, nil, err
 		}
-		from := sources{callback: callback, answer: t.root, idToken: claims, accessToken: unverifiedClaims(t.Access)}
+		from := sources{callback: callback, answer: t.root, idToken: claims, accessToken: unverifiedClaims(t.Access), input: f.Inputs}
 		account = person.named(besideToken(callback, t.beside, t.Access))
 		return p.Account.addedTo(account, s.askAccount(ctx, p, from, t.Token), from, t.Token), p.besides(from), nil
 	}
 	if claims == nil { // no keys are known to verify it with: it came from the token endpoint itself (OpenID Connect Core section 3.1.3.7)
 		claims = unverifiedClaims(t.idToken)
 	}
-	from := sources{callback: callback, answer: t.root, idToken: claims, accessToken: unverifiedClaims(t.Access)}
+	from := sources{callback: callback, answer: t.root, idToken: claims, accessToken: unverifiedClaims(t.Access), input: f.Inputs}
 	person := standardAccount(claims)
 	if s.entry.UserinfoURL != "" {
 		if info, err := s.person(ctx, p, claims, t.Access); err == nil {

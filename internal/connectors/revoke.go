@@ -13,13 +13,18 @@ import (
 // Revoke ends access at the provider. By RFC 7009 it ends the refresh token, which ends its access tokens too (section 2.1), then the
 // access token for servers that leave it alive: if the second fails, that is no failure.
 func (s standardRevoker) Revoke(ctx context.Context, g Grant) error {
-	p, err := s.profile(ctx)
+	p, err := s.profileWith(ctx, g.Inputs)
 	if err != nil {
 		return err
 	}
 	if p.revokeURL == "" {
 		return ErrNotOffered
 	}
+	return s.revokeWith(ctx, p, g)
+}
+
+// revokeWith ends access at a provider that is like p.
+func (s standardRevoker) revokeWith(ctx context.Context, p *profile, g Grant) error {
 	if g.Refresh == "" || !p.revokesToken() {
 		return s.revoke(ctx, p, g, "access_token", g.Access)
 	}

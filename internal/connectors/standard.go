@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -34,9 +35,9 @@ type standard struct {
 type standardRevoker struct{ *standard }
 
 var (
-	_ Redirector = (*standard)(nil)
-	_ Checker    = (*standard)(nil)
-	_ Revoker    = standardRevoker{}
+	_ Asker   = (*standard)(nil)
+	_ Checker = (*standard)(nil)
+	_ Revoker = standardRevoker{}
 )
 
 // profile says what a standard provider is like: its entry of CONNECTORS_FILE first, then what discovery found (RFC 8414,
@@ -44,6 +45,7 @@ var (
 type profile struct {
 	Entry
 	own    ownClient
+	theirs bool     // own is the merchant's client, which they typed
 	scopes []string // what is asked for, with openid where the provider knows it
 
 	authorizeURL, tokenURL string
@@ -51,6 +53,7 @@ type profile struct {
 	revokeURL, userinfoURL string   // "" if there is none
 	pushURL                string   // where authorization requests must be pushed to (RFC 9126); "" where they need not
 	discovered             []string // those of the addresses that only the issuer's metadata names
+	typed                  []string // those of the addresses in whose host is what a merchant typed
 
 	issuer     string             // "" without discovery; {tenantid} in it stands for any tenant
 	openid     bool               // it speaks OpenID Connect
@@ -62,6 +65,12 @@ type profile struct {
 
 // connector returns the connector of an entry that has been checked. key is nil unless client_auth is private_key_jwt.
 func (e Entry) connector(secret string, key *clientKey, client *Client) Connector {
+	switch e.Kind {
+	case ClientCredentials:
+		return e.minter(client)
+	case KeyTyped:
+		return e.keyConnector(client)
+	}
 	s := &standard{
 		client: client, entry: e, discovering: make(chan struct{}, 1),
 		own: ownClient{id: e.ClientID, secret: secret, key: key, method: e.ClientAuth, now: client.now},
@@ -93,18 +102,24 @@ func markColor(name string) string {
 
 func (s *standard) Info() Info { return s.info }
 
-// Check sends the address where refreshing asks an empty request.
+// Check sends the address where refreshing asks an empty request. It returns ErrNotOffered if part of the address is typed by merchants.
 func (s *standard) Check(ctx context.Context) (CheckResult, error) {
 	p, err := s.profile(ctx)
 	if err != nil {
 		return CheckResult{Address: s.entry.Issuer}, err
+	}
+	if strings.Contains(p.refreshURL, "{") {
+		return CheckResult{}, ErrNotOffered
 	}
 	return s.client.check(ctx, p.request("check", p.refreshURL, url.Values{}))
 }
 
 // source says whose an address of the profile is.
 func (p *profile) source(address string) source {
-	if slices.Contains(p.discovered, address) {
+	switch {
+	case slices.Contains(p.typed, address):
+		return fromMerchant
+	case slices.Contains(p.discovered, address):
 		return fromProvider
 	}
 	return fromOperator

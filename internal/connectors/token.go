@@ -36,6 +36,12 @@ func (s *standard) Exchange(ctx context.Context, f Flow, callback url.Values) (G
 	if err := callbackError(callback); err != nil {
 		return Grant{}, err
 	}
+	if f.Inputs, err = s.entry.Inputs.answered(f.Inputs, callback); err != nil {
+		return Grant{}, err
+	}
+	if p, err = p.with(f.Inputs); err != nil {
+		return Grant{}, err
+	}
 	code := s.Code(callback)
 	if code == "" {
 		return Grant{}, &UnreadableError{Reason: ReasonNoCode, Detail: "callback: code is missing"}
@@ -52,11 +58,12 @@ func (s *standard) Exchange(ctx context.Context, f Flow, callback url.Values) (G
 	if len(t.Scope) == 0 {
 		t.Scope = p.scopes // RFC 6749 section 5.1: a missing scope means as asked
 	}
-	g := Grant{Token: t.Token, Missing: missing}
+	g := Grant{Token: t.Token, Inputs: f.Inputs, Missing: missing}
 	g.Account, g.Beside, err = s.identify(ctx, p, f, callback, t)
 	if err != nil {
 		return Grant{}, err
 	}
+	g.Account.Input = s.entry.Inputs.shown(f.Inputs)
 	return g, nil
 }
 
@@ -65,7 +72,7 @@ func (s *standard) Refresh(ctx context.Context, g Grant) (Token, error) {
 	if g.Refresh == "" {
 		return Token{}, &RejectedError{Reason: "no-refresh-token", Unsent: true}
 	}
-	p, err := s.profile(ctx)
+	p, err := s.profileWith(ctx, g.Inputs)
 	if err != nil {
 		return Token{}, err
 	}
@@ -126,7 +133,7 @@ func (p *profile) aroundToken(root object, refresh bool) object {
 func (p *profile) token(r response, o object, exchange bool) (Token, error) {
 	access := o.accessToken("access_token", "accessToken")
 	if access == "" || r.saysNo() || o.str("error") != "" {
-		return Token{}, standardError(r, exchange)
+		return Token{}, p.tokenError(r, exchange)
 	}
 	t := Token{
 		Access: access, Type: o.tokenType("token_type", "tokenType"), Refresh: o.str("refresh_token", "refreshToken"), Scope: o.scopes("scope"),
