@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -184,13 +185,26 @@ func (v ConnectPage) title(ctx context.Context) string {
 	return T(ctx, "connect.title", "Provider", v.Provider.Title)
 }
 
-func (v ConnectPage) optionalFields() bool {
-	for _, f := range v.Fields {
-		if f.Optional {
-			return true
+// folds reports whether a field is shown folded: an optional one of a provider whose pages say what these are for.
+func (v ConnectPage) folds(ctx context.Context, f Field) bool {
+	return f.Optional && has(ctx, "provider."+v.Provider.Name+".optional")
+}
+
+func (v ConnectPage) foldedFields(ctx context.Context) bool {
+	return slices.ContainsFunc(v.Fields, func(f Field) bool { return v.folds(ctx, f) })
+}
+
+// labelled returns the errors with what the form calls their fields.
+func (v ConnectPage) labelled(ctx context.Context) Errors {
+	errors := slices.Clone(v.Errors)
+	for i, e := range errors {
+		for _, f := range v.Fields {
+			if f.Name == e.Field {
+				errors[i].Label = f.label(ctx, v.Provider)
+			}
 		}
 	}
-	return false
+	return errors
 }
 
 // optionalTouched reports whether an optional field has a value or an error, so that they must not be folded.
@@ -212,6 +226,9 @@ func refusedKind(refused status.Outcome) status.Outcome {
 }
 
 func (f Field) label(ctx context.Context, p Provider) string {
+	if own := f.Title.In(Lang(ctx)); own != "" {
+		return own
+	}
 	if own := wordIf(ctx, "field."+p.Name+"."+f.Name); own != "" {
 		return own
 	}
@@ -219,6 +236,9 @@ func (f Field) label(ctx context.Context, p Provider) string {
 }
 
 func (f Field) help(ctx context.Context, p Provider) string {
+	if own := f.Help.In(Lang(ctx)); own != "" || f.Title != nil {
+		return own
+	}
 	for _, key := range []string{"field." + p.Name + "." + f.Name + ".help", "field." + f.Name + ".help"} {
 		if has(ctx, key) {
 			return T(ctx, key, "Provider", p.Title)
@@ -231,6 +251,7 @@ func (f Field) input(ctx context.Context, v ConnectPage) input {
 	i := input{
 		Name: f.Name, Label: f.label(ctx, v.Provider), Help: f.help(ctx, v.Provider), Value: f.Value,
 		Autocomplete: "off", Error: v.Errors.Of(f.Name), Optional: f.Optional, Mono: true,
+		Example: f.Example, Suffix: f.Suffix,
 	}
 	if f.Secret {
 		i.Type, i.Value = "password", ""
@@ -418,4 +439,12 @@ func attemptText(ctx context.Context, stage status.Stage, end status.End) string
 		return text
 	}
 	return wordFor(ctx, "stage.", stage)
+}
+
+// option returns what an option is called: as the operator wrote it, unless pages have words for it.
+func (f Field) option(ctx context.Context, o string) string {
+	if word := wordIf(ctx, "option."+f.Name+"."+o); word != "" {
+		return word
+	}
+	return o
 }

@@ -1,6 +1,7 @@
 package views
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -63,7 +64,7 @@ func (i input) kind() string {
 
 func (i input) describedBy() string {
 	var ids []string
-	if i.Help != "" {
+	if i.Help != "" || i.Example != "" {
 		ids = append(ids, i.Name+"-help")
 	}
 	if i.Error != "" {
@@ -84,14 +85,16 @@ func (c Column) arrow() string {
 	return ""
 }
 
-// errorText says what is wrong with a field, in the words for that field if there are any.
-func errorText(ctx context.Context, field, code string) string {
+// errorText says what is wrong with a field, in the words for that field if there are any. label is what the form calls it, "" for
+// its usual name.
+func errorText(ctx context.Context, field, code, label string) string {
+	label = cmp.Or(label, fieldLabel(ctx, field))
 	for _, key := range []string{"error." + field + "." + code, "error." + code} {
 		if has(ctx, key) {
-			return T(ctx, key, "Field", fieldLabel(ctx, field))
+			return T(ctx, key, "Field", label)
 		}
 	}
-	return T(ctx, "error.invalid", "Field", fieldLabel(ctx, field))
+	return T(ctx, "error.invalid", "Field", label)
 }
 
 // fieldLabel returns the label of a form's field.

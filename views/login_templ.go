@@ -136,7 +136,7 @@ func loginBody(v LoginPage) templ.Component {
 			}
 		}
 		if v.Wait > 0 {
-			templ_7745c5c3_Err = errorSummary(Errors{{"", "login-wait"}}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = errorSummary(Errors{{Field: "", Code: "login-wait"}}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -158,7 +158,7 @@ func loginBody(v LoginPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		} else if v.Failed {
-			templ_7745c5c3_Err = errorSummary(Errors{{"email", "login"}}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = errorSummary(Errors{{Field: "email", Code: "login"}}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -49,6 +49,8 @@ type Provider struct {
 	Environment string // "sandbox" or "production"
 	Color       string // #rrggbb of its mark
 	Keyed       bool   // merchants type credentials here, and do not sign in at the provider
+	Key         bool   // Keyed, and what they type is the access itself
+	Unproved    bool   // Key, and nothing can be asked that would prove it
 	HomeURL     string // the provider's page where access can be seen and ended; "" if unknown
 }
 
@@ -96,8 +98,9 @@ type Column struct {
 	Sorted string // "", "ascending" or "descending"
 }
 
-// FieldError is an error in a form: the field's name and a code, with words under "error.".
-type FieldError struct{ Field, Code string }
+// FieldError is an error in a form: the field's name and a code, with words under "error.". Label is what the form calls the field,
+// "" for its usual name.
+type FieldError struct{ Field, Code, Label string }
 
 // Errors are the errors of one form.
 type Errors []FieldError

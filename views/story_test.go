@@ -182,7 +182,7 @@ func merchantStories(all map[string]templ.Component) {
 		{Field: connectors.Field{Name: "merchant_password", Secret: true, Optional: true}},
 	}
 	all["connect-keyed"] = Connect(ConnectPage{Page: merchantPage("/connect/flexiti"), Provider: flexiti, Fields: fields, AlreadyHas: true})
-	all["connect-keyed-wrong"] = Connect(ConnectPage{Page: merchantPage("/connect/flexiti"), Provider: flexiti, Fields: fields, Errors: Errors{{"client_id", "swapped"}, {"client_secret", "missing"}}})
+	all["connect-keyed-wrong"] = Connect(ConnectPage{Page: merchantPage("/connect/flexiti"), Provider: flexiti, Fields: fields, Errors: Errors{{Field: "client_id", Code: "swapped"}, {Field: "client_secret", Code: "missing"}}})
 	all["connect-keyed-down"] = Connect(ConnectPage{Page: merchantPage("/connect/bookings"), Provider: bookings, Fields: fields[:2], Refused: "trouble", Reference: "K7M2-4QXD"})
 
 	events := []Event{
@@ -222,7 +222,7 @@ func merchantStories(all map[string]templ.Component) {
 	all["disconnect-keyed"] = Disconnect(DisconnectPage{Page: merchantPage("/connections/0198a/disconnect"), ID: "0198a", Provider: flexiti, Account: Account{Account: connectors.Account{Name: "Boulangerie", ID: "abc"}}})
 
 	all["account"] = AccountSettings(AccountPage{
-		Page: merchantPage("/account"), Name: "Sok Dara", Email: "dara@ch168.example", Locale: "km", Errors: Errors{{"current", "wrong"}},
+		Page: merchantPage("/account"), Name: "Sok Dara", Email: "dara@ch168.example", Locale: "km", Errors: Errors{{Field: "current", Code: "wrong"}},
 		Sessions: []account.Session{
 			{Hash: []byte("a session's hash"), Agent: "Mozilla/5.0 (Linux; Android 14; K) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/130.0.0.0 Mobile Safari/537.36", Address: "203.0.113.7", SeenAt: ago(time.Minute)},
 			{Hash: []byte("another session's hash"), Address: "198.51.100.20", SeenAt: ago(3 * day)},
@@ -230,10 +230,10 @@ func merchantStories(all map[string]templ.Component) {
 		Session: account.Session{Hash: []byte("a session's hash")}.Name(),
 		People:  []account.UserRow{{User: sampleMerchant.User, SeenAt: ago(time.Minute)}, {User: account.User{Email: "sreymom@ch168.example", LockedAt: ago(day)}, SeenAt: ago(20 * day)}},
 	})
-	all["password"] = Password(PasswordPage{Page: Page{Path: "/password"}, Errors: Errors{{"email", "email"}}})
+	all["password"] = Password(PasswordPage{Page: Page{Path: "/password"}, Errors: Errors{{Field: "email", Code: "email"}}})
 	all["password-sent"] = Password(PasswordPage{Page: Page{Path: "/password"}, Sent: true, Email: "dara@ch168.example"})
 	all["password-no-mail"] = Password(PasswordPage{Page: Page{Path: "/password"}, Sent: true, NoMail: true})
-	all["password-new"] = NewPassword(NewPasswordPage{Page: Page{Path: "/password/secret"}, Action: "/password/secret", Email: "dara@ch168.example", Errors: Errors{{"password", "short"}}})
+	all["password-new"] = NewPassword(NewPasswordPage{Page: Page{Path: "/password/secret"}, Action: "/password/secret", Email: "dara@ch168.example", Errors: Errors{{Field: "password", Code: "short"}}})
 	all["invitation"] = Invitation(InvitationPage{Page: Page{Path: "/invitations/secret"}, Action: "/invitations/secret", Merchant: "CH168 Shop", Email: "dara@ch168.example", InvitedBy: "Anna Tremblay"})
 	all["invitation-reconnect"] = ReconnectAsk(ReconnectAskPage{Page: merchantPage("/invitations/secret"), Action: "/invitations/secret", Provider: camInvoice, Account: ch168})
 	all["invitation-reconnect-staff"] = ReconnectAsk(ReconnectAskPage{Page: adminPage("/reconnect/secret"), Provider: camInvoice, Account: ch168, Merchant: "CH168 Shop", ConnectionID: "0198b"})
@@ -368,7 +368,7 @@ func staffStories(all map[string]templ.Component) {
 	all["admin-overview-new"] = Overview(OverviewPage{Page: adminPage("/admin"), At: storyNow})
 
 	all["admin-merchants"] = AdminMerchants(AdminMerchantsPage{
-		Page: adminPage("/admin/merchants"), MayAdd: true, Form: MerchantForm{Name: "", Errors: Errors{{"name", "missing"}}},
+		Page: adminPage("/admin/merchants"), MayAdd: true, Form: MerchantForm{Name: "", Errors: Errors{{Field: "name", Code: "missing"}}},
 		Merchants: []db.MerchantRow{{Merchant: shop, People: 2, Connections: []db.Count{{Provider: "caminvoice", Environment: "sandbox", Health: status.Fine, Connections: 3}}}, {Merchant: db.Merchant{ID: pg.NewID(), Name: "ហាងមេគង្គ", CreatedAt: ago(3 * day)}, People: 1, Connections: []db.Count{{Provider: "elecq", Environment: "sandbox", Health: status.ActionNeeded, Connections: 1}}}},
 	})
 	people := []account.UserRow{
@@ -378,7 +378,7 @@ func staffStories(all map[string]templ.Component) {
 	}
 	all["admin-merchant"] = AdminMerchant(AdminMerchantPage{Page: adminPage("/admin/merchants/m1"), Merchant: shop, People: people[2:], Connections: rows[:2], MayInvite: true, Invite: InviteForm{Merchant: "m1", MerchantFixed: true}})
 	all["admin-merchant-new"] = AdminMerchant(AdminMerchantPage{Page: adminPage("/admin/merchants/m1"), Merchant: db.Merchant{Name: "ហាងមេគង្គ"}})
-	all["admin-users"] = AdminUsers(AdminUsersPage{Page: adminPage("/admin/users"), Roles: []Option{{}, {Value: "merchant"}, {Value: "support"}, {Value: "admin"}}, People: people, Invite: InviteForm{Link: "https://connect.example.com/invitations/4f9d2c0b1a", Errors: Errors{{"merchant", "unknown"}}}})
+	all["admin-users"] = AdminUsers(AdminUsersPage{Page: adminPage("/admin/users"), Roles: []Option{{}, {Value: "merchant"}, {Value: "support"}, {Value: "admin"}}, People: people, Invite: InviteForm{Link: "https://connect.example.com/invitations/4f9d2c0b1a", Errors: Errors{{Field: "merchant", Code: "unknown"}}}})
 	all["admin-providers"] = AdminProviders(AdminProvidersPage{Page: adminPage("/admin/providers"), Providers: []ProviderSetup{
 		{
 			Provider: camInvoice, Ready: true, Callback: "https://connect.example.com/connect/caminvoice/callback", MayRegister: true, RegisteredAt: ago(day), Hooked: true, HookSet: true, HookedAt: ago(day), Live: 812345, LiveURL: "/admin/connections?provider=caminvoice", Refreshes: 74123, Errors: 310,
@@ -404,7 +404,7 @@ func staffStories(all map[string]templ.Component) {
 	all["admin-events-delete-more"] = Retention(RetentionPage{Page: adminPage("/admin/events"), Months: 6, Since: ago(180 * day), Oldest: ago(400 * day), Old: 10000, More: true})
 	scopes := []string{"connections:read", "tokens:read", "connections:refresh", "connections:write", "links:write", "merchants:write", "webhooks:write"}
 	all["admin-keys"] = Keys(KeysPage{
-		Page: adminPage("/admin/keys"), Scopes: scopes, Made: &MadeKey{Name: "invoice worker", Key: "pb_live_4Qf9d2c0b1aXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX"}, Form: KeyForm{Scopes: scopes[:1], Errors: Errors{{"scope", "missing"}}},
+		Page: adminPage("/admin/keys"), Scopes: scopes, Made: &MadeKey{Name: "invoice worker", Key: "pb_live_4Qf9d2c0b1aXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXXX"}, Form: KeyForm{Scopes: scopes[:1], Errors: Errors{{Field: "scope", Code: "missing"}}},
 		Rows: []KeyRow{
 			{APIKey: db.APIKey{Prefix: "pb_4Qf9", Name: "invoice worker", Scopes: scopes, CreatedAt: ago(day), LastUsedAt: ago(time.Minute)}, Days: []db.DayReads{{Day: storyNow, Count: 12345}, {Day: ago(day), Count: 1222222}}},
 			{APIKey: db.APIKey{Prefix: "pb_a1b2", Name: "old", Scopes: scopes[:1], RevokedAt: ago(day)}, Merchant: "CH168 Shop"},

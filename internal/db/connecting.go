@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -59,6 +60,8 @@ func offer(f Flow, account connectors.Account, c concern) Offer {
 	o := Offer{Account: account}
 	renewed := c.pinned != nil && (c.pinned == c.there || c.pinned == c.former && c.there == nil)
 	switch {
+	case account.ID == "" && account.Own:
+		o.Options = []Choice{ChooseConnect, ChooseCancel}
 	case account.ID == "", c.pinned != nil && c.there == nil && c.pinned.nameless():
 		o.Why, o.Options = AskConfirm, []Choice{ChooseConnect, ChooseCancel}
 	case c.pinned != nil && !renewed:
@@ -304,13 +307,17 @@ func queueConnection(b *pgx.Batch, c Connection) error {
 	if err != nil {
 		return fmt.Errorf("encode details: %w", err)
 	}
-	b.Queue(`INSERT INTO connections (id, merchant_id, merchant_key, provider, environment, account_id, account_name, details, account_values, scopes_granted, scopes_missing,
+	input := c.Account.Input
+	if input == nil {
+		input = map[string]string{}
+	}
+	b.Queue(`INSERT INTO connections (id, merchant_id, merchant_key, provider, environment, account_id, account_name, details, account_values, account_input, scopes_granted, scopes_missing,
 			connected_by, connected_at)
-		VALUES ($1, $2, (SELECT left(lower(name), 200) FROM merchants WHERE id = $2), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+		VALUES ($1, $2, (SELECT left(lower(name), 200) FROM merchants WHERE id = $2), $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 		ON CONFLICT (id) DO UPDATE SET account_id = excluded.account_id, account_name = excluded.account_name, details = excluded.details,
-			account_values = excluded.account_values, scopes_granted = excluded.scopes_granted, scopes_missing = excluded.scopes_missing,
+			account_values = excluded.account_values, account_input = excluded.account_input, scopes_granted = excluded.scopes_granted, scopes_missing = excluded.scopes_missing,
 			connected_by = excluded.connected_by, problem = '', problem_since = NULL, failing_since = NULL`,
-		c.ID, c.MerchantID, c.Provider, c.Environment, c.Account.ID, c.Account.Name, details, c.Account.Values, append([]string{}, c.Scopes.Granted...),
+		c.ID, c.MerchantID, c.Provider, c.Environment, c.Account.ID, c.Account.Name, details, c.Account.Values, input, append([]string{}, c.Scopes.Granted...),
 		append([]string{}, c.Scopes.Missing...),
 		c.ConnectedBy, c.ConnectedAt)
 	search.QueueDocument(b, c.ID, SearchText(c.Account))
@@ -322,6 +329,9 @@ func SearchText(a connectors.Account) string {
 	values := []string{a.ID, a.Name}
 	for _, d := range append(a.Values.Texts(), a.Details...) {
 		values = append(values, d.Value)
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.Input)) {
+		values = append(values, a.Input[name])
 	}
 	return search.Text(values...)
 }

@@ -40,7 +40,7 @@ func (c Connection) Row() status.Row {
 	}
 }
 
-const connectionColumns = `c.id, c.merchant_id, c.provider, c.environment, c.account_id, c.account_name, c.details, c.account_values,
+const connectionColumns = `c.id, c.merchant_id, c.provider, c.environment, c.account_id, c.account_name, c.details, c.account_values, c.account_input,
 	c.scopes_granted, c.scopes_missing, c.problem, c.problem_since, c.failing_since, c.connected_by, c.connected_at, c.disconnected_at,
 	(SELECT CASE WHEN s.refresh_expiry_fixed THEN s.refresh_expires_at END FROM grants s WHERE s.connection_id = c.id),
 	EXISTS (SELECT FROM grants s WHERE s.connection_id = c.id AND NOT s.renewable)`
@@ -48,7 +48,7 @@ const connectionColumns = `c.id, c.merchant_id, c.provider, c.environment, c.acc
 // connectionTargets are what connectionColumns are scanned into.
 func connectionTargets(c *Connection) []any {
 	return []any{
-		&c.ID, &c.MerchantID, &c.Provider, &c.Environment, &c.Account.ID, &c.Account.Name, &c.Account.Details, &c.Account.Values,
+		&c.ID, &c.MerchantID, &c.Provider, &c.Environment, &c.Account.ID, &c.Account.Name, &c.Account.Details, &c.Account.Values, &c.Account.Input,
 		&c.Scopes.Granted, &c.Scopes.Missing, &c.Problem, &c.ProblemSince, &c.FailingSince, &c.ConnectedBy, &c.ConnectedAt, &c.DisconnectedAt, &c.AccessEnds, &c.Unrenewable,
 	}
 }

@@ -101,10 +101,11 @@ func (f Flow) Spent(answer string) bool {
 	return answer != "" && bytes.Equal(answerHash(f.Provider, answer), f.answerHash)
 }
 
-// sealedFlow is the sealed part of a flow: the verifier, in StageAnswered also the callback's query, in StageChoosing the grant, and in
+// sealedFlow is the sealed part of a flow: the verifier and what was typed, in StageAnswered also the callback's query, in StageChoosing the grant, and in
 // StageConfirming also the choice and the code that the platform is to send.
 type sealedFlow struct {
 	Verifier string            `json:"verifier,omitempty"`
+	Inputs   map[string]string `json:"inputs,omitempty"` // what the merchant typed before leaving: it goes into addresses, and comes from nowhere else
 	Answer   string            `json:"answer,omitempty"`
 	Grant    *connectors.Grant `json:"grant,omitempty"`
 	Obtained time.Time         `json:"obtained,omitzero"`
@@ -153,7 +154,8 @@ type NewFlow struct {
 	ConnectionID          pg.ID     // to reconnect; zero for a new one
 	State, Browser        pg.Secret // only their hashes are kept
 	Verifier              string
-	Keyed                 bool // the merchant types credentials: no browser is sent to the provider, and the flow is exchanged at once
+	Inputs                map[string]string // what the merchant typed, if the browser is sent to the provider
+	Keyed                 bool              // the merchant types credentials: no browser is sent to the provider, and the flow is exchanged at once
 	By                    audit.Actor
 }
 
@@ -170,7 +172,7 @@ func (d *DB) BeginFlow(ctx context.Context, n NewFlow) (Flow, error) {
 	if n.Keyed {
 		f.Stage = status.StageExchanging
 	}
-	sealed, err := d.sealFlow(f, sealedFlow{Verifier: n.Verifier})
+	sealed, err := d.sealFlow(f, sealedFlow{Verifier: n.Verifier, Inputs: n.Inputs})
 	if err != nil {
 		return f, err
 	}
@@ -348,6 +350,7 @@ func (d *DB) keepUnchosen(ctx context.Context, tx pgx.Tx, now time.Time, only []
 type ClaimedFlow struct {
 	Flow
 	Verifier string
+	Inputs   map[string]string
 	Answer   string // the callback's query, if the user was signed out when it came
 }
 
@@ -404,7 +407,7 @@ func (d *DB) take(ctx context.Context, f Flow, stage status.Stage, hash []byte, 
 	if err != nil {
 		return ClaimedFlow{}, err
 	}
-	return ClaimedFlow{Flow: f, Verifier: s.Verifier, Answer: s.Answer}, nil
+	return ClaimedFlow{Flow: f, Verifier: s.Verifier, Inputs: s.Inputs, Answer: s.Answer}, nil
 }
 
 // EndFlow ends a flow without a connection, and adds events of the calls that were made for it. reason is for staff: why it failed. It

@@ -61,10 +61,20 @@ func openGrant(k *seal.Keyset, sealed []byte, at seal.Place) (connectors.Grant, 
 	}, nil
 }
 
-// openToken opens a sealed grant and returns the access token, its type and its scope.
-func openToken(k *seal.Keyset, sealed []byte, at seal.Place) (connectors.Token, error) {
-	parts, _, err := openParts(k, sealed, at)
-	return connectors.Token{Access: parts[0], Type: parts[1], Scope: strings.Fields(parts[2])}, err
+// openToken opens a sealed grant and returns the access token, its type and its scope, and of a key what was typed with it.
+func openToken(k *seal.Keyset, sealed []byte, at seal.Place) (t connectors.Token, typed map[string]string, err error) {
+	parts, rest, err := openParts(k, sealed, at)
+	t = connectors.Token{Access: parts[0], Type: parts[1], Scope: strings.Fields(parts[2])}
+	if err != nil || t.Type != connectors.KeyType {
+		return t, nil, err
+	}
+	var s struct {
+		Inputs map[string]string `json:"inputs"`
+	}
+	if json.Unmarshal(rest, &s) != nil {
+		return connectors.Token{}, nil, fmt.Errorf("decode grant: %w", seal.ErrSealed)
+	}
+	return t, s.Inputs, nil
 }
 
 func openParts(k *seal.Keyset, sealed []byte, at seal.Place) (parts [3]string, rest []byte, err error) {
@@ -208,9 +218,10 @@ type Reading struct {
 	Environment  string
 	Problem      status.Problem
 	Disconnected bool
-	Token        connectors.Token // without what is not handed out
-	Sealed       bool             // the grant cannot be decrypted
-	Unrenewable  bool             // nothing is held that gives new access: the token is valid until its end
+	Token        connectors.Token  // without what is not handed out
+	Typed        map[string]string // what was typed, of a token that is a key
+	Sealed       bool              // the grant cannot be decrypted
+	Unrenewable  bool              // nothing is held that gives new access: the token is valid until its end
 	ExpiresAt    time.Time
 	Lifetime     time.Duration
 	RefreshedAt  time.Time
@@ -229,7 +240,8 @@ type Handout struct {
 	Provider    string
 	Environment string
 	Token       connectors.Token
-	ExpiresAt   time.Time // zero when unknown
+	Typed       map[string]string // what was typed, of a token that is a key
+	ExpiresAt   time.Time         // zero when unknown
 	Lifetime    time.Duration
 	UsedAt      time.Time
 }
@@ -269,7 +281,7 @@ func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h 
 	if sealed == nil || outcome != status.OK {
 		return h, false, nil
 	}
-	h.Token, err = openToken(d.keyset, sealed, GrantPlace(connection, merchant, generation))
+	h.Token, h.Typed, err = openToken(d.keyset, sealed, GrantPlace(connection, merchant, generation))
 	h.Token.Lifetime = h.Lifetime
 	return h, err == nil, nil
 }
@@ -297,7 +309,7 @@ func (d *DB) ReadGrant(ctx context.Context, connection pg.ID) (Reading, error) {
 		r.ExpiresAt = end
 	}
 	if sealed != nil {
-		if r.Token, err = openToken(d.keyset, sealed, GrantPlace(connection, r.Merchant, generation)); err != nil {
+		if r.Token, r.Typed, err = openToken(d.keyset, sealed, GrantPlace(connection, r.Merchant, generation)); err != nil {
 			r.Sealed = true
 		}
 		r.Token.Lifetime = r.Lifetime

@@ -250,6 +250,9 @@ func (s *Server) checkProvider(r *http.Request, provider connectors.Provider) (n
 		checked, err = checker.Check(ctx)
 		return err
 	})
+	if errors.Is(failed, connectors.ErrNotOffered) {
+		return "not-checkable", nil
+	}
 	took := checked.Took
 	if took == 0 {
 		took = max(time.Since(began), time.Millisecond)

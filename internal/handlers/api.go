@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"patchbay/internal/audit"
+	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
@@ -103,10 +104,11 @@ func (s *Server) apiToken(w http.ResponseWriter, r *http.Request) error {
 }
 
 type apiTokenAnswer struct {
-	AccessToken string     `json:"access_token"`
-	TokenType   string     `json:"token_type"`
-	ExpiresAt   *time.Time `json:"expires_at"`
-	Scope       string     `json:"scope"`
+	AccessToken string           `json:"access_token"`
+	TokenType   string           `json:"token_type"`
+	ExpiresAt   *time.Time       `json:"expires_at"`
+	Scope       string           `json:"scope"`
+	Send        *connectors.Sent `json:"send,omitempty"` // of a key: how it is sent
 }
 
 func (s *Server) token(r *http.Request) (apiTokenAnswer, error) {
@@ -140,13 +142,22 @@ func (s *Server) token(r *http.Request) (apiTokenAnswer, error) {
 		if err != nil {
 			return none, err
 		}
-		h.Token, h.ExpiresAt, h.Lifetime = reading.Token, reading.ExpiresAt, reading.Lifetime
+		h.Token, h.ExpiresAt, h.Lifetime, h.Typed = reading.Token, reading.ExpiresAt, reading.Lifetime, reading.Typed
+		h.Provider = reading.Provider
 	}
 	s.Refresh.Used(id, h.Key, h)
 	t := h.Token
 	answer := apiTokenAnswer{AccessToken: t.Access, TokenType: t.Type, ExpiresAt: resource.TimeOrNull(h.ExpiresAt), Scope: strings.Join(t.Scope, " ")}
 	if strings.EqualFold(t.Type, "bearer") || t.Type == "" {
 		answer.TokenType = "Bearer"
+	}
+	if t.Type == connectors.KeyType {
+		if provider, err := s.provider(h.Provider); err == nil {
+			if key, ok := provider.Connector.(connectors.KeyConnector); ok {
+				send := key.Send(h.Typed)
+				answer.Send = &send
+			}
+		}
 	}
 	return answer, nil
 }

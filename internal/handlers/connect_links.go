@@ -160,10 +160,7 @@ func (s *Server) followLink(w http.ResponseWriter, r *http.Request) error {
 	v := visitorOf(r)
 	v.link, v.browser = l, browser
 	r = r.WithContext(context.WithValue(r.Context(), visitorKey{}, v))
-	if typed, ok := provider.Connector.(connectors.CredentialConnector); ok {
-		return s.connectWithCredentials(w, r, provider, typed, l.ConnectionID, page)
-	}
-	return s.begin(w, r, provider, l.ConnectionID)
+	return s.beginTyped(w, r, provider, l.ConnectionID, page)
 }
 
 // errLinkTask is returned if a link's task cannot be done any more: its provider is not set up, or its connection has ended.

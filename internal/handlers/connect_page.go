@@ -26,8 +26,18 @@ func (s *Server) connectPage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	fillIn(page.Fields, r.URL.Query().Get)
 	s.render(w, r, http.StatusOK, views.Connect(page))
 	return nil
+}
+
+// fillIn writes values into the fields that are not secret: those of the address begin nothing, and are shown to be sent.
+func fillIn(fields []views.Field, value func(name string) string) {
+	for i, f := range fields {
+		if typed := text.Clean(value(f.Name)); !f.Secret && typed != "" {
+			fields[i].Value = typed
+		}
+	}
 }
 
 // viewConnectPage fills in the page. reconnect is the id of the connection to reconnect, from an address or a form; "" for a
@@ -39,6 +49,7 @@ func (s *Server) viewConnectPage(r *http.Request, provider connectors.Provider, 
 		return page, err
 	}
 	found := reconnect == ""
+	var typed map[string]string
 	for _, c := range owned {
 		if c.Provider != provider.Name || c.Environment != provider.Environment {
 			continue
@@ -46,18 +57,41 @@ func (s *Server) viewConnectPage(r *http.Request, provider connectors.Provider, 
 		page.AlreadyHas = true
 		if c.ID.String() == reconnect {
 			found = true
-			page.ReconnectID, page.ReconnectAs = reconnect, cmp.Or(c.Account.Name, c.Account.ID)
+			page.ReconnectID, page.ReconnectAs, typed = reconnect, cmp.Or(c.Account.Name, c.Account.ID), c.Account.Input
 		}
 	}
 	if !found {
 		return page, pg.ErrNotFound
 	}
-	if keyed, ok := provider.Connector.(connectors.CredentialConnector); ok {
-		for _, f := range keyed.Fields() {
-			page.Fields = append(page.Fields, views.Field{Field: f})
-		}
+	for _, f := range fieldsOf(provider) {
+		page.Fields = append(page.Fields, views.Field{Field: f, Value: typed[f.Name]})
 	}
 	return page, nil
+}
+
+// askFirst reads what the merchant typed for a provider that their browser is sent to, and begins.
+func (s *Server) askFirst(w http.ResponseWriter, r *http.Request, provider connectors.Provider, asker connectors.Asker, pinned pg.ID, page views.ConnectPage) (err error) {
+	fillIn(page.Fields, r.PostFormValue)
+	if page.Errors, err = s.ownPassword(r, page.Fields); err != nil {
+		return err
+	}
+	typed := make(map[string]string, len(page.Fields))
+	for _, f := range page.Fields {
+		typed[f.Name] = text.Clean(r.PostFormValue(f.Name))
+	}
+	inputs, err := asker.CheckInputs(typed)
+	var input *connectors.InputError
+	if errors.As(err, &input) && len(page.Errors) == 0 {
+		page.Errors = views.Errors{{Field: input.Field, Code: input.Code}}
+	}
+	if len(page.Errors) > 0 { // nothing is begun
+		s.render(w, r, http.StatusUnprocessableEntity, views.Connect(page))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.begin(w, r, provider, pinned, inputs)
 }
 
 // connectWithCredentials authenticates with the credentials that the merchant typed, and connects.

@@ -15,6 +15,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 	"patchbay/internal/status"
+	"patchbay/views"
 )
 
 // This file is the whole way of a flow, in its order: connect or reconnect, begin, callback, exchange, saveExchange, choose
@@ -32,10 +33,9 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	typed, ok := provider.Connector.(connectors.CredentialConnector)
 	reconnect := r.PostFormValue("connection")
-	if !ok && reconnect == "" {
-		return s.begin(w, r, provider, pg.ID{})
+	if len(fieldsOf(provider)) == 0 && reconnect == "" {
+		return s.begin(w, r, provider, pg.ID{}, nil)
 	}
 	page, err := s.viewConnectPage(r, provider, reconnect)
 	if err != nil {
@@ -47,10 +47,20 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	if ok {
-		return s.connectWithCredentials(w, r, provider, typed, pinned, page)
+	return s.beginTyped(w, r, provider, pinned, page)
+}
+
+// beginTyped begins with what was typed into the form of a provider's page, if it has one.
+func (s *Server) beginTyped(w http.ResponseWriter, r *http.Request, provider connectors.Provider, pinned pg.ID, page views.ConnectPage) error {
+	switch c := provider.Connector.(type) {
+	case connectors.CredentialConnector:
+		return s.connectWithCredentials(w, r, provider, c, pinned, page)
+	case connectors.Asker:
+		if len(page.Fields) > 0 {
+			return s.askFirst(w, r, provider, c, pinned, page)
+		}
 	}
-	return s.begin(w, r, provider, pinned)
+	return s.begin(w, r, provider, pinned, nil)
 }
 
 // reconnect starts a flow that is pinned to a connection, which keeps its id and history.
@@ -66,24 +76,24 @@ func (s *Server) reconnect(w http.ResponseWriter, r *http.Request) error {
 	return s.beginReconnect(w, r, c.Connection)
 }
 
-// beginReconnect sends the browser to the provider, or to the form for credentials. A connection that cannot be
+// beginReconnect sends the browser to the provider, or to the form for what the merchant types. A connection that cannot be
 // reconnected says why on its own page.
 func (s *Server) beginReconnect(w http.ResponseWriter, r *http.Request, c db.Connection) error {
 	provider, err := s.provider(c.Provider)
 	if err != nil || provider.Environment != c.Environment || !c.DisconnectedAt.IsZero() {
 		return redirect(w, r, "/connections/"+c.ID.String())
 	}
-	if _, ok := provider.Connector.(connectors.CredentialConnector); ok {
+	if len(fieldsOf(provider)) > 0 {
 		return redirect(w, r, "/connect/"+provider.Name+"?connection="+c.ID.String())
 	}
-	return s.begin(w, r, provider, c.ID)
+	return s.begin(w, r, provider, c.ID, nil)
 }
 
 // connectsPerMerchant limits attempts to connect: each is kept for more than a year, and some call the provider before anybody leaves.
 func connectsPerMerchant() pg.Limit { return pg.Limit{Burst: 60, Every: 10 * time.Second} }
 
-// begin creates a flow and sends the browser to the provider with it.
-func (s *Server) begin(w http.ResponseWriter, r *http.Request, provider connectors.Provider, pinned pg.ID) error {
+// begin creates a flow and sends the browser to the provider with it. inputs are what the merchant typed, if the provider asks.
+func (s *Server) begin(w http.ResponseWriter, r *http.Request, provider connectors.Provider, pinned pg.ID, inputs map[string]string) error {
 	redirector, ok := provider.Connector.(connectors.Redirector)
 	if !ok {
 		return pg.ErrNotFound
@@ -97,7 +107,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, provider connecto
 	n := db.NewFlow{
 		ID: pg.NewID(), UserID: v.user.ID, LinkID: v.link.ID, Until: v.link.ExpiresAt, MerchantID: v.user.MerchantID, Provider: provider.Name,
 		Environment: provider.Environment, ConnectionID: pinned,
-		State: pg.NewSecret(), Browser: s.rememberBrowser(w, r), Verifier: string(pg.NewSecret()), By: s.actor(r),
+		State: pg.NewSecret(), Browser: s.rememberBrowser(w, r), Verifier: string(pg.NewSecret()), Inputs: inputs, By: s.actor(r),
 	}
 	another, err := s.hasAccount(r, provider)
 	if err != nil {
@@ -115,7 +125,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, provider connecto
 	if err = s.callbackKnown(ctx, provider, s.actor(r)); err == nil {
 		location, err = redirector.AuthorizationURL(ctx, connectors.Flow{
 			State: string(n.State), Verifier: n.Verifier, CallbackURL: s.callbackURL(provider.Name), Locale: v.locale,
-			Another: another && pinned == (pg.ID{}),
+			Another: another && pinned == (pg.ID{}), Inputs: inputs,
 		})
 	}
 	if err != nil {
@@ -400,7 +410,7 @@ func (s *Server) exchange(r *http.Request, provider connectors.Provider, redirec
 	defer cancel()
 	began := s.DB.Now()
 	grant, err := redirector.Exchange(ctx, connectors.Flow{
-		State: state, Verifier: f.Verifier, CallbackURL: s.callbackURL(provider.Name), Locale: visitorOf(r).locale,
+		State: state, Verifier: f.Verifier, CallbackURL: s.callbackURL(provider.Name), Locale: visitorOf(r).locale, Inputs: f.Inputs,
 	}, query)
 	proven := f.OfState(state)
 	if err == nil && proven && provider.Connector.Info().NoState {

@@ -32,10 +32,13 @@ func (s *Server) callbackURL(provider string) string {
 	return strings.TrimSuffix(s.PublicURL.String(), "/") + "/connect/" + provider + "/callback"
 }
 
-// fieldsOf returns what a provider asks the merchant to type.
+// fieldsOf returns what a provider asks the merchant to type; none if its browser is sent off at once.
 func fieldsOf(provider connectors.Provider) []connectors.Field {
-	if typed, ok := provider.Connector.(connectors.CredentialConnector); ok {
-		return typed.Fields()
+	switch c := provider.Connector.(type) {
+	case connectors.CredentialConnector:
+		return c.Fields()
+	case connectors.Asker:
+		return c.Fields()
 	}
 	return nil
 }
@@ -44,6 +47,9 @@ func viewProvider(provider connectors.Provider) views.Provider {
 	p := views.Provider{Name: provider.Name, Title: provider.Title, Environment: provider.Environment}
 	if provider.Connector != nil {
 		_, p.Keyed = provider.Connector.(connectors.CredentialConnector)
+		if key, ok := provider.Connector.(connectors.KeyConnector); ok {
+			p.Key, p.Unproved = true, !key.Proves()
+		}
 		info := provider.Connector.Info()
 		p.Color, p.HomeURL = info.Color, info.HomeURL
 	}

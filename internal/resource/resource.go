@@ -24,6 +24,7 @@ type Account struct {
 	Name    string            `json:"name"`
 	Details map[string]string `json:"details"`
 	Values  connectors.Values `json:"values"` // what the provider said beside the token
+	Input   map[string]string `json:"input"`  // what the merchant typed that is no secret
 }
 
 // Scopes are those of a connection's access.
@@ -56,7 +57,7 @@ type Connection struct {
 func ConnectionOf(how status.Status, c db.Connection, merchant, externalID string, grant db.GrantStatus) Connection {
 	a := Connection{
 		ID: c.ID, Merchant: Merchant{ID: c.MerchantID, ExternalID: externalID, Name: merchant}, Provider: c.Provider, Environment: c.Environment,
-		Account: Account{ID: c.Account.ID, Name: c.Account.Name, Details: map[string]string{}, Values: connectors.Values{}},
+		Account: Account{ID: c.Account.ID, Name: c.Account.Name, Details: map[string]string{}, Values: connectors.Values{}, Input: map[string]string{}},
 		Scopes:  Scopes{append([]string{}, c.Scopes.Granted...), append([]string{}, c.Scopes.Missing...)},
 		Health:  how.Health, WhoMustAct: how.Party, Problem: how.Problem, ConnectedAt: c.ConnectedAt,
 		RefreshedAt: TimeOrNull(grant.RefreshedAt), AccessExpiresAt: TimeOrNull(grant.ExpiresAt), NextRefreshAt: TimeOrNull(grant.RefreshAt),
@@ -66,6 +67,7 @@ func ConnectionOf(how status.Status, c db.Connection, merchant, externalID strin
 		a.Account.Details[d.Key] = d.Value
 	}
 	maps.Copy(a.Account.Values, c.Account.Values)
+	maps.Copy(a.Account.Input, c.Account.Input)
 	return a
 }
 
