@@ -5,6 +5,7 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
+	"patchbay/internal/webhooks"
 	"patchbay/static"
 )
 
@@ -81,6 +83,9 @@ func rawKeys(ctx context.Context, html string) []string {
 	for _, piece := range strings.FieldsFunc(html, func(r rune) bool { return r == '>' || r == '<' || r == '"' }) {
 		piece = strings.TrimSpace(piece)
 		prefix, _, dotted := strings.Cut(piece, ".")
+		if slices.Contains(webhooks.Types(), webhooks.Type(piece)) {
+			continue // shown beside its words, as programs know it
+		}
 		if dotted && !strings.ContainsAny(piece, " /:@") && keyPrefixes(ctx)[prefix] {
 			found = append(found, piece)
 		}
@@ -411,6 +416,24 @@ func staffStories(all map[string]templ.Component) {
 		},
 	})
 	all["admin-keys-none"] = Keys(KeysPage{Page: adminPage("/admin/keys"), Scopes: scopes})
+	endpoint := webhooks.Endpoint{ID: pg.NewID(), Shown: "https://platform.example/patchbay", CreatedAt: ago(day), DeliveredAt: ago(time.Minute)}
+	failing := webhooks.Endpoint{ID: pg.NewID(), Shown: "https://hooks.platform.example/v2?…", Types: []webhooks.Type{webhooks.ConnectionActionNeeded, webhooks.IncidentOpened}, CreatedAt: ago(day), FailingSince: ago(3 * time.Hour), FailedAt: ago(time.Minute), FailedStatus: 503, Waiting: 1240, Failed: 2, RotatedUntil: ago(-day)}
+	off := webhooks.Endpoint{ID: pg.NewID(), Shown: "https://old.platform.example/", CreatedAt: ago(9 * day), OffAt: ago(day), OffReason: webhooks.OffFailing, FailedAt: ago(day), FailedReason: webhooks.ReasonTimeout, Failed: 12}
+	hooks := WebhooksPage{
+		Page: adminPage("/admin/webhooks"), MayChange: true, Endpoints: []webhooks.Endpoint{endpoint, failing, off}, Since: "2026-11-29T09:00", Zone: "Asia/Phnom_Penh",
+		Filter: []Option{{Selected: true}, {Value: endpoint.ID.String(), Label: endpoint.Shown}}, States: []Option{{Selected: true}, {Value: "waiting"}, {Value: "delivered"}, {Value: "failed"}}, Pager: Pager{Next: "?at=1"},
+		Deliveries: []webhooks.Delivery{
+			{ID: pg.NewID(), Event: pg.NewID(), Type: webhooks.Test, Host: endpoint.Shown, At: ago(time.Minute), State: webhooks.Waiting},
+			{ID: pg.NewID(), Event: pg.NewID(), Connection: pg.NewID(), Type: webhooks.ConnectionActionNeeded, Host: failing.Shown, At: ago(time.Hour), State: webhooks.Waiting, Tries: 3, TriedAt: ago(time.Minute), DueAt: ago(-time.Hour), Status: 503, Took: 1240 * time.Millisecond},
+			{ID: pg.NewID(), Event: pg.NewID(), Connection: pg.NewID(), Type: webhooks.ConnectionConnected, Host: endpoint.Shown, At: ago(2 * time.Hour), State: webhooks.Delivered, Tries: 1, Status: 204, Took: 38 * time.Millisecond},
+			{ID: pg.NewID(), Event: pg.NewID(), Type: webhooks.IncidentOpened, Host: off.Shown, At: ago(day), State: webhooks.Failed, Tries: 10, Reason: webhooks.ReasonTimeout, Took: 15 * time.Second},
+		},
+	}
+	all["admin-webhooks"] = Webhooks(hooks)
+	hooks.Made, hooks.Form = &MadeSecret{Address: endpoint.Shown, Secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=", Until: ago(-day)}, WebhookForm{URL: "ftp://x", Types: []string{"incident.opened"}, Errors: Errors{{"url", "public"}}}
+	all["admin-webhooks-made"] = Webhooks(hooks)
+	all["admin-webhooks-support"] = Webhooks(WebhooksPage{Page: adminPage("/admin/webhooks"), Endpoints: hooks.Endpoints})
+	all["admin-webhooks-none"] = Webhooks(WebhooksPage{Page: adminPage("/admin/webhooks"), MayChange: true})
 	bulk := BulkPage{
 		Page: adminPage("/admin/bulk/b1"), Filter: []Filter{{"provider", "ELECQ"}, {"health", "retrying"}}, ListURL: "/admin/connections?provider=elecq",
 		Bulk:      db.Bulk{ID: pg.NewID(), State: "dry-run", ByName: "Anna Tremblay", CreatedAt: ago(4 * time.Minute), Total: 1240},

@@ -90,7 +90,7 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 		return err
 	}
 	pages := handlers.New(handlers.Options{
-		DB: d, Accounts: accounts, Providers: s.providers, Refresh: engine, Jobs: later, Log: log, PublicURL: s.publicURL, ReturnURLs: s.returnURLs,
+		DB: d, Accounts: accounts, Providers: s.providers, Refresh: engine, Webhooks: hooks, Jobs: later, Log: log, PublicURL: s.publicURL, ReturnURLs: s.returnURLs,
 		TrustedProxies: s.trustedProxies, SessionKeys: s.sessionKeys, Demo: s.demo,
 		Works: works{db: d, engine: engine}.now,
 	})

@@ -20,6 +20,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/trace"
+	"patchbay/internal/webhooks"
 	"patchbay/static"
 	"patchbay/views"
 )
@@ -30,6 +31,7 @@ type Options struct {
 	Accounts       *account.Store
 	Providers      []connectors.Provider // in the order of the merchants' page
 	Refresh        *refresh.Engine
+	Webhooks       *webhooks.Webhooks
 	Log            *slog.Logger
 	PublicURL      *url.URL                    // the origin of all pages
 	ReturnURLs     []*url.URL                  // to which and below which connect links may lead back
@@ -145,6 +147,10 @@ func (s *Server) routes() []route {
 		{"GET /admin/keys", staff, s.adminKeys, false},
 		{"POST /admin/keys", admin, s.addKey, false},
 		{"POST /admin/keys/{id}/revoke", admin, s.revokeKey, false},
+		{"GET /admin/webhooks", staff, s.adminWebhooks, false},
+		{"POST /admin/webhooks", admin, s.addEndpoint, false},
+		{"POST /admin/webhooks/{id}", admin, s.changeEndpoint, false},
+		{"POST /admin/webhooks/deliveries/{id}", admin, s.sendAgain, false},
 		{"GET /admin/merchants", staff, s.fromReplica(s.adminMerchants), false},
 		{"POST /admin/merchants", admin, s.addMerchant, false},
 		{"GET /admin/merchants/{id}", staff, s.adminMerchant, false},

@@ -27,6 +27,7 @@ import (
 	"patchbay/internal/sandbox"
 	"patchbay/internal/status"
 	"patchbay/internal/trace"
+	"patchbay/internal/webhooks"
 )
 
 // testServer is a running Patchbay with a database of its own.
@@ -39,6 +40,7 @@ type testServer struct {
 	server   *Server
 	engine   *refresh.Engine
 	jobs     *jobs.Jobs
+	webhooks *webhooks.Webhooks
 	sandbox  *sandbox.Sandbox // nil without
 	url      string
 	log      *buffer
@@ -121,11 +123,12 @@ func newTestServer(t *testing.T, options ...serverOption) *testServer {
 			t.Errorf("stop refreshing: %v", err)
 		}
 	})
+	s.webhooks = webhooks.New(webhooks.Options{DB: s.db, Providers: connectors.Statuses(providers), Private: true, Log: log})
 	serve := Options{
-		DB: s.db, Accounts: s.accounts, Providers: providers, Refresh: s.engine, Log: log, PublicURL: public,
+		DB: s.db, Webhooks: s.webhooks, Accounts: s.accounts, Providers: providers, Refresh: s.engine, Log: log, PublicURL: public,
 		SessionKeys: [][]byte{[]byte("a key for sessions in tests, long")},
 	}
-	work := jobs.Options{DB: s.db, Accounts: s.accounts, Refresh: s.engine, Log: log, Providers: providers, PublicURL: public, Outbox: true}
+	work := jobs.Options{DB: s.db, Webhooks: s.webhooks, Accounts: s.accounts, Refresh: s.engine, Log: log, Providers: providers, PublicURL: public, Outbox: true}
 	if o.change != nil {
 		o.change(&serve, &work)
 	}
