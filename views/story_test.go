@@ -430,7 +430,7 @@ func staffStories(all map[string]templ.Component) {
 		},
 	}
 	all["admin-webhooks"] = Webhooks(hooks)
-	hooks.Made, hooks.Form = &MadeSecret{Address: endpoint.Shown, Secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=", Until: ago(-day)}, WebhookForm{URL: "ftp://x", Types: []string{"incident.opened"}, Errors: Errors{{"url", "public"}}}
+	hooks.Made, hooks.Form = &MadeSecret{Address: endpoint.Shown, Secret: "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=", Until: ago(-day)}, WebhookForm{URL: "ftp://x", Types: []string{"incident.opened"}, Errors: Errors{{Field: "url", Code: "public"}}}
 	all["admin-webhooks-made"] = Webhooks(hooks)
 	all["admin-webhooks-support"] = Webhooks(WebhooksPage{Page: adminPage("/admin/webhooks"), Endpoints: hooks.Endpoints})
 	all["admin-webhooks-none"] = Webhooks(WebhooksPage{Page: adminPage("/admin/webhooks"), MayChange: true})
