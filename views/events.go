@@ -137,7 +137,7 @@ func (e Event) link() (address, name string) {
 }
 
 // actorName names an actor, "" being Patchbay itself.
-func actorName(ctx context.Context, name string) string { return cmp.Or(name, T(ctx, "layout.name")) }
+func actorName(ctx context.Context, name string) string { return cmp.Or(name, brandName(ctx)) }
 
 // kindText describes a kind of events, without naming a provider.
 func kindText(ctx context.Context, kind string) string {

@@ -57,7 +57,7 @@ func ExportWord(ctx context.Context, column, text string) string {
 	case column == "actor" && has(ctx, "role."+text):
 		return T(ctx, "role."+text)
 	case column == "actor" && text == "system":
-		return T(ctx, "layout.name")
+		return brandName(ctx)
 	case column == "actor" && text == "provider":
 		return T(ctx, "filter.provider")
 	case column == "actor" && text == "key":

@@ -34,7 +34,7 @@ func (m Mail) Subject(ctx context.Context) string {
 	if len(m.Accounts) > 0 {
 		return T(ctx, "mail."+string(m.Kind)+".subject", "Count", len(m.Accounts), "Provider", m.Accounts[0].Provider)
 	}
-	return T(ctx, "mail."+string(m.Kind)+".subject", "Merchant", m.Merchant, "Endpoint", m.Endpoint)
+	return T(ctx, "mail."+string(m.Kind)+".subject", "Merchant", m.Merchant, "Endpoint", m.Endpoint, "Brand", brandName(ctx))
 }
 
 func (m Mail) greeting(ctx context.Context) string {
@@ -55,7 +55,7 @@ func (m Mail) what(ctx context.Context) string {
 		if m.By != "" {
 			key += "-by"
 		}
-		return T(ctx, key, "Merchant", m.Merchant, "By", m.By)
+		return T(ctx, key, "Merchant", m.Merchant, "By", m.By, "Brand", brandName(ctx))
 	case m.Kind == db.MailPassword && m.ByStaff && m.By != "":
 		return T(ctx, "mail.password.what-by", "By", m.By)
 	case m.Kind == db.MailPassword && m.ByStaff:
@@ -105,7 +105,8 @@ func (m Mail) Text(ctx context.Context) string {
 	}
 	parts = append(parts, m.how(ctx), m.button(ctx)+":\n"+m.Link)
 	parts = append(parts, m.after(ctx)...)
-	return strings.Join(parts, "\n\n") + "\n\n-- \n" + T(ctx, "layout.name") + "\n"
+	foot := append([]string{brandName(ctx)}, brandOf(ctx).supportLines()...)
+	return strings.Join(parts, "\n\n") + "\n\n-- \n" + strings.Join(foot, "\n") + "\n"
 }
 
 // paragraphs returns the lines of a mail's text, by paragraph.

@@ -84,13 +84,13 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	engine := refresh.New(refresh.Options{DB: d, Connectors: connected(s.providers), Log: log})
 	hooks := webhooks.New(webhooks.Options{DB: d, Providers: connectors.Statuses(s.providers), Private: s.privateWebhooks, Log: log})
 	later, err := jobs.New(jobs.Options{
-		DB: d, Accounts: accounts, Refresh: engine, Webhooks: hooks, Log: log, Providers: s.providers, PublicURL: s.publicURL, SMTPURL: s.smtpURL, MailFrom: s.mailFrom, MailRoots: s.mailRoots, Outbox: s.demo != nil, Middleware: eachJob,
+		DB: d, Accounts: accounts, Refresh: engine, Webhooks: hooks, Log: log, Providers: s.providers, PublicURL: s.publicURL, SMTPURL: s.smtpURL, MailFrom: s.mailFrom, MailRoots: s.mailRoots, Brand: s.brand, Outbox: s.demo != nil, Middleware: eachJob,
 	})
 	if err != nil {
 		return err
 	}
 	pages := handlers.New(handlers.Options{
-		DB: d, Accounts: accounts, Providers: s.providers, Refresh: engine, Webhooks: hooks, Jobs: later, Log: log, PublicURL: s.publicURL, ReturnURLs: s.returnURLs,
+		DB: d, Accounts: accounts, Providers: s.providers, Refresh: engine, Webhooks: hooks, Jobs: later, Log: log, PublicURL: s.publicURL, ReturnURLs: s.returnURLs, Brand: s.brand,
 		TrustedProxies: s.trustedProxies, SessionKeys: s.sessionKeys, Demo: s.demo,
 		Works: works{db: d, engine: engine}.now,
 	})

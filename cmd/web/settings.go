@@ -27,6 +27,7 @@ type settings struct {
 	publicURL               *url.URL
 	keyset                  *seal.Keyset
 	returnURLs              []*url.URL
+	brand                   views.Brand
 	sessionKeys             [][]byte
 	trustedProxies          []netip.Prefix
 	noProxies               bool   // TRUSTED_PROXIES is none, and meant so
@@ -67,6 +68,7 @@ func readAll(e *env) settings {
 	}
 	s.publicURL = readPublicURL(e)
 	s.returnURLs = readReturnURLs(e)
+	s.brand = readBrand(e)
 	s.sessionKeys = readSessionKeys(e)
 	proxies := list(e.get("TRUSTED_PROXIES"))
 	if s.noProxies = len(proxies) == 1 && strings.EqualFold(proxies[0], "none"); s.noProxies {

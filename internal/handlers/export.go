@@ -94,7 +94,7 @@ func (e *export[T]) begin() error {
 	if e.zone = zoneOf(e.r); e.zone == nil {
 		e.zone = time.UTC
 	}
-	ctx := views.WithLocale(e.r.Context(), visitorOf(e.r).locale, e.server.DB.Now(), e.zone)
+	ctx := views.WithBrand(views.WithLocale(e.r.Context(), visitorOf(e.r).locale, e.server.DB.Now(), e.zone), &e.server.Brand)
 	e.word = func(column, code string) string {
 		if column == "provider" && code != "" {
 			return e.server.viewProviderOf(code, "").Title

@@ -105,7 +105,7 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, page
 	}
 	defer s.drawn.Put(drawn)
 	drawn.Reset()
-	if err := page.Render(views.WithLocale(r.Context(), v.locale, s.DB.Now(), zone), drawn); err != nil {
+	if err := page.Render(views.WithBrand(views.WithLocale(r.Context(), v.locale, s.DB.Now(), zone), &s.Brand), drawn); err != nil {
 		if r.Context().Err() == nil {
 			s.Log.ErrorContext(r.Context(), "page not drawn", "route", r.Pattern, "err", err)
 		}

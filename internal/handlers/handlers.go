@@ -38,6 +38,7 @@ type Options struct {
 	TrustedProxies []netip.Prefix              // their X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto are used
 	SessionKeys    [][]byte                    // the first signs, all verify
 	Jobs           *jobs.Jobs                  // mail, revocations, bulk work
+	Brand          views.Brand                 // the platform's face; zero for Patchbay's
 	Demo           []views.DemoSignIn          // sample users on the sign-in page of the demo
 	Works          func(context.Context) error // returns an error if the program cannot work with the database, for /readyz; may be nil
 }
@@ -180,6 +181,7 @@ func (s *Server) Routes() http.Handler {
 	all := http.NewServeMux()
 	all.Handle("/", s.canonicalHost(origins.Handler(pages)))
 	all.Handle("GET /static/", static.Handler())
+	all.HandleFunc("GET "+views.BrandPath, s.brand)
 	all.HandleFunc("POST /hooks/{provider}/{secret}", s.hook)
 	all.HandleFunc("GET /livez", s.livez)
 	all.HandleFunc("GET /readyz", s.readyz)

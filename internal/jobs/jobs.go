@@ -21,6 +21,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/webhooks"
+	"patchbay/views"
 )
 
 // Options are what Jobs is made of.
@@ -35,6 +36,7 @@ type Options struct {
 	SMTPURL   string                // "" sends nothing: links are shown to staff instead
 	MailFrom  string
 	MailRoots *x509.CertPool // whose certificates are believed; nil for the system\'s
+	Brand     views.Brand    // in mail; zero for Patchbay's
 	Outbox    bool           // mail is kept for GET /outbox instead of being sent: the demo and tests
 
 	Middleware []rivertype.Middleware // around every job; may be empty

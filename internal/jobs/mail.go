@@ -56,7 +56,7 @@ func (j *Jobs) runMail(ctx context.Context, job *river.Job[mailArgs]) error {
 	if locale == "" {
 		locale = merchant.Locale
 	}
-	return j.send(views.WithLocale(ctx, locale, j.DB.Now(), nil), user, page)
+	return j.send(views.WithBrand(views.WithLocale(ctx, locale, j.DB.Now(), nil), &j.Brand), user, page)
 }
 
 var errNeedless = errors.New("the reason for this mail has gone")
