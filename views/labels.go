@@ -59,7 +59,18 @@ func providerText(ctx context.Context, p Provider, subject string) string {
 	return ""
 }
 
-func (p Provider) blurb(ctx context.Context) string { return providerText(ctx, p, "blurb") }
+// blurb says what the provider is for: as the operator says it, else as we say it of any.
+func (p Provider) blurb(ctx context.Context) string {
+	if said := text.Name(p.About.Description.In(Lang(ctx))); said != "" {
+		return said
+	}
+	return providerText(ctx, p, "blurb")
+}
+
+// portal returns the address of the provider's own pages for its people, "" if it is unknown.
+func (p Provider) portal(ctx context.Context) string {
+	return cmp.Or(p.About.PortalURL.In(Lang(ctx)), p.HomeURL)
+}
 
 // displayName returns how the account is called: by its name in either script, else by its id.
 func (a Account) displayName(ctx context.Context) string {

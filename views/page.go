@@ -52,6 +52,8 @@ type Provider struct {
 	Key         bool   // Keyed, and what they type is the access itself
 	Unproved    bool   // Key, and nothing can be asked that would prove it
 	HomeURL     string // the provider's page where access can be seen and ended; "" if unknown
+	About       connectors.About
+	Logo        bool // it has one
 }
 
 // Account is an account at a provider, with what the provider's connector says about the keys of its details.

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"net/http"
+	"os"
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/trace"
@@ -24,6 +25,9 @@ func readProviders(e *env, traced bool) []connectors.Provider {
 		for _, fault := range faults {
 			e.fault("%s", fault)
 		}
+	}
+	for _, fault := range connectors.ReadLogos(setups, os.ReadFile) {
+		e.fault("%s", fault)
 	}
 	return setups
 }

@@ -32,6 +32,7 @@ type Provider struct {
 	Missing     []string  // names of the settings that are required and not set
 	Settings    []Setting // every setting that it reads, set or not; none for a standard provider
 	AccountKeys AccountKeys
+	Logo        Logo // of an entry that names one, after ReadLogos
 }
 
 // BuiltIn lists the providers that need code.

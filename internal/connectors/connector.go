@@ -114,6 +114,7 @@ type Info struct {
 	GrantLife      time.Duration // consent ends so long after it was given, whatever tokens say; 0 if no end is known
 	Color          string        // of the provider's mark, #rrggbb
 	HomeURL        string        // the provider's own page, where access can be seen and ended; "" if unknown
+	About          About
 }
 
 // Flow is one attempt to connect, as a connector sees it. A caller makes it, never a connector.

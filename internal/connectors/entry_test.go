@@ -24,7 +24,7 @@ func TestKeysAreDocumented(t *testing.T) {
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(keysOf(reflect.TypeFor[Entry]()))) {
-		if !strings.Contains(cells.String(), "`"+key+"`") && !slices.Contains(unbuilt, key) {
+		if !strings.Contains(cells.String(), "`"+key+"`") {
 			t.Errorf("docs/connectors.md has no row for %s", key)
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -61,19 +60,8 @@ func loadStandard(getenv func(string) string, raw []byte, taken []string, client
 	return out, errs
 }
 
-// unbuilt are the keys that nothing reads yet.
-var unbuilt = []string{
-	"description", "category", "color", "logo_file", "portal_url", "help_url",
-}
-
 // faults returns all that is wrong with the values of an entry.
 func (e Entry) faults(secret func(name string) string) (wrong []string) {
-	keys := keysOf(reflect.TypeFor[Entry]())
-	for _, key := range unbuilt {
-		if !reflect.ValueOf(e).FieldByIndex(keys[key].Index).IsZero() {
-			wrong = append(wrong, key+" is not built yet")
-		}
-	}
 	if e.Environment == "" {
 		wrong = append(wrong, "environment must be sandbox or production")
 	}
@@ -88,6 +76,7 @@ func (e Entry) faults(secret func(name string) string) (wrong []string) {
 	}
 	wrong = append(wrong, e.paramFaults()...)
 	wrong = append(wrong, e.pathFaults()...)
+	wrong = append(wrong, e.aboutFaults()...)
 	return append(wrong, e.revocationFaults()...)
 }
 

@@ -51,10 +51,9 @@ var _ interface {
 } = (*keyConnector)(nil)
 
 func (e Entry) keyConnector(client *Client) Connector {
-	return &keyConnector{client: client, entry: e, info: Info{
-		Name: e.Name, Title: cmp.Or(text.Name(e.Title), e.Name), Environment: e.Environment, Color: markColor(e.Name), ReplaySafe: true,
-		Mints: e.Check != nil, KeepAlive: cmp.Or(time.Duration(e.KeepAlive), typedKeepAlive), GrantLife: time.Duration(e.GrantLife),
-	}}
+	info := e.info()
+	info.ReplaySafe, info.Mints, info.KeepAlive = true, e.Check != nil, cmp.Or(time.Duration(e.KeepAlive), typedKeepAlive)
+	return &keyConnector{client: client, entry: e, info: info}
 }
 
 func (k *keyConnector) Info() Info { return k.info }

@@ -73,20 +73,26 @@ func (e Entry) connector(secret string, key *clientKey, client *Client) Connecto
 	}
 	s := &standard{
 		client: client, entry: e, discovering: make(chan struct{}, 1),
-		own: ownClient{id: e.ClientID, secret: secret, key: key, method: e.ClientAuth, now: client.now},
-		info: Info{
-			Name: e.Name, Title: cmp.Or(text.Name(e.Title), e.Name), Environment: e.Environment, ReplaySafe: e.ReplaySafe,
-			KeepAlive: cmp.Or(time.Duration(e.KeepAlive), defaultKeepAlive), GrantLife: time.Duration(e.GrantLife),
-			RevokesAccount: e.Revoke.Ends == "account", RevokesByID: e.Revoke.byID(), Color: markColor(e.Name),
-		},
-	}
-	if e.Issuer != "" {
-		s.info.HomeURL = origin(e.Issuer)
+		own:  ownClient{id: e.ClientID, secret: secret, key: key, method: e.ClientAuth, now: client.now},
+		info: e.info(),
 	}
 	if !e.Revoke.Never && (e.Revoke.URL != "" || e.RevokeURL != "" || e.Issuer != "") {
 		return standardRevoker{s}
 	}
 	return s
+}
+
+// info returns what an entry declares about its provider.
+func (e Entry) info() Info {
+	i := Info{
+		Name: e.Name, Title: cmp.Or(text.Name(e.Title), e.Name), Environment: e.Environment, ReplaySafe: e.ReplaySafe,
+		KeepAlive: cmp.Or(time.Duration(e.KeepAlive), defaultKeepAlive), GrantLife: time.Duration(e.GrantLife),
+		RevokesAccount: e.Revoke.Ends == "account", RevokesByID: e.Revoke.byID(), Color: cmp.Or(e.Color, markColor(e.Name)), About: e.about(),
+	}
+	if e.Issuer != "" {
+		i.HomeURL = origin(e.Issuer)
+	}
+	return i
 }
 
 // markColors are given to standard providers by their names.

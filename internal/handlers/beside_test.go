@@ -99,8 +99,14 @@ func (p *strict) revocations() (ended, alive int) {
 // connector returns the connector of an entry for the provider.
 func (p *strict) connector(t *testing.T) connectors.Connector {
 	t.Helper()
+	return p.connectorWith(t, "")
+}
+
+// connectorWith is connector with more keys, such as `,"pkce":false`.
+func (p *strict) connectorWith(t *testing.T, keys string) connectors.Connector {
+	t.Helper()
 	entry := fmt.Sprintf(`[{"name":"books","title":"Books","authorize_url":"%[1]s/authorize","token_url":"%[1]s/token","userinfo_url":"%[1]s/userinfo",
-		"revoke_url":"%[1]s/revoke","client_id":"patchbay","client_secret_env":"SECRET","scopes":["orders.read","orders.write"],"environment":"sandbox"}]`, p.URL)
+		"revoke_url":"%[1]s/revoke","client_id":"patchbay","client_secret_env":"SECRET","scopes":["orders.read","orders.write"],"environment":"sandbox"%[2]s}]`, p.URL, keys)
 	providers, err := connectors.Load(func(name string) string { return map[string]string{"SECRET": "s3cret-of-books"}[name] }, []byte(entry), connectors.NewClient(nil, nil))
 	if err != nil {
 		t.Fatal(err)

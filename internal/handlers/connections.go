@@ -121,7 +121,7 @@ func (s *Server) viewConnection(r *http.Request, c db.ConnectionDetail) (views.C
 	how := s.statusOf(r.Context(), c.Connection)
 	page := views.ConnectionPage{
 		Page: s.viewPage(r), Connection: c, Provider: s.viewProviderOf(c.Provider, c.Environment), Account: s.viewAccount(c.Provider, c.Account, c.ID.String()),
-		Status: how, NextRefresh: c.RefreshAt, RenewsUntil: how.RemindOf(s.DB.Now()),
+		Status: how, NextRefresh: c.RefreshAt, RenewsUntil: how.ReconnectBy,
 	}
 	live := c.DisconnectedAt.IsZero()
 	page.MayRefresh = live && present

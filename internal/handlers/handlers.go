@@ -108,6 +108,7 @@ func (s *Server) routes() []route {
 		{callbackRoute, everyone, s.callback, false},
 		{postedRoute, everyone, s.postedCallback, false},
 		{"GET /connect/{provider}/ended/{outcome}", everyone, s.endedPage, false},
+		{"GET /providers/{provider}/logo", everyone, s.logo, false},
 		{"GET /flows/{reference}", signedIn | linked, s.flowPage, true},
 		{"POST /flows/{reference}/choice", merchant | linked, s.choose, true},
 		{"GET /links/{secret}", everyone, s.linkPage, true},

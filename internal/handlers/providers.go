@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"net/http"
 	"strings"
 
 	"patchbay/internal/connectors"
@@ -43,15 +44,32 @@ func fieldsOf(provider connectors.Provider) []connectors.Field {
 	return nil
 }
 
+// logo serves a provider's logo. An SVG is a document that may hold scripts: as one of its own it may do nothing.
+func (s *Server) logo(w http.ResponseWriter, r *http.Request) error {
+	provider, err := s.provider(r.PathValue("provider"))
+	if err != nil {
+		return err
+	}
+	if provider.Logo.Image == nil {
+		return pg.ErrNotFound
+	}
+	h := w.Header()
+	h.Set("Content-Type", provider.Logo.Type)
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; sandbox")
+	h.Set("Cache-Control", "public, max-age=3600")
+	_, err = w.Write(provider.Logo.Image)
+	return err
+}
+
 func viewProvider(provider connectors.Provider) views.Provider {
-	p := views.Provider{Name: provider.Name, Title: provider.Title, Environment: provider.Environment}
+	p := views.Provider{Name: provider.Name, Title: provider.Title, Environment: provider.Environment, Logo: provider.Logo.Image != nil}
 	if provider.Connector != nil {
 		_, p.Keyed = provider.Connector.(connectors.CredentialConnector)
 		if key, ok := provider.Connector.(connectors.KeyConnector); ok {
 			p.Key, p.Unproved = true, !key.Proves()
 		}
 		info := provider.Connector.Info()
-		p.Color, p.HomeURL = info.Color, info.HomeURL
+		p.Color, p.HomeURL, p.About = info.Color, info.HomeURL, info.About
 	}
 	return p
 }

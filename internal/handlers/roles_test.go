@@ -32,6 +32,7 @@ func routeAnswers() map[string]string {
 		"GET /connect/{provider}/callback":        "++++++",
 		"POST /connect/{provider}/callback":       "++++++", // leads to the GET
 		"GET /connect/{provider}/ended/{outcome}": "++++++",
+		"GET /providers/{provider}/logo":          "......", // this one has none
 		"GET /flows/{reference}":                  "L+.++L",
 		"POST /flows/{reference}/choice":          "L+.FFL",
 		"GET /connections/{id}":                   "L+.++L",

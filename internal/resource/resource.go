@@ -48,7 +48,7 @@ type Connection struct {
 	RefreshedAt     *time.Time     `json:"refreshed_at"`
 	AccessExpiresAt *time.Time     `json:"access_expires_at"`
 	NextRefreshAt   *time.Time     `json:"next_refresh_at"`
-	ReconnectBy     *time.Time     `json:"reconnect_by,omitempty"`
+	ReconnectBy     *time.Time     `json:"reconnect_by"`
 	Renewable       bool           `json:"renewable"`
 	DisconnectedAt  *time.Time     `json:"disconnected_at,omitempty"`
 }

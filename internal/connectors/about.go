@@ -1,0 +1,102 @@
+package connectors
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// About is what an operator says of a provider for people.
+type About struct {
+	Description Words // in place of our sentence
+	Category    Words
+	PortalURL   Words // where its people manage their account; "" if it is not said
+	HelpURL     Words
+	LogoFile    string // path of the image that ReadLogos reads
+}
+
+// Logo is an image of at most 64 KB, PNG or SVG.
+type Logo struct {
+	Image []byte // nil if there is none
+	Type  string // its media type
+}
+
+// about returns what an entry says of its provider.
+func (e Entry) about() About {
+	return About{Description: e.Description, Category: e.Category, PortalURL: e.PortalURL, HelpURL: e.HelpURL, LogoFile: e.LogoFile}
+}
+
+// ReadLogos reads the logos that entries name. read returns the content of a file. It returns all that is wrong with them.
+func ReadLogos(providers []Provider, read func(path string) ([]byte, error)) (errs Errors) {
+	for i, p := range providers {
+		if p.Connector == nil || p.Connector.Info().About.LogoFile == "" {
+			continue
+		}
+		image, err := read(p.Connector.Info().About.LogoFile)
+		logo := Logo{Image: image, Type: http.DetectContentType(image)}
+		if bytes.Contains(image[:min(len(image), 1024)], []byte("<svg")) {
+			logo.Type = "image/svg+xml"
+		}
+		fault := ""
+		switch {
+		case err != nil:
+			fault = "cannot be read"
+		case len(image) > maxLogo:
+			fault = "must be 64 KB at most"
+		case logo.Type != "image/png" && logo.Type != "image/svg+xml":
+			fault = "must be a PNG or an SVG"
+		default:
+			providers[i].Logo = logo
+			continue
+		}
+		errs = append(errs, "CONNECTORS_FILE entry "+p.Name+": logo_file "+fault)
+	}
+	return errs
+}
+
+var (
+	colorShape = regexp.MustCompile(`^#[0-9A-Fa-f]{6}$`)
+	lineBreak  = regexp.MustCompile(`[\r\n]`)
+)
+
+const (
+	maxDescription = 500 // bytes
+	maxCategory    = 60
+	maxLogo        = 64 << 10
+)
+
+// aboutFaults says what is wrong with what people are told.
+func (e Entry) aboutFaults() (wrong []string) {
+	if e.Color != "" && !colorShape.MatchString(e.Color) {
+		wrong = append(wrong, "color must be #rrggbb")
+	}
+	for _, one := range []struct {
+		key   string
+		words Words
+		most  int
+		url   bool
+	}{{"description", e.Description, maxDescription, false}, {"category", e.Category, maxCategory, false}, {"portal_url", e.PortalURL, 2000, true}, {"help_url", e.HelpURL, 2000, true}} {
+		for _, language := range slices.Sorted(maps.Keys(one.words)) {
+			key, said := strings.TrimSuffix(one.key+"."+language, "."), one.words[language]
+			if fault := urlFault(said, e.Environment, true); one.url && said != "" && fault != "" {
+				wrong = append(wrong, key+" "+fault)
+			}
+			if len(said) > one.most || lineBreak.MatchString(said) {
+				wrong = append(wrong, key+" must be one line, and not so long")
+			}
+		}
+	}
+	return wrong
+}
+
+// MarshalJSON writes a text for all languages as such, and others by language, as an entry has them.
+func (w Words) MarshalJSON() ([]byte, error) {
+	if one, ok := w[""]; ok || len(w) == 0 {
+		return json.Marshal(one)
+	}
+	return json.Marshal(map[string]string(w))
+}
