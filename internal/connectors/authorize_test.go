@@ -44,6 +44,9 @@ func TestAnotherAccountCanBeSelected(t *testing.T) {
 		{"it lists what it takes, and this is not among it", openidPath, `,"prompt_values_supported":["login","consent"]`, "", "", ""},
 		{"RFC 8414 alone", oauthPath, "", "", "", ""},
 		{"RFC 8414, and it lists select_account", oauthPath, `,"prompt_values_supported":["select_account"]`, "", "", "select_account"},
+		{"the entry's own prompt as a key", openidPath, "", `,"prompt":"login","scopes":["openid","offline_access"]`, "login", "select_account"},
+		{"the entry's own prompt as a parameter", openidPath, "", `,"authorize_params":{"prompt":"consent"}`, "consent", "select_account"},
+		{"the entry's own prompt, and no accounts to select", oauthPath, "", `,"prompt":"login"`, "login", "login"},
 		{"the entry's own prompt, for the first account", openidPath, "", `,"authorize_url":"BASE/own?prompt=login"`, "login", "select_account"},
 	} {
 		t.Run(one.name, func(t *testing.T) {
