@@ -26,6 +26,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/seal"
+	"patchbay/internal/webhooks"
 )
 
 // poolSize is how many connections to Postgres each side may have.
@@ -156,7 +157,7 @@ func ours(ctx context.Context, database, provider, keys string, sweeping bool, p
 		return nil, nil, err
 	}
 	engine := refresh.New(refresh.Options{DB: d, Connectors: all, Log: log})
-	pages := handlers.New(handlers.Options{DB: d, Accounts: account.New(d), Providers: setups, Refresh: engine, Log: log, PublicURL: address, SessionKeys: [][]byte{make([]byte, 32)}})
+	pages := handlers.New(handlers.Options{DB: d, Accounts: account.New(d), Providers: setups, Refresh: engine, Webhooks: webhooks.New(webhooks.Options{DB: d, Providers: connectors.Statuses(setups), Log: log}), Log: log, PublicURL: address, SessionKeys: [][]byte{make([]byte, 32)}})
 	mux := http.NewServeMux()
 	mux.Handle("/", pages.Routes())
 	if sweeping {

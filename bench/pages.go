@@ -28,6 +28,7 @@ import (
 	"patchbay/internal/refresh"
 	"patchbay/internal/sandbox"
 	"patchbay/internal/seal"
+	"patchbay/internal/webhooks"
 )
 
 // sessionKey signs the sessions of the benchmark.
@@ -94,7 +95,7 @@ func newSite(ctx context.Context, database, keys, provider, public string) (http
 		return nil, nil, err
 	}
 	pages := handlers.New(handlers.Options{
-		DB: d, Accounts: accounts, Providers: setups, Refresh: engine, Jobs: later, Log: log, PublicURL: address, SessionKeys: [][]byte{sessionKey},
+		DB: d, Accounts: accounts, Providers: setups, Refresh: engine, Webhooks: webhooks.New(webhooks.Options{DB: d, Providers: connectors.Statuses(setups), Log: log}), Jobs: later, Log: log, PublicURL: address, SessionKeys: [][]byte{sessionKey},
 	})
 	mux := http.NewServeMux()
 	mux.Handle("/", pages.Routes())

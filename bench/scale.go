@@ -32,6 +32,7 @@ import (
 	"patchbay/internal/sample"
 	"patchbay/internal/seal"
 	"patchbay/internal/search"
+	"patchbay/internal/webhooks"
 	"patchbay/migrations"
 )
 
@@ -317,7 +318,7 @@ func siteOn(d *db.DB) (http.Handler, error) {
 		return nil, err
 	}
 	return handlers.New(handlers.Options{
-		DB: d, Accounts: accounts, Providers: setups, Refresh: engine, Log: log, PublicURL: public, SessionKeys: [][]byte{sessionKey}, Jobs: later,
+		DB: d, Accounts: accounts, Providers: setups, Refresh: engine, Webhooks: webhooks.New(webhooks.Options{DB: d, Providers: connectors.Statuses(setups), Log: log}), Log: log, PublicURL: public, SessionKeys: [][]byte{sessionKey}, Jobs: later,
 	}).Routes(), nil
 }
 

@@ -17,6 +17,7 @@ import (
 	"patchbay/internal/jobs"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/webhooks"
 	"patchbay/migrations"
 )
 
@@ -216,6 +217,7 @@ func (x *examination) keyset(ctx context.Context, s settings) {
 	default:
 		x.fine("events", fmt.Sprintf("%d of the next 3 months have a partition", months))
 	}
+	x.webhooks(ctx, d)
 	for _, p := range s.providers {
 		if s.publicURL != nil && p.Connector != nil {
 			x.callback(ctx, d, p, s.publicURL.String()+"/connect/"+p.Name+"/callback")
@@ -245,6 +247,33 @@ func (x *examination) signed(ctx context.Context, d *db.DB) {
 	}
 	if old > 0 {
 		x.note("signatures", fmt.Sprintf("%d of them by an older key: do not take it out of the keyset", old))
+	}
+}
+
+// webhooks looks at the endpoints of webhooks to the platform.
+func (x *examination) webhooks(ctx context.Context, d *db.DB) {
+	all, err := webhooks.New(webhooks.Options{DB: d}).Endpoints(ctx)
+	switch {
+	case err != nil:
+		x.wrong("webhooks", reason(err))
+		return
+	case len(all) == 0:
+		x.note("webhooks", "no program of the platform is told of anything: endpoints are made on /admin/webhooks or by the API")
+		return
+	}
+	troubled := false
+	for _, e := range all {
+		switch e.State() {
+		case webhooks.Off:
+			troubled = true
+			x.wrong("webhooks", fmt.Sprintf("%s is switched off (%s): once its program works, switch it on at /admin/webhooks and send again what failed", e.Shown, e.OffReason))
+		case webhooks.Failing:
+			troubled = true
+			x.wrong("webhooks", fmt.Sprintf("%s has taken nothing since %s: /admin/webhooks says how it answers", e.Shown, e.FailingSince.Format(time.RFC3339)))
+		}
+	}
+	if !troubled {
+		x.fine("webhooks", fmt.Sprintf("%d endpoints, none of which fails", len(all)))
 	}
 }
 

@@ -417,7 +417,7 @@ func TestMetricsAreForTheOperator(t *testing.T) {
 	}
 	trusting := New(Options{
 		DB: o.db, Accounts: o.accounts, Refresh: o.engine, Log: slog.New(slog.DiscardHandler), PublicURL: &url.URL{Scheme: "http", Host: "x"}, SessionKeys: [][]byte{make([]byte, 32)},
-		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Jobs: o.jobs,
+		TrustedProxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}, Jobs: o.jobs, Webhooks: o.webhooks,
 	})
 	for _, c := range []struct {
 		peer, forwarded string

@@ -20,7 +20,7 @@ import (
 // metrics serves Prometheus. It is open to loopback and TRUSTED_PROXIES only, and not to requests that a proxy forwards.
 func (s *Server) metrics() http.HandlerFunc {
 	registry := prometheus.NewRegistry()
-	registry.MustRegister(s.Refresh.Metrics, s.requests, databaseMetrics{s}, jobMetrics{s}, poolMetrics{s.DB}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	registry.MustRegister(s.Refresh.Metrics, s.Webhooks, s.requests, databaseMetrics{s}, jobMetrics{s}, poolMetrics{s.DB}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	figures := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !s.operator(r) {

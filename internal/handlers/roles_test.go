@@ -14,6 +14,7 @@ import (
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
 	"patchbay/internal/search"
+	"patchbay/internal/webhooks"
 )
 
 // visitors are those who come by every route, in the order of routeAnswers' letters.
@@ -71,6 +72,10 @@ func routeAnswers() map[string]string {
 		"GET /admin/keys":                         "L..++L",
 		"POST /admin/keys":                        "L..F+L",
 		"POST /admin/keys/{id}/revoke":            "L..F+L",
+		"GET /admin/webhooks":                     "L..++L",
+		"POST /admin/webhooks":                    "L..F+L",
+		"POST /admin/webhooks/{id}":               "L..F+L",
+		"POST /admin/webhooks/deliveries/{id}":    "L..F+L",
 		"GET /admin/merchants":                    "L..++L",
 		"POST /admin/merchants":                   "L..F+L",
 		"GET /admin/merchants/{id}":               "L..++L",
@@ -176,12 +181,25 @@ func (h *testServer) things(own, boss *person) *strings.Replacer {
 	if err != nil {
 		h.t.Fatal(err)
 	}
+	endpoint, _, err := h.webhooks.Add(ctx, by, "https://hooks.platform.example/", nil)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	_, _, err = h.webhooks.SendTest(ctx, by, endpoint.ID)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	deliveries, err := h.webhooks.Deliveries(ctx, webhooks.Filter{}, "", 1)
+	if err != nil || len(deliveries.Rows) != 1 {
+		h.t.Fatal(deliveries, err)
+	}
 	bulk, err := h.db.AddBulk(ctx, by, db.BulkFilter{Connections: &search.Filter{}}, "")
 	if err != nil {
 		h.t.Fatal(err)
 	}
 	return strings.NewReplacer(
 		"/connections/{id}/disconnect", "/connections/"+disconnected.String()+"/disconnect", "/connections/{id}", "/connections/"+connection.String(), "/admin/merchants/{id}", "/admin/merchants/"+own.merchant.String(),
+		"/admin/webhooks/deliveries/{id}", "/admin/webhooks/deliveries/"+deliveries.Rows[0].ID.String(), "/admin/webhooks/{id}", "/admin/webhooks/"+endpoint.ID.String(),
 		"/admin/keys/{id}", "/admin/keys/"+key.ID.String(), "/admin/bulk/{id}", "/admin/bulk/"+bulk.String(), "/admin/users/{id}", "/admin/users/"+user(own).String(),
 		"{provider}", "caminvoice", "{reference}", reference, "{outcome}", "forged", "{$}", "",
 		"/reconnect/{secret}", "/reconnect/"+link(account.LinkReconnect, pg.ID{}, connection), "/password/{secret}", "/password/"+link(account.LinkPassword, user(own), pg.ID{}),

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
@@ -201,6 +202,11 @@ func TestStaffSeeWebhooksAndAdminsChangeThem(t *testing.T) {
 	}
 	if answer := admin.post(path, "do", "everything"); answer.status != http.StatusBadRequest {
 		t.Errorf("an unknown act: %d", answer.status)
+	}
+	for _, figure := range []string{`patchbay_webhook_endpoints{endpoint="on"} 1`, `patchbay_webhook_deliveries{endpoint="on",state="failed"} 0`, `patchbay_webhook_tries_total{outcome="delivered"} 3`} {
+		if text := admin.get("/metrics").body; !strings.Contains(text, figure) {
+			t.Errorf("the figures lack %s", figure)
+		}
 	}
 	admin.post(path, "do", "delete")
 	if page := admin.get("/admin/webhooks"); !page.says("admin_webhooks.none") {

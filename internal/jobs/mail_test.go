@@ -3,6 +3,7 @@ package jobs
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"mime"
@@ -26,6 +27,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/status"
+	"patchbay/internal/webhooks"
 	"patchbay/views"
 )
 
@@ -363,5 +365,39 @@ func TestLettersTellNamelessAccountsApart(t *testing.T) {
 				t.Errorf("%s lacks the line %q:\n%s", kind, line, page.Text(ctx))
 			}
 		}
+	}
+}
+
+func TestAdminsAreWrittenToOfAnEndpointThatIsOff(t *testing.T) {
+	o := newTestJobs(t, nil)
+	o.Webhooks = webhooks.New(webhooks.Options{DB: o.DB, Log: slog.New(slog.DiscardHandler)})
+	admin := dbtest.User(t, o.DB, audit.RoleAdmin, "boss@platform.example", "a long password", "")
+	e, _, err := o.Webhooks.Add(t.Context(), audit.System, "https://hooks.platform.example/patchbay?key=abc", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	letter := db.Mail{Kind: db.MailWebhookOff, User: admin.ID, Endpoint: e.ID}
+	if _, err := o.compose(t.Context(), letter, admin, db.Merchant{}); !errors.Is(err, errNeedless) {
+		t.Errorf("a letter about an endpoint that is on: %v", err)
+	}
+	if _, err := o.Webhooks.SwitchOff(t.Context(), audit.System, e.ID); err != nil {
+		t.Fatal(err)
+	}
+	page, err := o.compose(t.Context(), letter, admin, db.Merchant{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, language := range views.Languages() {
+		ctx := views.WithLocale(t.Context(), language, o.DB.Now(), nil)
+		text := page.Subject(ctx) + page.Text(ctx)
+		if strings.Count(text, "https://hooks.platform.example/patchbay") != 2 || !strings.Contains(text, "/admin/webhooks") || strings.Contains(text, "abc") || strings.Contains(text, "webhook-off") {
+			t.Errorf("in %s: %s", language, text)
+		}
+	}
+	if _, err := o.Webhooks.Delete(t.Context(), audit.System, e.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := o.compose(t.Context(), letter, admin, db.Merchant{}); !errors.Is(err, errNeedless) {
+		t.Errorf("a letter about an endpoint that is deleted: %v", err)
 	}
 }
