@@ -188,6 +188,19 @@ func merchantStories(all map[string]templ.Component) {
 	}
 	all["connect-keyed"] = Connect(ConnectPage{Page: merchantPage("/connect/flexiti"), Provider: flexiti, Fields: fields, AlreadyHas: true})
 	all["connect-keyed-wrong"] = Connect(ConnectPage{Page: merchantPage("/connect/flexiti"), Provider: flexiti, Fields: fields, Errors: Errors{{Field: "client_id", Code: "swapped"}, {Field: "client_secret", Code: "missing"}}})
+	asked := []Field{
+		{Field: connectors.Field{
+			Name: "shop", Suffix: ".myshopify.com", Example: "ch168", Title: connectors.Words{"en": "Shop", "km": "ហាង", "fr": "Boutique"},
+			Help: connectors.Words{"en": "The name in your shop’s address.", "km": "ឈ្មោះក្នុងអាសយដ្ឋានហាងរបស់អ្នក។", "fr": "Le nom dans l’adresse de votre boutique."},
+		}, Value: "ch168.evil.com"},
+		{Field: connectors.Field{Name: "region", Options: []string{"eu", "us"}, Title: connectors.Words{"en": "Region", "km": "តំបន់", "fr": "Région"}}, Value: "us"},
+		{Field: connectors.Field{Name: "pin", Secret: true, Title: connectors.Words{"en": "Partner PIN", "km": "លេខសម្ងាត់ដៃគូ", "fr": "Code partenaire"}}},
+		{Field: connectors.Field{Name: "note", Optional: true, Title: connectors.Words{"en": "Branch", "km": "សាខា", "fr": "Succursale"}}},
+	}
+	asks := Provider{Name: "shopify", Title: "Shopify", Environment: "production", Color: "#3d6b21"}
+	key := Provider{Name: "depot", Title: "Depot", Environment: "sandbox", Color: "#8a3b12", Keyed: true, Key: true, Unproved: true}
+	all["connect-asks"] = Connect(ConnectPage{Page: merchantPage("/connect/shopify"), Provider: asks, Fields: asked, Errors: Errors{{Field: "shop", Code: "malformed"}}})
+	all["connect-key"] = Connect(ConnectPage{Page: merchantPage("/connect/depot"), Provider: key, Fields: asked[2:3]})
 	all["connect-keyed-down"] = Connect(ConnectPage{Page: merchantPage("/connect/bookings"), Provider: bookings, Fields: fields[:2], Refused: "trouble", Reference: "K7M2-4QXD"})
 
 	events := []Event{
