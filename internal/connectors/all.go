@@ -79,8 +79,9 @@ func Load(getenv func(string) string, connectorsFile []byte, client *Client) ([]
 func Statuses(providers []Provider) status.Providers {
 	statuses := status.Providers{}
 	for _, p := range providers {
-		_, typed := p.Connector.(CredentialConnector)
-		statuses[p.Name] = status.Provider{SetUp: p.Connector != nil, Environment: p.Environment, Credentials: typed}
+		typed, ok := p.Connector.(CredentialConnector)
+		endless := ok && typed.Info().GrantLife == 0 // consent that ends wants the merchant again, whatever was typed
+		statuses[p.Name] = status.Provider{SetUp: p.Connector != nil, Environment: p.Environment, Credentials: endless}
 	}
 	return statuses
 }

@@ -136,3 +136,17 @@ func TestCheck(t *testing.T) {
 		t.Errorf("an unknown certificate: %v", err)
 	}
 }
+
+// TestConsentThatEndsWantsTheMerchantAgain: also where a key was typed, "reconnect by" is said.
+func TestConsentThatEndsWantsTheMerchantAgain(t *testing.T) {
+	const entries = `[
+		{"name":"a","kind":"key","inputs":{"key":{"secret":true}},"send":{"header":"X-Api-Key","value":"{key}"},"environment":"production"},
+		{"name":"b","kind":"key","inputs":{"key":{"secret":true}},"send":{"header":"X-Api-Key","value":"{key}"},"environment":"production","grant_life":"8760h"}]`
+	all, err := connectors.Load(func(string) string { return "" }, []byte(entries), connectors.NewClient(nil, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found := connectors.Statuses(all); !found["a"].Credentials || found["b"].Credentials {
+		t.Errorf("%+v and %+v", found["a"], found["b"])
+	}
+}
