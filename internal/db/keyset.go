@@ -40,3 +40,6 @@ func (d *DB) Seal(plain []byte, p seal.Place) ([]byte, error) { return d.keyset.
 
 // Unseal decrypts what Seal returned for the same place. It returns seal.ErrSealed, wrapped, for anything else.
 func (d *DB) Unseal(sealed []byte, p seal.Place) ([]byte, error) { return d.keyset.Open(sealed, p) }
+
+// OldSeal reports whether another key than the keyset's first sealed this.
+func (d *DB) OldSeal(sealed []byte) bool { return seal.KeyID(sealed) != d.keyset.Primary() }

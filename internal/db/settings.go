@@ -16,6 +16,7 @@ const oldSeals = `
 	SELECT (SELECT count(*) FROM grants WHERE substring(sealed FROM 2 FOR 4) <> $1) + (SELECT count(*) FROM grants WHERE substring(late_grant FROM 2 FOR 4) <> $1)
 		+ (SELECT count(*) FROM flows WHERE substring(sealed FROM 2 FOR 4) <> $1) + (SELECT count(*) FROM outbox WHERE substring(sealed FROM 2 FOR 4) <> $1)
 		+ (SELECT count(*) FROM keyset_check WHERE substring(sealed FROM 2 FOR 4) <> $1)
+		+ (SELECT count(*) FROM webhook_endpoints WHERE substring(sealed FROM 2 FOR 4) <> $1)
 		+ (SELECT count(*) FROM users WHERE substring(mac FROM 1 FOR 4) <> $1) + (SELECT count(*) FROM sessions WHERE substring(mac FROM 1 FOR 4) <> $1)
 		+ (SELECT count(*) FROM links WHERE substring(mac FROM 1 FOR 4) <> $1) + (SELECT count(*) FROM connect_links WHERE substring(mac FROM 1 FOR 4) <> $1)
 		+ (SELECT count(*) FROM api_keys WHERE substring(mac FROM 1 FOR 4) <> $1)`
