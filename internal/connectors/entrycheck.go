@@ -146,6 +146,17 @@ var ownParams = []string{
 	"code_challenge", "code_challenge_method", "code_verifier", "refresh_token", "request", "request_uri",
 }
 
+// isOurs says whether a parameter is ours to set. A client of the merchant's may be asked for in a grant type and with a scope of the
+// provider's own; a refresh may name its scope (RFC 6749 section 6); and without an issuer nonce and request mean what the provider likes.
+func (e Entry) isOurs(key, name string) bool {
+	switch {
+	case key == "token_params" && e.Kind == ClientCredentials && (name == "grant_type" || name == "scope" && len(e.Scopes) == 0),
+		key == "refresh_params" && name == "scope", e.Issuer == "" && (name == "nonce" || name == "request"):
+		return false
+	}
+	return slices.Contains(ownParams, name)
+}
+
 // paramFaults says which parameters are ours, or said twice.
 func (e Entry) paramFaults() (wrong []string) {
 	for _, one := range []struct {
@@ -156,7 +167,7 @@ func (e Entry) paramFaults() (wrong []string) {
 			switch {
 			case name == "":
 				wrong = append(wrong, one.key+" must not have an empty name")
-			case slices.Contains(ownParams, strings.ToLower(name)):
+			case e.isOurs(one.key, strings.ToLower(name)):
 				wrong = append(wrong, one.key+"."+text.Clean(name)+" is ours to set")
 			case strings.ContainsAny(namePattern.ReplaceAllString(one.params[name], ""), "{}"):
 				wrong = append(wrong, one.key+"."+text.Clean(name)+" has a brace without its other")

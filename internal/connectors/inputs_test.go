@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"reflect"
 	"strings"
@@ -486,5 +487,36 @@ func TestAKeyWithoutACheckIsKeptUnproved(t *testing.T) {
 		if _, err := loaded(`{"name":"depot","kind":"key","environment":"sandbox",` + entry + `}`); err == nil {
 			t.Errorf("an entry with %s is taken", what)
 		}
+	}
+}
+
+// TestGrantTypesOfClientCredentials: a client that is the merchant's may be asked for in the provider's own words.
+func TestGrantTypesOfClientCredentials(t *testing.T) {
+	for what, c := range map[string]struct{ keys, want string }{
+		"usual":                      {`"scopes":["a","b"]`, "client_credentials, a b"},
+		"a grant type of its own":    {`"scopes":["a"],"token_params":{"grant_type":"account_credentials"}`, "account_credentials, a"},
+		"a scope with what is typed": {`"token_params":{"scope":"https://{shop}.example/.default"}`, "client_credentials, https://canal.example/.default"},
+	} {
+		asked := ""
+		provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			asked = r.PostFormValue("grant_type") + ", " + r.PostFormValue("scope")
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = w.Write([]byte(`{"access_token":"a","token_type":"Bearer","expires_in":60}`))
+		}))
+		defer provider.Close()
+		got, err := loaded(`{"name":"rooms","kind":"client_credentials","environment":"sandbox","token_url":"` + provider.URL + `/{shop}",` + c.keys + `,
+			"inputs":{"client_id":{},"client_secret":{"secret":true},"shop":{"kind":"segment"}}}`)
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			continue
+		}
+		_, err = got.(connectors.CredentialConnector).Authenticate(t.Context(), flow(), map[string]string{"client_id": "id", "client_secret": "secret", "shop": "canal"})
+		if err != nil || asked != c.want {
+			t.Errorf("%s: asked for %q, %v, want %q", what, asked, err, c.want)
+		}
+	}
+	if _, err := loaded(`{"name":"rooms","kind":"client_credentials","environment":"sandbox","token_url":"https://x.example","scopes":["a"],"token_params":{"scope":"b"},
+		"inputs":{"client_id":{},"client_secret":{"secret":true}}}`); err == nil {
+		t.Error("a scope is taken beside scopes")
 	}
 }
