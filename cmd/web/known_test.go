@@ -40,6 +40,8 @@ func TestDemoOffersWellKnownProviders(t *testing.T) {
 		{"quickbooks", nil, "4620816365300000002", []string{"4620816365300000002"}},
 		{"xero", nil, "70784a63-d24b-46a9-a4db-0e70a274b056", []string{"Maple Florist"}},
 		{"slack", nil, "T0HARBOUR2", []string{"Harbour Bakery"}},
+		{"shopify", url.Values{"shop": {"canal-street"}}, "canal-street", []string{"canal-street"}},
+		{"brevo", url.Values{"key": {"xkeysib-1f0c2d7bcanal0street-AbCdEf"}}, "", []string{"Canal Street Café"}},
 	} {
 		b.get(demo.address + "/connect/" + one.provider)
 		b.post(demo.address+"/connect/"+one.provider, one.typed)
