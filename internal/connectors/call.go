@@ -112,9 +112,10 @@ type request struct {
 	scheme                string // of Authorization, with bearer; "" is Bearer
 	json                  map[string]any
 	form                  url.Values
-	reference             string   // x-reference-id
-	header, headerValue   string   // of a key
-	hidden                []string // what no log may repeat, besides
+	reference             string            // x-reference-id
+	header, headerValue   string            // of a key
+	headers               map[string]string // what else goes with it
+	hidden                []string          // what no log may repeat, besides
 }
 
 // do makes one exchange and calls read with the response. The error of read is the outcome. A 429 is *RateLimitedError
@@ -228,6 +229,9 @@ func (q request) build(ctx context.Context) (*http.Request, error) {
 	}
 	if q.bearer != "" {
 		r.Header.Set("Authorization", cmp.Or(q.scheme, "Bearer")+" "+q.bearer)
+	}
+	for name, value := range q.headers {
+		r.Header.Set(name, value)
 	}
 	if q.header != "" {
 		r.Header.Set(q.header, q.headerValue)

@@ -132,10 +132,11 @@ type Option struct{ Key, Value string }
 
 // Send is how a program sends what the merchant typed: a header, with an input's name in braces in its value, HTTP Basic, or a parameter of the query.
 type Send struct {
-	Header string   `json:"header"`
-	Value  string   `json:"value"`
-	Basic  []string `json:"basic"` // the names of two inputs: user and password
-	Query  string   `json:"query"` // a parameter of the query
+	Header  string            `json:"header"`
+	Value   string            `json:"value"`
+	Basic   []string          `json:"basic"`   // the names of two inputs: user and password
+	Query   string            `json:"query"`   // a parameter of the query
+	Headers map[string]string `json:"headers"` // what else goes with it, with names of inputs that are no secret
 }
 
 // Check is the request that proves what the merchant typed.

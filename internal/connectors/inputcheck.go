@@ -82,6 +82,8 @@ func (e Entry) inputFaults() (wrong []string) {
 				wrong = append(wrong, u.key+" names {"+text.Clean(name)+"}, and there is no such input")
 			case known && i.Secret && e.redirects() && !strings.HasPrefix(u.key, "token_params") && !strings.HasPrefix(u.key, "refresh_params"):
 				wrong = append(wrong, u.key+" names {"+text.Clean(name)+"}, which is secret")
+			case known && i.Secret && strings.HasPrefix(u.key, "send.headers"):
+				wrong = append(wrong, u.key+" names {"+text.Clean(name)+"}, which is secret: the token is only what send.value holds")
 			case known && i.From != "" && strings.HasPrefix(u.key, "authorize"):
 				wrong = append(wrong, u.key+" names {"+text.Clean(name)+"}, which the callback brings")
 			case known && i.Suffix != "" && !suffixed(e.Inputs, u.address, i):
@@ -169,6 +171,7 @@ func (e Entry) places() (all []place) {
 	}
 	if e.Send != nil {
 		all = append(all, place{keyedAddress{"send.value", e.Send.Value}, false, true})
+		params("send.headers", e.Send.Headers, true)
 	}
 	return all
 }

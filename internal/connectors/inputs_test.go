@@ -407,6 +407,20 @@ func TestKeys(t *testing.T) {
 			connectors.Sent{Header: "Authorization", Scheme: "Basic"},
 			"77",
 		},
+		"more headers": {
+			`"inputs":{"app":{},"key":{"secret":true},"note":{"optional":true}},"send":{"header":"X-Key","value":"{key}","headers":{"X-App-Id":"app {app}","Api-Version":"2026-01","X-Note":"{note}"}}`,
+			map[string]string{"app": "a-1", "key": secret},
+			"X-Key: " + secret, "", secret,
+			connectors.Sent{Header: "X-Key", Value: "{key}", Headers: map[string]string{"X-App-Id": "app a-1", "Api-Version": "2026-01"}},
+			"77",
+		},
+		"more headers beside Basic": {
+			`"inputs":{"user":{},"password":{"secret":true},"firm":{}},"send":{"basic":["user","password"],"headers":{"X-Firm":"{firm}"}}`,
+			map[string]string{"user": "shop", "password": "pass:word", "firm": "7"},
+			"Authorization: Basic " + basic, "", basic,
+			connectors.Sent{Header: "Authorization", Scheme: "Basic", Headers: map[string]string{"X-Firm": "7"}},
+			"77",
+		},
 		"a parameter": {
 			`"inputs":{"key":{"secret":true}},"send":{"query":"api_key"}`,
 			map[string]string{"key": secret},
@@ -418,7 +432,11 @@ func TestKeys(t *testing.T) {
 		answer := `200|{"id":77,"name":"Depot"}`
 		base := serve(t, map[string]http.HandlerFunc{"GET /v1/me": func(w http.ResponseWriter, r *http.Request) {
 			name, value, _ := strings.Cut(c.header, ": ")
-			if r.Header.Get(name) != value || r.URL.RawQuery != c.query {
+			others := true
+			for name, value := range c.send.Headers {
+				others = others && r.Header.Get(name) == value
+			}
+			if r.Header.Get(name) != value || r.URL.RawQuery != c.query || !others {
 				reply(w, 401, `{"error":"unauthorized %s"}`, secret)
 				return
 			}
@@ -430,7 +448,7 @@ func TestKeys(t *testing.T) {
 		entry := `[{"name":"depot","kind":"key","environment":"sandbox","check":{"url":"BASE/v1/me"},"account":{"id":"account.id","name":"account.name"},` + c.keys + `}]`
 		k := connector(t, base, "depot", entry, nil).(connectors.KeyConnector)
 		g, err := k.Authenticate(t.Context(), flow(), c.typed)
-		if err != nil || g.Access != c.access || g.Type != connectors.KeyType || g.Lifetime != 0 || g.Account.ID != c.id || g.Account.Name != "Depot" || k.Send(g.Inputs) != c.send || !k.Proves() {
+		if err != nil || g.Access != c.access || g.Type != connectors.KeyType || g.Lifetime != 0 || g.Account.ID != c.id || g.Account.Name != "Depot" || !reflect.DeepEqual(k.Send(g.Inputs), c.send) || !k.Proves() {
 			t.Errorf("%s: %q sent as %+v, account %+v, %v", what, g.Access, k.Send(g.Inputs), g.Account, err)
 			continue
 		}
@@ -518,5 +536,23 @@ func TestGrantTypesOfClientCredentials(t *testing.T) {
 	if _, err := loaded(`{"name":"rooms","kind":"client_credentials","environment":"sandbox","token_url":"https://x.example","scopes":["a"],"token_params":{"scope":"b"},
 		"inputs":{"client_id":{},"client_secret":{"secret":true}}}`); err == nil {
 		t.Error("a scope is taken beside scopes")
+	}
+}
+
+func TestFaultsOfMoreHeaders(t *testing.T) {
+	for _, one := range []struct{ headers, fault string }{
+		{`{"X-App-Id":"{app}"}`, ""},
+		{`{"Api-Version":"2026-01"}`, ""},
+		{`{"X-App-Id":"{nobody}"}`, "send.headers.X-App-Id names {nobody}, and there is no such input"},
+		{`{"X-App-Id":"{key}"}`, "send.headers.X-App-Id names {key}, which is secret"},
+		{`{"x-key":"1"}`, "send.headers.x-key is no header that may go with the key"},
+		{`{"X App":"1"}`, "send.headers.X App is no header that may go with the key"},
+		{`{"X-App":"1\r\nX-Other: 2"}`, "send.headers.X-App is no header that may go with the key"},
+	} {
+		_, err := loaded(`{"name":"depot","kind":"key","environment":"sandbox","inputs":{"app":{},"key":{"secret":true}},
+			"account":{"keep":{"app":"input.app"}},"send":{"header":"X-Key","value":"{key}","headers":` + one.headers + `}}`)
+		if (err == nil) != (one.fault == "") || err != nil && !strings.Contains(err.Error(), one.fault) {
+			t.Errorf("%s: %v, want %q", one.headers, err, one.fault)
+		}
 	}
 }

@@ -31,10 +31,11 @@ type KeyConnector interface {
 // Sent is how a program sends an access token of the type key: in a header, whose Value has the token's place in braces, or after Scheme;
 // or as a parameter of the query.
 type Sent struct {
-	Header string `json:"header,omitempty"`
-	Value  string `json:"value,omitempty"`
-	Scheme string `json:"scheme,omitempty"`
-	Query  string `json:"query,omitempty"`
+	Header  string            `json:"header,omitempty"`
+	Value   string            `json:"value,omitempty"`
+	Scheme  string            `json:"scheme,omitempty"`
+	Query   string            `json:"query,omitempty"`
+	Headers map[string]string `json:"headers,omitempty"` // go with it as they are
 }
 
 // keyConnector is an entry of the kind key.
@@ -193,11 +194,15 @@ func (k *keyConnector) split() (before, secret, after string) {
 // Send says how the access token is sent. Its place is a name in braces.
 func (k *keyConnector) Send(values map[string]string) Sent {
 	s := k.entry.Send
+	headers, err := k.entry.Inputs.fillAll(s.Headers, values)
+	if err != nil { // of a value that the entry no longer takes
+		headers = nil
+	}
 	if len(s.Basic) > 0 {
-		return Sent{Header: "Authorization", Scheme: "Basic"}
+		return Sent{Header: "Authorization", Scheme: "Basic", Headers: headers}
 	}
 	if s.Query != "" {
-		return Sent{Query: s.Query}
+		return Sent{Query: s.Query, Headers: headers}
 	}
 	before, secret, after := k.split()
 	place := "{" + k.secretField() + "}"
@@ -211,7 +216,7 @@ func (k *keyConnector) Send(values map[string]string) Sent {
 		}
 		return put
 	}
-	return Sent{Header: s.Header, Value: filled(before) + place + filled(after)}
+	return Sent{Header: s.Header, Value: filled(before) + place + filled(after), Headers: headers}
 }
 
 // request returns one to an address of the entry's, with what was typed as a program would send it.
@@ -225,7 +230,9 @@ func (k *keyConnector) request(name, method, address string, values map[string]s
 		return request{}, &RejectedError{Reason: "no-credentials"}
 	}
 	q := request{name: name, method: method, address: to, source: k.entry.Inputs.sourceOf(address, to, k.info.Environment), hidden: k.secrets(values, token)}
-	switch s := k.Send(values); {
+	s := k.Send(values)
+	q.headers = s.Headers
+	switch {
 	case s.Scheme != "":
 		q.header, q.headerValue = s.Header, s.Scheme+" "+token
 	case s.Query != "":
@@ -345,6 +352,11 @@ func (e Entry) sendFaults() (wrong []string) {
 			wrong = append(wrong, "send.value belongs to a header or a parameter")
 		case len(s.Basic) > 2:
 			wrong = append(wrong, "send.basic must be the names of two inputs: user and password")
+		}
+		for name, value := range s.Headers {
+			if !headerName.MatchString(name) || strings.EqualFold(name, s.Header) || strings.ContainsAny(value, "\r\n") {
+				wrong = append(wrong, "send.headers."+text.Clean(name)+" is no header that may go with the key")
+			}
 		}
 		for _, name := range s.Basic {
 			if _, ok := e.Inputs.named(name); !ok {
