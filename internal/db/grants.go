@@ -244,6 +244,9 @@ type Handout struct {
 	ExpiresAt   time.Time         // zero when unknown
 	Lifetime    time.Duration
 	UsedAt      time.Time
+	AccountID   string
+	Values      json.RawMessage // of the account, as connectors.Values are stored
+	Input       json.RawMessage // of the account: what was typed that is no secret
 }
 
 // ReadToken reads a connection's token and the API key by which it is asked for, in one round trip of three look-ups by
@@ -258,10 +261,12 @@ func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h 
 	var generation, lifetime int64
 	err = d.Pool.QueryRow(ctx, `
 		SELECT k.id, array_to_string(k.scopes, ' '), k.mac, k.merchant_id, c.merchant_id,
-			g.sealed, coalesce(g.generation, 0), coalesce(g.provider, ''), coalesce(g.environment, ''), g.expires_at, coalesce(g.lifetime_seconds, 0), g.used_at, coalesce(g.last_outcome, '')
+			g.sealed, coalesce(g.generation, 0), coalesce(g.provider, ''), coalesce(g.environment, ''), g.expires_at, coalesce(g.lifetime_seconds, 0), g.used_at, coalesce(g.last_outcome, ''),
+			coalesce(c.account_id, ''), c.account_values::text, c.account_input::text
 		FROM api_keys k LEFT JOIN (grants g JOIN connections c ON c.id = g.connection_id) ON g.connection_id = $2
 		WHERE k.hash = $1 AND k.revoked_at IS NULL`, key.Hash(), connection).
-		Scan(&h.Key, &scopes, &mac, &keyMerchant, &merchant, &sealed, &generation, &h.Provider, &h.Environment, &h.ExpiresAt, &lifetime, &h.UsedAt, &outcome)
+		Scan(&h.Key, &scopes, &mac, &keyMerchant, &merchant, &sealed, &generation, &h.Provider, &h.Environment, &h.ExpiresAt, &lifetime, &h.UsedAt, &outcome,
+			&h.AccountID, &h.Values, &h.Input)
 	h.May = strings.Contains(" "+scopes+" ", " "+ScopeTokens+" ")
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):

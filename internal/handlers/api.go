@@ -113,7 +113,15 @@ type apiTokenAnswer struct {
 	TokenType   string           `json:"token_type"`
 	ExpiresAt   *time.Time       `json:"expires_at"`
 	Scope       string           `json:"scope"`
+	Account     apiTokenAccount  `json:"account"`
 	Send        *connectors.Sent `json:"send,omitempty"` // of a key: how it is sent
+}
+
+// apiTokenAccount is the account that a token is for, and what a program needs beside the token to use it. Both objects are as stored.
+type apiTokenAccount struct {
+	ID     string          `json:"id"`
+	Values json.RawMessage `json:"values"`
+	Input  json.RawMessage `json:"input"`
 }
 
 func (s *Server) token(r *http.Request) (apiTokenAnswer, error) {
@@ -152,7 +160,10 @@ func (s *Server) token(r *http.Request) (apiTokenAnswer, error) {
 	}
 	s.Refresh.Used(id, h.Key, h)
 	t := h.Token
-	answer := apiTokenAnswer{AccessToken: t.Access, TokenType: t.Type, ExpiresAt: resource.TimeOrNull(h.ExpiresAt), Scope: strings.Join(t.Scope, " ")}
+	answer := apiTokenAnswer{
+		AccessToken: t.Access, TokenType: t.Type, ExpiresAt: resource.TimeOrNull(h.ExpiresAt), Scope: strings.Join(t.Scope, " "),
+		Account: apiTokenAccount{h.AccountID, h.Values, h.Input},
+	}
 	if strings.EqualFold(t.Type, "bearer") || t.Type == "" {
 		answer.TokenType = "Bearer"
 	}

@@ -291,11 +291,23 @@ func TestValuesAndScopesAreGivenToPrograms(t *testing.T) {
 	if page := p.get("/connections/" + c.ID.String()); !strings.Contains(page.body, "orders.write") {
 		t.Error("nor does the connection's")
 	}
-	_, key, err := s.db.AddAPIKey(context.Background(), audit.System, db.APIKey{Name: "test", Scopes: []string{db.ScopeConnections}})
+	_, key, err := s.db.AddAPIKey(context.Background(), audit.System, db.APIKey{Name: "test", Scopes: []string{db.ScopeConnections, db.ScopeTokens}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := request(t, http.MethodGet, s.url+"/api/v1/connections/"+c.ID.String(), nil)
+	r := request(t, http.MethodGet, s.url+"/api/v1/connections/"+c.ID.String()+"/token", nil)
+	r.Header.Set("Authorization", "Bearer "+string(key))
+	var token struct {
+		Account struct {
+			ID     string
+			Values connectors.Values
+			Input  map[string]string
+		}
+	}
+	if got := p.do(r); json.Unmarshal([]byte(got.body), &token) != nil || token.Account.ID != c.Account.ID || token.Account.Values["realmId"] != "R1" || token.Account.Input == nil {
+		t.Errorf("the token's account: %s", got.body)
+	}
+	r = request(t, http.MethodGet, s.url+"/api/v1/connections/"+c.ID.String(), nil)
 	r.Header.Set("Authorization", "Bearer "+string(key))
 	got := p.do(r)
 	var shown struct {
