@@ -192,6 +192,32 @@ func (d *DB) ConnectionByAPIKey(ctx context.Context, secret pg.Secret, connectio
 	return key, found[0], nil
 }
 
+// MerchantByAPIKey reads the key with a secret and the merchant with an external id, in one round trip. It returns ErrNoAPIKey as
+// APIKeyBySecret does, and the key with ErrNotFound if there is no such merchant.
+func (d *DB) MerchantByAPIKey(ctx context.Context, secret pg.Secret, externalID string) (APIKey, Merchant, error) {
+	var key APIKey
+	var found []Merchant
+	var b pgx.Batch
+	b.Queue(selectValidKey, secret.Hash()).Query(func(rows pgx.Rows) (err error) {
+		key, err = pgx.CollectExactlyOneRow(rows, d.scanValidKey)
+		return err
+	})
+	b.Queue(`SELECT `+merchantColumns+` FROM merchants m WHERE m.external_id = $1`, text.Name(externalID)).Query(func(rows pgx.Rows) (err error) {
+		found, err = pgx.CollectRows(rows, scanMerchant)
+		return err
+	})
+	err := d.Pool.SendBatch(ctx, &b).Close()
+	switch {
+	case errors.Is(err, pgx.ErrNoRows), errors.Is(err, ErrNoAPIKey):
+		return key, Merchant{}, ErrNoAPIKey
+	case err != nil:
+		return key, Merchant{}, fmt.Errorf("read merchant by key: %w", err)
+	case len(found) == 0:
+		return key, Merchant{}, pg.ErrNotFound
+	}
+	return key, found[0], nil
+}
+
 // DayReads is how many tokens a key was handed on one day (UTC).
 type DayReads struct {
 	Day   time.Time

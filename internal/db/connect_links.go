@@ -150,15 +150,15 @@ func (d *DB) AddConnectLink(ctx context.Context, by audit.Actor, l ConnectLink, 
 	if l.Inputs == nil {
 		l.Inputs = map[string]string{}
 	}
-	b := &pgx.Batch{}
-	b.Queue(`INSERT INTO connect_links (id, secret_hash, merchant_id, provider, connection_id, inputs, user_external_id, user_name, locale, return_url,
+	_, err := pg.Exec(ctx, d.Pool, "add connect link", `
+		WITH made AS (INSERT INTO events (`+audit.Columns+`) SELECT `+audit.Columns+` FROM jsonb_populate_record(NULL::events, $17))
+		INSERT INTO connect_links (id, secret_hash, merchant_id, provider, connection_id, inputs, user_external_id, user_name, locale, return_url,
 			redirects, confirms, created_by, created_at, expires_at, mac)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
 		l.ID, l.secretHash, l.Merchant.ID, l.Provider, l.ConnectionID, l.Inputs, l.UserExternalID, l.UserName, l.Locale, l.ReturnURL,
-		l.Redirects, l.Confirms, l.CreatedBy, l.CreatedAt, l.ExpiresAt, d.keyset.Sign(SignedConnectLinks.table, l.signedText()))
-	d.Audit.Queue(b, l.event(status.LinkMade, by))
-	if err := d.Pool.SendBatch(ctx, b).Close(); err != nil {
-		return l, "", fmt.Errorf("add connect link: %w", err)
+		l.Redirects, l.Confirms, l.CreatedBy, l.CreatedAt, l.ExpiresAt, d.keyset.Sign(SignedConnectLinks.table, l.signedText()), d.Audit.Row(l.event(status.LinkMade, by)))
+	if err != nil {
+		return l, "", err
 	}
 	return l, secret, nil
 }

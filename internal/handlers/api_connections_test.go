@@ -99,6 +99,7 @@ func TestAConnectLinkIsCheckedWhenItIsMade(t *testing.T) {
 		"inputs for no provider":          {key, `{` + shop + `,"inputs":{"shop":"ch168"}}`, 400},
 		"inputs that the provider lacks":  {key, `{` + shop + `,"provider":"acme","inputs":{"shop":"ch168"}}`, 400},
 		"a list":                          {key, `[]`, 400},
+		"NUL":                             {key, `{"merchant":{"external_id":"a\u0000b","name":"x"}}`, 400},
 		"no JSON":                         {key, `merchant=1`, 400},
 		"another merchant's key":          {its, `{"merchant":{"external_id":"shop-18"}}`, 403},
 		"a merchant's key, a new one":     {its, `{"merchant":{"external_id":"new-3","name":"New"}}`, 403},

@@ -85,19 +85,31 @@ func (s *Server) shownLink(l db.ConnectLink) apiLink {
 
 // apiAddLink makes a connect link, and its merchant if it is unknown.
 func (s *Server) apiAddLink(w http.ResponseWriter, r *http.Request) error {
-	key, err := s.key(r, db.ScopeLinks)
+	secret, err := bearer(r)
 	if err != nil {
 		return err
 	}
 	var asked newLink
-	if err := readJSON(r, &asked, "the body is a JSON object with merchant, and optionally user, provider, inputs, connection, return_url, return, expires_in and confirm"); err != nil {
+	unreadable := readJSON(r, &asked, "the body is a JSON object with merchant, and optionally user, provider, inputs, connection, return_url, return, expires_in and confirm")
+	if unreadable != nil {
+		asked = newLink{}
+	}
+	key, m, err := s.DB.MerchantByAPIKey(r.Context(), secret, asked.Merchant.ExternalID) // the merchant is used only if the key is valid
+	if err != nil && !errors.Is(err, pg.ErrNotFound) {
 		return err
+	}
+	s.Refresh.UsedKey(key.ID)
+	if err := s.admit(key, db.ScopeLinks); err != nil {
+		return err
+	}
+	if unreadable != nil {
+		return unreadable
 	}
 	l, lasts, err := s.checkLink(asked)
 	if err != nil {
 		return err
 	}
-	if l.Merchant, err = s.merchantOfLink(r, key, asked); err != nil {
+	if l.Merchant, err = s.merchantOfLink(r, key, m, asked); err != nil {
 		return err
 	}
 	if l.ConnectionID != (pg.ID{}) {
@@ -118,12 +130,12 @@ func (s *Server) apiAddLink(w http.ResponseWriter, r *http.Request) error {
 	if err := s.checkLinkInputs(l); err != nil {
 		return err
 	}
-	l, secret, err := s.DB.AddConnectLink(r.Context(), s.byKey(r, key), l, lasts)
+	l, shownOnce, err := s.DB.AddConnectLink(r.Context(), s.byKey(r, key), l, lasts)
 	if err != nil {
 		return err
 	}
 	answer := s.shownLink(l)
-	answer.URL = s.publicAddress("/links/" + string(secret))
+	answer.URL = s.publicAddress("/links/" + string(shownOnce))
 	return writeJSON(w, http.StatusCreated, answer)
 }
 
@@ -168,13 +180,16 @@ func (s *Server) checkLink(asked newLink) (l db.ConnectLink, lasts time.Duration
 	return l, lasts, nil
 }
 
-// merchantOfLink returns the link's merchant, which it adds if it is unknown.
-func (s *Server) merchantOfLink(r *http.Request, key db.APIKey, asked newLink) (db.Merchant, error) {
+// merchantOfLink returns the link's merchant: the one that was found or, if none was, one that it adds.
+func (s *Server) merchantOfLink(r *http.Request, key db.APIKey, m db.Merchant, asked newLink) (db.Merchant, error) {
 	external := asked.Merchant.ExternalID
 	if text.Name(external) == "" || text.Length(external) > text.MaxName {
 		return db.Merchant{}, invalid("merchant.external_id is a text of 1 to 200 characters, one of them visible")
 	}
-	m, err := s.DB.MerchantByExternalID(r.Context(), external)
+	var err error
+	if m.ID == (pg.ID{}) { // also found as it was sent
+		m, err = s.DB.MerchantByExternalID(r.Context(), external)
+	}
 	if errors.Is(err, pg.ErrNotFound) && key.MerchantID == (pg.ID{}) {
 		if text.Name(asked.Merchant.Name) == "" {
 			return m, invalid("no merchant has this external_id: give merchant.name, and it is added")

@@ -112,10 +112,8 @@ func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, 
 	if err != nil {
 		return err
 	}
-	if v.role() != linked {
-		if page.Errors, err = s.ownPassword(r, page.Fields); err != nil {
-			return err
-		}
+	if page.Errors, err = s.ownPassword(r, page.Fields); err != nil {
+		return err
 	}
 	if len(page.Errors) > 0 { // nothing is sent
 		s.render(w, r, http.StatusUnprocessableEntity, views.Connect(page))
@@ -171,6 +169,9 @@ func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, 
 // ownPassword finds the fields that hold the person's own password to this site, as password managers and mistaken people fill them
 // in, and empties them. It must not be sent to a partner.
 func (s *Server) ownPassword(r *http.Request, fields []views.Field) (views.Errors, error) {
+	if visitorOf(r).role() == linked { // who has none here
+		return nil, nil
+	}
 	var errs views.Errors
 	seen := map[string]bool{} // whether it is the password: comparing is slow on purpose
 	for i, f := range fields {
