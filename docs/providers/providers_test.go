@@ -41,43 +41,53 @@ func wants() map[string]want {
 	return map[string]want{
 		"google": {
 			account{chosen: "108123456789012345678", id: "108123456789012345678", name: "Sokha Chan"},
-			account{chosen: "117999888777666555444", id: "117999888777666555444", name: "Élodie Tremblay"}, time.Hour, true, true, false,
+			account{chosen: "117999888777666555444", id: "117999888777666555444", name: "Élodie Tremblay"},
+			time.Hour, true, true, false,
 		},
 		"microsoft": {
 			account{chosen: "11111111-aaaa-4bbb-8ccc-000000000001", id: "11111111-aaaa-4bbb-8ccc-000000000001", name: "sokha@shop.example", values: map[string]any{"tenant": "aaaabbbb-0000-cccc-1111-dddd2222eeee"}},
-			account{chosen: "22222222-aaaa-4bbb-8ccc-000000000002", id: "22222222-aaaa-4bbb-8ccc-000000000002", name: "jan@depot.example", values: map[string]any{"tenant": "99998888-7777-4666-8555-444433332222"}}, time.Hour, true, false, false,
+			account{chosen: "22222222-aaaa-4bbb-8ccc-000000000002", id: "22222222-aaaa-4bbb-8ccc-000000000002", name: "jan@depot.example", values: map[string]any{"tenant": "99998888-7777-4666-8555-444433332222"}},
+			time.Hour, true, false, false,
 		},
 		"shopify": {
 			shop("shop", "canal-street", "canal-street", map[string]any{"shop": "canal-street"}),
-			account{typed: map[string]string{"shop": "https://Harbour.myshopify.com/admin"}, chosen: "harbour", id: "harbour", name: "harbour", values: map[string]any{"shop": "harbour"}}, time.Hour, true, false, false,
+			account{typed: map[string]string{"shop": "https://Harbour.myshopify.com/admin"}, chosen: "harbour", id: "harbour", name: "harbour", values: map[string]any{"shop": "harbour"}},
+			time.Hour, true, false, false,
 		},
 		"square": {
 			account{chosen: "MLV1A2B3C4D5E", id: "MLV1A2B3C4D5E", values: map[string]any{"merchant_id": "MLV1A2B3C4D5E"}},
-			account{chosen: "MLZ9Y8X7W6V5U", id: "MLZ9Y8X7W6V5U"}, 30 * 24 * time.Hour, true, true, true,
+			account{chosen: "MLZ9Y8X7W6V5U", id: "MLZ9Y8X7W6V5U"},
+			30 * 24 * time.Hour, true, true, true,
 		},
 		"stripe": {
 			account{chosen: "acct_1AbCdEfGhIjKlMnO", id: "acct_1AbCdEfGhIjKlMnO", values: map[string]any{"stripe_user_id": "acct_1AbCdEfGhIjKlMnO", "livemode": false}},
-			account{chosen: "acct_1PqRsTuVwXyZaBcD", id: "acct_1PqRsTuVwXyZaBcD"}, 0, true, true, false,
+			account{chosen: "acct_1PqRsTuVwXyZaBcD", id: "acct_1PqRsTuVwXyZaBcD"},
+			0, true, true, false,
 		},
 		"quickbooks": { // two companies of one bookkeeper
 			account{chosen: "4620816365300000001", id: "4620816365300000001", values: map[string]any{"realm_id": "4620816365300000001"}},
-			account{chosen: "4620816365300000002", id: "4620816365300000002", values: map[string]any{"realm_id": "4620816365300000002"}}, time.Hour, true, true, false,
+			account{chosen: "4620816365300000002", id: "4620816365300000002", values: map[string]any{"realm_id": "4620816365300000002"}},
+			time.Hour, true, true, false,
 		},
 		"xero": { // two organisations of one bookkeeper
 			account{chosen: "70784a63-d24b-46a9-a4db-0e70a274b056", id: "70784a63-d24b-46a9-a4db-0e70a274b056", name: "Maple Florist", values: map[string]any{"tenant_id": "70784a63-d24b-46a9-a4db-0e70a274b056"}},
-			account{chosen: "e0da6937-de07-4a14-adee-37abfac298ce", id: "e0da6937-de07-4a14-adee-37abfac298ce", name: "Harbour Bakery"}, 30 * time.Minute, true, true, false,
+			account{chosen: "e0da6937-de07-4a14-adee-37abfac298ce", id: "e0da6937-de07-4a14-adee-37abfac298ce", name: "Harbour Bakery"},
+			30 * time.Minute, true, true, false,
 		},
 		"hubspot": {
 			account{chosen: "62515", id: "62515", values: map[string]any{"portal_id": "62515"}},
-			account{chosen: "1234567", id: "1234567"}, 30 * time.Minute, true, true, false,
+			account{chosen: "1234567", id: "1234567"},
+			30 * time.Minute, true, true, false,
 		},
 		"slack": {
 			account{chosen: "T0CANAL01", id: "T0CANAL01", name: "Canal Street Café", values: map[string]any{"team_id": "T0CANAL01", "bot_user_id": "U0KRQLJ9H"}},
-			account{chosen: "T0HARBOUR2", id: "T0HARBOUR2", name: "Harbour Bakery"}, 0, false, true, false,
+			account{chosen: "T0HARBOUR2", id: "T0HARBOUR2", name: "Harbour Bakery"},
+			0, false, true, false,
 		},
 		"notion": {
 			account{chosen: "9903dfac-c0d2-4a3e-9f9f-1d9b1e8b7f11", id: "9903dfac-c0d2-4a3e-9f9f-1d9b1e8b7f11", name: "Canal Street wiki", values: map[string]any{"bot_id": "bot-of-9903dfac-c0d2-4a3e-9f9f-1d9b1e8b7f11"}},
-			account{chosen: "11aa22bb-c0d2-4a3e-9f9f-1d9b1e8b7f22", id: "11aa22bb-c0d2-4a3e-9f9f-1d9b1e8b7f22", name: "Harbour notes"}, 0, true, true, false,
+			account{chosen: "11aa22bb-c0d2-4a3e-9f9f-1d9b1e8b7f22", id: "11aa22bb-c0d2-4a3e-9f9f-1d9b1e8b7f22", name: "Harbour notes"},
+			0, true, true, false,
 		},
 		"zendesk": {
 			shop("subdomain", "canal-street", "canal-street", map[string]any{"subdomain": "canal-street"}),
@@ -85,47 +95,58 @@ func wants() map[string]want {
 		},
 		"amazon-sp": {
 			account{typed: map[string]string{"marketplace": "us"}, chosen: "A3CANALSTREET", id: "A3CANALSTREET", values: map[string]any{"selling_partner_id": "A3CANALSTREET", "marketplace": "us"}},
-			account{typed: map[string]string{"marketplace": "uk"}, chosen: "A9HARBOURSHOP", id: "A9HARBOURSHOP"}, time.Hour, true, false, false,
+			account{typed: map[string]string{"marketplace": "uk"}, chosen: "A9HARBOURSHOP", id: "A9HARBOURSHOP"},
+			time.Hour, true, false, false,
 		},
 		"github": {
 			account{chosen: "583231", id: "583231", name: "octo-sokha", values: map[string]any{"login": "octo-sokha"}},
-			account{chosen: "9919", id: "9919", name: "harbour-jan"}, 0, false, true, false,
+			account{chosen: "9919", id: "9919", name: "harbour-jan"},
+			0, false, true, false,
 		},
 		"zoho": {
 			account{typed: map[string]string{"server": "eu"}, chosen: "20078123456", id: "20078123456", name: "Canal Street Café", values: map[string]any{"location": "eu"}},
-			account{typed: map[string]string{"server": "us"}, chosen: "20078999999", id: "20078999999", name: "Harbour Bakery"}, time.Hour, true, true, false,
+			account{typed: map[string]string{"server": "us"}, chosen: "20078999999", id: "20078999999", name: "Harbour Bakery"},
+			time.Hour, true, true, false,
 		},
 		"linkedin": {
 			account{chosen: "782bbtaQ", id: "782bbtaQ", name: "Sokha Chan"},
-			account{chosen: "99aaBBcC", id: "99aaBBcC", name: "Jan de Vries"}, 60 * 24 * time.Hour, false, false, false,
+			account{chosen: "99aaBBcC", id: "99aaBBcC", name: "Jan de Vries"},
+			60 * 24 * time.Hour, false, false, false,
 		},
 		"mailchimp": {
 			account{chosen: "6f4e0c9a11d2b3", id: "6f4e0c9a11d2b3", name: "Canal Street Café", values: map[string]any{"dc": "us6"}},
-			account{chosen: "8a7b6c5d44e3f2", id: "8a7b6c5d44e3f2", name: "Harbour Bakery", values: map[string]any{"dc": "us14"}}, 0, false, false, false,
+			account{chosen: "8a7b6c5d44e3f2", id: "8a7b6c5d44e3f2", name: "Harbour Bakery", values: map[string]any{"dc": "us14"}},
+			0, false, false, false,
 		},
 		"salesforce": {
 			account{typed: map[string]string{"server": "production"}, chosen: "00D50000000IZ3ZEAW", id: "00D50000000IZ3ZEAW", name: "Canal Street Café", values: map[string]any{"organization_id": "00D50000000IZ3ZEAW"}},
-			account{typed: map[string]string{"server": "sandbox"}, chosen: "00D50000000HARBOUR", id: "00D50000000HARBOUR", name: "Harbour Bakery"}, 0, true, true, false,
+			account{typed: map[string]string{"server": "sandbox"}, chosen: "00D50000000HARBOUR", id: "00D50000000HARBOUR", name: "Harbour Bakery"},
+			0, true, true, false,
 		},
 		"pipedrive": {
 			account{chosen: "7801001", id: "7801001", name: "Canal Street Café", values: map[string]any{"company_id": "7801001"}},
-			account{chosen: "7801002", id: "7801002", name: "Harbour Bakery"}, time.Hour, true, true, false,
+			account{chosen: "7801002", id: "7801002", name: "Harbour Bakery"},
+			time.Hour, true, true, false,
 		},
 		"bigcommerce": {
 			account{typed: map[string]string{"store_hash": "wrlq6wk8"}, chosen: "stores/wrlq6wk8", id: "stores/wrlq6wk8", name: "wrlq6wk8", values: map[string]any{"context": "stores/wrlq6wk8"}},
-			account{typed: map[string]string{"store_hash": "harbour1"}, chosen: "stores/harbour1", id: "stores/harbour1", name: "harbour1"}, 0, false, false, false,
+			account{typed: map[string]string{"store_hash": "harbour1"}, chosen: "stores/harbour1", id: "stores/harbour1", name: "harbour1"},
+			0, false, false, false,
 		},
 		"clover": {
 			account{chosen: "RCTSTAVI0010002", id: "RCTSTAVI0010002", values: map[string]any{"merchant_id": "RCTSTAVI0010002", "employee_id": "employee-sokha"}},
-			account{chosen: "HARBOUR00000002", id: "HARBOUR00000002"}, 30 * time.Minute, true, false, false,
+			account{chosen: "HARBOUR00000002", id: "HARBOUR00000002"},
+			30 * time.Minute, true, false, false,
 		},
 		"brevo": {
 			account{typed: map[string]string{"key": "xkeysib-1f0c2d7bcanal0street-AbCdEf"}, id: "sokha@shop.example", name: "Canal Street Café"},
-			account{typed: map[string]string{"key": "xkeysib-9a3f92d6harbour0bakery-GhIjKl"}, id: "jan@shop.example", name: "Harbour Bakery"}, 0, true, false, false,
+			account{typed: map[string]string{"key": "xkeysib-9a3f92d6harbour0bakery-GhIjKl"}, id: "jan@shop.example", name: "Harbour Bakery"},
+			0, true, false, false,
 		},
 		"twilio": {
 			account{typed: map[string]string{"sid": "AC0123456789abcdef0123456789abcdef", "auth_token": "7f3a5c9e1b2d4f608a6c0e1f2b3d4c5e"}, id: "AC0123456789abcdef0123456789abcdef", name: "Canal Street Café", values: map[string]any{"sid": "AC0123456789abcdef0123456789abcdef"}},
-			account{typed: map[string]string{"sid": "ACfedcba9876543210fedcba9876543210", "auth_token": "0a1b2c3d4e5f60718293a4b5c6d7e8f9"}, id: "ACfedcba9876543210fedcba9876543210", name: "Harbour Bakery"}, 0, true, false, false,
+			account{typed: map[string]string{"sid": "ACfedcba9876543210fedcba9876543210", "auth_token": "0a1b2c3d4e5f60718293a4b5c6d7e8f9"}, id: "ACfedcba9876543210fedcba9876543210", name: "Harbour Bakery"},
+			0, true, false, false,
 		},
 	}
 }
