@@ -314,6 +314,7 @@ func TestLandedMigrationsStand(t *testing.T) {
 		"00013_trail.sql":          "c282d2697ac68472",
 		"00020_connect_links.sql":  "7ef82a97e11cb1e8",
 		"00015_flows_browser.sql":  "cfa5473c1bc77e84",
+		"00016_months.sql":         "74d89306f1c6d3c8",
 		"00019_webhooks.sql":       "9ee665552db5f6b0",
 		"00018_inputs.sql":         "6c4d9ff4eff0b830",
 	} {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -224,5 +225,77 @@ func TestMonthsAhead(t *testing.T) {
 	}
 	if got, err := d.Audit.MonthsAhead(t.Context()); err != nil || got != 0 {
 		t.Errorf("with a gap: %d, %v", got, err)
+	}
+}
+
+// TestAMonthThatIsNotAttachedIsMadeAgain has each state in which a table of a month's name takes no events, or may.
+func TestAMonthThatIsNotAttachedIsMadeAgain(t *testing.T) {
+	ctx := t.Context()
+	now := time.Date(2030, 1, 15, 0, 0, 0, 0, time.UTC)
+	clock := dbtest.NewClock(now)
+	for name, c := range map[string]struct {
+		before     string
+		ahead      int  // before it is made again
+		impossible bool // to make it
+	}{
+		"all are attached":                            {`SELECT`, 3, false},
+		"the next was detached":                       {`ALTER TABLE events DETACH PARTITION events_2030_02`, 0, false},
+		"the one after was detached":                  {`ALTER TABLE events DETACH PARTITION events_2030_03`, 1, false},
+		"the next was dropped":                        {`DROP TABLE events_2030_02`, 0, false},
+		"the next is another table, of its columns":   {`DROP TABLE events_2030_02; CREATE TABLE events_2030_02 (LIKE events INCLUDING DEFAULTS)`, 0, false},
+		"the next is another table, of other columns": {`DROP TABLE events_2030_02; CREATE TABLE events_2030_02 (n integer)`, 0, true},
+		"the next is a view":                          {`DROP TABLE events_2030_02; CREATE VIEW events_2030_02 AS SELECT 1 AS n`, 0, true},
+		"the next was detached and holds another's":   {`ALTER TABLE events DETACH PARTITION events_2030_02; INSERT INTO events_2030_02 (id, at, kind) VALUES (gen_random_uuid(), '2031-01-01Z', 'merchant.added')`, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := dbtest.New(t, pg.Options{Clock: clock.Clock})
+			if err := d.Audit.MakeMonths(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := d.Pool.Exec(ctx, `INSERT INTO events (id, at, kind) VALUES (gen_random_uuid(), '2030-02-10Z', 'merchant.added')`); err != nil {
+				t.Fatal(err)
+			}
+			kept := !strings.Contains(c.before, "DROP")
+			for statement := range strings.SplitSeq(c.before, "; ") {
+				if _, err := d.Pool.Exec(ctx, statement); err != nil {
+					t.Fatal(statement, err)
+				}
+			}
+			if got, err := d.Audit.MonthsAhead(ctx); err != nil || got != c.ahead {
+				t.Errorf("%d months are ahead, want %d: %v", got, c.ahead, err)
+			}
+			var group sync.WaitGroup
+			for range 4 { // as many processes do
+				group.Go(func() {
+					if err := d.Audit.MakeMonths(ctx); (err != nil) != c.impossible {
+						t.Errorf("made again: %v", err)
+					}
+				})
+			}
+			group.Wait()
+			if c.impossible {
+				if got, err := d.Audit.MonthsAhead(ctx); err != nil || got != 0 {
+					t.Errorf("%d months are ahead of one that cannot be made: %v", got, err)
+				}
+				return
+			}
+			if got, err := d.Audit.MonthsAhead(ctx); err != nil || got != 3 {
+				t.Errorf("%d months are ahead once they are made: %v", got, err)
+			}
+			for _, month := range []string{"2030-02-11Z", "2030-03-11Z", "2030-04-11Z"} {
+				if _, err := d.Pool.Exec(ctx, `INSERT INTO events (id, at, kind) VALUES (gen_random_uuid(), $1::text::timestamptz, 'merchant.added')`, month); err != nil {
+					t.Errorf("an event of %s: %v", month, err)
+				}
+			}
+			var before int
+			if err := d.Pool.QueryRow(ctx, `SELECT count(*) FROM events WHERE at = '2030-02-10Z'`).Scan(&before); err != nil || (before == 1) != kept {
+				t.Errorf("%d events of before, %v", before, err)
+			}
+			for _, refused := range []string{`TRUNCATE events_2030_02`, `DELETE FROM events_2030_02`, `UPDATE events_2030_03 SET note = ''`} {
+				if _, err := d.Pool.Exec(ctx, refused); err == nil {
+					t.Errorf("%s was allowed", refused)
+				}
+			}
+		})
 	}
 }

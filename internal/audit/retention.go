@@ -78,16 +78,18 @@ func (l *Log) DropMonths(ctx context.Context, keep int) (dropped int, err error)
 		`SELECT events_drop_before(($1::timestamptz AT TIME ZONE 'UTC' - make_interval(months => $2))::date)`, l.db.Now(), keep)
 }
 
-// MonthsAhead returns how many of the next three months have a partition, without a gap. MakeMonths keeps it at three; at zero nothing
-// can be saved once the month is over.
+// MonthsAhead returns how many of the next three months have a partition that is attached, without a gap. MakeMonths keeps it at three;
+// at zero nothing can be saved once the month is over.
 func (l *Log) MonthsAhead(ctx context.Context) (int, error) {
 	return pg.One(ctx, l.db.Pool, "look for months of events", pgx.RowTo[int], `
 		SELECT count(*) FILTER (WHERE made) FROM (
-			SELECT bool_and(to_regclass('events_' || to_char(date_trunc('month', $1::timestamptz AT TIME ZONE 'UTC') + make_interval(months => m), 'YYYY_MM')) IS NOT NULL)
+			SELECT bool_and(EXISTS (SELECT FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+				WHERE i.inhparent = 'events'::regclass AND NOT i.inhdetachpending
+				AND c.relname = 'events_' || to_char(date_trunc('month', $1::timestamptz AT TIME ZONE 'UTC') + make_interval(months => m), 'YYYY_MM')))
 				OVER (ORDER BY m) AS made FROM generate_series(1, 3) AS m) AS ahead`, l.db.Now())
 }
 
-// MakeMonths makes the partitions of this month and the next three.
+// MakeMonths makes the partitions of this month and the next three. It attaches those that were detached.
 func (l *Log) MakeMonths(ctx context.Context) error {
 	_, err := pg.Exec(ctx, l.db.Pool, "make months of events",
 		`SELECT events_make_month(($1::timestamptz AT TIME ZONE 'UTC' + make_interval(months => m))::date) FROM generate_series(0, 3) AS m`, l.db.Now())
