@@ -117,6 +117,21 @@ func (d *drill) says(figure string) {
 	})
 }
 
+// reads asks for a token with an API key.
+func (d *drill) reads(key pg.Secret) {
+	d.Helper()
+	request, err := http.NewRequestWithContext(d.Context(), http.MethodGet, d.address+"/api/v1/connections/"+pg.NewID().String()+"/token", nil)
+	if err != nil {
+		d.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+string(key))
+	answer, err := http.DefaultClient.Do(request)
+	if err != nil {
+		d.Fatal(err)
+	}
+	answer.Body.Close()
+}
+
 // rounds says whether every sweep has looked for what is due since the first scrape.
 func rounds(first, second string) bool {
 	const figure = "patchbay_sweep_last_round_timestamp_seconds{"
@@ -281,6 +296,25 @@ func TestAlertsFireInTheirDrills(t *testing.T) {
 				END LOOP;
 			END $$`, `CREATE OR REPLACE FUNCTION events_make_month(month date) RETURNS void LANGUAGE plpgsql AS 'BEGIN RAISE ''no room''; END'`)
 			d.serve()
+		}},
+		"an API key was written without the keyset": {fire: []string{"PatchbayForgedRows"}, begin: func(d *drill) { d.serve() }, between: func(d *drill) {
+			opened := d.database.Open(d.T)
+			_, key, err := opened.AddAPIKey(d.Context(), audit.System, db.APIKey{Name: "drill", Scopes: []string{db.ScopeTokens}})
+			if err != nil {
+				d.Fatal(err)
+			}
+			execSQL(d.T, d.database.URL, `UPDATE api_keys SET name = 'forged', mac = set_byte(mac, 20, get_byte(mac, 20) # 1)`)
+			d.reads(key)
+		}},
+		"another process signs with a newer key": {fire: []string{"PatchbayKeyUnknown"}, begin: func(d *drill) {
+			d.serve()
+			ahead := d.database
+			ahead.Keyset = withAnotherKey(d.T, ahead.Keyset)
+			_, key, err := ahead.Open(d.T).AddAPIKey(d.Context(), audit.System, db.APIKey{Name: "drill", Scopes: []string{db.ScopeTokens}})
+			if err != nil {
+				d.Fatal(err)
+			}
+			d.reads(key)
 		}},
 		"Postgres's clock is wrong": {fire: []string{"PatchbayClockSkew"}, begin: func(d *drill) {
 			execSQL(d.T, d.database.URL,
