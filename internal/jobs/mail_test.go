@@ -63,6 +63,10 @@ type redirector struct{ connectors.Redirector }
 // typed is a provider whose credentials merchants type, as far as mail cares.
 type typed struct{ connectors.CredentialConnector }
 
+func (typed) Info() connectors.Info {
+	return connectors.Info{Name: "flexiti", Title: "Flexiti", Environment: "sandbox"}
+}
+
 func newTestJobs(t *testing.T, change func(*Options)) *testJobs {
 	t.Helper()
 	o := &testJobs{where: dbtest.Make(t), log: &notes{}, clock: dbtest.NewClock(time.Now().UTC())}
