@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -187,7 +188,7 @@ var selectLink = `SELECT l.id, l.provider, l.connection_id, l.inputs, l.user_ext
 	FROM connect_links l JOIN merchants m ON m.id = l.merchant_id
 		LEFT JOIN LATERAL (SELECT * FROM flows WHERE link_id = l.id ORDER BY created_at DESC, id DESC LIMIT 1) f ON true `
 
-// scanLink returns pgx.ErrNoRows for a link whose MAC is not valid: it gives nothing.
+// scanLink returns pgx.ErrNoRows with a link whose MAC is not valid: it gives nothing.
 func (d *DB) scanLink(row pgx.CollectableRow) (ConnectLink, error) {
 	var l ConnectLink
 	var signed string
@@ -198,13 +199,10 @@ func (d *DB) scanLink(row pgx.CollectableRow) (ConnectLink, error) {
 	if err == nil {
 		err = d.Authenticate(SignedConnectLinks, signed, mac)
 	}
-	switch {
-	case errors.Is(err, seal.ErrForged):
-		return ConnectLink{}, pgx.ErrNoRows
-	case err != nil:
-		return ConnectLink{}, err
+	if errors.Is(err, seal.ErrForged) {
+		err = pgx.ErrNoRows
 	}
-	return l, nil
+	return l, err
 }
 
 // ConnectLinkBySecret returns the link with a secret, also one that is over. It returns ErrNotFound if there is none.
@@ -236,10 +234,11 @@ func (d *DB) ConnectLinks(ctx context.Context, merchant pg.ID, cursor string, li
 	if merchant != (pg.ID{}) {
 		where = "l.merchant_id = " + arg(merchant)
 	}
+	forged := map[pg.ID]bool{} // they keep their places until the page is cut, and are not listed
 	all, err := pg.Collect(ctx, d.Pool, "read connect links", func(row pgx.CollectableRow) (ConnectLink, error) {
 		l, err := d.scanLink(row)
-		if errors.Is(err, pgx.ErrNoRows) { // forged: it gives nothing, and says nothing
-			err = nil
+		if errors.Is(err, pgx.ErrNoRows) {
+			forged[l.ID], err = true, nil
 		}
 		return l, err
 	}, selectLink+`WHERE `+where+order.After(from, arg)+order.By(from)+` LIMIT $1`, args...)
@@ -247,18 +246,8 @@ func (d *DB) ConnectLinks(ctx context.Context, merchant pg.ID, cursor string, li
 		return pg.Page[ConnectLink]{}, err
 	}
 	page := pg.CutPage(order, all, from, limit, func(l ConnectLink) (string, pg.ID) { return pg.TimeKey(l.CreatedAt), l.ID })
-	page.Rows = deleteForged(page.Rows)
+	page.Rows = slices.DeleteFunc(page.Rows, func(l ConnectLink) bool { return forged[l.ID] })
 	return page, nil
-}
-
-func deleteForged(links []ConnectLink) []ConnectLink {
-	kept := links[:0]
-	for _, l := range links {
-		if l.ID != (pg.ID{}) {
-			kept = append(kept, l)
-		}
-	}
-	return kept
 }
 
 // BindConnectLink gives a link to the browser that begins with it. It returns ErrLinkForeign if another browser has it, and ErrLinkOver

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -698,6 +699,42 @@ func TestAForgedLinkOpensNothing(t *testing.T) {
 		}
 		if code, _ := program.call("GET", "/api/v1/connect-links/"+made.ID.String(), nil, nil); code != http.StatusNotFound {
 			t.Errorf("%s: the API answers %d", what, code)
+		}
+	}
+}
+
+// TestAForgedLinkHidesNoOther forges links where pages of the list begin and end.
+func TestAForgedLinkHidesNoOther(t *testing.T) {
+	t.Parallel()
+	s := newTestServer(t, leadsBack())
+	program := s.program(pg.ID{})
+	var whole []pg.ID // the latest first
+	for n := range 9 {
+		made, _ := program.link(nil)
+		if n%3 != 0 {
+			whole = append([]pg.ID{made.ID}, whole...)
+			continue
+		}
+		if _, err := s.db.Pool.Exec(context.Background(), `UPDATE connect_links SET confirms = true WHERE id = $1`, made.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for limit := 1; limit <= 4; limit++ {
+		var listed []pg.ID
+		for cursor, pages := "", 0; ; pages++ {
+			page, err := s.db.ConnectLinks(t.Context(), pg.ID{}, cursor, limit)
+			if err != nil || pages > 9 {
+				t.Fatalf("page %d of %d: %v", pages, limit, err)
+			}
+			for _, l := range page.Rows {
+				listed = append(listed, l.ID)
+			}
+			if cursor = page.Next; cursor == "" {
+				break
+			}
+		}
+		if !slices.Equal(listed, whole) {
+			t.Errorf("in pages of %d %d links are listed, want %d", limit, len(listed), len(whole))
 		}
 	}
 }
