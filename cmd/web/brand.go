@@ -1,22 +1,17 @@
 package main
 
 import (
-	"bytes"
-	"encoding/xml"
-	"image/png"
 	"net/mail"
 	"net/url"
 	"regexp"
 	"strings"
 
+	"patchbay/internal/connectors"
 	"patchbay/internal/text"
 	"patchbay/views"
 )
 
-const (
-	maxLogo      = 64 << 10 // bytes
-	maxBrandName = 60       // characters
-)
+const maxBrandName = 60 // characters
 
 var phone = regexp.MustCompile(`^\+?[0-9][0-9 ().-]{2,30}$`)
 
@@ -25,7 +20,8 @@ func readBrand(e *env) (b views.Brand) {
 	if b.Name = text.Name(e.get("BRAND_NAME")); text.Length(b.Name) > maxBrandName {
 		e.fault("BRAND_NAME has over %d characters", maxBrandName)
 	}
-	b.Logo, b.LogoType = readLogo(e)
+	logo := readLogo(e)
+	b.Logo, b.LogoType = logo.Image, logo.Type
 	if b.Color = e.get("BRAND_COLOR"); b.Color != "" {
 		switch nearest, ok := views.CheckColor(b.Color); {
 		case !ok:
@@ -51,41 +47,19 @@ func readBrand(e *env) (b views.Brand) {
 	return b
 }
 
-// readLogo reads the logo and says what it is.
-func readLogo(e *env) (logo []byte, kind string) {
+// readLogo reads the platform's logo. It is zero if there is none.
+func readLogo(e *env) connectors.Logo {
 	path := e.get("BRAND_LOGO_FILE")
 	if path == "" {
-		return nil, ""
+		return connectors.Logo{}
 	}
-	b, ok := e.file("BRAND_LOGO_FILE", path)
-	switch {
-	case !ok:
-		return nil, ""
-	case len(b) > maxLogo:
-		e.fault("BRAND_LOGO_FILE: %s has over 64 KB", path)
-		return nil, ""
+	image, ok := e.file("BRAND_LOGO_FILE", path)
+	if !ok {
+		return connectors.Logo{}
 	}
-	if _, err := png.DecodeConfig(bytes.NewReader(b)); err == nil {
-		return b, "image/png"
+	logo, err := connectors.ParseLogo(image)
+	if err != nil {
+		e.fault("BRAND_LOGO_FILE: %s %v", path, err)
 	}
-	if isSVG(b) {
-		return b, "image/svg+xml"
-	}
-	e.fault("BRAND_LOGO_FILE: %s is neither PNG nor SVG", path)
-	return nil, ""
-}
-
-// isSVG reports whether a file is well-formed XML whose root is svg.
-func isSVG(b []byte) bool {
-	d := xml.NewDecoder(bytes.NewReader(b))
-	root := ""
-	for {
-		token, err := d.Token()
-		if err != nil {
-			return root == "svg" && err.Error() == "EOF"
-		}
-		if start, ok := token.(xml.StartElement); ok && root == "" {
-			root = start.Name.Local
-		}
-	}
+	return logo
 }

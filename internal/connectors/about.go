@@ -3,8 +3,11 @@ package connectors
 import (
 	"bytes"
 	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"image/png"
+	"io"
 	"maps"
-	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -19,10 +22,40 @@ type About struct {
 	LogoFile    string // path of the image that ReadLogos reads
 }
 
-// Logo is an image of at most 64 KB, PNG or SVG.
+// Logo is an image that pages show: a provider's, or the platform's.
 type Logo struct {
 	Image []byte // nil if there is none
 	Type  string // its media type
+}
+
+// ParseLogo says which of the two an image is: a PNG, or an SVG that is well-formed XML. Its error ends a sentence that begins with
+// where the image is from.
+func ParseLogo(image []byte) (Logo, error) {
+	_, err := png.DecodeConfig(bytes.NewReader(image))
+	switch {
+	case len(image) > maxLogo:
+		return Logo{}, errors.New("has over 64 KB")
+	case err == nil:
+		return Logo{image, "image/png"}, nil
+	case isSVG(image):
+		return Logo{image, "image/svg+xml"}, nil
+	}
+	return Logo{}, errors.New("is neither PNG nor SVG")
+}
+
+// isSVG reports whether a file is well-formed XML whose root is svg.
+func isSVG(b []byte) bool {
+	d := xml.NewDecoder(bytes.NewReader(b))
+	root := ""
+	for {
+		token, err := d.Token()
+		if err != nil {
+			return root == "svg" && errors.Is(err, io.EOF)
+		}
+		if start, ok := token.(xml.StartElement); ok && root == "" {
+			root = start.Name.Local
+		}
+	}
 }
 
 // about returns what an entry says of its provider.
@@ -37,23 +70,14 @@ func ReadLogos(providers []Provider, read func(path string) ([]byte, error)) (er
 			continue
 		}
 		image, err := read(p.Connector.Info().About.LogoFile)
-		logo := Logo{Image: image, Type: http.DetectContentType(image)}
-		if bytes.Contains(image[:min(len(image), 1024)], []byte("<svg")) {
-			logo.Type = "image/svg+xml"
+		if err != nil {
+			err = errors.New("cannot be read")
+		} else {
+			providers[i].Logo, err = ParseLogo(image)
 		}
-		fault := ""
-		switch {
-		case err != nil:
-			fault = "cannot be read"
-		case len(image) > maxLogo:
-			fault = "must be 64 KB at most"
-		case logo.Type != "image/png" && logo.Type != "image/svg+xml":
-			fault = "must be a PNG or an SVG"
-		default:
-			providers[i].Logo = logo
-			continue
+		if err != nil {
+			errs = append(errs, "CONNECTORS_FILE entry "+p.Name+": logo_file "+err.Error())
 		}
-		errs = append(errs, "CONNECTORS_FILE entry "+p.Name+": logo_file "+fault)
 	}
 	return errs
 }

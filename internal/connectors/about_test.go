@@ -1,6 +1,8 @@
 package connectors_test
 
 import (
+	"image"
+	"image/png"
 	"io/fs"
 	"strings"
 	"testing"
@@ -9,7 +11,14 @@ import (
 )
 
 // png is the smallest PNG that is one by its first bytes.
-const png = "\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
+// onePixel is a PNG.
+var onePixel = func() string {
+	var b strings.Builder
+	if err := png.Encode(&b, image.NewGray(image.Rect(0, 0, 1, 1))); err != nil {
+		panic(err)
+	}
+	return b.String()
+}()
 
 func TestWhatPeopleAreTold(t *testing.T) {
 	for _, one := range []struct{ keys, fault string }{ // a fault of "" is a right entry
@@ -41,8 +50,9 @@ func TestWhatPeopleAreTold(t *testing.T) {
 
 func TestLogos(t *testing.T) {
 	files := map[string]string{
-		"logo.png": png, "logo.svg": `<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>`, "logo.html": "<!doctype html>", "logo.gif": "GIF89a",
-		"large.png": png + strings.Repeat("x", 64<<10), "empty": "",
+		"logo.png": onePixel, "logo.svg": `<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>`, "logo.html": "<!doctype html>", "logo.gif": "GIF89a",
+		"cut.svg": "<svg>", "page.html": "<html><body><svg></svg></body></html>", "signature.png": onePixel[:8],
+		"large.png": onePixel + strings.Repeat("x", 64<<10), "empty": "",
 	}
 	read := func(path string) ([]byte, error) {
 		content, ok := files[path]
@@ -52,8 +62,9 @@ func TestLogos(t *testing.T) {
 		return []byte(content), nil
 	}
 	for path, want := range map[string]struct{ kind, fault string }{
-		"logo.png": {"image/png", ""}, "logo.svg": {"image/svg+xml", ""}, "logo.html": {"", "must be a PNG or an SVG"}, "logo.gif": {"", "must be a PNG or an SVG"},
-		"large.png": {"", "must be 64 KB at most"}, "empty": {"", "must be a PNG or an SVG"}, "nowhere": {"", "cannot be read"},
+		"logo.png": {"image/png", ""}, "logo.svg": {"image/svg+xml", ""}, "logo.html": {"", "is neither PNG nor SVG"}, "logo.gif": {"", "is neither PNG nor SVG"},
+		"cut.svg": {"", "is neither PNG nor SVG"}, "page.html": {"", "is neither PNG nor SVG"}, "signature.png": {"", "is neither PNG nor SVG"},
+		"large.png": {"", "has over 64 KB"}, "empty": {"", "is neither PNG nor SVG"}, "nowhere": {"", "cannot be read"},
 	} {
 		k := keyedProvider(t, `,"logo_file":"`+path+`"`, nil, nil)
 		providers := []connectors.Provider{{Name: "acme", Connector: k.Redirector}}

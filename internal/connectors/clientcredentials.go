@@ -26,20 +26,11 @@ var (
 // typedKeepAlive is how often what a merchant typed is tried when nobody uses it.
 const typedKeepAlive = 24 * time.Hour
 
-// minter returns the connector of an entry of the kind client_credentials that has been checked.
-func (e Entry) minter(client *Client) Connector {
-	e.Kind = OAuth2
-	e.AuthorizeURL = e.TokenURL // nobody is sent there
-	var of *standard
-	switch c := e.connector("", nil, client).(type) {
-	case standardRevoker:
-		of = c.standard
-	case *standard:
-		of = c
-	}
-	of.info.Mints, of.info.ReplaySafe, of.info.KeepAlive = true, true, cmp.Or(time.Duration(e.KeepAlive), typedKeepAlive)
+// minterOf returns the connector of an entry of the kind client_credentials.
+func minterOf(of *standard) Connector {
+	of.info.Mints, of.info.ReplaySafe, of.info.KeepAlive = true, true, cmp.Or(time.Duration(of.entry.KeepAlive), typedKeepAlive)
 	m := &minter{of}
-	if !e.Revoke.Never && (e.Revoke.URL != "" || e.RevokeURL != "") {
+	if of.entry.revokes() {
 		return mintRevoker{m}
 	}
 	return m

@@ -97,7 +97,7 @@ func (s *standard) discover(ctx context.Context) (*profile, error) {
 		p.discovered = slices.DeleteFunc([]string{m.tokenURL, m.revokeURL, m.userinfoURL, m.jwksURL, m.pushURL}, func(address string) bool { return slices.Contains(written, address) })
 	}
 	switch {
-	case p.authorizeURL == "":
+	case p.authorizeURL == "" && c.Kind != ClientCredentials: // nobody is sent there
 		return nil, &UnreadableError{Reason: ReasonUnreadable, Detail: "discovery: authorization_endpoint is missing"}
 	case m.mustPush && m.pushURL == "":
 		return nil, &UnreadableError{Reason: ReasonUnreadable, Detail: "discovery: pushed_authorization_request_endpoint is missing"}

@@ -65,21 +65,30 @@ type profile struct {
 
 // connector returns the connector of an entry that has been checked. key is nil unless client_auth is private_key_jwt.
 func (e Entry) connector(secret string, key *clientKey, client *Client) Connector {
-	switch e.Kind {
-	case ClientCredentials:
-		return e.minter(client)
-	case KeyTyped:
+	if e.Kind == KeyTyped {
 		return e.keyConnector(client)
 	}
-	s := &standard{
+	s := e.standard(secret, key, client)
+	switch {
+	case e.Kind == ClientCredentials:
+		return minterOf(s)
+	case e.revokes() || !e.Revoke.Never && e.Issuer != "": // whose metadata may name where
+		return standardRevoker{s}
+	}
+	return s
+}
+
+func (e Entry) standard(secret string, key *clientKey, client *Client) *standard {
+	return &standard{
 		client: client, entry: e, discovering: make(chan struct{}, 1),
 		own:  ownClient{id: e.ClientID, secret: secret, key: key, method: e.ClientAuth, now: client.now},
 		info: e.info(),
 	}
-	if !e.Revoke.Never && (e.Revoke.URL != "" || e.RevokeURL != "" || e.Issuer != "") {
-		return standardRevoker{s}
-	}
-	return s
+}
+
+// revokes says whether the entry names where access is ended.
+func (e Entry) revokes() bool {
+	return !e.Revoke.Never && (e.Revoke.URL != "" || e.RevokeURL != "")
 }
 
 // info returns what an entry declares about its provider.

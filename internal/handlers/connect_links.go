@@ -108,10 +108,8 @@ func (s *Server) linkPage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	for i, f := range page.Fields {
-		if value, ok := l.Inputs[f.Name]; ok && !f.Secret && provider.Name == l.Provider {
-			page.Fields[i].Value = value
-		}
+	if provider.Name == l.Provider {
+		fillIn(page.Fields, func(name string) string { return l.Inputs[name] })
 	}
 	s.render(w, r, http.StatusOK, views.Connect(page))
 	return nil
