@@ -21,7 +21,8 @@ type DB struct {
 	keyset *seal.Keyset
 	look   look
 
-	refused refusedRows
+	handouts *pg.Batcher[handoutRequest, handoutRow]
+	refused  refusedRows
 }
 
 // Open connects and proves that the keyset opens this database. The schema must be migrated.
@@ -31,6 +32,7 @@ func Open(ctx context.Context, url string, keyset *seal.Keyset, o pg.Options) (*
 		return nil, err
 	}
 	d := &DB{DB: ground, Audit: audit.NewLog(ground), keyset: keyset, Log: slog.New(slog.DiscardHandler)}
+	d.handouts = pg.NewBatcher(64, 2, d.readHandouts)
 	signed, err := d.checkKeyset(ctx)
 	if err == nil && !signed {
 		err = d.signRows(ctx)

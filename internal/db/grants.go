@@ -233,64 +233,6 @@ type Reading struct {
 	LastCode     string
 }
 
-// Handout is a connection's token and the API key that asked for it.
-type Handout struct {
-	Key         pg.ID
-	May         bool // the key has the scope tokens:read
-	Provider    string
-	Environment string
-	Token       connectors.Token
-	Typed       map[string]string // what was typed, of a token that is a key
-	ExpiresAt   time.Time         // zero when unknown
-	Lifetime    time.Duration
-	UsedAt      time.Time
-	AccountID   string
-	Values      json.RawMessage // of the account, as connectors.Values are stored
-	Input       json.RawMessage // of the account: what was typed that is no secret
-}
-
-// ReadToken reads a connection's token and the API key by which it is asked for, in one round trip of three look-ups by
-// index. ok is false if the token cannot be handed out, for a reason that ReadGrant returns. It returns ErrNoAPIKey if there is no such
-// key, seal.ErrUnknownKey as Authenticate does, and the key with ErrNotFound if there is no such connection or the key is not for its
-// merchant.
-func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h Handout, ok bool, err error) {
-	var keyMerchant, merchant pg.ID
-	var scopes string
-	var mac, sealed []byte
-	var outcome status.Outcome
-	var generation, lifetime int64
-	err = d.Pool.QueryRow(ctx, `
-		SELECT k.id, array_to_string(k.scopes, ' '), k.mac, k.merchant_id, c.merchant_id,
-			g.sealed, coalesce(g.generation, 0), coalesce(g.provider, ''), coalesce(g.environment, ''), g.expires_at, coalesce(g.lifetime_seconds, 0), g.used_at, coalesce(g.last_outcome, ''),
-			coalesce(c.account_id, ''), c.account_values::text, c.account_input::text
-		FROM api_keys k LEFT JOIN (grants g JOIN connections c ON c.id = g.connection_id) ON g.connection_id = $2
-		WHERE k.hash = $1 AND k.revoked_at IS NULL`, key.Hash(), connection).
-		Scan(&h.Key, &scopes, &mac, &keyMerchant, &merchant, &sealed, &generation, &h.Provider, &h.Environment, &h.ExpiresAt, &lifetime, &h.UsedAt, &outcome,
-			&h.AccountID, &h.Values, &h.Input)
-	h.May = strings.Contains(" "+scopes+" ", " "+ScopeTokens+" ")
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return h, false, ErrNoAPIKey
-	case err != nil:
-		return h, false, fmt.Errorf("read token: %w", err)
-	}
-	switch err := d.Authenticate(SignedKeys, signedKey(h.Key, keyMerchant, key.Hash(), scopes), mac); {
-	case errors.Is(err, seal.ErrForged):
-		return Handout{}, false, ErrNoAPIKey
-	case err != nil:
-		return Handout{}, false, err
-	case merchant == (pg.ID{}) || keyMerchant != (pg.ID{}) && keyMerchant != merchant:
-		return h, false, pg.ErrNotFound
-	}
-	h.Lifetime = time.Duration(lifetime) * time.Second
-	if sealed == nil || outcome != status.OK {
-		return h, false, nil
-	}
-	h.Token, h.Typed, err = openToken(d.keyset, sealed, GrantPlace(connection, merchant, generation))
-	h.Token.Lifetime = h.Lifetime
-	return h, err == nil, nil
-}
-
 // ReadGrant returns a connection's access. It returns ErrNotFound if there is no such connection.
 func (d *DB) ReadGrant(ctx context.Context, connection pg.ID) (Reading, error) {
 	var r Reading

@@ -7,20 +7,26 @@ import (
 	"sync"
 )
 
-// Batcher makes one round trip and one commit of what many goroutines ask for at the same time: while one batch runs, the
+// GenericPlans is for the beginning of a batch whose statements have one good plan whatever they are given: planning them each time
+// would cost as much as doing them.
+const GenericPlans = `SELECT set_config('plan_cache_mode', 'force_generic_plan', true)`
+
+// Batcher makes one round trip and one commit of what many goroutines ask for at the same time: while batches run, the
 // next collects. A lone caller does not wait.
 type Batcher[In, Out any] struct {
-	do   func(ctx context.Context, batch []In) ([]Out, error)
-	most int
+	do     func(ctx context.Context, batch []In) ([]Out, error)
+	most   int
+	atOnce int
 
 	mu      sync.Mutex
 	waiting []*request[In, Out]
-	running bool
+	running int
 }
 
-// NewBatcher returns a Batcher that runs do with at most so many inputs; do returns one output for each.
-func NewBatcher[In, Out any](most int, do func(ctx context.Context, batch []In) ([]Out, error)) *Batcher[In, Out] {
-	return &Batcher[In, Out]{do: do, most: most}
+// NewBatcher returns a Batcher that runs do with at most so many inputs, in at most so many batches at once; do returns one output
+// for each input.
+func NewBatcher[In, Out any](most, atOnce int, do func(ctx context.Context, batch []In) ([]Out, error)) *Batcher[In, Out] {
+	return &Batcher[In, Out]{do: do, most: most, atOnce: atOnce}
 }
 
 type request[In, Out any] struct {
@@ -33,17 +39,36 @@ type request[In, Out any] struct {
 // Do runs one input in the next batch. A batch belongs to several callers, so no caller's context cancels it: Do returns when
 // the batch has ended.
 func (b *Batcher[In, Out]) Do(ctx context.Context, in In) (Out, error) {
+	r := b.add(ctx, in)
+	<-r.done
+	return r.out, r.err
+}
+
+// Read is Do for what changes nothing: it returns ctx's error when ctx ends before the batch does.
+func (b *Batcher[In, Out]) Read(ctx context.Context, in In) (Out, error) {
+	r := b.add(ctx, in)
+	select {
+	case <-r.done:
+		return r.out, r.err
+	case <-ctx.Done():
+		var none Out
+		return none, ctx.Err()
+	}
+}
+
+func (b *Batcher[In, Out]) add(ctx context.Context, in In) *request[In, Out] {
 	r := &request[In, Out]{in: in, done: make(chan struct{})}
 	b.mu.Lock()
 	b.waiting = append(b.waiting, r)
-	start := !b.running
-	b.running = true
+	start := b.running < b.atOnce
+	if start {
+		b.running++
+	}
 	b.mu.Unlock()
 	if start {
 		go b.run(context.WithoutCancel(ctx))
 	}
-	<-r.done
-	return r.out, r.err
+	return r
 }
 
 func (b *Batcher[In, Out]) run(ctx context.Context) {
@@ -51,7 +76,7 @@ func (b *Batcher[In, Out]) run(ctx context.Context) {
 		b.mu.Lock()
 		n := min(len(b.waiting), b.most)
 		if n == 0 {
-			b.running = false
+			b.running--
 			b.mu.Unlock()
 			return
 		}

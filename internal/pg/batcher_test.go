@@ -13,7 +13,7 @@ import (
 func TestBatcherCollectsWhileOneIsUnderWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var sizes []int
-		b := NewBatcher(8, func(_ context.Context, in []int) ([]int, error) {
+		b := NewBatcher(8, 1, func(_ context.Context, in []int) ([]int, error) {
 			sizes = append(sizes, len(in))
 			time.Sleep(time.Millisecond)
 			out := slices.Clone(in)
@@ -43,7 +43,7 @@ func TestBatcherCollectsWhileOneIsUnderWay(t *testing.T) {
 
 func TestOneBadRequestDoesNotSpoilTheOthers(t *testing.T) {
 	bad := errors.New("bad")
-	b := NewBatcher(8, func(_ context.Context, in []int) ([]int, error) {
+	b := NewBatcher(8, 1, func(_ context.Context, in []int) ([]int, error) {
 		if slices.Contains(in, 3) {
 			return nil, bad
 		}
@@ -58,4 +58,32 @@ func TestOneBadRequestDoesNotSpoilTheOthers(t *testing.T) {
 		})
 	}
 	all.Wait()
+}
+
+func TestAReaderIsNotHeldByABatchThatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		stuck := make(chan struct{})
+		b := NewBatcher(8, 2, func(_ context.Context, in []string) ([]string, error) {
+			if in[0] == "hangs" {
+				<-stuck
+			}
+			return in, nil
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		var all sync.WaitGroup
+		all.Go(func() {
+			if _, err := b.Read(ctx, "hangs"); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("the one that hangs: %v", err)
+			}
+		})
+		synctest.Wait()
+		for range 3 {
+			if got, err := b.Read(t.Context(), "goes"); got != "goes" || err != nil {
+				t.Errorf("beside it: %q, %v", got, err)
+			}
+		}
+		all.Wait()
+		close(stuck)
+	})
 }

@@ -52,7 +52,7 @@ func newQueue(life context.Context, o Options, c connectors.Connector) *provider
 	if q.info.ReplaySafe {
 		q.settle = 0
 	}
-	q.ops = pg.NewBatcher(64, q.commit)
+	q.ops = pg.NewBatcher(64, 1, q.commit)
 	return q
 }
 
@@ -219,8 +219,7 @@ func (q *providerQueue) commit(ctx context.Context, ops []op) ([]opResult, error
 			wants = append(wants, i)
 		}
 	}
-	// Planning would cost as much as doing: these statements have one good plan whatever they are given.
-	b.Queue(`SELECT set_config('plan_cache_mode', 'force_generic_plan', true)`)
+	b.Queue(pg.GenericPlans)
 	if len(saves) > 0 {
 		all := make([]*save, len(saves))
 		for k, i := range saves {
