@@ -316,6 +316,7 @@ func TestLandedMigrationsStand(t *testing.T) {
 		"00015_flows_browser.sql":  "cfa5473c1bc77e84",
 		"00016_months.sql":         "74d89306f1c6d3c8",
 		"00019_webhooks.sql":       "9ee665552db5f6b0",
+		"00022_identities.sql":     "deeb48729ac9242a",
 		"00018_inputs.sql":         "6c4d9ff4eff0b830",
 	} {
 		text, err := os.ReadFile(name)

@@ -40,7 +40,7 @@ func (s *Store) Authenticate(ctx context.Context, email, password string, known 
 	var u User
 	var hash string
 	var g signature
-	err := s.db.Pool.QueryRow(ctx, `SELECT `+userColumns+`, `+signedUser+`, u.password_hash FROM users u WHERE lower(u.email) = lower($1)`, text.Email(email)).
+	err := s.db.Pool.QueryRow(ctx, `SELECT `+userColumns+`, `+signedUser+`, u.password_hash FROM users u WHERE lower(u.email) = lower($1) AND u.password_hash <> 'sso'`, text.Email(email)).
 		Scan(append(append(userTargets(&u), g.targets()...), &hash)...)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 		return u, fmt.Errorf("read user: %w", err)
@@ -84,7 +84,7 @@ func (s *Store) IsPassword(ctx context.Context, user pg.ID, typed string) (bool,
 		return false, nil
 	}
 	hash, err := pg.One(ctx, s.db.Pool, "read user", pgx.RowTo[string], `SELECT password_hash FROM users WHERE id = $1`, user)
-	if err != nil || hash == "" {
+	if err != nil || hash == "" || hash == noPassword {
 		return false, err
 	}
 	is, _, err := s.passwords.matches(ctx, typed, hash)
@@ -104,6 +104,9 @@ func (s *Store) ChangePassword(ctx context.Context, by audit.Actor, u User, old,
 	oldHash, err := pg.One(ctx, s.db.Pool, "read user", pgx.RowTo[string], `SELECT password_hash FROM users WHERE id = $1`, u.ID)
 	if err != nil {
 		return u, err
+	}
+	if oldHash == noPassword {
+		return u, ErrWrongPassword
 	}
 	ok, _, err := s.passwords.matches(ctx, old, oldHash)
 	if err != nil {
@@ -137,7 +140,8 @@ func (s *Store) ChangePassword(ctx context.Context, by audit.Actor, u User, old,
 
 // SetPassword spends the link of an invitation or a forgotten password: the user has this password from now on, every other link
 // of theirs is spent and every session ended. An empty name keeps the present one; address is where the request came from. It
-// returns text.ErrTooLong for the name, ErrTooShort, ErrTooLong or ErrTooCommon for the password, and ErrInvalidLink if the link is unknown, spent or too old, or its user locked.
+// returns text.ErrTooLong for the name, ErrTooShort, ErrTooLong or ErrTooCommon for the password, and ErrInvalidLink if the link is unknown, spent or too old, or its user
+// locked or one who signs in through the platform.
 func (s *Store) SetPassword(ctx context.Context, kind LinkKind, secret pg.Secret, name, password, address string) (User, error) {
 	if text.Length(name) > text.MaxName {
 		return User{}, text.ErrTooLong
@@ -160,7 +164,7 @@ func (s *Store) SetPassword(ctx context.Context, kind LinkKind, secret pg.Secret
 			return err
 		}
 		err := s.db.Change(ctx, tx, db.SignedUsers, u.ID, func() error {
-			changed, err := pg.Exec(ctx, tx, "set password", `UPDATE users SET password_hash = $2, name = coalesce(nullif($3, ''), name) WHERE id = $1 AND locked_at IS NULL`,
+			changed, err := pg.Exec(ctx, tx, "set password", `UPDATE users SET password_hash = $2, name = coalesce(nullif($3, ''), name) WHERE id = $1 AND locked_at IS NULL AND password_hash <> 'sso'`,
 				u.ID, hash, name)
 			if err == nil && changed == 0 {
 				err = ErrInvalidLink

@@ -29,6 +29,7 @@ type User struct {
 	LockedAt   time.Time // zero unless locked
 	CreatedAt  time.Time
 	Invited    bool // has not set a password yet
+	SSO        bool // signs in through the platform, and has no password
 
 	accessVersion int64 // how often all access of the user was ended, when this was read
 }
@@ -45,13 +46,13 @@ var (
 	ErrWrongPassword = errors.New("e-mail and password do not belong together")
 )
 
-const userColumns = `u.id, u.merchant_id, u.role, u.email, u.name, u.locale, u.locked_at, u.created_at, u.password_hash = '', u.access_version`
+const userColumns = `u.id, u.merchant_id, u.role, u.email, u.name, u.locale, u.locked_at, u.created_at, u.password_hash = '', u.password_hash = 'sso', u.access_version`
 
 // signedUser are the columns by which a user is authenticated: see signature.
 var signedUser = db.SignedUsers.Text + `, u.mac`
 
 func userTargets(u *User) []any {
-	return []any{&u.ID, &u.MerchantID, &u.Role, &u.Email, &u.Name, &u.Locale, &u.LockedAt, &u.CreatedAt, &u.Invited, &u.accessVersion}
+	return []any{&u.ID, &u.MerchantID, &u.Role, &u.Email, &u.Name, &u.Locale, &u.LockedAt, &u.CreatedAt, &u.Invited, &u.SSO, &u.accessVersion}
 }
 
 // signature is what a signed row's MAC is of, and the MAC, as they were read.
@@ -154,9 +155,10 @@ func (s *Store) User(ctx context.Context, id pg.ID) (User, error) {
 	return pg.One(ctx, s.db.Pool, "read user", s.scanUser, `SELECT `+userColumns+`, `+signedUser+` FROM users u WHERE u.id = $1`, id)
 }
 
-// UserByEmail returns the user with an e-mail address, however it is written. It returns pg.ErrNotFound if there is none.
+// UserByEmail returns the user who signs in with an e-mail address and a password, however the address is written. It returns
+// pg.ErrNotFound if there is none.
 func (s *Store) UserByEmail(ctx context.Context, email string) (User, error) {
-	return pg.One(ctx, s.db.Pool, "read user", s.scanUser, `SELECT `+userColumns+`, `+signedUser+` FROM users u WHERE lower(u.email) = lower($1)`, text.Email(email))
+	return pg.One(ctx, s.db.Pool, "read user", s.scanUser, `SELECT `+userColumns+`, `+signedUser+` FROM users u WHERE lower(u.email) = lower($1) AND u.password_hash <> 'sso'`, text.Email(email))
 }
 
 // SaveProfile changes a user's own name and language. It returns text.ErrTooLong.
@@ -196,10 +198,11 @@ func (s *Store) UnlockUser(ctx context.Context, by audit.Actor, user pg.ID) erro
 }
 
 // SetRole changes the role of one of the staff to support or admin. It ends the user's sessions, so that the new role begins with
-// signing in. It returns ErrInvalidRole for a merchant's user or role, and ErrLastAdmin if no other admin can sign in.
+// signing in. It returns ErrInvalidRole for a merchant's user or role
+// and for a user whose role the platform's sign-in decides, and ErrLastAdmin if no other admin can sign in.
 func (s *Store) SetRole(ctx context.Context, by audit.Actor, user pg.ID, role audit.Role) error {
 	return s.changeUser(ctx, by, user, status.UserRoleChanged, func(tx pgx.Tx, u User) error {
-		if !u.Staff() || !role.Staff() {
+		if !u.Staff() || !role.Staff() || u.SSO {
 			return ErrInvalidRole
 		}
 		if u.Role == role {
@@ -239,8 +242,8 @@ func (s *Store) changeUser(ctx context.Context, by audit.Actor, user pg.ID, kind
 	})
 }
 
-// lockAdmins locks and lists the admins who can sign in.
+// lockAdmins locks and lists the admins who can sign in with a password. Of others only the platform knows whether they still can.
 func lockAdmins(ctx context.Context, tx pgx.Tx) ([]pg.ID, error) {
 	return pg.Collect(ctx, tx, "read admins", pgx.RowTo[pg.ID],
-		`SELECT id FROM users WHERE role = 'admin' AND locked_at IS NULL AND password_hash <> '' ORDER BY id FOR UPDATE`)
+		`SELECT id FROM users WHERE role = 'admin' AND locked_at IS NULL AND password_hash NOT IN ('', 'sso') ORDER BY id FOR UPDATE`)
 }

@@ -18,7 +18,7 @@ import (
 // the keyset.
 type SignedRows struct {
 	table, id string
-	// Text is an SQL expression over the row of the table's alias (u, s, l or k): what the MAC is of. The row's id is first, and what
+	// Text is an SQL expression over the row of the table's alias (u, i, s, l or k): what the MAC is of. The row's id is first, and what
 	// may hold any sign is last.
 	Text string
 	live string // an SQL condition: the row gives authority now. $1 is the time
@@ -29,6 +29,8 @@ var (
 	// SignedUsers binds a user's merchant, role, lock, password and address.
 	SignedUsers = SignedRows{"users u", "u.id", `concat_ws('|', u.id, coalesce(u.merchant_id::text, ''), u.role, u.locked_at IS NOT NULL,
 		encode(sha256(convert_to(u.password_hash, 'UTF8')), 'hex'), u.email)`, `$1::timestamptz IS NOT NULL`}
+	// SignedIdentities binds who is which user: the user, the issuer and the subject.
+	SignedIdentities = SignedRows{"identities i", "i.id", `concat_ws('|', i.id, i.user_id, length(i.issuer), i.issuer, i.subject)`, `$1::timestamptz IS NOT NULL`}
 	// SignedSessions binds a session's user.
 	SignedSessions = SignedRows{"sessions s", "s.id_hash", `concat_ws('|', encode(s.id_hash, 'hex'), s.user_id)`, `s.expires_at > $1`}
 	// SignedLinks binds a link's kind, user, connection and end.
@@ -44,7 +46,7 @@ var (
 
 // allSigned lists the tables of signed rows.
 func allSigned() []SignedRows {
-	return []SignedRows{SignedUsers, SignedSessions, SignedLinks, SignedConnectLinks, SignedKeys}
+	return []SignedRows{SignedUsers, SignedIdentities, SignedSessions, SignedLinks, SignedConnectLinks, SignedKeys}
 }
 
 // name returns the table without its alias.

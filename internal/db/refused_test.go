@@ -91,7 +91,7 @@ func TestAForgedRowIsReportedOnceAnHour(t *testing.T) {
 	if n := log.count("has no valid MAC"); n != 2 {
 		t.Errorf("%d lines of two rows", n)
 	}
-	if got, want := one.ForgedRows(), map[string]int64{"api_keys": 20, "sessions": 20, "users": 0, "links": 0, "connect_links": 0}; !maps.Equal(got, want) {
+	if got, want := one.ForgedRows(), map[string]int64{"api_keys": 20, "sessions": 20, "users": 0, "identities": 0, "links": 0, "connect_links": 0}; !maps.Equal(got, want) {
 		t.Errorf("counted %v, want %v", got, want)
 	}
 	if one.LacksKey() != 0 {
@@ -188,12 +188,12 @@ func TestAKeyLeavesTheKeysetAfterResign(t *testing.T) {
 		}
 		return fmt.Sprint(all)
 	}
-	if got, want := counts(before), "[{users 1 0 0 0} {sessions 1 0 0 0} {links 2100 0 0 1} {connect_links 0 0 0 0} {api_keys 1 0 0 0}]"; got != want {
+	if got, want := counts(before), "[{users 1 0 0 0} {identities 0 0 0 0} {sessions 1 0 0 0} {links 2100 0 0 1} {connect_links 0 0 0 0} {api_keys 1 0 0 0}]"; got != want {
 		t.Errorf("before: %s, want %s", got, want)
 	}
 	base.Keyset = rotated(t, base.Keyset)
 	both := base.Open(t, pg.Options{MaxConns: 4})
-	if got, want := counts(both), "[{users 1 1 0 0} {sessions 1 1 0 0} {links 2100 2099 0 1} {connect_links 0 0 0 0} {api_keys 1 1 0 0}]"; got != want {
+	if got, want := counts(both), "[{users 1 1 0 0} {identities 0 0 0 0} {sessions 1 1 0 0} {links 2100 2099 0 1} {connect_links 0 0 0 0} {api_keys 1 1 0 0}]"; got != want {
 		t.Errorf("with both keys: %s, want %s", got, want)
 	}
 	if err := both.CountOldSeals(ctx); err != nil {
@@ -208,10 +208,10 @@ func TestAKeyLeavesTheKeysetAfterResign(t *testing.T) {
 	if n, err := both.Resign(ctx); err != nil || n != 0 {
 		t.Errorf("%d signed anew the second time, %v", n, err)
 	}
-	if got, want := counts(both), "[{users 1 0 0 0} {sessions 1 0 0 0} {links 2100 0 0 1} {connect_links 0 0 0 0} {api_keys 1 0 0 0}]"; got != want {
+	if got, want := counts(both), "[{users 1 0 0 0} {identities 0 0 0 0} {sessions 1 0 0 0} {links 2100 0 0 1} {connect_links 0 0 0 0} {api_keys 1 0 0 0}]"; got != want {
 		t.Errorf("signed anew: %s, want %s", got, want)
 	}
-	if got, want := counts(before), "[{users 1 0 1 0} {sessions 1 0 1 0} {links 2100 0 2099 1} {connect_links 0 0 0 0} {api_keys 1 0 1 0}]"; got != want {
+	if got, want := counts(before), "[{users 1 0 1 0} {identities 0 0 0 0} {sessions 1 0 1 0} {links 2100 0 2099 1} {connect_links 0 0 0 0} {api_keys 1 0 1 0}]"; got != want {
 		t.Errorf("by the old key alone: %s, want %s", got, want)
 	}
 	after := seal.Place{Table: "keyset_check", Column: "sealed"}

@@ -19,6 +19,7 @@ const oldSeals = `
 		+ (SELECT count(*) FROM webhook_endpoints WHERE substring(sealed FROM 2 FOR 4) <> $1)
 		+ (SELECT count(*) FROM users WHERE substring(mac FROM 1 FOR 4) <> $1) + (SELECT count(*) FROM sessions WHERE substring(mac FROM 1 FOR 4) <> $1)
 		+ (SELECT count(*) FROM links WHERE substring(mac FROM 1 FOR 4) <> $1) + (SELECT count(*) FROM connect_links WHERE substring(mac FROM 1 FOR 4) <> $1)
+		+ (SELECT count(*) FROM identities WHERE substring(mac FROM 1 FOR 4) <> $1)
 		+ (SELECT count(*) FROM api_keys WHERE substring(mac FROM 1 FOR 4) <> $1)`
 
 // CountOldSeals counts what an older key of the keyset has sealed or signed, and stores the count for OldSeals. Each refresh seals with

@@ -43,7 +43,7 @@ func (d *DB) EnqueueWarnings(ctx context.Context, providers status.Providers, jo
 			{MailActionNeeded, `
 				INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)
 				SELECT c.id, u.id, $9, c.problem_since, $1
-				FROM connections c JOIN users u ON u.merchant_id = c.merchant_id AND u.locked_at IS NULL AND u.password_hash <> ''
+				FROM connections c JOIN users u ON u.merchant_id = c.merchant_id AND u.locked_at IS NULL AND u.password_hash <> '' AND u.email <> ''
 				WHERE c.problem = ANY($2) AND c.disconnected_at IS NULL AND c.problem_since < $3 AND c.problem_since > $4
 					AND c.health_order BETWEEN $5 AND $6 -- the same condition, with an index
 					AND (c.provider, c.environment) IN (SELECT * FROM unnest($7::text[], $8::text[]))
@@ -60,7 +60,7 @@ func (d *DB) EnqueueWarnings(ctx context.Context, providers status.Providers, jo
 				INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)
 				SELECT c.id, u.id, $6, g.refresh_expires_at, $1
 				FROM grants g JOIN connections c ON c.id = g.connection_id
-					JOIN users u ON u.merchant_id = c.merchant_id AND u.locked_at IS NULL AND u.password_hash <> ''
+					JOIN users u ON u.merchant_id = c.merchant_id AND u.locked_at IS NULL AND u.password_hash <> '' AND u.email <> ''
 				WHERE g.refresh_expiry_fixed AND g.refresh_expires_at > $1 AND g.refresh_expires_at < $2
 					AND c.provider = ANY($3) AND (c.provider, c.environment) IN (SELECT * FROM unnest($4::text[], $5::text[])) AND c.problem = '' AND c.disconnected_at IS NULL
 				ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at

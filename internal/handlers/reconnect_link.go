@@ -82,7 +82,7 @@ func (s *Server) askedPeople(r *http.Request, merchant pg.ID) (reached, invited 
 	people, err := s.Accounts.ListUsers(r.Context(), account.UserQuery{Merchant: merchant}, "", 50)
 	for _, one := range people.Rows {
 		switch {
-		case !one.LockedAt.IsZero():
+		case !one.LockedAt.IsZero(), one.Email == "":
 		case one.Invited:
 			invited = append(invited, one)
 		default:

@@ -33,7 +33,7 @@ func (mailArgs) InsertOpts() river.InsertOpts { return river.InsertOpts{MaxAttem
 func (j *Jobs) runMail(ctx context.Context, job *river.Job[mailArgs]) error {
 	m := job.Args.Mail
 	user, err := j.Accounts.User(ctx, m.User)
-	if errors.Is(err, pg.ErrNotFound) || err == nil && !user.LockedAt.IsZero() {
+	if errors.Is(err, pg.ErrNotFound) || err == nil && (!user.LockedAt.IsZero() || user.Email == "") {
 		return nil
 	}
 	if err != nil {
@@ -95,6 +95,9 @@ func (j *Jobs) compose(ctx context.Context, m db.Mail, user account.User, mercha
 		}
 		return page, j.link(ctx, &page, by, account.LinkInvitation, "/invitations/", user.ID, pg.ID{})
 	case db.MailPassword:
+		if user.SSO {
+			return page, errNeedless
+		}
 		return page, j.link(ctx, &page, by, account.LinkPassword, "/password/", user.ID, pg.ID{})
 	case db.MailReconnect:
 		return page, j.link(ctx, &page, by, account.LinkReconnect, "/reconnect/", user.ID, about[0].ID)

@@ -60,6 +60,7 @@ const (
 	UserSignedIn           Kind = "user.signed-in"
 	UserSignedOut          Kind = "user.signed-out"
 	UserSignInFailed       Kind = "user.sign-in-failed"
+	UserTurnedAway         Kind = "user.turned-away" // the platform's sign-in knows them, and gives them nothing here
 	UserSessionsEnded      Kind = "user.sessions-ended"
 	UserLocked             Kind = "user.locked"
 	UserUnlocked           Kind = "user.unlocked"
@@ -112,7 +113,7 @@ func Kinds() []Kind {
 		IncidentOpened, IncidentDeclared, IncidentEnded,
 		MerchantAdded,
 		UserAdded, UserInvited, UserInvitationAccepted, UserPasswordLink, UserPasswordChanged, UserSignedIn, UserSignedOut, UserSignInFailed,
-		UserSessionsEnded, UserLocked, UserUnlocked, UserRoleChanged,
+		UserTurnedAway, UserSessionsEnded, UserLocked, UserUnlocked, UserRoleChanged,
 		KeyAdded, KeyRevoked,
 		ProviderRegistered, ProviderHooked, ProviderUnhooked, ProviderChecked, ProviderResumed, ProviderRequestFailed, ProviderCallbackRefused,
 		ProviderCallbackAccepted,

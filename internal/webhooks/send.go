@@ -347,7 +347,7 @@ func (w *Webhooks) giveUp(ctx context.Context, tx pgx.Tx, endpoint pg.ID, shown 
 		return err
 	}
 	w.Log.WarnContext(ctx, "an endpoint of webhooks was switched off", "endpoint", endpoint, "reason", why)
-	admins, err := pg.Collect(ctx, tx, "read admins", pgx.RowTo[pg.ID], `SELECT id FROM users WHERE role = 'admin' AND locked_at IS NULL AND password_hash <> '' ORDER BY id`)
+	admins, err := pg.Collect(ctx, tx, "read admins", pgx.RowTo[pg.ID], `SELECT id FROM users WHERE role = 'admin' AND locked_at IS NULL AND password_hash <> '' AND email <> '' ORDER BY id`)
 	if err != nil {
 		return err
 	}
