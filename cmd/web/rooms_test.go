@@ -58,6 +58,7 @@ var rooms = map[string][]string{
 		"patchbay/internal/handlers", "patchbay/internal/refresh", "patchbay/internal/jobs", "patchbay/internal/pg",
 		"patchbay/internal/sandbox", "github.com/jackc/", "database/sql", "github.com/gorilla/",
 	},
+	"patchbay/internal/sso":     {"patchbay/", "others", "!github.com/coreos/go-oidc/", "!golang.org/x/oauth2"},
 	"patchbay/internal/trace":   {"patchbay/"},
 	"patchbay/internal/sandbox": {"patchbay/", "others"},
 	"patchbay/internal/localpg": {"patchbay/", "others", "!github.com/jackc/pgx/"},
