@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"maps"
 	"net"
+	"net/http"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -24,6 +26,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/sample"
 	"patchbay/internal/sandbox"
+	"patchbay/internal/sandbox/platform"
 	"patchbay/internal/seal"
 	"patchbay/views"
 )
@@ -40,7 +43,7 @@ func demoUsers() []account.NewUser {
 // demoMerchant is the merchant of the first of demoUsers.
 const demoMerchant = "CH168 Shop"
 
-// demo serves with its own Postgres, the providers' sandboxes on another site, and sample users. It keeps all its data in
+// demo serves with its own Postgres, the providers' sandboxes and a sample platform on another site, and sample users. It keeps all its data in
 // one folder.
 func demo(ctx context.Context, t terminal, args []string) error {
 	f := t.flags("demo", "[flags]")
@@ -82,9 +85,9 @@ func demo(ctx context.Context, t terminal, args []string) error {
 		return err
 	}
 
-	publicURL := "http://" + browserAddress(listener)
+	publicURL, besideURL := "http://"+browserAddress(listener), "http://localhost:"+port(beside)
 	box := sandbox.New(sandbox.Options{
-		BaseURL: "http://localhost:" + port(beside), AppURLs: []string{publicURL}, StateFile: filepath.Join(*data, "sandbox.json"),
+		BaseURL: besideURL, AppURLs: []string{publicURL}, StateFile: filepath.Join(*data, "sandbox.json"), PlatformURL: besideURL + platformPath,
 		// At the provider an admin registers it by one click; here the first connect works without.
 		CamInvoice: sandbox.CamInvoiceOptions{Callbacks: []string{publicURL + "/connect/caminvoice/callback"}},
 	})
@@ -111,19 +114,40 @@ func demo(ctx context.Context, t terminal, args []string) error {
 		cancel()
 	}()
 	sandboxes, stopSandboxes := context.WithCancel(context.WithoutCancel(ctx))
+	pages := http.NewServeMux()
+	pages.Handle("/", box)
 	ended := make(chan error, 1)
 	go func() {
-		err := serveUntil(sandboxes, beside, box, time.Second)
+		err := serveUntil(sandboxes, beside, pages, time.Second)
 		cancel()
 		ended <- err
 	}()
-	err = app(ctx, s, newLog(s, t), listener, func(d *db.DB, accounts *account.Store) error {
+	log := newLog(s, t)
+	var subscribing sync.WaitGroup
+	err = app(ctx, s, log, listener, func(d *db.DB, accounts *account.Store) error {
 		if err := seed(ctx, t, d, accounts, *scale); err != nil {
 			return err
 		}
-		welcome(t, publicURL, box.BaseURL(), time.Since(began))
+		kept, err := keepPlatform(ctx, d, filepath.Join(*data, platformFile))
+		if err != nil {
+			return err
+		}
+		shop, err := platform.New(platform.Options{URL: besideURL + platformPath, API: publicURL + "/api/v1", Key: kept.Key, Log: log})
+		if err != nil {
+			return err
+		}
+		pages.Handle(platformPath, shop)
+		pages.Handle(platformPath+"/", shop)
+		subscribing.Go(func() { // the app answers it once it serves
+			if err := kept.subscribe(ctx, shop); err != nil && ctx.Err() == nil {
+				log.WarnContext(ctx, "the sample platform gets no webhooks", "err", err)
+			}
+		})
+		welcome(t, publicURL, besideURL, time.Since(began))
 		return nil
 	})
+	cancel()
+	subscribing.Wait()
 	stopSandboxes()
 	return errors.Join(err, <-ended, box.Close())
 }
@@ -160,7 +184,7 @@ func welcome(t terminal, app, providers string, took time.Duration) {
 	for _, u := range demoUsers() {
 		fmt.Fprintf(t.out, "  %-9s %-22s password: %s\n", u.Role, u.Email, u.Password)
 	}
-	fmt.Fprintf(t.out, "\n  The providers' sandboxes, with the credentials to type: %s\n  Mail that was written: %s/outbox\n  Ctrl-C stops everything.\n\n", providers, app)
+	fmt.Fprintf(t.out, "\n  The providers' sandboxes, with the credentials to type: %s\n  A sample platform whose merchants connect by links: %s\n  Mail that was written: %s/outbox\n  Ctrl-C stops everything.\n\n", providers, providers+platformPath, app)
 }
 
 // openFolder makes the demo's folder and locks it until the returned file is closed. With fresh it deletes the data of
@@ -181,7 +205,7 @@ func openFolder(data string, fresh bool) (*os.File, error) {
 		return lock, nil
 	}
 	err = localpg.Remove(filepath.Join(data, "postgres"))
-	for _, name := range []string{"keyset", "session-keys", "sandbox.json", "connectors.json"} {
+	for _, name := range []string{"keyset", "session-keys", "sandbox.json", "connectors.json", platformFile} {
 		if e := os.Remove(filepath.Join(data, name)); !errors.Is(e, os.ErrNotExist) {
 			err = errors.Join(err, e)
 		}
@@ -224,6 +248,7 @@ func demoSettings(data, publicURL, databaseURL string, box *sandbox.Sandbox, kno
 	environ := []string{
 		"DATABASE_URL=" + databaseURL, "PUBLIC_URL=" + publicURL, "KEYSET_FILE=" + keyset, "SESSION_KEYS_FILE=" + sessionKeys,
 		"CONNECTORS_FILE=" + standard, "LOG_LEVEL=warn", "CAMINVOICE_HOOK_SECRET=demo", "WEBHOOK_PRIVATE=true",
+		"RETURN_URLS=" + box.BaseURL() + platformPath,
 	}
 	for name, value := range settings {
 		environ = append(environ, name+"="+value)

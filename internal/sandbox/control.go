@@ -301,7 +301,8 @@ func (s *Sandbox) home(w http.ResponseWriter, r *http.Request) {
 	slices.SortFunc(settings, func(a, b param) int { return cmp.Compare(a.Name, b.Name) })
 	c := &call{s: s, w: w}
 	c.page(http.StatusOK, "home.html", struct {
-		Settings []param
-		Typed    []table
-	}{settings, append([]table{flexiti, bookings, elecq}, known...)})
+		PlatformURL string
+		Settings    []param
+		Typed       []table
+	}{s.o.PlatformURL, settings, append([]table{flexiti, bookings, elecq}, known...)})
 }

@@ -35,6 +35,8 @@ type Options struct {
 	AppURLs []string
 	// AnswerAtOnce skips every consent page: the first sample account allows. For benchmarks.
 	AnswerAtOnce bool
+	// PlatformURL is the address of a sample platform that uses the app, for the front page. None by default.
+	PlatformURL string
 	// StateFile keeps grants, refresh tokens, revocations and registrations across restarts. None by default.
 	StateFile string
 	// Remember is how many issued secrets Secrets keeps, the newest first to stay. Default 200,000; negative: none.
