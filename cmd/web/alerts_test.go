@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"io"
 	"maps"
@@ -19,9 +18,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/tink-crypto/tink-go/v2/aead"
-	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
-	"github.com/tink-crypto/tink-go/v2/keyset"
 
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
@@ -158,35 +154,6 @@ func (d *drill) hold(table, mode string) {
 	}
 }
 
-// withAnotherKey is a keyset whose first key is new, and which has the old one too.
-func withAnotherKey(t *testing.T, text string) string {
-	t.Helper()
-	raw, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	handle, err := insecurecleartextkeyset.Read(keyset.NewBinaryReader(bytes.NewReader(raw)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := keyset.NewManagerFromHandle(handle)
-	fresh, err := m.Add(aead.AES256GCMKeyTemplate())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := m.SetPrimary(fresh); err != nil {
-		t.Fatal(err)
-	}
-	if handle, err = m.Handle(); err != nil {
-		t.Fatal(err)
-	}
-	var out bytes.Buffer
-	if err := insecurecleartextkeyset.Write(handle, keyset.NewBinaryWriter(&out)); err != nil {
-		t.Fatal(err)
-	}
-	return base64.StdEncoding.EncodeToString(out.Bytes())
-}
-
 // TestAlertsFireInTheirDrills makes the state of every rule of docs/alerts.yml for real, scrapes /metrics twice, and has Prometheus's own
 // engine evaluate the rules while the state goes on as it went between the two scrapes. Each drill says which alerts fire; no
 // other may.
@@ -286,7 +253,7 @@ func TestAlertsFireInTheirDrills(t *testing.T) {
 			if code := d.stop(); code != 0 {
 				d.Fatalf("stopped with %d", code)
 			}
-			d.serve("KEYSET=" + withAnotherKey(d.T, d.database.Keyset))
+			d.serve("KEYSET=" + d.database.Rotated(d.T).Keyset)
 			d.says("patchbay_old_seals")
 		}},
 		"the months to come cannot be made": {fire: []string{"PatchbayMonthMissing"}, begin: func(d *drill) {
@@ -309,7 +276,7 @@ func TestAlertsFireInTheirDrills(t *testing.T) {
 		"another process signs with a newer key": {fire: []string{"PatchbayKeyUnknown"}, begin: func(d *drill) {
 			d.serve()
 			ahead := d.database
-			ahead.Keyset = withAnotherKey(d.T, ahead.Keyset)
+			ahead = ahead.Rotated(d.T)
 			_, key, err := ahead.Open(d.T).AddAPIKey(d.Context(), audit.System, db.APIKey{Name: "drill", Scopes: []string{db.ScopeTokens}})
 			if err != nil {
 				d.Fatal(err)

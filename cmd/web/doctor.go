@@ -264,6 +264,9 @@ func (x *examination) webhooks(ctx context.Context, d *db.DB) {
 	troubled := false
 	for _, e := range all {
 		switch e.State() {
+		case webhooks.Unreadable:
+			troubled = true
+			x.wrong("webhooks", e.Shown+" does not open: the keyset lacks the key that sealed it, or it is damaged. With the right keyset it is sent what waits; a damaged one is to be made anew")
 		case webhooks.Off:
 			troubled = true
 			x.wrong("webhooks", fmt.Sprintf("%s is switched off (%s): once its program works, switch it on at /admin/webhooks and send again what failed", e.Shown, e.OffReason))

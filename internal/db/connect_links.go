@@ -234,11 +234,11 @@ func (d *DB) ConnectLinks(ctx context.Context, merchant pg.ID, cursor string, li
 	if merchant != (pg.ID{}) {
 		where = "l.merchant_id = " + arg(merchant)
 	}
-	forged := map[pg.ID]bool{} // they keep their places until the page is cut, and are not listed
+	refused := map[pg.ID]bool{} // forged, or signed by a key that the keyset lacks: they keep their places until the page is cut, and are not listed
 	all, err := pg.Collect(ctx, d.Pool, "read connect links", func(row pgx.CollectableRow) (ConnectLink, error) {
 		l, err := d.scanLink(row)
-		if errors.Is(err, pgx.ErrNoRows) {
-			forged[l.ID], err = true, nil
+		if errors.Is(err, pgx.ErrNoRows) || errors.Is(err, seal.ErrUnknownKey) {
+			refused[l.ID], err = true, nil
 		}
 		return l, err
 	}, selectLink+`WHERE `+where+order.After(from, arg)+order.By(from)+` LIMIT $1`, args...)
@@ -246,7 +246,7 @@ func (d *DB) ConnectLinks(ctx context.Context, merchant pg.ID, cursor string, li
 		return pg.Page[ConnectLink]{}, err
 	}
 	page := pg.CutPage(order, all, from, limit, func(l ConnectLink) (string, pg.ID) { return pg.TimeKey(l.CreatedAt), l.ID })
-	page.Rows = slices.DeleteFunc(page.Rows, func(l ConnectLink) bool { return forged[l.ID] })
+	page.Rows = slices.DeleteFunc(page.Rows, func(l ConnectLink) bool { return refused[l.ID] })
 	return page, nil
 }
 
@@ -352,11 +352,12 @@ func (d *DB) dropFlows(ctx context.Context, tx pgx.Tx, flows []Flow, end status.
 }
 
 // DropUnconfirmed ends the attempts that the platform's program has not confirmed in time, at most 100, and returns the access that
-// had been given, which is to be revoked.
+// had been given, which is to be revoked. Those that a key has sealed which the keyset lacks are left to another process.
 func (d *DB) DropUnconfirmed(ctx context.Context) (dropped []UnwantedGrant, err error) {
 	err = d.Tx(ctx, func(tx pgx.Tx) error {
 		late, err := pg.Collect(ctx, tx, "read unconfirmed flows", scanFlow, `SELECT `+flowColumns+` FROM flows f
-			WHERE f.sealed IS NOT NULL AND f.stage = 'confirming' AND f.expires_at <= $1 ORDER BY f.expires_at LIMIT 100 FOR UPDATE SKIP LOCKED`, d.Now())
+			WHERE f.sealed IS NOT NULL AND f.stage = 'confirming' AND f.expires_at <= $1 AND NOT `+UnknownSeal("f.sealed", "$2")+`
+			ORDER BY f.expires_at LIMIT 100 FOR UPDATE SKIP LOCKED`, d.Now(), d.KnownKeys())
 		if err != nil {
 			return err
 		}

@@ -128,7 +128,7 @@ func (f Flow) place() seal.Place {
 
 func (d *DB) openFlow(f Flow) (sealedFlow, error) {
 	var s sealedFlow
-	plain, err := d.keyset.Open(f.sealed, f.place())
+	plain, err := d.Unseal(f.sealed, f.place())
 	if err != nil {
 		return s, err
 	}
@@ -262,6 +262,9 @@ func (d *DB) flow(ctx context.Context, where string, args ...any) (Flow, error) 
 		f.Stage, f.Outcome = status.StageExpired, status.EndUnconfirmed
 		return f, nil
 	}
+	if _, err := d.openFlow(f); errors.Is(err, seal.ErrUnknownKey) {
+		return Flow{}, err
+	}
 	if _, err := d.LapseFlows(ctx, f.ID); err != nil {
 		return Flow{}, err
 	}
@@ -281,7 +284,8 @@ func (f Flow) over(now time.Time) bool {
 }
 
 // LapseFlows ends the flows whose time is over, of those given or of all, and deletes what is sealed in them. It returns how many it
-// ended, at most 500 at a time. For all it also deletes flows older than keepFlows.
+// ended, at most 500 at a time. Those that a key has sealed which the keyset lacks are left to another process: what they hold may have to
+// be kept. For all it also deletes flows older than keepFlows.
 func (d *DB) LapseFlows(ctx context.Context, only ...pg.ID) (n int, err error) {
 	now := d.Now()
 	var some []pg.ID
@@ -297,10 +301,10 @@ func (d *DB) LapseFlows(ctx context.Context, only ...pg.ID) (n int, err error) {
 				outcome = CASE f.stage WHEN 'exchanging' THEN 'interrupted' ELSE 'expired' END, sealed = NULL, touched_at = $1
 			WHERE f.id IN (
 				SELECT id FROM flows
-				WHERE sealed IS NOT NULL AND ($2::uuid[] IS NULL OR id = ANY ($2))
+				WHERE sealed IS NOT NULL AND ($2::uuid[] IS NULL OR id = ANY ($2)) AND NOT `+UnknownSeal("sealed", "$4")+`
 					AND ((stage = 'exchanging' AND touched_at <= $3) OR (stage IN ('begun', 'answered', 'choosing') AND expires_at <= $1))
 				ORDER BY expires_at LIMIT 500 FOR UPDATE SKIP LOCKED)
-			RETURNING `+flowColumns, now, some, now.Add(-exchangeFor))
+			RETURNING `+flowColumns, now, some, now.Add(-exchangeFor), d.KnownKeys())
 		if err != nil {
 			return err
 		}
@@ -330,7 +334,8 @@ func (d *DB) keepUnchosen(ctx context.Context, tx pgx.Tx, now time.Time, only []
 		WHERE f.stage = 'choosing' AND f.sealed IS NOT NULL AND f.expires_at <= $1 AND ($2::uuid[] IS NULL OR f.id = ANY ($2))
 			AND EXISTS (SELECT FROM connections c WHERE c.merchant_id = f.merchant_id AND c.provider = f.provider AND c.environment = f.environment
 				AND c.account_id = f.account_id AND c.disconnected_at IS NULL)
-		ORDER BY f.expires_at LIMIT 500 FOR UPDATE OF f SKIP LOCKED`, now, only)
+			AND NOT `+UnknownSeal("f.sealed", "$3")+`
+		ORDER BY f.expires_at LIMIT 500 FOR UPDATE OF f SKIP LOCKED`, now, only, d.KnownKeys())
 	if err != nil {
 		return err
 	}
@@ -389,6 +394,9 @@ func (d *DB) AnswerFlow(ctx context.Context, f Flow, answer, query string) error
 }
 
 func (d *DB) take(ctx context.Context, f Flow, stage status.Stage, hash []byte, expires time.Time, sealed []byte) (ClaimedFlow, error) {
+	if _, err := d.openFlow(f); errors.Is(err, seal.ErrUnknownKey) {
+		return ClaimedFlow{}, err
+	}
 	rows, err := d.Pool.Query(ctx, `
 		UPDATE flows f SET stage = $3, answer_hash = $4, expires_at = $5, touched_at = $6, sealed = coalesce($7, f.sealed)
 		WHERE f.id = $1 AND f.stage = $2 AND f.expires_at > $6

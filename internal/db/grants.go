@@ -46,8 +46,9 @@ func sealGrant(k *seal.Keyset, g connectors.Grant, at seal.Place) ([]byte, error
 	return k.Seal(append(plain, rest...), at)
 }
 
-func openGrant(k *seal.Keyset, sealed []byte, at seal.Place) (connectors.Grant, error) {
-	parts, rest, err := openParts(k, sealed, at)
+// OpenGrant opens what SealGrant sealed for the same place. It returns an error of Unseal, wrapped, for anything else.
+func (d *DB) OpenGrant(sealed []byte, at seal.Place) (connectors.Grant, error) {
+	parts, rest, err := d.openParts(sealed, at)
 	if err != nil {
 		return connectors.Grant{}, err
 	}
@@ -62,8 +63,8 @@ func openGrant(k *seal.Keyset, sealed []byte, at seal.Place) (connectors.Grant, 
 }
 
 // openToken opens a sealed grant and returns the access token, its type and its scope, and of a key what was typed with it.
-func openToken(k *seal.Keyset, sealed []byte, at seal.Place) (t connectors.Token, typed map[string]string, err error) {
-	parts, rest, err := openParts(k, sealed, at)
+func (d *DB) openToken(sealed []byte, at seal.Place) (t connectors.Token, typed map[string]string, err error) {
+	parts, rest, err := d.openParts(sealed, at)
 	t = connectors.Token{Access: parts[0], Type: parts[1], Scope: strings.Fields(parts[2])}
 	if err != nil || t.Type != connectors.KeyType {
 		return t, nil, err
@@ -77,8 +78,8 @@ func openToken(k *seal.Keyset, sealed []byte, at seal.Place) (t connectors.Token
 	return t, s.Inputs, nil
 }
 
-func openParts(k *seal.Keyset, sealed []byte, at seal.Place) (parts [3]string, rest []byte, err error) {
-	rest, err = k.Open(sealed, at)
+func (d *DB) openParts(sealed []byte, at seal.Place) (parts [3]string, rest []byte, err error) {
+	rest, err = d.Unseal(sealed, at)
 	if err != nil {
 		return parts, nil, err
 	}
@@ -96,11 +97,6 @@ func openParts(k *seal.Keyset, sealed []byte, at seal.Place) (parts [3]string, r
 // SealGrant seals a grant for the place that GrantPlace or LateGrantPlace names.
 func (d *DB) SealGrant(g connectors.Grant, at seal.Place) ([]byte, error) {
 	return sealGrant(d.keyset, g, at)
-}
-
-// OpenGrant opens what SealGrant sealed for the same place. It returns seal.ErrSealed, wrapped, for anything else.
-func (d *DB) OpenGrant(sealed []byte, at seal.Place) (connectors.Grant, error) {
-	return openGrant(d.keyset, sealed, at)
 }
 
 // GrantPlace is where a connection's grant of one generation is stored.
@@ -220,7 +216,7 @@ type Reading struct {
 	Disconnected bool
 	Token        connectors.Token  // without what is not handed out
 	Typed        map[string]string // what was typed, of a token that is a key
-	Sealed       bool              // the grant cannot be decrypted
+	Sealed       bool              // the grant is damaged: no key opens it
 	Unrenewable  bool              // nothing is held that gives new access: the token is valid until its end
 	ExpiresAt    time.Time
 	Lifetime     time.Duration
@@ -233,7 +229,8 @@ type Reading struct {
 	LastCode     string
 }
 
-// ReadGrant returns a connection's access. It returns ErrNotFound if there is no such connection.
+// ReadGrant returns a connection's access. It returns ErrNotFound if there is no such connection, and seal.ErrUnknownKey if its grant is
+// sealed by a key that the keyset lacks.
 func (d *DB) ReadGrant(ctx context.Context, connection pg.ID) (Reading, error) {
 	var r Reading
 	var sealed []byte
@@ -256,9 +253,10 @@ func (d *DB) ReadGrant(ctx context.Context, connection pg.ID) (Reading, error) {
 		r.ExpiresAt = end
 	}
 	if sealed != nil {
-		if r.Token, r.Typed, err = openToken(d.keyset, sealed, GrantPlace(connection, r.Merchant, generation)); err != nil {
-			r.Sealed = true
+		if r.Token, r.Typed, err = d.openToken(sealed, GrantPlace(connection, r.Merchant, generation)); errors.Is(err, seal.ErrUnknownKey) {
+			return r, err
 		}
+		r.Sealed = err != nil
 		r.Token.Lifetime = r.Lifetime
 	}
 	return r, nil

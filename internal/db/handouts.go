@@ -60,7 +60,7 @@ func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h 
 	if r.sealed == nil || r.outcome != status.OK {
 		return h, false, nil
 	}
-	h.Token, h.Typed, err = openToken(d.keyset, r.sealed, GrantPlace(connection, r.merchant, r.generation))
+	h.Token, h.Typed, err = d.openToken(r.sealed, GrantPlace(connection, r.merchant, r.generation))
 	h.Token.Lifetime = h.Lifetime
 	return h, err == nil, nil
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 )
 
@@ -30,16 +31,36 @@ func (d *DB) checkKeyset(ctx context.Context) (signed bool, err error) {
 	}
 	word, err := d.keyset.Open(sealed, keysetPlace)
 	if err != nil {
-		return false, fmt.Errorf("the keyset given does not open this database, which was sealed by key %d: set KEYSET or KEYSET_FILE to the keyset it was started with", seal.KeyID(sealed))
+		return false, &WrongKeysetError{Key: seal.KeyID(sealed), err: err}
 	}
 	return string(word) == signedWord, nil
 }
 
+// WrongKeysetError says that the keyset does not open the database. It is a seal.ErrUnknownKey if the keyset lacks the key that seals there.
+type WrongKeysetError struct {
+	Key uint32 // which sealed
+	err error
+}
+
+func (e *WrongKeysetError) Error() string {
+	return fmt.Sprintf("the keyset given does not open this database, which is sealed by key %d: set KEYSET or KEYSET_FILE to the keyset that its other processes have", e.Key)
+}
+
+// Unwrap returns the error of the seal.
+func (e *WrongKeysetError) Unwrap() error { return e.err }
+
 // Seal encrypts what another room keeps in a table of its own.
 func (d *DB) Seal(plain []byte, p seal.Place) ([]byte, error) { return d.keyset.Seal(plain, p) }
 
-// Unseal decrypts what Seal returned for the same place. It returns seal.ErrSealed, wrapped, for anything else.
-func (d *DB) Unseal(sealed []byte, p seal.Place) ([]byte, error) { return d.keyset.Open(sealed, p) }
+// Unseal decrypts what Seal returned for the same place. It returns, wrapped, seal.ErrUnknownKey if the keyset lacks the key that sealed:
+// then nothing is known of it, and another process may open it; and seal.ErrSealed for anything else. The former is reported.
+func (d *DB) Unseal(sealed []byte, p seal.Place) ([]byte, error) {
+	plain, err := d.keyset.Open(sealed, p)
+	if errors.Is(err, seal.ErrUnknownKey) {
+		d.refused.lack(d, seal.KeyID(sealed), p.Table+" "+pg.ID(p.Row).String())
+	}
+	return plain, err
+}
 
 // OldSeal reports whether another key than the keyset's first sealed this.
 func (d *DB) OldSeal(sealed []byte) bool { return seal.KeyID(sealed) != d.keyset.Primary() }

@@ -39,7 +39,7 @@ func (d *DB) OutboxMails(ctx context.Context, limit int) ([]OutboxMail, error) {
 		if err := row.Scan(&m.ID, &m.At, &m.Recipient, &m.Subject, &sealed); err != nil {
 			return m, err
 		}
-		text, err := d.keyset.Open(sealed, outboxPlace(m.ID))
+		text, err := d.Unseal(sealed, outboxPlace(m.ID))
 		m.Text = string(text)
 		return m, err
 	}, `SELECT id, at, recipient, subject, sealed FROM outbox ORDER BY at DESC, id DESC LIMIT $1`, limit)

@@ -46,7 +46,7 @@ func (d *DB) ProveWrites(ctx context.Context, save func(tx pgx.Tx, c Connection)
 		if err := tx.QueryRow(ctx, `SELECT sealed, generation FROM grants WHERE connection_id = $1`, c.ID).Scan(&sealed, &generation); err != nil {
 			return err
 		}
-		if _, err := openGrant(d.keyset, sealed, GrantPlace(c.ID, c.MerchantID, generation)); err != nil {
+		if _, err := d.OpenGrant(sealed, GrantPlace(c.ID, c.MerchantID, generation)); err != nil {
 			return err
 		}
 		return errProven

@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"maps"
 	"strings"
@@ -17,31 +18,31 @@ import (
 const (
 	reportEvery = time.Hour   // of one row
 	mostReports = 1000        // of a process, within reportEvery
-	lacksFor    = time.Minute // for how long a process is not ready after it met a row whose key it lacks
+	lacksFor    = time.Minute // for how long a process is not ready after it met a row whose key it lacks, and how often the log says so
+	avoidsFor   = lacksFor / 2
 )
 
-// refusedRows are the signed rows that this process has refused. The log, events, figures and /readyz tell of them.
+// refusedRows are the signed rows that this process has refused, and what it met that another process may open. The log, events, figures
+// and /readyz report them.
 type refusedRows struct {
 	mu       sync.Mutex
 	counts   map[string]int64     // of forged ones, by table
 	reported map[string]time.Time // forged ones, by table and id
 	lacks    uint32               // the key that was met last and that the keyset lacks
 	lacksAt  time.Time
+	loggedAt time.Time // the last line about such a key
 }
 
 // report notes that a row was refused. A forged one is an event and a line of the log, one an hour for each row.
 func (f *refusedRows) report(d *DB, r SignedRows, text string, mac []byte, reason error) {
 	id, _, _ := strings.Cut(text, "|")
 	row, now := r.name()+" "+id, time.Now()
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	if errors.Is(reason, seal.ErrUnknownKey) {
-		if now.Sub(f.lacksAt) > lacksFor {
-			d.Log.Error("key unknown: a row is signed by a key that this process lacks, and another may have", "key", seal.MACKeyID(mac), "row", row)
-		}
-		f.lacks, f.lacksAt = seal.MACKeyID(mac), now
+		f.lack(d, seal.MACKeyID(mac), row)
 		return
 	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if f.counts == nil {
 		f.counts, f.reported = map[string]int64{}, map[string]time.Time{}
 	}
@@ -70,6 +71,18 @@ func (f *refusedRows) report(d *DB, r SignedRows, text string, mac []byte, reaso
 	}()
 }
 
+// lack notes that a row is sealed or signed by a key that the keyset lacks.
+func (f *refusedRows) lack(d *DB, key uint32, row string) {
+	now := time.Now()
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if now.Sub(f.loggedAt) > lacksFor {
+		f.loggedAt = now
+		d.Log.Error("key unknown: a row is sealed or signed by a key that this process lacks, and another may have; it is left as it is", "key", key, "row", row)
+	}
+	f.lacks, f.lacksAt = key, now
+}
+
 // ForgedRows returns how often this process has refused a row without a valid MAC, by table.
 func (d *DB) ForgedRows() map[string]int64 {
 	d.refused.mu.Lock()
@@ -81,8 +94,8 @@ func (d *DB) ForgedRows() map[string]int64 {
 	return counts
 }
 
-// LacksKey returns the id of a key by which a row was signed that this process met within a minute, and that its keyset lacks; 0 if
-// there is none.
+// LacksKey returns the id of a key by which a row is sealed or signed that this process met within a minute, and that its keyset lacks; 0
+// if there is none.
 func (d *DB) LacksKey() uint32 {
 	d.refused.mu.Lock()
 	defer d.refused.mu.Unlock()
@@ -90,4 +103,30 @@ func (d *DB) LacksKey() uint32 {
 		return 0
 	}
 	return d.refused.lacks
+}
+
+// UnknownSeal is an SQL condition: what a column has sealed names a key that is not among those of the argument, which are KnownKeys.
+// It is NULL for a column that is NULL.
+func UnknownSeal(column, argument string) string {
+	return `(substring(` + column + ` FROM 1 FOR 1) = '\x01' AND substring(` + column + ` FROM 2 FOR 4) <> ALL (` + argument + `::bytea[]))`
+}
+
+// KnownKeys returns the ids of the keyset's keys, as ciphertexts name them.
+func (d *DB) KnownKeys() [][]byte {
+	var all [][]byte
+	for _, id := range d.keyset.IDs() {
+		all = append(all, binary.BigEndian.AppendUint32(nil, id))
+	}
+	return all
+}
+
+// Avoided returns KnownKeys if this process has just met a key that it lacks, and nil else. A search for what is due leaves out what other
+// keys have sealed, and looks at it again twice a minute.
+func (d *DB) Avoided() [][]byte {
+	d.refused.mu.Lock()
+	defer d.refused.mu.Unlock()
+	if time.Since(d.refused.lacksAt) > avoidsFor {
+		return nil
+	}
+	return d.KnownKeys()
 }

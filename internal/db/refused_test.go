@@ -111,7 +111,7 @@ func TestARowOfAKeyThatThisProcessLacksIsNotCalledForged(t *testing.T) {
 	base := dbtest.Make(t)
 	behind := base.Open(t, pg.Options{MaxConns: 4})
 	log := logged(behind)
-	base.Keyset = rotated(t, base.Keyset)
+	base = base.Rotated(t)
 	ahead := base.Open(t, pg.Options{MaxConns: 4})
 	m := dbtest.Merchant(t, ahead, "Shop")
 	key, secret, err := ahead.AddAPIKey(ctx, audit.System, db.APIKey{Name: "erp", MerchantID: m.ID, Scopes: []string{db.ScopeTokens}})
@@ -191,7 +191,7 @@ func TestAKeyLeavesTheKeysetAfterResign(t *testing.T) {
 	if got, want := counts(before), "[{users 1 0 0 0} {identities 0 0 0 0} {sessions 1 0 0 0} {links 2100 0 0 1} {connect_links 0 0 0 0} {api_keys 1 0 0 0}]"; got != want {
 		t.Errorf("before: %s, want %s", got, want)
 	}
-	base.Keyset = rotated(t, base.Keyset)
+	base = base.Rotated(t)
 	both := base.Open(t, pg.Options{MaxConns: 4})
 	if got, want := counts(both), "[{users 1 1 0 0} {identities 0 0 0 0} {sessions 1 1 0 0} {links 2100 2099 0 1} {connect_links 0 0 0 0} {api_keys 1 1 0 0}]"; got != want {
 		t.Errorf("with both keys: %s, want %s", got, want)
@@ -215,7 +215,7 @@ func TestAKeyLeavesTheKeysetAfterResign(t *testing.T) {
 		t.Errorf("by the old key alone: %s, want %s", got, want)
 	}
 	after := seal.Place{Table: "keyset_check", Column: "sealed"}
-	base.Keyset = retired(t, base.Keyset)
+	base = base.Retired(t)
 	alone, err := seal.Parse(base.Keyset)
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/pg"
+	"patchbay/internal/seal"
 	"patchbay/internal/status"
 )
 
@@ -31,7 +32,7 @@ type RevokeJob struct {
 
 // Disconnect disconnects a connection and deletes its grant, before the provider is asked to revoke it. jobs takes the RevokeJob; nil
 // if it could do nothing. ended is false if the connection was disconnected before. It returns ErrNotFound if there is no such
-// connection, or if merchant is not zero and not its merchant.
+// connection, or if merchant is not zero and not its merchant, and seal.ErrUnknownKey if the keyset lacks the key of its grant.
 func (d *DB) Disconnect(ctx context.Context, id, merchant pg.ID, by audit.Actor, jobs Jobs) (e Revocation, ended bool, err error) {
 	err = d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
 		c, err := pg.One(ctx, tx, "read connection", scanConnection, `SELECT `+connectionColumns+` FROM connections c
@@ -81,7 +82,7 @@ func (d *DB) disconnect(ctx context.Context, tx pgx.Tx, c Connection, by audit.A
 	return e, d.Audit.Add(ctx, tx, event)
 }
 
-// revocationOf opens a connection's grant and locks its row.
+// revocationOf opens a connection's grant and locks its row. It returns seal.ErrUnknownKey if the keyset lacks the grant's key.
 func (d *DB) revocationOf(ctx context.Context, tx pgx.Tx, c Connection) (Revocation, error) {
 	e := Revocation{Connection: c}
 	var sealed []byte
@@ -98,8 +99,11 @@ func (d *DB) revocationOf(ctx context.Context, tx pgx.Tx, c Connection) (Revocat
 	if until.After(d.Now()) {
 		e.AccessUntil = until
 	}
-	if g, err := openGrant(d.keyset, sealed, GrantPlace(c.ID, c.MerchantID, generation)); err == nil {
+	switch g, err := d.OpenGrant(sealed, GrantPlace(c.ID, c.MerchantID, generation)); {
+	case err == nil:
 		e.Grant = g
+	case errors.Is(err, seal.ErrUnknownKey): // another process can have the provider revoke it
+		return e, err
 	}
 	return e, nil
 }

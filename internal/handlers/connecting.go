@@ -568,7 +568,7 @@ func retrySave(ctx context.Context, save func(context.Context) error) error {
 	defer cancel()
 	return retry(ctx, 50*time.Millisecond, time.Second, func() (again bool, err error) {
 		err = save(ctx)
-		for _, final := range []error{db.ErrTaken, db.ErrMustChoose, db.ErrRevoked, pg.ErrNotFound, seal.ErrSealed} {
+		for _, final := range []error{db.ErrTaken, db.ErrMustChoose, db.ErrRevoked, pg.ErrNotFound, seal.ErrSealed, seal.ErrUnknownKey} {
 			if errors.Is(err, final) {
 				return false, err
 			}

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"net/http"
 	"strconv"
 	"strings"
@@ -10,6 +11,8 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
+	"patchbay/internal/db"
+	"patchbay/internal/pg"
 	"patchbay/internal/status"
 )
 
@@ -80,6 +83,51 @@ func TestWhatAnotherProcessMayVerifyIsAnswered503(t *testing.T) {
 	}
 	if n := o.events(status.RowForged); n != 0 {
 		t.Errorf("%d rows are called forged", n)
+	}
+}
+
+// TestAGrantThatAnotherProcessMayOpenIsAnswered503 has a grant that is sealed by a key which this process lacks, with a token that is good
+// and with one that has to be refreshed. Nothing is marked, and nothing is sent to the provider.
+func TestAGrantThatAnotherProcessMayOpenIsAnswered503(t *testing.T) {
+	o := newTestAPI(t)
+	key := o.key(o.shop.ID, db.ScopeTokens, db.ScopeConnections, db.ScopeRefresh, db.ScopeDisconnect)
+	merchant := o.merchant("CH168 Shop")
+	admin := o.staff(audit.RoleAdmin)
+	for name, age := range map[string]time.Duration{"good": time.Minute, "lapsed": 48 * time.Hour} {
+		id := o.connection(o.shop, name, age)
+		if _, err := o.db.Pool.Exec(t.Context(), `UPDATE grants SET sealed = '\x01deadbeef' || substring(sealed FROM 6) WHERE connection_id = $1`, id); err != nil {
+			t.Fatal(err)
+		}
+		for method, path := range map[string]string{"GET": "/token", "POST": "/refresh", "DELETE": ""} {
+			answer := o.ask(method, "/api/v1/connections/"+id.String()+path, key, "")
+			answer.is(o, 503, "platform-action-needed")
+			if answer.body["retry_after"] == nil {
+				t.Errorf("%s %s does not say when to come back: %v", method, path, answer.body)
+			}
+		}
+		for _, path := range []string{"", "s/" + id.String()} {
+			if answer := o.ask("GET", "/api/v1/connection"+cmp.Or(path, "s"), key, ""); answer.status != 200 {
+				t.Errorf("what is not sealed: %d", answer.status)
+			}
+		}
+		for _, action := range []string{"/refresh", "/disconnect"} {
+			if got := admin.post("/connections/" + id.String() + action); got.status != http.StatusServiceUnavailable || got.retryAfter == "" {
+				t.Errorf("%s on the page: %d, Retry-After %q", action, got.status, got.retryAfter)
+			}
+		}
+		c, err := o.db.ConnectionDetail(t.Context(), id, pg.ID{})
+		if err != nil || c.Problem != "" || !c.DisconnectedAt.IsZero() {
+			t.Errorf("the connection is marked %q, %v", c.Problem, err)
+		}
+	}
+	if got := merchant.get("/"); got.status != http.StatusOK {
+		t.Errorf("the merchant's page: %d", got.status)
+	}
+	if n := o.source.calls.Load(); n != 0 {
+		t.Errorf("%d calls to the provider", n)
+	}
+	if got := admin.get("/readyz"); got.status != http.StatusServiceUnavailable || !strings.Contains(got.body, "key unknown (3735928559)") {
+		t.Errorf("readyz: %d %q", got.status, got.body)
 	}
 }
 

@@ -173,7 +173,7 @@ func (m databaseMetrics) Collect(ch chan<- prometheus.Metric) {
 	if s.DB.LacksKey() != 0 {
 		lacks = 1
 	}
-	gauge("patchbay_key_unknown", "1 if a row was met within a minute that is signed by a key that this process lacks.", lacks)
+	gauge("patchbay_key_unknown", "1 if a row was met within a minute that is sealed or signed by a key that this process lacks.", lacks)
 	err := s.DB.Ready(ctx)
 	up := 0.0
 	if err == nil {

@@ -14,6 +14,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/seal"
 	"patchbay/internal/status"
 )
 
@@ -141,9 +142,12 @@ func (w *bulkWorker) refresh(ctx context.Context, b db.Bulk, provider string) er
 				break
 			}
 			calls.Go(func() {
-				outcome := w.one(ctx, connection, by)
+				outcome, err := w.one(ctx, connection, by)
 				if outcome == status.Busy && ctx.Err() != nil { // this process stops: the next owner begins with it
-					failed[i] = ctx.Err()
+					err = ctx.Err()
+				}
+				if err != nil {
+					failed[i] = err
 					return
 				}
 				failed[i] = w.jobs.DB.BulkEnded(context.WithoutCancel(ctx), b.ID, connection, outcome)
@@ -156,26 +160,28 @@ func (w *bulkWorker) refresh(ctx context.Context, b db.Bulk, provider string) er
 	}
 }
 
-// one refreshes a connection and says how that ended.
-func (w *bulkWorker) one(ctx context.Context, connection pg.ID, by audit.Actor) status.Outcome {
+// one refreshes a connection and says how that ended. It returns seal.ErrUnknownKey if that is for another process.
+func (w *bulkWorker) one(ctx context.Context, connection pg.ID, by audit.Actor) (status.Outcome, error) {
 	outcome, err := w.jobs.Refresh.RefreshNow(ctx, connection, by)
 	var needed *refresh.ActionNeededError
 	var ours *refresh.PlatformActionError
 	var trouble *refresh.ProviderTroubleError
 	switch {
 	case err == nil:
-		return outcome.Outcome
+		return outcome.Outcome, nil
 	case errors.As(err, &needed) && needed.Problem == status.ProblemDisconnected, errors.Is(err, pg.ErrNotFound):
-		return status.Skipped
+		return status.Skipped, nil
 	case errors.As(err, &needed):
-		return status.Rejected
+		return status.Rejected, nil
 	case errors.As(err, &ours):
-		return status.ClientRejected
+		return status.ClientRejected, nil
 	case errors.As(err, &trouble):
-		return trouble.Outcome
+		return trouble.Outcome, nil
+	case errors.Is(err, seal.ErrUnknownKey):
+		return "", err
 	default:
 		w.jobs.Log.ErrorContext(ctx, "refresh in bulk failed", "connection", connection, "err", err)
-		return status.Temporary
+		return status.Temporary, nil
 	}
 }
 

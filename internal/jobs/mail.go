@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/riverqueue/river"
 
@@ -13,6 +14,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/seal"
 	"patchbay/internal/status"
 	"patchbay/internal/webhooks"
 	"patchbay/views"
@@ -29,9 +31,17 @@ func (mailArgs) Kind() string { return MailKind }
 // InsertOpts gives up after about four hours: a mail that comes later would only confuse its reader.
 func (mailArgs) InsertOpts() river.InsertOpts { return river.InsertOpts{MaxAttempts: 10} }
 
-// runMail writes a mail and sends it, unless the reason for it has gone since it was enqueued.
+// runMail writes a mail and sends it, unless the reason for it has gone since it was enqueued. One for a user whom another key signed
+// waits for a process that has it.
 func (j *Jobs) runMail(ctx context.Context, job *river.Job[mailArgs]) error {
-	m := job.Args.Mail
+	err := j.writeMail(ctx, job.Args.Mail)
+	if errors.Is(err, seal.ErrUnknownKey) {
+		return river.JobSnooze(30 * time.Second)
+	}
+	return err
+}
+
+func (j *Jobs) writeMail(ctx context.Context, m db.Mail) error {
 	user, err := j.Accounts.User(ctx, m.User)
 	if errors.Is(err, pg.ErrNotFound) || err == nil && (!user.LockedAt.IsZero() || user.Email == "") {
 		return nil

@@ -11,6 +11,7 @@ import (
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/refresh/schedule"
+	"patchbay/internal/seal"
 	"patchbay/internal/status"
 )
 
@@ -31,6 +32,12 @@ type Result struct {
 // attempt carries out one claimed refresh: call, save first, look later. next: the save may claim another that is due.
 func (e *Engine) attempt(q *providerQueue, l *lease, by audit.Actor, next bool) (Result, *lease) {
 	ctx := e.life
+	if errors.Is(l.Unsealed, seal.ErrUnknownKey) { // it is for a process that has the key
+		if err := q.release(ctx, l); err != nil {
+			e.Log.Warn("lease not released", "connection", l.Connection, "err", err)
+		}
+		return Result{Outcome: status.Busy}, nil
+	}
 	if l.Unsealed != nil {
 		e.Log.Error("a grant does not open", "connection", l.Connection, "err", l.Unsealed)
 		f := failure{Outcome: status.ClientRejected, Code: string(status.ProblemSealed), Problem: status.ProblemSealed, After: time.Hour, Certain: true}

@@ -2,6 +2,7 @@ package refresh
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh/schedule"
+	"patchbay/internal/seal"
 	"patchbay/internal/status"
 )
 
@@ -51,7 +53,7 @@ const readWithin = 5 * time.Second
 
 // Fresh returns a reading whose token is good for at least minValid, refreshing first where need be, or joining an attempt under
 // way in this process or another. Else the error says why not and who must act: it returns *ActionNeededError,
-// *ProviderTroubleError, *PlatformActionError, *MinValidTooLongError or pg.ErrNotFound.
+// *ProviderTroubleError, *PlatformActionError, *MinValidTooLongError, pg.ErrNotFound, or seal.ErrUnknownKey where another process may know.
 func (e *Engine) Fresh(ctx context.Context, id pg.ID, minValid time.Duration, by audit.Actor) (db.Reading, error) {
 	reading, cancel := context.WithTimeout(ctx, readWithin)
 	defer cancel()
@@ -257,7 +259,7 @@ func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 
 // RefreshNow refreshes a connection whatever its schedule says and returns the outcome; it joins an attempt under way. It returns
 // *ActionNeededError if the connection is disconnected, *PlatformActionError if the provider is not set up for it, pg.ErrNotFound
-// if it does not exist.
+// if it does not exist, and seal.ErrUnknownKey where another process may refresh it.
 func (e *Engine) RefreshNow(ctx context.Context, id pg.ID, by audit.Actor) (Result, error) {
 	reading, cancel := context.WithTimeout(ctx, readWithin)
 	defer cancel()
@@ -390,5 +392,7 @@ func (e *Engine) runInflight(q *providerQueue, want claimRequest, by audit.Actor
 		return
 	}
 	f.leased, f.attempt = true, l.Attempt
-	f.out, _ = e.attempt(q, l, by, false)
+	if f.out, _ = e.attempt(q, l, by, false); errors.Is(l.Unsealed, seal.ErrUnknownKey) {
+		f.err = l.Unsealed
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh/schedule"
+	"patchbay/internal/seal"
 	"patchbay/internal/status"
 )
 
@@ -36,7 +37,7 @@ type lease struct {
 	Lost              bool  // the attempt before this one ended without an outcome
 	LostAnswer        bool  // of this generation an answer was lost, now or earlier
 	Restored          bool  // the database was put back to an earlier state since RefreshedAt, and the provider rejected the grant
-	Unsealed          error // the grant does not open: nothing can be sent
+	Unsealed          error // the grant does not open, or is not known to: nothing can be sent
 	Problem           status.Problem
 	FailingSince      time.Time
 	slot              int16
@@ -65,9 +66,12 @@ func (q *providerQueue) scanLease(row pgx.CollectableRow, id pg.ID, until time.T
 	l.Lost, l.LostAnswer = last == status.Lost, lostGeneration == l.Generation
 	l.Grant, l.Unsealed = q.db.OpenGrant(sealed, db.GrantPlace(l.Connection, l.Merchant, l.Generation))
 	if l.late = late; late != nil {
-		// One that does not open is ignored.
-		if g, err := q.db.OpenGrant(late, db.LateGrantPlace(l.Connection, l.Merchant, lateGeneration)); err == nil {
+		// One that is damaged is ignored. Without one whose key is missing no rejection could be believed.
+		switch g, err := q.db.OpenGrant(late, db.LateGrantPlace(l.Connection, l.Merchant, lateGeneration)); {
+		case err == nil:
 			l.LateGrant = &g
+		case errors.Is(err, seal.ErrUnknownKey):
+			l.Unsealed = err
 		}
 	}
 	return l, nil

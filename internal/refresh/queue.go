@@ -88,11 +88,12 @@ type claimRequest struct {
 // The pieces of every claim. $1 provider, $2 environment, $3 now, $4 lease, $5 its end, $6 the limit, $7 leases that lapsed
 // before this have settled, $8 how many at most. A slot is a row: taken by the first to lock it, free when its time is over, so
 // that no process waits for another's commit and none counts. Constant inner limits and arrays keep Postgres on the indexes
-// whatever it believes about the tables.
-const (
-	claimOpen = `NOT EXISTS (SELECT FROM providers p WHERE p.name = $1 AND p.environment = $2 AND (p.incident_since IS NOT NULL OR p.paused_until > $3))`
-	claimAble = `g.provider = $1 AND g.environment = $2 AND g.sealed IS NOT NULL AND (g.lease_id IS NULL OR g.leased_until <= $7)`
-	claimFrom = `
+// whatever it believes about the tables. But for claimWanted, $9 is the keys to keep to, NULL for all: see db.Avoided.
+var (
+	claimOpen  = `NOT EXISTS (SELECT FROM providers p WHERE p.name = $1 AND p.environment = $2 AND (p.incident_since IS NOT NULL OR p.paused_until > $3))`
+	claimAble  = `g.provider = $1 AND g.environment = $2 AND g.sealed IS NOT NULL AND (g.lease_id IS NULL OR g.leased_until <= $7)`
+	claimKnown = claimAble + ` AND ($9::bytea[] IS NULL OR (` + db.UnknownSeal("g.sealed", "$9") + ` OR ` + db.UnknownSeal("g.late_grant", "$9") + `) IS NOT TRUE)`
+	claimFrom  = `
 		WITH free AS MATERIALIZED (
 			SELECT ARRAY(SELECT s.slot FROM provider_slots s WHERE s.provider = $1 AND s.environment = $2 AND s.slot <= $6 AND s.busy_until <= $3
 				ORDER BY s.slot LIMIT $8 FOR UPDATE SKIP LOCKED) AS n
@@ -113,16 +114,16 @@ const (
 
 	claimDue = claimFrom + `
 				SELECT g.connection_id FROM grants g
-				WHERE ` + claimAble + ` AND g.refresh_at <= $3 AND ` + claimOpen + `
+				WHERE ` + claimKnown + ` AND g.refresh_at <= $3 AND ` + claimOpen + `
 				ORDER BY g.refresh_at LIMIT 200 FOR UPDATE OF g SKIP LOCKED` + claimEnd
 
 	// After an incident: in order of expiry.
 	claimDrain = claimFrom + `
 				SELECT g.connection_id FROM grants g
-				WHERE ` + claimAble + ` AND g.refresh_at <= $3 AND ` + claimOpen + ` AND g.connection_id = ANY (ARRAY(
+				WHERE ` + claimKnown + ` AND g.refresh_at <= $3 AND ` + claimOpen + ` AND g.connection_id = ANY (ARRAY(
 					SELECT first.connection_id FROM (
 						SELECT g.connection_id, g.expires_at FROM grants g
-						WHERE ` + claimAble + ` AND g.refresh_at <= $3 ORDER BY g.refresh_at LIMIT 2000
+						WHERE ` + claimKnown + ` AND g.refresh_at <= $3 ORDER BY g.refresh_at LIMIT 2000
 					) AS first ORDER BY first.expires_at LIMIT 100))
 				ORDER BY g.expires_at LIMIT 100 FOR UPDATE OF g SKIP LOCKED` + claimEnd
 
@@ -137,10 +138,10 @@ const (
 	// incident open; none that must wait for itself.
 	claimProbe = claimFrom + `
 				SELECT g.connection_id FROM grants g
-				WHERE ` + claimAble + ` AND g.connection_id = ANY (ARRAY(
+				WHERE ` + claimKnown + ` AND g.connection_id = ANY (ARRAY(
 					SELECT first.connection_id FROM (
 						SELECT g.connection_id, g.refreshed_at, CASE WHEN g.last_outcome NOT IN ('', 'ok') THEN g.refresh_at END AS failed FROM grants g
-						WHERE ` + claimAble + ` AND g.renewable AND g.refresh_at IS NOT NULL AND (g.last_outcome <> 'later' OR g.refresh_at <= $3) ORDER BY g.refresh_at DESC LIMIT 200
+						WHERE ` + claimKnown + ` AND g.renewable AND g.refresh_at IS NOT NULL AND (g.last_outcome <> 'later' OR g.refresh_at <= $3) ORDER BY g.refresh_at DESC LIMIT 200
 					) AS first ORDER BY first.failed NULLS FIRST, first.refreshed_at DESC NULLS LAST LIMIT 3))
 				ORDER BY random() LIMIT 1 FOR UPDATE OF g SKIP LOCKED` + claimEnd
 )
@@ -251,11 +252,11 @@ func (q *providerQueue) commit(ctx context.Context, ops []op) ([]opResult, error
 			for k, l := range leases {
 				out[nexts[k]].leases = []*lease{l}
 			}
-		})
+		}, q.db.Avoided())
 	}
 	for i, o := range ops {
 		if o.sql != "" {
-			claim(o.sql, o.most, func(leases []*lease) { out[i].leases = leases })
+			claim(o.sql, o.most, func(leases []*lease) { out[i].leases = leases }, q.db.Avoided())
 		}
 	}
 	if err := q.db.Pool.SendBatch(ctx, &b).Close(); err != nil {

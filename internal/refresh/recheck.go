@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/audit"
+	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
 )
@@ -79,14 +80,17 @@ func (e *Engine) recheck(ctx context.Context, q *providerQueue) (int, error) {
 	return len(ids), err
 }
 
-// dueRechecks takes the connections whose recheck is due, so that no other process does. Those of other environments wait.
+// dueRechecks takes the connections whose recheck is due, so that no other process does. Those of other environments wait, and those
+// whose grant another key sealed wait for a process that has it.
 func (q *providerQueue) dueRechecks(ctx context.Context) ([]pg.ID, error) {
 	return pg.Collect(ctx, q.db.Pool, "take rechecks", pgx.RowTo[pg.ID], `
 		UPDATE rechecks v SET done = v.done + 1, checked_at = $3,
 			due_at = CASE WHEN v.done + 1 < $4 THEN greatest(v.notified_at + ($5::interval[])[v.done + 2], $3 + interval '1 minute') END
 		WHERE v.connection_id = ANY (ARRAY(
-			SELECT connection_id FROM rechecks WHERE provider = $1 AND environment = $2 AND due_at <= $3 ORDER BY due_at LIMIT $6 FOR UPDATE SKIP LOCKED))
-		RETURNING v.connection_id`, q.info.Name, q.info.Environment, q.db.Now(), len(recheckAfter), recheckAfter[:], q.limit)
+			SELECT connection_id FROM rechecks r WHERE provider = $1 AND environment = $2 AND due_at <= $3
+				AND NOT EXISTS (SELECT FROM grants g WHERE g.connection_id = r.connection_id AND `+db.UnknownSeal("g.sealed", "$7")+`)
+			ORDER BY due_at LIMIT $6 FOR UPDATE SKIP LOCKED))
+		RETURNING v.connection_id`, q.info.Name, q.info.Environment, q.db.Now(), len(recheckAfter), recheckAfter[:], q.limit, q.db.KnownKeys())
 }
 
 // noticed says whether the provider has sent a notice in the last two hours that access to a connection's account ended.

@@ -2,13 +2,8 @@ package seal_test
 
 import (
 	"bytes"
-	"encoding/base64"
 	"errors"
 	"testing"
-
-	"github.com/tink-crypto/tink-go/v2/aead"
-	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
-	tink "github.com/tink-crypto/tink-go/v2/keyset"
 
 	"patchbay/internal/seal"
 )
@@ -41,61 +36,71 @@ func TestAMACIsOfOneKindAndText(t *testing.T) {
 	}
 }
 
-// TestAMACOutlivesRotation adds a key to a keyset, makes it the primary one, and then deletes the old.
-func TestAMACOutlivesRotation(t *testing.T) {
-	text, err := seal.NewKeyset()
-	if err != nil {
-		t.Fatal(err)
+// TestAKeysetTurnsOver adds a key to a keyset, has it seal, and takes the old one out. What the old one made is read until then.
+func TestAKeysetTurnsOver(t *testing.T) {
+	before := keyset(t)
+	old := before.Primary()
+	at := seal.Place{Table: "grants", Column: "sealed", Row: [16]byte{1}}
+	type made struct{ sealed, mac []byte }
+	by := func(k *seal.Keyset) made {
+		sealed, err := k.Seal([]byte("secret"), at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return made{sealed, k.Sign("users u", "row")}
 	}
-	before, err := seal.Parse(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := base64.StdEncoding.DecodeString(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	handle, err := insecurecleartextkeyset.Read(tink.NewBinaryReader(bytes.NewReader(raw)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	m := tink.NewManagerFromHandle(handle)
-	fresh, err := m.Add(aead.AES256GCMKeyTemplate())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := m.SetPrimary(fresh); err != nil {
-		t.Fatal(err)
-	}
-	parsed := func() *seal.Keyset {
+	reads := func(what string, k *seal.Keyset, m made, want error) {
 		t.Helper()
-		now, err := m.Handle()
+		if _, err := k.Open(m.sealed, at); !errors.Is(err, want) {
+			t.Errorf("%s, sealed: %v, want %v", what, err, want)
+		}
+		if err := k.Verify(m.mac, "users u", "row"); !errors.Is(err, want) {
+			t.Errorf("%s, signed: %v, want %v", what, err, want)
+		}
+	}
+	changed := func(k *seal.Keyset, err error) *seal.Keyset {
+		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
-		var b bytes.Buffer
-		if err := insecurecleartextkeyset.Write(now, tink.NewBinaryWriter(&b)); err != nil {
+		text, err := k.Text()
+		if err != nil {
 			t.Fatal(err)
 		}
-		k, err := seal.Parse(base64.StdEncoding.EncodeToString(b.Bytes()))
-		if err != nil {
+		if k, err = seal.Parse(text); err != nil {
 			t.Fatal(err)
 		}
 		return k
 	}
-	old := before.Sign("users u", "row")
-	both := parsed()
-	signed := both.Sign("users u", "row")
-	if both.Verify(old, "users u", "row") != nil || both.Verify(signed, "users u", "row") != nil {
-		t.Error("with both keys, either verifies")
+	added, fresh, err := before.Add()
+	added = changed(added, err)
+	if added.Primary() != old || added.Len() != 2 || added.IDs()[1] != fresh {
+		t.Errorf("added: %d seals of %v, the new one is %d", added.Primary(), added.IDs(), fresh)
 	}
-	if err := before.Verify(signed, "users u", "row"); !errors.Is(err, seal.ErrUnknownKey) {
-		t.Errorf("with the old key alone: %v", err)
+	reads("what the old one made", added, by(before), nil)
+	promoted := changed(added.Promote(fresh))
+	if promoted.Primary() != fresh || promoted.Len() != 2 {
+		t.Errorf("promoted: %d seals of %v", promoted.Primary(), promoted.IDs())
 	}
-	if err := m.Delete(before.Primary()); err != nil {
-		t.Fatal(err)
+	reads("what the old one made", promoted, by(before), nil)
+	reads("what the new one made, where it was only added", added, by(promoted), nil)
+	reads("what the new one made, where it is missing", before, by(promoted), seal.ErrUnknownKey)
+	retired := changed(promoted.Retire(old))
+	if retired.Primary() != fresh || retired.Len() != 1 || retired.Has(old) {
+		t.Errorf("retired: %d seals of %v", retired.Primary(), retired.IDs())
 	}
-	if err := parsed().Verify(old, "users u", "row"); !errors.Is(err, seal.ErrUnknownKey) {
-		t.Errorf("by a key that is gone: %v", err)
+	reads("what the new one made", retired, by(promoted), nil)
+	reads("what the old one made", retired, by(before), seal.ErrUnknownKey)
+
+	for what, err := range map[string]error{
+		"to promote a key that is not there": func() error { _, err := retired.Promote(old); return err }(),
+		"to retire a key that is not there":  func() error { _, err := retired.Retire(old); return err }(),
+	} {
+		if !errors.Is(err, seal.ErrNoKey) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	if _, err := promoted.Retire(fresh); !errors.Is(err, seal.ErrSealing) {
+		t.Errorf("to retire the key that seals: %v", err)
 	}
 }

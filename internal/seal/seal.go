@@ -23,6 +23,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -35,19 +36,25 @@ import (
 
 // Errors of what is kept sealed or signed.
 var (
-	// ErrSealed is returned for a ciphertext that does not open: it belongs to another keyset or another place.
-	ErrSealed = errors.New("sealed by another key or for another place")
+	// ErrSealed is returned for a ciphertext that does not open though the keyset has the key that it names, or that names none: it is
+	// damaged, or belongs to another place.
+	ErrSealed = errors.New("damaged, or sealed for another place")
 	// ErrForged is returned for a MAC that no key of the keyset made for this kind and text.
 	ErrForged = errors.New("the MAC is not valid")
-	// ErrUnknownKey is returned for a MAC that names a key which the keyset lacks: whether it is valid is not known.
-	ErrUnknownKey = errors.New("signed by a key that this keyset lacks")
+	// ErrUnknownKey is returned for a ciphertext or a MAC that names a key which the keyset lacks: whether it is valid is not known.
+	ErrUnknownKey = errors.New("by a key that this keyset lacks")
+	// ErrNoKey is returned for a key that is to be changed and that the keyset lacks.
+	ErrNoKey = errors.New("the keyset has no such key")
+	// ErrSealing is returned for a key that cannot be taken out, because it seals.
+	ErrSealing = errors.New("this key seals")
 )
 
 // Keyset seals and opens secrets. Its primary key seals, every key opens. It is safe for concurrent use.
 type Keyset struct {
+	handle  *keyset.Handle
 	aead    tink.AEAD
 	primary uint32
-	keys    int
+	ids     []uint32          // of the keys in use, the oldest first
 	macKeys map[uint32][]byte // by the id of the key they are derived from
 }
 
@@ -57,14 +64,14 @@ func NewKeyset() (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("make a keyset: %w", err)
 	}
-	var b bytes.Buffer
-	if err := insecurecleartextkeyset.Write(handle, keyset.NewBinaryWriter(&b)); err != nil {
-		return "", fmt.Errorf("write a keyset: %w", err)
+	k, err := ofHandle(handle)
+	if err != nil {
+		return "", err
 	}
-	return base64.StdEncoding.EncodeToString(b.Bytes()), nil
+	return k.Text()
 }
 
-// Parse reads what NewKeyset made. Its errors never quote the text.
+// Parse reads what NewKeyset and Text return. Its errors never quote the text.
 func Parse(text string) (*Keyset, error) {
 	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
 	if err != nil {
@@ -74,16 +81,20 @@ func Parse(text string) (*Keyset, error) {
 	if err != nil {
 		return nil, errors.New("the keyset is not one that `patchbay keys new` printed")
 	}
+	return ofHandle(handle)
+}
+
+func ofHandle(handle *keyset.Handle) (*Keyset, error) {
 	primitive, err := aead.New(handle)
 	if err != nil {
 		return nil, errors.New("the keyset holds no key that can seal")
 	}
-	info := handle.KeysetInfo()
-	k := &Keyset{aead: primitive, primary: info.GetPrimaryKeyId(), keys: len(info.GetKeyInfo()), macKeys: map[uint32][]byte{}}
+	k := &Keyset{handle: handle, aead: primitive, primary: handle.KeysetInfo().GetPrimaryKeyId(), macKeys: map[uint32][]byte{}}
 	for _, key := range insecurecleartextkeyset.KeysetMaterial(handle).GetKey() {
 		if key.GetStatus() != tink_go_proto.KeyStatusType_ENABLED {
 			continue
 		}
+		k.ids = append(k.ids, key.GetKeyId())
 		if k.macKeys[key.GetKeyId()], err = hkdf.Key(sha256.New, key.GetKeyData().GetValue(), nil, "patchbay MAC of rows", sha256.Size); err != nil {
 			return nil, fmt.Errorf("derive a key: %w", err)
 		}
@@ -91,11 +102,67 @@ func Parse(text string) (*Keyset, error) {
 	return k, nil
 }
 
-// Len is how many keys the keyset holds.
-func (k *Keyset) Len() int { return k.keys }
+// Text returns the keyset in the form that Parse reads. It is the secret of all secrets.
+func (k *Keyset) Text() (string, error) {
+	var b bytes.Buffer
+	if err := insecurecleartextkeyset.Write(k.handle, keyset.NewBinaryWriter(&b)); err != nil {
+		return "", fmt.Errorf("write a keyset: %w", err)
+	}
+	return base64.StdEncoding.EncodeToString(b.Bytes()), nil
+}
+
+// Add returns the keyset with a fresh key, which opens and does not seal yet: every process must have it before one seals with it.
+func (k *Keyset) Add() (*Keyset, uint32, error) {
+	var id uint32
+	more, err := k.change(func(m *keyset.Manager) (err error) {
+		id, err = m.Add(aead.AES256GCMKeyTemplate())
+		return err
+	})
+	return more, id, err
+}
+
+// Promote returns the keyset with one of its keys sealing. It returns ErrNoKey if it has no such key.
+func (k *Keyset) Promote(id uint32) (*Keyset, error) {
+	if !k.Has(id) {
+		return nil, ErrNoKey
+	}
+	return k.change(func(m *keyset.Manager) error { return m.SetPrimary(id) })
+}
+
+// Retire returns the keyset without one of its keys. It returns ErrNoKey if it has no such key, and ErrSealing for the one that seals.
+func (k *Keyset) Retire(id uint32) (*Keyset, error) {
+	switch {
+	case !k.Has(id):
+		return nil, ErrNoKey
+	case id == k.primary:
+		return nil, ErrSealing
+	}
+	return k.change(func(m *keyset.Manager) error { return m.Delete(id) })
+}
+
+func (k *Keyset) change(do func(*keyset.Manager) error) (*Keyset, error) {
+	m := keyset.NewManagerFromHandle(k.handle)
+	if err := do(m); err != nil {
+		return nil, fmt.Errorf("change the keyset: %w", err)
+	}
+	handle, err := m.Handle()
+	if err != nil {
+		return nil, fmt.Errorf("change the keyset: %w", err)
+	}
+	return ofHandle(handle)
+}
+
+// Len is how many keys the keyset uses.
+func (k *Keyset) Len() int { return len(k.ids) }
 
 // Primary is the id of the key that seals.
 func (k *Keyset) Primary() uint32 { return k.primary }
+
+// Has reports whether the keyset has the key with an id, and uses it.
+func (k *Keyset) Has(id uint32) bool { return k.macKeys[id] != nil }
+
+// IDs returns the ids of the keys that the keyset uses, the oldest first.
+func (k *Keyset) IDs() []uint32 { return slices.Clone(k.ids) }
 
 // String keeps keys out of prints.
 func (*Keyset) String() string { return "•••" }
@@ -142,8 +209,8 @@ func (k *Keyset) Seal(plain []byte, p Place) ([]byte, error) {
 	return sealed, nil
 }
 
-// Open decrypts what Seal returned for the same place. It returns ErrSealed, wrapped, for anything else. What was sealed before
-// places had merchants opens too, until it is sealed again.
+// Open decrypts what Seal returned for the same place. It returns ErrUnknownKey, wrapped, if the keyset lacks the key that the ciphertext
+// names, and ErrSealed, wrapped, for anything else. What was sealed before places had merchants opens too, until it is sealed again.
 func (k *Keyset) Open(sealed []byte, p Place) ([]byte, error) {
 	plain, err := k.aead.Decrypt(sealed, p.associatedData())
 	if err != nil && p.Merchant != ([16]byte{}) {
@@ -152,7 +219,11 @@ func (k *Keyset) Open(sealed []byte, p Place) ([]byte, error) {
 		plain, err = k.aead.Decrypt(sealed, before.associatedData())
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open %s.%s sealed by key %d: %w", p.Table, p.Column, KeyID(sealed), ErrSealed)
+		id := KeyID(sealed)
+		if err = ErrSealed; id != 0 && !k.Has(id) {
+			err = ErrUnknownKey
+		}
+		return nil, fmt.Errorf("open %s.%s sealed by key %d: %w", p.Table, p.Column, id, err)
 	}
 	return plain, nil
 }

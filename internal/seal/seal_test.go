@@ -46,8 +46,42 @@ func TestACiphertextOpensOnlyInItsPlaceAndByItsKeyset(t *testing.T) {
 			t.Errorf("in another %s: %v", name, err)
 		}
 	}
-	if _, err := keyset(t).Open(sealed, at); !errors.Is(err, seal.ErrSealed) {
-		t.Errorf("by another keyset: %v", err)
+}
+
+// TestAnUnknownKeyIsToldFromDamage has ciphertexts that another keyset's key sealed beside ones that are damaged.
+func TestAnUnknownKeyIsToldFromDamage(t *testing.T) {
+	k, other := keyset(t), keyset(t)
+	at := seal.Place{Table: "grants", Column: "sealed", Row: [16]byte{1}, Generation: 7, Merchant: [16]byte{2}}
+	sealed, err := k.Seal([]byte("secret"), at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := func(i int, b byte) []byte {
+		c := bytes.Clone(sealed)
+		c[i] ^= b
+		return c
+	}
+	for what, c := range map[string]struct {
+		by     *seal.Keyset
+		sealed []byte
+		want   error
+	}{
+		"another keyset":                   {other, sealed, seal.ErrUnknownKey},
+		"another keyset, and damaged":      {other, changed(30, 1), seal.ErrUnknownKey},
+		"another keyset, cut to its key":   {other, sealed[:5], seal.ErrUnknownKey},
+		"another key's id":                 {k, changed(4, 1), seal.ErrUnknownKey},
+		"a flipped bit of the text":        {k, changed(20, 1), seal.ErrSealed},
+		"a flipped bit of the tag":         {k, changed(len(sealed)-1, 128), seal.ErrSealed},
+		"cut short":                        {k, sealed[:len(sealed)-1], seal.ErrSealed},
+		"its key's id alone":               {k, sealed[:5], seal.ErrSealed},
+		"too short for a key's id":         {other, sealed[:4], seal.ErrSealed},
+		"another format":                   {other, changed(0, 2), seal.ErrSealed},
+		"nothing":                          {other, nil, seal.ErrSealed},
+		"a word that nobody has encrypted": {other, []byte("secret"), seal.ErrSealed},
+	} {
+		if _, err := c.by.Open(c.sealed, at); !errors.Is(err, c.want) || errors.Is(err, seal.ErrSealed) && errors.Is(err, seal.ErrUnknownKey) {
+			t.Errorf("%s: %v, want %v", what, err, c.want)
+		}
 	}
 }
 
@@ -72,7 +106,7 @@ func FuzzOpen(f *testing.F) {
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, sealed []byte) {
 		plain, err := k.Open(sealed, at)
-		if err == nil != bytes.Equal(sealed, good) || err != nil && (plain != nil || !errors.Is(err, seal.ErrSealed)) {
+		if err == nil != bytes.Equal(sealed, good) || err != nil && (plain != nil || errors.Is(err, seal.ErrSealed) == errors.Is(err, seal.ErrUnknownKey)) {
 			t.Errorf("opened %x as %q, %v", sealed, plain, err)
 		}
 	})

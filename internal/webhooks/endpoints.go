@@ -3,6 +3,7 @@ package webhooks
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/netip"
 	"net/url"
@@ -36,6 +37,7 @@ type Endpoint struct {
 	RotatedUntil time.Time // until then the secret before the present one signs too; zero otherwise
 	Waiting      int64     // deliveries that are to be sent
 	Failed       int64     // and those that are not sent any more
+	Unreadable   bool      // what is sealed of it does not open here: a key is missing, or it is damaged
 }
 
 // OffReason is why an endpoint was switched off.
@@ -53,17 +55,20 @@ type State string
 
 // The states of an endpoint.
 const (
-	On      State = "on"
-	Failing State = "failing"
-	Off     State = "off"
+	On         State = "on"
+	Failing    State = "failing"
+	Off        State = "off"
+	Unreadable State = "unreadable"
 )
 
 // States lists every State.
-func States() []State { return []State{On, Failing, Off} }
+func States() []State { return []State{On, Failing, Off, Unreadable} }
 
 // State returns how the endpoint is.
 func (e Endpoint) State() State {
 	switch {
+	case e.Unreadable:
+		return Unreadable
 	case !e.OffAt.IsZero():
 		return Off
 	case !e.FailingSince.IsZero():
@@ -104,7 +109,7 @@ func (w *Webhooks) unseal(id pg.ID, ciphertext []byte) (s sealed, err error) {
 		return s, err
 	}
 	if err := json.Unmarshal(plain, &s); err != nil {
-		return s, fmt.Errorf("decode an endpoint: %w", err)
+		return s, fmt.Errorf("decode an endpoint: %w", seal.ErrSealed)
 	}
 	return s, nil
 }
@@ -200,11 +205,14 @@ func (w *Webhooks) scanEndpoint(row pgx.CollectableRow, more ...any) (e Endpoint
 	return e, s, nil
 }
 
-// Endpoints lists all endpoints, oldest first.
+// Endpoints lists all endpoints, oldest first, also those that do not open. Of such only what is not sealed is known.
 func (w *Webhooks) Endpoints(ctx context.Context) ([]Endpoint, error) {
 	return pg.Collect(ctx, w.DB.Pool, "read endpoints", func(row pgx.CollectableRow) (Endpoint, error) {
 		var waiting, failed int64
 		e, _, err := w.scanEndpoint(row, &waiting, &failed)
+		if errors.Is(err, seal.ErrUnknownKey) || errors.Is(err, seal.ErrSealed) {
+			e.URL, e.Unreadable, err = e.Shown, true, nil
+		}
 		e.Waiting, e.Failed = waiting, failed
 		return e, err
 	}, `SELECT `+endpointColumns+`,

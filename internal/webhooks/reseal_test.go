@@ -1,14 +1,8 @@
 package webhooks
 
 import (
-	"bytes"
-	"encoding/base64"
 	"log/slog"
 	"testing"
-
-	"github.com/tink-crypto/tink-go/v2/aead"
-	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
-	"github.com/tink-crypto/tink-go/v2/keyset"
 
 	"patchbay/internal/audit"
 	"patchbay/internal/db/dbtest"
@@ -22,30 +16,7 @@ func TestEndpointsAreSealedAnew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := base64.StdEncoding.DecodeString(database.Keyset)
-	if err != nil {
-		t.Fatal(err)
-	}
-	handle, err := insecurecleartextkeyset.Read(keyset.NewBinaryReader(bytes.NewReader(raw)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	manager := keyset.NewManagerFromHandle(handle)
-	second, err := manager.Add(aead.AES256GCMKeyTemplate())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := manager.SetPrimary(second); err != nil {
-		t.Fatal(err)
-	}
-	if handle, err = manager.Handle(); err != nil {
-		t.Fatal(err)
-	}
-	var b bytes.Buffer
-	if err := insecurecleartextkeyset.Write(handle, keyset.NewBinaryWriter(&b)); err != nil {
-		t.Fatal(err)
-	}
-	database.Keyset = base64.StdEncoding.EncodeToString(b.Bytes())
+	database = database.Rotated(t)
 	after := New(Options{DB: database.Open(t), Private: true, Log: slog.New(slog.DiscardHandler)})
 	var sealed []byte
 	read := func() {

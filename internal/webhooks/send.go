@@ -20,6 +20,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/dial"
 	"patchbay/internal/pg"
+	"patchbay/internal/seal"
 	"patchbay/internal/status"
 )
 
@@ -52,7 +53,7 @@ const (
 	ReasonUnknownHost Reason = "unknown-host"
 	ReasonCertificate Reason = "certificate"
 	ReasonPrivate     Reason = "private-address"
-	ReasonSealed      Reason = "sealed" // the endpoint does not open: a key is missing
+	ReasonSealed      Reason = "sealed" // the endpoint does not open: it is damaged
 	ReasonOff         Reason = "off"    // the endpoint was switched off
 )
 
@@ -176,7 +177,8 @@ type try struct {
 	body  []byte
 }
 
-// claim takes up to n deliveries that are due. It returns nothing if there is no such endpoint.
+// claim takes up to n deliveries that are due. It returns nothing if there is no such endpoint, or if it is for another process: this one
+// lacks the key that sealed it.
 func (w *Webhooks) claim(ctx context.Context, endpoint pg.ID, n int) (to sealed, tries []try, err error) {
 	now := w.DB.Now()
 	var ciphertext []byte
@@ -187,7 +189,11 @@ func (w *Webhooks) claim(ctx context.Context, endpoint pg.ID, n int) (to sealed,
 	if err != nil {
 		return to, nil, fmt.Errorf("read endpoint: %w", err)
 	}
-	if to, err = w.unseal(endpoint, ciphertext); err != nil {
+	to, err = w.unseal(endpoint, ciphertext)
+	if errors.Is(err, seal.ErrUnknownKey) { // it waits for a process that has the key
+		return to, nil, nil
+	}
+	if err != nil {
 		w.Log.ErrorContext(ctx, "an endpoint of webhooks does not open", "endpoint", endpoint, "err", err)
 		to = sealed{} // nothing is sent
 	}

@@ -91,6 +91,44 @@ func (d Database) Open(t testing.TB, o ...pg.Options) *db.DB {
 	return opened
 }
 
+// Rotated returns the database with one more key in its keyset, which seals.
+func (d Database) Rotated(t testing.TB) Database {
+	return d.turned(t, func(k *seal.Keyset) (*seal.Keyset, error) {
+		more, fresh, err := k.Add()
+		if err != nil {
+			return nil, err
+		}
+		return more.Promote(fresh)
+	})
+}
+
+// Retired returns the database with a keyset of the key alone that seals.
+func (d Database) Retired(t testing.TB) Database {
+	return d.turned(t, func(k *seal.Keyset) (_ *seal.Keyset, err error) {
+		for _, id := range k.IDs() {
+			if id != k.Primary() && err == nil {
+				k, err = k.Retire(id)
+			}
+		}
+		return k, err
+	})
+}
+
+func (d Database) turned(t testing.TB, change func(*seal.Keyset) (*seal.Keyset, error)) Database {
+	t.Helper()
+	k, err := seal.Parse(d.Keyset)
+	if err == nil {
+		k, err = change(k)
+	}
+	if err == nil {
+		d.Keyset, err = k.Text()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
 // Own returns a migrated database in a cluster that this test alone has, to be stopped, killed and started again. It
 // commits durably, as in life.
 func Own(t testing.TB) (Database, *localpg.Server) {
