@@ -38,12 +38,12 @@ type ConnectLink struct {
 	ExpiresAt      time.Time
 	BoundAt        time.Time // when a browser began; zero before
 	RevokedAt      time.Time
-	Flow           LinkFlow // its latest attempt
+	Flow           LinkFlow // its attempt: the latest, unless one before it connected or waits to be confirmed
 
 	secretHash, browserHash, codeHash []byte
 }
 
-// LinkFlow is the latest attempt of a connect link; zero before the first.
+// LinkFlow is an attempt with a connect link; zero before the first.
 type LinkFlow struct {
 	ID        pg.ID
 	Reference string
@@ -180,13 +180,15 @@ func (l ConnectLink) By() string {
 	return l.UserName + ", " + l.UserExternalID
 }
 
-// selectLink reads links with their merchant and their latest attempt.
+// selectLink reads links with their merchant and their attempt: the one that connected or waits to be confirmed, which a browser's other
+// tabs do not undo, or else the latest.
 var selectLink = `SELECT l.id, l.provider, l.connection_id, l.inputs, l.user_external_id, l.user_name, l.locale, l.return_url, l.redirects, l.confirms, l.created_by,
 		l.created_at, l.expires_at, l.bound_at, l.revoked_at, l.browser_hash, l.code_hash, ` + merchantColumns + `,
 		f.id, coalesce(f.reference, ''), coalesce(f.provider, ''), coalesce(f.stage, ''), coalesce(f.outcome, ''), f.result_id, f.touched_at, f.expires_at,
 		` + SignedConnectLinks.Text + `, l.mac
 	FROM connect_links l JOIN merchants m ON m.id = l.merchant_id
-		LEFT JOIN LATERAL (SELECT * FROM flows WHERE link_id = l.id ORDER BY created_at DESC, id DESC LIMIT 1) f ON true `
+		LEFT JOIN LATERAL (SELECT * FROM flows WHERE link_id = l.id
+			ORDER BY stage = 'connected' DESC, stage = 'confirming' DESC, created_at DESC, id DESC LIMIT 1) f ON true `
 
 // scanLink returns pgx.ErrNoRows with a link whose MAC is not valid: it gives nothing.
 func (d *DB) scanLink(row pgx.CollectableRow) (ConnectLink, error) {
@@ -395,19 +397,28 @@ func (d *DB) awaitConfirmation(ctx context.Context, tx pgx.Tx, f Flow, s sealedF
 	return nil
 }
 
-// linkOfFlow locks the link of a flow against its revocation. It returns ErrTaken if the link was revoked or its MAC is not valid.
+// linkOfFlow locks the link of a flow against its revocation. It returns ErrTaken if the link was revoked, its MAC is not valid, or it was
+// done with another account: a link is for one.
 func (d *DB) linkOfFlow(ctx context.Context, tx pgx.Tx, f Flow) (confirms bool, err error) {
 	var signed string
 	var mac []byte
 	var revoked time.Time
-	err = tx.QueryRow(ctx, `SELECT confirms, revoked_at, `+SignedConnectLinks.Text+`, mac FROM connect_links l WHERE id = $1 FOR UPDATE`, f.LinkID).
-		Scan(&confirms, &revoked, &signed, &mac)
+	done := false
+	b := &pgx.Batch{}
+	b.Queue(`SELECT confirms, revoked_at, `+SignedConnectLinks.Text+`, mac FROM connect_links l WHERE id = $1 FOR UPDATE`, f.LinkID).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&confirms, &revoked, &signed, &mac)
+	})
+	b.Queue(`SELECT EXISTS (SELECT FROM flows WHERE link_id = $1 AND id <> $2 AND (provider, account_id) <> ($3, $4)
+			AND (stage = 'connected' OR stage = 'confirming' AND expires_at > $5))`, f.LinkID, f.ID, f.Provider, f.Account.ID, d.Now()).QueryRow(func(row pgx.Row) error {
+		return row.Scan(&done)
+	})
+	err = tx.SendBatch(ctx, b).Close()
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return false, ErrTaken
 	case err != nil:
 		return false, fmt.Errorf("read connect link: %w", err)
-	case !revoked.IsZero():
+	case done, !revoked.IsZero():
 		return false, ErrTaken
 	}
 	if err := d.Authenticate(SignedConnectLinks, signed, mac); errors.Is(err, seal.ErrForged) {

@@ -27,7 +27,11 @@ func (s *Server) flowPage(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	page.Rejected = rejected
-	if visitorOf(r).role() == linked {
+	if v := visitorOf(r); v.role() == linked {
+		ended := v.link.Flow.Stage == status.StageConnected || v.link.State(s.DB.Now()) == db.LinkConfirming
+		if f.Stage == status.StageChoosing && v.link.Flow.ID != f.ID && ended { // in another tab, with another account
+			return redirect(w, r, "/flows/"+v.link.Flow.Reference)
+		}
 		var at string
 		if page.Link, at, err = s.viewLinkEnd(r, f); err != nil {
 			return err
