@@ -236,6 +236,11 @@ func refusedKind(refused status.Outcome) status.Outcome {
 	return status.Temporary
 }
 
+// Words returns what the field is called on its provider's form, and what is said beneath; "" for nothing.
+func (f Field) Words(ctx context.Context, p Provider) (title, help string) {
+	return f.label(ctx, p), f.help(ctx, p)
+}
+
 func (f Field) label(ctx context.Context, p Provider) string {
 	if own := f.Title.In(Lang(ctx)); own != "" {
 		return own

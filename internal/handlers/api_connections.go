@@ -9,6 +9,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/resource"
 	"patchbay/internal/status"
+	"patchbay/views"
 )
 
 const apiDisconnectRoute = "DELETE /api/v1/connections/{id}"
@@ -46,6 +47,10 @@ func (s *Server) apiDisconnect(w http.ResponseWriter, r *http.Request) error {
 
 type apiInput struct {
 	Name     string   `json:"name"`
+	Title    string   `json:"title"`
+	Help     string   `json:"help"`
+	Example  string   `json:"example"`
+	Suffix   string   `json:"suffix"`
 	Secret   bool     `json:"secret"`
 	Optional bool     `json:"optional"`
 	Options  []string `json:"options"`
@@ -74,6 +79,7 @@ func (s *Server) apiProviders(w http.ResponseWriter, r *http.Request) error {
 		Providers []apiProvider `json:"providers"`
 	}{Providers: []apiProvider{}}
 	incidents := s.currentIncidents(r.Context())
+	english := views.WithLocale(r.Context(), "en", s.DB.Now(), time.UTC)
 	for _, provider := range s.Providers {
 		if provider.Connector == nil {
 			continue
@@ -83,7 +89,10 @@ func (s *Server) apiProviders(w http.ResponseWriter, r *http.Request) error {
 			p.Access = "credentials"
 		}
 		for _, f := range fieldsOf(provider) {
-			p.Inputs = append(p.Inputs, apiInput{Name: f.Name, Secret: f.Secret, Optional: f.Optional, Options: append([]string{}, f.Options...)})
+			title, help := views.Field{Field: f}.Words(english, viewProvider(provider))
+			p.Inputs = append(p.Inputs, apiInput{
+				Name: f.Name, Title: title, Help: help, Example: f.Example, Suffix: f.Suffix, Secret: f.Secret, Optional: f.Optional, Options: append([]string{}, f.Options...),
+			})
 		}
 		for _, one := range incidents {
 			if one.Name == provider.Name && one.Environment == provider.Environment {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
@@ -52,6 +53,39 @@ func TestAProgramReadsTheProviders(t *testing.T) {
 		}
 	}
 }
+
+// TestAProgramReadsWhatMerchantsAreAsked reads fields with an operator's words, with ours, and with none.
+func TestAProgramReadsWhatMerchantsAreAsked(t *testing.T) {
+	t.Parallel()
+	o := newTestAPI(t)
+	o.server.Providers = append(o.server.Providers, connectors.Provider{Name: "depot", Title: "Depot", Environment: "sandbox", Connector: asking{fields: []connectors.Field{
+		{Name: "shop", Title: connectors.Words{"en": "Your shop", "km": "K"}, Help: connectors.Words{"": "As in its address"}, Example: "canal-street", Suffix: ".depot.example"},
+		{Name: "client_secret", Secret: true},
+		{Name: "store_hash", Optional: true},
+		{Name: "region", Options: []string{"eu", "us"}},
+	}}})
+	got := o.ask("GET", "/api/v1/providers", o.key(pg.ID{}), "")
+	got.is(o, http.StatusOK, "")
+	for field, want := range map[string]string{
+		"the operator's words": `{"name":"shop","title":"Your shop","help":"As in its address","example":"canal-street","suffix":".depot.example","secret":false,"optional":false,"options":[]}`,
+		"ours":                 `{"name":"client_secret","title":"Client secret","help":"Beside the ID in Depot’s portal. It is never shown again once you have sent it.","example":"","suffix":"","secret":true,"optional":false,"options":[]}`,
+		"none, made readable":  `{"name":"store_hash","title":"Store hash","help":"","example":"","suffix":"","secret":false,"optional":true,"options":[]}`,
+		"a choice":             `{"name":"region","title":"Region","help":"","example":"","suffix":"","secret":false,"optional":false,"options":["eu","us"]}`,
+	} {
+		if !strings.Contains(got.text, want) {
+			t.Errorf("%s: no %s in %s", field, want, got.text)
+		}
+	}
+}
+
+// asking is a provider of which only the form is used.
+type asking struct {
+	connectors.CredentialConnector
+	fields []connectors.Field
+}
+
+func (a asking) Fields() []connectors.Field { return a.fields }
+func (asking) Info() connectors.Info        { return connectors.Info{} }
 
 // TestAConnectLinkIsCheckedWhenItIsMade sends what cannot be meant.
 func TestAConnectLinkIsCheckedWhenItIsMade(t *testing.T) {
