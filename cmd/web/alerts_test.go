@@ -247,12 +247,14 @@ func TestAlertsFireInTheirDrills(t *testing.T) {
 			dbtest.FailJobs(d.T, d.database.Open(d.T), "mail", "no such mailbox", true)
 			d.says(`patchbay_jobs{kind="mail",state="given-up"}`)
 		}},
-		"a key of the keyset is to be retired": {fire: []string{"PatchbayOldKeyInUse"}, begin: func(d *drill) {
+		"an older key of the keyset cannot be retired": {fire: []string{"PatchbayOldKeyInUse"}, begin: func(d *drill) {
 			d.connect(0, "CH168 Shop")
 			d.serve()
 			if code := d.stop(); code != 0 {
 				d.Fatalf("stopped with %d", code)
 			}
+			// What opens is sealed anew by itself; this does not.
+			execSQL(d.T, d.database.URL, `UPDATE grants SET sealed = set_bit(sealed, 200, 1 - get_bit(sealed, 200))`)
 			d.serve("KEYSET=" + d.database.Rotated(d.T).Keyset)
 			d.says("patchbay_old_seals")
 		}},

@@ -201,7 +201,7 @@ func (x *examination) keyset(ctx context.Context, s settings) {
 		return
 	}
 	defer d.Close()
-	x.fine("keyset", "opens what this database sealed")
+	x.fine("keyset", fmt.Sprintf("opens what this database sealed; key %d seals", s.keyset.Primary()))
 	x.signed(ctx, d)
 	if err := refresh.ProveSaves(ctx, d); err != nil {
 		x.wrong("saving", cmp.Or(explain(err), err.Error())+" (a connection and a refresh were tried, and rolled back)")
@@ -232,9 +232,10 @@ func (x *examination) signed(ctx context.Context, d *db.DB) {
 		x.wrong("signatures", reason(err))
 		return
 	}
-	rows, old, faults := 0, 0, x.faults
+	rows, faults := 0, x.faults
+	var signed []string
 	for _, c := range counts {
-		rows, old = rows+c.Rows, old+c.Old
+		rows, signed = rows+c.Rows, append(signed, c.Table)
 		if c.Forged > 0 {
 			x.wrong("signatures", fmt.Sprintf("%d of %s have no valid MAC and give no access: whoever may write rows wrote them without the keyset; see the events row.forged, find out who, and delete them", c.Forged, c.Table))
 		}
@@ -245,8 +246,33 @@ func (x *examination) signed(ctx context.Context, d *db.DB) {
 	if x.faults == faults {
 		x.fine("signatures", fmt.Sprintf("%d rows that give access are signed", rows))
 	}
-	if old > 0 {
-		x.note("signatures", fmt.Sprintf("%d of them by an older key: do not take it out of the keyset", old))
+	x.keys(ctx, d, signed)
+}
+
+// keys counts what hangs on each key. signed are the tables of signed rows, of which those that give access have been looked at.
+func (x *examination) keys(ctx context.Context, d *db.DB, signed []string) {
+	uses, err := d.KeyUses(ctx)
+	if err != nil {
+		x.wrong("keys", reason(err))
+		return
+	}
+	for _, u := range uses {
+		if !d.HasKey(u.Key) && !slices.Contains(signed, u.Table) {
+			x.wrong("keys", fmt.Sprintf("%d of %s are sealed by key %d, which the keyset lacks, and are left as they are: start with a keyset that has it", u.Rows, u.Table, u.Key))
+		}
+	}
+	for _, id := range d.Others() {
+		n, older := db.RowsOf(uses, []uint32{id}), slices.Contains(d.Older(), id)
+		switch {
+		case older && n > 0:
+			x.note("keys", fmt.Sprintf("key %d is older, and %d rows need it: serve seals them anew by itself, patchbay reseal at once", id, n))
+		case older:
+			x.note("keys", fmt.Sprintf("key %d is older, and nothing needs it: patchbay keys retire %d", id, id))
+		case n > 0:
+			x.note("keys", fmt.Sprintf("key %d is newer than the one that seals, and %d rows need it: processes have different keysets, or an older key seals again", id, n))
+		default:
+			x.note("keys", fmt.Sprintf("key %d is new and does not seal yet: once every process has it, patchbay keys promote", id))
+		}
 	}
 }
 

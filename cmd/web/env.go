@@ -128,7 +128,7 @@ var serviceLink = regexp.MustCompile(`^(.+)_(SERVICE_HOST|SERVICE_PORT(_.+)?|POR
 var linkAddress = regexp.MustCompile(`^(tcp|udp|sctp)://`)
 
 // added reports whether a variable was set by the surroundings and not by an operator: a service link, or an address of the
-// same database beside DATABASE_URL, as DATABASE_URL_UNPOOLED is; and what OpenTelemetry's SDK reads by itself.
+// same database beside DATABASE_URL, as DATABASE_URL_UNPOOLED is; and what OpenTelemetry's SDK, AWS's and Vault's tools read by themselves.
 func (e *env) added(name string) bool {
 	if linked, ok := strings.CutSuffix(name, "_PORT"); ok && linked != "" && linkAddress.MatchString(e.vars[name]) {
 		return true
@@ -139,5 +139,5 @@ func (e *env) added(name string) bool {
 			return true
 		}
 	}
-	return serviceLink.MatchString(name) || strings.HasPrefix(name, "OTEL_") || strings.HasPrefix(name, "DATABASE_URL_") && connectors.Nearest(name, []string{"DATABASE_URL_FILE"}) == ""
+	return serviceLink.MatchString(name) || strings.HasPrefix(name, "OTEL_") || strings.HasPrefix(name, "AWS_") || strings.HasPrefix(name, "VAULT_") || strings.HasPrefix(name, "DATABASE_URL_") && connectors.Nearest(name, []string{"DATABASE_URL_FILE"}) == ""
 }

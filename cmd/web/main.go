@@ -42,7 +42,8 @@ func commands() []command {
 		{"migrate", "[up|down|status]: the schema", migrate},
 		{"user", "add: a user, whose password is read from standard input", user},
 		{"apikey", "add: a key for the platform's own programs", apikey},
-		{"keys", "new: prints a fresh keyset", keys},
+		{"keys", "new|add|promote|retire ID: prints a fresh keyset, or the present one changed", keys},
+		{"reseal", "seals everything anew by the key that seals, while serving goes on", reseal},
 		{"doctor", "checks settings, database, keyset, providers and clocks", doctor},
 		{"version", "prints version, commit, Go and schema", version},
 		{"healthcheck", "asks the server at LISTEN whether it is ready, for containers", healthcheck},
@@ -115,15 +116,22 @@ func (t terminal) flags(name, arguments string) *flag.FlagSet {
 
 // parse reads args. It returns errUsage for a wrong flag, which the flag set explains, and for words left over.
 func parse(f *flag.FlagSet, args []string) error {
-	if err := f.Parse(args); errors.Is(err, flag.ErrHelp) {
+	if err := parseSome(f, args); err != nil {
 		return err
-	} else if err != nil {
-		return errUsage
 	}
 	if f.NArg() > 0 {
 		return misused(f, fmt.Sprintf("%q is one word too many", f.Arg(0)))
 	}
 	return nil
+}
+
+// parseSome is parse for commands that take words after or between their flags: it ends at a word.
+func parseSome(f *flag.FlagSet, args []string) error {
+	err := f.Parse(args)
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return err
+	}
+	return errUsage
 }
 
 // parseVerb is parse for commands whose first word is a verb: user add.

@@ -24,6 +24,7 @@ var rooms = map[string][]string{
 		"!github.com/go-jose/", "!patchbay/internal/status", "!patchbay/internal/text", "!patchbay/internal/dial",
 	},
 	"patchbay/internal/dial":   {"patchbay/", "others"},
+	"patchbay/internal/kms":    {"patchbay/", "others", "!github.com/aws/aws-sdk-go-v2/"},
 	"patchbay/internal/status": {"patchbay/", "others"},
 	"patchbay/internal/resource": {
 		"patchbay/", "others", "!patchbay/internal/pg", "!patchbay/internal/db", "!patchbay/internal/connectors", "!patchbay/internal/status",

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
@@ -10,9 +11,11 @@ import (
 	"net/netip"
 	"net/url"
 	"strings"
+	"time"
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/handlers"
+	"patchbay/internal/kms"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 	"patchbay/views"
@@ -87,7 +90,7 @@ func readAll(e *env) settings {
 		s.trustedProxies = append(s.trustedProxies, prefix.Masked())
 	}
 	s.smtpURL = readSMTP(e, s.mailFrom)
-	s.mailRoots = readMailRoots(e)
+	s.mailRoots = readRoots(e, "SMTP_CA_FILE")
 	s.privateWebhooks = readBool(e, "WEBHOOK_PRIVATE")
 	s.logLevel, s.logFormat = readLog(e)
 	s.providers = readProviders(e, s.traced)
@@ -98,16 +101,44 @@ func readAll(e *env) settings {
 // readDatabase reads the settings of commands that use the database: its addresses and the keyset.
 func readDatabase(e *env) (serving, migrating string, keyset *seal.Keyset) {
 	serving, migrating = readAddresses(e)
-	text := e.secret("KEYSET")
+	return serving, migrating, readKeyset(e)
+}
+
+// readKeyset reads the keyset. One that KEYSET_KMS wraps is unwrapped, once.
+func readKeyset(e *env) *seal.Keyset {
+	text, uri := e.secret("KEYSET"), e.get("KEYSET_KMS")
 	if text == "" {
 		e.fault("KEYSET or KEYSET_FILE is missing: make one with `patchbay keys new` and keep it safe, since nothing else opens what it sealed")
-		return serving, migrating, nil
+		return nil
+	}
+	if uri != "" {
+		key, err := readKMS(e, uri)
+		if err != nil {
+			e.fault("KEYSET_KMS: %v", err)
+			return nil
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), kmsLimit)
+		defer cancel()
+		if text, err = kms.Unwrap(ctx, key, text); err != nil {
+			e.fault("KEYSET_KMS: %v", err)
+			return nil
+		}
 	}
 	keyset, err := seal.Parse(text)
 	if err != nil {
 		e.fault("KEYSET: %v", err)
 	}
-	return serving, migrating, keyset
+	return keyset
+}
+
+// kmsLimit is how long the start waits for the service that unwraps the keyset.
+const kmsLimit = 30 * time.Second
+
+// readKMS returns the key at a URI, with what is needed to use it.
+func readKMS(e *env, uri string) (kms.Key, error) {
+	return kms.Open(uri, kms.Vault{
+		Address: e.get("VAULT_ADDR"), Token: e.secret("VAULT_TOKEN"), Namespace: e.get("VAULT_NAMESPACE"), Roots: readRoots(e, "VAULT_CACERT"),
+	})
 }
 
 // readAddresses reads the database's address for the serving role and for the role that owns the schema.
@@ -245,13 +276,13 @@ func readSMTP(e *env, from string) string {
 	return text
 }
 
-// readMailRoots reads the authorities that are believed beside the system's when mail is sent.
-func readMailRoots(e *env) *x509.CertPool {
-	path := e.get("SMTP_CA_FILE")
+// readRoots reads the authorities that are believed beside the system's, from the file that a setting names.
+func readRoots(e *env, name string) *x509.CertPool {
+	path := e.get(name)
 	if path == "" {
 		return nil
 	}
-	b, ok := e.file("SMTP_CA_FILE", path)
+	b, ok := e.file(name, path)
 	if !ok {
 		return nil
 	}
@@ -260,7 +291,7 @@ func readMailRoots(e *env) *x509.CertPool {
 		roots = x509.NewCertPool()
 	}
 	if !roots.AppendCertsFromPEM(b) {
-		e.fault("SMTP_CA_FILE: %s holds no certificate in PEM", path)
+		e.fault("%s: %s holds no certificate in PEM", name, path)
 	}
 	return roots
 }

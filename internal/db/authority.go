@@ -2,7 +2,6 @@ package db
 
 import (
 	"context"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -141,51 +140,6 @@ func (d *DB) SignAll(ctx context.Context, tx pgx.Tx) error {
 	return nil
 }
 
-// resignedAtOnce is how many rows Resign locks at a time.
-const resignedAtOnce = 1000
-
-// Resign signs anew, by the first key, the rows whose MAC another key of the keyset made, a batch at a time, and returns how many. A
-// key can leave the keyset when no row has a MAC of it. Rows whose MAC is not valid stay as they are.
-func (d *DB) Resign(ctx context.Context) (resigned int, err error) {
-	for _, r := range allSigned() {
-		var last any // id of the last row that was looked at
-		for more := true; more; {
-			err := d.Tx(ctx, func(tx pgx.Tx) error {
-				rows, err := tx.Query(ctx, `SELECT `+r.id+`, `+r.Text+`, mac FROM `+r.table+`
-					WHERE substring(mac FROM 1 FOR 4) <> $1 AND (`+r.id+` > $2) IS NOT FALSE ORDER BY `+r.id+` LIMIT $3 FOR UPDATE`, d.primary(), last, resignedAtOnce)
-				if err != nil {
-					return fmt.Errorf("read what is to be signed: %w", err)
-				}
-				var b pgx.Batch
-				looked := 0
-				var id any
-				var text string
-				var mac []byte
-				_, err = pgx.ForEachRow(rows, []any{&id, &text, &mac}, func() error {
-					looked, last = looked+1, id
-					if d.Authenticate(r, text, mac) == nil {
-						b.Queue(`UPDATE `+r.table+` SET mac = $2 WHERE `+r.id+` = $1`, id, d.keyset.Sign(r.table, text))
-					}
-					return nil
-				})
-				if err != nil {
-					return fmt.Errorf("read what is to be signed: %w", err)
-				}
-				more = looked == resignedAtOnce
-				if err := tx.SendBatch(ctx, &b).Close(); err != nil {
-					return fmt.Errorf("sign rows: %w", err)
-				}
-				resigned += b.Len()
-				return nil
-			})
-			if err != nil {
-				return resigned, err
-			}
-		}
-	}
-	return resigned, nil
-}
-
 // SignedCount is how many rows of a table give authority, and how many of them do so no more.
 type SignedCount struct {
 	Table   string
@@ -225,9 +179,6 @@ func (d *DB) CheckSigned(ctx context.Context) ([]SignedCount, error) {
 	}
 	return counts, nil
 }
-
-// primary is how a MAC or, after its first byte, a ciphertext of the key that seals begins.
-func (d *DB) primary() []byte { return binary.BigEndian.AppendUint32(nil, d.keyset.Primary()) }
 
 // The words that checkKeyset seals. The second says that every row that gives authority is signed; only a database of before that has the
 // first, and without the keyset it cannot be written.

@@ -61,6 +61,3 @@ func (d *DB) Unseal(sealed []byte, p seal.Place) ([]byte, error) {
 	}
 	return plain, err
 }
-
-// OldSeal reports whether another key than the keyset's first sealed this.
-func (d *DB) OldSeal(sealed []byte) bool { return seal.KeyID(sealed) != d.keyset.Primary() }

@@ -2,7 +2,6 @@ package db
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"maps"
 	"strings"
@@ -112,13 +111,7 @@ func UnknownSeal(column, argument string) string {
 }
 
 // KnownKeys returns the ids of the keyset's keys, as ciphertexts name them.
-func (d *DB) KnownKeys() [][]byte {
-	var all [][]byte
-	for _, id := range d.keyset.IDs() {
-		all = append(all, binary.BigEndian.AppendUint32(nil, id))
-	}
-	return all
-}
+func (d *DB) KnownKeys() [][]byte { return prefixes(d.keyset.IDs()) }
 
 // Avoided returns KnownKeys if this process has just met a key that it lacks, and nil else. A search for what is due leaves out what other
 // keys have sealed, and looks at it again twice a minute.

@@ -206,5 +206,5 @@ func (m databaseMetrics) Collect(ch chan<- prometheus.Metric) {
 		s.Log.WarnContext(ctx, "metrics of seals", "err", err)
 		return
 	}
-	gauge("patchbay_old_seals", "Secrets sealed and rows signed by an older key of the keyset, counted every hour.", float64(old))
+	gauge("patchbay_old_seals", "Rows sealed or signed by an older key of the keyset, which are sealed anew by themselves.", float64(old))
 }

@@ -65,6 +65,7 @@ func New(o Options) (*Jobs, error) {
 	river.AddWorker(workers, river.WorkFunc(j.runMail))
 	river.AddWorker(workers, river.WorkFunc(j.runWarnings))
 	river.AddWorker(workers, river.WorkFunc(j.runUpkeep))
+	river.AddWorker(workers, river.WorkFunc(j.runReseal))
 	river.AddWorker(workers, &bulkWorker{jobs: j})
 	river.AddWorker(workers, river.WorkFunc(j.resumeBulks))
 	river.AddWorker(workers, river.WorkFunc(j.runRevocation))
@@ -81,6 +82,7 @@ func New(o Options) (*Jobs, error) {
 		PeriodicJobs: []*river.PeriodicJob{
 			periodic(warningsArgs{}, time.Minute),
 			periodic(upkeepArgs{}, time.Minute),
+			periodic(resealArgs{}, time.Minute),
 			periodic(abandonedArgs{}, time.Minute),
 		},
 	})

@@ -27,7 +27,32 @@ func (j *Jobs) runUpkeep(ctx context.Context, _ *river.Job[upkeepArgs]) error {
 		j.Log.InfoContext(ctx, "old events dropped", "months", dropped)
 	}
 	_, lapsing := d.LapseFlows(ctx)
-	err = errors.Join(err, lapsing, d.FoldCounts(ctx), d.Audit.MakeMonths(ctx), d.DropOld(ctx), j.Accounts.DropExpired(ctx), j.Refresh.DropOld(ctx), d.CountOldSeals(ctx), j.dropUnconfirmed(ctx))
+	err = errors.Join(err, lapsing, d.FoldCounts(ctx), d.Audit.MakeMonths(ctx), d.DropOld(ctx), j.Accounts.DropExpired(ctx), j.Refresh.DropOld(ctx), j.dropUnconfirmed(ctx))
 	j.Log.DebugContext(ctx, "upkeep", "ms", time.Since(began).Milliseconds())
+	return err
+}
+
+// resealArgs seals anew what older keys have sealed.
+type resealArgs struct{}
+
+// Kind names the job in River's table.
+func (resealArgs) Kind() string { return "reseal" }
+
+const (
+	resealFor   = time.Minute           // then the next run goes on
+	resealPause = 50 * time.Millisecond // between batches, so that serving does not feel it
+)
+
+func (j *Jobs) runReseal(ctx context.Context, _ *river.Job[resealArgs]) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	defer context.AfterFunc(j.life, stop)()
+	done, left, err := j.DB.ResealOlder(ctx, resealFor, resealPause)
+	if done > 0 {
+		j.Log.InfoContext(ctx, "sealed anew", "rows", done, "left", left)
+	}
+	if j.life.Err() != nil { // another process goes on
+		return nil
+	}
 	return err
 }

@@ -35,7 +35,7 @@ const (
 	claimed   = 4 * Limit           // after this another process tries what one that died has claimed
 	deadAfter = 5 * 24 * time.Hour  // of nothing but failure an endpoint is switched off
 	kept      = 30 * 24 * time.Hour // how long events and deliveries are kept
-	chores    = time.Minute         // how often reminders are looked for, what is old is dropped, and secrets are sealed anew
+	chores    = time.Minute         // how often reminders are looked for and what is old is dropped
 )
 
 // schedule is when a delivery that failed is tried again, after each try.
@@ -71,7 +71,7 @@ func (w *Webhooks) Run(ctx context.Context, mail db.Jobs) {
 	for {
 		if time.Since(done) > chores {
 			done = time.Now()
-			if err := errors.Join(w.remind(ctx), w.dropOld(ctx), w.reseal(ctx)); err != nil && ctx.Err() == nil {
+			if err := errors.Join(w.remind(ctx), w.dropOld(ctx)); err != nil && ctx.Err() == nil {
 				w.Log.WarnContext(ctx, "upkeep of webhooks", "err", err)
 			}
 		}

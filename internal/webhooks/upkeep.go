@@ -55,34 +55,3 @@ func (w *Webhooks) dropOld(ctx context.Context) error {
 	_, err := pg.Exec(ctx, w.DB.Pool, "drop old reminders", `DELETE FROM webhook_reminders WHERE about < $1`, now.Add(-kept))
 	return err
 }
-
-// reseal seals endpoints with the first key of the keyset. One that does not open is left: an admin must see it.
-func (w *Webhooks) reseal(ctx context.Context) error {
-	return w.DB.Tx(ctx, func(tx pgx.Tx) error {
-		type row struct {
-			ID     pg.ID
-			Sealed []byte
-		}
-		all, err := pg.Collect(ctx, tx, "read endpoints", pgx.RowToStructByPos[row], `SELECT id, sealed FROM webhook_endpoints ORDER BY id FOR UPDATE`)
-		if err != nil {
-			return err
-		}
-		for _, one := range all {
-			if !w.DB.OldSeal(one.Sealed) {
-				continue
-			}
-			s, err := w.unseal(one.ID, one.Sealed)
-			if err != nil {
-				continue
-			}
-			ciphertext, err := w.seal(one.ID, s)
-			if err != nil {
-				return err
-			}
-			if _, err := pg.Exec(ctx, tx, "seal endpoint anew", `UPDATE webhook_endpoints SET sealed = $2 WHERE id = $1`, one.ID, ciphertext); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
