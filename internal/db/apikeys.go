@@ -1,6 +1,7 @@
 package db
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -136,82 +137,130 @@ func (d *DB) APIKeys(ctx context.Context) ([]APIKey, error) {
 		`SELECT `+keyColumns+` FROM api_keys k ORDER BY k.revoked_at IS NOT NULL, k.created_at DESC, k.id DESC`)
 }
 
-// selectValidKey reads the key with the hash $1.
-var selectValidKey = `SELECT ` + keyColumns + `, k.mac, ` + SignedKeys.Text + ` FROM api_keys k WHERE k.hash = $1 AND k.revoked_at IS NULL`
+// selectValidKeys reads the keys with the hashes $1 that are not revoked, for scanSignedKey.
+var selectValidKeys = `SELECT ` + keyColumns + `, k.mac, ` + SignedKeys.Text + `, k.hash FROM api_keys k WHERE k.hash = ANY ($1) AND k.revoked_at IS NULL`
 
-// scanValidKey returns ErrNoAPIKey if the key's MAC is not valid.
-func (d *DB) scanValidKey(row pgx.CollectableRow) (APIKey, error) {
-	var k APIKey
-	var mac []byte
-	var signed string
-	err := row.Scan(append(keyTargets(&k), &mac, &signed)...)
-	if err == nil {
-		err = d.Authenticate(SignedKeys, signed, mac)
+// signedAPIKey is a key with what authenticates it.
+type signedAPIKey struct {
+	key    APIKey
+	mac    []byte
+	signed string
+	hash   []byte
+}
+
+func scanSignedKey(row pgx.CollectableRow) (s signedAPIKey, err error) {
+	err = row.Scan(append(keyTargets(&s.key), &s.mac, &s.signed, &s.hash)...)
+	return s, err
+}
+
+// authenticKey returns the key with a hash, of those that were read. It returns ErrNoAPIKey if it is not among them or its MAC is not
+// valid, and seal.ErrUnknownKey as Authenticate does.
+func (d *DB) authenticKey(read []signedAPIKey, hash []byte) (APIKey, error) {
+	i := slices.IndexFunc(read, func(s signedAPIKey) bool { return bytes.Equal(s.hash, hash) })
+	if i < 0 {
+		return APIKey{}, ErrNoAPIKey
 	}
-	if errors.Is(err, seal.ErrForged) {
-		err = ErrNoAPIKey
-	}
-	if err != nil {
+	switch err := d.Authenticate(SignedKeys, read[i].signed, read[i].mac); {
+	case errors.Is(err, seal.ErrForged):
+		return APIKey{}, ErrNoAPIKey
+	case err != nil:
 		return APIKey{}, err
 	}
-	return k, nil
+	return read[i].key, nil
 }
 
 // APIKeyBySecret returns the key with a secret. It returns ErrNoAPIKey if there is none, it is revoked, or it is not signed.
 func (d *DB) APIKeyBySecret(ctx context.Context, secret pg.Secret) (APIKey, error) {
-	key, err := pg.One(ctx, d.Pool, "read API key", d.scanValidKey, selectValidKey, secret.Hash())
-	if errors.Is(err, pg.ErrNotFound) {
-		err = ErrNoAPIKey
+	read, err := pg.Collect(ctx, d.Pool, "read API key", scanSignedKey, selectValidKeys, [][]byte{secret.Hash()})
+	if err != nil {
+		return APIKey{}, err
 	}
-	return key, err
+	return d.authenticKey(read, secret.Hash())
 }
 
-// ConnectionByAPIKey reads the key with a secret and one connection, in one round trip. It returns ErrNoAPIKey as APIKeyBySecret
-// does, and the key with ErrNotFound if there is no such connection or the key is not for its merchant.
+// ConnectionByAPIKey reads the key with a secret and one connection, in one round trip that concurrent calls share. It returns
+// ErrNoAPIKey as APIKeyBySecret does, and the key with ErrNotFound if there is no such connection or the key is not for its merchant.
 func (d *DB) ConnectionByAPIKey(ctx context.Context, secret pg.Secret, connection pg.ID) (APIKey, ConnectionDetail, error) {
-	var key APIKey
-	var found []ConnectionDetail
-	var b pgx.Batch
-	b.Queue(selectValidKey, secret.Hash()).Query(func(rows pgx.Rows) (err error) {
-		key, err = pgx.CollectExactlyOneRow(rows, d.scanValidKey)
-		return err
-	})
-	b.Queue(selectDetail+`WHERE c.id = $1`, connection).Query(func(rows pgx.Rows) (err error) {
-		found, err = pgx.CollectRows(rows, d.scanDetail)
-		return err
-	})
-	err := d.Pool.SendBatch(ctx, &b).Close()
-	switch {
-	case errors.Is(err, pgx.ErrNoRows), errors.Is(err, ErrNoAPIKey):
-		return key, ConnectionDetail{}, ErrNoAPIKey
-	case err != nil:
-		return key, ConnectionDetail{}, fmt.Errorf("read connection by key: %w", err)
-	case len(found) == 0 || key.MerchantID != (pg.ID{}) && key.MerchantID != found[0].MerchantID:
+	read, err := d.lookups.Read(ctx, byKey{secret.Hash(), connection})
+	if err != nil {
+		return APIKey{}, ConnectionDetail{}, err
+	}
+	key, err := d.authenticKey(read.keys, secret.Hash())
+	if err != nil {
+		return key, ConnectionDetail{}, err
+	}
+	i := slices.IndexFunc(read.connections, func(c ConnectionDetail) bool { return c.ID == connection })
+	if i < 0 || key.MerchantID != (pg.ID{}) && key.MerchantID != read.connections[i].MerchantID {
 		return key, ConnectionDetail{}, pg.ErrNotFound
 	}
-	return key, found[0], nil
+	return key, read.connections[i], nil
+}
+
+// byKey is what a program asks for: a connection, by a key with a hash.
+type byKey struct {
+	keyHash    []byte
+	connection pg.ID
+}
+
+// byKeys is a batch of them for Postgres.
+func byKeys(requests []byKey) (hashes [][]byte, connections []pg.ID) {
+	for _, r := range requests {
+		hashes, connections = append(hashes, r.keyHash), append(connections, r.connection)
+	}
+	return hashes, connections
+}
+
+// keysWithin is how long Postgres may take to read what programs ask for.
+const keysWithin = 5 * time.Second
+
+// lookup is what was read for a batch.
+type lookup struct {
+	keys        []signedAPIKey
+	connections []ConnectionDetail
+}
+
+func (d *DB) lookUp(ctx context.Context, requests []byKey) ([]lookup, error) {
+	ctx, cancel := context.WithTimeout(ctx, keysWithin)
+	defer cancel()
+	hashes, connections := byKeys(requests)
+	var read lookup
+	var b pgx.Batch
+	b.Queue(pg.GenericPlans)
+	b.Queue(selectValidKeys, hashes).Query(func(rows pgx.Rows) (err error) {
+		read.keys, err = pgx.CollectRows(rows, scanSignedKey)
+		return err
+	})
+	b.Queue(selectDetail+`WHERE c.id = ANY ($1)`, connections).Query(func(rows pgx.Rows) (err error) {
+		read.connections, err = pgx.CollectRows(rows, d.scanDetail)
+		return err
+	})
+	if err := d.Pool.SendBatch(ctx, &b).Close(); err != nil {
+		return nil, fmt.Errorf("read connections by key: %w", err)
+	}
+	return slices.Repeat([]lookup{read}, len(requests)), nil
 }
 
 // MerchantByAPIKey reads the key with a secret and the merchant with an external id, in one round trip. It returns ErrNoAPIKey as
 // APIKeyBySecret does, and the key with ErrNotFound if there is no such merchant.
 func (d *DB) MerchantByAPIKey(ctx context.Context, secret pg.Secret, externalID string) (APIKey, Merchant, error) {
-	var key APIKey
+	var read []signedAPIKey
 	var found []Merchant
 	var b pgx.Batch
-	b.Queue(selectValidKey, secret.Hash()).Query(func(rows pgx.Rows) (err error) {
-		key, err = pgx.CollectExactlyOneRow(rows, d.scanValidKey)
+	b.Queue(selectValidKeys, [][]byte{secret.Hash()}).Query(func(rows pgx.Rows) (err error) {
+		read, err = pgx.CollectRows(rows, scanSignedKey)
 		return err
 	})
 	b.Queue(`SELECT `+merchantColumns+` FROM merchants m WHERE m.external_id = $1`, text.Name(externalID)).Query(func(rows pgx.Rows) (err error) {
 		found, err = pgx.CollectRows(rows, scanMerchant)
 		return err
 	})
-	err := d.Pool.SendBatch(ctx, &b).Close()
+	if err := d.Pool.SendBatch(ctx, &b).Close(); err != nil {
+		return APIKey{}, Merchant{}, fmt.Errorf("read merchant by key: %w", err)
+	}
+	key, err := d.authenticKey(read, secret.Hash())
 	switch {
-	case errors.Is(err, pgx.ErrNoRows), errors.Is(err, ErrNoAPIKey):
-		return key, Merchant{}, ErrNoAPIKey
 	case err != nil:
-		return key, Merchant{}, fmt.Errorf("read merchant by key: %w", err)
+		return key, Merchant{}, err
 	case len(found) == 0:
 		return key, Merchant{}, pg.ErrNotFound
 	}

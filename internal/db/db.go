@@ -21,7 +21,8 @@ type DB struct {
 	keyset *seal.Keyset
 	look   look
 
-	handouts *pg.Batcher[handoutRequest, handoutRow]
+	handouts *pg.Batcher[byKey, handoutRow]
+	lookups  *pg.Batcher[byKey, lookup]
 	refused  refusedRows
 }
 
@@ -32,7 +33,7 @@ func Open(ctx context.Context, url string, keyset *seal.Keyset, o pg.Options) (*
 		return nil, err
 	}
 	d := &DB{DB: ground, Audit: audit.NewLog(ground), keyset: keyset, Log: slog.New(slog.DiscardHandler)}
-	d.handouts = pg.NewBatcher(64, 2, d.readHandouts)
+	d.handouts, d.lookups = pg.NewBatcher(64, 2, d.readHandouts), pg.NewBatcher(64, 2, d.lookUp)
 	signed, err := d.checkKeyset(ctx)
 	if err == nil && !signed {
 		err = d.signRows(ctx)

@@ -37,7 +37,7 @@ type Handout struct {
 // key, seal.ErrUnknownKey as Authenticate does, and the key with ErrNotFound if there is no such connection or the key is not for its
 // merchant.
 func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h Handout, ok bool, err error) {
-	r, err := d.handouts.Read(ctx, handoutRequest{key.Hash(), connection})
+	r, err := d.handouts.Read(ctx, byKey{key.Hash(), connection})
 	if err != nil {
 		return h, false, err
 	}
@@ -65,11 +65,6 @@ func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h 
 	return h, err == nil, nil
 }
 
-type handoutRequest struct {
-	keyHash    []byte
-	connection pg.ID
-}
-
 // handoutRow is what Postgres has for a request: key is zero if there is no such key, merchant if there is no such connection.
 type handoutRow struct {
 	key, keyMerchant, merchant       pg.ID
@@ -82,17 +77,11 @@ type handoutRow struct {
 	values, input                    []byte
 }
 
-// handoutsWithin is how long Postgres may take to read tokens.
-const handoutsWithin = 5 * time.Second
-
 // readHandouts reads the rows of many requests: of each a key by its hash, a grant and a connection by their id.
-func (d *DB) readHandouts(ctx context.Context, requests []handoutRequest) ([]handoutRow, error) {
-	ctx, cancel := context.WithTimeout(ctx, handoutsWithin)
+func (d *DB) readHandouts(ctx context.Context, requests []byKey) ([]handoutRow, error) {
+	ctx, cancel := context.WithTimeout(ctx, keysWithin)
 	defer cancel()
-	hashes, connections := make([][]byte, len(requests)), make([]pg.ID, len(requests))
-	for i, r := range requests {
-		hashes[i], connections[i] = r.keyHash, r.connection
-	}
+	hashes, connections := byKeys(requests)
 	out := make([]handoutRow, len(requests))
 	var b pgx.Batch
 	b.Queue(pg.GenericPlans)

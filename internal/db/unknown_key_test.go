@@ -150,18 +150,18 @@ func TestADamagedGrantIsNoUnknownKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for what, sql := range map[string]string{
-		"a bit of its text":    `UPDATE grants SET sealed = set_bit(sealed, 200, 1 - get_bit(sealed, 200)) WHERE connection_id = $1`,
-		"cut short":            `UPDATE grants SET sealed = substring(sealed FROM 1 FOR 20) WHERE connection_id = $1`,
-		"a word":               `UPDATE grants SET sealed = 'secret' WHERE connection_id = $1`,
-		"nothing":              `UPDATE grants SET sealed = '' WHERE connection_id = $1`,
-		"another generation's": `UPDATE grants SET generation = generation + 1 WHERE connection_id = $1`,
+	for _, c := range []struct{ what, sql string }{ // each beside what was done before it
+		{"a bit of its text", `UPDATE grants SET sealed = set_bit(sealed, 200, 1 - get_bit(sealed, 200)) WHERE connection_id = $1`},
+		{"cut short", `UPDATE grants SET sealed = substring(sealed FROM 1 FOR 20) WHERE connection_id = $1`},
+		{"a word", `UPDATE grants SET sealed = 'secret' WHERE connection_id = $1`},
+		{"nothing", `UPDATE grants SET sealed = '' WHERE connection_id = $1`},
+		{"another generation's", `UPDATE grants SET generation = generation + 1 WHERE connection_id = $1`},
 	} {
-		if _, err := d.Pool.Exec(ctx, sql, id); err != nil {
+		if _, err := d.Pool.Exec(ctx, c.sql, id); err != nil {
 			t.Fatal(err)
 		}
 		if r, err := d.ReadGrant(ctx, id); err != nil || !r.Sealed {
-			t.Errorf("%s: sealed %v, %v", what, r.Sealed, err)
+			t.Errorf("%s: sealed %v, %v", c.what, r.Sealed, err)
 		}
 	}
 	if d.LacksKey() != 0 || dbtest.Events(t, d, status.RowForged) != 0 {
