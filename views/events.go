@@ -36,6 +36,8 @@ func (e Event) note() string {
 	switch {
 	case e.kind() == recovered:
 		return ""
+	case e.Kind == status.UserSignedIn: // the text says it
+		return ""
 	case e.Kind.Revocation(), e.Kind == status.ConnectionDisconnected: // the receipt says it
 		return ""
 	case e.Kind == status.ConnectionsExported, e.Kind == status.EventsExported, e.Kind == status.BulkCounted: // Filter says it
@@ -63,6 +65,9 @@ func (e Event) Call() *connectors.Call {
 func (e Event) text(ctx context.Context, provider string) string {
 	kind := e.kind()
 	key := "event." + kind.OfConnection()
+	if e.Kind == status.UserSignedIn && e.Note != "" {
+		return T(ctx, "event.user.signed-in-through", "Title", e.Note)
+	}
 	if note := e.note(); note != "" && has(ctx, key+"."+note) { // of some kinds the cause says more
 		return T(ctx, key+"."+note, "Provider", provider)
 	}

@@ -160,6 +160,10 @@ func merchantStories(all map[string]templ.Component) {
 		{"merchant", "merchant@example.com", "demo-merchant"}, {"support", "support@example.com", "demo-support"}, {"admin", "admin@example.com", "demo-admin"},
 	}})
 	all["login-failed"] = Login(LoginPage{Page: Page{Path: "/login"}, Email: "dara@ch168.example", Next: "/connections/0198", Failed: true})
+	all["login-sso"] = Login(LoginPage{Page: Page{Path: "/login"}, Next: "/connections/0198", SSO: "Canal Accounts"})
+	for _, code := range []string{"away", "denied", "stale", "invalid", "no-role", "no-merchant", "several-merchants", "locked"} {
+		all["sso-"+code] = SSOEnded(SSOEndedPage{Page: Page{Path: "/login"}, Code: code, Title: "Canal Accounts", Next: "/connections/0198", Reference: "K7M2-4QXD"})
+	}
 	all["login-wait"] = Login(LoginPage{Page: Page{Path: "/login"}, Email: "dara@ch168.example", Wait: 12})
 	incident := merchantPage("/")
 	incident.Incidents = []Incident{{Provider: "ELECQ", Since: ago(40 * time.Minute)}}

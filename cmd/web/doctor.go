@@ -44,6 +44,7 @@ func doctor(ctx context.Context, t terminal, args []string) error {
 		x.replica(ctx, s)
 	}
 	x.mail(ctx, s, *to)
+	x.signIn(ctx, s)
 	for _, p := range s.providers {
 		x.provider(ctx, p, given(e, p))
 	}

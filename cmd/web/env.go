@@ -100,7 +100,7 @@ func (e *env) file(name, path string) ([]byte, bool) {
 func (e *env) unknown() {
 	prefixes := []string{
 		"SMTP_", "MAIL_FROM", "SESSION_KEY", "KEYSET", "MIGRATE_DATABASE_",
-		"TRUSTED_PROX", "CONNECTORS_", "PUBLIC_URL", "RETURN_URL", "BRAND_", "LOG_LEVEL", "LOG_FORMAT", "WEBHOOK_",
+		"TRUSTED_PROX", "CONNECTORS_", "PUBLIC_URL", "RETURN_URL", "BRAND_", "SSO_", "LOG_LEVEL", "LOG_FORMAT", "WEBHOOK_",
 	}
 	for _, d := range connectors.BuiltIn() {
 		prefixes = append(prefixes, d.SettingPrefix())

@@ -16,6 +16,7 @@ import (
 	"patchbay/internal/jobs"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/sso"
 	"patchbay/internal/trace"
 	"patchbay/internal/webhooks"
 	"patchbay/migrations"
@@ -89,9 +90,18 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	if err != nil {
 		return err
 	}
+	// After a change of the settings: what another issuer said counts no more.
+	issuer, platform := "", (*sso.Provider)(nil)
+	if s.sso != nil {
+		s.sso.Now = d.Now
+		issuer, platform = s.sso.Issuer, sso.New(*s.sso)
+	}
+	if err := accounts.EndOtherIssuers(ctx, issuer); err != nil {
+		return err
+	}
 	pages := handlers.New(handlers.Options{
 		DB: d, Accounts: accounts, Providers: s.providers, Refresh: engine, Webhooks: hooks, Jobs: later, Log: log, PublicURL: s.publicURL, ReturnURLs: s.returnURLs, Brand: s.brand,
-		TrustedProxies: s.trustedProxies, SessionKeys: s.sessionKeys, Demo: s.demo,
+		TrustedProxies: s.trustedProxies, SessionKeys: s.sessionKeys, SSO: platform, SSOTitle: s.ssoTitle, Demo: s.demo,
 		Works: works{db: d, engine: engine}.now,
 	})
 	if err := opened(d, accounts); err != nil {

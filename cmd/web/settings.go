@@ -18,6 +18,7 @@ import (
 	"patchbay/internal/kms"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
+	"patchbay/internal/sso"
 	"patchbay/views"
 )
 
@@ -31,6 +32,8 @@ type settings struct {
 	keyset                  *seal.Keyset
 	returnURLs              []*url.URL
 	brand                   views.Brand
+	sso                     *sso.Options // nil: everybody signs in with a password
+	ssoTitle                string       // what the platform's provider is called
 	sessionKeys             [][]byte
 	trustedProxies          []netip.Prefix
 	noProxies               bool   // TRUSTED_PROXIES is none, and meant so
@@ -72,6 +75,7 @@ func readAll(e *env) settings {
 	s.publicURL = readPublicURL(e)
 	s.returnURLs = readReturnURLs(e)
 	s.brand = readBrand(e)
+	s.sso, s.ssoTitle = readSSO(e, s.publicURL, s.brand.Name)
 	s.sessionKeys = readSessionKeys(e)
 	proxies := list(e.get("TRUSTED_PROXIES"))
 	if s.noProxies = len(proxies) == 1 && strings.EqualFold(proxies[0], "none"); s.noProxies {
@@ -227,13 +231,11 @@ func (s settings) cautions() (all []string) {
 	if s.publicURL == nil || s.demo != nil {
 		return nil
 	}
-	address, err := netip.ParseAddr(s.publicURL.Hostname())
-	here := err == nil && address.IsLoopback() || s.publicURL.Hostname() == "localhost" || strings.HasSuffix(s.publicURL.Hostname(), ".localhost")
 	switch {
 	case s.publicURL.Scheme == "https" && len(s.trustedProxies) == 0 && !s.noProxies:
 		all = append(all, "PUBLIC_URL is https, so a proxy stands in front, and TRUSTED_PROXIES does not name it: all clients then share the proxy's address and one limit of tries to sign in. "+
 			"Name the proxy's address or network, or say TRUSTED_PROXIES=none if this is meant")
-	case s.publicURL.Scheme == "http" && !here:
+	case s.publicURL.Scheme == "http" && !isHere(s.publicURL.Hostname()):
 		all = append(all, "PUBLIC_URL is http and not on this machine: passwords and cookies can be read on the way. Put a proxy with TLS in front and make it https")
 	}
 	return all

@@ -20,6 +20,9 @@ func (s *Server) saveAccount(w http.ResponseWriter, r *http.Request) error {
 	switch r.PostFormValue("do") {
 	case "save":
 		name, locale := formText(r, "name"), r.PostFormValue("locale")
+		if v.user.SSO {
+			name = v.user.Name // as the platform's provider has it
+		}
 		if !views.KnownLocale(locale) {
 			locale = ""
 		}
@@ -34,6 +37,9 @@ func (s *Server) saveAccount(w http.ResponseWriter, r *http.Request) error {
 		return s.redirectWithNotice(w, r, "/account", "saved")
 
 	case "password":
+		if v.user.SSO {
+			return errMalformed
+		}
 		return s.changePassword(w, r)
 
 	case "end-session":
@@ -90,6 +96,9 @@ func (s *Server) changePassword(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) renderAccount(w http.ResponseWriter, r *http.Request, status int, page views.AccountPage) error {
 	v := visitorOf(r)
 	page.Page, page.Email = s.viewPage(r), v.user.Email
+	if v.user.SSO {
+		page.SSO = s.SSOTitle
+	}
 	var err error
 	if page.Sessions, err = s.Accounts.Sessions(r.Context(), v.user.ID); err != nil {
 		return err

@@ -19,6 +19,7 @@ import (
 	"patchbay/internal/jobs"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/sso"
 	"patchbay/internal/trace"
 	"patchbay/internal/webhooks"
 	"patchbay/static"
@@ -39,6 +40,8 @@ type Options struct {
 	SessionKeys    [][]byte                    // the first signs, all verify
 	Jobs           *jobs.Jobs                  // mail, revocations, bulk work
 	Brand          views.Brand                 // the platform's face; zero for Patchbay's
+	SSO            *sso.Provider               // sign-in through the platform; nil without
+	SSOTitle       string                      // what the platform's provider is called; "" without
 	Demo           []views.DemoSignIn          // sample users on the sign-in page of the demo
 	Works          func(context.Context) error // returns an error if the program cannot work with the database, for /readyz; may be nil
 }
@@ -100,6 +103,8 @@ func (s *Server) routes() []route {
 	return []route{
 		{"GET /login", everyone, s.loginPage, false},
 		{"POST /login", everyone, s.login, false},
+		{ssoRoute, everyone, s.beginSSO, false},
+		{ssoCallbackRoute, everyone, s.finishSSO, false},
 		{"POST /logout", everyone, s.logout, false},
 
 		{"GET /{$}", signedIn, s.home, true},
@@ -249,7 +254,8 @@ func (s *Server) fromReplica(do page) page {
 	}
 }
 
-// How long an answer may take, so that a database that hangs is answered 503. A refresh waits for its provider.
+// How long an answer may take, so that a database that hangs is answered 503. A refresh waits for its provider, and a sign-in for
+// the platform's.
 const (
 	pageLimit    = 10 * time.Second
 	readLimit    = 5 * time.Second // of the API
@@ -262,7 +268,7 @@ func limitOf(pattern string) time.Duration {
 	switch {
 	case strings.HasSuffix(pattern, ".csv"), strings.HasSuffix(pattern, ".xlsx"), pattern == callbackRoute:
 		return 0
-	case strings.HasPrefix(pattern, "GET "):
+	case strings.HasPrefix(pattern, "GET ") && pattern != ssoRoute && pattern != ssoCallbackRoute:
 		return pageLimit
 	default:
 		return refreshLimit

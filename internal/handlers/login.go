@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"path"
 	"strconv"
 	"strings"
 	"time"
@@ -24,13 +25,13 @@ func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) error {
 	if v := visitorOf(r); v.role() != anonymous {
 		return redirect(w, r, afterSignIn(v.user, next))
 	}
-	s.render(w, r, http.StatusOK, views.Login(views.LoginPage{Page: s.viewPage(r), Next: next, Demo: s.Demo}))
+	s.render(w, r, http.StatusOK, views.Login(views.LoginPage{Page: s.viewPage(r), Next: next, SSO: s.SSOTitle, Demo: s.Demo}))
 	return nil
 }
 
 func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	email, next := formText(r, "email"), localPath(r.PostFormValue("next"))
-	again := views.LoginPage{Page: s.viewPage(r), Email: email, Next: next, Demo: s.Demo}
+	again := views.LoginPage{Page: s.viewPage(r), Email: email, Next: next, SSO: s.SSOTitle, Demo: s.Demo}
 
 	err := s.signInTurn(r, email)
 	var slow slowDown
@@ -225,8 +226,11 @@ func network(address string) string {
 func localPath(text string) string {
 	u, err := url.Parse(text)
 	if err != nil || u.Scheme != "" || u.Host != "" || u.User != nil || !strings.HasPrefix(text, "/") || strings.HasPrefix(text, "//") ||
-		strings.ContainsAny(text, "\\\r\n\t") || u.Path == "/login" || u.Path == "/logout" {
+		strings.ContainsAny(text, "\\\r\n\t") {
 		return ""
+	}
+	if at := path.Clean(u.Path); at == "/login" || strings.HasPrefix(at, "/login/") || at == "/logout" {
+		return "" // one would sign in again and again
 	}
 	return text
 }

@@ -26,6 +26,8 @@ func routeAnswers() map[string]string {
 	return map[string]string{
 		"GET /login":                              "++++++",
 		"POST /login":                             "++++++",
+		"GET /login/sso":                          "......", // it is not set up
+		"GET /login/sso/callback":                 "......",
 		"POST /logout":                            "LLLLLL", // to the page of those who are signed out
 		"GET /{$}":                                "L++++L",
 		"GET /connect/{provider}":                 "L++FFL",

@@ -156,7 +156,7 @@ func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 
 // inviteAgain sends a user a new link: of an invitation, or for a new password if there is one already.
 func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user account.User, of pg.ID) error {
-	if !user.LockedAt.IsZero() {
+	if !user.LockedAt.IsZero() || user.SSO {
 		return errMalformed
 	}
 	kind, event, notice := db.MailPassword, status.UserPasswordLink, "password-link"
