@@ -75,6 +75,28 @@ export async function start() {
       ran.child.stdin.end(password + "\n");
       return (await ran).stdout;
     },
+    // serve starts another process on the same database, at an address and with settings of its own.
+    async serve(listen, settings = {}) {
+      const more = spawn(program, ["serve"], { stdio: ["ignore", "pipe", "pipe"], env: { ...environment, LISTEN: listen, PUBLIC_URL: `http://${listen}`, ...settings } });
+      const over = new Promise((resolve) => more.once("exit", (code, signal) => resolve(code ?? signal)));
+      let said = "";
+      for (const pipe of [more.stdout, more.stderr]) pipe.on("data", (chunk) => (said += chunk));
+      const deadline = Date.now() + 60_000;
+      for (;;) {
+        const ready = await fetch(`http://${listen}/readyz`).then((r) => r.ok, () => false);
+        if (ready) break;
+        if (more.exitCode !== null || Date.now() > deadline) throw new Error("it does not serve:\n" + said);
+        await new Promise((resolve) => setTimeout(resolve, 100));
+      }
+      return {
+        url: `http://${listen}`,
+        log: () => said,
+        async stop() {
+          more.kill("SIGINT");
+          return over;
+        },
+      };
+    },
     async stop() {
       child.kill("SIGINT");
       const code = await ended;
