@@ -157,9 +157,15 @@ func ours(ctx context.Context, database, provider, keys string, sweeping bool, p
 		return nil, nil, err
 	}
 	engine := refresh.New(refresh.Options{DB: d, Connectors: all, Log: log})
-	pages := handlers.New(handlers.Options{DB: d, Accounts: account.New(d), Providers: setups, Refresh: engine, Webhooks: webhooks.New(webhooks.Options{DB: d, Providers: connectors.Statuses(setups), Log: log}), Log: log, PublicURL: address, SessionKeys: [][]byte{make([]byte, 32)}})
+	back, err := handlers.ParseReturnPrefix(benchReturnURL)
+	if err != nil {
+		return nil, nil, err
+	}
+	hooks := webhooks.New(webhooks.Options{DB: d, Providers: connectors.Statuses(setups), Private: true, Log: log})
+	pages := handlers.New(handlers.Options{DB: d, Accounts: account.New(d), Providers: setups, Refresh: engine, Webhooks: hooks, Log: log, PublicURL: address, ReturnURLs: []*url.URL{back}, SessionKeys: [][]byte{make([]byte, 32)}})
 	mux := http.NewServeMux()
 	mux.Handle("/", pages.Routes())
+	mux.HandleFunc("POST /send", func(http.ResponseWriter, *http.Request) { go hooks.Run(context.WithoutCancel(ctx), nil) }) // no endpoint is switched off, so no mail is sent
 	if sweeping {
 		mux.HandleFunc("POST /go", func(http.ResponseWriter, *http.Request) { go engine.Run(context.WithoutCancel(ctx)) })
 	}

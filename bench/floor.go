@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
@@ -34,7 +36,9 @@ type floor struct {
 	client   *http.Client
 }
 
-const floorTable = `CREATE TABLE IF NOT EXISTS floor (id uuid PRIMARY KEY, sealed bytea NOT NULL, expires_at timestamptz NOT NULL)`
+const floorTable = `CREATE TABLE IF NOT EXISTS floor (id uuid PRIMARY KEY, sealed bytea NOT NULL, expires_at timestamptz NOT NULL);
+	CREATE TABLE IF NOT EXISTS floor_links (id uuid PRIMARY KEY, secret_hash bytea NOT NULL UNIQUE, merchant text NOT NULL, provider text NOT NULL,
+		return_url text NOT NULL, expires_at timestamptz NOT NULL)`
 
 // floorGrant is what the floor seals: as much as ours.
 type floorGrant struct {
@@ -87,6 +91,7 @@ func (f *floor) routes() http.Handler {
 	}
 	mux.HandleFunc("GET /token/{id}", answer(f.read))
 	mux.HandleFunc("POST /refresh/{id}", answer(f.refresh))
+	mux.HandleFunc("POST /links", f.link)
 	mux.HandleFunc("POST /sweep", f.sweep)
 	return mux
 }
@@ -97,6 +102,30 @@ func (f *floor) read(ctx context.Context, id uuid.UUID) (g floorGrant, expires t
 		return g, expires, err
 	}
 	return g, expires, f.open(sealed, &g)
+}
+
+// link makes a connect link: one INSERT. It asks for no key, looks for no merchant, checks nothing and writes no event.
+func (f *floor) link(w http.ResponseWriter, r *http.Request) {
+	var asked struct {
+		Merchant struct {
+			ExternalID string `json:"external_id"`
+		} `json:"merchant"`
+		Provider  string `json:"provider"`
+		ReturnURL string `json:"return_url"`
+	}
+	err := json.NewDecoder(r.Body).Decode(&asked)
+	id, secret, expires := uuid.Must(uuid.NewV7()), rand.Text(), time.Now().Add(30*time.Minute)
+	if err == nil {
+		hash := sha256.Sum256([]byte(secret))
+		_, err = f.pool.Exec(r.Context(), `INSERT INTO floor_links VALUES ($1, $2, $3, $4, $5, $6)`, id, hash[:], asked.Merchant.ExternalID, asked.Provider, asked.ReturnURL, expires)
+	}
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusCreated)
+	json.NewEncoder(w).Encode(map[string]any{"id": id, "url": "http://" + r.Host + "/links/" + secret, "expires_at": expires})
 }
 
 func (f *floor) open(sealed []byte, g *floorGrant) error {

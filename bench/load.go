@@ -19,7 +19,7 @@ func client() *http.Client {
 }
 
 // load has 16 callers make requests one after the other for a time, and returns how many were answered a second. request
-// makes the nth; an answer other than 200 ends it.
+// makes the nth; an answer other than 200 or 201 ends it.
 func load(ctx context.Context, c *http.Client, each time.Duration, request func(n int64) (*http.Request, error)) (float64, error) {
 	return repeat(ctx, each, func(n int64) error {
 		r, err := request(n)
@@ -33,6 +33,11 @@ func load(ctx context.Context, c *http.Client, each time.Duration, request func(
 // repeat has 16 callers do one thing after the other for a time, and returns how many were done a second. do does the
 // nth; an error ends it.
 func repeat(ctx context.Context, each time.Duration, do func(n int64) error) (float64, error) {
+	return repeatBy(ctx, callers, each, do)
+}
+
+// repeatBy is repeat with another number of callers.
+func repeatBy(ctx context.Context, callers int, each time.Duration, do func(n int64) error) (float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, each)
 	defer cancel()
 	var next, done atomic.Int64
@@ -68,7 +73,7 @@ func once(c *http.Client, r *http.Request) error {
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
-	if err == nil && response.StatusCode != http.StatusOK {
+	if err == nil && response.StatusCode != http.StatusOK && response.StatusCode != http.StatusCreated {
 		err = fmt.Errorf("%s %s: %d %s", r.Method, r.URL.Path, response.StatusCode, body)
 	}
 	return err

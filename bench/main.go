@@ -4,7 +4,7 @@
 //
 //	go run ./bench              everything, some minutes
 //	go run ./bench -quick       the same with less of it
-//	go run ./bench -only token  one measurement: token, refresh, sweep, slow, memory, page, connect, rest, processes, scale
+//	go run ./bench -only token  one measurement: token, link, refresh, sweep, slow, memory, page, connect, rest, processes, webhooks, scale
 //	go run ./bench -only scale -keep /tmp/million  does not fill what an earlier run filled there
 //	go run ./bench -only soak -for 10m  no measurement: everything at once under faults, and the proof that nothing was lost; alone only
 package main
@@ -107,6 +107,7 @@ func run(ctx context.Context) error {
 		do   func(context.Context) error
 	}{
 		{"token", b.tokenReads},
+		{"link", b.links},
 		{"refresh", b.refreshes},
 		{"sweep", b.sweeps},
 		{"slow", b.slowSweeps},
@@ -115,6 +116,7 @@ func run(ctx context.Context) error {
 		{"connect", b.connects},
 		{"rest", b.rest},
 		{"processes", b.processes},
+		{"webhooks", b.webhooks},
 		{"scale", b.scale},
 	} {
 		if b.only != "" && !strings.Contains(","+b.only+",", ","+m.name+",") {

@@ -58,34 +58,9 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	access := "0-" + base64.RawURLEncoding.EncodeToString(make([]byte, 450))
-	var all sync.WaitGroup
-	faults := make(chan error, poolSize)
-	numbers := make(chan int)
-	for range poolSize {
-		all.Go(func() {
-			for n := range numbers {
-				account := fmt.Sprintf("account-%d", n)
-				g := connectors.Grant{
-					Token:   connectors.Token{Access: access, Type: "Bearer", Lifetime: time.Hour, Refresh: "r0", Scope: []string{"all"}},
-					Account: connectors.Account{ID: account, Name: "Account " + account},
-				}
-				if _, err := d.AddConnection(ctx, merchant.ID, "bench", "sandbox", g, d.Now(), connector.Info()); err != nil {
-					faults <- err
-					return
-				}
-			}
-		})
+	if err := addConnections(ctx, d, merchant.ID, connector.Info(), b.grantsCount()); err != nil {
+		return err
 	}
-	for n := range b.grantsCount() {
-		select {
-		case numbers <- n:
-		case err := <-faults:
-			return err
-		}
-	}
-	close(numbers)
-	all.Wait()
 	f, err := newFloor(ctx, b.database, b.keyset, "")
 	if err != nil {
 		return err
@@ -99,7 +74,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 		if err != nil {
 			return nil, err
 		}
-		sealed, err := f.seal(floorGrant{Access: access, Refresh: "r0"})
+		sealed, err := f.seal(floorGrant{Access: benchAccess(), Refresh: "r0"})
 		return []any{id, sealed, time.Now().Add(time.Hour)}, err
 	}))
 	if err != nil {
@@ -108,6 +83,42 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	_, err = f.pool.Exec(ctx, `VACUUM ANALYZE`)
 	fmt.Fprintf(os.Stderr, "%d grants on either side, made in %s\n", b.grantsCount(), time.Since(began).Round(time.Second))
 	return err
+}
+
+// benchAccess is a token as long as usual.
+func benchAccess() string { return "0-" + base64.RawURLEncoding.EncodeToString(make([]byte, 450)) }
+
+// addConnections adds connections of a merchant.
+func addConnections(ctx context.Context, d *db.DB, merchant pg.ID, info connectors.Info, count int) error {
+	access := benchAccess()
+	var all sync.WaitGroup
+	faults := make(chan error, poolSize)
+	numbers := make(chan int)
+	for range poolSize {
+		all.Go(func() {
+			for n := range numbers {
+				account := fmt.Sprintf("account-%d", n)
+				g := connectors.Grant{
+					Token:   connectors.Token{Access: access, Type: "Bearer", Lifetime: time.Hour, Refresh: "r0", Scope: []string{"all"}},
+					Account: connectors.Account{ID: account, Name: "Account " + account},
+				}
+				if _, err := d.AddConnection(ctx, merchant, "bench", "sandbox", g, d.Now(), info); err != nil {
+					faults <- err
+					return
+				}
+			}
+		})
+	}
+	for n := range count {
+		select {
+		case numbers <- n:
+		case err := <-faults:
+			return err
+		}
+	}
+	close(numbers)
+	all.Wait()
+	return nil
 }
 
 // sides starts the floor and Patchbay, with a key for programs and the ids of either side.
