@@ -126,6 +126,18 @@ export async function open(browser, app, options = {}) {
   return context.newPage();
 }
 
+// api calls the API with a key of all merchants, and returns what it answers.
+export function api(app) {
+  let key;
+  return async (method, path, body) => {
+    key ??= app.patchbay(["apikey", "add", "-name", "browser tests"]).then((printed) => printed.trim().split("\n").at(-1));
+    const answer = await fetch(`${app.url}/api/v1${path}`, { method, headers: { authorization: `Bearer ${await key}`, "content-type": "application/json" }, body: body && JSON.stringify(body) });
+    const text = await answer.text();
+    if (!answer.ok) throw new Error(`${method} ${path}: ${answer.status} ${text}`);
+    return text && JSON.parse(text);
+  };
+}
+
 // signIn signs somebody in by the form.
 export async function signIn(page, [email, password]) {
   if (!new URL(page.url(), "http://none").pathname.startsWith("/login")) await page.goto("/login");

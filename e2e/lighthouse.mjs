@@ -12,7 +12,7 @@ before(async () => {
   app = await start();
   browser = await launch();
   as = profiles(browser, app);
-  await furnish(app, as);
+  await furnish(app, as, browser);
 });
 after(async () => {
   await browser?.close();

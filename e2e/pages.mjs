@@ -1,11 +1,15 @@
 // Every page there is, in every state that can be reached: what the tests walk through and what is photographed.
-import { answer, begin, fill, keys, outcomes, say, users } from "./demo.mjs";
+import { answer, api, atProvider, begin, fill, keys, open, outcomes, say, users } from "./demo.mjs";
 
 const lonely = ["lonely@example.com", "lonely demo password"]; // of a merchant with nothing connected
 
 // furnish fills a fresh demo by way of its pages and returns the list of pages: name, who is signed in (nobody when
 // empty), and a path, or a function that goes where no address alone leads. `main` marks the pages weighed and kept as pictures.
-export async function furnish(app, as) {
+export async function furnish(app, as, browser) {
+  const call = api(app);
+  const began = Date.now();
+  const linkTo = (more) => call("POST", "/connect-links", { merchant: { external_id: "shop-17", name: "Canal Street Café" }, user: { external_id: "u-42", name: "Élodie Tremblay" }, return_url: `${app.sandbox}/platform/back`, ...more });
+  const expired = await linkTo({ provider: "acme", expires_in: 60 });
   await app.patchbay(["user", "add", "-email", lonely[0], "-role", "merchant", "-merchant", "Riverside Books", "-name", "Lonely Reader"], lonely[1]);
   const shop = await as("merchant");
   const connect = async (title, provider, account) => {
@@ -90,6 +94,38 @@ export async function furnish(app, as) {
   await desk.context().request.post(`${needed}/ask`);
   const asked = await mailed(app, boss, users.merchant[0], "reconnect");
   await desk.context().close();
+
+  // Links, each opened in a browser of its own, whose cookies come back to its pages.
+  const at = (link) => new URL(link.url).pathname;
+  const follow = async (link, title, decision, account, press) => {
+    const page = await open(browser, app);
+    await page.goto(link.url);
+    await atProvider(page, app, () => page.getByRole("button", { name: say("connect.title", { Provider: title }) }).click());
+    await answer(page, app, decision, account);
+    if (press) await page.locator(`button[name="choice"][value="${press}"]`).click();
+    const cookies = await page.context().cookies(app.url), path = new URL(page.url()).pathname;
+    await page.context().close();
+    return async (reader) => {
+      await reader.context().addCookies(cookies.filter((c) => c.name !== "lang"));
+      await reader.goto(path);
+    };
+  };
+  const links = { provider: await linkTo({ provider: "caminvoice" }), any: await linkTo({}), typed: await linkTo({ provider: "flexiti", inputs: { client_id: "mattresshouse" } }), revoked: await linkTo({}), used: await linkTo({ provider: "acme" }) };
+  const linkConnected = await follow(links.used, "Acme", "Allow", "Élodie");
+  const linkDenied = await follow(await linkTo({ provider: "acme" }), "Acme", "Deny");
+  const linkChoosing = await follow(await linkTo({ provider: "caminvoice" }), "CamInvoice", "Allow", "Angkor Night");
+  const linkConfirming = await follow(await linkTo({ provider: "acme", confirm: true }), "Acme", "Allow", "Jan de Vries");
+  await call("DELETE", `/connect-links/${links.revoked.id}`);
+
+  // An endpoint that answers nothing: a delivery that waits for its next try, and ones that are given up.
+  const endpoint = await call("POST", "/webhook-endpoints", { url: "http://127.0.0.1:9/hooks/patchbay?token=of-the-query" });
+  const change = (form) => boss.context().request.post(`/admin/webhooks/${endpoint.id}`, { form });
+  await change({ do: "test" });
+  await settled(app, "tries > 0 AND state = 'waiting'");
+  await change({ do: "off" });
+  await change({ do: "test" });
+  await settled(app, "tries > 0 AND state = 'failed'");
+  await new Promise((done) => setTimeout(done, Math.max(0, began + 61_000 - Date.now())));
 
   const post = (at, form, status) => async (page) => {
     await page.goto(at);
@@ -198,12 +234,50 @@ export async function furnish(app, as) {
         await page.waitForTimeout(250);
       }
     } },
+    { name: "admin-webhooks", who: "admin", path: "/admin/webhooks" },
+    { name: "admin-webhooks-support", who: "support", path: "/admin/webhooks" },
+    { name: "admin-webhooks-failed", who: "admin", path: `/admin/webhooks?endpoint=${endpoint.id}&state=failed` },
+    { name: "admin-webhook-wrong", who: "admin", go: async (page) => {
+      await page.goto("/admin/webhooks");
+      await page.locator('main [name="url"]').fill("ftp://platform.example/hooks");
+      await page.locator("main form[novalidate], main form").last().evaluate((f) => f.setAttribute("novalidate", ""));
+      const [answered] = await Promise.all([page.waitForResponse((r) => r.request().method() === "POST"), page.locator("main button.primary").click()]);
+      await page.waitForLoadState();
+      if (answered.status() !== 422) throw new Error(`a wrong address: ${answered.status()}`);
+    } },
+    { name: "admin-webhook-secret", who: "admin", go: async (page) => {
+      await page.goto("/admin/webhooks");
+      const button = page.locator(`form[action="/admin/webhooks/${endpoint.id}"] button[value="rotate"]`);
+      await button.evaluate((b) => { b.closest("details").open = true; });
+      await Promise.all([page.waitForResponse((r) => r.request().method() === "POST"), button.click()]);
+      await page.waitForLoadState();
+    } },
+    { name: "link", path: at(links.provider) },
+    { name: "link-any", path: at(links.any) },
+    { name: "link-typed", path: at(links.typed) },
+    { name: "link-used", path: at(links.used), status: 410 },
+    { name: "link-revoked", path: at(links.revoked), status: 410 },
+    { name: "link-expired", path: at(expired), status: 410 },
+    { name: "link-unknown", path: "/links/not-a-link-of-anybody", status: 404 },
+    { name: "link-choosing", go: linkChoosing },
+    { name: "link-confirming", go: linkConfirming },
+    { name: "link-connected", go: linkConnected },
+    { name: "link-denied", go: linkDenied },
     { name: "reconnect-asked", who: "merchant", path: asked },
     { name: "account-staff", who: "admin", path: "/account" },
   ];
   await shop.context().close();
   await boss.context().close();
   return pages;
+}
+
+// settled waits until a delivery of a webhook is so.
+async function settled(app, where) {
+  for (let i = 0; i < 200; i++) {
+    if ((await app.sql(`SELECT count(*) FROM webhook_deliveries WHERE ${where}`)) !== "0") return;
+    await new Promise((done) => setTimeout(done, 100));
+  }
+  throw new Error(`no delivery is so: ${where}`);
 }
 
 // mailed waits for a letter in the demo's outbox and returns the path of the link in it.

@@ -12,7 +12,7 @@ before(async () => {
   app = await start();
   browser = await launch();
   as = profiles(browser, app);
-  pages = (await furnish(app, as)).filter((one) => new RegExp(process.env.ONLY ?? "").test(one.name)); // ONLY=connect npm test
+  pages = (await furnish(app, as, browser)).filter((one) => new RegExp(process.env.ONLY ?? "").test(one.name)); // ONLY=connect npm test
   // Signed in before the languages begin, which go side by side.
   for (const who of new Set(pages.map((one) => one.who))) if (who) await (await as(who)).context().close();
 });
@@ -139,7 +139,7 @@ describe("pages", { concurrency: 3 }, () => {
         });
       }
       await t.test("titles tell pages apart", () => {
-        const shared = Object.entries(titles).filter(([, paths]) => new Set([...paths].filter((p) => !/^\/(flows|connect|connections\/nothing|nothing|invitations|admin\/bulk)/.test(p))).size > 1);
+        const shared = Object.entries(titles).filter(([, paths]) => new Set([...paths].filter((p) => !/^\/(flows|links|connect|connections\/nothing|nothing|invitations|admin\/bulk)/.test(p))).size > 1);
         assert.deepEqual(shared.map(([title, paths]) => `${title}: ${[...paths].join(" ")}`), []);
       });
       for (const page of Object.values(readers)) await page.context().close();

@@ -16,7 +16,7 @@ const app = await start();
 const browser = await launch();
 try {
   const as = profiles(browser, app);
-  const pages = (await furnish(app, as)).filter((one) => only.test(one.name));
+  const pages = (await furnish(app, as, browser)).filter((one) => only.test(one.name));
   await mkdir(folder, { recursive: true });
   if (!process.env.ONLY) for (const old of await readdir(folder)) if (old.endsWith(".png")) await rm(join(folder, old));
   const readers = {};
