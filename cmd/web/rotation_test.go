@@ -47,6 +47,7 @@ func (f *fleet) deploy(keyset string) {
 		if listens != "http://"+address {
 			f.Fatalf("process %d: %s", n, listens)
 		}
+		time.Sleep(400 * time.Millisecond) // the others serve beside it, each with its own keyset
 	}
 }
 
@@ -110,7 +111,7 @@ func TestAKeyTurnsOverUnderLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 		g := connectors.Grant{Token: connectors.Token{Access: issued.Access, Type: "Bearer", Lifetime: life, Refresh: issued.Refresh}, Account: connectors.Account{ID: account, Name: account}}
-		id, err := first.AddConnection(t.Context(), merchant.ID, sandbox.CamInvoice, "sandbox", g, first.Now(), connectors.Info{KeepAlive: 24 * time.Hour})
+		id, err := first.AddConnection(t.Context(), merchant.ID, sandbox.CamInvoice, "sandbox", g, first.Now().Add(-life*time.Duration(n)/60), connectors.Info{KeepAlive: 24 * time.Hour})
 		if err != nil {
 			t.Fatal(err)
 		}
