@@ -310,7 +310,7 @@ func (s *soak) balance(front net.Listener) {
 func (s *soak) environment(p *served) []string {
 	env := []string{
 		"DATABASE_URL=" + s.database, "KEYSET=" + s.keyset, "LISTEN=" + p.address, "PUBLIC_URL=" + s.public, "LOG_FORMAT=json",
-		"SESSION_KEYS=" + base64.StdEncoding.EncodeToString(sessionKey), "CAMINVOICE_HOOK_SECRET=" + hookSecret,
+		"SESSION_KEYS=" + base64.StdEncoding.EncodeToString(sessionKey), "CAMINVOICE_HOOK_SECRET=" + hookSecret, "SECOND_FACTOR=optional",
 		"CONNECTORS_FILE=" + filepath.Join(s.dir, "connectors.json"),
 	}
 	settings := s.sandbox.Settings()

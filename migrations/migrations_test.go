@@ -318,6 +318,7 @@ func TestLandedMigrationsStand(t *testing.T) {
 		"00019_webhooks.sql":       "9ee665552db5f6b0",
 		"00022_identities.sql":     "deeb48729ac9242a",
 		"00018_inputs.sql":         "6c4d9ff4eff0b830",
+		"00023_second_factor.sql":  "edccb14be6457f16",
 	} {
 		text, err := os.ReadFile(name)
 		if err != nil {

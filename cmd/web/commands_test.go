@@ -9,14 +9,19 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/jobs"
 	"patchbay/internal/pg"
 	"patchbay/internal/sandbox"
 	"patchbay/internal/seal"
+	"patchbay/internal/status"
+
+	"github.com/pquerna/otp/totp"
 )
 
 // said runs a command against a database of the test's own and returns its exit code and all that it printed.
@@ -169,5 +174,55 @@ func TestHealthcheck(t *testing.T) {
 	status = http.StatusServiceUnavailable
 	if code, _, _ := said(t, environ, "", "healthcheck"); code != 1 {
 		t.Errorf("a server that is not ready: code %d", code)
+	}
+}
+
+func TestUserResetSecondFactor(t *testing.T) {
+	d, environ := operator(t)
+	opened := d.Open(t)
+	accounts := account.New(opened)
+	u := dbtest.User(t, opened, audit.RoleAdmin, "boss@platform.example", "correct horse", "")
+	reset := func(email string) (int, string, string) {
+		return said(t, environ, "", "user", "reset-second-factor", "-email", email)
+	}
+	if code, _, faults := reset("boss@platform.example"); code != 1 || !strings.Contains(faults, "has no second factor") {
+		t.Errorf("without one: %d %s", code, faults)
+	}
+	if code, _, faults := reset("nobody@platform.example"); code != 1 || !strings.Contains(faults, "there is no user") {
+		t.Errorf("of nobody: %d %s", code, faults)
+	}
+	if code, _, _ := said(t, environ, "", "user", "reset-second-factor"); code != 2 {
+		t.Errorf("without -email: %d, want 2", code)
+	}
+	secret := pg.NewSecret()
+	if err := accounts.AddSession(t.Context(), secret, u, "", ""); err != nil {
+		t.Fatal(err)
+	}
+	in, err := accounts.SignedInBy(t.Context(), secret)
+	if err != nil {
+		t.Fatal(err)
+	}
+	code, err := totp.GenerateCode(accounts.NewSetup(in.User, in.Session, "Patchbay").Secret, opened.Now())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := accounts.TurnOnCodes(t.Context(), audit.System, in.User, in.Session, code, nil); err != nil {
+		t.Fatal(err)
+	}
+	environ = append(environ, "SMTP_URL=smtp://127.0.0.1:25", "MAIL_FROM=patchbay@platform.example")
+	if code, out, faults := reset("BOSS@platform.example"); code != 0 || !strings.Contains(out, "boss@platform.example") {
+		t.Fatalf("%d %s %s", code, out, faults)
+	}
+	if now, err := accounts.User(t.Context(), u.ID); err != nil || now.SecondFactor {
+		t.Errorf("after the reset: %v %v", now.SecondFactor, err)
+	}
+	if _, err := accounts.SignedInBy(t.Context(), secret); !errors.Is(err, pg.ErrNotFound) {
+		t.Errorf("the session goes on: %v", err)
+	}
+	if n := dbtest.Events(t, opened, status.UserFactorReset); n != 1 {
+		t.Errorf("%d events, want 1", n)
+	}
+	if waiting, _ := dbtest.Jobs(t, opened, jobs.MailKind, time.Minute); waiting != 1 {
+		t.Errorf("%d mails wait, want 1", waiting)
 	}
 }

@@ -248,7 +248,7 @@ func demoSettings(data, publicURL, databaseURL string, box *sandbox.Sandbox, kno
 	environ := []string{
 		"DATABASE_URL=" + databaseURL, "PUBLIC_URL=" + publicURL, "KEYSET_FILE=" + keyset, "SESSION_KEYS_FILE=" + sessionKeys,
 		"CONNECTORS_FILE=" + standard, "LOG_LEVEL=warn", "CAMINVOICE_HOOK_SECRET=demo", "WEBHOOK_PRIVATE=true",
-		"RETURN_URLS=" + box.BaseURL() + platformPath,
+		"RETURN_URLS=" + box.BaseURL() + platformPath, "SECOND_FACTOR=optional",
 	}
 	for name, value := range settings {
 		environ = append(environ, name+"="+value)

@@ -101,7 +101,7 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	}
 	pages := handlers.New(handlers.Options{
 		DB: d, Accounts: accounts, Providers: s.providers, Refresh: engine, Webhooks: hooks, Jobs: later, Log: log, PublicURL: s.publicURL, ReturnURLs: s.returnURLs, Brand: s.brand,
-		TrustedProxies: s.trustedProxies, SessionKeys: s.sessionKeys, SSO: platform, SSOTitle: s.ssoTitle, Demo: s.demo,
+		TrustedProxies: s.trustedProxies, SessionKeys: s.sessionKeys, SSO: platform, SSOTitle: s.ssoTitle, Demo: s.demo, RequireFactor: s.requireFactor,
 		Works: works{db: d, engine: engine}.now,
 	})
 	if err := opened(d, accounts); err != nil {

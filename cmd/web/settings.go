@@ -42,6 +42,7 @@ type settings struct {
 	mailRoots               *x509.CertPool
 	providers               []connectors.Provider
 	privateWebhooks         bool // webhooks may go to private addresses and by plain http
+	requireFactor           bool // staff who sign in with a password must have a second factor
 	logLevel                slog.Level
 	logFormat               string
 	traced                  bool               // spans are sent to OTEL_EXPORTER_OTLP_ENDPOINT
@@ -96,6 +97,7 @@ func readAll(e *env) settings {
 	s.smtpURL = readSMTP(e, s.mailFrom)
 	s.mailRoots = readRoots(e, "SMTP_CA_FILE")
 	s.privateWebhooks = readBool(e, "WEBHOOK_PRIVATE")
+	s.requireFactor = readSecondFactor(e)
 	s.logLevel, s.logFormat = readLog(e)
 	s.providers = readProviders(e, s.traced)
 	e.unknown()
@@ -307,6 +309,19 @@ func readBool(e *env, name string) bool {
 	default:
 		e.fault("%s is neither true nor false", name)
 		return false
+	}
+}
+
+// readSecondFactor reports whether staff who sign in with a password must have a second factor.
+func readSecondFactor(e *env) bool {
+	switch e.get("SECOND_FACTOR") {
+	case "", "required":
+		return true
+	case "optional":
+		return false
+	default:
+		e.fault("SECOND_FACTOR is neither required nor optional")
+		return true
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -13,19 +14,66 @@ import (
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
+	"patchbay/internal/jobs"
 	"patchbay/internal/pg"
 )
 
-// user adds a user. The password comes from the first line of standard input, where neither the process list nor the
-// shell's history sees it.
+// user adds a user, or resets the second factor of one.
 func user(ctx context.Context, t terminal, args []string) error {
+	if len(args) > 0 && args[0] == "reset-second-factor" {
+		return resetSecondFactor(ctx, t, args)
+	}
+	return addUserCommand(ctx, t, args)
+}
+
+// resetSecondFactor takes the second factor from a user who has lost it.
+func resetSecondFactor(ctx context.Context, t terminal, args []string) error {
+	f := t.flags("user", "reset-second-factor -email E")
+	email := f.String("email", "", "e-mail `address` of the user")
+	if err := parseVerb(f, "reset-second-factor", args); err != nil {
+		return err
+	}
+	if *email == "" {
+		return misused(f, "-email is missing")
+	}
+	d, err := openDatabase(ctx, t.environ)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	accounts := account.New(d)
+	var mail db.Jobs // nil where no mail is sent
+	if newEnv(t.environ).secret("SMTP_URL") != "" {
+		if mail, err = jobs.New(jobs.Options{DB: d, Accounts: accounts, Log: slog.New(slog.DiscardHandler)}); err != nil {
+			return err
+		}
+	}
+	u, err := accounts.UserByEmail(ctx, *email)
+	if err == nil {
+		err = accounts.ResetFactor(ctx, audit.System, u.ID, mail)
+	}
+	switch {
+	case errors.Is(err, pg.ErrNotFound):
+		return fmt.Errorf("there is no user %s", *email)
+	case errors.Is(err, account.ErrNoFactor):
+		return fmt.Errorf("%s has no second factor", u.Email)
+	case err != nil:
+		return err
+	}
+	_, err = fmt.Fprintf(t.out, "%s signs in with the password alone now, and is signed out everywhere\n", u.Email)
+	return err
+}
+
+// addUserCommand adds a user. The password comes from the first line of standard input, where neither the process list nor the
+// shell's history sees it.
+func addUserCommand(ctx context.Context, t terminal, args []string) error {
 	f := t.flags("user", `add -email E -role merchant|support|admin [-merchant "Name" | -merchant-id ID] [-name N]  (the password is read from the first line of standard input)`)
 	email := f.String("email", "", "e-mail `address`, to sign in with")
 	role := f.String("role", "", "merchant, support or admin")
 	name := f.String("name", "", "the person's `name`")
 	merchant := f.String("merchant", "", "the merchant's `name`; it is added when there is none")
 	merchantID := f.String("merchant-id", "", "the merchant's `id`")
-	if err := parseVerb(f, "add", args); err != nil {
+	if err := parseVerb(f, "add", args); err != nil { // also for a verb that there is not
 		return err
 	}
 	as := audit.Role(*role)

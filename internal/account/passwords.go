@@ -91,10 +91,10 @@ func (s *Store) IsPassword(ctx context.Context, user pg.ID, typed string) (bool,
 	return is, err
 }
 
-// ChangePassword sets a user's own new password, ends all their sessions but the one whose hash is keep, and returns the user as
-// AddSession takes them. It returns ErrWrongPassword if old is not the present password, and ErrTooShort, ErrTooLong or ErrTooCommon
+// ChangePassword sets a user's own new password in a session, ends all their other ones, and returns the user as AddSession takes them
+// to put a new session in this one's place. It returns ErrWrongPassword if old is not the present password, and ErrTooShort, ErrTooLong or ErrTooCommon
 // for the new one.
-func (s *Store) ChangePassword(ctx context.Context, by audit.Actor, u User, old, fresh string, keep []byte) (User, error) {
+func (s *Store) ChangePassword(ctx context.Context, by audit.Actor, u User, old, fresh string, in Session) (User, error) {
 	if text.Length(old) > MaxPassword {
 		return u, ErrWrongPassword
 	}
@@ -130,9 +130,10 @@ func (s *Store) ChangePassword(ctx context.Context, by audit.Actor, u User, old,
 		if err != nil {
 			return err
 		}
-		if u.accessVersion, err = s.endAccess(ctx, tx, u.ID, keep); err != nil {
+		if u.accessVersion, err = s.endAccess(ctx, tx, u.ID, in.Hash); err != nil {
 			return err
 		}
+		u.proved = in.ProvedAt
 		return s.audit.Add(ctx, tx, audit.Event{Kind: status.UserPasswordChanged, Actor: by})
 	})
 	return u, err

@@ -20,7 +20,7 @@ func TestNoSessionOutlivesTheEndOfAccess(t *testing.T) {
 	addUser(t, d, accounts, audit.RoleAdmin, "other@patchbay.example") // so that there is another admin
 	for name, end := range map[string]func(account.User) error{
 		"another password": func(u account.User) error {
-			_, err := accounts.ChangePassword(ctx, audit.System, u, "a long password", "a longer password", nil)
+			_, err := accounts.ChangePassword(ctx, audit.System, u, "a long password", "a longer password", account.Session{})
 			return err
 		},
 		"a lock": func(u account.User) error { return accounts.LockUser(ctx, audit.System, u.ID) },

@@ -29,8 +29,10 @@ type Session struct {
 	UserID    pg.ID
 	CreatedAt time.Time
 	SeenAt    time.Time
-	Address   string // the network address it was last used from
-	Agent     string // the browser's User-Agent
+	Address   string    // the network address it was last used from
+	Agent     string    // the browser's User-Agent
+	Half      bool      // the password was right, and the second factor is missing: it opens nothing else
+	ProvedAt  time.Time // when the person last proved who they are
 }
 
 // Name identifies a session in a form. It gives no access.
@@ -43,16 +45,25 @@ type SignedIn struct {
 	Merchant db.Merchant
 }
 
-// AddSession signs in a user who has just been authenticated. The browser keeps the secret, the row its hash. It returns
-// ErrWrongPassword if the user's access was ended since the user was read: by another password, a lock or another role.
+// halfLifetime is for how long a second factor is waited for.
+const halfLifetime = 15 * time.Minute
+
+// AddSession signs in a user who has just been authenticated: only by half if the user has a second factor, unless ChangePassword
+// returned the user. The browser keeps the secret, the row its hash. It returns ErrWrongPassword if the user's access was ended since the
+// user was read: by another password, a lock, another role or a second factor.
 func (s *Store) AddSession(ctx context.Context, secret pg.Secret, user User, address, agent string) error {
 	now := s.db.Now()
+	proof := now
+	if !user.proved.IsZero() {
+		proof = user.proved
+	}
 	// The update waits for a change of the user that is under way, and finds out what became of it.
 	return s.db.Tx(ctx, func(tx pgx.Tx) error {
 		added, err := pg.Exec(ctx, tx, "add session", `
-			WITH seen AS (UPDATE users SET seen_at = $3 WHERE id = $2 AND access_version = $7 AND locked_at IS NULL RETURNING id)
-			INSERT INTO sessions (id_hash, user_id, created_at, seen_at, expires_at, address, agent) SELECT $1, id, $3, $3, $4, $5, $6 FROM seen`,
-			secret.Hash(), user.ID, now, now.Add(SessionLifetime), address, truncate(agent, maxAgent), user.accessVersion)
+			WITH seen AS (UPDATE users SET seen_at = $3 WHERE id = $2 AND access_version = $7 AND locked_at IS NULL RETURNING id, second_factor_at)
+			INSERT INTO sessions (id_hash, user_id, created_at, seen_at, expires_at, address, agent, half, proved_at)
+			SELECT $1, id, $3, $3, $4, $5, $6, second_factor_at IS NOT NULL AND $8, $9 FROM seen`,
+			secret.Hash(), user.ID, now, now.Add(SessionLifetime), address, truncate(agent, maxAgent), user.accessVersion, user.proved.IsZero(), proof)
 		if err == nil && added == 0 {
 			err = ErrWrongPassword
 		}
@@ -72,6 +83,7 @@ func (s *Store) SignedInBy(ctx context.Context, secret pg.Secret) (SignedIn, err
 		var session, user signature
 		err := row.Scan(append([]any{
 			&in.Session.Hash, &in.Session.UserID, &in.Session.CreatedAt, &in.Session.SeenAt, &in.Session.Address, &in.Session.Agent,
+			&in.Session.Half, &in.Session.ProvedAt,
 			&in.Merchant.ID, &in.Merchant.ExternalID, &in.Merchant.Name, &in.Merchant.Locale, &in.Merchant.CreatedAt,
 		}, slices.Concat(userTargets(&in.User), user.targets(), session.targets())...)...)
 		if err == nil {
@@ -82,9 +94,10 @@ func (s *Store) SignedInBy(ctx context.Context, secret pg.Secret) (SignedIn, err
 		}
 		return in, err
 	}, `
-		SELECT s.id_hash, s.user_id, s.created_at, s.seen_at, s.address, s.agent, m.id, coalesce(m.external_id, ''), coalesce(m.name, ''), coalesce(m.locale, ''), m.created_at, `+userColumns+`, `+signedUser+`, `+db.SignedSessions.Text+`, s.mac
+		SELECT s.id_hash, s.user_id, s.created_at, s.seen_at, s.address, s.agent, s.half, s.proved_at, m.id, coalesce(m.external_id, ''), coalesce(m.name, ''), coalesce(m.locale, ''), m.created_at, `+userColumns+`, `+signedUser+`, `+db.SignedSessions.Text+`, s.mac
 		FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN merchants m ON m.id = u.merchant_id
-		WHERE s.id_hash = $1 AND s.expires_at > $2 AND s.seen_at > $3 AND u.locked_at IS NULL`, secret.Hash(), now, now.Add(-SessionIdle))
+		WHERE s.id_hash = $1 AND s.expires_at > $2 AND s.seen_at > $3 AND u.locked_at IS NULL AND (s.created_at > $4 OR NOT s.half)`,
+		secret.Hash(), now, now.Add(-SessionIdle), now.Add(-halfLifetime))
 }
 
 // TouchSession notes that a session was used, from where and by which browser. Once a minute is enough.
@@ -100,7 +113,7 @@ func (s *Store) TouchSession(ctx context.Context, hash []byte, address, agent st
 func (s *Store) Sessions(ctx context.Context, user pg.ID) ([]Session, error) {
 	now := s.db.Now()
 	return pg.Collect(ctx, s.db.Pool, "read sessions", pgx.RowToStructByPos[Session], `
-		SELECT id_hash, user_id, created_at, seen_at, address, agent FROM sessions
+		SELECT id_hash, user_id, created_at, seen_at, address, agent, half, proved_at FROM sessions
 		WHERE user_id = $1 AND expires_at > $2 AND seen_at > $3 ORDER BY seen_at DESC`, user, now, now.Add(-SessionIdle))
 }
 

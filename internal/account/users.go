@@ -31,7 +31,10 @@ type User struct {
 	Invited    bool // has not set a password yet
 	SSO        bool // signs in through the platform, and has no password
 
-	accessVersion int64 // how often all access of the user was ended, when this was read
+	SecondFactor bool // has one: the password alone opens nothing
+
+	accessVersion int64     // how often all access of the user was ended, when this was read
+	proved        time.Time // in the session that a new one takes the place of; zero: only a password, just now
 }
 
 // Staff reports whether the user belongs to the platform.
@@ -46,13 +49,13 @@ var (
 	ErrWrongPassword = errors.New("e-mail and password do not belong together")
 )
 
-const userColumns = `u.id, u.merchant_id, u.role, u.email, u.name, u.locale, u.locked_at, u.created_at, u.password_hash = '', u.password_hash = 'sso', u.access_version`
+const userColumns = `u.id, u.merchant_id, u.role, u.email, u.name, u.locale, u.locked_at, u.created_at, u.password_hash = '', u.password_hash = 'sso', u.second_factor_at IS NOT NULL, u.access_version`
 
 // signedUser are the columns by which a user is authenticated: see signature.
 var signedUser = db.SignedUsers.Text + `, u.mac`
 
 func userTargets(u *User) []any {
-	return []any{&u.ID, &u.MerchantID, &u.Role, &u.Email, &u.Name, &u.Locale, &u.LockedAt, &u.CreatedAt, &u.Invited, &u.SSO, &u.accessVersion}
+	return []any{&u.ID, &u.MerchantID, &u.Role, &u.Email, &u.Name, &u.Locale, &u.LockedAt, &u.CreatedAt, &u.Invited, &u.SSO, &u.SecondFactor, &u.accessVersion}
 }
 
 // signature is what a signed row's MAC is of, and the MAC, as they were read.

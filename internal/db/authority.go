@@ -25,13 +25,15 @@ type SignedRows struct {
 
 // The tables of signed rows.
 var (
-	// SignedUsers binds a user's merchant, role, lock, password and address.
+	// SignedUsers binds a user's merchant, role, lock, password, second factor and address. Without a second factor the text is what it was
+	// before there were any: concat_ws leaves out NULL. No address begins with a word and a space.
 	SignedUsers = SignedRows{"users u", "u.id", `concat_ws('|', u.id, coalesce(u.merchant_id::text, ''), u.role, u.locked_at IS NOT NULL,
-		encode(sha256(convert_to(u.password_hash, 'UTF8')), 'hex'), u.email)`, `$1::timestamptz IS NOT NULL`}
+		encode(sha256(convert_to(u.password_hash, 'UTF8')), 'hex'), CASE WHEN u.second_factor_at IS NOT NULL THEN 'second factor' END, u.email)`, `$1::timestamptz IS NOT NULL`}
 	// SignedIdentities binds who is which user: the user, the issuer and the subject.
 	SignedIdentities = SignedRows{"identities i", "i.id", `concat_ws('|', i.id, i.user_id, length(i.issuer), i.issuer, i.subject)`, `$1::timestamptz IS NOT NULL`}
-	// SignedSessions binds a session's user.
-	SignedSessions = SignedRows{"sessions s", "s.id_hash", `concat_ws('|', encode(s.id_hash, 'hex'), s.user_id)`, `s.expires_at > $1`}
+	// SignedSessions binds a session's user, what it lacks, and when the person last proved who they are.
+	SignedSessions = SignedRows{"sessions s", "s.id_hash", `concat_ws('|', encode(s.id_hash, 'hex'), s.user_id, CASE WHEN s.half THEN 'half' END,
+		(extract(epoch FROM s.proved_at) * 1000000)::bigint)`, `s.expires_at > $1`}
 	// SignedLinks binds a link's kind, user, connection and end.
 	SignedLinks = SignedRows{"links l", "l.id", `concat_ws('|', l.id, l.kind, encode(l.secret_hash, 'hex'), coalesce(l.user_id::text, ''), coalesce(l.connection_id::text, ''),
 		(extract(epoch FROM l.expires_at) * 1000000)::bigint)`, `l.spent_at IS NULL AND l.expires_at > $1`}

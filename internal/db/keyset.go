@@ -61,3 +61,7 @@ func (d *DB) Unseal(sealed []byte, p seal.Place) ([]byte, error) {
 	}
 	return plain, err
 }
+
+// Derive returns 32 bytes that follow from the keyset's first key, a purpose and a text, and from which nobody without the keyset can
+// learn anything.
+func (d *DB) Derive(purpose, text string) []byte { return d.keyset.Sign("derived: "+purpose, text)[4:] }

@@ -18,6 +18,9 @@ const (
 	MailReconnectBy  MailKind = "reconnect-by"   // connections whose access ends at a known time
 	MailBackToNormal MailKind = "back-to-normal" // to users who were warned
 	MailWebhookOff   MailKind = "webhook-off"    // to admins: an endpoint of webhooks was switched off
+	MailFactorOn     MailKind = "second-factor-on"
+	MailFactorOff    MailKind = "second-factor-off"
+	MailRecoveryUsed MailKind = "recovery-code-used"
 )
 
 // Mail is a mail to be sent, as a job holds it: ids only. Its text is written, and the secret of its link made, when it is sent.

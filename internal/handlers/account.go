@@ -74,7 +74,7 @@ func (s *Server) changePassword(w http.ResponseWriter, r *http.Request) error {
 	if err := s.rateLimit(r, "password of "+v.user.ID.String(), triesPerAccount()); err != nil {
 		return err
 	}
-	user, err := s.Accounts.ChangePassword(r.Context(), s.actor(r), v.user, r.PostFormValue("current"), r.PostFormValue("password"), v.session.Hash)
+	user, err := s.Accounts.ChangePassword(r.Context(), s.actor(r), v.user, r.PostFormValue("current"), r.PostFormValue("password"), v.session)
 	if errors.Is(err, account.ErrWrongPassword) {
 		page.Errors = views.Errors{{Field: "current", Code: "wrong"}}
 	} else if code := weak(err); code != "" {

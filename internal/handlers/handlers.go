@@ -39,6 +39,7 @@ type Options struct {
 	TrustedProxies []netip.Prefix              // their X-Forwarded-For, X-Forwarded-Host and X-Forwarded-Proto are used
 	SessionKeys    [][]byte                    // the first signs, all verify
 	Jobs           *jobs.Jobs                  // mail, revocations, bulk work
+	RequireFactor  bool                        // staff who sign in with a password must have a second factor
 	Brand          views.Brand                 // the platform's face; zero for Patchbay's
 	SSO            *sso.Provider               // sign-in through the platform; nil without
 	SSOTitle       string                      // what the platform's provider is called; "" without
@@ -77,6 +78,7 @@ const (
 	support
 	admin
 	linked // the browser of a connect link, at what its link is for
+	half   // gave the right password, and must give or set up a second factor first
 
 	staff    = support | admin
 	signedIn = merchant | staff
@@ -101,11 +103,15 @@ const (
 // routes returns every route for browsers with the roles that it serves. api.go has those of the API.
 func (s *Server) routes() []route {
 	return []route{
-		{"GET /login", everyone, s.loginPage, false},
-		{"POST /login", everyone, s.login, false},
-		{ssoRoute, everyone, s.beginSSO, false},
-		{ssoCallbackRoute, everyone, s.finishSSO, false},
-		{"POST /logout", everyone, s.logout, false},
+		{"GET /login", everyone | half, s.loginPage, false},
+		{"POST /login", everyone | half, s.login, false},
+		{ssoRoute, everyone | half, s.beginSSO, false},
+		{ssoCallbackRoute, everyone | half, s.finishSSO, false},
+		{"POST /logout", everyone | half, s.logout, false},
+		{"GET /login/second-factor", staff | half, s.secondFactorPage, false},
+		{"POST /login/second-factor", staff | half, s.giveSecondFactor, false},
+		{"GET /account/second-factor", staff | half, s.secondFactorSettings, false},
+		{"POST /account/second-factor", staff | half, s.changeSecondFactor, false},
 
 		{"GET /{$}", signedIn, s.home, true},
 		{"GET /connect/{provider}", merchant, s.connectPage, true},
@@ -226,6 +232,10 @@ func (s *Server) page(one route) http.Handler {
 				s.setCookie(w, wroteCookie, "1", pg.MaxLag+5*time.Second)
 			}
 			err = one.do(w, r)
+		case v.role() == half && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+			http.Redirect(w, r, s.halfPage(v.half, r.URL.RequestURI()), http.StatusSeeOther)
+		case v.role() == half:
+			http.Redirect(w, r, s.halfPage(v.half, ""), http.StatusSeeOther)
 		case v.role() == anonymous && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 			http.Redirect(w, r, "/login?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
 		case v.role() == anonymous:

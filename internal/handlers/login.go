@@ -22,7 +22,11 @@ import (
 
 func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) error {
 	next := localPath(r.URL.Query().Get("next"))
-	if v := visitorOf(r); v.role() != anonymous {
+	switch v := visitorOf(r); v.role() {
+	case anonymous:
+	case half:
+		return redirect(w, r, s.halfPage(v.half, next))
+	default:
 		return redirect(w, r, afterSignIn(v.user, next))
 	}
 	s.render(w, r, http.StatusOK, views.Login(views.LoginPage{Page: s.viewPage(r), Next: next, SSO: s.SSOTitle, Demo: s.Demo}))
@@ -71,11 +75,16 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	return redirect(w, r, afterSignIn(user, next))
 }
 
-// welcome signs in a user who has just been authenticated.
+// welcome signs in a user whose password was right: by half if they have a second factor, which the next page asks for.
 func (s *Server) welcome(w http.ResponseWriter, r *http.Request, user account.User) error {
-	if err := s.signIn(w, r, user); err != nil {
+	if err := s.signIn(w, r, user); err != nil || user.SecondFactor {
 		return err
 	}
+	return s.welcomed(w, r, user)
+}
+
+// welcomed notes a sign-in that is complete.
+func (s *Server) welcomed(w http.ResponseWriter, r *http.Request, user account.User) error {
 	if err := s.rememberDevice(w, user.ID); err != nil {
 		return err
 	}
@@ -89,7 +98,7 @@ func (s *Server) welcome(w http.ResponseWriter, r *http.Request, user account.Us
 }
 
 func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
-	if v := visitorOf(r); v.role() != anonymous {
+	if v := visitorOf(r); v.user.ID != (pg.ID{}) {
 		signedOut := audit.Event{Kind: status.UserSignedOut, Actor: s.actorOf(r, v.user.Role, v.user.ID), MerchantID: v.user.MerchantID}
 		if err := s.DB.Audit.Record(r.Context(), signedOut); err != nil {
 			return err

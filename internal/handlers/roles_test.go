@@ -29,6 +29,10 @@ func routeAnswers() map[string]string {
 		"GET /login/sso":                          "......", // it is not set up
 		"GET /login/sso/callback":                 "......",
 		"POST /logout":                            "LLLLLL", // to the page of those who are signed out
+		"GET /login/second-factor":                "L..++L", // leads on: they have given it
+		"POST /login/second-factor":               "L..++L",
+		"GET /account/second-factor":              "L..++L",
+		"POST /account/second-factor":             "L..++L",
 		"GET /{$}":                                "L++++L",
 		"GET /connect/{provider}":                 "L++FFL",
 		"POST /connect/{provider}":                "L++FFL",

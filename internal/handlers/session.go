@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -150,7 +151,8 @@ func (s *Server) signOut(w http.ResponseWriter, r *http.Request) error {
 // visitor is the sender of a request. Its user is zero if it is not signed in.
 type visitor struct {
 	user     account.User
-	merchant db.Merchant // zero for staff
+	half     account.User // gave the right password, and must give or set up a second factor first; user is zero then
+	merchant db.Merchant  // zero for staff
 	session  account.Session
 	link     db.ConnectLink // of a browser that a platform sent here, at what the link is for; else zero
 	browser  pg.Secret      // this browser's secret, if this answer gives it one
@@ -172,6 +174,9 @@ func visitorOf(r *http.Request) visitor {
 func (v visitor) role() roles {
 	if v.link.ID != (pg.ID{}) {
 		return linked
+	}
+	if v.half.ID != (pg.ID{}) {
+		return half
 	}
 	switch v.user.Role {
 	case audit.RoleMerchant:
@@ -200,11 +205,14 @@ func (s *Server) visit(w http.ResponseWriter, r *http.Request) (visitor, error) 
 	session, err := s.sessions.Get(r, s.cookieName("session"))
 	if in, ok := session.Values[valueSignedIn].(account.SignedIn); ok && err == nil {
 		v.user, v.merchant, v.session = in.User, in.Merchant, in.Session
+		if in.Session.Half || s.mustSetUp(in.User) {
+			v.user, v.half = account.User{}, in.User
+		}
 		if s.DB.Now().Sub(v.session.SeenAt) >= time.Minute {
 			err = s.Accounts.TouchSession(r.Context(), v.session.Hash, s.address(r), r.UserAgent())
 		}
 	}
-	v.locale = s.chooseLocale(w, r, v.user.Locale)
+	v.locale = s.chooseLocale(w, r, cmp.Or(v.user.Locale, v.half.Locale))
 	if r.Method == http.MethodGet && !isPrefetch(r) {
 		if cookie, err := r.Cookie(s.cookieName("notice")); err == nil {
 			v.notice = cookie.Value
@@ -250,6 +258,9 @@ func (s *Server) actor(r *http.Request) audit.Actor {
 	if v.role() == linked {
 		return s.actorOf(r, audit.RoleLink, v.link.ID)
 	}
+	if v.role() == half {
+		return s.actorOf(r, v.half.Role, v.half.ID)
+	}
 	return s.actorOf(r, v.user.Role, v.user.ID)
 }
 
@@ -271,7 +282,7 @@ func (s *Server) viewPage(r *http.Request) views.Page {
 	}
 	if v.role() == linked {
 		page.Incidents, page.Link = s.incidents(r), s.viewLink(v.link)
-	} else if v.role() != anonymous {
+	} else if v.user.ID != (pg.ID{}) {
 		page.Incidents = s.incidents(r)
 		page.User = &views.Person{User: v.user, Merchant: v.merchant.Name}
 	}

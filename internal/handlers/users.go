@@ -136,6 +136,11 @@ func (s *Server) changeUser(w http.ResponseWriter, r *http.Request) error {
 			keep, notice = v.session.Hash, "sessions-ended"
 		}
 		err = s.Accounts.EndSessions(r.Context(), s.actor(r), id, keep)
+	case "reset-second-factor":
+		err, notice = s.Accounts.ResetFactor(r.Context(), s.actor(r), id, s.mailJobs()), "second-factor-reset"
+		if errors.Is(err, account.ErrNoFactor) { // reset meanwhile
+			err = nil
+		}
 	case "invite":
 		return s.inviteAgain(w, r, user, of)
 	default:

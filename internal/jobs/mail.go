@@ -118,6 +118,9 @@ func (j *Jobs) compose(ctx context.Context, m db.Mail, user account.User, mercha
 		}
 		page.Endpoint, page.Link = e.Shown, j.address("/admin/webhooks")
 		return page, err
+	case db.MailFactorOn, db.MailFactorOff, db.MailRecoveryUsed:
+		page.Link = j.address("/account")
+		return page, nil
 	default:
 		return page, nil
 	}

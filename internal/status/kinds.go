@@ -66,6 +66,14 @@ const (
 	UserUnlocked           Kind = "user.unlocked"
 	UserRoleChanged        Kind = "user.role-changed"
 
+	UserFactorOn     Kind = "user.second-factor-on"
+	UserFactorOff    Kind = "user.second-factor-off"
+	UserFactorReset  Kind = "user.second-factor-reset" // taken off by an admin or the command
+	UserFactorFailed Kind = "user.second-factor-failed"
+	UserRecoveryUsed Kind = "user.recovery-code-used"
+	UserRecoveryMade Kind = "user.recovery-codes-made"
+	UserProved       Kind = "user.proved" // proved again who they are
+
 	KeyAdded   Kind = "key.added"
 	KeyRevoked Kind = "key.revoked"
 
@@ -114,6 +122,7 @@ func Kinds() []Kind {
 		MerchantAdded,
 		UserAdded, UserInvited, UserInvitationAccepted, UserPasswordLink, UserPasswordChanged, UserSignedIn, UserSignedOut, UserSignInFailed,
 		UserTurnedAway, UserSessionsEnded, UserLocked, UserUnlocked, UserRoleChanged,
+		UserFactorOn, UserFactorOff, UserFactorReset, UserFactorFailed, UserRecoveryUsed, UserRecoveryMade, UserProved,
 		KeyAdded, KeyRevoked,
 		ProviderRegistered, ProviderHooked, ProviderUnhooked, ProviderChecked, ProviderResumed, ProviderRequestFailed, ProviderCallbackRefused,
 		ProviderCallbackAccepted,
