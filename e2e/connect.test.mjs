@@ -24,7 +24,7 @@ after(async () => {
 const heading = (page) => page.getByRole("heading", { level: 1 }).innerText();
 const choose = (page, value) => page.locator(`button[name="choice"][value="${value}"]`).click();
 const choices = (page) => page.locator('button[name="choice"]').evaluateAll((all) => all.map((b) => b.value));
-const card = (page, title) => page.getByRole("article", { name: title, exact: true });
+const card = (page, title) => page.locator("main .rows > li").filter({ has: page.getByText(title, { exact: true }) });
 const calls = async (provider, endpoint) => (await app.state()).calls[provider][endpoint];
 
 // connected answers the question whose account it is, where it is asked, and checks the outcome's page.

@@ -155,6 +155,7 @@ export async function furnish(app, as, browser) {
 
     { name: "connections-empty", who: lonely, path: "/", main: true },
     { name: "connections", who: "merchant", path: "/", main: true },
+    { name: "ended", who: "merchant", path: "/ended" },
     ...["caminvoice", "elecq", "acme", "flexiti", "bookings"].map((one) => ({ name: `connect-${one}`, who: "merchant", path: `/connect/${one}`, main: one === "caminvoice" || one === "flexiti" })),
     { name: "connect-errors", who: lonely, go: post("/connect/flexiti", { client_id: "", client_secret: "" }, 422) },
     { name: "connect-refused", who: lonely, go: post("/connect/bookings", { client_id: keys.bookings.client_id, client_secret: "not-the-secret-of-anybody-at-all" }, 422) },

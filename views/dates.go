@@ -43,12 +43,17 @@ func Ago(ctx context.Context, t time.Time) string {
 	}
 }
 
-// since returns when something began, with its time of day, and how long ago that is.
+// minutesLeft returns how many minutes there are until t, at least one.
+func minutesLeft(ctx context.Context, t time.Time) int {
+	return max(1, int(t.Sub(localeOf(ctx).now).Minutes()))
+}
+
+// since returns when something began, with its time of day, and how long ago that is, where the first does not say so.
 func since(ctx context.Context, t time.Time) (began, ago string) {
 	l := localeOf(ctx)
 	days := dayNumber(l.at(l.now)) - dayNumber(l.at(t))
 	if days < 2 {
-		return Ago(ctx, t), ", " + Day(ctx, t)
+		return Ago(ctx, t), ""
 	}
 	return Moment(ctx, t), " (" + T(ctx, "date.days-ago", "Count", days) + ")"
 }

@@ -67,12 +67,20 @@ func (p Provider) blurb(ctx context.Context) string {
 	return providerText(ctx, p, "blurb")
 }
 
+// category returns what kind of provider it is: as the operator says it, else as we do of the built-in ones; "" if neither is said.
+func (p Provider) category(ctx context.Context) string {
+	if said := text.Name(p.About.Category.In(Lang(ctx))); said != "" {
+		return said
+	}
+	return providerText(ctx, p, "category")
+}
+
 // portal returns the address of the provider's own pages for its people, "" if it is unknown.
 func (p Provider) portal(ctx context.Context) string {
 	return cmp.Or(p.About.PortalURL.In(Lang(ctx)), p.HomeURL)
 }
 
-// displayName returns how the account is called: by its name in either script, else by its id.
+// displayName returns how the account is called: by its name in either script, else by its provider and id.
 func (a Account) displayName(ctx context.Context) string {
 	switch {
 	case text.Name(a.Name) != "":
@@ -81,8 +89,10 @@ func (a Account) displayName(ctx context.Context) string {
 		return a.otherName()
 	case a.nameless():
 		return T(ctx, "flow.nameless")
+	case text.Name(a.At) == "":
+		return a.ID
 	}
-	return a.ID
+	return T(ctx, "account.by-id", "Provider", a.At, "ID", a.ID)
 }
 
 // highlights returns up to four details that help to recognise an account, without its names and numbers.

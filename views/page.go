@@ -60,6 +60,7 @@ type Provider struct {
 type Account struct {
 	connectors.Account
 	Keys connectors.AccountKeys
+	At   string // the provider's title
 	Self string // the id of its connection, which stands for the account's where a provider names nothing
 }
 

@@ -169,16 +169,20 @@ func merchantStories(all map[string]templ.Component) {
 	incident.Incidents = []Incident{{Provider: "ELECQ", Since: ago(40 * time.Minute)}}
 	all["connections"] = Connections(ConnectionsPage{
 		Page: incident,
-		Connected: []ProviderCard{
-			{Provider: camInvoice, Accounts: []ConnectedAccount{
-				{ID: "0198a", Account: ch168, Status: status.Status{Health: status.Fine}},
-				{ID: "0198b", Account: mekong, Status: status.Status{Health: status.ActionNeeded, Party: status.PartyMerchant, Problem: status.ProblemRejected}},
-			}},
-			{Provider: elecq, Accounts: []ConnectedAccount{{ID: "0198c", Account: Account{Account: connectors.Account{ID: "88120045", Name: "88120045"}}, Status: status.Status{Health: status.Retrying, Party: status.PartyProvider}, ReconnectBy: in(2 * day)}}},
+		Needed: []OwnedConnection{
+			{ID: "0198b", Provider: camInvoice, Account: mekong, Status: status.Status{Health: status.ActionNeeded, Party: status.PartyMerchant, Problem: status.ProblemRejected}},
+			{ID: "0198c", Provider: elecq, Account: Account{Account: connectors.Account{ID: "88120045", Name: "88120045"}}, Status: status.Status{Health: status.Retrying, Party: status.PartyProvider}, ReconnectBy: in(2 * day)},
 		},
-		Offered: []ProviderCard{{Provider: flexiti}, {Provider: bookings}, {Provider: acme}},
+		Waiting:   []WaitingFlow{{Reference: "K7M2-4QXD", Account: ch168, Until: in(25 * time.Minute)}},
+		Connected: []OwnedConnection{{ID: "0198a", Provider: camInvoice, Account: ch168, Status: status.Status{Health: status.Fine}}},
+		Offered:   []Offer{{Provider: flexiti}, {Provider: bookings}, {Provider: acme, Another: true}},
+		Ended:     true,
 	})
-	all["connections-none"] = Connections(ConnectionsPage{Page: merchantPage("/"), Offered: []ProviderCard{{Provider: camInvoice}, {Provider: elecq}, {Provider: flexiti}, {Provider: bookings}}})
+	all["connections-many"] = Connections(ConnectionsPage{Page: merchantPage("/"), Many: true, Query: "pay", Offered: []Offer{{Provider: flexiti}, {Provider: bookings}, {Provider: acme}}})
+	all["connections-found-nothing"] = Connections(ConnectionsPage{Page: merchantPage("/"), Many: true, Query: "<x>"})
+	all["connections-ended"] = Ended(EndedPage{Page: merchantPage("/"), Ended: []EndedConnection{{OwnedConnection{ID: "0198a", Provider: camInvoice, Account: ch168, Status: status.Status{Health: status.Disconnected}}, ago(2 * day)}}})
+	all["connections-ended-none"] = Ended(EndedPage{Page: merchantPage("/")})
+	all["connections-none"] = Connections(ConnectionsPage{Page: merchantPage("/"), Offered: []Offer{{Provider: camInvoice}, {Provider: elecq}, {Provider: flexiti}, {Provider: bookings}}})
 	all["connections-nothing"] = Connections(ConnectionsPage{Page: merchantPage("/")})
 
 	all["connect"] = Connect(ConnectPage{Page: merchantPage("/connect/caminvoice"), Provider: camInvoice})

@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -63,6 +64,30 @@ func scanConnection(row pgx.CollectableRow) (Connection, error) {
 func (d *DB) MerchantConnections(ctx context.Context, merchant pg.ID) ([]Connection, error) {
 	return pg.Collect(ctx, d.Pool, "read connections", scanConnection, `SELECT `+connectionColumns+` FROM connections c
 		WHERE c.merchant_id = $1 AND c.disconnected_at IS NULL ORDER BY c.connected_at, c.id`, merchant)
+}
+
+// MerchantProviders returns the names of the providers at which a merchant has an account connected.
+func (d *DB) MerchantProviders(ctx context.Context, merchant pg.ID) ([]string, error) {
+	return pg.Collect(ctx, d.Pool, "read providers of a merchant", pgx.RowTo[string], `SELECT DISTINCT provider FROM connections
+		WHERE merchant_id = $1 AND disconnected_at IS NULL`, merchant)
+}
+
+// EndedConnections returns one page of a merchant's connections that were disconnected, the latest first.
+func (d *DB) EndedConnections(ctx context.Context, merchant pg.ID, cursor string, limit int) (pg.Page[Connection], error) {
+	order := pg.Order{Name: "ended", Key: "c.disconnected_at", Type: "timestamptz", ID: "c.id", Descending: true}
+	from, args := order.Cursor(cursor), []any{merchant}
+	after := order.After(from, func(v any) string {
+		args = append(args, v)
+		return "$" + strconv.Itoa(len(args))
+	})
+	all, err := pg.Collect(ctx, d.Pool, "read ended connections", scanConnection, `SELECT `+connectionColumns+` FROM connections c
+		WHERE c.merchant_id = $1 AND c.disconnected_at IS NOT NULL`+after+order.By(from)+` LIMIT `+strconv.Itoa(limit+1), args...)
+	return pg.CutPage(order, all, from, limit, func(c Connection) (string, pg.ID) { return pg.TimeKey(c.DisconnectedAt), c.ID }), err
+}
+
+// HasEnded says whether a merchant has a connection that was disconnected.
+func (d *DB) HasEnded(ctx context.Context, merchant pg.ID) (has bool, err error) {
+	return has, d.Pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM connections WHERE merchant_id = $1 AND disconnected_at IS NOT NULL)`, merchant).Scan(&has)
 }
 
 // ConnectionDetail is a connection with what its page shows. It holds no secret.

@@ -248,6 +248,13 @@ func (d *DB) FlowByReference(ctx context.Context, reference string) (Flow, error
 	return d.flow(ctx, `f.reference = $1`, Reference(reference))
 }
 
+// WaitingFlows returns the flows of a user that wait for a choice, those that end first before the others. Flows of connect links are not among them.
+func (d *DB) WaitingFlows(ctx context.Context, merchant, user pg.ID) ([]Flow, error) {
+	return pg.Collect(ctx, d.Pool, "read flows", scanFlow, `SELECT `+flowColumns+` FROM flows f
+		WHERE f.merchant_id = $1 AND f.user_id = $2 AND f.link_id IS NULL AND f.stage = 'choosing' AND f.sealed IS NOT NULL AND f.created_at > $3 AND f.expires_at > $4
+		ORDER BY f.expires_at, f.id LIMIT 5`, merchant, user, d.Now().Add(-ReplayFor), d.Now())
+}
+
 // FlowByID returns a flow. It returns ErrNotFound if there is none.
 func (d *DB) FlowByID(ctx context.Context, id pg.ID) (Flow, error) {
 	return d.flow(ctx, `f.id = $1`, id)

@@ -96,16 +96,20 @@ func unavailable(err error) bool {
 	return pg.Unavailable(err) || errors.Is(err, seal.ErrUnknownKey) || errors.Is(err, refresh.ErrUnsaved) || errors.Is(err, context.DeadlineExceeded)
 }
 
+// words returns the context in which views write in the visitor's language.
+func (s *Server) words(r *http.Request) context.Context {
+	return views.WithBrand(views.WithLocale(r.Context(), visitorOf(r).locale, s.DB.Now(), zoneOf(r)), &s.Brand)
+}
+
 // render renders a page in the visitor's language. It sends nothing of a page whose rendering fails.
 func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, page templ.Component) {
-	v, zone := visitorOf(r), zoneOf(r)
 	drawn, ok := s.drawn.Get().(*bytes.Buffer)
 	if !ok {
 		drawn = &bytes.Buffer{}
 	}
 	defer s.drawn.Put(drawn)
 	drawn.Reset()
-	if err := page.Render(views.WithBrand(views.WithLocale(r.Context(), v.locale, s.DB.Now(), zone), &s.Brand), drawn); err != nil {
+	if err := page.Render(s.words(r), drawn); err != nil {
 		if r.Context().Err() == nil {
 			s.Log.ErrorContext(r.Context(), "page not drawn", "route", r.Pattern, "err", err)
 		}

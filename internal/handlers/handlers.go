@@ -125,6 +125,7 @@ func (s *Server) routes() []route {
 		{"GET /links/{secret}", everyone, s.linkPage, true},
 		{"POST /links/{secret}", everyone, s.followLink, true},
 
+		{"GET /ended", merchant, s.endedConnections, false},
 		{"GET /connections/{id}", signedIn, s.connectionPage, true},
 		{"GET /connections/{id}/refresh", signedIn, s.refreshed, false},
 		{"POST /connections/{id}/refresh", signedIn, s.refreshNow, true},

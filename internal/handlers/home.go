@@ -1,17 +1,23 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"slices"
+	"strings"
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/status"
+	"patchbay/internal/text"
 	"patchbay/views"
 )
 
-// home shows a merchant's connections, then the providers that can be connected.
+// manyProviders is from how many providers on they are searched and shown by category.
+const manyProviders = 8
+
+// home shows what needs the merchant, what waits for a choice, what is connected, and what can be connected.
 func (s *Server) home(w http.ResponseWriter, r *http.Request) error {
 	v := visitorOf(r)
 	if v.user.Staff() {
@@ -21,41 +27,83 @@ func (s *Server) home(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page := views.ConnectionsPage{Page: s.viewPage(r)}
-	for _, provider := range s.Providers {
-		card := views.ProviderCard{Provider: viewProvider(provider), Accounts: s.viewOwned(r, owned, provider.Name)}
-		switch {
-		case len(card.Accounts) > 0:
-			page.Connected = append(page.Connected, card)
-		case provider.Connector != nil:
-			page.Offered = append(page.Offered, card)
+	page := views.ConnectionsPage{Page: s.viewPage(r), Query: text.Name(r.URL.Query().Get("q"))}
+	for _, one := range s.viewOwned(r, owned) {
+		if one.Needs() {
+			page.Needed = append(page.Needed, one)
+		} else {
+			page.Connected = append(page.Connected, one)
 		}
 	}
-	for i, c := range owned {
-		_, err := s.anyProvider(c.Provider)
-		before := slices.ContainsFunc(owned[:i], func(b db.Connection) bool { return b.Provider == c.Provider })
-		if err != nil && !before { // of a provider that is no longer set up; it can still be disconnected
-			page.Connected = append(page.Connected, views.ProviderCard{
-				Provider: s.viewProviderOf(c.Provider, c.Environment), Accounts: s.viewOwned(r, owned, c.Provider),
-			})
+	waiting, err := s.DB.WaitingFlows(r.Context(), v.user.MerchantID, v.user.ID)
+	if err != nil {
+		return err
+	}
+	for _, f := range waiting {
+		page.Waiting = append(page.Waiting, views.WaitingFlow{
+			Reference: f.Reference, Account: s.viewAccount(f.Provider, f.Account, ""), Until: f.ExpiresAt,
+		})
+	}
+	offered := 0
+	for _, provider := range s.Providers {
+		if provider.Connector == nil {
+			continue
 		}
+		offered++
+		has := slices.ContainsFunc(owned, func(c db.Connection) bool {
+			return c.Provider == provider.Name && c.Environment == provider.Environment
+		})
+		page.Offered = append(page.Offered, views.Offer{Provider: viewProvider(provider), Another: has})
+	}
+	page.Many = offered >= manyProviders
+	if page.Many && page.Query != "" {
+		ctx := s.words(r)
+		page.Offered = slices.DeleteFunc(page.Offered, func(o views.Offer) bool { return !o.Matches(ctx, page.Query) })
+	}
+	if page.Ended, err = s.DB.HasEnded(r.Context(), v.user.MerchantID); err != nil {
+		return err
 	}
 	s.render(w, r, http.StatusOK, views.Connections(page))
 	return nil
 }
 
-func (s *Server) viewOwned(r *http.Request, owned []db.Connection, provider string) []views.ConnectedAccount {
-	var out []views.ConnectedAccount
-	providers := s.statuses(r.Context())
-	for _, c := range owned {
-		if c.Provider == provider {
-			how := status.Of(c.Row(), providers[c.Provider])
-			out = append(out, views.ConnectedAccount{
-				ID: c.ID.String(), Account: s.viewAccount(c.Provider, c.Account, c.ID.String()), Status: how, ReconnectBy: how.RemindOf(s.DB.Now()),
-			})
-		}
+// endedConnections lists a merchant's connections that were disconnected. The page of each is its receipt.
+func (s *Server) endedConnections(w http.ResponseWriter, r *http.Request) error {
+	v, query := visitorOf(r), r.URL.Query()
+	ended, err := s.DB.EndedConnections(r.Context(), v.user.MerchantID, query.Get("at"), listLength)
+	if err != nil {
+		return err
 	}
+	page := views.EndedPage{Page: s.viewPage(r), Pager: pager("/ended", nil, query.Get("at"), ended.Prev, ended.Next)}
+	for _, c := range ended.Rows {
+		page.Ended = append(page.Ended, views.EndedConnection{OwnedConnection: s.viewOne(c, nil), At: c.DisconnectedAt})
+	}
+	s.render(w, r, http.StatusOK, views.Ended(page))
+	return nil
+}
+
+// viewOwned returns connections as their merchant reads them: what is wrong first.
+func (s *Server) viewOwned(r *http.Request, owned []db.Connection) []views.OwnedConnection {
+	providers := s.statuses(r.Context())
+	out := make([]views.OwnedConnection, len(owned))
+	for i, c := range owned {
+		out[i] = s.viewOne(c, providers)
+	}
+	slices.SortStableFunc(out, func(a, b views.OwnedConnection) int {
+		return cmp.Or(
+			cmp.Compare(a.Status.Health.Rank(), b.Status.Health.Rank()),
+			strings.Compare(a.Provider.Title, b.Provider.Title),
+		)
+	})
 	return out
+}
+
+func (s *Server) viewOne(c db.Connection, providers status.Providers) views.OwnedConnection {
+	how := status.Of(c.Row(), providers[c.Provider])
+	return views.OwnedConnection{
+		ID: c.ID.String(), Provider: s.viewProviderOf(c.Provider, c.Environment), Account: s.viewAccount(c.Provider, c.Account, c.ID.String()),
+		Status: how, ReconnectBy: how.RemindOf(s.DB.Now()),
+	}
 }
 
 // statuses returns the providers' settings and open incidents, for status.Of.

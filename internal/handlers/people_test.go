@@ -18,6 +18,7 @@ import (
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/jobs"
 	"patchbay/internal/pg"
+	"patchbay/internal/sandbox"
 	"patchbay/internal/status"
 	"patchbay/internal/text"
 )
@@ -564,15 +565,32 @@ func TestAskingToReconnect(t *testing.T) {
 }
 
 func TestIncidentsAreOnEveryPage(t *testing.T) {
-	h := newTestServer(t)
+	h := newTestServer(t, withSandbox(sandbox.Options{}), withClock(dbtest.NewClock(time.Now().UTC())))
 	sok := h.merchant("CH168 Shop")
 	if strings.Contains(sok.get("/account").body, "banner") {
 		t.Error("a banner without an incident")
 	}
 	dbtest.Incident(t, h.db, "caminvoice", "trouble")
+	dbtest.Incident(t, h.db, "elecq", "ours")
 	h.clock.Advance(incidentsAge)
-	if !sok.get("/account").says("layout.incident", "Provider", "CamInvoice") {
-		t.Error("no banner in an incident")
+	for who, one := range map[string]struct {
+		page answer
+		says int
+	}{
+		"a merchant who has nothing there":  {sok.get("/account"), 0},
+		"the page of a provider in trouble": {sok.get("/connect/caminvoice"), 1},
+		"the page of another one":           {sok.get("/connect/flexiti"), 0},
+		"another merchant's home":           {h.merchant("Riverside Books").get("/"), 0},
+		"support":                           {h.staff(audit.RoleSupport).get("/account"), 2},
+	} {
+		if n := one.page.document().Find("aside.banner p").Length(); n != one.says {
+			t.Errorf("%s: %d incidents, want %d", who, n, one.says)
+		}
+	}
+	dbtest.Connection(t, h.db, sok.merchant, "caminvoice", "KHUID00001234", "")
+	page := sok.get("/account")
+	if !page.says("layout.incident-merchant", "Provider", "CamInvoice") || page.document().Find("aside").Length() != 1 || page.document().Find("aside p").Length() != 1 {
+		t.Errorf("an incident of one's own provider: %s", page.text("aside"))
 	}
 }
 

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 
@@ -84,5 +85,5 @@ func (s *Server) viewProviderOf(name, environment string) views.Provider {
 // viewAccount returns an account with its provider's keys. self is the id of its connection, "" while there is none.
 func (s *Server) viewAccount(provider string, a connectors.Account, self string) views.Account {
 	p, _ := s.anyProvider(provider) // an unknown provider declares no keys
-	return views.Account{Account: a, Keys: p.AccountKeys, Self: self}
+	return views.Account{Account: a, Keys: p.AccountKeys, At: cmp.Or(p.Title, provider), Self: self}
 }

@@ -42,6 +42,7 @@ func routeAnswers() map[string]string {
 		"GET /providers/{provider}/logo":          "......", // this one has none
 		"GET /flows/{reference}":                  "L+.++L",
 		"POST /flows/{reference}/choice":          "L+.FFL",
+		"GET /ended":                              "L++FFL",
 		"GET /connections/{id}":                   "L+.++L",
 		"GET /connections/{id}/refresh":           "L++++L", // leads to its page
 		"POST /connections/{id}/refresh":          "L+.++L",

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -322,9 +323,20 @@ func (s *Server) currentIncidents(ctx context.Context) []refresh.ProviderState {
 	return list
 }
 
+// incidents returns the open incidents that the visitor reads of: staff of all, others of the providers that they have connected and of
+// the one that the page is about.
 func (s *Server) incidents(r *http.Request) []views.Incident {
 	var all []views.Incident
-	for _, one := range s.currentIncidents(r.Context()) {
+	open := s.currentIncidents(r.Context())
+	if v := visitorOf(r); len(open) > 0 && !v.user.Staff() {
+		used, err := s.DB.MerchantProviders(r.Context(), v.user.MerchantID)
+		if err != nil {
+			s.Log.WarnContext(r.Context(), "providers of a merchant not read", "err", err) // the page is shown without its banner
+		}
+		used = append(used, r.PathValue("provider"), v.link.Provider)
+		open = slices.DeleteFunc(slices.Clone(open), func(one refresh.ProviderState) bool { return !slices.Contains(used, one.Name) })
+	}
+	for _, one := range open {
 		if provider, err := s.provider(one.Name); err == nil && provider.Environment == one.Environment {
 			all = append(all, views.Incident{Provider: provider.Title, Since: one.IncidentSince, Ours: one.Reason == status.ReasonClientRejected, Declared: one.Reason == status.ReasonDeclared})
 		}
