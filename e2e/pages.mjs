@@ -266,6 +266,7 @@ export async function furnish(app, as, browser) {
     { name: "link-denied", go: linkDenied },
     { name: "reconnect-asked", who: "merchant", path: asked },
     { name: "account-staff", who: "admin", path: "/account" },
+    { name: "second-factor", who: "support", path: "/account/second-factor" },
   ];
   await shop.context().close();
   await boss.context().close();

@@ -232,7 +232,10 @@ func (s *Server) page(one route) http.Handler {
 			if r.Method == http.MethodPost && s.DB.ReplicaState() != pg.ReplicaNone {
 				s.setCookie(w, wroteCookie, "1", pg.MaxLag+5*time.Second)
 			}
-			err = one.do(w, r)
+			var proved bool
+			if proved, err = s.proved(w, r, one.pattern); proved {
+				err = one.do(w, r)
+			}
 		case v.role() == half && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 			http.Redirect(w, r, s.halfPage(v.half, r.URL.RequestURI()), http.StatusSeeOther)
 		case v.role() == half:
