@@ -205,6 +205,18 @@ func prefixes(keys []uint32) [][]byte {
 	return all
 }
 
+// KeyedColumns lists what KeyUses counts, as table.column.
+func (d *DB) KeyedColumns() []string {
+	all := []string{keysetPlace.Table + "." + keysetPlace.Column}
+	for _, c := range sealedColumns() {
+		all = append(all, c.table+"."+c.column)
+	}
+	for _, r := range allSigned() {
+		all = append(all, r.name()+".mac")
+	}
+	return all
+}
+
 // KeyUse is how much of a table a key has sealed or signed.
 type KeyUse struct {
 	Key   uint32 `json:"key"`
