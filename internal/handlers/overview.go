@@ -16,6 +16,7 @@ import (
 	"patchbay/internal/refresh"
 	"patchbay/internal/search"
 	"patchbay/internal/status"
+	"patchbay/internal/webhooks"
 	"patchbay/views"
 )
 
@@ -202,6 +203,21 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.TodoItem, err
 	for _, one := range s.troubledList() {
 		if one.Reason == status.ReasonClientRejected {
 			list = append(list, views.TodoItem{Code: views.TodoClientRejected, Provider: s.viewProviderOf(one.Name, one.Environment).Title, URL: "/admin/providers#" + one.Name})
+		}
+	}
+	endpoints, err := s.Webhooks.Endpoints(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range endpoints {
+		line := views.TodoItem{Detail: e.Shown, Count: e.Waiting + e.Failed, URL: "/admin/webhooks"}
+		switch {
+		case !e.OffAt.IsZero() && e.OffReason != webhooks.OffByAdmin:
+			line.Code, line.Since = views.TodoWebhookOff, e.OffAt
+			list = append(list, line)
+		case e.State() == webhooks.Failing:
+			line.Code, line.Since = views.TodoWebhookFailing, e.FailingSince
+			list = append(list, line)
 		}
 	}
 	old, err := s.DB.OldSeals(r.Context())
