@@ -1,6 +1,8 @@
 package handlers
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -48,11 +50,46 @@ func (s *Server) connectionPage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	page.Outcome = s.takeOutcome(w, r, c.ID)
 	s.render(w, r, http.StatusOK, views.Connection(page))
 	return nil
 }
 
-// refreshNow refreshes a connection at once and shows the outcome.
+// outcomeCookie is the name of the cookie that carries what came of a form to the page that shows it.
+const outcomeCookie = "outcome"
+
+// keptOutcome is what outcomeCookie holds.
+type keptOutcome struct {
+	Connection pg.ID
+	views.Outcome
+}
+
+// redirectWithOutcome leads to a connection's page, which shows the outcome once: Back then leads to no page of a form.
+func (s *Server) redirectWithOutcome(w http.ResponseWriter, r *http.Request, connection pg.ID, outcome views.Outcome) error {
+	kept, err := json.Marshal(keptOutcome{connection, outcome})
+	if err != nil {
+		return err
+	}
+	s.setCookie(w, outcomeCookie, base64.RawURLEncoding.EncodeToString(kept), time.Minute)
+	return redirect(w, r, "/connections/"+connection.String())
+}
+
+// takeOutcome returns the outcome to show on a connection's page, nil if there is none.
+func (s *Server) takeOutcome(w http.ResponseWriter, r *http.Request, connection pg.ID) *views.Outcome {
+	cookie, err := r.Cookie(s.cookieName(outcomeCookie))
+	if err != nil || isPrefetch(r) {
+		return nil
+	}
+	var kept keptOutcome
+	plain, err := base64.RawURLEncoding.DecodeString(cookie.Value)
+	if err != nil || json.Unmarshal(plain, &kept) != nil || kept.Connection != connection {
+		return nil
+	}
+	s.setCookie(w, outcomeCookie, "", -time.Second)
+	return &kept.Outcome
+}
+
+// refreshNow refreshes a connection at once. Its page shows the outcome.
 func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 	c, err := s.connectionOfVisitor(r)
 	if err != nil {
@@ -84,32 +121,23 @@ func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	}
-	if c, err = s.connectionOfVisitor(r); err != nil {
-		return err
-	}
-	page, err := s.viewConnection(r, c)
-	if err != nil {
-		return err
-	}
-	page.Path = "/connections/" + c.ID.String() // this address takes no GET
-	page.Outcome = &views.Outcome{Code: string(outcome.Outcome), Health: outcome.Outcome.Health()}
-	if outcome.Call.Name != "" {
-		page.Outcome.Call = &outcome.Call
+	shown := views.Outcome{Code: string(outcome.Outcome), Health: outcome.Outcome.Health()}
+	if outcome.Call.Name != "" && visitorOf(r).user.Staff() {
+		shown.Call = &outcome.Call
 	}
 	switch {
 	case outcome.Problem == status.ProblemLapsed || outcome.Problem == status.ProblemSealed: // nothing was sent
-		page.Outcome.Code, page.Outcome.Health = string(outcome.Problem), status.ActionNeeded
+		shown.Code, shown.Health = string(outcome.Problem), status.ActionNeeded
 	case outcome.Incident && outcome.Outcome == status.Rejected: // the incident may be the cause
-		page.Outcome.Code, page.Outcome.Health = "incident", status.Retrying
+		shown.Code, shown.Health = "incident", status.Retrying
 	}
 	if outcome.RetryAfter > 0 {
-		page.Outcome.Retry = s.DB.Now().Add(outcome.RetryAfter)
+		shown.Retry = s.DB.Now().Add(outcome.RetryAfter)
 	}
-	s.render(w, r, http.StatusOK, views.Connection(page))
-	return nil
+	return s.redirectWithOutcome(w, r, c.ID, shown)
 }
 
-// refreshed redirects a GET of the form's address, which browsers keep as the address of an outcome.
+// refreshed redirects a GET of the form's address, which people may have kept.
 func (s *Server) refreshed(w http.ResponseWriter, r *http.Request) error {
 	return redirect(w, r, "/connections/"+url.PathEscape(r.PathValue("id")))
 }

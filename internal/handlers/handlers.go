@@ -243,7 +243,8 @@ func (s *Server) page(one route) http.Handler {
 		case v.role() == anonymous && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 			http.Redirect(w, r, "/login?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
 		case v.role() == anonymous:
-			http.Redirect(w, r, "/login", http.StatusSeeOther)
+			s.setCookie(w, "notice", "form-not-sent", time.Minute)
+			http.Redirect(w, r, "/login?next="+url.QueryEscape(s.formPage(r)), http.StatusSeeOther)
 		case v.role() == merchant:
 			err = pg.ErrNotFound // the back office does not exist for merchants
 		default:
@@ -253,6 +254,33 @@ func (s *Server) page(one route) http.Handler {
 			s.fail(w, r, err)
 		}
 	})
+}
+
+// formPage returns the address of the page that a form is on which came from somebody whose session had ended. What they typed for a
+// provider is in it, unless it is secret.
+func (s *Server) formPage(r *http.Request) string {
+	provider, err := s.provider(r.PathValue("provider"))
+	if err == nil {
+		values := url.Values{}
+		for _, f := range fieldsOf(provider) {
+			if typed := r.PostFormValue(f.Name); typed != "" && !f.Secret && len(typed) <= 200 {
+				values.Set(f.Name, typed)
+			}
+		}
+		if pinned, err := pg.ParseID(r.PostFormValue("connection")); err == nil {
+			values.Set("connection", pinned.String())
+		}
+		return "/connect/" + provider.Name + "?" + values.Encode()
+	}
+	switch path := r.URL.Path; {
+	case strings.HasPrefix(path, "/connections/"), strings.HasPrefix(path, "/flows/"): // the form is on the page above
+		return path[:strings.LastIndex(path, "/")]
+	case strings.HasPrefix(path, "/admin/bulk/"), strings.HasPrefix(path, "/reconnect/"), path == "/account":
+		return path
+	case strings.HasPrefix(path, "/admin/"): // of one in a list
+		return "/admin/" + strings.SplitN(path, "/", 4)[2]
+	}
+	return "/"
 }
 
 // wroteCookie is the name of the cookie of a browser that has sent a form within pg.MaxLag and a little: it reads what that did.

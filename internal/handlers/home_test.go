@@ -3,6 +3,7 @@ package handlers
 import (
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"testing"
 	"time"
@@ -111,5 +112,37 @@ func TestEndedConnectionsAreFoundFromHome(t *testing.T) {
 	}
 	if page := other.get("/ended"); strings.Contains(page.body, id.String()) {
 		t.Error("another merchant reads it")
+	}
+}
+
+// TestASessionThatEndsInAForm: it is said, nothing is done, and the way back leads to the form with what is not secret.
+func TestASessionThatEndsInAForm(t *testing.T) {
+	t.Parallel()
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
+	p := s.merchant("Shop")
+	id := dbtest.Connection(t, s.db, p.merchant, "caminvoice", "KHUID00001234", "CH168 Co., Ltd").String()
+	for path, want := range map[string]string{
+		"/connect/flexiti":                      "/connect/flexiti?client_id=flexitidemo",
+		"/connections/" + id + "/disconnect":    "/connections/" + id,
+		"/connections/" + id + "/refresh":       "/connections/" + id,
+		"/flows/K7M2-4QXD/choice":               "/flows/K7M2-4QXD",
+		"/account":                              "/account",
+		"/admin/users":                          "/admin/users",
+		"/admin/keys/" + id + "/revoke":         "/admin/keys",
+		"/admin/webhooks/deliveries/" + id:      "/admin/webhooks",
+		"/admin/bulk/" + id:                     "/admin/bulk/" + id,
+		"/connections/" + id + "/reconnect?x=1": "/connections/" + id,
+	} {
+		p.newBrowser()
+		left := p.post(path, "client_id", "flexitidemo", "client_secret", "secret-of-a-shop")
+		if left.location != "/login?next="+url.QueryEscape(want) {
+			t.Errorf("%s leads to %q, want back to %q", path, left.location, want)
+		}
+		if page := p.get(left.location); !page.says("notice.form-not-sent") || strings.Contains(page.body+left.location, "secret-of-a-shop") {
+			t.Errorf("%s: it is not said, or holds the secret: %s", path, page.text("main"))
+		}
+	}
+	if len(p.connections()) != 1 {
+		t.Error("something was done")
 	}
 }

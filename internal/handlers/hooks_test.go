@@ -68,14 +68,14 @@ func TestRefreshNow(t *testing.T) {
 	p := s.merchant("CH168 Shop")
 	p.connect("caminvoice", "KHUID00001234")
 	path := "/connections/" + p.connections()[0].ID.String()
-	if got := p.post(path + "/refresh"); got.status != http.StatusOK || s.sandbox.Calls("caminvoice", "refresh") != 1 {
+	if got := p.post(path + "/refresh"); got.status != http.StatusSeeOther || !p.get(got.location).says("outcome.ok", "Provider", "CamInvoice") || p.get(path).document().Find(`main [role="status"]`).Length() != 0 || s.sandbox.Calls("caminvoice", "refresh") != 1 {
 		t.Errorf("refresh: %d, %d calls", got.status, s.sandbox.Calls("caminvoice", "refresh"))
 	}
 	if err := s.sandbox.SetFault("caminvoice", sandbox.Fault{Kind: sandbox.Unavailable, Endpoint: "refresh", RetryAfter: time.Minute}); err != nil {
 		t.Fatal(err)
 	}
 	support := s.staff(audit.RoleSupport)
-	if got := support.post(path + "/refresh"); got.status != http.StatusOK || !strings.Contains(got.body, "503") {
+	if got := support.get(support.post(path + "/refresh").location); got.status != http.StatusOK || !strings.Contains(got.body, "503") {
 		t.Errorf("support's refresh on a bad day: %d, without the provider's status", got.status)
 	}
 	if got := p.get(path); strings.Contains(got.body, "HTTP 503") {

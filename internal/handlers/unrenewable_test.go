@@ -41,13 +41,13 @@ func TestPagesDoNotSayThatWhatNothingRenewsRenewsByItself(t *testing.T) {
 			support := s.staff(audit.RoleSupport)
 			for _, page := range []answer{
 				shop.wants("/connections/"+id.String(), until), support.wants("/connections/"+id.String(), until, words("why.unrenewable")),
-				shop.post("/connections/" + id.String() + "/refresh"), support.post("/connections/" + id.String() + "/refresh"),
+				shop.get(shop.post("/connections/" + id.String() + "/refresh").location), support.get(support.post("/connections/" + id.String() + "/refresh").location),
 			} {
 				if page.status != http.StatusOK || page.says("connection.renews-always") || page.says("outcome.ok") || !page.says("health.fine") {
 					t.Errorf("%d: %s", page.status, page.text("main"))
 				}
 			}
-			if page := shop.post("/connections/" + id.String() + "/refresh"); !page.says("outcome.unrenewable", "Provider", "CamInvoice") {
+			if page := shop.get(shop.post("/connections/" + id.String() + "/refresh").location); !page.says("outcome.unrenewable", "Provider", "CamInvoice") {
 				t.Errorf("refresh now: %s", page.text("main"))
 			}
 			if page := shop.get("/"); page.says("connections.reconnect-by") != (lifetime > 0) {
