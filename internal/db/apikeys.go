@@ -171,17 +171,17 @@ func (d *DB) authenticKey(read []signedAPIKey, hash []byte) (APIKey, error) {
 
 // APIKeyBySecret returns the key with a secret. It returns ErrNoAPIKey if there is none, it is revoked, or it is not signed.
 func (d *DB) APIKeyBySecret(ctx context.Context, secret pg.Secret) (APIKey, error) {
-	read, err := pg.Collect(ctx, d.Pool, "read API key", scanSignedKey, selectValidKeys, [][]byte{secret.Hash()})
+	read, err := d.lookups.Read(ctx, byKey{keyHash: secret.Hash()})
 	if err != nil {
 		return APIKey{}, err
 	}
-	return d.authenticKey(read, secret.Hash())
+	return d.authenticKey(read.keys, secret.Hash())
 }
 
 // ConnectionByAPIKey reads the key with a secret and one connection, in one round trip that concurrent calls share. It returns
 // ErrNoAPIKey as APIKeyBySecret does, and the key with ErrNotFound if there is no such connection or the key is not for its merchant.
 func (d *DB) ConnectionByAPIKey(ctx context.Context, secret pg.Secret, connection pg.ID) (APIKey, ConnectionDetail, error) {
-	read, err := d.lookups.Read(ctx, byKey{secret.Hash(), connection})
+	read, err := d.lookups.Read(ctx, byKey{keyHash: secret.Hash(), connection: connection})
 	if err != nil {
 		return APIKey{}, ConnectionDetail{}, err
 	}
@@ -196,33 +196,57 @@ func (d *DB) ConnectionByAPIKey(ctx context.Context, secret pg.Secret, connectio
 	return key, read.connections[i], nil
 }
 
-// byKey is what a program asks for: a connection, by a key with a hash.
+// MerchantByAPIKey reads the key with a secret and the merchant with an external id, as ConnectionByAPIKey does. It returns
+// ErrNoAPIKey as APIKeyBySecret does, and the key with ErrNotFound if there is no such merchant.
+func (d *DB) MerchantByAPIKey(ctx context.Context, secret pg.Secret, externalID string) (APIKey, Merchant, error) {
+	externalID = text.Name(externalID)
+	read, err := d.lookups.Read(ctx, byKey{keyHash: secret.Hash(), merchant: externalID})
+	if err != nil {
+		return APIKey{}, Merchant{}, err
+	}
+	key, err := d.authenticKey(read.keys, secret.Hash())
+	if err != nil {
+		return key, Merchant{}, err
+	}
+	i := slices.IndexFunc(read.merchants, func(m Merchant) bool { return externalID != "" && m.ExternalID == externalID })
+	if i < 0 {
+		return key, Merchant{}, pg.ErrNotFound
+	}
+	return key, read.merchants[i], nil
+}
+
+// byKey is what a program asks for by a key with a hash: nothing else, a connection, or a merchant by its external id.
 type byKey struct {
 	keyHash    []byte
 	connection pg.ID
+	merchant   string
 }
 
-// byKeys is a batch of them for Postgres.
-func byKeys(requests []byKey) (hashes [][]byte, connections []pg.ID) {
-	for _, r := range requests {
-		hashes, connections = append(hashes, r.keyHash), append(connections, r.connection)
-	}
-	return hashes, connections
-}
-
-// keysWithin is how long Postgres may take to read what programs ask for.
+// keysWithin is how long Postgres may take for what programs ask for.
 const keysWithin = 5 * time.Second
 
 // lookup is what was read for a batch.
 type lookup struct {
 	keys        []signedAPIKey
 	connections []ConnectionDetail
+	merchants   []Merchant
 }
 
 func (d *DB) lookUp(ctx context.Context, requests []byKey) ([]lookup, error) {
 	ctx, cancel := context.WithTimeout(ctx, keysWithin)
 	defer cancel()
-	hashes, connections := byKeys(requests)
+	var hashes [][]byte
+	var connections []pg.ID
+	var merchants []string
+	for _, r := range requests {
+		hashes = append(hashes, r.keyHash)
+		if r.connection != (pg.ID{}) {
+			connections = append(connections, r.connection)
+		}
+		if r.merchant != "" {
+			merchants = append(merchants, r.merchant)
+		}
+	}
 	var read lookup
 	var b pgx.Batch
 	b.Queue(pg.GenericPlans)
@@ -230,41 +254,22 @@ func (d *DB) lookUp(ctx context.Context, requests []byKey) ([]lookup, error) {
 		read.keys, err = pgx.CollectRows(rows, scanSignedKey)
 		return err
 	})
-	b.Queue(selectDetail+`WHERE c.id = ANY ($1)`, connections).Query(func(rows pgx.Rows) (err error) {
-		read.connections, err = pgx.CollectRows(rows, d.scanDetail)
-		return err
-	})
+	if len(connections) > 0 {
+		b.Queue(selectDetail+`WHERE c.id = ANY ($1)`, connections).Query(func(rows pgx.Rows) (err error) {
+			read.connections, err = pgx.CollectRows(rows, d.scanDetail)
+			return err
+		})
+	}
+	if len(merchants) > 0 {
+		b.Queue(`SELECT `+merchantColumns+` FROM merchants m WHERE m.external_id = ANY ($1)`, merchants).Query(func(rows pgx.Rows) (err error) {
+			read.merchants, err = pgx.CollectRows(rows, scanMerchant)
+			return err
+		})
+	}
 	if err := d.Pool.SendBatch(ctx, &b).Close(); err != nil {
-		return nil, fmt.Errorf("read connections by key: %w", err)
+		return nil, fmt.Errorf("read by key: %w", err)
 	}
 	return slices.Repeat([]lookup{read}, len(requests)), nil
-}
-
-// MerchantByAPIKey reads the key with a secret and the merchant with an external id, in one round trip. It returns ErrNoAPIKey as
-// APIKeyBySecret does, and the key with ErrNotFound if there is no such merchant.
-func (d *DB) MerchantByAPIKey(ctx context.Context, secret pg.Secret, externalID string) (APIKey, Merchant, error) {
-	var read []signedAPIKey
-	var found []Merchant
-	var b pgx.Batch
-	b.Queue(selectValidKeys, [][]byte{secret.Hash()}).Query(func(rows pgx.Rows) (err error) {
-		read, err = pgx.CollectRows(rows, scanSignedKey)
-		return err
-	})
-	b.Queue(`SELECT `+merchantColumns+` FROM merchants m WHERE m.external_id = $1`, text.Name(externalID)).Query(func(rows pgx.Rows) (err error) {
-		found, err = pgx.CollectRows(rows, scanMerchant)
-		return err
-	})
-	if err := d.Pool.SendBatch(ctx, &b).Close(); err != nil {
-		return APIKey{}, Merchant{}, fmt.Errorf("read merchant by key: %w", err)
-	}
-	key, err := d.authenticKey(read, secret.Hash())
-	switch {
-	case err != nil:
-		return key, Merchant{}, err
-	case len(found) == 0:
-		return key, Merchant{}, pg.ErrNotFound
-	}
-	return key, found[0], nil
 }
 
 // DayReads is how many tokens a key was handed on one day (UTC).

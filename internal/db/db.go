@@ -23,6 +23,7 @@ type DB struct {
 
 	handouts *pg.Batcher[byKey, handoutRow]
 	lookups  *pg.Batcher[byKey, lookup]
+	links    *pg.Batcher[linkMade, struct{}]
 	refused  refusedRows
 }
 
@@ -34,6 +35,7 @@ func Open(ctx context.Context, url string, keyset *seal.Keyset, o pg.Options) (*
 	}
 	d := &DB{DB: ground, Audit: audit.NewLog(ground), keyset: keyset, Log: slog.New(slog.DiscardHandler)}
 	d.handouts, d.lookups = pg.NewBatcher(64, 2, d.readHandouts), pg.NewBatcher(64, 2, d.lookUp)
+	d.links = pg.NewBatcher(64, 2, d.addLinks)
 	signed, err := d.checkKeyset(ctx)
 	if err == nil && !signed {
 		err = d.signRows(ctx)

@@ -37,7 +37,7 @@ type Handout struct {
 // key, seal.ErrUnknownKey as Authenticate does, and the key with ErrNotFound if there is no such connection or the key is not for its
 // merchant.
 func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h Handout, ok bool, err error) {
-	r, err := d.handouts.Read(ctx, byKey{key.Hash(), connection})
+	r, err := d.handouts.Read(ctx, byKey{keyHash: key.Hash(), connection: connection})
 	if err != nil {
 		return h, false, err
 	}
@@ -81,7 +81,10 @@ type handoutRow struct {
 func (d *DB) readHandouts(ctx context.Context, requests []byKey) ([]handoutRow, error) {
 	ctx, cancel := context.WithTimeout(ctx, keysWithin)
 	defer cancel()
-	hashes, connections := byKeys(requests)
+	hashes, connections := make([][]byte, len(requests)), make([]pg.ID, len(requests))
+	for i, r := range requests {
+		hashes[i], connections[i] = r.keyHash, r.connection
+	}
 	out := make([]handoutRow, len(requests))
 	var b pgx.Batch
 	b.Queue(pg.GenericPlans)
