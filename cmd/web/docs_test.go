@@ -228,3 +228,41 @@ func TestTablesOfTheArchitecture(t *testing.T) {
 		}
 	}
 }
+
+// TestTheImageHasWhatTheProgramImports holds .dockerignore to the packages and embedded files of the program.
+func TestTheImageHasWhatTheProgramImports(t *testing.T) {
+	rules := strings.Fields(read(t, "../../.dockerignore"))
+	ignored := func(path string) (out bool) { // the last rule that matches counts
+		for _, rule := range rules {
+			name, back := strings.CutPrefix(rule, "!")
+			if path == name || strings.HasPrefix(path, name+"/") {
+				out = !back
+			}
+		}
+		return out
+	}
+	if !ignored("docs/operating.md") || !ignored(".git/config") || ignored("cmd/web") {
+		t.Fatal(".dockerignore is not read as docker does")
+	}
+	imports := map[string][]string{}
+	for _, p := range packages(t) {
+		imports[p.ImportPath] = p.Imports
+	}
+	seen := map[string]bool{}
+	var walk func(path string)
+	walk = func(path string) {
+		if seen[path] {
+			return
+		}
+		seen[path] = true
+		if folder, ours := strings.CutPrefix(path, "patchbay/"); ours && ignored(folder) {
+			t.Errorf(".dockerignore keeps %s from the image, and the program imports it", folder)
+		}
+		for _, one := range imports[path] {
+			walk(one)
+		}
+	}
+	if walk("patchbay/cmd/web"); len(seen) < 20 {
+		t.Errorf("only %d packages seen", len(seen))
+	}
+}
