@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"maps"
 	"net/http"
 	"os"
 
@@ -19,7 +20,14 @@ func readProviders(e *env, traced bool) []connectors.Provider {
 	if traced {
 		wrap = trace.Transport
 	}
-	setups, err := connectors.Load(e.secret, entries, connectors.NewClient(wrap, nil))
+	ours := maps.Clone(e.known)
+	secret := func(name string) string {
+		if ours[name] || e.added(name) {
+			e.fault("CONNECTORS_FILE: %s is a setting of Patchbay or of a tool beside it, and no secret of an entry's", name)
+		}
+		return e.secret(name)
+	}
+	setups, err := connectors.Load(secret, entries, connectors.NewClient(wrap, nil))
 	var faults connectors.Errors
 	if errors.As(err, &faults) {
 		for _, fault := range faults {

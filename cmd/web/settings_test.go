@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -76,6 +78,32 @@ func TestOneMessageNamesEveryFault(t *testing.T) {
 	}
 	if strings.Contains(err.Error(), secret) {
 		t.Errorf("a secret is quoted:\n%v", err)
+	}
+}
+
+// TestAnEntryGetsNoSecretOfOurs has entries name what they would then send to their provider.
+func TestAnEntryGetsNoSecretOfOurs(t *testing.T) {
+	connectorsFile := filepath.Join(t.TempDir(), "connectors.json")
+	for name, refused := range map[string]bool{
+		"KEYSET": true, "SESSION_KEYS": true, "DATABASE_URL": true, "PGPASSWORD": true, "SMTP_URL": true, "VAULT_TOKEN": true, "AWS_SECRET_ACCESS_KEY": true,
+		"DATABASE_URL_UNPOOLED": true, "CAMINVOICE_CLIENT_SECRET": true, "KEYSET_FILE": true,
+		"ACME_CLIENT_SECRET": false,
+	} {
+		entry := fmt.Sprintf(`[{"name": "acme", "title": "Acme", "environment": "production", "issuer": "https://acme.example", "client_id": "us", "client_secret_env": %q}]`, name)
+		if err := os.WriteFile(connectorsFile, []byte(entry), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		environ := append(complete(t), "CONNECTORS_FILE="+connectorsFile)
+		if !slices.ContainsFunc(environ, func(one string) bool { return strings.HasPrefix(one, name+"=") }) {
+			environ = append(environ, name+"=a-secret")
+		}
+		_, err := readSettings(environ)
+		if said := err != nil && strings.Contains(err.Error(), "CONNECTORS_FILE: "+name+" is a setting of"); said != refused {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !refused && err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
 

@@ -52,8 +52,12 @@ func Load(getenv func(string) string, connectorsFile []byte, client *Client) ([]
 	var providers []Provider
 	var errs Errors
 	var names []string
+	builtIn := map[string]bool{} // settings of built-in providers
 	for _, d := range BuiltIn() {
-		s := &Settings{getenv: getenv}
+		s := &Settings{getenv: func(name string) string {
+			builtIn[name] = true
+			return getenv(name)
+		}}
 		c := d.New(s, client)
 		p := Provider{
 			Name: d.Name, Title: d.Title, Environment: s.environment, AccountKeys: d.AccountKeys, Settings: s.declared, Missing: s.missing,
@@ -64,7 +68,13 @@ func Load(getenv func(string) string, connectorsFile []byte, client *Client) ([]
 		}
 		providers, names = append(providers, p), append(names, d.Name)
 	}
-	standard, more := loadStandard(getenv, connectorsFile, names, client)
+	standard, more := loadStandard(func(name string) string {
+		if builtIn[name] {
+			delete(builtIn, name) // one fault is enough
+			errs = append(errs, "CONNECTORS_FILE: "+name+" is a setting of another provider's, and no secret of an entry's")
+		}
+		return getenv(name)
+	}, connectorsFile, names, client)
 	for _, c := range standard {
 		info := c.Info()
 		providers = append(providers, Provider{Name: info.Name, Title: info.Title, Environment: info.Environment, Connector: c})
