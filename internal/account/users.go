@@ -180,23 +180,23 @@ func (s *Store) SaveProfile(ctx context.Context, user pg.ID, name, locale string
 
 // LockUser ends a user's sessions and keeps them from signing in. It returns ErrLastAdmin if no other admin can sign in.
 func (s *Store) LockUser(ctx context.Context, by audit.Actor, user pg.ID) error {
-	return s.changeUser(ctx, by, user, status.UserLocked, func(tx pgx.Tx, u User) error {
+	return s.changeUser(ctx, by, user, status.UserLocked, func(tx pgx.Tx, u User) (string, error) {
 		if !u.LockedAt.IsZero() {
-			return nil
+			return u.Email, nil
 		}
 		if _, err := pg.Exec(ctx, tx, "lock user", `UPDATE users SET locked_at = $2 WHERE id = $1`, user, s.db.Now()); err != nil {
-			return err
+			return "", err
 		}
 		_, err := s.endAccess(ctx, tx, user, nil)
-		return err
+		return u.Email, err
 	})
 }
 
 // UnlockUser lets a user sign in again.
 func (s *Store) UnlockUser(ctx context.Context, by audit.Actor, user pg.ID) error {
-	return s.changeUser(ctx, by, user, status.UserUnlocked, func(tx pgx.Tx, _ User) error {
+	return s.changeUser(ctx, by, user, status.UserUnlocked, func(tx pgx.Tx, u User) (string, error) {
 		_, err := pg.Exec(ctx, tx, "unlock user", `UPDATE users SET locked_at = NULL WHERE id = $1`, user)
-		return err
+		return u.Email, err
 	})
 }
 
@@ -204,24 +204,25 @@ func (s *Store) UnlockUser(ctx context.Context, by audit.Actor, user pg.ID) erro
 // signing in. It returns ErrInvalidRole for a merchant's user or role
 // and for a user whose role the platform's sign-in decides, and ErrLastAdmin if no other admin can sign in.
 func (s *Store) SetRole(ctx context.Context, by audit.Actor, user pg.ID, role audit.Role) error {
-	return s.changeUser(ctx, by, user, status.UserRoleChanged, func(tx pgx.Tx, u User) error {
+	return s.changeUser(ctx, by, user, status.UserRoleChanged, func(tx pgx.Tx, u User) (string, error) {
+		note := u.Email + ": " + string(u.Role) + " → " + string(role)
 		if !u.Staff() || !role.Staff() || u.SSO {
-			return ErrInvalidRole
+			return "", ErrInvalidRole
 		}
 		if u.Role == role {
-			return nil
+			return note, nil
 		}
 		if _, err := pg.Exec(ctx, tx, "set role", `UPDATE users SET role = $2 WHERE id = $1`, user, role); err != nil {
-			return err
+			return "", err
 		}
 		_, err := s.endAccess(ctx, tx, user, nil)
-		return err
+		return note, err
 	})
 }
 
-// changeUser changes a user and adds an event of that kind. It returns ErrLastAdmin if no admin who can sign in were left. The
+// changeUser changes a user and adds an event of that kind with the note that change returns. It returns ErrLastAdmin if no admin who can sign in were left. The
 // rows of all admins are locked in one order, so that two admins who demote each other at once do not both succeed.
-func (s *Store) changeUser(ctx context.Context, by audit.Actor, user pg.ID, kind status.Kind, change func(tx pgx.Tx, u User) error) error {
+func (s *Store) changeUser(ctx context.Context, by audit.Actor, user pg.ID, kind status.Kind, change func(tx pgx.Tx, u User) (note string, err error)) error {
 	return s.db.Tx(ctx, func(tx pgx.Tx) error {
 		before, err := lockAdmins(ctx, tx)
 		if err != nil {
@@ -231,7 +232,12 @@ func (s *Store) changeUser(ctx context.Context, by audit.Actor, user pg.ID, kind
 		if err != nil {
 			return err
 		}
-		if err := s.db.Change(ctx, tx, db.SignedUsers, user, func() error { return change(tx, u) }); err != nil {
+		var note string
+		err = s.db.Change(ctx, tx, db.SignedUsers, user, func() (err error) {
+			note, err = change(tx, u)
+			return err
+		})
+		if err != nil {
 			return err
 		}
 		after, err := lockAdmins(ctx, tx)
@@ -241,7 +247,7 @@ func (s *Store) changeUser(ctx context.Context, by audit.Actor, user pg.ID, kind
 		if len(before) > 0 && len(after) == 0 {
 			return ErrLastAdmin
 		}
-		return s.audit.Add(ctx, tx, audit.Event{Kind: kind, Actor: by, MerchantID: u.MerchantID, Note: u.Email})
+		return s.audit.Add(ctx, tx, audit.Event{Kind: kind, Actor: by, MerchantID: u.MerchantID, Note: note})
 	})
 }
 

@@ -99,7 +99,7 @@ func (d *DB) AddAPIKey(ctx context.Context, by audit.Actor, k APIKey) (APIKey, p
 		if err := d.Sign(ctx, tx, SignedKeys, k.ID); err != nil {
 			return err
 		}
-		return d.Audit.Add(ctx, tx, audit.Event{Kind: status.KeyAdded, MerchantID: k.MerchantID, Note: k.Name + " " + k.Prefix, Actor: by})
+		return d.Audit.Add(ctx, tx, audit.Event{Kind: status.KeyAdded, MerchantID: k.MerchantID, Note: k.Name + " " + k.Prefix + ": " + strings.Join(k.Scopes, ", "), Actor: by})
 	})
 	return k, secret, err
 }

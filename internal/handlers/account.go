@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"patchbay/internal/account"
+	"patchbay/internal/audit"
+	"patchbay/internal/status"
 	"patchbay/views"
 )
 
@@ -52,6 +54,10 @@ func (s *Server) saveAccount(w http.ResponseWriter, r *http.Request) error {
 				if err := s.Accounts.EndSession(r.Context(), v.user.ID, one.Hash); err != nil {
 					return err
 				}
+				ended := audit.Event{Kind: status.UserSessionsEnded, Actor: s.actor(r), MerchantID: v.user.MerchantID, Note: v.user.Email}
+				if err := s.DB.Audit.Record(r.Context(), ended); err != nil {
+					return err
+				}
 			}
 		}
 		return s.redirectWithNotice(w, r, "/account", "session-ended") // also if it had ended before
@@ -76,6 +82,10 @@ func (s *Server) changePassword(w http.ResponseWriter, r *http.Request) error {
 	}
 	user, err := s.Accounts.ChangePassword(r.Context(), s.actor(r), v.user, r.PostFormValue("current"), r.PostFormValue("password"), v.session)
 	if errors.Is(err, account.ErrWrongPassword) {
+		refused := audit.Event{Kind: status.UserPasswordRefused, Actor: s.actor(r), MerchantID: v.user.MerchantID}
+		if err := s.DB.Audit.Record(r.Context(), refused); err != nil {
+			return err
+		}
 		page.Errors = views.Errors{{Field: "current", Code: "wrong"}}
 	} else if code := weak(err); code != "" {
 		page.Errors = views.Errors{{Field: "password", Code: code}}

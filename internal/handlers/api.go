@@ -137,6 +137,7 @@ func (s *Server) token(r *http.Request) (apiTokenAnswer, error) {
 	if err != nil && !errors.Is(err, pg.ErrNotFound) {
 		return none, err
 	}
+	identify(r, audit.RoleKey, h.Key)
 	if err := s.limits.key(h.Key); err != nil {
 		return none, err
 	}
@@ -271,7 +272,7 @@ func (s *Server) connectionByKey(r *http.Request, scope string) (db.APIKey, db.C
 		return key, c, err
 	}
 	s.Refresh.UsedKey(key.ID)
-	if err := s.admit(key, scope); err != nil {
+	if err := s.admit(r, key, scope); err != nil {
 		return key, c, err
 	}
 	return key, c, errors.Join(err, idErr)

@@ -51,11 +51,12 @@ func (s *Server) key(r *http.Request, scope string) (db.APIKey, error) {
 		return key, err
 	}
 	s.Refresh.UsedKey(key.ID)
-	return key, s.admit(key, scope)
+	return key, s.admit(r, key, scope)
 }
 
 // admit checks a key's scopes and rate.
-func (s *Server) admit(key db.APIKey, scope string) error {
+func (s *Server) admit(r *http.Request, key db.APIKey, scope string) error {
+	identify(r, audit.RoleKey, key.ID)
 	if err := s.limits.key(key.ID); err != nil {
 		return err
 	}

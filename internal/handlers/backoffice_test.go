@@ -183,6 +183,10 @@ func TestKeysAreShownOnce(t *testing.T) {
 	if err != nil || len(keys) != 1 {
 		t.Fatalf("%d keys, %v", len(keys), err)
 	}
+	added, err := s.db.Audit.Latest(t.Context(), 1, status.KeyAdded)
+	if err != nil || len(added) != 1 || added[0].Note != "invoice worker "+keys[0].Prefix+": tokens:read" {
+		t.Errorf("the event of a new key: %+v %v", added, err)
+	}
 	admin.post("/admin/keys/" + keys[0].ID.String() + "/revoke")
 	if _, err := s.db.APIKeyBySecret(context.Background(), pg.Secret(key)); err == nil {
 		t.Error("a revoked key still works")

@@ -3,6 +3,7 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -14,6 +15,7 @@ import (
 	"time"
 
 	"patchbay/internal/account"
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/jobs"
@@ -219,12 +221,16 @@ func (s *Server) page(one route) http.Handler {
 		}
 		v, err := s.visit(w, r)
 		r = r.WithContext(context.WithValue(r.Context(), visitorKey{}, v))
+		identify(r, cmp.Or(v.user.Role, v.half.Role), cmp.Or(v.user.ID, v.half.ID))
 		if err == nil && r.Method == http.MethodPost {
 			err = parsed(r)
 		}
 		if err == nil && one.roles&linked != 0 {
 			r, err = s.asLinkVisitor(w, r)
 			v = visitorOf(r)
+			if v.role() == linked {
+				identify(r, audit.RoleLink, v.link.ID)
+			}
 		}
 		switch {
 		case err != nil:
@@ -336,7 +342,8 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		began := time.Now()
 		answer := &statusWriter{ResponseWriter: w}
 		ctx, id := trace.WithRequest(r.Context())
-		r = r.WithContext(ctx)
+		who := &visitorID{}
+		r = r.WithContext(context.WithValue(ctx, visitorIDKey{}, who))
 		defer func() {
 			if fault := recover(); fault != nil {
 				if fault == http.ErrAbortHandler {
@@ -353,13 +360,14 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			}
 			s.requests.count(r.Pattern, answer.status, time.Since(began))
 			s.Log.InfoContext(r.Context(), "request", "method", r.Method, "route", r.Pattern, "status", answer.status,
-				"ms", time.Since(began).Milliseconds(), "address", s.address(r))
+				"ms", time.Since(began).Milliseconds(), "address", s.address(r), "role", who.role, "id", who.id)
 		}()
 		h := answer.Header()
 		h.Set(trace.Header, id)
 		h.Set("X-Content-Type-Options", "nosniff")
 		h.Set("Referrer-Policy", "same-origin")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
+		h.Set("Content-Security-Policy", "default-src 'none'; base-uri 'none'; frame-ancestors 'none'") // pages and pictures have their own
 		if s.secure {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
@@ -380,6 +388,21 @@ func (s *Server) guard(next http.Handler) http.Handler {
 }
 
 const maxBody = 64 << 10
+
+// visitorID is who sent a request, for the request's line in the log: a user, an API key or a connect link.
+type visitorID struct {
+	role audit.Role
+	id   pg.ID
+}
+
+type visitorIDKey struct{}
+
+// identify notes who sent a request. It is called also if they may not do what they ask for.
+func identify(r *http.Request, role audit.Role, id pg.ID) {
+	if who, ok := r.Context().Value(visitorIDKey{}).(*visitorID); ok && id != (pg.ID{}) {
+		*who = visitorID{role, id}
+	}
+}
 
 // statusWriter records the status for the log.
 type statusWriter struct {

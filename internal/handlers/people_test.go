@@ -224,7 +224,7 @@ func TestSessionsEndAtOnce(t *testing.T) {
 	if !strings.Contains(page.body, "Chrome · Android") || !strings.Contains(page.body, "127.0.0.1") {
 		t.Error("the account page does not name the other device and place")
 	}
-	if got := sok.submit(page, "[name=session]", "do", "end-session"); got.status != http.StatusSeeOther {
+	if got := sok.submit(page, "[name=session]", "do", "end-session"); got.status != http.StatusSeeOther || h.events(status.UserSessionsEnded) != 1 {
 		t.Fatalf("end: %d", got.status)
 	}
 	if got := phone.get("/"); got.status != http.StatusSeeOther {
@@ -249,6 +249,9 @@ func TestSessionsEndAtOnce(t *testing.T) {
 		if got := sok.post("/account", fields...); got.status != http.StatusUnprocessableEntity || !got.has("#errors") {
 			t.Errorf("%s: %d", name, got.status)
 		}
+	}
+	if n := h.events(status.UserPasswordRefused); n != 1 {
+		t.Errorf("%d wrong passwords are noted, want 1", n)
 	}
 	if got := sok.post("/account", "do", "save", "name", "", "locale", "km"); got.status != http.StatusSeeOther {
 		t.Errorf("a language without a name: %d", got.status)
@@ -430,6 +433,10 @@ func TestChangingPeople(t *testing.T) {
 	boss.post(path(helper), "do", "role", "role", "admin")
 	if got := helper.get("/admin/users"); got.status != http.StatusSeeOther {
 		t.Errorf("a new role began without signing in: %d", got.status)
+	}
+	changed, err := h.db.Audit.Latest(t.Context(), 1, status.UserRoleChanged)
+	if err != nil || len(changed) != 1 || changed[0].Note != helper.email+": support → admin" {
+		t.Errorf("the event of a new role: %+v %v", changed, err)
 	}
 	helper.signIn("")
 	if got := helper.post(path(boss), "do", "role", "role", "support"); got.status != http.StatusSeeOther {

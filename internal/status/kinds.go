@@ -60,7 +60,8 @@ const (
 	UserSignedIn           Kind = "user.signed-in"
 	UserSignedOut          Kind = "user.signed-out"
 	UserSignInFailed       Kind = "user.sign-in-failed"
-	UserTurnedAway         Kind = "user.turned-away" // the platform's sign-in knows them, and gives them nothing here
+	UserPasswordRefused    Kind = "user.password-refused" // the present one, which a change of it wants, was wrong
+	UserTurnedAway         Kind = "user.turned-away"      // the platform's sign-in knows them, and gives them nothing here
 	UserSessionsEnded      Kind = "user.sessions-ended"
 	UserLocked             Kind = "user.locked"
 	UserUnlocked           Kind = "user.unlocked"
@@ -121,6 +122,7 @@ func Kinds() []Kind {
 		IncidentOpened, IncidentDeclared, IncidentEnded,
 		MerchantAdded,
 		UserAdded, UserInvited, UserInvitationAccepted, UserPasswordLink, UserPasswordChanged, UserSignedIn, UserSignedOut, UserSignInFailed,
+		UserPasswordRefused,
 		UserTurnedAway, UserSessionsEnded, UserLocked, UserUnlocked, UserRoleChanged,
 		UserFactorOn, UserFactorOff, UserFactorReset, UserFactorFailed, UserRecoveryUsed, UserRecoveryMade, UserProved,
 		KeyAdded, KeyRevoked,
