@@ -145,21 +145,38 @@ func CheckColor(hex string) (nearest string, ok bool) {
 	return shade{r, g, b}.towards(black, lightGrounds).String(), true
 }
 
+// accents are the brand's colours in one scheme.
+type accents struct {
+	accent, strong, soft shade
+	on                   shade // text on accent
+}
+
+// accents returns the brand's colours in the light and in the dark scheme.
+func (b *Brand) accents() (light, dark accents) {
+	red, green, blue, _ := rgb(cmp.Or(b.Color, patchbayColor))
+	light = accents{accent: shade{red, green, blue}.towards(black, lightGrounds), on: white}
+	light.soft = lightGrounds[0].mixed(light.accent, 0.1)
+	light.strong = light.accent.mixed(black, 0.25).towards(black, []shade{light.soft})
+	dark = accents{accent: light.accent.towards(white, darkGrounds)}
+	dark.soft = darkGrounds[1].mixed(dark.accent, 0.12)
+	dark.strong = dark.accent.mixed(white, 0.3).towards(white, []shade{dark.soft})
+	dark.on = dark.accent.mixed(black, 0.9).towards(black, []shade{dark.accent})
+	return light, dark
+}
+
+// patchbayColor is --accent of static/app.css in the light scheme.
+const patchbayColor = "#0f5e5c"
+
 // Sheet returns the style sheet with the brand's colours for both schemes.
 func (b *Brand) Sheet() string {
-	red, green, blue, _ := rgb(b.Color)
-	light := shade{red, green, blue}.towards(black, lightGrounds)
-	softLight := lightGrounds[0].mixed(light, 0.1)
-	dark := light.towards(white, darkGrounds)
-	softDark := darkGrounds[1].mixed(dark, 0.12)
+	light, dark := b.accents()
 	return fmt.Sprintf(`:root {
   --accent: light-dark(%s, %s);
   --accent-strong: light-dark(%s, %s);
   --accent-soft: light-dark(%s, %s);
-  --on-accent: light-dark(#ffffff, %s);
+  --on-accent: light-dark(%s, %s);
 }
-`, light, dark, light.mixed(black, 0.25).towards(black, []shade{softLight}), dark.mixed(white, 0.3).towards(white, []shade{softDark}), softLight, softDark,
-		dark.mixed(black, 0.9).towards(black, []shade{dark}))
+`, light.accent, dark.accent, light.strong, dark.strong, light.soft, dark.soft, light.on, dark.on)
 }
 
 // dialled returns a telephone number as tel: addresses have it (RFC 3966).
@@ -172,12 +189,19 @@ func dialled(phone string) string {
 	}, phone)
 }
 
-// supportLines are the ways of reaching support as lines of a mail.
-func (b *Brand) supportLines() (lines []string) {
-	for _, line := range []string{b.HomeURL, b.SupportEmail, b.SupportPhone, b.SupportURL} {
-		if line != "" {
-			lines = append(lines, line)
-		}
+// contact is a way of reaching support.
+type contact struct{ Text, Link string }
+
+// supportContacts are the ways of reaching support, as mails have them.
+func (b *Brand) supportContacts() (all []contact) {
+	if b.SupportEmail != "" {
+		all = append(all, contact{b.SupportEmail, "mailto:" + b.SupportEmail})
 	}
-	return lines
+	if b.SupportPhone != "" {
+		all = append(all, contact{b.SupportPhone, "tel:" + dialled(b.SupportPhone)})
+	}
+	if b.SupportURL != "" {
+		all = append(all, contact{b.SupportURL, b.SupportURL})
+	}
+	return all
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"patchbay/internal/db"
+	"patchbay/internal/status"
 	"patchbay/internal/text"
 )
 
@@ -16,6 +17,7 @@ type Mail struct {
 	Merchant string    // "" for staff
 	By       string    // the name of the user who caused it; "" if none did, or without a name
 	ByStaff  bool      // staff caused it
+	At       time.Time // when what it is about happened
 	Link     string    // of its one button
 	Until    time.Time // when the link ends; zero for never
 	Accounts []MailAccount
@@ -25,16 +27,19 @@ type Mail struct {
 // MailAccount is one connection that a mail is about.
 type MailAccount struct {
 	Provider, Account string
-	ID                string    // the provider's id for the account, shown if it has no name; "" if it has none
-	Until             time.Time // reconnect-by: when it ends
+	ID                string        // the provider's id for the account, shown if it has no name; "" if it has none
+	Link              string        // of the connection's page
+	Status            status.Status // why the mail is written, if it asks the merchant to act
+	Until             time.Time     // reconnect-by: when it ends
 }
 
-// Subject returns the subject in the context's language.
+// Subject returns the subject in the context's language, in one line.
 func (m Mail) Subject(ctx context.Context) string {
+	pairs := []any{"Merchant", m.Merchant, "Endpoint", m.Endpoint, "Brand", brandName(ctx)}
 	if len(m.Accounts) > 0 {
-		return T(ctx, "mail."+string(m.Kind)+".subject", "Count", len(m.Accounts), "Provider", m.Accounts[0].Provider)
+		pairs = append(pairs, "Count", len(m.Accounts), "Provider", m.Accounts[0].Provider)
 	}
-	return T(ctx, "mail."+string(m.Kind)+".subject", "Merchant", m.Merchant, "Endpoint", m.Endpoint, "Brand", brandName(ctx))
+	return strings.Join(strings.Fields(T(ctx, "mail."+string(m.Kind)+".subject", pairs...)), " ")
 }
 
 func (m Mail) greeting(ctx context.Context) string {
@@ -64,8 +69,6 @@ func (m Mail) what(ctx context.Context) string {
 	return T(ctx, "mail."+string(m.Kind)+".what", "Count", max(1, len(m.Accounts)), "Merchant", m.Merchant, "Endpoint", m.Endpoint)
 }
 
-func (m Mail) how(ctx context.Context) string { return T(ctx, "mail."+string(m.Kind)+".how") }
-
 // after returns the paragraphs beneath the button.
 func (m Mail) after(ctx context.Context) []string {
 	var all []string
@@ -75,37 +78,122 @@ func (m Mail) after(ctx context.Context) []string {
 	if m.Kind == db.MailPassword && m.ByStaff {
 		return append(all, T(ctx, "mail.password.why-staff"))
 	}
-	return append(all, T(ctx, "mail."+string(m.Kind)+".why"))
+	return append(all, m.part(ctx, "why"))
 }
 
-func (m Mail) button(ctx context.Context) string { return T(ctx, "mail."+string(m.Kind)+".button") }
+// part returns one of the texts that each kind of mail has.
+func (m Mail) part(ctx context.Context, name string) string {
+	return T(ctx, "mail."+string(m.Kind)+"."+name, "Count", max(1, len(m.Accounts)), "Brand", brandName(ctx))
+}
 
-func (a MailAccount) line(ctx context.Context) string {
-	line := text.Isolated(a.Provider)
-	if name := text.Name(a.Account); name != "" {
-		line += ": " + text.Isolated(name)
+// mailBlock is a piece of a mail. Its plain text and its HTML are made of the same ones.
+type mailBlock struct {
+	Kind  blockKind
+	Text  string   // of an account its name, of a button its label
+	Lines []string // beneath an account's name
+	Link  string   // of an account, "" for none; of a button
+}
+
+type blockKind int
+
+const (
+	blockText blockKind = iota
+	blockFacts
+	blockAccount
+	blockButton
+	blockSmall
+)
+
+// blocks returns the mail between the greeting and the foot.
+func (m Mail) blocks(ctx context.Context) []mailBlock {
+	all := []mailBlock{{Text: m.greeting(ctx)}, {Text: m.what(ctx)}}
+	for _, a := range m.Accounts {
+		all = append(all, a.block(ctx))
+	}
+	if facts := m.facts(ctx); len(facts) > 0 {
+		all = append(all, mailBlock{Kind: blockFacts, Lines: facts})
+	}
+	if m.hasConsequence(ctx) {
+		all = append(all, mailBlock{Text: m.part(ctx, "consequence")})
+	}
+	all = append(all, mailBlock{Text: m.part(ctx, "how")}, mailBlock{Kind: blockButton, Text: m.part(ctx, "button"), Link: m.Link})
+	for _, p := range m.after(ctx) {
+		all = append(all, mailBlock{Kind: blockSmall, Text: p})
+	}
+	return all
+}
+
+func (m Mail) hasConsequence(ctx context.Context) bool {
+	return has(ctx, "mail."+string(m.Kind)+".consequence")
+}
+
+// facts are the lines about the mail as a whole: when it happened, where no account says since when.
+func (m Mail) facts(ctx context.Context) []string {
+	for _, a := range m.Accounts {
+		if !a.Status.Since.IsZero() || !a.Until.IsZero() {
+			return nil
+		}
+	}
+	if m.At.IsZero() {
+		return nil
+	}
+	return []string{T(ctx, "mail.when", "When", Moment(ctx, m.At))}
+}
+
+// name returns how the connection is called.
+func (a MailAccount) name() string {
+	name := text.Isolated(a.Provider)
+	if account := text.Name(a.Account); account != "" {
+		name += ": " + text.Isolated(account)
 	} else if a.ID != "" {
-		line += ", " + text.Isolated(a.ID)
+		name += ", " + text.Isolated(a.ID)
+	}
+	return name
+}
+
+func (a MailAccount) block(ctx context.Context) mailBlock {
+	b := mailBlock{Kind: blockAccount, Text: a.name(), Link: a.Link}
+	if a.Status.Party == status.PartyMerchant {
+		b.Lines = append(b.Lines, T(ctx, "mail.reason", "Reason", problemText(ctx, a.Status, Provider{Title: a.Provider}, false)))
+	}
+	if !a.Status.Since.IsZero() {
+		b.Lines = append(b.Lines, T(ctx, "mail.since", "Since", Moment(ctx, a.Status.Since)))
 	}
 	if !a.Until.IsZero() {
-		line += " – " + T(ctx, "mail.ends", "Until", Moment(ctx, a.Until))
+		b.Lines = append(b.Lines, T(ctx, "mail.ends", "Until", Moment(ctx, a.Until)))
 	}
-	return line
+	return b
 }
 
 // Text returns the mail as plain text.
 func (m Mail) Text(ctx context.Context) string {
-	parts := []string{m.greeting(ctx), m.what(ctx)}
-	if len(m.Accounts) > 0 {
-		var lines []string
-		for _, a := range m.Accounts {
-			lines = append(lines, "* "+a.line(ctx))
+	var parts []string
+	for _, b := range m.blocks(ctx) {
+		switch b.Kind {
+		case blockFacts:
+			parts = append(parts, strings.Join(b.Lines, "\n"))
+		case blockAccount:
+			lines := append([]string{"* " + b.Text}, b.Lines...)
+			if b.Link != "" && b.Link != m.Link {
+				lines = append(lines, b.Link)
+			}
+			parts = append(parts, strings.Join(lines, "\n"))
+		case blockButton:
+			parts = append(parts, b.Text+":\n"+b.Link)
+		default:
+			parts = append(parts, b.Text)
 		}
-		parts = append(parts, strings.Join(lines, "\n"))
 	}
-	parts = append(parts, m.how(ctx), m.button(ctx)+":\n"+m.Link)
-	parts = append(parts, m.after(ctx)...)
-	foot := append([]string{brandName(ctx)}, brandOf(ctx).supportLines()...)
+	foot := []string{brandName(ctx)}
+	if home := brandOf(ctx).HomeURL; home != "" {
+		foot = append(foot, home)
+	}
+	for i, one := range brandOf(ctx).supportContacts() {
+		if i == 0 {
+			foot = append(foot, T(ctx, "layout.support"))
+		}
+		foot = append(foot, one.Text)
+	}
 	return strings.Join(parts, "\n\n") + "\n\n-- \n" + strings.Join(foot, "\n") + "\n"
 }
 

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/PuerkitoBio/goquery"
+
 	"patchbay/internal/db"
 	"patchbay/internal/status"
 )
@@ -29,14 +31,133 @@ func TestAMailListsAccountsWhereItAnnouncesThem(t *testing.T) {
 	ctx := WithLocale(context.Background(), "en", storyNow, nil)
 	l := Mail{
 		Kind: "reconnect-by", Merchant: "CH168 Shop", Until: storyNow, Link: "https://connect.example.com/",
-		Accounts: []MailAccount{{Provider: "ELECQ", ID: "100391", Until: time.Date(2026, 11, 24, 9, 30, 0, 0, time.UTC)}},
+		Accounts: []MailAccount{{Provider: "ELECQ", ID: "100391", Link: "https://connect.example.com/connections/1", Until: time.Date(2026, 11, 24, 9, 30, 0, 0, time.UTC)}},
 	}
-	if text := l.Text(ctx); !strings.Contains(text, "confirm it again:\n\n* ELECQ, 100391 – ends 24 November 2026, 09:30 UTC\n\nEverything works") {
+	if text := l.Text(ctx); !strings.Contains(text, "confirm it again:\n\n* ELECQ, 100391\nEnds: 24 November 2026, 09:30 UTC\nhttps://connect.example.com/connections/1\n\nIf you do not") {
 		t.Errorf("the account does not follow what announces it:\n%s", text)
 	}
-	var html bytes.Buffer
-	if err := MailHTML(l).Render(ctx, &html); err != nil || !strings.Contains(html.String(), "confirm it again:</p><ul>") {
-		t.Errorf("nor as HTML: %v\n%s", err, html.String())
+}
+
+// TestAMailSaysTheSameTwice compares what a reader sees of the HTML with the plain text, of each kind in each language. Neither may hold a
+// picture or a font from elsewhere, a script, or a key in place of its words.
+func TestAMailSaysTheSameTwice(t *testing.T) {
+	brand := &Brand{Name: "Phsar Pay", HomeURL: "https://phsar.example", Color: "#8a1c4a", SupportEmail: "help@phsar.example", SupportPhone: "+855 23 000 111", SupportURL: "https://phsar.example/help", LogoType: "image/png", Logo: []byte("x")}
+	for name, m := range sampleMails() {
+		for _, tag := range Languages() {
+			ctx := WithBrand(WithLocale(context.Background(), tag, storyNow, nil), brand)
+			html := mailDocument(ctx, t, m)
+			plain := m.Text(ctx)
+			for _, key := range append(rawKeys(ctx, html.Text()), rawKeys(ctx, plain+m.Subject(ctx))...) {
+				t.Errorf("%s in %s shows the key %s", name, tag, key)
+			}
+			if m.Subject(ctx) == "" || strings.ContainsAny(m.Subject(ctx), "\r\n") {
+				t.Errorf("%s in %s: the subject %q", name, tag, m.Subject(ctx))
+			}
+			if title := html.Find("h1").Text(); bare(title) != bare(m.Subject(ctx)) {
+				t.Errorf("%s in %s: headed %q, and its subject is %q", name, tag, title, m.Subject(ctx))
+			}
+			for _, b := range html.Find("p").EachIter() {
+				for _, line := range strings.Split(strings.TrimSpace(b.Text()), "\n") {
+					if line = bare(line); !strings.Contains(bare(plain), line) {
+						t.Errorf("%s in %s: the plain text lacks %q:\n%s", name, tag, line, plain)
+					}
+				}
+			}
+			seen := bare(html.Find("body").Text())
+			for _, a := range html.Find("a").EachIter() {
+				seen += " " + a.AttrOr("href", "")
+			}
+			for _, line := range strings.Split(plain, "\n") {
+				if line = strings.TrimSuffix(strings.TrimPrefix(strings.TrimSpace(line), "* "), ":"); line != "--" && !strings.Contains(seen, bare(line)) {
+					t.Errorf("%s in %s: the HTML lacks %q", name, tag, line)
+				}
+			}
+			since := []string{Moment(ctx, storyNow), Moment(ctx, storyNow.Add(24*time.Hour))}
+			if !strings.Contains(plain, since[0]) && !strings.Contains(plain, since[1]) {
+				t.Errorf("%s in %s says no time:\n%s", name, tag, plain)
+			}
+			if html.Find("a.button").AttrOr("href", "") != m.Link || !strings.Contains(plain, m.Link+"\n") {
+				t.Errorf("%s in %s does not link to %s", name, tag, m.Link)
+			}
+			for _, one := range []string{"help@phsar.example", "+855 23 000 111", "https://phsar.example/help", "Phsar Pay"} {
+				if !strings.Contains(plain, one) || !strings.Contains(html.Text(), one) {
+					t.Errorf("%s in %s lacks %s", name, tag, one)
+				}
+			}
+			if html.Find("script, link, iframe, form").Length() > 0 || html.Find("img").AttrOr("src", "") != "cid:logo" {
+				t.Errorf("%s in %s loads something", name, tag)
+			}
+			if html.Find("html").AttrOr("lang", "") != tag {
+				t.Errorf("%s in %s: lang", name, tag)
+			}
+		}
+	}
+}
+
+// bare returns text without isolates and without the white space that HTML folds.
+func bare(s string) string {
+	return strings.Join(strings.Fields(strings.NewReplacer("\u2068", "", "\u2069", "").Replace(s)), " ")
+}
+
+func mailDocument(ctx context.Context, t *testing.T, m Mail) *goquery.Document {
+	t.Helper()
+	var b bytes.Buffer
+	if err := MailHTML(m).Render(ctx, &b); err != nil {
+		t.Fatal(err)
+	}
+	doc, err := goquery.NewDocumentFromReader(&b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return doc
+}
+
+// sampleMails are mails of every kind.
+func sampleMails() map[string]Mail {
+	const at = "https://connect.example.com"
+	refused := MailAccount{Provider: "CamInvoice", Account: "ហាង CH168", Link: at + "/connections/1", Status: status.Status{Health: status.ActionNeeded, Problem: status.ProblemRejected, Party: status.PartyMerchant, Since: storyNow}}
+	lapsed := MailAccount{Provider: "ELECQ", ID: "100391", Link: at + "/connections/2", Status: status.Status{Health: status.ActionNeeded, Problem: status.ProblemLapsed, Party: status.PartyMerchant, Since: storyNow}}
+	fine := MailAccount{Provider: "Flexiti", Account: "CH168 Co., Ltd", Link: at + "/connections/3"}
+	ending := fine
+	ending.Until = storyNow.Add(24 * time.Hour)
+	one, two := []MailAccount{refused}, []MailAccount{refused, lapsed}
+	return map[string]Mail{
+		"an invitation of a merchant's user": {Kind: db.MailInvitation, Name: "Sok", Merchant: "CH168 Shop", By: "Dara", At: storyNow, Link: at + "/invitations/x", Until: storyNow.Add(72 * time.Hour)},
+		"an invitation of staff":             {Kind: db.MailInvitation, At: storyNow, Link: at + "/invitations/x"},
+		"a forgotten password":               {Kind: db.MailPassword, Name: "Sok", At: storyNow, Link: at + "/password/x", Until: storyNow.Add(time.Hour)},
+		"a password's link by staff":         {Kind: db.MailPassword, By: "Dara", ByStaff: true, At: storyNow, Link: at + "/password/x"},
+		"to be reconnected":                  {Kind: db.MailReconnect, Merchant: "CH168 Shop", At: storyNow, Accounts: one, Link: at + "/reconnect/x"},
+		"to be reconnected though it works":  {Kind: db.MailReconnect, Merchant: "CH168 Shop", At: storyNow, Accounts: []MailAccount{fine}, Link: at + "/reconnect/x"},
+		"one that needs the merchant":        {Kind: db.MailActionNeeded, Merchant: "CH168 Shop", At: storyNow, Accounts: one, Link: refused.Link},
+		"two that need the merchant":         {Kind: db.MailActionNeeded, Merchant: "CH168 Shop", At: storyNow, Accounts: two, Link: at + "/"},
+		"one that ends soon":                 {Kind: db.MailReconnectBy, Merchant: "CH168 Shop", At: storyNow, Accounts: []MailAccount{ending}, Link: fine.Link},
+		"one that works again":               {Kind: db.MailBackToNormal, Merchant: "CH168 Shop", At: storyNow, Accounts: []MailAccount{fine}, Link: fine.Link},
+		"webhooks that are off":              {Kind: db.MailWebhookOff, Endpoint: "https://hooks.phsar.example", At: storyNow, Link: at + "/admin/webhooks"},
+		"a second factor that is on":         {Kind: db.MailFactorOn, At: storyNow, Link: at + "/account"},
+		"a second factor that is off":        {Kind: db.MailFactorOff, At: storyNow, Link: at + "/account"},
+		"a recovery code that was used":      {Kind: db.MailRecoveryUsed, At: storyNow, Link: at + "/account"},
+	}
+}
+
+// TestNamesAreTextInMail has names that would be markup, a header, a link or a style.
+func TestNamesAreTextInMail(t *testing.T) {
+	ctx := WithLocale(context.Background(), "en", storyNow, nil)
+	for _, name := range []string{
+		`<img src=x onerror=alert(1)>`, "Shop\r\nBcc: all@evil.example", `"><a href="https://evil.example">`, "{{.Brand}}", "</style><script>x</script>", "javascript:alert(1)",
+	} {
+		for _, kind := range []db.MailKind{db.MailInvitation, db.MailReconnect, db.MailActionNeeded, db.MailReconnectBy, db.MailBackToNormal} {
+			m := Mail{Kind: kind, Name: name, Merchant: name, By: name, Link: "https://connect.example.com/", At: storyNow}
+			if kind != db.MailInvitation {
+				m.Accounts = []MailAccount{{Provider: name, Account: name, ID: name, Link: "https://connect.example.com/connections/1"}}
+			}
+			html := mailDocument(WithBrand(ctx, &Brand{Name: name}), t, m)
+			if n := html.Find("img, script, a[href*=evil], a[href^=javascript]").Length(); n > 0 || html.Find("style").Length() != 1 {
+				t.Errorf("%s of %q: %d elements of its own", kind, name, n)
+			}
+			if subject := m.Subject(ctx); strings.ContainsAny(subject, "\r\n") {
+				t.Errorf("%s of %q: the subject is %q", kind, name, subject)
+			}
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"time"
 
 	"patchbay/internal/pg"
 )
@@ -25,11 +26,12 @@ const (
 
 // Mail is a mail to be sent, as a job holds it: ids only. Its text is written, and the secret of its link made, when it is sent.
 type Mail struct {
-	Kind        MailKind `json:"kind"`
-	User        pg.ID    `json:"user"`        // the recipient
-	By          pg.ID    `json:"by,omitzero"` // the user who caused it; zero for Patchbay
-	Connections []pg.ID  `json:"connections,omitempty"`
-	Endpoint    pg.ID    `json:"endpoint,omitzero"` // of webhooks
+	Kind        MailKind  `json:"kind"`
+	User        pg.ID     `json:"user"`        // the recipient
+	By          pg.ID     `json:"by,omitzero"` // the user who caused it; zero for Patchbay
+	At          time.Time `json:"at,omitzero"` // when what it is about happened; zero for when it is enqueued
+	Connections []pg.ID   `json:"connections,omitempty"`
+	Endpoint    pg.ID     `json:"endpoint,omitzero"` // of webhooks
 }
 
 // MailConnections reads the connections that a mail is about, those of one merchant only.

@@ -2,6 +2,8 @@ package db
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,9 +14,15 @@ import (
 
 // OutboxMail is a mail in the outbox of the demo and the tests.
 type OutboxMail struct {
-	ID                       pg.ID
-	At                       time.Time
-	Recipient, Subject, Text string
+	ID                             pg.ID
+	At                             time.Time
+	Recipient, Subject, Text, HTML string
+}
+
+// mailParts is what is sealed of a mail in the outbox, as JSON.
+type mailParts struct {
+	Text string `json:"text"`
+	HTML string `json:"html"`
 }
 
 func outboxPlace(id pg.ID) seal.Place { return seal.Place{Table: "outbox", Column: "sealed", Row: id} }
@@ -22,7 +30,11 @@ func outboxPlace(id pg.ID) seal.Place { return seal.Place{Table: "outbox", Colum
 // AddOutboxMail puts a mail into the outbox instead of sending it. Its text is sealed, because it holds the secret of a link.
 func (d *DB) AddOutboxMail(ctx context.Context, m OutboxMail) error {
 	m.ID, m.At = pg.NewID(), d.Now()
-	sealed, err := d.keyset.Seal([]byte(m.Text), outboxPlace(m.ID))
+	parts, err := json.Marshal(mailParts{m.Text, m.HTML})
+	if err != nil {
+		return fmt.Errorf("encode mail: %w", err)
+	}
+	sealed, err := d.keyset.Seal(parts, outboxPlace(m.ID))
 	if err != nil {
 		return err
 	}
@@ -33,14 +45,28 @@ func (d *DB) AddOutboxMail(ctx context.Context, m OutboxMail) error {
 
 // OutboxMails lists the latest mails of the outbox, newest first.
 func (d *DB) OutboxMails(ctx context.Context, limit int) ([]OutboxMail, error) {
-	return pg.Collect(ctx, d.Pool, "read outbox", func(row pgx.CollectableRow) (OutboxMail, error) {
-		var m OutboxMail
-		var sealed []byte
-		if err := row.Scan(&m.ID, &m.At, &m.Recipient, &m.Subject, &sealed); err != nil {
-			return m, err
-		}
-		text, err := d.Unseal(sealed, outboxPlace(m.ID))
-		m.Text = string(text)
+	return pg.Collect(ctx, d.Pool, "read outbox", d.scanOutboxMail, `SELECT id, at, recipient, subject, sealed FROM outbox ORDER BY at DESC, id DESC LIMIT $1`, limit)
+}
+
+// OutboxMail reads a mail of the outbox. It returns ErrNotFound if there is none with that id.
+func (d *DB) OutboxMail(ctx context.Context, id pg.ID) (OutboxMail, error) {
+	return pg.One(ctx, d.Pool, "read outbox", d.scanOutboxMail, `SELECT id, at, recipient, subject, sealed FROM outbox WHERE id = $1`, id)
+}
+
+func (d *DB) scanOutboxMail(row pgx.CollectableRow) (OutboxMail, error) {
+	var m OutboxMail
+	var sealed []byte
+	if err := row.Scan(&m.ID, &m.At, &m.Recipient, &m.Subject, &sealed); err != nil {
 		return m, err
-	}, `SELECT id, at, recipient, subject, sealed FROM outbox ORDER BY at DESC, id DESC LIMIT $1`, limit)
+	}
+	opened, err := d.Unseal(sealed, outboxPlace(m.ID))
+	if err != nil {
+		return m, err
+	}
+	var parts mailParts
+	if json.Unmarshal(opened, &parts) != nil {
+		parts.Text = string(opened) // kept before mails had their HTML here
+	}
+	m.Text, m.HTML = parts.Text, parts.HTML
+	return m, nil
 }

@@ -175,6 +175,7 @@ func (s *Server) routes() []route {
 		{"POST /admin/users/{id}", admin, s.changeUser, false},
 		{"POST /connections/{id}/ask", staff, s.askToReconnect, false},
 		{"GET /outbox", everyone, s.outbox, false},
+		{"GET /outbox/{id}", everyone, s.outboxHTML, false},
 	}
 }
 

@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -346,8 +347,31 @@ func TestForgottenPassword(t *testing.T) {
 	if got := h.visitor("").get(link); got.status != http.StatusNotFound || !strings.Contains(got.body, "/password") {
 		t.Errorf("the spent link: %d %s", got.status, got.h1())
 	}
-	if got := h.visitor("").get("/outbox"); got.status != http.StatusOK || !strings.Contains(got.body, sok.email) {
-		t.Errorf("the outbox: %d", got.status)
+	outbox := h.visitor("").get("/outbox")
+	if outbox.status != http.StatusOK || !strings.Contains(outbox.body, sok.email) {
+		t.Errorf("the outbox: %d", outbox.status)
+	}
+	frames := outbox.document().Find("iframe")
+	if frames.Length() == 0 {
+		t.Error("no mail is shown as HTML")
+	}
+	for _, frame := range frames.EachIter() {
+		got, err := http.Get(h.url + frame.AttrOr("src", ""))
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(got.Body)
+		got.Body.Close()
+		policy := got.Header.Get("Content-Security-Policy")
+		if err != nil || got.StatusCode != http.StatusOK || !strings.Contains(string(body), `<base target="_blank">`) || !strings.Contains(policy, "default-src 'none'") ||
+			!strings.Contains(policy, "; sandbox allow-popups") || strings.Contains(policy, "script") || strings.Contains(frame.AttrOr("sandbox", "allow-scripts"), "scripts") {
+			t.Errorf("the frame %s: %d, %s", frame.AttrOr("src", ""), got.StatusCode, policy)
+		}
+	}
+	for _, path := range []string{"/outbox/1", "/outbox/" + pg.NewID().String()} {
+		if got := h.visitor("").get(path); got.status != http.StatusNotFound {
+			t.Errorf("%s: %d", path, got.status)
+		}
 	}
 	h.noSecrets(map[string]string{
 		"session": sok.cookie("session"), "link": link[strings.LastIndex(link, "/")+1:], "password": "another horse battery", "old password": password,

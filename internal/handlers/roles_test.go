@@ -90,6 +90,7 @@ func routeAnswers() map[string]string {
 		"POST /admin/users":                       "L..F+L",
 		"POST /admin/users/{id}":                  "L..F+L",
 		"GET /outbox":                             "++++++", // of the demo and of tests; elsewhere there is none
+		"GET /outbox/{id}":                        "......", // there is no such mail
 	}
 }
 

@@ -116,7 +116,7 @@ func (j *Jobs) Stop(ctx context.Context) error {
 
 // EnqueueMail adds a mail in the caller's transaction.
 func (j *Jobs) EnqueueMail(ctx context.Context, tx pgx.Tx, m db.Mail) error {
-	return j.enqueue(ctx, tx, mailArgs{m}, nil)
+	return j.enqueue(ctx, tx, j.dated(m), nil)
 }
 
 // EnqueueBulk adds the work on a bulk in the caller's transaction.
@@ -139,10 +139,18 @@ func (j *Jobs) enqueue(ctx context.Context, tx pgx.Tx, args river.JobArgs, optio
 
 // SendMail enqueues a mail that belongs to no row of its own.
 func (j *Jobs) SendMail(ctx context.Context, m db.Mail) error {
-	if _, err := j.client.Insert(ctx, mailArgs{m}, nil); err != nil {
+	if _, err := j.client.Insert(ctx, j.dated(m), nil); err != nil {
 		return fmt.Errorf("enqueue mail: %w", err)
 	}
 	return nil
+}
+
+// dated returns the job of a mail. What it is about happened now, unless the mail says when.
+func (j *Jobs) dated(m db.Mail) mailArgs {
+	if m.At.IsZero() {
+		m.At = j.DB.Now()
+	}
+	return mailArgs{m}
 }
 
 // SendsMail reports whether mail is sent or kept in the outbox. Where it is not, staff are shown the links instead.

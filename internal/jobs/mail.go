@@ -74,7 +74,7 @@ var errNeedless = errors.New("the reason for this mail has gone")
 // compose writes a mail. The secret of its link is made here and is kept nowhere else. It returns errNeedless when there is no
 // reason to send it any more.
 func (j *Jobs) compose(ctx context.Context, m db.Mail, user account.User, merchant db.Merchant) (views.Mail, error) {
-	page := views.Mail{Kind: m.Kind, Name: user.Name, Merchant: merchant.Name, Link: j.address("/")}
+	page := views.Mail{Kind: m.Kind, Name: user.Name, Merchant: merchant.Name, At: m.At, Link: j.address("/")}
 	by := audit.System
 	if m.By != (pg.ID{}) {
 		author, err := j.Accounts.User(ctx, m.By)
@@ -84,19 +84,28 @@ func (j *Jobs) compose(ctx context.Context, m db.Mail, user account.User, mercha
 		by = audit.Actor{Role: author.Role, ID: author.ID}
 		page.By, page.ByStaff = author.Name, author.Staff()
 	}
-	about, err := j.about(ctx, m, user)
+	providers, err := j.statuses(ctx)
+	if err != nil {
+		return page, err
+	}
+	about, err := j.about(ctx, m, user, providers)
 	if err != nil {
 		return page, err
 	}
 	for _, c := range about {
-		line := views.MailAccount{Provider: j.title(c.Provider), Account: c.Account.Name}
+		line := views.MailAccount{Provider: j.title(c.Provider), Account: c.Account.Name, Link: j.address("/connections/" + c.ID.String())}
 		if c.Account.ID != c.ID.String() { // the connection's own id, which an account without an id has, means nothing to its reader
 			line.ID = c.Account.ID
 		}
 		if m.Kind == db.MailReconnectBy {
 			line.Until = c.AccessEnds
+		} else if s := status.Of(c.Row(), providers[c.Provider]); s.Party == status.PartyMerchant {
+			line.Status = s
 		}
 		page.Accounts = append(page.Accounts, line)
+	}
+	if len(page.Accounts) == 1 {
+		page.Link = page.Accounts[0].Link
 	}
 	switch m.Kind {
 	case db.MailInvitation:
@@ -127,15 +136,11 @@ func (j *Jobs) compose(ctx context.Context, m db.Mail, user account.User, mercha
 }
 
 // about reads the mail's connections for which its reason still holds. It returns errNeedless when there are none left.
-func (j *Jobs) about(ctx context.Context, m db.Mail, user account.User) ([]db.Connection, error) {
+func (j *Jobs) about(ctx context.Context, m db.Mail, user account.User, providers status.Providers) ([]db.Connection, error) {
 	if len(m.Connections) == 0 {
 		return nil, nil
 	}
 	all, err := j.DB.MailConnections(ctx, user.MerchantID, m.Connections)
-	if err != nil {
-		return nil, err
-	}
-	providers, err := j.statuses(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -318,6 +318,42 @@ func TestMailGoesOutWhole(t *testing.T) {
 	}
 }
 
+// TestHeadersHoldNoMoreThanTheirs has names that would begin headers of their own, and a logo.
+func TestHeadersHoldNoMoreThanTheirs(t *testing.T) {
+	p, err := newMailer("smtp://mail.example", "Phsar Pay <connect@phsar.example>", "", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := views.WithLocale(t.Context(), "en", time.Now(), nil)
+	for _, name := range []string{"Sok\r\nBcc: all@evil.example", "Sok\nBcc: all@evil.example\n\n<p>", "Sok\rBcc: all@evil.example", `" <all@evil.example>, "`, "=?utf-8?q?=0ABcc:_all@evil.example?=", "សុខ\u2028Bcc: all@evil.example"} {
+		page := views.Mail{Kind: db.MailActionNeeded, Name: name, Merchant: name, Link: "https://connect.example.com/", Accounts: []views.MailAccount{{Provider: name, Account: name}}}
+		brand := &views.Brand{Name: name, LogoType: "image/png", Logo: []byte("\x89PNG picture")}
+		m, err := p.message(views.WithBrand(ctx, brand), account.User{Name: name, Email: "sok@ch168.example"}, page, brand)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var raw bytes.Buffer
+		if _, err := m.WriteTo(&raw); err != nil {
+			t.Fatal(err)
+		}
+		read, err := mail.ReadMessage(&raw)
+		if err != nil {
+			t.Fatalf("%q: %v", name, err)
+		}
+		for header := range read.Header {
+			if !slices.Contains([]string{"From", "To", "Subject", "Date", "Message-Id", "User-Agent", "X-Mailer", "Auto-Submitted", "Mime-Version", "Content-Type"}, header) {
+				t.Errorf("%q made the header %s", name, header)
+			}
+		}
+		if to, err := read.Header.AddressList("To"); err != nil || len(to) != 1 || to[0].Address != "sok@ch168.example" {
+			t.Errorf("%q: to %v, %v", name, to, err)
+		}
+		if body, err := io.ReadAll(read.Body); err != nil || !strings.Contains(string(body), "Content-Id: <logo>") || !strings.Contains(string(body), "image/png") {
+			t.Errorf("%q: no logo goes with it: %v\n%s", name, err, body)
+		}
+	}
+}
+
 func TestSettingsOfMail(t *testing.T) {
 	for address, ok := range map[string]bool{
 		"smtp://user:secret@mail.example:587": true, "smtps://mail.example": true, "mail.example:25": false, "http://mail.example": false,
@@ -365,7 +401,7 @@ func TestLettersTellNamelessAccountsApart(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, line := range []string{"CamInvoice: CH168 Co., Ltd", "Flexiti, 100245", "Flexiti, 100246", "Flexiti"} {
-			if !strings.Contains(page.Text(ctx), "* "+line+"\n") || !strings.Contains(html.String(), "<li>"+line+"</li>") {
+			if !strings.Contains(page.Text(ctx), "* "+line+"\n") || !strings.Contains(html.String(), ">"+line+"</a>") {
 				t.Errorf("%s lacks the line %q:\n%s", kind, line, page.Text(ctx))
 			}
 		}

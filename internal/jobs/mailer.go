@@ -81,12 +81,16 @@ func newMailer(address, from, ehlo string, roots *x509.CertPool) (*mailer, error
 // send sends a mail, or keeps it in the outbox.
 func (j *Jobs) send(ctx context.Context, to account.User, page views.Mail) error {
 	if j.Outbox {
-		return j.DB.AddOutboxMail(ctx, db.OutboxMail{Recipient: to.Email, Subject: page.Subject(ctx), Text: page.Text(ctx)})
+		html, err := renderHTML(ctx, page)
+		if err != nil {
+			return err
+		}
+		return j.DB.AddOutboxMail(ctx, db.OutboxMail{Recipient: to.Email, Subject: page.Subject(ctx), Text: page.Text(ctx), HTML: html})
 	}
 	if j.mailer == nil {
 		return nil
 	}
-	message, err := j.mailer.message(ctx, to, page)
+	message, err := j.mailer.message(ctx, to, page, &j.Brand)
 	if err != nil {
 		return err
 	}
@@ -130,11 +134,19 @@ func (p *mailer) reason(err error, to string) string {
 	return strings.Join(strings.Fields(said), " ")
 }
 
-// message returns the mail for the wire, as plain text and HTML with the same words.
-func (p *mailer) message(ctx context.Context, to account.User, page views.Mail) (*mail.Msg, error) {
-	var html bytes.Buffer
+func renderHTML(ctx context.Context, page views.Mail) (string, error) {
+	var html strings.Builder
 	if err := views.MailHTML(page).Render(ctx, &html); err != nil {
-		return nil, fmt.Errorf("render mail: %w", err)
+		return "", fmt.Errorf("render mail: %w", err)
+	}
+	return html.String(), nil
+}
+
+// message returns the mail for the wire: plain text and HTML with the same words, and the logo that the HTML shows.
+func (p *mailer) message(ctx context.Context, to account.User, page views.Mail, brand *views.Brand) (*mail.Msg, error) {
+	html, err := renderHTML(ctx, page)
+	if err != nil {
+		return nil, err
 	}
 	m := mail.NewMsg(mail.WithNoDefaultUserAgent())
 	m.FromMailAddress(&p.from)
@@ -145,7 +157,12 @@ func (p *mailer) message(ctx context.Context, to account.User, page views.Mail) 
 	m.SetUserAgent("Patchbay")
 	m.SetGenHeader("Auto-Submitted", "auto-generated")
 	m.SetBodyString(mail.TypeTextPlain, page.Text(ctx))
-	m.AddAlternativeString(mail.TypeTextHTML, html.String())
+	m.AddAlternativeString(mail.TypeTextHTML, html)
+	if name, id, image, ok := brand.MailLogo(); ok {
+		if err := m.EmbedReader(name, bytes.NewReader(image), mail.WithFileContentID("<"+id+">"), mail.WithFileContentType("image/png")); err != nil {
+			return nil, fmt.Errorf("add the logo to a mail: %w", err)
+		}
+	}
 	return m, nil
 }
 
