@@ -1,9 +1,12 @@
 package main
 
 import (
+	"cmp"
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -264,5 +267,78 @@ func TestTheImageHasWhatTheProgramImports(t *testing.T) {
 	}
 	if walk("patchbay/cmd/web"); len(seen) < 20 {
 		t.Errorf("only %d packages seen", len(seen))
+	}
+}
+
+// asvs are the lines of OWASP ASVS 5.0.0 at levels 1 and 2: sections, each with the number of its last line.
+const asvs = `1.1:2 1.2:9 1.3:11 1.4:3 1.5:2 2.1:3 2.2:3 2.3:4 2.4:1 3.2:2 3.3:4 3.4:6 3.5:5 3.7:2 4.1:3 4.2:1 4.3:2 4.4:4 5.1:1 5.2:3 5.3:2 5.4:3
+	6.1:3 6.2:12 6.3:4 6.4:4 6.5:5 6.6:3 6.8:4 7.1:3 7.2:4 7.3:2 7.4:5 7.5:2 7.6:2 8.1:2 8.2:3 8.3:1 8.4:1 9.1:3 9.2:4 10.1:2 10.2:2 10.3:4 10.4:11 10.5:5
+	10.6:2 10.7:3 11.1:2 11.2:3 11.3:3 11.4:4 11.5:1 11.6:1 12.1:3 12.2:2 12.3:4 13.1:1 13.2:5 13.3:2 13.4:5 14.1:2 14.2:4 14.3:3 15.1:3 15.2:3 15.3:7
+	16.1:1 16.2:5 16.3:4 16.4:3 16.5:3 17.1:1 17.2:4 17.3:2`
+
+// TestEveryLineOfTheStandardIsAnswered holds docs/security.md to the standard's numbers, and its sums to its rows.
+func TestEveryLineOfTheStandardIsAnswered(t *testing.T) {
+	text := read(t, "../../docs/security.md")
+	var want []string
+	for _, section := range strings.Fields(asvs) {
+		name, last, _ := strings.Cut(section, ":")
+		n, err := strconv.Atoi(last)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			want = append(want, name+"."+strconv.Itoa(i+1))
+		}
+	}
+	var got []string
+	sums := map[string]int{}
+	for _, row := range regexp.MustCompile(`(?m)^\| (\d+\.\d+\.\d+) \| [12] \| [^|]+ \| ([^|]+) \| (.+) \|$`).FindAllStringSubmatch(text, -1) {
+		got = append(got, row[1])
+		sums[row[2]]++
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("docs/security.md answers %d lines, or in another order, want %d", len(got), len(want))
+	}
+	sum := fmt.Sprintf("Of %d lines %d are met, %d are not applicable, and %d are not met", len(want), sums["met"], sums["not applicable"], sums["**not met**"])
+	if !strings.Contains(text, sum) {
+		t.Errorf("docs/security.md does not say: %s", sum)
+	}
+}
+
+// TestTestsAndFilesThatDocumentsNameExist looks for each test and each path of this repository that a document names.
+func TestTestsAndFilesThatDocumentsNameExist(t *testing.T) {
+	tests := map[string]bool{}
+	err := filepath.WalkDir("../..", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() && (d.Name() == ".git" || d.Name() == "node_modules") {
+			return cmp.Or(err, fs.SkipDir)
+		}
+		if strings.HasSuffix(path, "_test.go") {
+			for _, m := range regexp.MustCompile(`(?m)^func ((?:Test|Fuzz)\w+)\(`).FindAllStringSubmatch(read(t, path), -1) {
+				tests[m[1]] = true
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := documents(t)
+	all["../../SECURITY.md"] = read(t, "../../SECURITY.md")
+	all["../../CONTRIBUTING.md"] = read(t, "../../CONTRIBUTING.md")
+	found := 0
+	for path, text := range all {
+		for _, m := range regexp.MustCompile("`((?:Test|Fuzz)[A-Z]\\w+)`").FindAllStringSubmatch(text, -1) {
+			if found++; !tests[m[1]] {
+				t.Errorf("%s names %s, which is no test", path, m[1])
+			}
+		}
+		for _, m := range regexp.MustCompile("`((?:cmd|docs|internal|migrations|scripts|static|views|e2e|bench)/[a-z0-9_./-]+)`").FindAllStringSubmatch(text, -1) {
+			if _, err := os.Stat(filepath.Join("../..", m[1])); err != nil {
+				t.Errorf("%s names %s: %v", path, m[1], err)
+			}
+		}
+	}
+	if found < 200 {
+		t.Errorf("only %d tests are named", found)
 	}
 }
