@@ -68,9 +68,9 @@ func serveSandbox(ctx context.Context, t terminal, args []string) error {
 	return errors.Join(serveUntil(ctx, listener, s, time.Second), s.Close())
 }
 
-// serveUntil answers requests until ctx ends. Then those under way have grace to finish.
-func serveUntil(ctx context.Context, listener net.Listener, h http.Handler, grace time.Duration) error {
-	server := &http.Server{
+// newServer returns a server that holds no connection for ever, whatever the other end sends, leaves out or does not read.
+func newServer(h http.Handler) *http.Server {
+	return &http.Server{
 		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
@@ -80,6 +80,11 @@ func serveUntil(ctx context.Context, listener net.Listener, h http.Handler, grac
 		// Whatever a handler has to say it says itself; these are complaints about clients that went away.
 		ErrorLog: log.New(io.Discard, "", 0),
 	}
+}
+
+// serveUntil answers requests until ctx ends. Then those under way have grace to finish.
+func serveUntil(ctx context.Context, listener net.Listener, h http.Handler, grace time.Duration) error {
+	server := newServer(h)
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(listener) }()
 	select {

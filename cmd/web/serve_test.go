@@ -3,8 +3,11 @@ package main
 import (
 	"bufio"
 	"context"
+	"errors"
 	"io"
+	"net"
 	"net/http"
+	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -106,5 +109,57 @@ func TestPostgresThatIsNotThere(t *testing.T) {
 	code, _, complaint := said(t, environ, "", "migrate")
 	if code != 1 || !strings.Contains(complaint, "DATABASE_URL") || !strings.Contains(complaint, "connection refused") || strings.Contains(complaint, "canary") {
 		t.Errorf("%d: %s", code, complaint)
+	}
+}
+
+// TestAnAnswerThatNobodyReadsEnds has clients that send half a request, or read nothing of a large answer. The limits are shortened in
+// proportion: a minute of them is half a second.
+func TestAnAnswerThatNobodyReadsEnds(t *testing.T) {
+	ended := make(chan error, 1)
+	server := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for range 4_096 { // 256 MB: more than the kernel takes
+			if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+				ended <- err
+				return
+			}
+		}
+		ended <- nil
+	}))
+	for _, limit := range []*time.Duration{&server.ReadHeaderTimeout, &server.ReadTimeout, &server.WriteTimeout, &server.IdleTimeout} {
+		if *limit <= 0 || *limit > 3*time.Minute {
+			t.Fatalf("a connection may be held for %v", *limit)
+		}
+		*limit /= 120
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go server.Serve(listener)
+	defer server.Close()
+	for name, sent := range map[string]string{"half a request": "GET / HTTP/1.1\r\nHost: x\r\n", "nothing": "", "a request": "GET / HTTP/1.1\r\nHost: x\r\n\r\n"} {
+		conn, err := net.Dial("tcp", listener.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		if _, err := conn.Write([]byte(sent)); err != nil {
+			t.Fatal(err)
+		}
+		if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if name == "a request" {
+			select {
+			case err := <-ended:
+				if err == nil {
+					t.Error("an answer that nobody reads was written to its end")
+				}
+			case <-time.After(time.Minute):
+				t.Error("an answer that nobody reads is held")
+			}
+		} else if _, err := conn.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("%s: the connection is held (%v)", name, err)
+		}
 	}
 }

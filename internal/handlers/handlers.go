@@ -360,8 +360,11 @@ func (s *Server) guard(next http.Handler) http.Handler {
 				return // counted by key, connection and minute instead
 			}
 			s.requests.count(r.Pattern, answer.status, time.Since(began))
-			s.Log.InfoContext(r.Context(), "request", "method", r.Method, "route", r.Pattern, "status", answer.status,
-				"ms", time.Since(began).Milliseconds(), "address", s.address(r), "role", who.role, "id", who.id)
+			line := []any{"method", r.Method, "route", r.Pattern, "status", answer.status, "ms", time.Since(began).Milliseconds(), "address", s.address(r)}
+			if who.role != "" {
+				line = append(line, "role", who.role, "id", who.id)
+			}
+			s.Log.InfoContext(r.Context(), "request", line...)
 		}()
 		h := answer.Header()
 		h.Set(trace.Header, id)

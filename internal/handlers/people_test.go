@@ -96,6 +96,9 @@ func TestSecureCookies(t *testing.T) {
 	if len(w.Result().Cookies()) == 0 {
 		t.Fatalf("no cookies: %d", w.Code)
 	}
+	if got := w.Result().Header.Get("Strict-Transport-Security"); got != "max-age=31536000" {
+		t.Errorf("Strict-Transport-Security: %q", got)
+	}
 	foreign := r.Clone(context.Background())
 	foreign.Header.Set("Origin", "https://evil.example")
 	foreign.Header.Set("Sec-Fetch-Site", "cross-site")

@@ -9,7 +9,6 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
-	"patchbay/internal/pg"
 	"patchbay/internal/status"
 )
 
@@ -122,8 +121,8 @@ func TestALineOfTheLogSaysWhoAsked(t *testing.T) {
 		"support at what is for admins": {helper.post("/admin/keys", "name", "x"), http.StatusForbidden, "support", id(helper)},
 		"support where it may be":       {helper.get("/admin"), http.StatusOK, "support", id(helper)},
 		"a key without the scope":       {s.visitor("").do(byKey), http.StatusForbidden, "key", key.ID.String()},
-		"a stranger without a key":      {s.visitor("").get("/api/v1/connections"), http.StatusUnauthorized, `""`, pg.ID{}.String()},
-		"a stranger in the back office": {s.visitor("").get("/admin"), http.StatusSeeOther, `""`, pg.ID{}.String()},
+		"a stranger without a key":      {s.visitor("").get("/api/v1/connections"), http.StatusUnauthorized, "", ""},
+		"a stranger in the back office": {s.visitor("").get("/admin"), http.StatusSeeOther, "", ""},
 	} {
 		line := ""
 		for one := range strings.Lines(s.log.String()) {
@@ -131,8 +130,12 @@ func TestALineOfTheLogSaysWhoAsked(t *testing.T) {
 				line = one
 			}
 		}
-		if c.got.status != c.status || !strings.Contains(line, " role="+c.role+" ") || !strings.Contains(line, " id="+c.sender) {
-			t.Errorf("%s: %d %q, want role %s, id %s", name, c.got.status, line, c.role, c.sender)
+		want := " role=" + c.role + " id=" + c.sender + " "
+		if c.role == "" {
+			want = ""
+		}
+		if c.got.status != c.status || line == "" || !strings.Contains(line, want) || want == "" && strings.Contains(line, " role=") {
+			t.Errorf("%s: %d %q, want %q", name, c.got.status, line, want)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package sso_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
@@ -385,5 +386,33 @@ func TestAnIssuerThatIsNotThere(t *testing.T) {
 	defer cancel()
 	if _, _, err := provider(hanging.URL).Begin(ctx); !errors.Is(err, sso.ErrAway) {
 		t.Error(err)
+	}
+}
+
+// TestKeysThatTakeTooLongAreRefused: verifying with one such key takes a minute and more, even if another made the signature.
+func TestKeysThatTakeTooLongAreRefused(t *testing.T) {
+	for bits, want := range map[int]error{4096: nil, 8192: nil, 16384: sso.ErrInvalid, 500_000: sso.ErrInvalid} {
+		issuer := ssotest.New(t, nil)
+		issuer.Person(dara)
+		response, err := http.Get(issuer.URL + "/keys")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var set struct {
+			Keys []map[string]any `json:"keys"`
+		}
+		err = json.NewDecoder(response.Body).Decode(&set)
+		response.Body.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		large := bytes.Repeat([]byte{0xff}, bits/8)
+		set.Keys = append(set.Keys, map[string]any{"kty": "RSA", "alg": "RS256", "use": "sig", "kid": "large", "e": "AQAB", "n": base64.RawURLEncoding.EncodeToString(large)})
+		issuer.Answer("/keys", func(w http.ResponseWriter, _ *http.Request) { json.NewEncoder(w).Encode(set) })
+		p := provider(issuer.URL)
+		a, answer := begin(t, p)
+		if _, err := finish(t, p, a, answer); !errors.Is(err, want) {
+			t.Errorf("a key of %d bits beside the right one: %v, want %v", bits, err, want)
+		}
 	}
 }
