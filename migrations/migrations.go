@@ -81,7 +81,7 @@ func Up(ctx context.Context, url string) (applied int, err error) {
 // served are the tables whose rows the serving role reads and writes. Of events it may add rows, of the two lists of
 // migrations it may only read.
 var served = []string{
-	"api_key_daily_reads", "api_keys", "bulk_items", "bulks", "connect_links", "connection_counts", "connections", "flows", "grants", "hourly_refreshes",
+	"api_key_daily_reads", "api_keys", "bulk_items", "bulks", "connect_links", "connection_counts", "connections", "erasure_revocations", "erasures", "flows", "grants", "hourly_refreshes",
 	"hourly_stats", "identities", "keyset_check", "links", "merchants", "outbox", "passkey_challenges", "provider_slots", "providers", "rate_limits", "rechecks", "revocations",
 	"search_documents", "search_words", "second_factors", "sessions", "settings", "token_reads", "users", "warnings",
 	"webhook_deliveries", "webhook_endpoints", "webhook_events", "webhook_reminders", "webhook_sequences",
@@ -92,7 +92,7 @@ var served = []string{
 // may not call those that run with the owner's rights, and in some databases none at all.
 var called = []string{
 	"connection_health(text)", "connection_health_order(text, timestamptz, timestamptz, timestamptz, timestamptz)",
-	"connection_state(text, timestamptz, timestamptz)", "events_drop_before(date)", "events_make_month(date)", "name_fold(text)",
+	"connection_state(text, timestamptz, timestamptz)", "events_check_erased(uuid)", "events_drop_before(date)", "events_erase(uuid, uuid[], integer)", "events_erase_names(uuid, text[])", "events_make_month(date)", "name_fold(text)",
 	"search_fold(text)", "search_words_of(text)", "webhook_add(text, timestamptz, uuid, uuid, jsonb)", "webhook_state(connections)", "river_job_state_in_bitmask(bit, river_job_state)",
 }
 

@@ -41,6 +41,7 @@ func commands() []command {
 		{"sandbox", "serves the providers' sandboxes alone", serveSandbox},
 		{"migrate", "[up|down|status]: the schema", migrate},
 		{"user", "add: a user, whose password is read from standard input; reset-second-factor", user},
+		{"merchant", "erase: everything of a merchant, by the platform's own id", merchant},
 		{"apikey", "add: a key for the platform's own programs", apikey},
 		{"keys", "new|add|promote|retire ID: prints a fresh keyset, or the present one changed", keys},
 		{"reseal", "seals everything anew by the key that seals, while serving goes on", reseal},

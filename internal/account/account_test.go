@@ -26,7 +26,7 @@ func TestNoSecretIsReadableInADump(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.AddOutboxMail(ctx, db.OutboxMail{Recipient: u.Email, Subject: "ជ្រើសរើសពាក្យសម្ងាត់ថ្មី", Text: "https://connect.example/password/" + string(link)}); err != nil {
+	if err := d.AddOutboxMail(ctx, db.OutboxMail{User: u.ID, Recipient: u.Email, Subject: "ជ្រើសរើសពាក្យសម្ងាត់ថ្មី", Text: "https://connect.example/password/" + string(link)}); err != nil {
 		t.Fatal(err)
 	}
 	kept, err := d.OutboxMails(ctx, 5)

@@ -228,7 +228,7 @@ func (s *Store) NewRecoveryCodes(ctx context.Context, by audit.Actor, u User) (r
 		if err := s.writeFactor(ctx, tx, u.ID, f); err != nil {
 			return err
 		}
-		return s.audit.Add(ctx, tx, audit.Event{Kind: status.UserRecoveryMade, Actor: by, Note: u.Email})
+		return s.audit.Add(ctx, tx, audit.Event{Kind: status.UserRecoveryMade, Actor: by, MerchantID: u.MerchantID, Note: u.Email})
 	})
 	return recovery, err
 }
@@ -294,7 +294,7 @@ func (s *Store) factorChanged(ctx context.Context, tx pgx.Tx, by audit.Actor, u 
 			return fmt.Errorf("enqueue mail: %w", err)
 		}
 	}
-	return s.audit.Add(ctx, tx, audit.Event{Kind: kind, Actor: by, Note: u.Email})
+	return s.audit.Add(ctx, tx, audit.Event{Kind: kind, Actor: by, MerchantID: u.MerchantID, Note: u.Email})
 }
 
 func factorPlace(user pg.ID) seal.Place {

@@ -126,14 +126,15 @@ func (s *Store) EndSession(ctx context.Context, user pg.ID, hash []byte) error {
 // EndSessions ends all sessions of a user but the one whose hash is keep. It returns pg.ErrNotFound if there is no such user.
 func (s *Store) EndSessions(ctx context.Context, by audit.Actor, user pg.ID, keep []byte) error {
 	return s.db.Tx(ctx, func(tx pgx.Tx) error {
-		email, err := pg.One(ctx, tx, "read user", pgx.RowTo[string], `SELECT email FROM users WHERE id = $1`, user)
-		if err != nil {
-			return err
+		var email string
+		var merchant pg.ID
+		if err := tx.QueryRow(ctx, `SELECT email, merchant_id FROM users WHERE id = $1`, user).Scan(&email, &merchant); err != nil {
+			return pg.NotFound(err)
 		}
 		if err := endSessions(ctx, tx, user, keep); err != nil {
 			return err
 		}
-		return s.audit.Add(ctx, tx, audit.Event{Kind: status.UserSessionsEnded, Actor: by, Note: email})
+		return s.audit.Add(ctx, tx, audit.Event{Kind: status.UserSessionsEnded, Actor: by, MerchantID: merchant, Note: email})
 	})
 }
 

@@ -178,12 +178,16 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 		return err
 	})
 	var revokedUntil time.Time
-	b.Queue(`SELECT until FROM revocations WHERE provider = $1 AND environment = $2 AND account_id = $3`, f.Provider, f.Environment, f.Account.ID).
+	b.Queue(`SELECT until FROM revocations WHERE provider = $1 AND environment = $2 AND account_id = $3`, f.Provider, f.Environment, accountHash(f.Account.ID)).
 		Query(func(rows pgx.Rows) error {
 			_, err := pgx.ForEachRow(rows, []any{&revokedUntil}, func() error { return nil })
 			return err
 		})
-	if err := tx.SendBatch(ctx, b).Close(); err != nil {
+	err := tx.SendBatch(ctx, b).Close()
+	if errors.Is(err, pgx.ErrNoRows) { // its merchant was erased
+		return ConnectResult{}, ErrTaken
+	}
+	if err != nil {
 		return ConnectResult{}, fmt.Errorf("connect: %w", err)
 	}
 	stage := status.StageChoosing

@@ -15,6 +15,7 @@ import (
 // OutboxMail is a mail in the outbox of the demo and the tests.
 type OutboxMail struct {
 	ID                             pg.ID
+	User                           pg.ID // the recipient; AddOutboxMail keeps none for a user who is gone
 	At                             time.Time
 	Recipient, Subject, Text, HTML string
 }
@@ -38,8 +39,9 @@ func (d *DB) AddOutboxMail(ctx context.Context, m OutboxMail) error {
 	if err != nil {
 		return err
 	}
-	_, err = pg.Exec(ctx, d.Pool, "add outbox mail", `INSERT INTO outbox (id, at, recipient, subject, sealed) VALUES ($1, $2, $3, $4, $5)`,
-		m.ID, m.At, m.Recipient, m.Subject, sealed)
+	_, err = pg.Exec(ctx, d.Pool, "add outbox mail", `WITH there AS (SELECT id FROM users WHERE id = $6 FOR KEY SHARE)
+		INSERT INTO outbox (id, at, recipient, subject, sealed, user_id) SELECT $1, $2, $3, $4, $5, id FROM there`,
+		m.ID, m.At, m.Recipient, m.Subject, sealed, m.User)
 	return err
 }
 

@@ -33,6 +33,7 @@ func sealedColumns() []sealedColumn {
 		{"flows", "sealed", "id", "0::bigint", "r.merchant_id", "flows r", "true"},
 		{"outbox", "sealed", "id", "0::bigint", none, "outbox r", "true"},
 		{"webhook_endpoints", "sealed", "id", "0::bigint", none, "webhook_endpoints r", "true"},
+		{"erasure_revocations", "sealed", "id", "0::bigint", "r.merchant_id", "erasure_revocations r", "true"},
 		{"second_factors", "sealed", "user_id", "0::bigint", none, "second_factors r", "true"},
 	}
 }

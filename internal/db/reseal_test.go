@@ -65,7 +65,7 @@ func TestAKeyIsTakenOut(t *testing.T) {
 		}
 	}
 	flow := waiting(t, before, u, "another", before.Now(), pg.ID{})
-	if err := before.AddOutboxMail(ctx, db.OutboxMail{Recipient: "sok@example.com", Subject: "Hello", Text: "a secret link"}); err != nil {
+	if err := before.AddOutboxMail(ctx, db.OutboxMail{User: u.ID, Recipient: "sok@example.com", Subject: "Hello", Text: "a secret link"}); err != nil {
 		t.Fatal(err)
 	}
 	_, secret, err := before.AddAPIKey(ctx, audit.System, db.APIKey{Name: "erp", MerchantID: u.MerchantID, Scopes: []string{db.ScopeTokens}})

@@ -3,6 +3,7 @@ package db
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
@@ -122,11 +123,11 @@ func (d *DB) BeginRevocation(ctx context.Context, provider, environment, account
 		}
 		tag, err := tx.Exec(ctx, `
 			INSERT INTO revocations (provider, environment, account_id, until)
-			SELECT $1, $2, $3, $5
+			SELECT $1, $2, $6, $5
 			WHERE NOT EXISTS (SELECT FROM connections WHERE provider = $1 AND environment = $2 AND account_id = $3 AND disconnected_at IS NULL)
 				AND NOT EXISTS (SELECT FROM flows WHERE provider = $1 AND environment = $2 AND account_id = $3 AND stage IN ('choosing', 'confirming') AND expires_at > $4)
 			ON CONFLICT (provider, environment, account_id) DO UPDATE SET until = excluded.until`,
-			provider, environment, account, now, now.Add(revokeFor))
+			provider, environment, account, now, now.Add(revokeFor), accountHash(account))
 		if err != nil {
 			return fmt.Errorf("begin revocation: %w", err)
 		}
@@ -134,6 +135,11 @@ func (d *DB) BeginRevocation(ctx context.Context, provider, environment, account
 		return nil
 	})
 	return begun, err
+}
+
+// accountHash is what the table revocations knows an account by: it may be that of a merchant who was erased.
+func accountHash(account string) string {
+	return fmt.Sprintf("%x", sha256.Sum256([]byte(account)))
 }
 
 // EndRevocation releases the lock. With spoiled the provider has or may have revoked the access, so grants obtained before now are
@@ -144,7 +150,7 @@ func (d *DB) EndRevocation(ctx context.Context, provider, environment, account s
 		until = d.Now()
 	}
 	_, err := pg.Exec(ctx, d.Pool, "end revocation", `UPDATE revocations SET until = $4 WHERE provider = $1 AND environment = $2 AND account_id = $3`,
-		provider, environment, account, until)
+		provider, environment, accountHash(account), until)
 	return err
 }
 

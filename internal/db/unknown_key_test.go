@@ -57,7 +57,7 @@ func TestWhatAnotherKeySealedIsLeft(t *testing.T) {
 		}
 		links[name] = l.ID
 	}
-	if err := ahead.AddOutboxMail(ctx, db.OutboxMail{Recipient: "sok@example.com", Subject: "Hello", Text: "a secret link"}); err != nil {
+	if err := ahead.AddOutboxMail(ctx, db.OutboxMail{User: u.ID, Recipient: "sok@example.com", Subject: "Hello", Text: "a secret link"}); err != nil {
 		t.Fatal(err)
 	}
 	before := dbtest.Dump(t, behind)

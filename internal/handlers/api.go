@@ -41,7 +41,7 @@ func (s *Server) api(mux *http.ServeMux) {
 			asked := r
 			if pattern != tokenRoute { // which has limits of its own
 				limit := readLimit
-				if pattern == apiRefreshRoute || pattern == apiDisconnectRoute {
+				if slices.Contains([]string{apiRefreshRoute, apiDisconnectRoute, apiEraseRoute}, pattern) {
 					limit = refreshLimit
 				}
 				ctx, cancel := context.WithTimeout(r.Context(), limit)
@@ -69,6 +69,7 @@ func (s *Server) apiRoutes() map[string]call {
 		apiRefreshRoute:                              s.apiRefresh,
 		"GET /api/v1/merchants":                      s.apiMerchants,
 		"POST /api/v1/merchants":                     s.apiAddMerchant,
+		apiEraseRoute:                                s.apiErase,
 		apiDisconnectRoute:                           s.apiDisconnect,
 		"GET /api/v1/providers":                      s.apiProviders,
 		"POST /api/v1/connect-links":                 s.apiAddLink,

@@ -189,7 +189,7 @@ func problemOf(err error) apiProblem {
 		return apiProblem{Type: "invalid", Title: "The body is over 64 KB", Status: http.StatusRequestEntityTooLarge}
 	case errors.Is(err, errMethod):
 		return apiProblem{Type: "invalid", Title: "This address does not take that method", Status: http.StatusMethodNotAllowed}
-	case errors.Is(err, pg.ErrNotFound):
+	case errors.Is(err, pg.ErrNotFound), pg.Dangling(err):
 		return apiProblem{Type: "not-found", Title: "There is no such thing", Status: http.StatusNotFound}
 	case errors.As(err, &long):
 		return apiProblem{

@@ -69,6 +69,7 @@ func New(o Options) (*Jobs, error) {
 	river.AddWorker(workers, &bulkWorker{jobs: j})
 	river.AddWorker(workers, river.WorkFunc(j.resumeBulks))
 	river.AddWorker(workers, river.WorkFunc(j.runRevocation))
+	river.AddWorker(workers, river.WorkFunc(j.runErasures))
 	client, err := river.NewClient(riverpgxv5.New(o.DB.Pool), &river.Config{
 		Logger:          slog.New(onlyWarnings{o.Log.Handler()}),
 		ErrorHandler:    failures{o.Log},
@@ -84,6 +85,7 @@ func New(o Options) (*Jobs, error) {
 			periodic(upkeepArgs{}, time.Minute),
 			periodic(resealArgs{}, time.Minute),
 			periodic(abandonedArgs{}, time.Minute),
+			periodic(erasuresArgs{}, time.Minute),
 		},
 	})
 	if err != nil {

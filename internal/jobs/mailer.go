@@ -85,7 +85,7 @@ func (j *Jobs) send(ctx context.Context, to account.User, page views.Mail) error
 		if err != nil {
 			return err
 		}
-		return j.DB.AddOutboxMail(ctx, db.OutboxMail{Recipient: to.Email, Subject: page.Subject(ctx), Text: page.Text(ctx), HTML: html})
+		return j.DB.AddOutboxMail(ctx, db.OutboxMail{User: to.ID, Recipient: to.Email, Subject: page.Subject(ctx), Text: page.Text(ctx), HTML: html})
 	}
 	if j.mailer == nil {
 		return nil

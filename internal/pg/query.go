@@ -76,6 +76,12 @@ func Violates(err error, constraint string) bool {
 	return errors.As(err, &pg) && pg.ConstraintName == constraint
 }
 
+// Dangling reports whether a row was refused because one that it refers to is gone (foreign_key_violation): another process deleted it meanwhile.
+func Dangling(err error) bool {
+	var said *pgconn.PgError
+	return errors.As(err, &said) && said.Code == "23503"
+}
+
 // Contains is the LIKE pattern that finds text anywhere, in lower case; "" stays "".
 func Contains(text string) string {
 	text = strings.ToLower(strings.TrimSpace(text))

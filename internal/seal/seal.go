@@ -242,6 +242,15 @@ func (k *Keyset) Sign(kind, text string) []byte {
 	return appendMAC(binary.BigEndian.AppendUint32(nil, k.primary), k.macKeys[k.primary], kind, text)
 }
 
+// SignByAll returns the MACs that each key of the keyset makes of kind and text, the oldest key's first: by these what was signed is looked up.
+func (k *Keyset) SignByAll(kind, text string) [][]byte {
+	macs := make([][]byte, len(k.ids))
+	for i, id := range k.ids {
+		macs[i] = appendMAC(binary.BigEndian.AppendUint32(nil, id), k.macKeys[id], kind, text)
+	}
+	return macs
+}
+
 // Verify returns an error unless a key of the keyset made the MAC for this kind and text: ErrUnknownKey if the MAC names a key that
 // the keyset lacks, else ErrForged.
 func (k *Keyset) Verify(mac []byte, kind, text string) error {

@@ -50,7 +50,8 @@ const (
 	IncidentDeclared Kind = "incident.declared"
 	IncidentEnded    Kind = "incident.ended"
 
-	MerchantAdded Kind = "merchant.added"
+	MerchantAdded  Kind = "merchant.added"
+	MerchantErased Kind = "merchant.erased"
 
 	UserAdded              Kind = "user.added"
 	UserInvited            Kind = "user.invited"
@@ -120,7 +121,7 @@ func Kinds() []Kind {
 		LinkMade, LinkBegun, LinkForeign, LinkRevoked, LinkConfirming, LinkConfirmed,
 		RefreshSaved, RefreshSpared, RefreshDropped, RefreshRateLimited, RefreshTemporary, RefreshRejected, RefreshClientRejected, RefreshLost,
 		IncidentOpened, IncidentDeclared, IncidentEnded,
-		MerchantAdded,
+		MerchantAdded, MerchantErased,
 		UserAdded, UserInvited, UserInvitationAccepted, UserPasswordLink, UserPasswordChanged, UserSignedIn, UserSignedOut, UserSignInFailed,
 		UserPasswordRefused,
 		UserTurnedAway, UserSessionsEnded, UserLocked, UserUnlocked, UserRoleChanged,

@@ -254,6 +254,12 @@ func Jobs(t testing.TB, d *db.DB, kind string, within time.Duration) (waiting, o
 	return waiting, others
 }
 
+// DueErasures has what providers are owed after erasures be due at once.
+func DueErasures(t testing.TB, d *db.DB) {
+	t.Helper()
+	exec(t, d, `UPDATE erasure_revocations SET due_at = '-infinity' WHERE sealed IS NOT NULL`)
+}
+
 // FailJobs has the jobs of a kind fail for a reason: given up, or waiting for another try.
 func FailJobs(t testing.TB, d *db.DB, kind, reason string, givenUp bool) {
 	t.Helper()

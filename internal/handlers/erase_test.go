@@ -1,0 +1,98 @@
+package handlers
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"patchbay/internal/audit"
+	"patchbay/internal/db"
+	"patchbay/internal/db/dbtest"
+	"patchbay/internal/pg"
+	"patchbay/internal/sandbox"
+	"patchbay/internal/status"
+)
+
+func TestAProgramErasesAMerchant(t *testing.T) {
+	t.Parallel()
+	o := newTestAPI(t)
+	id, others := o.connection(o.shop, "KHUID00001234", time.Minute), o.connection(o.other, "KHUID00001234", time.Minute)
+	const path = "/api/v1/merchants/shop-17"
+	o.ask("DELETE", path, "", "").is(o, http.StatusUnauthorized, "unauthorized")
+	o.ask("DELETE", path, o.key(pg.ID{}, db.ScopeConnections, db.ScopeTokens, db.ScopeRefresh, db.ScopeDisconnect, db.ScopeLinks, db.ScopeWebhooks), "").is(o, http.StatusForbidden, "forbidden")
+	own := o.key(o.shop.ID)
+	o.ask("DELETE", path, own, "").is(o, http.StatusForbidden, "forbidden")
+	o.ask("DELETE", path, o.key(o.other.ID), "").is(o, http.StatusForbidden, "forbidden")
+	key := o.key(pg.ID{}, db.ScopeMerchants)
+	o.ask("DELETE", "/api/v1/merchants/shop-99", key, "").is(o, http.StatusNotFound, "not-found")
+	o.ask("DELETE", "/api/v1/merchants/"+o.shop.ID.String(), key, "").is(o, http.StatusNotFound, "not-found")
+	first := o.ask("DELETE", path, key, "")
+	first.is(o, http.StatusOK, "")
+	erased, _ := first.body["erased"].(map[string]any)
+	revoked, _ := first.body["revoked"].(map[string]any)
+	if first.body["id"] != o.shop.ID.String() || first.body["external_id"] != "shop-17" || first.body["complete"] != true || erased["connections"] != 1.0 || erased["api_keys"] != 1.0 || revoked["not_offered"] != 1.0 {
+		t.Errorf("the receipt is %s", first.text)
+	}
+	again := o.ask("DELETE", path, key, "")
+	if again.is(o, http.StatusOK, ""); again.text != first.text {
+		t.Errorf("the second receipt is %s after %s", again.text, first.text)
+	}
+	if n := o.events(status.MerchantErased); n != 1 {
+		t.Errorf("%d events", n)
+	}
+	all := o.key(pg.ID{})
+	o.ask("GET", "/api/v1/connections/"+id.String(), all, "").is(o, http.StatusNotFound, "not-found")
+	o.ask("GET", "/api/v1/connections/"+id.String()+"/token", all, "").is(o, http.StatusNotFound, "not-found")
+	o.ask("GET", "/api/v1/connections", own, "").is(o, http.StatusUnauthorized, "unauthorized")
+	o.ask("GET", "/api/v1/connections/"+others.String()+"/token", all, "").is(o, http.StatusOK, "")
+
+	// The platform may begin anew under the same id: that is another merchant.
+	o.ask("POST", "/api/v1/merchants", all, `{"external_id":"shop-17","name":"CH168 Shop"}`).is(o, http.StatusCreated, "")
+	second := o.ask("DELETE", path, key, "")
+	if second.is(o, http.StatusOK, ""); second.body["id"] == first.body["id"] {
+		t.Errorf("the merchant of the same id was not erased: %s", second.text)
+	}
+}
+
+// TestAProviderThatIsAwayDoesNotStopAnErasure ends access where the provider answers, and later where it does not.
+func TestAProviderThatIsAwayDoesNotStopAnErasure(t *testing.T) {
+	t.Parallel()
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
+	p, sharer := s.merchant("CH168 Shop"), s.merchant("CH168 Warehouse")
+	p.connect("caminvoice", "KHUID00001234")
+	p.connect("caminvoice", "KHUID00005678")
+	sharer.connect("caminvoice", "KHUID00005678")
+	if err := s.sandbox.SetFault("caminvoice", sandbox.Fault{Kind: sandbox.Error500, Endpoint: "revoke"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.db.EraseMerchant(t.Context(), audit.System, p.merchant); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.jobs.FinishErasure(t.Context(), p.merchant); err != nil {
+		t.Fatal(err)
+	}
+	receipt, err := s.db.Erasure(t.Context(), p.merchant)
+	if err != nil || receipt.Complete() || receipt.Owed != 1 || receipt.Revoked[status.RevokedKept] != 1 || receipt.Counts.Connections != 2 {
+		t.Errorf("while the provider is away the receipt is %+v, %v", receipt, err)
+	}
+	if dump := dbtest.Dump(t, s.db); strings.Contains(dump, "KHUID00001234") || strings.Contains(dump, "CH168 Shop") || !strings.Contains(dump, "KHUID00005678") {
+		t.Error("the rest was not erased, or too much was")
+	}
+	if p.get("/").status != http.StatusSeeOther {
+		t.Error("its people are still signed in")
+	}
+	s.sandbox.ClearFaults("caminvoice")
+	before := s.sandbox.Calls("caminvoice", "revoke")
+	dbtest.DueErasures(t, s.db)
+	if err := s.jobs.FinishErasure(t.Context(), p.merchant); err != nil {
+		t.Fatal(err)
+	}
+	receipt, err = s.db.Erasure(t.Context(), p.merchant)
+	if err != nil || !receipt.Complete() || receipt.Revoked[status.RevokedDone] != 1 || s.sandbox.Calls("caminvoice", "revoke") != before+1 {
+		t.Errorf("once it is back the receipt is %+v, %v", receipt, err)
+	}
+	if len(sharer.connections()) != 1 {
+		t.Error("somebody else lost the account")
+	}
+}
