@@ -329,7 +329,14 @@ func TestForgottenPassword(t *testing.T) {
 	if known.status != http.StatusOK || strings.ReplaceAll(known.body, sok.email, "") != strings.ReplaceAll(unknown.body, "nobody@ch168.example", "") {
 		t.Errorf("the page tells whether an address is known: %d, %d", known.status, unknown.status)
 	}
+	enqueued := 0
+	if err := h.db.Pool.QueryRow(t.Context(), `SELECT count(*) FROM river_job WHERE kind = 'mail'`).Scan(&enqueued); err != nil || enqueued != 2 {
+		t.Errorf("%d jobs for two addresses, %v: the time of an answer tells which is known", enqueued, err)
+	}
 	link := regexp.MustCompile(`http://\S+/password/\S+`).FindString(h.mailTo(sok.email, "/password/"))
+	if n := h.events(status.UserPasswordLink); n != 1 {
+		t.Errorf("%d links for a new password are noted, want 1", n)
+	}
 	for range 3 {
 		if got := stranger.get(link); got.status != http.StatusOK || !strings.Contains(got.body, sok.email) {
 			t.Fatalf("opening the link: %d %s", got.status, got.h1())

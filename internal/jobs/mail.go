@@ -117,7 +117,12 @@ func (j *Jobs) compose(ctx context.Context, m db.Mail, user account.User, mercha
 		if user.SSO {
 			return page, errNeedless
 		}
-		return page, j.link(ctx, &page, by, account.LinkPassword, "/password/", user.ID, pg.ID{})
+		if err := j.link(ctx, &page, by, account.LinkPassword, "/password/", user.ID, pg.ID{}); err != nil || m.By != (pg.ID{}) {
+			return page, err
+		}
+		// Somebody asked for it who is not signed in. It is noted here, so that their answer takes as long whoever has an account.
+		asked := audit.Event{Kind: status.UserPasswordLink, Actor: by, MerchantID: user.MerchantID, Note: user.Email}
+		return page, j.DB.Audit.Record(ctx, asked)
 	case db.MailReconnect:
 		return page, j.link(ctx, &page, by, account.LinkReconnect, "/reconnect/", user.ID, about[0].ID)
 	case db.MailWebhookOff:
