@@ -28,7 +28,7 @@ export const keys = {
 export async function start() {
   const data = await mkdtemp(join(process.env.TMPDIR ?? tmpdir(), "patchbay-e2e-"));
   await chmod(data, 0o755); // Postgres may run as another user
-  const child = spawn(program, ["demo", "-listen", "127.0.0.1:0", "-data", data, "-known=false"], { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, LOG_LEVEL: "debug" } });
+  const child = spawn(program, ["demo", "-listen", "127.0.0.1:0", "-data", data, "-known=false", "-empty"], { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, LOG_LEVEL: "debug" } });
   const ended = new Promise((resolve) => {
     child.once("error", () => resolve("no program: make build"));
     child.once("exit", (code, signal) => resolve(code ?? signal));

@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -31,17 +32,28 @@ import (
 	"patchbay/views"
 )
 
+// demoUser is a sample user, and the name of their merchant; "" for staff.
+type demoUser struct {
+	account.NewUser
+	merchant string
+}
+
 // demoUsers are the users added at the first start. The demo prints their passwords.
-func demoUsers() []account.NewUser {
-	return []account.NewUser{
-		{Email: "merchant@example.com", Role: audit.RoleMerchant, Name: "Sok Dara", Password: "merchant demo"},
-		{Email: "support@example.com", Role: audit.RoleSupport, Name: "Lin Sopheap", Password: "support demo"},
-		{Email: "admin@example.com", Role: audit.RoleAdmin, Name: "Chan Vanna", Password: "admin demo"},
+func demoUsers() []demoUser {
+	return []demoUser{
+		{account.NewUser{Email: "merchant@example.com", Role: audit.RoleMerchant, Name: "Sok Dara", Password: "merchant demo"}, "CH168 Shop"},
+		{account.NewUser{Email: "support@example.com", Role: audit.RoleSupport, Name: "Lin Sopheap", Password: "support demo"}, ""},
+		{account.NewUser{Email: "admin@example.com", Role: audit.RoleAdmin, Name: "Chan Vanna", Password: "admin demo"}, ""},
 	}
 }
 
-// demoMerchant is the merchant of the first of demoUsers.
-const demoMerchant = "CH168 Shop"
+// worldUsers are the people of the other merchants of the demo's world.
+func worldUsers() []demoUser {
+	return []demoUser{
+		{account.NewUser{Email: "mekong@example.com", Role: audit.RoleMerchant, Name: "Keo Bopha", Password: "mekong demo"}, "Mekong Rice Trading"},
+		{account.NewUser{Email: "angkor@example.com", Role: audit.RoleMerchant, Name: "Chea Rithy", Password: "angkor demo"}, "Angkor Night Guesthouse"},
+	}
+}
 
 // demo serves with its own Postgres, the providers' sandboxes and a sample platform on another site, and sample users. It keeps all its data in
 // one folder.
@@ -50,12 +62,14 @@ func demo(ctx context.Context, t terminal, args []string) error {
 	listen := f.String("listen", "127.0.0.1:8080", "`host:port` of the app; the providers' sandboxes listen on the port after it")
 	data := f.String("data", ".data", "`folder` that keeps everything between runs")
 	scale := f.Int("scale", 0, "at the first start, fill the database with `N` connections of made-up merchants and their history")
+	empty := f.Bool("empty", false, "at the first start, add the sample users and nothing else: no connections and no history")
 	fresh := f.Bool("fresh", false, "start over: what the folder keeps is deleted first")
 	known := f.Bool("known", true, "offer imitations of the well-known providers of docs/providers too")
 	if err := parse(f, args); err != nil {
 		return err
 	}
 	began := time.Now()
+	said := progress(t.out)
 	listener, err := listenOn(*listen)
 	if err != nil {
 		return err
@@ -77,6 +91,7 @@ func demo(ctx context.Context, t terminal, args []string) error {
 		return err
 	}
 	defer pg.Stop()
+	said("Postgres is up")
 	if pg.Moved != "" {
 		fmt.Fprintf(t.out, "Postgres keeps its data in %s: its user may not enter %s\n", pg.Moved, *data)
 	}
@@ -125,7 +140,8 @@ func demo(ctx context.Context, t terminal, args []string) error {
 	log := newLog(s, t)
 	var subscribing sync.WaitGroup
 	err = app(ctx, s, log, listener, func(d *db.DB, accounts *account.Store) error {
-		if err := seed(ctx, t, d, accounts, *scale); err != nil {
+		said("the app is up")
+		if err := seed(ctx, t, d, accounts, s, box, *scale, *empty, said); err != nil {
 			return err
 		}
 		kept, err := keepPlatform(ctx, d, filepath.Join(*data, platformFile))
@@ -143,7 +159,7 @@ func demo(ctx context.Context, t terminal, args []string) error {
 				log.WarnContext(ctx, "the sample platform gets no webhooks", "err", err)
 			}
 		})
-		welcome(t, publicURL, besideURL, time.Since(began))
+		welcome(t, publicURL, besideURL, !*empty, time.Since(began))
 		return nil
 	})
 	cancel()
@@ -152,37 +168,57 @@ func demo(ctx context.Context, t terminal, args []string) error {
 	return errors.Join(err, <-ended, box.Close())
 }
 
-// seed adds the sample users that are missing. Before it adds the first one, it adds the sample connections asked for.
-func seed(ctx context.Context, t terminal, d *db.DB, accounts *account.Store, scale int) error {
-	if _, err := accounts.UserByEmail(ctx, demoUsers()[0].Email); scale > 0 && errors.Is(err, pg.ErrNotFound) {
-		progress := func(what string, n int) { fmt.Fprintf(t.out, "\r  filling: %d %s        ", n, what) }
-		if err := sample.Fill(ctx, d, sample.Scale{Connections: scale, Environment: "sandbox", Events: 50, Progress: progress}); err != nil {
+// progress returns what prints a line for each step that is done, with how long it took.
+func progress(out io.Writer) func(done string) {
+	last := time.Now()
+	return func(done string) {
+		now := time.Now()
+		fmt.Fprintf(out, "  %5.1f s  %s\n", now.Sub(last).Seconds(), done)
+		last = now
+	}
+}
+
+// seed fills the demo at its first start: with the sample connections asked for, and with its world, or with the sample users alone.
+func seed(ctx context.Context, t terminal, d *db.DB, accounts *account.Store, s settings, box *sandbox.Sandbox, scale int, empty bool, said func(string)) error {
+	_, err := accounts.UserByEmail(ctx, demoUsers()[0].Email)
+	switch {
+	case err == nil && scale > 0:
+		fmt.Fprintln(t.out, "There is a demo here already, which -scale leaves as it is: start over with -fresh")
+		return nil
+	case !errors.Is(err, pg.ErrNotFound):
+		return err
+	}
+	if scale > 0 {
+		counted := func(what string, n int) { fmt.Fprintf(t.out, "\r  filling: %d %s        ", n, what) }
+		if err := sample.Fill(ctx, d, sample.Scale{Connections: scale, Environment: "sandbox", Events: 50, Progress: counted}); err != nil {
 			return err
 		}
-	} else if scale > 0 {
-		fmt.Fprintln(t.out, "There is a demo here already, which -scale leaves as it is: start over with -fresh")
+		fmt.Fprint(t.out, "\r")
+		said(fmt.Sprintf("%d sample connections with their history", scale))
+	}
+	if !empty {
+		if err := makeWorld(ctx, s, box, d.Now()); err != nil {
+			return err
+		}
+		said(worldSize())
+		return nil
 	}
 	for _, u := range demoUsers() {
-		if _, err := accounts.UserByEmail(ctx, u.Email); err == nil {
-			continue
-		} else if !errors.Is(err, pg.ErrNotFound) {
-			return err
-		}
-		merchant := ""
-		if u.Role == audit.RoleMerchant {
-			merchant = demoMerchant
-		}
-		if _, err := addUser(ctx, d, accounts, u, merchant); err != nil {
+		if _, err := addUser(ctx, d, accounts, u.NewUser, u.merchant); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func welcome(t terminal, app, providers string, took time.Duration) {
+func welcome(t terminal, app, providers string, world bool, took time.Duration) {
 	fmt.Fprintf(t.out, "\n  Patchbay is at  %s   (ready after %.1f s)\n\n", app, took.Seconds())
-	for _, u := range demoUsers() {
-		fmt.Fprintf(t.out, "  %-9s %-22s password: %s\n", u.Role, u.Email, u.Password)
+	users := demoUsers()
+	if world {
+		users = append(users, worldUsers()...)
+	}
+	for _, u := range users {
+		fmt.Fprintf(t.out, "  %-9s %-22s password: %-15s %s\n", u.Role, u.Email, u.Password, u.merchant)
 	}
 	fmt.Fprintf(t.out, "\n  The providers' sandboxes, with the credentials to type: %s\n  A sample platform whose merchants connect by links: %s\n  Mail that was written: %s/outbox\n  Ctrl-C stops everything.\n\n", providers, providers+platformPath, app)
 }

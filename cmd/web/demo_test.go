@@ -78,7 +78,7 @@ func TestDemoKeepsItsDataAndLeavesNothingRunning(t *testing.T) {
 		return string(b)
 	}
 
-	first := startDemo(t, data)
+	first := startDemo(t, data, "-empty")
 	client := http.Client{Timeout: 10 * time.Second}
 	answer, err := client.Get(first.address + "/readyz")
 	if err != nil {
@@ -104,7 +104,7 @@ func TestDemoKeepsItsDataAndLeavesNothingRunning(t *testing.T) {
 	if code := second.stop(); code != 0 || keyset() != before {
 		t.Errorf("the second run: code %d, the keyset is the first run's: %v", code, keyset() == before)
 	}
-	third := startDemo(t, data, "-fresh")
+	third := startDemo(t, data, "-fresh", "-empty")
 	if code := third.stop(); code != 0 || keyset() == before {
 		t.Errorf("-fresh: code %d, the keyset is new: %v", code, keyset() != before)
 	}

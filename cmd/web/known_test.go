@@ -23,7 +23,7 @@ func TestDemoOffersWellKnownProviders(t *testing.T) {
 	if err := os.Chmod(data, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	demo := startDemo(t, data)
+	demo := startDemo(t, data, "-empty")
 	defer demo.stop()
 	jar, err := cookiejar.New(nil)
 	if err != nil {
