@@ -96,3 +96,43 @@ func TestAProviderThatIsAwayDoesNotStopAnErasure(t *testing.T) {
 		t.Error("somebody else lost the account")
 	}
 }
+
+// TestAnAdminErasesAMerchantOnItsPage types what is asked for, and other things, and reads the receipt in three languages.
+func TestAnAdminErasesAMerchantOnItsPage(t *testing.T) {
+	t.Parallel()
+	s := newTestServer(t)
+	p, boss := s.merchant("CH168 Shop"), s.staff(audit.RoleAdmin)
+	page := "/admin/merchants/" + p.merchant.String()
+	if !boss.get(page).has("a[href='" + page + "/erase']") {
+		t.Error("its page does not lead there")
+	}
+	if got := boss.get(page + "/erase"); got.status != http.StatusOK || !got.says("erase.question") || !strings.Contains(got.body, "CH168 Shop") {
+		t.Errorf("it does not ask: %d %s", got.status, got.h1())
+	}
+	for _, typed := range []string{"", "CH168", "Other Shop", "yes", "%"} {
+		if got := boss.post(page+"/erase", "confirm", typed); got.status != http.StatusUnprocessableEntity || !got.says("error.confirm.other") {
+			t.Errorf("%q: %d", typed, got.status)
+		}
+	}
+	if got := boss.post(page+"/erase", "confirm", " ch168  shop "); got.status != http.StatusSeeOther || got.location != page {
+		t.Errorf("%d to %s", got.status, got.location)
+	}
+	for _, language := range []string{"en", "fr", "km"} {
+		got := boss.get(page + "?lang=" + language)
+		if got.status != http.StatusOK || strings.Contains(got.body, "CH168") || strings.Contains(got.body, "erase.") {
+			t.Errorf("the receipt in %s: %d %s", language, got.status, got.h1())
+		}
+	}
+	if got := s.staff(audit.RoleSupport).get(page); !got.says("erase.receipt") || !got.says("erase.remains-events") {
+		t.Error("support does not see the receipt")
+	}
+	if got := boss.post(page+"/erase", "confirm", "CH168 Shop"); got.location != page {
+		t.Errorf("a second click: %d", got.status)
+	}
+	if got := boss.get("/admin/merchants/" + pg.NewID().String()); got.status != http.StatusNotFound {
+		t.Errorf("one that never was: %d", got.status)
+	}
+	if n := s.events(status.MerchantErased); n != 1 {
+		t.Errorf("%d events", n)
+	}
+}

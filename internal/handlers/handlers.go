@@ -170,6 +170,8 @@ func (s *Server) routes() []route {
 		{"GET /admin/merchants", staff, s.fromReplica(s.adminMerchants), false},
 		{"POST /admin/merchants", admin, s.addMerchant, false},
 		{"GET /admin/merchants/{id}", staff, s.adminMerchant, false},
+		{"GET /admin/merchants/{id}/erase", admin, s.erasePage, false},
+		{"POST /admin/merchants/{id}/erase", admin, s.erase, false},
 		{"GET /admin/users", staff, s.fromReplica(s.adminUsers), false},
 		{"POST /admin/users", admin, s.inviteUser, false},
 		{"POST /admin/users/{id}", admin, s.changeUser, false},

@@ -60,7 +60,7 @@ func (s *Server) renderMerchants(w http.ResponseWriter, r *http.Request, code in
 	return nil
 }
 
-// adminMerchant shows one merchant with its users and its connections.
+// adminMerchant shows one merchant with its users and its connections, or the receipt of one that was erased.
 func (s *Server) adminMerchant(w http.ResponseWriter, r *http.Request) error {
 	id, err := pg.ParseID(r.PathValue("id"))
 	if err != nil {
@@ -71,6 +71,9 @@ func (s *Server) adminMerchant(w http.ResponseWriter, r *http.Request) error {
 
 func (s *Server) renderMerchant(w http.ResponseWriter, r *http.Request, id pg.ID, code int, form views.InviteForm) error {
 	m, err := s.DB.Merchant(r.Context(), id)
+	if errors.Is(err, pg.ErrNotFound) {
+		return s.erasedPage(w, r, id)
+	}
 	if err != nil {
 		return err
 	}

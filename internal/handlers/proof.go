@@ -25,6 +25,7 @@ func wantsProof(pattern string) bool {
 		"POST /account/second-factor",
 		"POST /admin/events", // for how long events are kept
 		"POST /admin/keys", "POST /admin/keys/{id}/revoke",
+		"POST /admin/merchants/{id}/erase",
 		"POST /admin/webhooks", "POST /admin/webhooks/{id}",
 		"POST /admin/users", "POST /admin/users/{id}":
 		return true

@@ -86,6 +86,8 @@ func routeAnswers() map[string]string {
 		"GET /admin/merchants":                    "L..++L",
 		"POST /admin/merchants":                   "L..F+L",
 		"GET /admin/merchants/{id}":               "L..++L",
+		"GET /admin/merchants/{id}/erase":         "L..F+L",
+		"POST /admin/merchants/{id}/erase":        "L..F+L", // asks for its name
 		"GET /admin/users":                        "L..++L",
 		"POST /admin/users":                       "L..F+L",
 		"POST /admin/users/{id}":                  "L..F+L",
