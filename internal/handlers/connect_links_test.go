@@ -407,7 +407,7 @@ func TestALinkOpensItsTaskAndNothingElse(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"/connect/caminvoice", "/connections/" + other.String() + "/disconnect", "/connections/" + other.String() + "/reconnect", "/account"} {
-		if got := p.post(path); got.location != "/login" {
+		if got := p.post(path); !strings.HasPrefix(got.location, "/login") {
 			t.Errorf("%s: %d %q", path, got.status, got.location)
 		}
 	}

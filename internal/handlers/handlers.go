@@ -279,7 +279,7 @@ func (s *Server) formPage(r *http.Request) string {
 		if pinned, err := pg.ParseID(r.PostFormValue("connection")); err == nil {
 			values.Set("connection", pinned.String())
 		}
-		return "/connect/" + provider.Name + "?" + values.Encode()
+		return (&url.URL{Path: "/connect/" + provider.Name, RawQuery: values.Encode()}).String()
 	}
 	switch path := r.URL.Path; {
 	case strings.HasPrefix(path, "/connections/"), strings.HasPrefix(path, "/flows/"): // the form is on the page above
