@@ -226,3 +226,28 @@ func TestUserResetSecondFactor(t *testing.T) {
 		t.Errorf("%d mails wait, want 1", waiting)
 	}
 }
+
+func TestMerchantErase(t *testing.T) {
+	d, environ := operator(t)
+	if code, _, faults := said(t, environ, "", "merchant", "erase", "-external-id", "shop-17"); code != 1 || !strings.Contains(faults, "there is no merchant") {
+		t.Errorf("one that is not there: code %d, %s", code, faults)
+	}
+	if code, _, _ := said(t, environ, "", "merchant", "erase"); code != 2 {
+		t.Errorf("without an id: code %d", code)
+	}
+	opened := d.Open(t)
+	m, err := opened.AddMerchant(t.Context(), audit.System, db.Merchant{ExternalID: "shop-17", Name: "CH168 Shop"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dbtest.Connection(t, opened, m.ID, "caminvoice", "KHUID0001", "CH168")
+	for range 2 { // the second time after a lost answer
+		code, out, faults := said(t, environ, "", "merchant", "erase", "-external-id", "shop-17")
+		if code != 0 || !strings.Contains(out, m.ID.String()) || !strings.Contains(out, `"connections": 1`) || !strings.Contains(out, `"owed": 1`) || !strings.Contains(faults, "within a minute") {
+			t.Errorf("code %d: %s %s", code, out, faults)
+		}
+	}
+	if strings.Contains(dbtest.Dump(t, opened), "CH168") {
+		t.Error("the merchant is still there")
+	}
+}

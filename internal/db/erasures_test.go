@@ -410,3 +410,35 @@ func run(t *testing.T, d *db.DB, sql string, args ...any) {
 		t.Fatalf("%s: %v", sql, err)
 	}
 }
+
+// TestWhatIsOwedIsSealedAnew turns the keyset over while a provider is owed a call.
+func TestWhatIsOwedIsSealedAnew(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	base := dbtest.Make(t)
+	d := base.Open(t)
+	m, err := d.AddMerchant(ctx, audit.System, db.Merchant{ExternalID: "shop-17", Name: "CH168 Shop"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dbtest.Connection(t, d, m.ID, "caminvoice", "KHUID0001", "CH168")
+	if err := d.EraseMerchant(ctx, audit.System, m.ID); err != nil {
+		t.Fatal(err)
+	}
+	base = base.Rotated(t)
+	d = base.Open(t)
+	if r, err := d.ErasureByExternalID(ctx, "shop-17"); err != nil || r.MerchantID != m.ID {
+		t.Errorf("by an older key's hash: %v", err)
+	}
+	if _, err := d.Reseal(ctx, d.Older(), 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	last := base.Retired(t).Open(t)
+	owed, err := last.OwedRevocations(ctx, m.ID, 10)
+	if err != nil || len(owed) != 1 || owed[0].Connection.Account.ID != "KHUID0001" {
+		t.Errorf("%+v are owed, %v", owed, err)
+	}
+	if _, err := last.ErasureByExternalID(ctx, "shop-17"); !errors.Is(err, pg.ErrNotFound) {
+		t.Errorf("by a retired key's hash: %v", err)
+	}
+}
