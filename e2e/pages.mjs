@@ -286,7 +286,7 @@ async function settled(app, where) {
 async function mailed(app, page, to, kind = "invitations|password") {
   for (let i = 0; i < 100; i++) {
     await page.goto("/outbox");
-    const letter = page.locator("article, li, section").filter({ hasText: to }).filter({ hasText: app.url }).last();
+    const letter = page.locator("article, li, section").filter({ hasText: to }).filter({ hasText: new RegExp(`/(?:${kind})/[\\w-]{43}`) }).last();
     const found = (await letter.count()) && (await letter.innerText()).match(new RegExp(`${app.url}(/(?:${kind})/[\\w-]+)`));
     if (found) return found[1];
     await page.waitForTimeout(100);

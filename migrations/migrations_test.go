@@ -320,6 +320,7 @@ func TestLandedMigrationsStand(t *testing.T) {
 		"00018_inputs.sql":         "6c4d9ff4eff0b830",
 		"00023_second_factor.sql":  "edccb14be6457f16",
 		"00025_erasures.sql":       "09c0c7d506bab5dc",
+		"00027_notices.sql":        "277fbe592784f22c",
 	} {
 		text, err := os.ReadFile(name)
 		if err != nil {

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/status"
 	"patchbay/internal/text"
@@ -21,7 +22,14 @@ type Mail struct {
 	Link     string    // of its one button
 	Until    time.Time // when the link ends; zero for never
 	Accounts []MailAccount
-	Endpoint string // of webhooks, which was switched off; "" for other mails
+	Endpoint string      // of webhooks, which was switched off; "" for other mails
+	Receipt  *db.Receipt // of the account that was disconnected; nil for other mails
+
+	// Of mails to admins about a provider.
+	Provider, Environment string
+	Code                  string // an incident's status.Reason, or the status.Problem of the connections
+	Count                 int    // of the connections
+	Since                 time.Time
 }
 
 // MailAccount is one connection that a mail is about.
@@ -35,10 +43,11 @@ type MailAccount struct {
 
 // Subject returns the subject in the context's language, in one line.
 func (m Mail) Subject(ctx context.Context) string {
-	pairs := []any{"Merchant", m.Merchant, "Endpoint", m.Endpoint, "Brand", brandName(ctx)}
+	provider, count := m.Provider, m.Count
 	if len(m.Accounts) > 0 {
-		pairs = append(pairs, "Count", len(m.Accounts), "Provider", m.Accounts[0].Provider)
+		provider, count = m.Accounts[0].Provider, len(m.Accounts)
 	}
+	pairs := []any{"Merchant", m.Merchant, "Endpoint", m.Endpoint, "Brand", brandName(ctx), "Provider", provider, "Count", count}
 	return strings.Join(strings.Fields(T(ctx, "mail."+string(m.Kind)+".subject", pairs...)), " ")
 }
 
@@ -66,7 +75,7 @@ func (m Mail) what(ctx context.Context) string {
 	case m.Kind == db.MailPassword && m.ByStaff:
 		return T(ctx, "mail.password.what-staff")
 	}
-	return T(ctx, "mail."+string(m.Kind)+".what", "Count", max(1, len(m.Accounts)), "Merchant", m.Merchant, "Endpoint", m.Endpoint)
+	return T(ctx, "mail."+string(m.Kind)+".what", "Count", max(1, len(m.Accounts), m.Count), "Merchant", m.Merchant, "Endpoint", m.Endpoint, "Provider", m.Provider)
 }
 
 // after returns the paragraphs beneath the button.
@@ -129,6 +138,23 @@ func (m Mail) hasConsequence(ctx context.Context) bool {
 
 // facts are the lines about the mail as a whole: when it happened, where no account says since when.
 func (m Mail) facts(ctx context.Context) []string {
+	var all []string
+	switch m.Kind {
+	case db.MailIncident:
+		all = append(all, T(ctx, "mail.reason", "Reason", T(ctx, "incident."+m.Code)))
+	case db.MailPlatformActionNeeded:
+		s := status.Status{Health: status.ActionNeeded, Problem: status.Problem(m.Code), Party: status.PartyPlatform}
+		all = append(all, T(ctx, "mail.reason", "Reason", problemText(ctx, s, Provider{Title: m.Provider}, true)))
+	case db.MailDisconnected:
+		return m.receipt(ctx)
+	}
+	if m.Provider != "" {
+		all = append(all, T(ctx, "mail.environment", "Environment", m.Environment), T(ctx, "mail.since", "Since", Moment(ctx, m.Since)))
+		if m.Kind == db.MailIncidentEnded {
+			all = append(all, T(ctx, "mail.ended", "Ended", Moment(ctx, m.At)))
+		}
+		return all
+	}
 	for _, a := range m.Accounts {
 		if !a.Status.Since.IsZero() || !a.Until.IsZero() {
 			return nil
@@ -138,6 +164,24 @@ func (m Mail) facts(ctx context.Context) []string {
 		return nil
 	}
 	return []string{T(ctx, "mail.when", "When", Moment(ctx, m.At))}
+}
+
+// receipt says what became of the access.
+func (m Mail) receipt(ctx context.Context) []string {
+	all := []string{T(ctx, "mail.when", "When", Moment(ctx, m.At))}
+	switch r := m.Receipt; {
+	case r == nil || len(m.Accounts) == 0:
+		return all
+	case r.Actor == audit.RoleMerchant && r.By != "":
+		all = append(all, T(ctx, "mail.by", "By", r.By))
+	case r.Actor == audit.RoleSupport || r.Actor == audit.RoleAdmin:
+		all = append(all, T(ctx, "mail.by-team"))
+	}
+	all = append(all, T(ctx, "mail.deleted"), revokedText(ctx, m.Receipt.Revoked, Provider{Title: m.Accounts[0].Provider}, false))
+	if until := m.Receipt.RemainsUntil; !until.IsZero() {
+		all = append(all, T(ctx, "mail.remains", "Until", Moment(ctx, until)))
+	}
+	return all
 }
 
 // name returns how the connection is called.

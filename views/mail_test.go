@@ -9,6 +9,7 @@ import (
 
 	"github.com/PuerkitoBio/goquery"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/status"
 )
@@ -133,6 +134,16 @@ func sampleMails() map[string]Mail {
 		"one that ends soon":                 {Kind: db.MailReconnectBy, Merchant: "CH168 Shop", At: storyNow, Accounts: []MailAccount{ending}, Link: fine.Link},
 		"one that works again":               {Kind: db.MailBackToNormal, Merchant: "CH168 Shop", At: storyNow, Accounts: []MailAccount{fine}, Link: fine.Link},
 		"webhooks that are off":              {Kind: db.MailWebhookOff, Endpoint: "https://hooks.phsar.example", At: storyNow, Link: at + "/admin/webhooks"},
+		"an account that was connected":      {Kind: db.MailConnected, Merchant: "CH168 Shop", At: storyNow, Accounts: []MailAccount{fine}, Link: fine.Link},
+		"a receipt of a colleague":           {Kind: db.MailDisconnected, Merchant: "CH168 Shop", At: storyNow, Accounts: []MailAccount{fine}, Link: fine.Link, Receipt: &db.Receipt{At: storyNow, Revoked: status.RevokedDone, Actor: audit.RoleMerchant, By: "Dara"}},
+		"a receipt of staff":                 {Kind: db.MailDisconnected, Merchant: "CH168 Shop", At: storyNow, Accounts: []MailAccount{fine}, Link: fine.Link, Receipt: &db.Receipt{At: storyNow, Revoked: status.RevokedKept, Actor: audit.RoleSupport, By: "Secret Agent", RemainsUntil: storyNow.Add(time.Hour)}},
+		"a password that was changed":        {Kind: db.MailPasswordChanged, Name: "Sok", At: storyNow, Link: at + "/password"},
+		"a provider in trouble":              {Kind: db.MailIncident, Provider: "CamInvoice", Environment: "production", Code: "trouble", Since: storyNow, At: storyNow, Link: at + "/admin/providers"},
+		"our key that is suspected":          {Kind: db.MailIncident, Provider: "CamInvoice", Environment: "production", Code: "ours", Since: storyNow, At: storyNow, Link: at + "/admin/providers"},
+		"an incident that was declared":      {Kind: db.MailIncident, Provider: "CamInvoice", Environment: "production", Code: "declared", Since: storyNow, At: storyNow, Link: at + "/admin/providers"},
+		"an incident that has ended":         {Kind: db.MailIncidentEnded, Provider: "CamInvoice", Environment: "production", Since: storyNow, At: storyNow.Add(time.Hour), Link: at + "/admin/providers"},
+		"a key of ours that is refused":      {Kind: db.MailPlatformActionNeeded, Provider: "CamInvoice", Environment: "production", Code: "client-rejected", Count: 1, Since: storyNow, At: storyNow, Link: at + "/admin/connections?problem=client-rejected"},
+		"connections that cannot be opened":  {Kind: db.MailPlatformActionNeeded, Provider: "CamInvoice", Environment: "production", Code: "sealed", Count: 1200, Since: storyNow, At: storyNow, Link: at + "/admin/connections?problem=sealed"},
 		"a second factor that is on":         {Kind: db.MailFactorOn, At: storyNow, Link: at + "/account"},
 		"a second factor that is off":        {Kind: db.MailFactorOff, At: storyNow, Link: at + "/account"},
 		"a recovery code that was used":      {Kind: db.MailRecoveryUsed, At: storyNow, Link: at + "/account"},

@@ -131,7 +131,7 @@ func TestForgedRows(t *testing.T) {
 			secret.Hash(), admin.ID, now, now.Add(time.Hour), mac); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := accounts.SetPassword(ctx, account.LinkPassword, secret, "", "a stolen account", ""); !errors.Is(err, account.ErrInvalidLink) {
+		if _, err := accounts.SetPassword(ctx, account.LinkPassword, secret, "", "a stolen account", "", nil); !errors.Is(err, account.ErrInvalidLink) {
 			t.Errorf("a forged password link: %v", err)
 		}
 	}

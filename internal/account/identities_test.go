@@ -105,7 +105,7 @@ func TestAPersonHasNoPasswordAndGetsNone(t *testing.T) {
 		if is, err := accounts.IsPassword(t.Context(), u.ID, password); is || err != nil {
 			t.Errorf("%q is their password: %v", password, err)
 		}
-		if _, err := accounts.ChangePassword(t.Context(), audit.System, u, password, "another long password", account.Session{}); !errors.Is(err, account.ErrWrongPassword) {
+		if _, err := accounts.ChangePassword(t.Context(), audit.System, u, password, "another long password", account.Session{}, nil); !errors.Is(err, account.ErrWrongPassword) {
 			t.Errorf("changing from %q: %v", password, err)
 		}
 	}
@@ -117,7 +117,7 @@ func TestAPersonHasNoPasswordAndGetsNone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := accounts.SetPassword(t.Context(), kind, secret, "", "another long password", ""); !errors.Is(err, account.ErrInvalidLink) {
+		if _, err := accounts.SetPassword(t.Context(), kind, secret, "", "another long password", "", nil); !errors.Is(err, account.ErrInvalidLink) {
 			t.Errorf("a link of the kind %s: %v", kind, err)
 		}
 	}

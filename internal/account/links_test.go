@@ -40,7 +40,7 @@ func TestLinksAreSpentOnce(t *testing.T) {
 	errs := make([]error, 4)
 	for i := range errs {
 		wg.Go(func() {
-			_, errs[i] = accounts.SetPassword(ctx, account.LinkInvitation, first, "Sok", "a long password", "")
+			_, errs[i] = accounts.SetPassword(ctx, account.LinkInvitation, first, "Sok", "a long password", "", nil)
 		})
 	}
 	wg.Wait()
@@ -60,7 +60,7 @@ func TestLinksAreSpentOnce(t *testing.T) {
 	}
 	forgotten := link(account.LinkPassword)
 	clock.Advance(time.Hour)
-	if _, err := accounts.SetPassword(ctx, account.LinkPassword, forgotten, "", "another password", ""); !errors.Is(err, account.ErrInvalidLink) {
+	if _, err := accounts.SetPassword(ctx, account.LinkPassword, forgotten, "", "another password", "", nil); !errors.Is(err, account.ErrInvalidLink) {
 		t.Errorf("after an hour: %v", err)
 	}
 	locked := link(account.LinkPassword)

@@ -31,7 +31,7 @@ func TestAPasswordIsTheSameOnEveryKeyboard(t *testing.T) {
 	present := "a long password"
 	for what, pair := range passwordPairs {
 		for _, set := range pair {
-			if _, err := accounts.ChangePassword(ctx, audit.Actor{Role: audit.RoleAdmin, ID: u.ID}, u, present, set, account.Session{}); err != nil {
+			if _, err := accounts.ChangePassword(ctx, audit.Actor{Role: audit.RoleAdmin, ID: u.ID}, u, present, set, account.Session{}, nil); err != nil {
 				t.Fatalf("%s: %v", what, err)
 			}
 			for _, typed := range pair {

@@ -94,7 +94,7 @@ func (s *Store) IsPassword(ctx context.Context, user pg.ID, typed string) (bool,
 // ChangePassword sets a user's own new password in a session, ends all their other ones, and returns the user as AddSession takes them
 // to put a new session in this one's place. It returns ErrWrongPassword if old is not the present password, and ErrTooShort, ErrTooLong or ErrTooCommon
 // for the new one.
-func (s *Store) ChangePassword(ctx context.Context, by audit.Actor, u User, old, fresh string, in Session) (User, error) {
+func (s *Store) ChangePassword(ctx context.Context, by audit.Actor, u User, old, fresh string, in Session, jobs db.Jobs) (User, error) {
 	if text.Length(old) > MaxPassword {
 		return u, ErrWrongPassword
 	}
@@ -134,6 +134,9 @@ func (s *Store) ChangePassword(ctx context.Context, by audit.Actor, u User, old,
 			return err
 		}
 		u.proved = in.ProvedAt
+		if err := mailPasswordChanged(ctx, tx, u, jobs); err != nil {
+			return err
+		}
 		return s.audit.Add(ctx, tx, audit.Event{Kind: status.UserPasswordChanged, Actor: by})
 	})
 	return u, err
@@ -143,7 +146,7 @@ func (s *Store) ChangePassword(ctx context.Context, by audit.Actor, u User, old,
 // of theirs is spent and every session ended. An empty name keeps the present one; address is where the request came from. It
 // returns text.ErrTooLong for the name, ErrTooShort, ErrTooLong or ErrTooCommon for the password, and ErrInvalidLink if the link is unknown, spent or too old, or its user
 // locked or one who signs in through the platform.
-func (s *Store) SetPassword(ctx context.Context, kind LinkKind, secret pg.Secret, name, password, address string) (User, error) {
+func (s *Store) SetPassword(ctx context.Context, kind LinkKind, secret pg.Secret, name, password, address string, jobs db.Jobs) (User, error) {
 	if text.Length(name) > text.MaxName {
 		return User{}, text.ErrTooLong
 	}
@@ -184,11 +187,24 @@ func (s *Store) SetPassword(ctx context.Context, kind LinkKind, secret pg.Secret
 		kind := status.UserPasswordChanged
 		if link.Kind == LinkInvitation {
 			kind = status.UserInvitationAccepted
+		} else if err := mailPasswordChanged(ctx, tx, u, jobs); err != nil {
+			return err
 		}
 		by := audit.Actor{Role: u.Role, ID: u.ID, Address: address}
 		return s.audit.Add(ctx, tx, audit.Event{Kind: kind, Actor: by, MerchantID: u.MerchantID, Note: u.Email})
 	})
 	return u, err
+}
+
+// mailPasswordChanged has the user mailed that their password is another one. jobs may be nil.
+func mailPasswordChanged(ctx context.Context, tx pgx.Tx, u User, jobs db.Jobs) error {
+	if jobs == nil {
+		return nil
+	}
+	if err := jobs.EnqueueMail(ctx, tx, db.Mail{Kind: db.MailPasswordChanged, User: u.ID}); err != nil {
+		return fmt.Errorf("enqueue mail: %w", err)
+	}
+	return nil
 }
 
 // endAccess ends a user's sessions but the one whose hash is keep, the links by which a password could be set, and sign-ins that

@@ -73,10 +73,10 @@ func TestChangePasswordEndsOtherSessions(t *testing.T) {
 		}
 	}
 	by := audit.Actor{Role: u.Role, ID: u.ID}
-	if _, err := accounts.ChangePassword(ctx, by, u, "not the old one", "a longer password", account.Session{Hash: here.Hash()}); !errors.Is(err, account.ErrWrongPassword) {
+	if _, err := accounts.ChangePassword(ctx, by, u, "not the old one", "a longer password", account.Session{Hash: here.Hash()}, nil); !errors.Is(err, account.ErrWrongPassword) {
 		t.Errorf("with a wrong old one: %v", err)
 	}
-	if _, err := accounts.ChangePassword(ctx, by, u, "a long password", "a longer password", account.Session{Hash: here.Hash()}); err != nil {
+	if _, err := accounts.ChangePassword(ctx, by, u, "a long password", "a longer password", account.Session{Hash: here.Hash()}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := accounts.SignedInBy(ctx, here); err != nil {

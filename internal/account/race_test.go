@@ -20,7 +20,7 @@ func TestNoSessionOutlivesTheEndOfAccess(t *testing.T) {
 	addUser(t, d, accounts, audit.RoleAdmin, "other@patchbay.example") // so that there is another admin
 	for name, end := range map[string]func(account.User) error{
 		"another password": func(u account.User) error {
-			_, err := accounts.ChangePassword(ctx, audit.System, u, "a long password", "a longer password", account.Session{})
+			_, err := accounts.ChangePassword(ctx, audit.System, u, "a long password", "a longer password", account.Session{}, nil)
 			return err
 		},
 		"a lock": func(u account.User) error { return accounts.LockUser(ctx, audit.System, u.ID) },
@@ -33,7 +33,7 @@ func TestNoSessionOutlivesTheEndOfAccess(t *testing.T) {
 		"a password by link": func(u account.User) error {
 			secret, _, err := accounts.AddLink(ctx, audit.System, account.LinkPassword, u.ID, pg.ID{})
 			if err == nil {
-				_, err = accounts.SetPassword(ctx, account.LinkPassword, secret, "", "a longer password", "")
+				_, err = accounts.SetPassword(ctx, account.LinkPassword, secret, "", "a longer password", "", nil)
 			}
 			return err
 		},

@@ -479,10 +479,10 @@ func (d *DB) ConfirmConnectLink(ctx context.Context, l ConnectLink, code pg.Secr
 		}
 		e := f.event(status.LinkConfirmed, by)
 		e.ConnectionID = made.Connection.ID
-		if err := d.Audit.Add(ctx, tx, e); err != nil || made.Replaced == nil {
+		if err := d.Audit.Add(ctx, tx, e); err != nil {
 			return err
 		}
-		return d.enqueueRevocation(ctx, tx, *made.Replaced, jobs)
+		return d.enqueueConnected(ctx, tx, made, jobs)
 	})
 	if errors.Is(err, ErrTaken) || errors.Is(err, ErrMustChoose) || errors.Is(err, ErrRevoked) {
 		err = ErrNotConfirmed

@@ -144,22 +144,23 @@ const connectLocks = `SELECT pg_advisory_xact_lock_shared(hashtextextended($1 ||
 type ConnectResult struct {
 	Connection Connection
 	Outcome    status.End
+	fresh      bool        // it was not connected before
 	Replaced   *Revocation // the account that was replaced, whose access is to be revoked; nil if none was
 }
 
 // Connect does what the user chose for a flow in StageChoosing or, with choice "", connects if there is nothing to ask: one
-// transaction writes the connection and its grant and ends the flow. info is the provider's. jobs takes the RevokeJob of
-// an account that is replaced; nil if it could do nothing. It returns ErrMustChoose if the choice is not one of the present offer,
+// transaction writes the connection and its grant and ends the flow. info is the provider's. jobs takes the mail
+// to the user and the revocation of an account that is replaced; it may be nil. It returns ErrMustChoose if the choice is not one of the present offer,
 // ErrRevoking while the account's access is being revoked, ErrRevoked if it was revoked after the grant was obtained, and ErrTaken if
 // the flow is in another stage. A flow of a connect link that is to be confirmed waits for ConfirmConnectLink instead: the result is zero.
 func (d *DB) Connect(ctx context.Context, f Flow, choice Choice, by audit.Actor, info connectors.Info, jobs Jobs) (ConnectResult, error) {
 	var made ConnectResult
 	err := d.RetryOnDeadlock(ctx, func(tx pgx.Tx) (err error) {
 		made, err = d.connect(ctx, tx, f, choice, by, info, false)
-		if err != nil || made.Replaced == nil {
+		if err != nil {
 			return err
 		}
-		return d.enqueueRevocation(ctx, tx, *made.Replaced, jobs)
+		return d.enqueueConnected(ctx, tx, made, jobs)
 	})
 	if errors.Is(err, ErrMustChoose) && choice == "" {
 		if err := d.ask(ctx, f); err != nil {
@@ -167,6 +168,24 @@ func (d *DB) Connect(ctx context.Context, f Flow, choice Choice, by audit.Actor,
 		}
 	}
 	return made, err
+}
+
+// enqueueConnected enqueues what follows from a connection that was made: the mail to who connected an account that was not connected
+// before, and the revocation of one that was replaced. jobs may be nil.
+func (d *DB) enqueueConnected(ctx context.Context, tx pgx.Tx, made ConnectResult, jobs Jobs) error {
+	if jobs == nil {
+		return nil
+	}
+	if made.fresh {
+		m := Mail{Kind: MailConnected, User: made.Connection.ConnectedBy, Connections: []pg.ID{made.Connection.ID}}
+		if err := jobs.EnqueueMail(ctx, tx, m); err != nil {
+			return fmt.Errorf("enqueue %s: %w", m.Kind, err)
+		}
+	}
+	if made.Replaced == nil {
+		return nil
+	}
+	return jobs.EnqueueRevocation(ctx, tx, made.Replaced.Connection, d.Now())
 }
 
 func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by audit.Actor, info connectors.Info, confirmed bool) (ConnectResult, error) {
@@ -265,7 +284,7 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 			made.Outcome = status.EndConnected
 		}
 	}
-	made.Connection = *target
+	made.Connection, made.fresh = *target, !existed || !target.DisconnectedAt.IsZero()
 	c := &made.Connection
 	account := s.Grant.Account
 	if account.ID == "" {

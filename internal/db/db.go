@@ -5,6 +5,7 @@ package db
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -61,5 +62,7 @@ func (d *DB) Ready(ctx context.Context) error {
 type Jobs interface {
 	EnqueueMail(ctx context.Context, tx pgx.Tx, m Mail) error
 	EnqueueBulk(ctx context.Context, tx pgx.Tx, bulk pg.ID) error // works on the bulk to its end
-	EnqueueRevocation(ctx context.Context, tx pgx.Tx, r RevokeJob) error
+	// EnqueueRevocation has the provider asked to end the access of a connection that ended at a time, unless it has been by then. It does
+	// nothing where the provider could not be asked without the grant.
+	EnqueueRevocation(ctx context.Context, tx pgx.Tx, c Connection, at time.Time) error
 }

@@ -24,15 +24,8 @@ type Revocation struct {
 	AccessUntil time.Time        // access tokens handed out before may work until then; zero when unknown
 }
 
-// RevokeJob revokes an account's access at a provider, if the process that disconnected it did not succeed.
-type RevokeJob struct {
-	Connection pg.ID
-	Account    string // the connection may have another account when the job runs
-	At         time.Time
-}
-
-// Disconnect disconnects a connection and deletes its grant, before the provider is asked to revoke it. jobs takes the RevokeJob; nil
-// if it could do nothing. ended is false if the connection was disconnected before. It returns ErrNotFound if there is no such
+// Disconnect disconnects a connection and deletes its grant, before the provider is asked to revoke it. jobs takes the
+// revocation and the mails to the merchant's users; it may be nil. ended is false if the connection was disconnected before. It returns ErrNotFound if there is no such
 // connection, or if merchant is not zero and not its merchant, and seal.ErrUnknownKey if the keyset lacks the key of its grant.
 func (d *DB) Disconnect(ctx context.Context, id, merchant pg.ID, by audit.Actor, jobs Jobs) (e Revocation, ended bool, err error) {
 	err = d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
@@ -46,20 +39,17 @@ func (d *DB) Disconnect(ctx context.Context, id, merchant pg.ID, by audit.Actor,
 			return nil
 		}
 		ended = true
-		if e, err = d.disconnect(ctx, tx, c, by, ""); err != nil {
+		if e, err = d.disconnect(ctx, tx, c, by, ""); err != nil || jobs == nil {
 			return err
 		}
-		return d.enqueueRevocation(ctx, tx, e, jobs)
+		if err := jobs.EnqueueRevocation(ctx, tx, e.Connection, d.Now()); err != nil {
+			return err
+		}
+		m := Mail{Kind: MailDisconnected, At: e.Connection.DisconnectedAt, Connections: []pg.ID{c.ID}}
+		_, err = d.mailUsers(ctx, tx, m, jobs, `merchant_id = $1`, c.MerchantID)
+		return err
 	})
 	return e, ended, err
-}
-
-// enqueueRevocation enqueues the job in the transaction that ends the connection.
-func (d *DB) enqueueRevocation(ctx context.Context, tx pgx.Tx, e Revocation, jobs Jobs) error {
-	if jobs == nil {
-		return nil
-	}
-	return jobs.EnqueueRevocation(ctx, tx, RevokeJob{Connection: e.Connection.ID, Account: e.Connection.Account.ID, At: d.Now()})
 }
 
 // disconnect disconnects a connection whose row the caller has locked. why is the event's code.

@@ -80,7 +80,7 @@ func (s *Server) changePassword(w http.ResponseWriter, r *http.Request) error {
 	if err := s.rateLimit(r, "password of "+v.user.ID.String(), triesPerAccount()); err != nil {
 		return err
 	}
-	user, err := s.Accounts.ChangePassword(r.Context(), s.actor(r), v.user, r.PostFormValue("current"), r.PostFormValue("password"), v.session)
+	user, err := s.Accounts.ChangePassword(r.Context(), s.actor(r), v.user, r.PostFormValue("current"), r.PostFormValue("password"), v.session, s.Jobs)
 	if errors.Is(err, account.ErrWrongPassword) {
 		refused := audit.Event{Kind: status.UserPasswordRefused, Actor: s.actor(r), MerchantID: v.user.MerchantID}
 		if err := s.DB.Audit.Record(r.Context(), refused); err != nil {

@@ -27,7 +27,7 @@ func (s *Server) apiDisconnect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	parting, ended, err := s.DB.Disconnect(r.Context(), c.ID, c.MerchantID, s.byKey(r, key), s.revokeJobs(c.Provider, c.Environment))
+	parting, ended, err := s.DB.Disconnect(r.Context(), c.ID, c.MerchantID, s.byKey(r, key), s.Jobs)
 	if err != nil {
 		return err
 	}
@@ -36,7 +36,7 @@ func (s *Server) apiDisconnect(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	receipt, err := s.receipt(r.Context(), parting.Connection)
+	receipt, err := s.Jobs.Receipt(r.Context(), parting.Connection)
 	if err != nil {
 		return err
 	}

@@ -331,7 +331,7 @@ func (s *Server) apiConfirmLink(w http.ResponseWriter, r *http.Request) error {
 	if provider, err := s.provider(l.Flow.Provider); err == nil {
 		info = provider.Connector.Info()
 	}
-	made, err := s.DB.ConfirmConnectLink(r.Context(), l, pg.Secret(asked.Code), s.byKey(r, key), info, s.revokeJobs(l.Flow.Provider, info.Environment))
+	made, err := s.DB.ConfirmConnectLink(r.Context(), l, pg.Secret(asked.Code), s.byKey(r, key), info, s.Jobs)
 	if err != nil {
 		return err
 	}

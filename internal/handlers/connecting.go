@@ -542,7 +542,7 @@ func (s *Server) choose(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) finishConnect(r *http.Request, provider connectors.Provider, f db.Flow, choice db.Choice) error {
 	var made db.ConnectResult
 	err := retrySave(r.Context(), func(ctx context.Context) (err error) {
-		made, err = s.DB.Connect(ctx, f, choice, s.actor(r), provider.Connector.Info(), s.revokeJobs(f.Provider, f.Environment))
+		made, err = s.DB.Connect(ctx, f, choice, s.actor(r), provider.Connector.Info(), s.Jobs)
 		return err
 	})
 	switch {

@@ -156,7 +156,7 @@ func (s *Server) viewConnection(r *http.Request, c db.ConnectionDetail) (views.C
 	page.MayReconnect = present && v.role() == merchant
 	page.MayDisconnect = live && v.role()&(merchant|admin) != 0
 	if !live {
-		receipt, err := s.receipt(r.Context(), c.Connection)
+		receipt, err := s.Jobs.Receipt(r.Context(), c.Connection)
 		if err != nil {
 			return page, err
 		}

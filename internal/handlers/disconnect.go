@@ -7,7 +7,6 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/jobs"
-	"patchbay/internal/status"
 	"patchbay/views"
 )
 
@@ -39,7 +38,7 @@ func (s *Server) disconnect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	parting, ended, err := s.DB.Disconnect(r.Context(), c.ID, visitorOf(r).user.MerchantID, s.actor(r), s.revokeJobs(c.Provider, c.Environment))
+	parting, ended, err := s.DB.Disconnect(r.Context(), c.ID, visitorOf(r).user.MerchantID, s.actor(r), s.Jobs)
 	if err != nil {
 		return err
 	}
@@ -61,27 +60,6 @@ func (s *Server) revokeAtProvider(r *http.Request, p db.Revocation) error {
 	}
 	s.Log.InfoContext(ctx, "disconnected", "provider", p.Connection.Provider, "connection", p.Connection.ID, "revoked", revoked, "status", call.Status)
 	return retrySave(ctx, func(ctx context.Context) error { return s.DB.RecordRevocation(ctx, p, revoked, call) })
-}
-
-// receipt returns the receipt of a disconnected connection, with what is to become of its access while the provider has not answered.
-func (s *Server) receipt(ctx context.Context, c db.Connection) (db.Receipt, error) {
-	receipt, err := s.DB.ConnectionReceipt(ctx, c)
-	switch {
-	case err != nil || receipt.Revoked != "":
-	case s.Jobs.RevokesByAccount(c.Provider, c.Environment):
-		receipt.Revoked = status.RevokedLater
-	default:
-		receipt.Revoked = status.RevokedUntold
-	}
-	return receipt, err
-}
-
-// revokeJobs returns what takes a job that revokes access at a provider later, nil if such a job could do nothing.
-func (s *Server) revokeJobs(provider, environment string) db.Jobs {
-	if s.Jobs.RevokesByAccount(provider, environment) {
-		return s.Jobs
-	}
-	return nil
 }
 
 // revokeUnwanted revokes a grant that the user chose not to keep. It does nothing while anybody has the account connected here, and

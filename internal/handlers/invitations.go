@@ -39,7 +39,7 @@ func (s *Server) acceptInvitation(w http.ResponseWriter, r *http.Request) error 
 		s.render(w, r, http.StatusUnprocessableEntity, views.Invitation(page))
 		return nil
 	}
-	user, err := s.Accounts.SetPassword(r.Context(), account.LinkInvitation, secret, page.Name, r.PostFormValue("password"), s.address(r))
+	user, err := s.Accounts.SetPassword(r.Context(), account.LinkInvitation, secret, page.Name, r.PostFormValue("password"), s.address(r), s.Jobs)
 	if err != nil {
 		return err
 	}

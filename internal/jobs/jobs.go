@@ -116,9 +116,16 @@ func (j *Jobs) Stop(ctx context.Context) error {
 	return j.client.Stop(ctx)
 }
 
+// receiptAfter is how long the mail of a receipt waits: by then the provider has been asked, and what it answered is on it.
+const receiptAfter = 45 * time.Second
+
 // EnqueueMail adds a mail in the caller's transaction.
 func (j *Jobs) EnqueueMail(ctx context.Context, tx pgx.Tx, m db.Mail) error {
-	return j.enqueue(ctx, tx, j.dated(m), nil)
+	var options *river.InsertOpts
+	if m.Kind == db.MailDisconnected {
+		options = &river.InsertOpts{ScheduledAt: j.DB.Now().Add(receiptAfter)}
+	}
+	return j.enqueue(ctx, tx, j.dated(m), options)
 }
 
 // EnqueueBulk adds the work on a bulk in the caller's transaction.
@@ -127,9 +134,13 @@ func (j *Jobs) EnqueueBulk(ctx context.Context, tx pgx.Tx, bulk pg.ID) error {
 }
 
 // EnqueueRevocation adds a revocation in the caller's transaction. It waits for revokeAfter: the process that ends a connection
-// revokes its access itself, and the job finds nothing left to do.
-func (j *Jobs) EnqueueRevocation(ctx context.Context, tx pgx.Tx, r db.RevokeJob) error {
-	return j.enqueue(ctx, tx, revokeArgs(r), &river.InsertOpts{ScheduledAt: j.DB.Now().Add(revokeAfter)})
+// revokes its access itself, and the job finds nothing left to do. It adds none if the job could do nothing.
+func (j *Jobs) EnqueueRevocation(ctx context.Context, tx pgx.Tx, c db.Connection, at time.Time) error {
+	if !j.RevokesByAccount(c.Provider, c.Environment) {
+		return nil
+	}
+	args := revokeArgs{Connection: c.ID, Account: c.Account.ID, At: at}
+	return j.enqueue(ctx, tx, args, &river.InsertOpts{ScheduledAt: j.DB.Now().Add(revokeAfter)})
 }
 
 func (j *Jobs) enqueue(ctx context.Context, tx pgx.Tx, args river.JobArgs, options *river.InsertOpts) error {

@@ -3,6 +3,7 @@ package jobs
 import (
 	"context"
 	"errors"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -74,7 +75,10 @@ var errNeedless = errors.New("the reason for this mail has gone")
 // compose writes a mail. The secret of its link is made here and is kept nowhere else. It returns errNeedless when there is no
 // reason to send it any more.
 func (j *Jobs) compose(ctx context.Context, m db.Mail, user account.User, merchant db.Merchant) (views.Mail, error) {
-	page := views.Mail{Kind: m.Kind, Name: user.Name, Merchant: merchant.Name, At: m.At, Link: j.address("/")}
+	page := views.Mail{Kind: m.Kind, Name: user.Name, Merchant: merchant.Name, At: m.At, Since: m.Since, Code: m.Code, Count: m.Count, Link: j.address("/")}
+	if m.Provider != "" {
+		page.Provider, page.Environment = j.title(m.Provider), m.Environment
+	}
 	by := audit.System
 	if m.By != (pg.ID{}) {
 		author, err := j.Accounts.User(ctx, m.By)
@@ -132,6 +136,22 @@ func (j *Jobs) compose(ctx context.Context, m db.Mail, user account.User, mercha
 		}
 		page.Endpoint, page.Link = e.Shown, j.address("/admin/webhooks")
 		return page, err
+	case db.MailIncident, db.MailIncidentEnded:
+		page.Link = j.address("/admin/providers")
+		return page, nil
+	case db.MailPlatformActionNeeded:
+		page.Link = j.address("/admin/connections?" + url.Values{"provider": {m.Provider}, "problem": {m.Code}}.Encode())
+		return page, nil
+	case db.MailPasswordChanged:
+		if user.SSO {
+			return page, errNeedless
+		}
+		page.Link = j.address("/password")
+		return page, nil
+	case db.MailDisconnected:
+		receipt, err := j.Receipt(ctx, about[0])
+		page.Receipt = &receipt
+		return page, err
 	case db.MailFactorOn, db.MailFactorOff, db.MailRecoveryUsed:
 		page.Link = j.address("/account")
 		return page, nil
@@ -160,6 +180,8 @@ func (j *Jobs) about(ctx context.Context, m db.Mail, user account.User, provider
 			needless = s.ReconnectBy.IsZero()
 		case db.MailBackToNormal:
 			needless = s.Health != status.Fine
+		case db.MailDisconnected:
+			needless = !c.DisconnectedAt.Equal(m.At) // it was connected again
 		}
 		if needless {
 			gone = append(gone, c.ID)

@@ -79,6 +79,19 @@ func (j *Jobs) RevokesByAccount(provider, environment string) bool {
 	return ok && p.Environment == environment && p.Connector.Info().RevokesByID
 }
 
+// Receipt returns the receipt of a disconnected connection, with what is to become of its access while the provider has not answered.
+func (j *Jobs) Receipt(ctx context.Context, c db.Connection) (db.Receipt, error) {
+	receipt, err := j.DB.ConnectionReceipt(ctx, c)
+	switch {
+	case err != nil || receipt.Revoked != "":
+	case j.RevokesByAccount(c.Provider, c.Environment):
+		receipt.Revoked = status.RevokedLater
+	default:
+		receipt.Revoked = status.RevokedUntold
+	}
+	return receipt, err
+}
+
 // Revoke asks the provider of a connection that has ended here to end its access too. It is done only while no merchant has the
 // account connected or is about to: a provider may end with one token all access of the account (RFC 7009 section 2.1). It returns how the provider took it, and
 // the call, for RecordRevocation. The error is the database's.

@@ -19,6 +19,10 @@ func (j *Jobs) runWarnings(ctx context.Context, _ *river.Job[warningsArgs]) erro
 	if !j.SendsMail() {
 		return nil
 	}
-	_, err := j.DB.EnqueueWarnings(ctx, connectors.Statuses(j.Providers), j)
+	providers := connectors.Statuses(j.Providers)
+	if _, err := j.DB.EnqueueWarnings(ctx, providers, j); err != nil {
+		return err
+	}
+	_, err := j.DB.EnqueueNotices(ctx, providers, j)
 	return err
 }

@@ -353,14 +353,5 @@ func (w *Webhooks) giveUp(ctx context.Context, tx pgx.Tx, endpoint pg.ID, shown 
 		return err
 	}
 	w.Log.WarnContext(ctx, "an endpoint of webhooks was switched off", "endpoint", endpoint, "reason", why)
-	admins, err := pg.Collect(ctx, tx, "read admins", pgx.RowTo[pg.ID], `SELECT id FROM users WHERE role = 'admin' AND locked_at IS NULL AND password_hash <> '' AND email <> '' ORDER BY id`)
-	if err != nil {
-		return err
-	}
-	for _, admin := range admins {
-		if err := w.mail.EnqueueMail(ctx, tx, db.Mail{Kind: db.MailWebhookOff, User: admin, Endpoint: endpoint}); err != nil {
-			return fmt.Errorf("enqueue %s: %w", db.MailWebhookOff, err)
-		}
-	}
-	return nil
+	return w.DB.NoticeWebhookOff(ctx, tx, endpoint, w.mail)
 }

@@ -1,0 +1,160 @@
+package db
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"patchbay/internal/pg"
+	"patchbay/internal/status"
+)
+
+// noticeAgain is how long admins are not mailed about the same thing again, whatever becomes of it.
+const noticeAgain = 24 * time.Hour
+
+// EnqueueNotices enqueues the mails to admins that are due and returns how many: that an incident has begun or ended, and that
+// connections wait for the platform to put something right. Each is mailed once, however many connections it is about.
+func (d *DB) EnqueueNotices(ctx context.Context, providers status.Providers, jobs Jobs) (mails int, err error) {
+	now := d.Now()
+	err = d.Tx(ctx, func(tx pgx.Tx) error {
+		if _, err := pg.Exec(ctx, tx, "lock warnings", `SELECT pg_advisory_xact_lock(hashtextextended('warnings', 0))`); err != nil {
+			return err
+		}
+		due, err := d.incidentNotices(ctx, tx, providers, now)
+		if err != nil {
+			return err
+		}
+		problems, err := d.problemNotices(ctx, tx, providers, now)
+		if err != nil {
+			return err
+		}
+		due = append(due, problems...)
+		if _, err := pg.Exec(ctx, tx, "drop old notices", `DELETE FROM notices WHERE NOT open AND mailed_at < $1`, now.Add(-noticeAgain)); err != nil {
+			return err
+		}
+		for _, m := range due {
+			n, err := d.MailAdmins(ctx, tx, m, jobs)
+			if err != nil {
+				return err
+			}
+			mails += n
+		}
+		return nil
+	})
+	return mails, err
+}
+
+func (d *DB) incidentNotices(ctx context.Context, tx pgx.Tx, providers status.Providers, now time.Time) (due []Mail, err error) {
+	type incident struct {
+		Name, Environment string
+		Since             time.Time
+		Reason            status.Reason
+	}
+	all, err := pg.Collect(ctx, tx, "read incidents", pgx.RowToStructByPos[incident],
+		`SELECT name, environment, incident_since, incident_reason FROM providers WHERE incident_since IS NOT NULL ORDER BY name, environment`)
+	if err != nil {
+		return nil, err
+	}
+	for _, one := range all {
+		if p := providers[one.Name]; !p.SetUp || p.Environment != one.Environment {
+			continue
+		}
+		n, err := pg.Exec(ctx, tx, "note incident", `
+			INSERT INTO notices AS n (kind, about, since, mailed_at, open) VALUES ($1, $2, $3, $4, true)
+			ON CONFLICT (kind, about) DO UPDATE SET since = excluded.since, mailed_at = excluded.mailed_at, open = true
+			WHERE n.since <> excluded.since AND n.mailed_at <= $5`, MailIncident, one.Name+" "+one.Environment, one.Since, now, now.Add(-noticeAgain))
+		if err != nil {
+			return nil, err
+		}
+		if n > 0 {
+			due = append(due, Mail{Kind: MailIncident, Provider: one.Name, Environment: one.Environment, Code: string(one.Reason), Since: one.Since, At: now})
+		}
+	}
+	type ended struct {
+		About     string
+		Since, At time.Time
+	}
+	over, err := pg.Collect(ctx, tx, "find incidents that ended", pgx.RowToStructByPos[ended], `
+		UPDATE notices n SET open = false
+		WHERE kind = $1 AND open AND NOT EXISTS (SELECT FROM providers p WHERE p.name || ' ' || p.environment = n.about AND p.incident_since = n.since)
+		RETURNING n.about, n.since, coalesce((SELECT p.incident_ended_at FROM providers p WHERE p.name || ' ' || p.environment = n.about), $2)`, MailIncident, now)
+	for _, one := range over {
+		name, environment, _ := strings.Cut(one.About, " ")
+		due = append(due, Mail{Kind: MailIncidentEnded, Provider: name, Environment: environment, Since: one.Since, At: one.At})
+	}
+	return due, err
+}
+
+func (d *DB) problemNotices(ctx context.Context, tx pgx.Tx, providers status.Providers, now time.Time) (due []Mail, err error) {
+	type problem struct {
+		Provider, Environment string
+		Problem               status.Problem
+		Connections           int
+		Since                 time.Time
+	}
+	all, err := pg.Collect(ctx, tx, "find problems of the platform", pgx.RowToStructByPos[problem], `
+		SELECT c.provider, c.environment, c.problem, count(*), min(c.problem_since) FROM connections c
+		WHERE c.problem = ANY($1) AND c.disconnected_at IS NULL AND c.health_order < $2 -- the same condition, with an index
+			AND NOT EXISTS (SELECT FROM providers p WHERE p.name = c.provider AND p.environment = c.environment AND p.incident_since IS NOT NULL)
+		GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`, status.StoredProblemsOf(status.PartyPlatform), status.Retrying.Rank()*1_000_000_000_000)
+	if err != nil {
+		return nil, err
+	}
+	lasting := []string{}
+	for _, one := range all {
+		if p := providers[one.Provider]; !p.SetUp || p.Environment != one.Environment || one.Since.After(now.Add(-gatherWarnings)) {
+			continue
+		}
+		about := strings.Join([]string{one.Provider, one.Environment, string(one.Problem)}, " ")
+		lasting = append(lasting, about)
+		n, err := pg.Exec(ctx, tx, "note problem", `
+			INSERT INTO notices AS n (kind, about, since, mailed_at, open) VALUES ($1, $2, $3, $4, true)
+			ON CONFLICT (kind, about) DO UPDATE SET since = excluded.since, mailed_at = excluded.mailed_at, open = true
+			WHERE NOT n.open AND n.mailed_at <= $5`, MailPlatformActionNeeded, about, one.Since, now, now.Add(-noticeAgain))
+		if err != nil {
+			return nil, err
+		}
+		if n > 0 {
+			due = append(due, Mail{Kind: MailPlatformActionNeeded, Provider: one.Provider, Environment: one.Environment, Code: string(one.Problem), Count: one.Connections, Since: one.Since, At: now})
+		}
+	}
+	_, err = pg.Exec(ctx, tx, "note what was put right", `UPDATE notices SET open = false WHERE kind = $1 AND open AND about <> ALL($2)`, MailPlatformActionNeeded, lasting)
+	return due, err
+}
+
+// NoticeWebhookOff enqueues the mails to admins that an endpoint was switched off, unless they were mailed about it within a day.
+func (d *DB) NoticeWebhookOff(ctx context.Context, tx pgx.Tx, endpoint pg.ID, jobs Jobs) error {
+	now := d.Now()
+	n, err := pg.Exec(ctx, tx, "note an endpoint that is off", `
+		INSERT INTO notices AS n (kind, about, since, mailed_at, open) VALUES ($1, $2, $3, $3, false)
+		ON CONFLICT (kind, about) DO UPDATE SET since = excluded.since, mailed_at = excluded.mailed_at WHERE n.mailed_at <= $4`,
+		MailWebhookOff, endpoint.String(), now, now.Add(-noticeAgain))
+	if err != nil || n == 0 {
+		return err
+	}
+	_, err = d.MailAdmins(ctx, tx, Mail{Kind: MailWebhookOff, Endpoint: endpoint}, jobs)
+	return err
+}
+
+// MailAdmins enqueues a mail to every admin who can sign in, and returns how many those are.
+func (d *DB) MailAdmins(ctx context.Context, tx pgx.Tx, m Mail, jobs Jobs) (int, error) {
+	return d.mailUsers(ctx, tx, m, jobs, `role = 'admin'`)
+}
+
+// mailUsers enqueues a mail to every user of whom the SQL condition is true and who can sign in.
+func (d *DB) mailUsers(ctx context.Context, tx pgx.Tx, m Mail, jobs Jobs, where string, args ...any) (int, error) {
+	users, err := pg.Collect(ctx, tx, "read users to mail", pgx.RowTo[pg.ID], `SELECT id FROM users WHERE `+where+` AND locked_at IS NULL AND password_hash <> '' AND email <> '' ORDER BY id`, args...)
+	if err != nil {
+		return 0, err
+	}
+	for _, user := range users {
+		m.User = user
+		if err := jobs.EnqueueMail(ctx, tx, m); err != nil {
+			return 0, fmt.Errorf("enqueue %s: %w", m.Kind, err)
+		}
+	}
+	return len(users), nil
+}
