@@ -24,6 +24,9 @@ type erasuresArgs struct{}
 // Kind names the job in River's table.
 func (erasuresArgs) Kind() string { return "erasures" }
 
+// InsertOpts keeps the job from the version before, which does not know it.
+func (a erasuresArgs) InsertOpts() river.InsertOpts { return ownQueue(a) }
+
 func (j *Jobs) runErasures(ctx context.Context, _ *river.Job[erasuresArgs]) error {
 	end := time.Now().Add(erasuresFor)
 	merchants, err := j.DB.UnfinishedErasures(ctx)

@@ -71,10 +71,12 @@ func New(o Options) (*Jobs, error) {
 	river.AddWorker(workers, river.WorkFunc(j.runRevocation))
 	river.AddWorker(workers, river.WorkFunc(j.runErasures))
 	client, err := river.NewClient(riverpgxv5.New(o.DB.Pool), &river.Config{
-		Logger:          slog.New(onlyWarnings{o.Log.Handler()}),
-		ErrorHandler:    failures{o.Log},
-		Workers:         workers,
-		Queues:          map[string]river.QueueConfig{river.QueueDefault: {MaxWorkers: 4}, bulkQueue: {MaxWorkers: 2}},
+		Logger:       slog.New(onlyWarnings{o.Log.Handler()}),
+		ErrorHandler: failures{o.Log},
+		Workers:      workers,
+		Queues: map[string]river.QueueConfig{
+			river.QueueDefault: {MaxWorkers: 4}, bulkQueue: {MaxWorkers: 2}, resealArgs{}.Kind(): {MaxWorkers: 1}, erasuresArgs{}.Kind(): {MaxWorkers: 1},
+		},
 		JobTimeout:      2 * time.Minute,
 		Middleware:      o.Middleware,
 		SoftStopTimeout: 20 * time.Second,
@@ -96,6 +98,10 @@ func New(o Options) (*Jobs, error) {
 }
 
 // periodic runs a job at the start and at every interval, in one process of all.
+// ownQueue puts a kind of job on a queue of its name. A process works only on the queues that it knows, so that one of the version before does
+// not take a job of a kind that is new.
+func ownQueue(args river.JobArgs) river.InsertOpts { return river.InsertOpts{Queue: args.Kind()} }
+
 func periodic(args river.JobArgs, every time.Duration) *river.PeriodicJob {
 	return river.NewPeriodicJob(river.PeriodicInterval(every), func() (river.JobArgs, *river.InsertOpts) {
 		return args, &river.InsertOpts{MaxAttempts: 3, UniqueOpts: river.UniqueOpts{ByPeriod: every}}

@@ -38,6 +38,9 @@ type resealArgs struct{}
 // Kind names the job in River's table.
 func (resealArgs) Kind() string { return "reseal" }
 
+// InsertOpts keeps the job from the version before, which does not know it.
+func (a resealArgs) InsertOpts() river.InsertOpts { return ownQueue(a) }
+
 const (
 	resealFor   = time.Minute           // then the next run goes on
 	resealPause = 50 * time.Millisecond // between batches, so that serving does not feel it
