@@ -13,6 +13,27 @@ for (const button of document.querySelectorAll("button[data-copy]")) {
   });
 }
 
+// Passkeys need a script, and a browser that has them: their forms are hidden until now.
+for (const form of globalThis.PublicKeyCredential?.parseRequestOptionsFromJSON ? document.querySelectorAll("form[data-passkey]") : []) {
+  const purpose = form.dataset.passkey, answer = form.querySelector("[data-passkey-answer]"), failed = form.querySelector("[role=alert]");
+  form.hidden = false;
+  form.closest("section")?.removeAttribute("hidden");
+  form.addEventListener("submit", async (event) => {
+    if (answer.value) { setTimeout(() => { answer.value = ""; }); return; } // after it was gathered: it is taken only once
+    event.preventDefault();
+    failed.hidden = true;
+    try {
+      const asked = await fetch("/passkey-challenges", { method: "POST", body: new URLSearchParams({ purpose }), redirect: "error" });
+      if (!asked.ok) throw new Error(`challenge: ${asked.status}`);
+      const { publicKey } = await asked.json();
+      answer.value = JSON.stringify(purpose === "add"
+        ? await navigator.credentials.create({ publicKey: PublicKeyCredential.parseCreationOptionsFromJSON(publicKey) })
+        : await navigator.credentials.get({ publicKey: PublicKeyCredential.parseRequestOptionsFromJSON(publicKey) }));
+      form.requestSubmit();
+    } catch { failed.hidden = false; }
+  });
+}
+
 // A second click while a form is on its way would only ask the same again.
 document.addEventListener("submit", (event) => {
   const form = event.target;

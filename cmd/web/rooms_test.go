@@ -36,7 +36,7 @@ var rooms = map[string][]string{
 	"patchbay/internal/account": {
 		"patchbay/", "net/http", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/seal", "!patchbay/internal/status",
 		"!patchbay/internal/db", "!patchbay/internal/search", "!patchbay/internal/text", "!github.com/jackc/pgx/", "!github.com/alexedwards/argon2id", "!github.com/trustelem/zxcvbn",
-		"!github.com/pquerna/otp", "!github.com/pquerna/otp/",
+		"!github.com/pquerna/otp", "!github.com/pquerna/otp/", "!github.com/go-webauthn/webauthn/",
 	},
 	"patchbay/internal/db": {
 		"patchbay/internal/account",

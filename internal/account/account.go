@@ -22,13 +22,16 @@ func New(d *db.DB) *Store {
 	return &Store{db: d, audit: d.Audit, passwords: newHasher()}
 }
 
-// DropExpired deletes sessions that are over, and links that have been over for 30 days.
+// DropExpired deletes sessions and challenges that are over, and links that have been over for 30 days.
 func (s *Store) DropExpired(ctx context.Context) error {
 	now := s.db.Now()
 	if _, err := pg.Exec(ctx, s.db.Pool, "drop sessions", `DELETE FROM sessions WHERE expires_at < $1`, now); err != nil {
 		return err
 	}
 	if _, err := pg.Exec(ctx, s.db.Pool, "drop idle sessions", `DELETE FROM sessions WHERE seen_at < $1`, now.Add(-SessionIdle)); err != nil {
+		return err
+	}
+	if _, err := pg.Exec(ctx, s.db.Pool, "drop challenges", `DELETE FROM passkey_challenges WHERE expires_at < $1`, now); err != nil {
 		return err
 	}
 	_, err := pg.Exec(ctx, s.db.Pool, "drop links", `DELETE FROM links WHERE expires_at < $1`, now.Add(-linksKept))

@@ -36,16 +36,18 @@ var (
 // FactorState is what a user's second factor is made of.
 type FactorState struct {
 	Codes    bool // one-time codes
-	Recovery int  // recovery codes that are left
+	Passkeys []Passkey
+	Recovery int // recovery codes that are left
 }
 
 // factor is what is sealed of a user's second factor.
 type factor struct {
 	Secret   []byte              `json:"secret,omitempty"`   // of one-time codes; empty without
 	Recovery [][sha256.Size]byte `json:"recovery,omitempty"` // the hashes of recovery codes, each of 80 random bits
+	Passkeys []passkey           `json:"passkeys,omitempty"`
 }
 
-func (f factor) none() bool { return len(f.Secret) == 0 }
+func (f factor) none() bool { return len(f.Secret) == 0 && len(f.Passkeys) == 0 }
 
 // One-time codes are as apps expect them when nothing else is said: SHA-1, six digits, a step of 30 s (RFC 6238). A code of the step
 // before or after is taken too, since clocks differ.
@@ -102,7 +104,11 @@ func (s *Store) Factors(ctx context.Context, user pg.ID) (FactorState, error) {
 	if errors.Is(err, ErrNoFactor) {
 		return FactorState{}, nil
 	}
-	return FactorState{Codes: len(f.Secret) > 0, Recovery: len(f.Recovery)}, err
+	state := FactorState{Codes: len(f.Secret) > 0, Recovery: len(f.Recovery)}
+	for _, one := range f.Passkeys {
+		state.Passkeys = append(state.Passkeys, Passkey{ID: one.id(), Name: one.Name, AddedAt: one.AddedAt, UsedAt: one.UsedAt})
+	}
+	return state, err
 }
 
 // TurnOnCodes turns on one-time codes, with the secret of NewSetup, once a code proves that an app has it. It ends the user's other
@@ -114,7 +120,10 @@ func (s *Store) TurnOnCodes(ctx context.Context, by audit.Actor, u User, session
 		return nil, ErrWrongCode
 	}
 	err = s.db.Tx(ctx, func(tx pgx.Tx) error {
-		recovery, err = s.addFactor(ctx, tx, u, session.Hash, func(f *factor) { f.Secret = secret })
+		recovery, err = s.addFactor(ctx, tx, u, session.Hash, func(f *factor) error {
+			f.Secret = secret
+			return nil
+		})
 		if err != nil {
 			return err
 		}
@@ -127,7 +136,7 @@ func (s *Store) TurnOnCodes(ctx context.Context, by audit.Actor, u User, session
 }
 
 // addFactor adds to a user's second factor. With the first it makes recovery codes, ends all other access and completes the session.
-func (s *Store) addFactor(ctx context.Context, tx pgx.Tx, u User, session []byte, add func(*factor)) (recovery []string, err error) {
+func (s *Store) addFactor(ctx context.Context, tx pgx.Tx, u User, session []byte, add func(*factor) error) (recovery []string, err error) {
 	err = s.db.Change(ctx, tx, db.SignedUsers, u.ID, func() error {
 		_, err := pg.Exec(ctx, tx, "note second factor", `UPDATE users SET second_factor_at = coalesce(second_factor_at, $2) WHERE id = $1`, u.ID, s.db.Now())
 		return err
@@ -143,7 +152,9 @@ func (s *Store) addFactor(ctx context.Context, tx pgx.Tx, u User, session []byte
 	if first {
 		recovery, f.Recovery = newRecovery()
 	}
-	add(&f)
+	if err := add(&f); err != nil {
+		return nil, err
+	}
 	if err := s.writeFactor(ctx, tx, u.ID, f); err != nil || !first {
 		return nil, err
 	}

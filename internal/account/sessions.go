@@ -49,7 +49,7 @@ type SignedIn struct {
 const halfLifetime = 15 * time.Minute
 
 // AddSession signs in a user who has just been authenticated: only by half if the user has a second factor, unless ChangePassword
-// returned the user. The browser keeps the secret, the row its hash. It returns ErrWrongPassword if the user's access was ended since the
+// or AuthenticatePasskey returned the user. The browser keeps the secret, the row its hash. It returns ErrWrongPassword if the user's access was ended since the
 // user was read: by another password, a lock, another role or a second factor.
 func (s *Store) AddSession(ctx context.Context, secret pg.Secret, user User, address, agent string) error {
 	now := s.db.Now()

@@ -34,7 +34,7 @@ type User struct {
 	SecondFactor bool // has one: the password alone opens nothing
 
 	accessVersion int64     // how often all access of the user was ended, when this was read
-	proved        time.Time // in the session that a new one takes the place of; zero: only a password, just now
+	proved        time.Time // by all that they have: by a passkey, or in the session that a new one takes the place of; zero: only a password, just now
 }
 
 // Staff reports whether the user belongs to the platform.

@@ -53,6 +53,7 @@ type Options struct {
 type Server struct {
 	Options
 	sessions *sessionStore
+	passkeys *account.RelyingParty // nil if none can belong to PublicURL
 	troubled incidents
 	limits   apiLimits
 	requests *requestMetrics
@@ -68,6 +69,10 @@ type Server struct {
 func New(o Options) *Server {
 	s := &Server{Options: o, secure: o.PublicURL.Scheme == "https", pause: pause, requests: newRequestMetrics()}
 	s.sessions = newSessionStore(o.Accounts, o.SessionKeys, s.secure)
+	var err error
+	if s.passkeys, err = account.NewRelyingParty(o.PublicURL, cmp.Or(o.Brand.Name, "Patchbay")); err != nil {
+		o.Log.Warn("passkeys are not offered at PUBLIC_URL", "err", err)
+	}
 	return s
 }
 
@@ -109,6 +114,8 @@ func (s *Server) routes() []route {
 		{"POST /login", everyone | half, s.login, false},
 		{ssoRoute, everyone | half, s.beginSSO, false},
 		{ssoCallbackRoute, everyone | half, s.finishSSO, false},
+		{"POST /login/passkey", everyone | half, s.loginByPasskey, false},
+		{"POST /passkey-challenges", everyone | half, s.challenge, false},
 		{"POST /logout", everyone | half, s.logout, false},
 		{"GET /login/second-factor", staff | half, s.secondFactorPage, false},
 		{"POST /login/second-factor", staff | half, s.giveSecondFactor, false},

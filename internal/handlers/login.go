@@ -29,13 +29,17 @@ func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) error {
 	default:
 		return redirect(w, r, afterSignIn(v.user, next))
 	}
-	s.render(w, r, http.StatusOK, views.Login(views.LoginPage{Page: s.viewPage(r), Next: next, SSO: s.SSOTitle, Demo: s.Demo}))
+	s.render(w, r, http.StatusOK, views.Login(s.loginView(r, "", next)))
 	return nil
+}
+
+func (s *Server) loginView(r *http.Request, email, next string) views.LoginPage {
+	return views.LoginPage{Page: s.viewPage(r), Email: email, Next: next, SSO: s.SSOTitle, Demo: s.Demo, Passkeys: s.passkeys != nil}
 }
 
 func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	email, next := formText(r, "email"), localPath(r.PostFormValue("next"))
-	again := views.LoginPage{Page: s.viewPage(r), Email: email, Next: next, SSO: s.SSOTitle, Demo: s.Demo}
+	again := s.loginView(r, email, next)
 
 	err := s.signInTurn(r, email)
 	var slow slowDown

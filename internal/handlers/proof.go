@@ -38,7 +38,10 @@ func wantsProof(pattern string) bool {
 const (
 	proofPassword = "proof-password"
 	proofCode     = "proof-code"
+	proofPasskey  = "proof-passkey"
 )
+
+var proofFields = []string{proofPassword, proofCode, proofPasskey}
 
 // proved reports whether the visitor may send this route's form now. If not, it has answered with a page that asks for a proof and holds
 // what was typed, which is sent with it again.
@@ -53,7 +56,7 @@ func (s *Server) proved(w http.ResponseWriter, r *http.Request, pattern string) 
 		page.SSO = "/login/sso?" + url.Values{"next": {page.Path}}.Encode()
 	}
 	for _, name := range slices.Sorted(maps.Keys(r.PostForm)) {
-		if name == proofPassword || name == proofCode {
+		if slices.Contains(proofFields, name) {
 			continue
 		}
 		for _, value := range r.PostForm[name] {
@@ -61,12 +64,19 @@ func (s *Server) proved(w http.ResponseWriter, r *http.Request, pattern string) 
 		}
 	}
 	status := http.StatusForbidden
-	if r.PostForm.Has(proofPassword) && !u.SSO {
+	if s.passkeys != nil && u.SecondFactor && !u.SSO {
+		state, err := s.Accounts.Factors(r.Context(), u.ID)
+		if err != nil {
+			return false, err
+		}
+		page.Passkeys = len(state.Passkeys) > 0
+	}
+	if (r.PostForm.Has(proofPassword) || r.PostForm.Has(proofPasskey)) && !u.SSO {
 		err := s.prove(r, u)
 		var slow slowDown
 		switch {
 		case err == nil:
-			for _, name := range []string{proofPassword, proofCode} {
+			for _, name := range proofFields {
 				delete(r.PostForm, name)
 				delete(r.Form, name)
 			}
@@ -78,6 +88,8 @@ func (s *Server) proved(w http.ResponseWriter, r *http.Request, pattern string) 
 			page.Errors = views.Errors{{Field: proofPassword, Code: "wrong"}}
 		case errors.Is(err, account.ErrWrongCode):
 			page.Errors = views.Errors{{Field: proofCode, Code: "wrong"}}
+		case errors.Is(err, account.ErrWrongPasskey):
+			page.Errors = views.Errors{{Field: "", Code: "passkey"}}
 		default:
 			return false, err
 		}
@@ -86,9 +98,16 @@ func (s *Server) proved(w http.ResponseWriter, r *http.Request, pattern string) 
 	return false, nil
 }
 
-// prove checks the form's password and, of a user with a second factor, the code. It returns account.ErrWrongPassword,
-// account.ErrWrongCode, and a slowDown.
+// prove checks the form's passkey, or its password and, of a user with a second factor, the code. It returns account.ErrWrongPasskey,
+// account.ErrWrongPassword, account.ErrWrongCode, and a slowDown.
 func (s *Server) prove(r *http.Request, u account.User) error {
+	session := visitorOf(r).session.Hash
+	if answer := r.PostFormValue(proofPasskey); answer != "" {
+		if err := s.provePasskey(r, u, answer); err != nil {
+			return err
+		}
+		return s.Accounts.Proved(r.Context(), s.actor(r), session)
+	}
 	turn := func() error { return s.signInTurn(r, u.Email) }
 	if u.SecondFactor {
 		turn = func() error { return s.codeTurn(r, u) }
@@ -103,7 +122,6 @@ func (s *Server) prove(r *http.Request, u account.User) error {
 	if !is {
 		return errors.Join(account.ErrWrongPassword, s.countFailure(r, u.Email))
 	}
-	session := visitorOf(r).session.Hash
 	if u.SecondFactor {
 		if err := s.Accounts.Prove(r.Context(), s.actor(r), u, session, r.PostFormValue(proofCode), s.mailJobs()); err != nil {
 			return err

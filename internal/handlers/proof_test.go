@@ -16,6 +16,8 @@ import (
 var unproved = map[string]string{
 	"POST /login":                          "is a proof",
 	"POST /login/second-factor":            "is a proof",
+	"POST /login/passkey":                  "is a proof",
+	"POST /passkey-challenges":             "is asked before a proof",
 	"POST /logout":                         "protects",
 	"POST /account":                        "a new password wants the present one; ending sessions protects",
 	"POST /password":                       "of those who are not signed in",

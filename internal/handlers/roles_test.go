@@ -28,6 +28,8 @@ func routeAnswers() map[string]string {
 		"POST /login":                             "++++++",
 		"GET /login/sso":                          "......", // it is not set up
 		"GET /login/sso/callback":                 "......",
+		"POST /login/passkey":                     "......", // no passkey belongs to an IP address
+		"POST /passkey-challenges":                "......",
 		"POST /logout":                            "LLLLLL", // to the page of those who are signed out
 		"GET /login/second-factor":                "L..++L", // leads on: they have given it
 		"POST /login/second-factor":               "L..++L",

@@ -41,19 +41,35 @@ func (s *Server) secondFactorPage(w http.ResponseWriter, r *http.Request) error 
 	case !v.half.SecondFactor:
 		return redirect(w, r, s.halfPage(v.half, next))
 	}
-	s.render(w, r, http.StatusOK, views.SecondFactor(views.SecondFactorPage{Page: s.viewPage(r), Next: next}))
+	page, err := s.secondFactorView(r, v.half, next)
+	if err != nil {
+		return err
+	}
+	s.render(w, r, http.StatusOK, views.SecondFactor(page))
 	return nil
 }
 
-// giveSecondFactor completes a sign-in with a one-time code or a recovery code.
+func (s *Server) secondFactorView(r *http.Request, u account.User, next string) (views.SecondFactorPage, error) {
+	state, err := s.Accounts.Factors(r.Context(), u.ID)
+	return views.SecondFactorPage{Page: s.viewPage(r), Next: next, Codes: state.Codes, Passkeys: s.passkeys != nil && len(state.Passkeys) > 0}, err
+}
+
+// giveSecondFactor completes a sign-in with a one-time code, a recovery code or a passkey.
 func (s *Server) giveSecondFactor(w http.ResponseWriter, r *http.Request) error {
 	next := localPath(r.PostFormValue("next"))
 	v := visitorOf(r)
 	if v.role() != half || !v.half.SecondFactor {
 		return s.secondFactorPage(w, r)
 	}
-	again := views.SecondFactorPage{Page: s.viewPage(r), Next: next}
-	err := s.proveCode(r, v.half)
+	again, err := s.secondFactorView(r, v.half, next)
+	if err != nil {
+		return err
+	}
+	if answer := r.PostFormValue("passkey"); answer != "" {
+		err = s.provePasskey(r, v.half, answer)
+	} else {
+		err = s.proveCode(r, v.half)
+	}
 	var slow slowDown
 	switch {
 	case errors.As(err, &slow):
@@ -63,6 +79,10 @@ func (s *Server) giveSecondFactor(w http.ResponseWriter, r *http.Request) error 
 		return nil
 	case errors.Is(err, account.ErrWrongCode):
 		again.Errors = wrongCode(r)
+		s.render(w, r, http.StatusUnauthorized, views.SecondFactor(again))
+		return nil
+	case errors.Is(err, account.ErrWrongPasskey):
+		again.Errors = views.Errors{{Field: "", Code: "passkey"}}
 		s.render(w, r, http.StatusUnauthorized, views.SecondFactor(again))
 		return nil
 	case err != nil:
@@ -165,6 +185,12 @@ func (s *Server) changeSecondFactor(w http.ResponseWriter, r *http.Request) erro
 			err = s.DB.ResetLimit(r.Context(), codesKey(u))
 		}
 		page.TurnedOn = true
+	case do == "add-passkey":
+		return s.addPasskey(w, r, u, page)
+	case do == "remove-passkey":
+		if err = s.Accounts.RemovePasskey(r.Context(), s.actor(r), u, r.PostFormValue("id"), s.mailJobs()); err == nil {
+			return s.redirectWithNotice(w, r, "/account/second-factor", "passkey-removed")
+		}
 	case do == "recovery":
 		page.Recovery, err = s.Accounts.NewRecoveryCodes(r.Context(), s.actor(r), u)
 	case do == "off" && state.Codes:
@@ -196,6 +222,7 @@ func (s *Server) renderFactor(w http.ResponseWriter, r *http.Request, status int
 	page.Email = u.Email
 	page.Half = v.role() == half && !page.TurnedOn
 	page.Required = s.RequireFactor
+	page.Passkeys = s.passkeys != nil && !u.SSO
 	var err error
 	if page.State, err = s.Accounts.Factors(r.Context(), u.ID); err != nil {
 		return err

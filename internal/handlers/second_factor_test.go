@@ -138,7 +138,7 @@ func TestAHalfSessionReachesNothing(t *testing.T) {
 	fill := h.things(own, boss)
 	halves := map[string]*person{"/account/second-factor": fresh, "/login/second-factor": h.visitor(boss.email)}
 	halves["/login/second-factor"].signIn("")
-	open := []string{"GET /login", "POST /login", ssoRoute, ssoCallbackRoute, "POST /logout", "GET /login/second-factor", "POST /login/second-factor", "GET /account/second-factor", "POST /account/second-factor"}
+	open := []string{"GET /login", "POST /login", ssoRoute, ssoCallbackRoute, "POST /login/passkey", "POST /passkey-challenges", "POST /logout", "GET /login/second-factor", "POST /login/second-factor", "GET /account/second-factor", "POST /account/second-factor"}
 	for _, one := range h.server.routes() {
 		method, pattern, _ := strings.Cut(one.pattern, " ")
 		if slices.Contains(open, one.pattern) {

@@ -76,6 +76,8 @@ const (
 	UserRecoveryMade Kind = "user.recovery-codes-made"
 	UserProved       Kind = "user.proved" // proved again who they are
 
+	UserPasskeyCloned Kind = "user.passkey-cloned" // a passkey was refused since its counter did not grow
+
 	KeyAdded   Kind = "key.added"
 	KeyRevoked Kind = "key.revoked"
 
@@ -125,7 +127,7 @@ func Kinds() []Kind {
 		UserAdded, UserInvited, UserInvitationAccepted, UserPasswordLink, UserPasswordChanged, UserSignedIn, UserSignedOut, UserSignInFailed,
 		UserPasswordRefused,
 		UserTurnedAway, UserSessionsEnded, UserLocked, UserUnlocked, UserRoleChanged,
-		UserFactorOn, UserFactorOff, UserFactorReset, UserFactorFailed, UserRecoveryUsed, UserRecoveryMade, UserProved,
+		UserFactorOn, UserFactorOff, UserFactorReset, UserFactorFailed, UserRecoveryUsed, UserRecoveryMade, UserProved, UserPasskeyCloned,
 		KeyAdded, KeyRevoked,
 		ProviderRegistered, ProviderHooked, ProviderUnhooked, ProviderChecked, ProviderResumed, ProviderRequestFailed, ProviderCallbackRefused,
 		ProviderCallbackAccepted,
