@@ -317,6 +317,7 @@ func TestLandedMigrationsStand(t *testing.T) {
 		"00016_months.sql":         "74d89306f1c6d3c8",
 		"00019_webhooks.sql":       "9ee665552db5f6b0",
 		"00022_identities.sql":     "deeb48729ac9242a",
+		"00026_restored.sql":       "fd8ee5c35a859cc5",
 		"00018_inputs.sql":         "6c4d9ff4eff0b830",
 		"00023_second_factor.sql":  "edccb14be6457f16",
 		"00025_erasures.sql":       "09c0c7d506bab5dc",

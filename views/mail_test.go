@@ -131,6 +131,7 @@ func sampleMails() map[string]Mail {
 		"to be reconnected though it works":  {Kind: db.MailReconnect, Merchant: "CH168 Shop", At: storyNow, Accounts: []MailAccount{fine}, Link: at + "/reconnect/x"},
 		"one that needs the merchant":        {Kind: db.MailActionNeeded, Merchant: "CH168 Shop", At: storyNow, Accounts: one, Link: refused.Link},
 		"two that need the merchant":         {Kind: db.MailActionNeeded, Merchant: "CH168 Shop", At: storyNow, Accounts: two, Link: at + "/"},
+		"one that a restore has interrupted": {Kind: db.MailRestored, Merchant: "CH168 Shop", At: storyNow, Accounts: one, Link: at + "/"},
 		"one that ends soon":                 {Kind: db.MailReconnectBy, Merchant: "CH168 Shop", At: storyNow, Accounts: []MailAccount{ending}, Link: fine.Link},
 		"one that works again":               {Kind: db.MailBackToNormal, Merchant: "CH168 Shop", At: storyNow, Accounts: []MailAccount{fine}, Link: fine.Link},
 		"webhooks that are off":              {Kind: db.MailWebhookOff, Endpoint: "https://hooks.phsar.example", At: storyNow, Link: at + "/admin/webhooks"},

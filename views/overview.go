@@ -131,7 +131,7 @@ func units(f float64) string { return strconv.FormatFloat(f, 'f', 1, 64) }
 
 func (m TodoItem) text(ctx context.Context) string {
 	if has(ctx, "todo."+string(m.Code)) {
-		return T(ctx, "todo."+string(m.Code), "Provider", m.Provider, "Count", int(m.Count))
+		return T(ctx, "todo."+string(m.Code), "Provider", m.Provider, "Count", int(m.Count), "Of", int(m.Of))
 	}
 	return m.Provider + ": " + humanised(string(m.Code))
 }
@@ -141,4 +141,18 @@ func (m TodoItem) link() string {
 		return "/admin/providers"
 	}
 	return m.URL
+}
+
+// sinceText says what Since is.
+func (m TodoItem) sinceText(ctx context.Context) string {
+	switch m.Code {
+	case TodoRestored:
+		return T(ctx, "todo.restored-on")
+	case TodoRestoreNoticed, TodoRestoreTakeover:
+		return T(ctx, "todo.noticed-on")
+	case TodoRestoreUnknown:
+		return T(ctx, "todo.served-until")
+	default:
+		return T(ctx, "todo.oldest")
+	}
 }

@@ -218,11 +218,53 @@ func (x *examination) keyset(ctx context.Context, s settings) {
 	default:
 		x.fine("events", fmt.Sprintf("%d of the next 3 months have a partition", months))
 	}
+	x.restore(ctx, d)
 	x.webhooks(ctx, d)
 	for _, p := range s.providers {
 		if s.publicURL != nil && p.Connector != nil {
 			x.callback(ctx, d, p, s.publicURL.String()+"/connect/"+p.Name+"/callback")
 		}
+	}
+}
+
+// restore says what is known of restores, and of pauses in which one may have gone unnoticed.
+func (x *examination) restore(ctx context.Context, d *db.DB) {
+	r, err := d.LastRestore(ctx)
+	if err != nil {
+		x.wrong("restore", reason(err))
+		return
+	}
+	age := d.Now().Add(-db.RestoreShown)
+	var rejected int64
+	if r.Suspected() && r.PauseUntil.After(age) {
+		if rejected, err = d.RejectedAfterPause(ctx, r); err != nil {
+			x.wrong("restore", reason(err))
+			return
+		}
+	}
+	if rejected > 0 {
+		x.wrong("restore", fmt.Sprintf("nothing served from %s until %s, and %d connections last refreshed before that are rejected since: if the database was put back to then, run patchbay restored",
+			r.PauseFrom.UTC().Format(time.RFC3339), r.PauseUntil.UTC().Format(time.RFC3339), rejected))
+	}
+	if !r.At.After(age) {
+		if rejected == 0 {
+			x.fine("restore", "no sign that this database was brought back from a backup lately")
+		}
+		return
+	}
+	n, err := d.RestoreCounts(ctx, r)
+	if err != nil {
+		x.wrong("restore", reason(err))
+		return
+	}
+	found := fmt.Sprintf("%s; %d of %d connections have been refreshed since, %d are interrupted", r.At.UTC().Format(time.RFC3339), n.Since, n.All, n.Interrupted)
+	switch {
+	case r.Said:
+		x.note("restore", "brought back on "+found)
+	case r.Lost():
+		x.wrong("restore", "a copy of an earlier state, which knows what happened until "+r.Known.UTC().Format(time.RFC3339)+", was noticed on "+found+". If it was brought back from a backup, run patchbay restored; docs/restore.md has the rest")
+	default:
+		x.note("restore", "a restore, or a standby that took over, was noticed on "+found+". If it was brought back from a backup, run patchbay restored")
 	}
 }
 

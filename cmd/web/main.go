@@ -45,6 +45,7 @@ func commands() []command {
 		{"apikey", "add: a key for the platform's own programs", apikey},
 		{"keys", "new|add|promote|retire ID: prints a fresh keyset, or the present one changed", keys},
 		{"reseal", "seals everything anew by the key that seals, while serving goes on", reseal},
+		{"restored", "marks the database as brought back from a backup, while serving goes on or before", restored},
 		{"doctor", "checks settings, database, keyset, providers and clocks", doctor},
 		{"version", "prints version, commit, Go and schema", version},
 		{"healthcheck", "asks the server at LISTEN whether it is ready, for containers", healthcheck},

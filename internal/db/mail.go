@@ -18,6 +18,7 @@ const (
 	MailActionNeeded         MailKind = "action-needed"          // connections on which only the merchant can act
 	MailReconnectBy          MailKind = "reconnect-by"           // connections whose access ends at a known time
 	MailBackToNormal         MailKind = "back-to-normal"         // to users who were warned
+	MailRestored             MailKind = "restored"               // connections that a restore of the database has interrupted: once for each restore
 	MailWebhookOff           MailKind = "webhook-off"            // to admins: an endpoint of webhooks was switched off
 	MailConnected            MailKind = "connected"              // to the user who connected an account
 	MailDisconnected         MailKind = "disconnected"           // the receipt, to the merchant's users

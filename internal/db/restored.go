@@ -2,6 +2,7 @@ package db
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"time"
 
@@ -14,8 +15,66 @@ import (
 
 const (
 	settingIdentity = "database.identity"
-	settingRestored = "database.restored" // when that was noticed last, by RFC 3339
+	settingRestored = "database.restored"      // when that was noticed or said last, and until when the state that was brought back knows, by RFC 3339
+	settingSaid     = "database.restored_said" // the former as it was when an operator confirmed it
+	settingServed   = "database.served"        // when a process served last, by RFC 3339
+	settingPause    = "database.pause"         // from when until when none served
 )
+
+// servedPause is for how long no process has served when that is taken for a pause, in which files may have been put back, or more than
+// a failover lost.
+const servedPause = 3 * time.Minute
+
+// RestoreShown is for how long staff are shown a restore.
+const RestoreShown = 7 * 24 * time.Hour
+
+// Restore is what is known of the last time that the database was brought back to an earlier state. At is zero if it never was.
+type Restore struct {
+	At                    time.Time // when it was noticed, or what an operator said
+	Known                 time.Time // the last that the state knows of; zero when that is unknown
+	Said                  bool      // an operator has confirmed it
+	PauseFrom, PauseUntil time.Time // when no process served, the last time; zero for never. Nothing tells whether files were put back
+}
+
+// Lost says whether At is a restore that lost refreshes, and not a standby that took over with nearly all there was.
+func (r Restore) Lost() bool {
+	return !r.At.IsZero() && (r.Said || r.At.Sub(r.Known) > servedPause)
+}
+
+// Suspected says whether there was a pause since, after which nothing tells a restore from a crash. One that begins as At was noticed is
+// the wait until a process was started again.
+func (r Restore) Suspected() bool { return r.PauseFrom.After(r.At.Add(servedPause)) }
+
+// readRestore reads what settings say of restores.
+func readRestore(settings map[string]string) (r Restore) {
+	times := func(name string) (first, second time.Time) { // one that is missing is zero
+		one, two, _ := strings.Cut(settings[name], " ")
+		first, _ = time.Parse(time.RFC3339Nano, one)
+		second, _ = time.Parse(time.RFC3339Nano, two)
+		return first, second
+	}
+	r.At, r.Known = times(settingRestored)
+	r.PauseFrom, r.PauseUntil = times(settingPause)
+	said, _ := times(settingSaid)
+	r.Said = !r.At.IsZero() && said.Equal(r.At)
+	return r
+}
+
+func span(first, second time.Time) string {
+	text := first.UTC().Format(time.RFC3339Nano)
+	if second.IsZero() {
+		return text
+	}
+	return text + " " + second.UTC().Format(time.RFC3339Nano)
+}
+
+const restoreSettings = `(SELECT coalesce(jsonb_object_agg(name, value), '{}') FROM settings WHERE name LIKE 'database.%')`
+
+// LastRestore returns what is known of the last restore, without looking whether there was another.
+func (d *DB) LastRestore(ctx context.Context) (Restore, error) {
+	settings, err := pg.One(ctx, d.Pool, "read the last restore", pgx.RowTo[map[string]string], `SELECT `+restoreSettings)
+	return readRestore(settings), err
+}
 
 // look is what this process saw of the database when it looked last.
 type look struct {
@@ -24,34 +83,35 @@ type look struct {
 	at           time.Time
 }
 
-// Restored returns when it was last noticed that the database is a copy of an earlier state, or is another than the one that served
-// before; zero for never. first says that this call noticed it: of many processes one does.
+// Restored looks whether the database is a copy of an earlier state, or is another than the one that served before, and returns what is
+// known of the last time. first says that this call noticed it: of many processes one does.
 //
 // A setting holds the identity of the cluster, of the database and of its timeline, and the id of the transaction that wrote the
 // setting. In a database that was restored elsewhere, was recovered to a point in time or is a standby that took over, the former
 // differs; in a row that was copied, as a dump does, the row's own transaction (xmin) is another than the one it names. A cluster
 // that a running process has seen further on was put back with all that is in it.
-func (d *DB) Restored(ctx context.Context) (at time.Time, first bool, err error) {
+func (d *DB) Restored(ctx context.Context) (last Restore, first bool, err error) {
 	for {
-		var identity, writer, was, restored string
+		var identity, writer, was string
+		var settings map[string]string
 		var transactions int64
 		err := d.Pool.QueryRow(ctx, `
 			SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()), (SELECT oid FROM pg_database WHERE datname = current_database()),
 					(SELECT timeline_id FROM pg_control_checkpoint())),
-				coalesce(i.xmin::text, ''), coalesce(i.value, ''), coalesce(r.value, ''), pg_snapshot_xmax(pg_current_snapshot())::text::bigint
-			FROM (SELECT) AS one LEFT JOIN settings i ON i.name = $1 LEFT JOIN settings r ON r.name = $2`, settingIdentity, settingRestored).
-			Scan(&identity, &writer, &was, &restored, &transactions)
+				coalesce(i.xmin::text, ''), coalesce(i.value, ''), `+restoreSettings+`, pg_snapshot_xmax(pg_current_snapshot())::text::bigint
+			FROM (SELECT) AS one LEFT JOIN settings i ON i.name = $1`, settingIdentity).
+			Scan(&identity, &writer, &was, &settings, &transactions)
 		if err != nil {
-			return time.Time{}, false, err
+			return last, false, err
 		}
-		at, _ = time.Parse(time.RFC3339Nano, restored) // a time that is missing is zero
+		last = readRestore(settings)
 		now := d.Now()
 		d.look.mu.Lock()
-		back := transactions < d.look.transactions && !at.After(d.look.at)
+		back := transactions < d.look.transactions && !last.At.After(d.look.at)
 		d.look.transactions, d.look.at = transactions, now
 		d.look.mu.Unlock()
 		if was == identity+" "+writer && !back {
-			return at, false, nil
+			return last, false, nil
 		}
 		first = was != "" && was != identity // without a transaction an earlier program wrote it
 		written := false
@@ -62,20 +122,142 @@ func (d *DB) Restored(ctx context.Context) (at time.Time, first bool, err error)
 			if written = n > 0; err != nil || !written || !first {
 				return err
 			}
-			_, err = pg.Exec(ctx, tx, "note a restore", `INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
-				settingRestored, now.Format(time.RFC3339Nano))
-			if err != nil {
-				return err
-			}
-			return d.Audit.Add(ctx, tx, audit.Event{Kind: status.DatabaseRestored})
+			known, _ := time.Parse(time.RFC3339Nano, settings[settingServed])
+			last.At, last.Known, last.Said = later(now, last.At), known, false
+			return d.noteRestore(ctx, tx, last)
 		})
 		switch {
 		case err != nil:
-			return at, false, err
+			return last, false, err
 		case written && first:
-			return now, true, nil
+			return last, true, nil
 		case written:
-			return at, false, nil
+			return last, false, nil
 		} // another process was first
 	}
+}
+
+// later is a time that only grows: now, or the first that Postgres can tell from before, where the clock went back.
+func later(now, before time.Time) time.Time {
+	if now.After(before) {
+		return now
+	}
+	return before.Add(time.Microsecond)
+}
+
+// noteRestore writes a restore and its event.
+func (d *DB) noteRestore(ctx context.Context, tx pgx.Tx, r Restore) error {
+	names, values := []string{settingRestored, settingServed}, []string{span(r.At, r.Known), span(d.Now(), time.Time{})}
+	kind := status.DatabaseRestored
+	if r.Said {
+		names, values, kind = append(names, settingSaid), append(values, span(r.At, time.Time{})), status.DatabaseBroughtBack
+	}
+	if _, err := pg.Exec(ctx, tx, "note a restore", `
+		INSERT INTO settings (name, value) SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT (name) DO UPDATE SET value = excluded.value`, names, values); err != nil {
+		return err
+	}
+	return d.Audit.Add(ctx, tx, audit.Event{Kind: kind})
+}
+
+// Served notes that a process serves, once a minute, and that none did for longer than servedPause before.
+func (d *DB) Served(ctx context.Context) error {
+	now := d.Now().UTC()
+	_, err := pg.Exec(ctx, d.Pool, "note that a process serves", `
+		WITH was AS (
+			SELECT value FROM settings WHERE name = $1 FOR UPDATE
+		), pause AS (
+			INSERT INTO settings (name, value) SELECT $2, was.value || ' ' || $3 FROM was WHERE was.value::timestamptz < $4
+			ON CONFLICT (name) DO UPDATE SET value = excluded.value
+			RETURNING 1
+		) -- counted, so that it reads the row before that is written
+		INSERT INTO settings (name, value) SELECT $1, $3 WHERE (SELECT count(*) FROM pause) >= 0 ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
+		settingServed, settingPause, now.Format(time.RFC3339Nano), now.Add(-servedPause))
+	return err
+}
+
+// SaidRestore is what came of SayRestored.
+type SaidRestore struct {
+	Restore
+	Changed  bool  // it was not marked so late, or not confirmed, before
+	Repaired int64 // connections that were taken for rejected
+}
+
+// restoreAge is for how long a restore counts as the present one: an operator who says that there was one, and not when, means the one
+// that was noticed since, or whose pause ended since.
+const restoreAge = 24 * time.Hour
+
+// SayRestored marks the database as brought back at a time, which is zero for when that was noticed, or else when the last pause ended,
+// or else now. What a provider rejected since, and last gave before, is taken for interrupted by the restore. The mark only grows.
+func (d *DB) SayRestored(ctx context.Context, at time.Time) (done SaidRestore, err error) {
+	if _, _, err = d.Restored(ctx); err != nil {
+		return done, err
+	}
+	err = d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
+		if _, err := pg.Exec(ctx, tx, "lock the restore", `SELECT pg_advisory_xact_lock(hashtextextended('restored', 0))`); err != nil {
+			return err
+		}
+		settings, err := pg.One(ctx, tx, "read the last restore", pgx.RowTo[map[string]string], `SELECT `+restoreSettings)
+		if err != nil {
+			return err
+		}
+		now := d.Now()
+		last := readRestore(settings)
+		said := last
+		recent := now.Add(-restoreAge)
+		switch {
+		case !at.IsZero() && !at.After(last.At):
+			said.Said = true
+		case !at.IsZero():
+			said = Restore{At: at, Said: true}
+			if last.PauseFrom.Before(at) && last.PauseUntil.After(at.Add(-restoreAge)) {
+				said.Known = last.PauseFrom
+			}
+		case last.PauseUntil.After(recent) && last.Suspected():
+			said = Restore{At: last.PauseUntil, Known: last.PauseFrom, Said: true}
+		case last.At.After(recent):
+			said.Said = true
+		default:
+			said = Restore{At: now, Said: true}
+		}
+		said.PauseFrom, said.PauseUntil = last.PauseFrom, last.PauseUntil
+		if done = (SaidRestore{Restore: said, Changed: !last.Said || !said.At.Equal(last.At)}); !done.Changed {
+			return nil
+		}
+		if err := d.noteRestore(ctx, tx, said); err != nil {
+			return err
+		}
+		done.Repaired, err = pg.Exec(ctx, tx, "correct what was rejected since a restore", `
+			UPDATE connections c SET problem = $1, problem_since = greatest(c.problem_since, $2)
+			FROM grants g WHERE g.connection_id = c.id AND g.refreshed_at < $2 AND c.problem_since >= $2 AND c.problem = ANY ($3)
+				AND c.disconnected_at IS NULL`, status.ProblemInterrupted, said.At, []status.Problem{status.ProblemRejected})
+		return err
+	})
+	return done, err
+}
+
+// RestoreCounts are connections that have access, by what a restore means for them.
+type RestoreCounts struct {
+	All         int64
+	Since       int64 // refreshed since
+	Due         int64 // not refreshed since, and due by then: what is lost has probably refreshed them
+	Interrupted int64 // rejected since, by a provider that has refreshed them in what is lost
+}
+
+// RestoreCounts counts connections by what the last restore means for them. It reads all grants.
+func (d *DB) RestoreCounts(ctx context.Context, r Restore) (RestoreCounts, error) {
+	return pg.One(ctx, d.Pool, "count connections since a restore", pgx.RowToStructByPos[RestoreCounts], `
+		SELECT count(*), count(*) FILTER (WHERE g.refreshed_at >= $1),
+			count(*) FILTER (WHERE g.refreshed_at < $1 AND c.problem = '' AND g.renewable AND g.refresh_at <= $1),
+			count(*) FILTER (WHERE g.refreshed_at < $1 AND c.problem = $2 AND c.problem_since >= $1)
+		FROM grants g JOIN connections c ON c.id = g.connection_id
+		WHERE c.disconnected_at IS NULL AND g.sealed IS NOT NULL`, r.At, status.ProblemInterrupted)
+}
+
+// RejectedAfterPause counts the connections that a provider rejects since the last pause and last refreshed before it.
+func (d *DB) RejectedAfterPause(ctx context.Context, r Restore) (int64, error) {
+	return pg.One(ctx, d.Pool, "count connections rejected after a pause", pgx.RowTo[int64], `
+		SELECT count(*) FROM connections c JOIN grants g ON g.connection_id = c.id
+		WHERE c.state = ANY ($1) AND g.last_outcome = $2 AND g.refreshed_at < $3 AND g.refreshed_at >= coalesce($4, '-infinity'::timestamptz)
+			AND coalesce(c.problem_since, c.failing_since) >= $5 AND c.disconnected_at IS NULL`,
+		[]string{string(status.ProblemRejected), "retrying"}, status.Rejected, r.PauseFrom, r.At, r.PauseUntil)
 }

@@ -34,11 +34,11 @@ func TestARestoredDatabaseIsNoticedOnce(t *testing.T) {
 			d := dbtest.New(t, pg.Options{MaxConns: 4})
 			look := func() (time.Time, bool) {
 				t.Helper()
-				at, first, err := d.Restored(t.Context())
+				last, first, err := d.Restored(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}
-				return at, first
+				return last.At, first
 			}
 			for range 2 {
 				if at, first := look(); first || !at.IsZero() {
@@ -79,12 +79,12 @@ func TestOfManyProcessesOneNoticesARestore(t *testing.T) {
 	var looking sync.WaitGroup
 	for _, d := range all {
 		looking.Go(func() {
-			at, first, err := d.Restored(t.Context())
+			last, first, err := d.Restored(t.Context())
 			if first {
 				firsts.Add(1)
 			}
-			if err != nil || at.IsZero() {
-				t.Errorf("at %v, %v", at, err)
+			if err != nil || last.At.IsZero() {
+				t.Errorf("at %v, %v", last.At, err)
 			}
 		})
 	}
@@ -144,5 +144,41 @@ func TestFilesThatWerePutBackAreNoticedByAProcessThatWentOn(t *testing.T) {
 	}
 	if look() {
 		t.Error("noticed twice")
+	}
+}
+
+func TestAPauseInWhichNothingServedIsNoted(t *testing.T) {
+	clock := dbtest.NewClock(time.Now())
+	d := dbtest.New(t, pg.Options{Clock: clock.Clock, MaxConns: 2})
+	for _, c := range []struct {
+		after time.Duration
+		noted bool
+	}{
+		{0, false},
+		{time.Minute, false},
+		{2 * time.Minute, false},
+		{-time.Hour, false}, // its clock was put right
+		{time.Minute, false},
+		{4 * time.Minute, true},
+		{9 * time.Hour, true},
+	} {
+		before := clock.Now()
+		was, err := d.LastRestore(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		clock.Advance(c.after)
+		for range 2 {
+			if err := d.Served(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		last, err := d.LastRestore(t.Context())
+		if err != nil || last.PauseUntil.Equal(was.PauseUntil) == c.noted {
+			t.Errorf("after %s: %+v, %v", c.after, last, err)
+		}
+		if c.noted && (last.PauseFrom.Sub(before).Abs() > time.Second || last.PauseUntil.Sub(clock.Now()).Abs() > time.Second || !last.Suspected()) {
+			t.Errorf("after %s: from %s until %s", c.after, last.PauseFrom, last.PauseUntil)
+		}
 	}
 }

@@ -17,8 +17,8 @@ const (
 )
 
 // EnqueueWarnings enqueues the mails that are due and returns how many: to users whose connections need them to act, once for each
-// problem and never during an incident of the provider; to users whose access ends within status.Reminder; and to users who were
-// warned of a connection that is fine again.
+// problem and never during an incident of the provider, and once for all that a restore of the database has interrupted; to users whose
+// access ends within status.Reminder; and to users who were warned of a connection that is fine again.
 func (d *DB) EnqueueWarnings(ctx context.Context, providers status.Providers, jobs Jobs) (mails int, err error) {
 	now := d.Now()
 	var names, environments, redirecting []string
@@ -31,6 +31,14 @@ func (d *DB) EnqueueWarnings(ctx context.Context, providers status.Providers, jo
 			redirecting = append(redirecting, name)
 		}
 	}
+	last, err := d.LastRestore(ctx)
+	if err != nil {
+		return 0, err
+	}
+	restored := now // without a restore nothing is since
+	if last.Lost() {
+		restored = last.At
+	}
 	err = d.Tx(ctx, func(tx pgx.Tx) error {
 		if _, err := pg.Exec(ctx, tx, "lock warnings", `SELECT pg_advisory_xact_lock(hashtextextended('warnings', 0))`); err != nil {
 			return err
@@ -40,6 +48,28 @@ func (d *DB) EnqueueWarnings(ctx context.Context, providers status.Providers, jo
 			sql  string
 			args []any
 		}{
+			// One mail names all at once; what a provider rejects later is on the page that it leads to.
+			{MailRestored, `
+				WITH lost AS (
+					SELECT c.id, u.id AS user_id, c.problem_since
+					FROM connections c JOIN grants g ON g.connection_id = c.id
+						JOIN users u ON u.merchant_id = c.merchant_id AND u.locked_at IS NULL AND u.password_hash <> '' AND u.email <> ''
+					WHERE c.problem = $2 AND c.disconnected_at IS NULL AND c.problem_since >= $3 AND g.refreshed_at < $3
+						AND c.health_order BETWEEN $4 AND $5 -- not older than staleProblem, with an index
+						AND (c.provider, c.environment) IN (SELECT * FROM unnest($6::text[], $7::text[]))
+						AND NOT EXISTS (SELECT FROM warnings o WHERE o.connection_id = c.id AND o.user_id = u.id AND o.kind = $8 AND o.warned_at > c.problem_since)
+				), earlier AS (
+					SELECT DISTINCT user_id FROM warnings WHERE kind = $8 AND about = $3
+				), told AS (
+					INSERT INTO warnings (connection_id, user_id, kind, about, warned_at)
+					SELECT id, user_id, $8, $3, $1 FROM lost
+					WHERE user_id IN (SELECT user_id FROM earlier) OR user_id IN (SELECT user_id FROM lost WHERE problem_since < $9)
+					ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at
+					RETURNING connection_id, user_id
+				)
+				SELECT connection_id, user_id FROM told WHERE user_id NOT IN (SELECT user_id FROM earlier)`, []any{
+				now, status.ProblemInterrupted, restored, neededSince(now), neededSince(now.Add(-staleProblem)) + 1, names, environments, MailRestored, now.Add(-gatherWarnings),
+			}},
 			{MailActionNeeded, `
 				INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)
 				SELECT c.id, u.id, $9, c.problem_since, $1
@@ -48,12 +78,14 @@ func (d *DB) EnqueueWarnings(ctx context.Context, providers status.Providers, jo
 					AND c.health_order BETWEEN $5 AND $6 -- the same condition, with an index
 					AND (c.provider, c.environment) IN (SELECT * FROM unnest($7::text[], $8::text[]))
 					AND NOT EXISTS (SELECT FROM warnings o WHERE o.connection_id = c.id AND o.user_id = u.id AND o.kind = $9 AND o.about = c.problem_since)
+					AND NOT EXISTS (SELECT FROM warnings o WHERE o.connection_id = c.id AND o.user_id = u.id AND o.kind = $10 AND o.warned_at > c.problem_since)
+					AND NOT (c.problem = $11 AND c.problem_since >= $12 AND EXISTS (SELECT FROM grants g WHERE g.connection_id = c.id AND g.refreshed_at < $12))
 					AND NOT EXISTS (SELECT FROM providers p WHERE p.name = c.provider AND p.environment = c.environment AND p.incident_since IS NOT NULL)
 				ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at
 					WHERE w.about <> excluded.about
 				RETURNING connection_id, user_id`, []any{
 				now, status.StoredProblemsOf(status.PartyMerchant), now.Add(-gatherWarnings), now.Add(-staleProblem),
-				neededSince(now.Add(-gatherWarnings)), neededSince(now.Add(-staleProblem)) + 1, names, environments, MailActionNeeded,
+				neededSince(now.Add(-gatherWarnings)), neededSince(now.Add(-staleProblem)) + 1, names, environments, MailActionNeeded, MailRestored, status.ProblemInterrupted, restored,
 			}},
 			// Only where refreshing does not move the date.
 			{MailReconnectBy, `
@@ -93,7 +125,8 @@ func (d *DB) EnqueueWarnings(ctx context.Context, providers status.Providers, jo
 		}
 		_, err := pg.Exec(ctx, tx, "drop old warnings", `
 			DELETE FROM warnings w USING connections c
-			WHERE w.connection_id = c.id AND (c.disconnected_at IS NOT NULL OR w.kind = $2 AND w.about < $1)`, now.Add(-status.Reminder), MailReconnectBy)
+			WHERE w.connection_id = c.id AND (w.kind <> $4 AND c.disconnected_at IS NOT NULL OR w.kind = $2 AND w.about < $1 OR w.kind = $4 AND w.about < $3)`,
+			now.Add(-status.Reminder), MailReconnectBy, now.Add(-2*staleProblem), MailRestored)
 		return err
 	})
 	return mails, err

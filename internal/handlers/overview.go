@@ -27,7 +27,8 @@ const (
 )
 
 // overview shows the health of all connections, the refreshes of the last hours, the connections that must be reconnected soon, and
-// the platform's tasks. Its figures are connection_counts and hourly stats: it counts no events and no connections.
+// the platform's tasks. Its figures are connection_counts and hourly stats: it counts no events, and
+// connections only for some days after a restore.
 func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 	now := s.DB.Now()
 	counts, err := s.DB.Counts(r.Context())
@@ -227,6 +228,11 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.TodoItem, err
 	if old > 0 {
 		list = append(list, views.TodoItem{Code: views.TodoOldKey, Count: old})
 	}
+	restores, err := s.restores(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	list = append(list, restores...)
 	backlogs, err := s.Jobs.Backlogs(r.Context())
 	if err != nil {
 		return nil, err
@@ -272,4 +278,39 @@ func (s *Server) troubledList() []refresh.ProviderState {
 	s.troubled.mu.Lock()
 	defer s.troubled.mu.Unlock()
 	return slices.Clone(s.troubled.list)
+}
+
+// restores lists what is known of a restore of some days ago, and of a pause in which one may have gone unnoticed.
+func (s *Server) restores(ctx context.Context) ([]views.TodoItem, error) {
+	const command = "patchbay restored"
+	last, err := s.DB.LastRestore(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list []views.TodoItem
+	age := s.DB.Now().Add(-db.RestoreShown)
+	if last.At.After(age) {
+		n, err := s.DB.RestoreCounts(ctx, last)
+		if err != nil {
+			return nil, err
+		}
+		item := views.TodoItem{Code: views.TodoRestoreTakeover, Count: n.Since, Of: n.All, Since: last.At, Detail: command}
+		switch {
+		case last.Said:
+			item.Code, item.Detail = views.TodoRestored, ""
+		case last.Lost():
+			item.Code = views.TodoRestoreNoticed
+		}
+		list = append(list, item)
+	}
+	if last.Suspected() && last.PauseUntil.After(age) {
+		n, err := s.DB.RejectedAfterPause(ctx, last)
+		if err != nil {
+			return nil, err
+		}
+		if n > 0 {
+			list = append(list, views.TodoItem{Code: views.TodoRestoreUnknown, Count: n, Since: last.PauseFrom, Detail: command})
+		}
+	}
+	return list, nil
 }

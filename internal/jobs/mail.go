@@ -174,7 +174,7 @@ func (j *Jobs) about(ctx context.Context, m db.Mail, user account.User, provider
 		s := status.Of(c.Row(), providers[c.Provider])
 		needless := s.Health == status.Disconnected
 		switch m.Kind {
-		case db.MailActionNeeded:
+		case db.MailActionNeeded, db.MailRestored:
 			needless = s.Party != status.PartyMerchant
 		case db.MailReconnectBy:
 			needless = s.ReconnectBy.IsZero()

@@ -242,7 +242,7 @@ func (e *Engine) rejection(ctx context.Context, l *lease) status.Problem {
 	if err != nil {
 		e.Log.Warn("whether the database was restored is not known", "err", err)
 	}
-	if l.Restored = restored.After(l.RefreshedAt); l.Restored {
+	if l.Restored = restored.At.After(l.RefreshedAt); l.Restored {
 		return status.ProblemInterrupted
 	}
 	return status.ProblemRejected

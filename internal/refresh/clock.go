@@ -13,8 +13,11 @@ import (
 // carries the time meanwhile.
 const clockStep = 2 * time.Second
 
-// follow looks every minute whether the database was restored and measures its clock, and puts right what a clock that was ahead has written: at the start, and
-// whenever the clock has gone back, as when an operator corrects it or a standby whose clock is behind takes over.
+// lookEvery is how often a process looks whether the database was restored, or an operator said so. A rejection looks at once.
+const lookEvery = 5 * time.Second
+
+// follow measures the database's clock every minute, notes that this process serves, and puts right what a clock that was ahead has
+// written: at the start, and whenever the clock has gone back, as when an operator corrects it or a standby whose clock is behind takes over.
 func (e *Engine) follow(ctx context.Context) {
 	behind := true // until that is known
 	for {
@@ -31,12 +34,23 @@ func (e *Engine) follow(ctx context.Context) {
 		if err == nil {
 			_, err = e.NoticeRestore(ctx)
 		}
-		if err != nil && ctx.Err() == nil {
-			e.Log.Warn("the database was not followed", "err", err)
+		if err == nil {
+			err = e.DB.Served(ctx)
 		}
-		if !sleep(ctx, time.Minute) {
-			return
+		e.warnUnfollowed(ctx, err)
+		for range int(time.Minute / lookEvery) {
+			if !sleep(ctx, lookEvery) {
+				return
+			}
+			_, err = e.NoticeRestore(ctx)
+			e.warnUnfollowed(ctx, err)
 		}
+	}
+}
+
+func (e *Engine) warnUnfollowed(ctx context.Context, err error) {
+	if err != nil && ctx.Err() == nil {
+		e.Log.Warn("the database was not followed", "err", err)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"patchbay/internal/audit"
@@ -35,6 +36,8 @@ type Engine struct {
 	usage   usage
 	counts  counters
 	proof   proof
+
+	restored atomic.Pointer[db.Restore] // what was known of the last restore by the last look
 
 	life context.Context // what is under way lives this long: beyond requests, beyond Run
 	end  context.CancelFunc

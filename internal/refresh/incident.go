@@ -11,6 +11,7 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
+	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
 )
@@ -40,7 +41,11 @@ func (e *Engine) ProviderState(ctx context.Context, name, environment string) (P
 
 // Incidents lists the providers with an open incident, for the banner and the overview.
 func (e *Engine) Incidents(ctx context.Context) ([]ProviderState, error) {
-	return pg.Collect(ctx, e.DB.Pool, "read incidents", pgx.RowToStructByPos[ProviderState],
+	return incidents(ctx, e.DB)
+}
+
+func incidents(ctx context.Context, d *db.DB) ([]ProviderState, error) {
+	return pg.Collect(ctx, d.Pool, "read incidents", pgx.RowToStructByPos[ProviderState],
 		`SELECT `+stateColumns+` FROM providers WHERE incident_since IS NOT NULL ORDER BY incident_since, name`)
 }
 
@@ -217,6 +222,9 @@ func (e *Engine) OpenIncident(ctx context.Context, provider string, reason statu
 	})
 	if opened && err == nil {
 		e.Log.Warn("incident opened", "provider", name, "reason", reason)
+		if reason == status.ReasonClientRejected {
+			e.suspectRestore(ctx)
+		}
 	}
 	return err
 }
@@ -242,13 +250,21 @@ func (e *Engine) EndIncident(ctx context.Context, provider string, by audit.Acto
 	if q == nil {
 		return pg.ErrNotFound
 	}
-	name, environment := q.info.Name, q.info.Environment
-	ended := false
-	err := e.DB.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
+	ended, err := endIncident(ctx, e.DB, q.info.Name, q.info.Environment, by)
+	if ended && err == nil {
+		e.Log.Info("incident ended", "provider", provider)
+		q.wake()
+	}
+	return err
+}
+
+// endIncident ends a provider's incident in the database, which all processes follow.
+func endIncident(ctx context.Context, d *db.DB, name, environment string, by audit.Actor) (ended bool, err error) {
+	err = d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
 		if _, err := pg.Exec(ctx, tx, "end incident", incidentLock, name, environment); err != nil {
 			return err
 		}
-		now := e.DB.Now()
+		now := d.Now()
 		n, err := pg.Exec(ctx, tx, "end incident", `
 			UPDATE providers SET incident_since = NULL, incident_by = '', incident_reason = '', next_probe = NULL, incident_ended_at = $3
 			WHERE name = $1 AND environment = $2 AND incident_since IS NOT NULL`, name, environment, now)
@@ -262,30 +278,9 @@ func (e *Engine) EndIncident(ctx context.Context, provider string, by audit.Acto
 		if err != nil {
 			return err
 		}
-		return e.DB.Audit.Add(ctx, tx, audit.Event{Kind: status.IncidentEnded, Actor: by, Provider: name, Note: environment})
+		return d.Audit.Add(ctx, tx, audit.Event{Kind: status.IncidentEnded, Actor: by, Provider: name, Note: environment})
 	})
-	if ended && err == nil {
-		e.Log.Info("incident ended", "provider", name)
-		q.wake()
-	}
-	return err
-}
-
-// NoticeRestore returns when it was last noticed that the database was put back to an earlier state, zero for never. Who notices it
-// ends the incidents in which our client is suspected: what the providers reject is explained one by one.
-func (e *Engine) NoticeRestore(ctx context.Context) (time.Time, error) {
-	at, first, err := e.DB.Restored(ctx)
-	if err != nil || !first {
-		return at, err
-	}
-	e.Log.Warn("the database was restored, or another took over: what a provider rejects that was refreshed before is taken for interrupted")
-	open, err := e.Incidents(ctx)
-	for _, state := range open {
-		if q := e.queueOf(state.Name, state.Environment); q != nil && state.Reason == status.ReasonClientRejected && err == nil {
-			err = e.EndIncident(ctx, state.Name, audit.System)
-		}
-	}
-	return at, err
+	return ended, err
 }
 
 // recovered ends a pause, and an incident that was not declared: the provider has said yes.

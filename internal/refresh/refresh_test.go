@@ -32,6 +32,7 @@ type partner struct {
 	life    time.Duration
 	refresh time.Duration // refresh lifetime told, 0: none
 	keeps   bool          // refresh tokens do not rotate
+	ends    bool          // a refresh token that is presented twice ends all that the account gave (RFC 9700 section 4.14.2)
 	all     atomic.Int32
 	now     atomic.Int32 // in flight
 	most    atomic.Int32
@@ -72,6 +73,9 @@ func (p *partner) Refresh(ctx context.Context, g connectors.Grant) (connectors.T
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if live, known := p.live[account]; known && live != g.Token.Refresh {
+		if p.ends {
+			p.live[account] = "ended"
+		}
 		return connectors.Token{}, &connectors.RejectedError{Reason: "invalid_grant"}
 	}
 	next := fmt.Sprintf("%s-r%d", account, p.calls[account])

@@ -96,7 +96,7 @@ func TestAnIncidentThatARestoreOpenedEndsWhenItIsNoticed(t *testing.T) {
 		t.Fatalf("before it is noticed: %+v, %v", open, err)
 	}
 	w.exec(`UPDATE settings SET value = '1' || value WHERE name = 'database.identity'`)
-	if at, err := w.engine.NoticeRestore(t.Context()); err != nil || at.IsZero() {
+	if last, err := w.engine.NoticeRestore(t.Context()); err != nil || last.At.IsZero() {
 		t.Fatalf("not noticed: %v", err)
 	}
 	for range 30 {

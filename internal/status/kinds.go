@@ -98,8 +98,9 @@ const (
 
 	MailRetried Kind = "mail.retried"
 
-	RowForged        Kind = "row.forged"        // a row that gives authority was met whose MAC is not valid
-	DatabaseRestored Kind = "database.restored" // it was noticed that the database is a copy of an earlier state, or another one
+	RowForged           Kind = "row.forged"            // a row that gives authority was met whose MAC is not valid
+	DatabaseRestored    Kind = "database.restored"     // it was noticed that the database is a copy of an earlier state, or another one
+	DatabaseBroughtBack Kind = "database.brought-back" // an operator said so
 
 	WebhookAdded   Kind = "webhook.added"
 	WebhookRotated Kind = "webhook.rotated"
@@ -132,7 +133,7 @@ func Kinds() []Kind {
 		ProviderRegistered, ProviderHooked, ProviderUnhooked, ProviderChecked, ProviderResumed, ProviderRequestFailed, ProviderCallbackRefused,
 		ProviderCallbackAccepted,
 		BulkCounted, BulkBegun, BulkStopped, BulkEnded,
-		MailRetried, RowForged, DatabaseRestored, EventsExported, SettingRetentionSet,
+		MailRetried, RowForged, DatabaseRestored, DatabaseBroughtBack, EventsExported, SettingRetentionSet,
 		WebhookAdded, WebhookRotated, WebhookOn, WebhookOff, WebhookDeleted, WebhookTested, WebhookResent,
 	}
 }

@@ -1,0 +1,91 @@
+package refresh
+
+import (
+	"context"
+	"time"
+
+	"patchbay/internal/audit"
+	"patchbay/internal/db"
+	"patchbay/internal/status"
+)
+
+// NoticeRestore looks whether the database was put back to an earlier state, and returns what is known of the last time. Who notices it
+// ends the incidents in which our client is suspected: what the providers reject is explained one by one.
+func (e *Engine) NoticeRestore(ctx context.Context) (db.Restore, error) {
+	last, first, err := e.DB.Restored(ctx)
+	if err != nil {
+		return last, err
+	}
+	before := e.restored.Swap(&last)
+	if before == nil {
+		before = &db.Restore{}
+	}
+	lately := e.DB.Now().Add(-restoreLogged)
+	if last.At.After(lately) && (!before.At.Equal(last.At) || before.Said != last.Said) {
+		e.logRestore(last)
+	}
+	if last.Suspected() && last.PauseUntil.After(lately) && !before.PauseUntil.Equal(last.PauseUntil) {
+		e.Log.Info("no process served for a while. If the database was put back to an earlier state meanwhile, run: patchbay restored", "from", last.PauseFrom, "until", last.PauseUntil)
+	}
+	if first {
+		_, err = endSuspicions(ctx, e.DB)
+	}
+	return last, err
+}
+
+// restoreLogged is for how long a process that starts says that there was a restore.
+const restoreLogged = 24 * time.Hour
+
+// logRestore says what was found, at the start and when it changes.
+func (e *Engine) logRestore(last db.Restore) {
+	switch {
+	case last.Said:
+		e.Log.Info("the database was brought back: what a provider rejects that was refreshed before is interrupted by the restore", "at", last.At)
+	case last.Lost():
+		e.Log.Warn("the database is a copy of an earlier state: what a provider rejects that was refreshed before is taken for interrupted. If it was brought back from a backup, run: patchbay restored",
+			"at", last.At, "knows_until", last.Known)
+	default:
+		e.Log.Warn("the database was restored, or another took over: what a provider rejects that was refreshed before is taken for interrupted", "at", last.At)
+	}
+}
+
+// SaidRestore is what came of SayRestored.
+type SaidRestore struct {
+	db.SaidRestore
+	Ended int // incidents in which our client was suspected
+}
+
+// SayRestored marks the database as brought back, as db.SayRestored does, and ends the incidents in which our client is suspected. The
+// processes that serve follow.
+func SayRestored(ctx context.Context, d *db.DB, at time.Time) (done SaidRestore, err error) {
+	if done.SaidRestore, err = d.SayRestored(ctx, at); err == nil && done.Changed {
+		done.Ended, err = endSuspicions(ctx, d)
+	}
+	return done, err
+}
+
+func endSuspicions(ctx context.Context, d *db.DB) (ended int, err error) {
+	open, err := incidents(ctx, d)
+	for _, state := range open {
+		if state.Reason != status.ReasonClientRejected || err != nil {
+			continue
+		}
+		var one bool
+		if one, err = endIncident(ctx, d, state.Name, state.Environment, audit.System); one {
+			ended++
+		}
+	}
+	return ended, err
+}
+
+// suspectRestore says in the log that what is rejected may be explained by a restore that nothing else tells.
+func (e *Engine) suspectRestore(ctx context.Context) {
+	last, err := e.DB.LastRestore(ctx)
+	if err != nil || !last.Suspected() {
+		return
+	}
+	if n, err := e.DB.RejectedAfterPause(ctx, last); err == nil && n > 0 {
+		e.Log.Warn("what is rejected was refreshed before a pause in which no process served. If the database was put back to an earlier state then, run: patchbay restored",
+			"connections", n, "from", last.PauseFrom, "until", last.PauseUntil)
+	}
+}
