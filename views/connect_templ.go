@@ -21,7 +21,7 @@ type ConnectPage struct {
 	Fields      []Field // what the merchant types; empty where the provider asks for everything itself
 	Errors      Errors
 	ReconnectID string         // hidden field "connection" when an account is being reconnected
-	ReconnectAs string         // that account's name
+	ReconnectAs *Account       // that account
 	AlreadyHas  bool           // the merchant has an account there already
 	Refused     status.Outcome // how a failed try ended; "" before one
 	Reference   string         // of the failed try
@@ -234,7 +234,7 @@ func connectBody(v ConnectPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = rich(T(ctx, "connect.reconnecting", "Account", v.ReconnectAs)).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = rich(T(ctx, "connect.reconnecting", "Account", v.ReconnectAs.displayName(ctx))).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -7,7 +7,7 @@ import (
 // exportHeads are the texts above the columns of a workbook, by the column's name in CSV. A detail of an account has its own label.
 var exportHeads = map[string]string{
 	"merchant": "filter.merchant", "merchant_external_id": "field.external_id", "provider": "filter.provider", "environment": "filter.environment",
-	"account_name": "export.account-name", "account_id": "connection.account-id", "health": "filter.health", "who_must_act": "filter.who",
+	"nickname": "field.nickname", "account_name": "export.account-name", "account_id": "connection.account-id", "health": "filter.health", "who_must_act": "filter.who",
 	"problem": "filter.problem", "since": "export.since", "connected_at": "connection.connected-at", "disconnected_at": "export.disconnected-at",
 	"refreshed_at": "connection.refreshed-at", "used_at": "filter.used", "reconnect_by": "export.reconnect-by", "id": "admin_connection.id",
 	"merchant_id": "admin_merchants.id",

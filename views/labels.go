@@ -80,9 +80,11 @@ func (p Provider) portal(ctx context.Context) string {
 	return cmp.Or(p.About.PortalURL.In(Lang(ctx)), p.HomeURL)
 }
 
-// displayName returns how the account is called: by its name in either script, else by its provider and id.
+// displayName returns how the account is called: by its nickname, by its name in either script, else by its provider and id.
 func (a Account) displayName(ctx context.Context) string {
 	switch {
+	case a.Nickname != "":
+		return a.Nickname
 	case text.Name(a.Name) != "":
 		return text.Name(a.Name)
 	case a.otherName() != "":
@@ -93,6 +95,18 @@ func (a Account) displayName(ctx context.Context) string {
 		return a.ID
 	}
 	return T(ctx, "account.by-id", "Provider", a.At, "ID", a.ID)
+}
+
+// otherNames returns what the account is called beside its displayName.
+func (a Account) otherNames(ctx context.Context) (others []string) {
+	own := a
+	own.Nickname = ""
+	for _, name := range []string{own.displayName(ctx), a.otherName()} {
+		if name != "" && name != a.displayName(ctx) && !slices.Contains(others, name) {
+			others = append(others, name)
+		}
+	}
+	return others
 }
 
 // highlights returns up to four details that help to recognise an account, without its names and numbers.

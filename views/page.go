@@ -59,9 +59,10 @@ type Provider struct {
 // Account is an account at a provider, with what the provider's connector says about the keys of its details.
 type Account struct {
 	connectors.Account
-	Keys connectors.AccountKeys
-	At   string // the provider's title
-	Self string // the id of its connection, which stands for the account's where a provider names nothing
+	Nickname string // of its connection; "" if it has none
+	Keys     connectors.AccountKeys
+	At       string // the provider's title
+	Self     string // the id of its connection, which stands for the account's where a provider names nothing
 }
 
 // nameless reports whether the provider names nothing, so that the person must say whose account it is.

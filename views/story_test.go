@@ -186,7 +186,7 @@ func merchantStories(all map[string]templ.Component) {
 	all["connections-nothing"] = Connections(ConnectionsPage{Page: merchantPage("/")})
 
 	all["connect"] = Connect(ConnectPage{Page: merchantPage("/connect/caminvoice"), Provider: camInvoice})
-	all["connect-reconnect"] = Connect(ConnectPage{Page: merchantPage("/connect/acme"), Provider: acme, ReconnectID: "0198a", ReconnectAs: "CH168 Co., Ltd"})
+	all["connect-reconnect"] = Connect(ConnectPage{Page: merchantPage("/connect/acme"), Provider: acme, ReconnectID: "0198a", ReconnectAs: &ch168})
 	fields := []Field{
 		{Field: connectors.Field{Name: "client_id"}, Value: "f31120ee-b5cb-41c4-9529-288d02e91cd6"},
 		{Field: connectors.Field{Name: "client_secret", Secret: true}},

@@ -183,7 +183,7 @@ func names(ctx context.Context, q pg.Querier, ids []pg.ID) (map[pg.ID]string, er
 		UNION ALL SELECT l.id, coalesce(nullif(concat_ws(', ', nullif(l.user_name, ''), nullif(l.user_external_id, '')), ''), m.name)
 			FROM connect_links l JOIN merchants m ON m.id = l.merchant_id WHERE l.id = ANY($1)
 		UNION ALL SELECT id, name FROM merchants WHERE id = ANY($1)
-		UNION ALL SELECT id, coalesce(nullif(account_name, ''), account_id) FROM connections WHERE id = ANY($1)
+		UNION ALL SELECT id, coalesce(nullif(nickname, ''), nullif(account_name, ''), account_id) FROM connections WHERE id = ANY($1)
 		UNION ALL SELECT id, reference FROM flows WHERE id = ANY($1)`, ids)
 	if err != nil {
 		return nil, fmt.Errorf("read names: %w", err)

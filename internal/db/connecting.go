@@ -22,7 +22,7 @@ import (
 type Offer struct {
 	Why     Question
 	Account connectors.Account // the one that the provider gave access to, with every detail
-	Before  connectors.Account // AskDiffers: the connection's present account
+	Before  Connection         // AskDiffers: the connection, with its present account
 	There   bool               // AskDiffers: the account has a connection of its own already
 	Options []Choice
 }
@@ -65,7 +65,7 @@ func offer(f Flow, account connectors.Account, c concern) Offer {
 	case account.ID == "", c.pinned != nil && c.there == nil && c.pinned.nameless():
 		o.Why, o.Options = AskConfirm, []Choice{ChooseConnect, ChooseCancel}
 	case c.pinned != nil && !renewed:
-		o.Why, o.Before, o.There, o.Options = AskDiffers, c.pinned.Account, c.there != nil, []Choice{ChooseReplace, ChooseKeepBoth, ChooseCancel}
+		o.Why, o.Before, o.There, o.Options = AskDiffers, *c.pinned, c.there != nil, []Choice{ChooseReplace, ChooseKeepBoth, ChooseCancel}
 	case c.pinned == nil && c.there != nil:
 		o.Why, o.Options = AskConnected, []Choice{ChooseConnect, ChooseCancel}
 	case c.pinned == nil && c.former != nil:
@@ -300,6 +300,10 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 		}
 	}
 	b = &pgx.Batch{}
+	if target == pinned && made.Outcome == status.EndReplaced { // another account, which has not been given the nickname
+		c.Nickname = ""
+		b.Queue(`UPDATE connections SET nickname = '' WHERE id = $1`, c.ID)
+	}
 	if err := queueConnection(b, *c); err != nil {
 		return ConnectResult{}, err
 	}

@@ -2,13 +2,16 @@ package db
 
 import (
 	"context"
+	"fmt"
 	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/pg"
+	"patchbay/internal/search"
 	"patchbay/internal/status"
 )
 
@@ -19,6 +22,7 @@ type Connection struct {
 	Provider       string
 	Environment    string
 	Account        connectors.Account
+	Nickname       string         // what its merchant or staff call it; "" if they gave it no name
 	Problem        status.Problem // as stored: see status.Of
 	ProblemSince   time.Time
 	FailingSince   time.Time // zero while refreshing works
@@ -41,7 +45,7 @@ func (c Connection) Row() status.Row {
 	}
 }
 
-const connectionColumns = `c.id, c.merchant_id, c.provider, c.environment, c.account_id, c.account_name, c.details, c.account_values, c.account_input,
+const connectionColumns = `c.id, c.merchant_id, c.provider, c.environment, c.account_id, c.account_name, c.nickname, c.details, c.account_values, c.account_input,
 	c.scopes_granted, c.scopes_missing, c.problem, c.problem_since, c.failing_since, c.connected_by, c.connected_at, c.disconnected_at,
 	(SELECT CASE WHEN s.refresh_expiry_fixed THEN s.refresh_expires_at END FROM grants s WHERE s.connection_id = c.id),
 	EXISTS (SELECT FROM grants s WHERE s.connection_id = c.id AND NOT s.renewable)`
@@ -49,7 +53,7 @@ const connectionColumns = `c.id, c.merchant_id, c.provider, c.environment, c.acc
 // connectionTargets are what connectionColumns are scanned into.
 func connectionTargets(c *Connection) []any {
 	return []any{
-		&c.ID, &c.MerchantID, &c.Provider, &c.Environment, &c.Account.ID, &c.Account.Name, &c.Account.Details, &c.Account.Values, &c.Account.Input,
+		&c.ID, &c.MerchantID, &c.Provider, &c.Environment, &c.Account.ID, &c.Account.Name, &c.Nickname, &c.Account.Details, &c.Account.Values, &c.Account.Input,
 		&c.Scopes.Granted, &c.Scopes.Missing, &c.Problem, &c.ProblemSince, &c.FailingSince, &c.ConnectedBy, &c.ConnectedAt, &c.DisconnectedAt, &c.AccessEnds, &c.Unrenewable,
 	}
 }
@@ -120,4 +124,24 @@ func (d *DB) ConnectionDetail(ctx context.Context, id, merchant pg.ID) (Connecti
 // ConnectionDetails returns those of the connections that there are.
 func (d *DB) ConnectionDetails(ctx context.Context, ids []pg.ID) ([]ConnectionDetail, error) {
 	return pg.Collect(ctx, d.Pool, "read connections", d.scanDetail, selectDetail+`WHERE c.id = ANY ($1)`, ids)
+}
+
+// Name gives a connection a nickname, or takes it away with "". It returns ErrNotFound if there is no such connection, or if merchant
+// is not zero and not its merchant.
+func (d *DB) Name(ctx context.Context, id, merchant pg.ID, nickname string, by audit.Actor) error {
+	return d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
+		c, err := pg.One(ctx, tx, "read connection", scanConnection, `SELECT `+connectionColumns+` FROM connections c
+			WHERE c.id = $1 AND ($2::uuid IS NULL OR c.merchant_id = $2) FOR NO KEY UPDATE`, id, merchant)
+		if err != nil || c.Nickname == nickname {
+			return err
+		}
+		b := &pgx.Batch{}
+		b.Queue(`UPDATE connections SET nickname = $2 WHERE id = $1`, id, nickname)
+		search.QueueDocument(b, id, SearchText(c.Account))
+		d.Audit.Queue(b, audit.Event{Kind: status.ConnectionNamed, Actor: by, MerchantID: c.MerchantID, ConnectionID: id, Provider: c.Provider})
+		if err := tx.SendBatch(ctx, b).Close(); err != nil {
+			return fmt.Errorf("name connection: %w", err)
+		}
+		return nil
+	})
 }

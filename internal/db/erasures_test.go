@@ -31,8 +31,8 @@ var ofMerchant = []string{
 	`INSERT INTO identities (id, user_id, issuer, subject, created_at, mac) VALUES (gen_random_uuid(), $2, {issuer}, {subject}, now(), {mac})`,
 	`INSERT INTO second_factors (user_id, sealed) VALUES ($2, {sealed})`,
 	`INSERT INTO passkey_challenges (hash, browser_hash, user_id, purpose, expires_at) VALUES ({hash}, {browser_hash}, $2, 'prove', now() + interval '1 hour')`,
-	`INSERT INTO connections (id, merchant_id, merchant_key, provider, environment, account_id, account_name, details, account_values, account_input, scopes_granted, scopes_missing, connected_at, connected_by)
-		VALUES ($3, $1, {merchant_key}, 'caminvoice', 'sandbox', {account_id}, {account_name}, jsonb_build_array(jsonb_build_object('key', 'tin', 'value', {details})), jsonb_build_object('realm', {account_values}),
+	`INSERT INTO connections (id, merchant_id, merchant_key, provider, environment, account_id, account_name, nickname, details, account_values, account_input, scopes_granted, scopes_missing, connected_at, connected_by)
+		VALUES ($3, $1, {merchant_key}, 'caminvoice', 'sandbox', {account_id}, {account_name}, {nickname}, jsonb_build_array(jsonb_build_object('key', 'tin', 'value', {details})), jsonb_build_object('realm', {account_values}),
 			jsonb_build_object('shop', {account_input}), ARRAY[{scopes_granted}], ARRAY[{scopes_missing}], now(), $2)`,
 	`INSERT INTO connections (id, merchant_id, merchant_key, provider, environment, account_id, account_name, connected_at, disconnected_at)
 		VALUES (gen_random_uuid(), $1, {merchant_key}, 'caminvoice', 'sandbox', {account_id}, {account_name}, now(), now())`,
@@ -71,7 +71,7 @@ var notOfMerchants = []string{
 	"events.kind", "events.actor", "events.provider", "events.outcome", "events.reference", "events.request",
 	"flows.provider", "flows.environment", "flows.stage", "flows.outcome", "grants.provider", "grants.environment", "grants.last_outcome",
 	"hourly_refreshes.outcome", "hourly_stats.provider", "hourly_stats.environment", "hourly_stats.kind", "hourly_stats.outcome",
-	"keyset_check.sealed", "links.kind", "merchants.locale", "merchants.words", "passkey_challenges.purpose",
+	"keyset_check.sealed", "links.kind", "merchants.locale", "merchants.words", "notices.kind", "notices.about", "passkey_challenges.purpose",
 	"provider_slots.provider", "provider_slots.environment",
 	"providers.name", "providers.environment", "providers.incident_by", "providers.incident_reason", "providers.callback_address", "providers.check_result",
 	"providers.check_reason", "providers.request_failed", "providers.request_reason",

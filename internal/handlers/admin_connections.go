@@ -106,6 +106,7 @@ func (s *Server) connectionColumns() []exportColumn[connectionLine] {
 		{"merchant_external_id", narrow, func(l connectionLine) any { return l.ExternalID }},
 		{"provider", narrow, func(l connectionLine) any { return l.Provider }},
 		{"environment", narrow, func(l connectionLine) any { return l.Environment }},
+		{"nickname", wide, func(l connectionLine) any { return l.Nickname }},
 		{"account_name", wide, func(l connectionLine) any { return l.Account.Name }},
 	}
 	for _, key := range names {
@@ -161,7 +162,7 @@ func (s *Server) noteLookup(r *http.Request, kind status.Kind, what string) erro
 
 func (s *Server) viewConnectionRow(line db.ConnectionRow, providers status.Providers) views.ConnectionRow {
 	return views.ConnectionRow{
-		ConnectionRow: line, Provider: s.viewProviderOf(line.Provider, line.Environment), Account: s.viewAccount(line.Provider, line.Account, line.ID.String()),
+		ConnectionRow: line, Provider: s.viewProviderOf(line.Provider, line.Environment), Account: s.accountOf(line.Connection),
 		Status: status.Of(line.Row(), providers[line.Provider]),
 	}
 }

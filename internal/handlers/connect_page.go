@@ -1,7 +1,6 @@
 package handlers
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -57,7 +56,8 @@ func (s *Server) viewConnectPage(r *http.Request, provider connectors.Provider, 
 		page.AlreadyHas = true
 		if c.ID.String() == reconnect {
 			found = true
-			page.ReconnectID, page.ReconnectAs, typed = reconnect, cmp.Or(c.Account.Name, c.Account.ID), c.Account.Input
+			account := s.accountOf(c)
+			page.ReconnectID, page.ReconnectAs, typed = reconnect, &account, c.Account.Input
 		}
 	}
 	if !found {

@@ -89,6 +89,31 @@ func (s *Server) takeOutcome(w http.ResponseWriter, r *http.Request, connection 
 	return &kept.Outcome
 }
 
+// nameConnection gives a connection a nickname. An empty one takes it away.
+func (s *Server) nameConnection(w http.ResponseWriter, r *http.Request) error {
+	c, err := s.connectionOfVisitor(r)
+	if err != nil {
+		return err
+	}
+	v, nickname := visitorOf(r), text.Name(formText(r, "nickname"))
+	if err := s.rateLimit(r, "nickname "+v.user.ID.String(), pg.Limit{Burst: 20, Every: 3 * time.Second}); err != nil {
+		return err
+	}
+	if tooLong(r, "nickname") {
+		page, err := s.viewConnection(r, c)
+		if err != nil {
+			return err
+		}
+		page.Account.Nickname, page.Errors = nickname, views.Errors{{Field: "nickname", Code: "too-long"}}
+		s.render(w, r, http.StatusUnprocessableEntity, views.Connection(page))
+		return nil
+	}
+	if err := s.DB.Name(r.Context(), c.ID, v.user.MerchantID, nickname, s.actor(r)); err != nil {
+		return err
+	}
+	return s.redirectWithNotice(w, r, "/connections/"+c.ID.String(), "saved")
+}
+
 // refreshNow refreshes a connection at once. Its page shows the outcome.
 func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 	c, err := s.connectionOfVisitor(r)
@@ -148,7 +173,7 @@ func (s *Server) viewConnection(r *http.Request, c db.ConnectionDetail) (views.C
 	present := set == nil && provider.Environment == c.Environment
 	how := s.statusOf(r.Context(), c.Connection)
 	page := views.ConnectionPage{
-		Page: s.viewPage(r), Connection: c, Provider: s.viewProviderOf(c.Provider, c.Environment), Account: s.viewAccount(c.Provider, c.Account, c.ID.String()),
+		Page: s.viewPage(r), Connection: c, Provider: s.viewProviderOf(c.Provider, c.Environment), Account: s.accountOf(c.Connection),
 		Status: how, NextRefresh: c.RefreshAt, RenewsUntil: how.ReconnectBy,
 	}
 	live := c.DisconnectedAt.IsZero()

@@ -20,7 +20,7 @@ func (s *Server) disconnectPage(w http.ResponseWriter, r *http.Request) error {
 		return redirect(w, r, "/connections/"+c.ID.String())
 	}
 	page := views.DisconnectPage{
-		Page: s.viewPage(r), ID: c.ID.String(), Provider: s.viewProviderOf(c.Provider, c.Environment), Account: s.viewAccount(c.Provider, c.Account, c.ID.String()),
+		Page: s.viewPage(r), ID: c.ID.String(), Provider: s.viewProviderOf(c.Provider, c.Environment), Account: s.accountOf(c.Connection),
 	}
 	if c.ExpiresAt.After(s.DB.Now()) {
 		page.Until = c.ExpiresAt

@@ -94,13 +94,13 @@ func (s *Server) viewFlow(r *http.Request, f db.Flow) (views.FlowPage, error) {
 		if !v.began(f) {
 			o.Options = nil // only the flow's user may choose
 		}
-		page.Offer, page.Account, page.Before = &o, s.viewAccount(f.Provider, o.Account, ""), s.viewAccount(f.Provider, o.Before, f.ConnectionID.String())
+		page.Offer, page.Account, page.Before = &o, s.viewAccount(f.Provider, o.Account, ""), s.accountOf(o.Before)
 	case status.StageConnected:
 		c, err := s.DB.ConnectionDetail(r.Context(), f.ResultID, f.MerchantID)
 		if err != nil {
 			return page, err
 		}
-		page.Account, page.Missing = s.viewAccount(c.Provider, c.Account, c.ID.String()), c.Scopes.Missing
+		page.Account, page.Missing = s.accountOf(c.Connection), c.Scopes.Missing
 		page.Unrenewable, page.Until = c.Unrenewable, c.AccessEnds
 	}
 	if v.user.Staff() {

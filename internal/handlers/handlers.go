@@ -138,6 +138,7 @@ func (s *Server) routes() []route {
 		{"GET /connections/{id}", signedIn, s.connectionPage, true},
 		{"GET /connections/{id}/refresh", signedIn, s.refreshed, false},
 		{"POST /connections/{id}/refresh", signedIn, s.refreshNow, true},
+		{"POST /connections/{id}/nickname", signedIn, s.nameConnection, false},
 		{"POST /connections/{id}/reconnect", merchant, s.reconnect, true},
 		{"GET /connections/{id}/disconnect", merchant | admin, s.disconnectPage, false},
 		{"POST /connections/{id}/disconnect", merchant | admin, s.disconnect, false},

@@ -101,7 +101,7 @@ func (s *Server) viewOwned(r *http.Request, owned []db.Connection) []views.Owned
 func (s *Server) viewOne(c db.Connection, providers status.Providers) views.OwnedConnection {
 	how := status.Of(c.Row(), providers[c.Provider])
 	return views.OwnedConnection{
-		ID: c.ID.String(), Provider: s.viewProviderOf(c.Provider, c.Environment), Account: s.viewAccount(c.Provider, c.Account, c.ID.String()),
+		ID: c.ID.String(), Provider: s.viewProviderOf(c.Provider, c.Environment), Account: s.accountOf(c),
 		Status: how, ReconnectBy: how.RemindOf(s.DB.Now()),
 	}
 }

@@ -26,6 +26,7 @@ var unproved = map[string]string{
 	"POST /links/{secret}":                 "of a platform's merchant",
 	postedRoute:                            "a provider's answer",
 	"POST /connections/{id}/refresh":       "may be done again",
+	"POST /connections/{id}/nickname":      "may be undone",
 	"POST /connections/{id}/ask":           "sends a mail",
 	"POST /admin/bulk":                     "may be stopped",
 	"POST /admin/bulk/{id}":                "stops, or begins what may be stopped",

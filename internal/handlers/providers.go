@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"patchbay/internal/connectors"
+	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/views"
 )
@@ -86,4 +87,11 @@ func (s *Server) viewProviderOf(name, environment string) views.Provider {
 func (s *Server) viewAccount(provider string, a connectors.Account, self string) views.Account {
 	p, _ := s.anyProvider(provider) // an unknown provider declares no keys
 	return views.Account{Account: a, Keys: p.AccountKeys, At: cmp.Or(p.Title, provider), Self: self}
+}
+
+// accountOf returns the account of a connection, with its nickname.
+func (s *Server) accountOf(c db.Connection) views.Account {
+	a := s.viewAccount(c.Provider, c.Account, c.ID.String())
+	a.Nickname = c.Nickname
+	return a
 }

@@ -29,7 +29,7 @@ func (s *Server) reconnectLinkPage(w http.ResponseWriter, r *http.Request) error
 		return s.redirectWithNotice(w, r, "/connections/"+c.ID.String(), "link-over")
 	}
 	s.render(w, r, http.StatusOK, views.ReconnectAsk(views.ReconnectAskPage{
-		Page: s.viewPage(r), Action: r.URL.Path, Provider: s.viewProviderOf(c.Provider, c.Environment), Account: s.viewAccount(c.Provider, c.Account, c.ID.String()),
+		Page: s.viewPage(r), Action: r.URL.Path, Provider: s.viewProviderOf(c.Provider, c.Environment), Account: s.accountOf(c.Connection),
 		Merchant: c.Merchant, ConnectionID: c.ID.String(),
 	}))
 	return nil

@@ -61,9 +61,16 @@ func TestReconnect(t *testing.T) {
 	if got := s.staff(audit.RoleSupport).get("/connections/" + first.ID.String()); !got.says("attempt.kept-both") {
 		t.Error("support is not told that another account answered")
 	}
-	path, _ = p.back(first.ID, "acme-user-003")
+	p.post("/connections/"+first.ID.String()+"/nickname", "nickname", "My first shop")
+	path, page = p.back(first.ID, "acme-user-003")
+	if !strings.Contains(page.body, "My first shop") {
+		t.Error("the choice does not call the account of before by its nickname")
+	}
 	p.post(path+"/choice", "choice", "replace")
 	now = p.connections()
+	if now[0].Nickname != "" {
+		t.Errorf("another account has inherited the nickname %q", now[0].Nickname)
+	}
 	if len(now) != 2 || now[0].ID != first.ID || now[0].Account.ID != "acme-user-003" {
 		t.Fatalf("replace: %+v", now[0].Account.ID)
 	}

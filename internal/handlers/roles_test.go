@@ -48,6 +48,7 @@ func routeAnswers() map[string]string {
 		"GET /connections/{id}":                   "L+.++L",
 		"GET /connections/{id}/refresh":           "L++++L", // leads to its page
 		"POST /connections/{id}/refresh":          "L+.++L",
+		"POST /connections/{id}/nickname":         "L+.++L",
 		"POST /connections/{id}/reconnect":        "L+.FFL",
 		"GET /connections/{id}/disconnect":        "L+.F+L",
 		"POST /connections/{id}/disconnect":       "L+.F+L",

@@ -40,6 +40,7 @@ type Connection struct {
 	Provider        string         `json:"provider"`
 	Environment     string         `json:"environment"`
 	Account         Account        `json:"account"`
+	Nickname        string         `json:"nickname"`
 	Scopes          Scopes         `json:"scopes"`
 	Health          status.Health  `json:"health"`
 	WhoMustAct      status.Party   `json:"who_must_act"`
@@ -57,9 +58,9 @@ type Connection struct {
 func ConnectionOf(how status.Status, c db.Connection, merchant, externalID string, grant db.GrantStatus) Connection {
 	a := Connection{
 		ID: c.ID, Merchant: Merchant{ID: c.MerchantID, ExternalID: externalID, Name: merchant}, Provider: c.Provider, Environment: c.Environment,
-		Account: Account{ID: c.Account.ID, Name: c.Account.Name, Details: map[string]string{}, Values: connectors.Values{}, Input: map[string]string{}},
-		Scopes:  Scopes{append([]string{}, c.Scopes.Granted...), append([]string{}, c.Scopes.Missing...)},
-		Health:  how.Health, WhoMustAct: how.Party, Problem: how.Problem, ConnectedAt: c.ConnectedAt,
+		Account:  Account{ID: c.Account.ID, Name: c.Account.Name, Details: map[string]string{}, Values: connectors.Values{}, Input: map[string]string{}},
+		Nickname: c.Nickname, Scopes: Scopes{append([]string{}, c.Scopes.Granted...), append([]string{}, c.Scopes.Missing...)},
+		Health: how.Health, WhoMustAct: how.Party, Problem: how.Problem, ConnectedAt: c.ConnectedAt,
 		RefreshedAt: TimeOrNull(grant.RefreshedAt), AccessExpiresAt: TimeOrNull(grant.ExpiresAt), NextRefreshAt: TimeOrNull(grant.RefreshAt),
 		ReconnectBy: TimeOrNull(how.ReconnectBy), Renewable: !c.Unrenewable, DisconnectedAt: TimeOrNull(c.DisconnectedAt),
 	}

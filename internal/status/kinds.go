@@ -20,6 +20,7 @@ const (
 	ConnectionRevokeNotOffered  Kind = "connection.revoke.not-offered"
 	ConnectionRevocationNoticed Kind = "connection.hook.revoked" // the provider's webhook says that access ended
 	ConnectionReconnectAsked    Kind = "connection.reconnect-asked"
+	ConnectionNamed             Kind = "connection.named"
 	ConnectionViewed            Kind = "connection.viewed"
 	ConnectionsSearched         Kind = "connection.searched"
 	ConnectionsExported         Kind = "connection.exported"
@@ -119,7 +120,7 @@ func Kinds() []Kind {
 	return []Kind{
 		ConnectionAdded, ConnectionConnected, ConnectionReconnected, ConnectionReplaced, ConnectionDisconnected, ConnectionRevoked,
 		ConnectionRevokeFailed, ConnectionRevokeLater, ConnectionRevokeUntold, ConnectionRevokeKept, ConnectionRevokeNotOffered,
-		ConnectionRevocationNoticed, ConnectionReconnectAsked, ConnectionViewed, ConnectionsSearched, ConnectionsExported,
+		ConnectionRevocationNoticed, ConnectionReconnectAsked, ConnectionNamed, ConnectionViewed, ConnectionsSearched, ConnectionsExported,
 		FlowBegun, FlowDenied, FlowExpired, FlowFailed, FlowCancelled,
 		LinkMade, LinkBegun, LinkForeign, LinkRevoked, LinkConfirming, LinkConfirmed,
 		RefreshSaved, RefreshSpared, RefreshDropped, RefreshRateLimited, RefreshTemporary, RefreshRejected, RefreshClientRejected, RefreshLost,
