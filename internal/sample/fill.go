@@ -26,12 +26,12 @@ type Scale struct {
 	Connections int
 	Environment string                   // where most are, "production" when empty; a few are in the other
 	Merchants   int                      // 0: one for each hundred connections, at least ten
-	Events      int                      // renewals for each connection in the last 180 days, on average; at most 100
+	Events      int                      // about how often a connection of all the last 180 days was renewed; at most 100
 	Progress    func(what string, n int) // may be nil
 }
 
 // Fill writes merchants, users, connections, grants and events of realistic shape: names in two scripts, merchants of very
-// different size, every health, three years of connecting and six months of history. The grants are made up and sealed
+// different size, every health, three years of connecting and six months of history. States, timelines, grants and figures agree: see Disagreements, which wants Events. The grants are made up and sealed
 // like any other; they are due in a month or later, so that a server started on the database calls no provider. Fill drops
 // indexes and creates them again, so it needs the rights of the tables' owner and a database that is not in use. The same
 // scale gives the same names.
@@ -93,6 +93,12 @@ func (f *filling) id(at time.Time) pg.ID {
 
 func pick[T any](f *filling, from []T) T { return from[f.r.IntN(len(from))] }
 
+// Password is that of every sample user.
+const Password = "sample demo"
+
+// passwordHash is the Argon2id hash of Password, made once: a hash for each user would take longer than all the rest.
+const passwordHash = "$argon2id$v=19$m=19456,t=2,p=1$6NqXeNI6Avdh2NsiYIwNjw$8nzLwUyxPra63ywFc+ebXQ3nsBX7QS3D3VLUQqHJdUA"
+
 func (f *filling) merchants(ctx context.Context) error {
 	var merchants, users [][]any
 	for i := range f.scale.Merchants {
@@ -105,14 +111,14 @@ func (f *filling) merchants(ctx context.Context) error {
 			user := f.id(at)
 			f.userIDs = append(f.userIDs, user)
 			email := fmt.Sprintf("%s.%s%d@%s.example", person[0], person[1], 2*i+nth, strings.ToLower(company.word))
-			users = append(users, []any{user, id, "merchant", strings.ToLower(email), person[0] + " " + person[1], at})
+			users = append(users, []any{user, id, "merchant", strings.ToLower(email), person[0] + " " + person[1], at, passwordHash})
 		}
 	}
 	return pgx.BeginFunc(ctx, f.d.Pool, func(tx pgx.Tx) error {
 		if _, err := tx.CopyFrom(ctx, pgx.Identifier{"merchants"}, []string{"id", "external_id", "name", "locale", "created_at"}, pgx.CopyFromRows(merchants)); err != nil {
 			return err
 		}
-		_, err := tx.CopyFrom(ctx, pgx.Identifier{"users"}, []string{"id", "merchant_id", "role", "email", "name", "created_at"}, pgx.CopyFromRows(users))
+		_, err := tx.CopyFrom(ctx, pgx.Identifier{"users"}, []string{"id", "merchant_id", "role", "email", "name", "created_at", "password_hash"}, pgx.CopyFromRows(users))
 		return err
 	})
 }
@@ -208,25 +214,38 @@ func (f *filling) connection(i int) (connection, grant []any, text string, err e
 	}
 	var problem status.Problem
 	var problemSince, failingSince, disconnectedAt *time.Time
-	since := at.Add(time.Duration(f.r.Float64() * float64(f.now.Sub(at))))
+	earliest := f.first().AddDate(0, 0, 9) // what made it so is in the history
+	if at.After(earliest) {
+		earliest = at
+	}
+	since := earliest.Add(time.Duration(f.r.Float64() * float64(f.now.Sub(earliest))))
 	lately := f.now.Add(-time.Duration(f.r.IntN(36*3600)) * time.Second)
 	if lately.Before(at) {
 		lately = at
 	}
+	refreshed := lately // the last time that went well
 	failures, outcome := 0, status.OK
 	switch n := f.r.IntN(10_000); {
 	case n < 250:
-		disconnectedAt = &since
+		disconnectedAt, refreshed = &since, since
 	case n < 420:
 		problem, problemSince = pick(f, []status.Problem{
 			status.ProblemRejected, status.ProblemRejected, status.ProblemRejected, status.ProblemLapsed, status.ProblemLapsed, status.ProblemRevoked, status.ProblemInterrupted,
 		}), &since
-		outcome = status.Rejected
+		failures, outcome, refreshed = 1, status.Rejected, since
 	case n < 425:
 		problem, problemSince = pick(f, []status.Problem{status.ProblemClientRejected, status.ProblemSealed}), &lately
-		outcome = status.ClientRejected
+		failures, outcome = 1, status.ClientRejected
 	case n < 500:
 		failingSince, failures, outcome = &lately, 1+f.r.IntN(9), status.Temporary
+	}
+	if problem != "" {
+		failingSince = problemSince
+	}
+	if failures > 0 || disconnectedAt != nil {
+		if refreshed = refreshed.Add(-time.Hour - time.Duration(f.r.IntN(23*3600))*time.Second); refreshed.Before(at) {
+			refreshed = at
+		}
 	}
 	usedOn, usedAt := time.Unix(0, 0).UTC(), (*time.Time)(nil)
 	if f.r.IntN(10) > 0 {
@@ -234,6 +253,9 @@ func (f *filling) connection(i int) (connection, grant []any, text string, err e
 		used := f.now.Add(-ago)
 		if problemSince != nil && used.After(*problemSince) {
 			used = *problemSince // nobody is given what does not work
+		}
+		if disconnectedAt != nil && used.After(*disconnectedAt) {
+			used = *disconnectedAt
 		}
 		if used.Before(at) {
 			used = at
@@ -243,21 +265,46 @@ func (f *filling) connection(i int) (connection, grant []any, text string, err e
 	connection = []any{
 		id, f.merchantIDs[m], f.merchantKeys[m], provider, environment, a.ID, a.Name, details, problem, problemSince, failingSince, f.userIDs[2*m], at, disconnectedAt, usedOn,
 	}
+	// As often as its history says: see events.
 	generation := int64(1 + f.r.IntN(1000))
+	if f.scale.Events > 0 {
+		from := at
+		generation = 1
+		if f.first().After(at) {
+			from, generation = f.first(), 0
+		}
+		if kept := refreshed.Sub(from); kept > 0 {
+			generation += 1 + int64(float64(f.scale.Events)*(0.5+f.r.Float64())*kept.Hours()/24/days)
+		}
+	}
 	var sealed []byte
 	if disconnectedAt == nil {
-		token := connectors.Token{Access: fmt.Sprintf("made-up-%x", f.r.Uint64()), Type: "Bearer", Lifetime: time.Hour, Refresh: fmt.Sprintf("made-up-%x", f.r.Uint64())}
-		if sealed, err = f.d.SealGrant(connectors.Grant{Token: token, Account: connectors.Account{ID: a.ID}}, db.GrantPlace(id, f.merchantIDs[m], generation)); err != nil {
+		g := connectors.Grant{Token: connectors.Token{Access: fmt.Sprintf("made-up-%x", f.r.Uint64()), Type: "Bearer", Lifetime: time.Hour}, Account: connectors.Account{ID: a.ID}}
+		mark := "made-up-" // what the sandboxes take without having issued it
+		if problem != "" && problem.Party() == status.PartyMerchant {
+			mark = "ended-"
+		}
+		switch client := a.Detail("client_id"); {
+		case client != "":
+			g.Inputs = map[string]string{"client_id": client, "client_secret": mark + "secret-of-" + client, "scope": "merchant"}
+		case problem != status.ProblemLapsed:
+			g.Refresh = fmt.Sprintf("%s%s-%x", mark, a.ID, f.r.Uint64())
+		}
+		if sealed, err = f.d.SealGrant(g, db.GrantPlace(id, f.merchantIDs[m], generation)); err != nil {
 			return nil, nil, "", err
 		}
 	}
-	next := f.now.AddDate(0, 1, f.r.IntN(30))
+	due := f.now.AddDate(0, 1, f.r.IntN(30))
+	next := &due
+	if disconnectedAt != nil || problem != "" && problem.Party() == status.PartyMerchant {
+		next = nil
+	}
 	var ends *time.Time // ELECQ's merchants must come back twice a year
 	if provider == "elecq" && disconnectedAt == nil {
 		end := f.now.Add(time.Duration(f.r.IntN(182*24)) * time.Hour)
 		ends = &end
 	}
-	grant = []any{id, provider, environment, sealed, generation, int64(3600), next.Add(time.Hour), next, failures, outcome, lately, usedAt, ends, ends != nil}
+	grant = []any{id, provider, environment, sealed, generation, int64(3600), due.Add(time.Hour), next, failures, outcome, refreshed, usedAt, ends, ends != nil}
 	return connection, grant, db.SearchText(a), nil
 }
 
@@ -341,7 +388,7 @@ func (f *filling) account(provider string) connectors.Account {
 	c := f.company()
 	switch provider {
 	case "caminvoice":
-		id := "KHUID" + f.number(8)
+		id := "KHUID9" + f.number(7)
 		site := strings.ToLower(c.word) + f.digits(3)
 		return connectors.Account{ID: id, Name: c.latin, Details: []connectors.Detail{
 			{Key: "endpoint_id", Value: id},
@@ -357,19 +404,22 @@ func (f *filling) account(provider string) connectors.Account {
 			{Key: "email", Value: "info@" + site + ".example"},
 		}}
 	case "flexiti":
-		id := fmt.Sprintf("%016x", f.r.Uint64())
-		return connectors.Account{ID: id + " merchant", Name: c.latin, Details: []connectors.Detail{{Key: "client_id", Value: id}}}
+		id := fmt.Sprintf("made-up-%016x", f.r.Uint64())
+		return connectors.Account{ID: id + ":merchant", Name: c.latin, Details: []connectors.Detail{{Key: "client_id", Value: id}, {Key: "scope", Value: "merchant"}}}
 	case "elecq":
 		id := f.number(9)
 		return connectors.Account{ID: id, Name: "", Details: []connectors.Detail{{Key: "USER_ID", Value: id}}}
 	default:
 		id := fmt.Sprintf("%08x-%04x-4%03x-9%03x-%012x", f.r.Uint32(), f.r.IntN(1<<16), f.r.IntN(1<<12), f.r.IntN(1<<12), f.r.Int64N(1<<48))
-		return connectors.Account{ID: id, Name: c.latin, Details: []connectors.Detail{{Key: "partner_id", Value: id}}}
+		return connectors.Account{ID: id, Name: c.latin, Details: []connectors.Detail{{Key: "partner_id", Value: id}, {Key: "client_id", Value: "made-up-" + id}}}
 	}
 }
 
 // days of history are made.
 const days = 180
+
+// first is the first of them.
+func (f *filling) first() time.Time { return f.now.Truncate(24*time.Hour).AddDate(0, 0, 1-days) }
 
 // events and flows are made by Postgres, a day at a time, and with them hourly_stats.
 func (f *filling) events(ctx context.Context) error {
@@ -384,15 +434,7 @@ func (f *filling) events(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	today := f.now.Truncate(24 * time.Hour)
-	first := today.AddDate(0, 0, 1-days)
-	// Those that came lately have had fewer days for as many events.
-	var often float64
-	err = f.d.Pool.QueryRow(ctx, `SELECT $2::float8 * count(*) / greatest(1, sum(1 + floor(extract(epoch FROM $1::timestamptz - greatest(connected_at, $1::timestamptz - make_interval(days => $3))) / 86400)))
-		FROM connections`, f.now, f.scale.Events, days).Scan(&often)
-	if err != nil {
-		return err
-	}
+	first := f.first()
 	bounds := make([]int32, 0, len(refresh.LatencyBounds))
 	for _, bound := range refresh.LatencyBounds {
 		bounds = append(bounds, int32(bound.Milliseconds()))
@@ -402,22 +444,38 @@ func (f *filling) events(ctx context.Context) error {
 		begin := first.AddDate(0, 0, day)
 		var renewals int
 		err := f.d.Pool.QueryRow(ctx, `
-			WITH made AS MATERIALIZED (
-				SELECT *, (CASE provider WHEN 'flexiti' THEN 350 WHEN 'caminvoice' THEN 120 ELSE 60 END * (0.5 + random() + 8 * power(random(), 12)))::int AS millis
-				FROM (SELECT id, merchant_id, provider, environment, md5(random()::text) AS r, greatest(connected_at, $1::timestamptz) + random() * interval '1 day' AS at,
-						(ARRAY['ok', 'trouble', 'refused', 'later'])[CASE WHEN random() < 0.97 THEN 1 ELSE 2 + floor(random() * random() * 3)::int END] AS outcome
-					FROM connections WHERE connected_at < $1::timestamptz + interval '1 day' AND random() < $2) AS calls
-				WHERE at <= $3
+			WITH told AS (
+				SELECT c.*, g.refreshed_at, g.failures, g.last_outcome, greatest(c.connected_at, $2::timestamptz) AS since, g.generation - (c.connected_at >= $2::timestamptz)::int AS saves
+				FROM connections c JOIN grants g ON g.connection_id = c.id WHERE c.connected_at < $1::timestamptz + interval '1 day'
+			), happened AS ( -- what gave access, evenly to the last; here and there trouble before it; and what made the connection what it is
+				SELECT told.*, since + (refreshed_at - since) * (k::float8 / saves) AS at, 'ok' AS outcome, '' AS note
+				FROM told, generate_series(greatest(1, floor(saves * extract(epoch FROM $1::timestamptz - since) / extract(epoch FROM refreshed_at - since))::int - 1),
+					least(saves, ceil(saves * extract(epoch FROM $1::timestamptz + interval '1 day' - since) / extract(epoch FROM refreshed_at - since))::int + 1)) AS k
+				WHERE saves > 0 AND refreshed_at >= $1::timestamptz
+				UNION ALL SELECT told.*, problem_since, last_outcome, CASE problem WHEN 'lapsed' THEN 'no-refresh-token' WHEN 'sealed' THEN 'sealed' ELSE '' END
+				FROM told WHERE problem <> '' AND disconnected_at IS NULL
+				UNION ALL SELECT told.*, failing_since + ($3::timestamptz - failing_since) * (k::float8 / failures), last_outcome, ''
+				FROM told, generate_series(0, failures - 1) AS k WHERE state = 'retrying'
+			), that_day AS (
+				SELECT id, merchant_id, provider, environment, since, at, outcome, note FROM happened WHERE at >= $1::timestamptz AND at < $1::timestamptz + interval '1 day'
+			), calls AS (
+				SELECT * FROM that_day
+				UNION ALL SELECT id, merchant_id, provider, environment, since, at - interval '2 minutes', 'trouble', '' FROM that_day
+				WHERE outcome = 'ok' AND at - interval '1 hour' > greatest(since, $1::timestamptz) AND random() < 0.03
+			), made AS MATERIALIZED (
+				SELECT id, merchant_id, provider, environment, r, at, outcome, note, CASE note WHEN '' THEN (CASE provider WHEN 'flexiti' THEN 350 WHEN 'caminvoice' THEN 120 ELSE 60 END * (0.5 + random() + 8 * power(random(), 12)))::int ELSE 0 END AS millis
+				FROM (SELECT *, md5(random()::text || id) AS r FROM calls) AS calls
 			), history AS (
 				INSERT INTO events (`+eventColumns+`)
 				SELECT `+madeID+`, at, 'refresh.' || CASE outcome WHEN 'ok' THEN 'saved' ELSE outcome END, 'system', NULL, merchant_id, id, NULL, provider, outcome,
-					CASE outcome WHEN 'ok' THEN 200 WHEN 'refused' THEN 401 ELSE 503 END, CASE outcome WHEN 'refused' THEN 'invalid_grant' ELSE '' END,
-					millis, CASE WHEN provider = 'flexiti' THEN r ELSE '' END, '', '' FROM made
+					CASE WHEN note <> '' THEN 0 WHEN outcome = 'ok' THEN 200 WHEN outcome IN ('refused', 'ours') THEN 401 ELSE 503 END,
+					CASE WHEN note <> '' THEN note WHEN outcome = 'refused' THEN 'invalid_grant' WHEN outcome = 'ours' THEN 'invalid_client' ELSE '' END,
+					millis, CASE WHEN provider = 'flexiti' THEN r ELSE '' END, '', note FROM made
 			), hours AS (
 				INSERT INTO hourly_stats (provider, environment, hour, kind, outcome, bucket, calls)
-				SELECT provider, environment, date_trunc('hour', at), 'refresh', outcome, width_bucket(millis, $4::int[]), count(*) FROM made GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 3
+				SELECT provider, environment, date_trunc('hour', at), 'refresh', outcome, width_bucket(millis, $4::int[]), count(*) FROM made WHERE note = '' GROUP BY 1, 2, 3, 4, 5, 6 ORDER BY 3
 				ON CONFLICT (provider, environment, hour, kind, outcome, bucket) DO UPDATE SET calls = hourly_stats.calls + excluded.calls
-			) SELECT count(*) FROM made`, begin, often, f.now, bounds).Scan(&renewals)
+			) SELECT count(*) FROM made`, begin, first, f.now, bounds).Scan(&renewals)
 		if err != nil {
 			return err
 		}
@@ -450,6 +508,9 @@ func (f *filling) events(ctx context.Context) error {
 		return err
 	}
 	if err := restore(ctx); err != nil {
+		return err
+	}
+	if _, err := f.d.Pool.Exec(ctx, `UPDATE users u SET seen_at = e.at FROM (SELECT actor_id, max(at) AS at FROM events WHERE kind = 'user.signed-in' GROUP BY 1) AS e WHERE e.actor_id = u.id`); err != nil {
 		return err
 	}
 	_, err = f.d.Pool.Exec(ctx, `VACUUM ANALYZE events, flows`)

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 )
 
@@ -255,7 +256,9 @@ func (s *Sandbox) newCode(value string, c code) {
 func (s *Sandbox) present(c *call, provider, client, value string, spend bool) (*grant, *refreshToken, error) {
 	t := s.state.Refresh[value]
 	if t == nil {
-		return nil, nil, errUnknown
+		if t = s.madeUp(c.now, provider, client, value); t == nil {
+			return nil, nil, errUnknown
+		}
 	}
 	g := s.state.Grants[t.Grant]
 	if g == nil || g.Provider != provider || g.Client != client {
@@ -276,6 +279,21 @@ func (s *Sandbox) present(c *call, provider, client, value string, spend bool) (
 		c.spent = t
 	}
 	return g, t, nil
+}
+
+// madeUpMark is the prefix of accounts and secrets that sample data has made up, by the rule that the sandbox knows them: a refresh token is
+// made-up-ACCOUNT-NONCE, and the secret of the client made-up-X is made-up-secret-of-made-up-X.
+const madeUpMark = "made-up-"
+
+// madeUp opens the grant of a refresh token that sample data has made up; nil if it is none. The caller holds the lock.
+func (s *Sandbox) madeUp(now time.Time, provider, client, value string) *refreshToken {
+	rest, ok := strings.CutPrefix(value, madeUpMark)
+	end := strings.LastIndex(rest, "-")
+	if !ok || end < 0 {
+		return nil
+	}
+	s.newRefresh(now, s.newGrant(now, provider, client, rest[:end], ""), value, "", 0)
+	return s.state.Refresh[value]
 }
 
 var (
