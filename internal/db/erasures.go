@@ -231,7 +231,8 @@ func (d *DB) deleteSubject(ctx context.Context, tx pgx.Tx, by audit.Actor, s sub
 	for i, c := range s.connections {
 		connections[i] = c.ID
 	}
-	words, err := pg.Collect(ctx, tx, "read words", pgx.RowTo[string], `SELECT DISTINCT word FROM search_documents d, search_words_of(d.words) AS word WHERE d.merchant_id = $1`, id)
+	words, err := pg.Collect(ctx, tx, "read words", pgx.RowTo[string], `
+		SELECT search_words_of(words) FROM search_documents WHERE merchant_id = $1 UNION SELECT search_words_of(words) FROM users WHERE merchant_id = $1`, id)
 	if err != nil {
 		return err
 	}
@@ -268,7 +269,8 @@ func (d *DB) deleteSubject(ctx context.Context, tx pgx.Tx, by audit.Actor, s sub
 	}
 	for part := range chunks(words, namesAtOnce) {
 		if _, err := pg.Exec(ctx, tx, "erase words", `DELETE FROM search_words w WHERE word = ANY ($1)
-			AND NOT EXISTS (SELECT FROM search_documents d WHERE d.words LIKE '%' || w.word || '%')`, part); err != nil {
+			AND NOT EXISTS (SELECT FROM search_documents d WHERE d.words LIKE '%' || w.word || '%')
+			AND NOT EXISTS (SELECT FROM users u WHERE u.words LIKE '%' || w.word || '%')`, part); err != nil {
 			return err
 		}
 	}
