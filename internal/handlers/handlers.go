@@ -215,11 +215,17 @@ func (s *Server) Routes() http.Handler {
 	return s.guard(all)
 }
 
+// pageCSP is the Content-Security-Policy of pages. A page whose forms lead away lacks formCSP.
+const (
+	pageCSP = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+	formCSP = "; form-action 'self'"
+)
+
 // page wraps a route's page: it finds the visitor, checks the role, and handles the error.
 func (s *Server) page(one route) http.Handler {
-	csp := "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; font-src 'self'; connect-src 'self'; base-uri 'none'; frame-ancestors 'none'"
+	csp := pageCSP
 	if !one.leaves {
-		csp += "; form-action 'self'"
+		csp += formCSP
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -390,6 +396,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 			refused = errTooLarge
 		}
 		if refused != nil {
+			h.Set("Content-Security-Policy", pageCSP+formCSP)
 			if v, err := s.visit(answer, r); err == nil { // for the page's language
 				r = r.WithContext(context.WithValue(r.Context(), visitorKey{}, v))
 			}

@@ -8,8 +8,7 @@ import (
 	"patchbay/views"
 )
 
-// outboxHTML serves the HTML of a mail of the outbox, as a frame of that page. It may load nothing and run nothing; its links open a
-// page of their own.
+// outboxHTML serves the HTML of a mail of the outbox. It may load nothing and run nothing; its links open a page of their own.
 func (s *Server) outboxHTML(w http.ResponseWriter, r *http.Request) error {
 	if !s.Jobs.Outbox {
 		return pg.ErrNotFound
@@ -24,7 +23,7 @@ func (s *Server) outboxHTML(w http.ResponseWriter, r *http.Request) error {
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'self'; sandbox allow-popups allow-popups-to-escape-sandbox")
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; sandbox allow-popups allow-popups-to-escape-sandbox")
 	_, err = io.WriteString(w, s.Brand.InlineMail(mail.HTML))
 	return err
 }
@@ -38,8 +37,6 @@ func (s *Server) outbox(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	h := w.Header()
-	h.Set("Content-Security-Policy", h.Get("Content-Security-Policy")+"; frame-src 'self'")
 	s.render(w, r, http.StatusOK, views.Outbox(views.OutboxPage{Page: s.viewPage(r), Mails: mails}))
 	return nil
 }
