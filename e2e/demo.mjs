@@ -53,7 +53,7 @@ export async function start() {
   });
   const database = ["-h", join(data, "postgres"), "-U", "postgres", "-d", "patchbay"];
   const environment = {
-    ...process.env, KEYSET_FILE: join(data, "keyset"), PUBLIC_URL: url, SESSION_KEYS_FILE: join(data, "session-keys"),
+    ...process.env, KEYSET_FILE: join(data, "keyset"), PUBLIC_URL: url, SECOND_FACTOR: "optional", SESSION_KEYS_FILE: join(data, "session-keys"),
     DATABASE_URL: `postgres://postgres@/patchbay?host=${encodeURIComponent(join(data, "postgres"))}`,
   };
   return {
