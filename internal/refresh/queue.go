@@ -52,7 +52,7 @@ func newQueue(life context.Context, o Options, c connectors.Connector) *provider
 	if q.info.ReplaySafe {
 		q.settle = 0
 	}
-	q.ops = pg.NewBatcher(64, 2, q.commit)
+	q.ops = pg.NewBatcher(64, 1, q.commit)
 	return q
 }
 
