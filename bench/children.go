@@ -127,13 +127,18 @@ func child(ctx context.Context, args []string) error {
 	return nil
 }
 
-// ours is Patchbay as `patchbay serve` puts it together, its log into a file. sweeping begins at POST /go.
-func ours(ctx context.Context, database, provider, keys string, sweeping bool, public string) (http.Handler, func(), error) {
+// openDB opens a database of Patchbay's with a keyset.
+func openDB(ctx context.Context, address, keys string, conns int32) (*db.DB, error) {
 	keyset, err := seal.Parse(keys)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	d, err := db.Open(ctx, database, keyset, pg.Options{MaxConns: poolSize})
+	return db.Open(ctx, address, keyset, pg.Options{MaxConns: conns})
+}
+
+// ours is Patchbay as `patchbay serve` puts it together, its log into a file. sweeping begins at POST /go.
+func ours(ctx context.Context, database, provider, keys string, sweeping bool, public string) (http.Handler, func(), error) {
+	d, err := openDB(ctx, database, keys, poolSize)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -21,13 +21,11 @@ import (
 
 	"patchbay/internal/account"
 	"patchbay/internal/connectors"
-	"patchbay/internal/db"
 	"patchbay/internal/handlers"
 	"patchbay/internal/jobs"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/sandbox"
-	"patchbay/internal/seal"
 	"patchbay/internal/webhooks"
 )
 
@@ -59,11 +57,7 @@ func newSandbox(address string) *sandbox.Sandbox {
 
 // newSite is Patchbay with every provider set up at the sandbox, its log into a file and a profile at /debug/pprof/.
 func newSite(ctx context.Context, database, keys, provider, public string) (http.Handler, func(), error) {
-	keyset, err := seal.Parse(keys)
-	if err != nil {
-		return nil, nil, err
-	}
-	d, err := db.Open(ctx, database, keyset, pg.Options{MaxConns: poolSize})
+	d, err := openDB(ctx, database, keys, poolSize)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -149,11 +143,7 @@ func (b *bench) people(ctx context.Context, n int) ([]person, error) {
 			return nil, err
 		}
 	}
-	keyset, err := seal.Parse(b.keyset)
-	if err != nil {
-		return nil, err
-	}
-	d, err := db.Open(ctx, b.database, keyset, pg.Options{MaxConns: 1})
+	d, err := openDB(ctx, b.database, b.keyset, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -246,11 +236,7 @@ func (b *bench) page(ctx context.Context) error {
 
 // connections gives a merchant six connections over all providers.
 func (b *bench) connections(ctx context.Context, merchant pg.ID) error {
-	keyset, err := seal.Parse(b.keyset)
-	if err != nil {
-		return err
-	}
-	d, err := db.Open(ctx, b.database, keyset, pg.Options{MaxConns: 2})
+	d, err := openDB(ctx, b.database, b.keyset, 2)
 	if err != nil {
 		return err
 	}

@@ -40,11 +40,7 @@ func (b *bench) prepare(ctx context.Context) (err error) {
 	if b.keyset, err = seal.NewKeyset(); err != nil {
 		return err
 	}
-	keyset, err := seal.Parse(b.keyset)
-	if err != nil {
-		return err
-	}
-	d, err := db.Open(ctx, b.database, keyset, pg.Options{MaxConns: poolSize})
+	d, err := openDB(ctx, b.database, b.keyset, poolSize)
 	if err != nil {
 		return err
 	}
@@ -131,11 +127,7 @@ type sides struct {
 
 func (b *bench) sides(ctx context.Context) (*sides, error) {
 	s := &sides{client: client()}
-	keyset, err := seal.Parse(b.keyset)
-	if err != nil {
-		return nil, err
-	}
-	d, err := db.Open(ctx, b.database, keyset, pg.Options{MaxConns: 2})
+	d, err := openDB(ctx, b.database, b.keyset, 2)
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,6 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/sample"
-	"patchbay/internal/seal"
 	"patchbay/internal/search"
 	"patchbay/internal/webhooks"
 	"patchbay/migrations"
@@ -216,7 +215,7 @@ func (b *bench) openOffice(ctx context.Context, connections, events int) (*backO
 		return nil, err
 	}
 	o := &backOffice{turned: map[string]string{}}
-	if o.db, err = b.open(ctx, address); err != nil {
+	if o.db, err = openDB(ctx, address, b.keyset, poolSize); err != nil {
 		return nil, err
 	}
 	if o.pages, err = pagesOf(ctx, o.db); err == nil {
@@ -277,20 +276,12 @@ func (b *bench) fill(ctx context.Context, address string, s sample.Scale) error 
 	if _, err := migrations.Up(ctx, address); err != nil {
 		return err
 	}
-	d, err := b.open(ctx, address)
+	d, err := openDB(ctx, address, b.keyset, poolSize)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
 	return sample.Fill(ctx, d, s)
-}
-
-func (b *bench) open(ctx context.Context, address string) (*db.DB, error) {
-	keyset, err := seal.Parse(b.keyset)
-	if err != nil {
-		return nil, err
-	}
-	return db.Open(ctx, address, keyset, pg.Options{MaxConns: poolSize})
 }
 
 // siteOn is Patchbay with every provider set up, in the environment in which most of the connections are.

@@ -194,11 +194,7 @@ func (s *soak) build(ctx context.Context) (err error) {
 	if s.keyset, err = seal.NewKeyset(); err != nil {
 		return err
 	}
-	keyset, err := seal.Parse(s.keyset)
-	if err != nil {
-		return err
-	}
-	if s.db, err = db.Open(ctx, s.database, keyset, pg.Options{MaxConns: 4}); err != nil {
+	if s.db, err = openDB(ctx, s.database, s.keyset, 4); err != nil {
 		return err
 	}
 	accounts := account.New(s.db)

@@ -16,8 +16,6 @@ import (
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
-	"patchbay/internal/pg"
-	"patchbay/internal/seal"
 	"patchbay/internal/webhooks"
 )
 
@@ -32,11 +30,7 @@ func (b *bench) webhooks(ctx context.Context) error {
 		return err
 	}
 	defer s.stop()
-	keyset, err := seal.Parse(b.keyset)
-	if err != nil {
-		return err
-	}
-	d, err := db.Open(ctx, b.database, keyset, pg.Options{MaxConns: poolSize})
+	d, err := openDB(ctx, b.database, b.keyset, poolSize)
 	if err != nil {
 		return err
 	}
