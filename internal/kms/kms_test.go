@@ -120,12 +120,14 @@ func TestAServiceThatFailsIsNamed(t *testing.T) {
 		fault   http.HandlerFunc
 		says    string
 	}{
-		"Vault: a wrong token":           {open(vault.URI(), "hvs.another"), wrappedByVault, nil, "permission denied"},
-		"Vault: a key it lacks":          {open(strings.Replace(vault.URI(), "patchbay", "other", 1), kmstest.Token), wrappedByVault, nil, "404"},
-		"Vault: sealed":                  {inVault, wrappedByVault, answers(503, `{"errors":["Vault is sealed"]}`), "Vault is sealed"},
-		"Vault: a page instead":          {inVault, wrappedByVault, answers(200, `<html>`), "not understood"},
-		"Vault: nothing":                 {inVault, wrappedByVault, answers(200, `{"data":{}}`), "without a plaintext"},
-		"Vault: elsewhere":               {inVault, wrappedByVault, func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, aws.URL, http.StatusTemporaryRedirect) }, "307"},
+		"Vault: a wrong token":  {open(vault.URI(), "hvs.another"), wrappedByVault, nil, "permission denied"},
+		"Vault: a key it lacks": {open(strings.Replace(vault.URI(), "patchbay", "other", 1), kmstest.Token), wrappedByVault, nil, "404"},
+		"Vault: sealed":         {inVault, wrappedByVault, answers(503, `{"errors":["Vault is sealed"]}`), "Vault is sealed"},
+		"Vault: a page instead": {inVault, wrappedByVault, answers(200, `<html>`), "not understood"},
+		"Vault: nothing":        {inVault, wrappedByVault, answers(200, `{"data":{}}`), "without a plaintext"},
+		"Vault: elsewhere": {inVault, wrappedByVault, func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, aws.URL, http.StatusTemporaryRedirect)
+		}, "307"},
 		"Vault: damaged":                 {inVault, "vault:v1:%%%", nil, "invalid ciphertext"},
 		"Vault: a keyset in the clear":   {inVault, keyset, nil, "does not begin with vault:"},
 		"AWS: no right":                  {inAWS, wrappedByAWS, answers(400, `{"__type":"AccessDeniedException","message":"not authorized to perform: kms:Decrypt"}`), "not authorized to perform: kms:Decrypt"},
