@@ -133,17 +133,15 @@ var (
 				WHERE ` + claimAble + ` AND (w.attempts < 0 OR g.attempts = w.attempts) AND (w.force OR ` + claimOpen + `)
 				LIMIT 200 FOR UPDATE OF g SKIP LOCKED` + claimEnd
 
-	// During an incident or a pause: one of the latest refreshed, whose refresh token is the likeliest to be the provider's own, also
+	// During an incident or a pause: the latest refreshed, whose refresh token is the likeliest to be the provider's own, also
 	// after a restore; then those whose last attempt failed, in turns, so that a few with a fault of their own cannot keep an
 	// incident open; none that must wait for itself.
 	claimProbe = claimFrom + `
 				SELECT g.connection_id FROM grants g
 				WHERE ` + claimKnown + ` AND g.connection_id = ANY (ARRAY(
-					SELECT first.connection_id FROM (
-						SELECT g.connection_id, g.refreshed_at, CASE WHEN g.last_outcome NOT IN ('', 'ok') THEN g.refresh_at END AS failed FROM grants g
-						WHERE ` + claimKnown + ` AND g.renewable AND g.refresh_at IS NOT NULL AND (g.last_outcome <> 'later' OR g.refresh_at <= $3) ORDER BY g.refresh_at DESC LIMIT 200
-					) AS first ORDER BY first.failed NULLS FIRST, first.refreshed_at DESC NULLS LAST LIMIT 3))
-				ORDER BY random() LIMIT 1 FOR UPDATE OF g SKIP LOCKED` + claimEnd
+					SELECT g.connection_id FROM grants g
+					WHERE ` + claimKnown + ` AND g.renewable AND g.refresh_at IS NOT NULL AND (g.last_outcome <> 'later' OR g.refresh_at <= $3) ORDER BY g.refresh_at DESC LIMIT 200))
+				ORDER BY CASE WHEN g.last_outcome NOT IN ('', 'ok') THEN g.refresh_at END NULLS FIRST, g.refreshed_at DESC NULLS LAST LIMIT 1 FOR UPDATE OF g SKIP LOCKED` + claimEnd
 )
 
 // op is one thing asked of a queue: a save, which may claim the next due grant in its place, or a claim.
