@@ -37,6 +37,7 @@ type MailAccount struct {
 	Provider, Account string
 	ID                string        // the provider's id for the account, shown if it has no name; "" if it has none
 	Link              string        // of the connection's page
+	Reference         string        // for support
 	Status            status.Status // why the mail is written, if it asks the merchant to act
 	Until             time.Time     // reconnect-by: when it ends
 }
@@ -205,6 +206,9 @@ func (a MailAccount) block(ctx context.Context) mailBlock {
 	}
 	if !a.Until.IsZero() {
 		b.Lines = append(b.Lines, T(ctx, "mail.ends", "Until", Moment(ctx, a.Until)))
+	}
+	if a.Reference != "" {
+		b.Lines = append(b.Lines, T(ctx, "mail.reference", "Reference", a.Reference))
 	}
 	return b
 }

@@ -118,7 +118,7 @@ func sampleMails() map[string]Mail {
 	const at = "https://connect.example.com"
 	refused := MailAccount{Provider: "CamInvoice", Account: "ហាង CH168", Link: at + "/connections/1", Status: status.Status{Health: status.ActionNeeded, Problem: status.ProblemRejected, Party: status.PartyMerchant, Since: storyNow}}
 	lapsed := MailAccount{Provider: "ELECQ", ID: "100391", Link: at + "/connections/2", Status: status.Status{Health: status.ActionNeeded, Problem: status.ProblemLapsed, Party: status.PartyMerchant, Since: storyNow}}
-	fine := MailAccount{Provider: "Flexiti", Account: "CH168 Co., Ltd", Link: at + "/connections/3"}
+	fine := MailAccount{Provider: "Flexiti", Account: "CH168 Co., Ltd", Link: at + "/connections/3", Reference: "K7M2-4QXD"}
 	ending := fine
 	ending.Until = storyNow.Add(24 * time.Hour)
 	one, two := []MailAccount{refused}, []MailAccount{refused, lapsed}

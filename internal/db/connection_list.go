@@ -27,7 +27,8 @@ type ConnectionPage struct {
 	About   int64    // how many connections the filter shows; -1 if they would have to be counted
 }
 
-// Connections returns one page of the connections that the filter shows, at most limit, from a cursor on; "" is the beginning. A query that is a flow's reference finds the connection that the flow led to.
+// Connections returns one page of the connections that the filter shows, at most limit, from a cursor on; "" is the beginning. A query that is a
+// reference finds the connections that have it, and the one that the flow led to whose reference it is.
 func (d *DB) Connections(ctx context.Context, f search.Filter, cursor string, limit int) (ConnectionPage, error) {
 	return pg.Read(ctx, d.DB, func(ctx context.Context, q pg.Querier) (ConnectionPage, error) {
 		return connections(ctx, q, d.Now(), f, cursor, limit)
@@ -41,9 +42,16 @@ func connections(ctx context.Context, q pg.Querier, now time.Time, f search.Filt
 		if err != nil {
 			return page, err
 		}
+		only, err := pg.Collect(ctx, q, "read connections by reference", pgx.RowTo[pg.ID], `SELECT c.id FROM connections c WHERE right(c.id::text, 10) = $1 LIMIT 100`, idEnd(reference))
+		if err != nil {
+			return page, err
+		}
 		if len(flows) > 0 {
 			page.Flow = &flows[0]
-			f.Query, f.Only = "", []pg.ID{page.Flow.ResultID, page.Flow.ConnectionID}
+			only = append(only, page.Flow.ResultID, page.Flow.ConnectionID)
+		}
+		if len(only) > 0 {
+			f.Query, f.Only = "", only
 		}
 	}
 	found, err := search.IDs(ctx, q, now, f, cursor, limit)

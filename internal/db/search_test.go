@@ -488,3 +488,48 @@ func TestCombinationsFindWhatIsThere(t *testing.T) {
 		}
 	}
 }
+
+func TestAConnectionIsFoundByItsReference(t *testing.T) {
+	l := newTestDB(t)
+	shop := l.merchant("CH168 Shop", "shop-17")
+	at := func(id string) pg.ID {
+		l.exec(`INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, connected_at) VALUES ($1, $2, 'elecq', 'sandbox', $3, 'x', now())`, id, shop, id)
+		parsed, err := pg.ParseID(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parsed
+	}
+	one := at("01980000-0000-7000-8000-00f0000000ff")
+	shared, sharing := at("01980000-0000-7000-8000-000842108421"), at("01990000-0000-7000-9000-ff0842108421")
+	if got := (db.Connection{ID: one}).Reference(); got != "Y000-007Z" {
+		t.Errorf("the reference is %s", got)
+	}
+	for typed, want := range map[string][]pg.ID{
+		"Y000-007Z":   {one},
+		"y000007z":    {one},
+		" yooo oo7z ": {one},
+		"1111-1111":   {shared, sharing},
+		"iLI1 lIl1":   {shared, sharing},
+		"Y000-007X":   nil,
+	} {
+		got := l.list(search.Filter{Query: typed})
+		slices.SortFunc(got, func(a, b pg.ID) int { return slices.Compare(a[:], b[:]) })
+		if !slices.Equal(got, want) {
+			t.Errorf("%q finds %v, want %v", typed, got, want)
+		}
+	}
+
+	tx, err := l.d.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.Background())
+	if _, err := tx.Exec(t.Context(), `SET LOCAL enable_seqscan = off`); err != nil {
+		t.Fatal(err)
+	}
+	plan, err := pg.Collect(t.Context(), tx, "explain", pgx.RowTo[string], `EXPLAIN SELECT c.id FROM connections c WHERE right(c.id::text, 10) = $1 LIMIT 100`, "f0000000ff")
+	if err != nil || !strings.Contains(strings.Join(plan, " "), "connections_reference") {
+		t.Errorf("%v: not found by an index: %v", err, plan)
+	}
+}

@@ -164,3 +164,33 @@ func TestAFailureIsNobodysDoing(t *testing.T) {
 		t.Error("a provider that refuses us is said not to answer")
 	}
 }
+
+// TestAConnectionsReferenceIsOneThatCanBeSpoken has support find what the merchant reads out.
+func TestAConnectionsReferenceIsOneThatCanBeSpoken(t *testing.T) {
+	t.Parallel()
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
+	p := s.merchant("CH168 Shop")
+	p.connect("caminvoice", "KHUID00001234")
+	c := p.connections()[0]
+	path, reference := "/connections/"+c.ID.String(), c.Reference()
+	support := s.staff(audit.RoleSupport)
+	for who, page := range map[string]answer{"the merchant": p.get(path), "support": support.get(path)} {
+		if page.attribute(`[data-copy="`+reference+`"]`, "aria-label") == "" {
+			t.Errorf("%s cannot copy %s", who, reference)
+		}
+	}
+	if page := p.get(path); strings.Contains(page.text(".reference"), c.ID.String()) {
+		t.Error("the merchant is shown the whole id")
+	}
+	for _, typed := range []string{reference, strings.ToLower(strings.ReplaceAll(reference, "-", "")), strings.NewReplacer("-", " ", "0", "O", "1", "l").Replace(reference)} {
+		if page := support.get("/admin/connections?q=" + url.QueryEscape(typed)); !page.has(`a[href="` + path + `"]`) {
+			t.Errorf("%q does not find it", typed)
+		}
+	}
+	if got := p.post(path + "/disconnect"); got.status != http.StatusSeeOther {
+		t.Fatalf("disconnecting: %d", got.status)
+	}
+	if got := p.get(path); !strings.Contains(got.text("section[aria-labelledby=receipt]"), reference) {
+		t.Error("the receipt lacks it")
+	}
+}

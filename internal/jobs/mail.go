@@ -98,7 +98,7 @@ func (j *Jobs) compose(ctx context.Context, m db.Mail, user account.User, mercha
 		return page, err
 	}
 	for _, c := range about {
-		line := views.MailAccount{Provider: j.title(c.Provider), Account: cmp.Or(c.Nickname, c.Account.Name), Link: j.address("/connections/" + c.ID.String())}
+		line := views.MailAccount{Provider: j.title(c.Provider), Account: cmp.Or(c.Nickname, c.Account.Name), Link: j.address("/connections/" + c.ID.String()), Reference: c.Reference()}
 		if c.Account.ID != c.ID.String() { // the connection's own id, which an account without an id has, means nothing to its reader
 			line.ID = c.Account.ID
 		}
