@@ -22,6 +22,7 @@ type Result struct {
 	Incident   bool            // the provider has an incident: nothing was counted
 	RetryAfter time.Duration   // when another try is worth it; 0 when now or never
 	Call       connectors.Call // the last exchange with the provider
+	Dropped    bool            // the connection ended or was made anew meanwhile: what came is not its
 	// When it succeeded:
 	Token       connectors.Token
 	ExpiresAt   time.Time // also of the token that stays, if Unrenewable
@@ -151,6 +152,7 @@ func (e *Engine) saveAnswer(ctx context.Context, q *providerQueue, l *lease, tok
 	}
 	if result.Fate == dropped {
 		e.revokeUnwanted(ctx, q, l, token)
+		return Result{Outcome: status.OK, Call: info.Call, Dropped: true}, result.Next
 	}
 	out := Result{Outcome: status.OK, Call: info.Call, Token: token, RefreshedAt: obtained, RefreshAt: result.RefreshAt}
 	if token.Lifetime > 0 {

@@ -100,7 +100,7 @@ func (e *Engine) freshen(ctx context.Context, r db.Reading, minValid time.Durati
 		if err != nil {
 			return r, err
 		}
-		if f.leased && f.out.Outcome == status.OK && f.attempt >= r.Attempt {
+		if f.leased && f.out.Outcome == status.OK && !f.out.Dropped && f.attempt >= r.Attempt {
 			return withOutcome(e.DB.Now(), r, f.out, minValid)
 		}
 		if !f.leased {
@@ -306,7 +306,7 @@ func (e *Engine) RefreshReading(ctx context.Context, r db.Reading, by audit.Acto
 		if err != nil {
 			return Result{}, err
 		}
-		if f.leased && f.out.Outcome != status.Busy {
+		if f.leased && f.out.Outcome != status.Busy && !f.out.Dropped {
 			if f.out.Outcome == status.OK && q.troubled.Load() {
 				e.recovered(q)
 			}
