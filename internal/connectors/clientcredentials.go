@@ -99,7 +99,7 @@ func (m *minter) Check(ctx context.Context) (CheckResult, error) {
 	if strings.Contains(m.of.entry.TokenURL, "{") {
 		return CheckResult{}, ErrNotOffered
 	}
-	p, err := m.of.profile(ctx)
+	p, err := m.of.profile(ctx, nil)
 	if err != nil {
 		return CheckResult{}, err
 	}

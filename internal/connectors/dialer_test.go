@@ -120,14 +120,14 @@ func TestAddressesOfMetadata(t *testing.T) {
 			},
 			"check": func(ctx context.Context, s *standard) error { _, err := s.Check(ctx); return err },
 			"userinfo": func(ctx context.Context, s *standard) error {
-				p, err := s.profile(ctx)
+				p, err := s.profile(ctx, nil)
 				if err == nil {
 					_, _, err = s.userinfo(ctx, p, "a")
 				}
 				return err
 			},
 			"keys": func(ctx context.Context, s *standard) error {
-				p, err := s.profile(ctx)
+				p, err := s.profile(ctx, nil)
 				if err == nil {
 					_, err = (&keySet{keys: p.keys}).VerifySignature(ctx, "eyJhbGciOiJSUzI1NiJ9.e30.AAAA")
 				}

@@ -17,44 +17,77 @@ const (
 	metadataRetry    = time.Minute // after discovery failed and older metadata is still in use
 )
 
-// profile returns what the provider is like. It discovers when that is first needed: a provider that is down at start
-// stops nothing. If discovery fails later, what is known stays in use.
-func (s *standard) profile(ctx context.Context) (*profile, error) {
-	if p := s.fresh(); p != nil {
+// maxIssuers is how many issuers of one entry are remembered whose addresses hold what merchants typed.
+const maxIssuers = 1000
+
+// discovery is what is known of one issuer.
+type discovery struct {
+	running    chan struct{} // a semaphore of one: callers wait for one discovery, and can stop waiting
+	known      *profile
+	freshUntil time.Time
+}
+
+// profile returns what the provider is like for a merchant who typed values, which are in no address yet but the issuer's. It discovers
+// when that is first needed: a provider that is down at start stops nothing. If discovery fails later, what is known stays in use.
+func (s *standard) profile(ctx context.Context, values map[string]string) (*profile, error) {
+	issuer, err := s.entry.Inputs.fill(s.entry.Issuer, values)
+	if err != nil {
+		return nil, err
+	}
+	d := s.discovery(issuer)
+	if p := s.fresh(d); p != nil {
 		return p, nil
 	}
 	select {
-	case s.discovering <- struct{}{}:
-		defer func() { <-s.discovering }()
+	case d.running <- struct{}{}:
+		defer func() { <-d.running }()
 	case <-ctx.Done():
 		return nil, &TemporaryError{Reason: "cancelled", cause: ctx.Err()}
 	}
-	if p := s.fresh(); p != nil {
+	if p := s.fresh(d); p != nil {
 		return p, nil
 	}
 	begun := s.client.now()
-	p, err := s.discover(ctx)
+	p, err := s.discover(ctx, issuer)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case err == nil:
-		s.known, s.freshUntil = p, begun.Add(metadataLifetime)
-	case s.known != nil && ctx.Err() == nil:
-		s.freshUntil = s.client.now().Add(metadataRetry)
+		d.known, d.freshUntil = p, begun.Add(metadataLifetime)
+	case d.known != nil && ctx.Err() == nil:
+		d.freshUntil = s.client.now().Add(metadataRetry)
 	default:
 		return nil, err
 	}
-	return s.known, nil
+	return d.known, nil
+}
+
+// discovery returns what is known of an issuer. Beyond maxIssuers it forgets others, which are then asked again.
+func (s *standard) discovery(issuer string) *discovery {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d, ok := s.issuers[issuer]
+	if !ok {
+		for other := range s.issuers {
+			if len(s.issuers) < maxIssuers {
+				break
+			}
+			delete(s.issuers, other)
+		}
+		d = &discovery{running: make(chan struct{}, 1)}
+		s.issuers[issuer] = d
+	}
+	return d
 }
 
 // fresh returns the known profile, or nil if it is time to discover. Without an issuer there is nothing to discover again.
-func (s *standard) fresh() *profile {
+func (s *standard) fresh(d *discovery) *profile {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.known == nil || s.entry.Issuer != "" && s.client.now().After(s.freshUntil) {
+	if d.known == nil || s.entry.Issuer != "" && s.client.now().After(d.freshUntil) {
 		return nil
 	}
-	return s.known
+	return d.known
 }
 
 // metadata is what the issuer publishes (RFC 8414 section 2, OpenID Connect Discovery section 3). It is zero for an
@@ -72,13 +105,14 @@ type metadata struct {
 	inside           bool     // the issuer answered from this machine or a private network, and its addresses may be there too
 }
 
-// discover merges the entry with the issuer's metadata.
-func (s *standard) discover(ctx context.Context) (*profile, error) {
+// discover merges the entry with the metadata of an issuer, which is "" if the entry has none.
+func (s *standard) discover(ctx context.Context, issuer string) (*profile, error) {
 	c := s.entry
+	from := c.Inputs.sourceOf(c.Issuer, issuer, c.Environment)
 	var m metadata
-	if c.Issuer != "" {
+	if issuer != "" {
 		var err error
-		if m, err = s.fetchMetadata(ctx); err != nil {
+		if m, err = s.fetchMetadata(ctx, issuer, from); err != nil {
 			return nil, err
 		}
 	}
@@ -92,7 +126,22 @@ func (s *standard) discover(ctx context.Context) (*profile, error) {
 	if p.own.algorithms = m.clientAlgorithms; c.ClientAuth == "" && m.postOnly {
 		p.own.method = "post"
 	}
-	if !m.inside {
+	if c.Inputs.typedIn(c.Issuer) {
+		for _, at := range []struct{ written, published string }{
+			{c.AuthorizeURL, m.authorizeURL},
+			{c.TokenURL, m.tokenURL},
+			{cmp.Or(c.Revoke.URL, c.RevokeURL), m.revokeURL},
+			{"", m.pushURL},
+		} {
+			if at.written == "" && at.published != "" && !sameOwner(at.published, issuer) {
+				return nil, &UnreadableError{Reason: ReasonUnreadable, Detail: "discovery: an address is not below the issuer's domain"}
+			}
+		}
+	}
+	switch {
+	case from == fromMerchant:
+		p.typed = []string{m.authorizeURL, m.tokenURL, m.revokeURL, m.userinfoURL, m.jwksURL, m.pushURL}
+	case !m.inside:
 		written := []string{c.AuthorizeURL, c.TokenURL, c.RevokeURL, c.UserinfoURL}
 		p.discovered = slices.DeleteFunc([]string{m.tokenURL, m.revokeURL, m.userinfoURL, m.jwksURL, m.pushURL}, func(address string) bool { return slices.Contains(written, address) })
 	}
@@ -116,11 +165,18 @@ func (s *standard) discover(ctx context.Context) (*profile, error) {
 	return p, nil
 }
 
-// fetchMetadata asks each of the addresses where the issuer may publish, until one has something.
-func (s *standard) fetchMetadata(ctx context.Context) (metadata, error) {
+// sameOwner says whether two addresses are below one registered domain, or have one host. What a merchant typed into an issuer must not
+// lead the browser and our client's secret to addresses that its metadata names elsewhere.
+func sameOwner(address, issuer string) bool {
+	one, two := splitAddress(address).host, splitAddress(issuer).host
+	return strings.EqualFold(one, two) || registrable(one) != "" && registrable(one) == registrable(two)
+}
+
+// fetchMetadata asks each of the addresses where an issuer may publish, until one has something. from says who wrote the issuer.
+func (s *standard) fetchMetadata(ctx context.Context, issuer string, from source) (metadata, error) {
 	var m metadata
 	var err error
-	for _, address := range metadataURLs(s.entry.Issuer) {
+	for _, address := range metadataURLs(issuer) {
 		var absent bool
 		var moved string
 		read := func(r response) (err error) {
@@ -129,7 +185,7 @@ func (s *standard) fetchMetadata(ctx context.Context) (metadata, error) {
 			if !r.ok() || r.object() == nil {
 				return r.unexpected()
 			}
-			if m, err = parseMetadata(r.object(), s.entry.Issuer, s.info.Environment); err != nil {
+			if m, err = parseMetadata(r.object(), issuer, s.info.Environment); err != nil {
 				return err
 			}
 			m.inside = r.inside
@@ -137,9 +193,9 @@ func (s *standard) fetchMetadata(ctx context.Context) (metadata, error) {
 			m.openid = m.openid || strings.HasSuffix(address, "/openid-configuration") && r.object()["scopes_supported"] == nil
 			return nil
 		}
-		err = s.client.do(ctx, request{name: "discover", method: http.MethodGet, address: address}, read)
+		err = s.client.do(ctx, request{name: "discover", method: http.MethodGet, address: address, source: from}, read)
 		if moved != "" { // Django OAuth Toolkit redirects to the same path with a slash
-			err = s.client.do(ctx, request{name: "discover", method: http.MethodGet, address: moved}, read)
+			err = s.client.do(ctx, request{name: "discover", method: http.MethodGet, address: moved, source: from}, read)
 		}
 		if !absent {
 			break

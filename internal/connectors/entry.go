@@ -47,7 +47,7 @@ type Entry struct {
 	AuthorizeParams map[string]string `json:"authorize_params"`
 	TokenParams     map[string]string `json:"token_params"`
 	RefreshParams   map[string]string `json:"refresh_params"`
-	Body            string            `json:"body" enum:"form|json"` // of token, refresh and revocation requests
+	Body            string            `json:"body" enum:"form|json"` // of token, refresh and revocation requests, and of checks
 	Inputs          Inputs            `json:"inputs"`
 	Send            *Send             `json:"send"`  // kind key: how a program sends what the merchant typed
 	Check           *Check            `json:"check"` // kind key: how it is proved
@@ -130,19 +130,24 @@ type Options []Option
 // Option is one of Options: what the merchant chooses, and what stands for it.
 type Option struct{ Key, Value string }
 
-// Send is how a program sends what the merchant typed: a header, with an input's name in braces in its value, HTTP Basic, or a parameter of the query.
+// Send is how a program sends what the merchant typed: one of Header, Basic, Query, Body and Path says where the token goes, and Headers
+// and Params what else goes with it. In all texts the name of an input may stand in braces.
 type Send struct {
 	Header  string            `json:"header"`
-	Value   string            `json:"value"`
-	Basic   []string          `json:"basic"`   // the names of two inputs: user and password
+	Value   string            `json:"value"`   // of the header or the parameter
+	Basic   []string          `json:"basic"`   // user and password: the names of two inputs, or texts
 	Query   string            `json:"query"`   // a parameter of the query
-	Headers map[string]string `json:"headers"` // what else goes with it, with names of inputs that are no secret
+	Body    string            `json:"body"`    // a parameter of the body, a form or JSON as the entry's body says
+	Path    string            `json:"path"`    // what the path of each address begins with
+	Headers map[string]string `json:"headers"` // further headers
+	Params  map[string]string `json:"params"`  // further parameters: of the body with Body, else of the query
 }
 
 // Check is the request that proves what the merchant typed.
 type Check struct {
-	URL    string `json:"url"`
-	Method string `json:"method"` // GET without it
+	URL    string            `json:"url"`
+	Method string            `json:"method"` // GET without it
+	Params map[string]string `json:"params"` // what it sends besides: in the body of a POST, else in the query
 }
 
 // Words are a text for people: one for all languages under "", or one for each.

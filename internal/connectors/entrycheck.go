@@ -100,9 +100,6 @@ func (e Entry) addressFaults() (wrong []string) {
 			wrong = append(wrong, a.key+" is missing, and there is no issuer to ask for it")
 		} else if a.value != "" {
 			w := e.Inputs.placeFault(a.value, e.Environment, func(filled string) string { return urlFault(filled, e.Environment, a.key != "issuer") })
-			if a.key == "issuer" && strings.ContainsAny(a.value, "{}") {
-				w = "must not hold a name in braces"
-			}
 			if w != "" {
 				wrong = append(wrong, a.key+" "+w)
 			}

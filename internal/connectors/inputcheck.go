@@ -20,7 +20,7 @@ var keysOfKind = map[Kind][]string{
 		"token_url", "refresh_url", "revoke_url", "client_auth", "scopes", "scope_separator", "token_params", "refresh_params", "body",
 		"answer", "refresh_life", "revoke", "replay_safe",
 	},
-	KeyTyped: {"send", "check"},
+	KeyTyped: {"send", "check", "body"},
 }
 
 // keysOfAll are the keys that an entry of any kind may have.
@@ -38,7 +38,7 @@ func (e Entry) kindFaults() (wrong []string) {
 	keys := keysOf(reflect.TypeFor[Entry]())
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		belongs := slices.Contains(keysOfAll, key) || slices.Contains(keysOfKind[kind], key) ||
-			kind == OAuth2 && !slices.Contains(keysOfKind[KeyTyped], key)
+			kind == OAuth2 && key != "send" && key != "check"
 		if !belongs && !reflect.ValueOf(e).FieldByIndex(keys[key].Index).IsZero() {
 			wrong = append(wrong, fmt.Sprintf("%s does not belong to the kind %s", key, kind))
 		}
@@ -82,12 +82,8 @@ func (e Entry) inputFaults() (wrong []string) {
 				wrong = append(wrong, u.key+" names {"+text.Clean(name)+"}, and there is no such input")
 			case known && i.Secret && e.redirects() && !strings.HasPrefix(u.key, "token_params") && !strings.HasPrefix(u.key, "refresh_params"):
 				wrong = append(wrong, u.key+" names {"+text.Clean(name)+"}, which is secret")
-			case known && i.Secret && strings.HasPrefix(u.key, "send.headers"):
-				wrong = append(wrong, u.key+" names {"+text.Clean(name)+"}, which is secret: the token is only what send.value holds")
-			case known && i.From != "" && strings.HasPrefix(u.key, "authorize"):
+			case known && i.From != "" && (strings.HasPrefix(u.key, "authorize") || u.key == "issuer"):
 				wrong = append(wrong, u.key+" names {"+text.Clean(name)+"}, which the callback brings")
-			case known && i.Suffix != "" && !suffixed(e.Inputs, u.address, i):
-				wrong = append(wrong, u.key+" must have "+i.Suffix+" after {"+text.Clean(name)+"}")
 			}
 		}
 	}
@@ -102,14 +98,19 @@ func (e Entry) inputFaults() (wrong []string) {
 		used["client_id"], used["client_secret"] = true, true
 	}
 	if e.Send != nil {
-		for _, name := range e.Send.Basic {
-			used[name] = true
+		for _, half := range e.Send.Basic {
+			for _, name := range e.Inputs.namedIn(half) {
+				used[name] = true
+			}
 		}
-		if e.Send.Query != "" && e.Send.Value == "" && len(e.Inputs) > 0 {
+		if e.Send.Query+e.Send.Body != "" && e.Send.Value == "" && len(e.Inputs) > 0 {
 			used[(&keyConnector{entry: e}).secretField()] = true
 		}
 	}
 	for _, i := range e.Inputs {
+		if i.Suffix != "" && !e.suffixed(i) {
+			wrong = append(wrong, "inputs."+text.Clean(i.Name)+".suffix, "+i.Suffix+", follows {"+text.Clean(i.Name)+"} in no host")
+		}
 		if !used[i.Name] {
 			wrong = append(wrong, "inputs."+text.Clean(i.Name)+" is used nowhere")
 		}
@@ -123,15 +124,23 @@ func (e Entry) inputFaults() (wrong []string) {
 	return append(wrong, e.Inputs.sharedFault(hosts)...)
 }
 
-// suffixed says whether the suffix of an input follows it wherever it stands in an address's host.
-func suffixed(in Inputs, address string, i Input) bool {
-	name := "{" + i.Name + "}"
-	for _, host := range in.hostsOf(splitAddress(address).host) {
-		if _, after, ok := strings.Cut(host, name); ok && after != i.Suffix {
-			return false
+// suffixed says whether the suffix of an input follows it in a host, if it stands in any: sharedFault holds the others to its domain.
+func (e Entry) suffixed(i Input) bool {
+	name, inHost := "{"+i.Name+"}", false
+	for _, p := range e.places() {
+		if !p.host {
+			continue
+		}
+		for _, host := range e.Inputs.hostsOf(splitAddress(p.address).host) {
+			if _, after, ok := strings.Cut(host, name); ok {
+				if after == i.Suffix {
+					return true
+				}
+				inHost = true
+			}
 		}
 	}
-	return true
+	return !inHost
 }
 
 // place is a text of an entry in which placeholders may stand.
@@ -153,6 +162,7 @@ func (e Entry) places() (all []place) {
 			all = append(all, place{keyedAddress{key + "." + text.Clean(name), of[name]}, false, strict})
 		}
 	}
+	address("issuer", e.Issuer, true)
 	address("authorize_url", e.AuthorizeURL, true)
 	address("token_url", e.TokenURL, true)
 	address("refresh_url", e.RefreshURL, true)
@@ -168,10 +178,16 @@ func (e Entry) places() (all []place) {
 	params("revoke.params", e.Revoke.Params, false)
 	if e.Check != nil {
 		address("check.url", e.Check.URL, true)
+		params("check.params", e.Check.Params, true)
 	}
 	if e.Send != nil {
 		all = append(all, place{keyedAddress{"send.value", e.Send.Value}, false, true})
+		all = append(all, place{keyedAddress{"send.path", e.Send.Path}, false, true})
+		for _, half := range e.Send.Basic {
+			all = append(all, place{keyedAddress{"send.basic", half}, false, true})
+		}
 		params("send.headers", e.Send.Headers, true)
+		params("send.params", e.Send.Params, true)
 	}
 	return all
 }
@@ -190,7 +206,7 @@ func (i Input) faults(redirects bool) (wrong []string) {
 	}{
 		{!inputName.MatchString(i.Name), "must be called by letters, digits, _ and -, at most 64"},
 		{slices.Contains(fieldNames, i.Name), "has a name that is ours"},
-		{i.Secret && inAddress, "is secret, and must not be of a kind that stands in an address"},
+		{i.Secret && inAddress && (redirects || i.Kind != "segment"), "is secret, and must not be of a kind that stands in an address"},
 		{i.Secret && i.From != "", "is secret, and must not come from the callback"},
 		{len(i.Options) > 0 && (i.Suffix != "" || i.Kind != "" || i.Pattern != ""), "has options, and needs neither kind, suffix nor pattern"},
 		{i.Suffix != "" && i.Kind != "" && i.Kind != "label", "has a suffix, which only a label may have"},
@@ -226,7 +242,19 @@ func (e Entry) settled() Inputs {
 			continue
 		}
 		for _, p := range e.places() {
-			if !p.host || !strings.Contains(p.address, "{"+i.Name+"}") {
+			if !strings.Contains(p.address, "{"+i.Name+"}") {
+				continue
+			}
+			if p.key == "send.path" && settled[n].Kind == "" {
+				settled[n].Kind = "segment"
+			}
+			if !p.host {
+				continue
+			}
+			if i.Secret && !strings.Contains(splitAddress(p.address).host, "{"+i.Name+"}") {
+				if strings.Contains(splitAddress(p.address).path, "{"+i.Name+"}") {
+					settled[n].Kind = "segment"
+				}
 				continue
 			}
 			settled[n].Kind = "label"

@@ -80,6 +80,8 @@ const maxTyped = 4096
 var (
 	label   = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 	segment = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
+	// keyPath is a secret in a path, such as 110201543:AAHdqTcvCH1vGWJxfSeofSAs0K5PALDsaw.
+	keyPath = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._~:=+-]*$`)
 	topHost = regexp.MustCompile(`^[a-z]([a-z0-9-]{0,61}[a-z0-9])$`) // no number: no IP address ends so
 )
 
@@ -119,7 +121,7 @@ func (i Input) clean(typed string) (value, code string) {
 			return "", InputMalformed
 		}
 	case "segment":
-		if !segment.MatchString(value) {
+		if i.Secret && !keyPath.MatchString(value) || !i.Secret && !segment.MatchString(value) {
 			return "", InputMalformed
 		}
 	}

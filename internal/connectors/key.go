@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -28,14 +29,18 @@ type KeyConnector interface {
 	Send(inputs map[string]string) Sent
 }
 
-// Sent is how a program sends an access token of the type key: in a header, whose Value has the token's place in braces, or after Scheme;
-// or as a parameter of the query.
+// Sent is how a program sends an access token of the type key: in a header, after Scheme where there is one; as a parameter of the query or
+// of the body; or in the path of each address. Value and Path have the token's place in braces. Headers and Params go with it as they are:
+// they may hold further secrets.
 type Sent struct {
 	Header  string            `json:"header,omitempty"`
 	Value   string            `json:"value,omitempty"`
 	Scheme  string            `json:"scheme,omitempty"`
 	Query   string            `json:"query,omitempty"`
-	Headers map[string]string `json:"headers,omitempty"` // go with it as they are
+	Body    string            `json:"body,omitempty"`
+	Path    string            `json:"path,omitempty"`
+	Headers map[string]string `json:"headers,omitempty"`
+	Params  map[string]string `json:"params,omitempty"` // of the body with Body, else of the query
 }
 
 // keyConnector is an entry of the kind key.
@@ -158,10 +163,11 @@ func (k *keyConnector) method() string { return cmp.Or(k.entry.Check.Method, htt
 // token returns what was typed as an access token: the secret, or for HTTP Basic the two halves as they go into the header.
 func (k *keyConnector) token(values map[string]string) Token {
 	if s := k.entry.Send; len(s.Basic) > 0 {
-		pair := values[s.Basic[0]] + ":"
+		user, password := s.Basic[0], ""
 		if len(s.Basic) > 1 {
-			pair += values[s.Basic[1]]
+			password = s.Basic[1]
 		}
+		pair := k.half(user, values) + ":" + k.half(password, values)
 		return Token{Access: base64.StdEncoding.EncodeToString([]byte(pair)), Type: KeyType}
 	}
 	_, secret, _ := k.split()
@@ -172,10 +178,22 @@ func (k *keyConnector) token(values map[string]string) Token {
 	return Token{Access: access, Type: KeyType}
 }
 
+// half returns what stands for the user or the password of HTTP Basic: an input's value, or a text with names in braces.
+func (k *keyConnector) half(written string, values map[string]string) string {
+	if i, ok := k.entry.Inputs.named(written); ok {
+		return i.stands(values[written])
+	}
+	filled, err := k.entry.Inputs.replace(written, values, func(_ Input, value string) string { return value })
+	if err != nil { // of a value that the entry no longer takes
+		return ""
+	}
+	return filled
+}
+
 // split returns the value that is sent in three parts: the middle one reaches from its first secret to its last. If no input is called
 // secret, all are.
 func (k *keyConnector) split() (before, secret, after string) {
-	s := cmp.Or(k.entry.Send.Value, "{"+k.secretField()+"}")
+	s := cmp.Or(k.entry.Send.Value, k.entry.Send.Path, "{"+k.secretField()+"}")
 	found := namePattern.FindAllStringIndex(s, -1)
 	ours := slices.DeleteFunc(slices.Clone(found), func(at []int) bool {
 		i, _ := k.entry.Inputs.named(s[at[0]+1 : at[1]-1])
@@ -194,15 +212,13 @@ func (k *keyConnector) split() (before, secret, after string) {
 // Send says how the access token is sent. Its place is a name in braces.
 func (k *keyConnector) Send(values map[string]string) Sent {
 	s := k.entry.Send
-	headers, err := k.entry.Inputs.fillAll(s.Headers, values)
-	if err != nil { // of a value that the entry no longer takes
-		headers = nil
+	sent := Sent{Header: s.Header, Query: s.Query, Body: s.Body}
+	var err error
+	if sent.Headers, err = k.entry.Inputs.fillAll(s.Headers, values); err != nil { // of a value that the entry no longer takes
+		sent.Headers = nil
 	}
-	if len(s.Basic) > 0 {
-		return Sent{Header: "Authorization", Scheme: "Basic", Headers: headers}
-	}
-	if s.Query != "" {
-		return Sent{Query: s.Query, Headers: headers}
+	if sent.Params, err = k.entry.Inputs.fillAll(s.Params, values); err != nil {
+		sent.Params = nil
 	}
 	before, secret, after := k.split()
 	place := "{" + k.secretField() + "}"
@@ -216,32 +232,62 @@ func (k *keyConnector) Send(values map[string]string) Sent {
 		}
 		return put
 	}
-	return Sent{Header: s.Header, Value: filled(before) + place + filled(after), Headers: headers}
+	switch {
+	case len(s.Basic) > 0:
+		sent.Header, sent.Scheme = "Authorization", "Basic"
+	case s.Header != "":
+		sent.Value = filled(before) + place + filled(after)
+	case s.Path != "":
+		sent.Path = filled(before) + place + filled(after)
+	}
+	return sent
 }
 
-// request returns one to an address of the entry's, with what was typed as a program would send it.
-func (k *keyConnector) request(name, method, address string, values map[string]string) (request, error) {
-	to, err := k.entry.Inputs.fill(address, values)
-	if err != nil {
-		return request{}, err
-	}
+// request returns one to an address that was written so in the entry and was filled, with what was typed as a program would send it.
+func (k *keyConnector) request(name, method, written, to string, values map[string]string) (request, error) {
 	token := k.token(values).Access
 	if token == "" {
 		return request{}, &RejectedError{Reason: "no-credentials"}
 	}
-	q := request{name: name, method: method, address: to, source: k.entry.Inputs.sourceOf(address, to, k.info.Environment), hidden: k.secrets(values, token)}
+	q := request{name: name, method: method, address: to, source: k.entry.Inputs.sourceOf(written, to, k.info.Environment), hidden: k.secrets(values, token)}
 	s := k.Send(values)
 	q.headers = s.Headers
+	params := url.Values{}
+	for name, value := range s.Params {
+		params.Set(name, value)
+	}
 	switch {
 	case s.Scheme != "":
 		q.header, q.headerValue = s.Header, s.Scheme+" "+token
-	case s.Query != "":
-		q.address = withQuery(to, url.Values{s.Query: {token}})
-	default:
+	case s.Header != "":
 		q.header = s.Header
 		q.headerValue = namePattern.ReplaceAllLiteralString(s.Value, token)
+	case s.Query != "" || s.Body != "":
+		params.Set(cmp.Or(s.Query, s.Body), token)
+	}
+	if s.Body != "" {
+		k.setBody(&q, params)
+	} else if len(params) > 0 {
+		q.address = withQuery(to, params)
 	}
 	return q, nil
+}
+
+// setBody adds parameters to the body of a request, in the form that the provider reads.
+func (k *keyConnector) setBody(q *request, params url.Values) {
+	if k.entry.Body != "json" {
+		if q.form == nil {
+			q.form = url.Values{}
+		}
+		maps.Copy(q.form, params)
+		return
+	}
+	if q.json == nil {
+		q.json = map[string]any{}
+	}
+	for name := range params {
+		q.json[name] = params.Get(name)
+	}
 }
 
 // secrets are what no log may repeat.
@@ -257,9 +303,27 @@ func (k *keyConnector) secrets(values map[string]string, token string) []string 
 
 // prove makes the request of the check and returns what it answered. It returns *RejectedError if what was typed is refused.
 func (k *keyConnector) prove(ctx context.Context, values map[string]string) (answer any, err error) {
-	q, err := k.request("check", k.method(), k.entry.Check.URL, values)
+	to, err := k.entry.Inputs.fill(k.entry.Check.URL, values)
 	if err != nil {
 		return nil, err
+	}
+	q, err := k.request("check", k.method(), k.entry.Check.URL, to, values)
+	if err != nil {
+		return nil, err
+	}
+	own, err := k.entry.Inputs.fillAll(k.entry.Check.Params, values)
+	if err != nil {
+		return nil, err
+	}
+	params := url.Values{}
+	for name, value := range own {
+		params.Set(name, value)
+	}
+	switch {
+	case k.method() == http.MethodPost:
+		k.setBody(&q, params)
+	case len(params) > 0:
+		q.address = withQuery(q.address, params)
 	}
 	err = k.client.do(ctx, q, func(r response) error {
 		answer = r.any()
@@ -276,14 +340,13 @@ func (k *keyConnector) askAccount(ctx context.Context, values map[string]string,
 		return nil
 	}
 	address = fillAddress(address, func(name string) string { return from.text(cmp.Or(a.Keep[name], Path(name))) })
-	q, err := k.request("account", http.MethodGet, a.URL, values)
-	if err != nil || address == "" {
+	if address == "" {
 		return nil
 	}
-	if k.entry.Send.Query != "" {
-		address = withQuery(address, url.Values{k.entry.Send.Query: {k.token(values).Access}})
+	q, err := k.request("account", http.MethodGet, a.URL, address, values)
+	if err != nil {
+		return nil
 	}
-	q.address = address
 	_ = k.client.do(ctx, q, func(r response) error {
 		if r.saysNo() {
 			return r.unexpected()
@@ -327,54 +390,96 @@ func keyRefused(said refusal) bool {
 
 // sendFaults says what is wrong with send and check.
 func (e Entry) sendFaults() (wrong []string) {
+	if len(e.Inputs) == 0 {
+		return []string{"inputs is missing: what does the merchant type?"}
+	}
 	s := e.Send
+	if s == nil {
+		return []string{"send is missing: how does a program send what the merchant typed?"}
+	}
+	ways := 0
+	for _, is := range []bool{s.Header != "", len(s.Basic) > 0, s.Query != "", s.Body != "", s.Path != ""} {
+		if is {
+			ways++
+		}
+	}
 	switch {
-	case len(e.Inputs) == 0:
-		wrong = append(wrong, "inputs is missing: what does the merchant type?")
-	case s == nil:
-		wrong = append(wrong, "send is missing: how does a program send what the merchant typed?")
+	case ways != 1:
+		wrong = append(wrong, "send must be a header with a value, basic, query, body, or path")
+	case s.Header != "" && !headerName.MatchString(s.Header):
+		wrong = append(wrong, "send.header is no name of a header")
+	case s.Header != "" && (len(namesIn(s.Value)) == 0 || strings.ContainsAny(s.Value, "\r\n")):
+		wrong = append(wrong, "send.value must hold an input's name in braces, as in {key}")
+	case (len(s.Basic) > 0 || s.Path != "") && s.Value != "":
+		wrong = append(wrong, "send.value belongs to a header or a parameter")
+	case len(s.Basic) > 2:
+		wrong = append(wrong, "send.basic must be two: user and password")
+	case len(s.Basic) > 0 && !slices.ContainsFunc(s.Basic, func(half string) bool { return len(e.Inputs.namedIn(half)) > 0 }):
+		wrong = append(wrong, "send.basic names no input")
+	case s.Path != "" && (!strings.HasPrefix(s.Path, "/") || len(namesIn(s.Path)) == 0 || strings.ContainsAny(s.Path, "?#\\")):
+		wrong = append(wrong, "send.path must be what paths begin with, with an input's name in braces, as in /bot{key}")
+	case s.Body != "" && e.Account != nil && e.Account.URL != "":
+		wrong = append(wrong, "account.url cannot be asked: send.body sends the key in a body")
 	}
-	if s != nil {
-		ways := 0
-		for _, is := range []bool{s.Header != "", len(s.Basic) > 0, s.Query != ""} {
-			if is {
-				ways++
-			}
-		}
-		switch {
-		case ways != 1:
-			wrong = append(wrong, "send must be a header with a value, basic, or query")
-		case s.Header != "" && !headerName.MatchString(s.Header):
-			wrong = append(wrong, "send.header is no name of a header")
-		case s.Header != "" && (len(namesIn(s.Value)) == 0 || strings.ContainsAny(s.Value, "\r\n")):
-			wrong = append(wrong, "send.value must hold an input's name in braces, as in {key}")
-		case s.Header == "" && len(s.Basic) > 0 && s.Value != "":
-			wrong = append(wrong, "send.value belongs to a header or a parameter")
-		case len(s.Basic) > 2:
-			wrong = append(wrong, "send.basic must be the names of two inputs: user and password")
-		}
-		for name, value := range s.Headers {
-			if !headerName.MatchString(name) || strings.EqualFold(name, s.Header) || strings.ContainsAny(value, "\r\n") {
-				wrong = append(wrong, "send.headers."+text.Clean(name)+" is no header that may go with the key")
-			}
-		}
-		for _, name := range s.Basic {
-			if _, ok := e.Inputs.named(name); !ok {
-				wrong = append(wrong, "send.basic names "+text.Clean(name)+", and there is no such input")
-			}
+	for name, value := range s.Headers {
+		if !headerName.MatchString(name) || strings.EqualFold(name, s.Header) || len(s.Basic) > 0 && strings.EqualFold(name, "Authorization") || strings.ContainsAny(value, "\r\n") {
+			wrong = append(wrong, "send.headers."+text.Clean(name)+" is no header that may go with the key")
 		}
 	}
-	if c := e.Check; c != nil {
-		if c.URL == "" {
-			wrong = append(wrong, "check.url is missing")
-		} else if w := e.Inputs.placeFault(c.URL, e.Environment, func(filled string) string { return urlFault(filled, e.Environment, true) }); w != "" {
-			wrong = append(wrong, "check.url "+w)
+	for name := range s.Params {
+		if name == "" || name == s.Query || name == s.Body {
+			wrong = append(wrong, "send.params."+text.Clean(name)+" is no parameter that may go with the key")
 		}
-		if c.Method != "" && !slices.Contains([]string{"GET", "POST", "HEAD", "OPTIONS"}, c.Method) {
-			wrong = append(wrong, "check.method must be GET, POST, HEAD or OPTIONS")
+	}
+	if e.Body != "" && s.Body == "" && (e.Check == nil || e.Check.Method != http.MethodPost) {
+		wrong = append(wrong, "body belongs to a key or a check that is sent in one")
+	}
+	return append(wrong, e.checkFaults()...)
+}
+
+// checkFaults says what is wrong with check.
+func (e Entry) checkFaults() (wrong []string) {
+	c := e.Check
+	if c == nil {
+		return nil
+	}
+	secrets := slices.Clone(e.Inputs) // its address may hold them, but for its host: only we call it
+	for n := range secrets {
+		secrets[n].Secret = false
+	}
+	if c.URL == "" {
+		wrong = append(wrong, "check.url is missing")
+	} else if w := secrets.placeFault(c.URL, e.Environment, func(filled string) string { return urlFault(filled, e.Environment, true) }); w != "" {
+		wrong = append(wrong, "check.url "+w)
+	}
+	if c.Method != "" && !slices.Contains([]string{"GET", "POST", "HEAD", "OPTIONS"}, c.Method) {
+		wrong = append(wrong, "check.method must be GET, POST, HEAD or OPTIONS")
+	}
+	if e.Send.Body != "" && c.Method != http.MethodPost {
+		wrong = append(wrong, "check.method must be POST: send.body sends the key in a body")
+	}
+	if e.Send.Path != "" && !strings.Contains(c.URL, e.Send.Path) {
+		wrong = append(wrong, "check.url must hold send.path, "+text.Clean(e.Send.Path))
+	}
+	for name := range c.Params {
+		if _, twice := e.Send.Params[name]; name == "" || twice || name == e.Send.Query || name == e.Send.Body {
+			wrong = append(wrong, "check.params."+text.Clean(name)+" is sent with the key already")
 		}
 	}
 	return wrong
+}
+
+// namedIn returns the names of the inputs that a half of HTTP Basic is made of.
+func (in Inputs) namedIn(half string) (names []string) {
+	if _, ok := in.named(half); ok {
+		return []string{half}
+	}
+	for _, name := range namesIn(half) {
+		if _, ok := in.named(name); ok {
+			names = append(names, name)
+		}
+	}
+	return names
 }
 
 var headerName = regexp.MustCompile("^[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}$") // RFC 9110 section 5.6.2

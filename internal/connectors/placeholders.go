@@ -114,8 +114,11 @@ func (in Inputs) named(name string) (Input, bool) {
 }
 
 // typedHost says whether what a merchant typed is part of an address's host.
-func (in Inputs) typedHost(address string) bool {
-	return slices.ContainsFunc(namesIn(splitAddress(address).host), func(name string) bool {
+func (in Inputs) typedHost(address string) bool { return in.typedIn(splitAddress(address).host) }
+
+// typedIn says whether what a merchant typed is part of a text: not what they chose of the operator's options.
+func (in Inputs) typedIn(s string) bool {
+	return slices.ContainsFunc(namesIn(s), func(name string) bool {
 		i, known := in.named(name)
 		return known && len(i.Options) == 0
 	})
@@ -344,7 +347,7 @@ func (p *profile) with(values map[string]string) (*profile, error) {
 		return p, nil
 	}
 	filled := *p
-	filled.typed = nil
+	filled.typed = slices.Clone(p.typed) // by the issuer
 	var err error
 	address := func(written string) string {
 		to, wrong := p.Inputs.fill(written, values)
@@ -377,7 +380,7 @@ func (p *profile) with(values map[string]string) (*profile, error) {
 
 // profileWith returns what the provider is like for a merchant who typed values.
 func (s *standard) profileWith(ctx context.Context, values map[string]string) (*profile, error) {
-	p, err := s.profile(ctx)
+	p, err := s.profile(ctx, values)
 	if err != nil {
 		return nil, err
 	}

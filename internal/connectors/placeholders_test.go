@@ -42,15 +42,22 @@ func TestARegisteredDomainIsItsOwners(t *testing.T) {
 	}
 }
 
-// FuzzWhatIsTypedStaysInItsPlace types anything into a label, a segment, a query's value and an optional parameter.
+// FuzzWhatIsTypedStaysInItsPlace types anything into a label, a segment, a query's value, an issuer, and a key in the path and the query of
+// a check.
 func FuzzWhatIsTypedStaysInItsPlace(f *testing.F) {
 	for _, seed := range []string{"ch168", "a.b", "..", "%2e%2e", "a/b", "a@b", "a#b", "a?b", "a\\b", "a:1", "ＡＢ", "ខ្មែរ", "[::1]", "https://x.example.com/y", "\u202ea", "a\x00b", "{label}", "&a=b", "ch168.example.com."} {
 		f.Add(seed)
 	}
-	in := Inputs{{Name: "label", Kind: "label", Suffix: ".example.com"}, {Name: "segment", Kind: "segment"}, {Name: "text"}, {Name: "host", Kind: "host"}}
+	in := Inputs{{Name: "label", Kind: "label", Suffix: ".example.com"}, {Name: "segment", Kind: "segment"}, {Name: "text"}, {Name: "host", Kind: "host"}, {Name: "secret", Kind: "segment", Secret: true}, {Name: "typed", Secret: true}}
 	f.Fuzz(func(t *testing.T, typed string) {
 		for _, c := range []struct{ name, address string }{
-			{"label", "https://{label}.example.com:8443/a/b?c=d"}, {"segment", "https://api.example.com:8443/{segment}/b?c=d"}, {"text", "https://api.example.com:8443/a/b?c={text}"},
+			{"label", "https://{label}.example.com:8443/a/b?c=d"},
+			{"segment", "https://api.example.com:8443/{segment}/b?c=d"},
+			{"text", "https://api.example.com:8443/a/b?c={text}"},
+			{"secret", "https://api.example.com:8443/bot{secret}/b?c=d"},
+			{"secret", "https://api.example.com:8443/{secret}/b?c=d"},
+			{"typed", "https://api.example.com:8443/a/b?c={typed}"},
+			{"label", "https://{label}.example.com:8443/a/{label}?c=d"},
 		} {
 			i, _ := in.named(c.name)
 			value, code := i.clean(typed)
@@ -72,7 +79,12 @@ func FuzzWhatIsTypedStaysInItsPlace(f *testing.F) {
 			if parts := strings.Split(u.EscapedPath(), "/"); len(parts) != 3 || parts[1] == ".." || parts[1] == "." || u.JoinPath().Path != u.Path {
 				t.Fatalf("%q makes the path %q", typed, u.EscapedPath())
 			}
-			if c.name == "text" && u.Query().Get("c") != value {
+			for _, at := range metadataURLs(filled) {
+				if m, err := url.Parse(at); err != nil || m.Host != u.Host || m.Scheme != "https" || !strings.Contains(m.Path, "/.well-known/") {
+					t.Fatalf("%q is asked as issuer at %q", typed, at)
+				}
+			}
+			if (c.name == "text" || c.name == "typed") && u.Query().Get("c") != value {
 				t.Fatalf("%q is sent as %q", value, u.Query().Get("c"))
 			}
 		}

@@ -25,10 +25,8 @@ type standard struct {
 	entry  Entry
 	own    ownClient
 
-	discovering chan struct{} // a semaphore of one: callers wait for one discovery, and can stop waiting
-	mu          sync.Mutex    // guards what follows
-	known       *profile
-	freshUntil  time.Time
+	mu      sync.Mutex            // guards issuers and what they point to
+	issuers map[string]*discovery // by issuer, of which there is one unless its address holds what merchants typed
 }
 
 // standardRevoker is a standard provider that has, or may turn out to have, an endpoint that ends access.
@@ -80,7 +78,7 @@ func (e Entry) connector(secret string, key *clientKey, client *Client) Connecto
 
 func (e Entry) standard(secret string, key *clientKey, client *Client) *standard {
 	return &standard{
-		client: client, entry: e, discovering: make(chan struct{}, 1),
+		client: client, entry: e, issuers: map[string]*discovery{},
 		own:  ownClient{id: e.ClientID, secret: secret, key: key, method: e.ClientAuth, now: client.now},
 		info: e.info(),
 	}
@@ -98,7 +96,7 @@ func (e Entry) info() Info {
 		KeepAlive: cmp.Or(time.Duration(e.KeepAlive), defaultKeepAlive), GrantLife: time.Duration(e.GrantLife),
 		RevokesAccount: e.Revoke.Ends == "account", RevokesByID: e.Revoke.byID(), Color: cmp.Or(e.Color, markColor(e.Name)), About: e.about(),
 	}
-	if e.Issuer != "" {
+	if e.Issuer != "" && !strings.Contains(splitAddress(e.Issuer).host, "{") {
 		i.HomeURL = origin(e.Issuer)
 	}
 	return i
@@ -119,7 +117,10 @@ func (s *standard) Info() Info { return s.info }
 
 // Check sends the address where refreshing asks an empty request. It returns ErrNotOffered if part of the address is typed by merchants.
 func (s *standard) Check(ctx context.Context) (CheckResult, error) {
-	p, err := s.profile(ctx)
+	if strings.Contains(s.entry.Issuer, "{") {
+		return CheckResult{}, ErrNotOffered
+	}
+	p, err := s.profile(ctx, nil)
 	if err != nil {
 		return CheckResult{Address: s.entry.Issuer}, err
 	}

@@ -24,7 +24,7 @@ func (s *standard) Code(callback url.Values) string {
 
 // Exchange makes the token request (RFC 6749 section 4.1.3) and finds out whose account it is.
 func (s *standard) Exchange(ctx context.Context, f Flow, callback url.Values) (Grant, error) {
-	p, err := s.profile(ctx)
+	p, err := s.profile(ctx, f.Inputs)
 	if err != nil {
 		return Grant{}, err
 	}
