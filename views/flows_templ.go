@@ -1379,7 +1379,7 @@ func staffFlow(v FlowPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = eventList(v.Staff.Events, v.Provider.Title, true).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = staffTimeline(v.Staff.Events, v.Provider.Title).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -142,15 +142,16 @@ func scan(row pgx.CollectableRow) (Event, error) {
 	return e, err
 }
 
-// Timeline returns one page of a connection's events, newest first, at most limit, from a cursor on; "" is the beginning.
+// Timeline returns one page of a connection's events, newest first, at most limit, from a cursor on; "" is the beginning. It leaves out
+// that staff looked, which would crowd out what happened.
 func (l *Log) Timeline(ctx context.Context, connection pg.ID, cursor string, limit int) (pg.Page[Event], error) {
 	from := newest.Cursor(cursor)
-	args := []any{connection}
+	args := []any{connection, status.ConnectionViewed}
 	arg := func(v any) string {
 		args = append(args, v)
 		return "$" + strconv.Itoa(len(args))
 	}
-	events, err := pg.Collect(ctx, l.db.Pool, "read timeline", scan, `SELECT `+Columns+` FROM events WHERE connection_id = $1`+newest.After(from, arg)+
+	events, err := pg.Collect(ctx, l.db.Pool, "read timeline", scan, `SELECT `+Columns+` FROM events WHERE connection_id = $1 AND kind <> $2`+newest.After(from, arg)+
 		newest.By(from)+` LIMIT `+strconv.Itoa(limit+1), args...)
 	return cut(events, from, limit), err
 }

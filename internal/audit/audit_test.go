@@ -131,8 +131,10 @@ func TestATimelineLeavesOutNothingOfOneMoment(t *testing.T) {
 	_, _, c := shop(t, d)
 	at := d.Now().Add(-time.Minute)
 	for range 5 {
-		if err := d.Audit.Record(ctx, audit.Event{At: at, Kind: status.ConnectionViewed, ConnectionID: c}); err != nil {
-			t.Fatal(err)
+		for _, kind := range []status.Kind{status.ConnectionNamed, status.ConnectionViewed} {
+			if err := d.Audit.Record(ctx, audit.Event{At: at, Kind: kind, ConnectionID: c}); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	seen := map[pg.ID]bool{}
@@ -143,7 +145,9 @@ func TestATimelineLeavesOutNothingOfOneMoment(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, e := range page.Rows {
-			seen[e.ID] = true
+			if seen[e.ID] = true; e.Kind == status.ConnectionViewed {
+				t.Error("that staff looked is among what happened")
+			}
 		}
 		cursor = page.Next
 	}

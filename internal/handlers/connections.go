@@ -20,7 +20,12 @@ import (
 	"patchbay/views"
 )
 
-const timelineLength = 30
+// How many events a page of a connection's timeline has. Staff see most of them folded.
+const (
+	timelineLength      = 30
+	staffTimelineLength = 100
+	looksLength         = 20
+)
 
 // connectionOfVisitor returns the connection in the path. It returns ErrNotFound unless the visitor is staff or of its merchant.
 func (s *Server) connectionOfVisitor(r *http.Request) (db.ConnectionDetail, error) {
@@ -190,7 +195,11 @@ func (s *Server) viewConnection(r *http.Request, c db.ConnectionDetail) (views.C
 		}
 		page.Receipt = &receipt
 	}
-	events, err := s.DB.Audit.Timeline(r.Context(), c.ID, r.URL.Query().Get("at"), timelineLength)
+	length := timelineLength
+	if v.user.Staff() {
+		length = staffTimelineLength
+	}
+	events, err := s.DB.Audit.Timeline(r.Context(), c.ID, r.URL.Query().Get("at"), length)
 	if err != nil {
 		return page, err
 	}
@@ -266,6 +275,15 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.ConnectionDetail, pag
 		staff.Flows = append(staff.Flows, views.FlowLine{Flow: f, By: names[f.By()]})
 	}
 	slices.SortStableFunc(page.Events, func(a, b views.Event) int { return b.At.Compare(a.At) })
+	looked := audit.Filter{Kind: status.ConnectionViewed, Connections: []pg.ID{c.ID}}
+	looks, err := s.DB.Audit.List(r.Context(), looked, "", looksLength)
+	if err != nil {
+		return staff, err
+	}
+	for _, line := range looks.Rows {
+		staff.Looks = append(staff.Looks, views.Event{Line: line})
+	}
+	staff.LooksMore, staff.LooksURL = looks.Next != "", "/admin/events?"+eventValues(looked).Encode()
 	staff.Report = report(c, page.Status, page.Events)
 	return staff, nil
 }

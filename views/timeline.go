@@ -1,0 +1,120 @@
+package views
+
+import (
+	"context"
+	"strconv"
+	"strings"
+	"time"
+
+	"patchbay/internal/connectors"
+	"patchbay/internal/status"
+)
+
+// entry is one line of staff's timeline: an event, or events of equal outcome that follow each other.
+type entry struct {
+	Events []Event // newest first, at least one
+}
+
+// foldEvents makes the lines of a timeline from its events, newest first. Only refreshes and calls are folded: a change of state, and
+// what a person did, is a line of its own and ends the fold before it.
+func foldEvents(events []Event) []entry {
+	var lines []entry
+	before := ""
+	for _, e := range events {
+		same := e.sameness()
+		if same != "" && same == before {
+			last := &lines[len(lines)-1]
+			last.Events = append(last.Events, e)
+		} else {
+			lines = append(lines, entry{Events: []Event{e}})
+		}
+		before = same
+	}
+	return lines
+}
+
+// sameness returns what the events of one line have in common, "" for an event that is never folded.
+func (e Event) sameness() string {
+	_, call := e.Kind.Call()
+	switch {
+	case e.kind() == recovered, !call && !e.Kind.Refresh():
+		return ""
+	case e.Outcome == status.OK && call:
+		return "calls\n" + e.Note
+	case e.Outcome == status.OK:
+		return string(e.Kind) + "\n" + e.Note
+	}
+	return strings.Join([]string{string(e.Kind), string(e.Outcome), strconv.Itoa(e.Status), e.Code, e.Note}, "\n")
+}
+
+func (l entry) latest() Event { return l.Events[0] }
+func (l entry) first() Event  { return l.Events[len(l.Events)-1] }
+
+// text says what happened, and how often.
+func (l entry) text(ctx context.Context, provider string) string {
+	e, n := l.latest(), len(l.Events)
+	_, call := e.Kind.Call()
+	what := e.text(ctx, provider)
+	if call && e.Outcome != status.OK {
+		what += " · " + wordFor(ctx, "class.", e.Outcome)
+	}
+	switch {
+	case n == 1:
+		return what
+	case e.Kind == status.RefreshSaved:
+		return T(ctx, "timeline.renewals", "Count", n)
+	case call && e.Outcome == status.OK:
+		return T(ctx, "timeline.calls", "Count", n, "Provider", provider)
+	}
+	return T(ctx, "timeline.times", "Count", n, "What", what)
+}
+
+// class returns the classes of the line: its colour, and whether it stands out from what went well.
+func (l entry) class() string {
+	e := l.latest()
+	health := e.health()
+	ofConnection := e.Kind.OfConnection() != string(e.Kind) && e.Kind != status.ConnectionNamed
+	if health == status.Retrying || health == status.ActionNeeded || e.kind() == recovered || ofConnection {
+		return string(health) + " change"
+	}
+	return string(health)
+}
+
+// technical reports whether there is more to unfold: a call, or from where somebody acted.
+func (l entry) technical() bool {
+	e := l.latest()
+	return len(l.Events) > 1 || e.Call() != nil || e.Actor.Address != "" || e.Actor.Request != ""
+}
+
+// calls reports whether the events record calls.
+func (l entry) calls() bool { return l.latest().Call() != nil }
+
+// answered says how a call was answered: the HTTP status, or why there is none.
+func answered(ctx context.Context, c connectors.Call) string {
+	switch {
+	case !c.Sent:
+		return T(ctx, "connection.not-sent")
+	case c.Status != 0:
+		return "HTTP " + statusText(c.Status)
+	}
+	return T(ctx, "connection.no-answer")
+}
+
+// span writes from when to when something lasted, with the times of day where that is one day. The second is "" where both read the same.
+func span(ctx context.Context, from, to time.Time) (string, string) {
+	l := localeOf(ctx)
+	first, last := l.at(from), l.at(to)
+	day := func(t time.Time) string {
+		if t.Year() == l.at(l.now).Year() {
+			return l.dayMonth(t)
+		}
+		return l.dayMonth(t) + " " + strconv.Itoa(t.Year())
+	}
+	if dayNumber(first) != dayNumber(last) {
+		return day(first), day(last)
+	}
+	if l.clock(first) == l.clock(last) {
+		return day(first) + ", " + l.clock(first), ""
+	}
+	return day(first) + ", " + l.clock(first), l.clock(last)
+}
