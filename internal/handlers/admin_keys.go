@@ -12,13 +12,13 @@ import (
 
 // adminKeys lists the API keys.
 func (s *Server) adminKeys(w http.ResponseWriter, r *http.Request) error {
-	return s.renderKeys(w, r, http.StatusOK, emptyKeyForm(), nil)
+	return s.renderKeys(w, r, http.StatusOK, emptyKeyForm(), s.takeShown(w, r).Key)
 }
 
 // emptyKeyForm returns the form for a new key, with the narrowest scope chosen.
 func emptyKeyForm() views.KeyForm { return views.KeyForm{Scopes: []string{db.ScopeConnections}} }
 
-// addKey makes a key and shows it. It is shown in this response only.
+// addKey makes a key. The list shows it once.
 func (s *Server) addKey(w http.ResponseWriter, r *http.Request) error {
 	form := views.KeyForm{Name: formText(r, "name"), Merchant: formText(r, "merchant"), Scopes: r.PostForm["scope"]}
 	key := db.APIKey{Name: form.Name, Scopes: slices.Compact(slices.Sorted(slices.Values(form.Scopes)))}
@@ -48,7 +48,7 @@ func (s *Server) addKey(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	default:
-		return s.renderKeys(w, r, http.StatusOK, emptyKeyForm(), &views.MadeKey{Name: key.Name, Key: string(secret)})
+		return s.redirectToShow(w, r, "/admin/keys", shown{Key: &views.MadeKey{Name: key.Name, Key: string(secret)}})
 	}
 	return s.renderKeys(w, r, http.StatusUnprocessableEntity, form, nil)
 }

@@ -14,7 +14,7 @@ import (
 
 // adminWebhooks shows the endpoints of webhooks, and the deliveries that a filter shows.
 func (s *Server) adminWebhooks(w http.ResponseWriter, r *http.Request) error {
-	return s.renderWebhooks(w, r, http.StatusOK, views.WebhookForm{}, nil)
+	return s.renderWebhooks(w, r, http.StatusOK, views.WebhookForm{}, s.takeShown(w, r).Secret)
 }
 
 func (s *Server) renderWebhooks(w http.ResponseWriter, r *http.Request, status int, form views.WebhookForm, made *views.MadeSecret) error {
@@ -48,7 +48,7 @@ func (s *Server) renderWebhooks(w http.ResponseWriter, r *http.Request, status i
 	return nil
 }
 
-// addEndpoint makes an endpoint and shows its secret, in this response only.
+// addEndpoint makes an endpoint. The list shows its secret once.
 func (s *Server) addEndpoint(w http.ResponseWriter, r *http.Request) error {
 	form := views.WebhookForm{URL: formText(r, "url"), Types: r.PostForm["type"]}
 	var types []webhooks.Type
@@ -68,9 +68,15 @@ func (s *Server) addEndpoint(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	default:
-		return s.renderWebhooks(w, r, http.StatusOK, views.WebhookForm{}, &views.MadeSecret{Address: e.Shown, Secret: string(secret)})
+		return s.showSecret(w, r, e, secret)
 	}
 	return s.renderWebhooks(w, r, http.StatusUnprocessableEntity, form, nil)
+}
+
+// showSecret leads to the list, which shows an endpoint's new secret once.
+func (s *Server) showSecret(w http.ResponseWriter, r *http.Request, e webhooks.Endpoint, secret webhooks.Secret) error {
+	made := views.MadeSecret{Address: e.Shown[:min(len(e.Shown), 500)], Secret: string(secret), Until: e.RotatedUntil} // addresses are ASCII
+	return s.redirectToShow(w, r, "/admin/webhooks", shown{Secret: &made})
 }
 
 // changeEndpoint does what an admin asks of an endpoint: field do.
@@ -87,7 +93,7 @@ func (s *Server) changeEndpoint(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		return s.renderWebhooks(w, r, http.StatusOK, views.WebhookForm{}, &views.MadeSecret{Address: e.Shown, Secret: string(secret), Until: e.RotatedUntil})
+		return s.showSecret(w, r, e, secret)
 	case "resend":
 		_, zone := zoned(r, r.PostForm)
 		since, err := time.ParseInLocation(fieldLayout(true), formText(r, "since"), zone)

@@ -163,7 +163,7 @@ func TestKeysAreShownOnce(t *testing.T) {
 	s := newTestServer(t, withSandbox(sandbox.Options{}))
 	s.merchant("Riverside Bakery")
 	admin, support := s.staff(audit.RoleAdmin), s.staff(audit.RoleSupport)
-	made := admin.post("/admin/keys", "name", "invoice worker", "merchant", "Riverside Bakery", "scope", "tokens:read")
+	made := admin.follow(admin.post("/admin/keys", "name", "invoice worker", "merchant", "Riverside Bakery", "scope", "tokens:read"))
 	key := regexp.MustCompile(`pb_[A-Za-z0-9_-]{43}`).FindString(made.body)
 	if made.status != http.StatusOK || key == "" {
 		t.Fatalf("no key: %d", made.status)

@@ -1,8 +1,6 @@
 package handlers
 
 import (
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -55,43 +53,13 @@ func (s *Server) connectionPage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page.Outcome = s.takeOutcome(w, r, c.ID)
+	once := s.takeShown(w, r)
+	page.Outcome = once.Outcome
+	if page.Staff != nil {
+		page.Staff.AskedLink, page.Staff.AskedWhy = once.Link, once.LinkWhy
+	}
 	s.render(w, r, http.StatusOK, views.Connection(page))
 	return nil
-}
-
-// outcomeCookie is the name of the cookie that carries what came of a form to the page that shows it.
-const outcomeCookie = "outcome"
-
-// keptOutcome is what outcomeCookie holds.
-type keptOutcome struct {
-	Connection pg.ID
-	views.Outcome
-}
-
-// redirectWithOutcome leads to a connection's page, which shows the outcome once: Back then leads to no page of a form.
-func (s *Server) redirectWithOutcome(w http.ResponseWriter, r *http.Request, connection pg.ID, outcome views.Outcome) error {
-	kept, err := json.Marshal(keptOutcome{connection, outcome})
-	if err != nil {
-		return err
-	}
-	s.setCookie(w, outcomeCookie, base64.RawURLEncoding.EncodeToString(kept), time.Minute)
-	return redirect(w, r, "/connections/"+connection.String())
-}
-
-// takeOutcome returns the outcome to show on a connection's page, nil if there is none.
-func (s *Server) takeOutcome(w http.ResponseWriter, r *http.Request, connection pg.ID) *views.Outcome {
-	cookie, err := r.Cookie(s.cookieName(outcomeCookie))
-	if err != nil || isPrefetch(r) {
-		return nil
-	}
-	var kept keptOutcome
-	plain, err := base64.RawURLEncoding.DecodeString(cookie.Value)
-	if err != nil || json.Unmarshal(plain, &kept) != nil || kept.Connection != connection {
-		return nil
-	}
-	s.setCookie(w, outcomeCookie, "", -time.Second)
-	return &kept.Outcome
 }
 
 // nameConnection gives a connection a nickname. An empty one takes it away.
@@ -151,20 +119,20 @@ func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	}
-	shown := views.Outcome{Code: string(outcome.Outcome), Health: outcome.Outcome.Health()}
+	came := views.Outcome{Code: string(outcome.Outcome), Health: outcome.Outcome.Health()}
 	if outcome.Call.Name != "" && visitorOf(r).user.Staff() {
-		shown.Call = &outcome.Call
+		came.Call = &outcome.Call
 	}
 	switch {
 	case outcome.Problem == status.ProblemLapsed || outcome.Problem == status.ProblemSealed: // nothing was sent
-		shown.Code, shown.Health = string(outcome.Problem), status.ActionNeeded
+		came.Code, came.Health = string(outcome.Problem), status.ActionNeeded
 	case outcome.Incident && outcome.Outcome == status.Rejected: // the incident may be the cause
-		shown.Code, shown.Health = "incident", status.Retrying
+		came.Code, came.Health = "incident", status.Retrying
 	}
 	if outcome.RetryAfter > 0 {
-		shown.Retry = s.DB.Now().Add(outcome.RetryAfter)
+		came.Retry = s.DB.Now().Add(outcome.RetryAfter)
 	}
-	return s.redirectWithOutcome(w, r, c.ID, shown)
+	return s.redirectToShow(w, r, "/connections/"+c.ID.String(), shown{Outcome: &came})
 }
 
 // refreshed redirects a GET of the form's address, which people may have kept.

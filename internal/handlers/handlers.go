@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/gorilla/securecookie"
+
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
@@ -53,6 +55,7 @@ type Options struct {
 type Server struct {
 	Options
 	sessions *sessionStore
+	shown    []securecookie.Codec
 	passkeys *account.RelyingParty // nil if none can belong to PublicURL
 	troubled incidents
 	limits   apiLimits
@@ -68,7 +71,7 @@ type Server struct {
 // New makes a server.
 func New(o Options) *Server {
 	s := &Server{Options: o, secure: o.PublicURL.Scheme == "https", pause: pause, requests: newRequestMetrics()}
-	s.sessions = newSessionStore(o.Accounts, o.SessionKeys, s.secure)
+	s.sessions, s.shown = newSessionStore(o.Accounts, o.SessionKeys, s.secure), shownCodecs(o.SessionKeys)
 	var err error
 	if s.passkeys, err = account.NewRelyingParty(o.PublicURL, cmp.Or(o.Brand.Name, "Patchbay")); err != nil {
 		o.Log.Warn("passkeys are not offered at PUBLIC_URL", "err", err)

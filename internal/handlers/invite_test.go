@@ -51,7 +51,7 @@ func TestInvitingFromAMerchantsPageWithoutMail(t *testing.T) {
 	t.Parallel()
 	h := newTestServer(t, withOptions(func(_ *Options, o *jobs.Options) { o.Outbox = false }))
 	boss, sok := h.staff(audit.RoleAdmin), h.merchant("CH168 Shop")
-	got := boss.submit(boss.get("/admin/merchants/"+sok.merchant.String()), `#email`, "email", "dara@ch168.example")
+	got := boss.follow(boss.submit(boss.get("/admin/merchants/"+sok.merchant.String()), `#email`, "email", "dara@ch168.example"))
 	if got.status != http.StatusOK || got.h1() != "CH168 Shop" || !strings.Contains(got.body, "/invitations/") {
 		t.Errorf("%d %s, or no link", got.status, got.h1())
 	}

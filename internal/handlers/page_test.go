@@ -87,6 +87,16 @@ func (p *person) submit(from answer, selector string, filled ...string) answer {
 	return p.postForm(p.at(action), fields)
 }
 
+// follow gets the page that a form leads to.
+func (p *person) follow(from answer) answer {
+	p.t.Helper()
+	if from.status != http.StatusSeeOther {
+		p.t.Fatalf("the form does not lead on: %d %s", from.status, from.h1())
+	}
+	path, _, _ := strings.Cut(from.location, "#")
+	return p.get(path)
+}
+
 // formOf is where a form leads and what it sends besides its buttons.
 func formOf(form *goquery.Selection) (action string, fields url.Values) {
 	fields = url.Values{}

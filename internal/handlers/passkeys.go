@@ -142,7 +142,7 @@ func (s *Server) addPasskey(w http.ResponseWriter, r *http.Request, u account.Us
 		return s.redirectWithNotice(w, r, "/account/second-factor", "passkey-added")
 	default:
 		page.TurnedOn = true
-		return s.renderFactor(w, r, http.StatusOK, page)
+		return s.showFactor(w, r, page)
 	}
 	return s.renderFactor(w, r, http.StatusUnprocessableEntity, page)
 }

@@ -15,7 +15,8 @@ import (
 )
 
 func (s *Server) forgottenPage(w http.ResponseWriter, r *http.Request) error {
-	s.render(w, r, http.StatusOK, views.Password(views.PasswordPage{Page: s.viewPage(r)}))
+	sent := s.takeShown(w, r).Email
+	s.render(w, r, http.StatusOK, views.Password(views.PasswordPage{Page: s.viewPage(r), Email: sent, Sent: sent != "", NoMail: !s.Jobs.SendsMail()}))
 	return nil
 }
 
@@ -30,7 +31,6 @@ func (s *Server) forgotten(w http.ResponseWriter, r *http.Request) error {
 	if err := s.limitAddress(r, "forgotten", pg.Limit{Burst: 10, Every: 30 * time.Second}); err != nil {
 		return err
 	}
-	page.Sent, page.NoMail = true, !s.Jobs.SendsMail()
 	// A limit keeps strangers from filling an inbox.
 	wait, err := s.DB.Allow(r.Context(), "forgotten by "+strings.ToLower(text.Email(page.Email)), pg.Limit{Burst: 3, Every: 10 * time.Minute})
 	if err != nil {
@@ -40,7 +40,7 @@ func (s *Server) forgotten(w http.ResponseWriter, r *http.Request) error {
 	if err != nil && !errors.Is(err, pg.ErrNotFound) {
 		return err
 	}
-	if wait == 0 && !page.NoMail {
+	if wait == 0 && s.Jobs.SendsMail() {
 		m := db.Mail{Kind: db.MailPassword, User: user.ID}
 		if user.Invited {
 			m.Kind = db.MailInvitation
@@ -52,8 +52,7 @@ func (s *Server) forgotten(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	s.render(w, r, http.StatusOK, views.Password(page))
-	return nil
+	return s.redirectToShow(w, r, "/password", shown{Email: page.Email})
 }
 
 // newPasswordPage shows the form. It does not spend the link, since mail scanners open links too.

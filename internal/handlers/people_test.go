@@ -325,7 +325,7 @@ func TestForgottenPassword(t *testing.T) {
 	h.startJobs()
 	sok := h.merchant("CH168 Shop")
 	stranger := h.visitor("")
-	known, unknown := stranger.post("/password", "email", sok.email), stranger.post("/password", "email", "nobody@ch168.example")
+	known, unknown := stranger.follow(stranger.post("/password", "email", sok.email)), stranger.follow(stranger.post("/password", "email", "nobody@ch168.example"))
 	if known.status != http.StatusOK || strings.ReplaceAll(known.body, sok.email, "") != strings.ReplaceAll(unknown.body, "nobody@ch168.example", "") {
 		t.Errorf("the page tells whether an address is known: %d, %d", known.status, unknown.status)
 	}
@@ -401,7 +401,7 @@ func TestInvitationWithoutMail(t *testing.T) {
 	if got := helper.get("/admin/users"); got.status != http.StatusOK || !strings.Contains(got.body, sok.email) {
 		t.Errorf("support looks: %d", got.status)
 	}
-	got := boss.post("/admin/users", fields...)
+	got := boss.follow(boss.post("/admin/users", fields...))
 	link := regexp.MustCompile(`http://[^<"\s]+/invitations/[A-Za-z0-9_-]{43}`).FindString(got.body)
 	if got.status != http.StatusOK || link == "" {
 		t.Fatalf("no link is shown: %d %s", got.status, got.body)
@@ -592,7 +592,7 @@ func TestAskingToReconnect(t *testing.T) {
 	if got := stranger.get("/reconnect/" + string(pg.NewSecret())); got.status != http.StatusNotFound {
 		t.Errorf("a link that was never made: %d", got.status)
 	}
-	shown := helper.submit(helper.get("/connections/"+id.String()), `[action^="`+ask+`"]`, "how", "link")
+	shown := helper.follow(helper.submit(helper.get("/connections/"+id.String()), `[action^="`+ask+`"]`, "how", "link"))
 	if again := regexp.MustCompile(`http://[^<"\s]+/reconnect/[A-Za-z0-9_-]{43}`).FindString(shown.body); again == "" {
 		t.Errorf("no link is shown: %d %s", shown.status, shown.h1())
 	} else {

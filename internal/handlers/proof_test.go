@@ -71,7 +71,7 @@ func TestAfterAProofNothingThatWasTypedIsLost(t *testing.T) {
 			secret, _ = boss.turnOnCodes()
 		}
 		h.clock.Advance(14 * time.Minute)
-		if got := boss.post("/admin/keys", "name", "at once", "scope", "tokens:read"); got.status != http.StatusOK {
+		if got := boss.post("/admin/keys", "name", "at once", "scope", "tokens:read"); got.status != http.StatusSeeOther {
 			t.Fatalf("within 15 minutes: %d %s", got.status, got.h1())
 		}
 		h.clock.Advance(2 * time.Minute)
@@ -95,7 +95,7 @@ func TestAfterAProofNothingThatWasTypedIsLost(t *testing.T) {
 			filled = append(filled, "proof-code", boss.nextCode(secret))
 		}
 		made := boss.submit(wrong, "input[name=proof-password]", filled...)
-		if made.status != http.StatusOK || !strings.Contains(made.body, "billing") {
+		if page := boss.follow(made); !strings.Contains(page.body, "billing") {
 			t.Fatalf("after the proof: %d %s", made.status, made.h1())
 		}
 		keys, err := h.db.APIKeys(t.Context())
@@ -112,7 +112,7 @@ func TestAfterAProofNothingThatWasTypedIsLost(t *testing.T) {
 		if n := h.events(status.UserProved); n != 1 {
 			t.Errorf("%d proofs are noted, want 1", n)
 		}
-		if got := boss.post("/admin/keys", "name", "another", "scope", "tokens:read"); got.status != http.StatusOK {
+		if got := boss.post("/admin/keys", "name", "another", "scope", "tokens:read"); got.status != http.StatusSeeOther {
 			t.Errorf("after the proof another is wanted at once: %d", got.status)
 		}
 	}

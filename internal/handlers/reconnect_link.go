@@ -134,19 +134,12 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page, err := s.viewConnection(r, c)
-	if err != nil {
-		return err
-	}
-	page.Path = "/connections/" + c.ID.String() // this address takes no GET
-	page.Staff.AskedWhy = views.NoMailNobody
+	why := views.NoMailNobody
 	switch {
 	case !s.Jobs.SendsMail():
-		page.Staff.AskedWhy = views.NoMailUnset
+		why = views.NoMailUnset
 	case r.PostFormValue("how") == "link":
-		page.Staff.AskedWhy = views.NoMailChosen
+		why = views.NoMailChosen
 	}
-	page.Staff.AskedLink = s.publicAddress("/reconnect/" + string(secret))
-	s.render(w, r, http.StatusOK, views.Connection(page))
-	return nil
+	return s.redirectToShow(w, r, "/connections/"+c.ID.String(), shown{Link: s.publicAddress("/reconnect/" + string(secret)), LinkWhy: why})
 }

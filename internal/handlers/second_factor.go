@@ -156,7 +156,8 @@ func (s *Server) secondFactorSettings(w http.ResponseWriter, r *http.Request) er
 	if !ok {
 		return redirect(w, r, s.halfPage(u, r.URL.Query().Get("next")))
 	}
-	return s.renderFactor(w, r, http.StatusOK, views.FactorPage{Next: localPath(r.URL.Query().Get("next"))})
+	once := s.takeShown(w, r)
+	return s.renderFactor(w, r, http.StatusOK, views.FactorPage{Next: localPath(r.URL.Query().Get("next")), Recovery: once.Recovery, TurnedOn: once.TurnedOn})
 }
 
 // changeSecondFactor handles the forms of a user's own second factor.
@@ -206,7 +207,20 @@ func (s *Server) changeSecondFactor(w http.ResponseWriter, r *http.Request) erro
 	if err != nil {
 		return err
 	}
-	return s.renderFactor(w, r, http.StatusOK, page)
+	return s.showFactor(w, r, page)
+}
+
+// factorPath returns the address of a user's own second factor, which leads on to next.
+func factorPath(next string) string {
+	if next == "" {
+		return "/account/second-factor"
+	}
+	return "/account/second-factor?" + url.Values{"next": {next}}.Encode()
+}
+
+// showFactor leads to the page of the second factor, which shows once that it is on, and the recovery codes.
+func (s *Server) showFactor(w http.ResponseWriter, r *http.Request, page views.FactorPage) error {
+	return s.redirectToShow(w, r, factorPath(page.Next), shown{Recovery: page.Recovery, TurnedOn: page.TurnedOn})
 }
 
 // renderFactor adds a user's second factor to the page, and renders it.
@@ -214,10 +228,7 @@ func (s *Server) renderFactor(w http.ResponseWriter, r *http.Request, status int
 	v := visitorOf(r)
 	u, _ := factorUser(r)
 	page.Page = s.viewPage(r)
-	page.Path = "/account/second-factor"
-	if page.Next != "" {
-		page.Path += "?" + url.Values{"next": {page.Next}}.Encode()
-	}
+	page.Path = factorPath(page.Next)
 	page.Then = afterSignIn(u, page.Next)
 	page.Email = u.Email
 	page.Half = v.role() == half && !page.TurnedOn

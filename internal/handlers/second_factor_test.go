@@ -35,10 +35,7 @@ func (p *person) turnOnCodes() (secret string, recovery []string) {
 	if secret == "" {
 		p.t.Fatal("the page shows no secret")
 	}
-	got := p.post("/account/second-factor", "do", "on", "code", p.code(secret))
-	if got.status != http.StatusOK {
-		p.t.Fatalf("turn on: %d %s", got.status, got.h1())
-	}
+	got := p.follow(p.post("/account/second-factor", "do", "on", "code", p.code(secret)))
 	return secret, slices.Compact(recoveryShown.FindAllString(got.body, -1))
 }
 
@@ -193,7 +190,7 @@ func TestStaffMustSetUpASecondFactorBeforeAnythingElse(t *testing.T) {
 		t.Errorf("a wrong code turns it on: %d", a.status)
 	}
 	secret := strings.ReplaceAll(secretShown.FindString(page.body), " ", "")
-	done := boss.post("/account/second-factor", "do", "on", "code", boss.code(secret), "next", "/admin/users?role=support")
+	done := boss.follow(boss.post("/account/second-factor", "do", "on", "code", boss.code(secret), "next", "/admin/users?role=support"))
 	if !done.has(`a.primary[href="/admin/users?role=support"]`) {
 		t.Errorf("after setting it up nothing leads on: %d %s", done.status, done.h1())
 	}
@@ -414,7 +411,7 @@ func TestNewRecoveryCodesReplaceTheOldOnes(t *testing.T) {
 	h := newTestServer(t)
 	boss := h.staff(audit.RoleAdmin)
 	_, before := boss.turnOnCodes()
-	made := boss.post("/account/second-factor", "do", "recovery")
+	made := boss.follow(boss.post("/account/second-factor", "do", "recovery"))
 	after := slices.Compact(recoveryShown.FindAllString(made.body, -1))
 	if len(after) != 10 || slices.Contains(after, before[0]) {
 		t.Fatalf("%d new codes", len(after))

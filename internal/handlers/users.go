@@ -19,7 +19,7 @@ const peopleOnPage = 50
 
 // adminUsers lists users: all, those of a role, or those found by name or e-mail address.
 func (s *Server) adminUsers(w http.ResponseWriter, r *http.Request) error {
-	return s.renderUsers(w, r, http.StatusOK, views.InviteForm{Role: audit.RoleMerchant})
+	return s.renderUsers(w, r, http.StatusOK, views.InviteForm{Role: audit.RoleMerchant, Link: s.takeShown(w, r).Link})
 }
 
 // inviteUser adds a user, who chooses the password by a link in a mail or, if no mail is set up, by a link shown to staff.
@@ -103,7 +103,7 @@ func (s *Server) showLink(w http.ResponseWriter, r *http.Request, user account.U
 	if err != nil {
 		return err
 	}
-	return s.renderPeople(w, r, of, http.StatusOK, views.InviteForm{Role: audit.RoleMerchant, Link: s.publicAddress(path + string(secret))})
+	return s.redirectToShow(w, r, peoplePage(r, of), shown{Link: s.publicAddress(path + string(secret))})
 }
 
 // changeUser handles the buttons of the list of users, and returns to that list.

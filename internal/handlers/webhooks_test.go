@@ -152,7 +152,7 @@ func TestStaffSeeWebhooksAndAdminsChangeThem(t *testing.T) {
 	if page := admin.post("/admin/webhooks", "url", "javascript:alert(1)"); page.status != http.StatusUnprocessableEntity || !page.has(`#errors`) {
 		t.Errorf("an address that is none: %d", page.status)
 	}
-	made := admin.post("/admin/webhooks", "url", address+"/patchbay?key=1", "type", "incident.opened")
+	made := admin.follow(admin.post("/admin/webhooks", "url", address+"/patchbay?key=1", "type", "incident.opened"))
 	secret := made.text("code.secret")
 	if made.status != http.StatusOK || len(secret) < 40 {
 		t.Fatalf("%d %s", made.status, made.text("main"))
@@ -197,7 +197,7 @@ func TestStaffSeeWebhooksAndAdminsChangeThem(t *testing.T) {
 	if event := <-got; string(event.body) == "" || event.header.Get("webhook-signature") == "" {
 		t.Error("what failed was not sent again")
 	}
-	if page := admin.post(path, "do", "rotate"); page.text("code.secret") == secret || page.status != http.StatusOK {
+	if page := admin.follow(admin.post(path, "do", "rotate")); page.text("code.secret") == secret || page.status != http.StatusOK {
 		t.Errorf("rotate: %d", page.status)
 	}
 	if answer := admin.post(path, "do", "everything"); answer.status != http.StatusBadRequest {
