@@ -205,7 +205,8 @@ export async function furnish(app, as, browser) {
     { name: "admin-merchant", who: "admin", path: `/admin/merchants/${merchant}` },
     { name: "admin-users", who: "admin", path: "/admin/users" },
     { name: "admin-providers", who: "admin", path: "/admin/providers", main: true },
-    { name: "admin-providers-support", who: "support", path: "/admin/providers" },
+    { name: "admin-provider", who: "admin", path: "/admin/providers/caminvoice", main: true },
+    { name: "admin-provider-support", who: "support", path: "/admin/providers/elecq" },
     { name: "admin-events", who: "admin", path: "/admin/events" },
     { name: "admin-events-delete", who: "admin", go: async (page) => {
       await page.goto("/admin/events");

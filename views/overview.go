@@ -129,6 +129,52 @@ func compactNumber(ctx context.Context, n int64) string {
 
 func units(f float64) string { return strconv.FormatFloat(f, 'f', 1, 64) }
 
+// todoRanks are the tasks in the order in which they are shown: first those that stop merchants now.
+var todoRanks = []Todo{
+	TodoClientRejected, TodoCallbackRefused, TodoNotSetUp, TodoConnections,
+	TodoRestoreNoticed, TodoRestoreTakeover, TodoRestoreUnknown, TodoMailGivenUp, TodoMailWaiting, TodoCallback, TodoWebhookOff, TodoWebhookFailing,
+	TodoEnvironment, TodoSkew, TodoHook, TodoOldKey, TodoRestored,
+}
+
+// Rank returns where a task is shown among others: the lowest first.
+func (t Todo) Rank() int { return slices.Index(todoRanks, t) }
+
+// stops reports whether merchants cannot connect, or lose their access, until the task is done.
+func (t Todo) stops() bool {
+	return t == TodoClientRejected || t == TodoCallbackRefused || t == TodoNotSetUp || t == TodoConnections
+}
+
+type todoPart struct {
+	Title string // key of its heading; "" without
+	Items []TodoItem
+}
+
+// todoParts divides the tasks into those that stop merchants now and all others, under headings where there are both.
+func (v OverviewPage) todoParts() []todoPart {
+	rest := slices.IndexFunc(v.Todo, func(m TodoItem) bool { return !m.Code.stops() })
+	switch {
+	case rest < 0:
+		return []todoPart{{"todo.stops", v.Todo}}
+	case rest == 0:
+		return []todoPart{{"", v.Todo}}
+	default:
+		return []todoPart{{"todo.stops", v.Todo[:rest]}, {"todo.others", v.Todo[rest:]}}
+	}
+}
+
+// stopped reports whether one of the provider's tasks stops merchants.
+func (p ProviderLine) stopped() bool {
+	return slices.ContainsFunc(p.Todo, func(m TodoItem) bool { return m.Code.stops() })
+}
+
+// page returns the address of the provider's page in the back office.
+func (p Provider) page() string { return "/admin/providers/" + p.Name }
+
+// liveHealths returns the healths of connections that are not disconnected.
+func liveHealths() []status.Health {
+	return slices.DeleteFunc(status.Healths(), func(h status.Health) bool { return h == status.Disconnected })
+}
+
 func (m TodoItem) text(ctx context.Context) string {
 	if has(ctx, "todo."+string(m.Code)) {
 		return T(ctx, "todo."+string(m.Code), "Provider", m.Provider, "Count", int(m.Count), "Of", int(m.Of))

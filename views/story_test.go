@@ -405,18 +405,26 @@ func staffStories(all map[string]templ.Component) {
 	all["admin-merchant"] = AdminMerchant(AdminMerchantPage{Page: adminPage("/admin/merchants/m1"), Merchant: shop, People: people[2:], Connections: rows[:2], MayInvite: true, Invite: InviteForm{Merchant: "m1", MerchantFixed: true}})
 	all["admin-merchant-new"] = AdminMerchant(AdminMerchantPage{Page: adminPage("/admin/merchants/m1"), Merchant: db.Merchant{Name: "ហាងមេគង្គ"}})
 	all["admin-users"] = AdminUsers(AdminUsersPage{Page: adminPage("/admin/users"), Roles: []Option{{}, {Value: "merchant"}, {Value: "support"}, {Value: "admin"}}, People: people, Invite: InviteForm{Link: "https://connect.example.com/invitations/4f9d2c0b1a", Errors: Errors{{Field: "merchant", Code: "unknown"}}}})
-	all["admin-providers"] = AdminProviders(AdminProvidersPage{Page: adminPage("/admin/providers"), Providers: []ProviderSetup{
-		{
-			Provider: camInvoice, Ready: true, Callback: "https://connect.example.com/connect/caminvoice/callback", MayRegister: true, RegisteredAt: ago(day), Hooked: true, HookSet: true, HookedAt: ago(day), Live: 812345, LiveURL: "/admin/connections?provider=caminvoice", Refreshes: 74123, Errors: 310,
+	all["admin-providers"] = AdminProviders(AdminProvidersPage{Page: adminPage("/admin/providers"), Providers: []ProviderLine{
+		{ProviderFigures: overview.Providers[0], Ready: true, LastOK: ago(time.Minute), Todo: overview.Todo[:2]},
+		{ProviderFigures: ProviderFigures{Provider: elecq, Incident: &Incident{Since: ago(time.Hour)}}, Ready: true},
+		{ProviderFigures: ProviderFigures{Provider: acme, PausedUntil: in(time.Minute)}, Ready: true},
+		{ProviderFigures: ProviderFigures{Provider: Provider{Name: "flexiti", Title: "Flexiti", Keyed: true}}},
+	}})
+	for name, setup := range map[string]ProviderSetup{
+		"": {
+			Provider: camInvoice, Ready: true, Callback: "https://connect.example.com/connect/caminvoice/callback", MayRegister: true, RegisteredAt: ago(day), Hooked: true, HookSet: true, HookedAt: ago(day), Connections: []HealthFigure{{status.Fine, 812345, "/admin/connections?provider=caminvoice"}}, Todo: overview.Todo[:2], Refreshes: 74123, Errors: 310,
 			Median: 220 * time.Millisecond, Slow: 900 * time.Millisecond, Check: &LiveCheck{At: ago(time.Minute), Outcome: "ok", Took: 180 * time.Millisecond, Skew: 90 * time.Second},
 		},
-		{Provider: elecq, Ready: true, Callback: "https://connect.example.com/connect/elecq/callback", NoState: true, StateEchoed: true, Incident: &IncidentState{Began: ago(40 * time.Minute), Reason: "trouble", NextProbe: in(time.Minute)}},
-		{Provider: Provider{Name: "flexiti", Title: "Flexiti", Keyed: true}, Missing: []string{"FLEXITI_API_URL", "FLEXITI_ENVIRONMENT"}},
-		{Provider: acme, Ready: true, Callback: "https://connect.example.com/connect/acme/callback", Incident: &IncidentState{Began: ago(time.Hour), Reason: "they called us", By: "Anna Tremblay"}, Hooked: true},
-	}})
-	support := AdminProvidersPage{Page: adminPage("/admin/providers"), Providers: []ProviderSetup{{Provider: camInvoice, Ready: true}}}
+		"-trouble":  {Provider: elecq, Ready: true, Callback: "https://connect.example.com/connect/elecq/callback", NoState: true, StateEchoed: true, Incident: &IncidentState{Began: ago(40 * time.Minute), Reason: "trouble", NextProbe: in(time.Minute)}},
+		"-unset":    {Provider: Provider{Name: "flexiti", Title: "Flexiti", Keyed: true}, Missing: []string{"FLEXITI_API_URL", "FLEXITI_ENVIRONMENT"}},
+		"-declared": {Provider: acme, Ready: true, Callback: "https://connect.example.com/connect/acme/callback", Incident: &IncidentState{Began: ago(time.Hour), Reason: "they called us", By: "Anna Tremblay"}, Hooked: true},
+	} {
+		all["admin-provider"+name] = AdminProvider(AdminProviderPage{Page: adminPage("/admin/providers/" + setup.Name), ProviderSetup: setup})
+	}
+	support := AdminProviderPage{Page: adminPage("/admin/providers/caminvoice"), ProviderSetup: ProviderSetup{Provider: camInvoice, Ready: true}}
 	support.User = &Person{User: people[1].User}
-	all["admin-providers-support"] = AdminProviders(support)
+	all["admin-provider-support"] = AdminProvider(support)
 	all["admin-events"] = Events(EventsPage{
 		Page: adminPage("/admin/events"), Kinds: []Option{{}, {Value: "connected", Selected: true}, {Value: "somebody.elses"}}, From: "2026-11-01", CSVURL: "/admin/events.csv", BookURL: "/admin/events.xlsx", Pager: Pager{Next: "?after=1"},
 		Rows: []Event{

@@ -364,9 +364,9 @@ func (x *examination) callback(ctx context.Context, d *db.DB, p connectors.Provi
 	case err != nil:
 		x.wrong(p.Name, reason(err))
 	case record.CallbackRegisteredAt.IsZero():
-		x.note(p.Name, "the callback address "+address+" was not registered from here: unless somebody did it by hand, an admin does it by one click on /admin/providers")
+		x.note(p.Name, "the callback address "+address+" was not registered from here: unless somebody did it by hand, an admin does it by one click on /admin/providers/"+p.Name)
 	case record.CallbackAddress != address:
-		x.wrong(p.Name, "the callback address registered is "+record.CallbackAddress+", but PUBLIC_URL makes it "+address+": register it on /admin/providers")
+		x.wrong(p.Name, "the callback address registered is "+record.CallbackAddress+", but PUBLIC_URL makes it "+address+": register it on /admin/providers/"+p.Name)
 	default:
 		x.fine(p.Name, "the callback address is registered")
 	}

@@ -9,61 +9,98 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
-	"patchbay/internal/db"
 	"patchbay/internal/pg"
-	"patchbay/internal/refresh"
-	"patchbay/internal/search"
 	"patchbay/internal/status"
 	"patchbay/views"
 )
 
-// adminProviders shows each provider's settings, figures and incidents.
+// adminProviders lists the providers: how each is, its connections, and what must be put right.
 func (s *Server) adminProviders(w http.ResponseWriter, r *http.Request) error {
 	counts, err := s.DB.Counts(r.Context())
 	if err != nil {
 		return err
 	}
-	lately, err := s.Refresh.Latencies(r.Context(), s.DB.Now().Add(-latencyAge))
+	present := connectors.Environments(s.Providers)
+	records, err := s.DB.ProviderRecords(r.Context(), present)
 	if err != nil {
 		return err
 	}
-	records, err := s.DB.ProviderRecords(r.Context(), connectors.Environments(s.Providers))
+	waiting, err := s.DB.WaitingForUs(r.Context(), present)
 	if err != nil {
 		return err
 	}
-	incidents, err := s.viewIncidents(r)
+	states, err := s.Refresh.ProviderStates(r.Context())
+	if err != nil {
+		return err
+	}
+	successes, err := s.Refresh.LastSuccesses(r.Context(), present)
 	if err != nil {
 		return err
 	}
 	page := views.AdminProvidersPage{Page: s.viewPage(r)}
+	var unset []views.ProviderLine // what is not offered, and nobody misses
 	for _, provider := range s.Providers {
-		one, err := s.viewSetup(r, provider, records[provider.Name], counts, lately)
-		if err != nil {
-			return err
+		line := views.ProviderLine{
+			ProviderFigures: s.providerFigures(r.Context(), providerEnv{provider.Name, provider.Environment}, counts, nil, states), Ready: provider.Connector != nil,
 		}
-		one.Incidents = incidents[providerEnv{provider.Name, provider.Environment}]
-		if one.Incident != nil && len(one.Incidents) > 0 && one.Incidents[0].Ended.IsZero() {
-			one.Incident.Words, one.Incident.By = one.Incidents[0].Words, one.Incidents[0].By
+		if line.Ready || used(counts, provider.Name) {
+			line.Todo = s.providerTodo(provider, records[provider.Name], waiting[provider.Name])
 		}
-		if page.Notice != "" && r.URL.Query().Get("at") == provider.Name { // shown beside the provider
-			one.Notice, page.Notice = page.Page, ""
+		for _, one := range successes {
+			if one.Provider == provider.Name {
+				line.LastOK = one.At
+			}
 		}
-		page.Providers = append(page.Providers, one)
+		if line.Ready || len(line.Todo) > 0 {
+			page.Providers = append(page.Providers, line)
+		} else {
+			unset = append(unset, line)
+		}
 	}
+	page.Providers = append(page.Providers, unset...)
 	s.render(w, r, http.StatusOK, views.AdminProviders(page))
 	return nil
 }
 
-func (s *Server) viewSetup(r *http.Request, provider connectors.Provider, record db.ProviderRecord, counts []db.Count, lately []refresh.HourlyStat) (views.ProviderSetup, error) {
+// adminProvider shows a provider's settings, figures and incidents.
+func (s *Server) adminProvider(w http.ResponseWriter, r *http.Request) error {
+	provider, err := s.anyProvider(r.PathValue("provider"))
+	if err != nil {
+		return err
+	}
+	page := views.AdminProviderPage{Page: s.viewPage(r)}
+	if page.ProviderSetup, err = s.viewSetup(r, provider); err != nil {
+		return err
+	}
+	s.render(w, r, http.StatusOK, views.AdminProvider(page))
+	return nil
+}
+
+func (s *Server) viewSetup(r *http.Request, provider connectors.Provider) (views.ProviderSetup, error) {
 	at := providerEnv{provider.Name, provider.Environment}
 	one := views.ProviderSetup{Provider: s.viewProviderOf(provider.Name, provider.Environment), Ready: provider.Connector != nil, Missing: provider.Missing}
 	if !one.Ready {
 		return one, nil
 	}
-	state, err := s.Refresh.ProviderState(r.Context(), provider.Name, provider.Environment)
+	counts, err := s.DB.Counts(r.Context())
 	if err != nil {
 		return one, err
 	}
+	lately, err := s.Refresh.Latencies(r.Context(), s.DB.Now().Add(-latencyAge))
+	if err != nil {
+		return one, err
+	}
+	present := map[string]string{at.provider: at.environment}
+	records, err := s.DB.ProviderRecords(r.Context(), present)
+	if err != nil {
+		return one, err
+	}
+	waiting, err := s.DB.WaitingForUs(r.Context(), present)
+	if err != nil {
+		return one, err
+	}
+	record := records[provider.Name]
+	one.Todo = s.providerTodo(provider, record, waiting[provider.Name])
 	if _, keyed := provider.Connector.(connectors.CredentialConnector); !keyed {
 		one.Callback = s.callbackURL(provider.Name)
 	}
@@ -79,55 +116,60 @@ func (s *Server) viewSetup(r *http.Request, provider connectors.Provider, record
 	if !record.CheckedAt.IsZero() {
 		one.Check = &views.LiveCheck{At: record.CheckedAt, Outcome: record.CheckResult, Took: record.CheckTook, Skew: record.CheckSkew, Reason: record.CheckReason}
 	}
-	if state.PausedUntil.After(s.DB.Now()) {
-		one.PausedUntil = state.PausedUntil
-	}
 	if record.RequestFailed != "" {
 		one.Failed = &views.FailedRequest{What: record.RequestFailed, Reason: record.RequestReason, At: record.RequestFailedAt}
 	}
 	one.CallbackRefusedAt = record.CallbackRefusedAt
-	if !state.IncidentSince.IsZero() {
-		one.Incident = &views.IncidentState{Began: state.IncidentSince, Reason: state.Reason, NextProbe: state.NextProbe}
-		if by, err := pg.ParseID(state.IncidentBy); err == nil {
-			names, err := s.DB.Audit.Names(r.Context(), []pg.ID{by})
-			if err != nil {
-				return one, err
-			}
-			one.Incident.By = names[by]
-		}
+	if err := s.viewIncidents(r, &one); err != nil {
+		return one, err
 	}
 	one.Median, one.Slow, one.Refreshes, one.Errors = latency(lately, at)
-	for _, c := range counts {
-		if c.Provider == at.provider && c.Environment == at.environment && c.Health != status.Disconnected {
-			one.Live += c.Connections
-		}
+	figures := s.providerFigures(r.Context(), at, counts, nil, nil)
+	for _, h := range status.Healths() {
+		one.Connections = append(one.Connections, views.HealthFigure{Health: h, Count: figures.Connections[h], URL: figures.URLs[h]})
 	}
-	one.LiveURL = "/admin/connections?" + FilterValues(search.Filter{Provider: at.provider, Environment: at.environment}).Encode()
 	return one, nil
 }
 
-// viewIncidents returns the latest incidents of each provider, newest first.
-func (s *Server) viewIncidents(r *http.Request) (map[providerEnv][]views.IncidentState, error) {
+// viewIncidents fills in a provider's pause, its open incident and its latest ones, newest first.
+func (s *Server) viewIncidents(r *http.Request, p *views.ProviderSetup) error {
+	state, err := s.Refresh.ProviderState(r.Context(), p.Name, p.Environment)
+	if err != nil {
+		return err
+	}
+	if state.PausedUntil.After(s.DB.Now()) {
+		p.PausedUntil = state.PausedUntil
+	}
 	past, err := s.Refresh.PastIncidents(r.Context(), 100)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	var people []pg.ID
+	by, err := pg.ParseID(state.IncidentBy)
+	if err != nil {
+		by = pg.ID{}
+	}
+	people := []pg.ID{by}
 	for _, one := range past {
 		people = append(people, one.By, one.EndedBy)
 	}
 	names, err := s.DB.Audit.Names(r.Context(), people)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	list := map[providerEnv][]views.IncidentState{}
 	for _, one := range past {
-		at := providerEnv{one.Provider, one.Environment}
-		list[at] = append(list[at], views.IncidentState{
-			Began: one.Began, Ended: one.Ended, Reason: one.Reason, Words: one.Words, By: names[one.By], EndedBy: names[one.EndedBy],
-		})
+		if one.Provider == p.Name && one.Environment == p.Environment {
+			p.Incidents = append(p.Incidents, views.IncidentState{
+				Began: one.Began, Ended: one.Ended, Reason: one.Reason, Words: one.Words, By: names[one.By], EndedBy: names[one.EndedBy],
+			})
+		}
 	}
-	return list, nil
+	if !state.IncidentSince.IsZero() {
+		p.Incident = &views.IncidentState{Began: state.IncidentSince, Reason: state.Reason, NextProbe: state.NextProbe, By: names[by]}
+		if len(p.Incidents) > 0 && p.Incidents[0].Ended.IsZero() {
+			p.Incident.Words, p.Incident.By = p.Incidents[0].Words, p.Incidents[0].By
+		}
+	}
+	return nil
 }
 
 // changeProvider handles the provider's buttons. Of the provider's answer only the outcome is shown.
@@ -159,7 +201,7 @@ func (s *Server) changeProvider(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	s.troubled.forget()
-	return s.redirectWithNotice(w, r, "/admin/providers?at="+provider.Name+"#"+provider.Name, notice)
+	return s.redirectWithNotice(w, r, "/admin/providers/"+provider.Name, notice)
 }
 
 const staffCall = 25 * time.Second // the longest that staff wait for one call to a provider

@@ -67,7 +67,7 @@ func TestProvidersAreSetUpAndSwitched(t *testing.T) {
 		if got.status != http.StatusSeeOther {
 			t.Fatalf("%v: %d", fields, got.status)
 		}
-		return admin.get("/admin/providers")
+		return admin.get("/admin/providers/caminvoice")
 	}
 	if page := do("do", "register"); !page.says("notice.registered") {
 		t.Error("registering is not confirmed")
@@ -115,8 +115,16 @@ func TestWhetherStateComesBackIsWatched(t *testing.T) {
 	s := newTestServer(t, withSandbox(sandbox.Options{CamInvoice: sandbox.CamInvoiceOptions{EchoState: true}}))
 	admin, p := s.staff(audit.RoleAdmin), s.merchant("CH168 Shop")
 	told := func() (yes, no int) {
-		page := admin.get("/admin/providers").body
-		return strings.Count(page, "Yes, seen"), strings.Count(page, "Not seen yet")
+		for _, provider := range s.server.Providers {
+			page := admin.get("/admin/providers/" + provider.Name)
+			if page.says("admin_providers.state-yes") {
+				yes++
+			}
+			if page.says("admin_providers.state-no") {
+				no++
+			}
+		}
+		return yes, no
 	}
 	if yes, no := told(); yes != 0 || no != 2 { // CamInvoice and ELECQ
 		t.Errorf("before anybody connected: seen at %d, not yet at %d", yes, no)

@@ -217,7 +217,7 @@ func TestNobodyIsSentToAnErrorPage(t *testing.T) {
 	if !admin.get("/admin").says("todo.callback-refused", "Provider", "CamInvoice") {
 		t.Error("the overview does not say it")
 	}
-	if !admin.get("/admin/providers").says("admin_providers.callback-refused", "Provider", "CamInvoice") {
+	if !admin.get("/admin/providers/caminvoice").says("admin_providers.callback-refused", "Provider", "CamInvoice") {
 		t.Error("the provider's page does not say it")
 	}
 	if page := admin.get(s.flowPath()); !strings.Contains(page.body, "callback-not-registered") {
@@ -258,8 +258,8 @@ func TestStaffAreToldWhy(t *testing.T) {
 			t.Fatal(err)
 		}
 		admin.post("/admin/providers/caminvoice", "do", one.do)
-		page := admin.get("/admin/providers")
-		if !strings.Contains(page.document().Find("#caminvoice dl").Text(), one.reason) {
+		page := admin.get("/admin/providers/caminvoice")
+		if !strings.Contains(page.document().Find("main dl").Text(), one.reason) {
 			t.Errorf("%s: %q is not on the page", one.do, one.reason)
 		}
 		s.sandbox.ClearFaults("caminvoice")
@@ -267,7 +267,7 @@ func TestStaffAreToldWhy(t *testing.T) {
 	for _, do := range []string{"register", "check"} {
 		admin.post("/admin/providers/caminvoice", "do", do)
 	}
-	if text := admin.get("/admin/providers").document().Find("#caminvoice dl").Text(); strings.Contains(text, "HTTP 500") {
+	if text := admin.get("/admin/providers/caminvoice").document().Find("main dl").Text(); strings.Contains(text, "HTTP 500") {
 		t.Error("it is still on the page when it is done")
 	}
 }
@@ -294,7 +294,7 @@ func TestWrongIssuerBeforeLeaving(t *testing.T) {
 		t.Error("the attempt does not say why to staff")
 	}
 	admin.post("/admin/providers/books", "do", "check")
-	if page := admin.get("/admin/providers"); !strings.Contains(page.body, "wrong-issuer (discovery: issuer is not the one that was asked)") {
+	if page := admin.get("/admin/providers/books"); !strings.Contains(page.body, "wrong-issuer (discovery: issuer is not the one that was asked)") {
 		t.Error("nor does the live check")
 	}
 }

@@ -166,6 +166,7 @@ func (s *Server) routes() []route {
 		{"GET /admin/bulk/{id}", staff, s.bulkPage, false},
 		{"POST /admin/bulk/{id}", staff, s.changeBulk, false},
 		{"GET /admin/providers", staff, s.adminProviders, false},
+		{"GET /admin/providers/{provider}", staff, s.adminProvider, false},
 		{"POST /admin/providers/{provider}", admin, s.changeProvider, false},
 		{"GET /admin/events", staff, s.fromReplica(s.adminEvents), false},
 		{"GET /admin/events.csv", staff, s.fromReplica(s.exportEvents(csvFile)), false},
@@ -301,7 +302,7 @@ func (s *Server) formPage(r *http.Request) string {
 	switch path := r.URL.Path; {
 	case strings.HasPrefix(path, "/connections/"), strings.HasPrefix(path, "/flows/"): // the form is on the page above
 		return path[:strings.LastIndex(path, "/")]
-	case strings.HasPrefix(path, "/admin/bulk/"), strings.HasPrefix(path, "/reconnect/"), path == "/account":
+	case strings.HasPrefix(path, "/admin/bulk/"), strings.HasPrefix(path, "/admin/providers/"), strings.HasPrefix(path, "/reconnect/"), path == "/account":
 		return path
 	case strings.HasPrefix(path, "/admin/"): // of one in a list
 		return "/admin/" + strings.SplitN(path, "/", 4)[2]

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -48,9 +49,13 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	states, err := s.Refresh.ProviderStates(r.Context())
+	if err != nil {
+		return err
+	}
 	page := views.OverviewPage{Page: s.viewPage(r), At: now, Hours: hourFigures(hours, first)}
 	for _, place := range s.places(counts) {
-		page.Providers = append(page.Providers, s.providerFigures(r.Context(), place, counts, lately))
+		page.Providers = append(page.Providers, s.providerFigures(r.Context(), place, counts, lately, states))
 	}
 	providers := s.statuses(r.Context())
 	for _, l := range lapsing.Rows {
@@ -60,6 +65,11 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 	}
 	if len(lapsing.Rows) > 0 {
 		page.RiskURL = "/admin/connections?lapsing=7d"
+	}
+	for _, provider := range s.Providers {
+		if provider.Connector == nil && !used(counts, provider.Name) {
+			page.Unset = append(page.Unset, viewProvider(provider))
+		}
 	}
 	if page.Todo, err = s.todo(r, counts); err != nil {
 		return err
@@ -87,7 +97,7 @@ func (s *Server) places(counts []db.Count) []providerEnv {
 	return all
 }
 
-func (s *Server) providerFigures(ctx context.Context, at providerEnv, counts []db.Count, lately []refresh.HourlyStat) views.ProviderFigures {
+func (s *Server) providerFigures(ctx context.Context, at providerEnv, counts []db.Count, lately []refresh.HourlyStat, states []refresh.ProviderState) views.ProviderFigures {
 	figures := views.ProviderFigures{
 		Provider: s.viewProviderOf(at.provider, at.environment), Connections: map[status.Health]int64{}, URLs: map[status.Health]string{},
 	}
@@ -102,15 +112,14 @@ func (s *Server) providerFigures(ctx context.Context, at providerEnv, counts []d
 	}
 	figures.Median, figures.Slow, _, _ = latency(lately, at)
 	figures.CallsURL = "/admin/events?" + eventValues(audit.Filter{Kind: audit.Refreshes, Provider: at.provider, From: s.DB.Now().Add(-latencyAge).Truncate(time.Hour)}).Encode()
-	state, err := s.Refresh.ProviderState(ctx, at.provider, at.environment)
-	if err != nil {
-		s.Log.WarnContext(ctx, "provider not read", "provider", at.provider, "err", err) // the row is shown without it
-	}
-	if state.PausedUntil.After(s.DB.Now()) {
-		figures.PausedUntil = state.PausedUntil
-	}
-	for _, one := range s.troubledList() {
-		if one.Name == at.provider && one.Environment == at.environment {
+	for _, one := range states {
+		if one.Name != at.provider || one.Environment != at.environment {
+			continue
+		}
+		if one.PausedUntil.After(s.DB.Now()) {
+			figures.PausedUntil = one.PausedUntil
+		}
+		if !one.IncidentSince.IsZero() {
 			figures.Incident = &views.Incident{Provider: figures.Title, Since: one.IncidentSince, Ours: one.Reason == status.ReasonClientRejected}
 		}
 	}
@@ -172,38 +181,8 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.TodoItem, err
 		return nil, err
 	}
 	for _, provider := range s.Providers {
-		line := views.TodoItem{Provider: title(provider), URL: "/admin/providers#" + provider.Name}
-		if provider.Connector == nil {
-			line.Code, line.Detail = views.TodoNotSetUp, strings.Join(provider.Missing, ", ")
-			list = append(list, line)
-			continue
-		}
-		record := records[provider.Name]
-		if !record.CallbackRefusedAt.IsZero() {
-			line.Code, line.Since = views.TodoCallbackRefused, record.CallbackRefusedAt
-			list = append(list, line)
-			line.Since = time.Time{}
-		} else if _, ok := provider.Connector.(connectors.CallbackRegistrar); ok && record.CallbackAddress != s.callbackURL(provider.Name) {
-			line.Code = views.TodoCallback
-			list = append(list, line)
-		}
-		if hooked, ok := provider.Connector.(connectors.WebhookReceiver); ok && hooked.WebhookSecret() != "" && record.HookRegisteredAt.IsZero() {
-			line.Code = views.TodoHook
-			list = append(list, line)
-		}
-		if record.CheckSkew.Abs() >= 30*time.Second {
-			line.Code = views.TodoSkew
-			list = append(list, line)
-		}
-		if n := waiting[provider.Name]; n > 0 {
-			line.Code, line.Count = views.TodoConnections, n
-			line.URL = "/admin/connections?" + FilterValues(search.Filter{Provider: provider.Name, Environment: provider.Environment, Party: status.PartyPlatform}).Encode()
-			list = append(list, line)
-		}
-	}
-	for _, one := range s.troubledList() {
-		if one.Reason == status.ReasonClientRejected {
-			list = append(list, views.TodoItem{Code: views.TodoClientRejected, Provider: s.viewProviderOf(one.Name, one.Environment).Title, URL: "/admin/providers#" + one.Name})
+		if tasks := s.providerTodo(provider, records[provider.Name], waiting[provider.Name]); provider.Connector != nil || used(counts, provider.Name) {
+			list = append(list, tasks...)
 		}
 	}
 	endpoints, err := s.Webhooks.Endpoints(r.Context())
@@ -261,7 +240,52 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.TodoItem, err
 			})
 		}
 	}
+	slices.SortStableFunc(list, func(a, b views.TodoItem) int { return cmp.Compare(a.Code.Rank(), b.Code.Rank()) })
 	return list, nil
+}
+
+// used reports whether a provider has connections that are not disconnected, in any environment.
+func used(counts []db.Count, provider string) bool {
+	return slices.ContainsFunc(counts, func(c db.Count) bool {
+		return c.Provider == provider && c.Health != status.Disconnected && c.Connections > 0
+	})
+}
+
+// providerTodo lists what the platform must put right at one provider: what stops merchants first.
+func (s *Server) providerTodo(provider connectors.Provider, record db.ProviderRecord, waiting int64) (list []views.TodoItem) {
+	add := func(line views.TodoItem) {
+		line.Provider = title(provider)
+		line.URL = cmp.Or(line.URL, "/admin/providers/"+provider.Name)
+		list = append(list, line)
+	}
+	if provider.Connector == nil {
+		add(views.TodoItem{Code: views.TodoNotSetUp, Detail: strings.Join(provider.Missing, ", ")})
+		return list
+	}
+	for _, one := range s.troubledList() {
+		if one.Reason == status.ReasonClientRejected && one.Name == provider.Name && one.Environment == provider.Environment {
+			add(views.TodoItem{Code: views.TodoClientRejected})
+		}
+	}
+	if !record.CallbackRefusedAt.IsZero() {
+		add(views.TodoItem{Code: views.TodoCallbackRefused, Since: record.CallbackRefusedAt})
+	}
+	if waiting > 0 {
+		add(views.TodoItem{
+			Code: views.TodoConnections, Count: waiting,
+			URL: "/admin/connections?" + FilterValues(search.Filter{Provider: provider.Name, Environment: provider.Environment, Party: status.PartyPlatform}).Encode(),
+		})
+	}
+	if _, ok := provider.Connector.(connectors.CallbackRegistrar); ok && record.CallbackRefusedAt.IsZero() && record.CallbackAddress != s.callbackURL(provider.Name) {
+		add(views.TodoItem{Code: views.TodoCallback})
+	}
+	if record.CheckSkew.Abs() >= 30*time.Second {
+		add(views.TodoItem{Code: views.TodoSkew})
+	}
+	if hooked, ok := provider.Connector.(connectors.WebhookReceiver); ok && hooked.WebhookSecret() != "" && record.HookRegisteredAt.IsZero() {
+		add(views.TodoItem{Code: views.TodoHook})
+	}
+	return list
 }
 
 // retryMail has letters that wait or were given up sent again.

@@ -15,15 +15,15 @@ func TestAPauseIsShownAndEndedByAnAdmin(t *testing.T) {
 	t.Parallel()
 	s := newTestServer(t)
 	admin, support := s.staff(audit.RoleAdmin), s.staff(audit.RoleSupport)
-	if page := admin.get("/admin/providers"); page.has(`button[value="resume"]`) || page.says("admin_providers.paused") {
+	if page := admin.get("/admin/providers/caminvoice"); page.has(`button[value="resume"]`) || page.says("admin_providers.paused") {
 		t.Error("a pause that there is not")
 	}
 	dbtest.Pause(t, s.db, "caminvoice", s.db.Now().Add(4*time.Minute))
 	admin.wants("/admin", words("admin_providers.paused"))
-	if page := support.wants("/admin/providers", words("admin_providers.paused")); page.has(`button[value="resume"]`) {
+	if page := support.wants("/admin/providers/caminvoice", words("admin_providers.paused")); page.has(`button[value="resume"]`) {
 		t.Error("support may end it")
 	}
-	if page := admin.wants("/admin/providers", words("admin_providers.paused")); !page.has(`button[value="resume"]`) {
+	if page := admin.wants("/admin/providers/caminvoice", words("admin_providers.paused")); !page.has(`button[value="resume"]`) {
 		t.Error("an admin may not end it")
 	}
 	if got := support.post("/admin/providers/caminvoice", "do", "resume"); got.status != http.StatusForbidden {
@@ -32,7 +32,7 @@ func TestAPauseIsShownAndEndedByAnAdmin(t *testing.T) {
 	if got := admin.post("/admin/providers/caminvoice", "do", "resume"); got.status != http.StatusSeeOther {
 		t.Fatalf("admin: %d", got.status)
 	}
-	if page := admin.get("/admin/providers"); page.has(`button[value="resume"]`) || s.events(status.ProviderResumed) != 1 {
+	if page := admin.get("/admin/providers/caminvoice"); page.has(`button[value="resume"]`) || s.events(status.ProviderResumed) != 1 {
 		t.Errorf("not ended, %d events", s.events(status.ProviderResumed))
 	}
 }

@@ -74,6 +74,7 @@ func routeAnswers() map[string]string {
 		"GET /admin/bulk/{id}":                    "L..++L",
 		"POST /admin/bulk/{id}":                   "L..++L",
 		"GET /admin/providers":                    "L..++L",
+		"GET /admin/providers/{provider}":         "L..++L",
 		"POST /admin/providers/{provider}":        "L..F+L",
 		"GET /admin/events":                       "L..++L",
 		"GET /admin/events.csv":                   "L..++L",

@@ -114,20 +114,20 @@ func TestAnIncidentSaysWhyAndWhatWaits(t *testing.T) {
 	declared := admin.post("/admin/providers/caminvoice", "do", "declare", "reason", "they rang us")
 	page := admin.wants(declared.location, words("admin_providers.declared-by", "Name", "admin@platform.example"), "they rang us", words("layout.incident-declared"))
 	said := words("notice.incident-declared")
-	if !strings.Contains(page.text("#caminvoice"), said) || strings.Count(page.text("body"), said) != 1 {
+	if !strings.Contains(page.text("main"), said) || strings.Count(page.text("body"), said) != 1 {
 		t.Error("what was done is not said where the reader lands")
 	}
 
 	begun := admin.post("/admin/bulk", "provider", "caminvoice")
 	admin.post(begun.location, "do", "start")
-	if page := admin.wants(begun.location, "1 connection waits until the incident at CamInvoice ends", "/admin/providers#caminvoice"); strings.Contains(page.body, "minute left") {
+	if page := admin.wants(begun.location, "1 connection waits until the incident at CamInvoice ends", "/admin/providers/caminvoice"); strings.Contains(page.body, "minute left") {
 		t.Error("a bulk that waits says how long it takes")
 	}
 
 	admin.post("/admin/providers/caminvoice", "do", "end")
-	page = admin.get("/admin/providers")
-	incidents := page.text("#caminvoice tbody")
-	if !strings.Contains(incidents, "they rang us") || page.document().Find("#caminvoice tbody time").Length() != 2 || !strings.Contains(incidents, "admin@platform.example") {
+	page = admin.get("/admin/providers/caminvoice")
+	incidents := page.text("main tbody")
+	if !strings.Contains(incidents, "they rang us") || page.document().Find("main tbody time").Length() != 2 || !strings.Contains(incidents, "admin@platform.example") {
 		t.Errorf("the list of incidents: %s", incidents)
 	}
 }

@@ -138,7 +138,7 @@ func (j *Jobs) compose(ctx context.Context, m db.Mail, user account.User, mercha
 		page.Endpoint, page.Link = e.Shown, j.address("/admin/webhooks")
 		return page, err
 	case db.MailIncident, db.MailIncidentEnded:
-		page.Link = j.address("/admin/providers")
+		page.Link = j.address("/admin/providers/" + m.Provider)
 		return page, nil
 	case db.MailPlatformActionNeeded:
 		page.Link = j.address("/admin/connections?" + url.Values{"provider": {m.Provider}, "problem": {m.Code}}.Encode())

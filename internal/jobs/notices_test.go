@@ -72,7 +72,7 @@ func TestMailsToAdminsLeadToTheirPages(t *testing.T) {
 	o := newTestJobs(t, nil)
 	admin := dbtest.User(t, o.DB, audit.RoleAdmin, "boss@platform.example", "a long password", "")
 	for link, m := range map[string]db.Mail{
-		"https://connect.example.com/admin/providers":                                               {Kind: db.MailIncident, Provider: "caminvoice", Environment: "sandbox", Code: "ours", User: admin.ID},
+		"https://connect.example.com/admin/providers/caminvoice":                                    {Kind: db.MailIncident, Provider: "caminvoice", Environment: "sandbox", Code: "ours", User: admin.ID},
 		"https://connect.example.com/admin/connections?problem=client-rejected&provider=caminvoice": {Kind: db.MailPlatformActionNeeded, Provider: "caminvoice", Code: "client-rejected", Count: 2, User: admin.ID},
 		"https://connect.example.com/password":                                                      {Kind: db.MailPasswordChanged, User: admin.ID},
 	} {

@@ -39,6 +39,11 @@ func (e *Engine) ProviderState(ctx context.Context, name, environment string) (P
 	return list[0], nil
 }
 
+// ProviderStates reads the states of all providers that have one.
+func (e *Engine) ProviderStates(ctx context.Context) ([]ProviderState, error) {
+	return pg.Collect(ctx, e.DB.Pool, "read providers", pgx.RowToStructByPos[ProviderState], `SELECT `+stateColumns+` FROM providers`)
+}
+
 // Incidents lists the providers with an open incident, for the banner and the overview.
 func (e *Engine) Incidents(ctx context.Context) ([]ProviderState, error) {
 	return incidents(ctx, e.DB)

@@ -128,6 +128,27 @@ func (e *Engine) Latencies(ctx context.Context, since time.Time) ([]HourlyStat, 
 	})
 }
 
+// LastSuccess is when a provider last did what we asked.
+type LastSuccess struct {
+	Provider, Environment string
+	At                    time.Time
+}
+
+// LastSuccesses returns when each provider last answered well: to the second if that was a refresh of which the event is kept, else
+// the hour. present is each provider's present environment; one that never did is left out.
+func (e *Engine) LastSuccesses(ctx context.Context, present map[string]string) ([]LastSuccess, error) {
+	names, environments := make([]string, 0, len(present)), make([]string, 0, len(present))
+	for name, environment := range present {
+		names, environments = append(names, name), append(environments, environment)
+	}
+	return pg.Collect(ctx, e.DB.Pool, "read last successes", pgx.RowToStructByPos[LastSuccess], `
+		SELECT p.name, p.environment, coalesce(
+			(SELECT max(at) FROM events e WHERE e.provider = p.name AND kind LIKE 'refresh.%' AND at >= s.hour AND at < s.hour + interval '1 hour' AND outcome = 'ok'), s.hour)
+		FROM unnest($1::text[], $2::text[]) AS p (name, environment) CROSS JOIN LATERAL (
+			SELECT hour FROM hourly_stats WHERE provider = p.name AND environment = p.environment AND outcome = 'ok' ORDER BY hour DESC LIMIT 1) AS s`,
+		names, environments)
+}
+
 // QueueStats are a provider's grants at a glance, for /metrics; up to 100,000 each.
 type QueueStats struct {
 	Oldest  time.Duration // for how long the longest waiting has been due
