@@ -206,7 +206,7 @@ func TestUserResetSecondFactor(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := accounts.TurnOnCodes(t.Context(), audit.System, in.User, in.Session, code, nil); err != nil {
+	if _, err := accounts.TurnOnCodes(t.Context(), audit.System, in.User, in.Session, pg.NewSecret(), code, nil); err != nil {
 		t.Fatal(err)
 	}
 	environ = append(environ, "SMTP_URL=smtp://127.0.0.1:25", "MAIL_FROM=patchbay@platform.example")

@@ -81,7 +81,7 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 		return err
 	}
 
-	accounts := account.New(d)
+	accounts := account.New(d, s.brand.Name, s.publicURL.Hostname())
 	engine := refresh.New(refresh.Options{DB: d, Connectors: connected(s.providers), Log: log})
 	hooks := webhooks.New(webhooks.Options{DB: d, Providers: connectors.Statuses(s.providers), Private: s.privateWebhooks, Log: log})
 	later, err := jobs.New(jobs.Options{

@@ -101,15 +101,17 @@ func addUserCommand(ctx context.Context, t terminal, args []string) error {
 	if n.Password, err = firstLine(t.in); err != nil {
 		return err
 	}
-	if err := account.CheckPassword(n.Password, n.Email, n.Name); err != nil {
-		return err
-	}
 	d, err := openDatabase(ctx, t.environ)
 	if err != nil {
 		return err
 	}
 	defer d.Close()
-	added, err := addUser(ctx, d, account.New(d), n, *merchant)
+	e := newEnv(t.environ)
+	accounts := account.New(d, e.get("BRAND_NAME"), e.get("PUBLIC_URL"))
+	if err := accounts.CheckPassword(n.Password, n.Email, n.Name); err != nil {
+		return err
+	}
+	added, err := addUser(ctx, d, accounts, n, *merchant)
 	switch {
 	case errors.Is(err, db.ErrAmbiguousName):
 		return fmt.Errorf("several merchants are called %q: say which with -merchant-id", *merchant)

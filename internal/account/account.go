@@ -15,11 +15,12 @@ type Store struct {
 	db        *db.DB
 	audit     *audit.Log
 	passwords *hasher
+	platform  []string
 }
 
-// New returns the accounts of a database.
-func New(d *db.DB) *Store {
-	return &Store{db: d, audit: d.Audit, passwords: newHasher()}
+// New returns the accounts of a database. platform is what the platform calls itself, as its name and host.
+func New(d *db.DB, platform ...string) *Store {
+	return &Store{db: d, audit: d.Audit, passwords: newHasher(), platform: platform}
 }
 
 // DropExpired deletes sessions and challenges that are over, and links that have been over for 30 days.

@@ -6,7 +6,6 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/base32"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -85,7 +84,7 @@ type Setup struct {
 // NewSetup returns what a user sets up an app with, in one session. Until TurnOnCodes it is kept nowhere: it is derived, so that the page
 // can be opened again, and another session's is another.
 func (s *Store) NewSetup(u User, session Session, issuer string) Setup {
-	secret := letters.EncodeToString(s.setupSecret(u, session.Hash))
+	secret := letters.EncodeToString(s.setupSecret(u, session))
 	values := url.Values{"secret": {secret}, "issuer": {issuer}, "algorithm": {"SHA1"}, "digits": {"6"}, "period": {strconv.Itoa(codeStep)}}
 	// PathEscape and a query with %20: some apps show a plus sign as it is.
 	return Setup{
@@ -94,8 +93,9 @@ func (s *Store) NewSetup(u User, session Session, issuer string) Setup {
 	}
 }
 
-func (s *Store) setupSecret(u User, session []byte) []byte {
-	return s.db.Derive("secret of one-time codes", u.ID.String()+"|"+hex.EncodeToString(session)+"|"+strconv.FormatInt(u.accessVersion, 10))[:secretSize]
+// setupSecret is known by when the session began, since a proof gives it another secret.
+func (s *Store) setupSecret(u User, session Session) []byte {
+	return s.db.Derive("secret of one-time codes", fmt.Sprintf("%s|%d|%d", u.ID, session.CreatedAt.UnixMicro(), u.accessVersion))[:secretSize]
 }
 
 // Factors returns what a user's second factor is made of.
@@ -111,16 +111,16 @@ func (s *Store) Factors(ctx context.Context, user pg.ID) (FactorState, error) {
 	return state, err
 }
 
-// TurnOnCodes turns on one-time codes, with the secret of NewSetup, once a code proves that an app has it. It ends the user's other
-// sessions, completes this one, and returns recovery codes if these are the user's first second factor. It returns ErrWrongCode.
-func (s *Store) TurnOnCodes(ctx context.Context, by audit.Actor, u User, session Session, typed string, jobs db.Jobs) (recovery []string, err error) {
-	secret := s.setupSecret(u, session.Hash)
+// TurnOnCodes turns on one-time codes, with the secret of NewSetup, once a code proves that an app has it. If these are the user's first
+// second factor it ends their other sessions, completes this one, whose secret is next from then on, and returns recovery codes. It returns ErrWrongCode.
+func (s *Store) TurnOnCodes(ctx context.Context, by audit.Actor, u User, session Session, next pg.Secret, typed string, jobs db.Jobs) (recovery []string, err error) {
+	secret := s.setupSecret(u, session)
 	step, ok := stepOf(secret, plainCode(typed), s.db.Now())
 	if !ok {
 		return nil, ErrWrongCode
 	}
 	err = s.db.Tx(ctx, func(tx pgx.Tx) error {
-		recovery, err = s.addFactor(ctx, tx, u, session.Hash, func(f *factor) error {
+		recovery, err = s.addFactor(ctx, tx, u, session.Hash, next, func(f *factor) error {
 			f.Secret = secret
 			return nil
 		})
@@ -136,7 +136,7 @@ func (s *Store) TurnOnCodes(ctx context.Context, by audit.Actor, u User, session
 }
 
 // addFactor adds to a user's second factor. With the first it makes recovery codes, ends all other access and completes the session.
-func (s *Store) addFactor(ctx context.Context, tx pgx.Tx, u User, session []byte, add func(*factor) error) (recovery []string, err error) {
+func (s *Store) addFactor(ctx context.Context, tx pgx.Tx, u User, session []byte, next pg.Secret, add func(*factor) error) (recovery []string, err error) {
 	err = s.db.Change(ctx, tx, db.SignedUsers, u.ID, func() error {
 		_, err := pg.Exec(ctx, tx, "note second factor", `UPDATE users SET second_factor_at = coalesce(second_factor_at, $2) WHERE id = $1`, u.ID, s.db.Now())
 		return err
@@ -161,20 +161,28 @@ func (s *Store) addFactor(ctx context.Context, tx pgx.Tx, u User, session []byte
 	if _, err := s.endAccess(ctx, tx, u.ID, session); err != nil {
 		return nil, err
 	}
-	return recovery, s.complete(ctx, tx, session)
+	return recovery, s.complete(ctx, tx, session, next)
 }
 
-// complete notes that the person of a session has just proved who they are, with all that they must.
-func (s *Store) complete(ctx context.Context, tx pgx.Tx, session []byte) error {
-	return s.db.Change(ctx, tx, db.SignedSessions, session, func() error {
+// complete notes that the person of a session has just proved who they are, with all that they must. The session's secret is next from
+// then on, and the one of before opens nothing (ASVS 5.0, 7.2.4). It returns pg.ErrNotFound if the session has ended.
+func (s *Store) complete(ctx context.Context, tx pgx.Tx, session []byte, next pg.Secret) error {
+	err := s.db.Change(ctx, tx, db.SignedSessions, session, func() error {
 		_, err := pg.Exec(ctx, tx, "complete session", `UPDATE sessions SET half = false, proved_at = $2 WHERE id_hash = $1`, session, s.db.Now())
 		return err
 	})
+	if err != nil {
+		return err
+	}
+	if _, err := pg.Exec(ctx, tx, "change a session's secret", `UPDATE sessions SET id_hash = $2 WHERE id_hash = $1`, session, next.Hash()); err != nil {
+		return err
+	}
+	return s.db.Sign(ctx, tx, db.SignedSessions, next.Hash())
 }
 
-// Prove spends a one-time code or a recovery code of a user, and completes the session. It returns ErrWrongCode, which it notes as an
-// event. The caller limits how often it is asked. A user without a second factor proves nothing by codes.
-func (s *Store) Prove(ctx context.Context, by audit.Actor, u User, session []byte, typed string, jobs db.Jobs) error {
+// Prove spends a one-time code or a recovery code of a user, and completes the session, whose secret is next from then on. It returns
+// ErrWrongCode, which it notes as an event. The caller limits how often it is asked. A user without a second factor proves nothing by codes.
+func (s *Store) Prove(ctx context.Context, by audit.Actor, u User, session []byte, next pg.Secret, typed string, jobs db.Jobs) error {
 	typed = plainCode(typed)
 	err := s.db.Tx(ctx, func(tx pgx.Tx) error {
 		f, err := s.readFactor(ctx, tx, u.ID, ` FOR UPDATE`)
@@ -184,7 +192,7 @@ func (s *Store) Prove(ctx context.Context, by audit.Actor, u User, session []byt
 		if err := s.spendCode(ctx, tx, by, u, f, typed, jobs); err != nil {
 			return err
 		}
-		return s.complete(ctx, tx, session)
+		return s.complete(ctx, tx, session, next)
 	})
 	if errors.Is(err, ErrNoFactor) {
 		err = ErrWrongCode
@@ -218,10 +226,11 @@ func (s *Store) spendCode(ctx context.Context, tx pgx.Tx, by audit.Actor, u User
 	return s.factorChanged(ctx, tx, by, u, status.UserRecoveryUsed, db.MailRecoveryUsed, jobs)
 }
 
-// Proved notes that the person of a session has proved again who they are, by all that they have.
-func (s *Store) Proved(ctx context.Context, by audit.Actor, session []byte) error {
+// Proved notes that the person of a session, who has a password alone, has proved again who they are. The session's secret is next from
+// then on.
+func (s *Store) Proved(ctx context.Context, by audit.Actor, session []byte, next pg.Secret) error {
 	return s.db.Tx(ctx, func(tx pgx.Tx) error {
-		if err := s.complete(ctx, tx, session); err != nil {
+		if err := s.complete(ctx, tx, session, next); err != nil {
 			return err
 		}
 		return s.audit.Add(ctx, tx, audit.Event{Kind: status.UserProved, Actor: by})

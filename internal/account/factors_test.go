@@ -25,7 +25,7 @@ func TestASecondFactorIsSealedAnew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	recovery, err := accounts.TurnOnCodes(t.Context(), audit.System, in.User, in.Session, code, nil)
+	recovery, err := accounts.TurnOnCodes(t.Context(), audit.System, in.User, in.Session, pg.NewSecret(), code, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -46,9 +46,11 @@ func TestASecondFactorIsSealedAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, typed := range map[string]string{"a code": next, "a recovery code": recovery[0]} {
-		if err := accounts.Prove(t.Context(), audit.System, in.User, in.Session.Hash, typed, nil); err != nil {
+		fresh := pg.NewSecret()
+		if err := accounts.Prove(t.Context(), audit.System, in.User, in.Session.Hash, fresh, typed, nil); err != nil {
 			t.Errorf("%s after the rotation: %v", what, err)
 		}
+		in.Session.Hash = fresh.Hash()
 	}
 }
 

@@ -166,9 +166,9 @@ func sessionOf(u User, challenge string) webauthn.SessionData {
 }
 
 // AddPasskey adds a passkey to a user's second factor: the answer to a challenge for PasskeyAdd. If it is the user's first second factor,
-// it ends the user's other sessions, completes this one, and returns recovery codes. It returns ErrWrongPasskey, ErrTooManyPasskeys and
-// text.ErrTooLong.
-func (s *Store) AddPasskey(ctx context.Context, by audit.Actor, u User, session Session, b Browser, name, answer string, jobs db.Jobs) (recovery []string, err error) {
+// it ends the user's other sessions, completes this one, whose secret is next from then on, and returns recovery codes. It returns
+// ErrWrongPasskey, ErrTooManyPasskeys and text.ErrTooLong.
+func (s *Store) AddPasskey(ctx context.Context, by audit.Actor, u User, session Session, next pg.Secret, b Browser, name, answer string, jobs db.Jobs) (recovery []string, err error) {
 	if text.Length(name) > text.MaxName {
 		return nil, text.ErrTooLong
 	}
@@ -187,7 +187,7 @@ func (s *Store) AddPasskey(ctx context.Context, by audit.Actor, u User, session 
 	made.Attestation = webauthn.CredentialAttestation{} // nothing is decided by it
 	one := passkey{Name: text.Name(name), AddedAt: s.db.Now(), Credential: *made}
 	err = s.db.Tx(ctx, func(tx pgx.Tx) error {
-		recovery, err = s.addFactor(ctx, tx, u, session.Hash, func(f *factor) error {
+		recovery, err = s.addFactor(ctx, tx, u, session.Hash, next, func(f *factor) error {
 			switch {
 			case slices.ContainsFunc(f.Passkeys, func(has passkey) bool { return has.id() == one.id() }):
 				return ErrWrongPasskey
@@ -224,9 +224,9 @@ func (s *Store) RemovePasskey(ctx context.Context, by audit.Actor, u User, id st
 	})
 }
 
-// ProvePasskey completes a session by a passkey of its user: the answer to a challenge for PasskeyProof. It returns ErrWrongPasskey, which
-// it notes as an event.
-func (s *Store) ProvePasskey(ctx context.Context, by audit.Actor, u User, session []byte, b Browser, answer string) error {
+// ProvePasskey completes a session by a passkey of its user: the answer to a challenge for PasskeyProof. The session's secret is next from
+// then on. It returns ErrWrongPasskey, which it notes as an event.
+func (s *Store) ProvePasskey(ctx context.Context, by audit.Actor, u User, session []byte, next pg.Secret, b Browser, answer string) error {
 	parsed, err := protocol.ParseCredentialRequestResponseBytes([]byte(answer))
 	if err != nil {
 		err = ErrWrongPasskey
@@ -234,7 +234,7 @@ func (s *Store) ProvePasskey(ctx context.Context, by audit.Actor, u User, sessio
 		err = s.takeChallenge(ctx, b, PasskeyProof, u.ID, parsed.Response.CollectedClientData.Challenge)
 	}
 	if err == nil {
-		err = s.usePasskey(ctx, by, u, b, parsed, func(tx pgx.Tx) error { return s.complete(ctx, tx, session) })
+		err = s.usePasskey(ctx, by, u, b, parsed, func(tx pgx.Tx) error { return s.complete(ctx, tx, session, next) })
 	}
 	if errors.Is(err, ErrWrongPasskey) {
 		err = errors.Join(err, s.audit.Record(ctx, audit.Event{Kind: status.UserFactorFailed, Actor: by}))

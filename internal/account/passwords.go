@@ -98,7 +98,7 @@ func (s *Store) ChangePassword(ctx context.Context, by audit.Actor, u User, old,
 	if text.Length(old) > MaxPassword {
 		return u, ErrWrongPassword
 	}
-	if err := CheckPassword(fresh, u.Email, u.Name); err != nil {
+	if err := s.CheckPassword(fresh, u.Email, u.Name); err != nil {
 		return u, err
 	}
 	oldHash, err := pg.One(ctx, s.db.Pool, "read user", pgx.RowTo[string], `SELECT password_hash FROM users WHERE id = $1`, u.ID)
@@ -156,7 +156,7 @@ func (s *Store) SetPassword(ctx context.Context, kind LinkKind, secret pg.Secret
 		return User{}, err
 	}
 	u := link.User
-	if err := CheckPassword(password, u.Email, u.Name, name); err != nil {
+	if err := s.CheckPassword(password, u.Email, u.Name, name); err != nil {
 		return u, err
 	}
 	hash, err := s.passwords.hash(ctx, password)
@@ -239,8 +239,8 @@ var (
 const minGuesses = 1e8
 
 // CheckPassword returns ErrTooShort, ErrTooLong or ErrTooCommon for a new password that is not good enough. about is what attackers
-// know of the person: address and name.
-func CheckPassword(password string, about ...string) error {
+// know of the person, beside the platform's names: address and name.
+func (s *Store) CheckPassword(password string, about ...string) error {
 	password = text.Password(password)
 	switch n := utf8.RuneCountInString(password); {
 	case n < MinPassword:
@@ -249,7 +249,7 @@ func CheckPassword(password string, about ...string) error {
 		return ErrTooLong
 	}
 	known := []string{"patchbay"}
-	for _, one := range about {
+	for _, one := range append(about, s.platform...) {
 		words := strings.FieldsFunc(one, func(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsDigit(r) })
 		known = append(append(known, one, strings.Join(words, "")), words...)
 	}

@@ -9,6 +9,7 @@ import (
 
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
+	"patchbay/internal/db"
 	"patchbay/internal/pg"
 )
 
@@ -74,6 +75,7 @@ func TestNoSessionOutlivesTheEndOfAccess(t *testing.T) {
 
 func TestCheckPassword(t *testing.T) {
 	about := []string{"merchant@ch168.example", "Sok Dara"}
+	accounts := account.New(&db.DB{}, "Cargo & Harbor", "connect.shipyard.example")
 	for password, want := range map[string]error{
 		"short":                      account.ErrTooShort,
 		"ខ្លី":                       account.ErrTooShort,
@@ -94,6 +96,10 @@ func TestCheckPassword(t *testing.T) {
 		"merchant@ch168.example":     account.ErrTooCommon,
 		"sokdara123":                 account.ErrTooCommon,
 		"dara sok sok":               account.ErrTooCommon,
+		"Cargo2026!":                 account.ErrTooCommon,
+		"CargoHarbor1234":            account.ErrTooCommon,
+		"Shipyard2026!":              account.ErrTooCommon,
+		"connect.shipyard.example":   account.ErrTooCommon,
 		"a long password":            nil,
 		"correct horse battery":      nil,
 		"Montréal café 2026":         nil,
@@ -101,7 +107,7 @@ func TestCheckPassword(t *testing.T) {
 		"ពាក្យសម្ងាត់វែង":              nil,
 		strings.Repeat("sovann ", 140): nil,
 	} {
-		if err := account.CheckPassword(password, about...); !errors.Is(err, want) {
+		if err := accounts.CheckPassword(password, about...); !errors.Is(err, want) {
 			t.Errorf("%.40q: %v, want %v", password, err, want)
 		}
 	}

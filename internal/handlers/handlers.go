@@ -259,9 +259,9 @@ func (s *Server) page(one route) http.Handler {
 			if r.Method == http.MethodPost && s.DB.ReplicaState() != pg.ReplicaNone {
 				s.setCookie(w, wroteCookie, "1", pg.MaxLag+5*time.Second)
 			}
-			var proved bool
-			if proved, err = s.proved(w, r, one.pattern); proved {
-				err = one.do(w, r)
+			var proved *http.Request
+			if proved, err = s.proved(w, r, one.pattern); proved != nil {
+				err = one.do(w, proved)
 			}
 		case v.role() == half && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 			http.Redirect(w, r, s.halfPage(v.half, r.URL.RequestURI()), http.StatusSeeOther)

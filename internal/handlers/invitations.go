@@ -32,7 +32,7 @@ func (s *Server) acceptInvitation(w http.ResponseWriter, r *http.Request) error 
 	} else if tooLong(r, "name") {
 		page.Errors = append(page.Errors, views.FieldError{Field: "name", Code: "too-long"})
 	}
-	if code := weak(account.CheckPassword(r.PostFormValue("password"), link.User.Email, page.Name)); code != "" {
+	if code := weak(s.Accounts.CheckPassword(r.PostFormValue("password"), link.User.Email, page.Name)); code != "" {
 		page.Errors = append(page.Errors, views.FieldError{Field: "password", Code: code})
 	}
 	if len(page.Errors) > 0 {

@@ -106,13 +106,13 @@ func (s *Server) loginByPasskey(w http.ResponseWriter, r *http.Request) error {
 	return redirect(w, r, afterSignIn(user, next))
 }
 
-// provePasskey completes the session by an answer of the user's passkey. It returns account.ErrWrongPasskey.
-func (s *Server) provePasskey(r *http.Request, u account.User, answer string) error {
+// provePasskey completes the session by an answer of the user's passkey, and changes its secret to next. It returns account.ErrWrongPasskey.
+func (s *Server) provePasskey(r *http.Request, u account.User, next pg.Secret, answer string) error {
 	browser, err := s.passkeyBrowser(r)
 	if err != nil {
 		return err
 	}
-	return s.Accounts.ProvePasskey(r.Context(), s.actor(r), u, visitorOf(r).session.Hash, browser, answer)
+	return s.Accounts.ProvePasskey(r.Context(), s.actor(r), u, visitorOf(r).session.Hash, next, browser, answer)
 }
 
 // addPasskey adds the passkey of the form. A form that it cannot take is shown again.
@@ -125,9 +125,10 @@ func (s *Server) addPasskey(w http.ResponseWriter, r *http.Request, u account.Us
 		page.Errors = views.Errors{{Field: "name", Code: "missing"}}
 		return s.renderFactor(w, r, http.StatusUnprocessableEntity, page)
 	}
+	next := pg.NewSecret()
 	browser, err := s.passkeyBrowser(r)
 	if err == nil {
-		page.Recovery, err = s.Accounts.AddPasskey(r.Context(), s.actor(r), u, visitorOf(r).session, browser, name, r.PostFormValue("passkey"), s.mailJobs())
+		page.Recovery, err = s.Accounts.AddPasskey(r.Context(), s.actor(r), u, visitorOf(r).session, next, browser, name, r.PostFormValue("passkey"), s.mailJobs())
 	}
 	switch {
 	case errors.Is(err, text.ErrTooLong):
@@ -141,6 +142,9 @@ func (s *Server) addPasskey(w http.ResponseWriter, r *http.Request, u account.Us
 	case len(page.Recovery) == 0:
 		return s.redirectWithNotice(w, r, "/account/second-factor", "passkey-added")
 	default:
+		if r, err = s.renew(w, r, next); err != nil {
+			return err
+		}
 		page.TurnedOn = true
 		return s.showFactor(w, r, page)
 	}

@@ -11,6 +11,9 @@ import (
 	"time"
 
 	"patchbay/internal/account"
+	"patchbay/internal/audit"
+	"patchbay/internal/pg"
+	"patchbay/internal/status"
 	"patchbay/views"
 )
 
@@ -43,12 +46,12 @@ const (
 
 var proofFields = []string{proofPassword, proofCode, proofPasskey}
 
-// proved reports whether the visitor may send this route's form now. If not, it has answered with a page that asks for a proof and holds
-// what was typed, which is sent with it again.
-func (s *Server) proved(w http.ResponseWriter, r *http.Request, pattern string) (bool, error) {
+// proved returns the request if the visitor may send this route's form now. If not, it returns nil and has answered with a page that asks for
+// a proof and holds what was typed, which is sent with it again.
+func (s *Server) proved(w http.ResponseWriter, r *http.Request, pattern string) (*http.Request, error) {
 	u, open := factorUser(r)
 	if !wantsProof(pattern) || !u.Staff() || !open || s.DB.Now().Sub(visitorOf(r).session.ProvedAt) < proofLasts {
-		return true, nil
+		return r, nil
 	}
 	page := views.ProofPage{Page: s.viewPage(r), Action: r.URL.RequestURI(), Codes: u.SecondFactor, Email: u.Email}
 	page.Path = refererOf(r)
@@ -63,16 +66,17 @@ func (s *Server) proved(w http.ResponseWriter, r *http.Request, pattern string) 
 			page.Fields = append(page.Fields, views.Filter{Key: name, Value: value})
 		}
 	}
-	status := http.StatusForbidden
+	code := http.StatusForbidden
 	if s.passkeys != nil && u.SecondFactor && !u.SSO {
 		state, err := s.Accounts.Factors(r.Context(), u.ID)
 		if err != nil {
-			return false, err
+			return nil, err
 		}
 		page.Passkeys = len(state.Passkeys) > 0
 	}
 	if (r.PostForm.Has(proofPassword) || r.PostForm.Has(proofPasskey)) && !u.SSO {
-		err := s.prove(r, u)
+		secret := pg.NewSecret()
+		err := s.prove(r, u, secret)
 		var slow slowDown
 		switch {
 		case err == nil:
@@ -80,9 +84,9 @@ func (s *Server) proved(w http.ResponseWriter, r *http.Request, pattern string) 
 				delete(r.PostForm, name)
 				delete(r.Form, name)
 			}
-			return true, nil
+			return s.renew(w, r, secret)
 		case errors.As(err, &slow):
-			status, page.Wait = http.StatusTooManyRequests, slow.seconds()
+			code, page.Wait = http.StatusTooManyRequests, slow.seconds()
 			w.Header().Set("Retry-After", strconv.Itoa(page.Wait))
 		case errors.Is(err, account.ErrWrongPassword):
 			page.Errors = views.Errors{{Field: proofPassword, Code: "wrong"}}
@@ -91,22 +95,22 @@ func (s *Server) proved(w http.ResponseWriter, r *http.Request, pattern string) 
 		case errors.Is(err, account.ErrWrongPasskey):
 			page.Errors = views.Errors{{Field: "", Code: "passkey"}}
 		default:
-			return false, err
+			return nil, err
 		}
 	}
-	s.render(w, r, status, views.Proof(page))
-	return false, nil
+	s.render(w, r, code, views.Proof(page))
+	return nil, nil
 }
 
-// prove checks the form's passkey, or its password and, of a user with a second factor, the code. It returns account.ErrWrongPasskey,
-// account.ErrWrongPassword, account.ErrWrongCode, and a slowDown.
-func (s *Server) prove(r *http.Request, u account.User) error {
-	session := visitorOf(r).session.Hash
+// prove checks the form's passkey, or its password and, of a user with a second factor, the code, and changes the session's secret to
+// next. It returns account.ErrWrongPasskey, account.ErrWrongPassword, account.ErrWrongCode, and a slowDown.
+func (s *Server) prove(r *http.Request, u account.User, next pg.Secret) error {
+	session, proved := visitorOf(r).session.Hash, audit.Event{Kind: status.UserProved, Actor: s.actor(r)}
 	if answer := r.PostFormValue(proofPasskey); answer != "" {
-		if err := s.provePasskey(r, u, answer); err != nil {
+		if err := s.provePasskey(r, u, next, answer); err != nil {
 			return err
 		}
-		return s.Accounts.Proved(r.Context(), s.actor(r), session)
+		return s.DB.Audit.Record(r.Context(), proved)
 	}
 	turn := func() error { return s.signInTurn(r, u.Email) }
 	if u.SecondFactor {
@@ -122,15 +126,13 @@ func (s *Server) prove(r *http.Request, u account.User) error {
 	if !is {
 		return errors.Join(account.ErrWrongPassword, s.countFailure(r, u.Email))
 	}
-	if u.SecondFactor {
-		if err := s.Accounts.Prove(r.Context(), s.actor(r), u, session, r.PostFormValue(proofCode), s.mailJobs()); err != nil {
-			return err
-		}
-		if err := s.DB.ResetLimit(r.Context(), codesKey(u)); err != nil {
-			return err
-		}
+	if !u.SecondFactor {
+		return s.Accounts.Proved(r.Context(), s.actor(r), session, next)
 	}
-	return s.Accounts.Proved(r.Context(), s.actor(r), session)
+	if err := s.Accounts.Prove(r.Context(), s.actor(r), u, session, next, r.PostFormValue(proofCode), s.mailJobs()); err != nil {
+		return err
+	}
+	return errors.Join(s.DB.ResetLimit(r.Context(), codesKey(u)), s.DB.Audit.Record(r.Context(), proved))
 }
 
 // refererOf returns the page of ours that a form was on, the start page if that is unknown.

@@ -65,10 +65,11 @@ func (s *Server) giveSecondFactor(w http.ResponseWriter, r *http.Request) error 
 	if err != nil {
 		return err
 	}
+	secret := pg.NewSecret()
 	if answer := r.PostFormValue("passkey"); answer != "" {
-		err = s.provePasskey(r, v.half, answer)
+		err = s.provePasskey(r, v.half, secret, answer)
 	} else {
-		err = s.proveCode(r, v.half)
+		err = s.proveCode(r, v.half, secret)
 	}
 	var slow slowDown
 	switch {
@@ -86,6 +87,9 @@ func (s *Server) giveSecondFactor(w http.ResponseWriter, r *http.Request) error 
 		s.render(w, r, http.StatusUnauthorized, views.SecondFactor(again))
 		return nil
 	case err != nil:
+		return err
+	}
+	if r, err = s.renew(w, r, secret); err != nil {
 		return err
 	}
 	if err := s.welcomed(w, r, v.half); err != nil {
@@ -121,13 +125,14 @@ func (s *Server) codeTurn(r *http.Request, u account.User) error {
 
 func codesKey(u account.User) string { return "codes of " + u.ID.String() }
 
-// proveCode spends the code of the form, and completes the session. It returns account.ErrWrongCode, and a slowDown.
-func (s *Server) proveCode(r *http.Request, u account.User) error {
+// proveCode spends the code of the form, completes the session, and changes its secret to next. It returns account.ErrWrongCode, and a
+// slowDown.
+func (s *Server) proveCode(r *http.Request, u account.User, next pg.Secret) error {
 	if err := s.codeTurn(r, u); err != nil {
 		return err
 	}
 	typed := cmp.Or(r.PostFormValue("code"), r.PostFormValue("recovery"))
-	if err := s.Accounts.Prove(r.Context(), s.actor(r), u, visitorOf(r).session.Hash, typed, s.mailJobs()); err != nil {
+	if err := s.Accounts.Prove(r.Context(), s.actor(r), u, visitorOf(r).session.Hash, next, typed, s.mailJobs()); err != nil {
 		return err
 	}
 	return s.DB.ResetLimit(r.Context(), codesKey(u))
@@ -177,10 +182,14 @@ func (s *Server) changeSecondFactor(w http.ResponseWriter, r *http.Request) erro
 		if err := s.codeTurn(r, u); err != nil {
 			return err
 		}
-		page.Recovery, err = s.Accounts.TurnOnCodes(r.Context(), s.actor(r), u, visitorOf(r).session, r.PostFormValue("code"), s.mailJobs())
+		secret := pg.NewSecret()
+		page.Recovery, err = s.Accounts.TurnOnCodes(r.Context(), s.actor(r), u, visitorOf(r).session, secret, r.PostFormValue("code"), s.mailJobs())
 		if errors.Is(err, account.ErrWrongCode) {
 			page.Errors = views.Errors{{Field: "code", Code: "wrong"}}
 			return s.renderFactor(w, r, http.StatusUnprocessableEntity, page)
+		}
+		if err == nil && len(page.Recovery) > 0 { // the first second factor completes the session
+			r, err = s.renew(w, r, secret)
 		}
 		if err == nil {
 			err = s.DB.ResetLimit(r.Context(), codesKey(u))

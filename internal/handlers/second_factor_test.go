@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"regexp"
 	"slices"
@@ -214,12 +215,122 @@ func TestAnotherSessionsSecretTurnsNothingOn(t *testing.T) {
 	t.Parallel()
 	h := newTestServer(t, required())
 	boss := h.staff(audit.RoleAdmin)
+	h.clock.Advance(time.Second)
 	thief := h.visitor(boss.email)
 	thief.signIn("")
 	secret := strings.ReplaceAll(secretShown.FindString(thief.get("/account/second-factor").body), " ", "")
 	if a := boss.post("/account/second-factor", "do", "on", "code", boss.code(secret)); a.status != http.StatusUnprocessableEntity {
 		t.Errorf("a secret that another session knows is turned on: %d", a.status)
 	}
+}
+
+// TestAProofGivesTheSessionAnotherSecret makes half sessions whole and proves anew, in each way: the cookie of before opens nothing afterwards
+// (ASVS 5.0, 7.2.4), and the session is the same one.
+func TestAProofGivesTheSessionAnotherSecret(t *testing.T) {
+	t.Parallel()
+	h := newPasskeyServer(t, required())
+	boss, plain := h.staff(audit.RoleAdmin), h.staff(audit.RoleSupport)
+	var secret string
+	var recovery []string
+	var key *authenticator
+	made := 0
+	makeKey := func() []string {
+		made++
+		return []string{"name", fmt.Sprint("key ", made), "scope", "tokens:read"}
+	}
+	half := func(t *testing.T) *person {
+		p := h.visitor(boss.email)
+		p.signIn("")
+		return p
+	}
+	stale := func(p *person) answer {
+		h.clock.Advance(16 * time.Minute)
+		page := p.post("/admin/keys", makeKey()...)
+		wantH1(t, page, words("proof.title"))
+		return page
+	}
+	for _, one := range []struct {
+		name   string
+		begin  func(t *testing.T) *person
+		prove  func(p *person) answer
+		status int
+	}{
+		{"the first second factor, of codes", func(*testing.T) *person { return boss }, func(p *person) answer {
+			secret, recovery = p.turnOnCodes()
+			return p.get("/admin")
+		}, http.StatusOK},
+		{"the first second factor, a passkey", func(*testing.T) *person { return plain }, func(p *person) answer {
+			_, got := p.addPasskey(h, "Laptop")
+			return got
+		}, http.StatusOK},
+		{"a passkey beside codes, after a proof", func(*testing.T) *person { return boss }, func(p *person) answer {
+			h.clock.Advance(16 * time.Minute)
+			key = newAuthenticator(h)
+			asked := p.post("/account/second-factor", "do", "add-passkey", "name", "Phone", "passkey", key.create(p.challenge("add")))
+			return p.submit(asked, "input[name=proof-password]", "proof-password", password, "proof-code", p.nextCode(secret))
+		}, http.StatusSeeOther},
+		{"a code at sign-in", half, func(p *person) answer {
+			return p.post("/login/second-factor", "code", p.nextCode(secret))
+		}, http.StatusSeeOther},
+		{"a recovery code at sign-in", half, func(p *person) answer {
+			return p.post("/login/second-factor", "recovery", recovery[0])
+		}, http.StatusSeeOther},
+		{"a passkey at sign-in", half, func(p *person) answer {
+			return p.post("/login/second-factor", "passkey", key.get(p.challenge("proof")))
+		}, http.StatusSeeOther},
+		{"a fresh proof by password and code", func(*testing.T) *person { return boss }, func(p *person) answer {
+			return p.submit(stale(p), "input[name=proof-password]", "proof-password", password, "proof-code", p.nextCode(secret))
+		}, http.StatusOK},
+		{"a fresh proof by password and recovery code", func(*testing.T) *person { return boss }, func(p *person) answer {
+			return p.submit(stale(p), "input[name=proof-password]", "proof-password", password, "proof-code", recovery[1])
+		}, http.StatusOK},
+		{"a fresh proof by passkey", func(*testing.T) *person { return boss }, func(p *person) answer {
+			return p.submit(stale(p), "input[name=proof-passkey]", "proof-passkey", key.get(p.challenge("proof")))
+		}, http.StatusOK},
+	} {
+		t.Run(one.name, func(t *testing.T) {
+			p := one.begin(t)
+			before := p.cookie("session")
+			user, err := h.accounts.UserByEmail(t.Context(), p.email)
+			if err != nil {
+				t.Fatal(err)
+			}
+			was, err := h.accounts.Sessions(t.Context(), user.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := one.prove(p); got.status != one.status {
+				t.Fatalf("%d %s", got.status, got.h1())
+			}
+			if p.cookie("session") == before {
+				t.Error("the cookie is the same")
+			}
+			if got := p.get("/admin"); got.status != http.StatusOK {
+				t.Errorf("the new cookie: %d %s", got.status, got.location)
+			}
+			old := h.visitor(p.email)
+			old.setCookie("session", before)
+			if got := old.get("/admin"); !strings.HasPrefix(got.location, "/login?") {
+				t.Errorf("the cookie of before opens %d %s", got.status, got.location)
+			}
+			is, err := h.accounts.Sessions(t.Context(), user.ID)
+			if err != nil || len(is) != len(was) {
+				t.Errorf("of %d sessions there are %d now, %v", len(was), len(is), err)
+			}
+		})
+	}
+	t.Run("a fresh proof by password alone", func(t *testing.T) {
+		h := newTestServer(t)
+		boss := h.staff(audit.RoleAdmin)
+		before := boss.cookie("session")
+		h.clock.Advance(16 * time.Minute)
+		boss.submit(boss.post("/admin/keys", makeKey()...), "input[name=proof-password]", "proof-password", password)
+		old := h.visitor(boss.email)
+		old.setCookie("session", before)
+		if got := old.get("/admin"); !strings.HasPrefix(got.location, "/login?") || boss.get("/admin").status != http.StatusOK {
+			t.Errorf("the cookie of before opens %d %s", got.status, got.location)
+		}
+	})
 }
 
 func TestOneCodeIsTakenOnceByManyAtOnce(t *testing.T) {
@@ -240,7 +351,7 @@ func TestOneCodeIsTakenOnceByManyAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		go func() {
-			results <- h.accounts.Prove(context.WithoutCancel(t.Context()), audit.System, user, session.Hash(), code, nil)
+			results <- h.accounts.Prove(context.WithoutCancel(t.Context()), audit.System, user, session.Hash(), pg.NewSecret(), code, nil)
 		}()
 	}
 	taken := 0

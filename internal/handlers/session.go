@@ -139,6 +139,22 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request, user account.Use
 	return session.Save(r, w)
 }
 
+// renew gives the browser the secret that its session has since a proof, and returns the request as one of that session.
+func (s *Server) renew(w http.ResponseWriter, r *http.Request, secret pg.Secret) (*http.Request, error) {
+	session, err := s.sessions.Get(r, s.cookieName("session"))
+	if err != nil {
+		return nil, err
+	}
+	v := visitorOf(r)
+	v.session.Hash = secret.Hash()
+	if in, ok := session.Values[valueSignedIn].(account.SignedIn); ok {
+		in.Session.Hash = v.session.Hash
+		session.Values[valueSignedIn] = in
+	}
+	session.ID = string(secret)
+	return r.WithContext(context.WithValue(r.Context(), visitorKey{}, v)), session.Save(r, w)
+}
+
 // signOut ends the browser's session.
 func (s *Server) signOut(w http.ResponseWriter, r *http.Request) error {
 	session, err := s.sessions.Get(r, s.cookieName("session"))
