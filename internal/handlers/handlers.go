@@ -197,7 +197,7 @@ func (s *Server) routes() []route {
 func (s *Server) Routes() http.Handler {
 	pages := http.NewServeMux()
 	for _, one := range s.routes() {
-		pages.Handle(one.pattern, s.page(one))
+		pages.Handle(one.pattern, s.compressed(one.pattern, s.page(one)))
 	}
 	pages.Handle("/", s.page(route{roles: everyone, do: func(http.ResponseWriter, *http.Request) error { return pg.ErrNotFound }}))
 
