@@ -71,6 +71,16 @@ for (const part of document.querySelectorAll("[data-refresh]")) {
   setTimeout(again, seconds * 1000);
 }
 
+// The key / leads to the search, unless something is being typed.
+document.addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea, [contenteditable]")) return;
+  const find = document.getElementById("find");
+  if (!find) return;
+  event.preventDefault();
+  find.focus();
+  find.select();
+});
+
 // Tells the server the reader's time zone, so that the next page says times as they are on the wall.
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
 if (zone && !document.cookie.includes("tz=" + zone)) {

@@ -319,7 +319,7 @@ func adminMerchantsBody(v AdminMerchantsPage) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = foreign(r.Name).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = marked(text.NewFinder(v.Query), r.Name).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -345,7 +345,7 @@ func adminMerchantsBody(v AdminMerchantsPage) templ.Component {
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
-					templ_7745c5c3_Err = foreign(r.ExternalID).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = marked(text.NewFinder(v.Query), r.ExternalID).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
@@ -1277,7 +1277,7 @@ func adminMerchantBody(v AdminMerchantPage) templ.Component {
 			}
 		}
 		if len(v.People) > 0 {
-			templ_7745c5c3_Err = userTable(v.Page, v.People, "", false).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = userTable(v.Page, v.People, "", text.Finder{}, false).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

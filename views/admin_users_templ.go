@@ -248,7 +248,7 @@ func adminUsersBody(v AdminUsersPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		} else {
-			templ_7745c5c3_Err = userTable(v.Page, v.People, v.List, true).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = userTable(v.Page, v.People, v.List, text.NewFinder(v.Query), true).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -265,7 +265,7 @@ func adminUsersBody(v AdminUsersPage) templ.Component {
 	})
 }
 
-func userTable(p Page, people []account.UserRow, list string, merchant bool) templ.Component {
+func userTable(p Page, people []account.UserRow, list string, find text.Finder, merchant bool) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -407,7 +407,7 @@ func userTable(p Page, people []account.UserRow, list string, merchant bool) tem
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = foreign(displayName(u.User)).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = marked(find, displayName(u.User)).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -511,7 +511,7 @@ func userTable(p Page, people []account.UserRow, list string, merchant bool) tem
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = foreign(u.Email).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = marked(find, u.Email).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

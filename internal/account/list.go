@@ -84,3 +84,17 @@ func (s *Store) listUsers(ctx context.Context, db pg.Querier, q UserQuery, order
 		FROM (SELECT u.id FROM found u`+order.By(from)+` LIMIT $3) f JOIN users u ON u.id = f.id LEFT JOIN merchants m ON m.id = u.merchant_id`+order.By(from), append([]any{pg.PlanWithArguments}, args...)...)
 	return all, found, err
 }
+
+// Called returns the users of some merchants whose e-mail address or name has one of the words, at most 200. The words are folded.
+func (s *Store) Called(ctx context.Context, merchants []pg.ID, words []string) ([]User, error) {
+	like := make([]string, len(words))
+	for i, word := range words {
+		like[i] = pg.Contains(word)
+	}
+	return pg.Read(ctx, s.db.DB, func(ctx context.Context, q pg.Querier) ([]User, error) {
+		return pg.Collect(ctx, q, "read users called", func(row pgx.CollectableRow) (User, error) {
+			var one User
+			return one, row.Scan(userTargets(&one)...)
+		}, `SELECT `+userColumns+` FROM users u WHERE u.merchant_id = ANY($1) AND u.words LIKE ANY($2) ORDER BY lower(u.email), u.id LIMIT 200`, merchants, like)
+	})
+}

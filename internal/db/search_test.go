@@ -19,6 +19,7 @@ import (
 	"patchbay/internal/sample"
 	"patchbay/internal/search"
 	"patchbay/internal/status"
+	"patchbay/internal/text"
 )
 
 // testDB is a database with a few merchants and connections, found by the words the tests use.
@@ -531,5 +532,19 @@ func TestAConnectionIsFoundByItsReference(t *testing.T) {
 	plan, err := pg.Collect(t.Context(), tx, "explain", pgx.RowTo[string], `EXPLAIN SELECT c.id FROM connections c WHERE right(c.id::text, 10) = $1 LIMIT 100`, "f0000000ff")
 	if err != nil || !strings.Contains(strings.Join(plan, " "), "connections_reference") {
 		t.Errorf("%v: not found by an index: %v", err, plan)
+	}
+}
+
+// TestWhatIsMarkedIsFoldedAsTheDatabaseDoes: else a row would be found, and not say why.
+func TestWhatIsMarkedIsFoldedAsTheDatabaseDoes(t *testing.T) {
+	d := dbtest.New(t)
+	for _, typed := range []string{"CH168 Shop", "Boulangerie de l’Étoile", "ក្រុមហ៊ុនស៊ីអេច១៦៨", "ក្រុម\u200bហ៊ុន", "ＡＢＣ ﬁn ²", "İstanbul Straße ΣΑΣ", "Nguyễn Thị Ánh", "sokha@shop.example", "so\u00adft\u2060", "ಕನ್ನಡ हिन्दी ไทย"} {
+		var folded string
+		if err := d.Pool.QueryRow(t.Context(), `SELECT search_fold($1)`, typed).Scan(&folded); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(text.NewFinder(typed).Words(), " "); got != folded {
+			t.Errorf("%q is %q, in the database %q", typed, got, folded)
+		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/search"
 	"patchbay/internal/status"
+	"patchbay/internal/text"
 	"patchbay/views"
 )
 
@@ -61,6 +62,11 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 	for _, line := range lines.Rows {
 		page.Rows = append(page.Rows, s.viewConnectionRow(line, f.Providers))
 	}
+	if f.Query != "" && lines.Similar == nil {
+		if err := s.explain(r, page.Rows, f.Query); err != nil {
+			return err
+		}
+	}
 	if !f.Lapsing { // those have their own order
 		page.ByAccount = sortColumn(f, search.SortAccount, false)
 		page.ByMerchant = sortColumn(f, search.SortMerchant, false)
@@ -70,6 +76,28 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 	}
 	page.Pager = pager("/admin/connections", FilterValues(f), query.Get("at"), lines.Prev, lines.Next)
 	s.render(w, r, http.StatusOK, views.AdminConnections(page))
+	return nil
+}
+
+// explain has each row show why a search found it.
+func (s *Server) explain(r *http.Request, rows []views.ConnectionRow, query string) error {
+	find := text.NewFinder(query)
+	var merchants []pg.ID
+	for i := range rows {
+		rows[i].Find, rows[i].Query = find, db.Reference(query)
+		merchants = append(merchants, rows[i].MerchantID)
+	}
+	people, err := s.Accounts.Called(r.Context(), merchants, find.Words())
+	if err != nil {
+		return err
+	}
+	for i := range rows {
+		for _, u := range people {
+			if u.MerchantID == rows[i].MerchantID {
+				rows[i].People = append(rows[i].People, u)
+			}
+		}
+	}
 	return nil
 }
 
