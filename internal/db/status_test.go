@@ -108,7 +108,9 @@ func TestSQLSaysOfAConnectionWhatStatusSays(t *testing.T) {
 			t.Fatal(err)
 		}
 		for id, how := range want {
-			if is := (f.Health == "" || f.Health == how.Health) && (f.Party == "" || f.Party == how.Party) && (f.Problem == "" || f.Problem == how.Problem); is != shown[id] {
+			is := (f.Health == "" || f.Health == how.Health) && (f.Party == "" || f.Party == how.Party) && (f.Problem == "" || f.Problem == how.Problem) &&
+				(!f.Lapsing || !how.ReconnectBy.IsZero())
+			if is != shown[id] {
 				t.Errorf("%+v: shown %t, and it is %+v", f, shown[id], how)
 			}
 		}
@@ -128,9 +130,9 @@ func TestSQLSaysOfAConnectionWhatStatusSays(t *testing.T) {
 	}
 }
 
-// filtersOfStatus are a list's filters by each health, party and problem.
+// filtersOfStatus are a list's filters by each health, party and problem, and by access that ends.
 func filtersOfStatus() []search.Filter {
-	var all []search.Filter
+	all := []search.Filter{{Lapsing: true}}
 	for _, h := range status.Healths() {
 		all = append(all, search.Filter{Health: h})
 	}
@@ -158,6 +160,7 @@ func TestAFlowWhoseTimeIsOverHasEnded(t *testing.T) {
 		{status.StageAnswered, status.StageExpired, status.EndExpired},
 		{status.StageExchanging, status.StageFailed, status.EndInterrupted},
 		{status.StageChoosing, status.StageExpired, status.EndExpired},
+		{status.StageConfirming, status.StageExpired, status.EndUnconfirmed},
 		{status.StageConnected, status.StageConnected, ""},
 		{status.StageDenied, status.StageDenied, ""},
 		{status.StageExpired, status.StageExpired, ""},

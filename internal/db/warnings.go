@@ -21,16 +21,13 @@ const (
 // access ends within status.Reminder; and to users who were warned of a connection that is fine again.
 func (d *DB) EnqueueWarnings(ctx context.Context, providers status.Providers, jobs Jobs) (mails int, err error) {
 	now := d.Now()
-	var names, environments, redirecting []string
+	var names, environments []string
 	for name, p := range providers {
-		if !p.SetUp {
-			continue
-		}
-		names, environments = append(names, name), append(environments, p.Environment)
-		if !p.Credentials {
-			redirecting = append(redirecting, name)
+		if p.SetUp {
+			names, environments = append(names, name), append(environments, p.Environment)
 		}
 	}
+	ending, endingIn := providers.Reconnecting()
 	last, err := d.LastRestore(ctx)
 	if err != nil {
 		return 0, err
@@ -90,14 +87,13 @@ func (d *DB) EnqueueWarnings(ctx context.Context, providers status.Providers, jo
 			// Only where refreshing does not move the date.
 			{MailReconnectBy, `
 				INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)
-				SELECT c.id, u.id, $6, g.refresh_expires_at, $1
+				SELECT c.id, u.id, $5, g.refresh_expires_at, $1
 				FROM grants g JOIN connections c ON c.id = g.connection_id
 					JOIN users u ON u.merchant_id = c.merchant_id AND u.locked_at IS NULL AND u.password_hash <> '' AND u.email <> ''
-				WHERE g.refresh_expiry_fixed AND g.refresh_expires_at > $1 AND g.refresh_expires_at < $2
-					AND c.provider = ANY($3) AND (c.provider, c.environment) IN (SELECT * FROM unnest($4::text[], $5::text[])) AND c.problem = '' AND c.disconnected_at IS NULL
+				WHERE ` + status.MustReconnect("$1", "$2", "$3", "$4") + `
 				ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at
 					WHERE w.about < $1
-				RETURNING connection_id, user_id`, []any{now, now.Add(status.Reminder), redirecting, names, environments, MailReconnectBy}},
+				RETURNING connection_id, user_id`, []any{now, now.Add(status.Reminder), ending, endingIn, MailReconnectBy}},
 			{MailBackToNormal, `
 				DELETE FROM warnings w USING connections c
 				WHERE w.connection_id = c.id AND w.kind = $1 AND c.problem = '' AND c.failing_since IS NULL AND c.disconnected_at IS NULL

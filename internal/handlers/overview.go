@@ -45,7 +45,8 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	lapsing, err := s.DB.Connections(r.Context(), search.Filter{Lapsing: true}, "", riskShown)
+	providers := s.statuses(r.Context())
+	lapsing, err := s.DB.Connections(r.Context(), search.Filter{Lapsing: true, Providers: providers}, "", riskShown)
 	if err != nil {
 		return err
 	}
@@ -57,11 +58,8 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 	for _, place := range s.places(counts) {
 		page.Providers = append(page.Providers, s.providerFigures(r.Context(), place, counts, lately, states))
 	}
-	providers := s.statuses(r.Context())
 	for _, l := range lapsing.Rows {
-		if row := s.viewConnectionRow(l, providers); !row.Status.ReconnectBy.IsZero() {
-			page.AtRisk = append(page.AtRisk, row)
-		}
+		page.AtRisk = append(page.AtRisk, s.viewConnectionRow(l, providers))
 	}
 	if len(lapsing.Rows) > 0 {
 		page.RiskURL = "/admin/connections?lapsing=7d"

@@ -3,6 +3,7 @@ package search
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -59,9 +60,9 @@ func (s *search) few() string {
 		return `(SELECT c.* FROM bulk_items i JOIN connections c ON c.id = i.connection_id
 			WHERE i.bulk_id = ` + s.arg(f.Bulk) + ` AND i.outcome = ` + s.arg(f.Outcome) + ofMerchant + ` OFFSET 0) AS c WHERE true`
 	case f.Lapsing:
+		names, environments := f.Providers.Reconnecting()
 		return `(SELECT c.*, g.refresh_expires_at FROM grants g JOIN connections c ON c.id = g.connection_id
-			WHERE g.refresh_expiry_fixed AND g.refresh_expires_at > ` + s.arg(s.now) + ` AND g.refresh_expires_at < ` + s.arg(s.now.AddDate(0, 0, 7)) + `
-			AND c.disconnected_at IS NULL AND c.problem = ''` + ofMerchant + ` OFFSET 0) AS c WHERE true`
+			WHERE ` + status.MustReconnect(s.arg(s.now), s.arg(s.now.AddDate(0, 0, 7)), s.arg(names), s.arg(environments)) + ofMerchant + ` OFFSET 0) AS c WHERE true`
 	case f.Merchant != pg.ID{} && s.order.Key == "c.connected_at":
 		return `connections c WHERE true` + ofMerchant // there is an index of a merchant's connections in this order
 	case f.Merchant != pg.ID{}:
@@ -216,9 +217,9 @@ func (s *search) after() string {
 		}
 	case "c.health_order":
 		if s.facets != nil {
-			low, high := 9, 0
+			low, high := int64(math.MaxInt64), int64(0)
 			for _, f := range s.facets {
-				rank := 1 + slices.Index([]status.Health{status.ActionNeeded, status.Retrying, status.Fine, status.Disconnected}, status.HealthOf(f.state))
+				rank := status.HealthOf(f.state).Rank()
 				low, high = min(low, rank), max(high, rank)
 			}
 			place += fmt.Sprintf(` AND c.health_order >= %d000000000000 AND c.health_order < %d000000000000`, low, high+1)

@@ -6,6 +6,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 )
 
 // reminders are how many days before its end a connection is announced to expire, the later one first.
@@ -14,12 +15,7 @@ var reminders = []int{2, 7}
 // remind adds an event for each connection whose access ends so soon, however often it is refreshed.
 func (w *Webhooks) remind(ctx context.Context) error {
 	now := w.DB.Now()
-	var names, environments []string
-	for name, p := range w.Providers {
-		if p.SetUp && !p.Credentials {
-			names, environments = append(names, name), append(environments, p.Environment)
-		}
-	}
+	names, environments := w.Providers.Reconnecting()
 	return w.DB.Tx(ctx, func(tx pgx.Tx) error {
 		from := now
 		for _, days := range reminders {
@@ -28,9 +24,7 @@ func (w *Webhooks) remind(ctx context.Context) error {
 				WITH due AS (
 					INSERT INTO webhook_reminders AS r (connection_id, days, about)
 					SELECT g.connection_id, $1, g.refresh_expires_at FROM grants g JOIN connections c ON c.id = g.connection_id
-					WHERE g.refresh_expiry_fixed AND g.refresh_expires_at > $2 AND g.refresh_expires_at <= $3
-						AND (c.provider, c.environment) IN (SELECT * FROM unnest($5::text[], $6::text[])) AND c.problem = '' AND c.disconnected_at IS NULL
-						AND EXISTS (SELECT FROM webhook_endpoints)
+					WHERE `+status.MustReconnect("$2", "$3", "$5", "$6")+` AND EXISTS (SELECT FROM webhook_endpoints)
 					ON CONFLICT (connection_id, days) DO UPDATE SET about = excluded.about WHERE r.about < $4
 					RETURNING connection_id
 				)
