@@ -299,10 +299,10 @@ func (s *Server) apiRefresh(w http.ResponseWriter, r *http.Request) error {
 	if err := s.limits.refresh(c.ID); err != nil {
 		return err
 	}
-	if c.DisconnectedAt.IsZero() && c.Problem.Party() == status.PartyMerchant {
+	if how := s.statusOf(r.Context(), c.Connection); how.Health == status.ActionNeeded && how.Party == status.PartyMerchant {
 		wait, err := s.DB.Allow(r.Context(), "refused "+c.ID.String(), refusedByProgram)
 		if err == nil && wait > 0 {
-			err = &refresh.ActionNeededError{Problem: c.Problem}
+			err = &refresh.ActionNeededError{Problem: how.Problem}
 		}
 		if err != nil {
 			return err

@@ -276,6 +276,12 @@ func TestNobodyWaitsForAProviderThatRefusesUs(t *testing.T) {
 	if a := o.ask("GET", "/api/v1/connections/"+id.String(), key, ""); a.body["health"] != "retrying" || a.body["who_must_act"] != "platform" {
 		t.Errorf("got %s", a.text)
 	}
+	if a := o.ask("GET", "/api/v1/connections/"+id.String()+"/token", key, ""); a.body["who_must_act"] != "platform" || a.body["problem"] != "client-rejected" {
+		t.Errorf("the token says %s", a.text)
+	}
+	if a := o.ask("GET", "/api/v1/providers", key, ""); !strings.Contains(a.text, `"reason":"client-rejected"`) {
+		t.Errorf("providers: %s", a.text)
+	}
 }
 
 func TestKeysOpenOnlyWhatTheyShould(t *testing.T) {

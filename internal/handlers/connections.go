@@ -96,7 +96,7 @@ func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 	if err := s.rateLimit(r, "refresh now "+visitorOf(r).user.ID.String(), pg.Limit{Burst: 20, Every: 3 * time.Second}); err != nil {
 		return err
 	}
-	if c.DisconnectedAt.IsZero() && c.Problem.Party() == status.PartyMerchant {
+	if how := s.statusOf(r.Context(), c.Connection); how.Health == status.ActionNeeded && how.Party == status.PartyMerchant {
 		wait, err := s.DB.Allow(r.Context(), "refused by hand "+c.ID.String(), refusedByPerson)
 		if err != nil {
 			return err

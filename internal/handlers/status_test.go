@@ -32,8 +32,10 @@ func TestAConnectionSaysTheSameEverywhere(t *testing.T) {
 	if a.is(o, 503, "platform-action-needed"); a.body["problem"] != "environment" || a.body["who_must_act"] != "platform" {
 		t.Errorf("the token says %s", a.text)
 	}
-	if a := o.ask("POST", "/api/v1/connections/"+id.String()+"/refresh", key, ""); a.body["problem"] != "environment" {
-		t.Errorf("a refresh says %s", a.text)
+	for range 2 { // the second soon after the first, which is what a merchant's refusal limits
+		if a := o.ask("POST", "/api/v1/connections/"+id.String()+"/refresh", key, ""); a.body["problem"] != "environment" || a.body["who_must_act"] != "platform" {
+			t.Errorf("a refresh says %s", a.text)
+		}
 	}
 	admin.wants("/connections/"+id.String(), "This connection belongs to another environment")
 	admin.wants("/admin/connections?who=platform&problem=environment", "Moved", "Other environment")

@@ -1,6 +1,7 @@
 package refresh
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -75,11 +76,11 @@ func (e *Engine) Good(h db.Handout, minValid time.Duration) bool {
 func mostOf(lifetime time.Duration) time.Duration { return lifetime * 8 / 10 }
 
 func (e *Engine) freshen(ctx context.Context, r db.Reading, minValid time.Duration, by audit.Actor) (db.Reading, error) {
+	q := e.queueOf(r.Provider, r.Environment)
 	good, err := e.verdict(r, minValid)
 	if good || err != nil {
-		return r, err
+		return r, e.orBlocked(ctx, q, err)
 	}
-	q := e.queueOf(r.Provider, r.Environment)
 	if err := q.enter(); err != nil {
 		return r, err
 	}
@@ -88,7 +89,7 @@ func (e *Engine) freshen(ctx context.Context, r db.Reading, minValid time.Durati
 	defer cancel()
 	for ; ; good, err = e.verdict(r, minValid) {
 		if good || err != nil {
-			return r, err
+			return r, e.orBlocked(ctx, q, err)
 		}
 		if r.LeasedUntil.After(e.DB.Now()) && !e.isInflight(r.Connection) {
 			if r, err = e.wait(ctx, r); err != nil {
@@ -229,6 +230,15 @@ func (e *Engine) blockedBy(ctx context.Context, q *providerQueue) error {
 		return &ProviderTroubleError{Outcome: status.RateLimited, RetryAfter: state.PausedUntil.Sub(now)}
 	}
 	return nil
+}
+
+// orBlocked returns err or, where it is that the provider fails, what an incident or a pause of the provider makes of it.
+func (e *Engine) orBlocked(ctx context.Context, q *providerQueue, err error) error {
+	var trouble *ProviderTroubleError
+	if !errors.As(err, &trouble) || trouble.Outcome == status.Lost {
+		return err
+	}
+	return cmp.Or(e.blockedBy(ctx, q), err)
 }
 
 // reread reads a grant again after an attempt, and first waits a little where it is as it was.

@@ -257,7 +257,7 @@ func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
 		}
 	}
 	// While it is our own key that is suspected, not even that is believed.
-	if _, err := w.db.Pool.Exec(t.Context(), `UPDATE providers SET incident_reason = 'ours' WHERE name = 'acme'`); err != nil {
+	if _, err := w.db.Pool.Exec(t.Context(), `UPDATE providers SET incident_reason = $1 WHERE name = 'acme'`, status.ReasonClientRejected); err != nil {
 		t.Fatal(err)
 	}
 	accused := w.connect("accused", time.Hour)

@@ -73,9 +73,9 @@ type Reason string
 
 // The reasons of an incident.
 const (
-	ReasonTemporary      Reason = "trouble"  // the provider fails for several merchants
-	ReasonClientRejected Reason = "ours"     // it rejects several merchants at once: our own client is suspected first
-	ReasonDeclared       Reason = "declared" // an admin said so
+	ReasonTemporary      Reason = "trouble"         // the provider fails for several merchants
+	ReasonClientRejected Reason = "client-rejected" // it rejects several merchants at once: our own client is suspected first
+	ReasonDeclared       Reason = "declared"        // an admin said so
 )
 
 // Stage is how far a flow has come.
