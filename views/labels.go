@@ -204,11 +204,20 @@ func outcomeText(ctx context.Context, code string, p Provider, staff bool) strin
 	return T(ctx, "outcome.trouble", "Provider", p.Title)
 }
 
-func revokedText(ctx context.Context, revoked status.Revocation, p Provider, staff bool) string {
-	if key := "receipt.revoked-" + string(revoked); has(ctx, key) {
-		return toldTo(ctx, staff, key, p)
+// revokedText says what became of the access at the provider, and why it was left there.
+func revokedText(ctx context.Context, r db.Receipt, p Provider, staff bool) string {
+	key := "receipt.revoked-" + string(r.Revoked)
+	if !has(ctx, key) {
+		return T(ctx, "receipt.revoked-not-offered", "Provider", p.Title)
 	}
-	return T(ctx, "receipt.revoked-not-offered", "Provider", p.Title)
+	said := toldTo(ctx, staff, key, p)
+	switch {
+	case r.Revoked != status.RevokedFailed && r.Revoked != status.RevokedLater, r.Outcome == "":
+		return said
+	case r.Outcome == status.Rejected || r.Outcome == status.ClientRejected:
+		return T(ctx, "receipt.why-refused", "Provider", p.Title) + " " + said
+	}
+	return T(ctx, "receipt.why-away", "Provider", p.Title) + " " + said
 }
 
 func statusText(status int) string { return strconv.Itoa(status) }

@@ -178,7 +178,7 @@ func (m Mail) receipt(ctx context.Context) []string {
 	case r.Actor == audit.RoleSupport || r.Actor == audit.RoleAdmin:
 		all = append(all, T(ctx, "mail.by-team"))
 	}
-	all = append(all, T(ctx, "mail.deleted"), revokedText(ctx, m.Receipt.Revoked, Provider{Title: m.Accounts[0].Provider}, false))
+	all = append(all, T(ctx, "mail.deleted"), revokedText(ctx, *m.Receipt, Provider{Title: m.Accounts[0].Provider}, false))
 	if until := m.Receipt.RemainsUntil; !until.IsZero() {
 		all = append(all, T(ctx, "mail.remains", "Until", Moment(ctx, until)))
 	}

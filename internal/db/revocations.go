@@ -181,6 +181,7 @@ func (d *DB) RevocationStatus(ctx context.Context, connection pg.ID, at time.Tim
 type Receipt struct {
 	At, RemainsUntil time.Time
 	Revoked          status.Revocation // "" if there is no result yet
+	Outcome          status.Outcome    // of the call to the provider; "" if there was none
 	Actor            audit.Role        // who ended it
 	By               string            // their name
 }
@@ -189,7 +190,7 @@ type Receipt struct {
 func (d *DB) ConnectionReceipt(ctx context.Context, c Connection) (Receipt, error) {
 	r := Receipt{At: c.DisconnectedAt}
 	rows, err := d.Pool.Query(ctx, `
-		SELECT e.kind, e.note, e.actor, coalesce(nullif(u.name, ''), u.email, '') FROM events e LEFT JOIN users u ON u.id = e.actor_id
+		SELECT e.kind, e.note, e.outcome, e.actor, coalesce(nullif(u.name, ''), u.email, '') FROM events e LEFT JOIN users u ON u.id = e.actor_id
 		WHERE e.connection_id = $1 AND e.at >= $2 AND (e.kind = 'connection.disconnected' OR e.kind LIKE 'connection.revoke%') ORDER BY e.at, e.id`,
 		c.ID, c.DisconnectedAt)
 	if err != nil {
@@ -197,10 +198,11 @@ func (d *DB) ConnectionReceipt(ctx context.Context, c Connection) (Receipt, erro
 	}
 	var kind status.Kind
 	var actor audit.Role
+	var outcome status.Outcome
 	var note, by string
-	_, err = pgx.ForEachRow(rows, []any{&kind, &note, &actor, &by}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&kind, &note, &outcome, &actor, &by}, func() error {
 		if kind != status.ConnectionDisconnected {
-			r.Revoked = status.Revocation(note)
+			r.Revoked, r.Outcome = status.Revocation(note), outcome
 			return nil
 		}
 		r.Actor, r.By = actor, by

@@ -104,7 +104,7 @@ func (j *Jobs) Revoke(ctx context.Context, p db.Revocation) (status.Revocation, 
 func (j *Jobs) revoke(ctx context.Context, p db.Revocation) (status.Revocation, error) {
 	c, provider := p.Connection, j.provider(p.Connection.Provider)
 	if provider.Connector == nil || provider.Environment != c.Environment {
-		return status.RevokedKept, nil
+		return status.RevokedUntold, nil
 	}
 	revoker, ok := provider.Connector.(connectors.Revoker)
 	if !ok {
