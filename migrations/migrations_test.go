@@ -5,8 +5,10 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -293,6 +295,37 @@ func TestDownStopsBeforeWhatItCannotGiveBack(t *testing.T) {
 	}
 	if _, err := migrations.Up(ctx, d.URL); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestEveryTriggerIsNamedInTheCodeThatCausesIt: who reads a statement must learn what else it does.
+func TestEveryTriggerIsNamedInTheCodeThatCausesIt(t *testing.T) {
+	conn := connect(t, dbtest.Make(t).URL)
+	rows, err := conn.Query(t.Context(), `SELECT DISTINCT tgname FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+		WHERE NOT tgisinternal AND c.relnamespace = 'public'::regnamespace AND c.relname NOT LIKE 'river%'`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil || len(names) == 0 {
+		t.Fatal(names, err)
+	}
+	var code strings.Builder
+	err = filepath.WalkDir("../internal", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		code.Write(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		if !strings.Contains(code.String(), name) {
+			t.Errorf("no Go file names the trigger %s", name)
+		}
 	}
 }
 

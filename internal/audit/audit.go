@@ -72,6 +72,9 @@ const Columns = `id, at, kind, actor, actor_id, merchant_id, connection_id, flow
 const insert = `INSERT INTO events (` + Columns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`
 
 // Add writes an event in the caller's transaction. An id, a time and an actor that are missing are filled in.
+//
+// Triggers do the rest: events_webhook adds the webhook of an event that platforms are told of, events_of_erased leaves out the words of
+// one about a merchant that was erased, and events_append_only and events_no_truncate refuse every change.
 func (l *Log) Add(ctx context.Context, q pg.Querier, e Event) error {
 	_, err := pg.Exec(ctx, q, "add event "+string(e.Kind), insert, l.values(e)...)
 	return err

@@ -70,11 +70,6 @@ const (
 	LinkExpired    LinkState = "expired"    // or revoked
 )
 
-// LinkStates lists every LinkState.
-func LinkStates() []LinkState {
-	return []LinkState{LinkOpen, LinkBegun, LinkConnected, LinkDenied, LinkFailed, LinkCancelled, LinkConfirming, LinkExpired}
-}
-
 // Errors of connect links.
 var (
 	ErrLinkOver     = errors.New("this connect link has expired or was revoked")

@@ -21,7 +21,7 @@ func (c Count) CurrentHealth(providers status.Providers) status.Health {
 	return status.Of(status.RowOf(c.Environment, string(c.Health)), providers[c.Provider]).Health
 }
 
-// Counts reads connection_counts, which triggers of connections write (connections_count_inserted, _updated, _deleted).
+// Counts reads connection_counts, which triggers of connections write (connections_count_inserted, connections_count_updated, connections_count_deleted).
 func (d *DB) Counts(ctx context.Context) ([]Count, error) {
 	return pg.Read(ctx, d.DB, func(ctx context.Context, q pg.Querier) ([]Count, error) {
 		return pg.Collect(ctx, q, "read connection counts", pgx.RowToStructByPos[Count], `

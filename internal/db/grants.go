@@ -14,7 +14,7 @@ import (
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/pg"
-	"patchbay/internal/refresh/schedule"
+	"patchbay/internal/schedule"
 	"patchbay/internal/seal"
 	"patchbay/internal/status"
 )

@@ -97,11 +97,11 @@ func New(o Options) (*Jobs, error) {
 	return j, nil
 }
 
-// periodic runs a job at the start and at every interval, in one process of all.
 // ownQueue puts a kind of job on a queue of its name. A process works only on the queues that it knows, so that one of the version before does
 // not take a job of a kind that is new.
 func ownQueue(args river.JobArgs) river.InsertOpts { return river.InsertOpts{Queue: args.Kind()} }
 
+// periodic runs a job at the start and at every interval, in one process of all.
 func periodic(args river.JobArgs, every time.Duration) *river.PeriodicJob {
 	return river.NewPeriodicJob(river.PeriodicInterval(every), func() (river.JobArgs, *river.InsertOpts) {
 		return args, &river.InsertOpts{MaxAttempts: 3, UniqueOpts: river.UniqueOpts{ByPeriod: every}}

@@ -10,7 +10,7 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
-	"patchbay/internal/refresh/schedule"
+	"patchbay/internal/schedule"
 	"patchbay/internal/seal"
 	"patchbay/internal/status"
 )

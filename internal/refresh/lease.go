@@ -12,7 +12,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
-	"patchbay/internal/refresh/schedule"
+	"patchbay/internal/schedule"
 	"patchbay/internal/seal"
 	"patchbay/internal/status"
 )
@@ -298,6 +298,7 @@ func (q *providerQueue) saveOne(ctx context.Context, s *save) (f fate, err error
 		if _, err := tx.Exec(ctx, `UPDATE grants g SET `+setSavedGrant+` FROM `+savedGrants+` WHERE g.connection_id = w.id`, []savedGrant{s.row}); err != nil {
 			return err
 		}
+		// The trigger connections_webhook adds the webhook of a connection that is fine again.
 		recovered, err := tx.Exec(ctx, `
 			UPDATE connections SET problem = '', problem_since = NULL, failing_since = NULL
 			WHERE id = $1 AND (problem <> '' OR failing_since IS NOT NULL)`, l.Connection)
@@ -391,6 +392,7 @@ func (q *providerQueue) record(ctx context.Context, l *lease, end failure, info 
 		if err := q.db.Audit.Add(ctx, tx, e); err != nil || !counted {
 			return err
 		}
+		// The trigger connections_webhook adds the webhook of a problem that came or changed.
 		_, err = tx.Exec(ctx, `
 			UPDATE connections SET failing_since = coalesce(failing_since, $2), problem = CASE WHEN $3 = '' THEN problem ELSE $3 END,
 				problem_since = CASE WHEN $3 = '' OR $3 = problem THEN problem_since ELSE $2 END

@@ -13,7 +13,7 @@ import (
 
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
-	"patchbay/internal/refresh/schedule"
+	"patchbay/internal/schedule"
 	"patchbay/internal/status"
 )
 

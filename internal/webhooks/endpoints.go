@@ -138,7 +138,7 @@ func (w *Webhooks) checkURL(address string) (shown string, err error) {
 	return u.Scheme + "://" + u.Host + u.EscapedPath() + strings.TrimSuffix("?"+u.RawQuery, "?"), nil
 }
 
-// event returns the event of an act on an endpoint. It names the host alone: a path may be a secret.
+// act returns the event of an act on an endpoint. It names the host alone: a path may be a secret.
 func act(kind status.Kind, by audit.Actor, shown string) audit.Event {
 	e := audit.Event{Kind: kind, Actor: by}
 	if u, err := url.Parse(shown); err == nil {

@@ -57,11 +57,6 @@ const (
 	ReasonOff         Reason = "off"    // the endpoint was switched off
 )
 
-// Reasons lists every Reason.
-func Reasons() []Reason {
-	return []Reason{ReasonTimeout, ReasonUnreachable, ReasonUnknownHost, ReasonCertificate, ReasonPrivate, ReasonSealed, ReasonOff}
-}
-
 // Run sends what is due, until ctx is done and what is under way has ended. mail takes the mails to admins.
 func (w *Webhooks) Run(ctx context.Context, mail db.Jobs) {
 	w.mail = mail
