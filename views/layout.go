@@ -30,6 +30,22 @@ func (p Page) here(href string) bool {
 		href == "/admin/connections" && (strings.HasPrefix(path, "/connections/") || strings.HasPrefix(path, "/flows/") || strings.HasPrefix(path, "/admin/bulk/"))
 }
 
+// backText says where Back leads.
+func (p Page) backText(ctx context.Context) string {
+	path, _, _ := strings.Cut(p.Back, "?")
+	list, _, _ := strings.Cut(strings.TrimPrefix(path, "/admin/"), "/")
+	switch list {
+	case "connections", "users", "events", "webhooks":
+		return T(ctx, "layout.back", "Where", T(ctx, "admin_"+list+".title"))
+	case "merchants":
+		if path == "/admin/merchants" {
+			return T(ctx, "layout.back", "Where", T(ctx, "admin_merchants.title"))
+		}
+		return T(ctx, "layout.back", "Where", T(ctx, "filter.merchant"))
+	}
+	return T(ctx, "layout.back", "Where", T(ctx, "admin_overview.title"))
+}
+
 // color returns the provider's colour if it is #rrggbb, else the accent: a setting must not write markup.
 func (p Provider) color() string {
 	if _, _, _, ok := rgb(p.Color); ok {

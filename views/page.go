@@ -19,6 +19,7 @@ type Page struct {
 	User      *Person    // who is signed in; nil for a visitor who is not
 	Link      *Link      // by which a platform sent the visitor here; nil for all others
 	Incidents []Incident // one banner each
+	Back      string     // where staff came from, of the page of one thing
 	Notice    string     // code of what has just been done, words under "notice."; "" for nothing
 	NoticeOf  []any      // names and values to fill in, in turn
 }

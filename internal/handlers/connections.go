@@ -53,6 +53,7 @@ func (s *Server) connectionPage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	page.Back = s.back(w, r, "/admin/connections")
 	once := s.takeShown(w, r)
 	page.Outcome = once.Outcome
 	if page.Staff != nil {

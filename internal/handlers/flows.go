@@ -26,7 +26,7 @@ func (s *Server) flowPage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	page.Rejected = rejected
+	page.Rejected, page.Back = rejected, s.back(w, r, "/admin/connections")
 	if v := visitorOf(r); v.role() == linked {
 		ended := v.link.Flow.Stage == status.StageConnected || v.link.State(s.DB.Now()) == db.LinkConfirming
 		if f.Stage == status.StageChoosing && v.link.Flow.ID != f.ID && ended { // in another tab, with another account

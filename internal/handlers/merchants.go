@@ -91,6 +91,7 @@ func (s *Server) renderMerchant(w http.ResponseWriter, r *http.Request, id pg.ID
 	page := views.AdminMerchantPage{
 		Page: s.viewPage(r), Merchant: m, People: people.Rows, MayInvite: v.role() == admin, Invite: form,
 	}
+	page.Back = s.back(w, r, "/admin/merchants")
 	page.Path = "/admin/merchants/" + m.ID.String() // not that of a form, which takes no GET
 	for _, line := range connections.Rows {
 		page.Connections = append(page.Connections, s.viewConnectionRow(line, providers))
