@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"unicode"
 
 	"github.com/mileusna/useragent"
+	"golang.org/x/net/publicsuffix"
 
 	"patchbay/internal/account"
 	"patchbay/internal/connectors"
@@ -496,4 +498,20 @@ func (f Field) option(ctx context.Context, o string) string {
 		return word
 	}
 	return o
+}
+
+// hostParts cuts a host at the domain that its owner registered, which is the part to trust: sb-merchant. e-invoice.gov.kh. An IP
+// address and a name without a domain are whole.
+func hostParts(host string) (before, own, after string) {
+	name, port, cut := strings.Cut(host, ":")
+	if cut && !strings.Contains(port, ":") {
+		after = ":" + port
+	} else {
+		name = host // IPv6
+	}
+	registered, err := publicsuffix.EffectiveTLDPlusOne(name)
+	if _, notIP := netip.ParseAddr(name); err != nil || notIP == nil {
+		return "", name, after
+	}
+	return strings.TrimSuffix(name, registered), registered, after
 }

@@ -111,6 +111,7 @@ func (s *Server) linkPage(w http.ResponseWriter, r *http.Request) error {
 	if provider.Name == l.Provider {
 		fillIn(page.Fields, func(name string) string { return l.Inputs[name] })
 	}
+	page.Host = s.destination(r, provider, page.Fields)
 	s.render(w, r, http.StatusOK, views.Connect(page))
 	return nil
 }

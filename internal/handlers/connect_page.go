@@ -26,8 +26,32 @@ func (s *Server) connectPage(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	fillIn(page.Fields, r.URL.Query().Get)
+	page.Host = s.destination(r, provider, page.Fields)
 	s.render(w, r, http.StatusOK, views.Connect(page))
 	return nil
+}
+
+// destinationLimit is how long a page may wait for a provider's metadata, which says where its own page is.
+const destinationLimit = time.Second
+
+// destination returns the host to which the merchant's browser will be sent with what is in the fields, "" if it is not sent anywhere or
+// that is not known yet.
+func (s *Server) destination(r *http.Request, provider connectors.Provider, fields []views.Field) string {
+	destined, ok := provider.Connector.(connectors.Destined)
+	if !ok || isPrefetch(r) {
+		return ""
+	}
+	var inputs map[string]string
+	if asker, ok := provider.Connector.(connectors.Asker); ok && len(fields) > 0 {
+		typed := make(map[string]string, len(fields))
+		for _, f := range fields {
+			typed[f.Name] = f.Value
+		}
+		inputs, _ = asker.CheckInputs(typed) // with a mistake in them the host is unknown
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), destinationLimit)
+	defer cancel()
+	return destined.Destination(ctx, inputs)
 }
 
 // fillIn writes values into the fields that are not secret: those of the address begin nothing, and are shown to be sent.
@@ -85,6 +109,7 @@ func (s *Server) askFirst(w http.ResponseWriter, r *http.Request, provider conne
 		page.Errors = views.Errors{{Field: input.Field, Code: input.Code}}
 	}
 	if len(page.Errors) > 0 { // nothing is begun
+		page.Host = s.destination(r, provider, page.Fields)
 		s.render(w, r, http.StatusUnprocessableEntity, views.Connect(page))
 		return nil
 	}

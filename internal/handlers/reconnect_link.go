@@ -28,10 +28,14 @@ func (s *Server) reconnectLinkPage(w http.ResponseWriter, r *http.Request) error
 	case link.Over:
 		return s.redirectWithNotice(w, r, "/connections/"+c.ID.String(), "link-over")
 	}
-	s.render(w, r, http.StatusOK, views.ReconnectAsk(views.ReconnectAskPage{
+	page := views.ReconnectAskPage{
 		Page: s.viewPage(r), Action: r.URL.Path, Provider: s.viewProviderOf(c.Provider, c.Environment), Account: s.accountOf(c.Connection),
 		Merchant: c.Merchant, ConnectionID: c.ID.String(),
-	}))
+	}
+	if provider, err := s.provider(c.Provider); err == nil && len(fieldsOf(provider)) == 0 { // else the page with the fields comes first
+		page.Host = s.destination(r, provider, nil)
+	}
+	s.render(w, r, http.StatusOK, views.ReconnectAsk(page))
 	return nil
 }
 
