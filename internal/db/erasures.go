@@ -70,7 +70,7 @@ type subject struct {
 	users, keys []pg.ID
 	links       []pg.ID // connect links
 	emails      []string
-	names       []string // what its people would call it, them and its accounts
+	names       []string // what its people would call it, them and its accounts, or called them before
 }
 
 // erasureRevocation is the sealed part of a row of erasure_revocations.
@@ -126,7 +126,7 @@ func (d *DB) readSubject(ctx context.Context, tx pgx.Tx, merchant pg.ID) (s subj
 	}
 	s.name(s.merchant.Name, s.merchant.ExternalID)
 	for _, c := range s.connections {
-		s.name(c.Account.Name)
+		s.name(c.Account.Name, c.Nickname)
 		if c.Account.ID != c.ID.String() {
 			s.name(c.Account.ID)
 		}
@@ -178,6 +178,12 @@ func (s *subject) readPeople(ctx context.Context, tx pgx.Tx) error {
 	if err != nil {
 		return fmt.Errorf("read API keys: %w", err)
 	}
+	// What accounts were called before is known of attempts.
+	former, err := pg.Collect(ctx, tx, "read attempts", pgx.RowTo[string], `SELECT account_name FROM flows WHERE merchant_id = $1 UNION SELECT account_id FROM flows WHERE merchant_id = $1`, s.merchant.ID)
+	if err != nil {
+		return err
+	}
+	s.name(former...)
 	var by string
 	rows, err = tx.Query(ctx, `SELECT id, user_name, user_external_id FROM connect_links WHERE merchant_id = $1`, s.merchant.ID)
 	if err != nil {
@@ -231,11 +237,6 @@ func (d *DB) deleteSubject(ctx context.Context, tx pgx.Tx, by audit.Actor, s sub
 	for i, c := range s.connections {
 		connections[i] = c.ID
 	}
-	words, err := pg.Collect(ctx, tx, "read words", pgx.RowTo[string], `
-		SELECT search_words_of(words) FROM search_documents WHERE merchant_id = $1 UNION SELECT search_words_of(words) FROM users WHERE merchant_id = $1`, id)
-	if err != nil {
-		return err
-	}
 	var counts ErasedCounts
 	for _, one := range []struct {
 		count *int64
@@ -265,13 +266,6 @@ func (d *DB) deleteSubject(ctx context.Context, tx pgx.Tx, by audit.Actor, s sub
 		}
 		if one.count != nil {
 			*one.count += n
-		}
-	}
-	for part := range chunks(words, namesAtOnce) {
-		if _, err := pg.Exec(ctx, tx, "erase words", `DELETE FROM search_words w WHERE word = ANY ($1)
-			AND NOT EXISTS (SELECT FROM search_documents d WHERE d.words LIKE '%' || w.word || '%')
-			AND NOT EXISTS (SELECT FROM users u WHERE u.words LIKE '%' || w.word || '%')`, part); err != nil {
-			return err
 		}
 	}
 	if err := d.addErasure(ctx, tx, by, s, counts); err != nil {
@@ -390,7 +384,7 @@ func (d *DB) UnfinishedErasures(ctx context.Context) ([]pg.ID, error) {
 }
 
 // EmptyEvents empties the free text of the events of an erased merchant, a few thousand at a time, and once more two minutes after the
-// erasure.
+// erasure. It takes the words out of the dictionary that nobody else has.
 func (d *DB) EmptyEvents(ctx context.Context, merchant pg.ID) error {
 	type work struct {
 		At, EmptiedAt, FinishedAt time.Time
@@ -399,6 +393,9 @@ func (d *DB) EmptyEvents(ctx context.Context, merchant pg.ID) error {
 	w, err := pg.One(ctx, d.Pool, "read erasure", pgx.RowToStructByPos[work], `SELECT erased_at, emptied_at, finished_at, subjects FROM erasures WHERE merchant_id = $1`, merchant)
 	last := d.Now().Sub(w.At) >= lookAgainAfter
 	if err != nil || !w.FinishedAt.IsZero() || !w.EmptiedAt.IsZero() && !last {
+		return err
+	}
+	if err := d.ForgetWords(ctx); err != nil {
 		return err
 	}
 	total := 0

@@ -142,7 +142,7 @@ func TestADumpAfterAnErasureHoldsNothingButIDs(t *testing.T) {
 	merchant, user, connection, flow, key, link := pg.NewID(), pg.NewID(), pg.NewID(), pg.NewID(), pg.NewID(), pg.NewID()
 	canaries := fillWithCanaries(t, d, []any{merchant, user, connection, admin.ID, flow, key, link, other.ID})
 	t.Run("every column is looked at", func(t *testing.T) {
-		known := map[string]bool{"search_words.word": true}
+		known := map[string]bool{"search_words.word": true, "search_words_left.word": true}
 		for _, name := range notOfMerchants {
 			known[name] = true
 		}
@@ -243,6 +243,155 @@ func TestADumpAfterAnErasureHoldsNothingButIDs(t *testing.T) {
 			t.Errorf("by no external id: %v", err)
 		}
 	})
+}
+
+// TestWhatWasCalledOtherwiseBeforeIsErased renames an account, its nickname and a person, and gives up an attempt. No word of theirs stays in
+// the dictionary but those that others have, and words are forgotten without an erasure too.
+func TestWhatWasCalledOtherwiseBeforeIsErased(t *testing.T) {
+	t.Parallel()
+	ctx := t.Context()
+	d := dbtest.New(t)
+	accounts := account.New(d)
+	admin := dbtest.User(t, d, audit.RoleAdmin, "admin@platform.example", "correct horse battery", "")
+	m, other := dbtest.Merchant(t, d, "Khmerhouse Shop"), dbtest.Merchant(t, d, "Otherplace Shop")
+	u := dbtest.User(t, d, audit.RoleMerchant, "sokchea@khmerhouse.example", "correct horse battery", "Khmerhouse Shop")
+	by := audit.Actor{Role: audit.RoleMerchant, ID: u.ID}
+	info := connectors.Info{Name: "caminvoice", Environment: "sandbox"}
+	connect := func(merchant, user, pinned pg.ID, id, name string) pg.ID {
+		t.Helper()
+		f, err := d.BeginFlow(ctx, db.NewFlow{ID: pg.NewID(), UserID: user, MerchantID: merchant, ConnectionID: pinned, Provider: "caminvoice", Environment: "sandbox", State: pg.NewSecret(), Browser: pg.NewSecret(), Keyed: true, By: by})
+		if err != nil {
+			t.Fatal(err)
+		}
+		g := connectors.Grant{Token: connectors.Token{Access: "a", Lifetime: time.Hour, Refresh: "r"}, Account: connectors.Account{ID: id, Name: name}}
+		if f, err = d.KeepGrant(ctx, f, g, d.Now(), true, nil); err != nil || id == "" {
+			t.Fatal(err)
+		}
+		if name == "Givenup Trading" {
+			return pg.ID{}
+		}
+		made, err := d.Connect(ctx, f, db.ChooseConnect, by, info, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return made.Connection.ID
+	}
+	id := connect(m.ID, u.ID, pg.ID{}, "KHUID0001", "Formername Chea Trading")
+	connect(m.ID, u.ID, id, "KHUID0001", "Presentname Trading")
+	connect(m.ID, u.ID, pg.ID{}, "KHUID0009", "Givenup Trading")
+	cheap := connect(other.ID, dbtest.User(t, d, audit.RoleMerchant, "dara@other.example", "correct horse battery", "Otherplace Shop").ID, pg.ID{}, "KHUID0002", "Cheaptrade Trading")
+	for _, nickname := range []string{"Riverside counter", "Airport counter"} {
+		if err := d.Name(ctx, id, m.ID, nickname, by); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"Formerperson", "Presentperson"} {
+		if err := accounts.SaveProfile(ctx, u.ID, name, "en"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, typed := range []string{"where is formername chea trading", "call GIVENUP TRADING", "airport counter?"} {
+		if err := d.Audit.Record(ctx, audit.Event{Kind: status.ConnectionsSearched, Actor: audit.Actor{Role: audit.RoleAdmin, ID: admin.ID}, Note: typed}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	words := func() string {
+		t.Helper()
+		all, err := pg.Collect(ctx, d.Pool, "read words", pgx.RowTo[string], `SELECT word FROM search_words ORDER BY 1`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return " " + strings.Join(all, " ") + " "
+	}
+	if all := words(); !strings.Contains(all, " formername ") || !strings.Contains(all, " riverside ") {
+		t.Fatalf("the words are%s", all)
+	}
+	if err := d.ForgetWords(ctx); err != nil {
+		t.Fatal(err)
+	}
+	all := words()
+	for _, gone := range []string{"formername", "riverside", "formerperson", "chea"} {
+		if strings.Contains(all, " "+gone+" ") {
+			t.Errorf("%q is not forgotten although nothing is called so any more", gone)
+		}
+	}
+	for _, still := range []string{"presentname", "airport", "counter", "presentperson", "sokchea", "khmerhouse", "cheaptrade", "trading", "shop"} {
+		if !strings.Contains(all, " "+still+" ") {
+			t.Errorf("%q is forgotten:%s", still, all)
+		}
+	}
+	if err := d.EraseMerchant(ctx, audit.System, m.ID); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.EmptyEvents(ctx, m.ID); err != nil {
+		t.Fatal(err)
+	}
+	dump := strings.ToLower(dbtest.Dump(t, d))
+	for _, gone := range []string{"formername", "presentname", "givenup", "riverside", "airport", "formerperson", "presentperson", "sokchea", "khmerhouse", "khuid0001", "khuid0009"} {
+		if strings.Contains(dump, gone) {
+			t.Errorf("%q is still there", gone)
+		}
+	}
+	if all := words(); !strings.Contains(all, " trading ") || !strings.Contains(all, " shop ") || !strings.Contains(all, " cheaptrade ") {
+		t.Errorf("words of others are gone:%s", all)
+	}
+	if err := d.Name(ctx, cheap, other.ID, "Riverside", by); err != nil || !strings.Contains(words(), " riverside ") {
+		t.Errorf("a word that was forgotten does not come back, %v", err)
+	}
+}
+
+// TestWordsAreNotForgottenThatATextGets has texts lose and get the same words at once.
+func TestWordsAreNotForgottenThatATextGets(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	d := dbtest.New(t)
+	accounts := account.New(d)
+	dbtest.Merchant(t, d, "Shop")
+	var users []pg.ID
+	for i := range 4 {
+		users = append(users, dbtest.User(t, d, audit.RoleMerchant, fmt.Sprintf("u%d@shop.example", i), "correct horse battery", "Shop").ID)
+	}
+	var renaming, forgetting sync.WaitGroup
+	done := make(chan struct{})
+	for range 2 {
+		forgetting.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if err := d.ForgetWords(ctx); err != nil {
+					t.Errorf("forget: %v", err)
+					return
+				}
+			}
+		})
+	}
+	for i, id := range users {
+		renaming.Go(func() {
+			for n := range 40 {
+				if err := accounts.SaveProfile(ctx, id, "shared "+string(rune('a'+(i+n)%3))+"name", "en"); err != nil {
+					t.Errorf("rename: %v", err)
+				}
+			}
+		})
+	}
+	renaming.Wait()
+	close(done)
+	forgetting.Wait()
+	if err := d.ForgetWords(ctx); err != nil {
+		t.Fatal(err)
+	}
+	missing, err := pg.Collect(ctx, d.Pool, "compare", pgx.RowTo[string], `SELECT w FROM users, search_words_of(words) AS w EXCEPT SELECT word FROM search_words`)
+	if err != nil || len(missing) > 0 {
+		t.Errorf("the dictionary lacks %v, %v", missing, err)
+	}
+	over, err := pg.Collect(ctx, d.Pool, "compare", pgx.RowTo[string], `SELECT word FROM search_words EXCEPT SELECT w FROM users, search_words_of(words) AS w`)
+	if err != nil || len(over) > 0 {
+		t.Errorf("the dictionary has %v too many, %v", over, err)
+	}
 }
 
 // TestOnlyEventsOfErasedMerchantsAreEmptied calls the functions for others.

@@ -4,8 +4,28 @@ import (
 	"context"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"patchbay/internal/pg"
+	"patchbay/internal/search"
 )
+
+// forgetFor is for how long words are taken out of the dictionary at a time. What is left is done a minute later.
+const forgetFor = 10 * time.Second
+
+// ForgetWords takes the words out of the dictionary of search that no text has any more, in transactions of their own.
+func (d *DB) ForgetWords(ctx context.Context) error {
+	for began, more := time.Now(), true; more && time.Since(began) < forgetFor; {
+		err := d.Tx(ctx, func(tx pgx.Tx) (err error) {
+			more, err = search.Forget(ctx, tx)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // DropOld deletes rate limits that are full again, and mail that has been in the outbox for seven days.
 func (d *DB) DropOld(ctx context.Context) error {

@@ -27,7 +27,7 @@ func (j *Jobs) runUpkeep(ctx context.Context, _ *river.Job[upkeepArgs]) error {
 		j.Log.InfoContext(ctx, "old events dropped", "months", dropped)
 	}
 	_, lapsing := d.LapseFlows(ctx)
-	err = errors.Join(err, lapsing, d.FoldCounts(ctx), d.Audit.MakeMonths(ctx), d.DropOld(ctx), j.Accounts.DropExpired(ctx), j.Refresh.DropOld(ctx), j.dropUnconfirmed(ctx))
+	err = errors.Join(err, lapsing, d.FoldCounts(ctx), d.Audit.MakeMonths(ctx), d.DropOld(ctx), d.ForgetWords(ctx), j.Accounts.DropExpired(ctx), j.Refresh.DropOld(ctx), j.dropUnconfirmed(ctx))
 	j.Log.DebugContext(ctx, "upkeep", "ms", time.Since(began).Milliseconds())
 	return err
 }

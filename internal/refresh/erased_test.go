@@ -257,7 +257,7 @@ func TestErasuresRaceWithRefreshes(t *testing.T) {
 	owners, ids := make([]db.Merchant, merchants), make([][]pg.ID, merchants)
 	for m := range merchants {
 		for n := range each {
-			ids[m] = append(ids[m], connect(t, w.db, p.partner, fmt.Sprintf("leavingmerchant%d-%d", m, n), 48*time.Hour, &owners[m]))
+			ids[m] = append(ids[m], connect(t, w.db, p.partner, fmt.Sprintf("leaver%d-%d", m, n), 48*time.Hour, &owners[m]))
 		}
 	}
 	stays := db.Merchant{}
@@ -305,7 +305,7 @@ func TestErasuresRaceWithRefreshes(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w.isGone("leavingmerchant")
+	w.isGone("leaver")
 	for _, id := range kept {
 		if r := w.reading(id); r.LastOutcome != "ok" || r.Problem != "" {
 			t.Errorf("one of the other merchant is %q, %q", r.LastOutcome, r.Problem)

@@ -12,11 +12,37 @@ import (
 	"patchbay/internal/pg"
 )
 
-// AddWords adds the words of a text to the dictionary, in the caller's transaction. Words are never taken out: one too many
-// does no harm.
+// AddWords adds the words of a text to the dictionary, in the caller's transaction.
 func AddWords(ctx context.Context, q pg.Querier, text string) error {
 	_, err := pg.Exec(ctx, q, "add words", `INSERT INTO search_words (word) SELECT search_words_of(search_fold($1)) ON CONFLICT DO NOTHING`, text)
 	return err
+}
+
+// unusedWords selects the words that no text has. A common one is in one of the first few thousand, whose words are looked at first: to ask the
+// index for it takes long.
+const unusedWords = `SELECT w FROM unnest($1::text[]) AS w
+	WHERE w NOT IN (SELECT known FROM (SELECT words FROM search_documents LIMIT 2000) AS few, search_words_of(few.words) AS known)
+		AND NOT EXISTS (SELECT FROM search_documents d WHERE d.words ~ ('(^|[^[:alnum:]])' || w || '([^[:alnum:]]|$)'))
+		AND NOT EXISTS (SELECT FROM users u WHERE u.words ~ ('(^|[^[:alnum:]])' || w || '([^[:alnum:]]|$)'))`
+
+// Forget takes words out of the dictionary that texts have lost and no other has, a few hundred at a time. more is false once there are none.
+// Whoever adds words meanwhile waits, so that none is taken out that a text has just got.
+func Forget(ctx context.Context, tx pgx.Tx) (more bool, err error) {
+	left, err := pg.Collect(ctx, tx, "take words", pgx.RowTo[string], `
+		DELETE FROM search_words_left WHERE ctid = ANY (ARRAY(SELECT ctid FROM search_words_left LIMIT 500 FOR UPDATE SKIP LOCKED)) RETURNING word`)
+	if err != nil || len(left) == 0 {
+		return false, err
+	}
+	slices.Sort(left)
+	unused, err := pg.Collect(ctx, tx, "look for words", pgx.RowTo[string], unusedWords, slices.Compact(left))
+	if err != nil || len(unused) == 0 {
+		return true, err
+	}
+	if _, err := pg.Exec(ctx, tx, "lock the dictionary", `SET LOCAL lock_timeout = '2s'; LOCK TABLE search_words IN SHARE ROW EXCLUSIVE MODE`, pgx.QueryExecModeSimpleProtocol); err != nil {
+		return true, err
+	}
+	_, err = pg.Exec(ctx, tx, "forget words", `DELETE FROM search_words WHERE word IN (`+unusedWords+`)`, unused)
+	return true, err
 }
 
 // similarTerms replaces the terms that no word of the dictionary contains by the words that are most like them. It returns
