@@ -43,9 +43,15 @@ func startDemo(t *testing.T, data string, args ...string) running {
 		close(address)
 	}()
 	t.Cleanup(cancel)
-	found, ok := <-address
-	if !ok {
-		t.Fatalf("the demo ended with %d:\n%s", <-code, said.String())
+	var found string
+	select {
+	case at, ok := <-address:
+		if !ok {
+			t.Fatalf("the demo ended with %d:\n%s", <-code, said.String())
+		}
+		found = at
+	case <-time.After(3 * time.Minute):
+		t.Fatal("the demo is not there after 3 minutes")
 	}
 	return running{found, func() int {
 		t.Helper()

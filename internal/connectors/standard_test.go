@@ -178,8 +178,13 @@ func TestStandardDiscovery(t *testing.T) {
 		}()
 	}
 	for range 8 {
-		if err := <-done; err != nil {
-			t.Error(err)
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(30 * time.Second):
+			t.Fatal("still waiting for discovery after 30 s")
 		}
 	}
 	if asked.Load() != 1 {

@@ -14,6 +14,7 @@ import (
 
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
+	"patchbay/internal/db/dbtest"
 	"patchbay/internal/jobs"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
@@ -356,7 +357,7 @@ func TestOneCodeIsTakenOnceByManyAtOnce(t *testing.T) {
 	}
 	taken := 0
 	for range 8 {
-		if err := <-results; err == nil {
+		if err := dbtest.Receive(t, results, "a proof"); err == nil {
 			taken++
 		}
 	}

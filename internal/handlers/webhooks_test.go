@@ -74,7 +74,7 @@ func TestAProgramSetsUpWebhooks(t *testing.T) {
 		t.Fatalf("%d %s", made.status, made.text)
 	}
 	dbtest.Set(t, o.db, id, dbtest.Refused(o.db.Now()))
-	event := <-got
+	event := dbtest.Receive(t, got, "the event")
 	hook, err := standardwebhooks.NewWebhook(endpoint.Secret)
 	if err != nil {
 		t.Fatal(err)
@@ -107,7 +107,7 @@ func TestAProgramSetsUpWebhooks(t *testing.T) {
 	if answer := o.ask("POST", "/api/v1/webhook-endpoints/"+endpoint.ID.String()+"/test", key, ""); answer.status != http.StatusAccepted {
 		t.Errorf("%d %s", answer.status, answer.text)
 	}
-	if err := hook.VerifyIgnoringTimestamp((<-got).body, event.header); err == nil {
+	if err := hook.VerifyIgnoringTimestamp(dbtest.Receive(t, got, "the test event").body, event.header); err == nil {
 		t.Error("another body is verified")
 	}
 	listed := o.ask("GET", "/api/v1/webhook-endpoints", key, "")
@@ -172,14 +172,14 @@ func TestStaffSeeWebhooksAndAdminsChangeThem(t *testing.T) {
 		t.Errorf("a merchant: %d", answer.status)
 	}
 	admin.post(path, "do", "test")
-	<-got
+	dbtest.Receive(t, got, "the test event")
 	dbtest.Eventually(t, "the delivery on the page", func() bool { return support.get("/admin/webhooks").says("delivery.delivered") })
 	deliveries, err := h.webhooks.Deliveries(t.Context(), webhooks.Filter{}, "", 10)
 	if err != nil || len(deliveries.Rows) != 1 {
 		t.Fatalf("%v, %v", deliveries, err)
 	}
 	admin.post("/admin/webhooks/deliveries/"+deliveries.Rows[0].ID.String(), "do", "again")
-	<-got
+	dbtest.Receive(t, got, "the event again")
 	for _, do := range []string{"off", "on", "off"} {
 		admin.post(path, "do", do)
 	}
@@ -194,7 +194,7 @@ func TestStaffSeeWebhooksAndAdminsChangeThem(t *testing.T) {
 		t.Errorf("no time: %d", answer.status)
 	}
 	admin.post(path, "do", "resend", "since", h.db.Now().AddDate(0, 0, -1).Format("2006-01-02T15:04"), "zone", "UTC")
-	if event := <-got; string(event.body) == "" || event.header.Get("webhook-signature") == "" {
+	if event := dbtest.Receive(t, got, "what failed"); string(event.body) == "" || event.header.Get("webhook-signature") == "" {
 		t.Error("what failed was not sent again")
 	}
 	if page := admin.follow(admin.post(path, "do", "rotate")); page.text("code.secret") == secret || page.status != http.StatusOK {

@@ -161,7 +161,7 @@ func TestReadsFromAReplica(t *testing.T) {
 	dbtest.Eventually(t, "a replica that is none", state(pg.ReplicaForeign))
 
 	stop()
-	<-ended
+	dbtest.Receive(t, ended, "the end of watching")
 	for _, says := range []string{"lists are read from the replica", "why=lagging", "why=away", "why=no-standby"} {
 		if !strings.Contains(log.String(), says) {
 			t.Errorf("the log lacks %q:\n%s", says, log.String())

@@ -167,7 +167,7 @@ func TestAMerchantIsErasedWhileTheirGrantsAreAtTheProvider(t *testing.T) {
 		}
 	})
 	for range 1 + 2*len(answers) { // the sweep's have all been claimed before others take slots
-		<-p.reached
+		dbtest.Receive(t, p.reached, "a call")
 	}
 	ask := func(e *refresh.Engine, account string) {
 		asked.Go(func() {
@@ -200,7 +200,7 @@ func TestAMerchantIsErasedWhileTheirGrantsAreAtTheProvider(t *testing.T) {
 		groups++
 	}
 	for range min(groups, 32-1-2*len(answers)) { // as many as there are slots
-		<-p.reached
+		dbtest.Receive(t, p.reached, "a call")
 	}
 	for account := range ids {
 		if strings.Contains(account, "swept") {

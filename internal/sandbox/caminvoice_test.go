@@ -205,7 +205,13 @@ func TestCamInvoiceRevocationAndWebhook(t *testing.T) {
 	// The business withdraws access on the sandbox's page.
 	b.want(b.send("GET", "/caminvoice/businesses", nil), 200, "Revoke access to CH168")
 	b.want(b.send("POST", "/caminvoice/businesses", url.Values{"endpoint_id": {"KHUID00001234"}}), 200, "revoked")
-	if event := <-got; event["type"] != "ENTITY.REVOKED" || event["endpoint_id"] != "KHUID00001234" || len(event) != 2 {
+	var event map[string]any
+	select {
+	case event = <-got:
+	case <-time.After(30 * time.Second):
+		t.Fatal("no event after 30 s")
+	}
+	if event["type"] != "ENTITY.REVOKED" || event["endpoint_id"] != "KHUID00001234" || len(event) != 2 {
 		t.Errorf("event %v", event)
 	}
 	b.want(b.camRefresh(tokens.text("refresh_token")), 401, "invalid_grant")

@@ -256,6 +256,18 @@ func newKeyset(t testing.TB) string {
 	return text
 }
 
+// Receive returns what comes next from a channel, and fails the test when nothing does within half a minute.
+func Receive[T any](t testing.TB, from <-chan T, what string) T {
+	t.Helper()
+	select {
+	case v := <-from:
+		return v
+	case <-time.After(30 * time.Second):
+		t.Fatalf("still waiting for %s after 30 s", what)
+	}
+	panic("unreachable")
+}
+
 // Eventually waits until a condition holds, and fails the test when it does not within half a minute.
 func Eventually(t testing.TB, what string, condition func() bool) {
 	t.Helper()
