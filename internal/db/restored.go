@@ -76,11 +76,31 @@ func (d *DB) LastRestore(ctx context.Context) (Restore, error) {
 	return readRestore(settings), err
 }
 
-// look is what this process saw of the database when it looked last.
-type look struct {
-	mu           sync.Mutex
+// sight is what was seen of the database.
+type sight struct {
 	transactions int64 // how many the cluster had begun
 	at           time.Time
+}
+
+// look is the furthest that this process has seen the database.
+type look struct {
+	mu       sync.Mutex
+	furthest sight
+}
+
+func (l *look) read() sight {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.furthest
+}
+
+// note notes what was seen; back: the database was put back, and what was seen before is of no account.
+func (l *look) note(s sight, back bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if back || s.transactions > l.furthest.transactions {
+		l.furthest = s
+	}
 }
 
 // Restored looks whether the database is a copy of an earlier state, or is another than the one that served before, and returns what is
@@ -95,6 +115,7 @@ func (d *DB) Restored(ctx context.Context) (last Restore, first bool, err error)
 		var identity, writer, was string
 		var settings map[string]string
 		var transactions int64
+		seen := d.look.read() // before Postgres is asked: of two that ask at once, the one that is answered last may have been asked first
 		err := d.Pool.QueryRow(ctx, `
 			SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()), (SELECT oid FROM pg_database WHERE datname = current_database()),
 					(SELECT timeline_id FROM pg_control_checkpoint())),
@@ -106,10 +127,8 @@ func (d *DB) Restored(ctx context.Context) (last Restore, first bool, err error)
 		}
 		last = readRestore(settings)
 		now := d.Now()
-		d.look.mu.Lock()
-		back := transactions < d.look.transactions && !last.At.After(d.look.at)
-		d.look.transactions, d.look.at = transactions, now
-		d.look.mu.Unlock()
+		back := transactions < seen.transactions && !last.At.After(seen.at)
+		d.look.note(sight{transactions, now}, back)
 		if was == identity+" "+writer && !back {
 			return last, false, nil
 		}

@@ -182,3 +182,24 @@ func TestAPauseInWhichNothingServedIsNoted(t *testing.T) {
 		}
 	}
 }
+
+// TestManyWhoLookAtOnceNoticeNoRestore: the answers of Postgres may come in another order than they were made in.
+func TestManyWhoLookAtOnceNoticeNoRestore(t *testing.T) {
+	d := dbtest.New(t, pg.Options{MaxConns: 16})
+	var all sync.WaitGroup
+	for range 12 {
+		all.Go(func() {
+			for range 200 {
+				if _, err := d.Pool.Exec(t.Context(), `SELECT pg_current_xact_id()`); err != nil {
+					t.Error(err)
+					return
+				}
+				if last, first, err := d.Restored(t.Context()); err != nil || first || !last.At.IsZero() {
+					t.Errorf("noticed at %v, %v", last.At, err)
+					return
+				}
+			}
+		})
+	}
+	all.Wait()
+}
