@@ -167,6 +167,8 @@ func problemText(ctx context.Context, s status.Status, p Provider, staff bool) s
 	switch {
 	case s.Health == status.Retrying && s.Party == status.PartyPlatform: // in an incident in which our own client is suspected
 		keys = []string{"problem.suspected"}
+	case s.Stopped:
+		keys = []string{"problem.stopped"}
 	case s.Health == status.ActionNeeded:
 		keys = []string{"problem." + string(s.Problem), "problem.who-" + string(s.Party), "problem.action-needed"}
 	}

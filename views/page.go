@@ -38,10 +38,23 @@ func (p *Person) Admin() bool { return p != nil && p.Role == audit.RoleAdmin }
 
 // Incident is a provider that is failing for all merchants.
 type Incident struct {
+	Name     string // the provider's
 	Provider string // its title
 	Since    time.Time
-	Ours     bool // our own client is suspected
-	Declared bool // a person declared it, and must end it
+	Ours     bool             // our own client is suspected
+	Declared bool             // a person declared it, and must end it
+	Message  connectors.Words // of staff to merchants; empty for the general sentence
+	Until    time.Time        // until when it is expected to last; zero if nobody has said
+}
+
+// incidentAt returns the open incident of a provider, nil if there is none.
+func (p Page) incidentAt(provider string) *Incident {
+	for i := range p.Incidents {
+		if p.Incidents[i].Name == provider {
+			return &p.Incidents[i]
+		}
+	}
+	return nil
 }
 
 // Provider is a provider as pages show it.

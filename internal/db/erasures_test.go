@@ -62,7 +62,7 @@ var ofMerchant = []string{
 // notOfMerchants are the columns of text, JSON and bytes that hold nothing that a merchant or its provider wrote: words of ours, what staff or the
 // operator wrote, ids, hashes that lead nowhere.
 var notOfMerchants = []string{
-	"api_keys.scopes", "bulk_items.provider", "bulk_items.outcome", "bulks.state", "bulks.cursor", "connect_links.provider", "connect_links.locale",
+	"api_keys.scopes", "bulk_items.provider", "bulk_items.outcome", "bulks.state", "bulks.kind", "bulks.cursor", "connect_links.provider", "connect_links.locale",
 	"connection_counts.provider", "connection_counts.environment", "connection_counts.health",
 	"connections.provider", "connections.environment", "connections.problem", "connections.account_key", "connections.state",
 	"erasure_revocations.provider", "erasure_revocations.environment", "erasure_revocations.outcome",
@@ -73,7 +73,7 @@ var notOfMerchants = []string{
 	"hourly_refreshes.outcome", "hourly_stats.provider", "hourly_stats.environment", "hourly_stats.kind", "hourly_stats.outcome",
 	"keyset_check.sealed", "links.kind", "merchants.locale", "merchants.words", "notices.kind", "notices.about", "passkey_challenges.purpose",
 	"provider_slots.provider", "provider_slots.environment",
-	"providers.name", "providers.environment", "providers.incident_by", "providers.incident_reason", "providers.callback_address", "providers.check_result",
+	"providers.name", "providers.environment", "providers.incident_by", "providers.incident_reason", "providers.incident_message", "providers.callback_address", "providers.check_result",
 	"providers.check_reason", "providers.request_failed", "providers.request_reason",
 	"rate_limits.key", "rechecks.provider", "rechecks.environment", "revocations.provider", "revocations.environment", "revocations.account_id",
 	"search_documents.provider", "search_documents.environment", "settings.name", "settings.value",

@@ -11,6 +11,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
+	"patchbay/internal/text"
 	"patchbay/views"
 )
 
@@ -72,6 +73,7 @@ func (s *Server) adminProvider(w http.ResponseWriter, r *http.Request) error {
 	if page.ProviderSetup, err = s.viewSetup(r, provider); err != nil {
 		return err
 	}
+	page.Form.Zone = formZone(r).String()
 	s.render(w, r, http.StatusOK, views.AdminProvider(page))
 	return nil
 }
@@ -168,6 +170,10 @@ func (s *Server) viewIncidents(r *http.Request, p *views.ProviderSetup) error {
 		if len(p.Incidents) > 0 && p.Incidents[0].Ended.IsZero() {
 			p.Incident.Words, p.Incident.By = p.Incidents[0].Words, p.Incidents[0].By
 		}
+		p.Form.Message = state.Message
+		if !state.Until.IsZero() {
+			p.Form.Until = state.Until.In(formZone(r)).Format(localMinute)
+		}
 	}
 	return nil
 }
@@ -188,8 +194,8 @@ func (s *Server) changeProvider(w http.ResponseWriter, r *http.Request) error {
 		notice, err = s.removeHooks(r, provider)
 	case "check":
 		notice, err = s.checkProvider(r, provider)
-	case "declare":
-		notice, err = "incident-declared", s.declareIncident(r, provider)
+	case "declare", "message":
+		return s.saveIncident(w, r, provider)
 	case "end":
 		notice, err = "incident-ended", s.Refresh.EndIncident(r.Context(), provider.Name, s.actor(r))
 	case "resume":
@@ -302,16 +308,67 @@ func (s *Server) checkProvider(r *http.Request, provider connectors.Provider) (n
 	return "checked", s.DB.ProviderChecked(r.Context(), provider.Name, provider.Environment, connectors.OutcomeOf(failed), reasonOf(failed), took, checked.Skew, s.actor(r))
 }
 
-func (s *Server) declareIncident(r *http.Request, provider connectors.Provider) error {
-	reason := formText(r, "reason")
-	if tooLong(r, "reason") {
-		return errMalformed
+// localMinute is how browsers send a field of type datetime-local.
+const localMinute = "2006-01-02T15:04"
+
+// formZone returns the time zone in which the visitor writes times.
+func formZone(r *http.Request) *time.Location {
+	if zone := zoneOf(r); zone != nil {
+		return zone
 	}
-	by := s.actor(r)
-	if err := s.Refresh.OpenIncident(r.Context(), provider.Name, status.ReasonDeclared, by); err != nil {
-		return err
+	return time.UTC
+}
+
+// saveIncident declares an incident, or changes what merchants read of the open one.
+func (s *Server) saveIncident(w http.ResponseWriter, r *http.Request, provider connectors.Provider) error {
+	declares := r.PostFormValue("do") == "declare"
+	form := views.IncidentForm{Reason: formText(r, "reason"), Until: r.PostFormValue("until"), Zone: formZone(r).String(), Message: connectors.Words{}}
+	if declares && tooLong(r, "reason") {
+		form.Errors = append(form.Errors, views.FieldError{Field: "reason", Code: "too-long"})
 	}
-	return s.DB.Audit.Record(r.Context(), audit.Event{Kind: status.IncidentDeclared, Actor: by, Provider: provider.Name, Note: reason})
+	for _, tag := range views.Languages() {
+		name := "message-" + tag
+		if said := formText(r, name); said != "" {
+			form.Message[tag] = said
+		}
+		if text.Length(form.Message[tag]) > views.MaxMessage {
+			form.Errors = append(form.Errors, views.FieldError{Field: name, Code: "too-long"})
+		}
+	}
+	var until time.Time
+	if form.Until != "" {
+		var err error
+		if until, err = time.ParseInLocation(localMinute, form.Until, formZone(r)); err != nil || !until.After(s.DB.Now()) {
+			form.Errors = append(form.Errors, views.FieldError{Field: "until", Code: "past"})
+		}
+	}
+	if len(form.Errors) > 0 {
+		page := views.AdminProviderPage{Page: s.viewPage(r)}
+		var err error
+		if page.ProviderSetup, err = s.viewSetup(r, provider); err != nil {
+			return err
+		}
+		page.Form = form
+		s.render(w, r, http.StatusUnprocessableEntity, views.AdminProvider(page))
+		return nil
+	}
+	by, notice := s.actor(r), "incident-message"
+	if declares {
+		notice = "incident-declared"
+		if err := s.Refresh.OpenIncident(r.Context(), provider.Name, status.ReasonDeclared, by); err != nil {
+			return err
+		}
+		if err := s.DB.Audit.Record(r.Context(), audit.Event{Kind: status.IncidentDeclared, Actor: by, Provider: provider.Name, Note: form.Reason}); err != nil {
+			return err
+		}
+	}
+	if !declares || len(form.Message) > 0 || !until.IsZero() {
+		if err := s.Refresh.SetIncidentMessage(r.Context(), provider.Name, form.Message, until, by); err != nil {
+			return err
+		}
+	}
+	s.troubled.forget()
+	return s.redirectWithNotice(w, r, "/admin/providers/"+provider.Name, notice)
 }
 
 // forget empties the cache, so that the next page reads the incidents again.

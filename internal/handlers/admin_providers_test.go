@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/PuerkitoBio/goquery"
 
@@ -13,6 +14,7 @@ import (
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/sandbox"
 	"patchbay/internal/status"
+	"patchbay/views"
 )
 
 func TestProvidersAreATableWithAPageEach(t *testing.T) {
@@ -109,5 +111,82 @@ func TestWhatStopsMerchantsIsFirst(t *testing.T) {
 	}
 	if quiet := page.text("section[aria-labelledby=by-provider] > p"); strings.Contains(quiet, "Forgotten") {
 		t.Error("a provider with connections is called unwanted")
+	}
+}
+
+func TestWhatMerchantsReadOfAnIncident(t *testing.T) {
+	t.Parallel()
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
+	shop, other := s.merchant("Riverside Bakery"), s.merchant("Other Shop")
+	shop.connect("caminvoice", "KHUID00001234")
+	dbtest.Set(t, s.db, shop.connections()[0].ID, dbtest.Retrying(s.db.Now()))
+	connection := "/connections/" + shop.connections()[0].ID.String()
+	admin := s.staff(audit.RoleAdmin)
+	banner := func(p *person, path string) string {
+		t.Helper()
+		return p.get(path).text("aside.banner")
+	}
+	declare := func(do string, fields ...string) answer {
+		t.Helper()
+		return admin.post("/admin/providers/caminvoice", append([]string{"do", do}, fields...)...)
+	}
+	if got := declare("message", "message-en", "of nothing"); got.status != http.StatusNotFound {
+		t.Errorf("a message without an incident: %d", got.status)
+	}
+	until := s.db.Now().Add(3 * time.Hour).UTC()
+	for _, wrong := range []struct{ what, field, value string }{
+		{"a message that is too long", "message-km", strings.Repeat("ក", views.MaxMessage+1)},
+		{"a time that has passed", "until", until.AddDate(0, 0, -1).Format(localMinute)},
+		{"no time at all", "until", "soon"},
+	} {
+		page := declare("declare", "reason", "they rang us", wrong.field, wrong.value)
+		if page.status != http.StatusUnprocessableEntity || !page.has("#"+wrong.field+"[aria-invalid=true]") || page.attribute("#reason", "value") != "they rang us" {
+			t.Errorf("%s: %d", wrong.what, page.status)
+		}
+	}
+	if n := s.events(status.IncidentOpened); n != 0 {
+		t.Fatalf("%d incidents were opened by forms that were wrong", n)
+	}
+
+	declare("declare", "reason", "they rang us")
+	if got := banner(shop, "/"); got != words("layout.incident-merchant", "Provider", "CamInvoice") {
+		t.Errorf("without a message: %q", got)
+	}
+	said := "CamInvoice moves house; invoices go out afterwards."
+	if got := declare("message", "message-fr", said, "until", until.Format(localMinute)); got.location != "/admin/providers/caminvoice" {
+		t.Fatalf("a message: %d to %q", got.status, got.location)
+	}
+	for _, path := range []string{"/", connection, "/connect/caminvoice"} {
+		if got := banner(shop, path); !strings.Contains(got, "CamInvoice: "+said) || !strings.Contains(got, words("layout.incident-until")) || strings.Contains(got, words("layout.incident-merchant", "Provider", "CamInvoice")) {
+			t.Errorf("%s, in English with the only text being French: %q", path, got)
+		}
+	}
+	if got := banner(other, "/"); got != "" {
+		t.Errorf("who does not use the provider reads %q", got)
+	}
+	if page := other.get("/connect/caminvoice"); !page.says("connect.incident", "Provider", "CamInvoice") || !strings.Contains(page.text("aside.banner"), said) {
+		t.Error("the page before connecting invites without a word")
+	}
+	if page := shop.get(connection); !page.says("problem.stopped", "Provider", "CamInvoice") || strings.Contains(page.text("main"), "keep trying") {
+		t.Errorf("the connection: %s", page.text("section[aria-labelledby=how]"))
+	}
+	admin.wants("/admin/providers/caminvoice", "they rang us", said)
+
+	declare("message", "message-fr", said, "message-en", "Back at eight.")
+	if got := banner(shop, "/"); got != "CamInvoice: Back at eight." {
+		t.Errorf("in the reader's language: %q", got)
+	}
+	declare("message")
+	if got := banner(shop, "/"); got != words("layout.incident-merchant", "Provider", "CamInvoice") {
+		t.Errorf("with the message taken back: %q", got)
+	}
+	if n := s.events(status.IncidentMessage); n != 3 {
+		t.Errorf("%d events of messages", n)
+	}
+	declare("message", "message-en", "Back at eight.")
+	declare("end")
+	declare("declare", "reason", "once more")
+	if got := banner(shop, "/"); strings.Contains(got, "eight") {
+		t.Errorf("the next incident has the message of the last: %q", got)
 	}
 }

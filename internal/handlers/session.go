@@ -354,7 +354,14 @@ func (s *Server) incidents(r *http.Request) []views.Incident {
 	}
 	for _, one := range open {
 		if provider, err := s.provider(one.Name); err == nil && provider.Environment == one.Environment {
-			all = append(all, views.Incident{Provider: provider.Title, Since: one.IncidentSince, Ours: one.Reason == status.ReasonClientRejected, Declared: one.Reason == status.ReasonDeclared})
+			i := views.Incident{
+				Name: provider.Name, Provider: provider.Title, Since: one.IncidentSince,
+				Ours: one.Reason == status.ReasonClientRejected, Declared: one.Reason == status.ReasonDeclared, Message: one.Message,
+			}
+			if one.Until.After(s.DB.Now()) {
+				i.Until = one.Until
+			}
+			all = append(all, i)
 		}
 	}
 	return all

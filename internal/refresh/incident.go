@@ -23,11 +23,13 @@ type ProviderState struct {
 	IncidentBy        string    // the id of the person who declared it; "" when it was detected
 	Reason            status.Reason
 	NextProbe         time.Time
-	PausedUntil       time.Time // the provider asked all of us to wait
-	DrainedAt         time.Time // when the last incident ended: recovery is paced from here
+	PausedUntil       time.Time        // the provider asked all of us to wait
+	DrainedAt         time.Time        // when the last incident ended: recovery is paced from here
+	Message           connectors.Words // of staff to merchants, instead of the general sentence; empty for that one
+	Until             time.Time        // until when the incident is expected to last; zero if nobody has said
 }
 
-const stateColumns = `name, environment, incident_since, incident_by, incident_reason, next_probe, paused_until, incident_ended_at`
+const stateColumns = `name, environment, incident_since, incident_by, incident_reason, next_probe, paused_until, incident_ended_at, incident_message, incident_until`
 
 // ProviderState reads the state of a provider; of an unknown one it is zero.
 func (e *Engine) ProviderState(ctx context.Context, name, environment string) (ProviderState, error) {
@@ -213,7 +215,7 @@ func (e *Engine) OpenIncident(ctx context.Context, provider string, reason statu
 		n, err := pg.Exec(ctx, tx, "open incident", `
 			INSERT INTO providers (name, environment, incident_since, incident_by, incident_reason, next_probe) VALUES ($1, $2, $3, $4, $5, $6)
 			ON CONFLICT (name, environment) DO UPDATE SET incident_since = excluded.incident_since, incident_by = excluded.incident_by,
-				incident_reason = excluded.incident_reason, next_probe = excluded.next_probe
+				incident_reason = excluded.incident_reason, next_probe = excluded.next_probe, incident_message = '{}', incident_until = NULL
 			WHERE providers.incident_since IS NULL`, name, environment, now, who, reason, nextProbe)
 		if opened = n > 0; err != nil || !opened {
 			return err
@@ -232,6 +234,27 @@ func (e *Engine) OpenIncident(ctx context.Context, provider string, reason statu
 		}
 	}
 	return err
+}
+
+// SetIncidentMessage stores what merchants read of a provider's open incident, in place of the general sentence, and until when it is
+// expected to last. An empty message brings the general sentence back. It returns pg.ErrNotFound if there is no incident.
+func (e *Engine) SetIncidentMessage(ctx context.Context, provider string, message connectors.Words, until time.Time, by audit.Actor) error {
+	q := e.queues[provider]
+	if q == nil {
+		return pg.ErrNotFound
+	}
+	return e.DB.Tx(ctx, func(tx pgx.Tx) error {
+		n, err := pg.Exec(ctx, tx, "set the message of an incident", `
+			UPDATE providers SET incident_message = $3, incident_until = $4 WHERE name = $1 AND environment = $2 AND incident_since IS NOT NULL`,
+			q.info.Name, q.info.Environment, map[string]string(message), until)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			return pg.ErrNotFound
+		}
+		return e.DB.Audit.Add(ctx, tx, audit.Event{Kind: status.IncidentMessage, Actor: by, Provider: provider, Note: message.In("en")})
+	})
 }
 
 // takeBackProblems makes the connections that were rejected lately due again.
@@ -271,7 +294,7 @@ func endIncident(ctx context.Context, d *db.DB, name, environment string, by aud
 		}
 		now := d.Now()
 		n, err := pg.Exec(ctx, tx, "end incident", `
-			UPDATE providers SET incident_since = NULL, incident_by = '', incident_reason = '', next_probe = NULL, incident_ended_at = $3
+			UPDATE providers SET incident_since = NULL, incident_by = '', incident_reason = '', next_probe = NULL, incident_ended_at = $3, incident_message = '{}', incident_until = NULL
 			WHERE name = $1 AND environment = $2 AND incident_since IS NOT NULL`, name, environment, now)
 		if ended = n > 0; err != nil || !ended {
 			return err

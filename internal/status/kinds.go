@@ -50,6 +50,7 @@ const (
 	IncidentOpened   Kind = "incident.opened"
 	IncidentDeclared Kind = "incident.declared"
 	IncidentEnded    Kind = "incident.ended"
+	IncidentMessage  Kind = "incident.message" // staff wrote what merchants read of it
 
 	MerchantAdded  Kind = "merchant.added"
 	MerchantErased Kind = "merchant.erased"
@@ -124,7 +125,7 @@ func Kinds() []Kind {
 		FlowBegun, FlowDenied, FlowExpired, FlowFailed, FlowCancelled,
 		LinkMade, LinkBegun, LinkForeign, LinkRevoked, LinkConfirming, LinkConfirmed,
 		RefreshSaved, RefreshSpared, RefreshDropped, RefreshRateLimited, RefreshTemporary, RefreshRejected, RefreshClientRejected, RefreshLost,
-		IncidentOpened, IncidentDeclared, IncidentEnded,
+		IncidentOpened, IncidentDeclared, IncidentEnded, IncidentMessage,
 		MerchantAdded, MerchantErased,
 		UserAdded, UserInvited, UserInvitationAccepted, UserPasswordLink, UserPasswordChanged, UserSignedIn, UserSignedOut, UserSignInFailed,
 		UserPasswordRefused,

@@ -175,6 +175,7 @@ type Status struct {
 	Problem     Problem
 	Party       Party     // who must act
 	Since       time.Time // since when it is like this; zero when fine or unknown
+	Stopped     bool      // retrying, and nothing is refreshed until a person ends the incident that they declared
 	ReconnectBy time.Time // the merchant must reconnect by then, or access ends; zero when it need not
 }
 
@@ -198,7 +199,7 @@ func Of(row Row, p Provider) Status {
 	}
 	s := Status{Health: Fine}
 	if !row.FailingSince.IsZero() {
-		s = Status{Health: Retrying, Party: PartyProvider, Since: row.FailingSince}
+		s = Status{Health: Retrying, Party: PartyProvider, Since: row.FailingSince, Stopped: p.Incident == ReasonDeclared}
 		if p.Incident == ReasonClientRejected {
 			s.Problem, s.Party = ProblemClientRejected, PartyPlatform
 		}
