@@ -66,6 +66,7 @@ type apiProvider struct {
 	Title       string       `json:"title"`
 	Environment string       `json:"environment"`
 	Access      string       `json:"access"`
+	Checked     bool         `json:"checked"` // false for a key that nothing can prove
 	Inputs      []apiInput   `json:"inputs"`
 	Incident    *apiIncident `json:"incident"`
 }
@@ -84,9 +85,12 @@ func (s *Server) apiProviders(w http.ResponseWriter, r *http.Request) error {
 		if provider.Connector == nil {
 			continue
 		}
-		p := apiProvider{Name: provider.Name, Title: provider.Title, Environment: provider.Environment, Access: "redirect", Inputs: []apiInput{}}
+		p := apiProvider{Name: provider.Name, Title: provider.Title, Environment: provider.Environment, Access: "redirect", Checked: true, Inputs: []apiInput{}}
 		if _, ok := provider.Connector.(connectors.CredentialConnector); ok {
 			p.Access = "credentials"
+		}
+		if key, ok := provider.Connector.(connectors.KeyConnector); ok {
+			p.Checked = key.Proves()
 		}
 		for _, f := range fieldsOf(provider) {
 			title, help := views.Field{Field: f}.Words(english, viewProvider(provider))

@@ -150,6 +150,9 @@ func (s *Server) viewConnection(r *http.Request, c db.ConnectionDetail) (views.C
 		Page: s.viewPage(r), Connection: c, Provider: s.viewProviderOf(c.Provider, c.Environment), Account: s.accountOf(c.Connection),
 		Status: how, NextRefresh: c.RefreshAt, RenewsUntil: how.ReconnectBy,
 	}
+	if !v.user.Staff() { // on a phone those of other providers would push what is wrong here off the screen
+		page.Incidents = slices.DeleteFunc(page.Incidents, func(i views.Incident) bool { return i.Provider != provider.Title })
+	}
 	live := c.DisconnectedAt.IsZero()
 	page.MayRefresh = live && present
 	page.MayReconnect = present && v.role() == merchant

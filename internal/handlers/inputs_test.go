@@ -131,3 +131,31 @@ func TestAKeyThatIsTyped(t *testing.T) {
 		}
 	}
 }
+
+// TestAKeyThatNothingProves: the page to connect, the connection's page and the API say that it was not checked.
+func TestAKeyThatNothingProves(t *testing.T) {
+	t.Parallel()
+	s := newTestServer(t, withConnector(entryOf(t, `{"name":"books","title":"Books","kind":"key","environment":"sandbox",
+		"inputs":{"key":{"secret":true,"title":"Key"}},"send":{"header":"X-Api-Key","value":"{key}"}}`)))
+	p := s.merchant("Shop")
+	if page := p.get("/connect/books"); !page.says("connect.key-unproved", "Provider", "Books") {
+		t.Errorf("the page to connect says nothing: %s", page.text("main"))
+	}
+	p.post("/connect/books", "key", "dk_1")
+	all := p.connections()
+	if len(all) != 1 {
+		t.Fatalf("connections: %+v", all)
+	}
+	if page := p.get("/connections/" + all[0].ID.String()); !page.says("connection.unchecked", "Provider", "Books") {
+		t.Errorf("the connection's page says nothing: %s", page.text("main"))
+	}
+	var listed struct {
+		Providers []struct {
+			Name    string
+			Checked *bool
+		}
+	}
+	if code, problem := s.program(pg.ID{}).call("GET", "/api/v1/providers", nil, &listed); code != http.StatusOK || len(listed.Providers) != 1 || listed.Providers[0].Checked == nil || *listed.Providers[0].Checked {
+		t.Errorf("the API: %d %s %+v", code, problem, listed)
+	}
+}
