@@ -56,20 +56,16 @@ func (s *Store) page(ctx context.Context, db pg.Querier, q UserQuery, cursor str
 
 // listUsers finds users, at most as many as cut says, and returns a page of them and how many it found.
 func (s *Store) listUsers(ctx context.Context, db pg.Querier, q UserQuery, order pg.Order, from pg.Cursor, limit int, cut string) (all []UserRow, found int, err error) {
-	args := []any{s.db.Now(), s.db.Now().Add(-SessionIdle), limit + 1}
-	arg := func(v any) string {
-		args = append(args, v)
-		return "$" + strconv.Itoa(len(args))
-	}
-	where := "true" + order.After(from, arg)
+	args := pg.Args{s.db.Now(), s.db.Now().Add(-SessionIdle), limit + 1}
+	where := "true" + order.After(from, args.Add)
 	if q.Merchant != (pg.ID{}) {
-		where += ` AND u.merchant_id = ` + arg(q.Merchant)
+		where += ` AND u.merchant_id = ` + args.Add(q.Merchant)
 	}
 	if q.Role != "" {
-		where += ` AND u.role = ` + arg(q.Role)
+		where += ` AND u.role = ` + args.Add(q.Role)
 	}
 	for _, word := range strings.Fields(q.Search) {
-		where += ` AND u.words LIKE search_fold(` + arg(pg.Contains(word)) + `)`
+		where += ` AND u.words LIKE search_fold(` + args.Add(pg.Contains(word)) + `)`
 	}
 	all, err = pg.Collect(ctx, db, "read users", func(row pgx.CollectableRow) (UserRow, error) {
 		var one UserRow

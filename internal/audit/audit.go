@@ -149,12 +149,9 @@ func scan(row pgx.CollectableRow) (Event, error) {
 // that staff looked, which would crowd out what happened.
 func (l *Log) Timeline(ctx context.Context, connection pg.ID, cursor string, limit int) (pg.Page[Event], error) {
 	from := newest.Cursor(cursor)
-	args := []any{connection, status.ConnectionViewed}
-	arg := func(v any) string {
-		args = append(args, v)
-		return "$" + strconv.Itoa(len(args))
-	}
-	events, err := pg.Collect(ctx, l.db.Pool, "read timeline", scan, `SELECT `+Columns+` FROM events WHERE connection_id = $1 AND kind <> $2`+newest.After(from, arg)+
+	args := pg.Args{connection, status.ConnectionViewed}
+	after := newest.After(from, args.Add)
+	events, err := pg.Collect(ctx, l.db.Pool, "read timeline", scan, `SELECT `+Columns+` FROM events WHERE connection_id = $1 AND kind <> $2`+after+
 		newest.By(from)+` LIMIT `+strconv.Itoa(limit+1), args...)
 	return cut(events, from, limit), err
 }

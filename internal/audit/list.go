@@ -112,20 +112,16 @@ func (l *Log) from(ctx context.Context, q pg.Querier, f Filter, from pg.Cursor, 
 	return nil, nil
 }
 
-func (f Filter) statement(from pg.Cursor, low, high time.Time, limit int) (sql string, args []any) {
-	arg := func(v any) string {
-		args = append(args, v)
-		return "$" + strconv.Itoa(len(args))
-	}
-	where := []string{`at < ` + arg(high)}
+func (f Filter) statement(from pg.Cursor, low, high time.Time, limit int) (sql string, args pg.Args) {
+	where := []string{`at < ` + args.Add(high)}
 	if !low.IsZero() {
-		where = append(where, `at >= `+arg(low))
+		where = append(where, `at >= `+args.Add(low))
 	}
 	switch {
 	case f.Kind == Refreshes:
 		where = append(where, `kind LIKE 'refresh.%'`)
 	case f.Kind != "":
-		where = append(where, `kind = `+arg(f.Kind))
+		where = append(where, `kind = `+args.Add(f.Kind))
 		// So that the smaller indexes serve.
 		if !f.Kind.Refresh() {
 			where = append(where, `kind NOT LIKE 'refresh.%'`)
@@ -140,25 +136,25 @@ func (f Filter) statement(from pg.Cursor, low, high time.Time, limit int) (sql s
 	case status.OK:
 		where = append(where, `outcome = 'ok'`)
 	default:
-		where = append(where, `outcome = `+arg(f.Outcome), `outcome NOT IN ('', 'ok')`)
+		where = append(where, `outcome = `+args.Add(f.Outcome), `outcome NOT IN ('', 'ok')`)
 	}
 	if f.Actors != nil {
-		where = append(where, `actor_id = ANY(`+arg(f.Actors)+`)`)
+		where = append(where, `actor_id = ANY(`+args.Add(f.Actors)+`)`)
 	}
 	if len(f.Merchants) == 1 { // in the index's order
-		where = append(where, `merchant_id = `+arg(f.Merchants[0]))
+		where = append(where, `merchant_id = `+args.Add(f.Merchants[0]))
 	} else if f.Merchants != nil {
-		where = append(where, `merchant_id = ANY(`+arg(f.Merchants)+`)`)
+		where = append(where, `merchant_id = ANY(`+args.Add(f.Merchants)+`)`)
 	}
 	if len(f.Connections) == 1 {
-		where = append(where, `connection_id = `+arg(f.Connections[0]))
+		where = append(where, `connection_id = `+args.Add(f.Connections[0]))
 	} else if f.Connections != nil {
-		where = append(where, `connection_id = ANY(`+arg(f.Connections)+`)`)
+		where = append(where, `connection_id = ANY(`+args.Add(f.Connections)+`)`)
 	}
 	if f.Provider != "" {
-		where = append(where, `provider = `+arg(f.Provider))
+		where = append(where, `provider = `+args.Add(f.Provider))
 	}
-	return `SELECT ` + Columns + ` FROM events WHERE ` + strings.Join(where, " AND ") + newest.After(from, arg) +
+	return `SELECT ` + Columns + ` FROM events WHERE ` + strings.Join(where, " AND ") + newest.After(from, args.Add) +
 		newest.By(from) + ` LIMIT ` + strconv.Itoa(limit), args
 }
 

@@ -242,15 +242,12 @@ func (d *DB) ConnectLinkOfBrowser(ctx context.Context, browser pg.Secret) (Conne
 func (d *DB) ConnectLinks(ctx context.Context, merchant pg.ID, cursor string, limit int) (pg.Page[ConnectLink], error) {
 	order := pg.Order{Name: "links", Key: "l.created_at", ID: "l.id", Type: "timestamptz", Descending: true}
 	from := order.Cursor(cursor)
-	args := []any{limit + 1}
-	arg := func(v any) string {
-		args = append(args, v)
-		return "$" + strconv.Itoa(len(args))
-	}
+	args := pg.Args{limit + 1}
 	where := "true"
 	if merchant != (pg.ID{}) {
-		where = "l.merchant_id = " + arg(merchant)
+		where = "l.merchant_id = " + args.Add(merchant)
 	}
+	where += order.After(from, args.Add)
 	refused := map[pg.ID]bool{} // forged, or signed by a key that the keyset lacks: they keep their places until the page is cut, and are not listed
 	all, err := pg.Collect(ctx, d.Pool, "read connect links", func(row pgx.CollectableRow) (ConnectLink, error) {
 		l, err := d.scanLink(row)
@@ -258,7 +255,7 @@ func (d *DB) ConnectLinks(ctx context.Context, merchant pg.ID, cursor string, li
 			refused[l.ID], err = true, nil
 		}
 		return l, err
-	}, selectLink+`WHERE `+where+order.After(from, arg)+order.By(from)+` LIMIT $1`, args...)
+	}, selectLink+`WHERE `+where+order.By(from)+` LIMIT $1`, args...)
 	if err != nil {
 		return pg.Page[ConnectLink]{}, err
 	}

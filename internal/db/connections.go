@@ -79,11 +79,8 @@ func (d *DB) MerchantProviders(ctx context.Context, merchant pg.ID) ([]string, e
 // EndedConnections returns one page of a merchant's connections that were disconnected, the latest first.
 func (d *DB) EndedConnections(ctx context.Context, merchant pg.ID, cursor string, limit int) (pg.Page[Connection], error) {
 	order := pg.Order{Name: "ended", Key: "c.disconnected_at", Type: "timestamptz", ID: "c.id", Descending: true}
-	from, args := order.Cursor(cursor), []any{merchant}
-	after := order.After(from, func(v any) string {
-		args = append(args, v)
-		return "$" + strconv.Itoa(len(args))
-	})
+	from, args := order.Cursor(cursor), pg.Args{merchant}
+	after := order.After(from, args.Add)
 	all, err := pg.Collect(ctx, d.Pool, "read ended connections", scanConnection, `SELECT `+connectionColumns+` FROM connections c
 		WHERE c.merchant_id = $1 AND c.disconnected_at IS NOT NULL`+after+order.By(from)+` LIMIT `+strconv.Itoa(limit+1), args...)
 	return pg.CutPage(order, all, from, limit, func(c Connection) (string, pg.ID) { return pg.TimeKey(c.DisconnectedAt), c.ID }), err

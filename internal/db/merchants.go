@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strconv"
 	"strings"
 	"time"
 
@@ -148,14 +147,10 @@ func (d *DB) ListMerchants(ctx context.Context, query, cursor string, limit int)
 func listMerchants(ctx context.Context, q pg.Querier, query, cursor string, limit int) (pg.Page[MerchantRow], error) {
 	order := pg.Order{Name: "name", Key: "lower(m.name)", Type: "text", ID: "m.id"}
 	from := order.Cursor(cursor)
-	args := []any{limit + 1}
-	arg := func(v any) string {
-		args = append(args, v)
-		return "$" + strconv.Itoa(len(args))
-	}
-	where := "true" + order.After(from, arg)
+	args := pg.Args{limit + 1}
+	where := "true" + order.After(from, args.Add)
 	for _, word := range strings.Fields(query) {
-		where += ` AND m.words LIKE search_fold(` + arg(pg.Contains(word)) + `)`
+		where += ` AND m.words LIKE search_fold(` + args.Add(pg.Contains(word)) + `)`
 	}
 	keys := map[pg.ID]string{}
 	all, err := pg.Collect(ctx, q, "read merchants", func(row pgx.CollectableRow) (MerchantRow, error) {

@@ -385,7 +385,7 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 			where := "true"
 			for condition, on := range map[string]bool{
 				"c.provider = 'caminvoice'": f.Provider != "", "c.environment = 'production'": f.Environment != "", "c.used_on = '1970-01-01'": f.Used != "",
-				"c.merchant_id = '" + named.String() + "'": f.Merchant == named, "g.refresh_expires_at < now() + interval '7 days' AND c.disconnected_at IS NULL AND c.problem = ''": f.Lapsing,
+				"c.merchant_id = '" + named.String() + "'": f.Merchant == named, "g.refresh_expires_at < now() + interval '7 days' AND c.environment = 'production' AND c.disconnected_at IS NULL AND c.problem = ''": f.Lapsing,
 			} {
 				if on {
 					where += " AND " + condition

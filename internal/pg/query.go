@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -23,6 +24,15 @@ type Querier interface {
 // PlanWithArguments, before a statement's arguments, has Postgres plan it with them each time: for searches, where the best plan
 // depends on how common the words are.
 const PlanWithArguments = pgx.QueryExecModeCacheDescribe
+
+// Args are the arguments of a statement that is put together.
+type Args []any
+
+// Add adds an argument and returns its placeholder.
+func (a *Args) Add(v any) string {
+	*a = append(*a, v)
+	return "$" + strconv.Itoa(len(*a))
+}
 
 // Collect runs a query and scans every row. doing names the query in errors: "read keys".
 func Collect[T any](ctx context.Context, q Querier, doing string, scan pgx.RowToFunc[T], sql string, args ...any) ([]T, error) {

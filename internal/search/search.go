@@ -125,7 +125,7 @@ type search struct {
 	total  int64
 	never  bool // nothing can match
 
-	args []any // of the statement being built
+	args pg.Args // of the statement being built
 }
 
 // facet is what filters by provider, environment, health, party and problem come down to.

@@ -50,19 +50,19 @@ func (s *search) few() string {
 	f := s.filter
 	ofMerchant := ""
 	if f.Merchant != (pg.ID{}) {
-		ofMerchant = ` AND c.merchant_id = ` + s.arg(f.Merchant)
+		ofMerchant = ` AND c.merchant_id = ` + s.args.Add(f.Merchant)
 	}
 	switch {
 	case f.Only != nil:
-		only := s.arg(f.Only)
+		only := s.args.Add(f.Only)
 		return `(SELECT * FROM connections c WHERE (c.id = ANY(` + only + `) OR c.merchant_id = ANY(` + only + `))` + ofMerchant + ` OFFSET 0) AS c WHERE true`
 	case f.Bulk != pg.ID{}:
 		return `(SELECT c.* FROM bulk_items i JOIN connections c ON c.id = i.connection_id
-			WHERE i.bulk_id = ` + s.arg(f.Bulk) + ` AND i.outcome = ` + s.arg(f.Outcome) + ofMerchant + ` OFFSET 0) AS c WHERE true`
+			WHERE i.bulk_id = ` + s.args.Add(f.Bulk) + ` AND i.outcome = ` + s.args.Add(f.Outcome) + ofMerchant + ` OFFSET 0) AS c WHERE true`
 	case f.Lapsing:
 		names, environments := f.Providers.Reconnecting()
 		return `(SELECT c.*, g.refresh_expires_at FROM grants g JOIN connections c ON c.id = g.connection_id
-			WHERE ` + status.MustReconnect(s.arg(s.now), s.arg(s.now.AddDate(0, 0, 7)), s.arg(names), s.arg(environments)) + ofMerchant + ` OFFSET 0) AS c WHERE true`
+			WHERE ` + status.MustReconnect(s.args.Add(s.now), s.args.Add(s.now.AddDate(0, 0, 7)), s.args.Add(names), s.args.Add(environments)) + ofMerchant + ` OFFSET 0) AS c WHERE true`
 	case f.Merchant != pg.ID{} && s.order.Key == "c.connected_at":
 		return `connections c WHERE true` + ofMerchant // there is an index of a merchant's connections in this order
 	case f.Merchant != pg.ID{}:
@@ -141,7 +141,7 @@ func (s *search) inDocuments() bool {
 func has(s *search, column string, t term) string {
 	var any []string
 	for _, word := range t {
-		any = append(any, `strpos(`+column+`, `+s.arg(word)+`) > 0`)
+		any = append(any, `strpos(`+column+`, `+s.args.Add(word)+`) > 0`)
 	}
 	return `(` + strings.Join(any, ` OR `) + `)`
 }
@@ -152,12 +152,12 @@ func like(s *search, column string, t term) string {
 		return has(s, column, t)
 	case len(t) > 1:
 		// One condition for all, so that a single scan of the index intersects them with the other terms.
-		return column + ` ~ ` + s.arg(t.regexp())
+		return column + ` ~ ` + s.args.Add(t.regexp())
 	}
 	if part := telling(t[0]); part != t[0] {
-		return column + ` LIKE ` + s.arg(pg.Contains(part)) + ` AND ` + has(s, column, t)
+		return column + ` LIKE ` + s.args.Add(pg.Contains(part)) + ` AND ` + has(s, column, t)
 	}
-	return column + ` LIKE ` + s.arg(pg.Contains(t[0]))
+	return column + ` LIKE ` + s.args.Add(pg.Contains(t[0]))
 }
 
 // matches is the condition that a document has every term, found in one of these ways.
@@ -205,7 +205,7 @@ func (s *search) people() string {
 // after is the condition, which begins with AND, that keeps the order to where the page may be: after the cursor, within the
 // asked days of use or of connecting and, in the order of health, where the asked healths stand together.
 func (s *search) after() string {
-	place := s.order.After(s.from, s.arg)
+	place := s.order.After(s.from, s.args.Add)
 	switch s.order.Key {
 	case "c.used_on":
 		if s.filter.Used != "" {
@@ -254,7 +254,7 @@ func (s *search) used() string {
 	return ` AND c.used_on >= '` + s.now.AddDate(0, 0, -days).Format(time.DateOnly) + `'`
 }
 
-func (s *search) since() string { return ` AND c.connected_at >= ` + s.arg(s.filter.Since) }
+func (s *search) since() string { return ` AND c.connected_at >= ` + s.args.Add(s.filter.Since) }
 
 // inFacets is the condition, which begins with AND, that c has one of the facets.
 func (s *search) inFacets() string {
@@ -262,18 +262,18 @@ func (s *search) inFacets() string {
 		return ""
 	}
 	providers, environments, states := s.sides()
-	where := ` AND c.provider = ANY(` + s.arg(providers) + `) AND c.environment = ANY(` + s.arg(environments) + `)`
+	where := ` AND c.provider = ANY(` + s.args.Add(providers) + `) AND c.environment = ANY(` + s.args.Add(environments) + `)`
 	switch {
 	case states == nil:
 		return where
 	case len(providers)*len(environments)*len(states) == len(s.facets):
-		return where + ` AND c.state = ANY(` + s.arg(states) + `)`
+		return where + ` AND c.state = ANY(` + s.args.Add(states) + `)`
 	}
 	var all []string
 	for _, f := range s.facets {
 		all = append(all, f.provider+" "+f.environment+" "+f.state)
 	}
-	return where + ` AND c.provider || ' ' || c.environment || ' ' || c.state = ANY(` + s.arg(all) + `)`
+	return where + ` AND c.provider || ' ' || c.environment || ' ' || c.state = ANY(` + s.args.Add(all) + `)`
 }
 
 // eachFacet selects the facets as f(p, e, s).
@@ -282,7 +282,7 @@ func (s *search) eachFacet() string {
 	for _, f := range s.facets {
 		p, e, states = append(p, f.provider), append(e, f.environment), append(states, f.state)
 	}
-	return `unnest(` + s.arg(p) + `::text[], ` + s.arg(e) + `::text[], ` + s.arg(states) + `::text[]) AS f(p, e, s)`
+	return `unnest(` + s.args.Add(p) + `::text[], ` + s.args.Add(e) + `::text[], ` + s.args.Add(states) + `::text[]) AS f(p, e, s)`
 }
 
 // sides returns the providers, environments and states of the facets. The states are nil when the facets are all that those
@@ -304,8 +304,3 @@ func (s *search) sides() (providers, environments, states []string) {
 
 // oneMore limits a statement to one row more than the page, which tells whether there is another page.
 func (s *search) oneMore() string { return ` LIMIT ` + strconv.Itoa(s.limit+1) }
-
-func (s *search) arg(v any) string {
-	s.args = append(s.args, v)
-	return "$" + strconv.Itoa(len(s.args))
-}

@@ -55,18 +55,15 @@ var newest = pg.Order{Name: "newest", Key: "d.created_at", Type: "timestamptz", 
 // Deliveries returns one page of the deliveries that the filter shows, newest first, at most limit, from a cursor on; "" is the beginning.
 func (w *Webhooks) Deliveries(ctx context.Context, f Filter, cursor string, limit int) (pg.Page[Delivery], error) {
 	from := newest.Cursor(cursor)
-	var args []any
-	arg := func(v any) string {
-		args = append(args, v)
-		return "$" + strconv.Itoa(len(args))
-	}
+	var args pg.Args
 	where := []string{`true`}
 	if f.Endpoint != (pg.ID{}) {
-		where = append(where, `d.endpoint_id = `+arg(f.Endpoint))
+		where = append(where, `d.endpoint_id = `+args.Add(f.Endpoint))
 	}
 	if f.State != "" {
-		where = append(where, `d.state = `+arg(f.State))
+		where = append(where, `d.state = `+args.Add(f.State))
 	}
+	after := newest.After(from, args.Add)
 	all, err := pg.Collect(ctx, w.DB.Pool, "list deliveries", func(row pgx.CollectableRow) (d Delivery, err error) {
 		var millis int
 		err = row.Scan(&d.ID, &d.Endpoint, &d.Host, &d.Event, &d.Type, &d.Connection, &d.At, &d.State, &d.DueAt, &d.Tries, &d.TriedAt, &d.Status, &d.Reason, &millis)
@@ -75,7 +72,7 @@ func (w *Webhooks) Deliveries(ctx context.Context, f Filter, cursor string, limi
 	}, `SELECT d.id, d.endpoint_id, e.url, v.id, v.type, v.connection_id, d.created_at, d.state, CASE WHEN d.state = 'waiting' AND d.tries > 0 THEN nullif(d.due_at, '-infinity') END,
 			d.tries, d.tried_at, d.status, d.reason, d.millis
 		FROM webhook_deliveries d JOIN webhook_events v ON v.id = d.event_id JOIN webhook_endpoints e ON e.id = d.endpoint_id
-		WHERE `+strings.Join(where, " AND ")+newest.After(from, arg)+newest.By(from)+` LIMIT `+strconv.Itoa(limit+1), args...)
+		WHERE `+strings.Join(where, " AND ")+after+newest.By(from)+` LIMIT `+strconv.Itoa(limit+1), args...)
 	if err != nil {
 		return pg.Page[Delivery]{}, err
 	}
