@@ -34,6 +34,15 @@ for (const form of globalThis.PublicKeyCredential?.parseRequestOptionsFromJSON ?
   });
 }
 
+// Show makes a secret that was pasted readable, for as long as it is pressed.
+for (const button of document.querySelectorAll("button[data-show]")) {
+  const field = document.getElementById(button.dataset.show);
+  const show = (shown) => { field.type = shown ? "text" : "password"; button.setAttribute("aria-pressed", String(shown)); };
+  button.hidden = false;
+  button.addEventListener("click", () => show(field.type === "password"));
+  field.form?.addEventListener("submit", () => show(false)); // so that the browser keeps it with no other text
+}
+
 // A second click while a form is on its way would only ask the same again.
 document.addEventListener("submit", (event) => {
   const form = event.target;
@@ -42,11 +51,20 @@ document.addEventListener("submit", (event) => {
   form.dataset.sent = "yes";
   // After the browser has gathered the fields: the pressed button's own value must be sent.
   setTimeout(() => { for (const b of form.querySelectorAll("button[type=submit]")) b.setAttribute("aria-disabled", "true"); });
+  const pressed = event.submitter;
+  if (pressed?.dataset.busy) { // what it waits for
+    pressed.dataset.label = pressed.textContent;
+    pressed.textContent = pressed.dataset.busy;
+    pressed.setAttribute("aria-live", "polite");
+  }
 });
 addEventListener("pageshow", () => {
   for (const form of document.querySelectorAll("form[data-sent]")) {
     delete form.dataset.sent;
-    for (const b of form.querySelectorAll("button")) b.removeAttribute("aria-disabled");
+    for (const b of form.querySelectorAll("button")) {
+      b.removeAttribute("aria-disabled");
+      if (b.dataset.label) b.textContent = b.dataset.label;
+    }
   }
 });
 

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -46,6 +47,21 @@ func WithLocale(ctx context.Context, tag string, now time.Time, zone *time.Locat
 		tag = "en"
 	}
 	return context.WithValue(ctx, localeKey{}, &locale{tag: tag, messages: loaded()[tag], now: now, zone: zone})
+}
+
+type typedKey struct{}
+
+// WithTyped returns a context under which forms hold what was typed before the language was changed.
+func WithTyped(ctx context.Context, typed url.Values) context.Context {
+	return context.WithValue(ctx, typedKey{}, typed)
+}
+
+// retyped returns what was typed into a field before the language was changed, else its value.
+func retyped(ctx context.Context, name, value string) string {
+	if before, ok := ctx.Value(typedKey{}).(url.Values); ok && before.Has(name) {
+		return before.Get(name)
+	}
+	return value
 }
 
 func localeOf(ctx context.Context) *locale {

@@ -10,8 +10,8 @@ func TestHostsAsBrowsersShowThem(t *testing.T) {
 		"https://[::1]:8443/":                          "[::1]:8443",
 		"https://раураl.com/authorize":                 "xn--l-7sba6dbr.com", // Cyrillic but for the last letter
 		"https://user@bank.example@evil.example/":      "evil.example",
-		"":                                             "",
-		"not an address":                               "",
+		"":               "",
+		"not an address": "",
 	} {
 		if got := shownHost(address); got != want {
 			t.Errorf("%s: %q, want %q", address, got, want)

@@ -12,7 +12,7 @@ import (
 
 // adminKeys lists the API keys.
 func (s *Server) adminKeys(w http.ResponseWriter, r *http.Request) error {
-	return s.renderKeys(w, r, http.StatusOK, emptyKeyForm(), s.takeShown(w, r).Key)
+	return s.renderKeys(w, r, http.StatusOK, emptyKeyForm(), visitorOf(r).shown.Key)
 }
 
 // emptyKeyForm returns the form for a new key, with the narrowest scope chosen.

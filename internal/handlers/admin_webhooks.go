@@ -14,7 +14,7 @@ import (
 
 // adminWebhooks shows the endpoints of webhooks, and the deliveries that a filter shows.
 func (s *Server) adminWebhooks(w http.ResponseWriter, r *http.Request) error {
-	return s.renderWebhooks(w, r, http.StatusOK, views.WebhookForm{}, s.takeShown(w, r).Secret)
+	return s.renderWebhooks(w, r, http.StatusOK, views.WebhookForm{}, visitorOf(r).shown.Secret)
 }
 
 func (s *Server) renderWebhooks(w http.ResponseWriter, r *http.Request, status int, form views.WebhookForm, made *views.MadeSecret) error {

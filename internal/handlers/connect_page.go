@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -72,7 +73,7 @@ func (s *Server) viewConnectPage(r *http.Request, provider connectors.Provider, 
 		return page, err
 	}
 	found := reconnect == ""
-	var typed map[string]string
+	var before connectors.Account
 	for _, c := range owned {
 		if c.Provider != provider.Name || c.Environment != provider.Environment {
 			continue
@@ -81,14 +82,21 @@ func (s *Server) viewConnectPage(r *http.Request, provider connectors.Provider, 
 		if c.ID.String() == reconnect {
 			found = true
 			account := s.accountOf(c)
-			page.ReconnectID, page.ReconnectAs, typed = reconnect, &account, c.Account.Input
+			page.ReconnectID, page.ReconnectAs, before = reconnect, &account, c.Account
 		}
 	}
 	if !found {
 		return page, pg.ErrNotFound
 	}
 	for _, f := range fieldsOf(provider) {
-		page.Fields = append(page.Fields, views.Field{Field: f, Value: typed[f.Name]})
+		field := views.Field{Field: f}
+		if !f.Secret {
+			field.Value = before.Input[f.Name]
+			if page.Provider.Keyed {
+				field.Value = cmp.Or(field.Value, before.Detail(f.Name)) // such as the client id
+			}
+		}
+		page.Fields = append(page.Fields, field)
 	}
 	return page, nil
 }

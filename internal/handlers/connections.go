@@ -54,7 +54,7 @@ func (s *Server) connectionPage(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	page.Back = s.back(w, r, "/admin/connections")
-	once := s.takeShown(w, r)
+	once := visitorOf(r).shown
 	page.Outcome = once.Outcome
 	if page.Staff != nil {
 		page.Staff.AskedLink, page.Staff.AskedWhy = once.Link, once.LinkWhy
@@ -78,6 +78,7 @@ func (s *Server) nameConnection(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
+		page.Path = "/connections/" + c.ID.String() // this address takes no GET
 		page.Account.Nickname, page.Errors = nickname, views.Errors{{Field: "nickname", Code: "too-long"}}
 		s.render(w, r, http.StatusUnprocessableEntity, views.Connection(page))
 		return nil

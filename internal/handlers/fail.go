@@ -98,7 +98,11 @@ func unavailable(err error) bool {
 
 // words returns the context in which views write in the visitor's language.
 func (s *Server) words(r *http.Request) context.Context {
-	return views.WithBrand(views.WithLocale(r.Context(), visitorOf(r).locale, s.DB.Now(), zoneOf(r)), &s.Brand)
+	ctx := views.WithBrand(views.WithLocale(r.Context(), visitorOf(r).locale, s.DB.Now(), zoneOf(r)), &s.Brand)
+	if typed := visitorOf(r).shown.Typed; typed != nil {
+		ctx = views.WithTyped(ctx, typed)
+	}
+	return ctx
 }
 
 // render renders a page in the visitor's language. It sends nothing of a page whose rendering fails.

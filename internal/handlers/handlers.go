@@ -120,6 +120,7 @@ func (s *Server) routes() []route {
 		{"POST /login/passkey", everyone | half, s.loginByPasskey, false},
 		{"POST /passkey-challenges", everyone | half, s.challenge, false},
 		{"POST /logout", everyone | half, s.logout, false},
+		{"POST /language", everyone | half, s.setLanguage, false},
 		{"GET /login/second-factor", staff | half, s.secondFactorPage, false},
 		{"POST /login/second-factor", staff | half, s.giveSecondFactor, false},
 		{"GET /account/second-factor", staff | half, s.secondFactorSettings, false},
@@ -241,6 +242,8 @@ func (s *Server) page(one route) http.Handler {
 			r = r.WithContext(ctx)
 		}
 		v, err := s.visit(w, r)
+		r = r.WithContext(context.WithValue(r.Context(), visitorKey{}, v))
+		v.shown = s.takeShown(w, r)
 		r = r.WithContext(context.WithValue(r.Context(), visitorKey{}, v))
 		identify(r, cmp.Or(v.user.Role, v.half.Role), cmp.Or(v.user.ID, v.half.ID))
 		if err == nil && r.Method == http.MethodPost {

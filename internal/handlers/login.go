@@ -235,17 +235,23 @@ func network(address string) string {
 	return prefix.String()
 }
 
-// localPath returns text if it is a path of this site, else "": no redirect leads elsewhere.
+// localPath returns text if it is a path of this site to go on to after signing in, else "".
 func localPath(text string) string {
 	u, err := url.Parse(text)
-	if err != nil || u.Scheme != "" || u.Host != "" || u.User != nil || !strings.HasPrefix(text, "/") || strings.HasPrefix(text, "//") ||
-		strings.ContainsAny(text, "\\\r\n\t") {
+	if err != nil || !ownPath(text) {
 		return ""
 	}
 	if at := path.Clean(u.Path); at == "/login" || strings.HasPrefix(at, "/login/") || at == "/logout" {
 		return "" // one would sign in again and again
 	}
 	return text
+}
+
+// ownPath reports whether text is a path of this site: no redirect leads elsewhere.
+func ownPath(text string) bool {
+	u, err := url.Parse(text)
+	return err == nil && u.Scheme == "" && u.Host == "" && u.User == nil && strings.HasPrefix(text, "/") && !strings.HasPrefix(text, "//") &&
+		!strings.ContainsAny(text, "\\\r\n\t")
 }
 
 func afterSignIn(user account.User, next string) string {

@@ -66,7 +66,7 @@ func (s *Server) adminMerchant(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return s.renderMerchant(w, r, id, http.StatusOK, views.InviteForm{Link: s.takeShown(w, r).Link})
+	return s.renderMerchant(w, r, id, http.StatusOK, views.InviteForm{Link: visitorOf(r).shown.Link})
 }
 
 func (s *Server) renderMerchant(w http.ResponseWriter, r *http.Request, id pg.ID, code int, form views.InviteForm) error {

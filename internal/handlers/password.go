@@ -15,7 +15,7 @@ import (
 )
 
 func (s *Server) forgottenPage(w http.ResponseWriter, r *http.Request) error {
-	sent := s.takeShown(w, r).Email
+	sent := visitorOf(r).shown.Email
 	s.render(w, r, http.StatusOK, views.Password(views.PasswordPage{Page: s.viewPage(r), Email: sent, Sent: sent != "", NoMail: !s.Jobs.SendsMail()}))
 	return nil
 }

@@ -19,6 +19,7 @@ var unproved = map[string]string{
 	"POST /login/passkey":                  "is a proof",
 	"POST /passkey-challenges":             "is asked before a proof",
 	"POST /logout":                         "protects",
+	"POST /language":                       "changes the words",
 	"POST /account":                        "a new password wants the present one; ending sessions protects",
 	"POST /password":                       "of those who are not signed in",
 	"POST /password/{secret}":              "of those who are not signed in",

@@ -31,6 +31,7 @@ func routeAnswers() map[string]string {
 		"POST /login/passkey":                     "......", // no passkey belongs to an IP address
 		"POST /passkey-challenges":                "......",
 		"POST /logout":                            "LLLLLL", // to the page of those who are signed out
+		"POST /language":                          "++++++",
 		"GET /login/second-factor":                "L..++L", // leads on: they have given it
 		"POST /login/second-factor":               "L..++L",
 		"GET /account/second-factor":              "L..++L",

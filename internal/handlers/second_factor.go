@@ -161,7 +161,7 @@ func (s *Server) secondFactorSettings(w http.ResponseWriter, r *http.Request) er
 	if !ok {
 		return redirect(w, r, s.halfPage(u, r.URL.Query().Get("next")))
 	}
-	once := s.takeShown(w, r)
+	once := visitorOf(r).shown
 	return s.renderFactor(w, r, http.StatusOK, views.FactorPage{Next: localPath(r.URL.Query().Get("next")), Recovery: once.Recovery, TurnedOn: once.TurnedOn})
 }
 

@@ -174,6 +174,7 @@ type visitor struct {
 	link     db.ConnectLink // of a browser that a platform sent here, at what the link is for; else zero
 	browser  pg.Secret      // this browser's secret, if this answer gives it one
 	locale   string         // of the page
+	shown    shown          // what this page shows once
 	notice   string         // code of the notice to show, with its values
 }
 

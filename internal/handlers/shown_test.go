@@ -79,6 +79,7 @@ func TestAFormThatWorksLeadsOn(t *testing.T) {
 		{"POST /invitations/{secret}", guest, []string{"name", "Sok", "password", "another horse battery"}},
 		{"POST /login", guest, []string{"email", own.email, "password", "another horse battery"}},
 		{"POST /logout", guest, nil},
+		{"POST /language", guest, []string{"language", "km /login", "email", own.email}},
 		{"POST /admin/merchants/{id}/erase", boss, []string{"confirm", "CH168 Shop"}},
 	} {
 		path := fill.Replace(strings.TrimPrefix(form.pattern, "POST "))

@@ -19,7 +19,7 @@ const peopleOnPage = 50
 
 // adminUsers lists users: all, those of a role, or those found by name or e-mail address.
 func (s *Server) adminUsers(w http.ResponseWriter, r *http.Request) error {
-	return s.renderUsers(w, r, http.StatusOK, views.InviteForm{Role: audit.RoleMerchant, Link: s.takeShown(w, r).Link})
+	return s.renderUsers(w, r, http.StatusOK, views.InviteForm{Role: audit.RoleMerchant, Link: visitorOf(r).shown.Link})
 }
 
 // inviteUser adds a user, who chooses the password by a link in a mail or, if no mail is set up, by a link shown to staff.
