@@ -19,10 +19,15 @@ try {
   const pages = (await furnish(app, as, browser)).filter((one) => only.test(one.name));
   await mkdir(folder, { recursive: true });
   if (!process.env.ONLY) for (const old of await readdir(folder)) if (old.endsWith(".png")) await rm(join(folder, old));
-  const readers = {};
+  const readers = {}, limited = new Set();
+  const reader = async (who) => {
+    const page = await (who ? as(who, { reducedMotion: "reduce" }) : open(browser, app, { reducedMotion: "reduce" }));
+    page.on("response", (r) => { if (r.status() === 429) limited.add(`${r.request().method()} ${new URL(r.url()).pathname}`); });
+    return page;
+  };
   for (const one of pages) {
     for (const [scheme, width, lang] of process.argv[2] ? all : kept) {
-      const page = (readers[one.who + lang] ??= await (one.who ? as(one.who, { reducedMotion: "reduce" }) : open(browser, app, { reducedMotion: "reduce" })));
+      const page = (readers[one.who + lang] ??= await reader(one.who));
       await page.context().addCookies([{ name: "lang", value: lang, url: app.url }]);
       await page.emulateMedia({ colorScheme: scheme, reducedMotion: "reduce" });
       await page.setViewportSize({ width, height: width === 390 ? 844 : 720 });
@@ -32,6 +37,7 @@ try {
       await page.screenshot({ path: join(folder, `${one.name}-${scheme}-${width}-${lang}.png`), fullPage: true });
     }
   }
+  if (limited.size > 0) throw new Error(`pictures of "too many requests": ${[...limited].join(", ")}`);
   if (!process.argv[2]) {
     const shot = (name, [scheme, width, lang]) => `screenshots/${name}-${scheme}-${width}-${lang}.png`;
     const lines = ["# Every page", "", "Made by `cd e2e && npm run screenshots` from a fresh demo. On the right the same page on a phone: in Khmer, dark, and in French.", ""];
