@@ -85,8 +85,10 @@ func newServer(h http.Handler) *http.Server {
 // serveUntil answers requests until ctx ends. Then those under way have grace to finish.
 func serveUntil(ctx context.Context, listener net.Listener, h http.Handler, grace time.Duration) error {
 	server := newServer(h)
+	connections := newBounded(listener, connectionLimit())
+	server.ConnState = connections.state
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(listener) }()
+	go func() { ended <- server.Serve(connections) }()
 	select {
 	case err := <-ended:
 		return err

@@ -163,3 +163,122 @@ func TestAnAnswerThatNobodyReadsEnds(t *testing.T) {
 		}
 	}
 }
+
+// TestIdleConnectionsMakeRoom opens twice as many connections as are held, that send nothing or have been answered, and some of which a request is
+// under way: those are kept, and whoever comes is answered.
+func TestIdleConnectionsMakeRoom(t *testing.T) {
+	const most, under = 1000, 10
+	began, release := make(chan struct{}, under), make(chan struct{})
+	server := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/long" {
+			began <- struct{}{}
+			<-release
+		}
+		io.WriteString(w, "answer")
+	}))
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound := newBounded(listener, most)
+	server.ConnState = bound.state
+	go server.Serve(bound)
+	defer server.Close()
+	ask := func(path string) (*bufio.Reader, net.Conn) {
+		t.Helper()
+		conn, err := net.DialTimeout("tcp", listener.Addr().String(), 30*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		if err := conn.SetDeadline(time.Now().Add(time.Minute)); err != nil {
+			t.Fatal(err)
+		}
+		if path != "" {
+			if _, err := io.WriteString(conn, "GET "+path+" HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return bufio.NewReader(conn), conn
+	}
+	answered := func(from *bufio.Reader) error {
+		answer, err := http.ReadResponse(from, nil)
+		if err != nil {
+			return err
+		}
+		_, err = io.Copy(io.Discard, answer.Body)
+		return err
+	}
+	var long []*bufio.Reader
+	for range under {
+		from, _ := ask("/long")
+		long = append(long, from)
+		<-began
+	}
+	for i := range 2 * most {
+		path := ""
+		if i%2 == 0 {
+			path = "/"
+		}
+		from, _ := ask(path)
+		if path == "" {
+			continue
+		}
+		if err := answered(from); err != nil {
+			t.Fatalf("connection %d: %v", i, err)
+		}
+	}
+	if open := len(bound.free); open > most {
+		t.Errorf("%d connections are open, %d may be", open, most)
+	}
+	close(release)
+	for _, from := range long {
+		if err := answered(from); err != nil {
+			t.Errorf("one whose request was under way: %v", err)
+		}
+	}
+}
+
+// TestAConnectionWaitsWhileAllAreBusy has as many requests under way as there may be connections: one more is answered as soon as one ends, although its
+// connection is kept alive.
+func TestAConnectionWaitsWhileAllAreBusy(t *testing.T) {
+	began, release := make(chan struct{}, 2), make(chan struct{})
+	server := newServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/long" {
+			began <- struct{}{}
+			<-release
+		}
+	}))
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	bound := newBounded(listener, 2)
+	server.ConnState = bound.state
+	go server.Serve(bound)
+	defer server.Close()
+	client := func() *http.Client { return &http.Client{Transport: &http.Transport{}, Timeout: time.Minute} }
+	get := func(path string) chan error {
+		done := make(chan error, 1)
+		go func() {
+			answer, err := client().Get("http://" + listener.Addr().String() + path)
+			if err == nil {
+				answer.Body.Close()
+			}
+			done <- err
+		}()
+		return done
+	}
+	first, second := get("/long"), get("/long")
+	<-began
+	<-began
+	third := get("/")
+	release <- struct{}{}
+	if err := <-third; err != nil {
+		t.Errorf("the one that waited: %v", err)
+	}
+	close(release)
+	if err := errors.Join(<-first, <-second); err != nil {
+		t.Errorf("those that were under way: %v", err)
+	}
+}
