@@ -17,7 +17,7 @@ import (
 // keys prints a keyset, alone on its line, so that it can be written straight to a file or a secret store: a fresh one, or the present one
 // changed. It changes nothing else. What it has to say goes to standard error.
 func keys(ctx context.Context, t terminal, args []string) error {
-	f := t.flags("keys", "new|add|promote [ID]|retire ID [-wrap URI]")
+	f := t.flags("keys", "new|add|promote [ID]|retire ID|lost ID [-wrap URI]")
 	wrap := f.String("wrap", "", "print the keyset wrapped by this key: aws-kms://ARN or hcvault://HOST/transit/keys/NAME")
 	var words []string
 	for rest := args; ; {
@@ -34,7 +34,7 @@ func keys(ctx context.Context, t terminal, args []string) error {
 		verb, words = words[0], words[1:]
 	}
 	var id uint32
-	if len(words) > 0 && (verb == "promote" || verb == "retire") {
+	if len(words) > 0 && (verb == "promote" || verb == "retire" || verb == "lost") {
 		n, err := strconv.ParseUint(words[0], 10, 32)
 		if err != nil || n == 0 {
 			return misused(f, fmt.Sprintf("%q is no key's id: `patchbay doctor` lists them", words[0]))
@@ -44,8 +44,11 @@ func keys(ctx context.Context, t terminal, args []string) error {
 	switch {
 	case len(words) > 0:
 		return misused(f, fmt.Sprintf("%q is one word too many", words[0]))
-	case verb == "retire" && id == 0:
-		return misused(f, "say which key: keys retire ID")
+	case (verb == "retire" || verb == "lost") && id == 0:
+		return misused(f, fmt.Sprintf("say which key: keys %s ID", verb))
+	}
+	if verb == "lost" {
+		return giveUpKey(ctx, t, id)
 	}
 	var wrapping kms.Key
 	e := newEnv(t.environ)
@@ -68,7 +71,7 @@ func keys(ctx context.Context, t terminal, args []string) error {
 	case "retire":
 		k, err = retireKey(ctx, e, t, id)
 	default:
-		return misused(f, "say keys new, add, promote or retire")
+		return misused(f, "say keys new, add, promote, retire or lost")
 	}
 	if err != nil {
 		return err
@@ -172,6 +175,24 @@ func retireKey(ctx context.Context, e *env, t terminal, id uint32) (*seal.Keyset
 		fmt.Fprintf(t.err, "%d rows name it and do not open: they are damaged or forged, and give nothing with it either\n", dead)
 	}
 	return left, nil
+}
+
+// giveUpKey has the merchants reconnect whose grants a lost key has sealed.
+func giveUpKey(ctx context.Context, t terminal, id uint32) error {
+	d, err := openDatabase(ctx, t.environ)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	n, err := d.GiveUpKey(ctx, id)
+	if errors.Is(err, db.ErrKeyHeld) {
+		return fmt.Errorf("key %d is not lost: this keyset has it, or a process that does has served within the last hour. Give every process that keyset", id)
+	}
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(t.out, "%d connections that key %d had sealed are given up: their merchants are asked to reconnect\n", n, id)
+	return err
 }
 
 func listOf(ids []uint32) string {

@@ -41,6 +41,9 @@ func Open(ctx context.Context, url string, keyset *seal.Keyset, o pg.Options) (*
 	if err == nil && !signed {
 		err = d.signRows(ctx)
 	}
+	if err == nil {
+		err = d.seeKeys(ctx)
+	}
 	if err != nil {
 		d.Close()
 		return nil, err

@@ -24,12 +24,13 @@ const (
 // refusedRows are the signed rows that this process has refused, and what it met that another process may open. The log, events, figures
 // and /readyz report them.
 type refusedRows struct {
-	mu       sync.Mutex
-	counts   map[string]int64     // of forged ones, by table
-	reported map[string]time.Time // forged ones, by table and id
-	lacks    uint32               // the key that was met last and that the keyset lacks
-	lacksAt  time.Time
-	loggedAt time.Time // the last line about such a key
+	mu        sync.Mutex
+	counts    map[string]int64     // of forged ones, by table
+	reported  map[string]time.Time // forged ones, by table and id
+	lacks     uint32               // the key that was met last and that the keyset lacks
+	lacksAt   time.Time
+	lacksElse time.Time // when it was something else than a grant
+	loggedAt  time.Time // the last line about such a key
 }
 
 // report notes that a row was refused. A forged one is an event and a line of the log, one an hour for each row.
@@ -80,6 +81,9 @@ func (f *refusedRows) lack(d *DB, key uint32, row string) {
 		d.Log.Error("key unknown: a row is sealed or signed by a key that this process lacks, and another may have; it is left as it is", "key", key, "row", row)
 	}
 	f.lacks, f.lacksAt = key, now
+	if !strings.HasPrefix(row, "grants ") {
+		f.lacksElse = now
+	}
 }
 
 // ForgedRows returns how often this process has refused a row without a valid MAC, by table.
@@ -91,6 +95,13 @@ func (d *DB) ForgedRows() map[string]int64 {
 		counts[r.name()] = d.refused.counts[r.name()]
 	}
 	return counts
+}
+
+// elsewhere reports whether something else than a grant was met within a minute whose key the keyset lacks.
+func (f *refusedRows) elsewhere() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return time.Since(f.lacksElse) <= lacksFor
 }
 
 // LacksKey returns the id of a key by which a row is sealed or signed that this process met within a minute, and that its keyset lacks; 0

@@ -178,7 +178,7 @@ func (d *DB) noteRestore(ctx context.Context, tx pgx.Tx, r Restore) error {
 	return d.Audit.Add(ctx, tx, audit.Event{Kind: kind})
 }
 
-// Served notes that a process serves, once a minute, and that none did for longer than servedPause before.
+// Served notes that a process serves, once a minute, with which keys, and that none did for longer than servedPause before.
 func (d *DB) Served(ctx context.Context) error {
 	now := d.Now().UTC()
 	_, err := pg.Exec(ctx, d.Pool, "note that a process serves", `
@@ -191,7 +191,10 @@ func (d *DB) Served(ctx context.Context) error {
 		) -- counted, so that it reads the row before that is written
 		INSERT INTO settings (name, value) SELECT $1, $3 WHERE (SELECT count(*) FROM pause) >= 0 ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
 		settingServed, settingPause, now.Format(time.RFC3339Nano), now.Add(-servedPause))
-	return err
+	if err != nil {
+		return err
+	}
+	return d.seeKeys(ctx)
 }
 
 // SaidRestore is what came of SayRestored.

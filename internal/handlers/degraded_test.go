@@ -2,6 +2,8 @@ package handlers
 
 import (
 	"cmp"
+	"errors"
+	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -128,6 +130,53 @@ func TestAGrantThatAnotherProcessMayOpenIsAnswered503(t *testing.T) {
 	}
 	if got := admin.get("/readyz"); got.status != http.StatusServiceUnavailable || !strings.Contains(got.body, "key unknown (3735928559)") {
 		t.Errorf("readyz: %d %q", got.status, got.body)
+	}
+}
+
+// TestOneGrantUnderALostKeyStopsNoProcess has one grant of many sealed by a key that no process has: what can be served is served. While another
+// process has the key this one is not ready. An operator gives the key up, and the merchant is asked to reconnect.
+func TestOneGrantUnderALostKeyStopsNoProcess(t *testing.T) {
+	o := newTestAPI(t)
+	key := o.key(pg.ID{}, db.ScopeTokens)
+	admin := o.staff(audit.RoleAdmin)
+	others := make([]pg.ID, 3)
+	for i := range others {
+		others[i] = o.connection(o.shop, fmt.Sprint("account ", i), time.Minute)
+	}
+	id := o.connection(o.other, "lost", time.Minute)
+	exec := func(sql string, args ...any) {
+		t.Helper()
+		if _, err := o.db.Pool.Exec(t.Context(), sql, args...); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec(`UPDATE grants SET sealed = '\x01deadbeef' || substring(sealed FROM 6) WHERE connection_id = $1`, id)
+	token := func(id pg.ID) reply { return o.ask("GET", "/api/v1/connections/"+id.String()+"/token", key, "") }
+	token(id).is(o, 503, "platform-action-needed")
+	if got := admin.get("/readyz"); got.status != http.StatusOK || !strings.Contains(got.body, "key unknown (3735928559)") {
+		t.Errorf("one grant whose key no process has: %d %q", got.status, got.body)
+	}
+	exec(`INSERT INTO settings (name, value) VALUES ('keyset.seen 3735928559', to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'))`)
+	if got := admin.get("/readyz"); got.status != http.StatusServiceUnavailable || !strings.Contains(got.body, "key unknown (3735928559)") {
+		t.Errorf("one grant whose key another process has: %d %q", got.status, got.body)
+	}
+	if n, err := o.db.GiveUpKey(t.Context(), 0xdeadbeef); n != 0 || !errors.Is(err, db.ErrKeyHeld) {
+		t.Errorf("a key that another process has is given up for %d, %v", n, err)
+	}
+	exec(`UPDATE settings SET value = to_char(now() AT TIME ZONE 'UTC' - interval '2 hours', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') WHERE name = 'keyset.seen 3735928559'`)
+	if n, err := o.db.GiveUpKey(t.Context(), 0xdeadbeef); n != 1 || err != nil {
+		t.Errorf("the lost key is given up for %d, %v", n, err)
+	}
+	token(id).is(o, http.StatusConflict, "action-needed")
+	c, err := o.db.ConnectionDetail(t.Context(), id, pg.ID{})
+	if err != nil || c.Problem != status.ProblemInterrupted || o.events(status.KindOfFailure(status.Rejected)) != 1 {
+		t.Errorf("its problem is %q, with %d events, %v", c.Problem, o.events(status.KindOfFailure(status.Rejected)), err)
+	}
+	for _, id := range others {
+		token(id).is(o, http.StatusOK, "")
+	}
+	if n, err := o.db.GiveUpKey(t.Context(), 0xdeadbeef); n != 0 || err != nil {
+		t.Errorf("given up again for %d, %v", n, err)
 	}
 }
 

@@ -16,7 +16,7 @@ func (s *Server) livez(w http.ResponseWriter, _ *http.Request) {
 }
 
 // readyz answers 200 if the database answers, takes what is saved, has this program's schema and opens with the keyset, and no row was
-// met within a minute that is signed by a key that the keyset lacks.
+// met within a minute by a key that this process lacks and needs: see db.KeyNeeded.
 func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 3*time.Second)
 	defer cancel()
@@ -26,7 +26,11 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 	if err == nil && s.Works != nil {
 		err = s.Works(ctx)
 	}
-	if key := s.DB.LacksKey(); err == nil && key != 0 {
+	key, needed := s.DB.LacksKey(), false
+	if err == nil && key != 0 {
+		needed, err = s.DB.KeyNeeded(ctx, key)
+	}
+	if needed {
 		w.WriteHeader(http.StatusServiceUnavailable)
 		fmt.Fprintf(w, "not ready: key unknown (%d)\n", key)
 		return
@@ -38,6 +42,9 @@ func (s *Server) readyz(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Write([]byte("ready\n"))
+	if key != 0 {
+		fmt.Fprintf(w, "key unknown (%d): no process has it; the few grants that it has sealed are left as they are: docs/operating.md, Keys\n", key)
+	}
 	if months, err := s.DB.Audit.MonthsAhead(ctx); err == nil && months == 0 {
 		fmt.Fprintln(w, "the next month has no partition of events: nothing can be saved once this one is over")
 	}
