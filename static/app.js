@@ -101,6 +101,8 @@ document.addEventListener("keydown", (event) => {
 
 // Tells the server the reader's time zone, so that the next page says times as they are on the wall.
 const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
-if (zone && !document.cookie.includes("tz=" + zone)) {
-  document.cookie = "tz=" + zone + "; path=/; max-age=31536000; samesite=lax" + (location.protocol === "https:" ? "; secure" : "");
+const secure = location.protocol === "https:";
+const zoneCookie = (secure ? "__Host-tz=" : "tz=") + zone;
+if (zone && !document.cookie.split("; ").includes(zoneCookie)) {
+  document.cookie = zoneCookie + "; path=/; max-age=31536000; samesite=lax" + (secure ? "; secure" : "");
 }

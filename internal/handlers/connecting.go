@@ -251,7 +251,11 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.exchange(r, provider, redirector, taken, query); err != nil { // the flow's page says how far it came
+	err = s.exchange(r, provider, redirector, taken, query)
+	if errors.Is(err, pg.ErrNotFound) {
+		return redirect(w, r, "/connect/"+provider.Name+"/ended/"+string(status.EndInterrupted))
+	}
+	if err != nil { // the flow's page says how far it came
 		s.Log.ErrorContext(r.Context(), "exchange not saved", "provider", provider.Name, "flow", f.ID, "err", err)
 	}
 	return redirect(w, r, "/flows/"+f.Reference)
@@ -431,7 +435,7 @@ type exchanged struct {
 }
 
 // saveExchange saves the result of an exchange before anything else is done with it, and connects if there is nothing to
-// ask. It goes on when the browser hangs up.
+// ask. It goes on when the browser hangs up. It returns ErrNotFound if the flow's merchant was erased meanwhile.
 func (s *Server) saveExchange(r *http.Request, provider connectors.Provider, f db.Flow, x exchanged) error {
 	s.Log.InfoContext(r.Context(), "exchanged", "provider", provider.Name, "flow", f.ID, "outcome", connectors.OutcomeOf(x.err), "status", x.calls.Last().Status, "reason", connectors.ReasonOf(x.err))
 	var took time.Duration
@@ -448,7 +452,11 @@ func (s *Server) saveExchange(r *http.Request, provider connectors.Provider, f d
 		return err
 	})
 	if errors.Is(err, db.ErrTaken) {
-		return nil // the flow has ended in between, as its page shows
+		_, err := s.DB.FlowByID(r.Context(), f.ID)
+		if errors.Is(err, pg.ErrNotFound) { // its merchant was erased: nobody is to have the access
+			err = errors.Join(err, s.Jobs.RevokeUnwanted(r.Context(), db.UnwantedGrant{Flow: f, Grant: x.grant}))
+		}
+		return err // nil: the flow has ended in between, as its page shows
 	}
 	if err != nil || !x.proven {
 		return err

@@ -136,3 +136,58 @@ func TestAnAdminErasesAMerchantOnItsPage(t *testing.T) {
 		t.Errorf("%d events", n)
 	}
 }
+
+// TestACallbackOfAnErasedMerchant erases while a merchant's person is at the provider, and while the provider is asked for the grant: the page says
+// what became of it, nothing is kept, and access that was given meanwhile is ended.
+func TestACallbackOfAnErasedMerchant(t *testing.T) {
+	t.Parallel()
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
+	erase := func(p *person) {
+		t.Helper()
+		if err := s.db.EraseMerchant(t.Context(), audit.System, p.merchant); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.jobs.FinishErasure(t.Context(), p.merchant); err != nil {
+			t.Fatal(err)
+		}
+	}
+	away := s.merchant("CH168 Away")
+	callback := away.consent(away.leave("caminvoice"), "KHUID00001234", "allow")
+	erase(away)
+	path, page := away.comeBack(callback)
+	if path != "/connect/caminvoice/ended/forged" || page.status != http.StatusOK || exchanges(s, "caminvoice") != 0 {
+		t.Errorf("a callback after the erasure leads to %s, %d, by %d exchanges", path, page.status, exchanges(s, "caminvoice"))
+	}
+
+	there := s.merchant("CH168 There")
+	callback = there.consent(there.leave("caminvoice"), "KHUID00005678", "allow")
+	if err := s.sandbox.SetFault("caminvoice", sandbox.Fault{Kind: sandbox.Late, Delay: 2 * time.Second}); err != nil {
+		t.Fatal(err)
+	}
+	came := make(chan answer, 1)
+	go func() { came <- there.get(callback) }()
+	dbtest.Eventually(t, "the exchange", func() bool {
+		var n int
+		err := s.db.Pool.QueryRow(t.Context(), `SELECT count(*) FROM flows WHERE stage = 'exchanging'`).Scan(&n)
+		return err == nil && n == 1
+	})
+	erase(there)
+	got := <-came
+	s.sandbox.ClearFaults("caminvoice")
+	if got.location != "/connect/caminvoice/ended/interrupted" {
+		t.Errorf("a callback during the erasure leads to %d %q", got.status, got.location)
+	}
+	wantH1(t, there.get(got.location), "We were interrupted")
+	if n := s.sandbox.Calls("caminvoice", "revoke"); n != 1 {
+		t.Errorf("the access that came meanwhile was ended by %d calls", n)
+	}
+	dump := dbtest.Dump(t, s.db)
+	for _, gone := range []string{"KHUID00001234", "KHUID00005678", "CH168"} {
+		if strings.Contains(dump, gone) {
+			t.Errorf("%s came back", gone)
+		}
+	}
+	if strings.Contains(s.log.String(), "level=ERROR") {
+		t.Errorf("the log has an error: %s", s.log.String())
+	}
+}

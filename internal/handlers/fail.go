@@ -132,8 +132,10 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, page
 
 // zoneOf returns the browser's time zone from the cookie that our script sets. It returns nil without one, which means UTC.
 func zoneOf(r *http.Request) *time.Location {
-	if cookie, err := r.Cookie("tz"); err == nil {
-		return views.Zone(cookie.Value)
+	for _, name := range []string{"__Host-tz", "tz"} { // the latter over plain HTTP
+		if cookie, err := r.Cookie(name); err == nil {
+			return views.Zone(cookie.Value)
+		}
 	}
 	return nil
 }
