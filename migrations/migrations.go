@@ -82,7 +82,7 @@ func Up(ctx context.Context, url string) (applied int, err error) {
 // migrations it may only read.
 var served = []string{
 	"api_key_daily_reads", "api_keys", "bulk_items", "bulks", "connect_links", "connection_counts", "connections", "erasure_revocations", "erasures", "flows", "grants", "hourly_refreshes",
-	"hourly_stats", "identities", "keyset_check", "links", "merchants", "notices", "outbox", "passkey_challenges", "provider_slots", "providers", "rate_limits", "rechecks", "revocations",
+	"hourly_stats", "identities", "keyset_check", "links", "merchants", "notes", "notices", "outbox", "passkey_challenges", "provider_slots", "providers", "rate_limits", "rechecks", "revocations",
 	"search_documents", "search_words", "search_words_left", "second_factors", "sessions", "settings", "token_reads", "users", "warnings",
 	"webhook_deliveries", "webhook_endpoints", "webhook_events", "webhook_reminders", "webhook_sequences",
 	"river_job", "river_leader", "river_notification", "river_queue",

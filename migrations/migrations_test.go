@@ -356,6 +356,7 @@ func TestLandedMigrationsStand(t *testing.T) {
 		"00025_erasures.sql":              "09c0c7d506bab5dc",
 		"00027_notices.sql":               "277fbe592784f22c",
 		"00024_nicknames.sql":             "684e30f118c552cb",
+		"00029_notes.sql":                 "efcd3f2dd216e7db",
 		"00028_connection_references.sql": "7615906a965a6f18",
 		"00033_webhook_problems.sql":      "cf57012081021977",
 		"00031_words.sql":                 "40e1fb245b732932",

@@ -73,8 +73,12 @@ func (l entry) text(ctx context.Context, provider string) string {
 func (l entry) class() string {
 	e := l.latest()
 	health := e.health()
-	ofConnection := e.Kind.OfConnection() != string(e.Kind) && e.Kind != status.ConnectionNamed
-	if health == status.Retrying || health == status.ActionNeeded || e.kind() == recovered || ofConnection {
+	changed := e.kind() == recovered || e.Kind.OfConnection() != string(e.Kind)
+	switch e.Kind {
+	case status.ConnectionNamed, status.ConnectionNoted, status.ConnectionNoteDeleted:
+		changed = false
+	}
+	if changed || health == status.Retrying || health == status.ActionNeeded {
 		return string(health) + " change"
 	}
 	return string(health)

@@ -36,6 +36,7 @@ var ofMerchant = []string{
 			jsonb_build_object('shop', {account_input}), ARRAY[{scopes_granted}], ARRAY[{scopes_missing}], now(), $2)`,
 	`INSERT INTO connections (id, merchant_id, merchant_key, provider, environment, account_id, account_name, connected_at, disconnected_at)
 		VALUES (gen_random_uuid(), $1, {merchant_key}, 'caminvoice', 'sandbox', {account_id}, {account_name}, now(), now())`,
+	`INSERT INTO notes (id, connection_id, author_id, created_at, text) VALUES (gen_random_uuid(), $3, $4, now(), {text})`,
 	`INSERT INTO grants (connection_id, provider, environment, sealed, late_grant, late_generation, last_code) VALUES ($3, 'caminvoice', 'sandbox', {sealed}, {late_grant}, 1, {last_code})`,
 	`INSERT INTO search_documents (id, merchant_id, provider, environment, connected_at, account_key, merchant_key, words) VALUES ($3, $1, 'caminvoice', 'sandbox', now(), {account_key}, {merchant_key}, {words} || ' sokdara shop')`,
 	`INSERT INTO search_words (word) SELECT * FROM search_words_of('sokdara shop') ON CONFLICT DO NOTHING`,

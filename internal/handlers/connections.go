@@ -257,6 +257,9 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.ConnectionDetail, pag
 		staff.Looks = append(staff.Looks, views.Event{Line: line})
 	}
 	staff.LooksMore, staff.LooksURL = looks.Next != "", "/admin/events?"+eventValues(looked).Encode()
+	if staff.Notes, err = s.viewNotes(r, c.ID); err != nil {
+		return staff, err
+	}
 	staff.Report = report(c, page.Status, page.Events)
 	return staff, nil
 }

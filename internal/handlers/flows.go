@@ -126,7 +126,7 @@ func viewEvents(events []audit.Event, names map[pg.ID]string, staff bool) []view
 	var out []views.Event
 	for _, e := range events {
 		_, call := e.Kind.Call()
-		hidden := call || e.Kind.Revocation() && e.Kind != status.ConnectionRevoked
+		hidden := call || e.Kind.Revocation() && e.Kind != status.ConnectionRevoked || e.Kind == status.ConnectionNoted || e.Kind == status.ConnectionNoteDeleted
 		if hidden && !staff {
 			continue
 		}

@@ -189,6 +189,7 @@ func (s *Server) routes() []route {
 		{"POST /admin/users", admin, s.inviteUser, false},
 		{"POST /admin/users/{id}", admin, s.changeUser, false},
 		{"POST /connections/{id}/ask", staff, s.askToReconnect, false},
+		{"POST /connections/{id}/notes", staff, s.changeNotes, false},
 		{"GET /outbox", everyone, s.outbox, false},
 		{"GET /outbox/{id}", everyone, s.outboxHTML, false},
 	}

@@ -29,6 +29,7 @@ var unproved = map[string]string{
 	"POST /connections/{id}/refresh":       "may be done again",
 	"POST /connections/{id}/nickname":      "may be undone",
 	"POST /connections/{id}/ask":           "sends a mail",
+	"POST /connections/{id}/notes":         "changes no access",
 	"POST /admin/bulk":                     "may be stopped",
 	"POST /admin/bulk/{id}":                "stops, or begins what may be stopped",
 	"POST /admin/mail":                     "sends mail again",

@@ -54,6 +54,7 @@ func routeAnswers() map[string]string {
 		"GET /connections/{id}/disconnect":        "L+.F+L",
 		"POST /connections/{id}/disconnect":       "L+.F+L",
 		"POST /connections/{id}/ask":              "L..++L",
+		"POST /connections/{id}/notes":            "L..++L",
 		"GET /account":                            "L++++L",
 		"POST /account":                           "L++++L",
 		"GET /password":                           "++++++",

@@ -21,6 +21,8 @@ const (
 	ConnectionRevocationNoticed Kind = "connection.hook.revoked" // the provider's webhook says that access ended
 	ConnectionReconnectAsked    Kind = "connection.reconnect-asked"
 	ConnectionNamed             Kind = "connection.named"
+	ConnectionNoted             Kind = "connection.noted" // by staff, for staff
+	ConnectionNoteDeleted       Kind = "connection.note-deleted"
 	ConnectionViewed            Kind = "connection.viewed"
 	ConnectionsSearched         Kind = "connection.searched"
 	ConnectionsExported         Kind = "connection.exported"
@@ -121,7 +123,7 @@ func Kinds() []Kind {
 	return []Kind{
 		ConnectionAdded, ConnectionConnected, ConnectionReconnected, ConnectionReplaced, ConnectionDisconnected, ConnectionRevoked,
 		ConnectionRevokeFailed, ConnectionRevokeLater, ConnectionRevokeUntold, ConnectionRevokeKept, ConnectionRevokeNotOffered,
-		ConnectionRevocationNoticed, ConnectionReconnectAsked, ConnectionNamed, ConnectionViewed, ConnectionsSearched, ConnectionsExported,
+		ConnectionRevocationNoticed, ConnectionReconnectAsked, ConnectionNamed, ConnectionNoted, ConnectionNoteDeleted, ConnectionViewed, ConnectionsSearched, ConnectionsExported,
 		FlowBegun, FlowDenied, FlowExpired, FlowFailed, FlowCancelled,
 		LinkMade, LinkBegun, LinkForeign, LinkRevoked, LinkConfirming, LinkConfirmed,
 		RefreshSaved, RefreshSpared, RefreshDropped, RefreshRateLimited, RefreshTemporary, RefreshRejected, RefreshClientRejected, RefreshLost,
