@@ -251,3 +251,67 @@ func TestMerchantErase(t *testing.T) {
 		t.Error("the merchant is still there")
 	}
 }
+
+// TestRestored says what cannot be meant, and marks a database once, also one of which nothing is known.
+func TestRestored(t *testing.T) {
+	d, environ := operator(t)
+	opened := d.Open(t)
+	at := func(back time.Duration) string { return opened.Now().Add(-back).UTC().Format(time.RFC3339) }
+	for _, one := range []struct {
+		name string
+		args []string
+		code int
+		says string
+	}{
+		{"a word too many", []string{"yesterday"}, 2, "yesterday"},
+		{"no time", []string{"-at", "yesterday"}, 2, "-at wants a time like"},
+		{"a time without its zone", []string{"-at", "2026-05-01T09:30:00"}, 2, "-at wants a time like"},
+		{"the future", []string{"-at", at(-time.Hour)}, 1, "-at is in the future"},
+		{"a time", []string{"-at", at(2 * time.Hour)}, 0, "this database is marked as brought back on " + at(2 * time.Hour)[:16]},
+		{"the same again", []string{"-at", at(3 * time.Hour)}, 0, "was marked as brought back on " + at(2 * time.Hour)[:16]},
+		{"without a time what was said stays", nil, 0, "before: nothing is changed"},
+		{"a later one", []string{"-at", at(time.Hour)}, 0, "this database is marked as brought back on " + at(time.Hour)[:16]},
+	} {
+		t.Run(one.name, func(t *testing.T) {
+			code, out, faults := said(t, environ, "", append([]string{"restored"}, one.args...)...)
+			if code != one.code || !strings.Contains(out+faults, one.says) {
+				t.Errorf("code %d: %s%s, want %d and %q", code, out, faults, one.code, one.says)
+			}
+			if code == 0 && !strings.Contains(out, "0 of 0 connections have been refreshed since") {
+				t.Errorf("it does not count: %s", out)
+			}
+		})
+	}
+	t.Run("nothing known of a restore", func(t *testing.T) {
+		_, environ := operator(t)
+		if code, out, faults := said(t, environ, "", "restored"); code != 0 || !strings.HasPrefix(out, "this database is marked as brought back on ") {
+			t.Errorf("code %d: %s%s", code, out, faults)
+		}
+	})
+}
+
+// TestTheDoctorSaysWhatIsKnownOfARestore has each mark that a restore can leave.
+func TestTheDoctorSaysWhatIsKnownOfARestore(t *testing.T) {
+	d, environ := operator(t)
+	opened := d.Open(t)
+	at := func(back time.Duration) string { return opened.Now().Add(-back).UTC().Format(time.RFC3339) }
+	noticed := at(time.Hour)
+	for _, one := range []struct{ name, restored, said, want string }{
+		{"nothing", "", "", "no sign that this database was brought back"},
+		{"a standby that took over", noticed + " " + at(time.Hour+time.Minute), "", "a restore, or a standby that took over, was noticed on " + noticed},
+		{"a copy of an earlier state", noticed + " " + at(9*time.Hour), "", "a copy of an earlier state, which knows what happened until " + at(9 * time.Hour)[:16]},
+		{"what an operator has said", noticed + " " + at(9*time.Hour), noticed, "brought back on " + noticed + "; 0 of 0 connections"},
+		{"one of eight days ago", at(8*24*time.Hour) + " " + at(9*24*time.Hour), "", "no sign that this database was brought back"},
+	} {
+		t.Run(one.name, func(t *testing.T) {
+			for name, value := range map[string]string{"database.restored": one.restored, "database.restored_said": one.said} {
+				if _, err := opened.Pool.Exec(t.Context(), `INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`, name, value); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, out, faults := said(t, environ, "", "doctor"); !strings.Contains(out, one.want) {
+				t.Errorf("%s%s, want %q", out, faults, one.want)
+			}
+		})
+	}
+}

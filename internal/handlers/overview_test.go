@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
@@ -62,5 +63,40 @@ func TestMailThatFailsIsSeen(t *testing.T) {
 	}
 	if n := o.events(status.MailRetried); n != 2 {
 		t.Errorf("%d events", n)
+	}
+}
+
+// TestTheOverviewSaysWhatIsKnownOfARestore has each mark that a restore can leave, as staff read them.
+func TestTheOverviewSaysWhatIsKnownOfARestore(t *testing.T) {
+	t.Parallel()
+	o := newTestAPI(t)
+	admin := o.staff(audit.RoleAdmin)
+	o.connection(o.shop, "account", time.Minute)
+	at := func(back time.Duration) string { return o.db.Now().Add(-back).UTC().Format(time.RFC3339Nano) }
+	noticed, earlier := at(time.Hour), at(9*time.Hour)
+	codes := []string{"todo.restored", "todo.restore-noticed", "todo.restore-takeover"}
+	for _, one := range []struct{ name, restored, said, code string }{
+		{"nothing", "", "", ""},
+		{"a standby that took over", noticed + " " + at(time.Hour+time.Minute), "", "todo.restore-takeover"},
+		{"a copy of an earlier state", noticed + " " + earlier, "", "todo.restore-noticed"},
+		{"what an operator has said", noticed + " " + earlier, noticed, "todo.restored"},
+		{"one of eight days ago", at(8*24*time.Hour) + " " + at(9*24*time.Hour), "", ""},
+	} {
+		t.Run(one.name, func(t *testing.T) {
+			for name, value := range map[string]string{"database.restored": one.restored, "database.restored_said": one.said} {
+				if _, err := o.db.Pool.Exec(t.Context(), `INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`, name, value); err != nil {
+					t.Fatal(err)
+				}
+			}
+			page := admin.get("/admin")
+			for _, code := range codes {
+				if says := page.says(code, "Count", 1, "Of", 1); says != (code == one.code) {
+					t.Errorf("the overview says %s: %t", code, says)
+				}
+			}
+			if asks := strings.Contains(page.body, "patchbay restored"); asks != (one.code != "" && one.said == "") {
+				t.Errorf("the overview names the command: %t", asks)
+			}
+		})
 	}
 }
