@@ -22,6 +22,7 @@ type Filter struct {
 	Connections []pg.ID
 	Provider    string
 	From, To    time.Time // To is excluded
+	NoLooks     bool      // without staff's look-ups, unless Kind asks for them
 	Nothing     bool      // the filter cannot be read: it shows nothing, so that it does not show more than was asked for
 }
 
@@ -130,6 +131,9 @@ func (f Filter) statement(from pg.Cursor, low, high time.Time, limit int) (sql s
 		}
 	case f.Outcome == "" && f.Connections == nil && f.Actors == nil:
 		where = append(where, `kind NOT LIKE 'refresh.%'`)
+	}
+	if f.NoLooks && f.Kind == "" {
+		where = append(where, `kind <> ALL (`+args.Add([]status.Kind{status.ConnectionViewed, status.ConnectionsSearched})+`)`)
 	}
 	switch f.Outcome {
 	case "":

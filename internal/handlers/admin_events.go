@@ -22,6 +22,7 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	f.NoLooks = values.Get("looks") != looksShown
 	lines, err := s.DB.Audit.List(r.Context(), f, query.Get("at"), listLength)
 	if err != nil {
 		return err
@@ -40,7 +41,14 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 		Hours:  !wholeDay(f.From) || !wholeDay(f.To),
 		Length: listLength, Zone: zone.String(), Days: eventDays(values, s.DB.Now().In(zone)),
 		Pager: pager("/admin/events", values, query.Get("at"), lines.Prev, lines.Next), CSVURL: "/admin/events.csv?" + values.Encode(), BookURL: "/admin/events.xlsx?" + values.Encode(),
+		LooksURL: "/admin/events?" + withLooks(values, looksShown).Encode(), Looks: !f.NoLooks,
 		Months: keep, MaySet: visitorOf(r).role() == admin,
+	}
+	if f.NoLooks {
+		whole := withLooks(values, looksHidden).Encode() // the downloads have what the page has
+		page.CSVURL, page.BookURL = "/admin/events.csv?"+whole, "/admin/events.xlsx?"+whole
+	} else {
+		page.LooksURL = "/admin/events?" + withLooks(values, "").Encode()
 	}
 	if page.MaySet {
 		page.KeptSince = s.DB.Audit.RetentionCutoff(keep)
@@ -68,6 +76,22 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// What looks is in the address of a list of events: the page shows look-ups if asked to, a download leaves them out if asked to.
+const (
+	looksShown  = "shown"
+	looksHidden = "hidden"
+)
+
+// withLooks returns the values of a list with another value of looks, or without it.
+func withLooks(values url.Values, looks string) url.Values {
+	there := maps.Clone(values)
+	there.Del("looks")
+	if looks != "" {
+		there.Set("looks", looks)
+	}
+	return there
+}
+
 // exportEvents writes every event that the filter shows.
 func (s *Server) exportEvents(file exportFile) page {
 	return func(w http.ResponseWriter, r *http.Request) error {
@@ -76,6 +100,7 @@ func (s *Server) exportEvents(file exportFile) page {
 		if err != nil {
 			return err
 		}
+		f.NoLooks = values.Get("looks") == looksHidden
 		if isPrefetch(r) {
 			w.WriteHeader(http.StatusNoContent)
 			return nil
@@ -159,7 +184,7 @@ func (s *Server) confirmRetention(w http.ResponseWriter, r *http.Request, months
 // giving their ids.
 func (s *Server) eventFilter(r *http.Request, query url.Values) (f audit.Filter, values url.Values, err error) {
 	values, found := url.Values{}, url.Values{}
-	for _, name := range []string{"kind", "class", "provider", "actor", "merchant", "connection", "from", "to"} {
+	for _, name := range []string{"kind", "class", "provider", "actor", "merchant", "connection", "from", "to", "looks"} {
 		for _, value := range query[name] {
 			if value != "" {
 				values.Add(name, value)

@@ -48,7 +48,20 @@ func TestSupportFindsAConnectionAndItsStory(t *testing.T) {
 		t.Errorf("%d look-ups were written down, not 9", n)
 	}
 	support.wants("/connections/"+c.ID.String(), "Riverside Bakery")
-	support.wants("/admin/events", words("event.viewed"), words("event.searched"), "Riverisde")
+	events := support.get("/admin/events")
+	if body := events.text("tbody"); strings.Contains(body, words("event.viewed")) || strings.Contains(body, "Riverisde") || !events.says("admin_events.no-looks") {
+		t.Error("look-ups crowd the first page of events")
+	}
+	shown := support.wants(events.attribute(`main a[href*="looks=shown"]`, "href"), words("event.viewed"), words("event.searched"), "Riverisde", words("admin_events.hide-looks"))
+	if got := support.get(shown.attribute(`[href^="/admin/events.csv"]`, "href")); !strings.Contains(got.body, "connection.viewed") {
+		t.Error("the download lacks the look-ups that the page has")
+	}
+	if got := support.get(events.attribute(`[href^="/admin/events.csv"]`, "href")); strings.Contains(got.body, "connection.viewed") {
+		t.Error("the download has look-ups that the page has not")
+	}
+	if got := support.get("/admin/events.csv"); !strings.Contains(got.body, "connection.viewed") {
+		t.Error("the whole download lacks look-ups")
+	}
 	support.wants("/admin/events?actor=support&kind=connection.searched", "Riverisde")
 	if got := support.wants("/admin/events?actor=nobody@nowhere.example"); strings.Contains(got.body, "Riverisde") {
 		t.Error("events of somebody who does not exist")
