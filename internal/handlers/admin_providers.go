@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
 	"patchbay/internal/audit"
@@ -126,11 +127,45 @@ func (s *Server) viewSetup(r *http.Request, provider connectors.Provider) (views
 		return one, err
 	}
 	one.Median, one.Slow, one.Refreshes, one.Errors = latency(lately, at)
+	if one.Days, err = s.providerDays(r, one); err != nil {
+		return one, err
+	}
 	figures := s.providerFigures(r.Context(), at, counts, nil, nil)
 	for _, h := range status.Healths() {
 		one.Connections = append(one.Connections, views.HealthFigure{Health: h, Count: figures.Connections[h], URL: figures.URLs[h]})
 	}
 	return one, nil
+}
+
+// historyDays is how many days a provider's page looks back.
+const historyDays = 30
+
+// providerDays returns a provider's refreshes of the last days, by the visitor's days.
+func (s *Server) providerDays(r *http.Request, p views.ProviderSetup) ([]views.ChartPoint, error) {
+	zone := formZone(r)
+	year, month, day := s.DB.Now().In(zone).Date()
+	days := make([]views.ChartPoint, historyDays)
+	for i := range days {
+		days[i].At = time.Date(year, month, day-historyDays+1+i, 0, 0, 0, 0, zone)
+		end := time.Date(year, month, day-historyDays+2+i, 0, 0, 0, 0, zone)
+		days[i].URL = "/admin/events?" + eventValues(audit.Filter{Kind: audit.Refreshes, Provider: p.Name, From: days[i].At, To: end}).Encode()
+		days[i].Incident = slices.ContainsFunc(p.Incidents, func(one views.IncidentState) bool {
+			return one.Began.Before(end) && (one.Ended.IsZero() || one.Ended.After(days[i].At))
+		})
+	}
+	hours, err := s.Refresh.ProviderHours(r.Context(), p.Name, p.Environment, days[0].At)
+	if err != nil {
+		return nil, err
+	}
+	for _, h := range hours {
+		i := len(days) - 1
+		for i > 0 && h.Hour.Before(days[i].At) {
+			i--
+		}
+		days[i].Calls += h.Calls
+		days[i].Failed += h.Failed
+	}
+	return days, nil
 }
 
 // viewIncidents fills in a provider's pause, its open incident and its latest ones, newest first.

@@ -190,3 +190,50 @@ func TestWhatMerchantsReadOfAnIncident(t *testing.T) {
 		t.Errorf("the next incident has the message of the last: %q", got)
 	}
 }
+
+// TestFailuresAreSeenAmongThousands: in the chart on a scale of their own, and in words and a table beside it.
+func TestFailuresAreSeenAmongThousands(t *testing.T) {
+	t.Parallel()
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
+	admin := s.staff(audit.RoleAdmin)
+	hour := s.db.Now().Truncate(time.Hour).Add(-3 * time.Hour)
+	for _, sql := range []string{
+		`INSERT INTO hourly_refreshes (hour, outcome, calls) VALUES ($1, 'ok', 4988), ($1, 'trouble', 8), ($1, 'refused', 4), ($1 - interval '1 hour', 'ok', 1)`,
+		`INSERT INTO hourly_stats (provider, environment, hour, kind, outcome, bucket, calls) VALUES
+			('caminvoice', 'sandbox', $1, 'refresh', 'ok', 3, 4988), ('caminvoice', 'sandbox', $1, 'refresh', 'trouble', 3, 12), ('caminvoice', 'sandbox', $1 - interval '10 days', 'refresh', 'refused', 3, 1)`,
+	} {
+		if _, err := s.db.Pool.Exec(t.Context(), sql, hour); err != nil {
+			t.Fatal(err)
+		}
+	}
+	few := words("admin_providers.day-refreshes", "Count", 5000) + " · " + words("admin_providers.day-failed", "Count", 12, "Percent", "0.2")
+	one := words("admin_providers.day-refreshes", "Count", 1) + " · " + words("admin_providers.day-failed", "Count", 1, "Percent", "100")
+	for _, page := range []struct {
+		path, section string
+		lines         []string
+		marks         int
+	}{
+		{"/admin", "section[aria-labelledby=chart]", []string{few}, 1},
+		{"/admin/providers/caminvoice", "section[aria-labelledby=history]", []string{one, few}, 2},
+	} {
+		got := admin.get(page.path)
+		chart := got.document().Find(page.section)
+		if n := chart.Find("svg rect.failed").Length() - chart.Find(".legend rect.failed").Length(); n != page.marks {
+			t.Errorf("%s: %d bars of failures, want %d", page.path, n, page.marks)
+		}
+		var lines []string
+		chart.Find("ul.bullets li").Each(func(_ int, li *goquery.Selection) {
+			_, figures, _ := strings.Cut(strings.Join(strings.Fields(li.Text()), " "), ": ")
+			lines = append(lines, figures)
+		})
+		if !slices.Equal(lines, page.lines) {
+			t.Errorf("%s in words: %q, want %q", page.path, lines, page.lines)
+		}
+		if table := chart.Find("table").Text(); !strings.Contains(table, "0.2 %") && !strings.Contains(table, "99.7 %") {
+			t.Errorf("%s in its table: %s", page.path, table)
+		}
+	}
+	if one != "1 refresh · 1 failed (100 %)" {
+		t.Errorf("one of one: %q", one)
+	}
+}

@@ -128,6 +128,20 @@ func (e *Engine) Latencies(ctx context.Context, since time.Time) ([]HourlyStat, 
 	})
 }
 
+// ProviderHour is how many refreshes at one provider an hour had, and how many of them failed.
+type ProviderHour struct {
+	Hour          time.Time
+	Calls, Failed int64
+}
+
+// ProviderHours returns the refreshes at a provider since an hour, oldest first. Hours without any are left out.
+func (e *Engine) ProviderHours(ctx context.Context, provider, environment string, since time.Time) ([]ProviderHour, error) {
+	return pg.Collect(ctx, e.DB.Pool, "read a provider's hours", pgx.RowToStructByPos[ProviderHour], `
+		SELECT hour, sum(calls)::bigint, coalesce(sum(calls) FILTER (WHERE outcome <> $4), 0)::bigint FROM hourly_stats
+		WHERE provider = $1 AND environment = $2 AND hour >= $3 AND kind = 'refresh' GROUP BY hour ORDER BY hour`,
+		provider, environment, since, status.OK)
+}
+
 // LastSuccess is when a provider last did what we asked.
 type LastSuccess struct {
 	Provider, Environment string
