@@ -179,6 +179,25 @@ func TestReferencesAreKept(t *testing.T) {
 	}
 }
 
+// TestSupportIsToldWhoMay: pages offer support nothing that only admins may do, and say who may.
+func TestSupportIsToldWhoMay(t *testing.T) {
+	t.Parallel()
+	s := newTestServer(t)
+	support, admin := s.staff(audit.RoleSupport), s.staff(audit.RoleAdmin)
+	for path, says := range map[string]string{"/admin/keys": "admin_keys.none", "/admin/webhooks": "admin_webhooks.none"} {
+		if got := support.get(path); !got.says(says+"-yet") || got.says(says) {
+			t.Errorf("%s asks support to do what it may not", path)
+		}
+		if got := admin.get(path); !got.says(says) {
+			t.Errorf("%s does not ask an admin to begin", path)
+		}
+	}
+	got := support.post("/admin/keys", "name", "x")
+	if got.status != http.StatusForbidden || !got.says("error.admins-only") || got.attribute(".actions a", "href") != "/admin" {
+		t.Errorf("refused: %d, leads to %q", got.status, got.attribute(".actions a", "href"))
+	}
+}
+
 func TestKeysAreShownOnce(t *testing.T) {
 	t.Parallel()
 	s := newTestServer(t, withSandbox(sandbox.Options{}))
