@@ -141,7 +141,7 @@ func staffConnection(v ConnectionPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = whose(v.Account).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = whose(v.Account, true).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

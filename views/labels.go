@@ -13,6 +13,8 @@ import (
 
 	"github.com/mileusna/useragent"
 	"golang.org/x/net/publicsuffix"
+	"golang.org/x/text/language"
+	"golang.org/x/text/language/display"
 
 	"patchbay/internal/account"
 	"patchbay/internal/connectors"
@@ -131,6 +133,8 @@ func (a Account) shape(d connectors.Detail) string {
 	switch {
 	case v == "" || v == "null":
 		return "empty"
+	case textsOf(v) != nil:
+		return "text"
 	case strings.HasPrefix(v, "{") || strings.HasPrefix(v, "["):
 		return "structure"
 	case d.Key == a.Keys.Identifier || strings.HasSuffix(strings.ToLower(d.Key), "_id") || d.Key == "sub":
@@ -154,11 +158,41 @@ func detailText(ctx context.Context, d connectors.Detail) string {
 	if d.Key == "scope" {
 		return wordFor(ctx, "asks.", d.Value)
 	}
-	var list []string
-	if strings.HasPrefix(d.Value, "[") && json.Unmarshal([]byte(d.Value), &list) == nil {
+	if list := textsOf(d.Value); list != nil {
 		return strings.Join(list, ", ")
 	}
+	if region, err := language.ParseRegion(d.Value); err == nil && d.Key == "country" {
+		if name := display.Regions(language.Make(Lang(ctx))).Name(region); name != "" {
+			return name
+		}
+	}
 	return d.Value
+}
+
+// textsOf returns the texts of a JSON list of a few texts, nil for all else.
+func textsOf(value string) (list []string) {
+	if !strings.HasPrefix(value, "[") || json.Unmarshal([]byte(value), &list) != nil || len(list) > 20 {
+		return nil
+	}
+	return list
+}
+
+// idLabel returns what the provider calls the account's id where it is one of its details, so that it has one name on every page.
+func (a Account) idLabel(ctx context.Context) string {
+	for _, d := range a.Details {
+		if d.Value == a.ID {
+			return detailLabel(ctx, d.Key)
+		}
+	}
+	return T(ctx, "connection.account-id")
+}
+
+// toldOf returns the account's details for its merchant, who can read no structures of the provider's programs, or for staff.
+func (a Account) toldOf(staff bool) []connectors.Detail {
+	if staff {
+		return a.Details
+	}
+	return slices.DeleteFunc(slices.Clone(a.Details), func(d connectors.Detail) bool { return a.shape(d) == "structure" })
 }
 
 // problemText says in a sentence what is wrong and what to do, to the merchant or to staff.

@@ -29,16 +29,16 @@ func TestEqualOutcomesThatFollowEachOtherAreOneLine(t *testing.T) {
 		want   []string
 	}{
 		"no event":                               {nil, nil},
-		"one renewal is called as ever":          {[]Event{fine()}, []string{"Access was renewed"}},
-		"renewals":                               {[]Event{fine(), fine(), fine()}, []string{"3 renewals, all fine"}},
-		"a failure among renewals":               {[]Event{fine(), fine(), trouble(503), fine(), fine()}, []string{"2 renewals, all fine", "Acme gave no usable answer; we try again", "2 renewals, all fine"}},
-		"equal failures":                         {[]Event{trouble(503), trouble(503), fine()}, []string{"Acme gave no usable answer; we try again (2 times)", "Access was renewed"}},
+		"one renewal is called as ever":          {[]Event{fine()}, []string{"Access was refreshed"}},
+		"renewals":                               {[]Event{fine(), fine(), fine()}, []string{"3 refreshes, all fine"}},
+		"a failure among renewals":               {[]Event{fine(), fine(), trouble(503), fine(), fine()}, []string{"2 refreshes, all fine", "Acme gave no usable answer; we try again", "2 refreshes, all fine"}},
+		"equal failures":                         {[]Event{trouble(503), trouble(503), fine()}, []string{"Acme gave no usable answer; we try again (2 times)", "Access was refreshed"}},
 		"failures with different answers":        {[]Event{trouble(503), trouble(500)}, []string{"Acme gave no usable answer; we try again", "Acme gave no usable answer; we try again"}},
 		"failures of different kinds":            {[]Event{made(status.RefreshRejected, status.Rejected, ""), made(status.RefreshClientRejected, status.ClientRejected, "")}, []string{"Acme no longer accepts our access", "Acme did not accept our own key"}},
 		"one failure counts, the other does not": {[]Event{made(status.RefreshRejected, status.Rejected, status.NoteIncident), made(status.RefreshRejected, status.Rejected, "")}, []string{"Acme no longer accepts our access", "Acme no longer accepts our access"}},
-		"the renewal that ended the trouble":     {[]Event{fine(), made(status.RefreshSaved, status.OK, "recovered"), trouble(503)}, []string{"Access was renewed", "Acme answers again", "Acme gave no usable answer; we try again"}},
-		"a change of state between renewals":     {[]Event{fine(), fine(), made(status.ConnectionReconnected, "", ""), fine(), fine()}, []string{"2 renewals, all fine", "Acme was reconnected", "2 renewals, all fine"}},
-		"what people did twice":                  {[]Event{made(status.ConnectionReconnectAsked, "", "a@x.example"), made(status.ConnectionReconnectAsked, "", "a@x.example")}, []string{"The merchant was asked to reconnect", "The merchant was asked to reconnect"}},
+		"the renewal that ended the trouble":     {[]Event{fine(), made(status.RefreshSaved, status.OK, "recovered"), trouble(503)}, []string{"Access was refreshed", "Acme answers again", "Acme gave no usable answer; we try again"}},
+		"a change of state between renewals":     {[]Event{fine(), fine(), made(status.ConnectionReconnected, "", ""), fine(), fine()}, []string{"2 refreshes, all fine", "Acme was reconnected", "2 refreshes, all fine"}},
+		"what people did twice":                  {[]Event{made(status.ConnectionReconnectAsked, "", "a@x.example"), made(status.ConnectionReconnectAsked, "", "a@x.example")}, []string{"Reconnecting was asked for", "Reconnecting was asked for"}},
 		"calls that made the connection":         {[]Event{made(status.ConnectionConnected, "", ""), call("userinfo", status.OK), call("exchange", status.OK)}, []string{"Acme was connected", "2 calls to Acme, all fine"}},
 		"a call that failed beside a good one":   {[]Event{call("exchange", status.OK), call("exchange", status.Temporary)}, []string{"Acme was called (getting access)", "Acme was called (getting access) · trouble"}},
 	} {

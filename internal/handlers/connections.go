@@ -154,6 +154,9 @@ func (s *Server) viewConnection(r *http.Request, c db.ConnectionDetail) (views.C
 	if !v.user.Staff() { // on a phone those of other providers would push what is wrong here off the screen
 		page.Incidents = slices.DeleteFunc(page.Incidents, func(i views.Incident) bool { return i.Provider != provider.Title })
 	}
+	if !v.user.Staff() && how.Health == status.Retrying { // the page itself says so
+		page.Incidents = slices.DeleteFunc(slices.Clone(page.Incidents), func(i views.Incident) bool { return i.Provider == page.Provider.Title && len(i.Message) == 0 })
+	}
 	live := c.DisconnectedAt.IsZero()
 	page.MayRefresh = live && present
 	page.MayReconnect = present && v.role() == merchant

@@ -40,7 +40,7 @@ func TestAnEntrySaysWhichCompanyIsConnected(t *testing.T) {
 	if got := p.connections()[0]; got.AccessEnds.IsZero() || got.AccessEnds.Sub(time.Now().Add(8760*time.Hour)).Abs() > time.Minute {
 		t.Errorf("reconnect by %v, want in a year", got.AccessEnds)
 	}
-	if page := p.get("/connections/" + list[0].ID.String()); !strings.Contains(page.body, "realm_id") || !strings.Contains(page.body, "Renews by itself until") {
+	if page := p.get("/connections/" + list[0].ID.String()); !strings.Contains(page.body, "realm_id") || !strings.Contains(page.body, "Refreshes by itself until") {
 		t.Error("the page does not show what is kept, or until when consent is given")
 	}
 	if ended, alive := provider.revocations(); ended != 0 || alive == 0 {

@@ -110,7 +110,7 @@ func TestAKeyThatIsTyped(t *testing.T) {
 		if len(all) != 1 || all[0].Account.ID != "sok" || all[0].Account.Input["user"] != "sok" || len(all[0].Account.Input) != 1 {
 			t.Fatalf("connections: %+v", all)
 		}
-		if page := p.get("/connections/" + all[0].ID.String()); !strings.Contains(page.text("main"), "Last checked") || strings.Contains(page.text("main"), "Last renewed") {
+		if page := p.get("/connections/" + all[0].ID.String()); !strings.Contains(page.text("main"), "Last checked") || strings.Contains(page.text("main"), "Last refreshed") {
 			t.Errorf("a key is checked and never renewed: %s", page.text("main"))
 		}
 		o := s.program(pg.ID{})
