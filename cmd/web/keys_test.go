@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -12,6 +13,7 @@ import (
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/kms/kmstest"
 	"patchbay/internal/seal"
+	"patchbay/internal/status"
 )
 
 // keysetOf runs a command of keys with a keyset and returns the one that it printed, alone.
@@ -174,5 +176,41 @@ func TestAKeysetThatIsWrapped(t *testing.T) {
 		if len(s.Calls()) == 0 {
 			t.Errorf("%s was not asked", uri)
 		}
+	}
+}
+
+// TestKeysLost refuses for a key that is there, and gives up what one that no process has sealed.
+func TestKeysLost(t *testing.T) {
+	d, environ := operator(t)
+	opened := d.Open(t)
+	m := dbtest.Merchant(t, opened, "CH168 Shop")
+	id, err := opened.AddConnection(t.Context(), m.ID, "caminvoice", "sandbox", connectors.Grant{Token: connectors.Token{Access: "a"}, Account: connectors.Account{ID: "KHUID0001"}}, opened.Now(), connectors.Info{Name: "caminvoice"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := opened.Pool.Exec(t.Context(), `UPDATE grants SET sealed = '\x01deadbeef' || substring(sealed FROM 6) WHERE connection_id = $1`, id); err != nil {
+		t.Fatal(err)
+	}
+	keyset, err := seal.Parse(d.Keyset)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{nil, 2, "say which key"},
+		{[]string{"x"}, 2, "no key's id"},
+		{[]string{strconv.FormatUint(uint64(keyset.Primary()), 10)}, 1, "is not lost"},
+		{[]string{"3735928559"}, 0, "1 connections that key 3735928559 had sealed are given up"},
+		{[]string{"3735928559"}, 0, "0 connections"},
+	} {
+		if code, out, faults := said(t, environ, "", append([]string{"keys", "lost"}, one.args...)...); code != one.code || !strings.Contains(out+faults, one.says) {
+			t.Errorf("keys lost %v: code %d, %s%s", one.args, code, out, faults)
+		}
+	}
+	if c, err := opened.ConnectionDetail(t.Context(), id, m.ID); err != nil || c.Problem != status.ProblemInterrupted {
+		t.Errorf("its problem is %q, %v", c.Problem, err)
 	}
 }

@@ -3,9 +3,11 @@ package jobs
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
@@ -86,5 +88,74 @@ func TestWhatABulkHadUnderWayWhenItsProcessStoppedIsNotGivenUp(t *testing.T) {
 	}
 	if b.State != db.BulkRunning || b.Done != 0 {
 		t.Errorf("the bulk is %s with %v, and should go on in the next process", b.State, b.Outcomes)
+	}
+}
+
+// TestABulkGoesOnWhenAMerchantIsErased erases a merchant while the provider is asked for one of its connections, with mail to its people and a
+// revocation waiting: the bulk ends without it, nothing is sent to anybody of it, and no job fails for ever.
+func TestABulkGoesOnWhenAMerchantIsErased(t *testing.T) {
+	provider := &sleepy{asked: make(chan struct{}, 8), answer: make(chan struct{})}
+	o := newTestJobs(t, func(options *Options) {
+		options.Refresh = refresh.New(refresh.Options{DB: options.DB, Connectors: []connectors.Connector{provider}, Log: options.Log})
+	})
+	ctx := context.Background()
+	leaves := o.user(t, "sok@leaver.example", "en", "a long password")
+	admin := dbtest.User(t, o.DB, audit.RoleAdmin, "boss@platform.example", "a long password", "")
+	stays, err := o.DB.AddMerchant(ctx, audit.System, db.Merchant{Name: "Stays"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var connections []pg.ID
+	for i, merchant := range []pg.ID{leaves.MerchantID, leaves.MerchantID, stays.ID} {
+		g := connectors.Grant{Token: connectors.Token{Access: "old", Lifetime: time.Hour, Refresh: "r"}, Account: connectors.Account{ID: string(rune('A'+i)) + "leaver"}}
+		id, err := o.DB.AddConnection(ctx, merchant, "flexiti", "sandbox", g, o.DB.Now(), provider.Info())
+		if err != nil {
+			t.Fatal(err)
+		}
+		connections = append(connections, id)
+	}
+	for _, kind := range []db.MailKind{db.MailPassword, db.MailPasswordChanged} {
+		if err := o.SendMail(ctx, db.Mail{Kind: kind, User: leaves.ID}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := o.SendMail(ctx, db.Mail{Kind: db.MailReconnect, User: leaves.ID, Connections: connections[:1]}); err != nil {
+		t.Fatal(err)
+	}
+	id := dbtest.Bulk(t, o.DB, admin.ID, "flexiti", connections...)
+	if err := o.DB.EraseMerchant(ctx, audit.System, stays.ID); err != nil { // one of it before the bulk begins
+		t.Fatal(err)
+	}
+	o.start(t)
+	select {
+	case <-provider.asked:
+	case <-time.After(15 * time.Second):
+		t.Fatal("nothing was refreshed")
+	}
+	if err := o.DB.EraseMerchant(ctx, audit.System, leaves.MerchantID); err != nil {
+		t.Fatal(err)
+	}
+	close(provider.answer)
+	o.bulkState(t, id, db.BulkDone)
+	dbtest.Eventually(t, "no mail", func() bool {
+		waiting, _ := dbtest.Jobs(t, o.DB, "mail", time.Hour)
+		return waiting == 0
+	})
+	for _, merchant := range []pg.ID{leaves.MerchantID, stays.ID} {
+		if err := o.FinishErasure(ctx, merchant); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b, err := o.DB.Bulk(ctx, id)
+	if err != nil || b.Total != 0 {
+		t.Errorf("the bulk has %d connections, %v", b.Total, err)
+	}
+	for line := range strings.Lines(dbtest.Dump(t, o.DB)) {
+		if strings.Contains(line, "leaver") {
+			t.Errorf("came back: %s", line)
+		}
+	}
+	if strings.Contains(o.log.String(), "level=ERROR") {
+		t.Errorf("the log has an error:\n%s", o.log.String())
 	}
 }

@@ -53,7 +53,11 @@ func (j *Jobs) writeMail(ctx context.Context, m db.Mail) error {
 	}
 	var merchant db.Merchant // zero for staff
 	if !user.Staff() {
-		if merchant, err = j.DB.Merchant(ctx, user.MerchantID); err != nil {
+		merchant, err = j.DB.Merchant(ctx, user.MerchantID)
+		if errors.Is(err, pg.ErrNotFound) { // erased since the user was read
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 	}
