@@ -56,6 +56,7 @@ func TestAFormThatWorksLeadsOn(t *testing.T) {
 		{"POST /connections/{id}/nickname", own, []string{"nickname", "Riverside"}},
 		{"POST /connections/{id}/ask", boss, nil},
 		{"POST /connections/{id}/ask", boss, []string{"how", "link"}},
+		{"POST /connections/{id}/notes", boss, []string{"note", "Called the shop."}},
 		{"POST /reconnect/{secret}", own, nil},
 		{"POST /connections/{id}/reconnect", own, nil},
 		{"POST /connections/{id}/disconnect", own, nil},
