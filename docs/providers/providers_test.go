@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -141,6 +142,11 @@ func wants() map[string]want {
 		"brevo": {
 			account{typed: map[string]string{"key": "xkeysib-1f0c2d7bcanal0street-AbCdEf"}, id: "sokha@shop.example", name: "Canal Street Café"},
 			account{typed: map[string]string{"key": "xkeysib-9a3f92d6harbour0bakery-GhIjKl"}, id: "jan@shop.example", name: "Harbour Bakery"},
+			0, true, false, false,
+		},
+		"datadog": {
+			account{typed: map[string]string{"site": "us1", "api_key": "0a1b2c3d4e5f60718293a4b5c6d7e8f9", "app_key": "c0a1c0a1c0a1c0a1c0a1c0a1c0a1c0a1c0a1c0a1"}, id: "6f4e0c9a-11d2-4b3c-8d7e-000000000001", values: map[string]any{"site": "us1"}},
+			account{typed: map[string]string{"site": "us1", "api_key": "9f8e7d6c5b4a39281706f5e4d3c2b1a0", "app_key": "4a4b4a4b4a4b4a4b4a4b4a4b4a4b4a4b4a4b4a4b"}, id: "6f4e0c9a-11d2-4b3c-8d7e-000000000002"},
 			0, true, false, false,
 		},
 		"twilio": {
@@ -449,10 +455,14 @@ func (p *proof) mustAnswer(t *testing.T, g connectors.Grant, good bool) {
 // sent returns the headers in which a program sends a typed key.
 func sent(c connectors.Connector, g connectors.Grant) map[string]string {
 	send := c.(connectors.KeyConnector).Send(g.Inputs)
-	if send.Scheme != "" {
-		return map[string]string{send.Header: send.Scheme + " " + g.Access}
+	headers := maps.Clone(send.Headers)
+	if headers == nil {
+		headers = map[string]string{}
 	}
-	return map[string]string{send.Header: secretPlace.ReplaceAllLiteralString(send.Value, g.Access)}
+	if headers[send.Header] = secretPlace.ReplaceAllLiteralString(send.Value, g.Access); send.Scheme != "" {
+		headers[send.Header] = send.Scheme + " " + g.Access
+	}
+	return headers
 }
 
 var secretPlace = regexp.MustCompile(`\{\w+\}`)

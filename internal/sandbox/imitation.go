@@ -62,6 +62,7 @@ type rules struct {
 	listed   bool   // it answers with a list: one of each place that the person has connected
 	api      string // address of any other call
 	header   string // what carries the token there, "Authorization: Bearer " if it is ""
+	second   string // the header that carries the user of a typed credential, where that is a secret too
 	names    string // the header that names the place there
 
 	// Revocation (RFC 7009 or a call of the provider's own).
@@ -80,7 +81,7 @@ type place struct {
 	more           map[string]string
 }
 
-// credential is what a merchant types: a key, or a user name and a password.
+// credential is what a merchant types: a key, a user name and a password, or two keys.
 type credential struct {
 	user, secret string
 	place        place
@@ -597,7 +598,10 @@ func (p imitation) holder(c *call) *grant {
 	}
 	user, password, basic := c.r.BasicAuth()
 	for _, one := range p.r.typed {
-		if basic && one.user == user && same(one.secret, password) || !basic && one.user == "" && same(one.secret, value) {
+		if p.r.second != "" {
+			user, password, basic = c.r.Header.Get(p.r.second), value, true
+		}
+		if basic && same(one.user, user) && same(one.secret, password) || !basic && one.user == "" && same(one.secret, value) {
 			g = p.credentialGrant(c.now, p.r.name, one.place.id)
 		}
 	}

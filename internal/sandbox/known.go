@@ -321,6 +321,16 @@ func wellKnown() []rules {
 			no:  map[fault]refusal{wrongToken: {http.StatusUnauthorized, `{"message":"Key not found","code":"unauthorized"}`}},
 		},
 		{
+			name: "datadog", title: "Datadog", header: "DD-API-KEY: ", second: "DD-APPLICATION-KEY",
+			typed: []credential{
+				{"c0a1c0a1c0a1c0a1c0a1c0a1c0a1c0a1c0a1c0a1", "0a1b2c3d4e5f60718293a4b5c6d7e8f9", place{"6f4e0c9a-11d2-4b3c-8d7e-000000000001", "Canal Street Café", "sokha", nil}},
+				{"4a4b4a4b4a4b4a4b4a4b4a4b4a4b4a4b4a4b4a4b", "9f8e7d6c5b4a39281706f5e4d3c2b1a0", place{"6f4e0c9a-11d2-4b3c-8d7e-000000000002", "Harbour Bakery", "jan", nil}},
+			},
+			account: "GET api.datadoghq.com/api/v2/validate", identity: `{"data":{"id":"{account}","type":"validate_v2","attributes":{"valid":true}}}`,
+			api: "GET api.datadoghq.com/api/{version}/{call}", // validate_keys among them
+			no:  map[fault]refusal{wrongToken: {http.StatusForbidden, `{"errors":["Forbidden"]}`}},
+		},
+		{
 			name: "twilio", title: "Twilio",
 			typed: []credential{
 				{"AC0123456789abcdef0123456789abcdef", "7f3a5c9e1b2d4f608a6c0e1f2b3d4c5e", place{"AC0123456789abcdef0123456789abcdef", "Canal Street Café", "sokha", nil}},
