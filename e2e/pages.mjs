@@ -131,15 +131,14 @@ export async function furnish(app, as, browser) {
     await page.goto(at);
     await page.locator("main form").first().evaluate((f) => f.setAttribute("novalidate", ""));
     for (const [name, value] of Object.entries(form)) await page.locator(`main form [name="${name}"]:not([type=hidden])`).fill(value);
-    const [answered] = await Promise.all([page.waitForResponse((r) => r.request().method() === "POST"), page.locator('main form button[type="submit"]').first().click()]);
-    await page.waitForLoadState();
+    const [answered] = await Promise.all([page.waitForResponse((r) => r.request().method() === "POST"), page.waitForEvent("load"), page.locator('main form button[type="submit"]').first().click()]);
     if (answered.status() !== status) throw new Error(`${at}: ${answered.status()} instead of ${status}`);
   };
   const pages = [
     { name: "login", path: "/login", main: true },
     { name: "login-failed", go: post("/login", { email: "nobody@example.com", password: "wrong" }, 401) },
     { name: "password", path: "/password" },
-    { name: "password-sent", go: post("/password", { email: "nobody@example.com" }, 200) },
+    { name: "password-sent", go: post("/password", { email: "nobody@example.com" }, 303) },
     { name: "new-password", path: password },
     { name: "new-password-short", go: post(password, { password: "abc" }, 422) },
     { name: "invitation", path: invitation },
@@ -218,8 +217,8 @@ export async function furnish(app, as, browser) {
     { name: "admin-key-made", who: "admin", go: async (page) => {
       await page.goto("/admin/keys");
       await page.locator('main form [name="name"]').last().fill(`invoice worker ${++made}`);
-      await Promise.all([page.waitForResponse((r) => r.request().method() === "POST"), page.locator('main form button.primary').last().click()]);
-      await page.waitForLoadState();
+      await Promise.all([page.waitForEvent("load"), page.locator('main form button.primary').last().click()]);
+      await page.locator("main .secret").waitFor();
     } },
     { name: "admin-bulk-dry-run", who: "admin", go: async (page) => {
       await page.goto("/admin/connections?provider=caminvoice");
@@ -251,8 +250,8 @@ export async function furnish(app, as, browser) {
       await page.goto("/admin/webhooks");
       const button = page.locator(`form[action="/admin/webhooks/${endpoint.id}"] button[value="rotate"]`);
       await button.evaluate((b) => { b.closest("details").open = true; });
-      await Promise.all([page.waitForResponse((r) => r.request().method() === "POST"), button.click()]);
-      await page.waitForLoadState();
+      await Promise.all([page.waitForEvent("load"), button.click()]);
+      await page.locator("main .secret").waitFor();
     } },
     { name: "link", path: at(links.provider) },
     { name: "link-any", path: at(links.any) },

@@ -26,13 +26,15 @@ try {
     return page;
   };
   for (const one of pages) {
-    for (const [scheme, width, lang] of process.argv[2] ? all : kept) {
+    let shown; // the language in which the page is there: forms are sent once for each, as few may be sent
+    for (const [scheme, width, lang] of (process.argv[2] ? all : kept).toSorted((a, b) => a[2].localeCompare(b[2]))) {
       const page = (readers[one.who + lang] ??= await reader(one.who));
       await page.context().addCookies([{ name: "lang", value: lang, url: app.url }]);
       await page.emulateMedia({ colorScheme: scheme, reducedMotion: "reduce" });
       await page.setViewportSize({ width, height: width === 390 ? 844 : 720 });
-      if (one.go) await one.go(page);
-      else await page.goto(one.path);
+      if (shown !== lang && one.go) await one.go(page);
+      else if (shown !== lang) await page.goto(one.path);
+      shown = lang;
       await page.evaluate(() => document.fonts.ready.then(() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))));
       await page.screenshot({ path: join(folder, `${one.name}-${scheme}-${width}-${lang}.png`), fullPage: true });
     }
