@@ -98,6 +98,16 @@ func (p ProviderLine) stopped() bool {
 	return slices.ContainsFunc(p.Todo, func(m TodoItem) bool { return m.Code.stops() })
 }
 
+// Any reports whether there are connections at the provider, disconnected ones included.
+func (p ProviderFigures) Any() bool {
+	for _, n := range p.Connections {
+		if n > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // page returns the address of the provider's page in the back office.
 func (p Provider) page() string { return "/admin/providers/" + p.Name }
 

@@ -58,6 +58,11 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 	for _, place := range s.places(counts) {
 		page.Providers = append(page.Providers, s.providerFigures(r.Context(), place, counts, lately, states))
 	}
+	if slices.ContainsFunc(page.Providers, views.ProviderFigures.Any) { // the others are in the list of providers
+		page.Providers = slices.DeleteFunc(page.Providers, func(p views.ProviderFigures) bool {
+			return !p.Any() && p.Incident == nil && p.PausedUntil.IsZero()
+		})
+	}
 	for _, l := range lapsing.Rows {
 		page.AtRisk = append(page.AtRisk, s.viewConnectionRow(l, providers))
 	}
