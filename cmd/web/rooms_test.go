@@ -20,7 +20,7 @@ import (
 var rooms = map[string][]string{
 	"patchbay/internal/connectors": {
 		"patchbay/", "github.com/jackc/", "os", "others",
-		"!golang.org/x/oauth2", "!golang.org/x/oauth2/", "!golang.org/x/net/publicsuffix", "!github.com/coreos/go-oidc/", "!golang.org/x/sync/",
+		"!golang.org/x/oauth2", "!golang.org/x/oauth2/", "!golang.org/x/net/publicsuffix", "!golang.org/x/net/idna", "!github.com/coreos/go-oidc/", "!golang.org/x/sync/",
 		"!github.com/go-jose/", "!patchbay/internal/status", "!patchbay/internal/text", "!patchbay/internal/dial",
 	},
 	"patchbay/internal/dial":   {"patchbay/", "others"},
