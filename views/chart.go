@@ -21,7 +21,7 @@ type ChartPoint struct {
 // below.
 const (
 	chartLeft, chartRight = 64.0, 760.0
-	rateTop, rateBottom   = 12.0, 118.0
+	rateTop, rateBottom   = 20.0, 118.0
 	callsTop, callsBottom = 146.0, 214.0
 )
 
