@@ -612,7 +612,7 @@ func TestIncidentsAreOnEveryPage(t *testing.T) {
 		t.Error("a banner without an incident")
 	}
 	dbtest.Incident(t, h.db, "caminvoice", "trouble")
-	dbtest.Incident(t, h.db, "elecq", "ours")
+	dbtest.Incident(t, h.db, "elecq", status.ReasonClientRejected)
 	h.clock.Advance(incidentsAge)
 	for who, one := range map[string]struct {
 		page answer
@@ -642,7 +642,7 @@ func TestNobodyIsSentToAProviderThatRefusesUs(t *testing.T) {
 	if who := h.server.statusOf(t.Context(), failing).Party; who != status.PartyProvider {
 		t.Errorf("before the incident %q must act", who)
 	}
-	dbtest.Incident(t, h.db, "caminvoice", "ours")
+	dbtest.Incident(t, h.db, "caminvoice", status.ReasonClientRejected)
 	h.clock.Advance(incidentsAge)
 	if who := h.server.statusOf(t.Context(), failing).Party; who != status.PartyPlatform {
 		t.Errorf("%q must act while our client is refused", who)

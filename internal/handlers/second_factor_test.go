@@ -137,7 +137,7 @@ func TestAHalfSessionReachesNothing(t *testing.T) {
 	fill := h.things(own, boss)
 	halves := map[string]*person{"/account/second-factor": fresh, "/login/second-factor": h.visitor(boss.email)}
 	halves["/login/second-factor"].signIn("")
-	open := []string{"GET /login", "POST /login", ssoRoute, ssoCallbackRoute, "POST /login/passkey", "POST /passkey-challenges", "POST /logout", "GET /login/second-factor", "POST /login/second-factor", "GET /account/second-factor", "POST /account/second-factor"}
+	open := []string{"GET /login", "POST /login", "POST /language", ssoRoute, ssoCallbackRoute, "POST /login/passkey", "POST /passkey-challenges", "POST /logout", "GET /login/second-factor", "POST /login/second-factor", "GET /account/second-factor", "POST /account/second-factor"}
 	for _, one := range h.server.routes() {
 		method, pattern, _ := strings.Cut(one.pattern, " ")
 		if slices.Contains(open, one.pattern) {
@@ -263,7 +263,7 @@ func TestAProofGivesTheSessionAnotherSecret(t *testing.T) {
 		{"the first second factor, a passkey", func(*testing.T) *person { return plain }, func(p *person) answer {
 			_, got := p.addPasskey(h, "Laptop")
 			return got
-		}, http.StatusOK},
+		}, http.StatusSeeOther},
 		{"a passkey beside codes, after a proof", func(*testing.T) *person { return boss }, func(p *person) answer {
 			h.clock.Advance(16 * time.Minute)
 			key = newAuthenticator(h)
@@ -281,13 +281,13 @@ func TestAProofGivesTheSessionAnotherSecret(t *testing.T) {
 		}, http.StatusSeeOther},
 		{"a fresh proof by password and code", func(*testing.T) *person { return boss }, func(p *person) answer {
 			return p.submit(stale(p), "input[name=proof-password]", "proof-password", password, "proof-code", p.nextCode(secret))
-		}, http.StatusOK},
+		}, http.StatusSeeOther},
 		{"a fresh proof by password and recovery code", func(*testing.T) *person { return boss }, func(p *person) answer {
 			return p.submit(stale(p), "input[name=proof-password]", "proof-password", password, "proof-code", recovery[1])
-		}, http.StatusOK},
+		}, http.StatusSeeOther},
 		{"a fresh proof by passkey", func(*testing.T) *person { return boss }, func(p *person) answer {
 			return p.submit(stale(p), "input[name=proof-passkey]", "proof-passkey", key.get(p.challenge("proof")))
-		}, http.StatusOK},
+		}, http.StatusSeeOther},
 	} {
 		t.Run(one.name, func(t *testing.T) {
 			p := one.begin(t)

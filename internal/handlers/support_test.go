@@ -159,7 +159,7 @@ func TestAFailureIsNobodysDoing(t *testing.T) {
 
 	dbtest.Set(t, s.db, c.ID, dbtest.Retrying(s.db.Now()))
 	s.staff(audit.RoleAdmin).post("/admin/providers/caminvoice", "do", "declare", "reason", "so that pages read incidents anew")
-	dbtest.Incident(t, s.db, "caminvoice", "ours")
+	dbtest.Incident(t, s.db, "caminvoice", status.ReasonClientRejected)
 	if page := support.wants("/connections/"+c.ID.String(), words("staff-problem.suspected", "Provider", "CamInvoice")); page.says("staff-problem.retrying", "Provider", "CamInvoice") {
 		t.Error("a provider that refuses us is said not to answer")
 	}
