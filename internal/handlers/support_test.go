@@ -126,8 +126,9 @@ func TestAnIncidentSaysWhyAndWhatWaits(t *testing.T) {
 
 	admin.post("/admin/providers/caminvoice", "do", "end")
 	page = admin.get("/admin/providers/caminvoice")
-	incidents := page.text("main tbody")
-	if !strings.Contains(incidents, "they rang us") || page.document().Find("main tbody time").Length() != 2 || !strings.Contains(incidents, "admin@platform.example") {
+	table := "section[aria-labelledby=incidents] tbody"
+	incidents := page.text(table)
+	if !strings.Contains(incidents, "they rang us") || page.document().Find(table+" time").Length() != 2 || !strings.Contains(incidents, "admin@platform.example") {
 		t.Errorf("the list of incidents: %s", incidents)
 	}
 }
