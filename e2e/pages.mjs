@@ -92,6 +92,10 @@ export async function furnish(app, as, browser) {
 
   const desk = await as("support");
   await desk.context().request.post(`${needed}/ask`);
+  for (const note of ["Mr Chan will call the provider on Monday.\nThey may have changed the password.", "លោក ច័ន្ទ នឹងទូរសព្ទមកវិញនៅថ្ងៃច័ន្ទ។ https://status.example/a/very/long/address/that/has/no/place/to/break/anywhere/at/all"]) {
+    const answered = await desk.context().request.post(`${fine}/notes`, { form: { note }, maxRedirects: 0 });
+    if (answered.status() !== 303) throw new Error(`a note: ${answered.status()}`);
+  }
   const asked = await mailed(app, boss, users.merchant[0], "reconnect");
   await desk.context().close();
 
@@ -195,9 +199,18 @@ export async function furnish(app, as, browser) {
     { name: "admin", who: "admin", path: "/admin", main: true },
     { name: "admin-connections", who: "admin", path: "/admin/connections", main: true },
     { name: "admin-connections-search", who: "support", path: `/admin/connections?q=${encodeURIComponent("ស៊ីអេច")}&provider=caminvoice&health=fine&sort=refreshed` },
+    { name: "admin-connections-marks", who: "support", go: async (page) => {
+      await page.goto(`/admin/connections?q=${encodeURIComponent("angkor")}`);
+      await page.locator("main mark").first().waitFor();
+    } },
     { name: "admin-connections-reference", who: "support", path: `/admin/connections?q=${denied.slice(7)}` },
     { name: "admin-connections-nothing", who: "support", path: "/admin/connections?q=nothing-has-this-name" },
     { name: "connection-staff", who: "support", path: fine, main: true },
+    { name: "connection-staff-notes", who: "admin", go: async (page) => {
+      await page.goto(fine);
+      for (const fold of await page.locator("#notes summary").all()) await fold.click();
+      if ((await page.locator("#notes li").count()) !== 2) throw new Error("not two notes");
+    } },
     { name: "connection-staff-action-needed", who: "admin", path: needed },
     { name: "flow-staff", who: "support", path: denied },
     { name: "admin-merchants", who: "admin", path: "/admin/merchants" },
@@ -207,6 +220,7 @@ export async function furnish(app, as, browser) {
     { name: "admin-provider", who: "admin", path: "/admin/providers/caminvoice", main: true },
     { name: "admin-provider-support", who: "support", path: "/admin/providers/elecq" },
     { name: "admin-events", who: "admin", path: "/admin/events" },
+    { name: "admin-events-looks", who: "admin", path: "/admin/events?looks=shown" },
     { name: "admin-events-delete", who: "admin", go: async (page) => {
       await page.goto("/admin/events");
       await page.locator("#months").evaluate((field) => { field.value = "3"; field.form.requestSubmit(); });
