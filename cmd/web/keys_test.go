@@ -108,7 +108,7 @@ func TestAKeyIsAddedPromotedAndRetired(t *testing.T) {
 		{[]string{"keys", "retire", "17"}, 1, "no key 17"},
 		{[]string{"keys", "promote", "17"}, 1, "no key 17"},
 		{[]string{"keys", "add", "17"}, 2, "one word too many"},
-		{[]string{"keys", "rotate"}, 2, "add, promote or retire"},
+		{[]string{"keys", "rotate"}, 2, "add, promote, retire or lost"},
 		{[]string{"keys", "new", "-wrap", "vault"}, 2, "hcvault://"},
 		{[]string{"reseal", "now"}, 2, "one word too many"},
 	} {
