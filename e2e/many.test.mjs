@@ -155,7 +155,7 @@ test("many: in forced colours the current tab differs and the focus is seen", as
     }).join("\n");
     for (const nav of await page.locator("nav:has([aria-current])").all()) {
       const current = await nav.locator("[aria-current]").first().evaluate(look);
-      const others = await nav.locator("a:not([aria-current])").evaluateAll((all, text) => all.map(eval(`(${text})`)), look.toString());
+      const others = await nav.locator(":is(a, button):not([aria-current])").evaluateAll((all, text) => all.map(eval(`(${text})`)), look.toString());
       assert.ok(others.length > 0 && !others.includes(current), `${path}: the current tab looks like another`);
     }
     if (who === admin) assert.ok((await page.locator("nav [aria-current]").count()) > 0, "there is a current tab");
