@@ -26,6 +26,7 @@ const unusedWords = `SELECT w FROM unnest($1::text[]) AS w
 		AND NOT EXISTS (SELECT FROM users u WHERE u.words ~ ('(^|[^[:alnum:]])' || w || '([^[:alnum:]]|$)'))`
 
 // Forget takes words out of the dictionary that texts have lost and no other has, a few hundred at a time. more is false once there are none.
+// Triggers note what is lost: search_documents_change_words, search_documents_lose_words, users_change_words and users_lose_words.
 // Whoever adds words meanwhile waits, so that none is taken out that a text has just got.
 func Forget(ctx context.Context, tx pgx.Tx) (more bool, err error) {
 	left, err := pg.Collect(ctx, tx, "take words", pgx.RowTo[string], `
