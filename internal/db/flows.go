@@ -500,13 +500,16 @@ func (d *DB) KeepGrant(ctx context.Context, f Flow, g connectors.Grant, obtained
 	}
 	now := d.Now()
 	f.sealed, f.Account, f.TouchedAt, f.ExpiresAt = sealed, connectors.Account{ID: g.Account.ID, Name: g.Account.Name}, now, now.Add(chooseFor)
-	b := &pgx.Batch{}
 	var kept bool
-	b.Queue(`UPDATE flows SET stage = 'choosing', sealed = $2, account_id = $3, account_name = $4, touched_at = $5, expires_at = $6
-		WHERE id = $1 AND stage = 'exchanging'`, f.ID, sealed, f.Account.ID, f.Account.Name, f.TouchedAt, f.ExpiresAt,
-	).Exec(func(tag pgconn.CommandTag) error { kept = tag.RowsAffected() == 1; return nil })
-	d.queueCalls(b, f, calls)
-	if err := d.Pool.SendBatch(ctx, b).Close(); err != nil {
+	err = d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error { // with an erasure of the merchant
+		b := &pgx.Batch{}
+		b.Queue(`UPDATE flows SET stage = 'choosing', sealed = $2, account_id = $3, account_name = $4, touched_at = $5, expires_at = $6
+			WHERE id = $1 AND stage = 'exchanging'`, f.ID, sealed, f.Account.ID, f.Account.Name, f.TouchedAt, f.ExpiresAt,
+		).Exec(func(tag pgconn.CommandTag) error { kept = tag.RowsAffected() == 1; return nil })
+		d.queueCalls(b, f, calls)
+		return tx.SendBatch(ctx, b).Close()
+	})
+	if err != nil {
 		return f, fmt.Errorf("keep grant: %w", err)
 	}
 	if !kept {
