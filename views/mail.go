@@ -22,6 +22,7 @@ type Mail struct {
 	Link     string    // of its one button
 	Until    time.Time // when the link ends; zero for never
 	Accounts []MailAccount
+	Switch   string      // the page where an admin switches such mails off; "" for mails that all get
 	Endpoint string      // of webhooks, which was switched off; "" for other mails
 	Receipt  *db.Receipt // of the account that was disconnected; nil for other mails
 
@@ -88,7 +89,11 @@ func (m Mail) after(ctx context.Context) []string {
 	if m.Kind == db.MailPassword && m.ByStaff {
 		return append(all, T(ctx, "mail.password.why-staff"))
 	}
-	return append(all, m.part(ctx, "why"))
+	why := m.part(ctx, "why")
+	if m.Switch != "" {
+		why += " " + T(ctx, "mail.switch", "Address", m.Switch)
+	}
+	return append(all, why)
 }
 
 // part returns one of the texts that each kind of mail has.

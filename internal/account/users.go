@@ -32,6 +32,7 @@ type User struct {
 	SSO        bool // signs in through the platform, and has no password
 
 	SecondFactor bool // has one: the password alone opens nothing
+	Notices      bool // of an admin: wants the mails that go to all admins
 
 	accessVersion int64     // how often all access of the user was ended, when this was read
 	proved        time.Time // by all that they have: by a passkey, or in the session that a new one takes the place of; zero: only a password, just now
@@ -49,13 +50,13 @@ var (
 	ErrWrongPassword = errors.New("e-mail and password do not belong together")
 )
 
-const userColumns = `u.id, u.merchant_id, u.role, u.email, u.name, u.locale, u.locked_at, u.created_at, u.password_hash = '', u.password_hash = 'sso', u.second_factor_at IS NOT NULL, u.access_version`
+const userColumns = `u.id, u.merchant_id, u.role, u.email, u.name, u.locale, u.locked_at, u.created_at, u.password_hash = '', u.password_hash = 'sso', u.second_factor_at IS NOT NULL, u.notices, u.access_version`
 
 // signedUser are the columns by which a user is authenticated: see signature.
 var signedUser = db.SignedUsers.Text + `, u.mac`
 
 func userTargets(u *User) []any {
-	return []any{&u.ID, &u.MerchantID, &u.Role, &u.Email, &u.Name, &u.Locale, &u.LockedAt, &u.CreatedAt, &u.Invited, &u.SSO, &u.SecondFactor, &u.accessVersion}
+	return []any{&u.ID, &u.MerchantID, &u.Role, &u.Email, &u.Name, &u.Locale, &u.LockedAt, &u.CreatedAt, &u.Invited, &u.SSO, &u.SecondFactor, &u.Notices, &u.accessVersion}
 }
 
 // signature is what a signed row's MAC is of, and the MAC, as they were read.
@@ -109,7 +110,7 @@ func (s *Store) AddUser(ctx context.Context, by audit.Actor, n NewUser) (u User,
 func (s *Store) AddUserTx(ctx context.Context, tx pgx.Tx, by audit.Actor, n NewUser) (User, error) {
 	u := User{
 		ID: pg.NewID(), MerchantID: n.MerchantID, Role: n.Role, Name: text.Name(n.Name), Locale: n.Locale, CreatedAt: s.db.Now(),
-		Invited: n.Password == "",
+		Invited: n.Password == "", Notices: true,
 	}
 	address, err := mail.ParseAddress(text.Email(n.Email))
 	if err != nil || address.Name != "" || len(address.Address) > 254 { // octets: RFC 5321 section 4.5.3.1.3
@@ -176,6 +177,12 @@ func (s *Store) SaveProfile(ctx context.Context, user pg.ID, name, locale string
 		}
 		return search.AddWords(ctx, tx, name)
 	})
+}
+
+// SetNotices sets whether an admin wants the mails that go to all admins: see db.MailAdmins.
+func (s *Store) SetNotices(ctx context.Context, user pg.ID, wanted bool) error {
+	_, err := pg.Exec(ctx, s.db.Pool, "save notices", `UPDATE users SET notices = $2 WHERE id = $1`, user, wanted)
+	return err
 }
 
 // LockUser ends a user's sessions and keeps them from signing in. It returns ErrLastAdmin if no other admin can sign in.

@@ -139,14 +139,17 @@ func (d *DB) NoticeWebhookOff(ctx context.Context, tx pgx.Tx, endpoint pg.ID, jo
 	return err
 }
 
-// MailAdmins enqueues a mail to every admin who can sign in, and returns how many those are.
+// MailAdmins enqueues a mail to every admin who can sign in and has not switched such mails off, and returns how many those are.
 func (d *DB) MailAdmins(ctx context.Context, tx pgx.Tx, m Mail, jobs Jobs) (int, error) {
-	return d.mailUsers(ctx, tx, m, jobs, `role = 'admin'`)
+	return d.mailUsers(ctx, tx, m, jobs, `role = 'admin' AND notices`)
 }
+
+// mailed is the SQL condition that a user can sign in and has an address.
+const mailed = `locked_at IS NULL AND password_hash <> '' AND email <> ''`
 
 // mailUsers enqueues a mail to every user of whom the SQL condition is true and who can sign in.
 func (d *DB) mailUsers(ctx context.Context, tx pgx.Tx, m Mail, jobs Jobs, where string, args ...any) (int, error) {
-	users, err := pg.Collect(ctx, tx, "read users to mail", pgx.RowTo[pg.ID], `SELECT id FROM users WHERE `+where+` AND locked_at IS NULL AND password_hash <> '' AND email <> '' ORDER BY id`, args...)
+	users, err := pg.Collect(ctx, tx, "read users to mail", pgx.RowTo[pg.ID], `SELECT id FROM users WHERE `+where+` AND `+mailed+` ORDER BY id`, args...)
 	if err != nil {
 		return 0, err
 	}

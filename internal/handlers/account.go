@@ -16,7 +16,7 @@ func (s *Server) accountPage(w http.ResponseWriter, r *http.Request) error {
 	return s.renderAccount(w, r, http.StatusOK, views.AccountPage{Name: v.user.Name, Locale: v.user.Locale})
 }
 
-// saveAccount handles the account page's forms: name and language, password, sessions.
+// saveAccount handles the account page's forms: name and language, password, sessions, and an admin's mails.
 func (s *Server) saveAccount(w http.ResponseWriter, r *http.Request) error {
 	v := visitorOf(r)
 	switch r.PostFormValue("do") {
@@ -43,6 +43,19 @@ func (s *Server) saveAccount(w http.ResponseWriter, r *http.Request) error {
 			return errMalformed
 		}
 		return s.changePassword(w, r)
+
+	case "notices":
+		if v.user.Role != audit.RoleAdmin {
+			return errMalformed
+		}
+		wanted := r.PostFormValue("wanted") == "yes"
+		if err := s.Accounts.SetNotices(r.Context(), v.user.ID, wanted); err != nil {
+			return err
+		}
+		if !wanted {
+			return s.redirectWithNotice(w, r, "/account#notices", "notices-off")
+		}
+		return s.redirectWithNotice(w, r, "/account#notices", "notices-on")
 
 	case "end-session":
 		sessions, err := s.Accounts.Sessions(r.Context(), v.user.ID)
@@ -105,7 +118,7 @@ func (s *Server) changePassword(w http.ResponseWriter, r *http.Request) error {
 // renderAccount adds sessions and colleagues to the page, and renders it.
 func (s *Server) renderAccount(w http.ResponseWriter, r *http.Request, status int, page views.AccountPage) error {
 	v := visitorOf(r)
-	page.Page, page.Email = s.viewPage(r), v.user.Email
+	page.Page, page.Email, page.Notices = s.viewPage(r), v.user.Email, v.user.Notices
 	if v.user.SSO {
 		page.SSO = s.SSOTitle
 	}

@@ -283,6 +283,45 @@ func (a agent) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(r)
 }
 
+func TestAnAdminSwitchesMailsOffOnTheAccountPage(t *testing.T) {
+	t.Parallel()
+	h := newTestServer(t)
+	admin, other := h.staff(audit.RoleAdmin), h.visitor("other@platform.example")
+	dbtest.User(t, h.db, audit.RoleAdmin, other.email, password, "")
+	wanted := func(p *person) bool {
+		t.Helper()
+		u, err := h.accounts.UserByEmail(t.Context(), p.email)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return u.Notices
+	}
+	page := admin.wants("/account", words("account.notices-on"))
+	for _, click := range []struct {
+		now           bool
+		notice, state string
+	}{
+		{false, "notice.notices-off", "account.notices-off"},
+		{true, "notice.notices-on", "account.notices-on"},
+	} {
+		if got := admin.submit(page, `[name="wanted"]`); got.status != http.StatusSeeOther {
+			t.Fatalf("%s: %d %s", click.notice, got.status, got.text("main"))
+		}
+		page = admin.get("/account")
+		if !page.says(click.notice) || !page.says(click.state) || wanted(admin) != click.now || !wanted(other) {
+			t.Errorf("%s: wanted is %v, the other's %v: %s", click.notice, wanted(admin), wanted(other), page.text("main"))
+		}
+	}
+	for role, p := range map[string]*person{"support": h.staff(audit.RoleSupport), "a merchant": h.merchant("CH168 Shop")} {
+		if p.get("/account").has("#notices") {
+			t.Errorf("%s gets no such mails and can switch them off", role)
+		}
+		if got := p.post("/account", "do", "notices", "wanted", "no"); got.status != http.StatusBadRequest || !wanted(p) {
+			t.Errorf("%s switches them off: %d", role, got.status)
+		}
+	}
+}
+
 func TestLanguageIsAsChosen(t *testing.T) {
 	h := newTestServer(t)
 	sok := h.merchant("CH168 Shop")

@@ -117,6 +117,13 @@ func (j *Jobs) compose(ctx context.Context, m db.Mail, user account.User, mercha
 		page.Link = page.Accounts[0].Link
 	}
 	switch m.Kind {
+	case db.MailWebhookOff, db.MailIncident, db.MailIncidentEnded, db.MailPlatformActionNeeded: // those of db.MailAdmins
+		if !user.Notices {
+			return page, errNeedless
+		}
+		page.Switch = j.address("/account")
+	}
+	switch m.Kind {
 	case db.MailInvitation:
 		if !user.Invited {
 			return page, errNeedless

@@ -2,6 +2,7 @@ package jobs
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -65,6 +66,54 @@ func TestAdminsAreMailedOnceOfAnIncidentAndOfWhatIsForUs(t *testing.T) {
 	dbtest.Set(t, o.DB, o.connection(t, sok, "caminvoice", "KHUID4"), dbtest.Problem(status.ProblemClientRejected, o.DB.Now()))
 	o.clock.Advance(48 * time.Hour)
 	expect("one more, and it lasts for days")
+}
+
+// TestAnAdminSwitchesTheMailsToAdminsOff for themselves alone, also those that wait to be written.
+func TestAnAdminSwitchesTheMailsToAdminsOff(t *testing.T) {
+	o := newTestJobs(t, nil)
+	o.start(t)
+	boss := dbtest.User(t, o.DB, audit.RoleAdmin, "boss@platform.example", "a long password", "")
+	other := dbtest.User(t, o.DB, audit.RoleAdmin, "other@platform.example", "a long password", "")
+	ctx := t.Context()
+	waits := db.Mail{Kind: db.MailIncident, Provider: "caminvoice", Environment: "sandbox", Code: "ours", User: boss.ID}
+	if page, err := o.compose(ctx, waits, boss, db.Merchant{}); err != nil || page.Switch != "https://connect.example.com/account" {
+		t.Errorf("says where to switch it off: %q, %v", page.Switch, err)
+	}
+	for _, mails := range []struct {
+		when   string
+		wanted map[pg.ID]bool
+		want   []string
+	}{
+		{"one of two is off", map[pg.ID]bool{boss.ID: false}, []string{"other@platform.example: CamInvoice: an incident has begun"}},
+		{"both are off", map[pg.ID]bool{other.ID: false}, nil},
+		{"one is on again", map[pg.ID]bool{boss.ID: true}, []string{"boss@platform.example: CamInvoice: an incident has begun"}},
+	} {
+		for user, wanted := range mails.wanted {
+			if err := o.Accounts.SetNotices(ctx, user, wanted); err != nil {
+				t.Fatal(err)
+			}
+		}
+		o.clock.Advance(25 * time.Hour)
+		dbtest.Incident(t, o.DB, "caminvoice", "")
+		if got := o.due(t); !slices.Equal(got, mails.want) {
+			t.Errorf("%s: %q, want %q", mails.when, got, mails.want)
+		}
+		dbtest.NoIncidents(t, o.DB)
+		o.due(t)
+	}
+	off, err := o.Accounts.User(ctx, other.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []db.MailKind{db.MailIncident, db.MailIncidentEnded, db.MailPlatformActionNeeded, db.MailWebhookOff} {
+		waits.Kind = kind
+		if _, err := o.compose(ctx, waits, off, db.Merchant{}); !errors.Is(err, errNeedless) {
+			t.Errorf("%s that waited: %v", kind, err)
+		}
+	}
+	if _, err := o.compose(ctx, db.Mail{Kind: db.MailPasswordChanged, User: other.ID}, off, db.Merchant{}); err != nil {
+		t.Errorf("a mail that all get: %v", err)
+	}
 }
 
 // TestMailsToAdminsLeadToTheirPages composes them for an admin.
