@@ -200,16 +200,17 @@ export async function furnish(app, as, browser) {
     { name: "admin-connections", who: "admin", path: "/admin/connections", main: true },
     { name: "admin-connections-search", who: "support", path: `/admin/connections?q=${encodeURIComponent("ស៊ីអេច")}&provider=caminvoice&health=fine&sort=refreshed` },
     { name: "admin-connections-marks", who: "support", go: async (page) => {
-      await page.goto(`/admin/connections?q=${encodeURIComponent("angkor")}`);
+      await page.goto("/admin/connections?q=ch168");
       await page.locator("main mark").first().waitFor();
     } },
     { name: "admin-connections-reference", who: "support", path: `/admin/connections?q=${denied.slice(7)}` },
     { name: "admin-connections-nothing", who: "support", path: "/admin/connections?q=nothing-has-this-name" },
     { name: "connection-staff", who: "support", path: fine, main: true },
-    { name: "connection-staff-notes", who: "admin", go: async (page) => {
+    { name: "connection-staff-note-wrong", who: "admin", go: async (page) => {
       await page.goto(fine);
-      for (const fold of await page.locator("#notes summary").all()) await fold.click();
       if ((await page.locator("#notes li").count()) !== 2) throw new Error("not two notes");
+      const [answered] = await Promise.all([page.waitForResponse((r) => r.request().method() === "POST"), page.waitForEvent("load"), page.locator("#note").evaluate((field) => { field.form.noValidate = true; field.form.requestSubmit(); })]);
+      if (answered.status() !== 422) throw new Error(`an empty note: ${answered.status()}`);
     } },
     { name: "connection-staff-action-needed", who: "admin", path: needed },
     { name: "flow-staff", who: "support", path: denied },
