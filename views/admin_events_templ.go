@@ -843,7 +843,7 @@ func eventsBody(v EventsPage) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = beginBulk("events", T(ctx, "admin_events.bulk"), v.BulkFields).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = beginBulk("events", T(ctx, "admin_events.bulk"), false, v.BulkFields).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

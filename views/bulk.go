@@ -1,11 +1,32 @@
 package views
 
 import (
+	"context"
 	"strconv"
 	"time"
 
 	"github.com/a-h/templ"
+
+	"patchbay/internal/db"
 )
+
+// asks reports whether merchants are asked to reconnect; else connections are refreshed.
+func (v BulkPage) asks() bool { return v.Bulk.Kind == db.BulkAsk }
+
+// leftOut are the outcomes that a dry run has already: what will not be asked, and why.
+func (v BulkPage) leftOut() []BulkOutcome {
+	if v.Bulk.State != db.BulkDryRun {
+		return nil
+	}
+	return v.Outcomes
+}
+
+func (v BulkPage) title(ctx context.Context) string {
+	if v.asks() {
+		return T(ctx, "bulk.ask-title")
+	}
+	return T(ctx, "bulk.title")
+}
 
 func (v BulkPage) moving() bool {
 	return v.Bulk.State.Moving()

@@ -466,11 +466,20 @@ func staffStories(all map[string]templ.Component) {
 	bulk := BulkPage{
 		Page: adminPage("/admin/bulk/b1"), Filter: []Filter{{"provider", "ELECQ"}, {"health", "retrying"}}, ListURL: "/admin/connections?provider=elecq",
 		Bulk:      db.Bulk{ID: pg.NewID(), State: "dry-run", ByName: "Anna Tremblay", CreatedAt: ago(4 * time.Minute), Total: 1240},
-		Providers: []BulkProvider{{BulkProvider: db.BulkProvider{Provider: "elecq", Total: 1200, Waiting: 1200}, Title: "ELECQ", PerMinute: 240, Paused: true}, {BulkProvider: db.BulkProvider{Provider: "caminvoice", Total: 40}, Title: "CamInvoice", PerMinute: 600}},
+		Providers: []BulkProvider{{BulkProvider: db.BulkProvider{Provider: "elecq", Total: 1200, Waiting: 1200}, Title: "ELECQ", PerMinute: 240, Paused: true}, {BulkProvider: db.BulkProvider{Provider: "caminvoice", Total: 40, Waiting: 40}, Title: "CamInvoice", PerMinute: 600}},
 	}
 	all["bulk-dry-run"] = Bulk(bulk)
 	bulk.Bulk.State, bulk.Bulk.Done, bulk.Left, bulk.Outcomes = "running", 512, 3*time.Minute, []BulkOutcome{{Outcome: "ok", Count: 500, URL: "/x"}, {Outcome: "trouble", Count: 10}, {Outcome: "skipped", Count: 2}}
 	all["bulk-running"] = Bulk(bulk)
 	bulk.Bulk.State, bulk.Bulk.EndedAt = "stopped", ago(time.Minute)
 	all["bulk-stopped"] = Bulk(bulk)
+	ask := BulkPage{
+		Page: adminPage("/admin/bulk/b2"), Filter: []Filter{{"who", "merchant"}}, ListURL: "/admin/connections?who=merchant",
+		Bulk:      db.Bulk{ID: pg.NewID(), Kind: db.BulkAsk, State: db.BulkDryRun, ByName: "Anna Tremblay", CreatedAt: ago(time.Minute), Total: 163, Done: 3, Merchants: 158},
+		Providers: []BulkProvider{{BulkProvider: db.BulkProvider{Provider: "caminvoice", Total: 163, Waiting: 160}, Title: "CamInvoice", PerMinute: 120}},
+		Outcomes:  []BulkOutcome{{Outcome: status.AskedBefore, Count: 2, URL: "/x"}, {Outcome: status.NoPerson, Count: 1, URL: "/x"}},
+	}
+	all["bulk-ask-dry-run"] = Bulk(ask)
+	ask.Bulk.State, ask.Bulk.Done, ask.Left, ask.Outcomes = db.BulkAsking, 65, time.Minute, append([]BulkOutcome{{Outcome: status.Asked, Count: 62, URL: "/x"}}, ask.Outcomes...)
+	all["bulk-ask-running"] = Bulk(ask)
 }

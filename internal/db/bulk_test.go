@@ -56,7 +56,7 @@ func TestABulkOfYesterdaysFailures(t *testing.T) {
 	}
 	day := noon.Truncate(24 * time.Hour)
 	asked := audit.Filter{Kind: audit.Refreshes, Outcome: status.Temporary, Provider: "caminvoice", From: day, To: day.AddDate(0, 0, 1)}
-	id, err := d.AddBulk(ctx, audit.Actor{Role: audit.RoleSupport, ID: staff.ID}, db.BulkFilter{Events: &asked}, "")
+	id, err := d.AddBulk(ctx, audit.Actor{Role: audit.RoleSupport, ID: staff.ID}, db.BulkRefresh, db.BulkFilter{Events: &asked}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 	staff := dbtest.User(t, d, audit.RoleSupport, "lin@platform.example", "", "")
 	by := audit.Actor{Role: audit.RoleSupport, ID: staff.ID}
 	f := search.Filter{Provider: "caminvoice"}
-	id, err := d.AddBulk(ctx, by, db.BulkFilter{Connections: &f}, "")
+	id, err := d.AddBulk(ctx, by, db.BulkRefresh, db.BulkFilter{Connections: &f}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,17 +102,17 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 	if err != nil || b.Total != live || b.State != db.BulkDryRun || steps < 3 {
 		t.Fatalf("%d of %d gathered in %d steps, %s, %v", b.Total, live, steps, b.State, err)
 	}
-	if err := d.StopBulk(ctx, by, id); !errors.Is(err, db.ErrBulkState) {
+	if err := d.StopBulk(ctx, by, b); !errors.Is(err, db.ErrBulkState) {
 		t.Errorf("a dry run was stopped: %v", err)
 	}
 	if waiting, err := d.BulkWaiting(ctx, id, "caminvoice", 5); err != nil || len(waiting) != 0 {
 		t.Errorf("a dry run has work: %d, %v", len(waiting), err)
 	}
 	var jobs notedJobs
-	if err := d.StartBulk(ctx, by, id, &jobs); err != nil {
+	if err := d.StartBulk(ctx, by, b, &jobs); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.StartBulk(ctx, by, id, &jobs); !errors.Is(err, db.ErrBulkState) || !slices.Equal(jobs.bulks, []pg.ID{id}) {
+	if err := d.StartBulk(ctx, by, b, &jobs); !errors.Is(err, db.ErrBulkState) || !slices.Equal(jobs.bulks, []pg.ID{id}) {
 		t.Errorf("started twice: %v, %d jobs", err, len(jobs.bulks))
 	}
 	one, other := pg.NewID(), pg.NewID()
@@ -125,7 +125,7 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 	if again, err := d.LeaseBulk(ctx, id, one, -time.Minute); err != nil || !again {
 		t.Errorf("renew: %v, %v", again, err)
 	}
-	if abandoned, err := d.AbandonedBulks(ctx); err != nil || !slices.Equal(abandoned, []pg.ID{id}) {
+	if abandoned, err := d.AbandonedBulks(ctx); err != nil || !slices.Equal(abandoned, []db.AbandonedBulk{{ID: id, Kind: db.BulkRefresh}}) {
 		t.Errorf("abandoned: %v, %v", abandoned, err)
 	}
 	waiting, err := d.BulkWaiting(ctx, id, "caminvoice", 5)
@@ -138,7 +138,7 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 	if err := d.BulkEnded(ctx, id, waiting[0], "refused"); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.StopBulk(ctx, by, id); err != nil {
+	if err := d.StopBulk(ctx, by, b); err != nil {
 		t.Fatal(err)
 	}
 	if err := d.EndBulk(ctx, id); err != nil {
@@ -160,7 +160,7 @@ type notedJobs struct {
 
 func (j *notedJobs) EnqueueMail(context.Context, pgx.Tx, db.Mail) error { return nil }
 
-func (j *notedJobs) EnqueueBulk(_ context.Context, _ pgx.Tx, bulk pg.ID) error {
+func (j *notedJobs) EnqueueBulk(_ context.Context, _ pgx.Tx, bulk pg.ID, _ db.BulkKind) error {
 	j.bulks = append(j.bulks, bulk)
 	return nil
 }

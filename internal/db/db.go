@@ -64,7 +64,7 @@ func (d *DB) Ready(ctx context.Context) error {
 // does not. jobs.Jobs is River's.
 type Jobs interface {
 	EnqueueMail(ctx context.Context, tx pgx.Tx, m Mail) error
-	EnqueueBulk(ctx context.Context, tx pgx.Tx, bulk pg.ID) error // works on the bulk to its end
+	EnqueueBulk(ctx context.Context, tx pgx.Tx, bulk pg.ID, kind BulkKind) error // works on the bulk to its end
 	// EnqueueRevocation has the provider asked to end the access of a connection that ended at a time, unless it has been by then. It does
 	// nothing where the provider could not be asked without the grant.
 	EnqueueRevocation(ctx context.Context, tx pgx.Tx, c Connection, at time.Time) error

@@ -55,7 +55,7 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 	if f.Bulk != (pg.ID{}) {
 		page.Bulk = f.Bulk.String()
 	}
-	page.BulkFields = fields(FilterValues(f))
+	page.BulkFields, page.Mails = fields(FilterValues(f)), s.Jobs.SendsMail()
 	if lines.Flow != nil {
 		page.Flow = lines.Flow
 	}

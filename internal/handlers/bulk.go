@@ -21,7 +21,8 @@ import (
 // gatherHere is how many connections of a dry run are collected within the request; a job collects the rest.
 const gatherHere = 5000
 
-// beginBulk makes a dry run of the connections that a list shows. It sends nothing.
+// beginBulk makes a dry run of the connections that a list shows: of refreshing them, or of asking their merchants to reconnect
+// (kind=ask). It sends nothing.
 func (s *Server) beginBulk(w http.ResponseWriter, r *http.Request) error {
 	f, _ := s.filterOf(r, r.PostForm)
 	filter, unread := db.BulkFilter{Connections: &f}, f.Nothing
@@ -33,8 +34,14 @@ func (s *Server) beginBulk(w http.ResponseWriter, r *http.Request) error {
 	if unread { // a filter that cannot be read must not mean all connections
 		return errMalformed
 	}
+	kind := db.BulkRefresh
+	if r.PostFormValue("kind") == string(db.BulkAsk) {
+		if kind = db.BulkAsk; filter.Connections == nil || !s.Jobs.SendsMail() {
+			return errMalformed
+		}
+	}
 	list, values := bulkList(filter)
-	id, err := s.DB.AddBulk(r.Context(), s.actor(r), filter, list+"?"+values.Encode())
+	id, err := s.DB.AddBulk(r.Context(), s.actor(r), kind, filter, list+"?"+values.Encode())
 	if err != nil {
 		return err
 	}
@@ -43,7 +50,7 @@ func (s *Server) beginBulk(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if !complete {
-		if err := s.Jobs.ResumeBulk(r.Context(), id); err != nil {
+		if err := s.Jobs.ResumeBulk(r.Context(), id, kind); err != nil {
 			return err
 		}
 	}
@@ -69,6 +76,10 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 			})
 		}
 	}
+	perMinute := jobs.BulkPace
+	if b.Kind == db.BulkAsk {
+		perMinute = jobs.AskPace
+	}
 	environments := connectors.Environments(s.Providers)
 	for _, p := range b.Providers {
 		state, err := s.Refresh.ProviderState(r.Context(), p.Provider, environments[p.Provider])
@@ -76,15 +87,15 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		one := views.BulkProvider{
-			BulkProvider: p, Title: s.viewProviderOf(p.Provider, "").Title, PerMinute: jobs.BulkPace,
+			BulkProvider: p, Title: s.viewProviderOf(p.Provider, "").Title, PerMinute: perMinute,
 			Paused: !state.IncidentSince.IsZero(), Declared: state.Reason == status.ReasonDeclared,
 		}
-		if state.PausedUntil.After(s.DB.Now()) {
+		if b.Kind == db.BulkRefresh && state.PausedUntil.After(s.DB.Now()) {
 			one.Until = state.PausedUntil
 		}
 		page.Providers = append(page.Providers, one)
 		if !one.Paused { // the end of an incident is not known
-			page.Left = max(page.Left, time.Duration(p.Waiting)*time.Minute/jobs.BulkPace+max(0, one.Until.Sub(s.DB.Now())))
+			page.Left = max(page.Left, time.Duration(p.Waiting)*time.Minute/time.Duration(perMinute)+max(0, one.Until.Sub(s.DB.Now())))
 		}
 	}
 	s.render(w, r, http.StatusOK, views.Bulk(page))
@@ -142,20 +153,21 @@ func fields(values url.Values) (all []views.Filter) {
 	return all
 }
 
-// changeBulk starts a dry run's refreshes, or stops a running bulk. A second request changes nothing.
+// changeBulk starts a dry run's work, or stops a running bulk. A second request changes nothing.
 func (s *Server) changeBulk(w http.ResponseWriter, r *http.Request) error {
 	id, err := pg.ParseID(r.PathValue("id"))
 	if err != nil {
 		return err
 	}
-	if _, err := s.DB.Bulk(r.Context(), id); err != nil {
+	b, err := s.DB.Bulk(r.Context(), id)
+	if err != nil {
 		return err
 	}
 	switch r.PostFormValue("do") {
 	case "start":
-		err = s.DB.StartBulk(r.Context(), s.actor(r), id, s.Jobs)
+		err = s.DB.StartBulk(r.Context(), s.actor(r), b, s.Jobs)
 	case "stop":
-		err = s.DB.StopBulk(r.Context(), s.actor(r), id)
+		err = s.DB.StopBulk(r.Context(), s.actor(r), b)
 	default:
 		err = errMalformed
 	}

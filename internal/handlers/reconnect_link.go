@@ -3,13 +3,10 @@ package handlers
 import (
 	"errors"
 	"net/http"
-	"strings"
 
 	"patchbay/internal/account"
-	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
-	"patchbay/internal/status"
 	"patchbay/views"
 )
 
@@ -106,32 +103,13 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 	if !c.DisconnectedAt.IsZero() {
 		return redirect(w, r, "/connections/"+c.ID.String())
 	}
-	var mails []db.Mail
-	var addresses []string
 	by := s.actor(r)
-	if r.PostFormValue("how") != "link" && s.Jobs.SendsMail() {
-		people, _, err := s.askedPeople(r, c.MerchantID)
-		if err != nil {
-			return err
-		}
-		for _, one := range people {
-			mails = append(mails, db.Mail{Kind: db.MailReconnect, User: one.ID, By: by.ID, Connections: []pg.ID{c.ID}})
-			addresses = append(addresses, one.Email)
-		}
-	}
-	asked := audit.Event{
-		Kind: status.ConnectionReconnectAsked, Actor: by,
-		MerchantID: c.MerchantID, ConnectionID: c.ID, Provider: c.Provider, Note: strings.Join(addresses, ", "),
-	}
-	if err := s.DB.Audit.Record(r.Context(), asked); err != nil {
+	mail := r.PostFormValue("how") != "link" && s.Jobs.SendsMail()
+	asked, err := s.DB.AskToReconnect(r.Context(), by, c.Connection, mail, s.Jobs)
+	if err != nil {
 		return err
 	}
-	for _, m := range mails {
-		if err := s.Jobs.SendMail(r.Context(), m); err != nil {
-			return err
-		}
-	}
-	if len(mails) > 0 { // the event lists the addresses
+	if len(asked) > 0 {
 		return s.redirectWithNotice(w, r, "/connections/"+c.ID.String()+"#ask", "asked")
 	}
 	secret, _, err := s.Accounts.AddLink(r.Context(), by, account.LinkReconnect, pg.ID{}, c.ID)

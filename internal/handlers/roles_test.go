@@ -209,7 +209,7 @@ func (h *testServer) things(own, boss *person) *strings.Replacer {
 	if err != nil || len(deliveries.Rows) != 1 {
 		h.t.Fatal(deliveries, err)
 	}
-	bulk, err := h.db.AddBulk(ctx, by, db.BulkFilter{Connections: &search.Filter{}}, "")
+	bulk, err := h.db.AddBulk(ctx, by, db.BulkRefresh, db.BulkFilter{Connections: &search.Filter{}}, "")
 	if err != nil {
 		h.t.Fatal(err)
 	}

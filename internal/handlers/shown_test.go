@@ -63,6 +63,7 @@ func TestAFormThatWorksLeadsOn(t *testing.T) {
 		{"POST /account", own, []string{"do", "save", "name", "Sok"}},
 		{"POST /admin/mail", boss, nil},
 		{"POST /admin/bulk", boss, nil},
+		{"POST /admin/bulk", boss, []string{"kind", "ask"}},
 		{"POST /admin/bulk/{id}", boss, []string{"do", "stop"}},
 		{"POST /admin/providers/{provider}", boss, []string{"do", "check"}},
 		{"POST /admin/events", boss, []string{"months", "0"}},

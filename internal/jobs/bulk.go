@@ -21,6 +21,9 @@ import (
 // BulkPace is how many refreshes a minute many-at-once sends to one provider.
 const BulkPace = 300
 
+// AskPace is how many asks a minute many-at-once sends to merchants of one provider, so that a mail server takes them.
+const AskPace = 120
+
 const (
 	bulkQueue  = "bulk"
 	bulkAtOnce = 4                // calls to one provider under way together
@@ -40,18 +43,59 @@ func (bulkArgs) InsertOpts() river.InsertOpts {
 	return river.InsertOpts{Queue: bulkQueue, MaxAttempts: 1}
 }
 
+// askArgs works on a bulk of asks to reconnect.
+type askArgs struct {
+	Bulk pg.ID `json:"bulk"`
+}
+
+// Kind names the job in River's table.
+func (askArgs) Kind() string { return "bulk-ask" }
+
+// InsertOpts keeps the job from the version before, which does not know it. River does not try it again: resumeBulks does.
+func (a askArgs) InsertOpts() river.InsertOpts {
+	options := ownQueue(a)
+	options.MaxAttempts = 1
+	return options
+}
+
+// bulkJob returns the job that works on a bulk.
+func bulkJob(bulk pg.ID, kind db.BulkKind) river.JobArgs {
+	if kind == db.BulkAsk {
+		return askArgs{bulk}
+	}
+	return bulkArgs{bulk}
+}
+
 type bulkWorker struct {
 	river.WorkerDefaults[bulkArgs]
 	jobs *Jobs
 }
 
+type askWorker struct {
+	river.WorkerDefaults[askArgs]
+	bulks *bulkWorker
+}
+
+// Timeout lets a bulk take as long as it needs.
+func (w *askWorker) Timeout(*river.Job[askArgs]) time.Duration { return -1 }
+
+// Work asks for one connection after the other.
+func (w *askWorker) Work(ctx context.Context, job *river.Job[askArgs]) error {
+	return w.bulks.work(ctx, job.Args.Bulk)
+}
+
 // Timeout lets a bulk take as long as it needs.
 func (w *bulkWorker) Timeout(*river.Job[bulkArgs]) time.Duration { return -1 }
 
-// Work gathers what a dry run is still short of, or refreshes one connection after the other, each provider at its own
-// pace. What is left when the process stops is taken up by another: see resumeBulks.
+// Work refreshes one connection after the other.
 func (w *bulkWorker) Work(ctx context.Context, job *river.Job[bulkArgs]) error {
-	id, owner, d := job.Args.Bulk, pg.NewID(), w.jobs.DB
+	return w.work(ctx, job.Args.Bulk)
+}
+
+// work gathers what a dry run is still short of, or works on one connection after the other, each provider at its own
+// pace. What is left when the process stops is taken up by another: see resumeBulks.
+func (w *bulkWorker) work(ctx context.Context, id pg.ID) error {
+	owner, d := pg.NewID(), w.jobs.DB
 	leased, err := d.LeaseBulk(ctx, id, owner, bulkLease)
 	if err != nil || !leased {
 		return err
@@ -68,13 +112,13 @@ func (w *bulkWorker) Work(ctx context.Context, job *river.Job[bulkArgs]) error {
 	defer stop()
 	defer context.AfterFunc(w.jobs.life, stop)()
 	go w.renewLease(ctx, stop, id, owner)
-	if b.State == db.BulkGathering {
+	if b.State.Gathering() {
 		return w.gather(ctx, id)
 	}
 	var providers sync.WaitGroup
 	failed := make([]error, len(b.Providers))
 	for i, p := range b.Providers {
-		providers.Go(func() { failed[i] = w.refresh(ctx, b, p.Provider) })
+		providers.Go(func() { failed[i] = w.part(ctx, b, p.Provider) })
 	}
 	providers.Wait()
 	if err := errors.Join(append(failed, ctx.Err())...); err != nil {
@@ -112,13 +156,18 @@ func (w *bulkWorker) gather(ctx context.Context, bulk pg.ID) error {
 	}
 }
 
-// refresh works through one provider's part. During an incident, and while the provider has asked us to wait, nothing
-// is sent.
-func (w *bulkWorker) refresh(ctx context.Context, b db.Bulk, provider string) error {
-	pace := rate.NewLimiter(rate.Limit(BulkPace)/60, 1)
+// part works through one provider's part. During an incident nobody is refreshed or asked; while the provider has asked us to wait,
+// nothing is refreshed.
+func (w *bulkWorker) part(ctx context.Context, b db.Bulk, provider string) error {
+	asks := b.State == db.BulkAsking // not by kind: a process of the version before starts a dry run of asks as refreshes
+	perMinute, most := BulkPace, bulkAtOnce
+	if asks {
+		perMinute, most = AskPace, 1
+	}
+	pace := rate.NewLimiter(rate.Limit(perMinute)/60, 1)
 	by := audit.Actor{Role: b.ByRole, ID: b.CreatedBy}
 	for {
-		waiting, err := w.jobs.DB.BulkWaiting(ctx, b.ID, provider, bulkAtOnce)
+		waiting, err := w.jobs.DB.BulkWaiting(ctx, b.ID, provider, most)
 		if err != nil || len(waiting) == 0 {
 			return err
 		}
@@ -126,7 +175,7 @@ func (w *bulkWorker) refresh(ctx context.Context, b db.Bulk, provider string) er
 		if err != nil {
 			return err
 		}
-		if !state.IncidentSince.IsZero() || state.PausedUntil.After(w.jobs.DB.Now()) {
+		if !state.IncidentSince.IsZero() || !asks && state.PausedUntil.After(w.jobs.DB.Now()) {
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
@@ -142,6 +191,10 @@ func (w *bulkWorker) refresh(ctx context.Context, b db.Bulk, provider string) er
 				break
 			}
 			calls.Go(func() {
+				if asks {
+					failed[i] = w.ask(ctx, b, connection)
+					return
+				}
 				outcome, err := w.one(ctx, connection, by)
 				if outcome == status.Busy && ctx.Err() != nil { // this process stops: the next owner begins with it
 					err = ctx.Err()
@@ -158,6 +211,15 @@ func (w *bulkWorker) refresh(ctx context.Context, b db.Bulk, provider string) er
 			return err
 		}
 	}
+}
+
+// ask asks the merchant to reconnect a connection. What has begun is finished when this process stops.
+func (w *bulkWorker) ask(ctx context.Context, b db.Bulk, connection pg.ID) error {
+	providers, err := w.jobs.statuses(ctx)
+	if err != nil {
+		return err
+	}
+	return w.jobs.DB.AskInBulk(context.WithoutCancel(ctx), b, connection, providers, w.jobs)
 }
 
 // one refreshes a connection and says how that ended. It returns seal.ErrUnknownKey if that is for another process.
@@ -186,8 +248,8 @@ func (w *bulkWorker) one(ctx context.Context, connection pg.ID, by audit.Actor) 
 }
 
 // ResumeBulk enqueues the job of a bulk.
-func (j *Jobs) ResumeBulk(ctx context.Context, bulk pg.ID) error {
-	_, err := j.client.Insert(ctx, bulkArgs{bulk}, nil)
+func (j *Jobs) ResumeBulk(ctx context.Context, bulk pg.ID, kind db.BulkKind) error {
+	_, err := j.client.Insert(ctx, bulkJob(bulk, kind), nil)
 	return err
 }
 
@@ -200,8 +262,8 @@ func (abandonedArgs) Kind() string { return "abandoned-bulks" }
 // resumeBulks enqueues a job for each.
 func (j *Jobs) resumeBulks(ctx context.Context, _ *river.Job[abandonedArgs]) error {
 	bulks, err := j.DB.AbandonedBulks(ctx)
-	for _, id := range bulks {
-		err = errors.Join(err, j.ResumeBulk(ctx, id))
+	for _, b := range bulks {
+		err = errors.Join(err, j.ResumeBulk(ctx, b.ID, b.Kind))
 	}
 	return err
 }

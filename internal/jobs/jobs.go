@@ -66,7 +66,9 @@ func New(o Options) (*Jobs, error) {
 	river.AddWorker(workers, river.WorkFunc(j.runWarnings))
 	river.AddWorker(workers, river.WorkFunc(j.runUpkeep))
 	river.AddWorker(workers, river.WorkFunc(j.runReseal))
-	river.AddWorker(workers, &bulkWorker{jobs: j})
+	bulks := &bulkWorker{jobs: j}
+	river.AddWorker(workers, bulks)
+	river.AddWorker(workers, &askWorker{bulks: bulks})
 	river.AddWorker(workers, river.WorkFunc(j.resumeBulks))
 	river.AddWorker(workers, river.WorkFunc(j.runRevocation))
 	river.AddWorker(workers, river.WorkFunc(j.runErasures))
@@ -75,7 +77,7 @@ func New(o Options) (*Jobs, error) {
 		ErrorHandler: failures{o.Log},
 		Workers:      workers,
 		Queues: map[string]river.QueueConfig{
-			river.QueueDefault: {MaxWorkers: 4}, bulkQueue: {MaxWorkers: 2}, resealArgs{}.Kind(): {MaxWorkers: 1}, erasuresArgs{}.Kind(): {MaxWorkers: 1},
+			river.QueueDefault: {MaxWorkers: 4}, bulkQueue: {MaxWorkers: 2}, askArgs{}.Kind(): {MaxWorkers: 2}, resealArgs{}.Kind(): {MaxWorkers: 1}, erasuresArgs{}.Kind(): {MaxWorkers: 1},
 		},
 		JobTimeout:      2 * time.Minute,
 		Middleware:      o.Middleware,
@@ -135,8 +137,8 @@ func (j *Jobs) EnqueueMail(ctx context.Context, tx pgx.Tx, m db.Mail) error {
 }
 
 // EnqueueBulk adds the work on a bulk in the caller's transaction.
-func (j *Jobs) EnqueueBulk(ctx context.Context, tx pgx.Tx, bulk pg.ID) error {
-	return j.enqueue(ctx, tx, bulkArgs{bulk}, nil)
+func (j *Jobs) EnqueueBulk(ctx context.Context, tx pgx.Tx, bulk pg.ID, kind db.BulkKind) error {
+	return j.enqueue(ctx, tx, bulkJob(bulk, kind), nil)
 }
 
 // EnqueueRevocation adds a revocation in the caller's transaction. It waits for revokeAfter: the process that ends a connection

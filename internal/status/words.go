@@ -15,9 +15,14 @@ const (
 
 	Lost    Outcome = "lost"    // the answer to a refresh was lost, and may still come
 	Busy    Outcome = "busy"    // nothing was sent: no lease could be had in time
-	Skipped Outcome = "skipped" // nothing was sent: the connection has been disconnected
+	Skipped Outcome = "skipped" // nothing was sent: the connection has been disconnected, or does not need its merchant
 
 	Unrenewable Outcome = "unrenewable" // nothing was sent: nothing is held that gives new access, and the token has not ended
+
+	// Of an ask to reconnect that is one of many.
+	Asked       Outcome = "asked"
+	AskedBefore Outcome = "asked-before" // nothing was sent: the merchant was asked within a day
+	NoPerson    Outcome = "no-person"    // nothing was sent: the merchant has nobody who can be mailed
 )
 
 // RefreshOutcomes lists the outcomes of a refresh that is in the events, the good one first.
@@ -25,14 +30,16 @@ func RefreshOutcomes() []Outcome {
 	return []Outcome{OK, RateLimited, Temporary, Rejected, ClientRejected, Lost}
 }
 
-// BulkOutcomes lists the outcomes of a refresh that is part of a bulk.
-func BulkOutcomes() []Outcome { return append(RefreshOutcomes(), Unrenewable, Busy, Skipped) }
+// BulkOutcomes lists the outcomes of a connection in a bulk of refreshes, or of asks to reconnect.
+func BulkOutcomes() []Outcome {
+	return append(RefreshOutcomes(), Unrenewable, Busy, Asked, AskedBefore, NoPerson, Skipped)
+}
 
 // Health returns the health that a connection has after such an outcome, for the shape and colour in which it is shown;
 // Disconnected when it says nothing.
 func (o Outcome) Health() Health {
 	switch o {
-	case OK, Unrenewable:
+	case OK, Unrenewable, Asked:
 		return Fine
 	case Rejected, ClientRejected:
 		return ActionNeeded
