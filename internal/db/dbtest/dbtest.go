@@ -256,14 +256,14 @@ func newKeyset(t testing.TB) string {
 	return text
 }
 
-// Receive returns what comes next from a channel, and fails the test when nothing does within half a minute.
+// Receive returns what comes next from a channel, and fails the test when nothing does within two minutes.
 func Receive[T any](t testing.TB, from <-chan T, what string) T {
 	t.Helper()
 	select {
 	case v := <-from:
 		return v
-	case <-time.After(30 * time.Second):
-		t.Fatalf("still waiting for %s after 30 s", what)
+	case <-time.After(2 * time.Minute):
+		t.Fatalf("still waiting for %s after two minutes", what)
 	}
 	panic("unreachable")
 }
