@@ -10,6 +10,7 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/pg"
+	"patchbay/internal/search"
 	"patchbay/internal/status"
 )
 
@@ -113,9 +114,8 @@ func askedSince(connection, kind, since string) string {
 	return `EXISTS (SELECT FROM events e WHERE e.connection_id = ` + connection + ` AND e.kind = ` + kind + ` AND e.at > ` + since + `)`
 }
 
-// needsMerchant reports whether only the merchant can put the connection right, or must reconnect it within the days that the list of lapsing
-// access shows (search.Filter.Lapsing).
+// needsMerchant reports whether only the merchant can put the connection right, or must reconnect it within search.LapsingDays.
 func needsMerchant(c Connection, present status.Providers, now time.Time) bool {
 	s := status.Of(c.Row(), present[c.Provider])
-	return s.Party == status.PartyMerchant || !s.ReconnectBy.IsZero() && !s.ReconnectBy.After(now.AddDate(0, 0, 7))
+	return s.Party == status.PartyMerchant || !s.ReconnectBy.IsZero() && !s.ReconnectBy.After(now.AddDate(0, 0, search.LapsingDays))
 }

@@ -105,7 +105,8 @@ func (d *DB) AddBulk(ctx context.Context, by audit.Actor, kind BulkKind, f BulkF
 }
 
 // GatherBulk collects connections that the bulk's list shows and that are not disconnected, about most of them, from where the last
-// call ended. Of a bulk of asks it leaves out what does not need its merchant, and stores at once why others will not be asked. It returns true once all are collected and the dry run is complete. present holds the providers' present settings.
+// call ended. Of a bulk of asks it leaves out what does not need its merchant, and stores at once why others will not be asked. It returns
+// true once all are collected and the dry run is complete. present holds the providers' present settings.
 func (d *DB) GatherBulk(ctx context.Context, id pg.ID, present status.Providers, most int) (bool, error) {
 	for noted := 0; ; {
 		var state BulkState

@@ -15,8 +15,7 @@ import (
 const backCookie = "back"
 
 // back returns the address of the list from which staff came to this page, with its filter and its page; otherwise where nothing
-// says so. It is of our own lists only, and
-// "" for others than staff.
+// says so. It is of our own lists only, and "" for others than staff.
 func (s *Server) back(w http.ResponseWriter, r *http.Request, otherwise string) string {
 	if !visitorOf(r).user.Staff() {
 		return ""

@@ -44,6 +44,9 @@ type Filter struct {
 	Providers   status.Providers `json:"-"`                 // Health, Party and Problem follow from them
 }
 
+// LapsingDays is how many days Filter.Lapsing looks ahead.
+const LapsingDays = 7
+
 // What a list is sorted by.
 const (
 	SortConnected = "connected"

@@ -62,7 +62,7 @@ func (s *search) few() string {
 	case f.Lapsing:
 		names, environments := f.Providers.Reconnecting()
 		return `(SELECT c.*, g.refresh_expires_at FROM grants g JOIN connections c ON c.id = g.connection_id
-			WHERE ` + status.MustReconnect(s.args.Add(s.now), s.args.Add(s.now.AddDate(0, 0, 7)), s.args.Add(names), s.args.Add(environments)) + ofMerchant + ` OFFSET 0) AS c WHERE true`
+			WHERE ` + status.MustReconnect(s.args.Add(s.now), s.args.Add(s.now.AddDate(0, 0, LapsingDays)), s.args.Add(names), s.args.Add(environments)) + ofMerchant + ` OFFSET 0) AS c WHERE true`
 	case f.Merchant != pg.ID{} && s.order.Key == "c.connected_at":
 		return `connections c WHERE true` + ofMerchant // there is an index of a merchant's connections in this order
 	case f.Merchant != pg.ID{}:

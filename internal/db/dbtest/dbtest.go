@@ -257,15 +257,14 @@ func newKeyset(t testing.TB) string {
 }
 
 // Receive returns what comes next from a channel, and fails the test when nothing does within two minutes.
-func Receive[T any](t testing.TB, from <-chan T, what string) T {
+func Receive[T any](t testing.TB, from <-chan T, what string) (next T) {
 	t.Helper()
 	select {
-	case v := <-from:
-		return v
+	case next = <-from:
 	case <-time.After(2 * time.Minute):
 		t.Fatalf("still waiting for %s after two minutes", what)
 	}
-	panic("unreachable")
+	return next
 }
 
 // Eventually waits until a condition holds, and fails the test when it does not within half a minute.
