@@ -250,6 +250,11 @@ func TestAlertsFireInTheirDrills(t *testing.T) {
 		"an older key of the keyset cannot be retired": {fire: []string{"PatchbayOldKeyInUse"}, begin: func(d *drill) {
 			d.connect(0, "CH168 Shop")
 			d.serve()
+			opened := d.database.Open(d.T)
+			dbtest.Eventually(d.T, "the first keyset's job", func() bool { // which the next keyset's does not wait for
+				done, err := pg.One(d.Context(), opened.Pool, "jobs", pgx.RowTo[bool], `SELECT EXISTS (SELECT 1 FROM river_job WHERE kind = 'reseal' AND state = 'completed')`)
+				return err == nil && done
+			})
 			if code := d.stop(); code != 0 {
 				d.Fatalf("stopped with %d", code)
 			}

@@ -57,6 +57,9 @@ func (d *DB) Others() []uint32 {
 	return slices.DeleteFunc(d.keyset.IDs(), func(id uint32) bool { return id == d.keyset.Primary() })
 }
 
+// SealingKey returns the id of the key that seals.
+func (d *DB) SealingKey() uint32 { return d.keyset.Primary() }
+
 // HasKey reports whether the keyset has a key.
 func (d *DB) HasKey(id uint32) bool { return d.keyset.Has(id) }
 

@@ -87,7 +87,7 @@ func New(o Options) (*Jobs, error) {
 		PeriodicJobs: []*river.PeriodicJob{
 			periodic(warningsArgs{}, time.Minute),
 			periodic(upkeepArgs{}, time.Minute),
-			periodic(resealArgs{}, time.Minute),
+			periodic(resealArgs{Key: o.DB.SealingKey()}, time.Minute),
 			periodic(abandonedArgs{}, time.Minute),
 			periodic(erasuresArgs{}, time.Minute),
 		},
@@ -106,7 +106,7 @@ func ownQueue(args river.JobArgs) river.InsertOpts { return river.InsertOpts{Que
 // periodic runs a job at the start and at every interval, in one process of all.
 func periodic(args river.JobArgs, every time.Duration) *river.PeriodicJob {
 	return river.NewPeriodicJob(river.PeriodicInterval(every), func() (river.JobArgs, *river.InsertOpts) {
-		return args, &river.InsertOpts{MaxAttempts: 3, UniqueOpts: river.UniqueOpts{ByPeriod: every}}
+		return args, &river.InsertOpts{MaxAttempts: 3, UniqueOpts: river.UniqueOpts{ByArgs: true, ByPeriod: every}}
 	}, &river.PeriodicJobOpts{ID: args.Kind(), RunOnStart: true})
 }
 

@@ -33,7 +33,9 @@ func (j *Jobs) runUpkeep(ctx context.Context, _ *river.Job[upkeepArgs]) error {
 }
 
 // resealArgs seals anew what older keys have sealed.
-type resealArgs struct{}
+type resealArgs struct {
+	Key uint32 `json:"key"` // seals in the process that adds the job, which thus does not wait for another keyset's minute to end
+}
 
 // Kind names the job in River's table.
 func (resealArgs) Kind() string { return "reseal" }
