@@ -15,6 +15,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/jobs"
+	"patchbay/internal/keyring"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/webhooks"
@@ -300,12 +301,12 @@ func (x *examination) keys(ctx context.Context, d *db.DB, signed []string) {
 		return
 	}
 	for _, u := range uses {
-		if !d.HasKey(u.Key) && !slices.Contains(signed, u.Table) {
+		if !d.Keyset.Has(u.Key) && !slices.Contains(signed, u.Table) {
 			x.wrong("keys", fmt.Sprintf("%d of %s are sealed by key %d, which the keyset lacks, and are left as they are: start with a keyset that has it", u.Rows, u.Table, u.Key))
 		}
 	}
 	for _, id := range d.Others() {
-		n, older := db.RowsOf(uses, []uint32{id}), slices.Contains(d.Older(), id)
+		n, older := keyring.RowsOf(uses, []uint32{id}), slices.Contains(d.Older(), id)
 		switch {
 		case older && n > 0:
 			x.note("keys", fmt.Sprintf("key %d is older, and %d rows need it: serve seals them anew by itself, patchbay reseal at once", id, n))

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"patchbay/internal/db"
+	"patchbay/internal/keyring"
 	"patchbay/internal/kms"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
@@ -227,7 +228,7 @@ func reseal(ctx context.Context, t terminal, args []string) error {
 	if err != nil {
 		return err
 	}
-	total := db.RowsOf(uses, others)
+	total := keyring.RowsOf(uses, others)
 	fmt.Fprintf(t.out, "%d rows are sealed or signed by other keys than %d\n", total, k.Primary())
 	done, last := 0, time.Now()
 	said := func(table string, rows int) {

@@ -170,7 +170,7 @@ func TestAKeyTurnsOverUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, u := range uses {
-		if !last.HasKey(u.Key) {
+		if !last.Keyset.Has(u.Key) {
 			t.Errorf("%d of %s are under key %d", u.Rows, u.Table, u.Key)
 		}
 	}

@@ -21,6 +21,7 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
+	"patchbay/internal/keyring"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 	"patchbay/internal/status"
@@ -137,7 +138,7 @@ func (s *Store) TurnOnCodes(ctx context.Context, by audit.Actor, u User, session
 
 // addFactor adds to a user's second factor. With the first it makes recovery codes, ends all other access and completes the session.
 func (s *Store) addFactor(ctx context.Context, tx pgx.Tx, u User, session []byte, next pg.Secret, add func(*factor) error) (recovery []string, err error) {
-	err = s.db.Change(ctx, tx, db.SignedUsers, u.ID, func() error {
+	err = s.db.Change(ctx, tx, keyring.SignedUsers, u.ID, func() error {
 		_, err := pg.Exec(ctx, tx, "note second factor", `UPDATE users SET second_factor_at = coalesce(second_factor_at, $2) WHERE id = $1`, u.ID, s.db.Now())
 		return err
 	})
@@ -167,7 +168,7 @@ func (s *Store) addFactor(ctx context.Context, tx pgx.Tx, u User, session []byte
 // complete notes that the person of a session has just proved who they are, with all that they must. The session's secret is next from
 // then on, and the one of before opens nothing (ASVS 5.0, 7.2.4). It returns pg.ErrNotFound if the session has ended.
 func (s *Store) complete(ctx context.Context, tx pgx.Tx, session []byte, next pg.Secret) error {
-	err := s.db.Change(ctx, tx, db.SignedSessions, session, func() error {
+	err := s.db.Change(ctx, tx, keyring.SignedSessions, session, func() error {
 		_, err := pg.Exec(ctx, tx, "complete session", `UPDATE sessions SET half = false, proved_at = $2 WHERE id_hash = $1`, session, s.db.Now())
 		return err
 	})
@@ -177,7 +178,7 @@ func (s *Store) complete(ctx context.Context, tx pgx.Tx, session []byte, next pg
 	if _, err := pg.Exec(ctx, tx, "change a session's secret", `UPDATE sessions SET id_hash = $2 WHERE id_hash = $1`, session, next.Hash()); err != nil {
 		return err
 	}
-	return s.db.Sign(ctx, tx, db.SignedSessions, next.Hash())
+	return s.db.Sign(ctx, tx, keyring.SignedSessions, next.Hash())
 }
 
 // Prove spends a one-time code or a recovery code of a user, and completes the session, whose secret is next from then on. It returns
@@ -284,7 +285,7 @@ func (s *Store) ResetFactor(ctx context.Context, by audit.Actor, user pg.ID, job
 // removeFactor takes from a user's second factor. If nothing is left, the user has none. A row that is missing or does not open counts
 // as a second factor that has nothing left.
 func (s *Store) removeFactor(ctx context.Context, tx pgx.Tx, user pg.ID, remove func(*factor)) error {
-	return s.db.Change(ctx, tx, db.SignedUsers, user, func() error {
+	return s.db.Change(ctx, tx, keyring.SignedUsers, user, func() error {
 		has, err := pg.One(ctx, tx, "read user", pgx.RowTo[bool], `SELECT second_factor_at IS NOT NULL FROM users WHERE id = $1`, user)
 		if err == nil && !has {
 			err = ErrNoFactor
@@ -345,7 +346,7 @@ func (s *Store) writeFactor(ctx context.Context, tx pgx.Tx, user pg.ID, f factor
 	if err != nil {
 		return fmt.Errorf("write second factor: %w", err)
 	}
-	sealed, err := s.db.Seal(plain, factorPlace(user))
+	sealed, err := s.db.Keyset.Seal(plain, factorPlace(user))
 	if err != nil {
 		return err
 	}

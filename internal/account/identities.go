@@ -10,7 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/audit"
-	"patchbay/internal/db"
+	"patchbay/internal/keyring"
 	"patchbay/internal/pg"
 	"patchbay/internal/search"
 	"patchbay/internal/status"
@@ -86,7 +86,7 @@ func (s *Store) SignInPerson(ctx context.Context, p Person, from audit.Actor) (u
 func (s *Store) personTx(ctx context.Context, tx pgx.Tx, p Person) (u User, err error) {
 	var user pg.ID
 	var identity signature
-	err = tx.QueryRow(ctx, `SELECT i.user_id, `+db.SignedIdentities.Text+`, i.mac FROM identities i WHERE i.issuer = $1 AND i.subject = $2 FOR UPDATE`,
+	err = tx.QueryRow(ctx, `SELECT i.user_id, `+keyring.SignedIdentities.Text+`, i.mac FROM identities i WHERE i.issuer = $1 AND i.subject = $2 FOR UPDATE`,
 		p.Issuer, p.Subject).Scan(append([]any{&user}, identity.targets()...)...)
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -94,7 +94,7 @@ func (s *Store) personTx(ctx context.Context, tx pgx.Tx, p Person) (u User, err 
 	case err != nil:
 		return u, fmt.Errorf("read identity: %w", err)
 	}
-	if err = s.authenticate(db.SignedIdentities, identity); err == nil {
+	if err = s.authenticate(keyring.SignedIdentities, identity); err == nil {
 		u, err = pg.One(ctx, tx, "read user", s.scanUser, `SELECT `+userColumns+`, `+signedUser+` FROM users u WHERE u.id = $1 FOR UPDATE`, user)
 	}
 	if errors.Is(err, pgx.ErrNoRows) || errors.Is(err, pg.ErrNotFound) || err == nil && !u.SSO {
@@ -117,7 +117,7 @@ func (s *Store) addPerson(ctx context.Context, tx pgx.Tx, p Person, from audit.A
 	if err != nil {
 		return u, err
 	}
-	if err := errors.Join(s.db.Sign(ctx, tx, db.SignedUsers, u.ID), s.db.Sign(ctx, tx, db.SignedIdentities, identity)); err != nil {
+	if err := errors.Join(s.db.Sign(ctx, tx, keyring.SignedUsers, u.ID), s.db.Sign(ctx, tx, keyring.SignedIdentities, identity)); err != nil {
 		return u, err
 	}
 	if err := search.AddWords(ctx, tx, u.Email+" "+u.Name); err != nil {
@@ -133,7 +133,7 @@ func (s *Store) updatePerson(ctx context.Context, tx pgx.Tx, u User, p Person, f
 	if u == before {
 		return u, nil
 	}
-	err := s.db.Change(ctx, tx, db.SignedUsers, u.ID, func() error {
+	err := s.db.Change(ctx, tx, keyring.SignedUsers, u.ID, func() error {
 		_, err := pg.Exec(ctx, tx, "update user", `UPDATE users SET role = $2, merchant_id = $3, name = $4, email = $5 WHERE id = $1`,
 			u.ID, u.Role, u.MerchantID, u.Name, u.Email)
 		return err

@@ -9,6 +9,7 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
+	"patchbay/internal/keyring"
 	"patchbay/internal/pg"
 )
 
@@ -66,7 +67,7 @@ func (s *Store) AddLink(ctx context.Context, by audit.Actor, kind LinkKind, user
 		if err != nil {
 			return err
 		}
-		return s.db.Sign(ctx, tx, db.SignedLinks, id)
+		return s.db.Sign(ctx, tx, keyring.SignedLinks, id)
 	})
 	if err != nil {
 		return "", expires, err
@@ -83,16 +84,16 @@ func (s *Store) Link(ctx context.Context, kind LinkKind, secret pg.Secret) (Link
 		err := row.Scan(&l.ID, &l.ConnectionID, &l.ExpiresAt, &l.User.ID, &l.User.MerchantID, &l.User.Email, &l.User.Name, &l.User.Role,
 			&l.User.Locale, &l.User.Invited, &l.User.SecondFactor, &l.Merchant.ID, &l.Merchant.Name, &l.By, &link.text, &link.mac, &user.text, &user.mac)
 		if err == nil {
-			err = s.authenticate(db.SignedLinks, link)
+			err = s.authenticate(keyring.SignedLinks, link)
 		}
 		if err == nil && l.User.ID != (pg.ID{}) {
-			err = s.authenticate(db.SignedUsers, user)
+			err = s.authenticate(keyring.SignedUsers, user)
 		}
 		return l, err
 	}, `
 		SELECT l.id, l.connection_id, l.expires_at, u.id, u.merchant_id, coalesce(u.email, ''), coalesce(u.name, ''), coalesce(u.role, ''), coalesce(u.locale, ''),
 			coalesce(u.password_hash = '', false), coalesce(u.second_factor_at IS NOT NULL, false), m.id, coalesce(m.name, ''), coalesce(nullif(a.name, ''), a.email, ''),
-			`+db.SignedLinks.Text+`, l.mac, `+signedUser+`
+			`+keyring.SignedLinks.Text+`, l.mac, `+signedUser+`
 		FROM links l LEFT JOIN users u ON u.id = l.user_id LEFT JOIN merchants m ON m.id = u.merchant_id LEFT JOIN users a ON a.id = l.created_by
 		WHERE l.secret_hash = $1 AND l.kind = $2 AND l.spent_at IS NULL AND l.expires_at > $3 AND u.locked_at IS NULL`,
 		secret.Hash(), kind, s.db.Now()))

@@ -16,6 +16,7 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
+	"patchbay/internal/keyring"
 	"patchbay/internal/pg"
 	"patchbay/internal/search"
 	"patchbay/internal/status"
@@ -46,7 +47,7 @@ func (s *Store) Authenticate(ctx context.Context, email, password string, known 
 		return u, fmt.Errorf("read user: %w", err)
 	}
 	if err == nil {
-		err = s.authenticate(db.SignedUsers, g)
+		err = s.authenticate(keyring.SignedUsers, g)
 	}
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -66,7 +67,7 @@ func (s *Store) Authenticate(ctx context.Context, email, password string, known 
 			return u, nil // the old hash serves
 		}
 		err = s.db.Tx(ctx, func(tx pgx.Tx) error {
-			return s.db.Change(ctx, tx, db.SignedUsers, u.ID, func() error {
+			return s.db.Change(ctx, tx, keyring.SignedUsers, u.ID, func() error {
 				_, err := pg.Exec(ctx, tx, "replace a password's hash", `UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2`, u.ID, hash, fresh)
 				return err
 			})
@@ -120,7 +121,7 @@ func (s *Store) ChangePassword(ctx context.Context, by audit.Actor, u User, old,
 		return u, err
 	}
 	err = s.db.Tx(ctx, func(tx pgx.Tx) error {
-		err := s.db.Change(ctx, tx, db.SignedUsers, u.ID, func() error {
+		err := s.db.Change(ctx, tx, keyring.SignedUsers, u.ID, func() error {
 			changed, err := pg.Exec(ctx, tx, "change password", `UPDATE users SET password_hash = $3 WHERE id = $1 AND password_hash = $2`, u.ID, oldHash, hash)
 			if err == nil && changed == 0 {
 				err = ErrWrongPassword // changed elsewhere meanwhile
@@ -167,7 +168,7 @@ func (s *Store) SetPassword(ctx context.Context, kind LinkKind, secret pg.Secret
 		if err := s.spend(ctx, tx, link.ID); err != nil {
 			return err
 		}
-		err := s.db.Change(ctx, tx, db.SignedUsers, u.ID, func() error {
+		err := s.db.Change(ctx, tx, keyring.SignedUsers, u.ID, func() error {
 			changed, err := pg.Exec(ctx, tx, "set password", `UPDATE users SET password_hash = $2, name = coalesce(nullif($3, ''), name) WHERE id = $1 AND locked_at IS NULL AND password_hash <> 'sso'`,
 				u.ID, hash, name)
 			if err == nil && changed == 0 {

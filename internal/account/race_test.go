@@ -10,6 +10,7 @@ import (
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
+	"patchbay/internal/keyring"
 	"patchbay/internal/pg"
 )
 
@@ -75,7 +76,7 @@ func TestNoSessionOutlivesTheEndOfAccess(t *testing.T) {
 
 func TestCheckPassword(t *testing.T) {
 	about := []string{"merchant@ch168.example", "Sok Dara"}
-	accounts := account.New(&db.DB{}, "Cargo & Harbor", "connect.shipyard.example")
+	accounts := account.New(&db.DB{Keyring: &keyring.Keyring{}}, "Cargo & Harbor", "connect.shipyard.example")
 	for password, want := range map[string]error{
 		"short":                      account.ErrTooShort,
 		"ខ្លី":                       account.ErrTooShort,

@@ -10,6 +10,7 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
+	"patchbay/internal/keyring"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
 )
@@ -70,7 +71,7 @@ func (s *Store) AddSession(ctx context.Context, secret pg.Secret, user User, add
 		if err != nil {
 			return err
 		}
-		return s.db.Sign(ctx, tx, db.SignedSessions, secret.Hash())
+		return s.db.Sign(ctx, tx, keyring.SignedSessions, secret.Hash())
 	})
 }
 
@@ -87,14 +88,14 @@ func (s *Store) SignedInBy(ctx context.Context, secret pg.Secret) (SignedIn, err
 			&in.Merchant.ID, &in.Merchant.ExternalID, &in.Merchant.Name, &in.Merchant.Locale, &in.Merchant.CreatedAt,
 		}, slices.Concat(userTargets(&in.User), user.targets(), session.targets())...)...)
 		if err == nil {
-			err = s.authenticate(db.SignedUsers, user)
+			err = s.authenticate(keyring.SignedUsers, user)
 		}
 		if err == nil {
-			err = s.authenticate(db.SignedSessions, session)
+			err = s.authenticate(keyring.SignedSessions, session)
 		}
 		return in, err
 	}, `
-		SELECT s.id_hash, s.user_id, s.created_at, s.seen_at, s.address, s.agent, s.half, s.proved_at, m.id, coalesce(m.external_id, ''), coalesce(m.name, ''), coalesce(m.locale, ''), m.created_at, `+userColumns+`, `+signedUser+`, `+db.SignedSessions.Text+`, s.mac
+		SELECT s.id_hash, s.user_id, s.created_at, s.seen_at, s.address, s.agent, s.half, s.proved_at, m.id, coalesce(m.external_id, ''), coalesce(m.name, ''), coalesce(m.locale, ''), m.created_at, `+userColumns+`, `+signedUser+`, `+keyring.SignedSessions.Text+`, s.mac
 		FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN merchants m ON m.id = u.merchant_id
 		WHERE s.id_hash = $1 AND s.expires_at > $2 AND s.seen_at > $3 AND u.locked_at IS NULL AND (s.created_at > $4 OR NOT s.half)`,
 		secret.Hash(), now, now.Add(-SessionIdle), now.Add(-halfLifetime))

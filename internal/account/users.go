@@ -11,6 +11,7 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
+	"patchbay/internal/keyring"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 	"patchbay/internal/search"
@@ -53,7 +54,7 @@ var (
 const userColumns = `u.id, u.merchant_id, u.role, u.email, u.name, u.locale, u.locked_at, u.created_at, u.password_hash = '', u.password_hash = 'sso', u.second_factor_at IS NOT NULL, u.notices, u.access_version`
 
 // signedUser are the columns by which a user is authenticated: see signature.
-var signedUser = db.SignedUsers.Text + `, u.mac`
+var signedUser = keyring.SignedUsers.Text + `, u.mac`
 
 func userTargets(u *User) []any {
 	return []any{&u.ID, &u.MerchantID, &u.Role, &u.Email, &u.Name, &u.Locale, &u.LockedAt, &u.CreatedAt, &u.Invited, &u.SSO, &u.SecondFactor, &u.Notices, &u.accessVersion}
@@ -68,7 +69,7 @@ type signature struct {
 func (g *signature) targets() []any { return []any{&g.text, &g.mac} }
 
 // authenticate returns pgx.ErrNoRows if the MAC is not valid, and seal.ErrUnknownKey if that is not known.
-func (s *Store) authenticate(r db.SignedRows, g signature) error {
+func (s *Store) authenticate(r keyring.SignedRows, g signature) error {
 	err := s.db.Authenticate(r, g.text, g.mac)
 	if errors.Is(err, seal.ErrForged) {
 		err = pgx.ErrNoRows
@@ -82,7 +83,7 @@ func (s *Store) scanUser(row pgx.CollectableRow) (User, error) {
 	var g signature
 	err := row.Scan(append(userTargets(&u), g.targets()...)...)
 	if err == nil {
-		err = s.authenticate(db.SignedUsers, g)
+		err = s.authenticate(keyring.SignedUsers, g)
 	}
 	return u, err
 }
@@ -140,7 +141,7 @@ func (s *Store) AddUserTx(ctx context.Context, tx pgx.Tx, by audit.Actor, n NewU
 	case err != nil:
 		return u, err
 	}
-	if err := s.db.Sign(ctx, tx, db.SignedUsers, u.ID); err != nil {
+	if err := s.db.Sign(ctx, tx, keyring.SignedUsers, u.ID); err != nil {
 		return u, err
 	}
 	if err := search.AddWords(ctx, tx, u.Email+" "+u.Name); err != nil {
@@ -240,7 +241,7 @@ func (s *Store) changeUser(ctx context.Context, by audit.Actor, user pg.ID, kind
 			return err
 		}
 		var note string
-		err = s.db.Change(ctx, tx, db.SignedUsers, user, func() (err error) {
+		err = s.db.Change(ctx, tx, keyring.SignedUsers, user, func() (err error) {
 			note, err = change(tx, u)
 			return err
 		})

@@ -3,6 +3,7 @@ package db
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/audit"
+	"patchbay/internal/keyring"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 	"patchbay/internal/status"
@@ -96,7 +98,7 @@ func (d *DB) AddAPIKey(ctx context.Context, by audit.Actor, k APIKey) (APIKey, p
 		if err != nil {
 			return fmt.Errorf("add API key: %w", err)
 		}
-		if err := d.Sign(ctx, tx, SignedKeys, k.ID); err != nil {
+		if err := d.Sign(ctx, tx, keyring.SignedKeys, k.ID); err != nil {
 			return err
 		}
 		return d.Audit.Add(ctx, tx, audit.Event{Kind: status.KeyAdded, MerchantID: k.MerchantID, Note: k.Name + " " + k.Prefix + ": " + strings.Join(k.Scopes, ", "), Actor: by})
@@ -138,7 +140,16 @@ func (d *DB) APIKeys(ctx context.Context) ([]APIKey, error) {
 }
 
 // selectValidKeys reads the keys with the hashes $1 that are not revoked, for scanSignedKey.
-var selectValidKeys = `SELECT ` + keyColumns + `, k.mac, ` + SignedKeys.Text + `, k.hash FROM api_keys k WHERE k.hash = ANY ($1) AND k.revoked_at IS NULL`
+var selectValidKeys = `SELECT ` + keyColumns + `, k.mac, ` + keyring.SignedKeys.Text + `, k.hash FROM api_keys k WHERE k.hash = ANY ($1) AND k.revoked_at IS NULL`
+
+// signedKey writes what SignedKeys.Text selects: a token read takes less time without it. scopes have spaces between.
+func signedKey(id, merchant pg.ID, hash []byte, scopes string) string {
+	of := ""
+	if merchant != (pg.ID{}) {
+		of = merchant.String()
+	}
+	return id.String() + "|" + of + "|" + hex.EncodeToString(hash) + "|" + scopes
+}
 
 // signedAPIKey is a key with what authenticates it.
 type signedAPIKey struct {
@@ -160,7 +171,7 @@ func (d *DB) authenticKey(read []signedAPIKey, hash []byte) (APIKey, error) {
 	if i < 0 {
 		return APIKey{}, ErrNoAPIKey
 	}
-	switch err := d.Authenticate(SignedKeys, read[i].signed, read[i].mac); {
+	switch err := d.Authenticate(keyring.SignedKeys, read[i].signed, read[i].mac); {
 	case errors.Is(err, seal.ErrForged):
 		return APIKey{}, ErrNoAPIKey
 	case err != nil:

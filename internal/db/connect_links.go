@@ -14,6 +14,7 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
+	"patchbay/internal/keyring"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 	"patchbay/internal/status"
@@ -171,7 +172,7 @@ func (d *DB) addLinks(ctx context.Context, made []linkMade) ([]struct{}, error) 
 				redirects, confirms, created_by, created_at, expires_at, mac)
 			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
 			l.ID, l.secretHash, l.Merchant.ID, l.Provider, l.ConnectionID, l.Inputs, l.UserExternalID, l.UserName, l.Locale, l.ReturnURL,
-			l.Redirects, l.Confirms, l.CreatedBy, l.CreatedAt, l.ExpiresAt, d.keyset.Sign(SignedConnectLinks.table, l.signedText()), m.event)
+			l.Redirects, l.Confirms, l.CreatedBy, l.CreatedAt, l.ExpiresAt, d.MAC(keyring.SignedConnectLinks, l.signedText()), m.event)
 	}
 	if err := d.Pool.SendBatch(ctx, &b).Close(); err != nil {
 		return nil, fmt.Errorf("add connect links: %w", err)
@@ -200,7 +201,7 @@ func (l ConnectLink) By() string {
 var selectLink = `SELECT l.id, l.provider, l.connection_id, l.inputs, l.user_external_id, l.user_name, l.locale, l.return_url, l.redirects, l.confirms, l.created_by,
 		l.created_at, l.expires_at, l.bound_at, l.revoked_at, l.browser_hash, l.code_hash, ` + merchantColumns + `,
 		f.id, coalesce(f.reference, ''), coalesce(f.provider, ''), coalesce(f.stage, ''), coalesce(f.outcome, ''), f.result_id, f.touched_at, f.expires_at,
-		` + SignedConnectLinks.Text + `, l.mac
+		` + keyring.SignedConnectLinks.Text + `, l.mac
 	FROM connect_links l JOIN merchants m ON m.id = l.merchant_id
 		LEFT JOIN LATERAL (SELECT * FROM flows WHERE link_id = l.id
 			ORDER BY stage = 'connected' DESC, stage = 'confirming' DESC, created_at DESC, id DESC LIMIT 1) f ON true `
@@ -214,7 +215,7 @@ func (d *DB) scanLink(row pgx.CollectableRow) (ConnectLink, error) {
 		&l.CreatedAt, &l.ExpiresAt, &l.BoundAt, &l.RevokedAt, &l.browserHash, &l.codeHash, &l.Merchant.ID, &l.Merchant.ExternalID, &l.Merchant.Name, &l.Merchant.Locale, &l.Merchant.CreatedAt,
 		&l.Flow.ID, &l.Flow.Reference, &l.Flow.Provider, &l.Flow.Stage, &l.Flow.Outcome, &l.Flow.ResultID, &l.Flow.TouchedAt, &l.Flow.ExpiresAt, &signed, &mac)
 	if err == nil {
-		err = d.Authenticate(SignedConnectLinks, signed, mac)
+		err = d.Authenticate(keyring.SignedConnectLinks, signed, mac)
 	}
 	if errors.Is(err, seal.ErrForged) {
 		err = pgx.ErrNoRows
@@ -270,7 +271,7 @@ func (d *DB) BindConnectLink(ctx context.Context, l ConnectLink, browser pg.Secr
 	now := d.Now()
 	err := d.Tx(ctx, func(tx pgx.Tx) error {
 		bound := false
-		err := d.Change(ctx, tx, SignedConnectLinks, l.ID, func() error {
+		err := d.Change(ctx, tx, keyring.SignedConnectLinks, l.ID, func() error {
 			err := tx.QueryRow(ctx, `SELECT browser_hash, bound_at, revoked_at FROM connect_links WHERE id = $1`, l.ID).Scan(&l.browserHash, &l.BoundAt, &l.RevokedAt)
 			switch {
 			case err != nil:
@@ -320,7 +321,7 @@ func (d *DB) RevokeConnectLink(ctx context.Context, l ConnectLink, by audit.Acto
 			return err
 		}
 		revoked := false
-		err = d.Change(ctx, tx, SignedConnectLinks, l.ID, func() error {
+		err = d.Change(ctx, tx, keyring.SignedConnectLinks, l.ID, func() error {
 			n, err := pg.Exec(ctx, tx, "revoke connect link", `UPDATE connect_links SET revoked_at = $2 WHERE id = $1 AND revoked_at IS NULL`, l.ID, now)
 			revoked = n == 1
 			return err
@@ -370,7 +371,7 @@ func (d *DB) dropFlows(ctx context.Context, tx pgx.Tx, flows []Flow, end status.
 func (d *DB) DropUnconfirmed(ctx context.Context) (dropped []UnwantedGrant, err error) {
 	err = d.Tx(ctx, func(tx pgx.Tx) error {
 		late, err := pg.Collect(ctx, tx, "read unconfirmed flows", scanFlow, `SELECT `+flowColumns+` FROM flows f
-			WHERE f.sealed IS NOT NULL AND f.stage = 'confirming' AND f.expires_at <= $1 AND NOT `+UnknownSeal("f.sealed", "$2")+`
+			WHERE f.sealed IS NOT NULL AND f.stage = 'confirming' AND f.expires_at <= $1 AND NOT `+keyring.UnknownSeal("f.sealed", "$2")+`
 			ORDER BY f.expires_at LIMIT 100 FOR UPDATE SKIP LOCKED`, d.Now(), d.KnownKeys())
 		if err != nil {
 			return err
@@ -417,7 +418,7 @@ func (d *DB) linkOfFlow(ctx context.Context, tx pgx.Tx, f Flow) (confirms bool, 
 	var revoked time.Time
 	done := false
 	b := &pgx.Batch{}
-	b.Queue(`SELECT confirms, revoked_at, `+SignedConnectLinks.Text+`, mac FROM connect_links l WHERE id = $1 FOR UPDATE`, f.LinkID).QueryRow(func(row pgx.Row) error {
+	b.Queue(`SELECT confirms, revoked_at, `+keyring.SignedConnectLinks.Text+`, mac FROM connect_links l WHERE id = $1 FOR UPDATE`, f.LinkID).QueryRow(func(row pgx.Row) error {
 		return row.Scan(&confirms, &revoked, &signed, &mac)
 	})
 	b.Queue(`SELECT EXISTS (SELECT FROM flows WHERE link_id = $1 AND id <> $2 AND (provider, account_id) <> ($3, $4)
@@ -433,7 +434,7 @@ func (d *DB) linkOfFlow(ctx context.Context, tx pgx.Tx, f Flow) (confirms bool, 
 	case done, !revoked.IsZero():
 		return false, ErrTaken
 	}
-	if err := d.Authenticate(SignedConnectLinks, signed, mac); errors.Is(err, seal.ErrForged) {
+	if err := d.Authenticate(keyring.SignedConnectLinks, signed, mac); errors.Is(err, seal.ErrForged) {
 		return false, ErrTaken
 	} else if err != nil {
 		return false, err

@@ -4,60 +4,35 @@ package db
 
 import (
 	"context"
-	"log/slog"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"patchbay/internal/audit"
+	"patchbay/internal/keyring"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 )
 
 // DB is the database with the keyset that opens it. Its methods are safe for concurrent use.
 type DB struct {
-	*pg.DB
-	Audit  *audit.Log
-	Log    *slog.Logger // takes what is wrong with rows that give authority; set before the first use, it discards at first
-	keyset *seal.Keyset
-	look   look
+	*keyring.Keyring
+	look look
 
 	handouts *pg.Batcher[byKey, handoutRow]
 	lookups  *pg.Batcher[byKey, lookup]
 	links    *pg.Batcher[linkMade, struct{}]
-	refused  refusedRows
 }
 
 // Open connects and proves that the keyset opens this database. The schema must be migrated.
 func Open(ctx context.Context, url string, keyset *seal.Keyset, o pg.Options) (*DB, error) {
-	ground, err := pg.Open(ctx, url, o)
+	ground, err := keyring.Open(ctx, url, keyset, o)
 	if err != nil {
 		return nil, err
 	}
-	d := &DB{DB: ground, Audit: audit.NewLog(ground), keyset: keyset, Log: slog.New(slog.DiscardHandler)}
+	d := &DB{Keyring: ground}
 	d.handouts, d.lookups = pg.NewBatcher(64, 2, d.readHandouts), pg.NewBatcher(64, 2, d.lookUp)
 	d.links = pg.NewBatcher(64, 2, d.addLinks)
-	signed, err := d.checkKeyset(ctx)
-	if err == nil && !signed {
-		err = d.signRows(ctx)
-	}
-	if err == nil {
-		err = d.seeKeys(ctx)
-	}
-	if err != nil {
-		d.Close()
-		return nil, err
-	}
 	return d, nil
-}
-
-// Ready returns an error unless the database takes writes and the keyset opens it.
-func (d *DB) Ready(ctx context.Context) error {
-	if err := d.Writable(ctx); err != nil {
-		return err
-	}
-	_, err := d.checkKeyset(ctx)
-	return err
 }
 
 // Jobs adds jobs in the transaction of the rows that cause them: a job exists once the transaction has committed, and never if it

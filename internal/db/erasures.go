@@ -14,6 +14,7 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
+	"patchbay/internal/keyring"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 	"patchbay/internal/status"
@@ -279,7 +280,7 @@ func (d *DB) addErasure(ctx context.Context, tx pgx.Tx, by audit.Actor, s subjec
 	now := d.Now()
 	var hash []byte
 	if s.merchant.ExternalID != "" {
-		hash = d.keyset.Sign(externalHashKind, text.Name(s.merchant.ExternalID))
+		hash = d.Keyset.Sign(externalHashKind, text.Name(s.merchant.ExternalID))
 	}
 	subjects := append(append(append([]pg.ID{}, s.users...), s.keys...), s.links...)
 	for _, c := range s.connections {
@@ -297,7 +298,7 @@ func (d *DB) addErasure(ctx context.Context, tx pgx.Tx, by audit.Actor, s subjec
 		if err != nil {
 			return fmt.Errorf("encode a revocation: %w", err)
 		}
-		sealed, err := d.keyset.Seal(plain, erasureRevocationPlace(id, s.merchant.ID))
+		sealed, err := d.Keyset.Seal(plain, erasureRevocationPlace(id, s.merchant.ID))
 		if err != nil {
 			return err
 		}
@@ -373,7 +374,7 @@ func (d *DB) Erasure(ctx context.Context, merchant pg.ID) (Erasure, error) {
 // was written by a key that was retired since.
 func (d *DB) ErasureByExternalID(ctx context.Context, externalID string) (Erasure, error) {
 	return pg.One(ctx, d.Pool, "read receipt", scanErasure, `SELECT `+erasureColumns+` FROM erasures e WHERE e.external_hash = ANY ($1) ORDER BY e.erased_at DESC LIMIT 1`,
-		d.keyset.SignByAll(externalHashKind, text.Name(externalID)))
+		d.Keyset.SignByAll(externalHashKind, text.Name(externalID)))
 }
 
 // UnfinishedErasures returns the merchants of which there may be something left to do.
@@ -438,7 +439,7 @@ func (d *DB) OwedRevocations(ctx context.Context, merchant pg.ID, most int) ([]O
 	}
 	rows, err := pg.Collect(ctx, d.Pool, "claim revocations", pgx.RowToStructByPos[row], `
 		UPDATE erasure_revocations r SET due_at = $2, tries = tries + 1
-		WHERE r.id IN (SELECT id FROM erasure_revocations WHERE merchant_id = $1 AND sealed IS NOT NULL AND due_at <= $3 AND NOT `+UnknownSeal("sealed", "$4")+`
+		WHERE r.id IN (SELECT id FROM erasure_revocations WHERE merchant_id = $1 AND sealed IS NOT NULL AND due_at <= $3 AND NOT `+keyring.UnknownSeal("sealed", "$4")+`
 			ORDER BY due_at, id LIMIT $5 FOR UPDATE SKIP LOCKED)
 		RETURNING id, connection_id, provider, environment, sealed, until`, merchant, now.Add(claimOwedFor), now, d.KnownKeys(), most)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
+	"patchbay/internal/keyring"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 	"patchbay/internal/status"
@@ -119,7 +120,7 @@ func (d *DB) sealFlow(f Flow, s sealedFlow) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode flow: %w", err)
 	}
-	return d.keyset.Seal(plain, f.place())
+	return d.Keyset.Seal(plain, f.place())
 }
 
 func (f Flow) place() seal.Place {
@@ -308,7 +309,7 @@ func (d *DB) LapseFlows(ctx context.Context, only ...pg.ID) (n int, err error) {
 				outcome = CASE f.stage WHEN 'exchanging' THEN 'interrupted' ELSE 'expired' END, sealed = NULL, touched_at = $1
 			WHERE f.id IN (
 				SELECT id FROM flows
-				WHERE sealed IS NOT NULL AND ($2::uuid[] IS NULL OR id = ANY ($2)) AND NOT `+UnknownSeal("sealed", "$4")+`
+				WHERE sealed IS NOT NULL AND ($2::uuid[] IS NULL OR id = ANY ($2)) AND NOT `+keyring.UnknownSeal("sealed", "$4")+`
 					AND ((stage = 'exchanging' AND touched_at <= $3) OR (stage IN ('begun', 'answered', 'choosing') AND expires_at <= $1))
 				ORDER BY expires_at LIMIT 500 FOR UPDATE SKIP LOCKED)
 			RETURNING `+flowColumns, now, some, now.Add(-exchangeFor), d.KnownKeys())
@@ -341,7 +342,7 @@ func (d *DB) keepUnchosen(ctx context.Context, tx pgx.Tx, now time.Time, only []
 		WHERE f.stage = 'choosing' AND f.sealed IS NOT NULL AND f.expires_at <= $1 AND ($2::uuid[] IS NULL OR f.id = ANY ($2))
 			AND EXISTS (SELECT FROM connections c WHERE c.merchant_id = f.merchant_id AND c.provider = f.provider AND c.environment = f.environment
 				AND c.account_id = f.account_id AND c.disconnected_at IS NULL)
-			AND NOT `+UnknownSeal("f.sealed", "$3")+`
+			AND NOT `+keyring.UnknownSeal("f.sealed", "$3")+`
 		ORDER BY f.expires_at LIMIT 500 FOR UPDATE OF f SKIP LOCKED`, now, only, d.KnownKeys())
 	if err != nil {
 		return err

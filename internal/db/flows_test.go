@@ -23,32 +23,6 @@ func someone(t *testing.T, d *db.DB, name string) account.User {
 
 var daily = connectors.Info{KeepAlive: 24 * time.Hour}
 
-// waiting is a flow whose grant for account waits for a choice.
-func waiting(t *testing.T, d *db.DB, u account.User, account string, obtained time.Time, pinned pg.ID) db.Flow {
-	t.Helper()
-	ctx := context.Background()
-	f, err := d.BeginFlow(ctx, db.NewFlow{
-		ID: pg.NewID(), UserID: u.ID, MerchantID: u.MerchantID, Provider: "acme", Environment: "sandbox", ConnectionID: pinned,
-		State: pg.NewSecret(), Browser: pg.NewSecret(), Verifier: "a verifier", By: audit.System,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	taken, err := d.TakeFlow(ctx, f, string(pg.NewSecret()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if taken.Verifier != "a verifier" {
-		t.Fatalf("the verifier came back as %q", taken.Verifier)
-	}
-	g := connectors.Grant{Token: connectors.Token{Access: "token of " + account, Lifetime: time.Hour}, Account: connectors.Account{ID: account, Name: account}}
-	f, err = d.KeepGrant(ctx, taken.Flow, g, obtained, false, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return f
-}
-
 func TestOneFlowIsTakenOnce(t *testing.T) {
 	d := dbtest.New(t)
 	ctx := context.Background()
@@ -101,7 +75,7 @@ func TestManyTabsMakeOneConnection(t *testing.T) {
 	u := someone(t, d, "many")
 	var all sync.WaitGroup
 	for range 6 {
-		f := waiting(t, d, u, "account-1", d.Now(), pg.ID{})
+		f := dbtest.WaitingFlow(t, d, u, "account-1", d.Now(), pg.ID{})
 		all.Go(func() {
 			_, err := d.Connect(ctx, f, "", audit.System, daily, nil)
 			if errors.Is(err, db.ErrMustChoose) {
@@ -123,7 +97,7 @@ func TestConnectingAndRevokingExcludeEachOther(t *testing.T) {
 	d := dbtest.New(t)
 	ctx := context.Background()
 	a, b := someone(t, d, "a"), someone(t, d, "b")
-	made, err := d.Connect(ctx, waiting(t, d, a, "shared", d.Now(), pg.ID{}), "", audit.System, daily, nil)
+	made, err := d.Connect(ctx, dbtest.WaitingFlow(t, d, a, "shared", d.Now(), pg.ID{}), "", audit.System, daily, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +109,7 @@ func TestConnectingAndRevokingExcludeEachOther(t *testing.T) {
 	if begun, err := d.BeginRevocation(ctx, "acme", "sandbox", "shared"); err != nil || !begun {
 		t.Fatalf("begin: %v %v", begun, err)
 	}
-	late := waiting(t, d, b, "shared", before, pg.ID{}) // obtained before the revocation, which ended its access too
+	late := dbtest.WaitingFlow(t, d, b, "shared", before, pg.ID{}) // obtained before the revocation, which ended its access too
 	if _, err := d.Connect(ctx, late, db.ChooseConnect, audit.System, daily, nil); !errors.Is(err, db.ErrRevoking) {
 		t.Errorf("while revoking: %v, want ErrRevoking", err)
 	}
@@ -148,7 +122,7 @@ func TestConnectingAndRevokingExcludeEachOther(t *testing.T) {
 	if begun, err := d.BeginRevocation(ctx, "acme", "sandbox", "shared"); err != nil || begun {
 		t.Errorf("revoking while somebody chooses: %v %v, want false", begun, err)
 	}
-	if _, err := d.Connect(ctx, waiting(t, d, b, "shared", d.Now(), pg.ID{}), db.ChooseConnect, audit.System, daily, nil); err != nil {
+	if _, err := d.Connect(ctx, dbtest.WaitingFlow(t, d, b, "shared", d.Now(), pg.ID{}), db.ChooseConnect, audit.System, daily, nil); err != nil {
 		t.Errorf("with newer access: %v", err)
 	}
 }
@@ -157,7 +131,7 @@ func TestAProviderThatNamesNothing(t *testing.T) {
 	d := dbtest.New(t)
 	ctx := context.Background()
 	u := someone(t, d, "nameless")
-	f := waiting(t, d, u, "", d.Now(), pg.ID{})
+	f := dbtest.WaitingFlow(t, d, u, "", d.Now(), pg.ID{})
 	if _, err := d.Connect(ctx, f, "", audit.System, daily, nil); !errors.Is(err, db.ErrMustChoose) {
 		t.Fatalf("connected without asking: %v", err)
 	}
@@ -165,7 +139,7 @@ func TestAProviderThatNamesNothing(t *testing.T) {
 	if err != nil || first.Connection.Account.ID != first.Connection.ID.String() {
 		t.Fatalf("%v: account %q", err, first.Connection.Account.ID)
 	}
-	again, err := d.Connect(ctx, waiting(t, d, u, "", d.Now(), first.Connection.ID), db.ChooseConnect, audit.System, daily, nil)
+	again, err := d.Connect(ctx, dbtest.WaitingFlow(t, d, u, "", d.Now(), first.Connection.ID), db.ChooseConnect, audit.System, daily, nil)
 	if err != nil || again.Connection.ID != first.Connection.ID {
 		t.Errorf("reconnecting: %v, the id changed", err)
 	}

@@ -96,7 +96,7 @@ func (d *DB) openParts(sealed []byte, at seal.Place) (parts [3]string, rest []by
 
 // SealGrant seals a grant for the place that GrantPlace or LateGrantPlace names.
 func (d *DB) SealGrant(g connectors.Grant, at seal.Place) ([]byte, error) {
-	return sealGrant(d.keyset, g, at)
+	return sealGrant(d.Keyset, g, at)
 }
 
 // GrantPlace is where a connection's grant of one generation is stored.
@@ -160,7 +160,7 @@ func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was befo
 	if info.GrantLife > 0 {
 		g.Ends = obtained.Add(info.GrantLife)
 	}
-	sealed, err := sealGrant(d.keyset, g, GrantPlace(c.ID, c.MerchantID, was.generation+1))
+	sealed, err := sealGrant(d.Keyset, g, GrantPlace(c.ID, c.MerchantID, was.generation+1))
 	if err != nil {
 		return err
 	}

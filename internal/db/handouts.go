@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/connectors"
+	"patchbay/internal/keyring"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 	"patchbay/internal/status"
@@ -44,7 +45,7 @@ func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h 
 	if r.key == (pg.ID{}) {
 		return h, false, ErrNoAPIKey
 	}
-	switch err := d.Authenticate(SignedKeys, signedKey(r.key, r.keyMerchant, key.Hash(), r.scopes), r.mac); {
+	switch err := d.Authenticate(keyring.SignedKeys, signedKey(r.key, r.keyMerchant, key.Hash(), r.scopes), r.mac); {
 	case errors.Is(err, seal.ErrForged):
 		return h, false, ErrNoAPIKey
 	case err != nil:

@@ -35,7 +35,7 @@ func (d *DB) AddOutboxMail(ctx context.Context, m OutboxMail) error {
 	if err != nil {
 		return fmt.Errorf("encode mail: %w", err)
 	}
-	sealed, err := d.keyset.Seal(parts, outboxPlace(m.ID))
+	sealed, err := d.Keyset.Seal(parts, outboxPlace(m.ID))
 	if err != nil {
 		return err
 	}

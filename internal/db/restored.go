@@ -194,7 +194,7 @@ func (d *DB) Served(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return d.seeKeys(ctx)
+	return d.NoteKeys(ctx)
 }
 
 // SaidRestore is what came of SayRestored.

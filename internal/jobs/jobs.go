@@ -87,7 +87,7 @@ func New(o Options) (*Jobs, error) {
 		PeriodicJobs: []*river.PeriodicJob{
 			periodic(warningsArgs{}, time.Minute),
 			periodic(upkeepArgs{}, time.Minute),
-			periodic(resealArgs{Key: o.DB.SealingKey()}, time.Minute),
+			periodic(resealArgs{Key: o.DB.Keyset.Primary()}, time.Minute),
 			periodic(abandonedArgs{}, time.Minute),
 			periodic(erasuresArgs{}, time.Minute),
 		},

@@ -16,6 +16,7 @@ import (
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/keyring"
 	"patchbay/internal/pg"
 )
 
@@ -92,7 +93,7 @@ type claimRequest struct {
 var (
 	claimOpen  = `NOT EXISTS (SELECT FROM providers p WHERE p.name = $1 AND p.environment = $2 AND (p.incident_since IS NOT NULL OR p.paused_until > $3))`
 	claimAble  = `g.provider = $1 AND g.environment = $2 AND g.sealed IS NOT NULL AND (g.lease_id IS NULL OR g.leased_until <= $7)`
-	claimKnown = claimAble + ` AND ($9::bytea[] IS NULL OR (` + db.UnknownSeal("g.sealed", "$9") + ` OR ` + db.UnknownSeal("g.late_grant", "$9") + `) IS NOT TRUE)`
+	claimKnown = claimAble + ` AND ($9::bytea[] IS NULL OR (` + keyring.UnknownSeal("g.sealed", "$9") + ` OR ` + keyring.UnknownSeal("g.late_grant", "$9") + `) IS NOT TRUE)`
 	claimFrom  = `
 		WITH free AS MATERIALIZED (
 			SELECT ARRAY(SELECT s.slot FROM provider_slots s WHERE s.provider = $1 AND s.environment = $2 AND s.slot <= $6 AND s.busy_until <= $3

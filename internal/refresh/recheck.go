@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/audit"
-	"patchbay/internal/db"
+	"patchbay/internal/keyring"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
 )
@@ -88,7 +88,7 @@ func (q *providerQueue) dueRechecks(ctx context.Context) ([]pg.ID, error) {
 			due_at = CASE WHEN v.done + 1 < $4 THEN greatest(v.notified_at + ($5::interval[])[v.done + 2], $3 + interval '1 minute') END
 		WHERE v.connection_id = ANY (ARRAY(
 			SELECT connection_id FROM rechecks r WHERE provider = $1 AND environment = $2 AND due_at <= $3
-				AND NOT EXISTS (SELECT FROM grants g WHERE g.connection_id = r.connection_id AND `+db.UnknownSeal("g.sealed", "$7")+`)
+				AND NOT EXISTS (SELECT FROM grants g WHERE g.connection_id = r.connection_id AND `+keyring.UnknownSeal("g.sealed", "$7")+`)
 			ORDER BY due_at LIMIT $6 FOR UPDATE SKIP LOCKED))
 		RETURNING v.connection_id`, q.info.Name, q.info.Environment, q.db.Now(), len(recheckAfter), recheckAfter[:], q.limit, q.db.KnownKeys())
 }

@@ -100,7 +100,7 @@ func (w *Webhooks) seal(id pg.ID, s sealed) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode an endpoint: %w", err)
 	}
-	return w.DB.Seal(plain, place(id))
+	return w.DB.Keyset.Seal(plain, place(id))
 }
 
 func (w *Webhooks) unseal(id pg.ID, ciphertext []byte) (s sealed, err error) {

@@ -10,6 +10,7 @@ import (
 
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
+	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
@@ -169,6 +170,32 @@ func LastEvent(t testing.TB, d *db.DB, kind status.Kind) (reference string, acto
 func RenameMerchant(t testing.TB, d *db.DB, name string) {
 	t.Helper()
 	exec(t, d, `UPDATE merchants SET name = $1 WHERE id = (SELECT merchant_id FROM connections LIMIT 1)`, name)
+}
+
+// WaitingFlow returns a flow whose grant for account waits for a choice. The provider gave the grant at the time obtained; pinned is the connection to reconnect, or zero.
+func WaitingFlow(t testing.TB, d *db.DB, u account.User, account string, obtained time.Time, pinned pg.ID) db.Flow {
+	t.Helper()
+	ctx := context.Background()
+	f, err := d.BeginFlow(ctx, db.NewFlow{
+		ID: pg.NewID(), UserID: u.ID, MerchantID: u.MerchantID, Provider: "acme", Environment: "sandbox", ConnectionID: pinned,
+		State: pg.NewSecret(), Browser: pg.NewSecret(), Verifier: "a verifier", By: audit.System,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	taken, err := d.TakeFlow(ctx, f, string(pg.NewSecret()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if taken.Verifier != "a verifier" {
+		t.Fatalf("the verifier came back as %q", taken.Verifier)
+	}
+	g := connectors.Grant{Token: connectors.Token{Access: "token of " + account, Lifetime: time.Hour}, Account: connectors.Account{ID: account, Name: account}}
+	f, err = d.KeepGrant(ctx, taken.Flow, g, obtained, false, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f
 }
 
 // LastFlow is the newest attempt to connect: its reference and the connection that it is to renew.

@@ -1,4 +1,4 @@
-package db_test
+package keyring_test
 
 import (
 	"errors"
@@ -28,13 +28,13 @@ func TestWhatAnotherKeySealedIsLeft(t *testing.T) {
 	log := logged(behind)
 	ahead := base.Rotated(t).Open(t, options)
 
-	u := someone(t, ahead, "sok")
-	connected, err := ahead.Connect(ctx, waiting(t, ahead, u, "account", ahead.Now(), pg.ID{}), "", audit.System, daily, nil)
+	u := dbtest.User(t, ahead, audit.RoleMerchant, "sok@example.com", "", "sok")
+	connected, err := ahead.Connect(ctx, dbtest.WaitingFlow(t, ahead, u, "account", ahead.Now(), pg.ID{}), "", audit.System, daily, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	id := connected.Connection.ID
-	unchosen := waiting(t, ahead, u, "account", ahead.Now(), pg.ID{})
+	unchosen := dbtest.WaitingFlow(t, ahead, u, "account", ahead.Now(), pg.ID{})
 	begun, err := ahead.BeginFlow(ctx, db.NewFlow{
 		ID: pg.NewID(), UserID: u.ID, MerchantID: u.MerchantID, Provider: "acme", Environment: "sandbox",
 		State: pg.NewSecret(), Browser: pg.NewSecret(), Verifier: "a verifier", By: audit.System,
@@ -134,7 +134,7 @@ func TestWhatAnotherKeySealedIsLeft(t *testing.T) {
 
 func sealedBy(t *testing.T, d *db.DB) []byte {
 	t.Helper()
-	sealed, err := d.Seal([]byte("secret"), seal.Place{Table: "webhook_endpoints"})
+	sealed, err := d.Keyset.Seal([]byte("secret"), seal.Place{Table: "webhook_endpoints"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package db_test
+package keyring_test
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package db_test
+package keyring_test
 
 import (
 	"context"
@@ -16,12 +16,15 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/keyring"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 )
 
+var daily = connectors.Info{KeepAlive: 24 * time.Hour}
+
 // usesOf are what keys hold, by table, as text.
-func usesOf(uses []db.KeyUse, key uint32) string {
+func usesOf(uses []keyring.KeyUse, key uint32) string {
 	var all []string
 	for _, u := range uses {
 		if u.Key == key {
@@ -44,7 +47,7 @@ func TestAKeyIsTakenOut(t *testing.T) {
 		t.Fatal(err)
 	}
 	old := keyset.Primary()
-	u := someone(t, before, "sok")
+	u := dbtest.User(t, before, audit.RoleMerchant, "sok@example.com", "", "sok")
 	var ids []pg.ID
 	for n := range 450 {
 		g := connectors.Grant{Token: connectors.Token{Access: fmt.Sprint("token ", n), Lifetime: time.Hour}, Account: connectors.Account{ID: fmt.Sprint(n)}}
@@ -64,7 +67,7 @@ func TestAKeyIsTakenOut(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	flow := waiting(t, before, u, "another", before.Now(), pg.ID{})
+	flow := dbtest.WaitingFlow(t, before, u, "another", before.Now(), pg.ID{})
 	if err := before.AddOutboxMail(ctx, db.OutboxMail{User: u.ID, Recipient: "sok@example.com", Subject: "Hello", Text: "a secret link"}); err != nil {
 		t.Fatal(err)
 	}

@@ -1,8 +1,7 @@
-package db
+package keyring
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -56,38 +55,32 @@ func (r SignedRows) name() string {
 	return name
 }
 
-// signedKey writes what SignedKeys.Text selects: a token read takes less time without it. scopes have spaces between.
-func signedKey(id, merchant pg.ID, hash []byte, scopes string) string {
-	of := ""
-	if merchant != (pg.ID{}) {
-		of = merchant.String()
-	}
-	return id.String() + "|" + of + "|" + hex.EncodeToString(hash) + "|" + scopes
-}
-
 // Authenticate returns nil if mac is that of a row whose Text is text. It returns seal.ErrForged if it is not, and seal.ErrUnknownKey if
 // the keyset lacks the key that made it: then nothing is known of the row, and another process may serve it. Either is reported.
-func (d *DB) Authenticate(r SignedRows, text string, mac []byte) error {
-	err := d.keyset.Verify(mac, r.table, text)
+func (k *Keyring) Authenticate(r SignedRows, text string, mac []byte) error {
+	err := k.Keyset.Verify(mac, r.table, text)
 	if err != nil {
-		d.refused.report(d, r, text, mac, err)
+		k.refused.report(k, r, text, mac, err)
 	}
 	return err
 }
 
+// MAC returns the MAC of a row whose Text is text: the row is written with it.
+func (k *Keyring) MAC(r SignedRows, text string) []byte { return k.Keyset.Sign(r.table, text) }
+
 // Sign gives a row that was just written its MAC. id is its primary key.
-func (d *DB) Sign(ctx context.Context, tx pgx.Tx, r SignedRows, id any) error {
+func (k *Keyring) Sign(ctx context.Context, tx pgx.Tx, r SignedRows, id any) error {
 	text, err := pg.One(ctx, tx, "read what is signed", pgx.RowTo[string], `SELECT `+r.Text+` FROM `+r.table+` WHERE `+r.id+` = $1`, id)
 	if err != nil {
 		return err
 	}
-	_, err = pg.Exec(ctx, tx, "sign a row", `UPDATE `+r.table+` SET mac = $2 WHERE `+r.id+` = $1`, id, d.keyset.Sign(r.table, text))
+	_, err = pg.Exec(ctx, tx, "sign a row", `UPDATE `+r.table+` SET mac = $2 WHERE `+r.id+` = $1`, id, k.MAC(r, text))
 	return err
 }
 
 // Change locks a signed row, has change change it, and signs it anew. It returns an error of Authenticate, before any
 // change, and pg.ErrNotFound if there is no such row.
-func (d *DB) Change(ctx context.Context, tx pgx.Tx, r SignedRows, id any, change func() error) error {
+func (k *Keyring) Change(ctx context.Context, tx pgx.Tx, r SignedRows, id any, change func() error) error {
 	var text string
 	var mac []byte
 	err := tx.QueryRow(ctx, `SELECT `+r.Text+`, mac FROM `+r.table+` WHERE `+r.id+` = $1 FOR UPDATE`, id).Scan(&text, &mac)
@@ -97,20 +90,20 @@ func (d *DB) Change(ctx context.Context, tx pgx.Tx, r SignedRows, id any, change
 	if err != nil {
 		return fmt.Errorf("read what is signed: %w", err)
 	}
-	if err := d.Authenticate(r, text, mac); err != nil {
+	if err := k.Authenticate(r, text, mac); err != nil {
 		return err
 	}
 	if err := change(); err != nil {
 		return err
 	}
-	return d.Sign(ctx, tx, r, id)
+	return k.Sign(ctx, tx, r, id)
 }
 
 // signedAtOnce is how many rows SignAll signs by one statement.
 const signedAtOnce = 50_000
 
 // SignAll gives the rows that have no MAC one. It believes them: it is for rows of before there were MACs, and for samples.
-func (d *DB) SignAll(ctx context.Context, tx pgx.Tx) error {
+func (k *Keyring) SignAll(ctx context.Context, tx pgx.Tx) error {
 	for _, r := range allSigned() {
 		where := ` WHERE mac IS NULL`
 		if r.table == SignedKeys.table {
@@ -125,7 +118,7 @@ func (d *DB) SignAll(ctx context.Context, tx pgx.Tx) error {
 			}
 			var place, text string
 			_, err = pgx.ForEachRow(rows, []any{&place, &text}, func() error {
-				places, macs = append(places, place), append(macs, d.keyset.Sign(r.table, text))
+				places, macs = append(places, place), append(macs, k.MAC(r, text))
 				return nil
 			})
 			if err != nil {
@@ -152,11 +145,11 @@ type SignedCount struct {
 }
 
 // CheckSigned verifies every row that gives authority now. It reports none of them.
-func (d *DB) CheckSigned(ctx context.Context) ([]SignedCount, error) {
+func (k *Keyring) CheckSigned(ctx context.Context) ([]SignedCount, error) {
 	var counts []SignedCount
 	for _, r := range allSigned() {
 		c := SignedCount{Table: r.name()}
-		rows, err := d.Pool.Query(ctx, `SELECT `+r.Text+`, mac FROM `+r.table+` WHERE `+r.live, d.Now())
+		rows, err := k.Pool.Query(ctx, `SELECT `+r.Text+`, mac FROM `+r.table+` WHERE `+r.live, k.Now())
 		if err != nil {
 			return nil, fmt.Errorf("verify %s: %w", c.Table, err)
 		}
@@ -164,12 +157,12 @@ func (d *DB) CheckSigned(ctx context.Context) ([]SignedCount, error) {
 		var mac []byte
 		_, err = pgx.ForEachRow(rows, []any{&text, &mac}, func() error {
 			c.Rows++
-			switch err := d.keyset.Verify(mac, r.table, text); {
+			switch err := k.Keyset.Verify(mac, r.table, text); {
 			case errors.Is(err, seal.ErrUnknownKey):
 				c.Unknown++
 			case err != nil:
 				c.Forged++
-			case seal.MACKeyID(mac) != d.keyset.Primary():
+			case seal.MACKeyID(mac) != k.Keyset.Primary():
 				c.Old++
 			}
 			return nil
@@ -190,20 +183,20 @@ const (
 )
 
 // signRows signs the rows of a database of before there were MACs, once.
-func (d *DB) signRows(ctx context.Context) error {
-	return d.Tx(ctx, func(tx pgx.Tx) error {
+func (k *Keyring) signRows(ctx context.Context) error {
+	return k.Tx(ctx, func(tx pgx.Tx) error {
 		var sealed []byte
 		if err := tx.QueryRow(ctx, `SELECT sealed FROM keyset_check FOR UPDATE`).Scan(&sealed); err != nil {
 			return fmt.Errorf("read keyset_check: %w", err)
 		}
-		word, err := d.keyset.Open(sealed, keysetPlace)
+		word, err := k.Keyset.Open(sealed, keysetPlace)
 		if err != nil || string(word) != keysetWord {
 			return err // another process was first
 		}
-		if err := d.SignAll(ctx, tx); err != nil {
+		if err := k.SignAll(ctx, tx); err != nil {
 			return err
 		}
-		if sealed, err = d.keyset.Seal([]byte(signedWord), keysetPlace); err != nil {
+		if sealed, err = k.Keyset.Seal([]byte(signedWord), keysetPlace); err != nil {
 			return err
 		}
 		_, err = pg.Exec(ctx, tx, "note that rows are signed", `UPDATE keyset_check SET sealed = $1`, sealed)

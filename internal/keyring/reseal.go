@@ -1,4 +1,4 @@
-package db
+package keyring
 
 import (
 	"context"
@@ -47,26 +47,20 @@ const atOnce = 200
 
 // Older returns the keys of the keyset that came before the one that seals: what they sealed is to be sealed anew. A key that comes after
 // it was added and does not seal yet, here: another process may have it seal already.
-func (d *DB) Older() []uint32 {
-	ids := d.keyset.IDs()
-	return ids[:max(0, slices.Index(ids, d.keyset.Primary()))]
+func (k *Keyring) Older() []uint32 {
+	ids := k.Keyset.IDs()
+	return ids[:max(0, slices.Index(ids, k.Keyset.Primary()))]
 }
 
 // Others returns all keys of the keyset but the one that seals.
-func (d *DB) Others() []uint32 {
-	return slices.DeleteFunc(d.keyset.IDs(), func(id uint32) bool { return id == d.keyset.Primary() })
+func (k *Keyring) Others() []uint32 {
+	return slices.DeleteFunc(k.Keyset.IDs(), func(id uint32) bool { return id == k.Keyset.Primary() })
 }
-
-// SealingKey returns the id of the key that seals.
-func (d *DB) SealingKey() uint32 { return d.keyset.Primary() }
-
-// HasKey reports whether the keyset has a key.
-func (d *DB) HasKey(id uint32) bool { return d.keyset.Has(id) }
 
 // Reseal seals and signs anew, by the key that seals, what other keys of the keyset have sealed and signed. It works in small batches, with a pause after
 // each, replaces only what is still as it was read, and waits for no lock: what others hold at the time is left to the next pass, as is what does not
 // open. said is called with how many rows each batch has done; it may be nil. Reseal returns how many it did, also with an error.
-func (d *DB) Reseal(ctx context.Context, keys []uint32, pause time.Duration, said func(table string, rows int)) (done int, err error) {
+func (k *Keyring) Reseal(ctx context.Context, keys []uint32, pause time.Duration, said func(table string, rows int)) (done int, err error) {
 	if len(keys) == 0 {
 		return 0, nil
 	}
@@ -82,20 +76,20 @@ func (d *DB) Reseal(ctx context.Context, keys []uint32, pause time.Duration, sai
 		}
 	}
 	for _, c := range sealedColumns() {
-		if err := d.resealColumn(ctx, c, keys, after); err != nil {
+		if err := k.resealColumn(ctx, c, keys, after); err != nil {
 			return done, err
 		}
 	}
 	for _, r := range allSigned() {
-		if err := d.resign(ctx, r, keys, after); err != nil {
+		if err := k.resign(ctx, r, keys, after); err != nil {
 			return done, err
 		}
 	}
 	// At last, since it keeps a process without the key from starting.
-	return done, d.resealWord(ctx, keys, after)
+	return done, k.resealWord(ctx, keys, after)
 }
 
-func (d *DB) resealColumn(ctx context.Context, c sealedColumn, keys []uint32, after func(table string, rows int) error) error {
+func (k *Keyring) resealColumn(ctx context.Context, c sealedColumn, keys []uint32, after func(table string, rows int) error) error {
 	type row struct {
 		ID         pg.ID
 		Generation int64
@@ -104,10 +98,10 @@ func (d *DB) resealColumn(ctx context.Context, c sealedColumn, keys []uint32, af
 	}
 	var last pg.ID
 	for {
-		rows, err := pg.Collect(ctx, d.Pool, "read what is to be sealed anew", pgx.RowToStructByPos[row], `
+		rows, err := pg.Collect(ctx, k.Pool, "read what is to be sealed anew", pgx.RowToStructByPos[row], `
 			SELECT r.`+c.id+`, `+c.generation+`, `+c.merchant+`, r.`+c.column+` FROM `+c.from+`
-			WHERE substring(r.`+c.column+` FROM 1 FOR 1) = '\x01' AND substring(r.`+c.column+` FROM 2 FOR 4) = ANY ($1::bytea[]) AND (r.`+c.id+` > $2) IS NOT FALSE AND `+c.free+`
-			ORDER BY r.`+c.id+` LIMIT $3`, prefixes(keys), last, atOnce)
+			WHERE `+SealedBy("r."+c.column, "$1")+` AND (r.`+c.id+` > $2) IS NOT FALSE AND `+c.free+`
+			ORDER BY r.`+c.id+` LIMIT $3`, Prefixes(keys), last, atOnce)
 		if err != nil || len(rows) == 0 {
 			return err
 		}
@@ -116,17 +110,17 @@ func (d *DB) resealColumn(ctx context.Context, c sealedColumn, keys []uint32, af
 		var before, now [][]byte
 		for _, r := range rows {
 			at := c.place(r.ID, r.Generation, r.Merchant)
-			plain, err := d.keyset.Open(r.Sealed, at)
+			plain, err := k.Keyset.Open(r.Sealed, at)
 			if err != nil {
 				continue
 			}
-			sealed, err := d.keyset.Seal(plain, at)
+			sealed, err := k.Keyset.Seal(plain, at)
 			if err != nil {
 				return err
 			}
 			ids, before, now = append(ids, r.ID), append(before, r.Sealed), append(now, sealed)
 		}
-		n, err := pg.Exec(ctx, d.Pool, "seal anew", `
+		n, err := pg.Exec(ctx, k.Pool, "seal anew", `
 			WITH free AS MATERIALIZED (SELECT `+c.id+` AS id FROM `+c.table+` r WHERE `+c.id+` = ANY ($1) AND `+c.free+` FOR UPDATE SKIP LOCKED)
 			UPDATE `+c.table+` r SET `+c.column+` = w.now
 			FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::bytea[]) AS before, unnest($3::bytea[]) AS now) w JOIN free USING (id)
@@ -141,13 +135,13 @@ func (d *DB) resealColumn(ctx context.Context, c sealedColumn, keys []uint32, af
 }
 
 // resign signs rows anew. Those whose MAC is not valid stay as they are.
-func (d *DB) resign(ctx context.Context, r SignedRows, keys []uint32, after func(table string, rows int) error) error {
+func (k *Keyring) resign(ctx context.Context, r SignedRows, keys []uint32, after func(table string, rows int) error) error {
 	var last any // id of the last row that was looked at
 	for {
 		looked, signed := 0, 0
-		err := d.Tx(ctx, func(tx pgx.Tx) error {
+		err := k.Tx(ctx, func(tx pgx.Tx) error {
 			rows, err := tx.Query(ctx, `SELECT `+r.id+`, `+r.Text+`, mac FROM `+r.table+`
-				WHERE substring(mac FROM 1 FOR 4) = ANY ($1::bytea[]) AND (`+r.id+` > $2) IS NOT FALSE ORDER BY `+r.id+` LIMIT $3 FOR UPDATE SKIP LOCKED`, prefixes(keys), last, atOnce)
+				WHERE substring(mac FROM 1 FOR 4) = ANY ($1::bytea[]) AND (`+r.id+` > $2) IS NOT FALSE ORDER BY `+r.id+` LIMIT $3 FOR UPDATE SKIP LOCKED`, Prefixes(keys), last, atOnce)
 			if err != nil {
 				return fmt.Errorf("read what is to be signed: %w", err)
 			}
@@ -157,8 +151,8 @@ func (d *DB) resign(ctx context.Context, r SignedRows, keys []uint32, after func
 			var mac []byte
 			_, err = pgx.ForEachRow(rows, []any{&id, &text, &mac}, func() error {
 				looked, last = looked+1, id
-				if d.Authenticate(r, text, mac) == nil {
-					b.Queue(`UPDATE `+r.table+` SET mac = $2 WHERE `+r.id+` = $1`, id, d.keyset.Sign(r.table, text))
+				if k.Authenticate(r, text, mac) == nil {
+					b.Queue(`UPDATE `+r.table+` SET mac = $2 WHERE `+r.id+` = $1`, id, k.MAC(r, text))
 				}
 				return nil
 			})
@@ -180,28 +174,28 @@ func (d *DB) resign(ctx context.Context, r SignedRows, keys []uint32, after func
 	}
 }
 
-func (d *DB) resealWord(ctx context.Context, keys []uint32, after func(table string, rows int) error) error {
-	before, err := pg.One(ctx, d.Pool, "read keyset_check", pgx.RowTo[[]byte], `SELECT sealed FROM keyset_check`)
+func (k *Keyring) resealWord(ctx context.Context, keys []uint32, after func(table string, rows int) error) error {
+	before, err := pg.One(ctx, k.Pool, "read keyset_check", pgx.RowTo[[]byte], `SELECT sealed FROM keyset_check`)
 	if err != nil || !slices.Contains(keys, seal.KeyID(before)) {
 		return err
 	}
-	word, err := d.keyset.Open(before, keysetPlace)
+	word, err := k.Keyset.Open(before, keysetPlace)
 	if err != nil {
 		return err
 	}
-	now, err := d.keyset.Seal(word, keysetPlace)
+	now, err := k.Keyset.Seal(word, keysetPlace)
 	if err != nil {
 		return err
 	}
-	n, err := pg.Exec(ctx, d.Pool, "seal anew", `UPDATE keyset_check SET sealed = $2 WHERE sealed = $1`, before, now)
+	n, err := pg.Exec(ctx, k.Pool, "seal anew", `UPDATE keyset_check SET sealed = $2 WHERE sealed = $1`, before, now)
 	if err != nil {
 		return err
 	}
 	return after(keysetPlace.Table, int(n))
 }
 
-// prefixes are how the MACs of keys and, after their first byte, their ciphertexts begin.
-func prefixes(keys []uint32) [][]byte {
+// Prefixes returns how the MACs of keys and, after their first byte, their ciphertexts begin.
+func Prefixes(keys []uint32) [][]byte {
 	all := make([][]byte, len(keys))
 	for i, id := range keys {
 		all[i] = binary.BigEndian.AppendUint32(nil, id)
@@ -210,7 +204,7 @@ func prefixes(keys []uint32) [][]byte {
 }
 
 // KeyedColumns lists what KeyUses counts, as table.column.
-func (d *DB) KeyedColumns() []string {
+func (k *Keyring) KeyedColumns() []string {
 	all := []string{keysetPlace.Table + "." + keysetPlace.Column}
 	for _, c := range sealedColumns() {
 		all = append(all, c.table+"."+c.column)
@@ -229,7 +223,7 @@ type KeyUse struct {
 }
 
 // KeyUses counts what each key has sealed and signed, whether the keyset has it or not. It reads whole tables.
-func (d *DB) KeyUses(ctx context.Context) ([]KeyUse, error) {
+func (k *Keyring) KeyUses(ctx context.Context) ([]KeyUse, error) {
 	sql := ""
 	count := func(table, column string, from int, where string) {
 		if sql != "" {
@@ -243,7 +237,7 @@ func (d *DB) KeyUses(ctx context.Context) ([]KeyUse, error) {
 	for _, r := range allSigned() {
 		count(r.name(), "mac", 1, `length(mac) >= 4`)
 	}
-	return pg.Collect(ctx, d.Pool, "count what keys have sealed", func(row pgx.CollectableRow) (KeyUse, error) {
+	return pg.Collect(ctx, k.Pool, "count what keys have sealed", func(row pgx.CollectableRow) (KeyUse, error) {
 		var u KeyUse
 		var key []byte
 		err := row.Scan(&key, &u.Table, &u.Rows)
@@ -256,8 +250,8 @@ func (d *DB) KeyUses(ctx context.Context) ([]KeyUse, error) {
 
 // Held counts, by table, what would be lost with a key of the keyset: what it has sealed or signed and really opens or is valid. dead counts what
 // names the key and does not: it is lost already, or gives nothing.
-func (d *DB) Held(ctx context.Context, key uint32) (held []KeyUse, dead int64, err error) {
-	uses, err := d.KeyUses(ctx)
+func (k *Keyring) Held(ctx context.Context, key uint32) (held []KeyUse, dead int64, err error) {
+	uses, err := k.KeyUses(ctx)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -271,7 +265,7 @@ func (d *DB) Held(ctx context.Context, key uint32) (held []KeyUse, dead int64, e
 	}
 	const few = 10_000 // after Reseal only what does not open is left
 	if total > 0 && total <= few {
-		if tables, err = d.opens(ctx, key); err != nil {
+		if tables, err = k.opens(ctx, key); err != nil {
 			return nil, 0, err
 		}
 	}
@@ -288,11 +282,11 @@ func (d *DB) Held(ctx context.Context, key uint32) (held []KeyUse, dead int64, e
 }
 
 // opens counts what opens or is valid by a key, by table.
-func (d *DB) opens(ctx context.Context, key uint32) (map[string]int64, error) {
+func (k *Keyring) opens(ctx context.Context, key uint32) (map[string]int64, error) {
 	counts := map[string]int64{}
 	for _, c := range sealedColumns() {
-		rows, err := d.Pool.Query(ctx, `SELECT r.`+c.id+`, `+c.generation+`, `+c.merchant+`, r.`+c.column+` FROM `+c.from+`
-			WHERE substring(r.`+c.column+` FROM 1 FOR 1) = '\x01' AND substring(r.`+c.column+` FROM 2 FOR 4) = ANY ($1::bytea[])`, prefixes([]uint32{key}))
+		rows, err := k.Pool.Query(ctx, `SELECT r.`+c.id+`, `+c.generation+`, `+c.merchant+`, r.`+c.column+` FROM `+c.from+`
+			WHERE `+SealedBy("r."+c.column, "$1")+``, Prefixes([]uint32{key}))
 		if err != nil {
 			return nil, fmt.Errorf("open %s: %w", c.table, err)
 		}
@@ -300,7 +294,7 @@ func (d *DB) opens(ctx context.Context, key uint32) (map[string]int64, error) {
 		var generation int64
 		var sealed []byte
 		_, err = pgx.ForEachRow(rows, []any{&id, &generation, &merchant, &sealed}, func() error {
-			if _, err := d.keyset.Open(sealed, c.place(id, generation, merchant)); err == nil {
+			if _, err := k.Keyset.Open(sealed, c.place(id, generation, merchant)); err == nil {
 				counts[c.table]++
 			}
 			return nil
@@ -310,14 +304,14 @@ func (d *DB) opens(ctx context.Context, key uint32) (map[string]int64, error) {
 		}
 	}
 	for _, r := range allSigned() {
-		rows, err := d.Pool.Query(ctx, `SELECT `+r.Text+`, mac FROM `+r.table+` WHERE substring(mac FROM 1 FOR 4) = ANY ($1::bytea[])`, prefixes([]uint32{key}))
+		rows, err := k.Pool.Query(ctx, `SELECT `+r.Text+`, mac FROM `+r.table+` WHERE substring(mac FROM 1 FOR 4) = ANY ($1::bytea[])`, Prefixes([]uint32{key}))
 		if err != nil {
 			return nil, fmt.Errorf("verify %s: %w", r.name(), err)
 		}
 		var text string
 		var mac []byte
 		_, err = pgx.ForEachRow(rows, []any{&text, &mac}, func() error {
-			if d.keyset.Verify(mac, r.table, text) == nil {
+			if k.Keyset.Verify(mac, r.table, text) == nil {
 				counts[r.name()]++
 			}
 			return nil
@@ -326,7 +320,7 @@ func (d *DB) opens(ctx context.Context, key uint32) (map[string]int64, error) {
 			return nil, fmt.Errorf("verify %s: %w", r.name(), err)
 		}
 	}
-	word, err := pg.One(ctx, d.Pool, "read keyset_check", pgx.RowTo[[]byte], `SELECT sealed FROM keyset_check`)
+	word, err := pg.One(ctx, k.Pool, "read keyset_check", pgx.RowTo[[]byte], `SELECT sealed FROM keyset_check`)
 	if err == nil && seal.KeyID(word) == key {
 		counts[keysetPlace.Table]++
 	}
@@ -347,33 +341,33 @@ const recountKeys = time.Hour
 
 // ResealOlder seals anew what older keys have sealed, for about as long as it may take, and stores what is left for OldSeals. It counts again once an hour when
 // nothing was left, and is done at once with a keyset of one key.
-func (d *DB) ResealOlder(ctx context.Context, most, pause time.Duration) (done int, left int64, err error) {
-	if d.keyset.Len() < 2 {
-		_, err := pg.Exec(ctx, d.Pool, "count what keys have sealed", `DELETE FROM settings WHERE name = $1`, settingKeyUses)
+func (k *Keyring) ResealOlder(ctx context.Context, most, pause time.Duration) (done int, left int64, err error) {
+	if k.Keyset.Len() < 2 {
+		_, err := pg.Exec(ctx, k.Pool, "count what keys have sealed", `DELETE FROM settings WHERE name = $1`, settingKeyUses)
 		return 0, 0, err
 	}
-	counted, err := d.keyCount(ctx)
+	counted, err := k.keyCount(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
-	older := d.Older()
-	if counted.Primary == d.keyset.Primary() && d.Now().Sub(counted.At) < recountKeys && RowsOf(counted.Uses, older) == 0 {
+	older := k.Older()
+	if counted.Primary == k.Keyset.Primary() && k.Now().Sub(counted.At) < recountKeys && RowsOf(counted.Uses, older) == 0 {
 		return 0, 0, nil
 	}
 	working, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
-	if done, err = d.Reseal(working, older, pause, nil); err != nil && (ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded)) {
+	if done, err = k.Reseal(working, older, pause, nil); err != nil && (ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded)) {
 		return done, 0, err
 	}
-	uses, err := d.KeyUses(ctx)
+	uses, err := k.KeyUses(ctx)
 	if err != nil {
 		return done, 0, err
 	}
-	count, err := json.Marshal(keyCount{At: d.Now(), Primary: d.keyset.Primary(), Uses: uses})
+	count, err := json.Marshal(keyCount{At: k.Now(), Primary: k.Keyset.Primary(), Uses: uses})
 	if err != nil {
 		return done, 0, fmt.Errorf("encode a count: %w", err)
 	}
-	_, err = pg.Exec(ctx, d.Pool, "count what keys have sealed", `INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
+	_, err = pg.Exec(ctx, k.Pool, "count what keys have sealed", `INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
 		settingKeyUses, string(count))
 	return done, RowsOf(uses, older), err
 }
@@ -388,9 +382,9 @@ func RowsOf(uses []KeyUse, keys []uint32) (n int64) {
 	return n
 }
 
-func (d *DB) keyCount(ctx context.Context) (keyCount, error) {
+func (k *Keyring) keyCount(ctx context.Context) (keyCount, error) {
 	var c keyCount
-	text, err := pg.One(ctx, d.Pool, "read what keys have sealed", pgx.RowTo[string], `SELECT value FROM settings WHERE name = $1`, settingKeyUses)
+	text, err := pg.One(ctx, k.Pool, "read what keys have sealed", pgx.RowTo[string], `SELECT value FROM settings WHERE name = $1`, settingKeyUses)
 	if err != nil {
 		if errors.Is(err, pg.ErrNotFound) {
 			err = nil
@@ -404,7 +398,7 @@ func (d *DB) keyCount(ctx context.Context) (keyCount, error) {
 }
 
 // OldSeals returns how many rows older keys of the keyset have sealed or signed, as ResealOlder has counted them last.
-func (d *DB) OldSeals(ctx context.Context) (int64, error) {
-	counted, err := d.keyCount(ctx)
-	return RowsOf(counted.Uses, d.Older()), err
+func (k *Keyring) OldSeals(ctx context.Context) (int64, error) {
+	counted, err := k.keyCount(ctx)
+	return RowsOf(counted.Uses, k.Older()), err
 }

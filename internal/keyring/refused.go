@@ -1,4 +1,4 @@
-package db
+package keyring
 
 import (
 	"context"
@@ -34,11 +34,11 @@ type refusedRows struct {
 }
 
 // report notes that a row was refused. A forged one is an event and a line of the log, one an hour for each row.
-func (f *refusedRows) report(d *DB, r SignedRows, text string, mac []byte, reason error) {
+func (f *refusedRows) report(k *Keyring, r SignedRows, text string, mac []byte, reason error) {
 	id, _, _ := strings.Cut(text, "|")
 	row, now := r.name()+" "+id, time.Now()
 	if errors.Is(reason, seal.ErrUnknownKey) {
-		f.lack(d, seal.MACKeyID(mac), row)
+		f.lack(k, seal.MACKeyID(mac), row)
 		return
 	}
 	f.mu.Lock()
@@ -57,28 +57,28 @@ func (f *refusedRows) report(d *DB, r SignedRows, text string, mac []byte, reaso
 		}
 	}
 	f.reported[row] = now
-	d.Log.Error("a row that gives authority has no valid MAC, and gives none: it was written without the keyset", "row", row)
+	k.Log.Error("a row that gives authority has no valid MAC, and gives none: it was written without the keyset", "row", row)
 	go func() { // the caller holds a connection
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()
-		wait, err := d.Allow(ctx, "forged "+row, pg.Limit{Burst: 1, Every: reportEvery})
+		wait, err := k.Allow(ctx, "forged "+row, pg.Limit{Burst: 1, Every: reportEvery})
 		if err == nil && wait == 0 {
-			err = d.Audit.Record(ctx, audit.Event{Kind: status.RowForged, Code: r.name(), Note: row})
+			err = k.Audit.Record(ctx, audit.Event{Kind: status.RowForged, Code: r.name(), Note: row})
 		}
 		if err != nil && !errors.Is(err, context.Canceled) {
-			d.Log.Warn("event not written", "kind", status.RowForged, "err", err)
+			k.Log.Warn("event not written", "kind", status.RowForged, "err", err)
 		}
 	}()
 }
 
 // lack notes that a row is sealed or signed by a key that the keyset lacks.
-func (f *refusedRows) lack(d *DB, key uint32, row string) {
+func (f *refusedRows) lack(k *Keyring, key uint32, row string) {
 	now := time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if now.Sub(f.loggedAt) > lacksFor {
 		f.loggedAt = now
-		d.Log.Error("key unknown: a row is sealed or signed by a key that this process lacks, and another may have; it is left as it is", "key", key, "row", row)
+		k.Log.Error("key unknown: a row is sealed or signed by a key that this process lacks, and another may have; it is left as it is", "key", key, "row", row)
 	}
 	f.lacks, f.lacksAt = key, now
 	if !strings.HasPrefix(row, "grants ") {
@@ -87,12 +87,12 @@ func (f *refusedRows) lack(d *DB, key uint32, row string) {
 }
 
 // ForgedRows returns how often this process has refused a row without a valid MAC, by table.
-func (d *DB) ForgedRows() map[string]int64 {
-	d.refused.mu.Lock()
-	defer d.refused.mu.Unlock()
+func (k *Keyring) ForgedRows() map[string]int64 {
+	k.refused.mu.Lock()
+	defer k.refused.mu.Unlock()
 	counts := map[string]int64{}
 	for _, r := range allSigned() {
-		counts[r.name()] = d.refused.counts[r.name()]
+		counts[r.name()] = k.refused.counts[r.name()]
 	}
 	return counts
 }
@@ -106,13 +106,18 @@ func (f *refusedRows) elsewhere() bool {
 
 // LacksKey returns the id of a key by which a row is sealed or signed that this process met within a minute, and that its keyset lacks; 0
 // if there is none.
-func (d *DB) LacksKey() uint32 {
-	d.refused.mu.Lock()
-	defer d.refused.mu.Unlock()
-	if time.Since(d.refused.lacksAt) > lacksFor {
+func (k *Keyring) LacksKey() uint32 {
+	k.refused.mu.Lock()
+	defer k.refused.mu.Unlock()
+	if time.Since(k.refused.lacksAt) > lacksFor {
 		return 0
 	}
-	return d.refused.lacks
+	return k.refused.lacks
+}
+
+// SealedBy is an SQL condition: a column is sealed by one of the keys of the argument, whose ids are as Prefixes returns them.
+func SealedBy(column, argument string) string {
+	return `(substring(` + column + ` FROM 1 FOR 1) = '\x01' AND substring(` + column + ` FROM 2 FOR 4) = ANY (` + argument + `::bytea[]))`
 }
 
 // UnknownSeal is an SQL condition: what a column has sealed names a key that is not among those of the argument, which are KnownKeys.
@@ -122,15 +127,15 @@ func UnknownSeal(column, argument string) string {
 }
 
 // KnownKeys returns the ids of the keyset's keys, as ciphertexts name them.
-func (d *DB) KnownKeys() [][]byte { return prefixes(d.keyset.IDs()) }
+func (k *Keyring) KnownKeys() [][]byte { return Prefixes(k.Keyset.IDs()) }
 
 // Avoided returns KnownKeys if this process has just met a key that it lacks, and nil else. A search for what is due leaves out what other
 // keys have sealed, and looks at it again twice a minute.
-func (d *DB) Avoided() [][]byte {
-	d.refused.mu.Lock()
-	defer d.refused.mu.Unlock()
-	if time.Since(d.refused.lacksAt) > avoidsFor {
+func (k *Keyring) Avoided() [][]byte {
+	k.refused.mu.Lock()
+	defer k.refused.mu.Unlock()
+	if time.Since(k.refused.lacksAt) > avoidsFor {
 		return nil
 	}
-	return d.KnownKeys()
+	return k.KnownKeys()
 }
