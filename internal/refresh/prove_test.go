@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
@@ -15,7 +16,7 @@ import (
 func TestProveSaves(t *testing.T) {
 	database := dbtest.Make(t)
 	d := database.Open(t, pg.Options{})
-	before := dbtest.Dump(t, d)
+	modes := map[string]*db.DB{}
 	for _, mode := range []string{"cache_statement", "cache_describe", "describe_exec"} {
 		u, err := url.Parse(database.URL)
 		if err != nil {
@@ -24,7 +25,11 @@ func TestProveSaves(t *testing.T) {
 		query := u.Query()
 		query.Set("default_query_exec_mode", mode)
 		u.RawQuery = query.Encode()
-		if err := refresh.ProveSaves(t.Context(), dbtest.Database{URL: u.String(), Keyset: database.Keyset}.Open(t)); err != nil {
+		modes[mode] = dbtest.Database{URL: u.String(), Keyset: database.Keyset}.Open(t) // which notes when, by the second
+	}
+	before := dbtest.Dump(t, d)
+	for mode, d := range modes {
+		if err := refresh.ProveSaves(t.Context(), d); err != nil {
 			t.Errorf("%s: %v", mode, err)
 		}
 	}
