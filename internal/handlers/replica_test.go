@@ -77,7 +77,6 @@ func TestListsAreReadFromTheReplica(t *testing.T) {
 
 	dbtest.Eventually(t, "a replica that is used", used)
 	onStandby(`SELECT pg_wal_replay_pause()`)
-	paused := time.Now()
 	if got := writer.post("/admin/merchants", "name", "Fresh Shop", "external_id", "fresh-1"); got.status != http.StatusSeeOther {
 		t.Fatalf("%d %s", got.status, got.h1())
 	}
@@ -89,7 +88,7 @@ func TestListsAreReadFromTheReplica(t *testing.T) {
 	id := dbtest.Connection(t, s.db, m.ID, "caminvoice", "KHUIDFRESH", "Fresh Shop Co., Ltd", dbtest.Lapsing(s.db.Now().Add(24*time.Hour)))
 	lists = append(lists, "/admin/connections?q="+id.String())
 	for _, path := range lists {
-		if fresh(reader, path) && time.Since(paused) < pg.MaxLag {
+		if fresh(reader, path) {
 			t.Errorf("%s was not read from the replica", path)
 		}
 		if !fresh(writer, path) {
@@ -128,12 +127,8 @@ func TestListsAreReadFromTheReplica(t *testing.T) {
 
 	standby.Stop()
 	for _, path := range lists {
-		began := time.Now()
 		if !fresh(reader, path) {
 			t.Errorf("%s without a replica lacks what was written", path)
-		}
-		if took := time.Since(began); took > 8*time.Second {
-			t.Errorf("%s took %s without a replica", path, took)
 		}
 	}
 	dbtest.Eventually(t, "a replica that is away", func() bool { return s.db.ReplicaState() == pg.ReplicaAway })

@@ -77,9 +77,9 @@ func withOptions(change func(*Options, *jobs.Options)) serverOption {
 	return func(o *serverOptions) { o.change = change }
 }
 
-// withReplica uses a database that has a standby, and watches that. Time passes.
+// withReplica uses a database that has a standby, and watches that.
 func withReplica(database dbtest.Database, standby string) serverOption {
-	return func(o *serverOptions) { o.database, o.replica, o.clock = &database, standby, nil }
+	return func(o *serverOptions) { o.database, o.replica = &database, standby }
 }
 
 // newTestServer starts a Patchbay. Without options, CamInvoice is set up at an address where nothing answers, and time

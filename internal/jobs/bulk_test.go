@@ -68,11 +68,7 @@ func TestWhatABulkHadUnderWayWhenItsProcessStoppedIsNotGivenUp(t *testing.T) {
 	if err := o.Start(context.Background()); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case <-provider.asked:
-	case <-time.After(15 * time.Second):
-		t.Fatal("nothing was refreshed")
-	}
+	dbtest.Receive(t, provider.asked, "a refresh")
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	if err := o.Stop(ctx); err != nil {
@@ -127,11 +123,7 @@ func TestABulkGoesOnWhenAMerchantIsErased(t *testing.T) {
 		t.Fatal(err)
 	}
 	o.start(t)
-	select {
-	case <-provider.asked:
-	case <-time.After(15 * time.Second):
-		t.Fatal("nothing was refreshed")
-	}
+	dbtest.Receive(t, provider.asked, "a refresh")
 	if err := o.DB.EraseMerchant(ctx, audit.System, leaves.MerchantID); err != nil {
 		t.Fatal(err)
 	}

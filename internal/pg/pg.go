@@ -45,7 +45,10 @@ func Open(ctx context.Context, url string, o Options) (*DB, error) {
 	}
 	if o.Replica != "" {
 		if config, err = ParseAddress(o.Replica); err == nil {
-			d.replica = &replica{state: ReplicaUnknown, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler))}
+			d.replica = &replica{state: ReplicaUnknown, log: cmp.Or(o.Log, slog.New(slog.DiscardHandler)), time: time.Now}
+			if o.Clock != nil {
+				d.replica.time = o.Clock.Now
+			}
 			d.replica.pool, err = openPool(ctx, config, o.Replica, o, func(*pgxpool.Config, func()) {})
 		}
 		if err != nil {

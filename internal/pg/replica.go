@@ -37,7 +37,8 @@ const (
 type replica struct {
 	pool *pgxpool.Pool
 	log  *slog.Logger
-	back atomic.Int64 // reads that were done on the primary instead
+	time func() time.Time // the host's monotonic time
+	back atomic.Int64     // reads that were done on the primary instead
 
 	mu    sync.Mutex
 	marks []position // of the primary within MaxLag, oldest first
@@ -118,7 +119,7 @@ func (d *DB) CompareReplica(ctx context.Context) (ReplicaState, error) {
 	r := d.replica
 	short, cancel := context.WithTimeout(ctx, replicaWait)
 	defer cancel()
-	here := position{at: time.Now()}
+	here := position{at: r.time()}
 	// The timeline is the beginning of the name of the file that is being written.
 	err := d.Pool.QueryRow(short, `
 		SELECT concat_ws('/', system_identifier, (SELECT oid FROM pg_database WHERE datname = current_database())),
@@ -175,7 +176,7 @@ func (r *replica) askFit(ctx context.Context, do func(ctx context.Context, q Que
 func (r *replica) mark(here position) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for len(r.marks) > 0 && (time.Since(r.marks[0].at) > MaxLag || r.marks[0].cluster != here.cluster || r.marks[0].timeline != here.timeline) {
+	for len(r.marks) > 0 && (here.at.Sub(r.marks[0].at) > MaxLag || r.marks[0].cluster != here.cluster || r.marks[0].timeline != here.timeline) {
 		r.marks = r.marks[1:]
 	}
 	r.marks = append(r.marks, here)
@@ -185,15 +186,16 @@ func (r *replica) mark(here position) {
 func (r *replica) judge(there position) ReplicaState {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	now := r.time()
 	for _, here := range r.marks {
 		switch {
-		case time.Since(here.at) > MaxLag:
+		case now.Sub(here.at) > MaxLag:
 			continue
 		case there.cluster != here.cluster || there.timeline != here.timeline:
 			return ReplicaForeign
 		case there.lsn >= here.lsn:
 			return ReplicaUsed
-		case time.Since(here.at) < MaxLag-2*replicaRound:
+		case now.Sub(here.at) < MaxLag-2*replicaRound:
 			return ReplicaUnknown // nothing tells yet by how much it is behind
 		}
 		return ReplicaLags // later marks are further on

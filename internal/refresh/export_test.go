@@ -30,6 +30,17 @@ func (e *Engine) Sweep(ctx context.Context) (attempts int, err error) {
 	return attempts, nil
 }
 
+// Poll does by hand what Run does at each tick, and returns how many attempts it began, or 1 where all slots are busy.
+func (e *Engine) Poll(ctx context.Context) (begun int, err error) {
+	for _, q := range e.order {
+		n, err := e.poll(ctx, q)
+		if begun += n; err != nil {
+			return begun, err
+		}
+	}
+	return begun, nil
+}
+
 // Claim claims a connection's lease, as a process does that then goes on by itself or dies.
 func (e *Engine) Claim(ctx context.Context, provider string, id pg.ID) (*Lease, error) {
 	return e.queues[provider].claim(ctx, claimRequest{Connection: id, Attempt: -1})

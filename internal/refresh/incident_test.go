@@ -13,6 +13,7 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
+	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/status"
@@ -376,11 +377,7 @@ func TestWaitingForAProviderThatHangsIsBounded(t *testing.T) {
 		all.Wait()
 		close(done)
 	}()
-	select {
-	case <-done:
-	case <-time.After(30 * time.Second):
-		t.Error("callers wait without end")
-	}
+	dbtest.Receive(t, done, "the callers")
 }
 
 // TestAProbePrefersWhatWasRefreshedLast: after a restore the grants refreshed before the copy was made are the ones that still work.

@@ -409,24 +409,21 @@ func (w *testReplicas) keepUsed(accounts map[string]pg.ID) {
 // settle waits until every connection is well or says why.
 func (w *testReplicas) settle(accounts map[string]pg.ID) {
 	w.Helper()
-	for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-		unsettled := 0
+	dbtest.Eventually(w, "every connection to be well or to say why", func() bool {
 		for _, id := range accounts {
 			r, err := w.db.ReadGrant(w.Context(), id)
 			if err != nil {
 				w.Fatal(err)
 			}
 			if r.Problem == "" && (r.LastOutcome != status.OK || !r.LeasedUntil.IsZero() && !r.LeasedUntil.After(w.db.Now())) {
-				unsettled++
+				return false
 			}
 		}
-		if unsettled == 0 {
-			return
-		}
-	}
+		return true
+	})
 }
 
-func TestToldToStopInMidCall(t *testing.T) {
+func TestTerminatedInMidCall(t *testing.T) {
 	w := newTestReplicas(t, dbtest.Make(t))
 	w.provider.delay.Store(int64(500 * time.Millisecond))
 	id := w.connect("account", 48*time.Hour)
@@ -469,17 +466,12 @@ func TestPostgresGoneInMidFlow(t *testing.T) {
 	}()
 	dbtest.Eventually(t, "a lease", func() bool { return len(w.leased()) > 0 })
 	server.Kill() // as by a crash: what was not durable is gone
-	time.Sleep(600 * time.Millisecond)
+	dbtest.Eventually(t, "an answer that cannot be saved", func() bool { return unsaved(t, e) == 1 })
 	if err := server.Again(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	select {
-	case out := <-done:
-		if out.Outcome != status.OK {
-			t.Errorf("outcome %s", out.Outcome)
-		}
-	case <-time.After(time.Minute):
-		t.Fatal("the refresh did not come to an end")
+	if out := dbtest.Receive(t, done, "the end of the refresh"); out.Outcome != status.OK {
+		t.Errorf("outcome %s", out.Outcome)
 	}
 	if r, err := w.db.ReadGrant(t.Context(), id); err != nil || r.Token.Access != "access-account/1" {
 		t.Errorf("the answer that came while Postgres was away is lost: %q, %v", r.Token.Access, err)

@@ -1,6 +1,7 @@
 package refresh_test
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"log/slog"
@@ -64,7 +65,12 @@ func (d *deaf) before(t *testing.T, address string) string {
 						return
 					}
 					if d.Load() {
-						time.Sleep(100 * time.Millisecond) // for the rest of the batch and its commit
+						// Until Postgres is ready for a query and in no transaction (ReadyForQuery), which is after the commit.
+						for !bytes.HasSuffix(part[:n], []byte("Z\x00\x00\x00\x05I")) {
+							if n, err = server.Read(part); err != nil {
+								return
+							}
+						}
 						return
 					}
 					if _, err := client.Write(part[:n]); err != nil {

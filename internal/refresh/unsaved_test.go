@@ -71,12 +71,20 @@ func TestNoClaimWithoutASave(t *testing.T) {
 				}
 				return stopped != nil
 			})
-			time.Sleep(500 * time.Millisecond) // what was under way ends
+			dbtest.Eventually(t, "the answers of all that is leased", func() bool {
+				return int(unsaved(t, engines[0])+unsaved(t, engines[1])) == len(w.leased())
+			})
 			before := calls()
 			if _, err := stopped.RefreshNow(t.Context(), idle, audit.System); !errors.Is(err, refresh.ErrUnsaved) { // on demand neither
 				t.Errorf("a refresh on demand: %v", err)
 			}
-			time.Sleep(500 * time.Millisecond)
+			for range 5 {
+				for _, e := range engines {
+					if n, err := e.Poll(t.Context()); n > 0 && err == nil {
+						t.Errorf("%d attempts were begun", n)
+					}
+				}
+			}
 			if after := calls(); after != before {
 				t.Errorf("%d calls although no answer is saved", after-before)
 			}
@@ -132,15 +140,19 @@ func unsaved(t *testing.T, e *refresh.Engine) float64 {
 func TestOneAnswerThatCannotBeStoredStopsNoOther(t *testing.T) {
 	w := newTestEngine(t)
 	odd, well := w.connect("odd", time.Hour), w.connect("well", time.Hour)
-	w.exec(`CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION USING ERRCODE = '22003', MESSAGE = 'out of range'; END $$`)
+	w.exec(`CREATE SEQUENCE refused; CREATE FUNCTION odd() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM nextval('refused'); RAISE EXCEPTION USING ERRCODE = '22003', MESSAGE = 'out of range'; END $$`)
 	w.exec(fmt.Sprintf(`CREATE TRIGGER odd BEFORE UPDATE OF sealed ON grants FOR EACH ROW WHEN (NEW.generation > OLD.generation AND NEW.connection_id = '%s') EXECUTE FUNCTION odd()`, odd))
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		_, _ = w.engine.RefreshNow(t.Context(), odd, audit.System)
 	}()
-	dbtest.Eventually(t, "the odd call", func() bool { return w.partner.callsOf("odd") == 1 })
-	time.Sleep(100 * time.Millisecond)
+	dbtest.Eventually(t, "a save that fails", func() (failed bool) { // a sequence is not rolled back
+		if err := w.db.Pool.QueryRow(t.Context(), `SELECT is_called FROM refused`).Scan(&failed); err != nil {
+			t.Fatal(err)
+		}
+		return failed
+	})
 	if out := w.refreshNow(well); out.Outcome != status.OK {
 		t.Errorf("another connection: %s", out.Outcome)
 	}

@@ -70,22 +70,27 @@ func (w *Webhooks) Run(ctx context.Context, mail db.Jobs) {
 				w.Log.WarnContext(ctx, "upkeep of webhooks", "err", err)
 			}
 		}
-		due, err := w.due(ctx)
-		if err != nil && ctx.Err() == nil {
-			w.Log.WarnContext(ctx, "webhooks", "err", err)
-		}
-		for _, endpoint := range due {
-			if w.enter(endpoint) {
-				queues.Go(func() {
-					defer w.leave(endpoint)
-					w.send(ctx, endpoint)
-				})
-			}
-		}
+		w.poll(ctx, &queues)
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(w.look):
+		}
+	}
+}
+
+// poll looks once for what is due, and begins to send to the endpoints to which this process does not send yet.
+func (w *Webhooks) poll(ctx context.Context, queues *sync.WaitGroup) {
+	due, err := w.due(ctx)
+	if err != nil && ctx.Err() == nil {
+		w.Log.WarnContext(ctx, "webhooks", "err", err)
+	}
+	for _, endpoint := range due {
+		if w.enter(endpoint) {
+			queues.Go(func() {
+				defer w.leave(endpoint)
+				w.send(ctx, endpoint)
+			})
 		}
 	}
 }
