@@ -130,29 +130,56 @@ func retryWrite[T any](ctx context.Context, e *Engine, write func(again bool) (T
 	return result, err
 }
 
-// ProveSaves returns an error unless a connection can be made and its refreshed grant be saved, in a transaction that is rolled
-// back. Nothing is to be sent to a provider while its answer could not be kept.
+// errProven rolls a proof back.
+var errProven = errors.New("proven")
+
+// ProveSaves returns an error unless a connection can be made and its refreshed grant be saved and read back, in a transaction that is
+// rolled back. Nothing is to be sent to a provider while its answer could not be kept.
 func ProveSaves(ctx context.Context, d *db.DB) error {
-	return d.ProveWrites(ctx, func(tx pgx.Tx, c db.Connection) error {
-		sealed, err := d.SealGrant(connectors.Grant{Account: c.Account}, db.GrantPlace(c.ID, c.MerchantID, 2))
+	err := d.Tx(ctx, func(tx pgx.Tx) error {
+		c, err := d.AddProof(ctx, tx)
 		if err != nil {
 			return err
 		}
-		now := d.Now()
-		l := &lease{ID: pg.NewID(), Connection: c.ID, Merchant: c.MerchantID, Provider: c.Provider, Environment: c.Environment, Generation: 1, ConnectionVersion: 1}
-		s := &save{lease: l, event: l.event(status.RefreshSaved, status.OK, attemptInfo{By: audit.System}), row: savedGrant{
-			Connection: l.Connection, Lease: l.ID, Generation: l.Generation, ConnectionVersion: l.ConnectionVersion, Sealed: sealed, Expires: now, RefreshAt: now, Obtained: now,
-		}}
-		var landed []pg.ID
-		b := &pgx.Batch{}
-		q := &providerQueue{db: d, info: connectors.Info{Name: c.Provider}}
-		q.queueSaves(b, []*save{s}, func(connections []pg.ID) { landed = connections })
-		if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		if err := proveSave(ctx, d, tx, c); err != nil {
 			return err
 		}
-		if !slices.Equal(landed, []pg.ID{c.ID}) {
-			return errors.New("a save found no grant")
+		var sealed []byte
+		var generation int64
+		if err := tx.QueryRow(ctx, `SELECT sealed, generation FROM grants WHERE connection_id = $1`, c.ID).Scan(&sealed, &generation); err != nil {
+			return err
 		}
-		return nil
+		if _, err := d.OpenGrant(sealed, db.GrantPlace(c.ID, c.MerchantID, generation)); err != nil {
+			return err
+		}
+		return errProven
 	})
+	if errors.Is(err, errProven) {
+		return nil
+	}
+	return fmt.Errorf("what Patchbay saves cannot be written: %w", err)
+}
+
+// proveSave writes what a refresh of a connection of the first generation saves.
+func proveSave(ctx context.Context, d *db.DB, tx pgx.Tx, c db.Connection) error {
+	sealed, err := d.SealGrant(connectors.Grant{Account: c.Account}, db.GrantPlace(c.ID, c.MerchantID, 2))
+	if err != nil {
+		return err
+	}
+	now := d.Now()
+	l := &lease{ID: pg.NewID(), Connection: c.ID, Merchant: c.MerchantID, Provider: c.Provider, Environment: c.Environment, Generation: 1, ConnectionVersion: 1}
+	s := &save{lease: l, event: l.event(status.RefreshSaved, status.OK, attemptInfo{By: audit.System}), row: savedGrant{
+		Connection: l.Connection, Lease: l.ID, Generation: l.Generation, ConnectionVersion: l.ConnectionVersion, Sealed: sealed, Expires: now, RefreshAt: now, Obtained: now,
+	}}
+	var landed []pg.ID
+	b := &pgx.Batch{}
+	q := &providerQueue{db: d, info: connectors.Info{Name: c.Provider}}
+	q.queueSaves(b, []*save{s}, func(connections []pg.ID) { landed = connections })
+	if err := tx.SendBatch(ctx, b).Close(); err != nil {
+		return err
+	}
+	if !slices.Equal(landed, []pg.ID{c.ID}) {
+		return errors.New("a save found no grant")
+	}
+	return nil
 }
