@@ -149,8 +149,7 @@ func (m Mail) facts(ctx context.Context) []string {
 	case db.MailIncident:
 		all = append(all, T(ctx, "mail.reason", "Reason", T(ctx, "incident."+m.Code)))
 	case db.MailPlatformActionNeeded:
-		s := status.Status{Health: status.ActionNeeded, Problem: status.Problem(m.Code), Party: status.PartyPlatform}
-		all = append(all, T(ctx, "mail.reason", "Reason", problemText(ctx, s, Provider{Title: m.Provider}, true)))
+		all = append(all, T(ctx, "mail.reason", "Reason", problemText(ctx, status.Problem(m.Code).Status(m.Since), Provider{Title: m.Provider}, true)))
 	case db.MailDisconnected:
 		return m.receipt(ctx)
 	}

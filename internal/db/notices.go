@@ -59,7 +59,7 @@ func (d *DB) incidentNotices(ctx context.Context, tx pgx.Tx, providers status.Pr
 		return nil, err
 	}
 	for _, one := range all {
-		if p := providers[one.Name]; !p.SetUp || p.Environment != one.Environment {
+		if !providers.Present(one.Name, one.Environment) {
 			continue
 		}
 		n, err := pg.Exec(ctx, tx, "note incident", `
@@ -95,17 +95,18 @@ func (d *DB) problemNotices(ctx context.Context, tx pgx.Tx, providers status.Pro
 		Connections           int
 		Since                 time.Time
 	}
+	_, behind := status.ActionNeeded.Orders()
 	all, err := pg.Collect(ctx, tx, "find problems of the platform", pgx.RowToStructByPos[problem], `
 		SELECT c.provider, c.environment, c.problem, count(*), min(c.problem_since) FROM connections c
 		WHERE c.problem = ANY($1) AND c.disconnected_at IS NULL AND c.health_order < $2 -- the same condition, with an index
 			AND NOT EXISTS (SELECT FROM providers p WHERE p.name = c.provider AND p.environment = c.environment AND p.incident_since IS NOT NULL)
-		GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`, status.StoredProblemsOf(status.PartyPlatform), status.Retrying.Rank()*1_000_000_000_000)
+		GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`, status.StoredProblemsOf(status.PartyPlatform), behind)
 	if err != nil {
 		return nil, err
 	}
 	lasting := []string{}
 	for _, one := range all {
-		if p := providers[one.Provider]; !p.SetUp || p.Environment != one.Environment || one.Since.After(now.Add(-gatherWarnings)) {
+		if !providers.Present(one.Provider, one.Environment) || one.Since.After(now.Add(-gatherWarnings)) {
 			continue
 		}
 		about := strings.Join([]string{one.Provider, one.Environment, string(one.Problem)}, " ")

@@ -124,23 +124,28 @@ func (d *DB) HookAccounts(ctx context.Context, name, environment string) ([]stri
 		`SELECT DISTINCT account_id FROM connections WHERE provider = $1 AND environment = $2 AND disconnected_at IS NULL ORDER BY 1`, name, environment)
 }
 
-// WaitingForUs counts each provider's connections with a problem of the platform, up to 10,000, by the provider's name. present is
-// each provider's present environment.
-func (d *DB) WaitingForUs(ctx context.Context, present map[string]string) (map[string]int64, error) {
-	names, environments := namesAndEnvironments(present)
+// WaitingForPlatform counts each provider's connections in its present environment on which the platform must act, by the provider's
+// name: those that a list with this Party shows. It counts 10,000 in each stored state at most.
+func (d *DB) WaitingForPlatform(ctx context.Context, providers status.Providers) (map[string]int64, error) {
+	var names, environments, states []string
+	for name, p := range providers {
+		for _, state := range p.StatesWhere(p.Environment, func(s status.Status) bool { return s.Party == status.PartyPlatform }) {
+			names, environments, states = append(names, name), append(environments, p.Environment), append(states, state)
+		}
+	}
 	return pg.Read(ctx, d.DB, func(ctx context.Context, q pg.Querier) (map[string]int64, error) {
 		rows, err := q.Query(ctx, `
 			SELECT p.name, (SELECT count(*) FROM (
-				SELECT FROM connections c WHERE c.provider = p.name AND c.environment = p.environment AND c.state = ANY ($3) LIMIT 10000) AS waiting)
-			FROM unnest($1::text[], $2::text[]) AS p (name, environment)`, names, environments, status.StoredProblemsOf(status.PartyPlatform))
+				SELECT FROM connections c WHERE c.provider = p.name AND c.environment = p.environment AND c.state = p.state LIMIT 10000) AS waiting)
+			FROM unnest($1::text[], $2::text[], $3::text[]) AS p (name, environment, state)`, names, environments, states)
 		if err != nil {
-			return nil, fmt.Errorf("count what waits for us: %w", err)
+			return nil, fmt.Errorf("count what waits for the platform: %w", err)
 		}
 		waiting := map[string]int64{}
 		var name string
 		var n int64
-		if _, err := pgx.ForEachRow(rows, []any{&name, &n}, func() error { waiting[name] = n; return nil }); err != nil {
-			return nil, fmt.Errorf("count what waits for us: %w", err)
+		if _, err := pgx.ForEachRow(rows, []any{&name, &n}, func() error { waiting[name] += n; return nil }); err != nil {
+			return nil, fmt.Errorf("count what waits for the platform: %w", err)
 		}
 		return waiting, nil
 	})

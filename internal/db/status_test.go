@@ -86,8 +86,9 @@ func TestSQLSaysOfAConnectionWhatStatusSays(t *testing.T) {
 						if at.IsZero() {
 							at = c.ConnectedAt
 						}
-						if rank := stored.Health.Rank(); order != rank*1_000_000_000_000+100_000_000_000-at.Round(time.Second).Unix() {
-							t.Errorf("%s: health_order %d, rank %d", name, order, rank)
+						first, end := stored.Health.Orders()
+						if want := stored.Health.Order(at.Round(time.Second)); order != want || order < first || order >= end {
+							t.Errorf("%s: health_order %d, want %d, from %d to %d", name, order, want, first, end)
 						}
 						how := status.Of(row, providers[provider])
 						of := status.Of(status.RowOf("production", state), providers[provider])
@@ -113,6 +114,20 @@ func TestSQLSaysOfAConnectionWhatStatusSays(t *testing.T) {
 			if is != shown[id] {
 				t.Errorf("%+v: shown %t, and it is %+v", f, shown[id], how)
 			}
+		}
+	}
+	waiting, err := l.d.WaitingForPlatform(ctx, providers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, p := range providers {
+		shown := int64(0)
+		f := search.Filter{Provider: name, Environment: p.Environment, Party: status.PartyPlatform, Providers: providers}
+		if err := l.d.EachConnection(ctx, f, func(db.ConnectionRow) error { shown++; return nil }); err != nil {
+			t.Fatal(err)
+		}
+		if waiting[name] != shown {
+			t.Errorf("%s: %d wait for the platform, and the list shows %d", name, waiting[name], shown)
 		}
 	}
 	counted, err := l.d.Counts(ctx)

@@ -130,7 +130,7 @@ func (d *DB) EnqueueWarnings(ctx context.Context, providers status.Providers, jo
 
 // neededSince is the health_order of connections that have needed a person to act since t: see that column.
 func neededSince(t time.Time) int64 {
-	return status.ActionNeeded.Rank()*1_000_000_000_000 + 100_000_000_000 - t.Unix() - 1
+	return status.ActionNeeded.Order(t) - 1
 }
 
 // ClearWarnings deletes a user's warnings of connections, so that the next problem of one is mailed again.

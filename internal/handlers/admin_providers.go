@@ -27,7 +27,7 @@ func (s *Server) adminProviders(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	waiting, err := s.DB.WaitingForUs(r.Context(), present)
+	waiting, err := s.DB.WaitingForPlatform(r.Context(), s.statuses(r.Context()))
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (s *Server) viewSetup(r *http.Request, provider connectors.Provider) (views
 	if err != nil {
 		return one, err
 	}
-	waiting, err := s.DB.WaitingForUs(r.Context(), present)
+	waiting, err := s.DB.WaitingForPlatform(r.Context(), s.statuses(r.Context()))
 	if err != nil {
 		return one, err
 	}

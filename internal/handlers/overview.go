@@ -179,7 +179,7 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.TodoItem, err
 	if err != nil {
 		return nil, err
 	}
-	waiting, err := s.DB.WaitingForUs(r.Context(), present)
+	waiting, err := s.DB.WaitingForPlatform(r.Context(), s.statuses(r.Context()))
 	if err != nil {
 		return nil, err
 	}

@@ -44,6 +44,11 @@ type Filter struct {
 	Providers   status.Providers `json:"-"`                 // Health, Party and Problem follow from them
 }
 
+// has reports whether the filter shows connections of a status.
+func (f Filter) has(s status.Status) bool {
+	return (f.Health == "" || f.Health == s.Health) && (f.Party == "" || f.Party == s.Party) && (f.Problem == "" || f.Problem == s.Problem)
+}
+
 // LapsingDays is how many days Filter.Lapsing looks ahead.
 const LapsingDays = 7
 
@@ -191,11 +196,8 @@ func (s *search) prepare(ctx context.Context) error {
 		if known || !filtered || (f.Provider != "" && f.Provider != c.Provider) || (f.Environment != "" && f.Environment != c.Environment) {
 			continue
 		}
-		for _, state := range status.States() {
-			is := status.Of(status.RowOf(c.Environment, state), f.Providers[c.Provider])
-			if (f.Health == "" || f.Health == is.Health) && (f.Party == "" || f.Party == is.Party) && (f.Problem == "" || f.Problem == is.Problem) {
-				s.facets = append(s.facets, facet{c.Provider, c.Environment, state})
-			}
+		for _, state := range f.Providers[c.Provider].StatesWhere(c.Environment, f.has) {
+			s.facets = append(s.facets, facet{c.Provider, c.Environment, state})
 		}
 	}
 	s.never = s.never || filtered && len(s.facets) == 0

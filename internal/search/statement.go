@@ -219,10 +219,10 @@ func (s *search) after() string {
 		if s.facets != nil {
 			low, high := int64(math.MaxInt64), int64(0)
 			for _, f := range s.facets {
-				rank := status.HealthOf(f.state).Rank()
-				low, high = min(low, rank), max(high, rank)
+				first, end := status.HealthOf(f.state).Orders()
+				low, high = min(low, first), max(high, end)
 			}
-			place += fmt.Sprintf(` AND c.health_order >= %d000000000000 AND c.health_order < %d000000000000`, low, high+1)
+			place += fmt.Sprintf(` AND c.health_order >= %d AND c.health_order < %d`, low, high)
 		}
 	}
 	return place

@@ -29,8 +29,7 @@ func Healths() []Health { return append(Living(), Disconnected) }
 // Living lists the healths of connections that are not disconnected.
 func Living() []Health { return []Health{Fine, Retrying, ActionNeeded} }
 
-// Rank returns where in the order of health a connection stands, the worst first, from 1. Times 10^12 it is where that health
-// begins in the column connections.health_order.
+// Rank returns where in the order of health a connection stands, the worst first, from 1.
 func (h Health) Rank() int64 {
 	switch h {
 	case ActionNeeded:
@@ -43,6 +42,16 @@ func (h Health) Rank() int64 {
 		return 4
 	}
 }
+
+// ranks is by how much one rank's values of connections.health_order lie apart, and zeroRank what a time of 0 adds to them.
+const ranks, zeroRank = 1_000_000_000_000, 100_000_000_000
+
+// Order returns the value of the column connections.health_order of connections that have this health since a time: the worst
+// health first, within it the latest change first. The SQL function connection_health_order says the same.
+func (h Health) Order(since time.Time) int64 { return h.Rank()*ranks + zeroRank - since.Unix() }
+
+// Orders returns the values of connections.health_order that this health may have: from first on, and below end.
+func (h Health) Orders() (first, end int64) { return h.Rank() * ranks, (h.Rank() + 1) * ranks }
 
 // Problem is what a person must put right on a connection; "" when there is nothing.
 type Problem string
@@ -157,8 +166,19 @@ type Provider struct {
 	Incident    Reason // of the open incident; "" when there is none
 }
 
+// StatesWhere lists the values of the column connections.state that connections of an environment have whose status is as asked.
+func (p Provider) StatesWhere(environment string, is func(Status) bool) []string {
+	return slices.DeleteFunc(States(), func(state string) bool { return !is(Of(RowOf(environment, state), p)) })
+}
+
 // Providers are all providers by name. One that is missing is not set up.
 type Providers map[string]Provider
+
+// Present reports whether a provider is set up, and an environment its present one.
+func (ps Providers) Present(name, environment string) bool {
+	p := ps[name]
+	return p.SetUp && p.Environment == environment
+}
 
 // SetIncident notes the open incident of a provider in an environment. An incident of another environment than its present one
 // is of no account.
@@ -191,11 +211,11 @@ func Of(row Row, p Provider) Status {
 	case !row.DisconnectedAt.IsZero():
 		return Status{Health: Disconnected, Since: row.DisconnectedAt}
 	case !p.SetUp:
-		return actionNeeded(ProblemNotSetUp, time.Time{})
+		return ProblemNotSetUp.Status(time.Time{})
 	case row.Environment != p.Environment:
-		return actionNeeded(ProblemEnvironment, time.Time{})
+		return ProblemEnvironment.Status(time.Time{})
 	case row.Problem != "":
-		return actionNeeded(row.Problem, row.ProblemSince)
+		return row.Problem.Status(row.ProblemSince)
 	}
 	s := Status{Health: Fine}
 	if !row.FailingSince.IsZero() {
@@ -210,7 +230,8 @@ func Of(row Row, p Provider) Status {
 	return s
 }
 
-func actionNeeded(p Problem, since time.Time) Status {
+// Status returns the status of a connection with the problem.
+func (p Problem) Status(since time.Time) Status {
 	return Status{Health: ActionNeeded, Problem: p, Party: p.Party(), Since: since}
 }
 
