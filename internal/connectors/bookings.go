@@ -34,6 +34,7 @@ func bookingsDefinition() Definition {
 			s.Invalid("BOOKINGS_API_URL", "must not hold /api/oauth/token: it is added")
 		}
 		b.info.Title = cmp.Or(s.Text("BOOKINGS_TITLE", 0), b.info.Title)
+		b.info.HomeURL = s.URL("BOOKINGS_PORTAL_URL", AllowQuery)
 		return b
 	}}
 }

@@ -52,6 +52,7 @@ func elecqDefinition() Definition {
 		e.authorizeURL = s.URL("ELECQ_AUTHORIZE_URL", Required|AllowQuery)
 		e.tokenURL = s.URL("ELECQ_TOKEN_URL", Required|AllowQuery)
 		e.renewURL = s.URL("ELECQ_REFRESH_URL", Required|AllowQuery)
+		e.info.HomeURL = s.URL("ELECQ_PORTAL_URL", AllowQuery)
 		how := cmp.Or(s.Text("ELECQ_AUTHORIZE", 0), "browser")
 		if how == "credentials" {
 			for _, unused := range []string{"ELECQ_CLIENT_ID", "ELECQ_CLIENT_SECRET"} { // declared, so that they may stay set

@@ -34,6 +34,7 @@ func flexitiDefinition() Definition {
 		if f.apiURL != "" && !strings.HasSuffix(f.apiURL, "/flexiti/pos-api") {
 			s.Invalid("FLEXITI_API_URL", "must end with /flexiti/pos-api")
 		}
+		f.info.HomeURL = s.URL("FLEXITI_PORTAL_URL", AllowQuery)
 		return f
 	}}
 }

@@ -174,6 +174,7 @@ func (s *Sandbox) Settings() map[string]string {
 		"ELECQ_AUTHORIZE":          s.o.ELECQ.Authorize,
 		"ELECQ_ENVIRONMENT":        "sandbox",
 		"FLEXITI_API_URL":          b + "/flexiti/pos-api",
+		"FLEXITI_PORTAL_URL":       b + "/",
 		"FLEXITI_ENVIRONMENT":      "sandbox",
 		"BOOKINGS_API_URL":         b + "/bookings",
 		"BOOKINGS_TITLE":           "Sample Bookings",
