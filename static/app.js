@@ -19,6 +19,7 @@ for (const form of globalThis.PublicKeyCredential?.parseRequestOptionsFromJSON ?
   form.hidden = false;
   form.closest("section")?.removeAttribute("hidden");
   form.addEventListener("submit", async (event) => {
+    if (event.submitter?.name === "language") return;
     if (answer.value) { setTimeout(() => { answer.value = ""; }); return; } // after it was gathered: it is taken only once
     event.preventDefault();
     failed.hidden = true;
@@ -42,6 +43,18 @@ for (const button of document.querySelectorAll("button[data-show]")) {
   button.addEventListener("click", () => show(field.type === "password"));
   field.form?.addEventListener("submit", () => show(false)); // so that the browser keeps it with no other text
 }
+
+// Another language keeps what stands in every form of the page, not only in that of its button. Secrets stay behind.
+document.addEventListener("formdata", ({ target: form, formData }) => {
+  if (!formData.has("language")) return;
+  const secret = (field) => field.type === "password" || field.autocomplete === "one-time-code";
+  for (const field of form.elements) if (field.name && secret(field)) formData.delete(field.name);
+  for (const other of document.querySelectorAll("form[id^=typed], form[id^=searched]")) {
+    for (const [name, value] of other === form ? [] : new FormData(other)) {
+      if (!secret(other.elements.namedItem(name))) formData.append(`${other.id} ${name}`, value);
+    }
+  }
+});
 
 // A second click while a form is on its way would only ask the same again.
 document.addEventListener("submit", (event) => {

@@ -267,14 +267,6 @@ func (v ConnectPage) title(ctx context.Context) string {
 	return T(ctx, "connect.title", "Provider", v.Provider.Title)
 }
 
-// page returns the page, with a form to type into where the provider asks for something.
-func (v ConnectPage) page() Page {
-	if len(v.Fields) > 0 {
-		return v.Page.typing()
-	}
-	return v.Page
-}
-
 // folds reports whether a field is shown folded: an optional one of a provider whose pages say what these are for.
 func (v ConnectPage) folds(ctx context.Context, f Field) bool {
 	return f.Optional && has(ctx, "provider."+v.Provider.Name+".optional")

@@ -5,14 +5,15 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
+	"io"
 	"io/fs"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
 
 	"patchbay/internal/text"
 
+	"github.com/a-h/templ"
 	"golang.org/x/text/language"
 )
 
@@ -49,19 +50,12 @@ func WithLocale(ctx context.Context, tag string, now time.Time, zone *time.Locat
 	return context.WithValue(ctx, localeKey{}, &locale{tag: tag, messages: loaded()[tag], now: now, zone: zone})
 }
 
-type typedKey struct{}
-
-// WithTyped returns a context under which forms hold what was typed before the language was changed.
-func WithTyped(ctx context.Context, typed url.Values) context.Context {
-	return context.WithValue(ctx, typedKey{}, typed)
-}
-
-// retyped returns what was typed into a field before the language was changed, else its value.
-func retyped(ctx context.Context, name, value string) string {
-	if before, ok := ctx.Value(typedKey{}).(url.Values); ok && before.Has(name) {
-		return before.Get(name)
-	}
-	return value
+// inLanguage draws a component in another language than the page around it.
+func inLanguage(tag string, c templ.Component) templ.Component {
+	return templ.ComponentFunc(func(ctx context.Context, w io.Writer) error {
+		l := localeOf(ctx)
+		return c.Render(WithLocale(ctx, tag, l.now, l.zone), w)
+	})
 }
 
 func localeOf(ctx context.Context) *locale {

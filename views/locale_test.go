@@ -433,3 +433,16 @@ func TestADetailThatIsAListReadsAsOne(t *testing.T) {
 		}
 	}
 }
+
+func TestOneWordForRefreshingInEachLanguage(t *testing.T) {
+	for tag, others := range map[string]string{"en": `(?i)\brenew|\bextend`, "fr": `(?i)actualis|rafra[iî]ch|reconduc`, "km": "ធ្វើឱ្យថ្មី|ធ្វើឱ្យការតភ្ជាប់|បន្តសុពលភាព|ធ្វើបច្ចុប្បន្នភាព"} {
+		other := regexp.MustCompile(others)
+		for key, m := range loaded()[tag] {
+			for _, form := range append(slices.Clone(m.one), m.other...) {
+				if found := other.FindString(form); found != "" {
+					t.Errorf("%s.%s calls refreshing %q", tag, key, found)
+				}
+			}
+		}
+	}
+}

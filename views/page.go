@@ -20,7 +20,6 @@ type Page struct {
 	Link      *Link      // by which a platform sent the visitor here; nil for all others
 	Incidents []Incident // one banner each
 	Back      string     // where staff came from, of the page of one thing
-	Typing    bool       // it has a form with the id typed, of which a change of language keeps what was typed
 	Notice    string     // code of what has just been done, words under "notice."; "" for nothing
 	NoticeOf  []any      // names and values to fill in, in turn
 }
@@ -132,12 +131,6 @@ func (e Errors) Of(field string) string {
 		}
 	}
 	return ""
-}
-
-// typing returns the page with a form of the id typed on it.
-func (p Page) typing() Page {
-	p.Typing = true
-	return p
 }
 
 // langURL returns this page's address in another language.

@@ -10,18 +10,18 @@ import (
 	"patchbay/internal/status"
 )
 
-// entry is one line of staff's timeline: an event, or events of equal outcome that follow each other.
+// entry is one line of a timeline: an event, or events of equal outcome that follow each other.
 type entry struct {
 	Events []Event // newest first, at least one
 }
 
-// foldEvents makes the lines of a timeline from its events, newest first. Only refreshes and calls are folded: a change of state, and
-// what a person did, is a line of its own and ends the fold before it.
-func foldEvents(events []Event) []entry {
+// foldEvents makes the lines of a timeline from its events, newest first. Those that follow each other and have the same sameness are
+// one line. An event whose sameness is "" is a line of its own and ends the fold before it.
+func foldEvents(events []Event, sameness func(Event) string) []entry {
 	var lines []entry
 	before := ""
 	for _, e := range events {
-		same := e.sameness()
+		same := sameness(e)
 		if same != "" && same == before {
 			last := &lines[len(lines)-1]
 			last.Events = append(last.Events, e)
@@ -33,7 +33,20 @@ func foldEvents(events []Event) []entry {
 	return lines
 }
 
-// sameness returns what the events of one line have in common, "" for an event that is never folded.
+// reading returns what a merchant reads of a refresh, "" for any other event: a change of state, and what a person did, is never folded.
+func (e Event) reading(ctx context.Context, provider string) string {
+	if e.kind() == recovered || !e.Kind.Refresh() {
+		return ""
+	}
+	lines := []string{string(e.Kind), e.text(ctx, provider), e.ActorName}
+	if !e.technical(ctx) {
+		lines = append(lines, e.noteText(ctx))
+	}
+	return strings.Join(lines, "\n")
+}
+
+// sameness returns what the events of one line of staff's timeline have in common, "" for an event that is never folded: only refreshes
+// and calls are.
 func (e Event) sameness() string {
 	_, call := e.Kind.Call()
 	switch {

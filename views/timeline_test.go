@@ -10,6 +10,42 @@ import (
 	"patchbay/internal/status"
 )
 
+func TestLinesThatReadTheSameToAMerchantAreOne(t *testing.T) {
+	ctx := WithLocale(context.Background(), "en", storyNow, time.UTC)
+	at := storyNow
+	made := func(kind status.Kind, outcome status.Outcome, http int, note, actor string) Event {
+		at = at.Add(-time.Hour)
+		e := event(audit.Event{At: at, Kind: kind, Outcome: outcome, Status: http, Note: note}, "")
+		e.ActorName = actor
+		return e
+	}
+	fine := func(actor string) Event { return made(status.RefreshSaved, status.OK, 200, "", actor) }
+	trouble := func(http int, note string) Event {
+		return made(status.RefreshTemporary, status.Temporary, http, note, "")
+	}
+	const again = "Acme gave no usable answer; we try again"
+	for name, c := range map[string]struct {
+		events []Event
+		want   []string
+	}{
+		"refreshes":                                 {[]Event{fine(""), fine(""), fine("")}, []string{"3 refreshes, all fine"}},
+		"one that a person asked for":               {[]Event{fine(""), fine("Sok Dara"), fine("")}, []string{"Access was refreshed", "Access was refreshed", "Access was refreshed"}},
+		"failures whose difference only staff read": {[]Event{trouble(503, "busy"), trouble(500, "broken")}, []string{again + " (2 times)"}},
+		"the refresh that ended the trouble":        {[]Event{made(status.RefreshSaved, status.OK, 200, "recovered", ""), trouble(503, "")}, []string{"Acme answers again", again}},
+		"what people did twice":                     {[]Event{made(status.ConnectionReconnected, "", 0, "", ""), made(status.ConnectionReconnected, "", 0, "", "")}, []string{"Acme was reconnected", "Acme was reconnected"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var got []string
+			for _, l := range foldEvents(c.events, func(e Event) string { return e.reading(ctx, "Acme") }) {
+				got = append(got, l.text(ctx, "Acme"))
+			}
+			if !slices.Equal(got, c.want) {
+				t.Errorf("reads %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
 func TestEqualOutcomesThatFollowEachOtherAreOneLine(t *testing.T) {
 	ctx := WithLocale(context.Background(), "en", storyNow, time.UTC)
 	at := storyNow
@@ -45,7 +81,7 @@ func TestEqualOutcomesThatFollowEachOtherAreOneLine(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var got []string
 			var kept []Event
-			for _, l := range foldEvents(c.events) {
+			for _, l := range foldEvents(c.events, Event.sameness) {
 				got = append(got, l.text(ctx, "Acme"))
 				kept = append(kept, l.Events...)
 			}

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"errors"
 	"net/http"
 	"net/url"
@@ -18,11 +19,9 @@ import (
 	"patchbay/views"
 )
 
-// How many events a page of a connection's timeline has. Staff see most of them folded.
 const (
-	timelineLength      = 30
-	staffTimelineLength = 100
-	looksLength         = 20
+	timelineLength = 100 // events of a page of a connection's timeline, most of them folded
+	looksLength    = 20
 )
 
 // connectionOfVisitor returns the connection in the path. It returns ErrNotFound unless the visitor is staff or of its merchant.
@@ -49,7 +48,10 @@ func (s *Server) connectionPage(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	page, err := s.viewConnection(r, c)
+	if visitorOf(r).user.Staff() && r.URL.Query().Has("as") {
+		return s.seenConnection(w, r, c)
+	}
+	page, err := s.viewConnection(r, c, visitorOf(r).role())
 	if err != nil {
 		return err
 	}
@@ -60,6 +62,24 @@ func (s *Server) connectionPage(w http.ResponseWriter, r *http.Request) error {
 		page.Staff.AskedLink, page.Staff.AskedWhy = once.Link, once.LinkWhy
 	}
 	s.render(w, r, http.StatusOK, views.Connection(page))
+	return nil
+}
+
+// seenConnection shows staff what the merchant reads of a connection, in the language that the query's as names.
+func (s *Server) seenConnection(w http.ResponseWriter, r *http.Request, c db.ConnectionDetail) error {
+	if !views.KnownLocale(r.URL.Query().Get("as")) {
+		return redirect(w, r, "/connections/"+c.ID.String())
+	}
+	seen, err := s.viewConnection(r, c, merchant)
+	if err != nil {
+		return err
+	}
+	page := views.SeenPage{Page: s.viewPage(r), Seen: seen, Language: r.URL.Query().Get("as")}
+	page.Seen.User, page.Seen.Fixed = nil, true
+	if page.Seen.EventsMore != "" {
+		page.Seen.EventsMore += "&" + url.Values{"as": {page.Language}}.Encode()
+	}
+	s.render(w, r, http.StatusOK, views.SeenConnection(page))
 	return nil
 }
 
@@ -74,7 +94,7 @@ func (s *Server) nameConnection(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if tooLong(r, "nickname") {
-		page, err := s.viewConnection(r, c)
+		page, err := s.viewConnection(r, c, visitorOf(r).role())
 		if err != nil {
 			return err
 		}
@@ -142,8 +162,9 @@ func (s *Server) refreshed(w http.ResponseWriter, r *http.Request) error {
 	return redirect(w, r, "/connections/"+url.PathEscape(r.PathValue("id")))
 }
 
-func (s *Server) viewConnection(r *http.Request, c db.ConnectionDetail) (views.ConnectionPage, error) {
-	v := visitorOf(r)
+// viewConnection returns a connection's page as it is for a reader of that role.
+func (s *Server) viewConnection(r *http.Request, c db.ConnectionDetail, reader roles) (views.ConnectionPage, error) {
+	forStaff := reader&staff != 0
 	provider, set := s.provider(c.Provider)
 	present := set == nil && provider.Environment == c.Environment
 	how := s.statusOf(r.Context(), c.Connection)
@@ -151,31 +172,27 @@ func (s *Server) viewConnection(r *http.Request, c db.ConnectionDetail) (views.C
 		Page: s.viewPage(r), Connection: c, Provider: s.viewProviderOf(c.Provider, c.Environment), Account: s.accountOf(c.Connection),
 		Status: how, NextRefresh: c.RefreshAt, RenewsUntil: how.ReconnectBy,
 	}
-	if !v.user.Staff() { // on a phone those of other providers would push what is wrong here off the screen
+	if !forStaff { // on a phone those of other providers would push what is wrong here off the screen
 		page.Incidents = slices.DeleteFunc(page.Incidents, func(i views.Incident) bool { return i.Provider != provider.Title })
 	}
-	if !v.user.Staff() && how.Health == status.Retrying { // the page itself says so
+	if !forStaff && how.Health == status.Retrying { // the page itself says so
 		page.Incidents = slices.DeleteFunc(slices.Clone(page.Incidents), func(i views.Incident) bool { return i.Provider == page.Provider.Title && len(i.Message) == 0 })
 	}
 	live := c.DisconnectedAt.IsZero()
 	page.MayRefresh = live && present
-	page.MayReconnect = present && v.role() == merchant
-	page.MayDisconnect = live && v.role()&(merchant|admin) != 0
+	page.MayReconnect = present && reader == merchant
+	page.MayDisconnect = live && reader&(merchant|admin) != 0
 	if !live {
 		receipt, err := s.Jobs.Receipt(r.Context(), c.Connection)
 		if err != nil {
 			return page, err
 		}
-		if !v.user.Staff() && receipt.Actor != audit.RoleMerchant {
+		if !forStaff && receipt.Actor != audit.RoleMerchant {
 			receipt.By = ""
 		}
 		page.Receipt = &receipt
 	}
-	length := timelineLength
-	if v.user.Staff() {
-		length = staffTimelineLength
-	}
-	events, err := s.DB.Audit.Timeline(r.Context(), c.ID, r.URL.Query().Get("at"), length)
+	events, err := s.DB.Audit.Timeline(r.Context(), c.ID, r.URL.Query().Get("at"), timelineLength)
 	if err != nil {
 		return page, err
 	}
@@ -194,8 +211,8 @@ func (s *Server) viewConnection(r *http.Request, c db.ConnectionDetail) (views.C
 			return page, err
 		}
 	}
-	page.Events = viewEvents(events.Rows, names, v.user.Staff())
-	if v.user.Staff() {
+	page.Events = viewEvents(events.Rows, names, forStaff)
+	if forStaff {
 		page.Staff, err = s.viewStaffConnection(r, c, &page)
 	}
 	return page, err
@@ -205,16 +222,23 @@ func (s *Server) viewConnection(r *http.Request, c db.ConnectionDetail) (views.C
 // connection, since their events do not name it.
 func (s *Server) viewStaffConnection(r *http.Request, c db.ConnectionDetail, page *views.ConnectionPage) (*views.StaffConnection, error) {
 	staff := &views.StaffConnection{}
+	owner, err := s.DB.Merchant(r.Context(), c.MerchantID)
+	if err != nil {
+		return staff, err
+	}
+	staff.MerchantLanguage = owner.Locale
+	reached, invited, err := s.askedPeople(r, c.MerchantID)
+	if err != nil {
+		return staff, err
+	}
+	if len(reached) > 0 {
+		staff.MerchantLanguage = cmp.Or(reached[0].Locale, owner.Locale)
+	}
 	if c.DisconnectedAt.IsZero() {
-		staff.AskURL, staff.Mails, staff.MayInvite = "/connections/"+c.ID.String()+"/ask", s.Jobs.SendsMail(), visitorOf(r).role() == admin
-		reached, invited, err := s.askedPeople(r, c.MerchantID)
-		if err != nil {
-			return staff, err
-		}
+		staff.AskURL, staff.Mails, staff.MayInvite, staff.Invited = "/connections/"+c.ID.String()+"/ask", s.Jobs.SendsMail(), visitorOf(r).role() == admin, invited
 		for _, one := range reached {
 			staff.AskTo = append(staff.AskTo, one.Email)
 		}
-		staff.Invited = invited
 	}
 	grant, err := s.DB.GrantStatus(r.Context(), c.ID)
 	if err != nil {

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/PuerkitoBio/goquery"
@@ -35,5 +36,15 @@ func TestThePageBeforeLeavingNamesTheHost(t *testing.T) {
 	})
 	if named < 3 {
 		t.Errorf("%d pages were looked at", named)
+	}
+}
+
+func TestPagesOfPastedKeysLeadToWhereTheKeysAre(t *testing.T) {
+	t.Parallel()
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
+	page := s.merchant("CH168 Shop").get("/connect/flexiti")
+	link := page.document().Find("form#typed a[target=_blank]")
+	if link.AttrOr("href", "") == "" || !strings.Contains(link.Text(), "Flexiti") || link.AttrOr("rel", "") != "noopener noreferrer" {
+		t.Errorf("beside the form stands %q", link.Text())
 	}
 }

@@ -59,7 +59,7 @@ func TestAnEntrysWordsAreOnThePages(t *testing.T) {
 	p := s.merchant("Shop")
 	for path, says := range map[string][]string{
 		"/":              {"Sends orders to &lt;Books&gt;", "Accounting", `src="/providers/books/logo"`},
-		"/connect/books": {"Sends orders to &lt;Books&gt;", `href="https://help.example/books"`, "Help with ", `src="/providers/books/logo"`},
+		"/connect/books": {"Sends orders to &lt;Books&gt;", `href="https://help.example/books"`, `href="https://books.example/apps"`, "Help with ", `src="/providers/books/logo"`},
 	} {
 		page := p.get(path)
 		for _, want := range says {

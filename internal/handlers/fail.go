@@ -98,11 +98,7 @@ func unavailable(err error) bool {
 
 // words returns the context in which views write in the visitor's language.
 func (s *Server) words(r *http.Request) context.Context {
-	ctx := views.WithBrand(views.WithLocale(r.Context(), visitorOf(r).locale, s.DB.Now(), zoneOf(r)), &s.Brand)
-	if typed := visitorOf(r).shown.Typed; typed != nil {
-		ctx = views.WithTyped(ctx, typed)
-	}
-	return ctx
+	return views.WithBrand(views.WithLocale(r.Context(), visitorOf(r).locale, s.DB.Now(), zoneOf(r)), &s.Brand)
 }
 
 // render renders a page in the visitor's language. It sends nothing of a page whose rendering fails.
@@ -119,6 +115,11 @@ func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, page
 		}
 		w.WriteHeader(http.StatusInternalServerError)
 		return
+	}
+	if typed := visitorOf(r).shown.Typed; typed != nil {
+		if err := fillForms(drawn, typed); err != nil {
+			s.Log.ErrorContext(r.Context(), "forms not filled in", "route", r.Pattern, "err", err)
+		}
 	}
 	h := w.Header()
 	h.Set("Content-Type", "text/html; charset=utf-8")

@@ -23,7 +23,7 @@ func TestInvitingFromAMerchantsPage(t *testing.T) {
 	if wrong.status != http.StatusUnprocessableEntity || wrong.h1() != "CH168 Shop" || !wrong.has("#errors") {
 		t.Fatalf("no address: %d %s", wrong.status, wrong.h1())
 	}
-	for _, kept := range []string{`value="dara at ch168"`, `value="Dara &lt;3"`, `href="` + at + `?lang=km"`} {
+	for _, kept := range []string{`value="dara at ch168"`, `value="Dara &lt;3"`, `value="km ` + at + `#typed"`} {
 		if !strings.Contains(wrong.body, kept) {
 			t.Errorf("the form that comes back lacks %s", kept)
 		}

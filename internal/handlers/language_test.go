@@ -1,10 +1,16 @@
 package handlers
 
 import (
+	"maps"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/PuerkitoBio/goquery"
+
+	"patchbay/internal/audit"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/sandbox"
 	"patchbay/views"
@@ -13,8 +19,8 @@ import (
 // inLanguage presses the button of another language at the foot of a page with a form, with what was typed into it.
 func (p *person) inLanguage(from answer, tag string, typed ...string) answer {
 	p.t.Helper()
-	button := from.document().Find(`.foot button[form=typed][lang=` + tag + `]`)
-	form := from.document().Find("form#typed")
+	button := from.document().Find(`.foot button[form][lang=` + tag + `]`)
+	form := from.document().Find("form#" + button.AttrOr("form", "none"))
 	if button.Length() != 1 || form.Length() != 1 {
 		p.t.Fatalf("%q has %d buttons for %s and %d forms for them", from.h1(), button.Length(), tag, form.Length())
 	}
@@ -73,6 +79,111 @@ func TestAnotherLanguageKeepsWhatWasTyped(t *testing.T) {
 	if len(views.Languages()) != 3 {
 		t.Error("there is another language to try")
 	}
+}
+
+// typable are the fields of a form that a person types into or chooses from.
+const typable = `input[name]:not([type=hidden]):not([type=password]):not([hidden]), select[name], textarea[name]`
+
+func TestAnotherLanguageKeepsWhatStandsInEveryForm(t *testing.T) {
+	t.Parallel()
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
+	own, boss := s.merchant("CH168 Shop"), s.staff(audit.RoleAdmin)
+	fill := s.things(own, boss)
+	pages := map[*person]map[string]bool{s.visitor(""): {}, own: {"/connect/flexiti": true, "/connect/elecq": true, "/connect/bookings": true}, boss: {}}
+	for _, one := range s.server.routes() {
+		if pattern, ok := strings.CutPrefix(one.pattern, "GET "); ok {
+			for p := range pages {
+				pages[p][fill.Replace(pattern)] = true
+			}
+		}
+	}
+	secrets, forms := s.server.secretFields(), map[string]bool{}
+	for p, paths := range pages {
+		for _, path := range slices.Sorted(maps.Keys(paths)) {
+			before := p.get(path)
+			button := before.document().Find(`.foot button[form][lang=km]`)
+			sent, typed := url.Values{}, map[string][]string{} // by form and field
+			before.document().Find("main form").Each(func(_ int, form *goquery.Selection) {
+				fields := form.Find(typable)
+				if before.status != http.StatusOK || fields.Length() == 0 {
+					return
+				}
+				id := form.AttrOr("id", "")
+				if !strings.HasPrefix(id, "typed") && !strings.HasPrefix(id, "searched") || button.Length() != 1 {
+					t.Errorf("%s: a change of language loses what is typed into %q of %s", path, id, form.AttrOr("action", ""))
+					return
+				}
+				forms[form.AttrOr("action", "")+" "+form.Find("[name=do]").AttrOr("value", "")] = true
+				fields.Each(func(_ int, field *goquery.Selection) {
+					name := field.AttrOr("name", "")
+					key := name
+					if id != button.AttrOr("form", "") {
+						key = id + " " + name
+					}
+					value := typedInto(field)
+					if value != "" {
+						sent.Add(key, value)
+					} else if !sent.Has(key) {
+						typed[id+" "+name] = nil
+					}
+					if value != "" && !secrets[name] {
+						typed[id+" "+name] = append(typed[id+" "+name], value)
+					}
+				})
+			})
+			if len(typed) == 0 {
+				continue
+			}
+			sent.Set("language", button.AttrOr("value", ""))
+			after := p.follow(p.postForm(p.at("/language"), sent))
+			if after.status != http.StatusOK || !after.has("html[lang=km]") {
+				t.Errorf("%s: %d %q in another language", path, after.status, after.h1())
+			}
+			after.document().Find("main form").Each(func(_ int, form *goquery.Selection) {
+				_, stands := formOf(form)
+				form.Find(typable).Each(func(_ int, field *goquery.Selection) {
+					key, name := form.AttrOr("id", "")+" "+field.AttrOr("name", ""), field.AttrOr("name", "")
+					switch want := typed[key]; {
+					case secrets[name] && field.AttrOr("value", "") != "":
+						t.Errorf("%s: the secret %s is shown", path, key)
+					case !secrets[name] && !slices.Equal(stands[name], want):
+						t.Errorf("%s: %s holds %q, and %q was typed", path, key, stands[name], want)
+					}
+				})
+			})
+			p.setCookie("lang", "en")
+		}
+	}
+	if len(forms) < 16 {
+		t.Errorf("only %d forms were found: %v", len(forms), slices.Sorted(maps.Keys(forms)))
+	}
+}
+
+// typedInto returns what a person types into a field or chooses in it, other than what stands there. It is "" for a box that is not ticked.
+func typedInto(field *goquery.Selection) string {
+	switch kind := field.AttrOr("type", ""); {
+	case goquery.NodeName(field) == "select":
+		last := field.Find("option").Last()
+		return last.AttrOr("value", last.Text())
+	case kind == "checkbox" && field.Is("[checked]"):
+		return ""
+	case kind == "checkbox":
+		return field.AttrOr("value", "on")
+	case kind == "radio":
+		if field.ParentsFiltered("fieldset").First().Find("input[type=radio]").Last().AttrOr("value", "") == field.AttrOr("value", "") {
+			return field.AttrOr("value", "")
+		}
+		return ""
+	case kind == "email":
+		return "typed@platform.example"
+	case kind == "date":
+		return "2026-05-03"
+	case kind == "datetime-local":
+		return "2026-05-03T12:00"
+	case kind == "number":
+		return "7"
+	}
+	return "typed here"
 }
 
 func TestReconnectingFillsInWhatIsKnownAndNoSecret(t *testing.T) {

@@ -41,7 +41,7 @@ func (s *Server) changeNotes(w http.ResponseWriter, r *http.Request) error {
 		}
 		return s.redirectWithNotice(w, r, here, "noted")
 	}
-	page, err := s.viewConnection(r, c)
+	page, err := s.viewConnection(r, c, visitorOf(r).role())
 	if err != nil {
 		return err
 	}

@@ -3,11 +3,9 @@ package handlers
 import (
 	"crypto/hmac"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/gorilla/securecookie"
@@ -29,7 +27,7 @@ type shown struct {
 	Secret   *views.MadeSecret `json:"secret,omitempty"` // of a webhook endpoint
 	Recovery []string          `json:"recovery,omitempty"`
 	TurnedOn bool              `json:"turned_on,omitempty"` // the second factor
-	Typed    url.Values        `json:"typed,omitempty"`     // into the form, without secrets, before the language was changed
+	Typed    url.Values        `json:"typed,omitempty"`     // into the page's forms before the language was changed: see setLanguage
 	Email    string            `json:"email,omitempty"`     // that a link for a new password was asked for
 }
 
@@ -80,37 +78,4 @@ func (s *Server) takeShown(w http.ResponseWriter, r *http.Request) (what shown) 
 	}
 	s.setCookie(w, shownCookie, "", -time.Second)
 	return what
-}
-
-// setLanguage changes the language of a page with a form, and leads back to it with what was typed but its secrets. The field language
-// holds the language and the page's address.
-func (s *Server) setLanguage(w http.ResponseWriter, r *http.Request) error {
-	tag, address, _ := strings.Cut(r.PostFormValue("language"), " ")
-	if !ownPath(address) || !views.KnownLocale(tag) {
-		return errMalformed
-	}
-	s.setCookie(w, "lang", tag, 365*24*time.Hour)
-	secrets := s.secretFields()
-	typed := url.Values{}
-	for name, values := range r.PostForm {
-		if name != "language" && !secrets[name] {
-			typed[name] = values
-		}
-	}
-	err := s.redirectToShow(w, r, address, shown{Typed: typed})
-	if multi := securecookie.MultiError(nil); errors.As(err, &multi) { // more than a cookie holds
-		return redirect(w, r, address)
-	}
-	return err
-}
-
-// secretFields returns the names of the fields that take a secret, in the forms of this server and of the providers.
-func (s *Server) secretFields() map[string]bool {
-	secrets := map[string]bool{"password": true, "current": true, "code": true, "recovery": true, "passkey": true, proofPassword: true, proofCode: true, proofPasskey: true}
-	for _, p := range s.Providers {
-		for _, f := range fieldsOf(p) {
-			secrets[f.Name] = secrets[f.Name] || f.Secret
-		}
-	}
-	return secrets
 }

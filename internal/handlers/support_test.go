@@ -195,3 +195,50 @@ func TestAConnectionsReferenceIsOneThatCanBeSpoken(t *testing.T) {
 		t.Error("the receipt lacks it")
 	}
 }
+
+func TestStaffReadWhatTheMerchantReadsOfAConnection(t *testing.T) {
+	t.Parallel()
+	s := newTestServer(t, withSandbox(sandbox.Options{}))
+	p, support, boss, other := s.merchant("CH168 Shop"), s.staff(audit.RoleSupport), s.staff(audit.RoleAdmin), s.merchant("Other Shop")
+	p.connect("caminvoice", "KHUID00001234")
+	path := "/connections/" + p.connections()[0].ID.String()
+	p.post(path+"/nickname", "nickname", "Riverside till")
+	support.post(path+"/notes", "note", "They rang twice.")
+	p.post("/account", "do", "save", "name", "Sok Dara", "locale", "km")
+	p.setCookie("lang", "km")
+	own := p.get(path)
+	for _, reader := range []*person{support, boss} {
+		link := reader.get(path).attribute(`main a[href*="?as="]`, "href")
+		if link != path+"?as=km" {
+			t.Fatalf("the link is %q, and the merchant's people read Khmer", link)
+		}
+		seen := reader.get(link)
+		if seen.status != http.StatusOK || !seen.has("html[lang=en]") || !seen.has("fieldset.seen[lang=km][disabled]") {
+			t.Errorf("%d %q: not the merchant's words within one's own", seen.status, seen.h1())
+		}
+		for _, part := range []string{"h1", ".say", ".timeline", ".actions", ".reference"} {
+			if got, want := seen.text("fieldset.seen "+part), own.text("main "+part); got != want || want == "" {
+				t.Errorf("%s reads %q, and the merchant reads %q", part, got, want)
+			}
+		}
+		if seen.has(`fieldset.seen a[href*="disconnect"], fieldset.seen a[href="/"]`) || strings.Contains(seen.body, "They rang twice.") {
+			t.Error("something can be pressed, or is for staff only")
+		}
+		if french := reader.get(path + "?as=fr"); !french.has("fieldset.seen[lang=fr]") || french.text("fieldset.seen .say") == own.text("main .say") {
+			t.Error("it cannot be read in another language")
+		}
+		if got := reader.get(path + "?as=xx"); got.location != path {
+			t.Errorf("an unknown language: %d to %q", got.status, got.location)
+		}
+	}
+	if got := p.get(path + "?as=fr"); got.has("fieldset.seen") || got.text("main .say") != own.text("main .say") {
+		t.Error("the merchant sees another page than its own")
+	}
+	if got := other.get(path + "?as=km"); got.status != http.StatusNotFound {
+		t.Errorf("another merchant: %d", got.status)
+	}
+	boss.post(path + "/disconnect")
+	if seen, want := support.get(path+"?as=km").text("fieldset.seen #receipt"), p.get(path).text("#receipt"); seen != want || want == "" {
+		t.Errorf("of the receipt it reads %q, and the merchant %q", seen, want)
+	}
+}

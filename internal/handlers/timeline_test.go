@@ -77,7 +77,7 @@ func TestStaffReadOneTimeline(t *testing.T) {
 		t.Errorf("the report is not there, or not folded: %q", report)
 	}
 
-	add(staffTimelineLength+5, fine)
+	add(timelineLength+5, fine)
 	page = support.get("/connections/" + c.ID.String())
 	older := support.get(page.document().Find("main a").FilterFunction(func(_ int, a *goquery.Selection) bool { return strings.Contains(a.AttrOr("href", ""), "?at=") }).AttrOr("href", ""))
 	if n := older.document().Find(".timeline > li").First().Find("tbody tr").Length(); n != 5+29 {
@@ -85,5 +85,7 @@ func TestStaffReadOneTimeline(t *testing.T) {
 	}
 	if mine := p.get("/connections/" + c.ID.String()); mine.has(".timeline details") || strings.Contains(mine.body, "bbbb2222") {
 		t.Error("the merchant sees what was exchanged")
+	} else if n := mine.document().Find(".timeline > li").Length(); n != 1 || !strings.Contains(mine.text(".timeline > li"), words("timeline.renewals", "Count", timelineLength)) {
+		t.Errorf("%d lines of equal refreshes, the first %q", n, mine.text(".timeline > li"))
 	}
 }
