@@ -18,6 +18,7 @@ import (
 	"patchbay/internal/keyring"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/restore"
 	"patchbay/internal/webhooks"
 	"patchbay/migrations"
 )
@@ -230,15 +231,15 @@ func (x *examination) keyset(ctx context.Context, s settings) {
 
 // restore says what is known of restores, and of pauses in which one may have gone unnoticed.
 func (x *examination) restore(ctx context.Context, d *db.DB) {
-	r, err := d.LastRestore(ctx)
+	r, err := restore.Last(ctx, d.Pool)
 	if err != nil {
 		x.wrong("restore", reason(err))
 		return
 	}
-	age := d.Now().Add(-db.RestoreShown)
+	age := d.Now().Add(-restore.ShownFor)
 	var rejected int64
 	if r.Suspected() && r.PauseUntil.After(age) {
-		if rejected, err = d.RejectedAfterPause(ctx, r); err != nil {
+		if rejected, err = restore.RejectedAfterPause(ctx, d.Pool, r); err != nil {
 			x.wrong("restore", reason(err))
 			return
 		}
@@ -253,7 +254,7 @@ func (x *examination) restore(ctx context.Context, d *db.DB) {
 		}
 		return
 	}
-	n, err := d.RestoreCounts(ctx, r)
+	n, err := restore.Count(ctx, d.Pool, r)
 	if err != nil {
 		x.wrong("restore", reason(err))
 		return

@@ -8,6 +8,7 @@ import (
 
 	"patchbay/internal/db"
 	"patchbay/internal/refresh"
+	"patchbay/internal/restore"
 )
 
 // restored marks the database as brought back from a backup, before a process serves or while some do.
@@ -47,12 +48,12 @@ func restored(ctx context.Context, t terminal, args []string) error {
 	if done.Ended > 0 {
 		fmt.Fprintf(t.out, "%d incidents that the restore explains are ended\n", done.Ended)
 	}
-	return sayRestore(ctx, t.out, d, done.Restore)
+	return sayRestore(ctx, t.out, d, done.State)
 }
 
 // sayRestore prints what a restore means for the connections.
-func sayRestore(ctx context.Context, out io.Writer, d *db.DB, r db.Restore) error {
-	n, err := d.RestoreCounts(ctx, r)
+func sayRestore(ctx context.Context, out io.Writer, d *db.DB, r restore.State) error {
+	n, err := restore.Count(ctx, d.Pool, r)
 	if err != nil {
 		return err
 	}

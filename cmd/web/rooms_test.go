@@ -42,14 +42,15 @@ var rooms = map[string][]string{
 	"patchbay/internal/keyring": {
 		"patchbay/", "net/http", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/seal", "!patchbay/internal/status", "!github.com/jackc/pgx/",
 	},
+	"patchbay/internal/restore": {"patchbay/", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/status", "!github.com/jackc/pgx/"},
 	"patchbay/internal/db": {
-		"patchbay/", "net/http", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/keyring", "!patchbay/internal/seal", "!patchbay/internal/status",
-		"!patchbay/internal/text", "!patchbay/internal/search", "!patchbay/internal/schedule", "!patchbay/internal/connectors", "!github.com/jackc/pgx/",
+		"patchbay/", "net/http", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/keyring", "!patchbay/internal/restore", "!patchbay/internal/seal",
+		"!patchbay/internal/status", "!patchbay/internal/text", "!patchbay/internal/search", "!patchbay/internal/schedule", "!patchbay/internal/connectors", "!github.com/jackc/pgx/",
 	},
 	"patchbay/internal/schedule": {"patchbay/", "others", "!patchbay/internal/connectors", "!patchbay/internal/pg"},
 	"patchbay/internal/refresh": {
-		"patchbay/", "database/sql", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/db", "!patchbay/internal/keyring", "!patchbay/internal/seal", "!patchbay/internal/status",
-		"!patchbay/internal/schedule", "!patchbay/internal/connectors", "!github.com/jackc/pgx/", "!github.com/cenkalti/backoff/", "!github.com/prometheus/",
+		"patchbay/", "database/sql", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/db", "!patchbay/internal/keyring", "!patchbay/internal/restore",
+		"!patchbay/internal/seal", "!patchbay/internal/status", "!patchbay/internal/schedule", "!patchbay/internal/connectors", "!github.com/jackc/pgx/", "!github.com/cenkalti/backoff/", "!github.com/prometheus/",
 	},
 	"patchbay/internal/webhooks": {
 		"patchbay/", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/db", "!patchbay/internal/keyring", "!patchbay/internal/seal", "!patchbay/internal/status",

@@ -16,7 +16,6 @@ import (
 // DB is the database with the keyset that opens it. Its methods are safe for concurrent use.
 type DB struct {
 	*keyring.Keyring
-	look look
 
 	handouts *pg.Batcher[byKey, handoutRow]
 	lookups  *pg.Batcher[byKey, lookup]

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/pg"
+	"patchbay/internal/restore"
 	"patchbay/internal/status"
 )
 
@@ -28,7 +29,7 @@ func (d *DB) EnqueueWarnings(ctx context.Context, providers status.Providers, jo
 		}
 	}
 	ending, endingIn := providers.Reconnecting()
-	last, err := d.LastRestore(ctx)
+	last, err := restore.Last(ctx, d.Pool)
 	if err != nil {
 		return 0, err
 	}

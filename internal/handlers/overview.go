@@ -15,6 +15,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/jobs"
 	"patchbay/internal/refresh"
+	"patchbay/internal/restore"
 	"patchbay/internal/search"
 	"patchbay/internal/status"
 	"patchbay/internal/webhooks"
@@ -310,14 +311,14 @@ func (s *Server) troubledList() []refresh.ProviderState {
 // restores lists what is known of a restore of some days ago, and of a pause in which one may have gone unnoticed.
 func (s *Server) restores(ctx context.Context) ([]views.TodoItem, error) {
 	const command = "patchbay restored"
-	last, err := s.DB.LastRestore(ctx)
+	last, err := restore.Last(ctx, s.DB.Pool)
 	if err != nil {
 		return nil, err
 	}
 	var list []views.TodoItem
-	age := s.DB.Now().Add(-db.RestoreShown)
+	age := s.DB.Now().Add(-restore.ShownFor)
 	if last.At.After(age) {
-		n, err := s.DB.RestoreCounts(ctx, last)
+		n, err := restore.Count(ctx, s.DB.Pool, last)
 		if err != nil {
 			return nil, err
 		}
@@ -331,7 +332,7 @@ func (s *Server) restores(ctx context.Context) ([]views.TodoItem, error) {
 		list = append(list, item)
 	}
 	if last.Suspected() && last.PauseUntil.After(age) {
-		n, err := s.DB.RejectedAfterPause(ctx, last)
+		n, err := restore.RejectedAfterPause(ctx, s.DB.Pool, last)
 		if err != nil {
 			return nil, err
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/pg"
+	"patchbay/internal/restore"
 )
 
 // clockStep is how far Postgres's clock must go back between two measurements to be taken for a step. The host's monotonic clock
@@ -35,7 +36,10 @@ func (e *Engine) follow(ctx context.Context) {
 			_, err = e.NoticeRestore(ctx)
 		}
 		if err == nil {
-			err = e.DB.Served(ctx)
+			err = restore.Served(ctx, e.DB.DB)
+		}
+		if err == nil {
+			err = e.DB.NoteKeys(ctx)
 		}
 		e.warnUnfollowed(ctx, err)
 		for range int(time.Minute / lookEvery) {

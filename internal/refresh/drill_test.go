@@ -21,6 +21,7 @@ import (
 	"patchbay/internal/localpg"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
+	"patchbay/internal/restore"
 	"patchbay/internal/status"
 )
 
@@ -92,7 +93,7 @@ func (x *drill) look() {
 	x.Helper()
 	_, err := x.engine.NoticeRestore(x.Context())
 	if err == nil {
-		err = x.db.Served(x.Context())
+		err = restore.Served(x.Context(), x.db.DB)
 	}
 	if err != nil {
 		x.Fatal(err)
@@ -259,11 +260,11 @@ func (x *drill) holds(lost bool) {
 // counts checks what staff are shown.
 func (x *drill) counts(since, interrupted int) {
 	x.Helper()
-	last, err := x.db.LastRestore(x.Context())
+	last, err := restore.Last(x.Context(), x.db.Pool)
 	if err != nil {
 		x.Fatal(err)
 	}
-	n, err := x.db.RestoreCounts(x.Context(), last)
+	n, err := restore.Count(x.Context(), x.db.Pool, last)
 	if err != nil || int(n.All) != 2*drilled || int(n.Since) != since || int(n.Interrupted) != interrupted {
 		x.Errorf("counts %+v, %v; want %d of %d since, %d interrupted", n, err, since, 2*drilled, interrupted)
 	}
@@ -320,7 +321,7 @@ func TestADumpIsBroughtBackAfterAnHourOfRefreshes(t *testing.T) {
 			}
 			x.holds(!c.idle)
 			x.counts(2*drilled-lost, lost)
-			last, err := x.db.LastRestore(t.Context())
+			last, err := restore.Last(t.Context(), x.db.Pool)
 			if err != nil || last.Said != (c.before || c.after) || last.Suspected() || last.Lost() != (last.Said || !c.idle) {
 				t.Errorf("the mark: %+v, %v", last, err)
 			}
@@ -400,11 +401,11 @@ func TestFilesThatArePutBackAreSuspectedUntilTheCommandIsRun(t *testing.T) {
 	})
 	x.start()
 	x.use(x.used...) // and nothing else: the sweep's probe, of one that works, may end an incident at once
-	last, err := x.db.LastRestore(t.Context())
+	last, err := restore.Last(t.Context(), x.db.Pool)
 	if err != nil || !last.Suspected() || !last.At.IsZero() {
 		t.Fatalf("the pause: %+v, %v", last, err)
 	}
-	if n, err := x.db.RejectedAfterPause(t.Context(), last); err != nil || n == 0 {
+	if n, err := restore.RejectedAfterPause(t.Context(), x.db.Pool, last); err != nil || n == 0 {
 		t.Errorf("%d connections that a restore would explain, %v", n, err)
 	}
 	if open, err := x.engine.Incidents(t.Context()); err != nil || len(open) == 0 {

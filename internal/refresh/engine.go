@@ -13,6 +13,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
+	"patchbay/internal/restore"
 )
 
 // Options are what an Engine is made of. Zero times and numbers mean the defaults.
@@ -37,7 +38,8 @@ type Engine struct {
 	counts  counters
 	proof   proof
 
-	restored atomic.Pointer[db.Restore] // what was known of the last restore by the last look
+	restores *restore.Watch
+	restored atomic.Pointer[restore.State] // what was known of the last restore by the last look
 
 	life context.Context // what is under way lives this long: beyond requests, beyond Run
 	end  context.CancelFunc
@@ -53,7 +55,7 @@ type Engine struct {
 func New(o Options) *Engine {
 	o.Slots, o.Term, o.Deadline = cmp.Or(o.Slots, 32), cmp.Or(o.Term, time.Minute), cmp.Or(o.Deadline, 20*time.Second)
 	o.Settle, o.Tick = cmp.Or(o.Settle, 2*time.Minute), cmp.Or(o.Tick, time.Second)
-	e := &Engine{Options: o, queues: map[string]*providerQueue{}, inflight: map[pg.ID]*inflight{}, stopped: make(chan struct{})}
+	e := &Engine{Options: o, queues: map[string]*providerQueue{}, inflight: map[pg.ID]*inflight{}, stopped: make(chan struct{}), restores: restore.NewWatch(o.DB.DB, o.DB.Audit)}
 	e.Metrics = newMetrics(e)
 	e.life, e.end = context.WithCancel(context.Background())
 	for _, c := range o.Connectors {

@@ -6,19 +6,20 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
+	"patchbay/internal/restore"
 	"patchbay/internal/status"
 )
 
 // NoticeRestore looks whether the database was put back to an earlier state, and returns what is known of the last time. Who notices it
 // ends the incidents in which our client is suspected: what the providers reject is explained one by one.
-func (e *Engine) NoticeRestore(ctx context.Context) (db.Restore, error) {
-	last, first, err := e.DB.Restored(ctx)
+func (e *Engine) NoticeRestore(ctx context.Context) (restore.State, error) {
+	last, first, err := e.restores.Look(ctx)
 	if err != nil {
 		return last, err
 	}
 	before := e.restored.Swap(&last)
 	if before == nil {
-		before = &db.Restore{}
+		before = &restore.State{}
 	}
 	lately := e.DB.Now().Add(-restoreLogged)
 	if last.At.After(lately) && (!before.At.Equal(last.At) || before.Said != last.Said) {
@@ -37,7 +38,7 @@ func (e *Engine) NoticeRestore(ctx context.Context) (db.Restore, error) {
 const restoreLogged = 24 * time.Hour
 
 // logRestore says what was found, at the start and when it changes.
-func (e *Engine) logRestore(last db.Restore) {
+func (e *Engine) logRestore(last restore.State) {
 	switch {
 	case last.Said:
 		e.Log.Info("the database was brought back: what a provider rejects that was refreshed before is interrupted by the restore", "at", last.At)
@@ -51,14 +52,14 @@ func (e *Engine) logRestore(last db.Restore) {
 
 // SaidRestore is what came of SayRestored.
 type SaidRestore struct {
-	db.SaidRestore
+	restore.Said
 	Ended int // incidents in which our client was suspected
 }
 
-// SayRestored marks the database as brought back, as db.SayRestored does, and ends the incidents in which our client is suspected. The
+// SayRestored marks the database as brought back, as restore.Watch.Say does, and ends the incidents in which our client is suspected. The
 // processes that serve follow.
 func SayRestored(ctx context.Context, d *db.DB, at time.Time) (done SaidRestore, err error) {
-	if done.SaidRestore, err = d.SayRestored(ctx, at); err == nil && done.Changed {
+	if done.Said, err = restore.NewWatch(d.DB, d.Audit).Say(ctx, at); err == nil && done.Changed {
 		done.Ended, err = endSuspicions(ctx, d)
 	}
 	return done, err
@@ -80,11 +81,11 @@ func endSuspicions(ctx context.Context, d *db.DB) (ended int, err error) {
 
 // suspectRestore says in the log that what is rejected may be explained by a restore that nothing else tells.
 func (e *Engine) suspectRestore(ctx context.Context) {
-	last, err := e.DB.LastRestore(ctx)
+	last, err := restore.Last(ctx, e.DB.Pool)
 	if err != nil || !last.Suspected() {
 		return
 	}
-	if n, err := e.DB.RejectedAfterPause(ctx, last); err == nil && n > 0 {
+	if n, err := restore.RejectedAfterPause(ctx, e.DB.Pool, last); err == nil && n > 0 {
 		e.Log.Warn("what is rejected was refreshed before a pause in which no process served. If the database was put back to an earlier state then, run: patchbay restored",
 			"connections", n, "from", last.PauseFrom, "until", last.PauseUntil)
 	}

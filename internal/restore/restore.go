@@ -1,4 +1,6 @@
-package db
+// Package restore notices that the database was brought back to an earlier state, from a backup or by a standby that lacked the last
+// transactions: refresh tokens that were spent since are lost, and what their providers then reject is no fault of the merchants.
+package restore
 
 import (
 	"context"
@@ -25,11 +27,11 @@ const (
 // a failover lost.
 const servedPause = 3 * time.Minute
 
-// RestoreShown is for how long staff are shown a restore.
-const RestoreShown = 7 * 24 * time.Hour
+// ShownFor is for how long staff are shown a restore.
+const ShownFor = 7 * 24 * time.Hour
 
-// Restore is what is known of the last time that the database was brought back to an earlier state. At is zero if it never was.
-type Restore struct {
+// State is what is known of the last time that the database was brought back to an earlier state. At is zero if it never was.
+type State struct {
 	At                    time.Time // when it was noticed, or what an operator said
 	Known                 time.Time // the last that the state knows of; zero when that is unknown
 	Said                  bool      // an operator has confirmed it
@@ -37,16 +39,16 @@ type Restore struct {
 }
 
 // Lost says whether At is a restore that lost refreshes, and not a standby that took over with nearly all there was.
-func (r Restore) Lost() bool {
+func (r State) Lost() bool {
 	return !r.At.IsZero() && (r.Said || r.At.Sub(r.Known) > servedPause)
 }
 
 // Suspected says whether there was a pause since, after which nothing tells a restore from a crash. One that begins as At was noticed is
 // the wait until a process was started again.
-func (r Restore) Suspected() bool { return r.PauseFrom.After(r.At.Add(servedPause)) }
+func (r State) Suspected() bool { return r.PauseFrom.After(r.At.Add(servedPause)) }
 
-// readRestore reads what settings say of restores.
-func readRestore(settings map[string]string) (r Restore) {
+// read reads what settings say of restores.
+func read(settings map[string]string) (r State) {
 	times := func(name string) (first, second time.Time) { // one that is missing is zero
 		one, two, _ := strings.Cut(settings[name], " ")
 		first, _ = time.Parse(time.RFC3339Nano, one)
@@ -70,10 +72,10 @@ func span(first, second time.Time) string {
 
 const restoreSettings = `(SELECT coalesce(jsonb_object_agg(name, value), '{}') FROM settings WHERE name LIKE 'database.%')`
 
-// LastRestore returns what is known of the last restore, without looking whether there was another.
-func (d *DB) LastRestore(ctx context.Context) (Restore, error) {
-	settings, err := pg.One(ctx, d.Pool, "read the last restore", pgx.RowTo[map[string]string], `SELECT `+restoreSettings)
-	return readRestore(settings), err
+// Last returns what is known of the last restore, without looking whether there was another.
+func Last(ctx context.Context, q pg.Querier) (State, error) {
+	settings, err := pg.One(ctx, q, "read the last restore", pgx.RowTo[map[string]string], `SELECT `+restoreSettings)
+	return read(settings), err
 }
 
 // sight is what was seen of the database.
@@ -82,41 +84,47 @@ type sight struct {
 	at           time.Time
 }
 
-// look is the furthest that this process has seen the database.
-type look struct {
+// Watch is one process's view of a database. Its methods are safe for concurrent use.
+type Watch struct {
+	db    *pg.DB
+	audit *audit.Log
+
 	mu       sync.Mutex
-	furthest sight
+	furthest sight // that this process has seen
 }
 
-func (l *look) read() sight {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.furthest
+// NewWatch begins to watch a database.
+func NewWatch(d *pg.DB, events *audit.Log) *Watch { return &Watch{db: d, audit: events} }
+
+func (w *Watch) seen() sight {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.furthest
 }
 
 // note notes what was seen; back: the database was put back, and what was seen before is of no account.
-func (l *look) note(s sight, back bool) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if back || s.transactions > l.furthest.transactions {
-		l.furthest = s
+func (w *Watch) note(s sight, back bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if back || s.transactions > w.furthest.transactions {
+		w.furthest = s
 	}
 }
 
-// Restored looks whether the database is a copy of an earlier state, or is another than the one that served before, and returns what is
+// Look looks whether the database is a copy of an earlier state, or is another than the one that served before, and returns what is
 // known of the last time. first says that this call noticed it: of many processes one does.
 //
 // A setting holds the identity of the cluster, of the database and of its timeline, and the id of the transaction that wrote the
 // setting. In a database that was restored elsewhere, was recovered to a point in time or is a standby that took over, the former
 // differs; in a row that was copied, as a dump does, the row's own transaction (xmin) is another than the one it names. A cluster
 // that a running process has seen further on was put back with all that is in it.
-func (d *DB) Restored(ctx context.Context) (last Restore, first bool, err error) {
+func (w *Watch) Look(ctx context.Context) (last State, first bool, err error) {
 	for {
 		var identity, writer, was string
 		var settings map[string]string
 		var transactions int64
-		seen := d.look.read() // before Postgres is asked: of two that ask at once, the one that is answered last may have been asked first
-		err := d.Pool.QueryRow(ctx, `
+		seen := w.seen() // before Postgres is asked: of two that ask at once, the one that is answered last may have been asked first
+		err := w.db.Pool.QueryRow(ctx, `
 			SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()), (SELECT oid FROM pg_database WHERE datname = current_database()),
 					(SELECT timeline_id FROM pg_control_checkpoint())),
 				coalesce(i.xmin::text, ''), coalesce(i.value, ''), `+restoreSettings+`, pg_snapshot_xmax(pg_current_snapshot())::text::bigint
@@ -125,16 +133,16 @@ func (d *DB) Restored(ctx context.Context) (last Restore, first bool, err error)
 		if err != nil {
 			return last, false, err
 		}
-		last = readRestore(settings)
-		now := d.Now()
+		last = read(settings)
+		now := w.db.Now()
 		back := transactions < seen.transactions && !last.At.After(seen.at)
-		d.look.note(sight{transactions, now}, back)
+		w.note(sight{transactions, now}, back)
 		if was == identity+" "+writer && !back {
 			return last, false, nil
 		}
 		first = was != "" && was != identity // without a transaction an earlier program wrote it
 		written := false
-		err = d.Tx(ctx, func(tx pgx.Tx) error {
+		err = w.db.Tx(ctx, func(tx pgx.Tx) error {
 			n, err := pg.Exec(ctx, tx, "keep the database's identity", `
 				INSERT INTO settings (name, value) SELECT $1, $2 || ' ' || pg_current_xact_id()::xid::text
 				ON CONFLICT (name) DO UPDATE SET value = excluded.value WHERE settings.value = $3`, settingIdentity, identity, was)
@@ -143,7 +151,7 @@ func (d *DB) Restored(ctx context.Context) (last Restore, first bool, err error)
 			}
 			known, _ := time.Parse(time.RFC3339Nano, settings[settingServed])
 			last.At, last.Known, last.Said = later(now, last.At), known, false
-			return d.noteRestore(ctx, tx, last)
+			return w.noteRestore(ctx, tx, last)
 		})
 		switch {
 		case err != nil:
@@ -165,8 +173,8 @@ func later(now, before time.Time) time.Time {
 }
 
 // noteRestore writes a restore and its event.
-func (d *DB) noteRestore(ctx context.Context, tx pgx.Tx, r Restore) error {
-	names, values := []string{settingRestored, settingServed}, []string{span(r.At, r.Known), span(d.Now(), time.Time{})}
+func (w *Watch) noteRestore(ctx context.Context, tx pgx.Tx, r State) error {
+	names, values := []string{settingRestored, settingServed}, []string{span(r.At, r.Known), span(w.db.Now(), time.Time{})}
 	kind := status.DatabaseRestored
 	if r.Said {
 		names, values, kind = append(names, settingSaid), append(values, span(r.At, time.Time{})), status.DatabaseBroughtBack
@@ -175,11 +183,11 @@ func (d *DB) noteRestore(ctx context.Context, tx pgx.Tx, r Restore) error {
 		INSERT INTO settings (name, value) SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT (name) DO UPDATE SET value = excluded.value`, names, values); err != nil {
 		return err
 	}
-	return d.Audit.Add(ctx, tx, audit.Event{Kind: kind})
+	return w.audit.Add(ctx, tx, audit.Event{Kind: kind})
 }
 
-// Served notes that a process serves, once a minute, with which keys, and that none did for longer than servedPause before.
-func (d *DB) Served(ctx context.Context) error {
+// Served notes that a process serves, once a minute, and that none did for longer than servedPause before.
+func Served(ctx context.Context, d *pg.DB) error {
 	now := d.Now().UTC()
 	_, err := pg.Exec(ctx, d.Pool, "note that a process serves", `
 		WITH was AS (
@@ -191,15 +199,12 @@ func (d *DB) Served(ctx context.Context) error {
 		) -- counted, so that it reads the row before that is written
 		INSERT INTO settings (name, value) SELECT $1, $3 WHERE (SELECT count(*) FROM pause) >= 0 ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
 		settingServed, settingPause, now.Format(time.RFC3339Nano), now.Add(-servedPause))
-	if err != nil {
-		return err
-	}
-	return d.NoteKeys(ctx)
+	return err
 }
 
-// SaidRestore is what came of SayRestored.
-type SaidRestore struct {
-	Restore
+// Said is what came of Say.
+type Said struct {
+	State
 	Changed  bool  // it was not marked so late, or not confirmed, before
 	Repaired int64 // connections that were taken for rejected
 }
@@ -208,13 +213,13 @@ type SaidRestore struct {
 // that was noticed since, or whose pause ended since.
 const restoreAge = 24 * time.Hour
 
-// SayRestored marks the database as brought back at a time, which is zero for when that was noticed, or else when the last pause ended,
+// Say marks the database as brought back at a time, which is zero for when that was noticed, or else when the last pause ended,
 // or else now. What a provider rejected since, and last gave before, is taken for interrupted by the restore. The mark only grows.
-func (d *DB) SayRestored(ctx context.Context, at time.Time) (done SaidRestore, err error) {
-	if _, _, err = d.Restored(ctx); err != nil {
+func (w *Watch) Say(ctx context.Context, at time.Time) (done Said, err error) {
+	if _, _, err = w.Look(ctx); err != nil {
 		return done, err
 	}
-	err = d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
+	err = w.db.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
 		if _, err := pg.Exec(ctx, tx, "lock the restore", `SELECT pg_advisory_xact_lock(hashtextextended('restored', 0))`); err != nil {
 			return err
 		}
@@ -222,30 +227,30 @@ func (d *DB) SayRestored(ctx context.Context, at time.Time) (done SaidRestore, e
 		if err != nil {
 			return err
 		}
-		now := d.Now()
-		last := readRestore(settings)
+		now := w.db.Now()
+		last := read(settings)
 		said := last
 		recent := now.Add(-restoreAge)
 		switch {
 		case !at.IsZero() && !at.After(last.At):
 			said.Said = true
 		case !at.IsZero():
-			said = Restore{At: at, Said: true}
+			said = State{At: at, Said: true}
 			if last.PauseFrom.Before(at) && last.PauseUntil.After(at.Add(-restoreAge)) {
 				said.Known = last.PauseFrom
 			}
 		case last.PauseUntil.After(recent) && last.Suspected():
-			said = Restore{At: last.PauseUntil, Known: last.PauseFrom, Said: true}
+			said = State{At: last.PauseUntil, Known: last.PauseFrom, Said: true}
 		case last.At.After(recent):
 			said.Said = true
 		default:
-			said = Restore{At: now, Said: true}
+			said = State{At: now, Said: true}
 		}
 		said.PauseFrom, said.PauseUntil = last.PauseFrom, last.PauseUntil
-		if done = (SaidRestore{Restore: said, Changed: !last.Said || !said.At.Equal(last.At)}); !done.Changed {
+		if done = (Said{State: said, Changed: !last.Said || !said.At.Equal(last.At)}); !done.Changed {
 			return nil
 		}
-		if err := d.noteRestore(ctx, tx, said); err != nil {
+		if err := w.noteRestore(ctx, tx, said); err != nil {
 			return err
 		}
 		done.Repaired, err = pg.Exec(ctx, tx, "correct what was rejected since a restore", `
@@ -257,17 +262,17 @@ func (d *DB) SayRestored(ctx context.Context, at time.Time) (done SaidRestore, e
 	return done, err
 }
 
-// RestoreCounts are connections that have access, by what a restore means for them.
-type RestoreCounts struct {
+// Counts are connections that have access, by what a restore means for them.
+type Counts struct {
 	All         int64
 	Since       int64 // refreshed since
 	Due         int64 // not refreshed since, and due by then: what is lost has probably refreshed them
 	Interrupted int64 // rejected since, by a provider that has refreshed them in what is lost
 }
 
-// RestoreCounts counts connections by what the last restore means for them. It reads all grants.
-func (d *DB) RestoreCounts(ctx context.Context, r Restore) (RestoreCounts, error) {
-	return pg.One(ctx, d.Pool, "count connections since a restore", pgx.RowToStructByPos[RestoreCounts], `
+// Count counts connections by what the last restore means for them. It reads all grants.
+func Count(ctx context.Context, q pg.Querier, r State) (Counts, error) {
+	return pg.One(ctx, q, "count connections since a restore", pgx.RowToStructByPos[Counts], `
 		SELECT count(*), count(*) FILTER (WHERE g.refreshed_at >= $1),
 			count(*) FILTER (WHERE g.refreshed_at < $1 AND c.problem = '' AND g.renewable AND g.refresh_at <= $1),
 			count(*) FILTER (WHERE g.refreshed_at < $1 AND c.problem = $2 AND c.problem_since >= $1)
@@ -276,8 +281,8 @@ func (d *DB) RestoreCounts(ctx context.Context, r Restore) (RestoreCounts, error
 }
 
 // RejectedAfterPause counts the connections that a provider rejects since the last pause and last refreshed before it.
-func (d *DB) RejectedAfterPause(ctx context.Context, r Restore) (int64, error) {
-	return pg.One(ctx, d.Pool, "count connections rejected after a pause", pgx.RowTo[int64], `
+func RejectedAfterPause(ctx context.Context, q pg.Querier, r State) (int64, error) {
+	return pg.One(ctx, q, "count connections rejected after a pause", pgx.RowTo[int64], `
 		SELECT count(*) FROM connections c JOIN grants g ON g.connection_id = c.id
 		WHERE c.state = ANY ($1) AND g.last_outcome = $2 AND g.refreshed_at < $3 AND g.refreshed_at >= coalesce($4, '-infinity'::timestamptz)
 			AND coalesce(c.problem_since, c.failing_since) >= $5 AND c.disconnected_at IS NULL`,

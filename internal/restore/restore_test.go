@@ -1,4 +1,4 @@
-package db_test
+package restore_test
 
 import (
 	"os/exec"
@@ -7,9 +7,9 @@ import (
 	"testing"
 	"time"
 
-	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
+	"patchbay/internal/restore"
 	"patchbay/internal/status"
 )
 
@@ -32,9 +32,10 @@ func TestARestoredDatabaseIsNoticedOnce(t *testing.T) {
 	} {
 		t.Run(what, func(t *testing.T) {
 			d := dbtest.New(t, pg.Options{MaxConns: 4})
+			watch := restore.NewWatch(d.DB, d.Audit)
 			look := func() (time.Time, bool) {
 				t.Helper()
-				last, first, err := d.Restored(t.Context())
+				last, first, err := watch.Look(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -64,22 +65,24 @@ func TestARestoredDatabaseIsNoticedOnce(t *testing.T) {
 
 func TestOfManyProcessesOneNoticesARestore(t *testing.T) {
 	base := dbtest.Make(t)
-	var all []*db.DB
+	d := base.Open(t, pg.Options{MaxConns: 4})
+	var all []*restore.Watch
 	for range 4 {
 		d := base.Open(t, pg.Options{MaxConns: 4})
-		if _, _, err := d.Restored(t.Context()); err != nil {
+		watch := restore.NewWatch(d.DB, d.Audit)
+		if _, _, err := watch.Look(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		all = append(all, d)
+		all = append(all, watch)
 	}
-	if _, err := all[0].Pool.Exec(t.Context(), `UPDATE settings SET value = '1' || value WHERE name = 'database.identity'`); err != nil {
+	if _, err := d.Pool.Exec(t.Context(), `UPDATE settings SET value = '1' || value WHERE name = 'database.identity'`); err != nil {
 		t.Fatal(err)
 	}
 	var firsts atomic.Int32
 	var looking sync.WaitGroup
-	for _, d := range all {
+	for _, watch := range all {
 		looking.Go(func() {
-			last, first, err := d.Restored(t.Context())
+			last, first, err := watch.Look(t.Context())
 			if first {
 				firsts.Add(1)
 			}
@@ -98,9 +101,10 @@ func TestOfManyProcessesOneNoticesARestore(t *testing.T) {
 func TestFilesThatWerePutBackAreNoticedByAProcessThatWentOn(t *testing.T) {
 	base, server := dbtest.Own(t)
 	d := base.Open(t, pg.Options{MaxConns: 4})
+	watch := restore.NewWatch(d.DB, d.Audit)
 	look := func() bool {
 		t.Helper()
-		_, first, err := d.Restored(t.Context())
+		_, first, err := watch.Look(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -163,17 +167,17 @@ func TestAPauseInWhichNothingServedIsNoted(t *testing.T) {
 		{9 * time.Hour, true},
 	} {
 		before := clock.Now()
-		was, err := d.LastRestore(t.Context())
+		was, err := restore.Last(t.Context(), d.Pool)
 		if err != nil {
 			t.Fatal(err)
 		}
 		clock.Advance(c.after)
 		for range 2 {
-			if err := d.Served(t.Context()); err != nil {
+			if err := restore.Served(t.Context(), d.DB); err != nil {
 				t.Fatal(err)
 			}
 		}
-		last, err := d.LastRestore(t.Context())
+		last, err := restore.Last(t.Context(), d.Pool)
 		if err != nil || last.PauseUntil.Equal(was.PauseUntil) == c.noted {
 			t.Errorf("after %s: %+v, %v", c.after, last, err)
 		}
@@ -186,6 +190,7 @@ func TestAPauseInWhichNothingServedIsNoted(t *testing.T) {
 // TestManyWhoLookAtOnceNoticeNoRestore: the answers of Postgres may come in another order than they were made in.
 func TestManyWhoLookAtOnceNoticeNoRestore(t *testing.T) {
 	d := dbtest.New(t, pg.Options{MaxConns: 16})
+	watch := restore.NewWatch(d.DB, d.Audit)
 	var all sync.WaitGroup
 	for range 12 {
 		all.Go(func() {
@@ -194,7 +199,7 @@ func TestManyWhoLookAtOnceNoticeNoRestore(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if last, first, err := d.Restored(t.Context()); err != nil || first || !last.At.IsZero() {
+				if last, first, err := watch.Look(t.Context()); err != nil || first || !last.At.IsZero() {
 					t.Errorf("noticed at %v, %v", last.At, err)
 					return
 				}
