@@ -35,6 +35,11 @@ type Provider struct {
 	Logo        Logo // of an entry that names one, after ReadLogos
 }
 
+// Is reports whether this is a provider, in its present environment: only then it is asked about the connections of both.
+func (p Provider) Is(name, environment string) bool {
+	return p.Name == name && p.Environment == environment
+}
+
 // BuiltIn lists the providers that need code.
 func BuiltIn() []Definition {
 	return []Definition{

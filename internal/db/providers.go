@@ -3,6 +3,7 @@ package db
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -116,6 +117,23 @@ func (d *DB) providerChanged(ctx context.Context, name, environment string, by a
 		e.Provider, e.Actor = name, by
 		return d.Audit.Add(ctx, tx, e)
 	})
+}
+
+// ProviderStatuses adds the open incidents to what the providers' settings mean for their connections.
+func (d *DB) ProviderStatuses(ctx context.Context, settings status.Providers) (status.Providers, error) {
+	type incident struct {
+		Name, Environment string
+		Reason            status.Reason
+	}
+	open, err := pg.Collect(ctx, d.Pool, "read incidents", pgx.RowToStructByPos[incident], `SELECT name, environment, incident_reason FROM providers WHERE incident_since IS NOT NULL`)
+	if err != nil {
+		return nil, err
+	}
+	providers := maps.Clone(settings)
+	for _, one := range open {
+		providers.SetIncident(one.Name, one.Environment, one.Reason)
+	}
+	return providers, nil
 }
 
 // HookAccounts lists the accounts at a provider that have a connection which is not disconnected.

@@ -324,12 +324,8 @@ func (s *Server) apiRefresh(w http.ResponseWriter, r *http.Request) error {
 		return s.writeConnection(r.Context(), w, c)
 	case out.Outcome == status.Unrenewable: // the connection says so
 		return s.writeConnection(r.Context(), w, c)
-	case out.Outcome == status.ClientRejected, out.Problem.Party() == status.PartyPlatform:
-		return &refresh.PlatformActionError{Problem: out.Problem}
-	case out.Outcome == status.Rejected && out.Problem != "":
-		return &refresh.ActionNeededError{Problem: out.Problem}
 	}
-	return &refresh.ProviderTroubleError{Outcome: out.Outcome, RetryAfter: out.RetryAfter, Incident: out.Incident}
+	return out.Err()
 }
 
 // apiMerchants lists merchants by name, or returns the one with an external id.

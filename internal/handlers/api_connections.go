@@ -99,7 +99,7 @@ func (s *Server) apiProviders(w http.ResponseWriter, r *http.Request) error {
 			})
 		}
 		for _, one := range incidents {
-			if one.Name == provider.Name && one.Environment == provider.Environment {
+			if provider.Is(one.Name, one.Environment) {
 				p.Incident = &apiIncident{Since: one.IncidentSince.UTC(), Reason: one.Reason}
 			}
 		}

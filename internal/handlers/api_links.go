@@ -120,7 +120,7 @@ func (s *Server) apiAddLink(w http.ResponseWriter, r *http.Request) error {
 			return invalid("connection is the id of a connection of this merchant that has not ended")
 		case err != nil:
 			return err
-		case unset != nil, provider.Environment != c.Environment:
+		case unset != nil, !provider.Is(c.Provider, c.Environment):
 			return invalid("connection: its provider is not set up here in its environment")
 		case l.Provider != "" && l.Provider != c.Provider:
 			return invalid("provider is not the connection's: leave it out")

@@ -75,7 +75,7 @@ func (s *Server) viewConnectPage(r *http.Request, provider connectors.Provider, 
 	found := reconnect == ""
 	var before connectors.Account
 	for _, c := range owned {
-		if c.Provider != provider.Name || c.Environment != provider.Environment {
+		if !provider.Is(c.Provider, c.Environment) {
 			continue
 		}
 		page.AlreadyHas = true

@@ -80,7 +80,7 @@ func (s *Server) reconnect(w http.ResponseWriter, r *http.Request) error {
 // reconnected says why on its own page.
 func (s *Server) beginReconnect(w http.ResponseWriter, r *http.Request, c db.Connection) error {
 	provider, err := s.provider(c.Provider)
-	if err != nil || provider.Environment != c.Environment || !c.DisconnectedAt.IsZero() {
+	if err != nil || !provider.Is(c.Provider, c.Environment) || !c.DisconnectedAt.IsZero() {
 		return redirect(w, r, "/connections/"+c.ID.String())
 	}
 	if len(fieldsOf(provider)) > 0 {
@@ -182,7 +182,7 @@ func (s *Server) callbackKnown(ctx context.Context, provider connectors.Provider
 func (s *Server) hasAccount(r *http.Request, provider connectors.Provider) (bool, error) {
 	owned, err := s.DB.MerchantConnections(r.Context(), visitorOf(r).user.MerchantID)
 	return slices.ContainsFunc(owned, func(c db.Connection) bool {
-		return c.Provider == provider.Name && c.Environment == provider.Environment
+		return provider.Is(c.Provider, c.Environment)
 	}), err
 }
 
@@ -225,7 +225,7 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	v := visitorOf(r)
 	signedOut, repeated := v.role() == anonymous, f.Stage != status.StageBegun
 	switch {
-	case f.Provider != provider.Name || f.Environment != provider.Environment:
+	case !provider.Is(f.Provider, f.Environment):
 		return s.rejectCallback(w, r, provider, status.EndOtherProvider)
 	case (signedOut || !repeated) && !s.ofBrowser(r, f):
 		return s.rejectCallback(w, r, provider, status.EndOtherBrowser)
@@ -372,7 +372,7 @@ func (s *Server) resume(r *http.Request, f db.Flow) (_ db.Flow, rejected status.
 		provider, err := s.provider(f.Provider)
 		redirector, ok := provider.Connector.(connectors.Redirector)
 		switch {
-		case err != nil, !ok, provider.Environment != f.Environment:
+		case err != nil, !ok, !provider.Is(f.Provider, f.Environment):
 			return f, status.EndClientRejected, nil
 		case !s.ofBrowser(r, f):
 			return f, status.EndOtherBrowser, nil
@@ -394,7 +394,7 @@ func (s *Server) resume(r *http.Request, f db.Flow) (_ db.Flow, rejected status.
 	// The hit that spent the code is about to connect, or its process has died. The first of the two connects, and both show it.
 	if visitorOf(r).began(f) && !isPrefetch(r) && s.DB.Unasked(f) {
 		provider, err := s.provider(f.Provider)
-		if err != nil || provider.Environment != f.Environment {
+		if err != nil || !provider.Is(f.Provider, f.Environment) {
 			return f, "", nil
 		}
 		if err := s.finishConnect(r, provider, f, ""); err != nil {
@@ -538,7 +538,7 @@ func (s *Server) choose(w http.ResponseWriter, r *http.Request) error {
 		return err
 	case choice == "":
 		return errMalformed
-	case provider.Environment == f.Environment:
+	case provider.Is(f.Provider, f.Environment):
 		if err := s.finishConnect(r, provider, f, choice); err != nil {
 			return err
 		}

@@ -2,7 +2,6 @@ package handlers
 
 import (
 	"cmp"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -128,18 +127,14 @@ func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	outcome, err := s.Refresh.RefreshNow(r.Context(), c.ID, s.actor(r))
-	var needed *refresh.ActionNeededError
-	var ours *refresh.PlatformActionError
-	var trouble *refresh.ProviderTroubleError
+	if known, ok := refresh.ResultOf(err); ok {
+		outcome, err = known, nil
+	}
 	switch {
-	case errors.As(err, &needed): // as its page shows
-		return redirect(w, r, "/connections/"+c.ID.String())
-	case errors.As(err, &ours):
-		outcome.Outcome = status.ClientRejected
-	case errors.As(err, &trouble):
-		outcome = refresh.Result{Outcome: trouble.Outcome, RetryAfter: trouble.RetryAfter}
 	case err != nil:
 		return err
+	case outcome.Outcome == status.Skipped: // as its page shows
+		return redirect(w, r, "/connections/"+c.ID.String())
 	}
 	came := views.Outcome{Code: string(outcome.Outcome), Health: outcome.Outcome.Health()}
 	if outcome.Call.Name != "" && visitorOf(r).user.Staff() {
@@ -166,7 +161,7 @@ func (s *Server) refreshed(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) viewConnection(r *http.Request, c db.ConnectionDetail, reader roles) (views.ConnectionPage, error) {
 	forStaff := reader&staff != 0
 	provider, set := s.provider(c.Provider)
-	present := set == nil && provider.Environment == c.Environment
+	present := set == nil && provider.Is(c.Provider, c.Environment)
 	how := s.statusOf(r.Context(), c.Connection)
 	page := views.ConnectionPage{
 		Page: s.viewPage(r), Connection: c, Provider: s.viewProviderOf(c.Provider, c.Environment), Account: s.accountOf(c.Connection),

@@ -25,7 +25,7 @@ func (s *Server) disconnectPage(w http.ResponseWriter, r *http.Request) error {
 	if c.ExpiresAt.After(s.DB.Now()) {
 		page.Until = c.ExpiresAt
 	}
-	if provider, err := s.provider(c.Provider); err == nil && provider.Environment == c.Environment {
+	if provider, err := s.provider(c.Provider); err == nil && provider.Is(c.Provider, c.Environment) {
 		_, page.Revokes = provider.Connector.(connectors.Revoker)
 	}
 	s.render(w, r, http.StatusOK, views.Disconnect(page))
@@ -67,7 +67,7 @@ func (s *Server) revokeAtProvider(r *http.Request, p db.Revocation) error {
 // whole grant end).
 func (s *Server) revokeUnwanted(r *http.Request, f db.Flow, g connectors.Grant) {
 	provider, err := s.provider(f.Provider)
-	if err != nil || provider.Environment != f.Environment || provider.Connector.Info().RevokesAccount || g.Access == "" {
+	if err != nil || !provider.Is(f.Provider, f.Environment) || provider.Connector.Info().RevokesAccount || g.Access == "" {
 		return
 	}
 	revoker, ok := provider.Connector.(connectors.Revoker)

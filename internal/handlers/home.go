@@ -51,7 +51,7 @@ func (s *Server) home(w http.ResponseWriter, r *http.Request) error {
 		}
 		offered++
 		has := slices.ContainsFunc(owned, func(c db.Connection) bool {
-			return c.Provider == provider.Name && c.Environment == provider.Environment
+			return provider.Is(c.Provider, c.Environment)
 		})
 		page.Offered = append(page.Offered, views.Offer{Provider: viewProvider(provider), Another: has})
 	}

@@ -132,7 +132,7 @@ func (s *Server) providerFigures(ctx context.Context, at providerEnv, counts []d
 
 func (s *Server) presently(at providerEnv) bool {
 	provider, err := s.provider(at.provider)
-	return err == nil && provider.Environment == at.environment
+	return err == nil && provider.Is(at.provider, at.environment)
 }
 
 // latency returns the median and the 95th percentile of how long successful refreshes at a provider took, the number of all
@@ -267,7 +267,7 @@ func (s *Server) providerTodo(provider connectors.Provider, record db.ProviderRe
 		return list
 	}
 	for _, one := range s.troubledList() {
-		if one.Reason == status.ReasonClientRejected && one.Name == provider.Name && one.Environment == provider.Environment {
+		if one.Reason == status.ReasonClientRejected && provider.Is(one.Name, one.Environment) {
 			add(views.TodoItem{Code: views.TodoClientRejected})
 		}
 	}

@@ -354,7 +354,7 @@ func (s *Server) incidents(r *http.Request) []views.Incident {
 		open = slices.DeleteFunc(slices.Clone(open), func(one refresh.ProviderState) bool { return !slices.Contains(used, one.Name) })
 	}
 	for _, one := range open {
-		if provider, err := s.provider(one.Name); err == nil && provider.Environment == one.Environment {
+		if provider, err := s.provider(one.Name); err == nil && provider.Is(one.Name, one.Environment) {
 			i := views.Incident{
 				Name: provider.Name, Provider: provider.Title, Since: one.IncidentSince,
 				Ours: one.Reason == status.ReasonClientRejected, Declared: one.Reason == status.ReasonDeclared, Message: one.Message,

@@ -225,20 +225,14 @@ func (w *bulkWorker) ask(ctx context.Context, b db.Bulk, connection pg.ID) error
 // one refreshes a connection and says how that ended. It returns seal.ErrUnknownKey if that is for another process.
 func (w *bulkWorker) one(ctx context.Context, connection pg.ID, by audit.Actor) (status.Outcome, error) {
 	outcome, err := w.jobs.Refresh.RefreshNow(ctx, connection, by)
-	var needed *refresh.ActionNeededError
-	var ours *refresh.PlatformActionError
-	var trouble *refresh.ProviderTroubleError
+	if known, ok := refresh.ResultOf(err); ok {
+		return known.Outcome, nil
+	}
 	switch {
 	case err == nil:
 		return outcome.Outcome, nil
-	case errors.As(err, &needed) && needed.Problem == status.ProblemDisconnected, errors.Is(err, pg.ErrNotFound):
+	case errors.Is(err, pg.ErrNotFound):
 		return status.Skipped, nil
-	case errors.As(err, &needed):
-		return status.Rejected, nil
-	case errors.As(err, &ours):
-		return status.ClientRejected, nil
-	case errors.As(err, &trouble):
-		return trouble.Outcome, nil
 	case errors.Is(err, seal.ErrUnknownKey):
 		return "", err
 	default:

@@ -236,10 +236,5 @@ func (j *Jobs) title(provider string) string {
 
 // statuses returns what the providers' settings and open incidents mean for their connections.
 func (j *Jobs) statuses(ctx context.Context) (status.Providers, error) {
-	providers := connectors.Statuses(j.Providers)
-	open, err := j.Refresh.Incidents(ctx)
-	for _, one := range open {
-		providers.SetIncident(one.Name, one.Environment, one.Reason)
-	}
-	return providers, err
+	return j.DB.ProviderStatuses(ctx, connectors.Statuses(j.Providers))
 }

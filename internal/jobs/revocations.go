@@ -76,7 +76,7 @@ func (j *Jobs) runRevocation(ctx context.Context, job *river.Job[revokeArgs]) er
 func (j *Jobs) RevokesByAccount(provider, environment string) bool {
 	p := j.provider(provider)
 	_, ok := p.Connector.(connectors.Revoker)
-	return ok && p.Environment == environment && p.Connector.Info().RevokesByID
+	return ok && p.Is(provider, environment) && p.Connector.Info().RevokesByID
 }
 
 // Receipt returns the receipt of a disconnected connection, with what is to become of its access while the provider has not answered.
@@ -103,7 +103,7 @@ func (j *Jobs) Revoke(ctx context.Context, p db.Revocation) (status.Revocation, 
 
 func (j *Jobs) revoke(ctx context.Context, p db.Revocation) (status.Revocation, error) {
 	c, provider := p.Connection, j.provider(p.Connection.Provider)
-	if provider.Connector == nil || provider.Environment != c.Environment {
+	if provider.Connector == nil || !provider.Is(c.Provider, c.Environment) {
 		return status.RevokedUntold, nil
 	}
 	revoker, ok := provider.Connector.(connectors.Revoker)

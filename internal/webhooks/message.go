@@ -4,10 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
@@ -52,7 +49,7 @@ func (w *Webhooks) bodies(ctx context.Context, events []event) (map[pg.ID][]byte
 		for _, c := range all {
 			details[c.ID] = c
 		}
-		if providers, err = w.providers(ctx); err != nil {
+		if providers, err = w.DB.ProviderStatuses(ctx, w.Providers); err != nil {
 			return nil, err
 		}
 	}
@@ -98,23 +95,4 @@ func (e event) data(details map[pg.ID]db.ConnectionDetail, providers status.Prov
 		resource.Connection
 		Sequence int64 `json:"sequence"`
 	}{resource.ConnectionOf(status.Of(c.Row(), providers[c.Provider]), c.Connection, c.Merchant, c.ExternalID, grant), e.Sequence}, nil
-}
-
-// providers returns the providers with their open incidents.
-func (w *Webhooks) providers(ctx context.Context) (status.Providers, error) {
-	all := maps.Clone(w.Providers)
-	rows, err := w.DB.Pool.Query(ctx, `SELECT name, environment, incident_reason FROM providers WHERE incident_since IS NOT NULL`)
-	if err != nil {
-		return nil, fmt.Errorf("read incidents: %w", err)
-	}
-	var name, environment string
-	var reason status.Reason
-	_, err = pgx.ForEachRow(rows, []any{&name, &environment, &reason}, func() error {
-		all.SetIncident(name, environment, reason)
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read incidents: %w", err)
-	}
-	return all, nil
 }
