@@ -42,7 +42,7 @@ func connections(ctx context.Context, q pg.Querier, now time.Time, f search.Filt
 		if err != nil {
 			return page, err
 		}
-		only, err := pg.Collect(ctx, q, "read connections by reference", pgx.RowTo[pg.ID], `SELECT c.id FROM connections c WHERE right(c.id::text, 10) = $1 LIMIT 100`, idEnd(reference))
+		only, err := referredTo(ctx, q, reference)
 		if err != nil {
 			return page, err
 		}
@@ -66,6 +66,15 @@ func connections(ctx context.Context, q pg.Querier, now time.Time, f search.Filt
 		FROM unnest($1::uuid[]) WITH ORDINALITY AS page (id, nth) JOIN connections c ON c.id = page.id JOIN merchants m ON m.id = c.merchant_id LEFT JOIN grants g ON g.connection_id = c.id
 		ORDER BY page.nth`, found.Rows)
 	return page, err
+}
+
+// ReferredTo returns the ids of the connections that have a reference. More than one may have it.
+func (d *DB) ReferredTo(ctx context.Context, reference string) ([]pg.ID, error) {
+	return pg.Read(ctx, d.DB, func(ctx context.Context, q pg.Querier) ([]pg.ID, error) { return referredTo(ctx, q, reference) })
+}
+
+func referredTo(ctx context.Context, q pg.Querier, reference string) ([]pg.ID, error) {
+	return pg.Collect(ctx, q, "read connections by reference", pgx.RowTo[pg.ID], `SELECT c.id FROM connections c WHERE right(c.id::text, 10) = $1 LIMIT 100`, idEnd(reference))
 }
 
 // EachConnection calls do with every connection the filter shows, in its order. It reads them in batches and holds no

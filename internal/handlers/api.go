@@ -222,6 +222,16 @@ func (s *Server) apiConnections(w http.ResponseWriter, r *http.Request) error {
 		}
 		f.Merchant = m.ID
 	}
+	if asked := q.Get("reference"); asked != "" {
+		reference := db.Reference(asked)
+		if reference == "" {
+			return invalid("reference is eight letters and digits, such as K7M2-4QXD")
+		}
+		if f.Only, err = s.DB.ReferredTo(r.Context(), reference); err != nil {
+			return err
+		}
+		empty = empty || len(f.Only) == 0
+	}
 	answer := struct {
 		Connections []resource.Connection `json:"connections"`
 		Next        string                `json:"next"`

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"maps"
 	"net/http"
 	"time"
 
@@ -57,8 +58,10 @@ type apiInput struct {
 }
 
 type apiIncident struct {
-	Since  time.Time     `json:"since"`
-	Reason status.Reason `json:"reason"`
+	Since   time.Time        `json:"since"`
+	Reason  status.Reason    `json:"reason"`
+	Message connectors.Words `json:"message"` // of staff to merchants, by language
+	Until   *time.Time       `json:"until"`   // null if no end is expected
 }
 
 type apiProvider struct {
@@ -100,7 +103,8 @@ func (s *Server) apiProviders(w http.ResponseWriter, r *http.Request) error {
 		}
 		for _, one := range incidents {
 			if provider.Is(one.Name, one.Environment) {
-				p.Incident = &apiIncident{Since: one.IncidentSince.UTC(), Reason: one.Reason}
+				p.Incident = &apiIncident{Since: one.IncidentSince.UTC(), Reason: one.Reason, Message: connectors.Words{}, Until: resource.TimeOrNull(one.Until)}
+				maps.Copy(p.Incident.Message, one.Message)
 			}
 		}
 		answer.Providers = append(answer.Providers, p)

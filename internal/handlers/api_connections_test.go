@@ -2,10 +2,12 @@ package handlers
 
 import (
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
@@ -52,6 +54,64 @@ func TestAProgramReadsTheProviders(t *testing.T) {
 			t.Errorf("no %s in %s", part, got.text)
 		}
 	}
+}
+
+func TestAProgramReadsWhatMerchantsAreToldOfAnIncident(t *testing.T) {
+	t.Parallel()
+	o := newTestAPI(t)
+	if err := o.engine.OpenIncident(t.Context(), "acme", status.ReasonDeclared, audit.System); err != nil {
+		t.Fatal(err)
+	}
+	until := o.db.Now().Add(time.Hour).Truncate(time.Minute)
+	said := connectors.Words{"en": "Acme is being serviced.", "km": "Acme កំពុងត្រូវបានថែទាំ។"}
+	if err := o.engine.SetIncidentMessage(t.Context(), "acme", said, until, audit.System); err != nil {
+		t.Fatal(err)
+	}
+	got := o.ask("GET", "/api/v1/providers", o.key(o.shop.ID, db.ScopeConnections), "")
+	got.is(o, http.StatusOK, "")
+	for _, part := range []string{`"reason":"declared"`, `"message":{"en":"Acme is being serviced.","km":"Acme កំពុងត្រូវបានថែទាំ។"}`, `"until":"` + until.UTC().Format(time.RFC3339) + `"`} {
+		if !strings.Contains(got.text, part) {
+			t.Errorf("no %s in %s", part, got.text)
+		}
+	}
+}
+
+func TestAProgramFindsAConnectionByItsReference(t *testing.T) {
+	t.Parallel()
+	o := newTestAPI(t)
+	id, foreign := o.connection(o.shop, "KHUID00001234", time.Minute), o.connection(o.other, "KHUID00001235", time.Minute)
+	all, own := o.key(pg.ID{}, db.ScopeConnections), o.key(o.shop.ID, db.ScopeConnections)
+	of := func(id pg.ID) string {
+		reference := o.ask("GET", "/api/v1/connections/"+id.String(), all, "").body["reference"]
+		if reference == nil || db.Reference(reference.(string)) != reference {
+			t.Fatalf("the reference is %v", reference)
+		}
+		return reference.(string)
+	}
+	mine, theirs := of(id), of(foreign)
+	for name, c := range map[string]struct {
+		key, query string
+		want       []string
+	}{
+		"as it is given":                {all, mine, []string{id.String()}},
+		"as a person types it":          {all, "%20" + strings.ToLower(strings.Replace(mine, "-", "%20", 1)), []string{id.String()}},
+		"by a merchant's own key":       {own, mine, []string{id.String()}},
+		"of another merchant":           {own, theirs, nil},
+		"of nothing":                    {all, "0000-0000", nil},
+		"of its merchant":               {all, mine + "&merchant=" + o.shop.ID.String(), []string{id.String()}},
+		"of a merchant that has it not": {all, mine + "&merchant=" + o.other.ID.String(), nil},
+	} {
+		got := o.ask("GET", "/api/v1/connections?reference="+c.query, c.key, "")
+		got.is(o, http.StatusOK, "")
+		var ids []string
+		for _, one := range got.body["connections"].([]any) {
+			ids = append(ids, one.(map[string]any)["id"].(string))
+		}
+		if !slices.Equal(ids, c.want) {
+			t.Errorf("%s: %v, want %v", name, ids, c.want)
+		}
+	}
+	o.ask("GET", "/api/v1/connections?reference=CH168", all, "").is(o, http.StatusBadRequest, "invalid")
 }
 
 // TestAProgramReadsWhatMerchantsAreAsked reads fields with an operator's words, with ours, and with none.

@@ -36,6 +36,7 @@ type Scopes struct {
 // Connection is a connection.
 type Connection struct {
 	ID              pg.ID          `json:"id"`
+	Reference       string         `json:"reference"` // as the merchant reads it out to support; several may share one
 	Merchant        Merchant       `json:"merchant"`
 	Provider        string         `json:"provider"`
 	Environment     string         `json:"environment"`
@@ -57,7 +58,7 @@ type Connection struct {
 // ConnectionOf returns a connection of the merchant with that name and external id, whose grant is in that state.
 func ConnectionOf(how status.Status, c db.Connection, merchant, externalID string, grant db.GrantStatus) Connection {
 	a := Connection{
-		ID: c.ID, Merchant: Merchant{ID: c.MerchantID, ExternalID: externalID, Name: merchant}, Provider: c.Provider, Environment: c.Environment,
+		ID: c.ID, Reference: c.Reference(), Merchant: Merchant{ID: c.MerchantID, ExternalID: externalID, Name: merchant}, Provider: c.Provider, Environment: c.Environment,
 		Account:  Account{ID: c.Account.ID, Name: c.Account.Name, Details: map[string]string{}, Values: connectors.Values{}, Input: map[string]string{}},
 		Nickname: c.Nickname, Scopes: Scopes{append([]string{}, c.Scopes.Granted...), append([]string{}, c.Scopes.Missing...)},
 		Health: how.Health, WhoMustAct: how.Party, Problem: how.Problem, ConnectedAt: c.ConnectedAt,
