@@ -24,8 +24,8 @@ type SignedRows struct {
 
 // The tables of signed rows.
 var (
-	// SignedUsers binds a user's merchant, role, lock, password, second factor and address. Without a second factor the text is what it was
-	// before there were any: concat_ws leaves out NULL. No address begins with a word and a space.
+	// SignedUsers binds a user's merchant, role, lock, password, second factor and address. concat_ws leaves
+	// out the second factor where there is none, and no address begins with a word and a space.
 	SignedUsers = SignedRows{"users u", "u.id", `concat_ws('|', u.id, coalesce(u.merchant_id::text, ''), u.role, u.locked_at IS NOT NULL,
 		encode(sha256(convert_to(u.password_hash, 'UTF8')), 'hex'), CASE WHEN u.second_factor_at IS NOT NULL THEN 'second factor' END, u.email)`, `$1::timestamptz IS NOT NULL`}
 	// SignedIdentities binds who is which user: the user, the issuer and the subject.
@@ -102,7 +102,7 @@ func (k *Keyring) Change(ctx context.Context, tx pgx.Tx, r SignedRows, id any, c
 // signedAtOnce is how many rows SignAll signs by one statement.
 const signedAtOnce = 50_000
 
-// SignAll gives the rows that have no MAC one. It believes them: it is for rows of before there were MACs, and for samples.
+// SignAll gives the rows that have no MAC one. It believes them: it is for samples.
 func (k *Keyring) SignAll(ctx context.Context, tx pgx.Tx) error {
 	for _, r := range allSigned() {
 		where := ` WHERE mac IS NULL`
@@ -175,33 +175,7 @@ func (k *Keyring) CheckSigned(ctx context.Context) ([]SignedCount, error) {
 	return counts, nil
 }
 
-// The words that checkKeyset seals. The second says that every row that gives authority is signed; only a database of before that has the
-// first, and without the keyset it cannot be written.
-const (
-	keysetWord = "patchbay"
-	signedWord = "patchbay, rows signed"
-)
-
-// signRows signs the rows of a database of before there were MACs, once.
-func (k *Keyring) signRows(ctx context.Context) error {
-	return k.Tx(ctx, func(tx pgx.Tx) error {
-		var sealed []byte
-		if err := tx.QueryRow(ctx, `SELECT sealed FROM keyset_check FOR UPDATE`).Scan(&sealed); err != nil {
-			return fmt.Errorf("read keyset_check: %w", err)
-		}
-		word, err := k.Keyset.Open(sealed, keysetPlace)
-		if err != nil || string(word) != keysetWord {
-			return err // another process was first
-		}
-		if err := k.SignAll(ctx, tx); err != nil {
-			return err
-		}
-		if sealed, err = k.Keyset.Seal([]byte(signedWord), keysetPlace); err != nil {
-			return err
-		}
-		_, err = pg.Exec(ctx, tx, "note that rows are signed", `UPDATE keyset_check SET sealed = $1`, sealed)
-		return err
-	})
-}
+// keysetWord is what checkKeyset seals.
+const keysetWord = "patchbay, rows signed"
 
 var keysetPlace = seal.Place{Table: "keyset_check", Column: "sealed"}

@@ -34,10 +34,7 @@ func Open(ctx context.Context, url string, keyset *seal.Keyset, o pg.Options) (*
 		return nil, err
 	}
 	k := &Keyring{DB: ground, Audit: audit.NewLog(ground), Keyset: keyset, Log: slog.New(slog.DiscardHandler)}
-	signed, err := k.checkKeyset(ctx)
-	if err == nil && !signed {
-		err = k.signRows(ctx)
-	}
+	err = k.checkKeyset(ctx)
 	if err == nil {
 		err = k.NoteKeys(ctx)
 	}
@@ -53,19 +50,17 @@ func (k *Keyring) Ready(ctx context.Context) error {
 	if err := k.Writable(ctx); err != nil {
 		return err
 	}
-	_, err := k.checkKeyset(ctx)
-	return err
+	return k.checkKeyset(ctx)
 }
 
 // checkKeyset opens the word that the first start sealed, and returns an error if it does not open. The first start seals it.
-// signed is whether the word says that all rows that give authority are signed.
-func (k *Keyring) checkKeyset(ctx context.Context) (signed bool, err error) {
+func (k *Keyring) checkKeyset(ctx context.Context) error {
 	var sealed []byte
-	err = k.Pool.QueryRow(ctx, `SELECT sealed FROM keyset_check`).Scan(&sealed)
+	err := k.Pool.QueryRow(ctx, `SELECT sealed FROM keyset_check`).Scan(&sealed)
 	if errors.Is(err, pgx.ErrNoRows) {
-		fresh, sealErr := k.Keyset.Seal([]byte(signedWord), keysetPlace)
+		fresh, sealErr := k.Keyset.Seal([]byte(keysetWord), keysetPlace)
 		if sealErr != nil {
-			return false, sealErr
+			return sealErr
 		}
 		err = k.Pool.QueryRow(ctx, `
 			INSERT INTO keyset_check (sealed) VALUES ($1)
@@ -73,13 +68,12 @@ func (k *Keyring) checkKeyset(ctx context.Context) (signed bool, err error) {
 			RETURNING sealed`, fresh).Scan(&sealed)
 	}
 	if err != nil {
-		return false, fmt.Errorf("read keyset_check: %w", err)
+		return fmt.Errorf("read keyset_check: %w", err)
 	}
-	word, err := k.Keyset.Open(sealed, keysetPlace)
-	if err != nil {
-		return false, &WrongKeysetError{Key: seal.KeyID(sealed), err: err}
+	if _, err := k.Keyset.Open(sealed, keysetPlace); err != nil {
+		return &WrongKeysetError{Key: seal.KeyID(sealed), err: err}
 	}
-	return string(word) == signedWord, nil
+	return nil
 }
 
 // WrongKeysetError says that the keyset does not open the database. It is a seal.ErrUnknownKey if the keyset lacks the key that seals there.

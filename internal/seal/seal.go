@@ -210,14 +210,9 @@ func (k *Keyset) Seal(plain []byte, p Place) ([]byte, error) {
 }
 
 // Open decrypts what Seal returned for the same place. It returns ErrUnknownKey, wrapped, if the keyset lacks the key that the ciphertext
-// names, and ErrSealed, wrapped, for anything else. What was sealed before places had merchants opens too, until it is sealed again.
+// names, and ErrSealed, wrapped, for anything else.
 func (k *Keyset) Open(sealed []byte, p Place) ([]byte, error) {
 	plain, err := k.aead.Decrypt(sealed, p.associatedData())
-	if err != nil && p.Merchant != ([16]byte{}) {
-		before := p
-		before.Merchant = [16]byte{}
-		plain, err = k.aead.Decrypt(sealed, before.associatedData())
-	}
 	if err != nil {
 		id := KeyID(sealed)
 		if err = ErrSealed; id != 0 && !k.Has(id) {
