@@ -7,13 +7,14 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
+	"patchbay/internal/notify"
 	"patchbay/internal/status"
 	"patchbay/internal/text"
 )
 
 // Mail is the content of a mail.
 type Mail struct {
-	Kind     db.MailKind
+	Kind     notify.MailKind
 	Name     string    // the reader's; "" when unknown
 	Merchant string    // "" for staff
 	By       string    // the name of the user who caused it; "" if none did, or without a name
@@ -63,7 +64,7 @@ func (m Mail) greeting(ctx context.Context) string {
 // what returns the reason for the mail. The list of accounts, if there is one, follows it.
 func (m Mail) what(ctx context.Context) string {
 	switch {
-	case m.Kind == db.MailInvitation:
+	case m.Kind == notify.MailInvitation:
 		key := "mail.invitation.staff"
 		if m.Merchant != "" {
 			key = "mail.invitation.merchant"
@@ -72,9 +73,9 @@ func (m Mail) what(ctx context.Context) string {
 			key += "-by"
 		}
 		return T(ctx, key, "Merchant", m.Merchant, "By", m.By, "Brand", brandName(ctx))
-	case m.Kind == db.MailPassword && m.ByStaff && m.By != "":
+	case m.Kind == notify.MailPassword && m.ByStaff && m.By != "":
 		return T(ctx, "mail.password.what-by", "By", m.By)
-	case m.Kind == db.MailPassword && m.ByStaff:
+	case m.Kind == notify.MailPassword && m.ByStaff:
 		return T(ctx, "mail.password.what-staff")
 	}
 	return T(ctx, "mail."+string(m.Kind)+".what", "Count", max(1, len(m.Accounts), m.Count), "Merchant", m.Merchant, "Endpoint", m.Endpoint, "Provider", m.Provider)
@@ -86,7 +87,7 @@ func (m Mail) after(ctx context.Context) []string {
 	if !m.Until.IsZero() {
 		all = append(all, T(ctx, "mail.until", "Until", Moment(ctx, m.Until)))
 	}
-	if m.Kind == db.MailPassword && m.ByStaff {
+	if m.Kind == notify.MailPassword && m.ByStaff {
 		return append(all, T(ctx, "mail.password.why-staff"))
 	}
 	why := m.part(ctx, "why")
@@ -146,16 +147,16 @@ func (m Mail) hasConsequence(ctx context.Context) bool {
 func (m Mail) facts(ctx context.Context) []string {
 	var all []string
 	switch m.Kind {
-	case db.MailIncident:
+	case notify.MailIncident:
 		all = append(all, T(ctx, "mail.reason", "Reason", T(ctx, "incident."+m.Code)))
-	case db.MailPlatformActionNeeded:
+	case notify.MailPlatformActionNeeded:
 		all = append(all, T(ctx, "mail.reason", "Reason", problemText(ctx, status.Problem(m.Code).Status(m.Since), Provider{Title: m.Provider}, true)))
-	case db.MailDisconnected:
+	case notify.MailDisconnected:
 		return m.receipt(ctx)
 	}
 	if m.Provider != "" {
 		all = append(all, T(ctx, "mail.environment", "Environment", m.Environment), T(ctx, "mail.since", "Since", Moment(ctx, m.Since)))
-		if m.Kind == db.MailIncidentEnded {
+		if m.Kind == notify.MailIncidentEnded {
 			all = append(all, T(ctx, "mail.ended", "Ended", Moment(ctx, m.At)))
 		}
 		return all

@@ -11,6 +11,7 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
+	"patchbay/internal/notify"
 	"patchbay/internal/status"
 )
 
@@ -123,31 +124,31 @@ func sampleMails() map[string]Mail {
 	ending.Until = storyNow.Add(24 * time.Hour)
 	one, two := []MailAccount{refused}, []MailAccount{refused, lapsed}
 	return map[string]Mail{
-		"an invitation of a merchant's user": {Kind: db.MailInvitation, Name: "Sok", Merchant: "CH168 Shop", By: "Dara", At: storyNow, Link: at + "/invitations/x", Until: storyNow.Add(72 * time.Hour)},
-		"an invitation of staff":             {Kind: db.MailInvitation, At: storyNow, Link: at + "/invitations/x"},
-		"a forgotten password":               {Kind: db.MailPassword, Name: "Sok", At: storyNow, Link: at + "/password/x", Until: storyNow.Add(time.Hour)},
-		"a password's link by staff":         {Kind: db.MailPassword, By: "Dara", ByStaff: true, At: storyNow, Link: at + "/password/x"},
-		"to be reconnected":                  {Kind: db.MailReconnect, Merchant: "CH168 Shop", At: storyNow, Accounts: one, Link: at + "/reconnect/x"},
-		"to be reconnected though it works":  {Kind: db.MailReconnect, Merchant: "CH168 Shop", At: storyNow, Accounts: []MailAccount{fine}, Link: at + "/reconnect/x"},
-		"one that needs the merchant":        {Kind: db.MailActionNeeded, Merchant: "CH168 Shop", At: storyNow, Accounts: one, Link: refused.Link},
-		"two that need the merchant":         {Kind: db.MailActionNeeded, Merchant: "CH168 Shop", At: storyNow, Accounts: two, Link: at + "/"},
-		"one that a restore has interrupted": {Kind: db.MailRestored, Merchant: "CH168 Shop", At: storyNow, Accounts: one, Link: at + "/"},
-		"one that ends soon":                 {Kind: db.MailReconnectBy, Merchant: "CH168 Shop", At: storyNow, Accounts: []MailAccount{ending}, Link: fine.Link},
-		"one that works again":               {Kind: db.MailBackToNormal, Merchant: "CH168 Shop", At: storyNow, Accounts: []MailAccount{fine}, Link: fine.Link},
-		"webhooks that are off":              {Kind: db.MailWebhookOff, Endpoint: "https://hooks.phsar.example", At: storyNow, Link: at + "/admin/webhooks", Switch: at + "/account"},
-		"an account that was connected":      {Kind: db.MailConnected, Merchant: "CH168 Shop", At: storyNow, Accounts: []MailAccount{fine}, Link: fine.Link},
-		"a receipt of a colleague":           {Kind: db.MailDisconnected, Merchant: "CH168 Shop", At: storyNow, Accounts: []MailAccount{fine}, Link: fine.Link, Receipt: &db.Receipt{At: storyNow, Revoked: status.RevokedDone, Actor: audit.RoleMerchant, By: "Dara"}},
-		"a receipt of staff":                 {Kind: db.MailDisconnected, Merchant: "CH168 Shop", At: storyNow, Accounts: []MailAccount{fine}, Link: fine.Link, Receipt: &db.Receipt{At: storyNow, Revoked: status.RevokedKept, Actor: audit.RoleSupport, By: "Secret Agent", RemainsUntil: storyNow.Add(time.Hour)}},
-		"a password that was changed":        {Kind: db.MailPasswordChanged, Name: "Sok", At: storyNow, Link: at + "/password"},
-		"a provider in trouble":              {Kind: db.MailIncident, Provider: "CamInvoice", Environment: "production", Code: "trouble", Since: storyNow, At: storyNow, Link: at + "/admin/providers", Switch: at + "/account"},
-		"our key that is suspected":          {Kind: db.MailIncident, Provider: "CamInvoice", Environment: "production", Code: "ours", Since: storyNow, At: storyNow, Link: at + "/admin/providers", Switch: at + "/account"},
-		"an incident that was declared":      {Kind: db.MailIncident, Provider: "CamInvoice", Environment: "production", Code: "declared", Since: storyNow, At: storyNow, Link: at + "/admin/providers", Switch: at + "/account"},
-		"an incident that has ended":         {Kind: db.MailIncidentEnded, Provider: "CamInvoice", Environment: "production", Since: storyNow, At: storyNow.Add(time.Hour), Link: at + "/admin/providers", Switch: at + "/account"},
-		"a key of ours that is refused":      {Kind: db.MailPlatformActionNeeded, Provider: "CamInvoice", Environment: "production", Code: "client-rejected", Count: 1, Since: storyNow, At: storyNow, Link: at + "/admin/connections?problem=client-rejected", Switch: at + "/account"},
-		"connections that cannot be opened":  {Kind: db.MailPlatformActionNeeded, Provider: "CamInvoice", Environment: "production", Code: "sealed", Count: 1200, Since: storyNow, At: storyNow, Link: at + "/admin/connections?problem=sealed", Switch: at + "/account"},
-		"a second factor that is on":         {Kind: db.MailFactorOn, At: storyNow, Link: at + "/account"},
-		"a second factor that is off":        {Kind: db.MailFactorOff, At: storyNow, Link: at + "/account"},
-		"a recovery code that was used":      {Kind: db.MailRecoveryUsed, At: storyNow, Link: at + "/account"},
+		"an invitation of a merchant's user": {Kind: notify.MailInvitation, Name: "Sok", Merchant: "CH168 Shop", By: "Dara", At: storyNow, Link: at + "/invitations/x", Until: storyNow.Add(72 * time.Hour)},
+		"an invitation of staff":             {Kind: notify.MailInvitation, At: storyNow, Link: at + "/invitations/x"},
+		"a forgotten password":               {Kind: notify.MailPassword, Name: "Sok", At: storyNow, Link: at + "/password/x", Until: storyNow.Add(time.Hour)},
+		"a password's link by staff":         {Kind: notify.MailPassword, By: "Dara", ByStaff: true, At: storyNow, Link: at + "/password/x"},
+		"to be reconnected":                  {Kind: notify.MailReconnect, Merchant: "CH168 Shop", At: storyNow, Accounts: one, Link: at + "/reconnect/x"},
+		"to be reconnected though it works":  {Kind: notify.MailReconnect, Merchant: "CH168 Shop", At: storyNow, Accounts: []MailAccount{fine}, Link: at + "/reconnect/x"},
+		"one that needs the merchant":        {Kind: notify.MailActionNeeded, Merchant: "CH168 Shop", At: storyNow, Accounts: one, Link: refused.Link},
+		"two that need the merchant":         {Kind: notify.MailActionNeeded, Merchant: "CH168 Shop", At: storyNow, Accounts: two, Link: at + "/"},
+		"one that a restore has interrupted": {Kind: notify.MailRestored, Merchant: "CH168 Shop", At: storyNow, Accounts: one, Link: at + "/"},
+		"one that ends soon":                 {Kind: notify.MailReconnectBy, Merchant: "CH168 Shop", At: storyNow, Accounts: []MailAccount{ending}, Link: fine.Link},
+		"one that works again":               {Kind: notify.MailBackToNormal, Merchant: "CH168 Shop", At: storyNow, Accounts: []MailAccount{fine}, Link: fine.Link},
+		"webhooks that are off":              {Kind: notify.MailWebhookOff, Endpoint: "https://hooks.phsar.example", At: storyNow, Link: at + "/admin/webhooks", Switch: at + "/account"},
+		"an account that was connected":      {Kind: notify.MailConnected, Merchant: "CH168 Shop", At: storyNow, Accounts: []MailAccount{fine}, Link: fine.Link},
+		"a receipt of a colleague":           {Kind: notify.MailDisconnected, Merchant: "CH168 Shop", At: storyNow, Accounts: []MailAccount{fine}, Link: fine.Link, Receipt: &db.Receipt{At: storyNow, Revoked: status.RevokedDone, Actor: audit.RoleMerchant, By: "Dara"}},
+		"a receipt of staff":                 {Kind: notify.MailDisconnected, Merchant: "CH168 Shop", At: storyNow, Accounts: []MailAccount{fine}, Link: fine.Link, Receipt: &db.Receipt{At: storyNow, Revoked: status.RevokedKept, Actor: audit.RoleSupport, By: "Secret Agent", RemainsUntil: storyNow.Add(time.Hour)}},
+		"a password that was changed":        {Kind: notify.MailPasswordChanged, Name: "Sok", At: storyNow, Link: at + "/password"},
+		"a provider in trouble":              {Kind: notify.MailIncident, Provider: "CamInvoice", Environment: "production", Code: "trouble", Since: storyNow, At: storyNow, Link: at + "/admin/providers", Switch: at + "/account"},
+		"our key that is suspected":          {Kind: notify.MailIncident, Provider: "CamInvoice", Environment: "production", Code: "ours", Since: storyNow, At: storyNow, Link: at + "/admin/providers", Switch: at + "/account"},
+		"an incident that was declared":      {Kind: notify.MailIncident, Provider: "CamInvoice", Environment: "production", Code: "declared", Since: storyNow, At: storyNow, Link: at + "/admin/providers", Switch: at + "/account"},
+		"an incident that has ended":         {Kind: notify.MailIncidentEnded, Provider: "CamInvoice", Environment: "production", Since: storyNow, At: storyNow.Add(time.Hour), Link: at + "/admin/providers", Switch: at + "/account"},
+		"a key of ours that is refused":      {Kind: notify.MailPlatformActionNeeded, Provider: "CamInvoice", Environment: "production", Code: "client-rejected", Count: 1, Since: storyNow, At: storyNow, Link: at + "/admin/connections?problem=client-rejected", Switch: at + "/account"},
+		"connections that cannot be opened":  {Kind: notify.MailPlatformActionNeeded, Provider: "CamInvoice", Environment: "production", Code: "sealed", Count: 1200, Since: storyNow, At: storyNow, Link: at + "/admin/connections?problem=sealed", Switch: at + "/account"},
+		"a second factor that is on":         {Kind: notify.MailFactorOn, At: storyNow, Link: at + "/account"},
+		"a second factor that is off":        {Kind: notify.MailFactorOff, At: storyNow, Link: at + "/account"},
+		"a recovery code that was used":      {Kind: notify.MailRecoveryUsed, At: storyNow, Link: at + "/account"},
 	}
 }
 
@@ -157,9 +158,9 @@ func TestNamesAreTextInMail(t *testing.T) {
 	for _, name := range []string{
 		`<img src=x onerror=alert(1)>`, "Shop\r\nBcc: all@evil.example", `"><a href="https://evil.example">`, "{{.Brand}}", "</style><script>x</script>", "javascript:alert(1)",
 	} {
-		for _, kind := range []db.MailKind{db.MailInvitation, db.MailReconnect, db.MailActionNeeded, db.MailReconnectBy, db.MailBackToNormal} {
+		for _, kind := range []notify.MailKind{notify.MailInvitation, notify.MailReconnect, notify.MailActionNeeded, notify.MailReconnectBy, notify.MailBackToNormal} {
 			m := Mail{Kind: kind, Name: name, Merchant: name, By: name, Link: "https://connect.example.com/", At: storyNow}
-			if kind != db.MailInvitation {
+			if kind != notify.MailInvitation {
 				m.Accounts = []MailAccount{{Provider: name, Account: name, ID: name, Link: "https://connect.example.com/connections/1"}}
 			}
 			html := mailDocument(WithBrand(ctx, &Brand{Name: name}), t, m)
@@ -196,13 +197,13 @@ func TestStaffAreNotTheMerchantsYou(t *testing.T) {
 func TestNamesDoNotTurnAMailRound(t *testing.T) {
 	ctx := WithLocale(context.Background(), "en", storyNow, nil)
 	for what, m := range map[string]Mail{
-		"its reader":       {Kind: db.MailPassword, Name: "سوق", Link: "https://connect.example.com/"},
-		"who sent it":      {Kind: db.MailPassword, By: "דוד", ByStaff: true, Link: "https://connect.example.com/"},
-		"the merchant":     {Kind: db.MailInvitation, Merchant: "متجر", By: "Dara", Link: "https://connect.example.com/"},
-		"an account":       {Kind: db.MailActionNeeded, Merchant: "Shop", Accounts: []MailAccount{{Provider: "ELECQ", Account: "חנות"}}, Link: "https://connect.example.com/"},
-		"an id":            {Kind: db.MailActionNeeded, Merchant: "Shop", Accounts: []MailAccount{{Provider: "ELECQ", Account: "\u200b", ID: "חשבון"}}, Link: "https://connect.example.com/"},
-		"a provider":       {Kind: db.MailReconnectBy, Merchant: "Shop", Accounts: []MailAccount{{Provider: "مزود", ID: "1"}}, Link: "https://connect.example.com/"},
-		"a name of before": {Kind: db.MailPassword, Name: "\u202eSok", Link: "https://connect.example.com/"},
+		"its reader":       {Kind: notify.MailPassword, Name: "سوق", Link: "https://connect.example.com/"},
+		"who sent it":      {Kind: notify.MailPassword, By: "דוד", ByStaff: true, Link: "https://connect.example.com/"},
+		"the merchant":     {Kind: notify.MailInvitation, Merchant: "متجر", By: "Dara", Link: "https://connect.example.com/"},
+		"an account":       {Kind: notify.MailActionNeeded, Merchant: "Shop", Accounts: []MailAccount{{Provider: "ELECQ", Account: "חנות"}}, Link: "https://connect.example.com/"},
+		"an id":            {Kind: notify.MailActionNeeded, Merchant: "Shop", Accounts: []MailAccount{{Provider: "ELECQ", Account: "\u200b", ID: "חשבון"}}, Link: "https://connect.example.com/"},
+		"a provider":       {Kind: notify.MailReconnectBy, Merchant: "Shop", Accounts: []MailAccount{{Provider: "مزود", ID: "1"}}, Link: "https://connect.example.com/"},
+		"a name of before": {Kind: notify.MailPassword, Name: "\u202eSok", Link: "https://connect.example.com/"},
 	} {
 		var html bytes.Buffer
 		if err := MailHTML(m).Render(ctx, &html); err != nil {

@@ -8,12 +8,12 @@ package views
 import "github.com/a-h/templ"
 import templruntime "github.com/a-h/templ/runtime"
 
-import "patchbay/internal/db"
+import "patchbay/internal/notify"
 
 // OutboxPage is GET /outbox: the mails that the demo keeps instead of sending, newest first.
 type OutboxPage struct {
 	Page
-	Mails []db.OutboxMail
+	Mails []notify.OutboxMail
 }
 
 // Outbox renders OutboxPage.

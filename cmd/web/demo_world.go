@@ -16,6 +16,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/jobs"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/sandbox"
@@ -364,7 +365,7 @@ func (w *world) ask(ctx context.Context, name, email string) error {
 	}); err != nil {
 		return err
 	}
-	return w.jobs.SendMail(ctx, db.Mail{Kind: db.MailReconnect, User: user.ID, By: by.ID, Connections: []pg.ID{id}})
+	return w.jobs.SendMail(ctx, notify.Mail{Kind: notify.MailReconnect, User: user.ID, By: by.ID, Connections: []pg.ID{id}})
 }
 
 // worldSize says how much there is in the world.

@@ -35,7 +35,7 @@ var rooms = map[string][]string{
 	"patchbay/internal/seal":   {"patchbay/", "others", "!github.com/tink-crypto/"},
 	"patchbay/internal/account": {
 		"patchbay/", "net/http", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/seal", "!patchbay/internal/status",
-		"!patchbay/internal/db", "!patchbay/internal/keyring", "!patchbay/internal/search", "!patchbay/internal/text", "!github.com/jackc/pgx/", "!github.com/alexedwards/argon2id", "!github.com/trustelem/zxcvbn",
+		"!patchbay/internal/db", "!patchbay/internal/keyring", "!patchbay/internal/notify", "!patchbay/internal/search", "!patchbay/internal/text", "!github.com/jackc/pgx/", "!github.com/alexedwards/argon2id", "!github.com/trustelem/zxcvbn",
 		"!github.com/pquerna/otp", "!github.com/pquerna/otp/", "!github.com/go-webauthn/webauthn/",
 	},
 	"patchbay/internal/audit": {"patchbay/", "net/http", "others", "!patchbay/internal/pg", "!patchbay/internal/status", "!github.com/jackc/pgx/"},
@@ -43,8 +43,12 @@ var rooms = map[string][]string{
 		"patchbay/", "net/http", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/seal", "!patchbay/internal/status", "!github.com/jackc/pgx/",
 	},
 	"patchbay/internal/restore": {"patchbay/", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/status", "!github.com/jackc/pgx/"},
+	"patchbay/internal/notify": {
+		"patchbay/", "net/http", "others", "!patchbay/internal/pg", "!patchbay/internal/keyring", "!patchbay/internal/restore", "!patchbay/internal/seal", "!patchbay/internal/status",
+		"!github.com/jackc/pgx/",
+	},
 	"patchbay/internal/db": {
-		"patchbay/", "net/http", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/keyring", "!patchbay/internal/restore", "!patchbay/internal/seal",
+		"patchbay/", "net/http", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/keyring", "!patchbay/internal/notify", "!patchbay/internal/seal",
 		"!patchbay/internal/status", "!patchbay/internal/text", "!patchbay/internal/search", "!patchbay/internal/schedule", "!patchbay/internal/connectors", "!github.com/jackc/pgx/",
 	},
 	"patchbay/internal/schedule": {"patchbay/", "others", "!patchbay/internal/connectors", "!patchbay/internal/pg"},
@@ -53,12 +57,12 @@ var rooms = map[string][]string{
 		"!patchbay/internal/seal", "!patchbay/internal/status", "!patchbay/internal/schedule", "!patchbay/internal/connectors", "!github.com/jackc/pgx/", "!github.com/cenkalti/backoff/", "!github.com/prometheus/",
 	},
 	"patchbay/internal/webhooks": {
-		"patchbay/", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/db", "!patchbay/internal/keyring", "!patchbay/internal/seal", "!patchbay/internal/status",
+		"patchbay/", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/db", "!patchbay/internal/keyring", "!patchbay/internal/notify", "!patchbay/internal/seal", "!patchbay/internal/status",
 		"!patchbay/internal/dial", "!patchbay/internal/resource", "!github.com/jackc/pgx/", "!golang.org/x/time/", "!github.com/prometheus/",
 	},
 	// views: the words of mails are components, as those of pages are.
 	"patchbay/internal/jobs": {
-		"patchbay/", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/account", "!patchbay/internal/db", "!patchbay/internal/keyring", "!patchbay/internal/seal", "!patchbay/internal/status",
+		"patchbay/", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/account", "!patchbay/internal/db", "!patchbay/internal/keyring", "!patchbay/internal/notify", "!patchbay/internal/seal", "!patchbay/internal/status",
 		"!patchbay/internal/text", "!patchbay/internal/connectors", "!patchbay/internal/refresh", "!patchbay/internal/webhooks", "!patchbay/views",
 		"!github.com/jackc/pgx/", "!github.com/riverqueue/river", "!github.com/riverqueue/river/", "!github.com/wneessen/go-mail", "!golang.org/x/time/",
 	},

@@ -15,6 +15,7 @@ import (
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/jobs"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 )
 
@@ -42,7 +43,7 @@ func resetSecondFactor(ctx context.Context, t terminal, args []string) error {
 	}
 	defer d.Close()
 	accounts := account.New(d)
-	var mail db.Jobs // nil where no mail is sent
+	var mail notify.Queue // nil where no mail is sent
 	if newEnv(t.environ).secret("SMTP_URL") != "" {
 		if mail, err = jobs.New(jobs.Options{DB: d, Accounts: accounts, Log: slog.New(slog.DiscardHandler)}); err != nil {
 			return err

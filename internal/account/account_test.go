@@ -7,8 +7,8 @@ import (
 
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
-	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 )
 
@@ -26,10 +26,10 @@ func TestNoSecretIsReadableInADump(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := d.AddOutboxMail(ctx, db.OutboxMail{User: u.ID, Recipient: u.Email, Subject: "ជ្រើសរើសពាក្យសម្ងាត់ថ្មី", Text: "https://connect.example/password/" + string(link)}); err != nil {
+	if err := notify.AddOutboxMail(ctx, d.Keyring, notify.OutboxMail{User: u.ID, Recipient: u.Email, Subject: "ជ្រើសរើសពាក្យសម្ងាត់ថ្មី", Text: "https://connect.example/password/" + string(link)}); err != nil {
 		t.Fatal(err)
 	}
-	kept, err := d.OutboxMails(ctx, 5)
+	kept, err := notify.OutboxMails(ctx, d.Keyring, 5)
 	if err != nil || len(kept) != 1 || !bytes.Contains([]byte(kept[0].Text), []byte(link)) {
 		t.Fatalf("the outbox: %v, %v", kept, err)
 	}

@@ -20,8 +20,8 @@ import (
 	"github.com/pquerna/otp/hotp"
 
 	"patchbay/internal/audit"
-	"patchbay/internal/db"
 	"patchbay/internal/keyring"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 	"patchbay/internal/status"
@@ -114,7 +114,7 @@ func (s *Store) Factors(ctx context.Context, user pg.ID) (FactorState, error) {
 
 // TurnOnCodes turns on one-time codes, with the secret of NewSetup, once a code proves that an app has it. If these are the user's first
 // second factor it ends their other sessions, completes this one, whose secret is next from then on, and returns recovery codes. It returns ErrWrongCode.
-func (s *Store) TurnOnCodes(ctx context.Context, by audit.Actor, u User, session Session, next pg.Secret, typed string, jobs db.Jobs) (recovery []string, err error) {
+func (s *Store) TurnOnCodes(ctx context.Context, by audit.Actor, u User, session Session, next pg.Secret, typed string, jobs notify.Queue) (recovery []string, err error) {
 	secret := s.setupSecret(u, session)
 	step, ok := stepOf(secret, plainCode(typed), s.db.Now())
 	if !ok {
@@ -131,7 +131,7 @@ func (s *Store) TurnOnCodes(ctx context.Context, by audit.Actor, u User, session
 		if _, err := pg.Exec(ctx, tx, "use code", `UPDATE second_factors SET step = $2 WHERE user_id = $1`, u.ID, step); err != nil {
 			return err
 		}
-		return s.factorChanged(ctx, tx, by, u, status.UserFactorOn, db.MailFactorOn, jobs)
+		return s.factorChanged(ctx, tx, by, u, status.UserFactorOn, notify.MailFactorOn, jobs)
 	})
 	return recovery, err
 }
@@ -183,7 +183,7 @@ func (s *Store) complete(ctx context.Context, tx pgx.Tx, session []byte, next pg
 
 // Prove spends a one-time code or a recovery code of a user, and completes the session, whose secret is next from then on. It returns
 // ErrWrongCode, which it notes as an event. The caller limits how often it is asked. A user without a second factor proves nothing by codes.
-func (s *Store) Prove(ctx context.Context, by audit.Actor, u User, session []byte, next pg.Secret, typed string, jobs db.Jobs) error {
+func (s *Store) Prove(ctx context.Context, by audit.Actor, u User, session []byte, next pg.Secret, typed string, jobs notify.Queue) error {
 	typed = plainCode(typed)
 	err := s.db.Tx(ctx, func(tx pgx.Tx) error {
 		f, err := s.readFactor(ctx, tx, u.ID, ` FOR UPDATE`)
@@ -204,7 +204,7 @@ func (s *Store) Prove(ctx context.Context, by audit.Actor, u User, session []byt
 	return err
 }
 
-func (s *Store) spendCode(ctx context.Context, tx pgx.Tx, by audit.Actor, u User, f factor, typed string, jobs db.Jobs) error {
+func (s *Store) spendCode(ctx context.Context, tx pgx.Tx, by audit.Actor, u User, f factor, typed string, jobs notify.Queue) error {
 	if len(f.Secret) > 0 && len(typed) == codeOptions.Digits.Length() {
 		step, ok := stepOf(f.Secret, typed, s.db.Now())
 		if !ok {
@@ -224,7 +224,7 @@ func (s *Store) spendCode(ctx context.Context, tx pgx.Tx, by audit.Actor, u User
 	if err := s.writeFactor(ctx, tx, u.ID, f); err != nil {
 		return err
 	}
-	return s.factorChanged(ctx, tx, by, u, status.UserRecoveryUsed, db.MailRecoveryUsed, jobs)
+	return s.factorChanged(ctx, tx, by, u, status.UserRecoveryUsed, notify.MailRecoveryUsed, jobs)
 }
 
 // Proved notes that the person of a session, who has a password alone, has proved again who they are. The session's secret is next from
@@ -255,18 +255,18 @@ func (s *Store) NewRecoveryCodes(ctx context.Context, by audit.Actor, u User) (r
 }
 
 // TurnOffCodes turns off a user's own one-time codes. It returns ErrNoFactor.
-func (s *Store) TurnOffCodes(ctx context.Context, by audit.Actor, u User, jobs db.Jobs) error {
+func (s *Store) TurnOffCodes(ctx context.Context, by audit.Actor, u User, jobs notify.Queue) error {
 	return s.db.Tx(ctx, func(tx pgx.Tx) error {
 		if err := s.removeFactor(ctx, tx, u.ID, func(f *factor) { f.Secret = nil }); err != nil {
 			return err
 		}
-		return s.factorChanged(ctx, tx, by, u, status.UserFactorOff, db.MailFactorOff, jobs)
+		return s.factorChanged(ctx, tx, by, u, status.UserFactorOff, notify.MailFactorOff, jobs)
 	})
 }
 
 // ResetFactor takes the whole second factor from a user who has lost it, and ends their sessions. It returns ErrNoFactor, and
 // pg.ErrNotFound if there is no such user.
-func (s *Store) ResetFactor(ctx context.Context, by audit.Actor, user pg.ID, jobs db.Jobs) error {
+func (s *Store) ResetFactor(ctx context.Context, by audit.Actor, user pg.ID, jobs notify.Queue) error {
 	u, err := s.User(ctx, user)
 	if err != nil {
 		return err
@@ -278,7 +278,7 @@ func (s *Store) ResetFactor(ctx context.Context, by audit.Actor, user pg.ID, job
 		if _, err := s.endAccess(ctx, tx, user, nil); err != nil {
 			return err
 		}
-		return s.factorChanged(ctx, tx, by, u, status.UserFactorReset, db.MailFactorOff, jobs)
+		return s.factorChanged(ctx, tx, by, u, status.UserFactorReset, notify.MailFactorOff, jobs)
 	})
 }
 
@@ -309,9 +309,9 @@ func (s *Store) removeFactor(ctx context.Context, tx pgx.Tx, user pg.ID, remove 
 }
 
 // factorChanged writes the event of a change and enqueues the mail that says so. jobs may be nil.
-func (s *Store) factorChanged(ctx context.Context, tx pgx.Tx, by audit.Actor, u User, kind status.Kind, mail db.MailKind, jobs db.Jobs) error {
+func (s *Store) factorChanged(ctx context.Context, tx pgx.Tx, by audit.Actor, u User, kind status.Kind, mail notify.MailKind, jobs notify.Queue) error {
 	if jobs != nil {
-		if err := jobs.EnqueueMail(ctx, tx, db.Mail{Kind: mail, User: u.ID, By: by.ID}); err != nil {
+		if err := jobs.EnqueueMail(ctx, tx, notify.Mail{Kind: mail, User: u.ID, By: by.ID}); err != nil {
 			return fmt.Errorf("enqueue mail: %w", err)
 		}
 	}

@@ -16,7 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/audit"
-	"patchbay/internal/db"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
 	"patchbay/internal/text"
@@ -168,7 +168,7 @@ func sessionOf(u User, challenge string) webauthn.SessionData {
 // AddPasskey adds a passkey to a user's second factor: the answer to a challenge for PasskeyAdd. If it is the user's first second factor,
 // it ends the user's other sessions, completes this one, whose secret is next from then on, and returns recovery codes. It returns
 // ErrWrongPasskey, ErrTooManyPasskeys and text.ErrTooLong.
-func (s *Store) AddPasskey(ctx context.Context, by audit.Actor, u User, session Session, next pg.Secret, b Browser, name, answer string, jobs db.Jobs) (recovery []string, err error) {
+func (s *Store) AddPasskey(ctx context.Context, by audit.Actor, u User, session Session, next pg.Secret, b Browser, name, answer string, jobs notify.Queue) (recovery []string, err error) {
 	if text.Length(name) > text.MaxName {
 		return nil, text.ErrTooLong
 	}
@@ -200,13 +200,13 @@ func (s *Store) AddPasskey(ctx context.Context, by audit.Actor, u User, session 
 		if err != nil {
 			return err
 		}
-		return s.factorChanged(ctx, tx, by, u, status.UserFactorOn, db.MailFactorOn, jobs)
+		return s.factorChanged(ctx, tx, by, u, status.UserFactorOn, notify.MailFactorOn, jobs)
 	})
 	return recovery, err
 }
 
 // RemovePasskey removes a passkey of a user. It returns ErrNoFactor if the user has none of this id.
-func (s *Store) RemovePasskey(ctx context.Context, by audit.Actor, u User, id string, jobs db.Jobs) error {
+func (s *Store) RemovePasskey(ctx context.Context, by audit.Actor, u User, id string, jobs notify.Queue) error {
 	return s.db.Tx(ctx, func(tx pgx.Tx) error {
 		removed := false
 		err := s.removeFactor(ctx, tx, u.ID, func(f *factor) {
@@ -220,7 +220,7 @@ func (s *Store) RemovePasskey(ctx context.Context, by audit.Actor, u User, id st
 		if err != nil {
 			return err
 		}
-		return s.factorChanged(ctx, tx, by, u, status.UserFactorOff, db.MailFactorOff, jobs)
+		return s.factorChanged(ctx, tx, by, u, status.UserFactorOff, notify.MailFactorOff, jobs)
 	})
 }
 

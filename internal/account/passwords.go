@@ -15,8 +15,8 @@ import (
 	"github.com/trustelem/zxcvbn"
 
 	"patchbay/internal/audit"
-	"patchbay/internal/db"
 	"patchbay/internal/keyring"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/search"
 	"patchbay/internal/status"
@@ -95,7 +95,7 @@ func (s *Store) IsPassword(ctx context.Context, user pg.ID, typed string) (bool,
 // ChangePassword sets a user's own new password in a session, ends all their other ones, and returns the user as AddSession takes them
 // to put a new session in this one's place. It returns ErrWrongPassword if old is not the present password, and ErrTooShort, ErrTooLong or ErrTooCommon
 // for the new one.
-func (s *Store) ChangePassword(ctx context.Context, by audit.Actor, u User, old, fresh string, in Session, jobs db.Jobs) (User, error) {
+func (s *Store) ChangePassword(ctx context.Context, by audit.Actor, u User, old, fresh string, in Session, jobs notify.Queue) (User, error) {
 	if text.Length(old) > MaxPassword {
 		return u, ErrWrongPassword
 	}
@@ -147,7 +147,7 @@ func (s *Store) ChangePassword(ctx context.Context, by audit.Actor, u User, old,
 // of theirs is spent and every session ended. An empty name keeps the present one; address is where the request came from. It
 // returns text.ErrTooLong for the name, ErrTooShort, ErrTooLong or ErrTooCommon for the password, and ErrInvalidLink if the link is unknown, spent or too old, or its user
 // locked or one who signs in through the platform.
-func (s *Store) SetPassword(ctx context.Context, kind LinkKind, secret pg.Secret, name, password, address string, jobs db.Jobs) (User, error) {
+func (s *Store) SetPassword(ctx context.Context, kind LinkKind, secret pg.Secret, name, password, address string, jobs notify.Queue) (User, error) {
 	if text.Length(name) > text.MaxName {
 		return User{}, text.ErrTooLong
 	}
@@ -198,11 +198,11 @@ func (s *Store) SetPassword(ctx context.Context, kind LinkKind, secret pg.Secret
 }
 
 // mailPasswordChanged has the user mailed that their password is another one. jobs may be nil.
-func mailPasswordChanged(ctx context.Context, tx pgx.Tx, u User, jobs db.Jobs) error {
+func mailPasswordChanged(ctx context.Context, tx pgx.Tx, u User, jobs notify.Queue) error {
 	if jobs == nil {
 		return nil
 	}
-	if err := jobs.EnqueueMail(ctx, tx, db.Mail{Kind: db.MailPasswordChanged, User: u.ID}); err != nil {
+	if err := jobs.EnqueueMail(ctx, tx, notify.Mail{Kind: notify.MailPasswordChanged, User: u.ID}); err != nil {
 		return fmt.Errorf("enqueue mail: %w", err)
 	}
 	return nil

@@ -10,8 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/audit"
-	"patchbay/internal/db"
 	"patchbay/internal/keyring"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 	"patchbay/internal/search"
@@ -92,9 +92,9 @@ func (s *Store) scanUser(row pgx.CollectableRow) (User, error) {
 type NewUser struct {
 	Role                audit.Role
 	Email, Name, Locale string
-	MerchantID          pg.ID   // zero for staff
-	Password            string  // "" for a user who is invited. The caller has checked it: see CheckPassword
-	Jobs                db.Jobs // takes the mail with the invitation; nil if none is to be sent
+	MerchantID          pg.ID        // zero for staff
+	Password            string       // "" for a user who is invited. The caller has checked it: see CheckPassword
+	Jobs                notify.Queue // takes the mail with the invitation; nil if none is to be sent
 }
 
 // AddUser adds a user. It returns ErrInvalidEmail, text.ErrTooLong, ErrInvalidRole, ErrEmailTaken if another user has the address, and
@@ -148,7 +148,7 @@ func (s *Store) AddUserTx(ctx context.Context, tx pgx.Tx, by audit.Actor, n NewU
 		return u, err
 	}
 	if n.Jobs != nil {
-		if err := n.Jobs.EnqueueMail(ctx, tx, db.Mail{Kind: db.MailInvitation, User: u.ID, By: by.ID}); err != nil {
+		if err := n.Jobs.EnqueueMail(ctx, tx, notify.Mail{Kind: notify.MailInvitation, User: u.ID, By: by.ID}); err != nil {
 			return u, fmt.Errorf("enqueue invitation: %w", err)
 		}
 	}
@@ -180,7 +180,7 @@ func (s *Store) SaveProfile(ctx context.Context, user pg.ID, name, locale string
 	})
 }
 
-// SetNotices sets whether an admin wants the mails that go to all admins: see db.MailAdmins.
+// SetNotices sets whether an admin wants the mails that go to all admins: see notify.Admins.
 func (s *Store) SetNotices(ctx context.Context, user pg.ID, wanted bool) error {
 	_, err := pg.Exec(ctx, s.db.Pool, "save notices", `UPDATE users SET notices = $2 WHERE id = $1`, user, wanted)
 	return err

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/audit"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/search"
 	"patchbay/internal/status"
@@ -87,7 +88,7 @@ func lockAsk(ctx context.Context, tx pgx.Tx, connection pg.ID) error {
 
 func (d *DB) askPeople(ctx context.Context, tx pgx.Tx, by audit.Actor, c Connection, people []askedPerson, jobs Jobs) (addresses []string, err error) {
 	for _, one := range people {
-		m := Mail{Kind: MailReconnect, User: one.ID, By: by.ID, Connections: []pg.ID{c.ID}}
+		m := notify.Mail{Kind: notify.MailReconnect, User: one.ID, By: by.ID, Connections: []pg.ID{c.ID}}
 		if err := jobs.EnqueueMail(ctx, tx, m); err != nil {
 			return nil, fmt.Errorf("enqueue %s: %w", m.Kind, err)
 		}
@@ -106,7 +107,7 @@ type askedPerson struct {
 
 func askedPeople(ctx context.Context, tx pgx.Tx, merchant pg.ID) ([]askedPerson, error) {
 	return pg.Collect(ctx, tx, "read users to ask", pgx.RowToStructByPos[askedPerson],
-		`SELECT id, email FROM users WHERE merchant_id = $1 AND `+mailed+` ORDER BY lower(email), id`, merchant)
+		`SELECT id, email FROM users WHERE merchant_id = $1 AND `+notify.Mailable+` ORDER BY lower(email), id`, merchant)
 }
 
 // askedSince is the SQL condition that the merchant was asked to reconnect a connection after a time.

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/audit"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/search"
 	"patchbay/internal/status"
@@ -164,7 +165,7 @@ func (d *DB) gatherAsks(ctx context.Context, tx pgx.Tx, bulk pg.ID, connections 
 		INSERT INTO bulk_items (bulk_id, connection_id, provider, outcome, ended_at)
 		SELECT $1, id, provider, outcome, CASE WHEN outcome <> '' THEN $6::timestamptz END
 		FROM (SELECT c.id, c.provider, CASE WHEN `+askedSince("c.id", "$3", "$4")+` THEN $5::text
-			WHEN NOT EXISTS (SELECT FROM users u WHERE u.merchant_id = c.merchant_id AND `+mailed+`) THEN $7::text ELSE '' END AS outcome
+			WHEN NOT EXISTS (SELECT FROM users u WHERE u.merchant_id = c.merchant_id AND `+notify.Mailable+`) THEN $7::text ELSE '' END AS outcome
 			FROM connections c WHERE c.id = ANY($2)) AS found
 		ON CONFLICT DO NOTHING`, bulk, needed, status.ConnectionReconnectAsked, now.Add(-askAgain), status.AskedBefore, now, status.NoPerson)
 	return err

@@ -12,6 +12,7 @@ import (
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/sample"
 	"patchbay/internal/search"
@@ -158,7 +159,7 @@ type notedJobs struct {
 	bulks []pg.ID
 }
 
-func (j *notedJobs) EnqueueMail(context.Context, pgx.Tx, db.Mail) error { return nil }
+func (j *notedJobs) EnqueueMail(context.Context, pgx.Tx, notify.Mail) error { return nil }
 
 func (j *notedJobs) EnqueueBulk(_ context.Context, _ pgx.Tx, bulk pg.ID, _ db.BulkKind) error {
 	j.bulks = append(j.bulks, bulk)

@@ -13,6 +13,7 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/search"
 	"patchbay/internal/status"
@@ -177,7 +178,7 @@ func (d *DB) enqueueConnected(ctx context.Context, tx pgx.Tx, made ConnectResult
 		return nil
 	}
 	if made.fresh {
-		m := Mail{Kind: MailConnected, User: made.Connection.ConnectedBy, Connections: []pg.ID{made.Connection.ID}}
+		m := notify.Mail{Kind: notify.MailConnected, User: made.Connection.ConnectedBy, Connections: []pg.ID{made.Connection.ID}}
 		if err := jobs.EnqueueMail(ctx, tx, m); err != nil {
 			return fmt.Errorf("enqueue %s: %w", m.Kind, err)
 		}

@@ -142,3 +142,9 @@ func (d *DB) Name(ctx context.Context, id, merchant pg.ID, nickname string, by a
 		return nil
 	})
 }
+
+// MailConnections reads the connections that a mail is about, those of one merchant only.
+func (d *DB) MailConnections(ctx context.Context, merchant pg.ID, ids []pg.ID) ([]Connection, error) {
+	return pg.Collect(ctx, d.Pool, "read a mail's connections", scanConnection, `SELECT `+connectionColumns+` FROM connections c
+		WHERE c.id = ANY($1) AND c.merchant_id = $2 ORDER BY c.provider, c.account_name, c.id`, ids, merchant)
+}

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/keyring"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 )
@@ -37,7 +38,7 @@ func Open(ctx context.Context, url string, keyset *seal.Keyset, o pg.Options) (*
 // Jobs adds jobs in the transaction of the rows that cause them: a job exists once the transaction has committed, and never if it
 // does not. jobs.Jobs is River's.
 type Jobs interface {
-	EnqueueMail(ctx context.Context, tx pgx.Tx, m Mail) error
+	notify.Queue
 	EnqueueBulk(ctx context.Context, tx pgx.Tx, bulk pg.ID, kind BulkKind) error // works on the bulk to its end
 	// EnqueueRevocation has the provider asked to end the access of a connection that ended at a time, unless it has been by then. It does
 	// nothing where the provider could not be asked without the grant.

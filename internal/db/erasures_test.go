@@ -18,6 +18,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
 )
@@ -480,7 +481,7 @@ func TestNothingComesBackAfterAnErasure(t *testing.T) {
 		return err
 	})
 	try(func(int) error {
-		return d.AddOutboxMail(ctx, db.OutboxMail{User: u.ID, Recipient: "sok@shop.example", Subject: "canary", Text: "canary"})
+		return notify.AddOutboxMail(ctx, d.Keyring, notify.OutboxMail{User: u.ID, Recipient: "sok@shop.example", Subject: "canary", Text: "canary"})
 	})
 	for range 3 * each { // half of it is done
 		<-begun

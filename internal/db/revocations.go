@@ -12,6 +12,7 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 	"patchbay/internal/status"
@@ -45,8 +46,8 @@ func (d *DB) Disconnect(ctx context.Context, id, merchant pg.ID, by audit.Actor,
 		if err := jobs.EnqueueRevocation(ctx, tx, e.Connection, d.Now()); err != nil {
 			return err
 		}
-		m := Mail{Kind: MailDisconnected, At: e.Connection.DisconnectedAt, Connections: []pg.ID{c.ID}}
-		_, err = d.mailUsers(ctx, tx, m, jobs, `merchant_id = $1`, c.MerchantID)
+		m := notify.Mail{Kind: notify.MailDisconnected, At: e.Connection.DisconnectedAt, Connections: []pg.ID{c.ID}}
+		_, err = notify.Users(ctx, tx, m, jobs, `merchant_id = $1`, c.MerchantID)
 		return err
 	})
 	return e, ended, err

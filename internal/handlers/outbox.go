@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/views"
 )
@@ -17,7 +18,7 @@ func (s *Server) outboxHTML(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return pg.ErrNotFound
 	}
-	mail, err := s.DB.OutboxMail(r.Context(), id)
+	mail, err := notify.ReadOutboxMail(r.Context(), s.DB.Keyring, id)
 	if err != nil {
 		return err
 	}
@@ -33,7 +34,7 @@ func (s *Server) outbox(w http.ResponseWriter, r *http.Request) error {
 	if !s.Jobs.Outbox {
 		return pg.ErrNotFound
 	}
-	mails, err := s.DB.OutboxMails(r.Context(), 50)
+	mails, err := notify.OutboxMails(r.Context(), s.DB.Keyring, 50)
 	if err != nil {
 		return err
 	}

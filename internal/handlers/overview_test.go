@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"patchbay/internal/audit"
-	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/jobs"
+	"patchbay/internal/notify"
 	"patchbay/internal/status"
 )
 
@@ -30,7 +30,7 @@ func TestMailThatFailsIsSeen(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 {
-		if err := o.jobs.SendMail(t.Context(), db.Mail{Kind: db.MailPassword, User: user.ID}); err != nil {
+		if err := o.jobs.SendMail(t.Context(), notify.Mail{Kind: notify.MailPassword, User: user.ID}); err != nil {
 			t.Fatal(err)
 		}
 	}

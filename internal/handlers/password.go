@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"patchbay/internal/account"
-	"patchbay/internal/db"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/text"
 	"patchbay/views"
@@ -41,9 +41,9 @@ func (s *Server) forgotten(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if wait == 0 && s.Jobs.SendsMail() {
-		m := db.Mail{Kind: db.MailPassword, User: user.ID}
+		m := notify.Mail{Kind: notify.MailPassword, User: user.ID}
 		if user.Invited {
-			m.Kind = db.MailInvitation
+			m.Kind = notify.MailInvitation
 		}
 		if err != nil { // no user has this id, and no mail is sent: so that an answer takes as long whoever has an account
 			m.User = pg.NewID()

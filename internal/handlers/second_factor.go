@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"patchbay/internal/account"
-	"patchbay/internal/db"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/views"
 )
@@ -139,7 +139,7 @@ func (s *Server) proveCode(r *http.Request, u account.User, next pg.Secret) erro
 }
 
 // mailJobs returns what takes mail, nil if none is sent.
-func (s *Server) mailJobs() db.Jobs {
+func (s *Server) mailJobs() notify.Queue {
 	if s.Jobs.SendsMail() {
 		return s.Jobs
 	}

@@ -22,6 +22,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/jobs"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/sandbox"
@@ -198,7 +199,7 @@ func (s *testServer) mailTo(email, containing string) string {
 	s.t.Helper()
 	var text string
 	dbtest.Eventually(s.t, "mail to "+email, func() bool {
-		mails, err := s.db.OutboxMails(context.Background(), 20)
+		mails, err := notify.OutboxMails(context.Background(), s.db.Keyring, 20)
 		if err != nil {
 			s.t.Fatal(err)
 		}

@@ -14,6 +14,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/jobs"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/sso"
 	"patchbay/internal/sso/ssotest"
@@ -209,7 +210,7 @@ func TestAnAddressOfTheProviderTakesNoAccountOver(t *testing.T) {
 	h.visitor("").post("/password", "email", "only@platform.example")
 	h.visitor("").post("/password", "email", boss.email)
 	h.mailTo(boss.email, "/password/")
-	mails, err := h.db.OutboxMails(t.Context(), 20)
+	mails, err := notify.OutboxMails(t.Context(), h.db.Keyring, 20)
 	if err != nil {
 		t.Fatal(err)
 	}

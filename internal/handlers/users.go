@@ -9,6 +9,7 @@ import (
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
 	"patchbay/internal/text"
@@ -164,9 +165,9 @@ func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user accoun
 	if !user.LockedAt.IsZero() || user.SSO {
 		return errMalformed
 	}
-	kind, event, notice := db.MailPassword, status.UserPasswordLink, "password-link"
+	kind, event, notice := notify.MailPassword, status.UserPasswordLink, "password-link"
 	if user.Invited {
-		kind, event, notice = db.MailInvitation, status.UserInvited, "invited"
+		kind, event, notice = notify.MailInvitation, status.UserInvited, "invited"
 	}
 	sent := audit.Event{Kind: event, MerchantID: user.MerchantID, Note: user.Email}
 	by := s.actor(r)
@@ -175,7 +176,7 @@ func (s *Server) inviteAgain(w http.ResponseWriter, r *http.Request, user accoun
 		return err
 	}
 	if s.Jobs.SendsMail() {
-		if err := s.Jobs.SendMail(r.Context(), db.Mail{Kind: kind, User: user.ID, By: by.ID}); err != nil {
+		if err := s.Jobs.SendMail(r.Context(), notify.Mail{Kind: kind, User: user.ID, By: by.ID}); err != nil {
 			return err
 		}
 		return s.redirectWithNotice(w, r, peoplePage(r, of), notice)

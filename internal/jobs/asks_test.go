@@ -16,6 +16,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/search"
 	"patchbay/internal/status"
@@ -72,7 +73,7 @@ func (o *testJobs) written(t *testing.T) map[string]int {
 		waiting, _ := dbtest.Jobs(t, o.DB, "mail", time.Hour)
 		return waiting == 0
 	})
-	mails, err := o.DB.OutboxMails(t.Context(), 100)
+	mails, err := notify.OutboxMails(t.Context(), o.DB.Keyring, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -180,7 +181,7 @@ type failsAfter struct {
 	left int
 }
 
-func (f *failsAfter) EnqueueMail(ctx context.Context, tx pgx.Tx, m db.Mail) error {
+func (f *failsAfter) EnqueueMail(ctx context.Context, tx pgx.Tx, m notify.Mail) error {
 	if f.left--; f.left < 0 {
 		return errors.New("the process has died")
 	}

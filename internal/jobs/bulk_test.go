@@ -11,6 +11,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 )
@@ -110,12 +111,12 @@ func TestABulkGoesOnWhenAMerchantIsErased(t *testing.T) {
 		}
 		connections = append(connections, id)
 	}
-	for _, kind := range []db.MailKind{db.MailPassword, db.MailPasswordChanged} {
-		if err := o.SendMail(ctx, db.Mail{Kind: kind, User: leaves.ID}); err != nil {
+	for _, kind := range []notify.MailKind{notify.MailPassword, notify.MailPasswordChanged} {
+		if err := o.SendMail(ctx, notify.Mail{Kind: kind, User: leaves.ID}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := o.SendMail(ctx, db.Mail{Kind: db.MailReconnect, User: leaves.ID, Connections: connections[:1]}); err != nil {
+	if err := o.SendMail(ctx, notify.Mail{Kind: notify.MailReconnect, User: leaves.ID, Connections: connections[:1]}); err != nil {
 		t.Fatal(err)
 	}
 	id := dbtest.Bulk(t, o.DB, admin.ID, "flexiti", connections...)

@@ -18,6 +18,7 @@ import (
 	"patchbay/internal/account"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/webhooks"
@@ -128,9 +129,9 @@ func (j *Jobs) Stop(ctx context.Context) error {
 const receiptAfter = 45 * time.Second
 
 // EnqueueMail adds a mail in the caller's transaction.
-func (j *Jobs) EnqueueMail(ctx context.Context, tx pgx.Tx, m db.Mail) error {
+func (j *Jobs) EnqueueMail(ctx context.Context, tx pgx.Tx, m notify.Mail) error {
 	var options *river.InsertOpts
-	if m.Kind == db.MailDisconnected {
+	if m.Kind == notify.MailDisconnected {
 		options = &river.InsertOpts{ScheduledAt: j.DB.Now().Add(receiptAfter)}
 	}
 	return j.enqueue(ctx, tx, j.dated(m), options)
@@ -159,7 +160,7 @@ func (j *Jobs) enqueue(ctx context.Context, tx pgx.Tx, args river.JobArgs, optio
 }
 
 // SendMail enqueues a mail that belongs to no row of its own.
-func (j *Jobs) SendMail(ctx context.Context, m db.Mail) error {
+func (j *Jobs) SendMail(ctx context.Context, m notify.Mail) error {
 	if _, err := j.client.Insert(ctx, j.dated(m), nil); err != nil {
 		return fmt.Errorf("enqueue mail: %w", err)
 	}
@@ -167,7 +168,7 @@ func (j *Jobs) SendMail(ctx context.Context, m db.Mail) error {
 }
 
 // dated returns the job of a mail. What it is about happened now, unless the mail says when.
-func (j *Jobs) dated(m db.Mail) mailArgs {
+func (j *Jobs) dated(m notify.Mail) mailArgs {
 	if m.At.IsZero() {
 		m.At = j.DB.Now()
 	}

@@ -8,8 +8,8 @@ import (
 
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
-	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/notify"
 	"patchbay/internal/seal"
 )
 
@@ -18,19 +18,19 @@ func TestAMailWaitsForAProcessThatHasTheKey(t *testing.T) {
 	o := newTestJobs(t, nil)
 	ahead := o.where.Rotated(t).Open(t)
 	u := dbtest.User(t, ahead, audit.RoleMerchant, "sok@shop.example", "correct horse battery", "CH168 Shop")
-	job := &river.Job[mailArgs]{Args: mailArgs{db.Mail{Kind: db.MailPassword, User: u.ID}}}
+	job := &river.Job[mailArgs]{Args: mailArgs{notify.Mail{Kind: notify.MailPassword, User: u.ID}}}
 	var snoozed *river.JobSnoozeError
 	if err := o.runMail(t.Context(), job); !errors.As(err, &snoozed) || snoozed.Duration <= 0 {
 		t.Errorf("where the key is missing: %v", err)
 	}
-	if mails, err := o.DB.OutboxMails(t.Context(), 10); err != nil || len(mails) != 0 || o.DB.LacksKey() == 0 {
+	if mails, err := notify.OutboxMails(t.Context(), o.DB.Keyring, 10); err != nil || len(mails) != 0 || o.DB.LacksKey() == 0 {
 		t.Errorf("%d mails, %v", len(mails), err)
 	}
 	o.Jobs.DB, o.Accounts = ahead, account.New(ahead)
 	if err := o.runMail(t.Context(), job); err != nil {
 		t.Errorf("where it is known: %v", err)
 	}
-	if mails, err := ahead.OutboxMails(t.Context(), 10); err != nil || len(mails) != 1 {
+	if mails, err := notify.OutboxMails(t.Context(), ahead.Keyring, 10); err != nil || len(mails) != 1 {
 		t.Errorf("%d mails, %v", len(mails), err)
 	}
 }

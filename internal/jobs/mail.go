@@ -15,6 +15,7 @@ import (
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 	"patchbay/internal/status"
@@ -24,7 +25,7 @@ import (
 
 // mailArgs is one mail to one person.
 type mailArgs struct {
-	Mail db.Mail `json:"mail"`
+	Mail notify.Mail `json:"mail"`
 }
 
 // Kind names the job in River's table.
@@ -43,7 +44,7 @@ func (j *Jobs) runMail(ctx context.Context, job *river.Job[mailArgs]) error {
 	return err
 }
 
-func (j *Jobs) writeMail(ctx context.Context, m db.Mail) error {
+func (j *Jobs) writeMail(ctx context.Context, m notify.Mail) error {
 	user, err := j.Accounts.User(ctx, m.User)
 	if errors.Is(err, pg.ErrNotFound) || err == nil && (!user.LockedAt.IsZero() || user.Email == "") {
 		return nil
@@ -79,7 +80,7 @@ var errNeedless = errors.New("the reason for this mail has gone")
 
 // compose writes a mail. The secret of its link is made here and is kept nowhere else. It returns errNeedless when there is no
 // reason to send it any more.
-func (j *Jobs) compose(ctx context.Context, m db.Mail, user account.User, merchant db.Merchant) (views.Mail, error) {
+func (j *Jobs) compose(ctx context.Context, m notify.Mail, user account.User, merchant db.Merchant) (views.Mail, error) {
 	page := views.Mail{Kind: m.Kind, Name: user.Name, Merchant: merchant.Name, At: m.At, Since: m.Since, Code: m.Code, Count: m.Count, Link: j.address("/")}
 	if m.Provider != "" {
 		page.Provider, page.Environment = j.title(m.Provider), m.Environment
@@ -106,7 +107,7 @@ func (j *Jobs) compose(ctx context.Context, m db.Mail, user account.User, mercha
 		if c.Account.ID != c.ID.String() { // the connection's own id, which an account without an id has, means nothing to its reader
 			line.ID = c.Account.ID
 		}
-		if m.Kind == db.MailReconnectBy {
+		if m.Kind == notify.MailReconnectBy {
 			line.Until = c.AccessEnds
 		} else if s := status.Of(c.Row(), providers[c.Provider]); s.Party == status.PartyMerchant {
 			line.Status = s
@@ -117,19 +118,19 @@ func (j *Jobs) compose(ctx context.Context, m db.Mail, user account.User, mercha
 		page.Link = page.Accounts[0].Link
 	}
 	switch m.Kind {
-	case db.MailWebhookOff, db.MailIncident, db.MailIncidentEnded, db.MailPlatformActionNeeded: // those of db.MailAdmins
+	case notify.MailWebhookOff, notify.MailIncident, notify.MailIncidentEnded, notify.MailPlatformActionNeeded: // those of notify.Admins
 		if !user.Notices {
 			return page, errNeedless
 		}
 		page.Switch = j.address("/account")
 	}
 	switch m.Kind {
-	case db.MailInvitation:
+	case notify.MailInvitation:
 		if !user.Invited {
 			return page, errNeedless
 		}
 		return page, j.link(ctx, &page, by, account.LinkInvitation, "/invitations/", user.ID, pg.ID{})
-	case db.MailPassword:
+	case notify.MailPassword:
 		if user.SSO {
 			return page, errNeedless
 		}
@@ -139,32 +140,32 @@ func (j *Jobs) compose(ctx context.Context, m db.Mail, user account.User, mercha
 		// Somebody asked for it who is not signed in. It is noted here, so that their answer takes as long whoever has an account.
 		asked := audit.Event{Kind: status.UserPasswordLink, Actor: by, MerchantID: user.MerchantID, Note: user.Email}
 		return page, j.DB.Audit.Record(ctx, asked)
-	case db.MailReconnect:
+	case notify.MailReconnect:
 		return page, j.link(ctx, &page, by, account.LinkReconnect, "/reconnect/", user.ID, about[0].ID)
-	case db.MailWebhookOff:
+	case notify.MailWebhookOff:
 		e, err := j.Webhooks.Endpoint(ctx, m.Endpoint)
 		if errors.Is(err, pg.ErrNotFound) || err == nil && e.State() != webhooks.Off {
 			return page, errNeedless
 		}
 		page.Endpoint, page.Link = e.Shown, j.address("/admin/webhooks")
 		return page, err
-	case db.MailIncident, db.MailIncidentEnded:
+	case notify.MailIncident, notify.MailIncidentEnded:
 		page.Link = j.address("/admin/providers/" + m.Provider)
 		return page, nil
-	case db.MailPlatformActionNeeded:
+	case notify.MailPlatformActionNeeded:
 		page.Link = j.address("/admin/connections?" + url.Values{"provider": {m.Provider}, "problem": {m.Code}}.Encode())
 		return page, nil
-	case db.MailPasswordChanged:
+	case notify.MailPasswordChanged:
 		if user.SSO {
 			return page, errNeedless
 		}
 		page.Link = j.address("/password")
 		return page, nil
-	case db.MailDisconnected:
+	case notify.MailDisconnected:
 		receipt, err := j.Receipt(ctx, about[0])
 		page.Receipt = &receipt
 		return page, err
-	case db.MailFactorOn, db.MailFactorOff, db.MailRecoveryUsed:
+	case notify.MailFactorOn, notify.MailFactorOff, notify.MailRecoveryUsed:
 		page.Link = j.address("/account")
 		return page, nil
 	default:
@@ -173,7 +174,7 @@ func (j *Jobs) compose(ctx context.Context, m db.Mail, user account.User, mercha
 }
 
 // about reads the mail's connections for which its reason still holds. It returns errNeedless when there are none left.
-func (j *Jobs) about(ctx context.Context, m db.Mail, user account.User, providers status.Providers) ([]db.Connection, error) {
+func (j *Jobs) about(ctx context.Context, m notify.Mail, user account.User, providers status.Providers) ([]db.Connection, error) {
 	if len(m.Connections) == 0 {
 		return nil, nil
 	}
@@ -186,13 +187,13 @@ func (j *Jobs) about(ctx context.Context, m db.Mail, user account.User, provider
 		s := status.Of(c.Row(), providers[c.Provider])
 		needless := s.Health == status.Disconnected
 		switch m.Kind {
-		case db.MailActionNeeded, db.MailRestored:
+		case notify.MailActionNeeded, notify.MailRestored:
 			needless = s.Party != status.PartyMerchant
-		case db.MailReconnectBy:
+		case notify.MailReconnectBy:
 			needless = s.ReconnectBy.IsZero()
-		case db.MailBackToNormal:
+		case notify.MailBackToNormal:
 			needless = s.Health != status.Fine
-		case db.MailDisconnected:
+		case notify.MailDisconnected:
 			needless = !c.DisconnectedAt.Equal(m.At) // it was connected again
 		}
 		if needless {
@@ -200,8 +201,8 @@ func (j *Jobs) about(ctx context.Context, m db.Mail, user account.User, provider
 		}
 		return needless
 	})
-	if m.Kind == db.MailActionNeeded && len(gone) > 0 {
-		if err := j.DB.ClearWarnings(ctx, user.ID, gone); err != nil {
+	if m.Kind == notify.MailActionNeeded && len(gone) > 0 {
+		if err := notify.ClearWarnings(ctx, j.DB.Pool, user.ID, gone); err != nil {
 			return nil, err
 		}
 	}

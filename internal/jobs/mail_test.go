@@ -24,6 +24,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/status"
@@ -125,19 +126,19 @@ func (o *testJobs) connection(t *testing.T, u account.User, provider, account st
 func (o *testJobs) due(t *testing.T) []string {
 	t.Helper()
 	ctx := context.Background()
-	before, err := o.DB.OutboxMails(ctx, 100)
+	before, err := notify.OutboxMails(ctx, o.DB.Keyring, 100)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := o.runWarnings(ctx, nil); err != nil {
 		t.Fatal(err)
 	}
-	var after []db.OutboxMail
+	var after []notify.OutboxMail
 	dbtest.Eventually(t, "every mail", func() bool {
 		waiting, _ := dbtest.Jobs(t, o.DB, "mail", time.Hour)
 		return waiting == 0
 	})
-	if after, err = o.DB.OutboxMails(ctx, 100); err != nil {
+	if after, err = notify.OutboxMails(ctx, o.DB.Keyring, 100); err != nil {
 		t.Fatal(err)
 	}
 	var fresh []string
@@ -208,11 +209,11 @@ func TestLettersCarryTheirLinkAndNobodyElseKnowsIt(t *testing.T) {
 	boss := o.user(t, "boss@ch168.example", "en", "a long password")
 	invited := o.user(t, "sok@ch168.example", "km", "")
 	id := o.connection(t, boss, "caminvoice", "CH168 Co., Ltd")
-	for _, letter := range []db.Mail{
-		{Kind: db.MailInvitation, User: invited.ID, By: boss.ID},
-		{Kind: db.MailInvitation, User: boss.ID}, // has come long ago
-		{Kind: db.MailPassword, User: boss.ID},
-		{Kind: db.MailReconnect, User: boss.ID, Connections: []pg.ID{id}},
+	for _, letter := range []notify.Mail{
+		{Kind: notify.MailInvitation, User: invited.ID, By: boss.ID},
+		{Kind: notify.MailInvitation, User: boss.ID}, // has come long ago
+		{Kind: notify.MailPassword, User: boss.ID},
+		{Kind: notify.MailReconnect, User: boss.ID, Connections: []pg.ID{id}},
 	} {
 		if err := o.SendMail(ctx, letter); err != nil {
 			t.Fatal(err)
@@ -220,7 +221,7 @@ func TestLettersCarryTheirLinkAndNobodyElseKnowsIt(t *testing.T) {
 	}
 	o.start(t)
 	o.due(t)
-	mails, err := o.DB.OutboxMails(ctx, 10)
+	mails, err := notify.OutboxMails(ctx, o.DB.Keyring, 10)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +258,7 @@ func TestMailGoesOutWhole(t *testing.T) {
 		options.Outbox, options.SMTPURL, options.MailFrom = false, "smtp://"+server.address, "Patchbay <connect@patchbay.example>"
 	})
 	u := o.user(t, "sok@ch168.example", "km", "a long password")
-	if err := o.SendMail(context.Background(), db.Mail{Kind: db.MailPassword, User: u.ID}); err != nil {
+	if err := o.SendMail(context.Background(), notify.Mail{Kind: notify.MailPassword, User: u.ID}); err != nil {
 		t.Fatal(err)
 	}
 	o.start(t)
@@ -326,7 +327,7 @@ func TestHeadersHoldNoMoreThanTheirs(t *testing.T) {
 	}
 	ctx := views.WithLocale(t.Context(), "en", time.Now(), nil)
 	for _, name := range []string{"Sok\r\nBcc: all@evil.example", "Sok\nBcc: all@evil.example\n\n<p>", "Sok\rBcc: all@evil.example", `" <all@evil.example>, "`, "=?utf-8?q?=0ABcc:_all@evil.example?=", "សុខ\u2028Bcc: all@evil.example"} {
-		page := views.Mail{Kind: db.MailActionNeeded, Name: name, Merchant: name, Link: "https://connect.example.com/", Accounts: []views.MailAccount{{Provider: name, Account: name}}}
+		page := views.Mail{Kind: notify.MailActionNeeded, Name: name, Merchant: name, Link: "https://connect.example.com/", Accounts: []views.MailAccount{{Provider: name, Account: name}}}
 		brand := &views.Brand{Name: name, LogoType: "image/png", Logo: []byte("\x89PNG picture")}
 		m, err := p.message(views.WithBrand(ctx, brand), account.User{Name: name, Email: "sok@ch168.example"}, page, brand)
 		if err != nil {
@@ -389,8 +390,8 @@ func TestLettersTellNamelessAccountsApart(t *testing.T) {
 		id := dbtest.Connection(t, o.DB, sok.MerchantID, c.provider, c.account, c.name, append(c.states, dbtest.Refused(o.DB.Now()))...)
 		all = append(all, id)
 	}
-	for _, kind := range []db.MailKind{db.MailActionNeeded, db.MailReconnect} {
-		letter := db.Mail{Kind: kind, User: sok.ID, Connections: all}
+	for _, kind := range []notify.MailKind{notify.MailActionNeeded, notify.MailReconnect} {
+		letter := notify.Mail{Kind: kind, User: sok.ID, Connections: all}
 		page, err := o.compose(t.Context(), letter, sok, dbtest.Merchant(t, o.DB, "CH168 Shop"))
 		if err != nil {
 			t.Fatal(err)
@@ -416,7 +417,7 @@ func TestAdminsAreWrittenToOfAnEndpointThatIsOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	letter := db.Mail{Kind: db.MailWebhookOff, User: admin.ID, Endpoint: e.ID}
+	letter := notify.Mail{Kind: notify.MailWebhookOff, User: admin.ID, Endpoint: e.ID}
 	if _, err := o.compose(t.Context(), letter, admin, db.Merchant{}); !errors.Is(err, errNeedless) {
 		t.Errorf("a letter about an endpoint that is on: %v", err)
 	}

@@ -18,7 +18,7 @@ import (
 	"github.com/wneessen/go-mail"
 
 	"patchbay/internal/account"
-	"patchbay/internal/db"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/text"
 	"patchbay/views"
@@ -85,7 +85,7 @@ func (j *Jobs) send(ctx context.Context, to account.User, page views.Mail) error
 		if err != nil {
 			return err
 		}
-		return j.DB.AddOutboxMail(ctx, db.OutboxMail{User: to.ID, Recipient: to.Email, Subject: page.Subject(ctx), Text: page.Text(ctx), HTML: html})
+		return notify.AddOutboxMail(ctx, j.DB.Keyring, notify.OutboxMail{User: to.ID, Recipient: to.Email, Subject: page.Subject(ctx), Text: page.Text(ctx), HTML: html})
 	}
 	if j.mailer == nil {
 		return nil

@@ -21,8 +21,8 @@ import (
 
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
-	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 )
 
@@ -311,7 +311,7 @@ func TestALetterThatFailsIsSeen(t *testing.T) {
 	})
 	ctx := t.Context()
 	u := o.user(t, "sok@ch168.example", "en", "a long password")
-	if err := o.SendMail(ctx, db.Mail{Kind: db.MailPassword, User: u.ID}); err != nil {
+	if err := o.SendMail(ctx, notify.Mail{Kind: notify.MailPassword, User: u.ID}); err != nil {
 		t.Fatal(err)
 	}
 	backlog := func() Backlog {

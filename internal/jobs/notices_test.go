@@ -16,6 +16,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
 )
@@ -75,7 +76,7 @@ func TestAnAdminSwitchesTheMailsToAdminsOff(t *testing.T) {
 	boss := dbtest.User(t, o.DB, audit.RoleAdmin, "boss@platform.example", "a long password", "")
 	other := dbtest.User(t, o.DB, audit.RoleAdmin, "other@platform.example", "a long password", "")
 	ctx := t.Context()
-	waits := db.Mail{Kind: db.MailIncident, Provider: "caminvoice", Environment: "sandbox", Code: "ours", User: boss.ID}
+	waits := notify.Mail{Kind: notify.MailIncident, Provider: "caminvoice", Environment: "sandbox", Code: "ours", User: boss.ID}
 	if page, err := o.compose(ctx, waits, boss, db.Merchant{}); err != nil || page.Switch != "https://connect.example.com/account" {
 		t.Errorf("says where to switch it off: %q, %v", page.Switch, err)
 	}
@@ -105,13 +106,13 @@ func TestAnAdminSwitchesTheMailsToAdminsOff(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, kind := range []db.MailKind{db.MailIncident, db.MailIncidentEnded, db.MailPlatformActionNeeded, db.MailWebhookOff} {
+	for _, kind := range []notify.MailKind{notify.MailIncident, notify.MailIncidentEnded, notify.MailPlatformActionNeeded, notify.MailWebhookOff} {
 		waits.Kind = kind
 		if _, err := o.compose(ctx, waits, off, db.Merchant{}); !errors.Is(err, errNeedless) {
 			t.Errorf("%s that waited: %v", kind, err)
 		}
 	}
-	if _, err := o.compose(ctx, db.Mail{Kind: db.MailPasswordChanged, User: other.ID}, off, db.Merchant{}); err != nil {
+	if _, err := o.compose(ctx, notify.Mail{Kind: notify.MailPasswordChanged, User: other.ID}, off, db.Merchant{}); err != nil {
 		t.Errorf("a mail that all get: %v", err)
 	}
 }
@@ -120,10 +121,10 @@ func TestAnAdminSwitchesTheMailsToAdminsOff(t *testing.T) {
 func TestMailsToAdminsLeadToTheirPages(t *testing.T) {
 	o := newTestJobs(t, nil)
 	admin := dbtest.User(t, o.DB, audit.RoleAdmin, "boss@platform.example", "a long password", "")
-	for link, m := range map[string]db.Mail{
-		"https://connect.example.com/admin/providers/caminvoice":                                    {Kind: db.MailIncident, Provider: "caminvoice", Environment: "sandbox", Code: "ours", User: admin.ID},
-		"https://connect.example.com/admin/connections?problem=client-rejected&provider=caminvoice": {Kind: db.MailPlatformActionNeeded, Provider: "caminvoice", Code: "client-rejected", Count: 2, User: admin.ID},
-		"https://connect.example.com/password":                                                      {Kind: db.MailPasswordChanged, User: admin.ID},
+	for link, m := range map[string]notify.Mail{
+		"https://connect.example.com/admin/providers/caminvoice":                                    {Kind: notify.MailIncident, Provider: "caminvoice", Environment: "sandbox", Code: "ours", User: admin.ID},
+		"https://connect.example.com/admin/connections?problem=client-rejected&provider=caminvoice": {Kind: notify.MailPlatformActionNeeded, Provider: "caminvoice", Code: "client-rejected", Count: 2, User: admin.ID},
+		"https://connect.example.com/password":                                                      {Kind: notify.MailPasswordChanged, User: admin.ID},
 	} {
 		page, err := o.compose(t.Context(), m, admin, db.Merchant{})
 		if err != nil || page.Link != link || m.Provider != "" && page.Provider != "CamInvoice" {
@@ -136,10 +137,10 @@ func TestMailsToAdminsLeadToTheirPages(t *testing.T) {
 type kept struct {
 	db.Jobs
 	mu    sync.Mutex
-	mails []db.Mail
+	mails []notify.Mail
 }
 
-func (k *kept) EnqueueMail(_ context.Context, _ pgx.Tx, m db.Mail) error {
+func (k *kept) EnqueueMail(_ context.Context, _ pgx.Tx, m notify.Mail) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.mails = append(k.mails, m)
@@ -171,9 +172,9 @@ func TestManyProcessesWriteOnce(t *testing.T) {
 	for range 8 {
 		all.Go(func() {
 			ctx := context.Background()
-			_, err := o.DB.EnqueueWarnings(ctx, providers, &k)
+			_, err := notify.EnqueueWarnings(ctx, o.DB.DB, providers, &k)
 			if err == nil {
-				_, err = o.DB.EnqueueNotices(ctx, providers, &k)
+				_, err = notify.EnqueueNotices(ctx, o.DB.DB, providers, &k)
 			}
 			if err == nil {
 				_, _, err = o.DB.Disconnect(ctx, ended, pg.ID{}, audit.System, &k)
@@ -190,7 +191,7 @@ func TestManyProcessesWriteOnce(t *testing.T) {
 
 	// A mail that waits when the merchant reconnects is not sent, and "works again" is not written of what was not mailed.
 	dbtest.Set(t, o.DB, refused, dbtest.Working())
-	if err := o.writeMail(t.Context(), db.Mail{Kind: db.MailActionNeeded, User: sok.ID, Connections: []pg.ID{refused}}); err != nil {
+	if err := o.writeMail(t.Context(), notify.Mail{Kind: notify.MailActionNeeded, User: sok.ID, Connections: []pg.ID{refused}}); err != nil {
 		t.Fatal(err)
 	}
 	dbtest.NoIncidents(t, o.DB)

@@ -6,6 +6,7 @@ import (
 	"github.com/riverqueue/river"
 
 	"patchbay/internal/connectors"
+	"patchbay/internal/notify"
 )
 
 // warningsArgs looks for warnings that are due.
@@ -20,9 +21,9 @@ func (j *Jobs) runWarnings(ctx context.Context, _ *river.Job[warningsArgs]) erro
 		return nil
 	}
 	providers := connectors.Statuses(j.Providers)
-	if _, err := j.DB.EnqueueWarnings(ctx, providers, j); err != nil {
+	if _, err := notify.EnqueueWarnings(ctx, j.DB.DB, providers, j); err != nil {
 		return err
 	}
-	_, err := j.DB.EnqueueNotices(ctx, providers, j)
+	_, err := notify.EnqueueNotices(ctx, j.DB.DB, providers, j)
 	return err
 }

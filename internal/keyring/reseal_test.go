@@ -17,6 +17,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/keyring"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 )
@@ -68,7 +69,7 @@ func TestAKeyIsTakenOut(t *testing.T) {
 		}
 	}
 	flow := dbtest.WaitingFlow(t, before, u, "another", before.Now(), pg.ID{})
-	if err := before.AddOutboxMail(ctx, db.OutboxMail{User: u.ID, Recipient: "sok@example.com", Subject: "Hello", Text: "a secret link"}); err != nil {
+	if err := notify.AddOutboxMail(ctx, before.Keyring, notify.OutboxMail{User: u.ID, Recipient: "sok@example.com", Subject: "Hello", Text: "a secret link"}); err != nil {
 		t.Fatal(err)
 	}
 	_, secret, err := before.AddAPIKey(ctx, audit.System, db.APIKey{Name: "erp", MerchantID: u.MerchantID, Scopes: []string{db.ScopeTokens}})
@@ -132,7 +133,7 @@ func TestAKeyIsTakenOut(t *testing.T) {
 	if _, err := last.FlowOffer(ctx, flow); err != nil {
 		t.Errorf("the flow: %v", err)
 	}
-	if mails, err := last.OutboxMails(ctx, 10); err != nil || len(mails) != 1 || mails[0].Text != "a secret link" {
+	if mails, err := notify.OutboxMails(ctx, last.Keyring, 10); err != nil || len(mails) != 1 || mails[0].Text != "a secret link" {
 		t.Errorf("the outbox: %v", err)
 	}
 	if _, err := last.APIKeyBySecret(ctx, secret); err != nil {

@@ -11,6 +11,7 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 	"patchbay/internal/status"
@@ -57,7 +58,7 @@ func TestWhatAnotherKeySealedIsLeft(t *testing.T) {
 		}
 		links[name] = l.ID
 	}
-	if err := ahead.AddOutboxMail(ctx, db.OutboxMail{User: u.ID, Recipient: "sok@example.com", Subject: "Hello", Text: "a secret link"}); err != nil {
+	if err := notify.AddOutboxMail(ctx, ahead.Keyring, notify.OutboxMail{User: u.ID, Recipient: "sok@example.com", Subject: "Hello", Text: "a secret link"}); err != nil {
 		t.Fatal(err)
 	}
 	before := dbtest.Dump(t, behind)
@@ -74,7 +75,7 @@ func TestWhatAnotherKeySealedIsLeft(t *testing.T) {
 		},
 		"a choice is cancelled":    func() error { _, err := behind.CancelFlow(ctx, unchosen, audit.System); return err },
 		"a connect link is opened": func() error { _, err := behind.ConnectLink(ctx, links["unknown"], pg.ID{}); return err },
-		"the outbox is read":       func() error { _, err := behind.OutboxMails(ctx, 10); return err },
+		"the outbox is read":       func() error { _, err := notify.OutboxMails(ctx, behind.Keyring, 10); return err },
 		"what is sealed otherwise, as is": func() error {
 			_, err := behind.Unseal(sealedBy(t, ahead), seal.Place{Table: "webhook_endpoints"})
 			return err

@@ -19,6 +19,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/localpg"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/restore"
@@ -27,11 +28,10 @@ import (
 
 // letters keeps the mails that are enqueued; nothing else is.
 type letters struct {
-	db.Jobs
-	all []db.Mail
+	all []notify.Mail
 }
 
-func (l *letters) EnqueueMail(_ context.Context, _ pgx.Tx, m db.Mail) error {
+func (l *letters) EnqueueMail(_ context.Context, _ pgx.Tx, m notify.Mail) error {
 	l.all = append(l.all, m)
 	return nil
 }
@@ -110,7 +110,7 @@ func (x *drill) work(minutes int, connections ...pg.ID) {
 		if _, err := x.engine.Sweep(x.Context()); err != nil {
 			x.Fatal(err)
 		}
-		if _, err := x.db.EnqueueWarnings(x.Context(), status.Providers{"acme": {SetUp: true, Environment: "sandbox"}, "cruel": {SetUp: true, Environment: "sandbox"}}, &x.post); err != nil {
+		if _, err := notify.EnqueueWarnings(x.Context(), x.db.DB, status.Providers{"acme": {SetUp: true, Environment: "sandbox"}, "cruel": {SetUp: true, Environment: "sandbox"}}, &x.post); err != nil {
 			x.Fatal(err)
 		}
 	}
@@ -242,7 +242,7 @@ func (x *drill) holds(lost bool) {
 	if open, err := x.engine.Incidents(x.Context()); err != nil || len(open) != 0 {
 		x.Errorf("incidents: %+v, %v", open, err)
 	}
-	of := map[pg.ID][]db.Mail{}
+	of := map[pg.ID][]notify.Mail{}
 	for _, m := range x.post.all {
 		of[m.User] = append(of[m.User], m)
 	}
@@ -251,7 +251,7 @@ func (x *drill) holds(lost bool) {
 		if lost && i < drilled-1 {
 			want = 1
 		}
-		if got := of[user]; len(got) != want || want == 1 && (got[0].Kind != db.MailRestored || len(got[0].Connections) == 0) {
+		if got := of[user]; len(got) != want || want == 1 && (got[0].Kind != notify.MailRestored || len(got[0].Connections) == 0) {
 			x.Errorf("merchant %d: mails %+v, want %d", i, got, want)
 		}
 	}

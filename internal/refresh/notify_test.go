@@ -6,4 +6,4 @@ import (
 	"syscall"
 )
 
-func notify(c chan<- os.Signal) { signal.Notify(c, syscall.SIGTERM) }
+func onTerminate(c chan<- os.Signal) { signal.Notify(c, syscall.SIGTERM) }

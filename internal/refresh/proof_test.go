@@ -139,7 +139,7 @@ func child(what string) error {
 		return err
 	}
 	terminate := make(chan os.Signal, 1)
-	notify(terminate)
+	onTerminate(terminate)
 	fmt.Println("ready")
 	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
 		return err

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/time/rate"
 
 	"patchbay/internal/audit"
-	"patchbay/internal/db"
 	"patchbay/internal/dial"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 	"patchbay/internal/status"
@@ -58,7 +58,7 @@ const (
 )
 
 // Run sends what is due, until ctx is done and what is under way has ended. mail takes the mails to admins.
-func (w *Webhooks) Run(ctx context.Context, mail db.Jobs) {
+func (w *Webhooks) Run(ctx context.Context, mail notify.Queue) {
 	w.mail = mail
 	var queues sync.WaitGroup
 	defer queues.Wait()
@@ -353,5 +353,5 @@ func (w *Webhooks) giveUp(ctx context.Context, tx pgx.Tx, endpoint pg.ID, shown 
 		return err
 	}
 	w.Log.WarnContext(ctx, "an endpoint of webhooks was switched off", "endpoint", endpoint, "reason", why)
-	return w.DB.NoticeWebhookOff(ctx, tx, endpoint, w.mail)
+	return notify.WebhookOff(ctx, tx, w.DB.Now(), endpoint, w.mail)
 }

@@ -16,6 +16,7 @@ import (
 
 	"patchbay/internal/db"
 	"patchbay/internal/dial"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
 )
@@ -58,7 +59,7 @@ type Webhooks struct {
 	Options
 	client *http.Client
 	tries  *prometheus.CounterVec
-	mail   db.Jobs       // set by Run
+	mail   notify.Queue  // set by Run
 	look   time.Duration // how often it is looked for what is due; shorter in tests
 
 	mu   sync.Mutex

@@ -20,8 +20,8 @@ import (
 
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
-	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
 )
@@ -80,12 +80,12 @@ func (r *receiver) types() (all []Type) {
 
 // mails are the mails that were enqueued.
 type mails struct {
-	db.Jobs
+	notify.Queue
 	mu  sync.Mutex
-	all []db.Mail
+	all []notify.Mail
 }
 
-func (m *mails) EnqueueMail(_ context.Context, _ pgx.Tx, mail db.Mail) error {
+func (m *mails) EnqueueMail(_ context.Context, _ pgx.Tx, mail notify.Mail) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.all = append(m.all, mail)
@@ -489,7 +489,7 @@ func TestAnEndpointIsSwitchedOff(t *testing.T) {
 				}
 				return
 			}
-			if len(sent) != 1 || sent[0].User != admin.ID || sent[0].Endpoint != e.ID || sent[0].Kind != db.MailWebhookOff {
+			if len(sent) != 1 || sent[0].User != admin.ID || sent[0].Endpoint != e.ID || sent[0].Kind != notify.MailWebhookOff {
 				t.Errorf("mails: %+v", sent)
 			}
 			if got.Waiting != 0 || got.Failed == 0 {

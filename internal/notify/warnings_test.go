@@ -1,16 +1,25 @@
-package db_test
+package notify_test
 
 import (
 	"context"
 	"testing"
 	"time"
 
+	"patchbay/internal/audit"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/status"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // TestDueWarningsReadNoLargeTable: the question is asked every minute, of a million connections.
+// queue takes mails and drops them.
+type queue struct{}
+
+func (queue) EnqueueMail(context.Context, pgx.Tx, notify.Mail) error { return nil }
+
 func TestDueWarningsReadNoLargeTable(t *testing.T) {
 	t.Parallel()
 	d := dbtest.New(t, pg.Options{MaxConns: 1}) // one, which alone knows what it has counted
@@ -21,7 +30,7 @@ func TestDueWarningsReadNoLargeTable(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	u := someone(t, d, "sok")
+	u := dbtest.User(t, d, audit.RoleMerchant, "sok@example.com", "", "sok")
 	exec(`UPDATE users SET password_hash = 'set'`)
 	exec(`ALTER TABLE connections DISABLE TRIGGER USER`) // what is searched is not asked for here
 	exec(`INSERT INTO connections (id, merchant_id, provider, environment, account_id, connected_at, problem, problem_since)
@@ -37,7 +46,7 @@ func TestDueWarningsReadNoLargeTable(t *testing.T) {
 		return n
 	}
 	before := scans()
-	mails, err := d.EnqueueWarnings(ctx, status.Providers{"caminvoice": {SetUp: true, Environment: "sandbox"}}, &notedJobs{})
+	mails, err := notify.EnqueueWarnings(ctx, d.DB, status.Providers{"caminvoice": {SetUp: true, Environment: "sandbox"}}, queue{})
 	if err != nil || mails == 0 {
 		t.Fatalf("%d mails, %v", mails, err)
 	}

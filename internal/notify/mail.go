@@ -1,8 +1,13 @@
-package db
+// Package notify says who is mailed about what, and when: the kinds of mail, the warnings of merchants and the notices of admins that are
+// due, and the outbox that keeps mails instead of sending them. What is due is enqueued once, in the transaction that notes it.
+package notify
 
 import (
 	"context"
+	"fmt"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/pg"
 )
@@ -46,8 +51,31 @@ type Mail struct {
 	Endpoint    pg.ID     `json:"endpoint,omitzero"`     // of webhooks
 }
 
-// MailConnections reads the connections that a mail is about, those of one merchant only.
-func (d *DB) MailConnections(ctx context.Context, merchant pg.ID, ids []pg.ID) ([]Connection, error) {
-	return pg.Collect(ctx, d.Pool, "read a mail's connections", scanConnection, `SELECT `+connectionColumns+` FROM connections c
-		WHERE c.id = ANY($1) AND c.merchant_id = $2 ORDER BY c.provider, c.account_name, c.id`, ids, merchant)
+// Queue takes mails in the transaction of the rows that cause them: a mail is sent once that has committed, and never if it does not.
+// jobs.Jobs is River's.
+type Queue interface {
+	EnqueueMail(ctx context.Context, tx pgx.Tx, m Mail) error
+}
+
+// Admins enqueues a mail to every admin who can sign in and has not switched such mails off, and returns how many those are.
+func Admins(ctx context.Context, tx pgx.Tx, m Mail, queue Queue) (int, error) {
+	return Users(ctx, tx, m, queue, `role = 'admin' AND notices`)
+}
+
+// Mailable is the SQL condition that a user can sign in and has an address.
+const Mailable = `locked_at IS NULL AND password_hash <> '' AND email <> ''`
+
+// Users enqueues a mail to every user of whom the SQL condition is true and who can sign in, and returns how many those are.
+func Users(ctx context.Context, tx pgx.Tx, m Mail, queue Queue, where string, args ...any) (int, error) {
+	users, err := pg.Collect(ctx, tx, "read users to mail", pgx.RowTo[pg.ID], `SELECT id FROM users WHERE `+where+` AND `+Mailable+` ORDER BY id`, args...)
+	if err != nil {
+		return 0, err
+	}
+	for _, user := range users {
+		m.User = user
+		if err := queue.EnqueueMail(ctx, tx, m); err != nil {
+			return 0, fmt.Errorf("enqueue %s: %w", m.Kind, err)
+		}
+	}
+	return len(users), nil
 }

@@ -1,8 +1,7 @@
-package db
+package notify
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"time"
 
@@ -17,17 +16,17 @@ const noticeAgain = 24 * time.Hour
 
 // EnqueueNotices enqueues the mails to admins that are due and returns how many: that an incident has begun or ended, and that
 // connections wait for the platform to put something right. Each is mailed once, however many connections it is about.
-func (d *DB) EnqueueNotices(ctx context.Context, providers status.Providers, jobs Jobs) (mails int, err error) {
+func EnqueueNotices(ctx context.Context, d *pg.DB, providers status.Providers, queue Queue) (mails int, err error) {
 	now := d.Now()
 	err = d.Tx(ctx, func(tx pgx.Tx) error {
 		if _, err := pg.Exec(ctx, tx, "lock warnings", `SELECT pg_advisory_xact_lock(hashtextextended('warnings', 0))`); err != nil {
 			return err
 		}
-		due, err := d.incidentNotices(ctx, tx, providers, now)
+		due, err := incidentNotices(ctx, tx, providers, now)
 		if err != nil {
 			return err
 		}
-		problems, err := d.problemNotices(ctx, tx, providers, now)
+		problems, err := problemNotices(ctx, tx, providers, now)
 		if err != nil {
 			return err
 		}
@@ -36,7 +35,7 @@ func (d *DB) EnqueueNotices(ctx context.Context, providers status.Providers, job
 			return err
 		}
 		for _, m := range due {
-			n, err := d.MailAdmins(ctx, tx, m, jobs)
+			n, err := Admins(ctx, tx, m, queue)
 			if err != nil {
 				return err
 			}
@@ -47,7 +46,7 @@ func (d *DB) EnqueueNotices(ctx context.Context, providers status.Providers, job
 	return mails, err
 }
 
-func (d *DB) incidentNotices(ctx context.Context, tx pgx.Tx, providers status.Providers, now time.Time) (due []Mail, err error) {
+func incidentNotices(ctx context.Context, tx pgx.Tx, providers status.Providers, now time.Time) (due []Mail, err error) {
 	type incident struct {
 		Name, Environment string
 		Since             time.Time
@@ -88,7 +87,7 @@ func (d *DB) incidentNotices(ctx context.Context, tx pgx.Tx, providers status.Pr
 	return due, err
 }
 
-func (d *DB) problemNotices(ctx context.Context, tx pgx.Tx, providers status.Providers, now time.Time) (due []Mail, err error) {
+func problemNotices(ctx context.Context, tx pgx.Tx, providers status.Providers, now time.Time) (due []Mail, err error) {
 	type problem struct {
 		Provider, Environment string
 		Problem               status.Problem
@@ -126,9 +125,8 @@ func (d *DB) problemNotices(ctx context.Context, tx pgx.Tx, providers status.Pro
 	return due, err
 }
 
-// NoticeWebhookOff enqueues the mails to admins that an endpoint was switched off, unless they were mailed about it within a day.
-func (d *DB) NoticeWebhookOff(ctx context.Context, tx pgx.Tx, endpoint pg.ID, jobs Jobs) error {
-	now := d.Now()
+// WebhookOff enqueues the mails to admins that an endpoint was switched off, unless they were mailed about it within a day.
+func WebhookOff(ctx context.Context, tx pgx.Tx, now time.Time, endpoint pg.ID, queue Queue) error {
 	n, err := pg.Exec(ctx, tx, "note an endpoint that is off", `
 		INSERT INTO notices AS n (kind, about, since, mailed_at, open) VALUES ($1, $2, $3, $3, false)
 		ON CONFLICT (kind, about) DO UPDATE SET since = excluded.since, mailed_at = excluded.mailed_at WHERE n.mailed_at <= $4`,
@@ -136,29 +134,6 @@ func (d *DB) NoticeWebhookOff(ctx context.Context, tx pgx.Tx, endpoint pg.ID, jo
 	if err != nil || n == 0 {
 		return err
 	}
-	_, err = d.MailAdmins(ctx, tx, Mail{Kind: MailWebhookOff, Endpoint: endpoint}, jobs)
+	_, err = Admins(ctx, tx, Mail{Kind: MailWebhookOff, Endpoint: endpoint}, queue)
 	return err
-}
-
-// MailAdmins enqueues a mail to every admin who can sign in and has not switched such mails off, and returns how many those are.
-func (d *DB) MailAdmins(ctx context.Context, tx pgx.Tx, m Mail, jobs Jobs) (int, error) {
-	return d.mailUsers(ctx, tx, m, jobs, `role = 'admin' AND notices`)
-}
-
-// mailed is the SQL condition that a user can sign in and has an address.
-const mailed = `locked_at IS NULL AND password_hash <> '' AND email <> ''`
-
-// mailUsers enqueues a mail to every user of whom the SQL condition is true and who can sign in.
-func (d *DB) mailUsers(ctx context.Context, tx pgx.Tx, m Mail, jobs Jobs, where string, args ...any) (int, error) {
-	users, err := pg.Collect(ctx, tx, "read users to mail", pgx.RowTo[pg.ID], `SELECT id FROM users WHERE `+where+` AND `+mailed+` ORDER BY id`, args...)
-	if err != nil {
-		return 0, err
-	}
-	for _, user := range users {
-		m.User = user
-		if err := jobs.EnqueueMail(ctx, tx, m); err != nil {
-			return 0, fmt.Errorf("enqueue %s: %w", m.Kind, err)
-		}
-	}
-	return len(users), nil
 }

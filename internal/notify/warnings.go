@@ -1,4 +1,4 @@
-package db
+package notify
 
 import (
 	"context"
@@ -20,7 +20,7 @@ const (
 // EnqueueWarnings enqueues the mails that are due and returns how many: to users whose connections need them to act, once for each
 // problem and never during an incident of the provider, and once for all that a restore of the database has interrupted; to users whose
 // access ends within status.Reminder; and to users who were warned of a connection that is fine again.
-func (d *DB) EnqueueWarnings(ctx context.Context, providers status.Providers, jobs Jobs) (mails int, err error) {
+func EnqueueWarnings(ctx context.Context, d *pg.DB, providers status.Providers, queue Queue) (mails int, err error) {
 	now := d.Now()
 	var names, environments []string
 	for name, p := range providers {
@@ -114,7 +114,7 @@ func (d *DB) EnqueueWarnings(ctx context.Context, providers status.Providers, jo
 				of[w.User] = append(of[w.User], w.Connection)
 			}
 			for _, user := range order {
-				if err := jobs.EnqueueMail(ctx, tx, Mail{Kind: due.kind, User: user, Connections: of[user]}); err != nil {
+				if err := queue.EnqueueMail(ctx, tx, Mail{Kind: due.kind, User: user, Connections: of[user]}); err != nil {
 					return fmt.Errorf("enqueue %s: %w", due.kind, err)
 				}
 			}
@@ -135,7 +135,7 @@ func neededSince(t time.Time) int64 {
 }
 
 // ClearWarnings deletes a user's warnings of connections, so that the next problem of one is mailed again.
-func (d *DB) ClearWarnings(ctx context.Context, user pg.ID, connections []pg.ID) error {
-	_, err := pg.Exec(ctx, d.Pool, "clear warnings", `DELETE FROM warnings WHERE user_id = $1 AND connection_id = ANY($2)`, user, connections)
+func ClearWarnings(ctx context.Context, q pg.Querier, user pg.ID, connections []pg.ID) error {
+	_, err := pg.Exec(ctx, q, "clear warnings", `DELETE FROM warnings WHERE user_id = $1 AND connection_id = ANY($2)`, user, connections)
 	return err
 }
