@@ -5,8 +5,10 @@ package views
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import "github.com/a-h/templ"
-import templruntime "github.com/a-h/templ/runtime"
+import (
+	"github.com/a-h/templ"
+	templruntime "github.com/a-h/templ/runtime"
+)
 
 import (
 	"strings"
@@ -567,7 +569,7 @@ func howItIs(v ConnectionPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		var templ_7745c5c3_Var20 = []any{"say", "say-" + string(v.Status.Health)}
+		templ_7745c5c3_Var20 := []any{"say", "say-" + string(v.Status.Health)}
 		templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var20...)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
@@ -981,7 +983,7 @@ func connectionActions(v ConnectionPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			var templ_7745c5c3_Var38 = []any{templ.KV("primary", v.Staff != nil && v.Status.Health != status.ActionNeeded)}
+			templ_7745c5c3_Var38 := []any{templ.KV("primary", v.Staff != nil && v.Status.Health != status.ActionNeeded)}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var38...)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
@@ -1024,7 +1026,7 @@ func connectionActions(v ConnectionPage) templ.Component {
 			}
 		}
 		if v.MayDisconnect {
-			var templ_7745c5c3_Var41 = []any{templ.KV("button", v.Staff != nil), templ.KV("plain", v.Staff == nil)}
+			templ_7745c5c3_Var41 := []any{templ.KV("button", v.Staff != nil), templ.KV("plain", v.Staff == nil)}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var41...)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
@@ -1108,7 +1110,7 @@ func refreshOutcome(v ConnectionPage) templ.Component {
 			templ_7745c5c3_Var44 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		var templ_7745c5c3_Var45 = []any{"say", "say-" + string(v.Outcome.Health)}
+		templ_7745c5c3_Var45 := []any{"say", "say-" + string(v.Outcome.Health)}
 		templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var45...)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err

@@ -5,8 +5,10 @@ package views
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import "github.com/a-h/templ"
-import templruntime "github.com/a-h/templ/runtime"
+import (
+	"github.com/a-h/templ"
+	templruntime "github.com/a-h/templ/runtime"
+)
 
 import (
 	"patchbay/internal/db"
@@ -561,7 +563,7 @@ func erasedBody(v ErasedPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = erasedCount(T(ctx, "erase.ended-untold"), v.Erasure.Revoked[status.RevokedUntold]).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = erasedCount(T(ctx, "erase.ended-untold"), v.Erasure.Revoked[status.RevokedNotAsked]).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -5,8 +5,10 @@ package views
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import "github.com/a-h/templ"
-import templruntime "github.com/a-h/templ/runtime"
+import (
+	"github.com/a-h/templ"
+	templruntime "github.com/a-h/templ/runtime"
+)
 
 import (
 	"strings"
@@ -496,7 +498,7 @@ func choosing(v FlowPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			for i, o := range v.Offer.Options {
-				var templ_7745c5c3_Var12 = []any{templ.KV("primary", i == 0 && v.Offer.Why != db.AskDiffers)}
+				templ_7745c5c3_Var12 := []any{templ.KV("primary", i == 0 && v.Offer.Why != db.AskDiffers)}
 				templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var12...)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err

@@ -5,8 +5,10 @@ package views
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import "github.com/a-h/templ"
-import templruntime "github.com/a-h/templ/runtime"
+import (
+	"github.com/a-h/templ"
+	templruntime "github.com/a-h/templ/runtime"
+)
 
 import "time"
 
@@ -37,7 +39,7 @@ func staffTimeline(events []Event, provider string) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		for _, l := range foldEvents(events, Event.sameness) {
-			var templ_7745c5c3_Var2 = []any{l.class()}
+			templ_7745c5c3_Var2 := []any{l.class()}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var2...)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
@@ -141,7 +143,7 @@ func merchantTimeline(events []Event, provider string) templ.Component {
 		}
 		for _, l := range foldEvents(events, func(e Event) string { return e.reading(ctx, provider) }) {
 			e := l.latest()
-			var templ_7745c5c3_Var5 = []any{string(e.health())}
+			templ_7745c5c3_Var5 := []any{string(e.health())}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var5...)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err

@@ -97,7 +97,7 @@ func TestEqualOutcomesThatFollowEachOtherAreOneLine(t *testing.T) {
 
 func TestFailuresAndChangesStandOut(t *testing.T) {
 	for kind, want := range map[status.Kind]string{
-		status.RefreshSaved: "fine", status.RefreshSpared: "", status.ConnectionNamed: "", status.ConnectionNoted: "", status.FlowBegun: "",
+		status.RefreshSaved: "fine", status.RefreshLateKept: "", status.ConnectionNamed: "", status.ConnectionNoted: "", status.FlowBegun: "",
 		status.RefreshRejected: "action-needed change", status.RefreshTemporary: "retrying change", status.RefreshLost: "retrying change",
 		status.ConnectionConnected: "fine change", status.ConnectionDisconnected: " change", status.ConnectionRevocationNoticed: "retrying change",
 		status.ConnectionReconnectAsked: " change",

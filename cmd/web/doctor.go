@@ -159,7 +159,7 @@ func (x *examination) replica(ctx context.Context, s settings) {
 		case state == pg.ReplicaUsed:
 			x.fine("replica", "follows the primary; lists are read from it")
 			return
-		case state == pg.ReplicaForeign:
+		case state == pg.ReplicaNotStandby:
 			x.wrong("replica", "READ_DATABASE_URL leads to no standby of this database: it is another's, or it was promoted, or it has not yet followed the primary's last failover. Lists are read from the primary")
 			return
 		case said != "":

@@ -73,9 +73,9 @@ const (
 
 // Errors of connect links.
 var (
-	ErrLinkOver     = errors.New("this connect link has expired or was revoked")
-	ErrLinkForeign  = errors.New("another browser has begun with this connect link")
-	ErrNotConfirmed = errors.New("the code is not that of a connect link that waits for it")
+	ErrLinkOver         = errors.New("this connect link has expired or was revoked")
+	ErrLinkOtherBrowser = errors.New("another browser has begun with this connect link")
+	ErrNotConfirmed     = errors.New("the code is not that of a connect link that waits for it")
 )
 
 // confirmFor is how long the platform's program may take to confirm.
@@ -265,7 +265,7 @@ func (d *DB) ConnectLinks(ctx context.Context, merchant pg.ID, cursor string, li
 	return page, nil
 }
 
-// BindConnectLink gives a link to the browser that begins with it. It returns ErrLinkForeign if another browser has it, and ErrLinkOver
+// BindConnectLink gives a link to the browser that begins with it. It returns ErrLinkOtherBrowser if another browser has it, and ErrLinkOver
 // if it has expired or was revoked.
 func (d *DB) BindConnectLink(ctx context.Context, l ConnectLink, browser pg.Secret, by audit.Actor) (ConnectLink, error) {
 	now := d.Now()
@@ -279,7 +279,7 @@ func (d *DB) BindConnectLink(ctx context.Context, l ConnectLink, browser pg.Secr
 			case l.Over(now):
 				return ErrLinkOver
 			case len(l.browserHash) > 0 && !l.OfBrowser(browser):
-				return ErrLinkForeign
+				return ErrLinkOtherBrowser
 			case len(l.browserHash) > 0:
 				return nil
 			}
@@ -300,7 +300,7 @@ func (d *DB) BindConnectLink(ctx context.Context, l ConnectLink, browser pg.Secr
 
 // RefuseConnectLink records that another browser than the one that began wanted to begin with a link.
 func (d *DB) RefuseConnectLink(ctx context.Context, l ConnectLink, by audit.Actor) error {
-	return d.Audit.Record(ctx, l.event(status.LinkForeign, by))
+	return d.Audit.Record(ctx, l.event(status.LinkOtherBrowser, by))
 }
 
 // UnwantedGrant is access that a merchant gave and nobody connects.

@@ -457,7 +457,7 @@ func (d *DB) OwedRevocations(ctx context.Context, merchant pg.ID, most int) ([]O
 			}
 		}
 		if err != nil {
-			if err := d.SaveOwed(ctx, one, status.RevokedUntold, connectors.Call{}); err != nil {
+			if err := d.SaveOwed(ctx, one, status.RevokedNotAsked, connectors.Call{}); err != nil {
 				return owed, err
 			}
 			continue

@@ -186,7 +186,7 @@ func TestADumpAfterAnErasureHoldsNothingButIDs(t *testing.T) {
 	if err != nil || len(owed) != 1 || owed[0].Grant.Access != "" {
 		t.Fatalf("%d are owed, %v", len(owed), err)
 	}
-	if err := d.SaveOwed(ctx, owed[0], status.RevokedUntold, connectors.Call{Code: "canary of a provider"}); err != nil {
+	if err := d.SaveOwed(ctx, owed[0], status.RevokedNotAsked, connectors.Call{Code: "canary of a provider"}); err != nil {
 		t.Fatal(err)
 	}
 	after := dbtest.Dump(t, d)
@@ -213,7 +213,7 @@ func TestADumpAfterAnErasureHoldsNothingButIDs(t *testing.T) {
 	}
 	receipt, err := d.ErasureByExternalID(ctx, external)
 	want := db.ErasedCounts{Connections: 2, Flows: 1, ConnectLinks: 1, Users: 1, Sessions: 1, Links: 2, APIKeys: 1, Mail: 3}
-	if err != nil || receipt.MerchantID != merchant || receipt.Counts != want || !receipt.Complete() || receipt.Revoked[status.RevokedUntold] != 1 || receipt.Emptied != 4 {
+	if err != nil || receipt.MerchantID != merchant || receipt.Counts != want || !receipt.Complete() || receipt.Revoked[status.RevokedNotAsked] != 1 || receipt.Emptied != 4 {
 		t.Errorf("the receipt is %+v, %v", receipt, err)
 	}
 	if err := d.EraseMerchant(ctx, audit.System, merchant); !errors.Is(err, pg.ErrNotFound) {

@@ -65,12 +65,12 @@ func (d *DB) CallbackRegistered(ctx context.Context, name, environment, address 
 
 // HookRegistered stores that we subscribed to the webhooks of all accounts.
 func (d *DB) HookRegistered(ctx context.Context, name, environment string, by audit.Actor) error {
-	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderHooked}, `webhook_registered_at = $3, request_failed = ''`, d.Now())
+	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderWebhookRegistered}, `webhook_registered_at = $3, request_failed = ''`, d.Now())
 }
 
 // HookRemoved stores that we unsubscribed from the webhooks of n accounts.
 func (d *DB) HookRemoved(ctx context.Context, name, environment string, n int, by audit.Actor) error {
-	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderUnhooked, Note: fmt.Sprint(n)}, `webhook_registered_at = NULL, request_failed = ''`)
+	return d.providerChanged(ctx, name, environment, by, audit.Event{Kind: status.ProviderWebhookUnregistered, Note: fmt.Sprint(n)}, `webhook_registered_at = NULL, request_failed = ''`)
 }
 
 // ProviderChecked stores the result of a live check: why it found no answer, how long the call took and how far the provider's clock

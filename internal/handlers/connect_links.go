@@ -122,7 +122,7 @@ func (s *Server) followLink(w http.ResponseWriter, r *http.Request) error {
 	if err == nil {
 		err = s.linkUsable(l, own)
 	}
-	if errors.Is(err, db.ErrLinkForeign) {
+	if errors.Is(err, db.ErrLinkOtherBrowser) {
 		if err := s.DB.RefuseConnectLink(r.Context(), l, l.Actor(s.address(r), trace.Request(r.Context()))); err != nil {
 			return err
 		}
@@ -165,12 +165,12 @@ func (s *Server) followLink(w http.ResponseWriter, r *http.Request) error {
 // errLinkTask is returned if a link's task cannot be done any more: its provider is not set up, or its connection has ended.
 var errLinkTask = errors.New("what the connect link is for is not there any more")
 
-// linkUsable returns ErrLinkForeign if another browser has begun with a link, and ErrLinkOver if it has expired or was revoked. In the
+// linkUsable returns ErrLinkOtherBrowser if another browser has begun with a link, and ErrLinkOver if it has expired or was revoked. In the
 // browser that began, a link that is over still leads to how its attempt ended.
 func (s *Server) linkUsable(l db.ConnectLink, own bool) error {
 	switch {
 	case !own && !l.BoundAt.IsZero():
-		return db.ErrLinkForeign
+		return db.ErrLinkOtherBrowser
 	case l.Over(s.DB.Now()) && !(own && s.linkDone(l)):
 		return db.ErrLinkOver
 	}
@@ -223,7 +223,7 @@ func (s *Server) linkOver(w http.ResponseWriter, r *http.Request, l db.ConnectLi
 	switch {
 	case errors.Is(why, pg.ErrNotFound):
 		page.Why, code, l = views.LinkUnknown, http.StatusNotFound, db.ConnectLink{}
-	case errors.Is(why, db.ErrLinkForeign):
+	case errors.Is(why, db.ErrLinkOtherBrowser):
 		page.Why, state = views.LinkUsed, db.LinkBegun
 	case errors.Is(why, db.ErrLinkOver) && !l.RevokedAt.IsZero():
 		page.Why = views.LinkRevoked

@@ -246,7 +246,7 @@ func TestAMerchantConnectsByALinkAndComesBack(t *testing.T) {
 	if page := staff.get("/admin/merchants/" + l.Merchant.ID.String()); !strings.Contains(page.body, "Sok Dara") || !strings.Contains(page.body, "shop-17") {
 		t.Error("the merchant's page does not list the link")
 	}
-	for kind, want := range map[status.Kind]int{status.LinkMade: 1, status.LinkBegun: 1, status.LinkForeign: 0, status.ConnectionConnected: 1} {
+	for kind, want := range map[status.Kind]int{status.LinkMade: 1, status.LinkBegun: 1, status.LinkOtherBrowser: 0, status.ConnectionConnected: 1} {
 		if got := s.events(kind); got != want {
 			t.Errorf("%d events %s, want %d", got, kind, want)
 		}
@@ -272,7 +272,7 @@ func TestALinkIsOneBrowsers(t *testing.T) {
 			t.Error("a second browser learns for whom the link is")
 		}
 	}
-	if s.events(status.LinkForeign) != 1 {
+	if s.events(status.LinkOtherBrowser) != 1 {
 		t.Error("no event tells of the second browser")
 	}
 	if got := stranger.get("/links/" + made.ID.String()); got.status != http.StatusNotFound {

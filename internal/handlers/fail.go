@@ -25,7 +25,7 @@ import (
 // Errors that any page may return. A page that can say more renders it itself.
 var (
 	errForbidden = errors.New("forbidden")
-	errForeign   = errors.New("a form sent from another site")
+	errCrossSite = errors.New("a form sent from another site")
 	errTooLarge  = errors.New("the body is over 64 KB")
 	errBroken    = errors.New("broken")
 	errMethod    = errors.New("not by this method")
@@ -57,7 +57,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		status = http.StatusNotFound
 	case errors.Is(err, account.ErrInvalidLink):
 		status, code = http.StatusNotFound, "link"
-	case errors.Is(err, errForbidden), errors.Is(err, errForeign), errors.Is(err, account.ErrWrongPassword): // locked while signing in
+	case errors.Is(err, errForbidden), errors.Is(err, errCrossSite), errors.Is(err, account.ErrWrongPassword): // locked while signing in
 		status = http.StatusForbidden
 	case errors.Is(err, errMalformed):
 		status = http.StatusBadRequest

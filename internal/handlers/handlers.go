@@ -208,7 +208,7 @@ func (s *Server) Routes() http.Handler {
 		s.Log.Error("PUBLIC_URL is no origin", "err", err)
 	}
 	origins.AddInsecureBypassPattern(postedRoute) // it does nothing but redirect
-	origins.SetDenyHandler(s.page(route{roles: everyone, do: func(http.ResponseWriter, *http.Request) error { return errForeign }}))
+	origins.SetDenyHandler(s.page(route{roles: everyone, do: func(http.ResponseWriter, *http.Request) error { return errCrossSite }}))
 
 	all := http.NewServeMux()
 	all.Handle("/", s.canonicalHost(origins.Handler(pages)))

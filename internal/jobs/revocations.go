@@ -87,7 +87,7 @@ func (j *Jobs) Receipt(ctx context.Context, c db.Connection) (db.Receipt, error)
 	case j.RevokesByAccount(c.Provider, c.Environment):
 		receipt.Revoked = status.RevokedLater
 	default:
-		receipt.Revoked = status.RevokedUntold
+		receipt.Revoked = status.RevokedNotAsked
 	}
 	return receipt, err
 }
@@ -104,7 +104,7 @@ func (j *Jobs) Revoke(ctx context.Context, p db.Revocation) (status.Revocation, 
 func (j *Jobs) revoke(ctx context.Context, p db.Revocation) (status.Revocation, error) {
 	c, provider := p.Connection, j.provider(p.Connection.Provider)
 	if provider.Connector == nil || !provider.Is(c.Provider, c.Environment) {
-		return status.RevokedUntold, nil
+		return status.RevokedNotAsked, nil
 	}
 	revoker, ok := provider.Connector.(connectors.Revoker)
 	if !ok {
@@ -114,7 +114,7 @@ func (j *Jobs) revoke(ctx context.Context, p db.Revocation) (status.Revocation, 
 	if info.RevokesByID {
 		unconfirmed = status.RevokedLater
 	} else if p.Grant.Access == "" {
-		return status.RevokedUntold, nil
+		return status.RevokedNotAsked, nil
 	}
 	if info.RevokesAccount {
 		begun, err := j.DB.BeginRevocation(ctx, c.Provider, c.Environment, c.Account.ID)

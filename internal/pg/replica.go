@@ -24,12 +24,12 @@ type ReplicaState string
 
 // The states of a replica. ReplicaNone is that of a database without READ_DATABASE_URL.
 const (
-	ReplicaNone    ReplicaState = ""
-	ReplicaUsed    ReplicaState = "used"
-	ReplicaUnknown ReplicaState = "not-compared" // with where the primary was within MaxLag: the process has just begun, or the primary is away
-	ReplicaLags    ReplicaState = "lagging"      // by more than MaxLag
-	ReplicaForeign ReplicaState = "no-standby"   // of this primary's database: it is another's, follows another timeline, or was promoted
-	ReplicaAway    ReplicaState = "away"         // it does not answer within two seconds
+	ReplicaNone       ReplicaState = ""
+	ReplicaUsed       ReplicaState = "used"
+	ReplicaUnknown    ReplicaState = "not-compared" // with where the primary was within MaxLag: the process has just begun, or the primary is away
+	ReplicaLags       ReplicaState = "lagging"      // by more than MaxLag
+	ReplicaNotStandby ReplicaState = "no-standby"   // of this primary's database: it is another's, follows another timeline, or was promoted
+	ReplicaAway       ReplicaState = "away"         // it does not answer within two seconds
 )
 
 // replica is a streaming standby of the primary. It is never trusted by itself: the connection that a read uses is first asked how far
@@ -161,7 +161,7 @@ func (r *replica) askFit(ctx context.Context, do func(ctx context.Context, q Que
 		FROM pg_control_system(), pg_control_checkpoint() c, pg_control_recovery() r`).Scan(&standby, &there.cluster, &there.timeline, &there.lsn); err != nil {
 		return err
 	}
-	state := ReplicaForeign
+	state := ReplicaNotStandby
 	if standby {
 		state = r.judge(there)
 	}
@@ -192,7 +192,7 @@ func (r *replica) judge(there position) ReplicaState {
 		case now.Sub(here.at) > MaxLag:
 			continue
 		case there.cluster != here.cluster || there.timeline != here.timeline:
-			return ReplicaForeign
+			return ReplicaNotStandby
 		case there.lsn >= here.lsn:
 			return ReplicaUsed
 		case now.Sub(here.at) < MaxLag-2*replicaRound:

@@ -157,7 +157,7 @@ func TestReadsFromAReplica(t *testing.T) {
 			t.Errorf("promoted: %v", got)
 		}
 	}
-	dbtest.Eventually(t, "a replica that is none", state(pg.ReplicaForeign))
+	dbtest.Eventually(t, "a replica that is none", state(pg.ReplicaNotStandby))
 
 	stop()
 	dbtest.Receive(t, ended, "the end of watching")
@@ -181,8 +181,8 @@ func TestReplicasOfOthers(t *testing.T) {
 		address string
 		want    pg.ReplicaState
 	}{
-		"the primary itself":              {database.URL, pg.ReplicaForeign},
-		"another database of the cluster": {dbtest.Make(t).URL, pg.ReplicaForeign},
+		"the primary itself":              {database.URL, pg.ReplicaNotStandby},
+		"another database of the cluster": {dbtest.Make(t).URL, pg.ReplicaNotStandby},
 		"a port where nothing listens":    {"postgres://patchbay@127.0.0.1:1/patchbay", pg.ReplicaAway},
 		"a server that says nothing":      {"postgres://patchbay@" + silent.Addr().String() + "/patchbay?sslmode=disable", pg.ReplicaAway},
 		"a database that is not there":    {strings.Replace(database.URL, "/patchbay", "/nowhere", 1) + "&dbname=nowhere", pg.ReplicaAway},

@@ -283,7 +283,7 @@ func (q *providerQueue) saveOne(ctx context.Context, s *save) (f fate, err error
 			f, event.Kind = dropped, status.RefreshDropped
 			return q.db.Audit.Add(ctx, tx, event)
 		case generation != l.Generation:
-			f, event.Kind = spared, status.RefreshSpared
+			f, event.Kind = spared, status.RefreshLateKept
 			sealed, err := q.db.SealGrant(s.grant, db.LateGrantPlace(l.Connection, l.Merchant, generation))
 			if err != nil {
 				return err

@@ -44,7 +44,7 @@ func ErasureOf(e db.Erasure, externalID string, months int) Erasure {
 	a := Erasure{
 		ID: e.MerchantID, ExternalID: externalID, ErasedAt: e.At.UTC(), Erased: e.Counts, Events: e.Emptied, Complete: e.Complete(),
 		Revoked: Ended{
-			Done: e.Revoked[status.RevokedDone], Owed: e.Owed, Failed: e.Revoked[status.RevokedFailed], Untold: e.Revoked[status.RevokedUntold],
+			Done: e.Revoked[status.RevokedDone], Owed: e.Owed, Failed: e.Revoked[status.RevokedFailed], Untold: e.Revoked[status.RevokedNotAsked],
 			Kept: e.Revoked[status.RevokedKept], NotOffered: e.Revoked[status.RevokedNotOffered],
 		},
 	}

@@ -15,7 +15,7 @@ const (
 	ConnectionRevoked           Kind = "connection.revoked" // the provider confirmed the end of access
 	ConnectionRevokeFailed      Kind = "connection.revoke.failed"
 	ConnectionRevokeLater       Kind = "connection.revoke.later"
-	ConnectionRevokeUntold      Kind = "connection.revoke.untold"
+	ConnectionRevokeNotAsked    Kind = "connection.revoke.untold"
 	ConnectionRevokeKept        Kind = "connection.revoke.kept"
 	ConnectionRevokeNotOffered  Kind = "connection.revoke.not-offered"
 	ConnectionRevocationNoticed Kind = "connection.hook.revoked" // the provider's webhook says that access ended
@@ -33,15 +33,15 @@ const (
 	FlowFailed    Kind = "flow.failed"
 	FlowCancelled Kind = "flow.cancelled"
 
-	LinkMade       Kind = "link.made"
-	LinkBegun      Kind = "link.begun"      // a browser has it for itself from then on
-	LinkForeign    Kind = "link.foreign"    // another browser wanted to begin
-	LinkRevoked    Kind = "link.revoked"    // the platform ended it
-	LinkConfirming Kind = "link.confirming" // the merchant is done: the platform is to confirm
-	LinkConfirmed  Kind = "link.confirmed"
+	LinkMade         Kind = "link.made"
+	LinkBegun        Kind = "link.begun"      // a browser has it for itself from then on
+	LinkOtherBrowser Kind = "link.foreign"    // another browser wanted to begin
+	LinkRevoked      Kind = "link.revoked"    // the platform ended it
+	LinkConfirming   Kind = "link.confirming" // the merchant is done: the platform is to confirm
+	LinkConfirmed    Kind = "link.confirmed"
 
 	RefreshSaved          Kind = "refresh.saved"
-	RefreshSpared         Kind = "refresh.spared"  // kept beside a newer answer that was saved first
+	RefreshLateKept       Kind = "refresh.spared"  // kept beside a newer answer that was saved first
 	RefreshDropped        Kind = "refresh.dropped" // the connection was made anew or ended meanwhile
 	RefreshRateLimited    Kind = "refresh.later"
 	RefreshTemporary      Kind = "refresh.trouble"
@@ -85,11 +85,11 @@ const (
 	KeyAdded   Kind = "key.added"
 	KeyRevoked Kind = "key.revoked"
 
-	ProviderRegistered Kind = "provider.registered"
-	ProviderHooked     Kind = "provider.hooked"
-	ProviderUnhooked   Kind = "provider.unhooked"
-	ProviderChecked    Kind = "provider.checked"
-	ProviderResumed    Kind = "provider.resumed" // a pause that it had asked for was ended
+	ProviderRegistered          Kind = "provider.registered"
+	ProviderWebhookRegistered   Kind = "provider.hooked"
+	ProviderWebhookUnregistered Kind = "provider.unhooked"
+	ProviderChecked             Kind = "provider.checked"
+	ProviderResumed             Kind = "provider.resumed" // a pause that it had asked for was ended
 
 	ProviderRequestFailed    Kind = "provider.request-failed"    // it did not do what staff asked for
 	ProviderCallbackRefused  Kind = "provider.callback-refused"  // it says that our callback address is not registered
@@ -122,11 +122,11 @@ const (
 func Kinds() []Kind {
 	return []Kind{
 		ConnectionAdded, ConnectionConnected, ConnectionReconnected, ConnectionReplaced, ConnectionDisconnected, ConnectionRevoked,
-		ConnectionRevokeFailed, ConnectionRevokeLater, ConnectionRevokeUntold, ConnectionRevokeKept, ConnectionRevokeNotOffered,
+		ConnectionRevokeFailed, ConnectionRevokeLater, ConnectionRevokeNotAsked, ConnectionRevokeKept, ConnectionRevokeNotOffered,
 		ConnectionRevocationNoticed, ConnectionReconnectAsked, ConnectionNamed, ConnectionNoted, ConnectionNoteDeleted, ConnectionViewed, ConnectionsSearched, ConnectionsExported,
 		FlowBegun, FlowDenied, FlowExpired, FlowFailed, FlowCancelled,
-		LinkMade, LinkBegun, LinkForeign, LinkRevoked, LinkConfirming, LinkConfirmed,
-		RefreshSaved, RefreshSpared, RefreshDropped, RefreshRateLimited, RefreshTemporary, RefreshRejected, RefreshClientRejected, RefreshLost,
+		LinkMade, LinkBegun, LinkOtherBrowser, LinkRevoked, LinkConfirming, LinkConfirmed,
+		RefreshSaved, RefreshLateKept, RefreshDropped, RefreshRateLimited, RefreshTemporary, RefreshRejected, RefreshClientRejected, RefreshLost,
 		IncidentOpened, IncidentDeclared, IncidentEnded, IncidentMessage,
 		MerchantAdded, MerchantErased,
 		UserAdded, UserInvited, UserInvitationAccepted, UserPasswordLink, UserPasswordChanged, UserSignedIn, UserSignedOut, UserSignInFailed,
@@ -134,7 +134,7 @@ func Kinds() []Kind {
 		UserTurnedAway, UserSessionsEnded, UserLocked, UserUnlocked, UserRoleChanged,
 		UserFactorOn, UserFactorOff, UserFactorReset, UserFactorFailed, UserRecoveryUsed, UserRecoveryMade, UserProved, UserPasskeyCloned,
 		KeyAdded, KeyRevoked,
-		ProviderRegistered, ProviderHooked, ProviderUnhooked, ProviderChecked, ProviderResumed, ProviderRequestFailed, ProviderCallbackRefused,
+		ProviderRegistered, ProviderWebhookRegistered, ProviderWebhookUnregistered, ProviderChecked, ProviderResumed, ProviderRequestFailed, ProviderCallbackRefused,
 		ProviderCallbackAccepted,
 		BulkCounted, BulkBegun, BulkStopped, BulkEnded,
 		MailRetried, RowForged, DatabaseRestored, DatabaseBroughtBack, EventsExported, SettingRetentionSet,

@@ -143,14 +143,14 @@ const (
 	RevokedDone       Revocation = "done"
 	RevokedFailed     Revocation = "failed"      // it was asked, and did not confirm
 	RevokedLater      Revocation = "later"       // it has not confirmed yet: it is asked again
-	RevokedUntold     Revocation = "untold"      // it could not be asked
+	RevokedNotAsked   Revocation = "untold"      // it could not be asked
 	RevokedKept       Revocation = "kept"        // access was left as it is: another connection has the account
 	RevokedNotOffered Revocation = "not-offered" // it has no way of being asked
 )
 
 // Revocations lists every Revocation.
 func Revocations() []Revocation {
-	return []Revocation{RevokedDone, RevokedFailed, RevokedLater, RevokedUntold, RevokedKept, RevokedNotOffered}
+	return []Revocation{RevokedDone, RevokedFailed, RevokedLater, RevokedNotAsked, RevokedKept, RevokedNotOffered}
 }
 
 // Kind returns the kind of the event that tells of it.
