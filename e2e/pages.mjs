@@ -213,9 +213,12 @@ export async function furnish(app, as, browser) {
       if (answered.status() !== 422) throw new Error(`an empty note: ${answered.status()}`);
     } },
     { name: "connection-staff-action-needed", who: "admin", path: needed },
+    { name: "connection-as-merchant", who: "support", path: `${needed}?as=km` },
+    { name: "connection-as-merchant-receipt", who: "admin", path: `${receipt}?as=fr` },
     { name: "flow-staff", who: "support", path: denied },
     { name: "admin-merchants", who: "admin", path: "/admin/merchants" },
     { name: "admin-merchant", who: "admin", path: `/admin/merchants/${merchant}` },
+    { name: "admin-merchant-erase", who: "admin", path: `/admin/merchants/${merchant}/erase` },
     { name: "admin-users", who: "admin", path: "/admin/users" },
     { name: "admin-providers", who: "admin", path: "/admin/providers", main: true },
     { name: "admin-provider", who: "admin", path: "/admin/providers/caminvoice", main: true },

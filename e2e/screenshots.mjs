@@ -1,5 +1,6 @@
 // Pictures of every page. `npm run screenshots` writes docs/screenshots/ and docs/screenshots.md: every page once on a wide
 // screen and twice on a phone. `npm run screenshots -- FOLDER` writes every combination of scheme, width and language there instead.
+// With ONLY=PATTERN it takes the pages of such names alone, and leaves the other pictures.
 import { mkdir, readdir, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -16,7 +17,7 @@ const app = await start();
 const browser = await launch();
 try {
   const as = profiles(browser, app);
-  const pages = (await furnish(app, as, browser)).filter((one) => only.test(one.name));
+  const every = await furnish(app, as, browser), pages = every.filter((one) => only.test(one.name));
   await mkdir(folder, { recursive: true });
   if (!process.env.ONLY) for (const old of await readdir(folder)) if (old.endsWith(".png")) await rm(join(folder, old));
   const readers = {}, limited = new Set();
@@ -43,12 +44,12 @@ try {
   if (!process.argv[2]) {
     const shot = (name, [scheme, width, lang]) => `screenshots/${name}-${scheme}-${width}-${lang}.png`;
     const lines = ["# Every page", "", "Made by `cd e2e && npm run screenshots` from a fresh demo. On the right the same page on a phone: in Khmer, dark, and in French.", ""];
-    for (const { name } of pages) {
+    for (const { name } of every) {
       lines.push(`## ${name}`, "", "<table><tr>", `<td width="60%" valign="top"><img alt="${name}, wide, light, English" src="${shot(name, kept[0])}"></td>`);
       for (const [one, what] of [[kept[1], "phone, dark, Khmer"], [kept[2], "phone, light, French"]]) lines.push(`<td width="20%" valign="top"><img alt="${name}, ${what}" src="${shot(name, one)}"></td>`);
       lines.push("</tr></table>", "");
     }
-    if (!process.env.ONLY) await writeFile(join(docs, "screenshots.md"), lines.join("\n"));
+    await writeFile(join(docs, "screenshots.md"), lines.join("\n"));
   }
 } finally {
   await browser.close();
