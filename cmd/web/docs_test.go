@@ -104,36 +104,67 @@ func TestDocumentsNameOneVersionOfPostgres(t *testing.T) {
 func TestSettingsOfTheHandbook(t *testing.T) {
 	text := read(t, "../../docs/production.md")
 	block := regexp.MustCompile("(?s)```sh\n# env\n(.*?)```").FindStringSubmatch(text)
-	unit := regexp.MustCompile("(?s)# /etc/systemd/system/patchbay.service\n(.*?)```").FindStringSubmatch(text)
-	if block == nil || unit == nil {
-		t.Fatal("docs/production.md lacks its settings or its unit")
+	if block == nil {
+		t.Fatal("docs/production.md lacks its settings")
 	}
-	folder := t.TempDir()
-	contents := map[string]string{"database": "a password's signs: @/#"}
+	contents := map[string]string{"database": "a password's signs: @/#", "owner": "another: @/#"}
 	for _, one := range complete(t) {
 		name, value, _ := strings.Cut(one, "=")
 		contents[map[string]string{"KEYSET": "keyset", "SESSION_KEYS": "session-keys"}[name]] = value
 	}
+	for unit, owner := range map[string]bool{"patchbay": false, "patchbay-migrate": true} {
+		t.Run(unit, func(t *testing.T) {
+			found := regexp.MustCompile("(?s)# /etc/systemd/system/" + unit + ".service\n(.*?)```").FindStringSubmatch(text)
+			if found == nil {
+				t.Fatal("there is no such unit")
+			}
+			testUnit(t, block[1], found[1], contents, owner)
+		})
+	}
+}
+
+// testUnit reads the settings of a unit, whose credentials are files with those contents. Only the unit of the schema has the owner's password.
+func testUnit(t *testing.T, settings, unit string, contents map[string]string, owner bool) {
 	var environ []string
-	for line := range strings.Lines(block[1]) {
+	for line := range strings.Lines(settings) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		environ = append(environ, name+"="+strings.Trim(value, `"`)) // as systemd and a shell read it
 	}
-	named := regexp.MustCompile(`(\w+_FILE)=%d/(\S+)`).FindAllStringSubmatch(unit[1], -1)
-	for _, m := range named {
-		path := filepath.Join(folder, m[2])
-		if err := os.WriteFile(path, []byte(contents[m[2]]+"\n"), 0o600); err != nil {
-			t.Fatal(err)
+	folder := t.TempDir()
+	for _, line := range regexp.MustCompile(`(?m)^Environment=(.*)$`).FindAllStringSubmatch(unit, -1) {
+		for one := range strings.FieldsSeq(line[1]) {
+			name, credential, ok := strings.Cut(one, "=%d/")
+			if !ok {
+				environ = append(environ, one)
+				continue
+			}
+			if !strings.Contains(unit, "\nLoadCredential="+credential+":/etc/patchbay/") {
+				t.Errorf("%s is no credential of the unit", credential)
+			}
+			path := filepath.Join(folder, credential)
+			if err := os.WriteFile(path, []byte(contents[credential]+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			environ = append(environ, name+"="+path)
 		}
-		environ = append(environ, m[1]+"="+path)
+	}
+	if owner {
+		environ = append(environ, "SESSION_KEYS="+contents["session-keys"]) // which the command does not read
 	}
 	s, err := readSettings(environ)
-	if err != nil || len(named) != 3 {
-		t.Fatalf("%d files of secrets: %v", len(named), err)
+	if err != nil {
+		t.Fatal(err)
 	}
-	config, err := pg.ParseAddress(s.databaseURL)
-	if err != nil || config.ConnConfig.Password != contents["database"] || config.ConnConfig.User != "patchbay" {
-		t.Errorf("the database's password is not the file's: %v", err)
+	signsIn := func(address, user, password string) {
+		if config, err := pg.ParseAddress(address); err != nil || config.ConnConfig.User != user || config.ConnConfig.Password != password {
+			t.Errorf("%s has not the password of its file: %v", user, err)
+		}
+	}
+	signsIn(s.databaseURL, "patchbay", contents["database"])
+	if owner {
+		signsIn(s.migrateURL, "patchbay_owner", contents["owner"])
+	} else if strings.Contains(unit, "owner") {
+		t.Error("what serves has the owner's password")
 	}
 	if cautions := s.cautions(); len(cautions) > 0 {
 		t.Errorf("the handbook's settings are cautioned against: %v", cautions)
