@@ -5,17 +5,17 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/a-h/templ"
+	"patchbay/internal/bulk"
 
-	"patchbay/internal/db"
+	"github.com/a-h/templ"
 )
 
 // asks reports whether merchants are asked to reconnect; else connections are refreshed.
-func (v BulkPage) asks() bool { return v.Bulk.Kind == db.BulkAsk }
+func (v BulkPage) asks() bool { return v.Bulk.Kind == bulk.Ask }
 
 // leftOut are the outcomes that a dry run has already: what will not be asked, and why.
 func (v BulkPage) leftOut() []BulkOutcome {
-	if v.Bulk.State != db.BulkDryRun {
+	if v.Bulk.State != bulk.DryRun {
 		return nil
 	}
 	return v.Outcomes

@@ -13,7 +13,7 @@ import (
 import (
 	"time"
 
-	"patchbay/internal/db"
+	"patchbay/internal/bulk"
 	"patchbay/internal/status"
 )
 
@@ -21,7 +21,7 @@ import (
 // field do: "start" or "stop".
 type BulkPage struct {
 	Page
-	Bulk      db.Bulk
+	Bulk      bulk.Bulk
 	Filter    []Filter // of the list that it was made from
 	ListURL   string   // the list's address
 	Outcomes  []BulkOutcome
@@ -38,7 +38,7 @@ type BulkOutcome struct {
 
 // BulkProvider is the part of the bulk work at one provider.
 type BulkProvider struct {
-	db.BulkProvider
+	bulk.Part
 	Title     string
 	PerMinute int
 	Paused    bool      // an incident holds it up
@@ -189,7 +189,7 @@ func bulkBody(v BulkPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		if v.Bulk.State == db.BulkDryRun {
+		if v.Bulk.State == bulk.DryRun {
 			templ_7745c5c3_Err = bulkDryRun(v).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
@@ -293,9 +293,9 @@ func beginBulk(list, label string, ask bool, fields []Filter) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			var templ_7745c5c3_Var11 string
-			templ_7745c5c3_Var11, templ_7745c5c3_Err = templ.JoinStringErrs(string(db.BulkAsk))
+			templ_7745c5c3_Var11, templ_7745c5c3_Err = templ.JoinStringErrs(string(bulk.Ask))
 			if templ_7745c5c3_Err != nil {
-				return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/bulk.templ`, Line: 81, Col: 63}
+				return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/bulk.templ`, Line: 81, Col: 61}
 			}
 			_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var11))
 			if templ_7745c5c3_Err != nil {
@@ -308,7 +308,7 @@ func beginBulk(list, label string, ask bool, fields []Filter) templ.Component {
 			var templ_7745c5c3_Var12 string
 			templ_7745c5c3_Var12, templ_7745c5c3_Err = templ.JoinStringErrs(T(ctx, "admin_connections.bulk-ask"))
 			if templ_7745c5c3_Err != nil {
-				return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/bulk.templ`, Line: 81, Col: 104}
+				return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/bulk.templ`, Line: 81, Col: 102}
 			}
 			_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var12))
 			if templ_7745c5c3_Err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
+	"patchbay/internal/bulk"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
@@ -463,23 +464,23 @@ func staffStories(all map[string]templ.Component) {
 	all["admin-webhooks-made"] = Webhooks(hooks)
 	all["admin-webhooks-support"] = Webhooks(WebhooksPage{Page: adminPage("/admin/webhooks"), Endpoints: hooks.Endpoints})
 	all["admin-webhooks-none"] = Webhooks(WebhooksPage{Page: adminPage("/admin/webhooks"), MayChange: true})
-	bulk := BulkPage{
+	refreshes := BulkPage{
 		Page: adminPage("/admin/bulk/b1"), Filter: []Filter{{"provider", "ELECQ"}, {"health", "retrying"}}, ListURL: "/admin/connections?provider=elecq",
-		Bulk:      db.Bulk{ID: pg.NewID(), State: "dry-run", ByName: "Anna Tremblay", CreatedAt: ago(4 * time.Minute), Total: 1240},
-		Providers: []BulkProvider{{BulkProvider: db.BulkProvider{Provider: "elecq", Total: 1200, Waiting: 1200}, Title: "ELECQ", PerMinute: 240, Paused: true}, {BulkProvider: db.BulkProvider{Provider: "caminvoice", Total: 40, Waiting: 40}, Title: "CamInvoice", PerMinute: 600}},
+		Bulk:      bulk.Bulk{ID: pg.NewID(), State: "dry-run", ByName: "Anna Tremblay", CreatedAt: ago(4 * time.Minute), Total: 1240},
+		Providers: []BulkProvider{{Part: bulk.Part{Provider: "elecq", Total: 1200, Waiting: 1200}, Title: "ELECQ", PerMinute: 240, Paused: true}, {Part: bulk.Part{Provider: "caminvoice", Total: 40, Waiting: 40}, Title: "CamInvoice", PerMinute: 600}},
 	}
-	all["bulk-dry-run"] = Bulk(bulk)
-	bulk.Bulk.State, bulk.Bulk.Done, bulk.Left, bulk.Outcomes = "running", 512, 3*time.Minute, []BulkOutcome{{Outcome: "ok", Count: 500, URL: "/x"}, {Outcome: "trouble", Count: 10}, {Outcome: "skipped", Count: 2}}
-	all["bulk-running"] = Bulk(bulk)
-	bulk.Bulk.State, bulk.Bulk.EndedAt = "stopped", ago(time.Minute)
-	all["bulk-stopped"] = Bulk(bulk)
+	all["bulk-dry-run"] = Bulk(refreshes)
+	refreshes.Bulk.State, refreshes.Bulk.Done, refreshes.Left, refreshes.Outcomes = "running", 512, 3*time.Minute, []BulkOutcome{{Outcome: "ok", Count: 500, URL: "/x"}, {Outcome: "trouble", Count: 10}, {Outcome: "skipped", Count: 2}}
+	all["bulk-running"] = Bulk(refreshes)
+	refreshes.Bulk.State, refreshes.Bulk.EndedAt = "stopped", ago(time.Minute)
+	all["bulk-stopped"] = Bulk(refreshes)
 	ask := BulkPage{
 		Page: adminPage("/admin/bulk/b2"), Filter: []Filter{{"who", "merchant"}}, ListURL: "/admin/connections?who=merchant",
-		Bulk:      db.Bulk{ID: pg.NewID(), Kind: db.BulkAsk, State: db.BulkDryRun, ByName: "Anna Tremblay", CreatedAt: ago(time.Minute), Total: 163, Done: 3, Merchants: 158},
-		Providers: []BulkProvider{{BulkProvider: db.BulkProvider{Provider: "caminvoice", Total: 163, Waiting: 160}, Title: "CamInvoice", PerMinute: 120}},
+		Bulk:      bulk.Bulk{ID: pg.NewID(), Kind: bulk.Ask, State: bulk.DryRun, ByName: "Anna Tremblay", CreatedAt: ago(time.Minute), Total: 163, Done: 3, Merchants: 158},
+		Providers: []BulkProvider{{Part: bulk.Part{Provider: "caminvoice", Total: 163, Waiting: 160}, Title: "CamInvoice", PerMinute: 120}},
 		Outcomes:  []BulkOutcome{{Outcome: status.AskedBefore, Count: 2, URL: "/x"}, {Outcome: status.NoPerson, Count: 1, URL: "/x"}},
 	}
 	all["bulk-ask-dry-run"] = Bulk(ask)
-	ask.Bulk.State, ask.Bulk.Done, ask.Left, ask.Outcomes = db.BulkAsking, 65, time.Minute, append([]BulkOutcome{{Outcome: status.Asked, Count: 62, URL: "/x"}}, ask.Outcomes...)
+	ask.Bulk.State, ask.Bulk.Done, ask.Left, ask.Outcomes = bulk.Asking, 65, time.Minute, append([]BulkOutcome{{Outcome: status.Asked, Count: 62, URL: "/x"}}, ask.Outcomes...)
 	all["bulk-ask-running"] = Bulk(ask)
 }

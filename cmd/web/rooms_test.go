@@ -51,6 +51,10 @@ var rooms = map[string][]string{
 		"patchbay/", "net/http", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/keyring", "!patchbay/internal/notify", "!patchbay/internal/seal",
 		"!patchbay/internal/status", "!patchbay/internal/text", "!patchbay/internal/search", "!patchbay/internal/schedule", "!patchbay/internal/connectors", "!github.com/jackc/pgx/",
 	},
+	"patchbay/internal/bulk": {
+		"patchbay/", "net/http", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/db", "!patchbay/internal/notify", "!patchbay/internal/search",
+		"!patchbay/internal/status", "!github.com/jackc/pgx/",
+	},
 	"patchbay/internal/schedule": {"patchbay/", "others", "!patchbay/internal/connectors", "!patchbay/internal/pg"},
 	"patchbay/internal/refresh": {
 		"patchbay/", "database/sql", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/db", "!patchbay/internal/keyring", "!patchbay/internal/restore",
@@ -62,7 +66,7 @@ var rooms = map[string][]string{
 	},
 	// views: the words of mails are components, as those of pages are.
 	"patchbay/internal/jobs": {
-		"patchbay/", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/account", "!patchbay/internal/db", "!patchbay/internal/keyring", "!patchbay/internal/notify", "!patchbay/internal/seal", "!patchbay/internal/status",
+		"patchbay/", "others", "!patchbay/internal/pg", "!patchbay/internal/audit", "!patchbay/internal/account", "!patchbay/internal/bulk", "!patchbay/internal/db", "!patchbay/internal/keyring", "!patchbay/internal/notify", "!patchbay/internal/seal", "!patchbay/internal/status",
 		"!patchbay/internal/text", "!patchbay/internal/connectors", "!patchbay/internal/refresh", "!patchbay/internal/webhooks", "!patchbay/views",
 		"!github.com/jackc/pgx/", "!github.com/riverqueue/river", "!github.com/riverqueue/river/", "!github.com/wneessen/go-mail", "!golang.org/x/time/",
 	},

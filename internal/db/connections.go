@@ -64,6 +64,11 @@ func scanConnection(row pgx.CollectableRow) (Connection, error) {
 	return c, err
 }
 
+// ReadConnections reads connections by their ids, in any order. It leaves out those that there are not.
+func ReadConnections(ctx context.Context, q pg.Querier, ids ...pg.ID) ([]Connection, error) {
+	return pg.Collect(ctx, q, "read connections", scanConnection, `SELECT `+connectionColumns+` FROM connections c WHERE c.id = ANY ($1)`, ids)
+}
+
 // MerchantConnections returns a merchant's connections that are not disconnected, oldest first.
 func (d *DB) MerchantConnections(ctx context.Context, merchant pg.ID) ([]Connection, error) {
 	return pg.Collect(ctx, d.Pool, "read connections", scanConnection, `SELECT `+connectionColumns+` FROM connections c

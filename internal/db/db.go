@@ -39,7 +39,6 @@ func Open(ctx context.Context, url string, keyset *seal.Keyset, o pg.Options) (*
 // does not. jobs.Jobs is River's.
 type Jobs interface {
 	notify.Queue
-	EnqueueBulk(ctx context.Context, tx pgx.Tx, bulk pg.ID, kind BulkKind) error // works on the bulk to its end
 	// EnqueueRevocation has the provider asked to end the access of a connection that ended at a time, unless it has been by then. It does
 	// nothing where the provider could not be asked without the grant.
 	EnqueueRevocation(ctx context.Context, tx pgx.Tx, c Connection, at time.Time) error

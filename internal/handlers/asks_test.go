@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"patchbay/internal/audit"
+	"patchbay/internal/bulk"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
@@ -52,11 +53,11 @@ func TestManyAreAskedFromAList(t *testing.T) {
 		t.Fatal(err)
 	}
 	dbtest.Eventually(t, "the end of the asks", func() bool {
-		b, err := h.db.Bulk(t.Context(), id)
+		b, err := bulk.Read(t.Context(), h.db, id)
 		if err != nil {
 			t.Fatal(err)
 		}
-		return b.State == db.BulkDone
+		return b.State == bulk.Done
 	})
 	done := support.wants(begun.location, words("class.asked"), words("class.asked-before"), words("class.no-person"), "<progress")
 	support.wants(done.attribute(`[href$="outcome=asked"], [href*="outcome=asked&"]`, "href"), "KHUID1", words("class.asked"))

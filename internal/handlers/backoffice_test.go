@@ -15,7 +15,7 @@ import (
 	"time"
 
 	"patchbay/internal/audit"
-	"patchbay/internal/db"
+	"patchbay/internal/bulk"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
 	"patchbay/internal/sample"
@@ -262,12 +262,12 @@ func TestManyRefreshesFromAFilter(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var b db.Bulk
+	var b bulk.Bulk
 	dbtest.Eventually(t, "the end of the bulk", func() bool {
-		if b, err = s.db.Bulk(context.Background(), id); err != nil {
+		if b, err = bulk.Read(context.Background(), s.db, id); err != nil {
 			t.Fatal(err)
 		}
-		return b.State == db.BulkDone
+		return b.State == bulk.Done
 	})
 	if b.Outcomes["ok"] != 2 {
 		t.Fatalf("%s with %v", b.State, b.Outcomes)
@@ -343,10 +343,10 @@ func TestABulkStops(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	until := func(what string, is func(db.Bulk) bool) {
+	until := func(what string, is func(bulk.Bulk) bool) {
 		t.Helper()
 		dbtest.Eventually(t, what, func() bool {
-			b, err := s.db.Bulk(t.Context(), id)
+			b, err := bulk.Read(t.Context(), s.db, id)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -356,9 +356,9 @@ func TestABulkStops(t *testing.T) {
 			return is(b)
 		})
 	}
-	until("the job to be at work", func(b db.Bulk) bool { return b.State == db.BulkRunning && b.Done == 1 })
+	until("the job to be at work", func(b bulk.Bulk) bool { return b.State == bulk.Running && b.Done == 1 })
 	admin.post(begun.location, "do", "stop")
-	until("the bulk to be stopped", func(b db.Bulk) bool { return b.State == db.BulkStopped })
+	until("the bulk to be stopped", func(b bulk.Bulk) bool { return b.State == bulk.Stopped })
 	if n := s.sandbox.Calls("caminvoice", "refresh"); n != 0 {
 		t.Errorf("%d refreshes were sent during an incident", n)
 	}

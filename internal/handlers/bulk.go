@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"patchbay/internal/audit"
+	"patchbay/internal/bulk"
 	"patchbay/internal/connectors"
-	"patchbay/internal/db"
 	"patchbay/internal/jobs"
 	"patchbay/internal/pg"
 	"patchbay/internal/search"
@@ -25,27 +25,27 @@ const gatherHere = 5000
 // (kind=ask). It sends nothing.
 func (s *Server) beginBulk(w http.ResponseWriter, r *http.Request) error {
 	f, _ := s.filterOf(r, r.PostForm)
-	filter, unread := db.BulkFilter{Connections: &f}, f.Nothing
+	filter, unread := bulk.Filter{Connections: &f}, f.Nothing
 	if r.PostFormValue("list") == "events" {
 		values, _ := zoned(r, r.PostForm)
 		f := parseEventFilter(values)
-		filter, unread = db.BulkFilter{Events: &f}, f.Nothing || !retriable(f)
+		filter, unread = bulk.Filter{Events: &f}, f.Nothing || !retriable(f)
 	}
 	if unread { // a filter that cannot be read must not mean all connections
 		return errMalformed
 	}
-	kind := db.BulkRefresh
-	if r.PostFormValue("kind") == string(db.BulkAsk) {
-		if kind = db.BulkAsk; filter.Connections == nil || !s.Jobs.SendsMail() {
+	kind := bulk.Refresh
+	if r.PostFormValue("kind") == string(bulk.Ask) {
+		if kind = bulk.Ask; filter.Connections == nil || !s.Jobs.SendsMail() {
 			return errMalformed
 		}
 	}
 	list, values := bulkList(filter)
-	id, err := s.DB.AddBulk(r.Context(), s.actor(r), kind, filter, list+"?"+values.Encode())
+	id, err := bulk.Add(r.Context(), s.DB, s.actor(r), kind, filter, list+"?"+values.Encode())
 	if err != nil {
 		return err
 	}
-	complete, err := s.DB.GatherBulk(r.Context(), id, s.statuses(r.Context()), gatherHere)
+	complete, err := bulk.Gather(r.Context(), s.DB, id, s.statuses(r.Context()), gatherHere)
 	if err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	b, err := s.DB.Bulk(r.Context(), id)
+	b, err := bulk.Read(r.Context(), s.DB, id)
 	if err != nil {
 		return err
 	}
@@ -77,7 +77,7 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	perMinute := jobs.BulkPace
-	if b.Kind == db.BulkAsk {
+	if b.Kind == bulk.Ask {
 		perMinute = jobs.AskPace
 	}
 	environments := connectors.Environments(s.Providers)
@@ -87,10 +87,10 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		one := views.BulkProvider{
-			BulkProvider: p, Title: s.viewProviderOf(p.Provider, "").Title, PerMinute: perMinute,
+			Part: p, Title: s.viewProviderOf(p.Provider, "").Title, PerMinute: perMinute,
 			Paused: !state.IncidentSince.IsZero(), Declared: state.Reason == status.ReasonDeclared,
 		}
-		if b.Kind == db.BulkRefresh && state.PausedUntil.After(s.DB.Now()) {
+		if b.Kind == bulk.Refresh && state.PausedUntil.After(s.DB.Now()) {
 			one.Until = state.PausedUntil
 		}
 		page.Providers = append(page.Providers, one)
@@ -103,7 +103,7 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 }
 
 // bulkList returns the path and query of the list that a bulk is made from.
-func bulkList(f db.BulkFilter) (list string, values url.Values) {
+func bulkList(f bulk.Filter) (list string, values url.Values) {
 	if f.Events != nil {
 		return "events", eventValues(*f.Events)
 	}
@@ -159,19 +159,19 @@ func (s *Server) changeBulk(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	b, err := s.DB.Bulk(r.Context(), id)
+	b, err := bulk.Read(r.Context(), s.DB, id)
 	if err != nil {
 		return err
 	}
 	switch r.PostFormValue("do") {
 	case "start":
-		err = s.DB.StartBulk(r.Context(), s.actor(r), b, s.Jobs)
+		err = bulk.Start(r.Context(), s.DB, s.actor(r), b, s.Jobs)
 	case "stop":
-		err = s.DB.StopBulk(r.Context(), s.actor(r), b)
+		err = bulk.Stop(r.Context(), s.DB, s.actor(r), b)
 	default:
 		err = errMalformed
 	}
-	if err != nil && !errors.Is(err, db.ErrBulkState) {
+	if err != nil && !errors.Is(err, bulk.ErrState) {
 		return err
 	}
 	return redirect(w, r, "/admin/bulk/"+id.String())

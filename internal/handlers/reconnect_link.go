@@ -5,6 +5,7 @@ import (
 	"net/http"
 
 	"patchbay/internal/account"
+	"patchbay/internal/bulk"
 	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/views"
@@ -105,7 +106,7 @@ func (s *Server) askToReconnect(w http.ResponseWriter, r *http.Request) error {
 	}
 	by := s.actor(r)
 	mail := r.PostFormValue("how") != "link" && s.Jobs.SendsMail()
-	asked, err := s.DB.AskToReconnect(r.Context(), by, c.Connection, mail, s.Jobs)
+	asked, err := bulk.AskToReconnect(r.Context(), s.DB, by, c.Connection, mail, s.Jobs)
 	if err != nil {
 		return err
 	}

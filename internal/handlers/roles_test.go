@@ -10,6 +10,7 @@ import (
 
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
+	"patchbay/internal/bulk"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
@@ -209,7 +210,7 @@ func (h *testServer) things(own, boss *person) *strings.Replacer {
 	if err != nil || len(deliveries.Rows) != 1 {
 		h.t.Fatal(deliveries, err)
 	}
-	bulk, err := h.db.AddBulk(ctx, by, db.BulkRefresh, db.BulkFilter{Connections: &search.Filter{}}, "")
+	bulk, err := bulk.Add(ctx, h.db, by, bulk.Refresh, bulk.Filter{Connections: &search.Filter{}}, "")
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -13,6 +13,7 @@ import (
 
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
+	"patchbay/internal/bulk"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
@@ -23,24 +24,24 @@ import (
 )
 
 // askAll makes a dry run of asking for all connections and returns it.
-func (o *testJobs) askAll(t *testing.T, by account.User) db.Bulk {
+func (o *testJobs) askAll(t *testing.T, by account.User) bulk.Bulk {
 	t.Helper()
 	ctx := t.Context()
-	id, err := o.DB.AddBulk(ctx, audit.Actor{Role: by.Role, ID: by.ID}, db.BulkAsk, db.BulkFilter{Connections: &search.Filter{}}, "")
+	id, err := bulk.Add(ctx, o.DB, audit.Actor{Role: by.Role, ID: by.ID}, bulk.Ask, bulk.Filter{Connections: &search.Filter{}}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for complete := false; !complete; {
-		if complete, err = o.DB.GatherBulk(ctx, id, connectors.Statuses(o.Providers), 2); err != nil {
+		if complete, err = bulk.Gather(ctx, o.DB, id, connectors.Statuses(o.Providers), 2); err != nil {
 			t.Fatal(err)
 		}
 	}
 	return o.bulk(t, id)
 }
 
-func (o *testJobs) bulk(t *testing.T, id pg.ID) db.Bulk {
+func (o *testJobs) bulk(t *testing.T, id pg.ID) bulk.Bulk {
 	t.Helper()
-	b, err := o.DB.Bulk(context.Background(), id)
+	b, err := bulk.Read(context.Background(), o.DB, id)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,9 +49,9 @@ func (o *testJobs) bulk(t *testing.T, id pg.ID) db.Bulk {
 }
 
 // begin starts a dry run and returns the bulk as it is then.
-func (o *testJobs) begin(t *testing.T, b db.Bulk) db.Bulk {
+func (o *testJobs) begin(t *testing.T, b bulk.Bulk) bulk.Bulk {
 	t.Helper()
-	if err := o.DB.StartBulk(t.Context(), audit.Actor{Role: b.ByRole, ID: b.CreatedBy}, b, o.Jobs); err != nil {
+	if err := bulk.Start(t.Context(), o.DB, audit.Actor{Role: b.ByRole, ID: b.CreatedBy}, b, o.Jobs); err != nil {
 		t.Fatal(err)
 	}
 	return o.bulk(t, b.ID)
@@ -124,7 +125,7 @@ func TestManyAreAskedToReconnect(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := o.DB.AskToReconnect(t.Context(), audit.Actor{Role: support.Role, ID: support.ID}, c.Connection, mail, o.Jobs); err != nil {
+		if _, err := bulk.AskToReconnect(t.Context(), o.DB, audit.Actor{Role: support.Role, ID: support.ID}, c.Connection, mail, o.Jobs); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -134,7 +135,7 @@ func TestManyAreAskedToReconnect(t *testing.T) {
 	o.clock.Advance(23 * time.Hour)
 
 	b := o.askAll(t, support)
-	if b.State != db.BulkDryRun || b.Total != 9 || b.Waiting() != 7 || b.Merchants != 2 || b.Outcomes[status.AskedBefore] != 1 || b.Outcomes[status.NoPerson] != 1 {
+	if b.State != bulk.DryRun || b.Total != 9 || b.Waiting() != 7 || b.Merchants != 2 || b.Outcomes[status.AskedBefore] != 1 || b.Outcomes[status.NoPerson] != 1 {
 		t.Errorf("the dry run: %d, %d wait, of %d merchants, %v", b.Total, b.Waiting(), b.Merchants, b.Outcomes)
 	}
 	before := o.written(t)
@@ -146,7 +147,7 @@ func TestManyAreAskedToReconnect(t *testing.T) {
 	}
 	o.begin(t, b)
 	o.start(t)
-	o.bulkState(t, b.ID, db.BulkDone)
+	o.bulkState(t, b.ID, bulk.Done)
 	want := map[status.Outcome]int64{status.Asked: 4, status.AskedBefore: 2, status.NoPerson: 1, status.Skipped: 2}
 	if got := o.bulk(t, b.ID); !maps.Equal(got.Outcomes, want) {
 		t.Errorf("in the end %v, want %v", got.Outcomes, want)
@@ -201,22 +202,22 @@ func TestAProcessThatDiesAmongAsksAsksNobodyTwice(t *testing.T) {
 	}
 	b := o.begin(t, o.askAll(t, support))
 	dead := pg.NewID()
-	if leased, err := o.DB.LeaseBulk(ctx, b.ID, dead, -time.Second); err != nil || !leased {
+	if leased, err := bulk.Lease(ctx, o.DB, b.ID, dead, -time.Second); err != nil || !leased {
 		t.Fatal(leased, err)
 	}
 	providers := connectors.Statuses(o.Providers)
 	dies := &failsAfter{Jobs: o.Jobs, left: 3}
-	if err := o.DB.AskInBulk(ctx, b, all[0], providers, dies); err != nil {
+	if err := bulk.AskOne(ctx, o.DB, b, all[0], providers, dies); err != nil {
 		t.Fatal(err)
 	}
-	if err := o.DB.AskInBulk(ctx, b, all[1], providers, dies); err == nil {
+	if err := bulk.AskOne(ctx, o.DB, b, all[1], providers, dies); err == nil {
 		t.Fatal("it did not die")
 	}
 	if n := o.asked(t, all[1]); n != 0 {
 		t.Errorf("an ask that was not made has %d events", n)
 	}
 	o.start(t)
-	o.bulkState(t, b.ID, db.BulkDone)
+	o.bulkState(t, b.ID, bulk.Done)
 	if got := o.bulk(t, b.ID); got.Outcomes[status.Asked] != 3 {
 		t.Errorf("in the end %v", got.Outcomes)
 	}
@@ -240,9 +241,9 @@ func TestTwoBulksAskOnce(t *testing.T) {
 	providers := connectors.Statuses(o.Providers)
 	var work sync.WaitGroup
 	for range 4 {
-		for _, b := range []db.Bulk{first, second} {
+		for _, b := range []bulk.Bulk{first, second} {
 			work.Go(func() {
-				if err := o.DB.AskInBulk(context.Background(), b, id, providers, o.Jobs); err != nil {
+				if err := bulk.AskOne(context.Background(), o.DB, b, id, providers, o.Jobs); err != nil {
 					t.Error(err)
 				}
 			})
@@ -266,13 +267,13 @@ func TestAsksStop(t *testing.T) {
 	b := o.begin(t, o.askAll(t, support))
 	o.start(t)
 	dbtest.Eventually(t, "the first ask", func() bool { return o.bulk(t, b.ID).Done > 0 })
-	if err := o.DB.StopBulk(t.Context(), audit.Actor{Role: support.Role, ID: support.ID}, b); err != nil {
+	if err := bulk.Stop(t.Context(), o.DB, audit.Actor{Role: support.Role, ID: support.ID}, b); err != nil {
 		t.Fatal(err)
 	}
 	made := o.bulk(t, b.ID).Done
-	o.bulkState(t, b.ID, db.BulkStopped)
+	o.bulkState(t, b.ID, bulk.Stopped)
 	for _, id := range all { // a worker that has not noticed
-		if err := o.DB.AskInBulk(t.Context(), b, id, connectors.Statuses(o.Providers), o.Jobs); err != nil {
+		if err := bulk.AskOne(t.Context(), o.DB, b, id, connectors.Statuses(o.Providers), o.Jobs); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -296,7 +297,7 @@ func TestAsksWaitForTheEndOfAnIncident(t *testing.T) {
 		t.Errorf("asked %d times during an incident", n)
 	}
 	dbtest.NoIncidents(t, o.DB)
-	o.bulkState(t, b.ID, db.BulkDone)
+	o.bulkState(t, b.ID, bulk.Done)
 	if n := o.asked(t, waits); n != 1 {
 		t.Errorf("asked %d times after it", n)
 	}

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/time/rate"
 
 	"patchbay/internal/audit"
+	"patchbay/internal/bulk"
 	"patchbay/internal/connectors"
-	"patchbay/internal/db"
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/seal"
@@ -59,11 +59,11 @@ func (a askArgs) InsertOpts() river.InsertOpts {
 }
 
 // bulkJob returns the job that works on a bulk.
-func bulkJob(bulk pg.ID, kind db.BulkKind) river.JobArgs {
-	if kind == db.BulkAsk {
-		return askArgs{bulk}
+func bulkJob(id pg.ID, kind bulk.Kind) river.JobArgs {
+	if kind == bulk.Ask {
+		return askArgs{id}
 	}
-	return bulkArgs{bulk}
+	return bulkArgs{id}
 }
 
 type bulkWorker struct {
@@ -96,12 +96,12 @@ func (w *bulkWorker) Work(ctx context.Context, job *river.Job[bulkArgs]) error {
 // pace. What is left when the process stops is taken up by another: see resumeBulks.
 func (w *bulkWorker) work(ctx context.Context, id pg.ID) error {
 	owner, d := pg.NewID(), w.jobs.DB
-	leased, err := d.LeaseBulk(ctx, id, owner, bulkLease)
+	leased, err := bulk.Lease(ctx, d, id, owner, bulkLease)
 	if err != nil || !leased {
 		return err
 	}
-	defer func() { _ = d.ReleaseBulk(context.WithoutCancel(ctx), id, owner) }() // else it lapses by itself
-	b, err := d.Bulk(ctx, id)
+	defer func() { _ = bulk.Release(context.WithoutCancel(ctx), d, id, owner) }() // else it lapses by itself
+	b, err := bulk.Read(ctx, d, id)
 	if errors.Is(err, pg.ErrNotFound) {
 		return nil
 	}
@@ -124,7 +124,7 @@ func (w *bulkWorker) work(ctx context.Context, id pg.ID) error {
 	if err := errors.Join(append(failed, ctx.Err())...); err != nil {
 		return nil // not finished: resumeBulks takes it up again
 	}
-	return d.EndBulk(ctx, id)
+	return bulk.End(ctx, d, id)
 }
 
 // renewLease keeps the lease of a bulk, and stops the work when another owner has it.
@@ -136,20 +136,20 @@ func (w *bulkWorker) renewLease(ctx context.Context, stop context.CancelFunc, id
 		case <-ctx.Done():
 			return
 		case <-tick.C:
-			if leased, err := w.jobs.DB.LeaseBulk(ctx, id, owner, bulkLease); err == nil && !leased {
+			if leased, err := bulk.Lease(ctx, w.jobs.DB, id, owner, bulkLease); err == nil && !leased {
 				stop()
 			}
 		}
 	}
 }
 
-func (w *bulkWorker) gather(ctx context.Context, bulk pg.ID) error {
+func (w *bulkWorker) gather(ctx context.Context, id pg.ID) error {
 	providers, err := w.jobs.statuses(ctx)
 	if err != nil {
 		return err
 	}
 	for {
-		done, err := w.jobs.DB.GatherBulk(ctx, bulk, providers, 10_000)
+		done, err := bulk.Gather(ctx, w.jobs.DB, id, providers, 10_000)
 		if err != nil || done {
 			return err
 		}
@@ -158,8 +158,8 @@ func (w *bulkWorker) gather(ctx context.Context, bulk pg.ID) error {
 
 // part works through one provider's part. During an incident nobody is refreshed or asked; while the provider has asked us to wait,
 // nothing is refreshed.
-func (w *bulkWorker) part(ctx context.Context, b db.Bulk, provider string) error {
-	asks := b.State == db.BulkAsking // not by kind: a process of the version before starts a dry run of asks as refreshes
+func (w *bulkWorker) part(ctx context.Context, b bulk.Bulk, provider string) error {
+	asks := b.State == bulk.Asking // not by kind: a process of the version before starts a dry run of asks as refreshes
 	perMinute, most := BulkPace, bulkAtOnce
 	if asks {
 		perMinute, most = AskPace, 1
@@ -167,7 +167,7 @@ func (w *bulkWorker) part(ctx context.Context, b db.Bulk, provider string) error
 	pace := rate.NewLimiter(rate.Limit(perMinute)/60, 1)
 	by := audit.Actor{Role: b.ByRole, ID: b.CreatedBy}
 	for {
-		waiting, err := w.jobs.DB.BulkWaiting(ctx, b.ID, provider, most)
+		waiting, err := bulk.Waiting(ctx, w.jobs.DB, b.ID, provider, most)
 		if err != nil || len(waiting) == 0 {
 			return err
 		}
@@ -203,7 +203,7 @@ func (w *bulkWorker) part(ctx context.Context, b db.Bulk, provider string) error
 					failed[i] = err
 					return
 				}
-				failed[i] = w.jobs.DB.BulkEnded(context.WithoutCancel(ctx), b.ID, connection, outcome)
+				failed[i] = bulk.Ended(context.WithoutCancel(ctx), w.jobs.DB.Pool, b.ID, connection, outcome, w.jobs.DB.Now())
 			})
 		}
 		calls.Wait()
@@ -214,12 +214,12 @@ func (w *bulkWorker) part(ctx context.Context, b db.Bulk, provider string) error
 }
 
 // ask asks the merchant to reconnect a connection. What has begun is finished when this process stops.
-func (w *bulkWorker) ask(ctx context.Context, b db.Bulk, connection pg.ID) error {
+func (w *bulkWorker) ask(ctx context.Context, b bulk.Bulk, connection pg.ID) error {
 	providers, err := w.jobs.statuses(ctx)
 	if err != nil {
 		return err
 	}
-	return w.jobs.DB.AskInBulk(context.WithoutCancel(ctx), b, connection, providers, w.jobs)
+	return bulk.AskOne(context.WithoutCancel(ctx), w.jobs.DB, b, connection, providers, w.jobs)
 }
 
 // one refreshes a connection and says how that ended. It returns seal.ErrUnknownKey if that is for another process.
@@ -242,7 +242,7 @@ func (w *bulkWorker) one(ctx context.Context, connection pg.ID, by audit.Actor) 
 }
 
 // ResumeBulk enqueues the job of a bulk.
-func (j *Jobs) ResumeBulk(ctx context.Context, bulk pg.ID, kind db.BulkKind) error {
+func (j *Jobs) ResumeBulk(ctx context.Context, bulk pg.ID, kind bulk.Kind) error {
 	_, err := j.client.Insert(ctx, bulkJob(bulk, kind), nil)
 	return err
 }
@@ -255,7 +255,7 @@ func (abandonedArgs) Kind() string { return "abandoned-bulks" }
 
 // resumeBulks enqueues a job for each.
 func (j *Jobs) resumeBulks(ctx context.Context, _ *river.Job[abandonedArgs]) error {
-	bulks, err := j.DB.AbandonedBulks(ctx)
+	bulks, err := bulk.ListAbandoned(ctx, j.DB)
 	for _, b := range bulks {
 		err = errors.Join(err, j.ResumeBulk(ctx, b.ID, b.Kind))
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"patchbay/internal/audit"
+	"patchbay/internal/bulk"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
@@ -34,10 +35,10 @@ func (s *sleepy) Refresh(ctx context.Context, _ connectors.Grant) (connectors.To
 }
 
 // bulkState waits until the bulk is in a state.
-func (o *testJobs) bulkState(t *testing.T, id pg.ID, want db.BulkState) {
+func (o *testJobs) bulkState(t *testing.T, id pg.ID, want bulk.State) {
 	t.Helper()
 	dbtest.Eventually(t, "a bulk that is "+string(want), func() bool {
-		b, err := o.DB.Bulk(context.Background(), id)
+		b, err := bulk.Read(context.Background(), o.DB, id)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +50,7 @@ func TestABulkWhoseProcessDiedIsTakenUpAgain(t *testing.T) {
 	o := newTestJobs(t, nil)
 	id := dbtest.Bulk(t, o.DB, o.user(t, "sok@ch168.example", "en", "a long password").ID, "flexiti")
 	o.start(t)
-	o.bulkState(t, id, db.BulkDone)
+	o.bulkState(t, id, bulk.Done)
 }
 
 func TestWhatABulkHadUnderWayWhenItsProcessStoppedIsNotGivenUp(t *testing.T) {
@@ -79,11 +80,11 @@ func TestWhatABulkHadUnderWayWhenItsProcessStoppedIsNotGivenUp(t *testing.T) {
 	if err := engine.Stop(ctx); err != nil {
 		t.Fatal(err)
 	}
-	b, err := o.DB.Bulk(ctx, id)
+	b, err := bulk.Read(ctx, o.DB, id)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b.State != db.BulkRunning || b.Done != 0 {
+	if b.State != bulk.Running || b.Done != 0 {
 		t.Errorf("the bulk is %s with %v, and should go on in the next process", b.State, b.Outcomes)
 	}
 }
@@ -129,7 +130,7 @@ func TestABulkGoesOnWhenAMerchantIsErased(t *testing.T) {
 		t.Fatal(err)
 	}
 	close(provider.answer)
-	o.bulkState(t, id, db.BulkDone)
+	o.bulkState(t, id, bulk.Done)
 	dbtest.Eventually(t, "no mail", func() bool {
 		waiting, _ := dbtest.Jobs(t, o.DB, "mail", time.Hour)
 		return waiting == 0
@@ -139,7 +140,7 @@ func TestABulkGoesOnWhenAMerchantIsErased(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	b, err := o.DB.Bulk(ctx, id)
+	b, err := bulk.Read(ctx, o.DB, id)
 	if err != nil || b.Total != 0 {
 		t.Errorf("the bulk has %d connections, %v", b.Total, err)
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/riverqueue/river/rivertype"
 
 	"patchbay/internal/account"
+	"patchbay/internal/bulk"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/notify"
@@ -138,7 +139,7 @@ func (j *Jobs) EnqueueMail(ctx context.Context, tx pgx.Tx, m notify.Mail) error 
 }
 
 // EnqueueBulk adds the work on a bulk in the caller's transaction.
-func (j *Jobs) EnqueueBulk(ctx context.Context, tx pgx.Tx, bulk pg.ID, kind db.BulkKind) error {
+func (j *Jobs) EnqueueBulk(ctx context.Context, tx pgx.Tx, bulk pg.ID, kind bulk.Kind) error {
 	return j.enqueue(ctx, tx, bulkJob(bulk, kind), nil)
 }
 

@@ -1,4 +1,4 @@
-package db_test
+package bulk_test
 
 import (
 	"context"
@@ -10,9 +10,8 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/audit"
-	"patchbay/internal/db"
+	"patchbay/internal/bulk"
 	"patchbay/internal/db/dbtest"
-	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/sample"
 	"patchbay/internal/search"
@@ -57,12 +56,12 @@ func TestABulkOfYesterdaysFailures(t *testing.T) {
 	}
 	day := noon.Truncate(24 * time.Hour)
 	asked := audit.Filter{Kind: audit.Refreshes, Outcome: status.Temporary, Provider: "caminvoice", From: day, To: day.AddDate(0, 0, 1)}
-	id, err := d.AddBulk(ctx, audit.Actor{Role: audit.RoleSupport, ID: staff.ID}, db.BulkRefresh, db.BulkFilter{Events: &asked}, "")
+	id, err := bulk.Add(ctx, d, audit.Actor{Role: audit.RoleSupport, ID: staff.ID}, bulk.Refresh, bulk.Filter{Events: &asked}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	for complete := false; !complete; {
-		if complete, err = d.GatherBulk(ctx, id, nil, 2); err != nil {
+		if complete, err = bulk.Gather(ctx, d, id, nil, 2); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -85,13 +84,13 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 	staff := dbtest.User(t, d, audit.RoleSupport, "lin@platform.example", "", "")
 	by := audit.Actor{Role: audit.RoleSupport, ID: staff.ID}
 	f := search.Filter{Provider: "caminvoice"}
-	id, err := d.AddBulk(ctx, by, db.BulkRefresh, db.BulkFilter{Connections: &f}, "")
+	id, err := bulk.Add(ctx, d, by, bulk.Refresh, bulk.Filter{Connections: &f}, "")
 	if err != nil {
 		t.Fatal(err)
 	}
 	steps := 0
 	for complete := false; !complete; steps++ {
-		if complete, err = d.GatherBulk(ctx, id, nil, 200); err != nil {
+		if complete, err = bulk.Gather(ctx, d, id, nil, 200); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -99,53 +98,53 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 	if err := d.Pool.QueryRow(ctx, `SELECT count(*) FROM connections WHERE provider = 'caminvoice' AND disconnected_at IS NULL`).Scan(&live); err != nil {
 		t.Fatal(err)
 	}
-	b, err := d.Bulk(ctx, id)
-	if err != nil || b.Total != live || b.State != db.BulkDryRun || steps < 3 {
+	b, err := bulk.Read(ctx, d, id)
+	if err != nil || b.Total != live || b.State != bulk.DryRun || steps < 3 {
 		t.Fatalf("%d of %d gathered in %d steps, %s, %v", b.Total, live, steps, b.State, err)
 	}
-	if err := d.StopBulk(ctx, by, b); !errors.Is(err, db.ErrBulkState) {
+	if err := bulk.Stop(ctx, d, by, b); !errors.Is(err, bulk.ErrState) {
 		t.Errorf("a dry run was stopped: %v", err)
 	}
-	if waiting, err := d.BulkWaiting(ctx, id, "caminvoice", 5); err != nil || len(waiting) != 0 {
+	if waiting, err := bulk.Waiting(ctx, d, id, "caminvoice", 5); err != nil || len(waiting) != 0 {
 		t.Errorf("a dry run has work: %d, %v", len(waiting), err)
 	}
 	var jobs notedJobs
-	if err := d.StartBulk(ctx, by, b, &jobs); err != nil {
+	if err := bulk.Start(ctx, d, by, b, &jobs); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.StartBulk(ctx, by, b, &jobs); !errors.Is(err, db.ErrBulkState) || !slices.Equal(jobs.bulks, []pg.ID{id}) {
+	if err := bulk.Start(ctx, d, by, b, &jobs); !errors.Is(err, bulk.ErrState) || !slices.Equal(jobs.bulks, []pg.ID{id}) {
 		t.Errorf("started twice: %v, %d jobs", err, len(jobs.bulks))
 	}
 	one, other := pg.NewID(), pg.NewID()
-	if ours, err := d.LeaseBulk(ctx, id, one, time.Minute); err != nil || !ours {
+	if ours, err := bulk.Lease(ctx, d, id, one, time.Minute); err != nil || !ours {
 		t.Fatalf("carry: %v, %v", ours, err)
 	}
-	if theirs, err := d.LeaseBulk(ctx, id, other, time.Minute); err != nil || theirs {
+	if theirs, err := bulk.Lease(ctx, d, id, other, time.Minute); err != nil || theirs {
 		t.Errorf("carried by two: %v, %v", theirs, err)
 	}
-	if again, err := d.LeaseBulk(ctx, id, one, -time.Minute); err != nil || !again {
+	if again, err := bulk.Lease(ctx, d, id, one, -time.Minute); err != nil || !again {
 		t.Errorf("renew: %v, %v", again, err)
 	}
-	if abandoned, err := d.AbandonedBulks(ctx); err != nil || !slices.Equal(abandoned, []db.AbandonedBulk{{ID: id, Kind: db.BulkRefresh}}) {
+	if abandoned, err := bulk.ListAbandoned(ctx, d); err != nil || !slices.Equal(abandoned, []bulk.Abandoned{{ID: id, Kind: bulk.Refresh}}) {
 		t.Errorf("abandoned: %v, %v", abandoned, err)
 	}
-	waiting, err := d.BulkWaiting(ctx, id, "caminvoice", 5)
+	waiting, err := bulk.Waiting(ctx, d, id, "caminvoice", 5)
 	if err != nil || len(waiting) != 5 {
 		t.Fatalf("%d wait, %v", len(waiting), err)
 	}
-	if err := d.BulkEnded(ctx, id, waiting[0], "ok"); err != nil {
+	if err := bulk.Ended(ctx, d.Pool, id, waiting[0], "ok", d.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.BulkEnded(ctx, id, waiting[0], "refused"); err != nil {
+	if err := bulk.Ended(ctx, d.Pool, id, waiting[0], "refused", d.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.StopBulk(ctx, by, b); err != nil {
+	if err := bulk.Stop(ctx, d, by, b); err != nil {
 		t.Fatal(err)
 	}
-	if err := d.EndBulk(ctx, id); err != nil {
+	if err := bulk.End(ctx, d, id); err != nil {
 		t.Fatal(err)
 	}
-	if b, err = d.Bulk(ctx, id); err != nil || b.State != db.BulkStopped || b.Outcomes["ok"] != 1 || b.Done != 1 || b.EndedAt.IsZero() || b.ByName == "" {
+	if b, err = bulk.Read(ctx, d, id); err != nil || b.State != bulk.Stopped || b.Outcomes["ok"] != 1 || b.Done != 1 || b.EndedAt.IsZero() || b.ByName == "" {
 		t.Errorf("in the end: %+v, %v", b, err)
 	}
 	if page, err := d.Connections(ctx, search.Filter{Bulk: id, Outcome: "ok"}, "", 10); err != nil || len(page.Rows) != 1 || page.Rows[0].ID != waiting[0] {
@@ -153,15 +152,10 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 	}
 }
 
-// notedJobs notes the bulks that are to be worked on, and takes mails.
-type notedJobs struct {
-	db.Jobs
-	bulks []pg.ID
-}
+// notedJobs notes the bulks that are to be worked on.
+type notedJobs struct{ bulks []pg.ID }
 
-func (j *notedJobs) EnqueueMail(context.Context, pgx.Tx, notify.Mail) error { return nil }
-
-func (j *notedJobs) EnqueueBulk(_ context.Context, _ pgx.Tx, bulk pg.ID, _ db.BulkKind) error {
+func (j *notedJobs) EnqueueBulk(_ context.Context, _ pgx.Tx, bulk pg.ID, _ bulk.Kind) error {
 	j.bulks = append(j.bulks, bulk)
 	return nil
 }

@@ -1,4 +1,6 @@
-package db
+// Package bulk is work of staff on all connections that a list shows: refreshing them, or asking their merchants to reconnect. It is gathered
+// and counted first, then started, and done by a job. An ask for one connection is here too, since it counts for those in bulk.
+package bulk
 
 import (
 	"context"
@@ -9,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/audit"
+	"patchbay/internal/db"
 	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/search"
@@ -18,9 +21,9 @@ import (
 // Bulk is work on all connections that a list showed.
 type Bulk struct {
 	ID        pg.ID
-	Kind      BulkKind
-	Filter    BulkFilter
-	State     BulkState
+	Kind      Kind
+	Filter    Filter
+	State     State
 	CreatedBy pg.ID
 	ByName    string
 	ByRole    audit.Role
@@ -29,70 +32,75 @@ type Bulk struct {
 	Total     int64
 	Done      int64
 	Outcomes  map[status.Outcome]int64
-	Providers []BulkProvider
+	Providers []Part
 	Merchants int64 // of a dry run of asks: of the connections that wait
 }
 
 // Waiting returns how many connections have no outcome yet.
 func (b Bulk) Waiting() int64 { return b.Total - b.Done }
 
-// BulkKind is what a bulk does.
-type BulkKind string
+// Kind is what a bulk does.
+type Kind string
 
 // The kinds of bulks.
 const (
-	BulkRefresh BulkKind = "refresh"
-	BulkAsk     BulkKind = "ask" // asks merchants to reconnect
+	Refresh Kind = "refresh"
+	Ask     Kind = "ask" // asks merchants to reconnect
 )
 
-// BulkProvider is a provider's part of a bulk.
-type BulkProvider struct {
+// Part is a provider's part of a bulk.
+type Part struct {
 	Provider       string
 	Total, Waiting int64
 }
 
-// BulkState is how far a bulk has come.
-type BulkState string
+// State is how far a bulk has come.
+type State string
 
 // The states of a bulk.
 const (
-	BulkGathering BulkState = "gathering" // its connections are being collected
-	BulkDryRun    BulkState = "dry-run"   // collected and counted; nothing is sent
-	BulkRunning   BulkState = "running"
-	BulkStopping  BulkState = "stopping" // calls under way are finished
-	BulkStopped   BulkState = "stopped"
-	BulkDone      BulkState = "done"
+	Gathering State = "gathering" // its connections are being collected
+	DryRun    State = "dry-run"   // collected and counted; nothing is sent
+	Running   State = "running"
+	Stopping  State = "stopping" // calls under way are finished
+	Stopped   State = "stopped"
+	Done      State = "done"
 
-	// Of asks, in place of BulkGathering and BulkRunning: the version before knows no asks, and does not work on these.
-	BulkCollecting BulkState = "collecting"
-	BulkAsking     BulkState = "asking"
+	// Of asks, in place of Gathering and Running: the version before knows no asks, and does not work on these.
+	Collecting State = "collecting"
+	Asking     State = "asking"
 )
 
 // Gathering reports whether the connections of a bulk in this state are being collected.
-func (s BulkState) Gathering() bool { return s == BulkGathering || s == BulkCollecting }
+func (s State) Gathering() bool { return s == Gathering || s == Collecting }
 
 // Running reports whether a bulk in this state refreshes or asks.
-func (s BulkState) Running() bool { return s == BulkRunning || s == BulkAsking }
+func (s State) Running() bool { return s == Running || s == Asking }
 
 // Moving reports whether a job works on a bulk in this state.
-func (s BulkState) Moving() bool {
-	return s.Gathering() || s.Running() || s == BulkStopping
+func (s State) Moving() bool {
+	return s.Gathering() || s.Running() || s == Stopping
 }
 
-// ErrBulkState is returned if a bulk is in another state than the operation needs.
-var ErrBulkState = errors.New("the bulk is in another state")
+// Queue takes the job that works on a bulk to its end, in the transaction that starts it. jobs.Jobs is River's.
+type Queue interface {
+	EnqueueBulk(ctx context.Context, tx pgx.Tx, bulk pg.ID, kind Kind) error
+}
 
-// BulkFilter is what a bulk is made from: one of the two lists.
-type BulkFilter struct {
+// ErrState is returned if a bulk is in another state than the operation needs.
+var ErrState = errors.New("the bulk is in another state")
+
+// Filter is what a bulk is made from: one of the two lists.
+type Filter struct {
 	Connections *search.Filter `json:"connections,omitempty"`
 	Events      *audit.Filter  `json:"events,omitempty"` // the connections that the events are about
 }
 
-// AddBulk adds a bulk as a dry run, whose connections GatherBulk collects. note goes into the event.
-func (d *DB) AddBulk(ctx context.Context, by audit.Actor, kind BulkKind, f BulkFilter, note string) (pg.ID, error) {
-	id, state := pg.NewID(), BulkGathering
-	if kind == BulkAsk {
-		state = BulkCollecting
+// Add adds a bulk as a dry run, whose connections Gather collects. note goes into the event.
+func Add(ctx context.Context, d *db.DB, by audit.Actor, kind Kind, f Filter, note string) (pg.ID, error) {
+	id, state := pg.NewID(), Gathering
+	if kind == Ask {
+		state = Collecting
 	}
 	err := d.Tx(ctx, func(tx pgx.Tx) error {
 		_, err := pg.Exec(ctx, tx, "add bulk", `INSERT INTO bulks (id, kind, filter, state, created_by, created_at) VALUES ($1, $2, $3, $4, $5, $6)`,
@@ -105,14 +113,14 @@ func (d *DB) AddBulk(ctx context.Context, by audit.Actor, kind BulkKind, f BulkF
 	return id, err
 }
 
-// GatherBulk collects connections that the bulk's list shows and that are not disconnected, about most of them, from where the last
+// Gather collects connections that the bulk's list shows and that are not disconnected, about most of them, from where the last
 // call ended. Of a bulk of asks it leaves out what does not need its merchant, and stores at once why others will not be asked. It returns
 // true once all are collected and the dry run is complete. present holds the providers' present settings.
-func (d *DB) GatherBulk(ctx context.Context, id pg.ID, present status.Providers, most int) (bool, error) {
+func Gather(ctx context.Context, d *db.DB, id pg.ID, present status.Providers, most int) (bool, error) {
 	for noted := 0; ; {
-		var state BulkState
+		var state State
 		var cursor string
-		var filter BulkFilter
+		var filter Filter
 		err := d.Pool.QueryRow(ctx, `SELECT state, filter, cursor FROM bulks WHERE id = $1`, id).Scan(&state, &filter, &cursor)
 		if err != nil {
 			return false, fmt.Errorf("read bulk: %w", pg.NotFound(err))
@@ -120,17 +128,17 @@ func (d *DB) GatherBulk(ctx context.Context, id pg.ID, present status.Providers,
 		if !state.Gathering() {
 			return true, nil
 		}
-		connections, next, err := d.listed(ctx, filter, present, cursor, min(1000, most))
+		connections, next, err := listed(ctx, d, filter, present, cursor, min(1000, most))
 		if err != nil {
 			return false, err
 		}
-		before, asks := state, state == BulkCollecting
+		before, asks := state, state == Collecting
 		if next == "" {
-			state = BulkDryRun
+			state = DryRun
 		}
 		err = d.Tx(ctx, func(tx pgx.Tx) error {
 			if asks {
-				if err := d.gatherAsks(ctx, tx, id, connections, present); err != nil {
+				if err := gatherAsks(ctx, d, tx, id, connections, present); err != nil {
 					return err
 				}
 			} else if _, err := tx.Exec(ctx, `INSERT INTO bulk_items (bulk_id, connection_id, provider)
@@ -143,14 +151,14 @@ func (d *DB) GatherBulk(ctx context.Context, id pg.ID, present status.Providers,
 		if err != nil {
 			return false, fmt.Errorf("gather bulk: %w", err)
 		}
-		if noted += len(connections); state == BulkDryRun || noted >= most {
-			return state == BulkDryRun, nil
+		if noted += len(connections); state == DryRun || noted >= most {
+			return state == DryRun, nil
 		}
 	}
 }
 
-func (d *DB) gatherAsks(ctx context.Context, tx pgx.Tx, bulk pg.ID, connections []pg.ID, present status.Providers) error {
-	all, err := pg.Collect(ctx, tx, "read connections", scanConnection, `SELECT `+connectionColumns+` FROM connections c WHERE c.id = ANY($1)`, connections)
+func gatherAsks(ctx context.Context, d *db.DB, tx pgx.Tx, bulk pg.ID, connections []pg.ID, present status.Providers) error {
+	all, err := db.ReadConnections(ctx, tx, connections...)
 	if err != nil {
 		return err
 	}
@@ -172,7 +180,7 @@ func (d *DB) gatherAsks(ctx context.Context, tx pgx.Tx, bulk pg.ID, connections 
 }
 
 // listed returns one page of the connections in a list, and the cursor of the next.
-func (d *DB) listed(ctx context.Context, f BulkFilter, providers status.Providers, cursor string, limit int) (connections []pg.ID, next string, err error) {
+func listed(ctx context.Context, d *db.DB, f Filter, providers status.Providers, cursor string, limit int) (connections []pg.ID, next string, err error) {
 	if f.Events != nil {
 		page, err := d.Audit.List(ctx, *f.Events, cursor, limit)
 		for _, line := range page.Rows {
@@ -185,8 +193,8 @@ func (d *DB) listed(ctx context.Context, f BulkFilter, providers status.Provider
 	return page.Rows, page.Next, err
 }
 
-// Bulk returns a bulk with its counts. It returns ErrNotFound if there is none with this id.
-func (d *DB) Bulk(ctx context.Context, id pg.ID) (Bulk, error) {
+// Read returns a bulk with its counts. It returns ErrNotFound if there is none with this id.
+func Read(ctx context.Context, d *db.DB, id pg.ID) (Bulk, error) {
 	b, err := pg.One(ctx, d.Pool, "read bulk", func(row pgx.CollectableRow) (Bulk, error) {
 		b := Bulk{ID: id, Outcomes: map[status.Outcome]int64{}}
 		return b, row.Scan(&b.Kind, &b.Filter, &b.State, &b.CreatedBy, &b.ByName, &b.ByRole, &b.CreatedAt, &b.EndedAt)
@@ -205,7 +213,7 @@ func (d *DB) Bulk(ctx context.Context, id pg.ID) (Bulk, error) {
 	var n int64
 	_, err = pgx.ForEachRow(rows, []any{&provider, &outcome, &n}, func() error {
 		if len(b.Providers) == 0 || b.Providers[len(b.Providers)-1].Provider != provider {
-			b.Providers = append(b.Providers, BulkProvider{Provider: provider})
+			b.Providers = append(b.Providers, Part{Provider: provider})
 		}
 		p := &b.Providers[len(b.Providers)-1]
 		p.Total += n
@@ -221,39 +229,39 @@ func (d *DB) Bulk(ctx context.Context, id pg.ID) (Bulk, error) {
 	if err != nil {
 		return b, fmt.Errorf("count bulk: %w", err)
 	}
-	if b.Kind == BulkAsk && b.State == BulkDryRun {
+	if b.Kind == Ask && b.State == DryRun {
 		b.Merchants, err = pg.One(ctx, d.Pool, "count merchants", pgx.RowTo[int64], `SELECT count(DISTINCT c.merchant_id) FROM bulk_items i JOIN connections c ON c.id = i.connection_id
 			WHERE i.bulk_id = $1 AND i.outcome = ''`, id)
 	}
 	return b, err
 }
 
-// StartBulk turns a dry run into refreshes or asks. It returns ErrBulkState if the bulk is not a dry run.
-func (d *DB) StartBulk(ctx context.Context, by audit.Actor, b Bulk, jobs Jobs) error {
-	to := BulkRunning
-	if b.Kind == BulkAsk {
-		to = BulkAsking
+// Start turns a dry run into refreshes or asks. It returns ErrState if the bulk is not a dry run.
+func Start(ctx context.Context, d *db.DB, by audit.Actor, b Bulk, queue Queue) error {
+	to := Running
+	if b.Kind == Ask {
+		to = Asking
 	}
-	return d.moveBulk(ctx, by, b, []BulkState{BulkDryRun}, to, status.BulkBegun, jobs)
+	return move(ctx, d, by, b, []State{DryRun}, to, status.BulkBegun, queue)
 }
 
-// StopBulk stops a running bulk: calls under way are finished and no other is begun. It returns ErrBulkState if the bulk is not
+// Stop stops a running bulk: calls under way are finished and no other is begun. It returns ErrState if the bulk is not
 // running.
-func (d *DB) StopBulk(ctx context.Context, by audit.Actor, b Bulk) error {
-	return d.moveBulk(ctx, by, b, []BulkState{BulkRunning, BulkAsking}, BulkStopping, status.BulkStopped, nil)
+func Stop(ctx context.Context, d *db.DB, by audit.Actor, b Bulk) error {
+	return move(ctx, d, by, b, []State{Running, Asking}, Stopping, status.BulkStopped, nil)
 }
 
-func (d *DB) moveBulk(ctx context.Context, by audit.Actor, b Bulk, from []BulkState, to BulkState, kind status.Kind, jobs Jobs) error {
+func move(ctx context.Context, d *db.DB, by audit.Actor, b Bulk, from []State, to State, kind status.Kind, queue Queue) error {
 	return d.Tx(ctx, func(tx pgx.Tx) error {
 		moved, err := pg.Exec(ctx, tx, "move bulk", `UPDATE bulks SET state = $3 WHERE id = $1 AND state = ANY($2)`, b.ID, from, to)
 		if err != nil {
 			return err
 		}
 		if moved == 0 {
-			return ErrBulkState
+			return ErrState
 		}
-		if jobs != nil {
-			if err := jobs.EnqueueBulk(ctx, tx, b.ID, b.Kind); err != nil {
+		if queue != nil {
+			if err := queue.EnqueueBulk(ctx, tx, b.ID, b.Kind); err != nil {
 				return err
 			}
 		}
@@ -261,12 +269,12 @@ func (d *DB) moveBulk(ctx context.Context, by audit.Actor, b Bulk, from []BulkSt
 	})
 }
 
-// EndBulk closes a bulk that has no connection left to work on: as stopped if StopBulk was called, else as done. It does nothing
+// End closes a bulk that has no connection left to work on: as stopped if Stop was called, else as done. It does nothing
 // for a bulk in another state.
-func (d *DB) EndBulk(ctx context.Context, id pg.ID) error {
+func End(ctx context.Context, d *db.DB, id pg.ID) error {
 	return d.Tx(ctx, func(tx pgx.Tx) error {
-		state, err := pg.One(ctx, tx, "end bulk", pgx.RowTo[BulkState], `UPDATE bulks SET state = CASE state WHEN $3 THEN $4 ELSE $5 END, ended_at = $2
-			WHERE id = $1 AND state IN ($3, $6, $7) RETURNING state`, id, d.Now(), BulkStopping, BulkStopped, BulkDone, BulkRunning, BulkAsking)
+		state, err := pg.One(ctx, tx, "end bulk", pgx.RowTo[State], `UPDATE bulks SET state = CASE state WHEN $3 THEN $4 ELSE $5 END, ended_at = $2
+			WHERE id = $1 AND state IN ($3, $6, $7) RETURNING state`, id, d.Now(), Stopping, Stopped, Done, Running, Asking)
 		if errors.Is(err, pg.ErrNotFound) {
 			return nil
 		}
@@ -277,45 +285,41 @@ func (d *DB) EndBulk(ctx context.Context, id pg.ID) error {
 	})
 }
 
-// BulkWaiting returns at most so many of a provider's connections that a running bulk has yet to work on.
-func (d *DB) BulkWaiting(ctx context.Context, id pg.ID, provider string, most int) ([]pg.ID, error) {
+// Waiting returns at most so many of a provider's connections that a running bulk has yet to work on.
+func Waiting(ctx context.Context, d *db.DB, id pg.ID, provider string, most int) ([]pg.ID, error) {
 	return pg.Collect(ctx, d.Pool, "read a bulk's connections", pgx.RowTo[pg.ID], `SELECT i.connection_id FROM bulk_items i JOIN bulks b ON b.id = i.bulk_id
-		WHERE i.bulk_id = $1 AND i.provider = $2 AND i.outcome = '' AND b.state IN ($4, $5) ORDER BY i.connection_id LIMIT $3`, id, provider, most, BulkRunning, BulkAsking)
+		WHERE i.bulk_id = $1 AND i.provider = $2 AND i.outcome = '' AND b.state IN ($4, $5) ORDER BY i.connection_id LIMIT $3`, id, provider, most, Running, Asking)
 }
 
-// BulkEnded stores the outcome of one connection's refresh in a bulk.
-func (d *DB) BulkEnded(ctx context.Context, id, connection pg.ID, outcome status.Outcome) error {
-	return bulkEnded(ctx, d.Pool, id, connection, outcome, d.Now())
-}
-
-func bulkEnded(ctx context.Context, q pg.Querier, id, connection pg.ID, outcome status.Outcome, now time.Time) error {
+// Ended stores the outcome of one connection in a bulk.
+func Ended(ctx context.Context, q pg.Querier, id, connection pg.ID, outcome status.Outcome, now time.Time) error {
 	_, err := pg.Exec(ctx, q, "note a bulk's outcome", `UPDATE bulk_items SET outcome = $3, ended_at = $4 WHERE bulk_id = $1 AND connection_id = $2 AND outcome = ''`,
 		id, connection, outcome, now)
 	return err
 }
 
-// LeaseBulk takes or renews a job's lease of a bulk. It returns false if another job has the lease.
-func (d *DB) LeaseBulk(ctx context.Context, id, owner pg.ID, lasts time.Duration) (bool, error) {
+// Lease takes or renews a job's lease of a bulk. It returns false if another job has the lease.
+func Lease(ctx context.Context, d *db.DB, id, owner pg.ID, lasts time.Duration) (bool, error) {
 	leased, err := pg.Exec(ctx, d.Pool, "lease bulk", `UPDATE bulks SET lease_owner = $2, leased_until = $4
 		WHERE id = $1 AND (lease_owner = $2 OR leased_until IS NULL OR leased_until <= $3)`, id, owner, d.Now(), d.Now().Add(lasts))
 	return leased > 0, err
 }
 
-// ReleaseBulk ends a job's lease of a bulk, so that another job can take it at once.
-func (d *DB) ReleaseBulk(ctx context.Context, id, owner pg.ID) error {
+// Release ends a job's lease of a bulk, so that another job can take it at once.
+func Release(ctx context.Context, d *db.DB, id, owner pg.ID) error {
 	_, err := pg.Exec(ctx, d.Pool, "release bulk", `UPDATE bulks SET lease_owner = NULL, leased_until = NULL WHERE id = $1 AND lease_owner = $2`, id, owner)
 	return err
 }
 
-// AbandonedBulk is a bulk in a moving state that no job has leased.
-type AbandonedBulk struct {
+// Abandoned is a bulk in a moving state that no job has leased.
+type Abandoned struct {
 	ID   pg.ID
-	Kind BulkKind
+	Kind Kind
 }
 
-// AbandonedBulks lists them.
-func (d *DB) AbandonedBulks(ctx context.Context) ([]AbandonedBulk, error) {
-	return pg.Collect(ctx, d.Pool, "list bulks", pgx.RowToStructByPos[AbandonedBulk], `SELECT id, kind FROM bulks
+// ListAbandoned lists them.
+func ListAbandoned(ctx context.Context, d *db.DB) ([]Abandoned, error) {
+	return pg.Collect(ctx, d.Pool, "list bulks", pgx.RowToStructByPos[Abandoned], `SELECT id, kind FROM bulks
 		WHERE state = ANY ($2) AND coalesce(leased_until, created_at + interval '1 minute') <= $1 ORDER BY created_at`,
-		d.Now(), []BulkState{BulkGathering, BulkCollecting, BulkRunning, BulkAsking, BulkStopping})
+		d.Now(), []State{Gathering, Collecting, Running, Asking, Stopping})
 }

@@ -1,6 +1,7 @@
-package db
+package bulk
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -9,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/audit"
+	"patchbay/internal/db"
 	"patchbay/internal/notify"
 	"patchbay/internal/pg"
 	"patchbay/internal/search"
@@ -20,7 +22,7 @@ const askAgain = 24 * time.Hour
 
 // AskToReconnect mails the merchant's people who can sign in, and returns their addresses; none if mail is false. The event is added in
 // either case, and lists the addresses.
-func (d *DB) AskToReconnect(ctx context.Context, by audit.Actor, c Connection, mail bool, jobs Jobs) (addresses []string, err error) {
+func AskToReconnect(ctx context.Context, d *db.DB, by audit.Actor, c db.Connection, mail bool, queue notify.Queue) (addresses []string, err error) {
 	err = d.Tx(ctx, func(tx pgx.Tx) error {
 		if err := lockAsk(ctx, tx, c.ID); err != nil {
 			return err
@@ -31,29 +33,30 @@ func (d *DB) AskToReconnect(ctx context.Context, by audit.Actor, c Connection, m
 				return err
 			}
 		}
-		addresses, err = d.askPeople(ctx, tx, by, c, people, jobs)
+		addresses, err = askPeople(ctx, d, tx, by, c, people, queue)
 		return err
 	})
 	return addresses, err
 }
 
-// AskInBulk asks for one connection that an asking bulk has left, and stores the outcome in the same transaction, so that it is asked once
+// AskOne asks for one connection that an asking bulk has left, and stores the outcome in the same transaction, so that it is asked once
 // whatever becomes of the process. It asks nobody and stores why if the connection does not need its merchant any more, if it was asked
 // within a day, or if nobody can be mailed. It does nothing if the bulk is not asking any more. present holds the providers' present settings.
-func (d *DB) AskInBulk(ctx context.Context, bulk Bulk, connection pg.ID, present status.Providers, jobs Jobs) error {
+func AskOne(ctx context.Context, d *db.DB, bulk Bulk, connection pg.ID, present status.Providers, queue notify.Queue) error {
 	return d.Tx(ctx, func(tx pgx.Tx) error {
 		if err := lockAsk(ctx, tx, connection); err != nil {
 			return err
 		}
 		waits, err := pg.Exec(ctx, tx, "lock a bulk's connection", `SELECT FROM bulk_items i JOIN bulks b ON b.id = i.bulk_id
-			WHERE i.bulk_id = $1 AND i.connection_id = $2 AND i.outcome = '' AND b.state = $3 FOR UPDATE OF i FOR SHARE OF b`, bulk.ID, connection, BulkAsking)
+			WHERE i.bulk_id = $1 AND i.connection_id = $2 AND i.outcome = '' AND b.state = $3 FOR UPDATE OF i FOR SHARE OF b`, bulk.ID, connection, Asking)
 		if err != nil || waits == 0 {
 			return err
 		}
-		c, err := pg.One(ctx, tx, "read connection", scanConnection, `SELECT `+connectionColumns+` FROM connections c WHERE c.id = $1`, connection)
-		if err != nil {
-			return err
+		connections, err := db.ReadConnections(ctx, tx, connection)
+		if err != nil || len(connections) == 0 {
+			return cmp.Or(err, pg.ErrNotFound)
 		}
+		c := connections[0]
 		people, err := askedPeople(ctx, tx, c.MerchantID)
 		if err != nil {
 			return err
@@ -72,11 +75,11 @@ func (d *DB) AskInBulk(ctx context.Context, bulk Bulk, connection pg.ID, present
 		case len(people) == 0:
 			outcome = status.NoPerson
 		default:
-			if _, err := d.askPeople(ctx, tx, audit.Actor{Role: bulk.ByRole, ID: bulk.CreatedBy}, c, people, jobs); err != nil {
+			if _, err := askPeople(ctx, d, tx, audit.Actor{Role: bulk.ByRole, ID: bulk.CreatedBy}, c, people, queue); err != nil {
 				return err
 			}
 		}
-		return bulkEnded(ctx, tx, bulk.ID, connection, outcome, now)
+		return Ended(ctx, tx, bulk.ID, connection, outcome, now)
 	})
 }
 
@@ -86,10 +89,10 @@ func lockAsk(ctx context.Context, tx pgx.Tx, connection pg.ID) error {
 	return err
 }
 
-func (d *DB) askPeople(ctx context.Context, tx pgx.Tx, by audit.Actor, c Connection, people []askedPerson, jobs Jobs) (addresses []string, err error) {
+func askPeople(ctx context.Context, d *db.DB, tx pgx.Tx, by audit.Actor, c db.Connection, people []askedPerson, queue notify.Queue) (addresses []string, err error) {
 	for _, one := range people {
 		m := notify.Mail{Kind: notify.MailReconnect, User: one.ID, By: by.ID, Connections: []pg.ID{c.ID}}
-		if err := jobs.EnqueueMail(ctx, tx, m); err != nil {
+		if err := queue.EnqueueMail(ctx, tx, m); err != nil {
 			return nil, fmt.Errorf("enqueue %s: %w", m.Kind, err)
 		}
 		addresses = append(addresses, one.Email)
@@ -116,7 +119,7 @@ func askedSince(connection, kind, since string) string {
 }
 
 // needsMerchant reports whether only the merchant can put the connection right, or must reconnect it within search.LapsingDays.
-func needsMerchant(c Connection, present status.Providers, now time.Time) bool {
+func needsMerchant(c db.Connection, present status.Providers, now time.Time) bool {
 	s := status.Of(c.Row(), present[c.Provider])
 	return s.Party == status.PartyMerchant || !s.ReconnectBy.IsZero() && !s.ReconnectBy.After(now.AddDate(0, 0, search.LapsingDays))
 }
