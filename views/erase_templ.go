@@ -555,7 +555,7 @@ func erasedBody(v ErasedPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = erasedCount(T(ctx, "erase.ended-owed"), v.Erasure.Owed).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = erasedCount(T(ctx, "erase.ended-owed"), v.Erasure.Pending).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -704,7 +704,7 @@ func erasedBody(v ErasedPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		if v.Erasure.Owed > 0 {
+		if v.Erasure.Pending > 0 {
 			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 50, "<li>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
@@ -718,7 +718,7 @@ func erasedBody(v ErasedPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = When(v.Erasure.OwedUntil).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = When(v.Erasure.PendingUntil).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

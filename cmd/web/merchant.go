@@ -43,8 +43,8 @@ func merchant(ctx context.Context, t terminal, args []string) error {
 	if err != nil {
 		return err
 	}
-	if _, err = fmt.Fprintf(t.out, "%s\n", text); err == nil && receipt.Owed > 0 {
-		_, err = fmt.Fprintf(t.err, "patchbay merchant: a process that serves asks the providers within a minute: give the command again to see how they took it, before %s\n", receipt.OwedUntil.Format(time.RFC3339))
+	if _, err = fmt.Fprintf(t.out, "%s\n", text); err == nil && receipt.Pending > 0 {
+		_, err = fmt.Fprintf(t.err, "patchbay merchant: a process that serves asks the providers within a minute: give the command again to see how they took it, before %s\n", receipt.PendingUntil.Format(time.RFC3339))
 	}
 	return err
 }

@@ -49,27 +49,27 @@ const (
 	ChooseCancel   Choice = "cancel"
 )
 
-// concern has the connections that a flow may renew or replace; each may be nil.
-type concern struct {
-	pinned *Connection // the one to reconnect
-	there  *Connection // the account's
-	former *Connection // the one that was connected under the same person's id, before it was known which place it is: maybe the account's
+// candidates are the connections that a flow may renew or replace; each may be nil.
+type candidates struct {
+	asked  *Connection // the one that the user asked to reconnect
+	same   *Connection // the account's
+	before *Connection // the one that was connected under the same person's id, before it was known which place it is: maybe the account's
 }
 
 // offer returns what may be chosen.
-func offer(f Flow, account connectors.Account, c concern) Offer {
+func offer(f Flow, account connectors.Account, c candidates) Offer {
 	o := Offer{Account: account}
-	renewed := c.pinned != nil && (c.pinned == c.there || c.pinned == c.former && c.there == nil)
+	renewed := c.asked != nil && (c.asked == c.same || c.asked == c.before && c.same == nil)
 	switch {
 	case account.ID == "" && account.Own:
 		o.Options = []Choice{ChooseConnect, ChooseCancel}
-	case account.ID == "", c.pinned != nil && c.there == nil && c.pinned.nameless():
+	case account.ID == "", c.asked != nil && c.same == nil && c.asked.nameless():
 		o.Why, o.Options = AskConfirm, []Choice{ChooseConnect, ChooseCancel}
-	case c.pinned != nil && !renewed:
-		o.Why, o.Before, o.There, o.Options = AskDiffers, *c.pinned, c.there != nil, []Choice{ChooseReplace, ChooseKeepBoth, ChooseCancel}
-	case c.pinned == nil && c.there != nil:
+	case c.asked != nil && !renewed:
+		o.Why, o.Before, o.There, o.Options = AskDiffers, *c.asked, c.same != nil, []Choice{ChooseReplace, ChooseKeepBoth, ChooseCancel}
+	case c.asked == nil && c.same != nil:
 		o.Why, o.Options = AskConnected, []Choice{ChooseConnect, ChooseCancel}
-	case c.pinned == nil && c.former != nil:
+	case c.asked == nil && c.before != nil:
 		o.Why, o.Options = AskConnected, []Choice{ChooseConnect, ChooseKeepBoth, ChooseCancel}
 	default:
 		o.Options = []Choice{ChooseConnect, ChooseCancel}
@@ -89,11 +89,11 @@ func (d *DB) FlowOffer(ctx context.Context, f Flow) (Offer, error) {
 	if s.Grant == nil {
 		return Offer{}, ErrTaken
 	}
-	rows, err := d.Pool.Query(ctx, concerned, f.MerchantID, f.Provider, f.Environment, f.Account.ID, f.ConnectionID, s.Grant.Account.UserID)
+	rows, err := d.Pool.Query(ctx, selectCandidates, f.MerchantID, f.Provider, f.Environment, f.Account.ID, f.ConnectionID, s.Grant.Account.UserID)
 	if err != nil {
-		return Offer{}, fmt.Errorf("read what a flow concerns: %w", err)
+		return Offer{}, fmt.Errorf("read what a flow may renew: %w", err)
 	}
-	c, err := concernOf(rows, f, s.Grant.Account)
+	c, err := candidatesOf(rows, f, s.Grant.Account)
 	if err != nil {
 		return Offer{}, err
 	}
@@ -104,27 +104,27 @@ func (d *DB) FlowOffer(ctx context.Context, f Flow) (Offer, error) {
 	return o, nil
 }
 
-// concerned selects the connections that a flow may renew or replace.
-const concerned = `SELECT ` + connectionColumns + ` FROM connections c
+// selectCandidates selects the connections that a flow may renew or replace.
+const selectCandidates = `SELECT ` + connectionColumns + ` FROM connections c
 	WHERE c.merchant_id = $1 AND c.provider = $2 AND c.environment = $3 AND c.disconnected_at IS NULL
 		AND (c.account_id = $4 OR c.id = $5 OR c.account_id = $6 AND c.account_values = '{}')
 	ORDER BY c.id`
 
-func concernOf(rows pgx.Rows, f Flow, account connectors.Account) (c concern, err error) {
+func candidatesOf(rows pgx.Rows, f Flow, account connectors.Account) (c candidates, err error) {
 	found, err := pgx.CollectRows(rows, scanConnection)
 	if err != nil {
-		return c, fmt.Errorf("read what a flow concerns: %w", err)
+		return c, fmt.Errorf("read what a flow may renew: %w", err)
 	}
 	for i := range found {
 		one := &found[i]
 		if one.ID == f.ConnectionID {
-			c.pinned = one
+			c.asked = one
 		}
 		switch {
 		case one.Account.ID == account.ID:
-			c.there = one
+			c.same = one
 		case account.Was(one.Account):
-			c.former = one
+			c.before = one
 		}
 	}
 	return c, nil
@@ -236,15 +236,15 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 	case s.Grant == nil:
 		return ConnectResult{}, ErrTaken
 	}
-	rows, err := tx.Query(ctx, concerned+` FOR UPDATE`, f.MerchantID, f.Provider, f.Environment, f.Account.ID, f.ConnectionID, s.Grant.Account.UserID)
+	rows, err := tx.Query(ctx, selectCandidates+` FOR UPDATE`, f.MerchantID, f.Provider, f.Environment, f.Account.ID, f.ConnectionID, s.Grant.Account.UserID)
 	if err != nil {
-		return ConnectResult{}, fmt.Errorf("read what a flow concerns: %w", err)
+		return ConnectResult{}, fmt.Errorf("read what a flow may renew: %w", err)
 	}
-	found, err := concernOf(rows, f, s.Grant.Account)
+	found, err := candidatesOf(rows, f, s.Grant.Account)
 	if err != nil {
 		return ConnectResult{}, err
 	}
-	pinned, there := found.pinned, found.there
+	asked, same := found.asked, found.same
 	o := offer(f, s.Grant.Account, found)
 	switch {
 	case choice == "" && o.Why == "":
@@ -257,26 +257,26 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 	}
 
 	made := ConnectResult{Outcome: status.EndRenewed}
-	target := there
+	target := same
 	switch {
-	case choice == ChooseReplace && there != nil:
-		ended, err := d.disconnect(ctx, tx, *pinned, by, "replaced")
+	case choice == ChooseReplace && same != nil:
+		ended, err := d.disconnect(ctx, tx, *asked, by, "replaced")
 		if err != nil {
 			return ConnectResult{}, err
 		}
 		made.Outcome, made.Replaced = status.EndReplaced, &ended
 	case choice == ChooseReplace:
-		ended, err := d.revocationOf(ctx, tx, *pinned)
+		ended, err := d.revocationOf(ctx, tx, *asked)
 		if err != nil {
 			return ConnectResult{}, err
 		}
-		made.Outcome, made.Replaced, target = status.EndReplaced, &ended, pinned
+		made.Outcome, made.Replaced, target = status.EndReplaced, &ended, asked
 	case choice == ChooseKeepBoth:
 		made.Outcome = status.EndKeptBoth
-	case target == nil && pinned != nil:
-		target = pinned // the provider names nothing, or names the place for the first time
+	case target == nil && asked != nil:
+		target = asked // the provider names nothing, or names the place for the first time
 	case target == nil:
-		target = found.former
+		target = found.before
 	}
 	existed := target != nil
 	if !existed {
@@ -301,7 +301,7 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 		}
 	}
 	b = &pgx.Batch{}
-	if target == pinned && made.Outcome == status.EndReplaced { // another account, which has not been given the nickname
+	if target == asked && made.Outcome == status.EndReplaced { // another account, which has not been given the nickname
 		c.Nickname = ""
 		b.Queue(`UPDATE connections SET nickname = '' WHERE id = $1`, c.ID)
 	}
@@ -315,7 +315,7 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 		f.ID, made.Outcome, c.ID, now)
 	e := f.event(status.ConnectionConnected, by)
 	switch {
-	case made.Outcome == status.EndReplaced && there == nil:
+	case made.Outcome == status.EndReplaced && same == nil:
 		e.Kind = status.ConnectionReplaced
 	case existed:
 		e.Kind = status.ConnectionReconnected

@@ -23,21 +23,21 @@ import (
 
 // Erasure is the receipt of a merchant that was erased. It holds ids and numbers only.
 type Erasure struct {
-	MerchantID pg.ID
-	At         time.Time
-	Actor      audit.Role
-	ActorID    pg.ID
-	Counts     ErasedCounts
-	Emptied    int64                       // events whose free text was emptied
-	EmptiedAt  time.Time                   // when the last of them was; zero before
-	Revoked    map[status.Revocation]int64 // how providers took the end of access, by outcome
-	Owed       int64                       // providers that are still to be asked, or asked again
-	OwedUntil  time.Time                   // when that is given up; zero if nothing is owed
-	Webhooks   bool                        // the platform is told by webhooks, which hold its id
+	MerchantID   pg.ID
+	At           time.Time
+	Actor        audit.Role
+	ActorID      pg.ID
+	Counts       ErasedCounts
+	Emptied      int64                       // events whose free text was emptied
+	EmptiedAt    time.Time                   // when the last of them was; zero before
+	Revoked      map[status.Revocation]int64 // how providers took the end of access, by outcome
+	Pending      int64                       // providers that are still to be asked, or asked again
+	PendingUntil time.Time                   // when that is given up; zero if none is pending
+	Webhooks     bool                        // the platform is told by webhooks, which hold its id
 }
 
 // Complete reports whether nothing is left to be done.
-func (e Erasure) Complete() bool { return !e.EmptiedAt.IsZero() && e.Owed == 0 }
+func (e Erasure) Complete() bool { return !e.EmptiedAt.IsZero() && e.Pending == 0 }
 
 // ErasedCounts are how many rows an erasure deleted.
 type ErasedCounts struct {
@@ -88,7 +88,7 @@ func erasureRevocationPlace(id, merchant pg.ID) seal.Place {
 }
 
 // EraseMerchant disconnects everything of a merchant and deletes its rows, its people, keys, links and mail, in one transaction that
-// also writes the event merchant.erased, and with it the webhook. Providers are asked to end access afterwards (OwedRevocations), and events are
+// also writes the event merchant.erased, and with it the webhook. Providers are asked to end access afterwards (DueRevocations), and events are
 // emptied by EmptyEvents. Whatever is under way for the merchant finds no row to save to. It returns ErrNotFound if there is no such
 // merchant, and seal.ErrUnknownKey if the keyset lacks the key of a grant, which another process may have.
 func (d *DB) EraseMerchant(ctx context.Context, by audit.Actor, merchant pg.ID) error {
@@ -361,7 +361,7 @@ const erasureColumns = `e.merchant_id, e.erased_at, e.actor, e.actor_id, e.count
 
 func scanErasure(row pgx.CollectableRow) (Erasure, error) {
 	var e Erasure
-	err := row.Scan(&e.MerchantID, &e.At, &e.Actor, &e.ActorID, &e.Counts, &e.Emptied, &e.EmptiedAt, &e.Revoked, &e.Owed, &e.OwedUntil, &e.Webhooks)
+	err := row.Scan(&e.MerchantID, &e.At, &e.Actor, &e.ActorID, &e.Counts, &e.Emptied, &e.EmptiedAt, &e.Revoked, &e.Pending, &e.PendingUntil, &e.Webhooks)
 	return e, err
 }
 
@@ -412,13 +412,13 @@ func (d *DB) EmptyEvents(ctx context.Context, merchant pg.ID) error {
 	return err
 }
 
-// CountOwed counts the accesses of erased merchants that their providers are still to end.
-func (d *DB) CountOwed(ctx context.Context) (int64, error) {
+// CountPendingRevocations counts the accesses of erased merchants that their providers are still to end.
+func (d *DB) CountPendingRevocations(ctx context.Context) (int64, error) {
 	return pg.One(ctx, d.Pool, "count revocations", pgx.RowTo[int64], `SELECT count(*) FROM erasure_revocations WHERE sealed IS NOT NULL`)
 }
 
-// OwedRevocation is access of an erased merchant that its provider is to end.
-type OwedRevocation struct {
+// DueRevocation is access of an erased merchant that its provider is to end.
+type DueRevocation struct {
 	ID    pg.ID
 	Until time.Time // when it is given up
 	Revocation
@@ -427,9 +427,9 @@ type OwedRevocation struct {
 // claimOwedFor is longer than a provider may take.
 const claimOwedFor = 2 * time.Minute
 
-// OwedRevocations claims what providers are to be asked for an erased merchant now, at most a few. What does not open is given up; what another key
+// DueRevocations claims what providers are to be asked for an erased merchant now, at most a few. What does not open is given up; what another key
 // has sealed is left to a process that has it.
-func (d *DB) OwedRevocations(ctx context.Context, merchant pg.ID, most int) ([]OwedRevocation, error) {
+func (d *DB) DueRevocations(ctx context.Context, merchant pg.ID, most int) ([]DueRevocation, error) {
 	now := d.Now()
 	type row struct {
 		ID, Connection        pg.ID
@@ -445,9 +445,9 @@ func (d *DB) OwedRevocations(ctx context.Context, merchant pg.ID, most int) ([]O
 	if err != nil {
 		return nil, err
 	}
-	var owed []OwedRevocation
+	var due []DueRevocation
 	for _, r := range rows {
-		one := OwedRevocation{ID: r.ID, Until: r.Until, Revocation: Revocation{Connection: Connection{ID: r.Connection, MerchantID: merchant, Provider: r.Provider, Environment: r.Environment}}}
+		one := DueRevocation{ID: r.ID, Until: r.Until, Revocation: Revocation{Connection: Connection{ID: r.Connection, MerchantID: merchant, Provider: r.Provider, Environment: r.Environment}}}
 		plain, err := d.Unseal(r.Sealed, erasureRevocationPlace(r.ID, merchant))
 		if err == nil {
 			var opened erasureRevocation
@@ -457,18 +457,18 @@ func (d *DB) OwedRevocations(ctx context.Context, merchant pg.ID, most int) ([]O
 			}
 		}
 		if err != nil {
-			if err := d.SaveOwed(ctx, one, status.RevokedNotAsked, connectors.Call{}); err != nil {
-				return owed, err
+			if err := d.RecordDueRevocation(ctx, one, status.RevokedNotAsked, connectors.Call{}); err != nil {
+				return due, err
 			}
 			continue
 		}
-		owed = append(owed, one)
+		due = append(due, one)
 	}
-	return owed, nil
+	return due, nil
 }
 
-// SaveOwed notes how a provider took the end of access. One that has not confirmed is asked again, ever later, until the day is over.
-func (d *DB) SaveOwed(ctx context.Context, o OwedRevocation, revoked status.Revocation, call connectors.Call) error {
+// RecordDueRevocation notes how a provider took the end of access. One that has not confirmed is asked again, ever later, until the day is over.
+func (d *DB) RecordDueRevocation(ctx context.Context, o DueRevocation, revoked status.Revocation, call connectors.Call) error {
 	now := d.Now()
 	again := (revoked == status.RevokedFailed || revoked == status.RevokedLater) && now.Before(o.Until)
 	return d.Tx(ctx, func(tx pgx.Tx) error {

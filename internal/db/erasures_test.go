@@ -182,11 +182,11 @@ func TestADumpAfterAnErasureHoldsNothingButIDs(t *testing.T) {
 		t.Fatal(err)
 	}
 	// The grant does not open: there is nothing by which the provider could be asked.
-	owed, err := d.OwedRevocations(ctx, merchant, 10)
+	owed, err := d.DueRevocations(ctx, merchant, 10)
 	if err != nil || len(owed) != 1 || owed[0].Grant.Access != "" {
 		t.Fatalf("%d are owed, %v", len(owed), err)
 	}
-	if err := d.SaveOwed(ctx, owed[0], status.RevokedNotAsked, connectors.Call{Code: "canary of a provider"}); err != nil {
+	if err := d.RecordDueRevocation(ctx, owed[0], status.RevokedNotAsked, connectors.Call{Code: "canary of a provider"}); err != nil {
 		t.Fatal(err)
 	}
 	after := dbtest.Dump(t, d)
@@ -522,7 +522,7 @@ func TestAProviderThatIsAwayIsAskedForADay(t *testing.T) {
 	}
 	tries := 0
 	for range 3 * 24 * 60 {
-		owed, err := d.OwedRevocations(ctx, m.ID, 10)
+		owed, err := d.DueRevocations(ctx, m.ID, 10)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -531,20 +531,20 @@ func TestAProviderThatIsAwayIsAskedForADay(t *testing.T) {
 			if one.Connection.Account.ID != "KHUID0001" {
 				t.Errorf("account %q", one.Connection.Account.ID)
 			}
-			if err := d.SaveOwed(ctx, one, status.RevokedLater, connectors.Call{}); err != nil {
+			if err := d.RecordDueRevocation(ctx, one, status.RevokedLater, connectors.Call{}); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if left, err := d.UnfinishedErasures(ctx); err != nil || len(left) == 0 {
 			t.Fatalf("nothing is left to do before the events are looked through: %v", err)
 		}
-		if r, err := d.Erasure(ctx, m.ID); err != nil || r.Owed == 0 {
+		if r, err := d.Erasure(ctx, m.ID); err != nil || r.Pending == 0 {
 			break
 		}
 		clock.Advance(time.Minute)
 	}
 	r, err := d.Erasure(ctx, m.ID)
-	if err != nil || r.Owed != 0 || r.Revoked[status.RevokedFailed] != 1 || tries < 20 || tries > 60 {
+	if err != nil || r.Pending != 0 || r.Revoked[status.RevokedFailed] != 1 || tries < 20 || tries > 60 {
 		t.Errorf("after %d tries the receipt is %+v, %v", tries, r, err)
 	}
 	if err := d.EmptyEvents(ctx, m.ID); err != nil {
@@ -585,7 +585,7 @@ func TestWhatIsOwedIsSealedAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := base.Retired(t).Open(t)
-	owed, err := last.OwedRevocations(ctx, m.ID, 10)
+	owed, err := last.DueRevocations(ctx, m.ID, 10)
 	if err != nil || len(owed) != 1 || owed[0].Connection.Account.ID != "KHUID0001" {
 		t.Errorf("%+v are owed, %v", owed, err)
 	}

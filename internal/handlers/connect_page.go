@@ -102,7 +102,7 @@ func (s *Server) viewConnectPage(r *http.Request, provider connectors.Provider, 
 }
 
 // askFirst reads what the merchant typed for a provider that their browser is sent to, and begins.
-func (s *Server) askFirst(w http.ResponseWriter, r *http.Request, provider connectors.Provider, asker connectors.Asker, pinned pg.ID, page views.ConnectPage) (err error) {
+func (s *Server) askFirst(w http.ResponseWriter, r *http.Request, provider connectors.Provider, asker connectors.Asker, reconnect pg.ID, page views.ConnectPage) (err error) {
 	fillIn(page.Fields, r.PostFormValue)
 	if page.Errors, err = s.ownPassword(r, page.Fields); err != nil {
 		return err
@@ -124,11 +124,11 @@ func (s *Server) askFirst(w http.ResponseWriter, r *http.Request, provider conne
 	if err != nil {
 		return err
 	}
-	return s.begin(w, r, provider, pinned, inputs)
+	return s.begin(w, r, provider, reconnect, inputs)
 }
 
 // connectWithCredentials authenticates with the credentials that the merchant typed, and connects.
-func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, provider connectors.Provider, keyed connectors.CredentialConnector, pinned pg.ID, page views.ConnectPage) error {
+func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, provider connectors.Provider, keyed connectors.CredentialConnector, reconnect pg.ID, page views.ConnectPage) error {
 	v := visitorOf(r)
 	inputs := make(map[string]string, len(page.Fields))
 	for i, f := range page.Fields {
@@ -153,7 +153,7 @@ func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, 
 		return nil
 	}
 	f, err := s.DB.BeginFlow(r.Context(), db.NewFlow{
-		ID: pg.NewID(), UserID: v.user.ID, LinkID: v.link.ID, MerchantID: v.user.MerchantID, Provider: provider.Name, Environment: provider.Environment, ConnectionID: pinned,
+		ID: pg.NewID(), UserID: v.user.ID, LinkID: v.link.ID, MerchantID: v.user.MerchantID, Provider: provider.Name, Environment: provider.Environment, ConnectionID: reconnect,
 		State: pg.NewSecret(), Browser: pg.NewSecret(), Keyed: true, By: s.actor(r),
 	})
 	if err != nil {

@@ -41,29 +41,29 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var pinned pg.ID
+	var connection pg.ID
 	if page.ReconnectID != "" {
-		if pinned, err = pg.ParseID(page.ReconnectID); err != nil {
+		if connection, err = pg.ParseID(page.ReconnectID); err != nil {
 			return err
 		}
 	}
-	return s.beginTyped(w, r, provider, pinned, page)
+	return s.beginTyped(w, r, provider, connection, page)
 }
 
 // beginTyped begins with what was typed into the form of a provider's page, if it has one.
-func (s *Server) beginTyped(w http.ResponseWriter, r *http.Request, provider connectors.Provider, pinned pg.ID, page views.ConnectPage) error {
+func (s *Server) beginTyped(w http.ResponseWriter, r *http.Request, provider connectors.Provider, reconnect pg.ID, page views.ConnectPage) error {
 	switch c := provider.Connector.(type) {
 	case connectors.CredentialConnector:
-		return s.connectWithCredentials(w, r, provider, c, pinned, page)
+		return s.connectWithCredentials(w, r, provider, c, reconnect, page)
 	case connectors.Asker:
 		if len(page.Fields) > 0 {
-			return s.askFirst(w, r, provider, c, pinned, page)
+			return s.askFirst(w, r, provider, c, reconnect, page)
 		}
 	}
-	return s.begin(w, r, provider, pinned, nil)
+	return s.begin(w, r, provider, reconnect, nil)
 }
 
-// reconnect starts a flow that is pinned to a connection, which keeps its id and history.
+// reconnect starts a flow for a connection, which keeps its id and history.
 func (s *Server) reconnect(w http.ResponseWriter, r *http.Request) error {
 	id, err := pg.ParseID(r.PathValue("id"))
 	if err != nil {
@@ -93,7 +93,7 @@ func (s *Server) beginReconnect(w http.ResponseWriter, r *http.Request, c db.Con
 func connectsPerMerchant() pg.Limit { return pg.Limit{Burst: 60, Every: 10 * time.Second} }
 
 // begin creates a flow and sends the browser to the provider with it. inputs are what the merchant typed, if the provider asks.
-func (s *Server) begin(w http.ResponseWriter, r *http.Request, provider connectors.Provider, pinned pg.ID, inputs map[string]string) error {
+func (s *Server) begin(w http.ResponseWriter, r *http.Request, provider connectors.Provider, reconnect pg.ID, inputs map[string]string) error {
 	redirector, ok := provider.Connector.(connectors.Redirector)
 	if !ok {
 		return pg.ErrNotFound
@@ -106,7 +106,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, provider connecto
 	}
 	n := db.NewFlow{
 		ID: pg.NewID(), UserID: v.user.ID, LinkID: v.link.ID, Until: v.link.ExpiresAt, MerchantID: v.user.MerchantID, Provider: provider.Name,
-		Environment: provider.Environment, ConnectionID: pinned,
+		Environment: provider.Environment, ConnectionID: reconnect,
 		State: pg.NewSecret(), Browser: s.rememberBrowser(w, r), Verifier: string(pg.NewSecret()), Inputs: inputs, By: s.actor(r),
 	}
 	another, err := s.hasAccount(r, provider)
@@ -125,7 +125,7 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, provider connecto
 	if err = s.callbackKnown(ctx, provider, s.actor(r)); err == nil {
 		location, err = redirector.AuthorizationURL(ctx, connectors.Flow{
 			State: string(n.State), Verifier: n.Verifier, CallbackURL: s.callbackURL(provider.Name), Locale: v.locale,
-			Another: another && pinned == (pg.ID{}), Inputs: inputs,
+			Another: another && reconnect == (pg.ID{}), Inputs: inputs,
 		})
 	}
 	if err != nil {

@@ -73,7 +73,7 @@ func TestAProviderThatIsAwayDoesNotStopAnErasure(t *testing.T) {
 		t.Fatal(err)
 	}
 	receipt, err := s.db.Erasure(t.Context(), p.merchant)
-	if err != nil || receipt.Complete() || receipt.Owed != 1 || receipt.Revoked[status.RevokedKept] != 1 || receipt.Counts.Connections != 2 {
+	if err != nil || receipt.Complete() || receipt.Pending != 1 || receipt.Revoked[status.RevokedKept] != 1 || receipt.Counts.Connections != 2 {
 		t.Errorf("while the provider is away the receipt is %+v, %v", receipt, err)
 	}
 	if dump := dbtest.Dump(t, s.db); strings.Contains(dump, "KHUID00001234") || strings.Contains(dump, "CH168 Shop") || !strings.Contains(dump, "KHUID00005678") {

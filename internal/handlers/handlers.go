@@ -298,8 +298,8 @@ func (s *Server) formPage(r *http.Request) string {
 				values.Set(f.Name, typed)
 			}
 		}
-		if pinned, err := pg.ParseID(r.PostFormValue("connection")); err == nil {
-			values.Set("connection", pinned.String())
+		if reconnect, err := pg.ParseID(r.PostFormValue("connection")); err == nil {
+			values.Set("connection", reconnect.String())
 		}
 		return (&url.URL{Path: "/connect/" + provider.Name, RawQuery: values.Encode()}).String()
 	}

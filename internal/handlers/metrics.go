@@ -207,10 +207,10 @@ func (m databaseMetrics) Collect(ch chan<- prometheus.Metric) {
 		return
 	}
 	gauge("patchbay_old_seals", "Rows sealed or signed by an older key of the keyset, which are sealed anew by themselves.", float64(old))
-	owed, err := s.DB.CountOwed(ctx)
+	pending, err := s.DB.CountPendingRevocations(ctx)
 	if err != nil {
 		s.Log.WarnContext(ctx, "metrics of erasures", "err", err)
 		return
 	}
-	gauge("patchbay_erasure_revocations_owed", "Accesses of erased merchants that their providers are still to end.", float64(owed))
+	gauge("patchbay_erasure_revocations_owed", "Accesses of erased merchants that their providers are still to end.", float64(pending))
 }

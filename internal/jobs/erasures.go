@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	erasuresFor  = 80 * time.Second // then the next run goes on
-	owedAtOnce   = 8                // calls to providers at the same time
-	oneErasureAt = 10 * time.Second // of the request that erases: what is left is done by the job
+	erasuresFor       = 80 * time.Second // then the next run goes on
+	revocationsAtOnce = 8                // calls to providers at the same time
+	oneErasureAt      = 10 * time.Second // of the request that erases: what is left is done by the job
 )
 
 // erasuresArgs does what erasures have left to do.
@@ -45,15 +45,15 @@ func (j *Jobs) FinishErasure(ctx context.Context, merchant pg.ID) error {
 func (j *Jobs) finishErasure(ctx context.Context, merchant pg.ID, end time.Time) error {
 	err := j.DB.EmptyEvents(ctx, merchant)
 	for time.Now().Before(end) && j.life.Err() == nil {
-		owed, failed := j.DB.OwedRevocations(ctx, merchant, owedAtOnce)
+		due, failed := j.DB.DueRevocations(ctx, merchant, revocationsAtOnce)
 		err = errors.Join(err, failed)
-		if len(owed) == 0 {
+		if len(due) == 0 {
 			break
 		}
-		errs := make([]error, len(owed))
+		errs := make([]error, len(due))
 		var group sync.WaitGroup
-		for i, one := range owed {
-			group.Go(func() { errs[i] = j.revokeOwed(ctx, one) })
+		for i, one := range due {
+			group.Go(func() { errs[i] = j.revokeDue(ctx, one) })
 		}
 		group.Wait()
 		err = errors.Join(append(errs, err)...)
@@ -61,9 +61,9 @@ func (j *Jobs) finishErasure(ctx context.Context, merchant pg.ID, end time.Time)
 	return err
 }
 
-// revokeOwed asks one provider, and notes how it took it.
-func (j *Jobs) revokeOwed(ctx context.Context, o db.OwedRevocation) error {
+// revokeDue asks one provider, and notes how it took it.
+func (j *Jobs) revokeDue(ctx context.Context, o db.DueRevocation) error {
 	revoked, call, err := j.Revoke(ctx, o.Revocation)
 	j.Log.InfoContext(ctx, "erased", "provider", o.Connection.Provider, "connection", o.Connection.ID, "revoked", revoked, "status", call.Status, "err", err)
-	return errors.Join(err, j.DB.SaveOwed(context.WithoutCancel(ctx), o, revoked, call))
+	return errors.Join(err, j.DB.RecordDueRevocation(context.WithoutCancel(ctx), o, revoked, call))
 }

@@ -94,7 +94,7 @@ func (e *WrongKeysetError) Unwrap() error { return e.err }
 func (k *Keyring) Unseal(sealed []byte, p seal.Place) ([]byte, error) {
 	plain, err := k.Keyset.Open(sealed, p)
 	if errors.Is(err, seal.ErrUnknownKey) {
-		k.refused.lack(k, seal.KeyID(sealed), p.Table+" "+pg.ID(p.Row).String())
+		k.refused.missKey(k, seal.KeyID(sealed), p.Table+" "+pg.ID(p.Row).String())
 	}
 	return plain, err
 }

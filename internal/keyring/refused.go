@@ -17,20 +17,20 @@ import (
 const (
 	reportEvery = time.Hour   // of one row
 	mostReports = 1000        // of a process, within reportEvery
-	lacksFor    = time.Minute // for how long a process is not ready after it met a row whose key it lacks, and how often the log says so
-	avoidsFor   = lacksFor / 2
+	missingFor  = time.Minute // for how long a process is not ready after it met a row whose key it lacks, and how often the log says so
+	avoidsFor   = missingFor / 2
 )
 
 // refusedRows are the signed rows that this process has refused, and what it met that another process may open. The log, events, figures
 // and /readyz report them.
 type refusedRows struct {
-	mu        sync.Mutex
-	counts    map[string]int64     // of forged ones, by table
-	reported  map[string]time.Time // forged ones, by table and id
-	lacks     uint32               // the key that was met last and that the keyset lacks
-	lacksAt   time.Time
-	lacksElse time.Time // when it was something else than a grant
-	loggedAt  time.Time // the last line about such a key
+	mu               sync.Mutex
+	counts           map[string]int64     // of forged ones, by table
+	reported         map[string]time.Time // forged ones, by table and id
+	missing          uint32               // the key that was met last and that the keyset lacks
+	missingAt        time.Time
+	missingElsewhere time.Time // when it was something else than a grant
+	loggedAt         time.Time // the last line about such a key
 }
 
 // report notes that a row was refused. A forged one is an event and a line of the log, one an hour for each row.
@@ -38,7 +38,7 @@ func (f *refusedRows) report(k *Keyring, r SignedRows, text string, mac []byte, 
 	id, _, _ := strings.Cut(text, "|")
 	row, now := r.name()+" "+id, time.Now()
 	if errors.Is(reason, seal.ErrUnknownKey) {
-		f.lack(k, seal.MACKeyID(mac), row)
+		f.missKey(k, seal.MACKeyID(mac), row)
 		return
 	}
 	f.mu.Lock()
@@ -71,18 +71,18 @@ func (f *refusedRows) report(k *Keyring, r SignedRows, text string, mac []byte, 
 	}()
 }
 
-// lack notes that a row is sealed or signed by a key that the keyset lacks.
-func (f *refusedRows) lack(k *Keyring, key uint32, row string) {
+// missKey notes that a row is sealed or signed by a key that the keyset lacks.
+func (f *refusedRows) missKey(k *Keyring, key uint32, row string) {
 	now := time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if now.Sub(f.loggedAt) > lacksFor {
+	if now.Sub(f.loggedAt) > missingFor {
 		f.loggedAt = now
 		k.Log.Error("key unknown: a row is sealed or signed by a key that this process lacks, and another may have; it is left as it is", "key", key, "row", row)
 	}
-	f.lacks, f.lacksAt = key, now
+	f.missing, f.missingAt = key, now
 	if !strings.HasPrefix(row, "grants ") {
-		f.lacksElse = now
+		f.missingElsewhere = now
 	}
 }
 
@@ -101,7 +101,7 @@ func (k *Keyring) ForgedRows() map[string]int64 {
 func (f *refusedRows) elsewhere() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return time.Since(f.lacksElse) <= lacksFor
+	return time.Since(f.missingElsewhere) <= missingFor
 }
 
 // LacksKey returns the id of a key by which a row is sealed or signed that this process met within a minute, and that its keyset lacks; 0
@@ -109,10 +109,10 @@ func (f *refusedRows) elsewhere() bool {
 func (k *Keyring) LacksKey() uint32 {
 	k.refused.mu.Lock()
 	defer k.refused.mu.Unlock()
-	if time.Since(k.refused.lacksAt) > lacksFor {
+	if time.Since(k.refused.missingAt) > missingFor {
 		return 0
 	}
-	return k.refused.lacks
+	return k.refused.missing
 }
 
 // SealedBy is an SQL condition: a column is sealed by one of the keys of the argument, whose ids are as Prefixes returns them.
@@ -134,7 +134,7 @@ func (k *Keyring) KnownKeys() [][]byte { return Prefixes(k.Keyset.IDs()) }
 func (k *Keyring) Avoided() [][]byte {
 	k.refused.mu.Lock()
 	defer k.refused.mu.Unlock()
-	if time.Since(k.refused.lacksAt) > avoidsFor {
+	if time.Since(k.refused.missingAt) > avoidsFor {
 		return nil
 	}
 	return k.KnownKeys()

@@ -24,9 +24,9 @@ type Erasure struct {
 // Ended is how many accesses ended in which way at their providers.
 type Ended struct {
 	Done       int64 `json:"done"`
-	Owed       int64 `json:"owed"` // it has not confirmed yet, or not been asked: it is asked again
+	Pending    int64 `json:"owed"` // it has not confirmed yet, or not been asked: it is asked again
 	Failed     int64 `json:"failed"`
-	Untold     int64 `json:"untold"`
+	NotAsked   int64 `json:"untold"`
 	Kept       int64 `json:"kept"`
 	NotOffered int64 `json:"not_offered"`
 }
@@ -44,7 +44,7 @@ func ErasureOf(e db.Erasure, externalID string, months int) Erasure {
 	a := Erasure{
 		ID: e.MerchantID, ExternalID: externalID, ErasedAt: e.At.UTC(), Erased: e.Counts, Events: e.Emptied, Complete: e.Complete(),
 		Revoked: Ended{
-			Done: e.Revoked[status.RevokedDone], Owed: e.Owed, Failed: e.Revoked[status.RevokedFailed], Untold: e.Revoked[status.RevokedNotAsked],
+			Done: e.Revoked[status.RevokedDone], Pending: e.Pending, Failed: e.Revoked[status.RevokedFailed], NotAsked: e.Revoked[status.RevokedNotAsked],
 			Kept: e.Revoked[status.RevokedKept], NotOffered: e.Revoked[status.RevokedNotOffered],
 		},
 	}
@@ -62,8 +62,8 @@ func ErasureOf(e db.Erasure, externalID string, months int) Erasure {
 	if e.Webhooks {
 		add("webhooks", "the platform is told, also later: ids, and the external_id in merchant.erased", "30 days", e.At.AddDate(0, 0, 30))
 	}
-	if e.Owed > 0 {
-		add("access", "a provider has not confirmed that access has ended and is asked again: what is needed for that, sealed", "until it confirms, at most a day", e.OwedUntil)
+	if e.Pending > 0 {
+		add("access", "a provider has not confirmed that access has ended and is asked again: what is needed for that, sealed", "until it confirms, at most a day", e.PendingUntil)
 	}
 	add("backups", "backups, the write-ahead log and replicas of the database hold what it held", "as long as the operator keeps them", time.Time{})
 	return a

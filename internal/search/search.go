@@ -7,7 +7,7 @@
 // are most like those typed.
 //
 // A connection's document holds its searchable text and those of its sort keys that hardly ever change, apart from the
-// connection, so that a change of state leaves the large text index alone. Write writes it in the caller's transaction.
+// connection, so that a change of state leaves the large text index alone. QueueDocument writes it in the caller's transaction.
 package search
 
 import (

@@ -111,7 +111,7 @@ type End string
 const (
 	EndConnected   End = "connected"
 	EndRenewed     End = "renewed"     // an existing connection got the new access
-	EndReplaced    End = "replaced"    // the connection that the flow was pinned to now is another account's
+	EndReplaced    End = "replaced"    // the connection that the flow was to reconnect now is another account's
 	EndKeptBoth    End = "kept-both"   // the other account was connected besides
 	EndCancelled   End = "cancelled"   // the person chose not to connect
 	EndExpired     End = "expired"     // the person did not come back in time

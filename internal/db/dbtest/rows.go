@@ -172,12 +172,12 @@ func RenameMerchant(t testing.TB, d *db.DB, name string) {
 	exec(t, d, `UPDATE merchants SET name = $1 WHERE id = (SELECT merchant_id FROM connections LIMIT 1)`, name)
 }
 
-// WaitingFlow returns a flow whose grant for account waits for a choice. The provider gave the grant at the time obtained; pinned is the connection to reconnect, or zero.
-func WaitingFlow(t testing.TB, d *db.DB, u account.User, account string, obtained time.Time, pinned pg.ID) db.Flow {
+// WaitingFlow returns a flow whose grant for account waits for a choice. The provider gave the grant at the time obtained; reconnect is the connection to reconnect, or zero.
+func WaitingFlow(t testing.TB, d *db.DB, u account.User, account string, obtained time.Time, reconnect pg.ID) db.Flow {
 	t.Helper()
 	ctx := context.Background()
 	f, err := d.BeginFlow(ctx, db.NewFlow{
-		ID: pg.NewID(), UserID: u.ID, MerchantID: u.MerchantID, Provider: "acme", Environment: "sandbox", ConnectionID: pinned,
+		ID: pg.NewID(), UserID: u.ID, MerchantID: u.MerchantID, Provider: "acme", Environment: "sandbox", ConnectionID: reconnect,
 		State: pg.NewSecret(), Browser: pg.NewSecret(), Verifier: "a verifier", By: audit.System,
 	})
 	if err != nil {
