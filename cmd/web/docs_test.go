@@ -184,12 +184,13 @@ func TestLinksInDocumentsLeadSomewhere(t *testing.T) {
 	}
 }
 
-// TestArchitectureIsTheCode holds docs/architecture.md to what there is: every package has a row, and every name of the form
-// `room.Name` is declared there.
+// TestArchitectureIsTheCode holds docs/architecture.md to what there is: every package has a row, every room a place in or beside
+// the picture, and every name of the form `room.Name` is declared there.
 func TestArchitectureIsTheCode(t *testing.T) {
 	text := read(t, "../../docs/architecture.md")
 	_, rooms, _ := strings.Cut(text, "\n## Rooms\n")
 	rooms, _, _ = strings.Cut(rooms, "\n## ")
+	picture, _, _ := strings.Cut(rooms, "\n| room |")
 	rows := map[string]bool{}
 	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z/]+)` \\|").FindAllStringSubmatch(rooms, -1) {
 		rows["patchbay/"+m[1]] = true
@@ -198,6 +199,9 @@ func TestArchitectureIsTheCode(t *testing.T) {
 	for _, p := range packages(t) {
 		if !rows[p.ImportPath] && len(p.GoFiles) > 0 {
 			t.Errorf("docs/architecture.md has no row for %s", p.ImportPath)
+		}
+		if room, ok := strings.CutPrefix(p.ImportPath, "patchbay/internal/"); ok && !strings.Contains(room, "/") && !regexp.MustCompile(`\b`+room+`\b`).MatchString(picture) {
+			t.Errorf("docs/architecture.md names %s neither in the picture nor beside it", room)
 		}
 		delete(rows, p.ImportPath)
 		for _, name := range p.GoFiles {
