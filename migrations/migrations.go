@@ -100,13 +100,13 @@ var called = []string{
 // the schema not touched, and events not changed. It is repeated at every start: a migration may have added tables, and the role
 // may be new.
 func Allow(ctx context.Context, url, servingURL string) error {
-	serving, err := open(servingURL)
+	serving, err := pgxpool.New(ctx, servingURL)
 	if err != nil {
 		return err
 	}
 	defer serving.Close()
 	var role string
-	if err := serving.QueryRowContext(ctx, `SELECT current_user`).Scan(&role); err != nil {
+	if err := serving.QueryRow(ctx, `SELECT current_user`, pgx.QueryExecModeSimpleProtocol).Scan(&role); err != nil {
 		return err
 	}
 	owner, err := open(url)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what is missing of: go postgres chromium node. With apt, as root or where sudo asks no password; otherwise
+# Installs what is missing of: go postgres pgbouncer chromium node. With apt, as root or where sudo asks no password; otherwise
 # it says in one line what to install, and fails.
 set -eu
 cd "$(dirname "$0")/.."
@@ -11,6 +11,8 @@ for what in "$@"; do
     command -v go >/dev/null || { echo "Go is missing: install Go 1.26 or newer from https://go.dev/dl" >&2; exit 1; } ;;
   postgres)
     ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || command -v pg_ctl >/dev/null || packages="$packages postgresql" ;;
+  pgbouncer)
+    command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || packages="$packages pgbouncer" ;;
   chromium)
     command -v chromium >/dev/null || packages="$packages chromium fonts-noto-core" ;;
   node)

@@ -4,7 +4,7 @@
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
-scripts/need.sh go postgres chromium node || exit 1
+scripts/need.sh go postgres pgbouncer chromium node || exit 1
 
 # A Postgres of this run's own: it is started by the first test that asks, below TMPDIR, and ended here.
 TMPDIR=$(mktemp -d /tmp/patchbay-test-XXXXXX) || exit 1

@@ -95,6 +95,7 @@ func (x *examination) database(ctx context.Context, s settings) {
 	if err != nil {
 		return // told among the settings
 	}
+	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe // in the address's own mode nothing might be answered: pooler reports that
 	conn, err := pgx.ConnectConfig(ctx, config.ConnConfig)
 	if err != nil {
 		x.wrong("database", explain(err))
@@ -119,6 +120,7 @@ func (x *examination) database(ctx context.Context, s settings) {
 		x.fine("database", "Postgres "+version+" answers")
 	}
 	x.clock("clock", "Postgres's", time.Until(now))
+	x.pooler(ctx, s)
 	if err := migrations.Suitable(ctx, s.migrateURL); err != nil {
 		x.wrong("encoding", cmp.Or(explain(err), err.Error()))
 	} else {
@@ -141,6 +143,28 @@ func (x *examination) database(ctx context.Context, s settings) {
 	}
 }
 
+// pooler reports whether connections share Postgres's sessions, and whether the addresses allow for it.
+func (x *examination) pooler(ctx context.Context, s settings) {
+	shared, err := pg.Pooled(ctx, s.databaseURL)
+	switch {
+	case err != nil:
+		x.wrong("pooler", cmp.Or(explain(err), reason(err)))
+	case shared:
+		x.fine("pooler", "one in transaction mode stands between; statements are sent as it wants them")
+	default:
+		x.fine("pooler", "each connection has a session of Postgres's to itself")
+	}
+	if s.migrateURL == s.databaseURL {
+		if shared {
+			x.note("pooler", "nothing is migrated through it: give MIGRATE_DATABASE_URL without the pooler, or serve with -migrate=false")
+		}
+		return
+	}
+	if err := migratesAlone(ctx, s.migrateURL); err != nil {
+		x.wrong("pooler", cmp.Or(explain(err), reason(err)))
+	}
+}
+
 // replica compares the replica with the primary as serving does, for a few seconds since one that follows is a moment behind.
 func (x *examination) replica(ctx context.Context, s settings) {
 	if s.readURL == "" {
@@ -157,6 +181,10 @@ func (x *examination) replica(ctx context.Context, s settings) {
 		state, err := d.CompareReplica(ctx)
 		switch said := strings.ReplaceAll(explain(err), "DATABASE_URL", "READ_DATABASE_URL"); {
 		case state == pg.ReplicaUsed:
+			if _, err := pg.Pooled(ctx, s.readURL); errors.Is(err, pg.ErrStatementsLost) {
+				x.wrong("replica", pg.ErrStatementsLost.Error()+" of READ_DATABASE_URL. Lists are read from the primary now and then")
+				return
+			}
 			x.fine("replica", "follows the primary; lists are read from it")
 			return
 		case state == pg.ReplicaNotStandby:

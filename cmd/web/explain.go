@@ -23,6 +23,12 @@ func explain(err error) string {
 		code = said.Code
 	}
 	switch {
+	case errors.Is(err, pg.ErrStatementsLost):
+		return pg.ErrStatementsLost.Error() + " of DATABASE_URL, and give MIGRATE_DATABASE_URL without the pooler"
+	case errors.Is(err, errMigratesPooled):
+		return errMigratesPooled.Error()
+	case code == "08P01" && strings.Contains(said.Message, "transaction blocks not allowed"):
+		return said.Message + ": a pooler such as pgbouncer stands between. Set its pool_mode to session or transaction"
 	case errors.Is(err, pgconn.ErrReadOnlyConnection), errors.Is(err, pg.ErrReadOnly), code == "25006":
 		return "Postgres takes no writes there: it is a standby, or read-only. DATABASE_URL must lead to the primary; of several hosts (host1,host2) the one that takes writes is chosen"
 	case code == "28P01", code == "28000":

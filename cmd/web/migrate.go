@@ -2,11 +2,17 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
+	"patchbay/internal/pg"
 	"patchbay/migrations"
 )
+
+// errMigratesPooled is returned if the schema would be changed through a pooler in transaction mode, where the lock that keeps two
+// processes apart and the limits of a migration are another connection's a moment later.
+var errMigratesPooled = errors.New("a pooler such as pgbouncer, in transaction mode, stands between, through which nothing may be migrated: give MIGRATE_DATABASE_URL without the pooler, or serve with -migrate=false")
 
 // migrate applies the schema (up, the default), takes its newest step back (down) or lists it (status).
 func migrate(ctx context.Context, t terminal, args []string) error {
@@ -31,6 +37,9 @@ func migrate(ctx context.Context, t terminal, args []string) error {
 		}
 		return err
 	case "down":
+		if err := migratesAlone(ctx, migrating); err != nil {
+			return err
+		}
 		name, err := migrations.Down(ctx, migrating)
 		if err == nil {
 			fmt.Fprintf(t.out, "took back %s\n", name)
@@ -50,9 +59,23 @@ func migrate(ctx context.Context, t terminal, args []string) error {
 	return misused(f, fmt.Sprintf("%q is none of up, down, status", direction))
 }
 
+// migratesAlone returns errMigratesPooled unless the connections to an address have sessions of their own.
+func migratesAlone(ctx context.Context, migrating string) error {
+	shared, err := pg.Pooled(ctx, migrating)
+	if shared {
+		return errMigratesPooled
+	}
+	return err
+}
+
 // migrateUp applies the migrations that are missing. Where another role owns the tables, it grants the serving role what
 // that role needs.
 func migrateUp(ctx context.Context, serving, migrating string) (int, error) {
+	if migrations.Applied(ctx, migrating) != nil { // where nothing is to be applied no lock is taken
+		if err := migratesAlone(ctx, migrating); err != nil {
+			return 0, err
+		}
+	}
 	applied, err := migrations.Up(ctx, migrating)
 	if err != nil {
 		return applied, err

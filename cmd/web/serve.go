@@ -51,7 +51,11 @@ func serve(ctx context.Context, t terminal, args []string) error {
 // before the first answer.
 func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listener, opened func(*db.DB, *account.Store) error) error {
 	defer listener.Close()
-	applied, err := 0, error(nil)
+	pooled, err := pg.Pooled(ctx, s.databaseURL)
+	if err != nil {
+		return err
+	}
+	applied := 0
 	if s.migrated {
 		err = migrations.Applied(ctx, s.databaseURL)
 	} else {
@@ -85,7 +89,7 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	engine := refresh.New(refresh.Options{DB: d, Connectors: connected(s.providers), Log: log})
 	hooks := webhooks.New(webhooks.Options{DB: d, Providers: connectors.Statuses(s.providers), Private: s.privateWebhooks, Log: log})
 	later, err := jobs.New(jobs.Options{
-		DB: d, Accounts: accounts, Refresh: engine, Webhooks: hooks, Log: log, Providers: s.providers, PublicURL: s.publicURL, SMTPURL: s.smtpURL, MailFrom: s.mailFrom, MailRoots: s.mailRoots, Brand: s.brand, Outbox: s.demo != nil, Middleware: eachJob,
+		DB: d, Accounts: accounts, Refresh: engine, Webhooks: hooks, Log: log, Providers: s.providers, PublicURL: s.publicURL, SMTPURL: s.smtpURL, MailFrom: s.mailFrom, MailRoots: s.mailRoots, Brand: s.brand, Outbox: s.demo != nil, Middleware: eachJob, Pooled: pooled,
 	})
 	if err != nil {
 		return err

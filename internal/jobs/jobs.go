@@ -39,6 +39,7 @@ type Options struct {
 	MailFrom  string
 	MailRoots *x509.CertPool // whose certificates are believed; nil for the system\'s
 	Brand     views.Brand    // in mail; zero for Patchbay's
+	Pooled    bool           // connections share Postgres's sessions (pg.Pooled), so that notifications reach none: jobs are looked for every second
 	Outbox    bool           // mail is kept for GET /outbox instead of being sent: the demo and tests
 
 	Middleware []rivertype.Middleware // around every job; may be empty
@@ -82,6 +83,7 @@ func New(o Options) (*Jobs, error) {
 			river.QueueDefault: {MaxWorkers: 4}, bulkQueue: {MaxWorkers: 2}, askArgs{}.Kind(): {MaxWorkers: 2}, resealArgs{}.Kind(): {MaxWorkers: 1}, erasuresArgs{}.Kind(): {MaxWorkers: 1},
 		},
 		JobTimeout:      2 * time.Minute,
+		PollOnly:        o.Pooled,
 		Middleware:      o.Middleware,
 		SoftStopTimeout: 20 * time.Second,
 		// River's nightly REINDEX needs the owner of its tables, which the serving role is not: see docs/operating.md.

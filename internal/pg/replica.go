@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -152,24 +153,27 @@ func (r *replica) askFit(ctx context.Context, do func(ctx context.Context, q Que
 		return err
 	}
 	defer conn.Release()
-	var there position
-	var standby bool
-	// The timeline of the last restart point, or of what was written since: after a failover it follows within minutes.
-	if err := conn.QueryRow(ctx, `
-		SELECT pg_is_in_recovery(), concat_ws('/', system_identifier, (SELECT oid FROM pg_database WHERE datname = current_database())),
-			greatest(c.timeline_id, r.min_recovery_end_timeline), coalesce((pg_last_wal_replay_lsn() - '0/0')::bigint, 0)
-		FROM pg_control_system(), pg_control_checkpoint() c, pg_control_recovery() r`).Scan(&standby, &there.cluster, &there.timeline, &there.lsn); err != nil {
-		return err
-	}
-	state := ReplicaNotStandby
-	if standby {
-		state = r.judge(there)
-	}
-	if state != ReplicaUsed {
-		r.set(ctx, state, nil)
-		return errUnfit
-	}
-	return do(ctx, conn)
+	// One transaction: a pooler may lead the next one to another standby.
+	return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
+		var there position
+		var standby bool
+		// The timeline of the last restart point, or of what was written since: after a failover it follows within minutes.
+		if err := tx.QueryRow(ctx, `
+			SELECT pg_is_in_recovery(), concat_ws('/', system_identifier, (SELECT oid FROM pg_database WHERE datname = current_database())),
+				greatest(c.timeline_id, r.min_recovery_end_timeline), coalesce((pg_last_wal_replay_lsn() - '0/0')::bigint, 0)
+			FROM pg_control_system(), pg_control_checkpoint() c, pg_control_recovery() r`).Scan(&standby, &there.cluster, &there.timeline, &there.lsn); err != nil {
+			return err
+		}
+		state := ReplicaNotStandby
+		if standby {
+			state = r.judge(there)
+		}
+		if state != ReplicaUsed {
+			r.set(ctx, state, nil)
+			return errUnfit
+		}
+		return do(ctx, tx)
+	})
 }
 
 // mark notes where the primary is, and forgets where another one was.
