@@ -20,7 +20,8 @@ import (
 // Handout is a connection's token and the API key that asked for it.
 type Handout struct {
 	Key         pg.ID
-	May         bool // the key has the scope tokens:read
+	KeyMerchant pg.ID // whose key it is; zero: of all merchants
+	May         bool  // the key has the scope tokens:read
 	Provider    string
 	Environment string
 	Token       connectors.Token
@@ -51,7 +52,7 @@ func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h 
 	case err != nil:
 		return h, false, err
 	}
-	h.Key, h.May = r.key, strings.Contains(" "+r.scopes+" ", " "+ScopeTokens+" ")
+	h.Key, h.KeyMerchant, h.May = r.key, r.keyMerchant, strings.Contains(" "+r.scopes+" ", " "+ScopeTokens+" ")
 	if r.merchant == (pg.ID{}) || r.keyMerchant != (pg.ID{}) && r.keyMerchant != r.merchant {
 		return h, false, pg.ErrNotFound
 	}

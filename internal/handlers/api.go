@@ -139,7 +139,7 @@ func (s *Server) token(r *http.Request) (apiTokenAnswer, error) {
 		return none, err
 	}
 	identify(r, audit.RoleKey, h.Key)
-	if err := s.limits.key(h.Key); err != nil {
+	if err := s.limits.key(h.Key, h.KeyMerchant); err != nil {
 		return none, err
 	}
 	if !h.May {

@@ -57,7 +57,7 @@ func (s *Server) key(r *http.Request, scope string) (db.APIKey, error) {
 // admit checks a key's scopes and rate.
 func (s *Server) admit(r *http.Request, key db.APIKey, scope string) error {
 	identify(r, audit.RoleKey, key.ID)
-	if err := s.limits.key(key.ID); err != nil {
+	if err := s.limits.key(key.ID, key.MerchantID); err != nil {
 		return err
 	}
 	if !slices.Contains(key.Scopes, scope) {
@@ -81,13 +81,20 @@ type apiLimits struct {
 	refreshes map[pg.ID]*rate.Limiter
 }
 
-// The rates of a key, and of refreshes of one connection: five a second, with a burst of a hundred.
+// The rates, a second, and bursts. A key of all merchants is the platform's, whose only one it may be: it is let do twice what a process
+// on two cores reads (docs/benchmarks.md), so that it is refused in a loop gone wild and never in a busy hour. A key of one merchant may take a
+// fiftieth of what a process reads, so that none keeps the others waiting.
 const (
-	keyRate, keyBurst         = 20_000, 40_000
-	refreshRate, refreshBurst = 5, 100
+	keyRate, keyBurst                 = 20_000, 40_000
+	merchantKeyRate, merchantKeyBurst = 200, 1_000
+	refreshRate, refreshBurst         = 5, 100 // of one connection
 )
 
-func (l *apiLimits) key(id pg.ID) error {
+// key takes a request of a key, whose merchant is zero if it is a key of all.
+func (l *apiLimits) key(id, merchant pg.ID) error {
+	if merchant != (pg.ID{}) {
+		return l.take(&l.keys, id, merchantKeyRate, merchantKeyBurst)
+	}
 	return l.take(&l.keys, id, keyRate, keyBurst)
 }
 

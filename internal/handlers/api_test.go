@@ -415,6 +415,39 @@ func TestReadsAreAccountedForAndLimited(t *testing.T) {
 	}
 }
 
+// TestAKeyOfOneMerchantIsLimited uses up what a merchant's key may ask, and as much of the platform's, which may go on.
+func TestAKeyOfOneMerchantIsLimited(t *testing.T) {
+	o := newTestAPI(t)
+	path := "/api/v1/connections/" + o.connection(o.shop, "mine", 0).String()
+	bound, all := o.key(o.shop.ID), o.key(pg.ID{})
+	ids := map[pg.ID]pg.ID{}
+	keys, err := o.db.APIKeys(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range keys {
+		ids[k.MerchantID] = k.ID
+	}
+	for _, what := range []string{"", "/token"} {
+		limited := false
+		for tries := 0; tries < 100 && !limited; tries++ { // one request may be given back before it is asked
+			for o.server.limits.key(ids[o.shop.ID], o.shop.ID) == nil {
+			}
+			if a := o.ask("GET", path+what, bound, ""); a.status == 429 {
+				a.is(o, 429, "rate-limited")
+				limited = a.header.Get("Retry-After") != ""
+			}
+		}
+		if !limited {
+			t.Errorf("%s: one merchant's key has no limit", what)
+		}
+	}
+	for range 10 * merchantKeyBurst {
+		_ = o.server.limits.key(ids[pg.ID{}], pg.ID{})
+	}
+	o.ask("GET", path+"/token", all, "").is(o, 200, "")
+}
+
 func TestMetricsAreForTheOperator(t *testing.T) {
 	o := newTestAPI(t)
 	o.connection(o.shop, "a", 48*time.Hour)

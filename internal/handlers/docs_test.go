@@ -101,7 +101,12 @@ func TestTheDescriptionHasEveryRouteAndLimit(t *testing.T) {
 		t.Error("an answer is closed to new fields, or connected_at may be null")
 	}
 	text := strings.Join(strings.Fields(string(openapi)), " ")
-	if limit := fmt.Sprintf("At most %d times a second for each connection, %d times at first.", refreshRate, refreshBurst); !strings.Contains(text, limit) {
-		t.Errorf("openapi.yaml does not say: %s", limit)
+	for _, limit := range []string{
+		fmt.Sprintf("At most %d times a second for each connection, %d times at first.", refreshRate, refreshBurst),
+		fmt.Sprintf("A key of one merchant may ask each process %d times a second, %d times at first.", merchantKeyRate, merchantKeyBurst),
+	} {
+		if !strings.Contains(text, limit) {
+			t.Errorf("openapi.yaml does not say: %s", limit)
+		}
 	}
 }
