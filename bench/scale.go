@@ -337,7 +337,7 @@ func pagesOf(ctx context.Context, d *db.DB) ([]page, error) {
 			all[i].paths = append(all[i].paths, "/admin/connections?"+handlers.FilterValues(c.Filter).Encode())
 		}
 	}
-	lines, err := d.Connections(ctx, search.Filter{Provider: "caminvoice", Sort: "connected"}, "", namesTried)
+	lines, err := d.Connections(ctx, search.Filter{Provider: "caminvoice", Sort: "connected"}, nil, "", namesTried)
 	if err != nil {
 		return nil, err
 	}

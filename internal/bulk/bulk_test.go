@@ -147,7 +147,7 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 	if b, err = bulk.Read(ctx, d, id); err != nil || b.State != bulk.Stopped || b.Outcomes["ok"] != 1 || b.Done != 1 || b.EndedAt.IsZero() || b.ByName == "" {
 		t.Errorf("in the end: %+v, %v", b, err)
 	}
-	if page, err := d.Connections(ctx, search.Filter{Bulk: id, Outcome: "ok"}, "", 10); err != nil || len(page.Rows) != 1 || page.Rows[0].ID != waiting[0] {
+	if page, err := d.Connections(ctx, search.Filter{Bulk: id, Outcome: "ok"}, nil, "", 10); err != nil || len(page.Rows) != 1 || page.Rows[0].ID != waiting[0] {
 		t.Errorf("what ended well: %d, %v", len(page.Rows), err)
 	}
 }

@@ -27,15 +27,16 @@ type ConnectionPage struct {
 	About   int64    // how many connections the filter shows; -1 if they would have to be counted
 }
 
-// Connections returns one page of the connections that the filter shows, at most limit, from a cursor on; "" is the beginning. A query that is a
+// Connections returns one page of the connections that the filter shows, at most limit, from a cursor on; "" is the beginning. Of their accounts' details
+// it reads those whose keys are given; nil is all. A query that is a
 // reference finds the connections that have it, and the one that the flow led to whose reference it is.
-func (d *DB) Connections(ctx context.Context, f search.Filter, cursor string, limit int) (ConnectionPage, error) {
+func (d *DB) Connections(ctx context.Context, f search.Filter, details []string, cursor string, limit int) (ConnectionPage, error) {
 	return pg.Read(ctx, d.DB, func(ctx context.Context, q pg.Querier) (ConnectionPage, error) {
-		return connections(ctx, q, d.Now(), f, cursor, limit)
+		return connections(ctx, q, d.Now(), f, details, cursor, limit)
 	})
 }
 
-func connections(ctx context.Context, q pg.Querier, now time.Time, f search.Filter, cursor string, limit int) (ConnectionPage, error) {
+func connections(ctx context.Context, q pg.Querier, now time.Time, f search.Filter, details []string, cursor string, limit int) (ConnectionPage, error) {
 	var page ConnectionPage
 	if reference := Reference(f.Query); reference != "" {
 		flows, err := pg.Collect(ctx, q, "read flow", scanFlow, `SELECT `+flowColumns+` FROM flows f WHERE f.reference = $1`, reference)
@@ -62,9 +63,9 @@ func connections(ctx context.Context, q pg.Querier, now time.Time, f search.Filt
 	page.Rows, err = pg.Collect(ctx, q, "read connections", func(row pgx.CollectableRow) (ConnectionRow, error) {
 		var r ConnectionRow
 		return r, row.Scan(append(connectionTargets(&r.Connection), &r.MerchantName, &r.ExternalID, &r.RefreshedAt, &r.UsedAt)...)
-	}, `SELECT `+connectionColumns+`, m.name, coalesce(m.external_id, ''), g.refreshed_at, g.used_at
-		FROM unnest($1::uuid[]) WITH ORDINALITY AS page (id, nth) JOIN connections c ON c.id = page.id JOIN merchants m ON m.id = c.merchant_id LEFT JOIN grants g ON g.connection_id = c.id
-		ORDER BY page.nth`, found.Rows)
+	}, `SELECT `+listColumns+`, m.name, coalesce(m.external_id, ''), g.refreshed_at, g.used_at
+		FROM unnest($2::uuid[]) WITH ORDINALITY AS page (id, nth) JOIN connections c ON c.id = page.id JOIN merchants m ON m.id = c.merchant_id LEFT JOIN grants g ON g.connection_id = c.id
+		ORDER BY page.nth`, details, found.Rows)
 	return page, err
 }
 
@@ -77,11 +78,11 @@ func referredTo(ctx context.Context, q pg.Querier, reference string) ([]pg.ID, e
 	return pg.Collect(ctx, q, "read connections by reference", pgx.RowTo[pg.ID], `SELECT c.id FROM connections c WHERE right(c.id::text, 10) = $1 LIMIT 100`, idEnd(reference))
 }
 
-// EachConnection calls do with every connection the filter shows, in its order. It reads them in batches and holds no
+// EachConnection calls do with every connection the filter shows, in its order, and these details of its account. It reads them in batches and holds no
 // connection to the database while do runs, so that a slow download delays nothing else.
-func (d *DB) EachConnection(ctx context.Context, f search.Filter, do func(ConnectionRow) error) error {
+func (d *DB) EachConnection(ctx context.Context, f search.Filter, details []string, do func(ConnectionRow) error) error {
 	for cursor := ""; ; {
-		page, err := d.Connections(ctx, f, cursor, 1000)
+		page, err := d.Connections(ctx, f, details, cursor, 1000)
 		if err != nil {
 			return err
 		}

@@ -45,10 +45,21 @@ func (c Connection) Row() status.Row {
 	}
 }
 
-const connectionColumns = `c.id, c.merchant_id, c.provider, c.environment, c.account_id, c.account_name, c.nickname, c.details, c.account_values, c.account_input,
-	c.scopes_granted, c.scopes_missing, c.problem, c.problem_since, c.failing_since, c.connected_by, c.connected_at, c.disconnected_at,
+const connectionColumns = identityColumns + `, c.details, c.account_values, c.account_input, ` + stateColumns
+
+const identityColumns = `c.id, c.merchant_id, c.provider, c.environment, c.account_id, c.account_name, c.nickname`
+
+const stateColumns = `c.scopes_granted, c.scopes_missing, c.problem, c.problem_since, c.failing_since, c.connected_by, c.connected_at, c.disconnected_at,
 	(SELECT CASE WHEN s.refresh_expiry_fixed THEN s.refresh_expires_at END FROM grants s WHERE s.connection_id = c.id),
 	EXISTS (SELECT FROM grants s WHERE s.connection_id = c.id AND NOT s.renewable)`
+
+// listColumns are connectionColumns for a list that shows only the details whose keys $1 names: of the account's others, its values and
+// its input nothing is read. A null shows all of them.
+const listColumns = identityColumns + `,
+	CASE WHEN $1::text[] IS NULL THEN c.details
+		WHEN $1 = '{}' THEN '[]'
+		ELSE (SELECT coalesce(jsonb_agg(d ORDER BY n), '[]') FROM jsonb_array_elements(c.details) WITH ORDINALITY AS e (d, n) WHERE d->>'key' = ANY($1)) END,
+	CASE WHEN $1 IS NULL THEN c.account_values END, CASE WHEN $1 IS NULL THEN c.account_input END, ` + stateColumns
 
 // connectionTargets are what connectionColumns are scanned into.
 func connectionTargets(c *Connection) []any {
@@ -69,10 +80,11 @@ func ReadConnections(ctx context.Context, q pg.Querier, ids ...pg.ID) ([]Connect
 	return pg.Collect(ctx, q, "read connections", scanConnection, `SELECT `+connectionColumns+` FROM connections c WHERE c.id = ANY ($1)`, ids)
 }
 
-// MerchantConnections returns a merchant's connections that are not disconnected, oldest first.
-func (d *DB) MerchantConnections(ctx context.Context, merchant pg.ID) ([]Connection, error) {
-	return pg.Collect(ctx, d.Pool, "read connections", scanConnection, `SELECT `+connectionColumns+` FROM connections c
-		WHERE c.merchant_id = $1 AND c.disconnected_at IS NULL ORDER BY c.connected_at, c.id`, merchant)
+// MerchantConnections returns a merchant's connections that are not disconnected, oldest first, with these details of their accounts; nil
+// is all.
+func (d *DB) MerchantConnections(ctx context.Context, merchant pg.ID, details []string) ([]Connection, error) {
+	return pg.Collect(ctx, d.Pool, "read connections", scanConnection, `SELECT `+listColumns+` FROM connections c
+		WHERE c.merchant_id = $2 AND c.disconnected_at IS NULL ORDER BY c.connected_at, c.id`, details, merchant)
 }
 
 // MerchantProviders returns the names of the providers at which a merchant has an account connected.
@@ -81,13 +93,14 @@ func (d *DB) MerchantProviders(ctx context.Context, merchant pg.ID) ([]string, e
 		WHERE merchant_id = $1 AND disconnected_at IS NULL`, merchant)
 }
 
-// EndedConnections returns one page of a merchant's connections that were disconnected, the latest first.
-func (d *DB) EndedConnections(ctx context.Context, merchant pg.ID, cursor string, limit int) (pg.Page[Connection], error) {
+// EndedConnections returns one page of a merchant's connections that were disconnected, the latest first, with these details of their
+// accounts.
+func (d *DB) EndedConnections(ctx context.Context, merchant pg.ID, details []string, cursor string, limit int) (pg.Page[Connection], error) {
 	order := pg.Order{Name: "ended", Key: "c.disconnected_at", Type: "timestamptz", ID: "c.id", Descending: true}
-	from, args := order.Cursor(cursor), pg.Args{merchant}
+	from, args := order.Cursor(cursor), pg.Args{details, merchant}
 	after := order.After(from, args.Add)
-	all, err := pg.Collect(ctx, d.Pool, "read ended connections", scanConnection, `SELECT `+connectionColumns+` FROM connections c
-		WHERE c.merchant_id = $1 AND c.disconnected_at IS NOT NULL`+after+order.By(from)+` LIMIT `+strconv.Itoa(limit+1), args...)
+	all, err := pg.Collect(ctx, d.Pool, "read ended connections", scanConnection, `SELECT `+listColumns+` FROM connections c
+		WHERE c.merchant_id = $2 AND c.disconnected_at IS NOT NULL`+after+order.By(from)+` LIMIT `+strconv.Itoa(limit+1), args...)
 	return pg.CutPage(order, all, from, limit, func(c Connection) (string, pg.ID) { return pg.TimeKey(c.DisconnectedAt), c.ID }), err
 }
 

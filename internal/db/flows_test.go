@@ -87,7 +87,7 @@ func TestManyTabsMakeOneConnection(t *testing.T) {
 		})
 	}
 	all.Wait()
-	list, err := d.MerchantConnections(ctx, u.MerchantID)
+	list, err := d.MerchantConnections(ctx, u.MerchantID, nil)
 	if err != nil || len(list) != 1 {
 		t.Errorf("%d connections, want 1 (%v)", len(list), err)
 	}

@@ -79,7 +79,7 @@ func (l testDB) exec(sql string, args ...any) {
 
 func (l testDB) list(f search.Filter) []pg.ID {
 	l.t.Helper()
-	page, err := l.d.Connections(context.Background(), f, "", 50)
+	page, err := l.d.Connections(context.Background(), f, nil, "", 50)
 	if err != nil {
 		l.t.Fatal(err)
 	}
@@ -133,7 +133,7 @@ func TestSearchFindsWhatAMerchantReadsOut(t *testing.T) {
 	if got := l.list(search.Filter{Query: "epicerie"}); len(got) != 1 {
 		t.Errorf("without its accent: %d", len(got))
 	}
-	page, err := l.d.Connections(context.Background(), search.Filter{Query: "Riverisde"}, "", 50)
+	page, err := l.d.Connections(context.Background(), search.Filter{Query: "Riverisde"}, nil, "", 50)
 	if err != nil || !slices.Equal(page.Similar, []string{"riverside"}) {
 		t.Errorf("looked for %q instead, %v", page.Similar, err)
 	}
@@ -148,7 +148,7 @@ func TestSearchKnowsReferences(t *testing.T) {
 	l.exec(`INSERT INTO flows (id, reference, state_hash, browser_hash, user_id, merchant_id, provider, environment, stage, result_id, created_at, touched_at, expires_at)
 		SELECT gen_random_uuid(), 'K7M2-4QX0', '\x01', '\x02', id, merchant_id, 'caminvoice', 'sandbox', 'connected', $1, now(), now(), now() FROM users`, connection)
 	for _, typed := range []string{"K7M2-4QX0", "k7m24qxo", " k7m2 4qx0 "} {
-		page, err := l.d.Connections(ctx, search.Filter{Query: typed}, "", 50)
+		page, err := l.d.Connections(ctx, search.Filter{Query: typed}, nil, "", 50)
 		if err != nil || page.Flow == nil || len(page.Rows) != 1 || page.Rows[0].ID != connection {
 			t.Errorf("%q: %+v, %v", typed, page, err)
 		}
@@ -272,7 +272,7 @@ func TestFiltersKeepWhatTheySay(t *testing.T) {
 			t.Errorf("%+v keeps %q, not %q", one.f, all, one.want)
 		}
 	}
-	page, err := l.d.Connections(context.Background(), search.Filter{Providers: present, Sort: search.SortHealth}, "", 3)
+	page, err := l.d.Connections(context.Background(), search.Filter{Providers: present, Sort: search.SortHealth}, nil, "", 3)
 	if err != nil || page.About != 8 {
 		t.Errorf("about %d, %v", page.About, err)
 	}
@@ -317,7 +317,7 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 	}
 	there := status.Provider{SetUp: true, Environment: "production"}
 	present := status.Providers{"caminvoice": there, "flexiti": there, "elecq": there, "bookings": there}
-	some, err := d.Connections(ctx, search.Filter{Health: status.Fine, Providers: present}, "", 1)
+	some, err := d.Connections(ctx, search.Filter{Health: status.Fine, Providers: present}, nil, "", 1)
 	if err != nil || len(some.Rows) != 1 {
 		t.Fatal(len(some.Rows), err)
 	}
@@ -369,7 +369,7 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 	} {
 		f.Providers = present
 		var all []pg.ID
-		if err := d.EachConnection(ctx, f, func(l db.ConnectionRow) error {
+		if err := d.EachConnection(ctx, f, nil, func(l db.ConnectionRow) error {
 			if f.Merchant != (pg.ID{}) && l.MerchantID != f.Merchant {
 				t.Errorf("%+v: a line of another merchant", f)
 			}
@@ -404,7 +404,7 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 		var forwards []pg.ID
 		var last db.ConnectionPage
 		for cursor := ""; ; cursor = last.Next {
-			page, err := d.Connections(ctx, f, cursor, 7)
+			page, err := d.Connections(ctx, f, nil, cursor, 7)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -429,7 +429,7 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 				break
 			}
 			var err error
-			if page, err = d.Connections(ctx, f, page.Prev, 7); err != nil {
+			if page, err = d.Connections(ctx, f, nil, page.Prev, 7); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -438,7 +438,7 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 		}
 	}
 	for _, cursor := range []string{"!", "bm90IGpzb24", "eyJzIjoiIiwiayI6IngiLCJpIjoiMDAwMDAwMDAtMDAwMC0wMDAwLTAwMDAtMDAwMDAwMDAwMDAwIn0"} {
-		if page, err := d.Connections(ctx, search.Filter{}, cursor, 7); err != nil || len(page.Rows) != 7 {
+		if page, err := d.Connections(ctx, search.Filter{}, nil, cursor, 7); err != nil || len(page.Rows) != 7 {
 			t.Errorf("a cursor that is none: %d, %v", len(page.Rows), err)
 		}
 	}
@@ -466,7 +466,7 @@ func TestCombinationsFindWhatIsThere(t *testing.T) {
 			continue
 		}
 		seen := map[pg.ID]bool{}
-		if err := d.EachConnection(ctx, c.Filter, func(r db.ConnectionRow) error { seen[r.ID] = true; return nil }); err != nil {
+		if err := d.EachConnection(ctx, c.Filter, nil, func(r db.ConnectionRow) error { seen[r.ID] = true; return nil }); err != nil {
 			t.Fatal(err)
 		}
 		var words []string

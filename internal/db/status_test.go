@@ -105,7 +105,7 @@ func TestSQLSaysOfAConnectionWhatStatusSays(t *testing.T) {
 	for _, f := range filtersOfStatus() {
 		f.Providers = providers
 		shown := map[pg.ID]bool{}
-		if err := l.d.EachConnection(ctx, f, func(r db.ConnectionRow) error { shown[r.ID] = true; return nil }); err != nil {
+		if err := l.d.EachConnection(ctx, f, nil, func(r db.ConnectionRow) error { shown[r.ID] = true; return nil }); err != nil {
 			t.Fatal(err)
 		}
 		for id, how := range want {
@@ -123,7 +123,7 @@ func TestSQLSaysOfAConnectionWhatStatusSays(t *testing.T) {
 	for name, p := range providers {
 		shown := int64(0)
 		f := search.Filter{Provider: name, Environment: p.Environment, Party: status.PartyPlatform, Providers: providers}
-		if err := l.d.EachConnection(ctx, f, func(db.ConnectionRow) error { shown++; return nil }); err != nil {
+		if err := l.d.EachConnection(ctx, f, nil, func(db.ConnectionRow) error { shown++; return nil }); err != nil {
 			t.Fatal(err)
 		}
 		if waiting[name] != shown {

@@ -22,7 +22,11 @@ const listLength = 50
 func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error {
 	query := r.URL.Query()
 	f, zone := s.filterOf(r, query)
-	lines, err := s.DB.Connections(r.Context(), f, query.Get("at"), listLength)
+	details := s.listedDetails()
+	if f.Query != "" {
+		details = nil // any of them may be why a row was found
+	}
+	lines, err := s.DB.Connections(r.Context(), f, details, query.Get("at"), listLength)
 	if err != nil {
 		return err
 	}
@@ -114,7 +118,8 @@ func (s *Server) exportConnections(file exportFile) page {
 		}
 		out := export[connectionLine]{server: s, w: w, r: r, file: file, name: "connections", layout: time.RFC3339, columns: s.connectionColumns()}
 		return out.write(func(row func(connectionLine) error) error {
-			return s.DB.EachConnection(r.Context(), f, func(c db.ConnectionRow) error {
+			names, details := s.exportedDetails()
+			return s.DB.EachConnection(r.Context(), f, append(names, details...), func(c db.ConnectionRow) error {
 				return row(connectionLine{c, status.Of(c.Row(), f.Providers[c.Provider])})
 			})
 		})
@@ -157,6 +162,15 @@ func (s *Server) connectionColumns() []exportColumn[connectionLine] {
 		{"id", idWide, func(l connectionLine) any { return l.ID.String() }},
 		{"merchant_id", idWide, func(l connectionLine) any { return l.MerchantID.String() }},
 	}...)
+}
+
+// listedDetails returns the keys of the details that lists show of an account.
+func (s *Server) listedDetails() []string {
+	keys := []string{}
+	for _, p := range s.Providers {
+		keys = append(keys, p.AccountKeys.OtherName, p.AccountKeys.Identifier)
+	}
+	return keys
 }
 
 // exportedDetails returns the details of accounts for which providers declare a column of their own.

@@ -200,7 +200,7 @@ func (s *Server) eventFilter(r *http.Request, query url.Values) (f audit.Filter,
 		"actor":    func(text string) ([]pg.ID, error) { return s.DB.Audit.ActorsNamed(r.Context(), text) },
 		"merchant": func(text string) ([]pg.ID, error) { return s.DB.MerchantsNamed(r.Context(), text) },
 		"connection": func(text string) (ids []pg.ID, err error) {
-			lines, err := s.DB.Connections(r.Context(), search.Filter{Query: text}, "", 40)
+			lines, err := s.DB.Connections(r.Context(), search.Filter{Query: text}, []string{}, "", 40)
 			if lines.Similar == nil { // similar words were not asked for
 				for _, line := range lines.Rows {
 					ids = append(ids, line.ID)

@@ -243,7 +243,7 @@ func (s *Server) apiConnections(w http.ResponseWriter, r *http.Request) error {
 		return errCursor
 	}
 	ctx := laterPage(r)
-	page, err := s.DB.Connections(ctx, f, q.Get("cursor"), limit)
+	page, err := s.DB.Connections(ctx, f, nil, q.Get("cursor"), limit)
 	if err != nil {
 		return err
 	}

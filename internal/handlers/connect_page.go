@@ -68,7 +68,7 @@ func fillIn(fields []views.Field, value func(name string) string) {
 // new one. It returns ErrNotFound if the merchant has no such connection.
 func (s *Server) viewConnectPage(r *http.Request, provider connectors.Provider, reconnect string) (views.ConnectPage, error) {
 	page := views.ConnectPage{Page: s.viewPage(r), Provider: viewProvider(provider), Action: "/connect/" + provider.Name}
-	owned, err := s.DB.MerchantConnections(r.Context(), visitorOf(r).user.MerchantID)
+	owned, err := s.DB.MerchantConnections(r.Context(), visitorOf(r).user.MerchantID, nil)
 	if err != nil {
 		return page, err
 	}

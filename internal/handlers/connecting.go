@@ -180,7 +180,7 @@ func (s *Server) callbackKnown(ctx context.Context, provider connectors.Provider
 
 // hasAccount says whether the visitor's merchant has an account at the provider.
 func (s *Server) hasAccount(r *http.Request, provider connectors.Provider) (bool, error) {
-	owned, err := s.DB.MerchantConnections(r.Context(), visitorOf(r).user.MerchantID)
+	owned, err := s.DB.MerchantConnections(r.Context(), visitorOf(r).user.MerchantID, []string{})
 	return slices.ContainsFunc(owned, func(c db.Connection) bool {
 		return provider.Is(c.Provider, c.Environment)
 	}), err

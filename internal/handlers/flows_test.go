@@ -71,7 +71,7 @@ func (p *person) connect(provider, account string) (path string, page answer) {
 
 func (p *person) connections() []db.Connection {
 	p.t.Helper()
-	list, err := p.db.MerchantConnections(context.Background(), p.merchant)
+	list, err := p.db.MerchantConnections(context.Background(), p.merchant, nil)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -23,7 +23,7 @@ func (s *Server) home(w http.ResponseWriter, r *http.Request) error {
 	if v.user.Staff() {
 		return redirect(w, r, "/admin")
 	}
-	owned, err := s.DB.MerchantConnections(r.Context(), v.user.MerchantID)
+	owned, err := s.DB.MerchantConnections(r.Context(), v.user.MerchantID, s.listedDetails())
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func (s *Server) home(w http.ResponseWriter, r *http.Request) error {
 // endedConnections lists a merchant's connections that were disconnected. The page of each is its receipt.
 func (s *Server) endedConnections(w http.ResponseWriter, r *http.Request) error {
 	v, query := visitorOf(r), r.URL.Query()
-	ended, err := s.DB.EndedConnections(r.Context(), v.user.MerchantID, query.Get("at"), listLength)
+	ended, err := s.DB.EndedConnections(r.Context(), v.user.MerchantID, s.listedDetails(), query.Get("at"), listLength)
 	if err != nil {
 		return err
 	}

@@ -83,7 +83,7 @@ func (s *Server) renderMerchant(w http.ResponseWriter, r *http.Request, id pg.ID
 		return err
 	}
 	providers := s.statuses(r.Context())
-	connections, err := s.DB.Connections(r.Context(), search.Filter{Merchant: id, Sort: search.SortHealth, Providers: providers}, "", listLength)
+	connections, err := s.DB.Connections(r.Context(), search.Filter{Merchant: id, Sort: search.SortHealth, Providers: providers}, s.listedDetails(), "", listLength)
 	if err != nil {
 		return err
 	}

@@ -47,7 +47,7 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	providers := s.statuses(r.Context())
-	lapsing, err := s.DB.Connections(r.Context(), search.Filter{Lapsing: true, Providers: providers}, "", riskShown)
+	lapsing, err := s.DB.Connections(r.Context(), search.Filter{Lapsing: true, Providers: providers}, s.listedDetails(), "", riskShown)
 	if err != nil {
 		return err
 	}

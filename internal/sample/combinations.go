@@ -113,7 +113,7 @@ func mistyped(name string) string {
 func (c Combination) Run(ctx context.Context, d *db.DB) (time.Duration, int, error) {
 	at := ""
 	for range c.Deep {
-		page, err := d.Connections(ctx, c.Filter, at, 50)
+		page, err := d.Connections(ctx, c.Filter, nil, at, 50)
 		if err != nil {
 			return 0, 0, err
 		}
@@ -123,6 +123,6 @@ func (c Combination) Run(ctx context.Context, d *db.DB) (time.Duration, int, err
 		at = page.Next
 	}
 	began := time.Now()
-	page, err := d.Connections(ctx, c.Filter, at, 50)
+	page, err := d.Connections(ctx, c.Filter, nil, at, 50)
 	return time.Since(began), len(page.Rows), err
 }
