@@ -58,10 +58,10 @@ type apiInput struct {
 }
 
 type apiIncident struct {
-	Since   time.Time        `json:"since"`
-	Reason  status.Reason    `json:"reason"`
-	Message connectors.Words `json:"message"` // of staff to merchants, by language
-	Until   *time.Time       `json:"until"`   // null if no end is expected
+	Since   time.Time         `json:"since"`
+	Reason  status.Reason     `json:"reason"`
+	Message map[string]string `json:"message"` // of staff to merchants, by language
+	Until   *time.Time        `json:"until"`   // null if no end is expected
 }
 
 type apiProvider struct {
@@ -103,7 +103,7 @@ func (s *Server) apiProviders(w http.ResponseWriter, r *http.Request) error {
 		}
 		for _, one := range incidents {
 			if provider.Is(one.Name, one.Environment) {
-				p.Incident = &apiIncident{Since: one.IncidentSince.UTC(), Reason: one.Reason, Message: connectors.Words{}, Until: resource.TimeOrNull(one.Until)}
+				p.Incident = &apiIncident{Since: one.IncidentSince.UTC(), Reason: one.Reason, Message: map[string]string{}, Until: resource.TimeOrNull(one.Until)}
 				maps.Copy(p.Incident.Message, one.Message)
 			}
 		}
