@@ -27,6 +27,10 @@ type Values map[string]any
 
 // UnmarshalJSON keeps numbers as they were written.
 func (v *Values) UnmarshalJSON(raw []byte) error {
+	if string(raw) == "{}" { // as of most accounts
+		*v = Values{}
+		return nil
+	}
 	d := json.NewDecoder(bytes.NewReader(raw))
 	d.UseNumber()
 	var members map[string]any

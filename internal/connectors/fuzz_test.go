@@ -102,11 +102,11 @@ func FuzzStandard(f *testing.F) {
 	seed(f)
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
 		r := fuzzResponse(status, body)
-		token, err := new(profile).token(r, new(profile).aroundToken(r.object(), false), true)
+		token, err := new(profile).token(r, r.object(), new(profile).aroundToken(r.object(), false), true)
 		saneToken(t, token, err)
 		saneAccount(t, standardAccount(r.object()))
 		r.header.Set("Content-Type", "application/x-www-form-urlencoded")
-		token, err = new(profile).token(r, new(profile).aroundToken(r.object(), true), false)
+		token, err = new(profile).token(r, r.object(), new(profile).aroundToken(r.object(), true), false)
 		saneToken(t, token, err)
 		m, err := parseMetadata(r.object(), "https://x.example", "production")
 		if err == nil && m.tokenURL != "" && urlFault(m.tokenURL, "production", true) != "" {

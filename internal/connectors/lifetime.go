@@ -72,7 +72,9 @@ func parseTime(v any) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	s, _ := v.(string)
-	s = strings.TrimSpace(s)
+	if s = strings.TrimSpace(s); s == "" {
+		return time.Time{}, false
+	}
 	for _, layout := range timeLayouts {
 		if at, err := time.Parse(layout, s); err == nil {
 			return at, true
@@ -108,7 +110,9 @@ func parseNumber(v any) (float64, bool) {
 
 // parseDuration reads "15m", "1h30m", "1d" and "2 hours". It returns 0 for anything else.
 func parseDuration(s string) time.Duration {
-	s = strings.ToLower(strings.TrimSpace(s))
+	if s = strings.ToLower(strings.TrimSpace(s)); s == "" {
+		return 0
+	}
 	if d, err := time.ParseDuration(s); err == nil {
 		return d
 	}

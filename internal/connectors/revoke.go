@@ -134,7 +134,9 @@ func (r Revocation) byID() bool {
 }
 
 // saysNo says whether a response is no success, by its status or, as some providers answer with 200, by what it says.
-func (r response) saysNo() bool {
-	o := r.object()
-	return !r.ok() || o["ok"] == false || o["success"] == false || strings.TrimSpace(o.displayString("error")) != "" && o["error"] != false || len(o.object("error")) > 0
+func (r response) saysNo() bool { return !r.ok() || r.object().saysNo() }
+
+// saysNo says whether the answer of a 200 says that it is no success.
+func (o object) saysNo() bool {
+	return o["ok"] == false || o["success"] == false || strings.TrimSpace(o.displayString("error")) != "" && o["error"] != false || len(o.object("error")) > 0
 }

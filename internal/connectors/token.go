@@ -93,7 +93,7 @@ func (s *standard) requestToken(ctx context.Context, p *profile, name, address s
 	err = s.client.do(ctx, q, func(r response) (err error) {
 		t.root = r.object()
 		t.beside = p.aroundToken(t.root, name == "refresh")
-		t.Token, err = p.token(r, t.beside, name == "exchange")
+		t.Token, err = p.token(r, t.root, t.beside, name == "exchange")
 		t.idToken, t.at = cmp.Or(t.beside.str("id_token", "idToken"), t.root.str("id_token")), r.receivedAt
 		if !r.date.IsZero() {
 			t.at = r.date
@@ -129,10 +129,10 @@ func (p *profile) aroundToken(root object, refresh bool) object {
 	return root
 }
 
-// token reads the token endpoint's response, of which o holds the token. Without a lifetime in it none is known.
-func (p *profile) token(r response, o object, exchange bool) (Token, error) {
+// token reads the token endpoint's response: root is its object, of which o holds the token. Without a lifetime in it none is known.
+func (p *profile) token(r response, root, o object, exchange bool) (Token, error) {
 	access := o.accessToken("access_token", "accessToken")
-	if access == "" || r.saysNo() || o.str("error") != "" {
+	if access == "" || !r.ok() || root.saysNo() || o.str("error") != "" {
 		return Token{}, p.tokenError(r, exchange)
 	}
 	t := Token{
