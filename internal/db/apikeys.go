@@ -139,8 +139,9 @@ func (d *DB) APIKeys(ctx context.Context) ([]APIKey, error) {
 		`SELECT `+keyColumns+` FROM api_keys k ORDER BY k.revoked_at IS NOT NULL, k.created_at DESC, k.id DESC`)
 }
 
-// selectValidKeys reads the keys with the hashes $1 that are not revoked, for scanSignedKey.
-var selectValidKeys = `SELECT ` + keyColumns + `, k.mac, ` + keyring.SignedKeys.Text + `, k.hash FROM api_keys k WHERE k.hash = ANY ($1) AND k.revoked_at IS NULL`
+// selectValidKeys reads the keys with the hashes $1 that are not revoked, for scanSignedKey. As (SELECT $1) an array is unknown to the
+// planner, which then keeps one plan instead of making one for each array.
+var selectValidKeys = `SELECT ` + keyColumns + `, k.mac, ` + keyring.SignedKeys.Text + `, k.hash FROM api_keys k WHERE k.hash = ANY ((SELECT $1::bytea[])::bytea[]) AND k.revoked_at IS NULL`
 
 // signedKey writes what SignedKeys.Text selects: a token read takes less time without it. scopes have spaces between.
 func signedKey(id, merchant pg.ID, hash []byte, scopes string) string {
@@ -260,19 +261,18 @@ func (d *DB) lookUp(ctx context.Context, requests []byKey) ([]lookup, error) {
 	}
 	var read lookup
 	var b pgx.Batch
-	b.Queue(pg.GenericPlans)
 	b.Queue(selectValidKeys, hashes).Query(func(rows pgx.Rows) (err error) {
 		read.keys, err = pgx.CollectRows(rows, scanSignedKey)
 		return err
 	})
 	if len(connections) > 0 {
-		b.Queue(selectDetail+`WHERE c.id = ANY ($1)`, connections).Query(func(rows pgx.Rows) (err error) {
+		b.Queue(selectDetail+`WHERE c.id = ANY ((SELECT $1::uuid[])::uuid[])`, connections).Query(func(rows pgx.Rows) (err error) {
 			read.connections, err = pgx.CollectRows(rows, d.scanDetail)
 			return err
 		})
 	}
 	if len(merchants) > 0 {
-		b.Queue(`SELECT `+merchantColumns+` FROM merchants m WHERE m.external_id = ANY ($1)`, merchants).Query(func(rows pgx.Rows) (err error) {
+		b.Queue(`SELECT `+merchantColumns+` FROM merchants m WHERE m.external_id = ANY ((SELECT $1::text[])::text[])`, merchants).Query(func(rows pgx.Rows) (err error) {
 			read.merchants, err = pgx.CollectRows(rows, scanMerchant)
 			return err
 		})

@@ -45,13 +45,19 @@ func (c Connection) Row() status.Row {
 	}
 }
 
-const connectionColumns = identityColumns + `, c.details, c.account_values, c.account_input, ` + stateColumns
+// The columns of a connection: what it is of, what is known of its account, its state, and what is read of its grant, with the grant joined
+// as g or without.
+const (
+	connectionColumns = identityColumns + accountColumns + stateColumns + grantColumns
+	joinedColumns     = identityColumns + accountColumns + stateColumns + `,
+	CASE WHEN g.refresh_expiry_fixed THEN g.refresh_expires_at END, g.renewable IS FALSE`
 
-const identityColumns = `c.id, c.merchant_id, c.provider, c.environment, c.account_id, c.account_name, c.nickname`
-
-const stateColumns = `c.scopes_granted, c.scopes_missing, c.problem, c.problem_since, c.failing_since, c.connected_by, c.connected_at, c.disconnected_at,
-	(SELECT CASE WHEN s.refresh_expiry_fixed THEN s.refresh_expires_at END FROM grants s WHERE s.connection_id = c.id),
+	identityColumns = `c.id, c.merchant_id, c.provider, c.environment, c.account_id, c.account_name, c.nickname`
+	accountColumns  = `, c.details, c.account_values, c.account_input`
+	stateColumns    = `, c.scopes_granted, c.scopes_missing, c.problem, c.problem_since, c.failing_since, c.connected_by, c.connected_at, c.disconnected_at`
+	grantColumns    = `, (SELECT CASE WHEN s.refresh_expiry_fixed THEN s.refresh_expires_at END FROM grants s WHERE s.connection_id = c.id),
 	EXISTS (SELECT FROM grants s WHERE s.connection_id = c.id AND NOT s.renewable)`
+)
 
 // listColumns are connectionColumns for a list that shows only the details whose keys $1 names: of the account's others, its values and
 // its input nothing is read. A null shows all of them.
@@ -59,7 +65,7 @@ const listColumns = identityColumns + `,
 	CASE WHEN $1::text[] IS NULL THEN c.details
 		WHEN $1 = '{}' THEN '[]'
 		ELSE (SELECT coalesce(jsonb_agg(d ORDER BY n), '[]') FROM jsonb_array_elements(c.details) WITH ORDINALITY AS e (d, n) WHERE d->>'key' = ANY($1)) END,
-	CASE WHEN $1 IS NULL THEN c.account_values END, CASE WHEN $1 IS NULL THEN c.account_input END, ` + stateColumns
+	CASE WHEN $1 IS NULL THEN c.account_values END, CASE WHEN $1 IS NULL THEN c.account_input END` + stateColumns + grantColumns
 
 // connectionTargets are what connectionColumns are scanned into.
 func connectionTargets(c *Connection) []any {
@@ -120,7 +126,7 @@ type ConnectionDetail struct {
 	Failures                         int
 }
 
-const selectDetail = `SELECT ` + connectionColumns + `, m.name, coalesce(m.external_id, ''), g.expires_at, ` + plannedRefresh + `,
+const selectDetail = `SELECT ` + joinedColumns + `, m.name, coalesce(m.external_id, ''), g.expires_at, ` + plannedRefresh + `,
 		g.refreshed_at, g.used_at, g.leased_until, coalesce(k.name, ''), coalesce(g.generation, 0), coalesce(g.connection_version, 0), coalesce(g.failures, 0)
 	FROM connections c JOIN merchants m ON m.id = c.merchant_id LEFT JOIN grants g ON g.connection_id = c.id LEFT JOIN api_keys k ON k.id = g.used_by `
 

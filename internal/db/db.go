@@ -30,7 +30,7 @@ func Open(ctx context.Context, url string, keyset *seal.Keyset, o pg.Options) (*
 		return nil, err
 	}
 	d := &DB{Keyring: ground}
-	d.handouts, d.lookups = pg.NewBatcher(64, 2, d.readHandouts), pg.NewBatcher(64, 2, d.lookUp)
+	d.handouts, d.lookups = pg.NewBatcher(64, 2, d.readHandouts), pg.NewBatcher(64, 1, d.lookUp)
 	d.links = pg.NewBatcher(64, 2, d.addLinks)
 	return d, nil
 }

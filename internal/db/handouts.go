@@ -88,28 +88,27 @@ func (d *DB) readHandouts(ctx context.Context, requests []byKey) ([]handoutRow, 
 		hashes[i], connections[i] = r.keyHash, r.connection
 	}
 	out := make([]handoutRow, len(requests))
-	var b pgx.Batch
-	b.Queue(pg.GenericPlans)
-	b.Queue(`
+	// As (SELECT $1) an array is unknown to the planner, see selectValidKeys.
+	rows, err := d.Pool.Query(ctx, `
 		SELECT w.n, k.id, array_to_string(k.scopes, ' '), k.mac, k.merchant_id, c.merchant_id,
 			g.sealed, coalesce(g.generation, 0), coalesce(g.provider, ''), coalesce(g.environment, ''), g.expires_at, coalesce(g.lifetime_seconds, 0), g.used_at, coalesce(g.last_outcome, ''),
 			coalesce(c.account_id, ''), c.account_values::text, c.account_input::text
-		FROM unnest($1::bytea[], $2::uuid[]) WITH ORDINALITY AS w (hash, connection, n)
+		FROM unnest((SELECT $1::bytea[]), (SELECT $2::uuid[])) WITH ORDINALITY AS w (hash, connection, n)
 		JOIN api_keys k ON k.hash = w.hash AND k.revoked_at IS NULL
-		LEFT JOIN (grants g JOIN connections c ON c.id = g.connection_id) ON g.connection_id = w.connection`, hashes, connections).
-		Query(func(rows pgx.Rows) error {
-			var n int
-			var r handoutRow
-			_, err := pgx.ForEachRow(rows, []any{
-				&n, &r.key, &r.scopes, &r.mac, &r.keyMerchant, &r.merchant, &r.sealed, &r.generation, &r.provider, &r.environment, &r.expiresAt, &r.lifetime, &r.usedAt, &r.outcome,
-				&r.accountID, &r.values, &r.input,
-			}, func() error {
-				out[n-1] = r
-				return nil
-			})
-			return err
-		})
-	if err := d.Pool.SendBatch(ctx, &b).Close(); err != nil {
+		LEFT JOIN (grants g JOIN connections c ON c.id = g.connection_id) ON g.connection_id = w.connection`, hashes, connections)
+	if err != nil {
+		return nil, fmt.Errorf("read tokens: %w", err)
+	}
+	var n int
+	var r handoutRow
+	_, err = pgx.ForEachRow(rows, []any{
+		&n, &r.key, &r.scopes, &r.mac, &r.keyMerchant, &r.merchant, &r.sealed, &r.generation, &r.provider, &r.environment, &r.expiresAt, &r.lifetime, &r.usedAt, &r.outcome,
+		&r.accountID, &r.values, &r.input,
+	}, func() error {
+		out[n-1] = r
+		return nil
+	})
+	if err != nil {
 		return nil, fmt.Errorf("read tokens: %w", err)
 	}
 	return out, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -13,6 +14,8 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // TestTokensReadTogetherAreEachTheirOwn has many callers read at once, so that they share statements.
@@ -70,4 +73,24 @@ func TestTokensReadTogetherAreEachTheirOwn(t *testing.T) {
 		}
 	}
 	all.Wait()
+}
+
+func TestWhatProgramsAskForByKeyIsPlannedOnce(t *testing.T) {
+	d := dbtest.New(t, pg.Options{MaxConns: 1})
+	for range 10 { // Postgres plans a statement with its arguments five times before it keeps a plan without
+		if _, _, err := d.ConnectionByAPIKey(t.Context(), "no such key", pg.NewID()); !errors.Is(err, db.ErrNoAPIKey) {
+			t.Fatal(err)
+		}
+		if _, _, err := d.MerchantByAPIKey(t.Context(), "no such key", "shop-17"); !errors.Is(err, db.ErrNoAPIKey) {
+			t.Fatal(err)
+		}
+		if _, _, err := d.ReadToken(t.Context(), "no such key", pg.NewID()); !errors.Is(err, db.ErrNoAPIKey) {
+			t.Fatal(err)
+		}
+	}
+	kept, err := pg.Collect(t.Context(), d.Pool, "read statements", pgx.RowTo[bool], `
+		SELECT generic_plans > 0 FROM pg_prepared_statements WHERE statement ~ 'api_keys|connections|merchants' AND statement !~ 'pg_prepared_statements'`)
+	if err != nil || len(kept) != 4 || slices.Contains(kept, false) {
+		t.Errorf("statements with a plan that is kept: %v, %v", kept, err)
+	}
 }
