@@ -360,6 +360,7 @@ func TestLandedMigrationsStand(t *testing.T) {
 		"00028_connection_references.sql": "7615906a965a6f18",
 		"00033_webhook_problems.sql":      "cf57012081021977",
 		"00031_words.sql":                 "40e1fb245b732932",
+		"00034_erased_refreshes.sql":      "30a54b9d9f3c0e47",
 		"00030_messages.sql":              "5aac720defc27671",
 	} {
 		text, err := os.ReadFile(name)
