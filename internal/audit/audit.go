@@ -69,6 +69,10 @@ func NewLog(db *pg.DB) *Log { return &Log{db: db} }
 // Columns are the columns of events.
 const Columns = `id, at, kind, actor, actor_id, merchant_id, connection_id, flow_id, provider, outcome, status, code, millis, reference, address, request, note`
 
+// ColumnTypes are Columns with their types, for pg.Rows of Values.
+const ColumnTypes = `id uuid, at timestamptz, kind text, actor text, actor_id uuid, merchant_id uuid, connection_id uuid, flow_id uuid, provider text, outcome text, status integer, code text,
+	millis integer, reference text, address text, request text, note text`
+
 const insert = `INSERT INTO events (` + Columns + `) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)`
 
 // Add writes an event in the caller's transaction. An id, a time and an actor that are missing are filled in.
@@ -76,12 +80,12 @@ const insert = `INSERT INTO events (` + Columns + `) VALUES ($1, $2, $3, $4, $5,
 // Triggers do the rest: events_webhook adds the webhook of an event that platforms are told of, events_of_erased leaves out the words of
 // one about a merchant that was erased, and events_append_only and events_no_truncate refuse every change.
 func (l *Log) Add(ctx context.Context, q pg.Querier, e Event) error {
-	_, err := pg.Exec(ctx, q, "add event "+string(e.Kind), insert, l.values(e)...)
+	_, err := pg.Exec(ctx, q, "add event "+string(e.Kind), insert, l.Values(e)...)
 	return err
 }
 
 // Queue adds an event to a batch.
-func (l *Log) Queue(b *pgx.Batch, e Event) { b.Queue(insert, l.values(e)...) }
+func (l *Log) Queue(b *pgx.Batch, e Event) { b.Queue(insert, l.Values(e)...) }
 
 // Record writes an event in a transaction of its own, such as that of an export.
 func (l *Log) Record(ctx context.Context, e Event) error { return l.Add(ctx, l.db.Pool, e) }
@@ -130,7 +134,8 @@ func (l *Log) fill(e *Event) {
 	}
 }
 
-func (l *Log) values(e Event) []any {
+// Values returns the values of Columns. An id, a time and an actor that are missing are filled in.
+func (l *Log) Values(e Event) []any {
 	l.fill(&e)
 	return []any{
 		e.ID, e.At, e.Kind, e.Actor.Role, e.Actor.ID, e.MerchantID, e.ConnectionID, e.FlowID,

@@ -33,6 +33,7 @@ type Result struct {
 // attempt carries out one claimed refresh: call, save first, look later. next: the save may claim another that is due.
 func (e *Engine) attempt(q *providerQueue, l *lease, by audit.Actor, next bool) (Result, *lease) {
 	ctx := e.life
+	l.open(e.DB)
 	if errors.Is(l.Unsealed, seal.ErrUnknownKey) { // it is for a process that has the key
 		if err := q.release(ctx, l); err != nil {
 			e.Log.Warn("lease not released", "connection", l.Connection, "err", err)

@@ -49,13 +49,14 @@ type Engine struct {
 	stopping bool
 	stopped  chan struct{} // closed when stopping begins
 	underway sync.WaitGroup
+	idle     chan func() // to a goroutine that has ended an attempt on demand, see begin
 }
 
 // New makes an engine. It does nothing by itself until Run.
 func New(o Options) *Engine {
 	o.Slots, o.Term, o.Deadline = cmp.Or(o.Slots, 32), cmp.Or(o.Term, time.Minute), cmp.Or(o.Deadline, 20*time.Second)
 	o.Settle, o.Tick = cmp.Or(o.Settle, 2*time.Minute), cmp.Or(o.Tick, time.Second)
-	e := &Engine{Options: o, queues: map[string]*providerQueue{}, inflight: map[pg.ID]*inflight{}, stopped: make(chan struct{}), restores: restore.NewWatch(o.DB.DB, o.DB.Audit)}
+	e := &Engine{Options: o, queues: map[string]*providerQueue{}, inflight: map[pg.ID]*inflight{}, stopped: make(chan struct{}), idle: make(chan func()), restores: restore.NewWatch(o.DB.DB, o.DB.Audit)}
 	e.Metrics = newMetrics(e)
 	e.life, e.end = context.WithCancel(context.Background())
 	for _, c := range o.Connectors {

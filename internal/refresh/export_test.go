@@ -43,7 +43,11 @@ func (e *Engine) Poll(ctx context.Context) (begun int, err error) {
 
 // Claim claims a connection's lease, as a process does that then goes on by itself or dies.
 func (e *Engine) Claim(ctx context.Context, provider string, id pg.ID) (*Lease, error) {
-	return e.queues[provider].claim(ctx, claimRequest{Connection: id, Attempt: -1})
+	l, err := e.queues[provider].claim(ctx, claimRequest{Connection: id, Attempt: -1})
+	if l != nil {
+		l.open(e.DB)
+	}
+	return l, err
 }
 
 // ClaimDue claims what is due at a provider, at most so many.
@@ -60,6 +64,25 @@ func (e *Engine) ClaimProbe(ctx context.Context, provider string) (*Lease, error
 func (e *Engine) Save(ctx context.Context, l *Lease, token connectors.Token) (string, error) {
 	result, err := e.queues[l.Provider].save(ctx, l, token, e.DB.Now(), attemptInfo{}, false, false)
 	return string(result.Fate), err
+}
+
+// SaveTogether saves an answer for each of some leases of a provider in one transaction, and says which landed.
+func (e *Engine) SaveTogether(ctx context.Context, leases []*Lease, token connectors.Token) ([]bool, error) {
+	q := e.queues[leases[0].Provider]
+	var ops []op
+	for _, l := range leases {
+		s, err := q.newSave(l, token, e.DB.Now(), attemptInfo{})
+		if err != nil {
+			return nil, err
+		}
+		ops = append(ops, op{save: s})
+	}
+	results, err := q.commit(ctx, ops)
+	landed := make([]bool, len(results))
+	for i, r := range results {
+		landed[i] = r.landed
+	}
+	return landed, err
 }
 
 // PutClockRight does what Run does at its start and when Postgres's clock has gone back.

@@ -366,7 +366,7 @@ func (e *Engine) join(ctx context.Context, q *providerQueue, want claimRequest, 
 		}
 		f = &inflight{done: make(chan struct{})}
 		e.inflight[want.Connection] = f
-		e.underway.Go(func() {
+		e.begin(func() {
 			e.runInflight(q, want, by, f)
 			e.mu.Lock()
 			delete(e.inflight, want.Connection)
@@ -380,6 +380,27 @@ func (e *Engine) join(ctx context.Context, q *providerQueue, want claimRequest, 
 		return f, f.err
 	case <-ctx.Done():
 		return nil, errBusy
+	}
+}
+
+// begin runs an attempt on demand, in a goroutine that has ended another within a second where there is one: its stack has grown to what an
+// attempt needs.
+func (e *Engine) begin(attempt func()) {
+	select {
+	case e.idle <- attempt:
+	default:
+		e.underway.Go(func() {
+			for {
+				attempt()
+				select {
+				case attempt = <-e.idle:
+				case <-time.After(time.Second):
+					return
+				case <-e.stopped:
+					return
+				}
+			}
+		})
 	}
 }
 

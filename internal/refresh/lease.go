@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,7 +42,8 @@ type lease struct {
 	Problem           status.Problem
 	FailingSince      time.Time
 	slot              int16
-	late              []byte // LateGrant as it was claimed
+	sealed, late      []byte // Grant and LateGrant as they were claimed, see open
+	lateGeneration    int64
 }
 
 // healthy says that nothing was wrong when the grant was claimed: it can be saved in bulk.
@@ -55,26 +57,27 @@ const leaseColumns = `g.connection_id, c.merchant_id, g.provider, g.environment,
 
 func (q *providerQueue) scanLease(row pgx.CollectableRow, id pg.ID, until time.Time) (*lease, error) {
 	l := &lease{ID: id, Until: until}
-	var sealed, late []byte
-	var lateGeneration, lostGeneration int64
+	var unanswered int64
 	var last status.Outcome
-	err := row.Scan(&l.Connection, &l.Merchant, &l.Provider, &l.Environment, &sealed, &late, &lateGeneration, &l.Generation, &l.ConnectionVersion, &l.Attempt,
-		&l.Failures, &l.ExpiresAt, &l.RefreshedAt, &l.UsedAt, &last, &lostGeneration, &l.Problem, &l.FailingSince, &l.slot)
-	if err != nil {
-		return nil, err
+	err := row.Scan(&l.Connection, &l.Merchant, &l.Provider, &l.Environment, &l.sealed, &l.late, &l.lateGeneration, &l.Generation, &l.ConnectionVersion, &l.Attempt,
+		&l.Failures, &l.ExpiresAt, &l.RefreshedAt, &l.UsedAt, &last, &unanswered, &l.Problem, &l.FailingSince, &l.slot)
+	l.Lost, l.LostAnswer = last == status.Lost, unanswered == l.Generation
+	return l, err
+}
+
+// open opens the grant, and the late one. It is no part of scanLease, which others wait for that share its transaction.
+func (l *lease) open(d *db.DB) {
+	l.Grant, l.Unsealed = d.OpenGrant(l.sealed, db.GrantPlace(l.Connection, l.Merchant, l.Generation))
+	if l.late == nil {
+		return
 	}
-	l.Lost, l.LostAnswer = last == status.Lost, lostGeneration == l.Generation
-	l.Grant, l.Unsealed = q.db.OpenGrant(sealed, db.GrantPlace(l.Connection, l.Merchant, l.Generation))
-	if l.late = late; late != nil {
-		// One that is damaged is ignored. Without one whose key is missing no rejection could be believed.
-		switch g, err := q.db.OpenGrant(late, db.LateGrantPlace(l.Connection, l.Merchant, lateGeneration)); {
-		case err == nil:
-			l.LateGrant = &g
-		case errors.Is(err, seal.ErrUnknownKey):
-			l.Unsealed = err
-		}
+	// A late grant that is damaged is ignored. Without one whose key is missing no rejection could be believed.
+	switch g, err := d.OpenGrant(l.late, db.LateGrantPlace(l.Connection, l.Merchant, l.lateGeneration)); {
+	case err == nil:
+		l.LateGrant = &g
+	case errors.Is(err, seal.ErrUnknownKey):
+		l.Unsealed = err
 	}
-	return l, nil
 }
 
 const freeSlot = `UPDATE provider_slots SET busy_until = '-infinity', lease_id = NULL WHERE provider = $1 AND environment = $2 AND slot = $3 AND lease_id = $4`
@@ -160,44 +163,68 @@ type save struct {
 	event audit.Event
 }
 
-// savedGrant is a row of savedGrants. Zero times are absent, which is NULL.
+// savedGrant is a row of savedColumns. Zero times are NULL.
 type savedGrant struct {
-	Connection        pg.ID     `json:"id"`
-	Lease             pg.ID     `json:"lease"`
-	Slot              int16     `json:"slot"`
-	Generation        int64     `json:"generation"`
-	ConnectionVersion int64     `json:"connection_version"`
-	Sealed            []byte    `json:"sealed"`
-	Lifetime          int64     `json:"lifetime"` // seconds
-	Expires           time.Time `json:"expires,omitzero"`
-	RefreshEnd        time.Time `json:"refresh_end,omitzero"` // absent: as it was
-	Endless           bool      `json:"endless"`              // no end is known: another refresh token came without one, or credentials were typed
-	Fixed             bool      `json:"fixed"`                // no refresh moves refresh_end: consent ends then
-	RefreshAt         time.Time `json:"next,omitzero"`
-	Obtained          time.Time `json:"obtained"`
-	Event             audit.Row `json:"event"`
+	Connection        pg.ID
+	Lease             pg.ID
+	Slot              int16
+	Generation        int64
+	ConnectionVersion int64
+	Sealed            []byte
+	Lifetime          int64 // seconds
+	Expires           time.Time
+	RefreshEnd        time.Time // zero: as it was
+	Endless           bool      // no end is known: another refresh token came without one, or credentials were typed
+	Fixed             bool      // no refresh moves RefreshEnd: consent ends then
+	RefreshAt         time.Time
+	Obtained          time.Time
 }
 
-const (
-	savedGrants = `json_to_recordset($1::json) AS w (id uuid, lease uuid, slot smallint, generation bigint, connection_version bigint, sealed text, lifetime bigint, expires timestamptz,
-		refresh_end timestamptz, endless boolean, fixed boolean, next timestamptz, obtained timestamptz, event jsonb)`
+const savedColumns = `connection uuid, lease uuid, slot smallint, generation bigint, connection_version bigint, sealed bytea, lifetime bigint, expires timestamptz,
+	refresh_end timestamptz, endless boolean, fixed boolean, next timestamptz, obtained timestamptz`
 
-	setSavedGrant = `sealed = decode(w.sealed, 'base64'), late_grant = NULL, late_generation = 0, generation = g.generation + 1, attempts = g.attempts + 1,
-		lease_id = NULL, leased_until = NULL, saved_by = w.lease, lifetime_seconds = w.lifetime, expires_at = w.expires,
-		refresh_expires_at = CASE WHEN NOT w.endless THEN coalesce(w.refresh_end, g.refresh_expires_at) END,
-		refresh_expiry_fixed = w.fixed OR NOT w.endless AND g.refresh_expires_at IS NOT NULL AND coalesce(w.refresh_end, g.refresh_expires_at) <= g.refresh_expires_at + interval '1 minute',
-		refresh_at = w.next, failures = 0, last_outcome = 'ok', last_code = '', refreshed_at = w.obtained`
-)
+func (s savedGrant) values() []any {
+	return []any{
+		s.Connection, s.Lease, s.Slot, s.Generation, s.ConnectionVersion, s.Sealed, s.Lifetime, s.Expires,
+		s.RefreshEnd, s.Endless, s.Fixed, s.RefreshAt, s.Obtained,
+	}
+}
+
+const setSavedGrant = `sealed = w.sealed, late_grant = NULL, late_generation = 0, generation = g.generation + 1, attempts = g.attempts + 1,
+	lease_id = NULL, leased_until = NULL, saved_by = w.lease, lifetime_seconds = w.lifetime, expires_at = w.expires,
+	refresh_expires_at = CASE WHEN NOT w.endless THEN coalesce(w.refresh_end, g.refresh_expires_at) END,
+	refresh_expiry_fixed = w.fixed OR NOT w.endless AND g.refresh_expires_at IS NOT NULL AND coalesce(w.refresh_end, g.refresh_expires_at) <= g.refresh_expires_at + interval '1 minute',
+	refresh_at = w.next, failures = 0, last_outcome = 'ok', last_code = '', refreshed_at = w.obtained`
 
 // save writes a good answer, whoever holds the lease by now. token is merged into the grant: an empty Refresh, RefreshLifetime
 // or Scope keeps the old value. obtained is when the answer was made, at the latest when it was asked for. It is safe to
 // repeat after an error, and is to be repeated until it lands. next: another grant that is due is claimed in this one's place, in
 // the same transaction. alone: not together with others, whose saves would fail with this one.
 func (q *providerQueue) save(ctx context.Context, l *lease, token connectors.Token, obtained time.Time, info attemptInfo, next, alone bool) (saveResult, error) {
+	s, err := q.newSave(l, token, obtained, info)
+	if err != nil {
+		return saveResult{}, err
+	}
+	result := saveResult{Fate: saved, RefreshAt: s.row.RefreshAt}
+	if l.healthy() && !alone {
+		done, err := q.ops.Do(ctx, op{save: s, next: next})
+		if len(done.leases) > 0 {
+			result.Next = done.leases[0]
+		}
+		if err != nil || done.landed {
+			return result, err
+		}
+	}
+	result.Fate, err = q.saveOne(ctx, s)
+	return result, err
+}
+
+// newSave merges an answer into its grant, and seals it for the generation that it makes.
+func (q *providerQueue) newSave(l *lease, token connectors.Token, obtained time.Time, info attemptInfo) (*save, error) {
 	g := merge(l.Grant, token)
 	sealed, err := q.db.SealGrant(g, db.GrantPlace(l.Connection, l.Merchant, l.Generation+1))
 	if err != nil {
-		return saveResult{}, err
+		return nil, err
 	}
 	s := &save{lease: l, grant: g, event: l.event(status.RefreshSaved, status.OK, info), row: savedGrant{
 		Connection: l.Connection, Lease: l.ID, Slot: l.slot, Generation: l.Generation, ConnectionVersion: l.ConnectionVersion, Sealed: sealed,
@@ -215,48 +242,52 @@ func (q *providerQueue) save(ctx context.Context, l *lease, token connectors.Tok
 	if end := g.Ends; !end.IsZero() && (s.row.Endless || end.Before(s.row.RefreshEnd)) {
 		s.row.RefreshEnd, s.row.Endless, s.row.Fixed = end, false, true
 	}
-	result := saveResult{Fate: saved, RefreshAt: s.row.RefreshAt}
-	if l.healthy() && !alone {
-		done, err := q.ops.Do(ctx, op{save: s, next: next})
-		if len(done.leases) > 0 {
-			result.Next = done.leases[0]
-		}
-		if err != nil || done.landed {
-			return result, err
-		}
-	}
-	result.Fate, err = q.saveOne(ctx, s)
-	return result, err
+	return s, nil
 }
 
-// queueSaves saves many answers of healthy grants, and their events, by one statement. landed is called with those that found
-// their grant as it was claimed.
-func (q *providerQueue) queueSaves(b *pgx.Batch, saves []*save, landed func(connections []pg.ID)) {
-	rows := make([]savedGrant, len(saves))
-	for i, s := range saves {
-		rows[i] = s.row
-		rows[i].Event = q.db.Audit.Row(s.event)
+// mostOps is how many ops share a transaction at most.
+const mostOps = 64
+
+// queueSaves saves many answers of healthy grants, and their events, by one statement. landed is called with the indexes of those that
+// found their grant as it was claimed.
+func (q *providerQueue) queueSaves(b *pgx.Batch, saves []*save, landed func(saves []int)) {
+	args := []any{q.info.Name, q.info.Environment}
+	for _, s := range saves {
+		args = append(append(args, s.row.values()...), q.db.Audit.Values(s.event)...)
 	}
-	b.Queue(`
-		WITH w AS MATERIALIZED (
-			SELECT * FROM `+savedGrants+`
-		), freed AS (
-			UPDATE provider_slots s SET busy_until = '-infinity', lease_id = NULL FROM w
-			WHERE s.provider = $2 AND s.environment = $3 AND s.slot = w.slot AND s.lease_id = w.lease
-		), kept AS (
-			UPDATE grants g SET `+setSavedGrant+` FROM w
-			WHERE g.connection_id = w.id AND g.generation = w.generation AND g.connection_version = w.connection_version AND g.failures = 0
-			RETURNING w.id AS kept, w.event
-		), told AS (
-			INSERT INTO events (`+audit.Columns+`)
-			SELECT `+audit.Columns+` FROM kept CROSS JOIN LATERAL jsonb_populate_record(NULL::events, kept.event)
-		)
-		SELECT kept FROM kept`, rows, q.info.Name, q.info.Environment).Query(func(rows pgx.Rows) error {
-		ids, err := pgx.CollectRows(rows, pgx.RowTo[pg.ID])
-		landed(ids)
+	size := bits.Len(uint(len(saves) - 1))
+	perRow := (len(args) - 2) / len(saves)
+	args = append(args, make([]any, perRow*(1<<size-len(saves)))...) // rows of NULL, which are no grant's
+	b.Queue(saveMany[size], args...).Query(func(rows pgx.Rows) error {
+		numbers, err := pgx.CollectRows(rows, pgx.RowTo[int])
+		for i := range numbers {
+			numbers[i]--
+		}
+		landed(numbers)
 		return err
 	})
 }
+
+// saveMany has statements for one row, two, four and so on to mostOps: few enough for each connection to keep their plans.
+var saveMany = func() (statements []string) {
+	for n := 1; n <= mostOps; n *= 2 {
+		statements = append(statements, `
+			WITH w AS MATERIALIZED (
+				SELECT * FROM `+pg.Rows(3, n, savedColumns+", "+audit.ColumnTypes)+`
+			), freed AS (
+				UPDATE provider_slots s SET busy_until = '-infinity', lease_id = NULL FROM w
+				WHERE s.provider = $1 AND s.environment = $2 AND s.slot = w.slot AND s.lease_id = w.lease
+			), kept AS (
+				UPDATE grants g SET `+setSavedGrant+` FROM w
+				WHERE g.connection_id = w.connection AND g.generation = w.generation AND g.connection_version = w.connection_version AND g.failures = 0
+				RETURNING w.n
+			), told AS (
+				INSERT INTO events (`+audit.Columns+`) SELECT `+audit.Columns+` FROM w WHERE w.n IN (SELECT n FROM kept)
+			)
+			SELECT n FROM kept`)
+	}
+	return statements
+}()
 
 // saveOne saves one answer whose grant is not as it was claimed, or had something wrong that is now over.
 func (q *providerQueue) saveOne(ctx context.Context, s *save) (f fate, err error) {
@@ -295,7 +326,7 @@ func (q *providerQueue) saveOne(ctx context.Context, s *save) (f fate, err error
 			return q.db.Audit.Add(ctx, tx, event)
 		}
 		f = saved
-		if _, err := tx.Exec(ctx, `UPDATE grants g SET `+setSavedGrant+` FROM `+savedGrants+` WHERE g.connection_id = w.id`, []savedGrant{s.row}); err != nil {
+		if _, err := tx.Exec(ctx, `UPDATE grants g SET `+setSavedGrant+` FROM `+pg.Rows(1, 1, savedColumns)+` WHERE g.connection_id = w.connection`, s.row.values()...); err != nil {
 			return err
 		}
 		// The trigger connections_webhook adds the webhook of a connection that is fine again.

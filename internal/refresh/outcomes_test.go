@@ -356,6 +356,27 @@ func TestALateAnswerIsKeptAndTriedBeforeARefusalIsBelieved(t *testing.T) {
 	}
 }
 
+func TestOfTwoAnswersOfOneGrantThatAreSavedTogetherOneLands(t *testing.T) {
+	w := newTestEngine(t)
+	w.partner.info.ReplaySafe = true
+	w.engine = w.newEngine(w.db)
+	ids := []pg.ID{w.connect("a", 25*time.Hour), w.connect("b", 25*time.Hour), w.connect("c", 25*time.Hour)}
+	_, first := w.claim(ids[0])
+	w.clock.Advance(61 * time.Second)
+	_, second := w.claim(ids[0])
+	_, b := w.claim(ids[1])
+	_, c := w.claim(ids[2])
+	landed, err := w.engine.SaveTogether(t.Context(), []*refresh.Lease{b, first, second, c, c}, connectors.Token{Access: "new", Lifetime: time.Hour})
+	if err != nil || !landed[0] || landed[1] == landed[2] || landed[3] == landed[4] {
+		t.Fatalf("landed: %v, %v", landed, err)
+	}
+	for _, id := range ids {
+		if s := w.status(id); s.Generation != first.Generation+1 || len(w.kinds(id)) != 1 || w.reading(id).Token.Access != "new" {
+			t.Errorf("generation %d, events %v", s.Generation, w.kinds(id))
+		}
+	}
+}
+
 func TestASaveThatLandedUnheardIsNotRepeated(t *testing.T) {
 	w := newTestEngine(t)
 	id := w.connect("a", 25*time.Hour)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -171,14 +170,14 @@ func proveSave(ctx context.Context, d *db.DB, tx pgx.Tx, c db.Connection) error 
 	s := &save{lease: l, event: l.event(status.RefreshSaved, status.OK, attemptInfo{By: audit.System}), row: savedGrant{
 		Connection: l.Connection, Lease: l.ID, Generation: l.Generation, ConnectionVersion: l.ConnectionVersion, Sealed: sealed, Expires: now, RefreshAt: now, Obtained: now,
 	}}
-	var landed []pg.ID
+	var landed []int
 	b := &pgx.Batch{}
 	q := &providerQueue{db: d, info: connectors.Info{Name: c.Provider}}
-	q.queueSaves(b, []*save{s}, func(connections []pg.ID) { landed = connections })
+	q.queueSaves(b, []*save{s}, func(saves []int) { landed = saves })
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return err
 	}
-	if !slices.Equal(landed, []pg.ID{c.ID}) {
+	if len(landed) != 1 {
 		return errors.New("a save found no grant")
 	}
 	return nil

@@ -53,7 +53,7 @@ func newQueue(life context.Context, o Options, c connectors.Connector) *provider
 	if q.info.ReplaySafe {
 		q.settle = 0
 	}
-	q.ops = pg.NewBatcher(64, 1, q.commit)
+	q.ops = pg.NewBatcher(mostOps, 1, q.commit)
 	return q
 }
 
@@ -225,9 +225,9 @@ func (q *providerQueue) commit(ctx context.Context, ops []op) ([]opResult, error
 		for k, i := range saves {
 			all[k] = ops[i].save
 		}
-		q.queueSaves(&b, all, func(landed []pg.ID) {
-			for k, i := range saves {
-				out[i].landed = slices.Contains(landed, all[k].lease.Connection)
+		q.queueSaves(&b, all, func(landed []int) {
+			for _, k := range landed {
+				out[saves[k]].landed = true
 			}
 		})
 	}
