@@ -24,6 +24,7 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/refresh"
 	"patchbay/internal/sso"
+	"patchbay/internal/status"
 	"patchbay/internal/trace"
 	"patchbay/internal/webhooks"
 	"patchbay/static"
@@ -59,6 +60,7 @@ type Server struct {
 	passkeys *account.RelyingParty // nil if none can belong to PublicURL
 	troubled incidents
 	limits   apiLimits
+	present  status.Providers // the providers' settings, without incidents: see statuses
 	requests *requestMetrics
 	hidden   sync.Once                                           // logs a warning of a proxy that hides the requested host
 	known    sync.Map                                            // names of the providers that took our callback address
@@ -70,7 +72,7 @@ type Server struct {
 
 // New makes a server.
 func New(o Options) *Server {
-	s := &Server{Options: o, secure: o.PublicURL.Scheme == "https", pause: pause, requests: newRequestMetrics()}
+	s := &Server{Options: o, secure: o.PublicURL.Scheme == "https", pause: pause, requests: newRequestMetrics(), present: connectors.Statuses(o.Providers)}
 	s.sessions, s.shown = newSessionStore(o.Accounts, o.SessionKeys, s.secure), shownCodecs(o.SessionKeys)
 	var err error
 	if s.passkeys, err = account.NewRelyingParty(o.PublicURL, cmp.Or(o.Brand.Name, "Patchbay")); err != nil {

@@ -3,11 +3,11 @@ package handlers
 import (
 	"cmp"
 	"context"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
 
-	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/status"
 	"patchbay/internal/text"
@@ -108,7 +108,7 @@ func (s *Server) viewOne(c db.Connection, providers status.Providers) views.Owne
 
 // statuses returns the providers' settings and open incidents, for status.Of.
 func (s *Server) statuses(ctx context.Context) status.Providers {
-	providers := connectors.Statuses(s.Providers)
+	providers := maps.Clone(s.present)
 	for _, one := range s.currentIncidents(ctx) {
 		providers.SetIncident(one.Name, one.Environment, one.Reason)
 	}
