@@ -280,9 +280,9 @@ var saveMany = func() (statements []string) {
 			), kept AS (
 				UPDATE grants g SET `+setSavedGrant+` FROM w
 				WHERE g.connection_id = w.connection AND g.generation = w.generation AND g.connection_version = w.connection_version AND g.failures = 0
-				RETURNING w.n
+				RETURNING w.*
 			), told AS (
-				INSERT INTO events (`+audit.Columns+`) SELECT `+audit.Columns+` FROM w WHERE w.n IN (SELECT n FROM kept)
+				INSERT INTO events (`+audit.Columns+`) SELECT `+audit.Columns+` FROM kept
 			)
 			SELECT n FROM kept`)
 	}
