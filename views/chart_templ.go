@@ -5,10 +5,8 @@ package views
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import (
-	"github.com/a-h/templ"
-	templruntime "github.com/a-h/templ/runtime"
-)
+import "github.com/a-h/templ"
+import templruntime "github.com/a-h/templ/runtime"
 
 // chart draws how many calls there were, and above it what share of them failed. Its figures are also in words and in a table beside it.
 func chart(name, label string, lines []chartLine, bars []chartBar, worst []ChartPoint, when func(ChartPoint) string) templ.Component {

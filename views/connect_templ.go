@@ -5,10 +5,8 @@ package views
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import (
-	"github.com/a-h/templ"
-	templruntime "github.com/a-h/templ/runtime"
-)
+import "github.com/a-h/templ"
+import templruntime "github.com/a-h/templ/runtime"
 
 import (
 	"patchbay/internal/connectors"
@@ -199,7 +197,7 @@ func connectBody(v ConnectPage) templ.Component {
 			}
 		}
 		if v.Refused != "" {
-			templ_7745c5c3_Var5 := []any{"say", "say-" + string(refusedKind(v.Refused).Health())}
+			var templ_7745c5c3_Var5 = []any{"say", "say-" + string(refusedKind(v.Refused).Health())}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var5...)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
@@ -1038,7 +1036,7 @@ func connectField(v ConnectPage, f Field) templ.Component {
 		}
 		ctx = templ.ClearChildren(ctx)
 		if len(f.Options) > 0 {
-			templ_7745c5c3_Var34 := []any{"field", templ.KV("wrong", v.Errors.Of(f.Name) != "")}
+			var templ_7745c5c3_Var34 = []any{"field", templ.KV("wrong", v.Errors.Of(f.Name) != "")}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var34...)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err

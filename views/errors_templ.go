@@ -5,10 +5,8 @@ package views
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import (
-	"github.com/a-h/templ"
-	templruntime "github.com/a-h/templ/runtime"
-)
+import "github.com/a-h/templ"
+import templruntime "github.com/a-h/templ/runtime"
 
 // ErrorPage is every page that says something could not be done. Status: 400, 403, 404, 405, 413, 421, 429, 500, 503.
 // Code names a more particular story than the status: "link" for a link of a mail that is spent or too old; else "".

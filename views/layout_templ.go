@@ -5,18 +5,15 @@ package views
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import (
-	"github.com/a-h/templ"
-	templruntime "github.com/a-h/templ/runtime"
-)
+import "github.com/a-h/templ"
+import templruntime "github.com/a-h/templ/runtime"
 
 import (
-	"strings"
-	"time"
-
 	"patchbay/internal/status"
 	"patchbay/internal/text"
 	"patchbay/static"
+	"strings"
+	"time"
 )
 
 // Layout is the whole document around a page's body. It is drawn once its end is there (rel="expect"), so that a slow
@@ -217,7 +214,7 @@ func Layout(p Page, title string, body templ.Component) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Var13 := []any{templ.KV("staff", p.User.Staff()), templ.KV("branded", brandOf(ctx).Name != "")}
+		var templ_7745c5c3_Var13 = []any{templ.KV("staff", p.User.Staff()), templ.KV("branded", brandOf(ctx).Name != "")}
 		templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var13...)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
@@ -1526,7 +1523,7 @@ func icon(h status.Health) templ.Component {
 			templ_7745c5c3_Var72 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Var73 := []any{"icon", "icon-" + string(h)}
+		var templ_7745c5c3_Var73 = []any{"icon", "icon-" + string(h)}
 		templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var73...)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
@@ -1600,7 +1597,7 @@ func healthWord(h status.Health) templ.Component {
 			templ_7745c5c3_Var75 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Var76 := []any{"health", "health-" + string(h)}
+		var templ_7745c5c3_Var76 = []any{"health", "health-" + string(h)}
 		templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var76...)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
@@ -2166,7 +2163,7 @@ func field(i input) templ.Component {
 			templ_7745c5c3_Var102 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Var103 := []any{"field", templ.KV("wrong", i.Error != "")}
+		var templ_7745c5c3_Var103 = []any{"field", templ.KV("wrong", i.Error != "")}
 		templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var103...)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
@@ -3065,7 +3062,7 @@ func story(h status.Health, title string) templ.Component {
 			templ_7745c5c3_Var146 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Var147 := []any{"story", "story-" + string(h)}
+		var templ_7745c5c3_Var147 = []any{"story", "story-" + string(h)}
 		templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var147...)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err

@@ -5,17 +5,14 @@ package views
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import (
-	"github.com/a-h/templ"
-	templruntime "github.com/a-h/templ/runtime"
-)
+import "github.com/a-h/templ"
+import templruntime "github.com/a-h/templ/runtime"
 
 import (
 	"cmp"
-	"time"
-
 	"patchbay/internal/db"
 	"patchbay/internal/status"
+	"time"
 )
 
 // Link is what a page shows of the connect link by which a platform sent the visitor here.
@@ -305,7 +302,7 @@ func linkBack(l *Link, class string) templ.Component {
 		}
 		ctx = templ.ClearChildren(ctx)
 		if l.BackURL != "" {
-			templ_7745c5c3_Var9 := []any{class}
+			var templ_7745c5c3_Var9 = []any{class}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var9...)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err

@@ -5,10 +5,8 @@ package views
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import (
-	"github.com/a-h/templ"
-	templruntime "github.com/a-h/templ/runtime"
-)
+import "github.com/a-h/templ"
+import templruntime "github.com/a-h/templ/runtime"
 
 // MailHTML renders the mail as HTML. It loads nothing from the network: its picture comes with it (Brand.MailLogo). The two tables are
 // for clients that know no max-width and no padding of links.

@@ -5,10 +5,8 @@ package views
 
 //lint:file-ignore SA4006 This context is only used if a nested component is present.
 
-import (
-	"github.com/a-h/templ"
-	templruntime "github.com/a-h/templ/runtime"
-)
+import "github.com/a-h/templ"
+import templruntime "github.com/a-h/templ/runtime"
 
 import "time"
 
@@ -39,7 +37,7 @@ func staffTimeline(events []Event, provider string) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		for _, l := range foldEvents(events, Event.sameness) {
-			templ_7745c5c3_Var2 := []any{l.class()}
+			var templ_7745c5c3_Var2 = []any{l.class()}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var2...)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
@@ -143,7 +141,7 @@ func merchantTimeline(events []Event, provider string) templ.Component {
 		}
 		for _, l := range foldEvents(events, func(e Event) string { return e.reading(ctx, provider) }) {
 			e := l.latest()
-			templ_7745c5c3_Var5 := []any{string(e.health())}
+			var templ_7745c5c3_Var5 = []any{string(e.health())}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var5...)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
