@@ -172,7 +172,8 @@ func (w *Webhooks) send(ctx context.Context, endpoint pg.ID) {
 // try is a delivery that was claimed.
 type try struct {
 	id    pg.ID
-	tries int // before this one
+	until time.Time // of the claim: when another process may send it, as its due_at says
+	tries int       // before this one
 	event event
 	body  []byte
 }
@@ -199,7 +200,7 @@ func (w *Webhooks) claim(ctx context.Context, endpoint pg.ID, n int) (to sealed,
 	}
 	tries, err = pg.Collect(ctx, w.DB.Pool, "claim deliveries", func(row pgx.CollectableRow) (try, error) {
 		var t try
-		err := row.Scan(&t.id, &t.tries, &t.event.ID, &t.event.At, &t.event.Type, &t.event.Merchant, &t.event.Connection, &t.event.Sequence, &t.event.Data)
+		err := row.Scan(&t.id, &t.until, &t.tries, &t.event.ID, &t.event.At, &t.event.Type, &t.event.Merchant, &t.event.Connection, &t.event.Sequence, &t.event.Data)
 		return t, err
 	}, `
 		WITH due AS (
@@ -207,7 +208,7 @@ func (w *Webhooks) claim(ctx context.Context, endpoint pg.ID, n int) (to sealed,
 			ORDER BY due_at, created_at LIMIT $3 FOR UPDATE SKIP LOCKED
 		)
 		UPDATE webhook_deliveries d SET due_at = $4 FROM due, webhook_events v WHERE d.id = due.id AND v.id = d.event_id
-		RETURNING d.id, d.tries, v.id, v.at, v.type, v.merchant_id, v.connection_id, v.sequence, v.data`, endpoint, now, n, now.Add(claimed))
+		RETURNING d.id, d.due_at, d.tries, v.id, v.at, v.type, v.merchant_id, v.connection_id, v.sequence, v.data`, endpoint, now, n, now.Add(claimed))
 	if err != nil {
 		return to, nil, err
 	}
@@ -294,13 +295,14 @@ func reasonOf(err error) Reason {
 	return ReasonUnreachable
 }
 
-// record writes how a try ended.
+// record writes how a try ended, unless the delivery was asked for again or claimed meanwhile: then that one says how it ended.
 func (w *Webhooks) record(ctx context.Context, endpoint pg.ID, t try, a answer) error {
 	now, millis := w.DB.Now(), int(a.took/time.Millisecond)
 	if a.delivered() {
 		w.tries.WithLabelValues("delivered").Inc()
 		var b pgx.Batch
-		b.Queue(`UPDATE webhook_deliveries SET state = 'delivered', tries = tries + 1, tried_at = $2, status = $3, reason = '', millis = $4 WHERE id = $1`, t.id, now, a.status, millis)
+		b.Queue(`UPDATE webhook_deliveries SET state = 'delivered', tries = tries + 1, tried_at = $2, status = $3, reason = '', millis = $4
+			WHERE id = $1 AND due_at = $5`, t.id, now, a.status, millis, t.until)
 		b.Queue(`UPDATE webhook_endpoints SET failing_since = NULL, delivered_at = $2
 			WHERE id = $1 AND (failing_since IS NOT NULL OR delivered_at IS NULL OR delivered_at < $3)`, endpoint, now, now.Add(-time.Minute))
 		if err := w.DB.Pool.SendBatch(ctx, &b).Close(); err != nil {
@@ -328,7 +330,7 @@ func (w *Webhooks) record(ctx context.Context, endpoint pg.ID, t try, a answer) 
 		}
 		_, err = pg.Exec(ctx, tx, "record a failure", `UPDATE webhook_deliveries SET tries = tries + 1, tried_at = $2, status = $3, reason = $4, millis = $5,
 				state = CASE WHEN $6::timestamptz IS NULL THEN 'failed' ELSE 'waiting' END, due_at = coalesce($6, due_at)
-			WHERE id = $1 AND state = 'waiting'`, t.id, now, a.status, a.reason, millis, next)
+			WHERE id = $1 AND state = 'waiting' AND due_at = $7`, t.id, now, a.status, a.reason, millis, next, t.until)
 		if err != nil || !e.OffAt.IsZero() {
 			return err
 		}

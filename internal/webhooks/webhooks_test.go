@@ -761,6 +761,35 @@ func TestOneDeliveryIsSentAgain(t *testing.T) {
 	}
 }
 
+func TestADeliveryThatIsAskedForAgainWhileItIsSentIsSentAgain(t *testing.T) {
+	for name, status := range map[string]int{"it is taken": http.StatusNoContent, "it fails": http.StatusInternalServerError} {
+		t.Run(name, func(t *testing.T) {
+			r := newRoom(t, true)
+			to, e, _ := r.receiver()
+			arrived, goOn := make(chan struct{}), make(chan struct{})
+			to.become(func(w http.ResponseWriter, _ *http.Request) {
+				arrived <- struct{}{}
+				<-goOn
+				w.WriteHeader(status)
+			})
+			if _, _, err := r.SendTest(t.Context(), audit.System, e.ID); err != nil {
+				t.Fatal(err)
+			}
+			r.run()
+			dbtest.Receive(t, arrived, "the first try")
+			sending, err := r.Deliveries(t.Context(), Filter{}, "", 10)
+			if err != nil || len(sending.Rows) != 1 {
+				t.Fatalf("%v, %v", sending, err)
+			}
+			if _, err := r.Resend(t.Context(), audit.System, sending.Rows[0].ID); err != nil {
+				t.Fatal(err)
+			}
+			close(goOn)
+			dbtest.Receive(t, arrived, "the second try")
+		})
+	}
+}
+
 func TestWhatExpiresIsAnnounced(t *testing.T) {
 	r := newRoom(t, true)
 	merchant := dbtest.Merchant(t, r.DB, "CH168 Shop")
