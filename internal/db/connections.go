@@ -59,13 +59,13 @@ const (
 	EXISTS (SELECT FROM grants s WHERE s.connection_id = c.id AND NOT s.renewable)`
 )
 
-// listColumns are connectionColumns for a list that shows only the details whose keys $1 names: of the account's others, its values and
-// its input nothing is read. A null shows all of them.
+// listColumns are connectionColumns for a list that shows only the details whose keys $1 names: of the account's others and of its input
+// nothing is read. A null shows all of them. Its values are read in any case: they tell accounts of one person apart.
 const listColumns = identityColumns + `,
 	CASE WHEN $1::text[] IS NULL THEN c.details
 		WHEN $1 = '{}' THEN '[]'
 		ELSE (SELECT coalesce(jsonb_agg(d ORDER BY n), '[]') FROM jsonb_array_elements(c.details) WITH ORDINALITY AS e (d, n) WHERE d->>'key' = ANY($1)) END,
-	CASE WHEN $1 IS NULL THEN c.account_values END, CASE WHEN $1 IS NULL THEN c.account_input END` + stateColumns + grantColumns
+	c.account_values, CASE WHEN $1 IS NULL THEN c.account_input END` + stateColumns + grantColumns
 
 // connectionTargets are what connectionColumns are scanned into.
 func connectionTargets(c *Connection) []any {
