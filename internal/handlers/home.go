@@ -106,10 +106,14 @@ func (s *Server) viewOne(c db.Connection, providers status.Providers) views.Owne
 	}
 }
 
-// statuses returns the providers' settings and open incidents, for status.Of.
+// statuses returns the providers' settings and open incidents, for status.Of. It is not to be changed.
 func (s *Server) statuses(ctx context.Context) status.Providers {
+	incidents := s.currentIncidents(ctx)
+	if len(incidents) == 0 {
+		return s.present
+	}
 	providers := maps.Clone(s.present)
-	for _, one := range s.currentIncidents(ctx) {
+	for _, one := range incidents {
 		providers.SetIncident(one.Name, one.Environment, one.Reason)
 	}
 	return providers

@@ -3,6 +3,7 @@ package pg
 import (
 	"context"
 	"errors"
+	"runtime"
 	"slices"
 	"sync"
 )
@@ -73,6 +74,7 @@ func (b *Batcher[In, Out]) add(ctx context.Context, in In) *request[In, Out] {
 
 func (b *Batcher[In, Out]) run(ctx context.Context) {
 	for {
+		runtime.Gosched() // who is about to ask is in this batch
 		b.mu.Lock()
 		n := min(len(b.waiting), b.most)
 		if n == 0 {
