@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"testing"
 	"time"
 
@@ -42,13 +43,14 @@ func TestNoClaimWithoutASave(t *testing.T) {
 			}
 			w.keepUsed(accounts)
 			idle := w.connect("idle", 0)
+			const slots = 6 // of all processes
 			var engines []*refresh.Engine
 			for range 2 {
 				c, err := standard(w.provider.URL)
 				if err != nil {
 					t.Fatal(err)
 				}
-				e := refresh.New(refresh.Options{DB: w.base.Open(t), Connectors: []connectors.Connector{c}, Log: slog.New(slog.DiscardHandler), Slots: 6, Tick: 50 * time.Millisecond})
+				e := refresh.New(refresh.Options{DB: w.base.Open(t), Connectors: []connectors.Connector{c}, Log: slog.New(slog.DiscardHandler), Slots: slots, Tick: 50 * time.Millisecond})
 				go e.Run(t.Context())
 				t.Cleanup(func() { _ = e.Stop(t.Context()) }) // it was stopped below
 				engines = append(engines, e)
@@ -62,20 +64,14 @@ func TestNoClaimWithoutASave(t *testing.T) {
 			if _, err := w.db.Pool.Exec(t.Context(), c.break_); err != nil {
 				t.Fatal(err)
 			}
-			var stopped *refresh.Engine // the other may find no slot free
-			dbtest.Eventually(t, "an engine to stop", func() bool {
-				for _, e := range engines {
-					if errors.Is(e.Works(t.Context()), refresh.ErrUnsaved) {
-						stopped = e
-					}
-				}
-				return stopped != nil
-			})
-			dbtest.Eventually(t, "the answers of all that is leased", func() bool {
-				return int(unsaved(t, engines[0])+unsaved(t, engines[1])) == len(w.leased())
+			var stopped []*refresh.Engine
+			dbtest.Eventually(t, "the answers of all that is leased, and nothing more to be claimed", func() bool {
+				stopped = slices.DeleteFunc(slices.Clone(engines), func(e *refresh.Engine) bool { return !errors.Is(e.Works(t.Context()), refresh.ErrUnsaved) })
+				leased := len(w.leased())
+				return int(unsaved(t, engines[0])+unsaved(t, engines[1])) == leased && len(stopped) > 0 && (len(stopped) == len(engines) || leased == slots)
 			})
 			before := calls()
-			if _, err := stopped.RefreshNow(t.Context(), idle, audit.System); !errors.Is(err, refresh.ErrUnsaved) { // on demand neither
+			if _, err := stopped[0].RefreshNow(t.Context(), idle, audit.System); !errors.Is(err, refresh.ErrUnsaved) { // on demand neither
 				t.Errorf("a refresh on demand: %v", err)
 			}
 			for range 5 {
