@@ -65,7 +65,7 @@ func Up(ctx context.Context, url string) (applied int, err error) {
 			if errors.As(err, &partial) {
 				applied += len(partial.Applied)
 			}
-			if !lockTimedOut(err) || try == 3 {
+			if !couldNotLock(err) || try == 3 {
 				return err
 			}
 			select {
@@ -324,9 +324,10 @@ func open(url string) (*sql.DB, error) {
 	})), nil
 }
 
-func lockTimedOut(err error) bool {
+// couldNotLock says whether a migration was taken back because others held locks: lock_not_available or deadlock_detected.
+func couldNotLock(err error) bool {
 	var said *pgconn.PgError
-	return errors.As(err, &said) && said.Code == "55P03" // lock_not_available
+	return errors.As(err, &said) && (said.Code == "55P03" || said.Code == "40P01")
 }
 
 func with(ctx context.Context, url string, do func(*sql.DB, *goose.Provider) error) error {

@@ -271,6 +271,38 @@ func TestMigrationsWaitForLocksOnTheirOwnTerms(t *testing.T) {
 	}
 }
 
+// TestAMigrationThatPostgresBreaksOffIsTriedAgain makes a deadlock: a migration has events locked and wants a month of it, which a transaction
+// holds that then reads events.
+func TestAMigrationThatPostgresBreaksOffIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	d := dbtest.Make(t)
+	for name := ""; name != "00034_erased_refreshes.sql"; {
+		var err error
+		if name, err = migrations.Down(ctx, d.URL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	owner, holder := connect(t, d.URL), connect(t, d.URL)
+	month := value[string](t, owner, `SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'events'::regclass ORDER BY 1 LIMIT 1`)
+	exec(t, holder, `SET deadlock_timeout = '30s'`) // the migration finds it first
+	exec(t, holder, `BEGIN; LOCK TABLE ONLY `+month+` IN ACCESS SHARE MODE`)
+	done := make(chan error, 1)
+	go func() {
+		_, err := migrations.Up(ctx, d.URL)
+		done <- err
+	}()
+	dbtest.Eventually(t, "the migration to wait for a month", func() bool {
+		return value[bool](t, owner, `SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND relation = '`+month+`'::regclass)`)
+	})
+	exec(t, holder, `SELECT FROM events LIMIT 1`) // waits until the migration is broken off
+	exec(t, holder, `ROLLBACK`)
+	if err := dbtest.Receive(t, done, "the migration"); err != nil {
+		t.Errorf("after a deadlock: %v", err)
+	}
+}
+
 func TestDownStopsBeforeWhatItCannotGiveBack(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()
