@@ -69,7 +69,8 @@ func NewLog(db *pg.DB) *Log { return &Log{db: db} }
 // Columns are the columns of events.
 const Columns = `id, at, kind, actor, actor_id, merchant_id, connection_id, flow_id, provider, outcome, status, code, millis, reference, address, request, note`
 
-// ColumnTypes are Columns with their types, for pg.Rows of Values.
+// ColumnTypes are Columns with their types, for a statement that writes events of what it changes:
+// INSERT INTO events (Columns) SELECT Columns FROM pg.Rows(…, ColumnTypes), whose arguments are Values.
 const ColumnTypes = `id uuid, at timestamptz, kind text, actor text, actor_id uuid, merchant_id uuid, connection_id uuid, flow_id uuid, provider text, outcome text, status integer, code text,
 	millis integer, reference text, address text, request text, note text`
 
@@ -89,37 +90,6 @@ func (l *Log) Queue(b *pgx.Batch, e Event) { b.Queue(insert, l.Values(e)...) }
 
 // Record writes an event in a transaction of its own, such as that of an export.
 func (l *Log) Record(ctx context.Context, e Event) error { return l.Add(ctx, l.db.Pool, e) }
-
-// Row is an event as JSON whose keys are the columns, for a statement that writes events of what it changes:
-// INSERT INTO events (Columns) SELECT Columns FROM jsonb_populate_record(NULL::events, row).
-type Row struct {
-	ID           pg.ID          `json:"id"`
-	At           time.Time      `json:"at"`
-	Kind         status.Kind    `json:"kind"`
-	Actor        Role           `json:"actor"`
-	ActorID      pg.ID          `json:"actor_id,omitzero"`
-	MerchantID   pg.ID          `json:"merchant_id,omitzero"`
-	ConnectionID pg.ID          `json:"connection_id,omitzero"`
-	FlowID       pg.ID          `json:"flow_id,omitzero"`
-	Provider     string         `json:"provider"`
-	Outcome      status.Outcome `json:"outcome"`
-	Status       int            `json:"status"`
-	Code         string         `json:"code"`
-	Millis       int            `json:"millis"`
-	Reference    string         `json:"reference"`
-	Address      string         `json:"address"`
-	Request      string         `json:"request"`
-	Note         string         `json:"note"`
-}
-
-// Row returns an event's row. An id, a time and an actor that are missing are filled in.
-func (l *Log) Row(e Event) Row {
-	l.fill(&e)
-	return Row{
-		e.ID, e.At, e.Kind, e.Actor.Role, e.Actor.ID, e.MerchantID, e.ConnectionID, e.FlowID,
-		e.Provider, e.Outcome, e.Status, e.Code, e.Millis, e.Reference, e.Actor.Address, e.Actor.Request, e.Note,
-	}
-}
 
 // fill fills in what every event has.
 func (l *Log) fill(e *Event) {

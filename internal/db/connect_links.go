@@ -147,7 +147,7 @@ func (d *DB) AddConnectLink(ctx context.Context, by audit.Actor, l ConnectLink, 
 	if l.Inputs == nil {
 		l.Inputs = map[string]string{}
 	}
-	if _, err := d.links.Do(ctx, linkMade{l, d.Audit.Row(l.event(status.LinkMade, by))}); err != nil {
+	if _, err := d.links.Do(ctx, linkMade{l, d.Audit.Values(l.event(status.LinkMade, by))}); err != nil {
 		return l, "", err
 	}
 	return l, secret, nil
@@ -156,8 +156,14 @@ func (d *DB) AddConnectLink(ctx context.Context, by audit.Actor, l ConnectLink, 
 // linkMade is a link to be stored, with its event.
 type linkMade struct {
 	link  ConnectLink
-	event audit.Row
+	event []any // audit.Log.Values
 }
+
+var addLink = `
+	WITH made AS (INSERT INTO events (` + audit.Columns + `) SELECT ` + audit.Columns + ` FROM ` + pg.Rows(17, 1, audit.ColumnTypes) + `)
+	INSERT INTO connect_links (id, secret_hash, merchant_id, provider, connection_id, inputs, user_external_id, user_name, locale, return_url,
+		redirects, confirms, created_by, created_at, expires_at, mac)
+	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
 
 // addLinks stores links that are made at the same time by one commit.
 func (d *DB) addLinks(ctx context.Context, made []linkMade) ([]struct{}, error) {
@@ -166,13 +172,10 @@ func (d *DB) addLinks(ctx context.Context, made []linkMade) ([]struct{}, error) 
 	var b pgx.Batch
 	for _, m := range made {
 		l := m.link
-		b.Queue(`
-			WITH made AS (INSERT INTO events (`+audit.Columns+`) SELECT `+audit.Columns+` FROM jsonb_populate_record(NULL::events, $17))
-			INSERT INTO connect_links (id, secret_hash, merchant_id, provider, connection_id, inputs, user_external_id, user_name, locale, return_url,
-				redirects, confirms, created_by, created_at, expires_at, mac)
-			VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`,
+		b.Queue(addLink, append([]any{
 			l.ID, l.secretHash, l.Merchant.ID, l.Provider, l.ConnectionID, l.Inputs, l.UserExternalID, l.UserName, l.Locale, l.ReturnURL,
-			l.Redirects, l.Confirms, l.CreatedBy, l.CreatedAt, l.ExpiresAt, d.MAC(keyring.SignedConnectLinks, l.signedText()), m.event)
+			l.Redirects, l.Confirms, l.CreatedBy, l.CreatedAt, l.ExpiresAt, d.MAC(keyring.SignedConnectLinks, l.signedText()),
+		}, m.event...)...)
 	}
 	if err := d.Pool.SendBatch(ctx, &b).Close(); err != nil {
 		return nil, fmt.Errorf("add connect links: %w", err)
