@@ -468,19 +468,21 @@ func (d *DB) DueRevocations(ctx context.Context, merchant pg.ID, most int) ([]Du
 }
 
 // RecordDueRevocation notes how a provider took the end of access. One that has not confirmed is asked again, ever later, until the day is over.
+// What another process has noted as ended meanwhile, since this one took too long, stays so.
 func (d *DB) RecordDueRevocation(ctx context.Context, o DueRevocation, revoked status.Revocation, call connectors.Call) error {
 	now := d.Now()
 	again := (revoked == status.RevokedFailed || revoked == status.RevokedLater) && now.Before(o.Until)
 	return d.Tx(ctx, func(tx pgx.Tx) error {
 		if again {
 			_, err := pg.Exec(ctx, tx, "note a revocation", `UPDATE erasure_revocations SET outcome = $2, due_at = $3::timestamptz + least(interval '1 minute' * power(2, least(tries, 10) - 1), interval '1 hour')
-				WHERE id = $1`, o.ID, revoked, now)
+				WHERE id = $1 AND sealed IS NOT NULL`, o.ID, revoked, now)
 			return err
 		}
 		if revoked == status.RevokedLater {
 			revoked = status.RevokedFailed
 		}
-		if _, err := pg.Exec(ctx, tx, "note a revocation", `UPDATE erasure_revocations SET outcome = $2, sealed = NULL WHERE id = $1`, o.ID, revoked); err != nil {
+		n, err := pg.Exec(ctx, tx, "note a revocation", `UPDATE erasure_revocations SET outcome = $2, sealed = NULL WHERE id = $1 AND sealed IS NOT NULL`, o.ID, revoked)
+		if err != nil || n == 0 {
 			return err
 		}
 		return d.Audit.Add(ctx, tx, audit.Event{

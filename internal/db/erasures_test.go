@@ -555,6 +555,42 @@ func TestAProviderThatIsAwayIsAskedForADay(t *testing.T) {
 	}
 }
 
+// TestAnEndedRevocationStaysEnded: a process that froze while it asked notes how that ended after another has asked and noted.
+func TestAnEndedRevocationStaysEnded(t *testing.T) {
+	t.Parallel()
+	for name, late := range map[string]status.Revocation{"it is to ask again": status.RevokedLater, "it was told as well": status.RevokedDone} {
+		t.Run(name, func(t *testing.T) {
+			ctx := t.Context()
+			clock := dbtest.NewClock(time.Now())
+			d := dbtest.New(t, pg.Options{Clock: clock.Clock})
+			m := dbtest.Merchant(t, d, "CH168 Shop")
+			dbtest.Connection(t, d, m.ID, "caminvoice", "KHUID0001", "CH168")
+			if err := d.EraseMerchant(ctx, audit.System, m.ID); err != nil {
+				t.Fatal(err)
+			}
+			frozen, err := d.DueRevocations(ctx, m.ID, 10)
+			if err != nil || len(frozen) != 1 {
+				t.Fatalf("%v, %v", frozen, err)
+			}
+			clock.Advance(time.Hour)
+			other, err := d.DueRevocations(ctx, m.ID, 10)
+			if err != nil || len(other) != 1 {
+				t.Fatalf("%v, %v", other, err)
+			}
+			if err := d.RecordDueRevocation(ctx, other[0], status.RevokedDone, connectors.Call{}); err != nil {
+				t.Fatal(err)
+			}
+			if err := d.RecordDueRevocation(ctx, frozen[0], late, connectors.Call{}); err != nil {
+				t.Fatal(err)
+			}
+			r, err := d.Erasure(ctx, m.ID)
+			if n := dbtest.Events(t, d, status.RevokedDone.Kind()); err != nil || r.Revoked[status.RevokedDone] != 1 || r.Pending != 0 || n != 1 {
+				t.Errorf("%+v with %d events, %v", r, n, err)
+			}
+		})
+	}
+}
+
 func run(t *testing.T, d *db.DB, sql string, args ...any) {
 	t.Helper()
 	if _, err := d.Pool.Exec(t.Context(), sql, args...); err != nil {
