@@ -227,13 +227,18 @@ func (w *Webhooks) claim(ctx context.Context, endpoint pg.ID, n int) (to sealed,
 	return to, tries, nil
 }
 
-// release gives back what was claimed and not sent. What is not given back is due again when the claim ends.
+// release gives back what was claimed and not sent, unless another process has claimed it since. What is not given back is due again when
+// the claim ends.
 func (w *Webhooks) release(ctx context.Context, tries []try) {
+	if len(tries) == 0 {
+		return
+	}
 	ids := make([]pg.ID, len(tries))
 	for i, t := range tries {
 		ids[i] = t.id
 	}
-	if _, err := pg.Exec(ctx, w.DB.Pool, "release deliveries", `UPDATE webhook_deliveries SET due_at = $2 WHERE id = ANY ($1) AND state = 'waiting'`, ids, w.DB.Now()); err != nil {
+	if _, err := pg.Exec(ctx, w.DB.Pool, "release deliveries", `UPDATE webhook_deliveries SET due_at = $2 WHERE id = ANY ($1) AND state = 'waiting' AND due_at = $3`,
+		ids, w.DB.Now(), tries[0].until); err != nil {
 		w.Log.WarnContext(ctx, "webhooks", "err", err)
 	}
 }

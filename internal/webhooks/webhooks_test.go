@@ -710,6 +710,24 @@ func TestWhatAProcessLeftIsSentByAnother(t *testing.T) {
 	r.waitFor(to, e, 1)
 }
 
+func TestWhatAnotherHasClaimedSinceIsNotGivenBack(t *testing.T) {
+	r := newRoom(t, true)
+	_, e, _ := r.receiver()
+	r.connection("CH168 Shop")
+	_, late, err := r.claim(t.Context(), e.ID, 8)
+	if err != nil || len(late) != 1 {
+		t.Fatalf("%d, %v", len(late), err)
+	}
+	r.clock.Advance(claimed)
+	if _, tries, err := r.claim(t.Context(), e.ID, 8); err != nil || len(tries) != 1 {
+		t.Fatalf("%d, %v", len(tries), err)
+	}
+	r.release(t.Context(), late)
+	if _, tries, err := r.claim(t.Context(), e.ID, 8); err != nil || len(tries) != 0 {
+		t.Errorf("%d are claimed twice, %v", len(tries), err)
+	}
+}
+
 func TestATestGoesToOneEndpoint(t *testing.T) {
 	r := newRoom(t, true)
 	to, e, _ := r.receiver(IncidentOpened)
