@@ -4,10 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -33,28 +30,7 @@ func TestPatchbayWorksThroughPoolers(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			database, environ := operator(t)
 			through := database.Pool(t, mode, c.sessions)
-			var addresses []string
-			for range 2 {
-				listener, err := net.Listen("tcp", "127.0.0.1:0")
-				if err != nil {
-					t.Fatal(err)
-				}
-				addresses = append(addresses, listener.Addr().String())
-				listener.Close()
-			}
-			provider, err := sandbox.Start("127.0.0.1:0", sandbox.Options{
-				AppURLs: []string{"http://" + addresses[0], "http://" + addresses[1]}, Standard: sandbox.StandardOptions{AccessLifetime: 10 * time.Second},
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { provider.Close() })
-			entries := filepath.Join(t.TempDir(), "connectors.json")
-			if err := os.WriteFile(entries, provider.ConnectorsFile(), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			environ = append(environ, "DATABASE_URL="+through.URL+c.query, "MIGRATE_DATABASE_URL="+database.URL,
-				"CONNECTORS_FILE="+entries, "ACME_SECRET="+provider.Settings()["ACME_SECRET"])
+			addresses, provider, environ := twoAddresses(t, append(environ, "DATABASE_URL="+through.URL+c.query, "MIGRATE_DATABASE_URL="+database.URL))
 			if code, out, faults := said(t, environ, "", "migrate"); code != 0 {
 				t.Fatalf("%s%s", out, faults)
 			}

@@ -184,15 +184,11 @@ func (p *program) connections() (ids []string, err error) {
 	return ids, err
 }
 
-// TestThePreviousVersionRunsOnThisSchema serves with the version before, upgrades the database under its load, and serves with both.
-// Refresh tokens rotate, and tokens last ten seconds, so that both refresh all the time.
-func TestThePreviousVersionRunsOnThisSchema(t *testing.T) {
-	old := buildPrevious(t)
-	database, environ := operator(t)
-	execSQL(t, database.URL, `DROP SCHEMA public CASCADE`)
-	execSQL(t, database.URL, `CREATE SCHEMA public`)
-
-	var addresses []string // of the version before, and of this one
+// twoAddresses returns addresses for two processes that share a sandbox, whose standard provider gives tokens of ten seconds, and the settings
+// for it beside environ.
+func twoAddresses(t *testing.T, environ []string) ([]string, *sandbox.Sandbox, []string) {
+	t.Helper()
+	var addresses []string
 	for range 2 {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -208,11 +204,22 @@ func TestThePreviousVersionRunsOnThisSchema(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { provider.Close() })
-	connectors := filepath.Join(t.TempDir(), "connectors.json")
-	if err := os.WriteFile(connectors, provider.ConnectorsFile(), 0o600); err != nil {
+	entries := filepath.Join(t.TempDir(), "connectors.json")
+	if err := os.WriteFile(entries, provider.ConnectorsFile(), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	environ = append(environ, "CONNECTORS_FILE="+connectors, "ACME_SECRET="+provider.Settings()["ACME_SECRET"])
+	return addresses, provider, append(environ, "CONNECTORS_FILE="+entries, "ACME_SECRET="+provider.Settings()["ACME_SECRET"])
+}
+
+// TestThePreviousVersionRunsOnThisSchema serves with the version before, upgrades the database under its load, and serves with both.
+// Refresh tokens rotate, and tokens last ten seconds, so that both refresh all the time.
+func TestThePreviousVersionRunsOnThisSchema(t *testing.T) {
+	old := buildPrevious(t)
+	database, environ := operator(t)
+	execSQL(t, database.URL, `DROP SCHEMA public CASCADE`)
+	execSQL(t, database.URL, `CREATE SCHEMA public`)
+
+	addresses, provider, environ := twoAddresses(t, environ) // of the version before, and of this one
 	of := func(n int) []string {
 		return append(environ[:len(environ):len(environ)], "LISTEN="+addresses[n], "PUBLIC_URL=http://"+addresses[n])
 	}

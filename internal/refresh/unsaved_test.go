@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"patchbay/internal/audit"
@@ -61,9 +62,13 @@ func TestNoClaimWithoutASave(t *testing.T) {
 				return w.provider.calls
 			}
 			dbtest.Eventually(t, "load", func() bool { return calls() > 60 })
-			if _, err := w.db.Pool.Exec(t.Context(), c.break_); err != nil {
-				t.Fatal(err)
+			// Both change tables that are in use, whose locks saves take in another order.
+			change := func(sql string) {
+				if err := w.db.RetryOnDeadlock(t.Context(), func(tx pgx.Tx) error { _, err := tx.Exec(t.Context(), sql); return err }); err != nil {
+					t.Fatal(err)
+				}
 			}
+			change(c.break_)
 			var stopped []*refresh.Engine
 			dbtest.Eventually(t, "the answers of all that is leased, and nothing more to be claimed", func() bool {
 				stopped = slices.DeleteFunc(slices.Clone(engines), func(e *refresh.Engine) bool { return !errors.Is(e.Works(t.Context()), refresh.ErrUnsaved) })
@@ -87,9 +92,7 @@ func TestNoClaimWithoutASave(t *testing.T) {
 			if held := unsaved(t, engines[0]) + unsaved(t, engines[1]); held > 12 {
 				t.Errorf("%v answers are held", held)
 			}
-			if _, err := w.db.Pool.Exec(t.Context(), c.mend); err != nil {
-				t.Fatal(err)
-			}
+			change(c.mend)
 			dbtest.Eventually(t, "the engines to go on", func() bool { return calls() > before+40 })
 			for _, e := range engines {
 				if err := e.Stop(t.Context()); err != nil {
