@@ -211,7 +211,7 @@ func (w *world) connect(ctx context.Context, c worldConnection, again pg.ID) err
 		redirector := p.Connector.(connectors.Redirector)
 		if answer, err = w.consent(call, redirector, with, c.account); err == nil {
 			var taken db.ClaimedFlow
-			if taken, err = w.db.TakeFlow(ctx, f, redirector.Code(answer)); err == nil {
+			if taken, err = w.db.ClaimFlow(ctx, f, redirector.Code(answer)); err == nil {
 				f = taken.Flow
 				g, err = redirector.Exchange(call, with, answer)
 			}
@@ -224,7 +224,7 @@ func (w *world) connect(ctx context.Context, c worldConnection, again pg.ID) err
 	if c.name == "house-orders" { // it was given for once
 		g.Refresh, g.RefreshLifetime = "", 0
 	}
-	if f, err = w.db.KeepGrant(ctx, f, g, w.now, c.name != "", calls.All); err != nil || c.name == "" {
+	if f, err = w.db.KeepGrant(ctx, f, db.Exchange{Grant: g, Obtained: w.now, Proven: c.name != "", Calls: calls.All}); err != nil || c.name == "" {
 		return err
 	}
 	made, err := w.db.Connect(ctx, f, db.ChooseConnect, w.actor(c.email), p.Connector.Info(), nil)

@@ -152,8 +152,8 @@ type ConnectResult struct {
 // Connect does what the user chose for a flow in StageChoosing or, with choice "", connects if there is nothing to ask: one
 // transaction writes the connection and its grant and ends the flow. info is the provider's. jobs takes the mail
 // to the user and the revocation of an account that is replaced; it may be nil. It returns ErrMustChoose if the choice is not one of the present offer,
-// ErrRevoking while the account's access is being revoked, ErrRevoked if it was revoked after the grant was obtained, and ErrTaken if
-// the flow is in another stage. A flow of a connect link that is to be confirmed waits for ConfirmConnectLink instead: the result is zero.
+// ErrRevoking while the account's access is being revoked, ErrRevoked if it was revoked after the grant was obtained, which ends the flow,
+// and ErrTaken if the flow is in another stage. A flow of a connect link that is to be confirmed waits for ConfirmConnectLink instead: the result is zero.
 func (d *DB) Connect(ctx context.Context, f Flow, choice Choice, by audit.Actor, info connectors.Info, jobs Jobs) (ConnectResult, error) {
 	var made ConnectResult
 	err := d.RetryOnDeadlock(ctx, func(tx pgx.Tx) (err error) {
@@ -163,10 +163,15 @@ func (d *DB) Connect(ctx context.Context, f Flow, choice Choice, by audit.Actor,
 		}
 		return d.enqueueConnected(ctx, tx, made, jobs)
 	})
-	if errors.Is(err, ErrMustChoose) && choice == "" {
-		if err := d.ask(ctx, f); err != nil {
-			return made, err
-		}
+	var noted error
+	switch {
+	case errors.Is(err, ErrMustChoose) && choice == "":
+		noted = d.ask(ctx, f)
+	case errors.Is(err, ErrRevoked):
+		noted = d.EndFlow(ctx, f, status.StageFailed, status.EndInterrupted, "", nil, by)
+	}
+	if noted != nil {
+		err = noted
 	}
 	return made, err
 }

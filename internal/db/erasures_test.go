@@ -266,7 +266,7 @@ func TestWhatWasCalledOtherwiseBeforeIsErased(t *testing.T) {
 			t.Fatal(err)
 		}
 		g := connectors.Grant{Token: connectors.Token{Access: "a", Lifetime: time.Hour, Refresh: "r"}, Account: connectors.Account{ID: id, Name: name}}
-		if f, err = d.KeepGrant(ctx, f, g, d.Now(), true, nil); err != nil || id == "" {
+		if f, err = d.KeepGrant(ctx, f, db.Exchange{Grant: g, Obtained: d.Now(), Proven: true}); err != nil || id == "" {
 			t.Fatal(err)
 		}
 		if name == "Givenup Trading" {
@@ -458,7 +458,7 @@ func TestNothingComesBackAfterAnErasure(t *testing.T) {
 			return err
 		}
 		g := connectors.Grant{Token: connectors.Token{Access: "canary", Lifetime: time.Hour, Refresh: "canary"}, Account: connectors.Account{ID: fmt.Sprintf("canary-%d", i), Name: "canary"}}
-		if f, err = d.KeepGrant(ctx, f, g, d.Now(), true, []connectors.Call{{Name: "token", Detail: "canary"}}); err != nil {
+		if f, err = d.KeepGrant(ctx, f, db.Exchange{Grant: g, Obtained: d.Now(), Proven: true, Calls: []connectors.Call{{Name: "token", Detail: "canary"}}}); err != nil {
 			return err
 		}
 		_, err = d.Connect(ctx, f, db.ChooseConnect, by, connectors.Info{Name: "caminvoice", Environment: "sandbox"}, nil)

@@ -1,7 +1,6 @@
 package db
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -97,11 +96,6 @@ func (f Flow) OfState(state string) bool {
 	return state != "" && subtle.ConstantTimeCompare(pg.Secret(state).Hash(), f.stateHash) == 1
 }
 
-// Spent reports whether the flow was claimed with this code.
-func (f Flow) Spent(answer string) bool {
-	return answer != "" && bytes.Equal(answerHash(f.Provider, answer), f.answerHash)
-}
-
 // sealedFlow is the sealed part of a flow: the verifier and what was typed, in StageAnswered also the callback's query, in StageChoosing the grant, and in
 // StageConfirming also the choice and the code that the platform is to send.
 type sealedFlow struct {
@@ -139,9 +133,9 @@ func (d *DB) openFlow(f Flow) (sealedFlow, error) {
 	return s, nil
 }
 
-// answerHash returns the hash of a code or authToken that is stored. It covers the provider, since two may give the same code.
-func answerHash(provider, answer string) []byte {
-	sum := sha256.Sum256([]byte(provider + "\x00" + answer))
+// codeHash returns the hash of a code or authToken that is stored. It covers the provider, since two may give the same code.
+func codeHash(provider, code string) []byte {
+	sum := sha256.Sum256([]byte(provider + "\x00" + code))
 	return sum[:]
 }
 
@@ -222,26 +216,33 @@ func (f Flow) event(kind status.Kind, by audit.Actor) audit.Event {
 	}
 }
 
-// FlowOfCallback returns the flow of a callback: the one that was claimed with the same code, else the one with this state. It
-// returns ErrNotFound if there is neither. A flow whose time is over is ended first.
-func (d *DB) FlowOfCallback(ctx context.Context, provider, answer, state string) (Flow, error) {
-	var spent, stateHash []byte
-	if answer != "" {
-		spent = answerHash(provider, answer)
-	}
-	if state != "" {
-		stateHash = pg.Secret(state).Hash()
-	}
-	return d.flow(ctx, `(f.provider = $1 AND f.answer_hash = $2) OR f.state_hash = $3 ORDER BY (f.provider = $1 AND f.answer_hash = $2) IS TRUE DESC LIMIT 1`,
-		provider, spent, stateHash)
+// Callback is what finds the flow of a browser that a provider sent back.
+type Callback struct {
+	Provider, Environment string
+	Code, State           string
+	Browser               pg.Secret // if it came without a state from a provider that may not send it back; else ""
 }
 
-// FlowOfBrowser returns the newest flow that a browser began, for providers that do not send state back. Flows in StageBegun come
-// first. It returns ErrNotFound if there is none.
-func (d *DB) FlowOfBrowser(ctx context.Context, provider string, browser pg.Secret) (Flow, error) {
+// FlowOfCallback returns the flow of a callback: the one that was claimed with the same code, else the one with this state, else the newest
+// one that the browser began, those in StageBegun before the others. A browser finds none once the provider has sent a state back. It
+// returns ErrNotFound if there is none. A flow whose time is over is ended first.
+func (d *DB) FlowOfCallback(ctx context.Context, c Callback) (Flow, error) {
+	var spent, state, browser []byte
+	if c.Code != "" {
+		spent = codeHash(c.Provider, c.Code)
+	}
+	if c.State != "" {
+		state = pg.Secret(c.State).Hash()
+	}
+	if c.Browser != "" {
+		browser = c.Browser.Hash()
+	}
 	now := d.Now()
-	return d.flow(ctx, `f.browser_hash = $1 AND f.provider = $2 AND f.created_at > $3
-		ORDER BY (f.stage = 'begun' AND f.expires_at > $4) DESC, f.created_at DESC LIMIT 1`, browser.Hash(), provider, now.Add(-ReplayFor), now)
+	return d.flow(ctx, `(f.provider = $1 AND f.answer_hash = $3) OR f.state_hash = $4
+			OR (f.browser_hash = $5 AND f.created_at > $6 AND f.provider = $1
+				AND NOT EXISTS (SELECT FROM providers WHERE name = $1 AND environment = $2 AND state_echoed))
+		ORDER BY (f.provider = $1 AND f.answer_hash = $3) IS TRUE DESC, (f.stage = 'begun' AND f.expires_at > $7) DESC, f.created_at DESC LIMIT 1`,
+		c.Provider, c.Environment, spent, state, browser, now.Add(-ReplayFor), now)
 }
 
 // FlowByReference returns the flow with a reference, as a user typed it. It returns ErrNotFound if there is none.
@@ -367,19 +368,19 @@ type ClaimedFlow struct {
 	Answer   string // the callback's query, if the user was signed out when it came
 }
 
-// TakeFlow claims a flow in StageBegun or StageAnswered to be exchanged. It returns ErrTaken if another hit was quicker, or if the
+// ClaimFlow claims a flow in StageBegun or StageAnswered to be exchanged. It returns ErrTaken if another hit was quicker, or if the
 // same code was given to another flow.
-func (d *DB) TakeFlow(ctx context.Context, f Flow, answer string) (ClaimedFlow, error) {
+func (d *DB) ClaimFlow(ctx context.Context, f Flow, code string) (ClaimedFlow, error) {
 	hash := f.answerHash
-	if answer != "" {
-		hash = answerHash(f.Provider, answer)
+	if code != "" {
+		hash = codeHash(f.Provider, code)
 	}
-	return d.take(ctx, f, status.StageExchanging, hash, f.ExpiresAt, nil)
+	return d.claim(ctx, f, status.StageExchanging, hash, f.ExpiresAt, nil)
 }
 
 // AnswerFlow seals the query of a callback that came while the user was signed out, until they have signed in. It returns ErrTaken as
-// TakeFlow does.
-func (d *DB) AnswerFlow(ctx context.Context, f Flow, answer, query string) error {
+// ClaimFlow does.
+func (d *DB) AnswerFlow(ctx context.Context, f Flow, code, query string) error {
 	s, err := d.openFlow(f)
 	if err != nil {
 		return err
@@ -390,18 +391,18 @@ func (d *DB) AnswerFlow(ctx context.Context, f Flow, answer, query string) error
 		return err
 	}
 	var hash []byte
-	if answer != "" {
-		hash = answerHash(f.Provider, answer)
+	if code != "" {
+		hash = codeHash(f.Provider, code)
 	}
 	expires := f.ExpiresAt
 	if until := d.Now().Add(answerFor); until.After(expires) {
 		expires = until
 	}
-	_, err = d.take(ctx, f, status.StageAnswered, hash, expires, sealed)
+	_, err = d.claim(ctx, f, status.StageAnswered, hash, expires, sealed)
 	return err
 }
 
-func (d *DB) take(ctx context.Context, f Flow, stage status.Stage, hash []byte, expires time.Time, sealed []byte) (ClaimedFlow, error) {
+func (d *DB) claim(ctx context.Context, f Flow, stage status.Stage, hash []byte, expires time.Time, sealed []byte) (ClaimedFlow, error) {
 	if _, err := d.openFlow(f); errors.Is(err, seal.ErrUnknownKey) {
 		return ClaimedFlow{}, err
 	}
@@ -410,14 +411,14 @@ func (d *DB) take(ctx context.Context, f Flow, stage status.Stage, hash []byte, 
 		WHERE f.id = $1 AND f.stage = $2 AND f.expires_at > $6
 		RETURNING `+flowColumns, f.ID, f.Stage, stage, hash, expires, d.Now(), sealed)
 	if err != nil {
-		return ClaimedFlow{}, fmt.Errorf("take flow: %w", err)
+		return ClaimedFlow{}, fmt.Errorf("claim flow: %w", err)
 	}
 	f, err = pgx.CollectExactlyOneRow(rows, scanFlow)
 	if errors.Is(err, pgx.ErrNoRows) || pg.Violates(err, "flows_answer") {
 		return ClaimedFlow{}, ErrTaken
 	}
 	if err != nil {
-		return ClaimedFlow{}, fmt.Errorf("take flow: %w", err)
+		return ClaimedFlow{}, fmt.Errorf("claim flow: %w", err)
 	}
 	s, err := d.openFlow(f)
 	if err != nil {
@@ -492,28 +493,45 @@ func WithCall(e audit.Event, c connectors.Call) audit.Event {
 	return e
 }
 
-// KeepGrant seals a grant into its flow, which is then in StageChoosing. If proven, Connect may connect it without a choice. obtained
-// is when the provider made the answer, by our clock. It returns ErrTaken if the flow has ended in between.
-func (d *DB) KeepGrant(ctx context.Context, f Flow, g connectors.Grant, obtained time.Time, proven bool, calls []connectors.Call) (Flow, error) {
-	sealed, err := d.sealFlow(f, sealedFlow{Grant: &g, Obtained: obtained, Proven: proven})
+// Exchange is what a provider gave for a flow.
+type Exchange struct {
+	Grant    connectors.Grant
+	Obtained time.Time // when the provider was asked, by our clock: the grant's lifetimes count from here
+	Proven   bool      // the callback had the flow's state: Connect may connect it without a choice
+	Echoed   bool      // and its provider is one that may not send it back: from now on a callback without it is rejected
+	Calls    []connectors.Call
+}
+
+// KeepGrant seals a grant into its flow, which is then in StageChoosing. It returns ErrTaken if the flow has ended in between, and
+// ErrNotFound if its merchant was erased.
+func (d *DB) KeepGrant(ctx context.Context, f Flow, x Exchange) (Flow, error) {
+	sealed, err := d.sealFlow(f, sealedFlow{Grant: &x.Grant, Obtained: x.Obtained, Proven: x.Proven})
 	if err != nil {
 		return f, err
 	}
 	now := d.Now()
-	f.sealed, f.Account, f.TouchedAt, f.ExpiresAt = sealed, connectors.Account{ID: g.Account.ID, Name: g.Account.Name}, now, now.Add(chooseFor)
-	var kept bool
+	f.sealed, f.Account, f.TouchedAt, f.ExpiresAt = sealed, connectors.Account{ID: x.Grant.Account.ID, Name: x.Grant.Account.Name}, now, now.Add(chooseFor)
+	var kept, exists bool
 	err = d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error { // with an erasure of the merchant
 		b := &pgx.Batch{}
 		b.Queue(`UPDATE flows SET stage = 'choosing', sealed = $2, account_id = $3, account_name = $4, touched_at = $5, expires_at = $6
 			WHERE id = $1 AND stage = 'exchanging'`, f.ID, sealed, f.Account.ID, f.Account.Name, f.TouchedAt, f.ExpiresAt,
 		).Exec(func(tag pgconn.CommandTag) error { kept = tag.RowsAffected() == 1; return nil })
-		d.queueCalls(b, f, calls)
+		b.Queue(`SELECT EXISTS (SELECT FROM flows WHERE id = $1)`, f.ID).QueryRow(func(row pgx.Row) error { return row.Scan(&exists) })
+		if x.Echoed {
+			b.Queue(`INSERT INTO providers (name, environment, state_echoed)
+				SELECT $1, $2, true WHERE NOT EXISTS (SELECT FROM providers WHERE name = $1 AND environment = $2 AND state_echoed)
+				ON CONFLICT (name, environment) DO UPDATE SET state_echoed = true`, f.Provider, f.Environment)
+		}
+		d.queueCalls(b, f, x.Calls)
 		return tx.SendBatch(ctx, b).Close()
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return f, fmt.Errorf("keep grant: %w", err)
-	}
-	if !kept {
+	case !exists:
+		return f, pg.ErrNotFound
+	case !kept:
 		return f, ErrTaken
 	}
 	f.Stage = status.StageChoosing

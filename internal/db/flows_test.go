@@ -13,6 +13,7 @@ import (
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
+	"patchbay/internal/status"
 )
 
 // someone is a merchant's user.
@@ -23,7 +24,7 @@ func someone(t *testing.T, d *db.DB, name string) account.User {
 
 var daily = connectors.Info{KeepAlive: 24 * time.Hour}
 
-func TestOneFlowIsTakenOnce(t *testing.T) {
+func TestOneFlowIsClaimedOnce(t *testing.T) {
 	d := dbtest.New(t)
 	ctx := context.Background()
 	u := someone(t, d, "one")
@@ -38,7 +39,7 @@ func TestOneFlowIsTakenOnce(t *testing.T) {
 	won := 0
 	for range 8 {
 		all.Go(func() {
-			_, err := d.TakeFlow(ctx, f, "the code")
+			_, err := d.ClaimFlow(ctx, f, "the code")
 			mu.Lock()
 			defer mu.Unlock()
 			if err == nil {
@@ -50,7 +51,7 @@ func TestOneFlowIsTakenOnce(t *testing.T) {
 	}
 	all.Wait()
 	if won != 1 {
-		t.Errorf("%d took the flow, want 1", won)
+		t.Errorf("%d claimed the flow, want 1", won)
 	}
 	second, err := d.BeginFlow(ctx, db.NewFlow{
 		ID: pg.NewID(), UserID: u.ID, MerchantID: u.MerchantID, Provider: "acme", Environment: "sandbox", State: pg.NewSecret(), Browser: pg.NewSecret(), By: audit.System,
@@ -58,14 +59,47 @@ func TestOneFlowIsTakenOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.TakeFlow(ctx, second, "the code"); !errors.Is(err, db.ErrTaken) {
+	if _, err := d.ClaimFlow(ctx, second, "the code"); !errors.Is(err, db.ErrTaken) {
 		t.Errorf("the same code for another flow: %v, want ErrTaken", err)
 	}
-	if replay, err := d.FlowOfCallback(ctx, "acme", "the code", ""); err != nil || replay.ID != f.ID {
-		t.Errorf("the code leads to %v %v, want the flow that took it", replay.Reference, err)
+	if replay, err := d.FlowOfCallback(ctx, db.Callback{Provider: "acme", Code: "the code"}); err != nil || replay.ID != f.ID {
+		t.Errorf("the code leads to %v %v, want the flow that was claimed with it", replay.Reference, err)
 	}
-	if _, err := d.FlowOfCallback(ctx, "other", "the code", ""); !errors.Is(err, pg.ErrNotFound) {
+	if _, err := d.FlowOfCallback(ctx, db.Callback{Provider: "other", Code: "the code"}); !errors.Is(err, pg.ErrNotFound) {
 		t.Errorf("another provider's same code: %v, want ErrNotFound", err)
+	}
+}
+
+func TestACallbackWithoutStateFindsItsFlowByTheBrowserUntilAStateCameBack(t *testing.T) {
+	d := dbtest.New(t)
+	ctx := context.Background()
+	u := someone(t, d, "stateless")
+	state, browser := pg.NewSecret(), pg.NewSecret()
+	f, err := d.BeginFlow(ctx, db.NewFlow{
+		ID: pg.NewID(), UserID: u.ID, MerchantID: u.MerchantID, Provider: "acme", Environment: "sandbox", State: state, Browser: browser, By: audit.System,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bare := db.Callback{Provider: "acme", Environment: "sandbox", Code: "the code", Browser: browser}
+	if found, err := d.FlowOfCallback(ctx, bare); err != nil || found.ID != f.ID {
+		t.Errorf("the browser leads to %v %v, want its flow", found.Reference, err)
+	}
+	if _, err := d.FlowOfCallback(ctx, db.Callback{Provider: "acme", Environment: "sandbox", Code: "the code"}); !errors.Is(err, pg.ErrNotFound) {
+		t.Errorf("neither state nor browser: %v, want ErrNotFound", err)
+	}
+	claimed, err := d.ClaimFlow(ctx, f, "another code")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.KeepGrant(ctx, claimed.Flow, db.Exchange{Obtained: d.Now(), Proven: true, Echoed: true}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.FlowOfCallback(ctx, bare); !errors.Is(err, pg.ErrNotFound) {
+		t.Errorf("a state has come back since: %v, want ErrNotFound", err)
+	}
+	if found, err := d.FlowOfCallback(ctx, db.Callback{Provider: "acme", Environment: "sandbox", State: string(state)}); err != nil || found.ID != f.ID {
+		t.Errorf("the state leads to %v %v, want its flow", found.Reference, err)
 	}
 }
 
@@ -119,10 +153,14 @@ func TestConnectingAndRevokingExcludeEachOther(t *testing.T) {
 	if _, err := d.Connect(ctx, late, db.ChooseConnect, audit.System, daily, nil); !errors.Is(err, db.ErrRevoked) {
 		t.Errorf("with access that was revoked: %v, want ErrRevoked", err)
 	}
+	if f, err := d.FlowByID(ctx, late.ID); err != nil || f.Outcome != status.EndInterrupted {
+		t.Errorf("it ended as %q (%v), want %q", f.Outcome, err, status.EndInterrupted)
+	}
+	newer := dbtest.WaitingFlow(t, d, b, "shared", d.Now(), pg.ID{})
 	if begun, err := d.BeginRevocation(ctx, "acme", "sandbox", "shared"); err != nil || begun {
 		t.Errorf("revoking while somebody chooses: %v %v, want false", begun, err)
 	}
-	if _, err := d.Connect(ctx, dbtest.WaitingFlow(t, d, b, "shared", d.Now(), pg.ID{}), db.ChooseConnect, audit.System, daily, nil); err != nil {
+	if _, err := d.Connect(ctx, newer, db.ChooseConnect, audit.System, daily, nil); err != nil {
 		t.Errorf("with newer access: %v", err)
 	}
 }

@@ -15,7 +15,7 @@ import (
 
 // ProviderRecord has what staff registered at a provider, and the result of their last live check.
 type ProviderRecord struct {
-	StateEchoed          bool
+	StateEchoed          bool // the provider has sent a state back: a callback without it is rejected
 	CallbackRegisteredAt time.Time
 	CallbackAddress      string
 	HookRegisteredAt     time.Time
@@ -174,18 +174,4 @@ func namesAndEnvironments(present map[string]string) (names, environments []stri
 		names, environments = append(names, name), append(environments, environment)
 	}
 	return names, environments
-}
-
-// StateEchoed reports whether a provider has ever sent state back.
-func (d *DB) StateEchoed(ctx context.Context, provider, environment string) (bool, error) {
-	return pg.One(ctx, d.Pool, "read provider", pgx.RowTo[bool],
-		`SELECT coalesce((SELECT state_echoed FROM providers WHERE name = $1 AND environment = $2), false)`, provider, environment)
-}
-
-// SetStateEchoed stores that a provider sends state back, so that a callback without it is rejected.
-func (d *DB) SetStateEchoed(ctx context.Context, provider, environment string) error {
-	_, err := pg.Exec(ctx, d.Pool, "store that state is echoed", `INSERT INTO providers (name, environment, state_echoed)
-		SELECT $1, $2, true WHERE NOT EXISTS (SELECT FROM providers WHERE name = $1 AND environment = $2 AND state_echoed)
-		ON CONFLICT (name, environment) DO UPDATE SET state_echoed = true`, provider, environment)
-	return err
 }

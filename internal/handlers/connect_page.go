@@ -101,102 +101,32 @@ func (s *Server) viewConnectPage(r *http.Request, provider connectors.Provider, 
 	return page, nil
 }
 
-// askFirst reads what the merchant typed for a provider that their browser is sent to, and begins.
-func (s *Server) askFirst(w http.ResponseWriter, r *http.Request, provider connectors.Provider, asker connectors.Asker, reconnect pg.ID, page views.ConnectPage) (err error) {
-	fillIn(page.Fields, r.PostFormValue)
-	if page.Errors, err = s.ownPassword(r, page.Fields); err != nil {
-		return err
-	}
-	typed := make(map[string]string, len(page.Fields))
-	for _, f := range page.Fields {
-		typed[f.Name] = text.Clean(r.PostFormValue(f.Name))
-	}
-	inputs, err := asker.CheckInputs(typed)
-	var input *connectors.InputError
-	if errors.As(err, &input) && len(page.Errors) == 0 {
-		page.Errors = views.Errors{{Field: input.Field, Code: input.Code}}
-	}
-	if len(page.Errors) > 0 { // nothing is begun
-		page.Host = s.destination(r, provider, page.Fields)
-		s.render(w, r, http.StatusUnprocessableEntity, views.Connect(page))
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return s.begin(w, r, provider, reconnect, inputs)
-}
-
-// connectWithCredentials authenticates with the credentials that the merchant typed, and connects.
-func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, provider connectors.Provider, keyed connectors.CredentialConnector, reconnect pg.ID, page views.ConnectPage) error {
-	v := visitorOf(r)
-	inputs := make(map[string]string, len(page.Fields))
-	for i, f := range page.Fields {
-		inputs[f.Name] = text.Clean(r.PostFormValue(f.Name))
-		if !f.Secret {
-			page.Fields[i].Value = inputs[f.Name]
-		}
-	}
-	tries := "keys of " + v.user.ID.String()
-	if v.role() == linked {
-		tries = "keys of " + v.link.ID.String()
-	}
-	err := s.rateLimit(r, tries, pg.Limit{Burst: 30, Every: 20 * time.Second})
-	if err != nil {
-		return err
-	}
-	if page.Errors, err = s.ownPassword(r, page.Fields); err != nil {
-		return err
-	}
-	if len(page.Errors) > 0 { // nothing is sent
-		s.render(w, r, http.StatusUnprocessableEntity, views.Connect(page))
-		return nil
-	}
-	f, err := s.DB.BeginFlow(r.Context(), db.NewFlow{
-		ID: pg.NewID(), UserID: v.user.ID, LinkID: v.link.ID, MerchantID: v.user.MerchantID, Provider: provider.Name, Environment: provider.Environment, ConnectionID: reconnect,
-		State: pg.NewSecret(), Browser: pg.NewSecret(), Keyed: true, By: s.actor(r),
-	})
-	if err != nil {
-		return err
-	}
-	ctx, calls := connectors.WithCalls(context.WithoutCancel(r.Context()))
-	ctx, cancel := context.WithTimeout(ctx, exchangeLimit)
-	defer cancel()
-	began := s.DB.Now()
-	grant, err := keyed.Authenticate(ctx, connectors.Flow{CallbackURL: s.callbackURL(provider.Name), Locale: v.locale}, inputs)
-	if failed := s.saveExchange(r, provider, f, exchanged{grant: grant, err: err, began: began, calls: calls, proven: true}); failed != nil {
-		return failed
-	}
+// renderNotConnected shows the form again with why the provider did not take what was typed.
+func (s *Server) renderNotConnected(w http.ResponseWriter, r *http.Request, page views.ConnectPage, f db.Flow, why error) {
 	var input *connectors.InputError
 	var limited *connectors.RateLimitedError
-	if errors.As(err, &limited) {
-		w.Header().Set("Retry-After", strconv.Itoa(max(1, seconds(limited.RetryAfter))))
-	}
-	switch outcome := connectors.OutcomeOf(err); {
-	case err == nil:
-		if err := s.DB.ResetLimit(r.Context(), tries); err != nil { // a success does not count as a guess
-			return err
-		}
-		return redirect(w, r, "/flows/"+f.Reference)
-	case errors.As(err, &input):
+	code, outcome := http.StatusUnprocessableEntity, connectors.OutcomeOf(why)
+	switch {
+	case errors.As(why, &input):
 		for i, field := range page.Fields {
 			if input.Code == connectors.InputSwapped && field.Name == input.Field {
 				page.Fields[i].Value = "" // this is the secret: it is not shown again
 			}
 		}
 		page.Errors = views.Errors{{Field: input.Field, Code: input.Code}}
-		s.render(w, r, http.StatusUnprocessableEntity, views.Connect(page))
+		s.render(w, r, code, views.Connect(page))
+		return
 	case outcome == status.Rejected:
-		page.Refused, page.Reference = outcome, f.Reference
-		s.render(w, r, http.StatusUnprocessableEntity, views.Connect(page))
 	case outcome == status.ClientRejected, outcome == status.RateLimited:
-		page.Refused, page.Reference = outcome, f.Reference
-		s.render(w, r, http.StatusServiceUnavailable, views.Connect(page))
+		code = http.StatusServiceUnavailable
 	default:
-		page.Refused, page.Reference = status.Temporary, f.Reference
-		s.render(w, r, http.StatusBadGateway, views.Connect(page))
+		code, outcome = http.StatusBadGateway, status.Temporary
 	}
-	return nil
+	if errors.As(why, &limited) {
+		w.Header().Set("Retry-After", strconv.Itoa(max(1, seconds(limited.RetryAfter))))
+	}
+	page.Refused, page.Reference = outcome, f.Reference
+	s.render(w, r, code, views.Connect(page))
 }
 
 // ownPassword finds the fields that hold the person's own password to this site, as password managers and mistaken people fill them

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"time"
 
 	"patchbay/internal/audit"
@@ -15,12 +14,13 @@ import (
 	"patchbay/internal/pg"
 	"patchbay/internal/seal"
 	"patchbay/internal/status"
+	"patchbay/internal/text"
 	"patchbay/views"
 )
 
-// This file is the whole way of a flow, in its order: connect or reconnect, begin, callback, exchange, saveExchange, choose
-// if there is something to choose, finishConnect. Credentials that a merchant types (connect_page.go) join it at
-// saveExchange. flows.go shows a flow's page.
+// This file is the whole way of a flow, in its order: connect or reconnect, begin, callback, exchange, obtainGrant, choose if there is
+// something to choose, finishConnect. Where a merchant types credentials, connectWithCredentials does what begin to exchange do elsewhere.
+// connect_page.go shows the forms, flows.go a flow's page.
 
 const (
 	exchangeLimit = 45 * time.Second // for all calls of one exchange. A flow lapses after a minute, so its result can still be saved
@@ -57,10 +57,36 @@ func (s *Server) beginTyped(w http.ResponseWriter, r *http.Request, provider con
 		return s.connectWithCredentials(w, r, provider, c, reconnect, page)
 	case connectors.Asker:
 		if len(page.Fields) > 0 {
-			return s.askFirst(w, r, provider, c, reconnect, page)
+			return s.beginWithInputs(w, r, provider, c, reconnect, page)
 		}
 	}
 	return s.begin(w, r, provider, reconnect, nil)
+}
+
+// beginWithInputs reads what the merchant typed for a provider that their browser is sent to, and begins.
+func (s *Server) beginWithInputs(w http.ResponseWriter, r *http.Request, provider connectors.Provider, asker connectors.Asker, reconnect pg.ID, page views.ConnectPage) (err error) {
+	fillIn(page.Fields, r.PostFormValue)
+	if page.Errors, err = s.ownPassword(r, page.Fields); err != nil {
+		return err
+	}
+	typed := make(map[string]string, len(page.Fields))
+	for _, f := range page.Fields {
+		typed[f.Name] = text.Clean(r.PostFormValue(f.Name))
+	}
+	inputs, err := asker.CheckInputs(typed)
+	var input *connectors.InputError
+	if errors.As(err, &input) && len(page.Errors) == 0 {
+		page.Errors = views.Errors{{Field: input.Field, Code: input.Code}}
+	}
+	if len(page.Errors) > 0 { // nothing is begun
+		page.Host = s.destination(r, provider, page.Fields)
+		s.render(w, r, http.StatusUnprocessableEntity, views.Connect(page))
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.begin(w, r, provider, reconnect, inputs)
 }
 
 // reconnect starts a flow for a connection, which keeps its id and history.
@@ -140,6 +166,14 @@ func (s *Server) begin(w http.ResponseWriter, r *http.Request, provider connecto
 	return nil
 }
 
+// hasAccount says whether the visitor's merchant has an account at the provider.
+func (s *Server) hasAccount(r *http.Request, provider connectors.Provider) (bool, error) {
+	owned, err := s.DB.MerchantConnections(r.Context(), visitorOf(r).user.MerchantID, []string{})
+	return slices.ContainsFunc(owned, func(c db.Connection) bool {
+		return provider.Is(c.Provider, c.Environment)
+	}), err
+}
+
 const askLimit = 3 * time.Second // for asking whether our callback address is registered: a merchant waits
 
 // callbackKnown asks the provider whether our callback address is registered, so that no merchant is sent to an error page of the
@@ -178,14 +212,6 @@ func (s *Server) callbackKnown(ctx context.Context, provider connectors.Provider
 	return err
 }
 
-// hasAccount says whether the visitor's merchant has an account at the provider.
-func (s *Server) hasAccount(r *http.Request, provider connectors.Provider) (bool, error) {
-	owned, err := s.DB.MerchantConnections(r.Context(), visitorOf(r).user.MerchantID, []string{})
-	return slices.ContainsFunc(owned, func(c db.Connection) bool {
-		return provider.Is(c.Provider, c.Environment)
-	}), err
-}
-
 // callback is the address to which providers send browsers back. Every hit, also a repeated or a forged one, ends in a
 // redirect to an address without the query, so that no code stays in a browser's history. An error of ours before the
 // code is spent is returned, and fail redirects too.
@@ -203,9 +229,11 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 		return pg.ErrNotFound
 	}
 	query := parseQuery(r.URL.RawQuery)
-	code, state := redirector.Code(query), query.Get("state")
-
-	f, err := s.flowOfCallback(r, provider, code, state)
+	from := db.Callback{Provider: provider.Name, Environment: provider.Environment, Code: redirector.Code(query), State: query.Get("state")}
+	if from.State == "" && provider.Connector.Info().NoState {
+		from.Browser, _ = s.browserSecret(r)
+	}
+	f, err := s.DB.FlowOfCallback(r.Context(), from)
 	if errors.Is(err, pg.ErrNotFound) {
 		return s.rejectCallback(w, r, provider, status.EndForged)
 	}
@@ -234,16 +262,16 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	case repeated:
 		return s.redirectToFlow(w, r, f)
 	case signedOut: // resume spends the code once the user has signed in again
-		err = s.DB.AnswerFlow(r.Context(), f, code, query.Encode())
+		err = s.DB.AnswerFlow(r.Context(), f, from.Code, query.Encode())
 		if err != nil && !errors.Is(err, db.ErrTaken) {
 			return err
 		}
 		return redirect(w, r, "/login?next="+url.QueryEscape("/flows/"+f.Reference))
 	}
 
-	taken, err := s.DB.TakeFlow(r.Context(), f, code)
+	claimed, err := s.DB.ClaimFlow(r.Context(), f, from.Code)
 	if errors.Is(err, db.ErrTaken) { // by a hit at the same moment, perhaps as another flow with the same code
-		if other, err := s.DB.FlowOfCallback(r.Context(), provider.Name, code, state); err == nil && v.began(other) {
+		if other, err := s.DB.FlowOfCallback(r.Context(), from); err == nil && v.began(other) {
 			f = other
 		}
 		return s.redirectToFlow(w, r, f)
@@ -251,7 +279,7 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	err = s.exchange(r, provider, redirector, taken, query)
+	err = s.exchange(r, provider, redirector, claimed, query)
 	if errors.Is(err, pg.ErrNotFound) {
 		return redirect(w, r, "/connect/"+provider.Name+"/ended/"+string(status.EndInterrupted))
 	}
@@ -259,66 +287,6 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 		s.Log.ErrorContext(r.Context(), "exchange not saved", "provider", provider.Name, "flow", f.ID, "err", err)
 	}
 	return redirect(w, r, "/flows/"+f.Reference)
-}
-
-// maxAnswer is the longest answer that is handed over in an address, in bytes.
-const maxAnswer = 16 << 10
-
-// postedCallback hands an answer that a provider has the browser post (OAuth 2.0 Form Post Response Mode) over to callback. A form of
-// another site comes without our cookies, the GET of a redirect with them; callback then drops the query. Nothing else is done here,
-// since any site may post to this address.
-func (s *Server) postedCallback(w http.ResponseWriter, r *http.Request) error {
-	answer := url.Values{}
-	for name, values := range r.Form { // the form, then the query
-		switch name {
-		case "id_token", "access_token", "refresh_token", "token_type", "expires_in": // not asked for, and no use
-		default:
-			answer[name] = values[:1]
-		}
-	}
-	query := answer.Encode()
-	if len(query) > maxAnswer {
-		return errTooLarge
-	}
-	return redirect(w, r, "/connect/"+url.PathEscape(r.PathValue("provider"))+"/callback?"+query)
-}
-
-// parseQuery reads a query as providers write it, also one with a second "?": a ";" is part of a value (RFC 3986 section 3.4), and
-// what is not percent-encoded right stands for itself. url.ParseQuery drops such pairs.
-func parseQuery(raw string) url.Values {
-	query := make(url.Values)
-	for pair := range strings.SplitSeq(raw, "&") {
-		if name, value, _ := strings.Cut(pair, "="); name != "" {
-			query.Add(unescape(name), unescape(value))
-		}
-	}
-	return connectors.FixDoubledQuery(query)
-}
-
-// unescape decodes a part of a query, or returns it as it is if it cannot be decoded.
-func unescape(s string) string {
-	if decoded, err := url.QueryUnescape(s); err == nil {
-		return decoded
-	}
-	return s
-}
-
-// flowOfCallback finds the flow of a callback: by its code when that has been seen before, by state, or, for providers that
-// may not send state back, by the browser that began it. It returns ErrNotFound if there is none.
-func (s *Server) flowOfCallback(r *http.Request, provider connectors.Provider, code, state string) (db.Flow, error) {
-	f, err := s.DB.FlowOfCallback(r.Context(), provider.Name, code, state)
-	if !errors.Is(err, pg.ErrNotFound) || state != "" || !provider.Connector.Info().NoState {
-		return f, err
-	}
-	echoed, err := s.DB.StateEchoed(r.Context(), provider.Name, provider.Environment)
-	if err != nil || echoed {
-		return f, errors.Join(err, pg.ErrNotFound)
-	}
-	secret, ok := s.browserSecret(r)
-	if !ok {
-		return f, pg.ErrNotFound
-	}
-	return s.DB.FlowOfBrowser(r.Context(), provider.Name, secret)
 }
 
 // rejectCallback exchanges nothing and leaves every flow as it is. A signed-in merchant gets a reference to quote.
@@ -364,104 +332,98 @@ func (s *Server) awaitExchange(ctx context.Context, f db.Flow) (db.Flow, error) 
 	return f, err
 }
 
-// resume continues a flow whose callback came while its user was signed out: it spends the code. It waits for an exchange that is
-// under way, connects if there is nothing to ask, and returns the flow as it is now. rejected is why this visitor's browser may not
-// continue it.
-func (s *Server) resume(r *http.Request, f db.Flow) (_ db.Flow, rejected status.End, err error) {
-	if f.Stage == status.StageAnswered && visitorOf(r).began(f) && !isPrefetch(r) {
-		provider, err := s.provider(f.Provider)
-		redirector, ok := provider.Connector.(connectors.Redirector)
-		switch {
-		case err != nil, !ok, !provider.Is(f.Provider, f.Environment):
-			return f, status.EndClientRejected, nil
-		case !s.ofBrowser(r, f):
-			return f, status.EndOtherBrowser, nil
-		}
-		taken, err := s.DB.TakeFlow(r.Context(), f, "")
-		if err == nil {
-			err = s.exchange(r, provider, redirector, taken, parseQuery(taken.Answer))
-		}
-		if err != nil && !errors.Is(err, db.ErrTaken) {
-			return f, "", err
-		}
-		if f, err = s.DB.FlowByID(r.Context(), f.ID); err != nil {
-			return f, "", err
-		}
+// exchange spends the provider's code.
+func (s *Server) exchange(r *http.Request, provider connectors.Provider, redirector connectors.Redirector, f db.ClaimedFlow, query url.Values) error {
+	of := connectors.Flow{
+		State: query.Get("state"), Verifier: f.Verifier, CallbackURL: s.callbackURL(provider.Name), Locale: visitorOf(r).locale, Inputs: f.Inputs,
 	}
-	if f, err = s.awaitExchange(r.Context(), f); err != nil {
-		return f, "", err
-	}
-	// The hit that spent the code is about to connect, or its process has died. The first of the two connects, and both show it.
-	if visitorOf(r).began(f) && !isPrefetch(r) && s.DB.Unasked(f) {
-		provider, err := s.provider(f.Provider)
-		if err != nil || !provider.Is(f.Provider, f.Environment) {
-			return f, "", nil
-		}
-		if err := s.finishConnect(r, provider, f, ""); err != nil {
-			return f, "", err
-		}
-		f, err = s.DB.FlowByID(r.Context(), f.ID)
-		return f, "", err
-	}
-	return f, "", nil
+	_, err := s.obtainGrant(r, provider, f.Flow, f.OfState(of.State), func(ctx context.Context) (connectors.Grant, error) {
+		return redirector.Exchange(ctx, of, query)
+	})
+	return err
 }
 
-// exchange spends the provider's code. It goes on when the browser hangs up, since a code can be spent only once.
-func (s *Server) exchange(r *http.Request, provider connectors.Provider, redirector connectors.Redirector, f db.ClaimedFlow, query url.Values) error {
-	state := query.Get("state")
+// connectWithCredentials authenticates with the credentials that the merchant typed, and connects.
+func (s *Server) connectWithCredentials(w http.ResponseWriter, r *http.Request, provider connectors.Provider, keyed connectors.CredentialConnector, reconnect pg.ID, page views.ConnectPage) error {
+	v := visitorOf(r)
+	inputs := make(map[string]string, len(page.Fields))
+	for i, f := range page.Fields {
+		inputs[f.Name] = text.Clean(r.PostFormValue(f.Name))
+		if !f.Secret {
+			page.Fields[i].Value = inputs[f.Name]
+		}
+	}
+	tries := "keys of " + v.user.ID.String()
+	if v.role() == linked {
+		tries = "keys of " + v.link.ID.String()
+	}
+	err := s.rateLimit(r, tries, pg.Limit{Burst: 30, Every: 20 * time.Second})
+	if err != nil {
+		return err
+	}
+	if page.Errors, err = s.ownPassword(r, page.Fields); err != nil {
+		return err
+	}
+	if len(page.Errors) > 0 { // nothing is sent
+		s.render(w, r, http.StatusUnprocessableEntity, views.Connect(page))
+		return nil
+	}
+	f, err := s.DB.BeginFlow(r.Context(), db.NewFlow{
+		ID: pg.NewID(), UserID: v.user.ID, LinkID: v.link.ID, MerchantID: v.user.MerchantID, Provider: provider.Name, Environment: provider.Environment, ConnectionID: reconnect,
+		State: pg.NewSecret(), Browser: pg.NewSecret(), Keyed: true, By: s.actor(r),
+	})
+	if err != nil {
+		return err
+	}
+	rejected, err := s.obtainGrant(r, provider, f, true, func(ctx context.Context) (connectors.Grant, error) {
+		return keyed.Authenticate(ctx, connectors.Flow{CallbackURL: s.callbackURL(provider.Name), Locale: v.locale}, inputs)
+	})
+	if err != nil {
+		return err
+	}
+	if rejected != nil {
+		s.renderNotConnected(w, r, page, f, rejected)
+		return nil
+	}
+	if err := s.DB.ResetLimit(r.Context(), tries); err != nil { // a success does not count as a guess
+		return err
+	}
+	return redirect(w, r, "/flows/"+f.Reference)
+}
+
+// obtainGrant asks the provider for a grant and saves it, or why there is none, before anything else is done. It connects if there is nothing to
+// ask: the flow is proven if this browser is known to have begun it. It goes on when the browser hangs up, since a code can be spent only
+// once. failed is the provider's error. It returns ErrNotFound if the flow's merchant was erased meanwhile.
+func (s *Server) obtainGrant(r *http.Request, provider connectors.Provider, f db.Flow, proven bool, ask func(context.Context) (connectors.Grant, error)) (failed, err error) {
 	ctx, calls := connectors.WithCalls(context.WithoutCancel(r.Context()))
 	ctx, cancel := context.WithTimeout(ctx, exchangeLimit)
 	defer cancel()
-	began := s.DB.Now()
-	grant, err := redirector.Exchange(ctx, connectors.Flow{
-		State: state, Verifier: f.Verifier, CallbackURL: s.callbackURL(provider.Name), Locale: visitorOf(r).locale, Inputs: f.Inputs,
-	}, query)
-	proven := f.OfState(state)
-	if err == nil && proven && provider.Connector.Info().NoState {
-		if err := s.DB.SetStateEchoed(ctx, provider.Name, provider.Environment); err != nil {
-			s.Log.ErrorContext(ctx, "state not remembered", "provider", provider.Name, "err", err)
-		}
-	}
-	return s.saveExchange(r, provider, f.Flow, exchanged{grant: grant, err: err, began: began, calls: calls, proven: proven})
-}
+	x := db.Exchange{Obtained: s.DB.Now(), Proven: proven, Echoed: proven && provider.Connector.Info().NoState}
+	x.Grant, failed = ask(ctx)
+	x.Grant.Account, x.Calls = x.Grant.Account.Bounded(), calls.All
 
-// exchanged is the result of an exchange with a provider.
-type exchanged struct {
-	grant  connectors.Grant
-	err    error
-	began  time.Time // by our clock: the grant's lifetimes count from here
-	calls  *connectors.Calls
-	proven bool // state shows that the browser that began the flow brought the answer
-}
-
-// saveExchange saves the result of an exchange before anything else is done with it, and connects if there is nothing to
-// ask. It goes on when the browser hangs up. It returns ErrNotFound if the flow's merchant was erased meanwhile.
-func (s *Server) saveExchange(r *http.Request, provider connectors.Provider, f db.Flow, x exchanged) error {
-	s.Log.InfoContext(r.Context(), "exchanged", "provider", provider.Name, "flow", f.ID, "outcome", connectors.OutcomeOf(x.err), "status", x.calls.Last().Status, "reason", connectors.ReasonOf(x.err))
+	s.Log.InfoContext(ctx, "exchanged", "provider", provider.Name, "flow", f.ID, "outcome", connectors.OutcomeOf(failed), "status", calls.Last().Status, "reason", connectors.ReasonOf(failed))
 	var took time.Duration
-	for _, call := range x.calls.All {
+	for _, call := range x.Calls {
 		took += call.Took
 	}
-	s.Refresh.Count(provider.Name, provider.Environment, "connect", connectors.OutcomeOf(x.err), took)
-	if x.err != nil {
-		return s.saveFailure(r, f, x.err, x.calls.All)
+	s.Refresh.Count(provider.Name, provider.Environment, "connect", connectors.OutcomeOf(failed), took)
+	if failed != nil {
+		return failed, s.saveFailure(r, f, failed, x.Calls)
 	}
-	x.grant.Account = x.grant.Account.Bounded()
-	err := retrySave(r.Context(), func(ctx context.Context) (err error) {
-		f, err = s.DB.KeepGrant(ctx, f, x.grant, x.began, x.proven, x.calls.All)
+	err = retrySave(ctx, func(ctx context.Context) (err error) {
+		f, err = s.DB.KeepGrant(ctx, f, x)
 		return err
 	})
-	if errors.Is(err, db.ErrTaken) {
-		_, err := s.DB.FlowByID(r.Context(), f.ID)
-		if errors.Is(err, pg.ErrNotFound) { // its merchant was erased: nobody is to have the access
-			err = errors.Join(err, s.Jobs.RevokeUnwanted(r.Context(), db.UnwantedGrant{Flow: f, Grant: x.grant}))
-		}
-		return err // nil: the flow has ended in between, as its page shows
+	switch {
+	case errors.Is(err, pg.ErrNotFound): // nobody is to have the access
+		return nil, errors.Join(err, s.Jobs.RevokeUnwanted(ctx, db.UnwantedGrant{Flow: f, Grant: x.Grant}))
+	case errors.Is(err, db.ErrTaken): // it has ended in between, as its page shows
+		return nil, nil
+	case err != nil || !proven:
+		return nil, err
 	}
-	if err != nil || !x.proven {
-		return err
-	}
-	return s.finishConnect(r, provider, f, "")
+	return nil, s.finishConnect(r, provider, f, "")
 }
 
 // saveFailure ends a flow with the error of its provider.
@@ -513,6 +475,48 @@ func flowOutcome(err error) (stage status.Stage, end status.End) {
 	return status.StageFailed, status.EndTemporary
 }
 
+// resume continues a flow whose callback came while its user was signed out: it spends the code. It waits for an exchange that is
+// under way, connects if there is nothing to ask, and returns the flow as it is now. rejected is why this visitor's browser may not
+// continue it.
+func (s *Server) resume(r *http.Request, f db.Flow) (_ db.Flow, rejected status.End, err error) {
+	if f.Stage == status.StageAnswered && visitorOf(r).began(f) && !isPrefetch(r) {
+		provider, err := s.provider(f.Provider)
+		redirector, ok := provider.Connector.(connectors.Redirector)
+		switch {
+		case err != nil, !ok, !provider.Is(f.Provider, f.Environment):
+			return f, status.EndClientRejected, nil
+		case !s.ofBrowser(r, f):
+			return f, status.EndOtherBrowser, nil
+		}
+		claimed, err := s.DB.ClaimFlow(r.Context(), f, "")
+		if err == nil {
+			err = s.exchange(r, provider, redirector, claimed, parseQuery(claimed.Answer))
+		}
+		if err != nil && !errors.Is(err, db.ErrTaken) {
+			return f, "", err
+		}
+		if f, err = s.DB.FlowByID(r.Context(), f.ID); err != nil {
+			return f, "", err
+		}
+	}
+	if f, err = s.awaitExchange(r.Context(), f); err != nil {
+		return f, "", err
+	}
+	// The hit that spent the code is about to connect, or its process has died. The first of the two connects, and both show it.
+	if visitorOf(r).began(f) && !isPrefetch(r) && s.DB.Unasked(f) {
+		provider, err := s.provider(f.Provider)
+		if err != nil || !provider.Is(f.Provider, f.Environment) {
+			return f, "", nil
+		}
+		if err := s.finishConnect(r, provider, f, ""); err != nil {
+			return f, "", err
+		}
+		f, err = s.DB.FlowByID(r.Context(), f.ID)
+		return f, "", err
+	}
+	return f, "", nil
+}
+
 // choose handles the user's choice in a flow.
 func (s *Server) choose(w http.ResponseWriter, r *http.Request) error {
 	f, err := s.flowOfVisitor(r)
@@ -554,12 +558,8 @@ func (s *Server) finishConnect(r *http.Request, provider connectors.Provider, f 
 		return err
 	})
 	switch {
-	case errors.Is(err, db.ErrMustChoose), errors.Is(err, db.ErrTaken), errors.Is(err, db.ErrRevoking):
+	case errors.Is(err, db.ErrMustChoose), errors.Is(err, db.ErrTaken), errors.Is(err, db.ErrRevoking), errors.Is(err, db.ErrRevoked):
 		return nil // the flow's page shows its stage
-	case errors.Is(err, db.ErrRevoked):
-		return retrySave(r.Context(), func(ctx context.Context) error {
-			return s.DB.EndFlow(ctx, f, status.StageFailed, status.EndInterrupted, "", nil, s.actor(r))
-		})
 	case err != nil:
 		return err
 	}

@@ -66,7 +66,7 @@ func TestWhatAnotherKeySealedIsLeft(t *testing.T) {
 	for what, do := range map[string]func() error{
 		"a connection's grant is read": func() error { _, err := behind.ReadGrant(ctx, id); return err },
 		"a connection is disconnected": func() error { _, _, err := behind.Disconnect(ctx, id, pg.ID{}, audit.System, nil); return err },
-		"a flow is taken":              func() error { _, err := behind.TakeFlow(ctx, begun, "code"); return err },
+		"a flow is claimed":            func() error { _, err := behind.ClaimFlow(ctx, begun, "code"); return err },
 		"a callback's answer is kept":  func() error { return behind.AnswerFlow(ctx, begun, "code", "code=code") },
 		"a choice is shown":            func() error { _, err := behind.FlowOffer(ctx, unchosen); return err },
 		"a choice is made": func() error {

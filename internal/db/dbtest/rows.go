@@ -183,15 +183,15 @@ func WaitingFlow(t testing.TB, d *db.DB, u account.User, account string, obtaine
 	if err != nil {
 		t.Fatal(err)
 	}
-	taken, err := d.TakeFlow(ctx, f, string(pg.NewSecret()))
+	claimed, err := d.ClaimFlow(ctx, f, string(pg.NewSecret()))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if taken.Verifier != "a verifier" {
-		t.Fatalf("the verifier came back as %q", taken.Verifier)
+	if claimed.Verifier != "a verifier" {
+		t.Fatalf("the verifier came back as %q", claimed.Verifier)
 	}
 	g := connectors.Grant{Token: connectors.Token{Access: "token of " + account, Lifetime: time.Hour}, Account: connectors.Account{ID: account, Name: account}}
-	f, err = d.KeepGrant(ctx, taken.Flow, g, obtained, false, nil)
+	f, err = d.KeepGrant(ctx, claimed.Flow, db.Exchange{Grant: g, Obtained: obtained})
 	if err != nil {
 		t.Fatal(err)
 	}
