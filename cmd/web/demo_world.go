@@ -154,7 +154,7 @@ func (w *world) plan() {
 
 // begin adds the people and the platform's key.
 func (w *world) begin(ctx context.Context) error {
-	if _, err := w.db.Pool.Exec(ctx, `SELECT events_make_month($1::date)`, w.now); err != nil {
+	if err := w.db.Audit.MakeMonths(ctx); err != nil {
 		return err
 	}
 	for _, u := range append(demoUsers(), worldUsers()...) {

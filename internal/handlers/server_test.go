@@ -44,7 +44,7 @@ type testServer struct {
 	webhooks *webhooks.Webhooks
 	sandbox  *sandbox.Sandbox // nil without
 	url      string
-	log      *buffer
+	log      *dbtest.Log
 	mu       sync.Mutex
 	waits    []time.Duration // what requests would have waited; the clock was moved instead
 }
@@ -91,7 +91,7 @@ func newTestServer(t *testing.T, options ...serverOption) *testServer {
 	for _, option := range options {
 		option(&o)
 	}
-	s := &testServer{t: t, log: &buffer{}, clock: o.clock}
+	s := &testServer{t: t, log: &dbtest.Log{}, clock: o.clock}
 	if o.database != nil {
 		s.database = *o.database
 	} else {
@@ -238,24 +238,6 @@ func (s *testServer) noSecrets(secrets map[string]string) {
 			s.t.Errorf("the %s is readable in the database or the log", name)
 		}
 	}
-}
-
-// buffer is a log that may be read while it is written.
-type buffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *buffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *buffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }
 
 const password = "correct horse battery"

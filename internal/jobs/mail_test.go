@@ -15,7 +15,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -36,26 +35,8 @@ import (
 type testJobs struct {
 	*Jobs
 	where dbtest.Database
-	log   *notes
+	log   *dbtest.Log
 	clock *dbtest.Clock
-}
-
-// notes is a log that may be read while it is written.
-type notes struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (n *notes) Write(p []byte) (int, error) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.b.Write(p)
-}
-
-func (n *notes) String() string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.b.String()
 }
 
 // redirector is a provider to which merchants are sent, as far as mail cares.
@@ -70,7 +51,7 @@ func (typed) Info() connectors.Info {
 
 func newTestJobs(t *testing.T, change func(*Options)) *testJobs {
 	t.Helper()
-	o := &testJobs{where: dbtest.Make(t), log: &notes{}, clock: dbtest.NewClock(time.Now().UTC())}
+	o := &testJobs{where: dbtest.Make(t), log: &dbtest.Log{}, clock: dbtest.NewClock(time.Now().UTC())}
 	options := Options{
 		DB: o.where.Open(t, pg.Options{Clock: o.clock.Clock}), Log: slog.New(slog.NewTextHandler(o.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		PublicURL: &url.URL{Scheme: "https", Host: "connect.example.com"}, Outbox: true,

@@ -1,13 +1,10 @@
 package keyring_test
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
-	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,26 +17,9 @@ import (
 	"patchbay/internal/status"
 )
 
-// lines is a log that may be read while it is written.
-type lines struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lines) count(text string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.b.String(), text)
-}
-
-func logged(d *db.DB) *lines {
-	var l lines
+// logged returns what d logs from now on.
+func logged(d *db.DB) *dbtest.Log {
+	var l dbtest.Log
 	d.Log = slog.New(slog.NewTextHandler(&l, nil))
 	return &l
 }
@@ -86,7 +66,7 @@ func TestAForgedRowIsReportedOnceAnHour(t *testing.T) {
 	if n := dbtest.Events(t, one, status.RowForged); n != 2 {
 		t.Errorf("%d events of two rows", n)
 	}
-	if n := log.count("has no valid MAC"); n != 2 {
+	if n := log.Count("has no valid MAC"); n != 2 {
 		t.Errorf("%d lines of two rows", n)
 	}
 	if got, want := one.ForgedRows(), map[string]int64{"api_keys": 20, "sessions": 20, "users": 0, "identities": 0, "links": 0, "connect_links": 0}; !maps.Equal(got, want) {
@@ -96,7 +76,7 @@ func TestAForgedRowIsReportedOnceAnHour(t *testing.T) {
 		t.Error("a forged row is no lacking key")
 	}
 	for _, hidden := range []string{string(secret), string(session)} {
-		if log.count(hidden) > 0 {
+		if log.Count(hidden) > 0 {
 			t.Error("a secret is in the log")
 		}
 	}
@@ -145,8 +125,8 @@ func TestARowOfAKeyThatThisProcessLacksIsNotCalledForged(t *testing.T) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
-	if behind.LacksKey() == 0 || log.count("key unknown") != 1 {
-		t.Errorf("key %d is lacking, %d lines", behind.LacksKey(), log.count("key unknown"))
+	if behind.LacksKey() == 0 || log.Count("key unknown") != 1 {
+		t.Errorf("key %d is lacking, %d lines", behind.LacksKey(), log.Count("key unknown"))
 	}
 	if after := dbtest.Dump(t, behind); after != before || dbtest.Events(t, behind, status.RowForged) != 0 || behind.ForgedRows()["api_keys"] != 0 {
 		t.Error("something was written or called forged")

@@ -114,8 +114,8 @@ func TestWhatAnotherKeySealedIsLeft(t *testing.T) {
 	if after := dbtest.Dump(t, behind); after != before {
 		t.Error("an unconfirmed flow was ended")
 	}
-	if behind.LacksKey() == 0 || log.count("key unknown") != 1 || log.count("a verifier")+log.count("token of account") > 0 {
-		t.Errorf("key %d is lacking, %d lines", behind.LacksKey(), log.count("key unknown"))
+	if behind.LacksKey() == 0 || log.Count("key unknown") != 1 || log.Count("a verifier")+log.Count("token of account") > 0 {
+		t.Errorf("key %d is lacking, %d lines", behind.LacksKey(), log.Count("key unknown"))
 	}
 
 	if _, err := ahead.DropUnconfirmed(ctx); err != nil {

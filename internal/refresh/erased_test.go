@@ -63,25 +63,7 @@ func (r *revoking) Revoke(_ context.Context, g connectors.Grant) error {
 	return nil
 }
 
-// log keeps lines at a level or above.
-type log struct {
-	mu    sync.Mutex
-	lines strings.Builder
-}
-
-func (l *log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines.Write(p)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines.String()
-}
-
-func newErased(t *testing.T, lines *log, level slog.Level) (*testEngine, *revoking, func(*refresh.Options)) {
+func newErased(t *testing.T, lines *dbtest.Log, level slog.Level) (*testEngine, *revoking, func(*refresh.Options)) {
 	w := &testEngine{T: t, partner: newPartner("acme"), clock: dbtest.NewClock(time.Now())}
 	w.db = dbtest.New(t, pg.Options{Clock: w.clock.Clock, MaxConns: 16})
 	r := &revoking{partner: w.partner, held: map[string]bool{}, reached: make(chan string, 100), release: make(chan struct{}), revoked: map[string]bool{}}
@@ -121,7 +103,7 @@ func (w *testEngine) isGone(names ...string) {
 // TestAMerchantIsErasedWhileTheirGrantsAreAtTheProvider erases while the provider has been asked and has not answered, in every way in which it
 // then answers, for the sweep, for programs and people who wait, and for those who ask while it is under way or afterwards.
 func TestAMerchantIsErasedWhileTheirGrantsAreAtTheProvider(t *testing.T) {
-	lines := &log{}
+	lines := &dbtest.Log{}
 	w, p, change := newErased(t, lines, slog.LevelWarn)
 	other := w.newEngine(w.db, change) // another process
 	ctx := t.Context()
@@ -245,7 +227,7 @@ func TestAMerchantIsErasedWhileTheirGrantsAreAtTheProvider(t *testing.T) {
 
 // TestErasuresRaceWithRefreshes erases merchants at any moment of the refreshes of all their grants.
 func TestErasuresRaceWithRefreshes(t *testing.T) {
-	lines := &log{}
+	lines := &dbtest.Log{}
 	w, p, change := newErased(t, lines, slog.LevelError)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
