@@ -393,6 +393,7 @@ func TestLandedMigrationsStand(t *testing.T) {
 		"00033_webhook_problems.sql":      "cf57012081021977",
 		"00031_words.sql":                 "40e1fb245b732932",
 		"00034_erased_refreshes.sql":      "30a54b9d9f3c0e47",
+		"00035_statistics.sql":            "4f8aa8feb0b66b1f",
 		"00030_messages.sql":              "5aac720defc27671",
 	} {
 		text, err := os.ReadFile(name)

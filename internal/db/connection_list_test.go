@@ -1,7 +1,9 @@
 package db_test
 
 import (
+	"context"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 
@@ -9,7 +11,10 @@ import (
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
+	"patchbay/internal/pg"
 	"patchbay/internal/search"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // TestListsReadTheDetailsThatTheyShow has every list read all that a provider told of an account, some of it, and nothing.
@@ -62,5 +67,73 @@ func TestListsReadTheDetailsThatTheyShow(t *testing.T) {
 				t.Errorf("%s, asked for %v: details %v, values %v, input %v", name, c.asked, keys, got.Account.Values, got.Account.Input)
 			}
 		}
+	}
+}
+
+func TestSearchKnowsReferences(t *testing.T) {
+	d := dbtest.New(t)
+	shop := dbtest.Merchant(t, d, "Shop").ID
+	dbtest.User(t, d, audit.RoleMerchant, "a@shop.example", "", "Shop")
+	connection := dbtest.Connection(t, d, shop, "caminvoice", "KHUID1", "A")
+	dbtest.Connection(t, d, shop, "caminvoice", "KHUID2", "B")
+	run(t, d, `INSERT INTO flows (id, reference, state_hash, browser_hash, user_id, merchant_id, provider, environment, stage, result_id, created_at, touched_at, expires_at)
+		SELECT gen_random_uuid(), 'K7M2-4QX0', '\x01', '\x02', id, merchant_id, 'caminvoice', 'sandbox', 'connected', $1, now(), now(), now() FROM users`, connection)
+	for _, typed := range []string{"K7M2-4QX0", "k7m24qxo", " k7m2 4qx0 "} {
+		page, err := d.Connections(t.Context(), search.Filter{Query: typed}, nil, "", 50)
+		if err != nil || page.Flow == nil || len(page.Rows) != 1 || page.Rows[0].ID != connection {
+			t.Errorf("%q: %+v, %v", typed, page, err)
+		}
+	}
+}
+
+func TestAConnectionIsFoundByItsReference(t *testing.T) {
+	d := dbtest.New(t)
+	shop := dbtest.Merchant(t, d, "CH168 Shop").ID
+	at := func(id string) pg.ID {
+		run(t, d, `INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, connected_at) VALUES ($1, $2, 'elecq', 'sandbox', $3, 'x', now())`, id, shop, id)
+		parsed, err := pg.ParseID(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return parsed
+	}
+	one := at("01980000-0000-7000-8000-00f0000000ff")
+	shared, sharing := at("01980000-0000-7000-8000-000842108421"), at("01990000-0000-7000-9000-ff0842108421")
+	if got := (db.Connection{ID: one}).Reference(); got != "Y000-007Z" {
+		t.Errorf("the reference is %s", got)
+	}
+	for typed, want := range map[string][]pg.ID{
+		"Y000-007Z":   {one},
+		"y000007z":    {one},
+		" yooo oo7z ": {one},
+		"1111-1111":   {shared, sharing},
+		"iLI1 lIl1":   {shared, sharing},
+		"Y000-007X":   nil,
+	} {
+		page, err := d.Connections(t.Context(), search.Filter{Query: typed}, nil, "", 50)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []pg.ID
+		for _, r := range page.Rows {
+			got = append(got, r.ID)
+		}
+		slices.SortFunc(got, func(a, b pg.ID) int { return slices.Compare(a[:], b[:]) })
+		if !slices.Equal(got, want) {
+			t.Errorf("%q finds %v, want %v", typed, got, want)
+		}
+	}
+
+	tx, err := d.Pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback(context.Background())
+	if _, err := tx.Exec(t.Context(), `SET LOCAL enable_seqscan = off`); err != nil {
+		t.Fatal(err)
+	}
+	plan, err := pg.Collect(t.Context(), tx, "explain", pgx.RowTo[string], `EXPLAIN SELECT c.id FROM connections c WHERE right(c.id::text, 10) = $1 LIMIT 100`, "f0000000ff")
+	if err != nil || !strings.Contains(strings.Join(plan, " "), "connections_reference") {
+		t.Errorf("%v: not found by an index: %v", err, plan)
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"patchbay/internal/audit"
-	"patchbay/internal/connectors"
 	"patchbay/internal/db"
 	"patchbay/internal/db/dbtest"
 	"patchbay/internal/pg"
@@ -21,9 +20,9 @@ import (
 // and the list's filters.
 func TestSQLSaysOfAConnectionWhatStatusSays(t *testing.T) {
 	t.Parallel()
-	l := newTestDB(t)
-	ctx := context.Background()
-	shop, now := l.merchant("Shop", ""), l.d.Now().Truncate(time.Second)
+	d := dbtest.New(t)
+	ctx := t.Context()
+	shop, now := dbtest.Merchant(t, d, "Shop").ID, d.Now().Truncate(time.Second)
 	times := func(agos ...time.Duration) []time.Time {
 		all := []time.Time{{}}
 		for _, ago := range agos {
@@ -38,12 +37,12 @@ func TestSQLSaysOfAConnectionWhatStatusSays(t *testing.T) {
 		return at
 	}
 	providers := status.Providers{
-		"present":   {SetUp: true, Environment: "production"},
-		"moved":     {SetUp: true, Environment: "sandbox"},
-		"unset":     {Environment: "production"},
-		"suspected": {SetUp: true, Environment: "production", Incident: status.ReasonClientRejected},
-		"failing":   {SetUp: true, Environment: "production", Incident: status.ReasonTemporary},
-		"typed":     {SetUp: true, Environment: "production", Credentials: true},
+		"present":   {SetUp: true, Environment: "sandbox"},
+		"moved":     {SetUp: true, Environment: "production"},
+		"unset":     {Environment: "sandbox"},
+		"suspected": {SetUp: true, Environment: "sandbox", Incident: status.ReasonClientRejected},
+		"failing":   {SetUp: true, Environment: "sandbox", Incident: status.ReasonTemporary},
+		"typed":     {SetUp: true, Environment: "sandbox", Credentials: true},
 	}
 	names := []string{"present", "moved", "unset", "suspected", "failing", "typed", "gone"} // gone is not among the providers
 	want := map[pg.ID]status.Status{}
@@ -53,16 +52,16 @@ func TestSQLSaysOfAConnectionWhatStatusSays(t *testing.T) {
 			for _, failing := range times(3 * time.Hour) {
 				for _, disconnected := range times(time.Hour) {
 					for _, ends := range times(-40 * time.Hour) {
-						id := l.connection(shop, provider, "production", connectors.Account{ID: fmt.Sprint(len(want))})
+						id := dbtest.Connection(t, d, shop, provider, fmt.Sprint(len(want)), "")
 						var since any
 						if problem != "" {
 							since = now.Add(-2 * time.Hour)
 						}
-						l.exec(`UPDATE connections SET problem = $2, problem_since = $3, failing_since = $4, disconnected_at = $5 WHERE id = $1`,
+						run(t, d, `UPDATE connections SET problem = $2, problem_since = $3, failing_since = $4, disconnected_at = $5 WHERE id = $1`,
 							id, problem, since, null(failing), null(disconnected))
-						l.exec(`UPDATE grants SET refresh_expiry_fixed = $2, refresh_expires_at = $3 WHERE connection_id = $1`, id, !ends.IsZero(), null(ends))
+						run(t, d, `UPDATE grants SET refresh_expiry_fixed = $2, refresh_expires_at = $3 WHERE connection_id = $1`, id, !ends.IsZero(), null(ends))
 
-						c, err := l.d.ConnectionDetail(ctx, id, pg.ID{})
+						c, err := d.ConnectionDetail(ctx, id, pg.ID{})
 						if err != nil {
 							t.Fatal(err)
 						}
@@ -74,11 +73,11 @@ func TestSQLSaysOfAConnectionWhatStatusSays(t *testing.T) {
 						var health status.Health
 						var state string
 						var order int64
-						if err := l.d.Pool.QueryRow(ctx, `SELECT connection_health(state), state, health_order FROM connections WHERE id = $1`, id).
+						if err := d.Pool.QueryRow(ctx, `SELECT connection_health(state), state, health_order FROM connections WHERE id = $1`, id).
 							Scan(&health, &state, &order); err != nil {
 							t.Fatal(err)
 						}
-						stored := status.Of(row, status.Provider{SetUp: true, Environment: "production"})
+						stored := status.Of(row, status.Provider{SetUp: true, Environment: "sandbox"})
 						if health != stored.Health || status.HealthOf(state) != stored.Health || !slices.Contains(status.States(), state) {
 							t.Errorf("%s: connection_health %s, state %s, want %s", name, health, state, stored.Health)
 						}
@@ -91,7 +90,7 @@ func TestSQLSaysOfAConnectionWhatStatusSays(t *testing.T) {
 							t.Errorf("%s: health_order %d, want %d, from %d to %d", name, order, want, first, end)
 						}
 						how := status.Of(row, providers[provider])
-						of := status.Of(status.RowOf("production", state), providers[provider])
+						of := status.Of(status.RowOf("sandbox", state), providers[provider])
 						if of.Health != how.Health || of.Problem != how.Problem || of.Party != how.Party {
 							t.Errorf("%s: a row in state %s is %+v, want %+v", name, state, of, how)
 						}
@@ -105,7 +104,7 @@ func TestSQLSaysOfAConnectionWhatStatusSays(t *testing.T) {
 	for _, f := range filtersOfStatus() {
 		f.Providers = providers
 		shown := map[pg.ID]bool{}
-		if err := l.d.EachConnection(ctx, f, nil, func(r db.ConnectionRow) error { shown[r.ID] = true; return nil }); err != nil {
+		if err := d.EachConnection(ctx, f, nil, func(r db.ConnectionRow) error { shown[r.ID] = true; return nil }); err != nil {
 			t.Fatal(err)
 		}
 		for id, how := range want {
@@ -116,21 +115,21 @@ func TestSQLSaysOfAConnectionWhatStatusSays(t *testing.T) {
 			}
 		}
 	}
-	waiting, err := l.d.WaitingForPlatform(ctx, providers)
+	waiting, err := d.WaitingForPlatform(ctx, providers)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, p := range providers {
 		shown := int64(0)
 		f := search.Filter{Provider: name, Environment: p.Environment, Party: status.PartyPlatform, Providers: providers}
-		if err := l.d.EachConnection(ctx, f, nil, func(db.ConnectionRow) error { shown++; return nil }); err != nil {
+		if err := d.EachConnection(ctx, f, nil, func(db.ConnectionRow) error { shown++; return nil }); err != nil {
 			t.Fatal(err)
 		}
 		if waiting[name] != shown {
 			t.Errorf("%s: %d wait for the platform, and the list shows %d", name, waiting[name], shown)
 		}
 	}
-	counted, err := l.d.Counts(ctx)
+	counted, err := d.Counts(ctx)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,27 +23,30 @@ type row struct {
 
 // find reads the page's rows and one more, if there is one, by the rule in the package's comment.
 func (s *search) find(ctx context.Context) ([]row, error) {
-	s.args = nil
 	if few := s.few(); few != "" {
-		return s.read(ctx, few+s.filters()+s.after()+` AND`+s.lookedUp())
+		return s.read(ctx, few+s.ofDocument()+s.filters("c")+s.after())
 	}
-	s.args = nil
-	from, walked := s.walk()
+	from, all := s.walk()
 	found, err := s.read(ctx, from)
-	if err != nil || len(found) > s.limit || walked == 0 || s.total <= int64(walked) || len(s.terms) > 0 && !slices.ContainsFunc(s.terms, term.indexed) {
+	if err != nil || all || len(found) > s.limit || s.total <= int64(walked) || len(s.terms) > 0 && !slices.ContainsFunc(s.terms, term.indexed) {
 		return found, err
 	}
-	s.args = nil
 	return s.read(ctx, s.gather())
 }
 
 // read reads the first rows of a FROM clause whose connections are called c.
 func (s *search) read(ctx context.Context, from string) ([]row, error) {
+	args := append([]any{pg.PlanWithArguments}, s.args...)
+	s.args = nil
 	return pg.Collect(ctx, s.q, "read ids", func(r pgx.CollectableRow) (row, error) {
 		var one row
 		return one, r.Scan(&one.id, &one.key)
-	}, `SELECT c.id, `+s.order.Key+`::text FROM `+from+s.order.By(s.from)+s.oneMore(), append([]any{pg.PlanWithArguments}, s.args...)...)
+	}, `SELECT c.id, `+s.order.Key+`::text FROM `+from+s.order.By(s.from)+` LIMIT `+strconv.Itoa(s.limit+1), args...)
 }
+
+// whole returns a FROM clause that reads all rows of a statement before they are sorted. Without OFFSET, Postgres would walk the order in
+// search of them when it takes them for more than they are.
+func whole(statement string) string { return `(` + statement + ` OFFSET 0) AS c WHERE true` }
 
 // few returns how the rows are read when the filter shows so few that all are looked at; "" otherwise.
 func (s *search) few() string {
@@ -55,48 +58,47 @@ func (s *search) few() string {
 	switch {
 	case f.Only != nil:
 		only := s.args.Add(f.Only)
-		return `(SELECT * FROM connections c WHERE (c.id = ANY(` + only + `) OR c.merchant_id = ANY(` + only + `))` + ofMerchant + ` OFFSET 0) AS c WHERE true`
+		return whole(`SELECT * FROM connections c WHERE (c.id = ANY(`+only+`) OR c.merchant_id = ANY(`+only+`))`+ofMerchant)
 	case f.Bulk != pg.ID{}:
-		return `(SELECT c.* FROM bulk_items i JOIN connections c ON c.id = i.connection_id
-			WHERE i.bulk_id = ` + s.args.Add(f.Bulk) + ` AND i.outcome = ` + s.args.Add(f.Outcome) + ofMerchant + ` OFFSET 0) AS c WHERE true`
+		return whole(`SELECT c.* FROM bulk_items i JOIN connections c ON c.id = i.connection_id
+			WHERE i.bulk_id = `+s.args.Add(f.Bulk)+` AND i.outcome = `+s.args.Add(f.Outcome)+ofMerchant)
 	case f.Lapsing:
 		names, environments := f.Providers.Reconnecting()
-		return `(SELECT c.*, g.refresh_expires_at FROM grants g JOIN connections c ON c.id = g.connection_id
-			WHERE ` + status.MustReconnect(s.args.Add(s.now), s.args.Add(s.now.AddDate(0, 0, LapsingDays)), s.args.Add(names), s.args.Add(environments)) + ofMerchant + ` OFFSET 0) AS c WHERE true`
+		return whole(`SELECT c.*, g.refresh_expires_at FROM grants g JOIN connections c ON c.id = g.connection_id
+			WHERE `+status.MustReconnect(s.args.Add(s.now), s.args.Add(s.now.AddDate(0, 0, LapsingDays)), s.args.Add(names), s.args.Add(environments))+ofMerchant)
 	case f.Merchant != pg.ID{} && s.order.Key == "c.connected_at":
 		return `connections c WHERE true` + ofMerchant // there is an index of a merchant's connections in this order
 	case f.Merchant != pg.ID{}:
-		return `(SELECT * FROM connections c WHERE true` + ofMerchant + ` OFFSET 0) AS c WHERE true`
+		return whole(`SELECT * FROM connections c WHERE true`+ofMerchant)
 	}
 	return ""
 }
 
-// walk returns how the beginning of the order is read, and how many rows of it at most; 0 when that is all there is to read.
-func (s *search) walk() (from string, most int) {
-	filtered := s.facets != nil || s.filter.Used != "" && s.order.Key != "c.used_on" || !s.filter.Since.IsZero() && s.order.Key != "c.connected_at"
+// walk returns how the beginning of the order is read, and whether that is all that the filter shows. Rows of facets are walked by
+// themselves where that reads less than the order has between them.
+func (s *search) walk() (from string, all bool) {
+	ofFacets := s.facets != nil && (s.shown <= int64(walked) || s.hasFacetIndex() && s.shown*int64(len(s.facets)) < s.total)
 	switch {
-	case len(s.terms) > 0 && s.facets != nil && s.counted() <= walkedDocuments:
-		return s.ofFacets(walkedDocuments) + ` WHERE` + s.lookedUp(), 0
+	case ofFacets && len(s.terms) == 0:
+		return s.ofFacets(s.limit+1) + ` WHERE true`, true
+	case ofFacets:
+		return s.first(`SELECT c.* FROM `+s.ofFacets(s.most())) + s.ofDocument(), s.shown <= int64(walked)
 	case len(s.terms) > 0 && s.inDocuments():
-		return s.first("search_documents", walkedDocuments) + s.filters() + ` AND ` + s.judged("c"), walkedDocuments
-	case len(s.terms) > 0 && s.facets != nil && s.hasFacetIndex() && s.counted() < s.total/4:
-		return `(SELECT * FROM ` + s.ofFacets(walkedLookups) + s.order.By(s.from) + ` LIMIT ` + strconv.Itoa(walkedLookups) + `) AS c WHERE` + s.lookedUp(), walkedLookups
-	case len(s.terms) > 0 && filtered:
-		return `(SELECT * FROM ` + s.first("connections", walkedKeys) + s.filters() + s.order.By(s.from) + ` LIMIT ` + strconv.Itoa(walkedLookups) + `) AS c WHERE` + s.lookedUp(), walkedLookups
-	case len(s.terms) > 0:
-		return s.first("connections", walkedLookups) + ` AND` + s.lookedUp(), walkedLookups
-	case filtered:
-		return s.first("connections", walkedKeys) + s.filters(), walkedKeys
+		return s.first(`SELECT * FROM search_documents c WHERE true`+s.after()) + ` AND ` + s.judged("c") + s.ofConnection(), false
 	}
-	return `connections c WHERE true` + s.after(), 0
+	filters := s.filters("c")
+	return s.first(`SELECT * FROM connections c WHERE true`+s.after()) + filters + s.ofDocument(), filters == "" && len(s.terms) == 0
 }
 
-// first returns how the first rows of the order are read.
-func (s *search) first(table string, most int) string {
-	return `(SELECT * FROM ` + table + ` c WHERE true` + s.after() + s.order.By(s.from) + ` LIMIT ` + strconv.Itoa(most) + `) AS c WHERE true`
+// first returns how the first rows of a statement are read, in the order asked for.
+func (s *search) first(statement string) string {
+	return `(` + statement + s.order.By(s.from) + ` LIMIT ` + strconv.Itoa(s.most()) + `) AS c WHERE true`
 }
 
-// gather returns how all rows are read that match. OFFSET keeps Postgres from walking the order in search of them.
+// most is how many rows are walked at most.
+func (s *search) most() int { return max(walked, s.limit+1) }
+
+// gather returns how all rows are read that match.
 func (s *search) gather() string {
 	switch {
 	case len(s.terms) > 0:
@@ -104,23 +106,20 @@ func (s *search) gather() string {
 		if people := s.people(); people != "" {
 			found = `(` + found + ` OR d.merchant_id = ANY(ARRAY(` + people + `)))`
 		}
-		from := `(SELECT * FROM search_documents d WHERE ` + found + ` OFFSET 0) AS `
-		if !s.inDocuments() {
-			return from + `d CROSS JOIN LATERAL (SELECT * FROM connections c WHERE c.id = d.id OFFSET 0) AS c WHERE true` + s.filters() + s.after()
+		if s.inDocuments() {
+			return whole(`SELECT * FROM search_documents d WHERE `+found) + s.ofConnection() + s.after()
 		}
-		return from + `c WHERE true` + s.filters() + s.after()
+		return whole(`SELECT c.* FROM search_documents d JOIN connections c ON c.id = d.id WHERE `+found) + s.filters("c") + s.after()
 	case s.facets != nil:
 		return s.ofFacets(s.limit+1) + ` WHERE true`
-	default:
-		return `(SELECT * FROM connections c WHERE true` + s.usedThen() + s.connectedSince() + ` OFFSET 0) AS c WHERE true` + s.after()
 	}
+	return whole(`SELECT * FROM connections c WHERE true`+s.filters("c")) + s.after()
 }
 
 // ofFacets returns how the connections of the facets are read, the first of each where there is an index of a facet's
 // connections in the order asked for, otherwise all.
 func (s *search) ofFacets(first int) string {
-	from := s.eachFacet() + ` CROSS JOIN LATERAL (SELECT * FROM connections c WHERE c.provider = f.p AND c.environment = f.e AND c.state = f.s` +
-		s.usedThen() + s.connectedSince() + s.after()
+	from := s.eachFacet() + ` CROSS JOIN LATERAL (SELECT * FROM connections c WHERE c.provider = f.p AND c.environment = f.e AND c.state = f.s` + s.days("c", false) + s.after()
 	if s.hasFacetIndex() {
 		return from + s.order.By(s.from) + ` LIMIT ` + strconv.Itoa(first) + `) AS c`
 	}
@@ -131,10 +130,9 @@ func (s *search) hasFacetIndex() bool {
 	return s.order.Key == "c.connected_at" || s.order.Key == "c.account_key"
 }
 
-// inDocuments reports whether documents hold all that is filtered and sorted by; connections alone have their state and use.
+// inDocuments reports whether documents have the order's key.
 func (s *search) inDocuments() bool {
-	_, _, states := s.sides()
-	return states == nil && s.filter.Used == "" && s.order.Key != "c.used_on" && s.order.Key != "c.health_order"
+	return s.order.Key != "c.used_on" && s.order.Key != "c.health_order"
 }
 
 // has and like are two ways of finding a term: in a row that is at hand, and by the index.
@@ -169,12 +167,21 @@ func (s *search) matches(document string, in func(s *search, column string, t te
 	return `(` + strings.Join(all, ` AND `) + `)`
 }
 
-// lookedUp is the condition that the document of a connection c matches.
-func (s *search) lookedUp() string {
+// ofDocument is the condition, which begins with AND, that the document of a connection c matches; ofConnection, that the connection
+// of a document c is what the filter shows. As subqueries they are looked up one by one, for rows that nothing else rules out.
+func (s *search) ofDocument() string {
 	if len(s.terms) == 0 {
-		return ` true`
+		return ""
 	}
-	return ` (SELECT ` + s.judged("d") + ` FROM search_documents d WHERE d.id = c.id)`
+	return ` AND (SELECT ` + s.judged("d") + ` FROM search_documents d WHERE d.id = c.id)`
+}
+
+func (s *search) ofConnection() string {
+	filters := s.filters("k")
+	if filters == "" {
+		return ""
+	}
+	return ` AND (SELECT true` + filters + ` FROM connections k WHERE k.id = c.id)`
 }
 
 // judged is the condition that a document at hand matches, or a user of its merchant.
@@ -205,75 +212,40 @@ func (s *search) people() string {
 // after is the condition, which begins with AND, that keeps the order to where the page may be: after the cursor, within the
 // asked days of use or of connecting and, in the order of health, where the asked healths stand together.
 func (s *search) after() string {
-	place := s.order.After(s.from, s.args.Add)
-	switch s.order.Key {
-	case "c.used_on":
-		if s.filter.Used != "" {
-			place += s.used()
+	place := s.order.After(s.from, s.args.Add) + s.days("c", true)
+	if s.order.Key == "c.health_order" && s.facets != nil {
+		low, high := int64(math.MaxInt64), int64(0)
+		for _, f := range s.facets {
+			first, end := status.HealthOf(f.state).Orders()
+			low, high = min(low, first), max(high, end)
 		}
-	case "c.connected_at":
-		if !s.filter.Since.IsZero() {
-			place += s.since()
-		}
-	case "c.health_order":
-		if s.facets != nil {
-			low, high := int64(math.MaxInt64), int64(0)
-			for _, f := range s.facets {
-				first, end := status.HealthOf(f.state).Orders()
-				low, high = min(low, first), max(high, end)
-			}
-			place += fmt.Sprintf(` AND c.health_order >= %d AND c.health_order < %d`, low, high)
-		}
+		place += fmt.Sprintf(` AND c.health_order >= %d AND c.health_order < %d`, low, high)
 	}
 	return place
 }
 
-// filters is the condition, which begins with AND, that c is what the filter shows, beside its place in the order and its words.
-func (s *search) filters() string { return s.inFacets() + s.usedThen() + s.connectedSince() }
-
-// usedThen and connectedSince are conditions that begin with AND; "" where after has them.
-func (s *search) usedThen() string {
-	if s.filter.Used == "" || s.order.Key == "c.used_on" {
-		return ""
+// filters is the condition, which begins with AND, that a connection is what the filter shows, beside its place in the order and its words.
+func (s *search) filters(connection string) string {
+	where := s.days(connection, false)
+	if s.facets != nil {
+		where += fmt.Sprintf(` AND (%[1]s.provider, %[1]s.environment, %[1]s.state) IN (SELECT f.p, f.e, f.s FROM %[2]s)`, connection, s.eachFacet())
 	}
-	return s.used()
+	return where
 }
 
-func (s *search) connectedSince() string {
-	if s.filter.Since.IsZero() || s.order.Key == "c.connected_at" {
-		return ""
+// days is the condition, which begins with AND, on when a connection was used or made: the one that the order is by, or the others.
+func (s *search) days(connection string, ordered bool) (where string) {
+	if f := s.filter; f.Used != "" && ordered == (s.order.Key == "c.used_on") {
+		if days := map[string]int{UsedDay: 1, UsedWeek: 7, UsedMonth: 30}[f.Used]; days > 0 {
+			where += ` AND ` + connection + `.used_on >= '` + s.now.AddDate(0, 0, -days).Format(time.DateOnly) + `'`
+		} else {
+			where += ` AND ` + connection + `.used_on = '1970-01-01'`
+		}
 	}
-	return s.since()
-}
-
-func (s *search) used() string {
-	days := map[string]int{UsedDay: 1, UsedWeek: 7, UsedMonth: 30}[s.filter.Used]
-	if days == 0 {
-		return ` AND c.used_on = '1970-01-01'`
+	if since := s.filter.Since; !since.IsZero() && ordered == (s.order.Key == "c.connected_at") {
+		where += ` AND ` + connection + `.connected_at >= '` + since.Format(time.RFC3339Nano) + `'`
 	}
-	return ` AND c.used_on >= '` + s.now.AddDate(0, 0, -days).Format(time.DateOnly) + `'`
-}
-
-func (s *search) since() string { return ` AND c.connected_at >= ` + s.args.Add(s.filter.Since) }
-
-// inFacets is the condition, which begins with AND, that c has one of the facets.
-func (s *search) inFacets() string {
-	if s.facets == nil {
-		return ""
-	}
-	providers, environments, states := s.sides()
-	where := ` AND c.provider = ANY(` + s.args.Add(providers) + `) AND c.environment = ANY(` + s.args.Add(environments) + `)`
-	switch {
-	case states == nil:
-		return where
-	case len(providers)*len(environments)*len(states) == len(s.facets):
-		return where + ` AND c.state = ANY(` + s.args.Add(states) + `)`
-	}
-	var all []string
-	for _, f := range s.facets {
-		all = append(all, f.provider+" "+f.environment+" "+f.state)
-	}
-	return where + ` AND c.provider || ' ' || c.environment || ' ' || c.state = ANY(` + s.args.Add(all) + `)`
+	return where
 }
 
 // eachFacet selects the facets as f(p, e, s).
@@ -284,23 +256,3 @@ func (s *search) eachFacet() string {
 	}
 	return `unnest(` + s.args.Add(p) + `::text[], ` + s.args.Add(e) + `::text[], ` + s.args.Add(states) + `::text[]) AS f(p, e, s)`
 }
-
-// sides returns the providers, environments and states of the facets. The states are nil when the facets are all that those
-// providers have in those environments.
-func (s *search) sides() (providers, environments, states []string) {
-	for _, f := range s.facets {
-		providers, environments, states = append(providers, f.provider), append(environments, f.environment), append(states, f.state)
-	}
-	unique := func(all []string) []string {
-		slices.Sort(all)
-		return slices.Compact(all)
-	}
-	providers, environments, states = unique(providers), unique(environments), unique(states)
-	if len(providers)*len(environments)*len(status.States()) == len(s.facets) {
-		states = nil
-	}
-	return providers, environments, states
-}
-
-// oneMore limits a statement to one row more than the page, which tells whether there is another page.
-func (s *search) oneMore() string { return ` LIMIT ` + strconv.Itoa(s.limit+1) }

@@ -1,8 +1,9 @@
-package db_test
+package search_test
 
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -136,22 +137,6 @@ func TestSearchFindsWhatAMerchantReadsOut(t *testing.T) {
 	page, err := l.d.Connections(context.Background(), search.Filter{Query: "Riverisde"}, nil, "", 50)
 	if err != nil || !slices.Equal(page.Similar, []string{"riverside"}) {
 		t.Errorf("looked for %q instead, %v", page.Similar, err)
-	}
-}
-
-func TestSearchKnowsReferences(t *testing.T) {
-	l := newTestDB(t)
-	ctx := context.Background()
-	shop := l.merchant("Shop", "", "a@shop.example")
-	connection := l.connection(shop, "caminvoice", "sandbox", connectors.Account{ID: "KHUID1", Name: "A"})
-	l.connection(shop, "caminvoice", "sandbox", connectors.Account{ID: "KHUID2", Name: "B"})
-	l.exec(`INSERT INTO flows (id, reference, state_hash, browser_hash, user_id, merchant_id, provider, environment, stage, result_id, created_at, touched_at, expires_at)
-		SELECT gen_random_uuid(), 'K7M2-4QX0', '\x01', '\x02', id, merchant_id, 'caminvoice', 'sandbox', 'connected', $1, now(), now(), now() FROM users`, connection)
-	for _, typed := range []string{"K7M2-4QX0", "k7m24qxo", " k7m2 4qx0 "} {
-		page, err := l.d.Connections(ctx, search.Filter{Query: typed}, nil, "", 50)
-		if err != nil || page.Flow == nil || len(page.Rows) != 1 || page.Rows[0].ID != connection {
-			t.Errorf("%q: %+v, %v", typed, page, err)
-		}
 	}
 }
 
@@ -304,9 +289,9 @@ func TestALogoIsNotSearched(t *testing.T) {
 	}
 }
 
-// TestPagesMeetEveryLineOnce walks each order forwards and back, with filters and words, and compares with all at once.
+// TestPagesMeetEveryLineOnce walks each order forwards and back, with filters and words, and compares with all at once. A walk that ends early
+// leaves the rest to be gathered.
 func TestPagesMeetEveryLineOnce(t *testing.T) {
-	t.Parallel()
 	d := dbtest.New(t)
 	ctx := context.Background()
 	if err := sample.Fill(ctx, d, sample.Scale{Connections: 400, Merchants: 12}); err != nil {
@@ -330,7 +315,7 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	slipped := given[:1] + given[2:3] + given[1:2] + given[3:]
-	for _, f := range []search.Filter{
+	filters := []search.Filter{
 		{},
 		{Lapsing: true},
 		{Lapsing: true, Provider: "caminvoice", Query: "ltd"},
@@ -366,7 +351,8 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 		{Query: given, Merchant: named},
 		{Query: given, Lapsing: true},
 		{Query: slipped},
-	} {
+	}
+	meets := func(t *testing.T, f search.Filter) {
 		f.Providers = present
 		var all []pg.ID
 		if err := d.EachConnection(ctx, f, nil, func(l db.ConnectionRow) error {
@@ -437,6 +423,14 @@ func TestPagesMeetEveryLineOnce(t *testing.T) {
 			t.Errorf("%+v: %d backwards, %d at once", f, len(backwards), len(all))
 		}
 	}
+	for _, walked := range []int{8000, 20, 3} {
+		t.Run(fmt.Sprint(walked), func(t *testing.T) {
+			search.WalkAtMost(t, walked)
+			for _, f := range filters {
+				meets(t, f)
+			}
+		})
+	}
 	for _, cursor := range []string{"!", "bm90IGpzb24", "eyJzIjoiIiwiayI6IngiLCJpIjoiMDAwMDAwMDAtMDAwMC0wMDAwLTAwMDAtMDAwMDAwMDAwMDAwIn0"} {
 		if page, err := d.Connections(ctx, search.Filter{}, nil, cursor, 7); err != nil || len(page.Rows) != 7 {
 			t.Errorf("a cursor that is none: %d, %v", len(page.Rows), err)
@@ -487,51 +481,6 @@ func TestCombinationsFindWhatIsThere(t *testing.T) {
 		if found != len(seen) {
 			t.Errorf("%s, %q: found %d of %d", c.Name, c.Filter.Query, len(seen), found)
 		}
-	}
-}
-
-func TestAConnectionIsFoundByItsReference(t *testing.T) {
-	l := newTestDB(t)
-	shop := l.merchant("CH168 Shop", "shop-17")
-	at := func(id string) pg.ID {
-		l.exec(`INSERT INTO connections (id, merchant_id, provider, environment, account_id, account_name, connected_at) VALUES ($1, $2, 'elecq', 'sandbox', $3, 'x', now())`, id, shop, id)
-		parsed, err := pg.ParseID(id)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return parsed
-	}
-	one := at("01980000-0000-7000-8000-00f0000000ff")
-	shared, sharing := at("01980000-0000-7000-8000-000842108421"), at("01990000-0000-7000-9000-ff0842108421")
-	if got := (db.Connection{ID: one}).Reference(); got != "Y000-007Z" {
-		t.Errorf("the reference is %s", got)
-	}
-	for typed, want := range map[string][]pg.ID{
-		"Y000-007Z":   {one},
-		"y000007z":    {one},
-		" yooo oo7z ": {one},
-		"1111-1111":   {shared, sharing},
-		"iLI1 lIl1":   {shared, sharing},
-		"Y000-007X":   nil,
-	} {
-		got := l.list(search.Filter{Query: typed})
-		slices.SortFunc(got, func(a, b pg.ID) int { return slices.Compare(a[:], b[:]) })
-		if !slices.Equal(got, want) {
-			t.Errorf("%q finds %v, want %v", typed, got, want)
-		}
-	}
-
-	tx, err := l.d.Pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer tx.Rollback(context.Background())
-	if _, err := tx.Exec(t.Context(), `SET LOCAL enable_seqscan = off`); err != nil {
-		t.Fatal(err)
-	}
-	plan, err := pg.Collect(t.Context(), tx, "explain", pgx.RowTo[string], `EXPLAIN SELECT c.id FROM connections c WHERE right(c.id::text, 10) = $1 LIMIT 100`, "f0000000ff")
-	if err != nil || !strings.Contains(strings.Join(plan, " "), "connections_reference") {
-		t.Errorf("%v: not found by an index: %v", err, plan)
 	}
 }
 
