@@ -69,7 +69,7 @@ func errorBody(v ErrorPage) templ.Component {
 			templ_7745c5c3_Var2 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = story(v.health(), T(ctx, "error."+v.code()+".title")).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = story(v.tone(), T(ctx, "error."+v.code()+".title")).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

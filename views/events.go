@@ -101,26 +101,26 @@ func (e Event) technical(ctx context.Context) bool {
 	return failed && !has(ctx, "note."+e.note())
 }
 
-// health returns the health whose colour the event is shown in, "" for none.
-func (e Event) health() status.Health {
+// tone returns the tone in whose colour the event is shown, "" for none.
+func (e Event) tone() tone {
 	if o, failed := e.Kind.Failure(); failed {
-		return o.Health()
+		return toneOf(o.Health())
 	}
 	switch e.kind() {
 	case status.ConnectionConnected, status.ConnectionReconnected, status.RefreshSaved, recovered, status.IncidentEnded:
-		return status.Fine
+		return toneGood
 	case status.IncidentOpened, status.ConnectionRevocationNoticed:
-		return status.Retrying
+		return toneWarning
 	}
 	if call := e.Call(); call != nil {
-		return call.Outcome.Health()
+		return toneOf(call.Outcome.Health())
 	}
 	return ""
 }
 
 // by names who did it. A failed refresh is not the doing of the user who asked for it, only found by them.
 func (e Event) by(ctx context.Context) string {
-	if e.Kind.Refresh() && e.health() != status.Fine {
+	if e.Kind.Refresh() && e.tone() != toneGood {
 		return T(ctx, "connection.found", "Name", e.ActorName)
 	}
 	return T(ctx, "connection.by", "Name", e.ActorName)

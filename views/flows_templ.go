@@ -609,7 +609,7 @@ func flowConnected(v FlowPage) templ.Component {
 			templ_7745c5c3_Var16 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = story(status.Fine, v.title(ctx)).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = story(toneGood, v.title(ctx)).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -846,7 +846,7 @@ func flowConfirming(v FlowPage) templ.Component {
 			templ_7745c5c3_Var27 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = story(status.Fine, v.title(ctx)).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = story(toneGood, v.title(ctx)).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -926,7 +926,7 @@ func flowUnderWay(v FlowPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = story(status.Disconnected, v.title(ctx)).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = story(toneNeutral, v.title(ctx)).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -1011,7 +1011,7 @@ func flowEnded(v FlowPage) templ.Component {
 			templ_7745c5c3_Var33 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = story(v.health(ctx), v.title(ctx)).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = story(v.tone(ctx), v.title(ctx)).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -504,7 +504,7 @@ func reconnectElsewhereBody(v ReconnectElsewherePage) templ.Component {
 			templ_7745c5c3_Var18 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = story(status.Retrying, T(ctx, "invitation.elsewhere")).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = story(toneWarning, T(ctx, "invitation.elsewhere")).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -386,15 +386,15 @@ func (v FlowPage) title(ctx context.Context) string {
 	return T(ctx, key, "Provider", v.Provider.Title)
 }
 
-// health returns the health whose icon is before an ended flow's title.
-func (v FlowPage) health(ctx context.Context) status.Health {
+// tone returns the tone of an ended flow's title.
+func (v FlowPage) tone(ctx context.Context) tone {
 	switch v.outcome(ctx) {
 	case status.EndTemporary, status.EndRateLimited:
-		return status.Retrying
+		return toneWarning
 	case status.EndDenied, status.EndCancelled, status.EndExpired, status.EndUnconfirmed, status.EndLinkRevoked, UnderWay:
-		return status.Disconnected
+		return toneNeutral
 	}
-	return status.ActionNeeded
+	return toneBad
 }
 
 // startsAgain reports whether the page offers another try.
@@ -459,14 +459,14 @@ func (v ErrorPage) code() string {
 	return "500"
 }
 
-func (v ErrorPage) health() status.Health {
+func (v ErrorPage) tone() tone {
 	switch v.code() {
 	case "500":
-		return status.ActionNeeded
+		return toneBad
 	case "429", "503":
-		return status.Retrying
+		return toneWarning
 	}
-	return status.Disconnected
+	return toneNeutral
 }
 
 // device returns the browser and the system of a session, such as "Chrome · Android".

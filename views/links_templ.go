@@ -401,7 +401,7 @@ func linkOverBody(v LinkOverPage) templ.Component {
 			templ_7745c5c3_Var13 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = story(status.Disconnected, T(ctx, "link."+v.Why+".title")).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = story(toneNeutral, T(ctx, "link."+v.Why+".title")).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

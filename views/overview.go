@@ -111,11 +111,6 @@ func (p ProviderFigures) Any() bool {
 // page returns the address of the provider's page in the back office.
 func (p Provider) page() string { return "/admin/providers/" + p.Name }
 
-// liveHealths returns the healths of connections that are not disconnected.
-func liveHealths() []status.Health {
-	return slices.DeleteFunc(status.Healths(), func(h status.Health) bool { return h == status.Disconnected })
-}
-
 func (m TodoItem) text(ctx context.Context) string {
 	if has(ctx, "todo."+string(m.Code)) {
 		return T(ctx, "todo."+string(m.Code), "Provider", m.Provider, "Count", int(m.Count), "Of", int(m.Of))

@@ -85,16 +85,16 @@ func (l entry) text(ctx context.Context, provider string) string {
 // class returns the classes of the line: its colour, and whether it stands out from what went well.
 func (l entry) class() string {
 	e := l.latest()
-	health := e.health()
+	is := e.tone()
 	changed := e.kind() == recovered || e.Kind.OfConnection() != string(e.Kind)
 	switch e.Kind {
 	case status.ConnectionNamed, status.ConnectionNoted, status.ConnectionNoteDeleted:
 		changed = false
 	}
-	if changed || health == status.Retrying || health == status.ActionNeeded {
-		return string(health) + " change"
+	if changed || is == toneWarning || is == toneBad {
+		return string(is) + " change"
 	}
-	return string(health)
+	return string(is)
 }
 
 // technical reports whether there is more to unfold: a call, or from where somebody acted.

@@ -141,7 +141,7 @@ func merchantTimeline(events []Event, provider string) templ.Component {
 		}
 		for _, l := range foldEvents(events, func(e Event) string { return e.reading(ctx, provider) }) {
 			e := l.latest()
-			var templ_7745c5c3_Var5 = []any{string(e.health())}
+			var templ_7745c5c3_Var5 = []any{string(e.tone())}
 			templ_7745c5c3_Err = templ.RenderCSSItems(ctx, templ_7745c5c3_Buffer, templ_7745c5c3_Var5...)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err

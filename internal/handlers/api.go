@@ -21,6 +21,7 @@ import (
 	"patchbay/internal/search"
 	"patchbay/internal/status"
 	"patchbay/internal/text"
+	"patchbay/views"
 )
 
 //go:embed openapi.yaml
@@ -205,7 +206,7 @@ func (s *Server) apiConnections(w http.ResponseWriter, r *http.Request) error {
 	q := r.URL.Query()
 	f := search.Filter{Provider: q.Get("provider"), Health: status.Health(q.Get("health")), Merchant: key.MerchantID, Providers: s.statuses(r.Context())}
 	if f.Health != "" && !slices.Contains(status.Healths(), f.Health) {
-		return invalid("health is fine, retrying, action-needed or disconnected")
+		return invalid("health is " + oneOf(status.Healths()))
 	}
 	limit, err := pageSize(q.Get("limit"))
 	if err != nil {
@@ -411,8 +412,8 @@ func (s *Server) apiAddMerchant(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case text.Name(asked.ExternalID) == "" || text.Name(asked.Name) == "":
 		return errNoName
-	case !slices.Contains([]string{"", "en", "km", "fr"}, asked.Locale):
-		return invalid("locale is en, km or fr")
+	case asked.Locale != "" && !views.KnownLocale(asked.Locale):
+		return invalid("locale is " + oneOf(views.Languages()))
 	}
 	status := http.StatusCreated
 	m, err := s.DB.AddMerchant(r.Context(), s.byKey(r, key), db.Merchant{ExternalID: asked.ExternalID, Name: asked.Name, Locale: asked.Locale})
@@ -476,6 +477,22 @@ func laterPage(r *http.Request) context.Context {
 		return r.Context()
 	}
 	return pg.FromReplica(r.Context())
+}
+
+// oneOf lists values as a sentence does: "a, b or c".
+func oneOf[T ~string](values []T) string {
+	var listed strings.Builder
+	for i, value := range values {
+		switch i {
+		case 0:
+		case len(values) - 1:
+			listed.WriteString(" or ")
+		default:
+			listed.WriteString(", ")
+		}
+		listed.WriteString(string(value))
+	}
+	return listed.String()
 }
 
 var errCursor = invalid("cursor is the next of an earlier answer")

@@ -171,7 +171,7 @@ func (s *Server) checkLink(asked newLink) (l db.ConnectLink, lasts time.Duration
 	case text.Length(asked.User.ExternalID) > text.MaxName || text.Length(asked.User.Name) > text.MaxName:
 		return l, 0, invalid("user.external_id and user.name are texts of at most 200 characters")
 	case l.Locale != "" && !views.KnownLocale(l.Locale):
-		return l, 0, invalid("merchant.locale is en, km or fr")
+		return l, 0, invalid("merchant.locale is " + oneOf(views.Languages()))
 	case !slices.Contains([]string{"", "button", "redirect"}, asked.Return):
 		return l, 0, invalid("return is button or redirect")
 	case l.Confirms && l.ReturnURL == "":

@@ -10,6 +10,9 @@ import (
 	"strings"
 	"testing"
 
+	"patchbay/internal/status"
+	"patchbay/internal/webhooks"
+
 	"github.com/getkin/kin-openapi/openapi3"
 )
 
@@ -60,7 +63,15 @@ func httpRequest(method, path string) *http.Request {
 	return r
 }
 
-// TestTheDescriptionHasEveryRouteAndLimit holds openapi.yaml to the routes of the API and to its limits.
+// anys returns the values as a description has them.
+func anys[T ~string](values []T) (all []any) {
+	for _, value := range values {
+		all = append(all, string(value))
+	}
+	return all
+}
+
+// TestTheDescriptionHasEveryRouteAndLimit holds openapi.yaml to the routes of the API, to its limits and to the words that rooms list.
 func TestTheDescriptionHasEveryRouteAndLimit(t *testing.T) {
 	doc, err := openapi3.NewLoader().LoadFromData(openapi)
 	if err != nil {
@@ -99,6 +110,16 @@ func TestTheDescriptionHasEveryRouteAndLimit(t *testing.T) {
 	}
 	if strings.Contains(string(openapi), "additionalProperties: false") || doc.Components.Schemas["Connection"].Value.Properties["connected_at"].Value.Nullable {
 		t.Error("an answer is closed to new fields, or connected_at may be null")
+	}
+	for at, values := range map[*openapi3.SchemaRef][]any{
+		doc.Components.Schemas["Health"]:                              anys(status.Healths()),
+		doc.Components.Schemas["WhoMustAct"]:                          anys(append([]status.Party{""}, status.Parties()...)),
+		doc.Components.Schemas["Receipt"].Value.Properties["revoked"]: anys(status.Revocations()),
+		doc.Components.Schemas["WebhookType"]:                         anys(webhooks.Types()),
+	} {
+		if !slices.Equal(at.Value.Enum, values) {
+			t.Errorf("openapi.yaml has the values %v, the program %v", at.Value.Enum, values)
+		}
 	}
 	text := strings.Join(strings.Fields(string(openapi)), " ")
 	for _, limit := range []string{
