@@ -55,7 +55,7 @@ func similarTerms(ctx context.Context, q pg.Querier, terms []term) ([]term, erro
 		// Short words, numbers and ids are not in the dictionary, and not corrected.
 		var unknown bool
 		if err := q.QueryRow(ctx, `SELECT length($1) >= 4 AND $1 IN (SELECT search_words_of($1)) AND (SELECT count(*) FROM search_words WHERE word LIKE $2 AND strpos(word, $1) > 0) = 0`,
-			pg.PlanWithArguments, t[0], pg.Contains(telling(t[0]))).Scan(&unknown); err != nil {
+			pg.PlanWithArguments, t[0], pg.Contains(selectivePart(t[0]))).Scan(&unknown); err != nil {
 			return nil, fmt.Errorf("look up a word: %w", err)
 		}
 		if !unknown {

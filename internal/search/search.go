@@ -128,7 +128,7 @@ type search struct {
 	facets []facet // nil: all of them
 	total  int64   // connections
 	shown  int64   // of which have the facets, or fewer: the counts do not tell problems apart
-	never  bool    // nothing can match
+	empty  bool    // nothing can match
 
 	args pg.Args // of the statement being built
 }
@@ -176,7 +176,7 @@ func (s *search) prepare(ctx context.Context) error {
 			return err
 		}
 		s.terms = termsOf(folded)
-		s.never = len(s.terms) == 0 // only punctuation was typed
+		s.empty = len(s.terms) == 0 // only punctuation was typed
 	}
 	counts, err := pg.Collect(ctx, s.q, "read counts", pgx.RowToStructByPos[count], `SELECT provider, environment, health, sum(delta)::bigint FROM connection_counts GROUP BY 1, 2, 3`)
 	if err != nil {
@@ -197,7 +197,7 @@ func (s *search) prepare(ctx context.Context) error {
 			s.facets = append(s.facets, facet{c.Provider, c.Environment, state})
 		}
 	}
-	s.never = s.never || filtered && len(s.facets) == 0
+	s.empty = s.empty || filtered && len(s.facets) == 0
 	if !filtered {
 		s.facets = nil
 	}
@@ -205,7 +205,7 @@ func (s *search) prepare(ctx context.Context) error {
 }
 
 func (s *search) page(ctx context.Context, from pg.Cursor) (Page, error) {
-	if s.from = from; s.never {
+	if s.from = from; s.empty {
 		return Page{}, nil
 	}
 	found, err := s.find(ctx)

@@ -23,8 +23,8 @@ type row struct {
 
 // find reads the page's rows and one more, if there is one, by the rule in the package's comment.
 func (s *search) find(ctx context.Context) ([]row, error) {
-	if few := s.few(); few != "" {
-		return s.read(ctx, few+s.ofDocument()+s.filters("c")+s.after())
+	if small := s.smallSource(); small != "" {
+		return s.read(ctx, small+s.documentMatches()+s.filters("c")+s.after())
 	}
 	from, all := s.walk()
 	found, err := s.read(ctx, from)
@@ -44,12 +44,12 @@ func (s *search) read(ctx context.Context, from string) ([]row, error) {
 	}, `SELECT c.id, `+s.order.Key+`::text FROM `+from+s.order.By(s.from)+` LIMIT `+strconv.Itoa(s.limit+1), args...)
 }
 
-// whole returns a FROM clause that reads all rows of a statement before they are sorted. Without OFFSET, Postgres would walk the order in
+// allRows returns a FROM clause that reads all rows of a statement before they are sorted. Without OFFSET, Postgres would walk the order in
 // search of them when it takes them for more than they are.
-func whole(statement string) string { return `(` + statement + ` OFFSET 0) AS c WHERE true` }
+func allRows(statement string) string { return `(` + statement + ` OFFSET 0) AS c WHERE true` }
 
-// few returns how the rows are read when the filter shows so few that all are looked at; "" otherwise.
-func (s *search) few() string {
+// smallSource returns how the rows are read when the filter shows so few that all are looked at; "" otherwise.
+func (s *search) smallSource() string {
 	f := s.filter
 	ofMerchant := ""
 	if f.Merchant != (pg.ID{}) {
@@ -58,18 +58,18 @@ func (s *search) few() string {
 	switch {
 	case f.Only != nil:
 		only := s.args.Add(f.Only)
-		return whole(`SELECT * FROM connections c WHERE (c.id = ANY(`+only+`) OR c.merchant_id = ANY(`+only+`))`+ofMerchant)
+		return allRows(`SELECT * FROM connections c WHERE (c.id = ANY(` + only + `) OR c.merchant_id = ANY(` + only + `))` + ofMerchant)
 	case f.Bulk != pg.ID{}:
-		return whole(`SELECT c.* FROM bulk_items i JOIN connections c ON c.id = i.connection_id
-			WHERE i.bulk_id = `+s.args.Add(f.Bulk)+` AND i.outcome = `+s.args.Add(f.Outcome)+ofMerchant)
+		return allRows(`SELECT c.* FROM bulk_items i JOIN connections c ON c.id = i.connection_id
+			WHERE i.bulk_id = ` + s.args.Add(f.Bulk) + ` AND i.outcome = ` + s.args.Add(f.Outcome) + ofMerchant)
 	case f.Lapsing:
 		names, environments := f.Providers.Reconnecting()
-		return whole(`SELECT c.*, g.refresh_expires_at FROM grants g JOIN connections c ON c.id = g.connection_id
-			WHERE `+status.MustReconnect(s.args.Add(s.now), s.args.Add(s.now.AddDate(0, 0, LapsingDays)), s.args.Add(names), s.args.Add(environments))+ofMerchant)
+		return allRows(`SELECT c.*, g.refresh_expires_at FROM grants g JOIN connections c ON c.id = g.connection_id
+			WHERE ` + status.MustReconnect(s.args.Add(s.now), s.args.Add(s.now.AddDate(0, 0, LapsingDays)), s.args.Add(names), s.args.Add(environments)) + ofMerchant)
 	case f.Merchant != pg.ID{} && s.order.Key == "c.connected_at":
 		return `connections c WHERE true` + ofMerchant // there is an index of a merchant's connections in this order
 	case f.Merchant != pg.ID{}:
-		return whole(`SELECT * FROM connections c WHERE true`+ofMerchant)
+		return allRows(`SELECT * FROM connections c WHERE true` + ofMerchant)
 	}
 	return ""
 }
@@ -77,21 +77,21 @@ func (s *search) few() string {
 // walk returns how the beginning of the order is read, and whether that is all that the filter shows. Rows of facets are walked by
 // themselves where that reads less than the order has between them.
 func (s *search) walk() (from string, all bool) {
-	ofFacets := s.facets != nil && (s.shown <= int64(walked) || s.hasFacetIndex() && s.shown*int64(len(s.facets)) < s.total)
+	byFacets := s.facets != nil && (s.shown <= int64(walked) || s.hasFacetIndex() && s.shown*int64(len(s.facets)) < s.total)
 	switch {
-	case ofFacets && len(s.terms) == 0:
-		return s.ofFacets(s.limit+1) + ` WHERE true`, true
-	case ofFacets:
-		return s.first(`SELECT c.* FROM `+s.ofFacets(s.most())) + s.ofDocument(), s.shown <= int64(walked)
+	case byFacets && len(s.terms) == 0:
+		return s.facetRows(s.limit + 1), true
+	case byFacets:
+		return s.firstRows(`SELECT c.* FROM `+s.facetRows(s.most())) + s.documentMatches(), s.shown <= int64(walked)
 	case len(s.terms) > 0 && s.inDocuments():
-		return s.first(`SELECT * FROM search_documents c WHERE true`+s.after()) + ` AND ` + s.judged("c") + s.ofConnection(), false
+		return s.firstRows(`SELECT * FROM search_documents c WHERE true`+s.after()) + ` AND ` + s.matchesRow("c") + s.connectionMatches(), false
 	}
 	filters := s.filters("c")
-	return s.first(`SELECT * FROM connections c WHERE true`+s.after()) + filters + s.ofDocument(), filters == "" && len(s.terms) == 0
+	return s.firstRows(`SELECT * FROM connections c WHERE true`+s.after()) + filters + s.documentMatches(), filters == "" && len(s.terms) == 0
 }
 
-// first returns how the first rows of a statement are read, in the order asked for.
-func (s *search) first(statement string) string {
+// firstRows returns how the first rows of a statement are read, in the order asked for.
+func (s *search) firstRows(statement string) string {
 	return `(` + statement + s.order.By(s.from) + ` LIMIT ` + strconv.Itoa(s.most()) + `) AS c WHERE true`
 }
 
@@ -102,28 +102,30 @@ func (s *search) most() int { return max(walked, s.limit+1) }
 func (s *search) gather() string {
 	switch {
 	case len(s.terms) > 0:
-		found := s.matches("d", like)
-		if people := s.people(); people != "" {
-			found = `(` + found + ` OR d.merchant_id = ANY(ARRAY(` + people + `)))`
+		found := s.matches("d", containsByIndex)
+		if merchants := s.merchantsOfUsers(); merchants != "" {
+			found = `(` + found + ` OR d.merchant_id = ANY(ARRAY(` + merchants + `)))`
 		}
 		if s.inDocuments() {
-			return whole(`SELECT * FROM search_documents d WHERE `+found) + s.ofConnection() + s.after()
+			return allRows(`SELECT * FROM search_documents d WHERE `+found) + s.connectionMatches() + s.after()
 		}
-		return whole(`SELECT c.* FROM search_documents d JOIN connections c ON c.id = d.id WHERE `+found) + s.filters("c") + s.after()
+		return allRows(`SELECT c.* FROM search_documents d JOIN connections c ON c.id = d.id WHERE `+found) + s.filters("c") + s.after()
 	case s.facets != nil:
-		return s.ofFacets(s.limit+1) + ` WHERE true`
+		return s.facetRows(s.limit + 1)
 	}
-	return whole(`SELECT * FROM connections c WHERE true`+s.filters("c")) + s.after()
+	return allRows(`SELECT * FROM connections c WHERE true`+s.filters("c")) + s.after()
 }
 
-// ofFacets returns how the connections of the facets are read, the first of each where there is an index of a facet's
+// facetRows returns how the connections of the facets are read, the first of each where there is an index of a facet's
 // connections in the order asked for, otherwise all.
-func (s *search) ofFacets(first int) string {
-	from := s.eachFacet() + ` CROSS JOIN LATERAL (SELECT * FROM connections c WHERE c.provider = f.p AND c.environment = f.e AND c.state = f.s` + s.days("c", false) + s.after()
+func (s *search) facetRows(first int) string {
+	each := `SELECT * FROM connections c WHERE c.provider = f.p AND c.environment = f.e AND c.state = f.s` + s.dates("c", false) + s.after()
 	if s.hasFacetIndex() {
-		return from + s.order.By(s.from) + ` LIMIT ` + strconv.Itoa(first) + `) AS c`
+		each = `(` + each + s.order.By(s.from) + ` LIMIT ` + strconv.Itoa(first) + `) AS c WHERE true`
+	} else {
+		each = allRows(each)
 	}
-	return from + ` OFFSET 0) AS c`
+	return s.facetTable() + ` CROSS JOIN LATERAL ` + each
 }
 
 func (s *search) hasFacetIndex() bool {
@@ -135,8 +137,8 @@ func (s *search) inDocuments() bool {
 	return s.order.Key != "c.used_on" && s.order.Key != "c.health_order"
 }
 
-// has and like are two ways of finding a term: in a row that is at hand, and by the index.
-func has(s *search, column string, t term) string {
+// contains and containsByIndex are two ways of finding a term: in a row that is at hand, and by the index.
+func contains(s *search, column string, t term) string {
 	var any []string
 	for _, word := range t {
 		any = append(any, `strpos(`+column+`, `+s.args.Add(word)+`) > 0`)
@@ -144,16 +146,16 @@ func has(s *search, column string, t term) string {
 	return `(` + strings.Join(any, ` OR `) + `)`
 }
 
-func like(s *search, column string, t term) string {
+func containsByIndex(s *search, column string, t term) string {
 	switch {
 	case !t.indexed():
-		return has(s, column, t)
+		return contains(s, column, t)
 	case len(t) > 1:
 		// One condition for all, so that a single scan of the index intersects them with the other terms.
 		return column + ` ~ ` + s.args.Add(t.regexp())
 	}
-	if part := telling(t[0]); part != t[0] {
-		return column + ` LIKE ` + s.args.Add(pg.Contains(part)) + ` AND ` + has(s, column, t)
+	if part := selectivePart(t[0]); part != t[0] {
+		return column + ` LIKE ` + s.args.Add(pg.Contains(part)) + ` AND ` + contains(s, column, t)
 	}
 	return column + ` LIKE ` + s.args.Add(pg.Contains(t[0]))
 }
@@ -167,16 +169,16 @@ func (s *search) matches(document string, in func(s *search, column string, t te
 	return `(` + strings.Join(all, ` AND `) + `)`
 }
 
-// ofDocument is the condition, which begins with AND, that the document of a connection c matches; ofConnection, that the connection
+// documentMatches is the condition, which begins with AND, that the document of a connection c matches; connectionMatches, that the connection
 // of a document c is what the filter shows. As subqueries they are looked up one by one, for rows that nothing else rules out.
-func (s *search) ofDocument() string {
+func (s *search) documentMatches() string {
 	if len(s.terms) == 0 {
 		return ""
 	}
-	return ` AND (SELECT ` + s.judged("d") + ` FROM search_documents d WHERE d.id = c.id)`
+	return ` AND (SELECT ` + s.matchesRow("d") + ` FROM search_documents d WHERE d.id = c.id)`
 }
 
-func (s *search) ofConnection() string {
+func (s *search) connectionMatches() string {
 	filters := s.filters("k")
 	if filters == "" {
 		return ""
@@ -184,27 +186,27 @@ func (s *search) ofConnection() string {
 	return ` AND (SELECT true` + filters + ` FROM connections k WHERE k.id = c.id)`
 }
 
-// judged is the condition that a document at hand matches, or a user of its merchant.
-func (s *search) judged(document string) string {
-	found := s.matches(document, has)
-	if people := s.people(); people != "" {
-		found = `(` + found + ` OR ` + document + `.merchant_id IN (` + people + `))`
+// matchesRow is the condition that a document at hand matches, or a user of its merchant.
+func (s *search) matchesRow(document string) string {
+	found := s.matches(document, contains)
+	if merchants := s.merchantsOfUsers(); merchants != "" {
+		found = `(` + found + ` OR ` + document + `.merchant_id IN (` + merchants + `))`
 	}
 	return found
 }
 
-// people selects the merchants of the users who are called by at least one of the terms, the others being found with them or
+// merchantsOfUsers selects the merchants of the users who are called by at least one of the terms, the others being found with them or
 // in what their merchant is called; "" when no term is long enough for the index.
-func (s *search) people() string {
+func (s *search) merchantsOfUsers() string {
 	if !slices.ContainsFunc(s.terms, term.indexed) {
 		return ""
 	}
 	var some, all []string
 	for _, t := range s.terms {
 		if t.indexed() {
-			some = append(some, `(`+like(s, `u.words`, t)+`)`)
+			some = append(some, `(`+containsByIndex(s, `u.words`, t)+`)`)
 		}
-		all = append(all, has(s, `u.words || ' ' || m.words`, t))
+		all = append(all, contains(s, `u.words || ' ' || m.words`, t))
 	}
 	return `SELECT m.id FROM users u JOIN merchants m ON m.id = u.merchant_id WHERE (` + strings.Join(some, ` OR `) + `) AND ` + strings.Join(all, ` AND `)
 }
@@ -212,7 +214,7 @@ func (s *search) people() string {
 // after is the condition, which begins with AND, that keeps the order to where the page may be: after the cursor, within the
 // asked days of use or of connecting and, in the order of health, where the asked healths stand together.
 func (s *search) after() string {
-	place := s.order.After(s.from, s.args.Add) + s.days("c", true)
+	place := s.order.After(s.from, s.args.Add) + s.dates("c", true)
 	if s.order.Key == "c.health_order" && s.facets != nil {
 		low, high := int64(math.MaxInt64), int64(0)
 		for _, f := range s.facets {
@@ -226,15 +228,15 @@ func (s *search) after() string {
 
 // filters is the condition, which begins with AND, that a connection is what the filter shows, beside its place in the order and its words.
 func (s *search) filters(connection string) string {
-	where := s.days(connection, false)
+	where := s.dates(connection, false)
 	if s.facets != nil {
-		where += fmt.Sprintf(` AND (%[1]s.provider, %[1]s.environment, %[1]s.state) IN (SELECT f.p, f.e, f.s FROM %[2]s)`, connection, s.eachFacet())
+		where += fmt.Sprintf(` AND (%[1]s.provider, %[1]s.environment, %[1]s.state) IN (SELECT f.p, f.e, f.s FROM %[2]s)`, connection, s.facetTable())
 	}
 	return where
 }
 
-// days is the condition, which begins with AND, on when a connection was used or made: the one that the order is by, or the others.
-func (s *search) days(connection string, ordered bool) (where string) {
+// dates is the condition, which begins with AND, on when a connection was used or made: the one that the order is by, or the others.
+func (s *search) dates(connection string, ordered bool) (where string) {
 	if f := s.filter; f.Used != "" && ordered == (s.order.Key == "c.used_on") {
 		if days := map[string]int{UsedDay: 1, UsedWeek: 7, UsedMonth: 30}[f.Used]; days > 0 {
 			where += ` AND ` + connection + `.used_on >= '` + s.now.AddDate(0, 0, -days).Format(time.DateOnly) + `'`
@@ -248,8 +250,8 @@ func (s *search) days(connection string, ordered bool) (where string) {
 	return where
 }
 
-// eachFacet selects the facets as f(p, e, s).
-func (s *search) eachFacet() string {
+// facetTable returns the facets as a table f of provider, environment and state (p, e, s).
+func (s *search) facetTable() string {
 	var p, e, states []string
 	for _, f := range s.facets {
 		p, e, states = append(p, f.provider), append(e, f.environment), append(states, f.state)

@@ -33,9 +33,9 @@ func (t term) indexed() bool {
 	})
 }
 
-// telling returns the part of a word that few others have: of an e-mail address what is before the domain; of a long Khmer name,
+// selectivePart returns the part of a word that few others have: of an e-mail address what is before the domain; of a long Khmer name,
 // which has no spaces, the middle, since names begin and end alike. The index has fewer and shorter lists to intersect for it.
-func telling(word string) string {
+func selectivePart(word string) string {
 	if user, _, isEmail := strings.Cut(word, "@"); isEmail && (term{user}).indexed() {
 		return user
 	}
