@@ -74,8 +74,7 @@ func (s *Store) listUsers(ctx context.Context, db pg.Querier, q UserQuery, order
 		WITH found AS MATERIALIZED (SELECT u.id, u.email FROM users u WHERE `+where+cut+`)
 		SELECT `+userColumns+`, coalesce(m.name, ''), u.seen_at,
 			(SELECT count(*) FROM sessions s WHERE s.user_id = u.id AND s.expires_at > $1 AND s.seen_at > $2),
-			u.role = 'admin' AND u.locked_at IS NULL AND u.password_hash NOT IN ('', 'sso')
-			AND NOT EXISTS (SELECT FROM users o WHERE o.role = 'admin' AND o.locked_at IS NULL AND o.password_hash NOT IN ('', 'sso') AND o.id <> u.id),
+			`+isPasswordAdmin+` AND NOT EXISTS (SELECT FROM users o WHERE `+isPasswordAdmin+` AND o.id <> u.id),
 			(SELECT count(*) FROM found)
 		FROM (SELECT u.id FROM found u`+order.By(from)+` LIMIT $3) f JOIN users u ON u.id = f.id LEFT JOIN merchants m ON m.id = u.merchant_id`+order.By(from), append([]any{pg.PlanWithArguments}, args...)...)
 	return all, found, err

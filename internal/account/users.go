@@ -259,8 +259,12 @@ func (s *Store) changeUser(ctx context.Context, by audit.Actor, user pg.ID, kind
 	})
 }
 
-// lockAdmins locks and lists the admins who can sign in with a password. Of others only the platform knows whether they still can.
+// isPasswordAdmin is the SQL condition that a user is an admin who can sign in with a password. Of others only the platform knows whether
+// they still can.
+const isPasswordAdmin = `role = 'admin' AND locked_at IS NULL AND password_hash NOT IN ('', 'sso')`
+
+// lockAdmins locks and lists the admins who can sign in with a password.
 func lockAdmins(ctx context.Context, tx pgx.Tx) ([]pg.ID, error) {
 	return pg.Collect(ctx, tx, "read admins", pgx.RowTo[pg.ID],
-		`SELECT id FROM users WHERE role = 'admin' AND locked_at IS NULL AND password_hash NOT IN ('', 'sso') ORDER BY id FOR UPDATE`)
+		`SELECT id FROM users WHERE `+isPasswordAdmin+` ORDER BY id FOR UPDATE`)
 }

@@ -110,7 +110,7 @@ type askedPerson struct {
 
 func askedPeople(ctx context.Context, tx pgx.Tx, merchant pg.ID) ([]askedPerson, error) {
 	return pg.Collect(ctx, tx, "read users to ask", pgx.RowToStructByPos[askedPerson],
-		`SELECT id, email FROM users WHERE merchant_id = $1 AND `+notify.Mailable+` ORDER BY lower(email), id`, merchant)
+		`SELECT id, email FROM users u WHERE merchant_id = $1 AND `+notify.Mailable+` ORDER BY lower(email), id`, merchant)
 }
 
 // askedSince is the SQL condition that the merchant was asked to reconnect a connection after a time.

@@ -62,12 +62,12 @@ func Admins(ctx context.Context, tx pgx.Tx, m Mail, queue Queue) (int, error) {
 	return Users(ctx, tx, m, queue, `role = 'admin' AND notices`)
 }
 
-// Mailable is the SQL condition that a user can sign in and has an address.
-const Mailable = `locked_at IS NULL AND password_hash <> '' AND email <> ''`
+// Mailable is the SQL condition that a user u can sign in and has an address.
+const Mailable = `u.locked_at IS NULL AND u.password_hash <> '' AND u.email <> ''`
 
 // Users enqueues a mail to every user of whom the SQL condition is true and who can sign in, and returns how many those are.
 func Users(ctx context.Context, tx pgx.Tx, m Mail, queue Queue, where string, args ...any) (int, error) {
-	users, err := pg.Collect(ctx, tx, "read users to mail", pgx.RowTo[pg.ID], `SELECT id FROM users WHERE `+where+` AND `+Mailable+` ORDER BY id`, args...)
+	users, err := pg.Collect(ctx, tx, "read users to mail", pgx.RowTo[pg.ID], `SELECT id FROM users u WHERE `+where+` AND `+Mailable+` ORDER BY id`, args...)
 	if err != nil {
 		return 0, err
 	}

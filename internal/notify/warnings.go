@@ -51,7 +51,7 @@ func EnqueueWarnings(ctx context.Context, d *pg.DB, providers status.Providers, 
 				WITH lost AS (
 					SELECT c.id, u.id AS user_id, c.problem_since
 					FROM connections c JOIN grants g ON g.connection_id = c.id
-						JOIN users u ON u.merchant_id = c.merchant_id AND u.locked_at IS NULL AND u.password_hash <> '' AND u.email <> ''
+						` + mailed + `
 					WHERE c.problem = $2 AND c.disconnected_at IS NULL AND c.problem_since >= $3 AND g.refreshed_at < $3
 						AND c.health_order BETWEEN $4 AND $5 -- not older than staleProblem, with an index
 						AND (c.provider, c.environment) IN (SELECT * FROM unnest($6::text[], $7::text[]))
@@ -71,7 +71,7 @@ func EnqueueWarnings(ctx context.Context, d *pg.DB, providers status.Providers, 
 			{MailActionNeeded, `
 				INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)
 				SELECT c.id, u.id, $9, c.problem_since, $1
-				FROM connections c JOIN users u ON u.merchant_id = c.merchant_id AND u.locked_at IS NULL AND u.password_hash <> '' AND u.email <> ''
+				FROM connections c ` + mailed + `
 				WHERE c.problem = ANY($2) AND c.disconnected_at IS NULL AND c.problem_since < $3 AND c.problem_since > $4
 					AND c.health_order BETWEEN $5 AND $6 -- the same condition, with an index
 					AND (c.provider, c.environment) IN (SELECT * FROM unnest($7::text[], $8::text[]))
@@ -90,7 +90,7 @@ func EnqueueWarnings(ctx context.Context, d *pg.DB, providers status.Providers, 
 				INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)
 				SELECT c.id, u.id, $5, g.refresh_expires_at, $1
 				FROM grants g JOIN connections c ON c.id = g.connection_id
-					JOIN users u ON u.merchant_id = c.merchant_id AND u.locked_at IS NULL AND u.password_hash <> '' AND u.email <> ''
+					` + mailed + `
 				WHERE ` + status.MustReconnect("$1", "$2", "$3", "$4") + `
 				ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at
 					WHERE w.about < $1
@@ -128,6 +128,9 @@ func EnqueueWarnings(ctx context.Context, d *pg.DB, providers status.Providers, 
 	})
 	return mails, err
 }
+
+// mailed joins the users of a connection c who can be mailed.
+const mailed = `JOIN users u ON u.merchant_id = c.merchant_id AND ` + Mailable
 
 // neededSince is the health_order of connections that have needed a person to act since t: see that column.
 func neededSince(t time.Time) int64 {
