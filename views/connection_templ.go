@@ -178,7 +178,7 @@ func seenBody(v SeenPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = words(T(ctx, "connection.merchant-sees", "Merchant", v.Seen.Connection.Merchant)).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = words(T(ctx, "connection.merchant-sees", "Merchant", v.Seen.Connection.MerchantName)).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -1808,7 +1808,7 @@ func receipt(v ConnectionPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = foreign(v.Connection.Merchant).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = foreign(v.Connection.MerchantName).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

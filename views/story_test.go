@@ -221,7 +221,7 @@ func merchantStories(all map[string]templ.Component) {
 	}
 	own := ConnectionPage{
 		Page: merchantPage("/connections/0198a"), Provider: camInvoice, Account: ch168, Status: status.Status{Health: status.Fine},
-		Connection: db.ConnectionDetail{Connection: db.Connection{ID: pg.NewID(), ConnectedAt: ago(90 * day)}, RefreshedAt: ago(4 * time.Minute), ExpiresAt: in(11 * time.Minute)},
+		Connection: db.ConnectionDetail{ConnectionRow: db.ConnectionRow{Connection: db.Connection{ID: pg.NewID(), ConnectedAt: ago(90 * day)}, RefreshedAt: ago(4 * time.Minute), ExpiresAt: in(11 * time.Minute)}},
 		Events:     events, MayRefresh: true, MayReconnect: true, MayDisconnect: true,
 	}
 	all["connection"] = Connection(own)
@@ -334,8 +334,11 @@ func staffStories(all map[string]templ.Component) {
 	one := ConnectionPage{
 		Page: adminPage("/connections/0198b"), Provider: camInvoice, Account: ch168, Status: status.Status{Health: status.Retrying, Party: status.PartyProvider},
 		Connection: db.ConnectionDetail{
-			Connection: db.Connection{ID: pg.NewID(), MerchantID: shop.ID, ConnectedAt: ago(90 * day)}, Merchant: "CH168 Shop", ExternalID: "shop-17", RefreshedAt: ago(2 * time.Hour),
-			ExpiresAt: in(4 * time.Minute), Generation: 8123, Version: 2, Failures: 3, UsedAt: ago(time.Minute), UsedBy: "invoice worker",
+			ConnectionRow: db.ConnectionRow{
+				Connection: db.Connection{ID: pg.NewID(), MerchantID: shop.ID, ConnectedAt: ago(90 * day)}, MerchantName: "CH168 Shop", ExternalID: "shop-17",
+				RefreshedAt: ago(2 * time.Hour), ExpiresAt: in(4 * time.Minute), UsedAt: ago(time.Minute),
+			},
+			Generation: 8123, Version: 2, Failures: 3, UsedBy: "invoice worker",
 		},
 		NextRefresh: in(2 * time.Minute), MayRefresh: true, MayDisconnect: true,
 		Outcome: &Outcome{

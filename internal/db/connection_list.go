@@ -7,6 +7,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/pg"
+	"patchbay/internal/schedule"
 	"patchbay/internal/search"
 )
 
@@ -15,8 +16,27 @@ type ConnectionRow struct {
 	Connection
 	MerchantName string
 	ExternalID   string // the platform's own id of the merchant
+	ExpiresAt    time.Time // of the present token
 	RefreshedAt  time.Time
+	RefreshAt    time.Time // zero if no refresh is planned
 	UsedAt       time.Time
+}
+
+// What is read of a connection's merchant and grant, after what is read of itself. A grant that nothing renews is due at its end, which is
+// no refresh.
+const (
+	joinedColumns = `, CASE WHEN g.refresh_expiry_fixed THEN g.refresh_expires_at END, g.renewable IS FALSE,
+	m.name, coalesce(m.external_id, ''), g.expires_at, g.refreshed_at, CASE WHEN g.renewable THEN g.refresh_at END, g.used_at`
+	joinRow = ` JOIN merchants m ON m.id = c.merchant_id LEFT JOIN grants g ON g.connection_id = c.id`
+)
+
+// scanRow scans a row, and more after it.
+func (d *DB) scanRow(row pgx.CollectableRow, r *ConnectionRow, more ...any) error {
+	err := row.Scan(append(append(connectionTargets(&r.Connection), &r.MerchantName, &r.ExternalID, &r.ExpiresAt, &r.RefreshedAt, &r.RefreshAt, &r.UsedAt), more...)...)
+	if !r.RefreshedAt.IsZero() && !schedule.Possible(r.ExpiresAt, r.ExpiresAt.Sub(r.RefreshedAt), d.Now()) {
+		r.ExpiresAt = time.Time{} // obtained by a clock that has been put back since
+	}
+	return err
 }
 
 // ConnectionPage is one page of connections.
@@ -32,11 +52,11 @@ type ConnectionPage struct {
 // reference finds the connections that have it, and the one that the flow led to whose reference it is.
 func (d *DB) Connections(ctx context.Context, f search.Filter, details []string, cursor string, limit int) (ConnectionPage, error) {
 	return pg.Read(ctx, d.DB, func(ctx context.Context, q pg.Querier) (ConnectionPage, error) {
-		return connections(ctx, q, d.Now(), f, details, cursor, limit)
+		return d.connections(ctx, q, f, details, cursor, limit)
 	})
 }
 
-func connections(ctx context.Context, q pg.Querier, now time.Time, f search.Filter, details []string, cursor string, limit int) (ConnectionPage, error) {
+func (d *DB) connections(ctx context.Context, q pg.Querier, f search.Filter, details []string, cursor string, limit int) (ConnectionPage, error) {
 	var page ConnectionPage
 	if reference := Reference(f.Query); reference != "" {
 		flows, err := pg.Collect(ctx, q, "read flow", scanFlow, `SELECT `+flowColumns+` FROM flows f WHERE f.reference = $1`, reference)
@@ -55,16 +75,14 @@ func connections(ctx context.Context, q pg.Querier, now time.Time, f search.Filt
 			f.Query, f.Only = "", only
 		}
 	}
-	found, err := search.IDs(ctx, q, now, f, cursor, limit)
+	found, err := search.IDs(ctx, q, d.Now(), f, cursor, limit)
 	if err != nil {
 		return page, err
 	}
 	page.Prev, page.Next, page.Similar, page.About = found.Prev, found.Next, found.Similar, found.About
-	page.Rows, err = pg.Collect(ctx, q, "read connections", func(row pgx.CollectableRow) (ConnectionRow, error) {
-		var r ConnectionRow
-		return r, row.Scan(append(connectionTargets(&r.Connection), &r.MerchantName, &r.ExternalID, &r.RefreshedAt, &r.UsedAt)...)
-	}, `SELECT `+listColumns+`, m.name, coalesce(m.external_id, ''), g.refreshed_at, g.used_at
-		FROM unnest($2::uuid[]) WITH ORDINALITY AS page (id, nth) JOIN connections c ON c.id = page.id JOIN merchants m ON m.id = c.merchant_id LEFT JOIN grants g ON g.connection_id = c.id
+	page.Rows, err = pg.Collect(ctx, q, "read connections", func(row pgx.CollectableRow) (r ConnectionRow, err error) {
+		return r, d.scanRow(row, &r)
+	}, `SELECT `+listedColumns+joinedColumns+` FROM unnest($2::uuid[]) WITH ORDINALITY AS page (id, nth) JOIN connections c ON c.id = page.id`+joinRow+`
 		ORDER BY page.nth`, details, found.Rows)
 	return page, err
 }

@@ -11,6 +11,7 @@ import (
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/pg"
+	"patchbay/internal/schedule"
 	"patchbay/internal/search"
 	"patchbay/internal/status"
 )
@@ -45,12 +46,9 @@ func (c Connection) Row() status.Row {
 	}
 }
 
-// The columns of a connection: what it is of, what is known of its account, its state, and what is read of its grant, with the grant joined
-// as g or without.
+// The columns of a connection: whose account it is, what is known of the account, the connection's state, and what is read of its grant.
 const (
 	connectionColumns = identityColumns + accountColumns + stateColumns + grantColumns
-	joinedColumns     = identityColumns + accountColumns + stateColumns + `,
-	CASE WHEN g.refresh_expiry_fixed THEN g.refresh_expires_at END, g.renewable IS FALSE`
 
 	identityColumns = `c.id, c.merchant_id, c.provider, c.environment, c.account_id, c.account_name, c.nickname`
 	accountColumns  = `, c.details, c.account_values, c.account_input`
@@ -59,13 +57,13 @@ const (
 	EXISTS (SELECT FROM grants s WHERE s.connection_id = c.id AND NOT s.renewable)`
 )
 
-// listColumns are connectionColumns for a list that shows only the details whose keys $1 names: of the account's others and of its input
-// nothing is read. A null shows all of them. Its values are read in any case: they tell accounts of one person apart.
-const listColumns = identityColumns + `,
+// listedColumns are those of identity, account and state for a list that shows only the details whose keys $1 names: of the account's
+// others and of its input nothing is read. A null shows all of them. Its values are read in any case: they tell accounts of one person apart.
+const listedColumns = identityColumns + `,
 	CASE WHEN $1::text[] IS NULL THEN c.details
 		WHEN $1 = '{}' THEN '[]'
 		ELSE (SELECT coalesce(jsonb_agg(d ORDER BY n), '[]') FROM jsonb_array_elements(c.details) WITH ORDINALITY AS e (d, n) WHERE d->>'key' = ANY($1)) END,
-	c.account_values, CASE WHEN $1 IS NULL THEN c.account_input END` + stateColumns + grantColumns
+	c.account_values, CASE WHEN $1 IS NULL THEN c.account_input END` + stateColumns
 
 // connectionTargets are what connectionColumns are scanned into.
 func connectionTargets(c *Connection) []any {
@@ -89,7 +87,7 @@ func ReadConnections(ctx context.Context, q pg.Querier, ids ...pg.ID) ([]Connect
 // MerchantConnections returns a merchant's connections that are not disconnected, oldest first, with these details of their accounts; nil
 // is all.
 func (d *DB) MerchantConnections(ctx context.Context, merchant pg.ID, details []string) ([]Connection, error) {
-	return pg.Collect(ctx, d.Pool, "read connections", scanConnection, `SELECT `+listColumns+` FROM connections c
+	return pg.Collect(ctx, d.Pool, "read connections", scanConnection, `SELECT `+listedColumns+grantColumns+` FROM connections c
 		WHERE c.merchant_id = $2 AND c.disconnected_at IS NULL ORDER BY c.connected_at, c.id`, details, merchant)
 }
 
@@ -105,7 +103,7 @@ func (d *DB) EndedConnections(ctx context.Context, merchant pg.ID, details []str
 	order := pg.Order{Name: "ended", Key: "c.disconnected_at", Type: "timestamptz", ID: "c.id", Descending: true}
 	from, args := order.Cursor(cursor), pg.Args{details, merchant}
 	after := order.After(from, args.Add)
-	all, err := pg.Collect(ctx, d.Pool, "read ended connections", scanConnection, `SELECT `+listColumns+` FROM connections c
+	all, err := pg.Collect(ctx, d.Pool, "read ended connections", scanConnection, `SELECT `+listedColumns+grantColumns+` FROM connections c
 		WHERE c.merchant_id = $2 AND c.disconnected_at IS NOT NULL`+after+order.By(from)+` LIMIT `+strconv.Itoa(limit+1), args...)
 	return pg.CutPage(order, all, from, limit, func(c Connection) (string, pg.ID) { return pg.TimeKey(c.DisconnectedAt), c.ID }), err
 }
@@ -117,24 +115,48 @@ func (d *DB) HasEnded(ctx context.Context, merchant pg.ID) (has bool, err error)
 
 // ConnectionDetail is a connection with what its page shows. It holds no secret.
 type ConnectionDetail struct {
-	Connection
-	Merchant, ExternalID             string
-	ExpiresAt, RefreshAt             time.Time
-	RefreshedAt, UsedAt, LeasedUntil time.Time
-	UsedBy                           string // the key's name
-	Generation, Version              int64  // of the grant, and of the connection that it was obtained for
-	Failures                         int
+	ConnectionRow
+	Generation  int64 // of the grant: it rises with each token saved
+	Version     int64 // of the connection that the grant was obtained for
+	Attempts    int64
+	Failures    int
+	LastOutcome status.Outcome
+	LeasedUntil time.Time // zero if no refresh is under way
+	RecheckAt   time.Time // when a refresh shows whether access has ended, as a webhook says; zero if none does
+	UsedBy      string    // the key's name
 }
 
-const selectDetail = `SELECT ` + joinedColumns + `, m.name, coalesce(m.external_id, ''), g.expires_at, ` + plannedRefresh + `,
-		g.refreshed_at, g.used_at, g.leased_until, coalesce(k.name, ''), coalesce(g.generation, 0), coalesce(g.connection_version, 0), coalesce(g.failures, 0)
-	FROM connections c JOIN merchants m ON m.id = c.merchant_id LEFT JOIN grants g ON g.connection_id = c.id LEFT JOIN api_keys k ON k.id = g.used_by `
+const selectDetail = `SELECT ` + identityColumns + accountColumns + stateColumns + joinedColumns + `,
+		coalesce(g.generation, 0), coalesce(g.connection_version, 0), coalesce(g.attempts, 0), coalesce(g.failures, 0), coalesce(g.last_outcome, ''),
+		g.leased_until, r.due_at, coalesce(k.name, '')
+	FROM connections c` + joinRow + ` LEFT JOIN rechecks r ON r.connection_id = c.id LEFT JOIN api_keys k ON k.id = g.used_by `
 
-func (d *DB) scanDetail(row pgx.CollectableRow) (w ConnectionDetail, err error) {
-	err = row.Scan(append(connectionTargets(&w.Connection), &w.Merchant, &w.ExternalID, &w.ExpiresAt, &w.RefreshAt,
-		&w.RefreshedAt, &w.UsedAt, &w.LeasedUntil, &w.UsedBy, &w.Generation, &w.Version, &w.Failures)...)
-	w.ExpiresAt = d.knownEnd(w.ExpiresAt, w.RefreshedAt)
-	return w, err
+func (d *DB) scanDetail(row pgx.CollectableRow) (c ConnectionDetail, err error) {
+	return c, d.scanRow(row, &c.ConnectionRow, &c.Generation, &c.Version, &c.Attempts, &c.Failures, &c.LastOutcome, &c.LeasedUntil, &c.RecheckAt, &c.UsedBy)
+}
+
+// NextRefresh returns why the next refresh is at RefreshAt.
+func (c ConnectionDetail) NextRefresh(now time.Time) status.NextRefresh {
+	switch {
+	case c.LeasedUntil.After(now):
+		return status.NextRunning
+	case !c.LeasedUntil.IsZero():
+		return status.NextInterrupted
+	case !c.RecheckAt.IsZero() && (c.RefreshAt.IsZero() || c.RecheckAt.Before(c.RefreshAt)):
+		return status.NextVerifying
+	case c.Unrenewable:
+		return status.NextUnrenewable
+	case c.RefreshAt.IsZero():
+		return status.NextNever
+	case c.LastOutcome == status.RateLimited:
+		return status.NextAskedToWait
+	case c.LastOutcome != status.OK:
+		return status.NextFailing
+	case now.Sub(c.UsedAt) < schedule.InUse:
+		return status.NextKeptWarm
+	default:
+		return status.NextKeptAlive
+	}
 }
 
 // ConnectionDetail returns a connection. It returns ErrNotFound if there is none, or if merchant is not zero and not its merchant.

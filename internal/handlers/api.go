@@ -243,21 +243,12 @@ func (s *Server) apiConnections(w http.ResponseWriter, r *http.Request) error {
 	if !validCursor(q.Get("cursor")) {
 		return errCursor
 	}
-	ctx := laterPage(r)
-	page, err := s.DB.Connections(ctx, f, nil, q.Get("cursor"), limit)
+	page, err := s.DB.Connections(laterPage(r), f, nil, q.Get("cursor"), limit)
 	if err != nil {
 		return err
 	}
-	ids := make([]pg.ID, len(page.Rows))
-	for i, line := range page.Rows {
-		ids[i] = line.ID
-	}
-	statuses, err := s.DB.GrantStatuses(ctx, ids)
-	if err != nil {
-		return err
-	}
-	for _, line := range page.Rows {
-		answer.Connections = append(answer.Connections, resource.ConnectionOf(status.Of(line.Row(), f.Providers[line.Provider]), line.Connection, line.MerchantName, line.ExternalID, statuses[line.ID]))
+	for _, c := range page.Rows {
+		answer.Connections = append(answer.Connections, resource.ConnectionOf(status.Of(c.Row(), f.Providers[c.Provider]), c))
 	}
 	answer.Next = page.Next
 	return writeJSON(w, http.StatusOK, answer)
@@ -291,8 +282,7 @@ func (s *Server) connectionByKey(r *http.Request, scope string) (db.APIKey, db.C
 }
 
 func (s *Server) writeConnection(ctx context.Context, w http.ResponseWriter, c db.ConnectionDetail) error {
-	grant := db.GrantStatus{RefreshedAt: c.RefreshedAt, ExpiresAt: c.ExpiresAt, RefreshAt: c.RefreshAt}
-	return writeJSON(w, http.StatusOK, resource.ConnectionOf(s.statusOf(ctx, c.Connection), c.Connection, c.Merchant, c.ExternalID, grant))
+	return writeJSON(w, http.StatusOK, resource.ConnectionOf(s.statusOf(ctx, c.Connection), c.ConnectionRow))
 }
 
 // How often what a provider has refused is sent to it again: one that is shown the same token again and again sees an attack.

@@ -235,14 +235,10 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.ConnectionDetail, pag
 			staff.AskTo = append(staff.AskTo, one.Email)
 		}
 	}
-	grant, err := s.DB.GrantStatus(r.Context(), c.ID)
-	if err != nil {
-		return staff, err
-	}
-	staff.RefreshWhy = s.nextRefresh(c, page.Status, grant)
+	staff.RefreshWhy = s.nextRefresh(c, page.Status)
 	switch staff.RefreshWhy {
 	case "verifying":
-		page.NextRefresh = grant.VerifyAt
+		page.NextRefresh = c.RecheckAt
 	case "never", "unrenewable", "action-needed", "incident":
 		page.NextRefresh = time.Time{}
 	}
@@ -287,8 +283,8 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.ConnectionDetail, pag
 }
 
 // nextRefresh returns why the next refresh is when it is, or why there is none.
-func (s *Server) nextRefresh(c db.ConnectionDetail, how status.Status, grant db.GrantStatus) status.NextRefresh {
-	next := grant.Next(s.DB.Now())
+func (s *Server) nextRefresh(c db.ConnectionDetail, how status.Status) status.NextRefresh {
+	next := c.NextRefresh(s.DB.Now())
 	switch {
 	case how.Health == status.Disconnected:
 		return status.NextNever

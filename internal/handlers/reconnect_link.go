@@ -28,7 +28,7 @@ func (s *Server) reconnectLinkPage(w http.ResponseWriter, r *http.Request) error
 	}
 	page := views.ReconnectAskPage{
 		Page: s.viewPage(r), Action: r.URL.Path, Provider: s.viewProviderOf(c.Provider, c.Environment), Account: s.accountOf(c.Connection),
-		Merchant: c.Merchant, ConnectionID: c.ID.String(),
+		Merchant: c.MerchantName, ConnectionID: c.ID.String(),
 	}
 	if provider, err := s.provider(c.Provider); err == nil && len(fieldsOf(provider)) == 0 { // else the page with the fields comes first
 		page.Host = s.destination(r, provider, nil)

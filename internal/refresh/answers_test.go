@@ -189,14 +189,14 @@ func TestTroubleOfDaysIsThePlatformsToLookInto(t *testing.T) {
 			w.refreshNow(id)
 			tries := 0
 			for w.problem(id) == "" && tries < 200 {
-				w.clock.Advance(min(w.status(id).RefreshAt.Sub(w.db.Now()), 66*time.Minute))
+				w.clock.Advance(min(w.detail(id).RefreshAt.Sub(w.db.Now()), 66*time.Minute))
 				tries += w.sweep()
 			}
 			c := w.detail(id)
 			if p, failing := c.Problem, w.db.Now().Sub(c.FailingSince); p != status.ProblemUnanswered || failing < 72*time.Hour || failing > 75*time.Hour || p.Party() != status.PartyPlatform {
 				t.Errorf("problem %q after %s", p, failing)
 			}
-			if wait := w.status(id).RefreshAt.Sub(w.db.Now()); wait <= time.Hour || wait > 4*time.Hour {
+			if wait := w.detail(id).RefreshAt.Sub(w.db.Now()); wait <= time.Hour || wait > 4*time.Hour {
 				t.Errorf("tried again after %s", wait)
 			}
 			var ours *refresh.PlatformActionError
@@ -239,7 +239,7 @@ func TestAnAnswerThatIsNotUnderstoodIsThePlatformsToPutRight(t *testing.T) {
 			if r, err := w.engine.Fresh(t.Context(), id, refresh.Default, audit.System); err != nil || r.Token.Access != "odd-a0" {
 				t.Errorf("the good token is not handed out: %v", err)
 			}
-			if wait := w.status(id).RefreshAt.Sub(w.db.Now()); wait <= 0 || wait > 3*time.Minute {
+			if wait := w.detail(id).RefreshAt.Sub(w.db.Now()); wait <= 0 || wait > 3*time.Minute {
 				t.Errorf("tried again after %s", wait)
 			}
 			page, err := w.db.Audit.Timeline(t.Context(), id, "", 1)
@@ -329,7 +329,7 @@ func TestALongWaitIsItsConnections(t *testing.T) {
 	if _, err := w.engine.Fresh(t.Context(), other, refresh.Default, audit.System); err != nil {
 		t.Errorf("the other connection: %v", err)
 	}
-	if at := w.status(slow).RefreshAt; at.Sub(w.db.Now()) < 23*time.Hour {
+	if at := w.detail(slow).RefreshAt; at.Sub(w.db.Now()) < 23*time.Hour {
 		t.Errorf("the one that was asked to wait is tried at %s", at)
 	}
 	paused := func() time.Duration {

@@ -99,7 +99,7 @@ func TestNoTokenPastItsEnd(t *testing.T) {
 						if ok && w.engine.Good(h, refresh.Default) && h.ExpiresAt.After(most) {
 							t.Errorf("%s, %s: a token is handed out until %s from now", name, when, h.ExpiresAt.Sub(now))
 						}
-						if s := w.status(id); s.ExpiresAt.After(most) {
+						if s := w.detail(id); s.ExpiresAt.After(most) {
 							t.Errorf("%s, %s: listed as good for %s", name, when, s.ExpiresAt.Sub(now))
 						}
 						if c := w.detail(id); c.ExpiresAt.After(most) {
@@ -112,7 +112,7 @@ func TestNoTokenPastItsEnd(t *testing.T) {
 							t.Fatal(err)
 						}
 						check("put right")
-						if s := w.status(id); s.RefreshAt.After(w.db.Now().Add(lifetime)) || s.RefreshedAt.After(w.db.Now().Add(time.Minute)) {
+						if s := w.detail(id); s.RefreshAt.After(w.db.Now().Add(lifetime)) || s.RefreshedAt.After(w.db.Now().Add(time.Minute)) {
 							t.Errorf("%s: scheduled in %s, refreshed %s from now", name, s.RefreshAt.Sub(w.db.Now()), s.RefreshedAt.Sub(w.db.Now()))
 						}
 						var refreshEnd time.Time
@@ -165,7 +165,7 @@ func TestAClockThatGoesBackHoldsNothingUp(t *testing.T) {
 	if err != nil || state.PausedUntil.After(now.Add(6*time.Minute)) || state.NextProbe.After(now.Add(2*time.Minute)) || state.DrainedAt.After(now) {
 		t.Errorf("paused for %s, next probe in %s, drained in %s, %v", state.PausedUntil.Sub(now), state.NextProbe.Sub(now), state.DrainedAt.Sub(now), err)
 	}
-	if s := w.status(leased); s.LeasedUntil.IsZero() || s.LeasedUntil.After(now.Add(2*time.Minute)) {
+	if s := w.detail(leased); s.LeasedUntil.IsZero() || s.LeasedUntil.After(now.Add(2*time.Minute)) {
 		t.Errorf("leased for %s", s.LeasedUntil.Sub(now))
 	}
 	var busy int
@@ -178,7 +178,7 @@ func TestAClockThatGoesBackHoldsNothingUp(t *testing.T) {
 	if err := w.engine.PutClockRight(t.Context()); err != nil { // it changes nothing twice
 		t.Fatal(err)
 	}
-	if s := w.status(fixed); s.ExpiresAt.Before(now.Add(29 * time.Minute)) {
+	if s := w.detail(fixed); s.ExpiresAt.Before(now.Add(29 * time.Minute)) {
 		t.Errorf("what nothing renews is good for only %s", s.ExpiresAt.Sub(now))
 	}
 }

@@ -43,7 +43,7 @@ func TestSixHoursOfOutageCostNobodyAnything(t *testing.T) {
 	}
 	worst := 0
 	for _, id := range ids {
-		s := w.status(id)
+		s := w.detail(id)
 		worst = max(worst, s.Failures)
 	}
 	if worst > 2 {
@@ -73,7 +73,7 @@ func TestSixHoursOfOutageCostNobodyAnything(t *testing.T) {
 		t.Errorf("%d calls at once right after an incident", most)
 	}
 	for _, id := range ids {
-		if s := w.status(id); s.Failures != 0 || s.LastOutcome != status.OK || !s.ExpiresAt.After(w.clock.Now()) {
+		if s := w.detail(id); s.Failures != 0 || s.LastOutcome != status.OK || !s.ExpiresAt.After(w.clock.Now()) {
 			t.Fatalf("a connection did not come back: %+v", s)
 		}
 	}
@@ -114,7 +114,7 @@ func TestAnOutageThatSaysWhenToComeBackIsAnOutage(t *testing.T) {
 	if n := calls.Load(); n > 4*2+2 { // each at once and after half a minute, and the probes
 		t.Errorf("%d calls in 70 seconds", n)
 	}
-	if s := w.status(ids[0]); s.Failures == 0 {
+	if s := w.detail(ids[0]); s.Failures == 0 {
 		t.Error("the connection is thought to be fine")
 	}
 	if state, err := w.engine.ProviderState(t.Context(), "acme", "sandbox"); err != nil || state.Reason != status.ReasonTemporary {

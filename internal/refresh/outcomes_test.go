@@ -25,15 +25,6 @@ func (w *testEngine) sweep() int {
 	return n
 }
 
-func (w *testEngine) status(id pg.ID) db.GrantStatus {
-	w.Helper()
-	s, err := w.db.GrantStatus(w.Context(), id)
-	if err != nil {
-		w.Fatal(err)
-	}
-	return s
-}
-
 func (w *testEngine) reading(id pg.ID) db.Reading {
 	w.Helper()
 	r, err := w.db.ReadGrant(w.Context(), id)
@@ -75,11 +66,8 @@ func (w *testEngine) kinds(id pg.ID) []status.Kind {
 
 func (w *testEngine) health(id pg.ID) status.Health {
 	w.Helper()
-	whole, err := w.db.ConnectionDetail(w.Context(), id, pg.ID{})
-	if err != nil {
-		w.Fatal(err)
-	}
-	return status.Of(whole.Row(), status.Provider{SetUp: true, Environment: whole.Environment}).Health
+	c := w.detail(id)
+	return status.Of(c.Row(), status.Provider{SetUp: true, Environment: c.Environment}).Health
 }
 
 func always(err error) func(string) error { return func(string) error { return err } }
@@ -101,7 +89,7 @@ func TestSweepTakesWhatIsDueAndOnlyThat(t *testing.T) {
 	if r := w.reading(due); r.Token.Access != "due-a1" || !r.ExpiresAt.Equal(w.db.Now().Add(w.partner.life)) {
 		t.Errorf("saved %q until %s", r.Token.Access, r.ExpiresAt)
 	}
-	if why := w.status(later).Next(w.db.Now()); why != status.NextKeptAlive {
+	if why := w.detail(later).NextRefresh(w.db.Now()); why != status.NextKeptAlive {
 		t.Errorf("next refresh because it is %s", why)
 	}
 }
@@ -111,8 +99,8 @@ func TestTroubleIsTriedAgainAndBlamesNobody(t *testing.T) {
 	id := w.connect("a", 25*time.Hour)
 	w.partner.set(func() { w.partner.answer = always(errTrouble) })
 	w.sweep()
-	if w.health(id) != status.Retrying || w.status(id).Failures != 1 {
-		t.Fatalf("health %s, %d failures", w.health(id), w.status(id).Failures)
+	if w.health(id) != status.Retrying || w.detail(id).Failures != 1 {
+		t.Fatalf("health %s, %d failures", w.health(id), w.detail(id).Failures)
 	}
 	var trouble *refresh.ProviderTroubleError
 	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, audit.System); !errors.As(err, &trouble) || trouble.RetryAfter < 25*time.Second {
@@ -131,8 +119,8 @@ func TestTroubleIsTriedAgainAndBlamesNobody(t *testing.T) {
 	w.partner.set(func() { w.partner.answer = nil })
 	w.clock.Advance(2 * time.Minute)
 	w.sweep()
-	if w.health(id) != status.Fine || w.status(id).Failures != 0 {
-		t.Errorf("after recovery: health %s, %d failures", w.health(id), w.status(id).Failures)
+	if w.health(id) != status.Fine || w.detail(id).Failures != 0 {
+		t.Errorf("after recovery: health %s, %d failures", w.health(id), w.detail(id).Failures)
 	}
 }
 
@@ -250,7 +238,7 @@ func TestAskedToWaitASecondAgainAndAgain(t *testing.T) {
 	if n := w.partner.callsOf("a"); n < 3 || n > 5 { // after 10, 20, 40, 80 and 160 seconds and a little more
 		t.Errorf("%d calls in five minutes", n)
 	}
-	if w.health(id) != status.Fine || w.status(id).Failures != 0 {
+	if w.health(id) != status.Fine || w.detail(id).Failures != 0 {
 		t.Errorf("being asked to wait counts as a failure: %s", w.health(id))
 	}
 	w.partner.set(func() { w.partner.answer = nil })
@@ -275,7 +263,7 @@ func TestA5xxIsKeptToWhereItAsksForMoreThanOurBackOff(t *testing.T) {
 	})
 	w.sweep()
 	for id, want := range map[pg.ID]time.Duration{long: 7 * time.Minute, short: 30 * time.Second} {
-		s := w.status(id)
+		s := w.detail(id)
 		if wait := s.RefreshAt.Sub(w.clock.Now()); s.Failures != 1 || s.LastOutcome != status.Temporary || wait < want*9/10 || wait > want*11/10 {
 			t.Errorf("%s with %d failures, again after %s, want %s", s.LastOutcome, s.Failures, wait, want)
 		}
@@ -371,7 +359,7 @@ func TestOfTwoAnswersOfOneGrantThatAreSavedTogetherOneLands(t *testing.T) {
 		t.Fatalf("landed: %v, %v", landed, err)
 	}
 	for _, id := range ids {
-		if s := w.status(id); s.Generation != first.Generation+1 || len(w.kinds(id)) != 1 || w.reading(id).Token.Access != "new" {
+		if s := w.detail(id); s.Generation != first.Generation+1 || len(w.kinds(id)) != 1 || w.reading(id).Token.Access != "new" {
 			t.Errorf("generation %d, events %v", s.Generation, w.kinds(id))
 		}
 	}
@@ -388,7 +376,7 @@ func TestASaveThatLandedUnheardIsNotRepeated(t *testing.T) {
 			t.Fatalf("%s, %v", fate, err)
 		}
 	}
-	if s := w.status(id); s.Generation != lease.Generation+1 || len(w.kinds(id)) != 1 {
+	if s := w.detail(id); s.Generation != lease.Generation+1 || len(w.kinds(id)) != 1 {
 		t.Errorf("generation %d, events %v", s.Generation, w.kinds(id))
 	}
 	// What the answer left out is as it was.
@@ -469,13 +457,13 @@ func TestUseKeepsWarm(t *testing.T) {
 	if err := w.engine.Flush(ctx); err != nil {
 		t.Fatal(err)
 	}
-	s := w.status(id)
-	if s.RefreshAt.After(s.ExpiresAt) || s.Next(w.db.Now()) != status.NextKeptWarm {
-		t.Errorf("due %s after it expires, %s", s.RefreshAt.Sub(s.ExpiresAt), s.Next(w.db.Now()))
+	s := w.detail(id)
+	if s.RefreshAt.After(s.ExpiresAt) || s.NextRefresh(w.db.Now()) != status.NextKeptWarm {
+		t.Errorf("due %s after it expires, %s", s.RefreshAt.Sub(s.ExpiresAt), s.NextRefresh(w.db.Now()))
 	}
 	w.clock.Advance(14 * time.Minute)
 	w.sweep()
-	if s := w.status(id); s.RefreshAt.After(s.ExpiresAt) {
+	if s := w.detail(id); s.RefreshAt.After(s.ExpiresAt) {
 		t.Error("not kept warm after a refresh")
 	}
 }
@@ -538,7 +526,7 @@ func TestTheSweepGoesOnWhateverHangsOrIsGone(t *testing.T) {
 	refreshed("hung")
 	w.connect("due", 48*time.Hour)
 	refreshed("due")
-	if w.status(hung).Generation != 1 {
+	if w.detail(hung).Generation != 1 {
 		t.Error("the hung call had ended: nothing was proved")
 	}
 }
@@ -562,11 +550,8 @@ func TestReconnectByIsToldWhereRefreshingDoesNotExtend(t *testing.T) {
 	id := w.connect("a", 0)
 	_, end := w.refreshEnd(id)
 	reconnectBy := func() time.Time {
-		whole, err := w.db.ConnectionDetail(t.Context(), id, pg.ID{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return status.Of(whole.Row(), status.Provider{SetUp: true, Environment: whole.Environment}).RemindOf(w.db.Now())
+		c := w.detail(id)
+		return status.Of(c.Row(), status.Provider{SetUp: true, Environment: c.Environment}).RemindOf(w.db.Now())
 	}
 	w.partner.set(func() { w.partner.refresh, w.partner.keeps = 0, true }) // from now on answers say nothing of it
 	for range 6 {

@@ -42,8 +42,8 @@ func TestWhatNothingRenewsIsGoodUntilItsEnd(t *testing.T) {
 				}
 			}
 			served("at first")
-			if s := w.status(id); !s.RefreshAt.IsZero() || s.Next(w.db.Now()) != status.NextUnrenewable {
-				t.Errorf("planned at %s: %s", s.RefreshAt, s.Next(w.db.Now()))
+			if s := w.detail(id); !s.RefreshAt.IsZero() || s.NextRefresh(w.db.Now()) != status.NextUnrenewable {
+				t.Errorf("planned at %s: %s", s.RefreshAt, s.NextRefresh(w.db.Now()))
 			}
 			if err := w.engine.MarkUsed(t.Context(), []refresh.Use{{Connection: id, At: w.db.Now(), RefreshAt: w.db.Now().Add(time.Second)}}); err != nil {
 				t.Fatal(err)

@@ -55,14 +55,14 @@ type Connection struct {
 	DisconnectedAt  *time.Time     `json:"disconnected_at,omitempty"`
 }
 
-// ConnectionOf returns a connection of the merchant with that name and external id, whose grant is in that state.
-func ConnectionOf(how status.Status, c db.Connection, merchant, externalID string, grant db.GrantStatus) Connection {
+// ConnectionOf returns a connection that has that status.
+func ConnectionOf(how status.Status, c db.ConnectionRow) Connection {
 	a := Connection{
-		ID: c.ID, Reference: c.Reference(), Merchant: Merchant{ID: c.MerchantID, ExternalID: externalID, Name: merchant}, Provider: c.Provider, Environment: c.Environment,
+		ID: c.ID, Reference: c.Reference(), Merchant: Merchant{ID: c.MerchantID, ExternalID: c.ExternalID, Name: c.MerchantName}, Provider: c.Provider, Environment: c.Environment,
 		Account:  Account{ID: c.Account.ID, Name: c.Account.Name, Details: map[string]string{}, Values: connectors.Values{}, Input: map[string]string{}},
 		Nickname: c.Nickname, Scopes: Scopes{append([]string{}, c.Scopes.Granted...), append([]string{}, c.Scopes.Missing...)},
 		Health: how.Health, WhoMustAct: how.Party, Problem: how.Problem, ConnectedAt: c.ConnectedAt,
-		RefreshedAt: TimeOrNull(grant.RefreshedAt), AccessExpiresAt: TimeOrNull(grant.ExpiresAt), NextRefreshAt: TimeOrNull(grant.RefreshAt),
+		RefreshedAt: TimeOrNull(c.RefreshedAt), AccessExpiresAt: TimeOrNull(c.ExpiresAt), NextRefreshAt: TimeOrNull(c.RefreshAt),
 		ReconnectBy: TimeOrNull(how.ReconnectBy), Renewable: !c.Unrenewable, DisconnectedAt: TimeOrNull(c.DisconnectedAt),
 	}
 	for _, d := range c.Account.Details {

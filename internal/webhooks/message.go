@@ -90,9 +90,8 @@ func (e event) data(details map[pg.ID]db.ConnectionDetail, providers status.Prov
 		}
 	}
 	c.Problem, c.ProblemSince, c.FailingSince, c.DisconnectedAt = then.Problem, then.ProblemSince, then.FailingSince, then.DisconnectedAt
-	grant := db.GrantStatus{RefreshedAt: c.RefreshedAt, ExpiresAt: c.ExpiresAt, RefreshAt: c.RefreshAt}
 	return struct {
 		resource.Connection
 		Sequence int64 `json:"sequence"`
-	}{resource.ConnectionOf(status.Of(c.Row(), providers[c.Provider]), c.Connection, c.Merchant, c.ExternalID, grant), e.Sequence}, nil
+	}{resource.ConnectionOf(status.Of(c.Row(), providers[c.Provider]), c.ConnectionRow), e.Sequence}, nil
 }
