@@ -81,7 +81,7 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	defer d.Close()
 	d.Log = log
 
-	if err := refresh.ProveSaves(ctx, d); err != nil {
+	if err := refresh.TrySave(ctx, d); err != nil {
 		return err
 	}
 
@@ -173,7 +173,7 @@ func (w works) now(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return w.engine.Works(ctx)
+	return w.engine.CheckSaves(ctx)
 }
 
 // connected are the connectors of the providers that are set up.

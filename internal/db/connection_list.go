@@ -15,7 +15,7 @@ import (
 type ConnectionRow struct {
 	Connection
 	MerchantName string
-	ExternalID   string // the platform's own id of the merchant
+	ExternalID   string    // the platform's own id of the merchant
 	ExpiresAt    time.Time // of the present token
 	RefreshedAt  time.Time
 	RefreshAt    time.Time // zero if no refresh is planned

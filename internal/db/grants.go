@@ -206,8 +206,8 @@ func (d *DB) dropGrant(ctx context.Context, tx pgx.Tx, connection pg.ID) error {
 	return nil
 }
 
-// Reading is a connection's access, with the reasons for which there may be none.
-type Reading struct {
+// GrantState is a connection's access, with the reasons for which there may be none.
+type GrantState struct {
 	Connection   pg.ID
 	Merchant     pg.ID
 	Provider     string
@@ -231,8 +231,8 @@ type Reading struct {
 
 // ReadGrant returns a connection's access. It returns ErrNotFound if there is no such connection, and seal.ErrUnknownKey if its grant is
 // sealed by a key that the keyset lacks.
-func (d *DB) ReadGrant(ctx context.Context, connection pg.ID) (Reading, error) {
-	var r Reading
+func (d *DB) ReadGrant(ctx context.Context, connection pg.ID) (GrantState, error) {
+	var r GrantState
 	var sealed []byte
 	var generation, lifetime int64
 	err := d.Pool.QueryRow(ctx, `

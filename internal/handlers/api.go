@@ -143,7 +143,7 @@ func (s *Server) token(r *http.Request) (apiTokenAnswer, error) {
 	if err := s.limits.key(h.Key, h.KeyMerchant); err != nil {
 		return none, err
 	}
-	if !h.May {
+	if !h.Allowed {
 		return none, lacks(db.ScopeTokens)
 	}
 	if err != nil || idErr != nil {
@@ -311,8 +311,8 @@ func (s *Server) apiRefresh(w http.ResponseWriter, r *http.Request) error {
 	}
 	var out refresh.Result
 	if c.LeasedUntil.IsZero() {
-		reading := db.Reading{Connection: c.ID, Provider: c.Provider, Environment: c.Environment, Disconnected: !c.DisconnectedAt.IsZero()}
-		out, err = s.Refresh.RefreshReading(r.Context(), reading, s.byKey(r, key))
+		grant := db.GrantState{Connection: c.ID, Provider: c.Provider, Environment: c.Environment, Disconnected: !c.DisconnectedAt.IsZero()}
+		out, err = s.Refresh.RefreshGrant(r.Context(), grant, s.byKey(r, key))
 	} else { // another refresh is or was under way
 		out, err = s.Refresh.RefreshNow(r.Context(), c.ID, s.byKey(r, key))
 	}

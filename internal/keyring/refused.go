@@ -129,9 +129,9 @@ func UnknownSeal(column, argument string) string {
 // KnownKeys returns the ids of the keyset's keys, as ciphertexts name them.
 func (k *Keyring) KnownKeys() [][]byte { return Prefixes(k.Keyset.IDs()) }
 
-// Avoided returns KnownKeys if this process has just met a key that it lacks, and nil else. A search for what is due leaves out what other
+// KeyFilter returns KnownKeys if this process has just met a key that it lacks, and nil else. A search for what is due leaves out what other
 // keys have sealed, and looks at it again twice a minute.
-func (k *Keyring) Avoided() [][]byte {
+func (k *Keyring) KeyFilter() [][]byte {
 	k.refused.mu.Lock()
 	defer k.refused.mu.Unlock()
 	if time.Since(k.refused.missingAt) > avoidsFor {

@@ -58,14 +58,14 @@ func EnqueueWarnings(ctx context.Context, d *pg.DB, providers status.Providers, 
 						AND NOT EXISTS (SELECT FROM warnings o WHERE o.connection_id = c.id AND o.user_id = u.id AND o.kind = $8 AND o.warned_at > c.problem_since)
 				), earlier AS (
 					SELECT DISTINCT user_id FROM warnings WHERE kind = $8 AND about = $3
-				), told AS (
+				), warned AS (
 					INSERT INTO warnings (connection_id, user_id, kind, about, warned_at)
 					SELECT id, user_id, $8, $3, $1 FROM lost
 					WHERE user_id IN (SELECT user_id FROM earlier) OR user_id IN (SELECT user_id FROM lost WHERE problem_since < $9)
 					ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at
 					RETURNING connection_id, user_id
 				)
-				SELECT connection_id, user_id FROM told WHERE user_id NOT IN (SELECT user_id FROM earlier)`, []any{
+				SELECT connection_id, user_id FROM warned WHERE user_id NOT IN (SELECT user_id FROM earlier)`, []any{
 				now, status.ProblemInterrupted, restored, neededSince(now), neededSince(now.Add(-staleProblem)) + 1, names, environments, MailRestored, now.Add(-gatherWarnings),
 			}},
 			{MailActionNeeded, `

@@ -90,7 +90,7 @@ func (w *testEngine) refreshNow(id pg.ID) refresh.Result {
 
 func (w *testEngine) problem(id pg.ID) status.Problem {
 	w.Helper()
-	return w.reading(id).Problem
+	return w.grant(id).Problem
 }
 
 // wordless are answers that fail and say nothing of the grant. no: the third in a row is taken for a no.

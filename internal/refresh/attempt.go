@@ -138,7 +138,7 @@ func (e *Engine) callOnce(q *providerQueue, g connectors.Grant) (token connector
 	return token, calls, obtained, err
 }
 
-// saveAnswer saves a good answer: first, and until it lands.
+// saveAnswer saves a good answer, and tries until it is saved.
 func (e *Engine) saveAnswer(ctx context.Context, q *providerQueue, l *lease, token connectors.Token, obtained time.Time, info attemptInfo, next bool) (Result, *lease) {
 	result, err := retryWrite(ctx, e, func(again bool) (saveResult, error) {
 		result, err := q.save(ctx, l, token, obtained, info, next && !e.ending(), again)
@@ -151,7 +151,7 @@ func (e *Engine) saveAnswer(ctx context.Context, q *providerQueue, l *lease, tok
 		e.Log.Error("a good answer was lost at the end of the process", "connection", l.Connection)
 		return Result{Outcome: status.Temporary, Call: info.Call}, nil
 	}
-	if result.Fate == dropped {
+	if result.Outcome == dropped {
 		e.revokeUnwanted(ctx, q, l, token)
 		return Result{Outcome: status.OK, Call: info.Call, Dropped: true}, result.Next
 	}
@@ -331,13 +331,13 @@ func (e *Engine) fail(ctx context.Context, q *providerQueue, l *lease, f failure
 	if err != nil {
 		return out
 	}
-	if out.Incident = recorded.frozen; recorded.frozen {
+	if out.Incident = recorded.duringIncident; recorded.duringIncident {
 		out.Problem = ""
 	}
 	if f.Outcome == status.RateLimited && info.Call.Status == http.StatusTooManyRequests {
 		e.pauseIfLimited(ctx, q, f.After)
 	}
-	if !recorded.frozen && !recorded.superseded && f.Outcome != status.RateLimited && !f.Certain {
+	if !recorded.duringIncident && !recorded.superseded && f.Outcome != status.RateLimited && !f.Certain {
 		e.detectIncident(ctx, q)
 	}
 	return out

@@ -36,7 +36,7 @@ type Engine struct {
 	order   []*providerQueue
 	usage   usage
 	counts  counters
-	proof   proof
+	saves   saveCheck
 
 	restores *restore.Watch
 	restored atomic.Pointer[restore.State] // what was known of the last restore by the last look
@@ -144,7 +144,7 @@ func (e *Engine) enter() bool {
 // poll looks after one provider once: a probe during an incident, else accounts to recheck and what is due. It returns how many
 // attempts were begun; they go on by themselves.
 func (e *Engine) poll(ctx context.Context, q *providerQueue) (int, error) {
-	if err := e.Works(ctx); err != nil {
+	if err := e.CheckSaves(ctx); err != nil {
 		return 0, err
 	}
 	now := e.DB.Now()

@@ -289,7 +289,7 @@ func TestErasuresRaceWithRefreshes(t *testing.T) {
 	}
 	w.isGone("leaver")
 	for _, id := range kept {
-		if r := w.reading(id); r.LastOutcome != "ok" || r.Problem != "" {
+		if r := w.grant(id); r.LastOutcome != "ok" || r.Problem != "" {
 			t.Errorf("one of the other merchant is %q, %q", r.LastOutcome, r.Problem)
 		}
 	}

@@ -63,10 +63,10 @@ func (e *Engine) ClaimProbe(ctx context.Context, provider string) (*Lease, error
 // Save saves an answer of now and returns what became of it.
 func (e *Engine) Save(ctx context.Context, l *Lease, token connectors.Token) (string, error) {
 	result, err := e.queues[l.Provider].save(ctx, l, token, e.DB.Now(), attemptInfo{}, false, false)
-	return string(result.Fate), err
+	return string(result.Outcome), err
 }
 
-// SaveTogether saves an answer for each of some leases of a provider in one transaction, and says which landed.
+// SaveTogether saves an answer for each of some leases of a provider in one transaction, and says which were saved.
 func (e *Engine) SaveTogether(ctx context.Context, leases []*Lease, token connectors.Token) ([]bool, error) {
 	q := e.queues[leases[0].Provider]
 	var ops []op
@@ -78,11 +78,11 @@ func (e *Engine) SaveTogether(ctx context.Context, leases []*Lease, token connec
 		ops = append(ops, op{save: s})
 	}
 	results, err := q.commit(ctx, ops)
-	landed := make([]bool, len(results))
+	saved := make([]bool, len(results))
 	for i, r := range results {
-		landed[i] = r.landed
+		saved[i] = r.saved
 	}
-	return landed, err
+	return saved, err
 }
 
 // PutClockRight does what Run does at its start and when Postgres's clock has gone back.

@@ -52,21 +52,21 @@ const Default time.Duration = -1
 // readWithin is how long a database that hangs is waited for.
 const readWithin = 5 * time.Second
 
-// Fresh returns a reading whose token is good for at least minValid, refreshing first where need be, or joining an attempt under
+// Fresh returns a grant whose token is good for at least minValid, refreshing first where need be, or joining an attempt under
 // way in this process or another. Else the error says why not and who must act: it returns *ActionNeededError,
 // *ProviderTroubleError, *PlatformActionError, *MinValidTooLongError, pg.ErrNotFound, or seal.ErrUnknownKey where another process may know.
-func (e *Engine) Fresh(ctx context.Context, id pg.ID, minValid time.Duration, by audit.Actor) (db.Reading, error) {
-	reading, cancel := context.WithTimeout(ctx, readWithin)
+func (e *Engine) Fresh(ctx context.Context, id pg.ID, minValid time.Duration, by audit.Actor) (db.GrantState, error) {
+	readCtx, cancel := context.WithTimeout(ctx, readWithin)
 	defer cancel()
-	r, err := e.DB.ReadGrant(reading, id)
+	g, err := e.DB.ReadGrant(readCtx, id)
 	if err != nil {
-		return r, err
+		return g, err
 	}
-	return e.freshen(ctx, r, minValid, by)
+	return e.freshen(ctx, g, minValid, by)
 }
 
 // Good says whether a token that was just handed out will do as it is; when not, Fresh knows what to do about it.
-func (e *Engine) Good(h db.Handout, minValid time.Duration) bool {
+func (e *Engine) Good(h db.TokenRead, minValid time.Duration) bool {
 	now := e.DB.Now()
 	return e.queueOf(h.Provider, h.Environment) != nil && (h.Lifetime == 0 || minValid <= mostOf(h.Lifetime)) &&
 		schedule.Possible(h.ExpiresAt, h.Lifetime, now) && (h.ExpiresAt.IsZero() || h.ExpiresAt.Sub(now) >= need(h.Lifetime, minValid))
@@ -75,99 +75,99 @@ func (e *Engine) Good(h db.Handout, minValid time.Duration) bool {
 // mostOf is the longest that a token of this lifetime may be asked to be good for.
 func mostOf(lifetime time.Duration) time.Duration { return lifetime * 8 / 10 }
 
-func (e *Engine) freshen(ctx context.Context, r db.Reading, minValid time.Duration, by audit.Actor) (db.Reading, error) {
-	q := e.queueOf(r.Provider, r.Environment)
-	good, err := e.verdict(r, minValid)
+func (e *Engine) freshen(ctx context.Context, g db.GrantState, minValid time.Duration, by audit.Actor) (db.GrantState, error) {
+	q := e.queueOf(g.Provider, g.Environment)
+	good, err := e.verdict(g, minValid)
 	if good || err != nil {
-		return r, e.orBlocked(ctx, q, err)
+		return g, e.orBlocked(ctx, q, err)
 	}
 	if err := q.enter(); err != nil {
-		return r, err
+		return g, err
 	}
 	defer q.leaveQueue()
 	ctx, cancel := context.WithTimeout(ctx, e.patience())
 	defer cancel()
-	for ; ; good, err = e.verdict(r, minValid) {
+	for ; ; good, err = e.verdict(g, minValid) {
 		if good || err != nil {
-			return r, e.orBlocked(ctx, q, err)
+			return g, e.orBlocked(ctx, q, err)
 		}
-		if r.LeasedUntil.After(e.DB.Now()) && !e.isInflight(r.Connection) {
-			if r, err = e.wait(ctx, r); err != nil {
-				return r, err
+		if g.LeasedUntil.After(e.DB.Now()) && !e.isInflight(g.Connection) {
+			if g, err = e.wait(ctx, g); err != nil {
+				return g, err
 			}
 			continue
 		}
-		f, err := e.join(ctx, q, claimRequest{Connection: r.Connection, Attempt: r.Attempt}, by)
+		f, err := e.join(ctx, q, claimRequest{Connection: g.Connection, Attempt: g.Attempt}, by)
 		if err != nil {
-			return r, err
+			return g, err
 		}
-		if f.leased && f.out.Outcome == status.OK && !f.out.Dropped && f.attempt >= r.Attempt {
-			return withOutcome(e.DB.Now(), r, f.out, minValid)
+		if f.leased && f.out.Outcome == status.OK && !f.out.Dropped && f.attempt >= g.Attempt {
+			return withOutcome(e.DB.Now(), g, f.out, minValid)
 		}
 		if !f.leased {
 			if err := e.blockedBy(ctx, q); err != nil {
-				return r, err
+				return g, err
 			}
 		}
-		if r, err = e.reread(ctx, r); err != nil {
-			return r, err
+		if g, err = e.reread(ctx, g); err != nil {
+			return g, err
 		}
 	}
 }
 
-// verdict says whether a reading will do, or why no refresh can help now. Neither: it must be refreshed.
-func (e *Engine) verdict(r db.Reading, minValid time.Duration) (good bool, err error) {
+// verdict says whether a grant's token is good for long enough, or returns why no refresh can help now. Neither: it must be refreshed.
+func (e *Engine) verdict(g db.GrantState, minValid time.Duration) (good bool, err error) {
 	now := e.DB.Now()
-	s := e.statusOf(r)
+	s := e.statusOf(g)
 	switch {
 	case s.Health == status.Disconnected:
 		return false, &ActionNeededError{Problem: status.ProblemDisconnected}
-	case e.queueOf(r.Provider, r.Environment) == nil:
+	case e.queueOf(g.Provider, g.Environment) == nil:
 		return false, &PlatformActionError{Problem: s.Problem}
-	case r.Lifetime > 0 && minValid > mostOf(r.Lifetime):
-		return false, &MinValidTooLongError{Most: mostOf(r.Lifetime)}
+	case g.Lifetime > 0 && minValid > mostOf(g.Lifetime):
+		return false, &MinValidTooLongError{Most: mostOf(g.Lifetime)}
 	case s.Party == status.PartyMerchant && s.Problem != status.ProblemLapsed:
 		return false, &ActionNeededError{Problem: s.Problem}
-	case r.Token.Access != "" && schedule.Possible(r.ExpiresAt, r.Lifetime, now) && (r.ExpiresAt.IsZero() || r.ExpiresAt.Sub(now) >= needOf(r, minValid)):
+	case g.Token.Access != "" && schedule.Possible(g.ExpiresAt, g.Lifetime, now) && (g.ExpiresAt.IsZero() || g.ExpiresAt.Sub(now) >= needOf(g, minValid)):
 		return true, nil
 	case s.Party == status.PartyMerchant:
 		return false, &ActionNeededError{Problem: s.Problem}
-	case r.Sealed:
+	case g.Sealed:
 		return false, &PlatformActionError{Problem: status.ProblemSealed}
-	case r.Unrenewable && r.ExpiresAt.After(now): // what is left of it is less than was asked for: only the merchant can give more
+	case g.Unrenewable && g.ExpiresAt.After(now): // what is left of it is less than was asked for: only the merchant can give more
 		return false, &ActionNeededError{Problem: status.ProblemLapsed}
-	case r.LeasedUntil.After(now):
+	case g.LeasedUntil.After(now):
 		return false, nil
-	case e.unsettled(r, now) > 0:
-		return false, &ProviderTroubleError{Outcome: status.Lost, RetryAfter: e.unsettled(r, now)}
+	case e.unsettled(g, now) > 0:
+		return false, &ProviderTroubleError{Outcome: status.Lost, RetryAfter: e.unsettled(g, now)}
 	case s.Problem != "":
 		return false, &PlatformActionError{Problem: s.Problem}
-	case r.LastOutcome != status.OK && r.LastOutcome != status.Lost && r.RefreshAt.After(now):
-		return false, &ProviderTroubleError{Outcome: r.LastOutcome, RetryAfter: r.RefreshAt.Sub(now)}
+	case g.LastOutcome != status.OK && g.LastOutcome != status.Lost && g.RefreshAt.After(now):
+		return false, &ProviderTroubleError{Outcome: g.LastOutcome, RetryAfter: g.RefreshAt.Sub(now)}
 	}
 	return false, nil
 }
 
-// statusOf says how the connection of a reading is, without regard to incidents: an attempt finds those out.
-func (e *Engine) statusOf(r db.Reading) status.Status {
+// statusOf says how the connection of a grant is, without regard to incidents: an attempt finds those out.
+func (e *Engine) statusOf(g db.GrantState) status.Status {
 	var p status.Provider
-	if q := e.queues[r.Provider]; q != nil {
+	if q := e.queues[g.Provider]; q != nil {
 		p = status.Provider{SetUp: true, Environment: q.info.Environment}
 	}
-	row := status.Row{Environment: r.Environment, Problem: r.Problem}
-	if r.Disconnected {
+	row := status.Row{Environment: g.Environment, Problem: g.Problem}
+	if g.Disconnected {
 		row.DisconnectedAt = e.DB.Now()
 	}
 	return status.Of(row, p)
 }
 
 // unsettled is how long the answer of a lapsed lease may still come; 0 when there is none or it can be asked for again.
-func (e *Engine) unsettled(r db.Reading, now time.Time) time.Duration {
-	q := e.queueOf(r.Provider, r.Environment)
-	if q == nil || q.info.ReplaySafe || r.LeasedUntil.IsZero() || r.LeasedUntil.After(now) {
+func (e *Engine) unsettled(g db.GrantState, now time.Time) time.Duration {
+	q := e.queueOf(g.Provider, g.Environment)
+	if q == nil || q.info.ReplaySafe || g.LeasedUntil.IsZero() || g.LeasedUntil.After(now) {
 		return 0
 	}
-	return max(0, r.LeasedUntil.Add(e.Settle).Sub(now))
+	return max(0, g.LeasedUntil.Add(e.Settle).Sub(now))
 }
 
 // need is how long a token must still be good.
@@ -178,38 +178,38 @@ func need(lifetime, minValid time.Duration) time.Duration {
 	return schedule.Reserve(lifetime)
 }
 
-// needOf is need for a reading. Of a token that nothing renews the usual is what is left, since there is no better one.
-func needOf(r db.Reading, minValid time.Duration) time.Duration {
-	if r.Unrenewable && minValid < 0 {
+// needOf is need for a grant. Of a token that nothing renews what is left is enough, unless more was asked for: there is no better one.
+func needOf(g db.GrantState, minValid time.Duration) time.Duration {
+	if g.Unrenewable && minValid < 0 {
 		return time.Second
 	}
-	return need(r.Lifetime, minValid)
+	return need(g.Lifetime, minValid)
 }
 
-// withOutcome is a reading after an attempt that has just succeeded.
-func withOutcome(now time.Time, r db.Reading, out Result, minValid time.Duration) (db.Reading, error) {
-	scope := r.Token.Scope
-	r.Token, r.Lifetime, r.ExpiresAt, r.Problem, r.LastOutcome = out.Token, out.Token.Lifetime, out.ExpiresAt, "", status.OK
-	r.Token.Refresh = ""
-	if len(r.Token.Scope) == 0 {
-		r.Token.Scope = scope
+// withOutcome returns a grant as an attempt that succeeded has made it.
+func withOutcome(now time.Time, g db.GrantState, out Result, minValid time.Duration) (db.GrantState, error) {
+	scope := g.Token.Scope
+	g.Token, g.Lifetime, g.ExpiresAt, g.Problem, g.LastOutcome = out.Token, out.Token.Lifetime, out.ExpiresAt, "", status.OK
+	g.Token.Refresh = ""
+	if len(g.Token.Scope) == 0 {
+		g.Token.Scope = scope
 	}
-	if !r.ExpiresAt.IsZero() && r.ExpiresAt.Sub(now) < need(r.Lifetime, minValid) {
-		return r, &MinValidTooLongError{Most: mostOf(r.Lifetime)}
+	if !g.ExpiresAt.IsZero() && g.ExpiresAt.Sub(now) < need(g.Lifetime, minValid) {
+		return g, &MinValidTooLongError{Most: mostOf(g.Lifetime)}
 	}
-	return r, nil
+	return g, nil
 }
 
-// wait waits until the lease that another process holds has ended, and returns the reading then.
-func (e *Engine) wait(ctx context.Context, r db.Reading) (db.Reading, error) {
+// wait waits until the lease that another process holds has ended, and returns the grant then.
+func (e *Engine) wait(ctx context.Context, g db.GrantState) (db.GrantState, error) {
 	pauses := backoff.ExponentialBackOff{InitialInterval: 15 * time.Millisecond, RandomizationFactor: 0.5, Multiplier: 1.5, MaxInterval: 250 * time.Millisecond}
 	pauses.Reset()
 	for {
 		if !sleep(ctx, pauses.NextBackOff()) {
-			return r, errBusy
+			return g, errBusy
 		}
-		now, err := e.DB.ReadGrant(ctx, r.Connection)
-		if err != nil || now.Attempt != r.Attempt || !now.LeasedUntil.After(e.DB.Now()) {
+		now, err := e.DB.ReadGrant(ctx, g.Connection)
+		if err != nil || now.Attempt != g.Attempt || !now.LeasedUntil.After(e.DB.Now()) {
 			return now, err
 		}
 	}
@@ -242,12 +242,12 @@ func (e *Engine) orBlocked(ctx context.Context, q *providerQueue, err error) err
 }
 
 // reread reads a grant again after an attempt, and first waits a little where it is as it was.
-func (e *Engine) reread(ctx context.Context, r db.Reading) (db.Reading, error) {
-	now, err := e.DB.ReadGrant(ctx, r.Connection)
+func (e *Engine) reread(ctx context.Context, g db.GrantState) (db.GrantState, error) {
+	now, err := e.DB.ReadGrant(ctx, g.Connection)
 	if err == nil && now.Token.Access == "" && !now.Sealed && !now.Disconnected {
 		return now, &PlatformActionError{Problem: status.ProblemSealed} // there is no grant, which only a faulty restore leaves behind
 	}
-	if err == nil && now.Attempt == r.Attempt && !now.LeasedUntil.After(e.DB.Now()) {
+	if err == nil && now.Attempt == g.Attempt && !now.LeasedUntil.After(e.DB.Now()) {
 		// No slot was free, or another statement held the row: neither is a failed token.
 		if !sleep(ctx, jitter(40*time.Millisecond)) {
 			return now, errBusy
@@ -271,19 +271,19 @@ func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 // *ActionNeededError if the connection is disconnected, *PlatformActionError if the provider is not set up for it, pg.ErrNotFound
 // if it does not exist, and seal.ErrUnknownKey where another process may refresh it.
 func (e *Engine) RefreshNow(ctx context.Context, id pg.ID, by audit.Actor) (Result, error) {
-	reading, cancel := context.WithTimeout(ctx, readWithin)
+	readCtx, cancel := context.WithTimeout(ctx, readWithin)
 	defer cancel()
-	r, err := e.DB.ReadGrant(reading, id)
+	g, err := e.DB.ReadGrant(readCtx, id)
 	if err != nil {
 		return Result{}, err
 	}
-	return e.RefreshReading(ctx, r, by)
+	return e.RefreshGrant(ctx, g, by)
 }
 
-// RefreshReading is RefreshNow for a reading that was just made. Where there is no lease, Connection, Provider, Environment and
+// RefreshGrant is RefreshNow for a grant that was just read. Where there is no lease, Connection, Provider, Environment and
 // Disconnected are enough of it.
-func (e *Engine) RefreshReading(ctx context.Context, r db.Reading, by audit.Actor) (Result, error) {
-	q := e.queueOf(r.Provider, r.Environment)
+func (e *Engine) RefreshGrant(ctx context.Context, g db.GrantState, by audit.Actor) (Result, error) {
+	q := e.queueOf(g.Provider, g.Environment)
 	if q != nil {
 		if err := q.enter(); err != nil {
 			return Result{}, err
@@ -295,24 +295,24 @@ func (e *Engine) RefreshReading(ctx context.Context, r db.Reading, by audit.Acto
 	for {
 		now := e.DB.Now()
 		switch {
-		case r.Disconnected:
+		case g.Disconnected:
 			return Result{}, &ActionNeededError{Problem: status.ProblemDisconnected}
 		case q == nil:
-			return Result{}, &PlatformActionError{Problem: e.statusOf(r).Problem}
-		case r.LeasedUntil.After(now) && !e.isInflight(r.Connection):
-			then, err := e.wait(ctx, r)
+			return Result{}, &PlatformActionError{Problem: e.statusOf(g).Problem}
+		case g.LeasedUntil.After(now) && !e.isInflight(g.Connection):
+			then, err := e.wait(ctx, g)
 			if err != nil {
 				return Result{}, err
 			}
-			if then.Attempt != r.Attempt {
+			if then.Attempt != g.Attempt {
 				return outcomeOf(e.DB.Now(), then), nil
 			}
-			r = then
+			g = then
 			continue
-		case e.unsettled(r, now) > 0:
-			return Result{Outcome: status.Lost, RetryAfter: e.unsettled(r, now)}, nil
+		case e.unsettled(g, now) > 0:
+			return Result{Outcome: status.Lost, RetryAfter: e.unsettled(g, now)}, nil
 		}
-		f, err := e.join(ctx, q, claimRequest{Connection: r.Connection, Attempt: -1, Force: true}, by)
+		f, err := e.join(ctx, q, claimRequest{Connection: g.Connection, Attempt: -1, Force: true}, by)
 		if err != nil {
 			return Result{}, err
 		}
@@ -322,18 +322,18 @@ func (e *Engine) RefreshReading(ctx context.Context, r db.Reading, by audit.Acto
 			}
 			return f.out, nil
 		}
-		if r, err = e.reread(ctx, r); err != nil {
+		if g, err = e.reread(ctx, g); err != nil {
 			return Result{}, err
 		}
 	}
 }
 
 // outcomeOf is the outcome of an attempt that another process made.
-func outcomeOf(now time.Time, r db.Reading) Result {
-	out := Result{Outcome: r.LastOutcome, Problem: r.Problem, Token: r.Token, ExpiresAt: r.ExpiresAt, RefreshedAt: r.RefreshedAt, RefreshAt: r.RefreshAt}
-	out.Call.Code = r.LastCode
-	if r.LastOutcome != status.OK && r.RefreshAt.After(now) {
-		out.RetryAfter = r.RefreshAt.Sub(now)
+func outcomeOf(now time.Time, g db.GrantState) Result {
+	out := Result{Outcome: g.LastOutcome, Problem: g.Problem, Token: g.Token, ExpiresAt: g.ExpiresAt, RefreshedAt: g.RefreshedAt, RefreshAt: g.RefreshAt}
+	out.Call.Code = g.LastCode
+	if g.LastOutcome != status.OK && g.RefreshAt.After(now) {
+		out.RetryAfter = g.RefreshAt.Sub(now)
 	}
 	return out
 }
@@ -405,7 +405,7 @@ func (e *Engine) begin(attempt func()) {
 }
 
 func (e *Engine) runInflight(q *providerQueue, want claimRequest, by audit.Actor, f *inflight) {
-	if f.err = e.Works(e.life); f.err != nil {
+	if f.err = e.CheckSaves(e.life); f.err != nil {
 		return
 	}
 	select {

@@ -236,7 +236,7 @@ func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
 		t.Errorf("incident %+v, %v", state, err)
 	}
 	for _, id := range ids {
-		if r := w.reading(id); r.Problem != status.ProblemLapsed {
+		if r := w.grant(id); r.Problem != status.ProblemLapsed {
 			t.Errorf("problem %q", r.Problem)
 		}
 	}
@@ -253,7 +253,7 @@ func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
 		if _, err := w.engine.RefreshNow(t.Context(), id, audit.System); err != nil {
 			t.Fatal(err)
 		}
-		if r := w.reading(id); r.Problem != want {
+		if r := w.grant(id); r.Problem != want {
 			t.Errorf("problem %q, want %q", r.Problem, want)
 		}
 	}
@@ -268,7 +268,7 @@ func TestWhatIsKnownOfOneConnectionIsNoIncident(t *testing.T) {
 	if _, err := w.engine.RefreshNow(t.Context(), accused, audit.System); err != nil {
 		t.Fatal(err)
 	}
-	if r := w.reading(accused); r.Problem != "" {
+	if r := w.grant(accused); r.Problem != "" {
 		t.Errorf("problem %q while our key is suspected", r.Problem)
 	}
 }

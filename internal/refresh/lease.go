@@ -139,18 +139,18 @@ func merge(old connectors.Grant, t connectors.Token) connectors.Grant {
 	return g
 }
 
-// fate is what became of a good answer.
-type fate string
+// saveOutcome is what became of a good answer.
+type saveOutcome string
 
 const (
-	saved   fate = "saved"
-	spared  fate = "spared"  // another answer was saved first: this one is kept as the late grant
-	dropped fate = "dropped" // of an older version: the connection was made anew or ended meanwhile
+	saved    saveOutcome = "saved"
+	keptLate saveOutcome = "kept-late" // another answer was saved first: this one is the late grant
+	dropped  saveOutcome = "dropped"   // of an older version: the connection was made anew or ended meanwhile
 )
 
 // saveResult is what became of a good answer, and the next grant that was claimed with it.
 type saveResult struct {
-	Fate      fate
+	Outcome   saveOutcome
 	RefreshAt time.Time // when it is refreshed next
 	Next      *lease
 }
@@ -198,24 +198,24 @@ const setSavedGrant = `sealed = w.sealed, late_grant = NULL, late_generation = 0
 
 // save writes a good answer, whoever holds the lease by now. token is merged into the grant: an empty Refresh, RefreshLifetime
 // or Scope keeps the old value. obtained is when the answer was made, at the latest when it was asked for. It is safe to
-// repeat after an error, and is to be repeated until it lands. next: another grant that is due is claimed in this one's place, in
+// repeat after an error, and is to be repeated until it succeeds. next: another grant that is due is claimed in this one's place, in
 // the same transaction. alone: not together with others, whose saves would fail with this one.
 func (q *providerQueue) save(ctx context.Context, l *lease, token connectors.Token, obtained time.Time, info attemptInfo, next, alone bool) (saveResult, error) {
 	s, err := q.newSave(l, token, obtained, info)
 	if err != nil {
 		return saveResult{}, err
 	}
-	result := saveResult{Fate: saved, RefreshAt: s.row.RefreshAt}
+	result := saveResult{Outcome: saved, RefreshAt: s.row.RefreshAt}
 	if l.healthy() && !alone {
 		done, err := q.ops.Do(ctx, op{save: s, next: next})
 		if len(done.leases) > 0 {
 			result.Next = done.leases[0]
 		}
-		if err != nil || done.landed {
+		if err != nil || done.saved {
 			return result, err
 		}
 	}
-	result.Fate, err = q.saveOne(ctx, s)
+	result.Outcome, err = q.saveOne(ctx, s)
 	return result, err
 }
 
@@ -248,9 +248,9 @@ func (q *providerQueue) newSave(l *lease, token connectors.Token, obtained time.
 // mostOps is how many ops share a transaction at most.
 const mostOps = 64
 
-// queueSaves saves many answers of healthy grants, and their events, by one statement. landed is called with the indexes of those that
+// queueSaves saves many answers of healthy grants, and their events, by one statement. done is called with the indexes of those that
 // found their grant as it was claimed.
-func (q *providerQueue) queueSaves(b *pgx.Batch, saves []*save, landed func(saves []int)) {
+func (q *providerQueue) queueSaves(b *pgx.Batch, saves []*save, done func(saves []int)) {
 	args := []any{q.info.Name, q.info.Environment}
 	for _, s := range saves {
 		args = append(append(args, s.row.values()...), q.db.Audit.Values(s.event)...)
@@ -263,7 +263,7 @@ func (q *providerQueue) queueSaves(b *pgx.Batch, saves []*save, landed func(save
 		for i := range numbers {
 			numbers[i]--
 		}
-		landed(numbers)
+		done(numbers)
 		return err
 	})
 }
@@ -281,7 +281,7 @@ var saveMany = func() (statements []string) {
 				UPDATE grants g SET `+setSavedGrant+` FROM w
 				WHERE g.connection_id = w.connection AND g.generation = w.generation AND g.connection_version = w.connection_version AND g.failures = 0
 				RETURNING w.*
-			), told AS (
+			), logged AS (
 				INSERT INTO events (`+audit.Columns+`) SELECT `+audit.Columns+` FROM kept
 			)
 			SELECT n FROM kept`)
@@ -290,7 +290,7 @@ var saveMany = func() (statements []string) {
 }()
 
 // saveOne saves one answer whose grant is not as it was claimed, or had something wrong that is now over.
-func (q *providerQueue) saveOne(ctx context.Context, s *save) (f fate, err error) {
+func (q *providerQueue) saveOne(ctx context.Context, s *save) (f saveOutcome, err error) {
 	l := s.lease
 	err = q.db.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
 		event := s.event
@@ -308,13 +308,13 @@ func (q *providerQueue) saveOne(ctx context.Context, s *save) (f fate, err error
 		case err != nil:
 			return err
 		case savedBy == l.ID:
-			f = saved // it landed before, and its confirmation was lost
+			f = saved // an earlier try saved it, and its confirmation was lost
 			return nil
 		case version != l.ConnectionVersion:
 			f, event.Kind = dropped, status.RefreshDropped
 			return q.db.Audit.Add(ctx, tx, event)
 		case generation != l.Generation:
-			f, event.Kind = spared, status.RefreshLateKept
+			f, event.Kind = keptLate, status.RefreshLateKept
 			sealed, err := q.db.SealGrant(s.grant, db.LateGrantPlace(l.Connection, l.Merchant, generation))
 			if err != nil {
 				return err
@@ -368,8 +368,8 @@ type failure struct {
 
 // recorded is what became of a failure.
 type recorded struct {
-	frozen     bool // an incident is open: nothing was counted and no problem was written
-	superseded bool // another attempt's outcome stands
+	duringIncident bool // an incident is open: nothing was counted and no problem was written
+	superseded     bool // another attempt's outcome stands
 }
 
 // record writes how an attempt ended that brought no token, as long as the lease is still its own. An open incident freezes all but
@@ -386,20 +386,20 @@ func (q *providerQueue) record(ctx context.Context, l *lease, end failure, info 
 		}
 		var suspected bool
 		err := tx.QueryRow(ctx, `SELECT coalesce(bool_or(true), false), coalesce(bool_or(incident_reason = $3), false) FROM providers
-			WHERE name = $1 AND environment = $2 AND incident_since IS NOT NULL`, l.Provider, l.Environment, status.ReasonClientRejected).Scan(&r.frozen, &suspected)
+			WHERE name = $1 AND environment = $2 AND incident_since IS NOT NULL`, l.Provider, l.Environment, status.ReasonClientRejected).Scan(&r.duringIncident, &suspected)
 		if err != nil {
 			return err
 		}
 		// What a webhook announced and the provider confirms is not believed while our own client is suspected.
-		r.frozen = r.frozen && (!end.Certain || (suspected && end.Problem == status.ProblemRevoked))
+		r.duringIncident = r.duringIncident && (!end.Certain || (suspected && end.Problem == status.ProblemRevoked))
 		next := now // an incident's end finds it due
-		if !r.frozen {
+		if !r.duringIncident {
 			next = time.Time{}
 			if end.After > 0 {
 				next = now.Add(end.After)
 			}
 		}
-		counted := !r.frozen && end.Outcome != status.RateLimited
+		counted := !r.duringIncident && end.Outcome != status.RateLimited
 		// A late grant that came during the attempt has not been tried: it is due at once.
 		tag, err := tx.Exec(ctx, `
 			UPDATE grants SET attempts = attempts + 1, lease_id = NULL, leased_until = NULL, last_outcome = $4, last_code = $5,
@@ -417,7 +417,7 @@ func (q *providerQueue) record(ctx context.Context, l *lease, end failure, info 
 		}
 		e := l.event(status.KindOfFailure(end.Outcome), end.Outcome, info)
 		e.Code = end.Code
-		if r.frozen {
+		if r.duringIncident {
 			e.Note = status.NoteIncident
 		}
 		if err := q.db.Audit.Add(ctx, tx, e); err != nil || !counted {

@@ -81,7 +81,7 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	m.calls.Collect(ch)
 	m.took.Collect(ch)
 	m.reads.Collect(ch)
-	ch <- prometheus.MustNewConstMetric(m.unsaved, prometheus.GaugeValue, float64(m.engine.proof.unsaved.Load()))
+	ch <- prometheus.MustNewConstMetric(m.unsaved, prometheus.GaugeValue, float64(m.engine.saves.unsaved.Load()))
 	ctx, cancel := context.WithTimeout(m.engine.life, 5*time.Second)
 	defer cancel()
 	for _, q := range m.engine.order {

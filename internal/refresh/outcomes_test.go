@@ -25,7 +25,7 @@ func (w *testEngine) sweep() int {
 	return n
 }
 
-func (w *testEngine) reading(id pg.ID) db.Reading {
+func (w *testEngine) grant(id pg.ID) db.GrantState {
 	w.Helper()
 	r, err := w.db.ReadGrant(w.Context(), id)
 	if err != nil {
@@ -86,7 +86,7 @@ func TestSweepTakesWhatIsDueAndOnlyThat(t *testing.T) {
 	if w.partner.callsOf("due") != 1 || w.partner.callsOf("later") != 0 {
 		t.Error("the wrong grant was refreshed")
 	}
-	if r := w.reading(due); r.Token.Access != "due-a1" || !r.ExpiresAt.Equal(w.db.Now().Add(w.partner.life)) {
+	if r := w.grant(due); r.Token.Access != "due-a1" || !r.ExpiresAt.Equal(w.db.Now().Add(w.partner.life)) {
 		t.Errorf("saved %q until %s", r.Token.Access, r.ExpiresAt)
 	}
 	if why := w.detail(later).NextRefresh(w.db.Now()); why != status.NextKeptAlive {
@@ -158,7 +158,7 @@ func TestOurClientRefusedBlamesNoMerchant(t *testing.T) {
 		t.Fatalf("incident %+v, %v", state, err)
 	}
 	for _, id := range ids {
-		if r := w.reading(id); r.Problem != "" {
+		if r := w.grant(id); r.Problem != "" {
 			t.Errorf("a connection carries the problem %s", r.Problem)
 		}
 	}
@@ -186,7 +186,7 @@ func TestThreeRefusalsInARowMakeUsSuspectOurselves(t *testing.T) {
 	w.partner.set(func() { w.partner.answer = always(&connectors.RejectedError{Reason: "invalid_grant"}) })
 	w.sweep()
 	for _, id := range ids {
-		if r := w.reading(id); r.Problem != "" {
+		if r := w.grant(id); r.Problem != "" {
 			t.Errorf("problem %s although it may be ourselves", r.Problem)
 		}
 	}
@@ -300,7 +300,7 @@ func TestALostAnswerIsWaitedForAndThenTriedOnce(t *testing.T) {
 	}
 	w.clock.Advance(2 * time.Minute)
 	w.sweep()
-	if r := w.reading(id); r.Problem != status.ProblemInterrupted {
+	if r := w.grant(id); r.Problem != status.ProblemInterrupted {
 		t.Errorf("problem %q, want the interrupted renewal", r.Problem)
 	}
 	if n := w.partner.callsOf("a"); n != 2 {
@@ -332,15 +332,15 @@ func TestALateAnswerIsKeptAndTriedBeforeARefusalIsBelieved(t *testing.T) {
 	w.clock.Advance(61 * time.Second)
 	w.sweep() // another process saves first
 	late := connectors.Token{Access: "late", Type: "Bearer", Lifetime: time.Hour, Refresh: "a-late"}
-	fate, err := other.Save(t.Context(), slow, late)
-	if err != nil || fate != "spared" {
-		t.Fatalf("%s, %v", fate, err)
+	outcome, err := other.Save(t.Context(), slow, late)
+	if err != nil || outcome != "kept-late" {
+		t.Fatalf("%s, %v", outcome, err)
 	}
 	w.partner.set(func() { w.partner.live["a"] = "a-late" }) // the late one is the one that counts at the provider
 	w.clock.Advance(25 * time.Hour)
 	w.sweep()
-	if w.health(id) != status.Fine || w.reading(id).Token.Access == "a-a1" {
-		t.Errorf("health %s with token %s", w.health(id), w.reading(id).Token.Access)
+	if w.health(id) != status.Fine || w.grant(id).Token.Access == "a-a1" {
+		t.Errorf("health %s with token %s", w.health(id), w.grant(id).Token.Access)
 	}
 }
 
@@ -354,12 +354,12 @@ func TestOfTwoAnswersOfOneGrantThatAreSavedTogetherOneLands(t *testing.T) {
 	_, second := w.claim(ids[0])
 	_, b := w.claim(ids[1])
 	_, c := w.claim(ids[2])
-	landed, err := w.engine.SaveTogether(t.Context(), []*refresh.Lease{b, first, second, c, c}, connectors.Token{Access: "new", Lifetime: time.Hour})
-	if err != nil || !landed[0] || landed[1] == landed[2] || landed[3] == landed[4] {
-		t.Fatalf("landed: %v, %v", landed, err)
+	saved, err := w.engine.SaveTogether(t.Context(), []*refresh.Lease{b, first, second, c, c}, connectors.Token{Access: "new", Lifetime: time.Hour})
+	if err != nil || !saved[0] || saved[1] == saved[2] || saved[3] == saved[4] {
+		t.Fatalf("saved: %v, %v", saved, err)
 	}
 	for _, id := range ids {
-		if s := w.detail(id); s.Generation != first.Generation+1 || len(w.kinds(id)) != 1 || w.reading(id).Token.Access != "new" {
+		if s := w.detail(id); s.Generation != first.Generation+1 || len(w.kinds(id)) != 1 || w.grant(id).Token.Access != "new" {
 			t.Errorf("generation %d, events %v", s.Generation, w.kinds(id))
 		}
 	}
@@ -371,9 +371,9 @@ func TestASaveThatLandedUnheardIsNotRepeated(t *testing.T) {
 	other, lease := w.claim(id)
 	token := connectors.Token{Access: "new", Lifetime: time.Hour}
 	for range 2 {
-		fate, err := other.Save(t.Context(), lease, token)
-		if err != nil || fate != "saved" {
-			t.Fatalf("%s, %v", fate, err)
+		outcome, err := other.Save(t.Context(), lease, token)
+		if err != nil || outcome != "saved" {
+			t.Fatalf("%s, %v", outcome, err)
 		}
 	}
 	if s := w.detail(id); s.Generation != lease.Generation+1 || len(w.kinds(id)) != 1 {
@@ -417,9 +417,9 @@ func TestTheEndOfAnotherRefreshTokenIsNotGuessed(t *testing.T) {
 		if c.inputs {
 			lease.Grant.Inputs = map[string]string{"client_id": "x"}
 		}
-		fate, err := other.Save(t.Context(), lease, c.token)
-		if err != nil || fate != "saved" {
-			t.Fatalf("%s: %s, %v", c.account, fate, err)
+		outcome, err := other.Save(t.Context(), lease, c.token)
+		if err != nil || outcome != "saved" {
+			t.Fatalf("%s: %s, %v", c.account, outcome, err)
 		}
 		if fixed, end := w.refreshEnd(id); fixed != c.fixed || end.IsZero() == c.known {
 			t.Errorf("%s: fixed %v, until %v", c.account, fixed, end)
@@ -434,11 +434,11 @@ func TestAnAnswerOfAnOlderEpochIsDropped(t *testing.T) {
 	if _, _, err := w.db.Disconnect(t.Context(), id, pg.ID{}, audit.System, nil); err != nil {
 		t.Fatal(err)
 	}
-	fate, err := other.Save(t.Context(), lease, connectors.Token{Access: "new", Lifetime: time.Hour})
-	if err != nil || fate != "dropped" {
-		t.Fatalf("%s, %v", fate, err)
+	outcome, err := other.Save(t.Context(), lease, connectors.Token{Access: "new", Lifetime: time.Hour})
+	if err != nil || outcome != "dropped" {
+		t.Fatalf("%s, %v", outcome, err)
 	}
-	if r := w.reading(id); r.Token.Access != "" || !r.Disconnected {
+	if r := w.grant(id); r.Token.Access != "" || !r.Disconnected {
 		t.Error("access came back after the disconnection")
 	}
 	var needed *refresh.ActionNeededError
@@ -450,8 +450,8 @@ func TestAnAnswerOfAnOlderEpochIsDropped(t *testing.T) {
 func TestUseKeepsWarm(t *testing.T) {
 	w := newTestEngine(t)
 	id := w.connect("a", time.Minute)
-	r := w.reading(id)
-	w.engine.Used(id, pg.ID{}, db.Handout{Provider: r.Provider, Environment: r.Environment, ExpiresAt: r.ExpiresAt, Lifetime: r.Lifetime})
+	r := w.grant(id)
+	w.engine.Used(id, pg.ID{}, db.TokenRead{Provider: r.Provider, Environment: r.Environment, ExpiresAt: r.ExpiresAt, Lifetime: r.Lifetime})
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	if err := w.engine.Flush(ctx); err != nil {
@@ -491,7 +491,7 @@ func TestAHintIsVerifiedNowAndThreeTimesMore(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.sweep()
-	if r := w.reading(id); r.Problem != status.ProblemRevoked {
+	if r := w.grant(id); r.Problem != status.ProblemRevoked {
 		t.Errorf("problem %q", r.Problem)
 	}
 	if w.health(other) != status.Fine {

@@ -155,7 +155,7 @@ type op struct {
 }
 
 type opResult struct {
-	landed bool // the save
+	saved  bool // the save
 	leases []*lease
 }
 
@@ -225,9 +225,9 @@ func (q *providerQueue) commit(ctx context.Context, ops []op) ([]opResult, error
 		for k, i := range saves {
 			all[k] = ops[i].save
 		}
-		q.queueSaves(&b, all, func(landed []int) {
-			for _, k := range landed {
-				out[saves[k]].landed = true
+		q.queueSaves(&b, all, func(done []int) {
+			for _, k := range done {
+				out[saves[k]].saved = true
 			}
 		})
 	}
@@ -251,11 +251,11 @@ func (q *providerQueue) commit(ctx context.Context, ops []op) ([]opResult, error
 			for k, l := range leases {
 				out[nexts[k]].leases = []*lease{l}
 			}
-		}, q.db.Avoided())
+		}, q.db.KeyFilter())
 	}
 	for i, o := range ops {
 		if o.sql != "" {
-			claim(o.sql, o.most, func(leases []*lease) { out[i].leases = leases }, q.db.Avoided())
+			claim(o.sql, o.most, func(leases []*lease) { out[i].leases = leases }, q.db.KeyFilter())
 		}
 	}
 	if err := q.db.Pool.SendBatch(ctx, &b).Close(); err != nil {

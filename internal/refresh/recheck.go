@@ -36,15 +36,15 @@ func (e *Engine) RecheckAccount(ctx context.Context, provider, account string) e
 			return err
 		}
 		all, err := pg.Collect(ctx, tx, "read connections", pgx.RowToStructByPos[noticed], `
-			WITH told AS (
+			WITH named AS (
 				SELECT c.id, c.merchant_id, c.provider, c.environment, coalesce(v.notified_at > $4::timestamptz - interval '1 minute', false) AS again
 				FROM connections c LEFT JOIN rechecks v ON v.connection_id = c.id
 				WHERE c.provider = $1 AND c.environment = $2 AND c.account_id = $3 AND c.disconnected_at IS NULL
 			), kept AS (
 				INSERT INTO rechecks (connection_id, provider, environment, done, due_at, notified_at)
-				SELECT id, provider, environment, 0, $4, $4 FROM told
+				SELECT id, provider, environment, 0, $4, $4 FROM named
 				ON CONFLICT (connection_id) DO UPDATE SET done = 0, notified_at = excluded.notified_at, due_at = greatest(excluded.due_at, rechecks.checked_at + interval '1 minute')
-			) SELECT id, merchant_id, again FROM told`, q.info.Name, q.info.Environment, account, now)
+			) SELECT id, merchant_id, again FROM named`, q.info.Name, q.info.Environment, account, now)
 		if err != nil {
 			return err
 		}

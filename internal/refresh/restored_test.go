@@ -51,7 +51,7 @@ func TestAfterARestoreRefusalsAreBelievedOneByOneAndBlameNoMerchant(t *testing.T
 		w.clock.Advance(time.Minute)
 	}
 	for _, id := range lost {
-		if r := w.reading(id); r.Problem != status.ProblemInterrupted {
+		if r := w.grant(id); r.Problem != status.ProblemInterrupted {
 			t.Errorf("a lost one: problem %q", r.Problem)
 		}
 		events, err := w.db.Audit.Timeline(t.Context(), id, "", 10)
@@ -85,7 +85,7 @@ func TestWhatWasRefreshedSinceARestoreIsRefusedAsEver(t *testing.T) {
 	w.clock.Advance(25 * time.Hour)
 	w.partner.set(func() { w.partner.live["account6"] = "gone" })
 	w.sweep()
-	if r := w.reading(healthy[0]); r.Problem != status.ProblemRejected {
+	if r := w.grant(healthy[0]); r.Problem != status.ProblemRejected {
 		t.Errorf("problem %q", r.Problem)
 	}
 }
@@ -105,7 +105,7 @@ func TestAnIncidentThatARestoreOpenedEndsWhenItIsNoticed(t *testing.T) {
 		w.sweep()
 	}
 	for _, id := range lost {
-		if r := w.reading(id); r.Problem != status.ProblemInterrupted {
+		if r := w.grant(id); r.Problem != status.ProblemInterrupted {
 			t.Errorf("a lost one: problem %q", r.Problem)
 		}
 	}

@@ -44,7 +44,7 @@ func TestAGrantOfAKeyThatThisProcessLacksIsLeft(t *testing.T) {
 	}
 	late := connect(t, behind, w.partner, "late", 48*time.Hour, &db.Merchant{})
 	unknown["whose late answer another key sealed"] = late
-	r := w.reading(late)
+	r := w.grant(late)
 	sealed, err := ahead.SealGrant(connectors.Grant{Token: connectors.Token{Access: "late", Refresh: "late-r1"}}, db.LateGrantPlace(late, r.Merchant, 1))
 	if err != nil {
 		t.Fatal(err)
@@ -106,11 +106,11 @@ func TestAGrantOfAKeyThatThisProcessLacksIsLeft(t *testing.T) {
 		t.Fatal(err)
 	}
 	for what, id := range unknown {
-		if c := w.detail(id); c.Problem != "" || w.reading(id).LastOutcome != "ok" {
-			t.Errorf("one %s, where the key is known: %q, %q", what, c.Problem, w.reading(id).LastOutcome)
+		if c := w.detail(id); c.Problem != "" || w.grant(id).LastOutcome != "ok" {
+			t.Errorf("one %s, where the key is known: %q, %q", what, c.Problem, w.grant(id).LastOutcome)
 		}
 	}
-	if r := w.reading(known); r.LastOutcome != "ok" {
+	if r := w.grant(known); r.LastOutcome != "ok" {
 		t.Error(fmt.Sprint(r.LastOutcome))
 	}
 }

@@ -71,7 +71,7 @@ func TestNoClaimWithoutASave(t *testing.T) {
 			change(c.break_)
 			var stopped []*refresh.Engine
 			dbtest.Eventually(t, "the answers of all that is leased, and nothing more to be claimed", func() bool {
-				stopped = slices.DeleteFunc(slices.Clone(engines), func(e *refresh.Engine) bool { return !errors.Is(e.Works(t.Context()), refresh.ErrUnsaved) })
+				stopped = slices.DeleteFunc(slices.Clone(engines), func(e *refresh.Engine) bool { return !errors.Is(e.CheckSaves(t.Context()), refresh.ErrUnsaved) })
 				leased := len(w.leased())
 				return int(unsaved(t, engines[0])+unsaved(t, engines[1])) == leased && len(stopped) > 0 && (len(stopped) == len(engines) || leased == slots)
 			})
@@ -157,7 +157,7 @@ func TestOneAnswerThatCannotBeStoredStopsNoOther(t *testing.T) {
 	}
 	w.exec(`DROP FUNCTION odd CASCADE`)
 	<-done
-	if r := w.reading(odd); r.Token.Access != "odd-a1" {
+	if r := w.grant(odd); r.Token.Access != "odd-a1" {
 		t.Errorf("the odd answer was lost: %s", r.Token.Access)
 	}
 }

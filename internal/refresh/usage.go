@@ -43,7 +43,7 @@ type use struct {
 const markEvery = 5 * time.Minute
 
 // Used accounts for one token of a connection handed out to an API key (zero: to none), so that the connection is kept warm.
-func (e *Engine) Used(connection, key pg.ID, h db.Handout) {
+func (e *Engine) Used(connection, key pg.ID, h db.TokenRead) {
 	now := e.DB.Now()
 	u := &e.usage
 	u.mu.Lock()

@@ -23,35 +23,35 @@ import (
 // ErrUnsaved says that no refresh is begun because answers of providers are not saved: they are held in memory until they are.
 var ErrUnsaved = errors.New("answers of providers cannot be saved")
 
-// For how long a proof that saves are kept is believed, and one that they are not; and how long a proof may take.
+// How long the result of a check is used, by success and failure, and how long a check may take.
 const (
-	provenFor    = time.Minute
-	disprovenFor = time.Second
-	proveWithin  = 10 * time.Second
-	resumeAfter  = 5 * time.Second // longer than retryWrite waits: answers that other processes hold are saved before their grants are claimed
+	checkValidFor   = time.Minute
+	failureValidFor = time.Second
+	checkTimeout    = 10 * time.Second
+	resumeAfter     = 5 * time.Second // longer than retryWrite waits: answers that other processes hold are saved before their grants are claimed
 )
 
-// proof is what this process knows of whether the database keeps what is saved. unsaved counts the writes that failed and are being
+// saveCheck is whether the database can be written to, as far as this process knows. unsaved counts the writes that failed and are being
 // repeated.
-type proof struct {
+type saveCheck struct {
 	unsaved atomic.Int64
 	mu      sync.Mutex
-	at      time.Time // of the last proof; by the host's monotonic clock, as are the others
+	at      time.Time // of the last check; by the host's monotonic clock, as are the others
 	err     error
 	failing time.Time // since when
 	resume  time.Time // nothing is claimed before
 }
 
-// failed notes that a write failed. p.mu is held.
-func (p *proof) failed() {
+// noteFailure notes that a write failed. p.mu is held.
+func (p *saveCheck) noteFailure() {
 	if p.failing.IsZero() {
 		p.failing = time.Now()
 	}
 }
 
-// landed notes that a write was kept. p.mu is held. If none was for longer than a lease lasts, leases have lapsed whose answers are
+// noteSuccess notes that a write succeeded. p.mu is held. If none did for longer than a lease lasts, leases have lapsed whose answers are
 // only now being saved.
-func (p *proof) landed(lease time.Duration) {
+func (p *saveCheck) noteSuccess(lease time.Duration) {
 	now := time.Now()
 	if !p.failing.IsZero() && now.Sub(p.failing) > lease {
 		p.resume = now.Add(resumeAfter)
@@ -59,39 +59,39 @@ func (p *proof) landed(lease time.Duration) {
 	p.at, p.err, p.failing = now, nil, time.Time{}
 }
 
-// Works returns an error that wraps ErrUnsaved while an answer of a provider waits to be saved, or if none could be: then nothing
-// is claimed. A save that landed within a minute is proof enough; without one a save is tried and rolled back.
-func (e *Engine) Works(ctx context.Context) error {
-	if n := e.proof.unsaved.Load(); n > 0 {
+// CheckSaves returns an error that wraps ErrUnsaved while an answer of a provider waits to be saved, or if none could be: then nothing
+// is claimed. If no write succeeded within a minute, one is tried and rolled back.
+func (e *Engine) CheckSaves(ctx context.Context) error {
+	if n := e.saves.unsaved.Load(); n > 0 {
 		return fmt.Errorf("%w: %d wait", ErrUnsaved, n)
 	}
-	e.proof.mu.Lock()
-	defer e.proof.mu.Unlock()
-	if time.Now().Before(e.proof.resume) {
-		return fmt.Errorf("%w: other processes save theirs", ErrUnsaved)
+	e.saves.mu.Lock()
+	defer e.saves.mu.Unlock()
+	if time.Now().Before(e.saves.resume) {
+		return fmt.Errorf("%w: other processes save their answers", ErrUnsaved)
 	}
-	known := provenFor
-	if e.proof.err != nil {
-		known = disprovenFor
+	valid := checkValidFor
+	if e.saves.err != nil {
+		valid = failureValidFor
 	}
-	if !e.proof.at.IsZero() && time.Since(e.proof.at) < known {
-		return e.proof.err
+	if !e.saves.at.IsZero() && time.Since(e.saves.at) < valid {
+		return e.saves.err
 	}
-	ctx, cancel := context.WithTimeout(ctx, proveWithin)
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	err := ProveSaves(ctx, e.DB)
+	err := TrySave(ctx, e.DB)
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return err
 	}
 	if err == nil {
-		e.proof.landed(e.Term)
+		e.saves.noteSuccess(e.Term)
 		return nil
 	}
 	if !pg.Unavailable(err) {
 		err = fmt.Errorf("%w: %w", ErrUnsaved, err)
 	}
-	e.proof.failed()
-	e.proof.at, e.proof.err = time.Now(), err
+	e.saves.noteFailure()
+	e.saves.at, e.saves.err = time.Now(), err
 	return err
 }
 
@@ -110,37 +110,37 @@ func retryWrite[T any](ctx context.Context, e *Engine, write func(again bool) (T
 		result, err := write(again)
 		if err != nil && !counted && !ownFault(err) {
 			counted = true
-			e.proof.unsaved.Add(1)
-			e.proof.mu.Lock()
-			e.proof.failed()
-			e.proof.mu.Unlock()
+			e.saves.unsaved.Add(1)
+			e.saves.mu.Lock()
+			e.saves.noteFailure()
+			e.saves.mu.Unlock()
 		}
 		again = true
 		return result, err
 	}, backoff.WithBackOff(pauses), backoff.WithMaxElapsedTime(0))
-	e.proof.mu.Lock()
-	defer e.proof.mu.Unlock()
+	e.saves.mu.Lock()
+	defer e.saves.mu.Unlock()
 	if err == nil {
-		e.proof.landed(e.Term)
+		e.saves.noteSuccess(e.Term)
 	}
 	if counted {
-		e.proof.unsaved.Add(-1)
+		e.saves.unsaved.Add(-1)
 	}
 	return result, err
 }
 
-// errProven rolls a proof back.
-var errProven = errors.New("proven")
+// errRollback has a trial rolled back.
+var errRollback = errors.New("a trial is rolled back")
 
-// ProveSaves returns an error unless a connection can be made and its refreshed grant be saved and read back, in a transaction that is
+// TrySave returns an error unless a connection can be made and its refreshed grant be saved and read back, in a transaction that is
 // rolled back. Nothing is to be sent to a provider while its answer could not be kept.
-func ProveSaves(ctx context.Context, d *db.DB) error {
+func TrySave(ctx context.Context, d *db.DB) error {
 	err := d.Tx(ctx, func(tx pgx.Tx) error {
-		c, err := d.AddProof(ctx, tx)
+		c, err := d.AddTrialConnection(ctx, tx)
 		if err != nil {
 			return err
 		}
-		if err := proveSave(ctx, d, tx, c); err != nil {
+		if err := saveTrial(ctx, d, tx, c); err != nil {
 			return err
 		}
 		var sealed []byte
@@ -151,16 +151,16 @@ func ProveSaves(ctx context.Context, d *db.DB) error {
 		if _, err := d.OpenGrant(sealed, db.GrantPlace(c.ID, c.MerchantID, generation)); err != nil {
 			return err
 		}
-		return errProven
+		return errRollback
 	})
-	if errors.Is(err, errProven) {
+	if errors.Is(err, errRollback) {
 		return nil
 	}
 	return fmt.Errorf("what Patchbay saves cannot be written: %w", err)
 }
 
-// proveSave writes what a refresh of a connection of the first generation saves.
-func proveSave(ctx context.Context, d *db.DB, tx pgx.Tx, c db.Connection) error {
+// saveTrial writes what a refresh of a connection of the first generation saves.
+func saveTrial(ctx context.Context, d *db.DB, tx pgx.Tx, c db.Connection) error {
 	sealed, err := d.SealGrant(connectors.Grant{Account: c.Account}, db.GrantPlace(c.ID, c.MerchantID, 2))
 	if err != nil {
 		return err
@@ -170,14 +170,14 @@ func proveSave(ctx context.Context, d *db.DB, tx pgx.Tx, c db.Connection) error 
 	s := &save{lease: l, event: l.event(status.RefreshSaved, status.OK, attemptInfo{By: audit.System}), row: savedGrant{
 		Connection: l.Connection, Lease: l.ID, Generation: l.Generation, ConnectionVersion: l.ConnectionVersion, Sealed: sealed, Expires: now, RefreshAt: now, Obtained: now,
 	}}
-	var landed []int
+	var updated []int
 	b := &pgx.Batch{}
 	q := &providerQueue{db: d, info: connectors.Info{Name: c.Provider}}
-	q.queueSaves(b, []*save{s}, func(saves []int) { landed = saves })
+	q.queueSaves(b, []*save{s}, func(rows []int) { updated = rows })
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return err
 	}
-	if len(landed) != 1 {
+	if len(updated) != 1 {
 		return errors.New("a save found no grant")
 	}
 	return nil

@@ -12,8 +12,8 @@ import (
 	"patchbay/internal/refresh"
 )
 
-// TestProveSaves holds the proof to what would lose a grant, and to leaving nothing behind.
-func TestProveSaves(t *testing.T) {
+// TestTrySave breaks the database in each way that would lose a grant, and looks for rows that a trial leaves behind.
+func TestTrySave(t *testing.T) {
 	database := dbtest.Make(t)
 	d := database.Open(t, pg.Options{})
 	modes := map[string]*db.DB{}
@@ -29,12 +29,12 @@ func TestProveSaves(t *testing.T) {
 	}
 	before := dbtest.Dump(t, d)
 	for mode, d := range modes {
-		if err := refresh.ProveSaves(t.Context(), d); err != nil {
+		if err := refresh.TrySave(t.Context(), d); err != nil {
 			t.Errorf("%s: %v", mode, err)
 		}
 	}
 	if dbtest.Dump(t, d) != before {
-		t.Error("a proof leaves rows behind")
+		t.Error("a trial leaves rows behind")
 	}
 	var month string
 	if err := d.Pool.QueryRow(t.Context(), `SELECT relid::text FROM pg_partition_tree('events') WHERE isleaf ORDER BY relid::text = 'events_' || to_char(now() AT TIME ZONE 'UTC', 'YYYY_MM') DESC LIMIT 1`).Scan(&month); err != nil {
@@ -61,14 +61,14 @@ func TestProveSaves(t *testing.T) {
 		if _, err := d.Pool.Exec(t.Context(), c.do); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if err := refresh.ProveSaves(t.Context(), database.Open(t)); err == nil || !strings.Contains(err.Error(), c.says) {
+		if err := refresh.TrySave(t.Context(), database.Open(t)); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v, want %q", name, err, c.says)
 		}
 		if _, err := d.Pool.Exec(t.Context(), undo); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
 	}
-	if err := refresh.ProveSaves(t.Context(), database.Open(t)); err != nil {
+	if err := refresh.TrySave(t.Context(), database.Open(t)); err != nil {
 		t.Errorf("with all as it was: %v", err)
 	}
 }

@@ -441,8 +441,8 @@ func TestTerminatedInMidCall(t *testing.T) {
 		t.Errorf("stopped badly: %s", said)
 	}
 	_ = r.Wait() // it has said how it ended
-	if reading, err := w.db.ReadGrant(t.Context(), id); err != nil || reading.Token.Access != "access-account/1" || !reading.LeasedUntil.IsZero() {
-		t.Errorf("what was under way is not saved: %q, %v", reading.Token.Access, err)
+	if grant, err := w.db.ReadGrant(t.Context(), id); err != nil || grant.Token.Access != "access-account/1" || !grant.LeasedUntil.IsZero() {
+		t.Errorf("what was under way is not saved: %q, %v", grant.Token.Access, err)
 	}
 }
 

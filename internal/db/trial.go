@@ -11,9 +11,9 @@ import (
 	"patchbay/internal/status"
 )
 
-// AddProof writes a merchant, a connection and its grant as connecting does, in a transaction that the caller rolls back: they prove that
-// such rows can be written.
-func (d *DB) AddProof(ctx context.Context, tx pgx.Tx) (Connection, error) {
+// AddTrialConnection writes a merchant, a connection and its grant as connecting does, in a transaction that the caller rolls back: it
+// shows that such rows can be written.
+func (d *DB) AddTrialConnection(ctx context.Context, tx pgx.Tx) (Connection, error) {
 	m, err := d.addMerchant(ctx, tx, audit.System, Merchant{Name: "Patchbay"})
 	if err != nil {
 		return Connection{}, err

@@ -17,11 +17,11 @@ import (
 	"patchbay/internal/status"
 )
 
-// Handout is a connection's token and the API key that asked for it.
-type Handout struct {
+// TokenRead is a connection's token and the API key that asked for it.
+type TokenRead struct {
 	Key         pg.ID
 	KeyMerchant pg.ID // whose key it is; zero: of all merchants
-	May         bool  // the key has the scope tokens:read
+	Allowed     bool  // the key has the scope tokens:read
 	Provider    string
 	Environment string
 	Token       connectors.Token
@@ -38,8 +38,8 @@ type Handout struct {
 // ok is false if the token cannot be handed out, for a reason that ReadGrant returns. It returns ErrNoAPIKey if there is no such
 // key, seal.ErrUnknownKey as Authenticate does, and the key with ErrNotFound if there is no such connection or the key is not for its
 // merchant.
-func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h Handout, ok bool, err error) {
-	r, err := d.handouts.Read(ctx, byKey{keyHash: key.Hash(), connection: connection})
+func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h TokenRead, ok bool, err error) {
+	r, err := d.tokenReads.Read(ctx, byKey{keyHash: key.Hash(), connection: connection})
 	if err != nil {
 		return h, false, err
 	}
@@ -52,7 +52,7 @@ func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h 
 	case err != nil:
 		return h, false, err
 	}
-	h.Key, h.KeyMerchant, h.May = r.key, r.keyMerchant, strings.Contains(" "+r.scopes+" ", " "+ScopeTokens+" ")
+	h.Key, h.KeyMerchant, h.Allowed = r.key, r.keyMerchant, strings.Contains(" "+r.scopes+" ", " "+ScopeTokens+" ")
 	if r.merchant == (pg.ID{}) || r.keyMerchant != (pg.ID{}) && r.keyMerchant != r.merchant {
 		return h, false, pg.ErrNotFound
 	}
@@ -67,8 +67,8 @@ func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h 
 	return h, err == nil, nil
 }
 
-// handoutRow is what Postgres has for a request: key is zero if there is no such key, merchant if there is no such connection.
-type handoutRow struct {
+// tokenRow is what Postgres has for a request: key is zero if there is no such key, merchant if there is no such connection.
+type tokenRow struct {
 	key, keyMerchant, merchant       pg.ID
 	scopes                           string
 	mac, sealed                      []byte
@@ -79,15 +79,15 @@ type handoutRow struct {
 	values, input                    []byte
 }
 
-// readHandouts reads the rows of many requests: of each a key by its hash, a grant and a connection by their id.
-func (d *DB) readHandouts(ctx context.Context, requests []byKey) ([]handoutRow, error) {
+// readTokenRows reads the rows of many requests: of each a key by its hash, a grant and a connection by their id.
+func (d *DB) readTokenRows(ctx context.Context, requests []byKey) ([]tokenRow, error) {
 	ctx, cancel := context.WithTimeout(ctx, keysWithin)
 	defer cancel()
 	hashes, connections := make([][]byte, len(requests)), make([]pg.ID, len(requests))
 	for i, r := range requests {
 		hashes[i], connections[i] = r.keyHash, r.connection
 	}
-	out := make([]handoutRow, len(requests))
+	out := make([]tokenRow, len(requests))
 	// As (SELECT $1) an array is unknown to the planner, see selectValidKeys.
 	rows, err := d.Pool.Query(ctx, `
 		SELECT w.n, k.id, array_to_string(k.scopes, ' '), k.mac, k.merchant_id, c.merchant_id,
@@ -100,7 +100,7 @@ func (d *DB) readHandouts(ctx context.Context, requests []byKey) ([]handoutRow, 
 		return nil, fmt.Errorf("read tokens: %w", err)
 	}
 	var n int
-	var r handoutRow
+	var r tokenRow
 	_, err = pgx.ForEachRow(rows, []any{
 		&n, &r.key, &r.scopes, &r.mac, &r.keyMerchant, &r.merchant, &r.sealed, &r.generation, &r.provider, &r.environment, &r.expiresAt, &r.lifetime, &r.usedAt, &r.outcome,
 		&r.accountID, &r.values, &r.input,

@@ -66,8 +66,8 @@ func TestTokensReadTogetherAreEachTheirOwn(t *testing.T) {
 		for _, r := range reads {
 			all.Go(func() {
 				h, ok, err := d.ReadToken(ctx, r.key, r.connection)
-				if !errors.Is(err, r.err) || h.Token.Access != r.access || ok != (r.access != "") || h.May != r.may || ok && h.AccountID != r.access {
-					t.Errorf("%s: token %q of account %q, may %v, ok %v, %v; want %q, may %v, %v", r.what, h.Token.Access, h.AccountID, h.May, ok, err, r.access, r.may, r.err)
+				if !errors.Is(err, r.err) || h.Token.Access != r.access || ok != (r.access != "") || h.Allowed != r.may || ok && h.AccountID != r.access {
+					t.Errorf("%s: token %q of account %q, may %v, ok %v, %v; want %q, may %v, %v", r.what, h.Token.Access, h.AccountID, h.Allowed, ok, err, r.access, r.may, r.err)
 				}
 			})
 		}
