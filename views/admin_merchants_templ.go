@@ -265,7 +265,7 @@ func adminMerchantsBody(v AdminMerchantsPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			for _, h := range status.Living() {
+			for _, h := range status.ConnectedHealths() {
 				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 17, "<th scope=\"col\" class=\"number\">")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
@@ -397,7 +397,7 @@ func adminMerchantsBody(v AdminMerchantsPage) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				for _, h := range status.Living() {
+				for _, h := range status.ConnectedHealths() {
 					templ_7745c5c3_Err = linkedFigure(T(ctx, "healths."+string(h)), r.InHealth(h, v.Providers), "/admin/connections?health="+string(h)+"&merchant="+r.ID.String()).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err

@@ -21,8 +21,8 @@ type FlowPage struct {
 	Page
 	Provider    Provider
 	Flow        db.Flow
-	Rejected    status.End // why a callback, or this browser, may not go on with it; "" if the flow itself says how it is
-	Offer       *db.Offer  // what the user is asked before anything is connected
+	Rejected    status.End       // why a callback, or this browser, may not go on with it; "" if the flow itself says how it is
+	Offer       *db.ConnectOffer // what the user is asked before anything is connected
 	Account     Account
 	Unrenewable bool      // what was given does not renew by itself
 	Until       time.Time // and when it ends; zero: when the provider ends it

@@ -438,7 +438,7 @@ func (v FlowPage) called(ctx context.Context, a Account) string {
 
 func (v FlowPage) choiceHelp(ctx context.Context, choice db.Choice) string {
 	key := "choice." + string(v.Offer.Why) + "." + string(choice) + ".help"
-	if v.Offer.There && has(ctx, key+"-there") {
+	if v.Offer.HasConnection && has(ctx, key+"-there") {
 		key += "-there"
 	}
 	return wordIf(ctx, key, "Account", v.called(ctx, v.Account), "Before", v.called(ctx, v.Before))

@@ -279,15 +279,15 @@ func flowStories(all map[string]templ.Component) {
 			Flow: db.Flow{Reference: "K7M2-4QXD", Stage: stage, Outcome: outcome, ResultID: pg.NewID(), CreatedAt: ago(time.Hour), ExpiresAt: in(25 * time.Minute)},
 		}
 	}
-	choice := func(o db.Offer, account, before Account) templ.Component {
+	choice := func(o db.ConnectOffer, account, before Account) templ.Component {
 		v := flow(status.StageChoosing, "")
 		v.Offer, v.Account, v.Before = &o, account, before
 		return Flow(v)
 	}
-	all["flow-choosing"] = choice(db.Offer{Why: db.AskConfirm, Options: []db.Choice{"connect", "cancel"}}, ch168, Account{})
-	all["flow-choosing-nameless"] = choice(db.Offer{Why: db.AskConfirm, Options: []db.Choice{"connect", "cancel"}}, Account{}, Account{})
-	all["flow-choosing-differs"] = choice(db.Offer{Why: db.AskDiffers, Options: []db.Choice{"replace", "keep-both", "cancel"}}, mekong, ch168)
-	all["flow-choosing-already"] = choice(db.Offer{Why: db.AskConnected, Options: []db.Choice{"connect", "cancel"}}, ch168, Account{})
+	all["flow-choosing"] = choice(db.ConnectOffer{Why: db.AskConfirm, Options: []db.Choice{"connect", "cancel"}}, ch168, Account{})
+	all["flow-choosing-nameless"] = choice(db.ConnectOffer{Why: db.AskConfirm, Options: []db.Choice{"connect", "cancel"}}, Account{}, Account{})
+	all["flow-choosing-differs"] = choice(db.ConnectOffer{Why: db.AskDiffers, Options: []db.Choice{"replace", "keep-both", "cancel"}}, mekong, ch168)
+	all["flow-choosing-already"] = choice(db.ConnectOffer{Why: db.AskConnected, Options: []db.Choice{"connect", "cancel"}}, ch168, Account{})
 	all["flow-under-way"] = Flow(flow(status.StageExchanging, ""))
 	for _, outcome := range []status.End{
 		status.EndDenied, status.EndCancelled, status.EndExpired, status.EndOtherBrowser, status.EndOtherUser, status.EndOtherProvider, status.EndForged, status.EndInput,

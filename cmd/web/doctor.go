@@ -193,7 +193,7 @@ func (x *examination) replica(ctx context.Context, s settings) {
 		case said != "":
 			x.wrong("replica", said)
 			return
-		case state == pg.ReplicaAway:
+		case state == pg.ReplicaUnreachable:
 			x.wrong("replica", "does not answer. Lists are read from the primary")
 			return
 		}
@@ -264,7 +264,7 @@ func (x *examination) restore(ctx context.Context, d *db.DB) {
 		x.wrong("restore", reason(err))
 		return
 	}
-	age := d.Now().Add(-restore.ShownFor)
+	age := d.Now().Add(-restore.ShowFor)
 	var rejected int64
 	if r.Suspected() && r.PauseUntil.After(age) {
 		if rejected, err = restore.RejectedAfterPause(ctx, d.Pool, r); err != nil {
@@ -289,10 +289,10 @@ func (x *examination) restore(ctx context.Context, d *db.DB) {
 	}
 	found := fmt.Sprintf("%s; %d of %d connections have been refreshed since, %d are interrupted", r.At.UTC().Format(time.RFC3339), n.Since, n.All, n.Interrupted)
 	switch {
-	case r.Said:
+	case r.Declared:
 		x.note("restore", "brought back on "+found)
 	case r.Lost():
-		x.wrong("restore", "a copy of an earlier state, which knows what happened until "+r.Known.UTC().Format(time.RFC3339)+", was noticed on "+found+". If it was brought back from a backup, run patchbay restored; docs/restore.md has the rest")
+		x.wrong("restore", "a copy of an earlier state, which knows what happened until "+r.AsOf.UTC().Format(time.RFC3339)+", was noticed on "+found+". If it was brought back from a backup, run patchbay restored; docs/restore.md has the rest")
 	default:
 		x.note("restore", "a restore, or a standby that took over, was noticed on "+found+". If it was brought back from a backup, run patchbay restored")
 	}
@@ -334,8 +334,8 @@ func (x *examination) keys(ctx context.Context, d *db.DB, signed []string) {
 			x.wrong("keys", fmt.Sprintf("%d of %s are sealed by key %d, which the keyset lacks, and are left as they are: start with a keyset that has it", u.Rows, u.Table, u.Key))
 		}
 	}
-	for _, id := range d.Others() {
-		n, older := keyring.RowsOf(uses, []uint32{id}), slices.Contains(d.Older(), id)
+	for _, id := range d.OtherKeys() {
+		n, older := keyring.RowsOf(uses, []uint32{id}), slices.Contains(d.OlderKeys(), id)
 		switch {
 		case older && n > 0:
 			x.note("keys", fmt.Sprintf("key %d is older, and %d rows need it: serve seals them anew by itself, patchbay reseal at once", id, n))

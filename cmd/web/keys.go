@@ -160,7 +160,7 @@ func retireKey(ctx context.Context, e *env, t terminal, id uint32) (*seal.Keyset
 		return nil, err
 	}
 	defer d.Close()
-	held, dead, err := d.Held(ctx, id)
+	held, dead, err := d.RowsLostWith(ctx, id)
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +185,7 @@ func giveUpKey(ctx context.Context, t terminal, id uint32) error {
 		return err
 	}
 	defer d.Close()
-	n, err := d.GiveUpKey(ctx, id)
+	n, err := d.AbandonKey(ctx, id)
 	if errors.Is(err, db.ErrKeyHeld) {
 		return fmt.Errorf("key %d is not lost: this keyset has it, or a process that does has served within the last hour. Give every process that keyset", id)
 	}
@@ -219,7 +219,7 @@ func reseal(ctx context.Context, t terminal, args []string) error {
 		return err
 	}
 	defer d.Close()
-	others := d.Others()
+	others := d.OtherKeys()
 	if len(others) == 0 {
 		fmt.Fprintf(t.out, "the keyset has one key, %d, which seals: there is nothing to do\n", k.Primary())
 		return nil
@@ -246,7 +246,7 @@ func reseal(ctx context.Context, t terminal, args []string) error {
 	fmt.Fprintf(t.out, "%d rows were sealed anew by key %d\n", done, k.Primary())
 	left := false
 	for _, id := range others {
-		held, dead, err := d.Held(ctx, id)
+		held, dead, err := d.RowsLostWith(ctx, id)
 		if err != nil {
 			return err
 		}

@@ -33,7 +33,7 @@ func restored(ctx context.Context, t terminal, args []string) error {
 	if now := d.Now(); at.After(now) {
 		return fmt.Errorf("-at is in the future: the database's clock says %s", now.UTC().Format(time.RFC3339))
 	}
-	done, err := refresh.SayRestored(ctx, d, at)
+	done, err := refresh.DeclareRestored(ctx, d, at)
 	if err != nil {
 		return err
 	}
@@ -57,8 +57,8 @@ func sayRestore(ctx context.Context, out io.Writer, d *db.DB, r restore.State) e
 	if err != nil {
 		return err
 	}
-	if !r.Known.IsZero() {
-		fmt.Fprintf(out, "it knows what happened until %s\n", r.Known.UTC().Format(time.RFC3339))
+	if !r.AsOf.IsZero() {
+		fmt.Fprintf(out, "it knows what happened until %s\n", r.AsOf.UTC().Format(time.RFC3339))
 	}
 	fmt.Fprintf(out, "%d of %d connections have been refreshed since\n", n.Since, n.All)
 	fmt.Fprintf(out, "%d were due before it and have not been refreshed since: where the state that is lost refreshed them, a provider that rotates refresh tokens rejects them\n", n.Due)

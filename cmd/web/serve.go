@@ -111,7 +111,7 @@ func app(ctx context.Context, s settings, log *slog.Logger, listener net.Listene
 	if err := opened(d, accounts); err != nil {
 		return err
 	}
-	if _, err := engine.NoticeRestore(ctx); err != nil {
+	if _, err := engine.CheckRestore(ctx); err != nil {
 		log.Warn("whether the database was restored is not known", "err", err)
 	}
 	for _, caution := range s.cautions() {

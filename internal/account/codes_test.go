@@ -10,7 +10,7 @@ func TestCodesAreThoseOfRFC6238(t *testing.T) {
 	for at, code := range map[int64]string{
 		59: "287082", 1111111109: "081804", 1111111111: "050471", 1234567890: "005924", 2000000000: "279037", 20000000000: "353130",
 	} {
-		step, ok := stepOf([]byte("12345678901234567890"), code, time.Unix(at, 0))
+		step, ok := matchingStep([]byte("12345678901234567890"), code, time.Unix(at, 0))
 		if !ok || step != at/30 {
 			t.Errorf("the code of %d: step %d, %t", at, step, ok)
 		}

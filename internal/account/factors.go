@@ -47,7 +47,7 @@ type factor struct {
 	Passkeys []passkey           `json:"passkeys,omitempty"`
 }
 
-func (f factor) none() bool { return len(f.Secret) == 0 && len(f.Passkeys) == 0 }
+func (f factor) isEmpty() bool { return len(f.Secret) == 0 && len(f.Passkeys) == 0 }
 
 // One-time codes are as apps expect them when nothing else is said: SHA-1, six digits, a step of 30 s (RFC 6238). A code of the step
 // before or after is taken too, since clocks differ.
@@ -64,8 +64,8 @@ const recoveryCodes = 10
 
 var letters = base32.StdEncoding.WithPadding(base32.NoPadding)
 
-// stepOf returns the time step whose code was typed. ok is false if it is that of none near now.
-func stepOf(secret []byte, typed string, now time.Time) (step int64, ok bool) {
+// matchingStep returns the time step whose code was typed. ok is false if no step near now has that code.
+func matchingStep(secret []byte, typed string, now time.Time) (step int64, ok bool) {
 	present := now.Unix() / codeStep
 	for step := present - codeSkew; step <= present+codeSkew; step++ {
 		valid, err := hotp.ValidateCustom(typed, uint64(step), letters.EncodeToString(secret), codeOptions)
@@ -116,7 +116,7 @@ func (s *Store) Factors(ctx context.Context, user pg.ID) (FactorState, error) {
 // second factor it ends their other sessions, completes this one, whose secret is next from then on, and returns recovery codes. It returns ErrWrongCode.
 func (s *Store) TurnOnCodes(ctx context.Context, by audit.Actor, u User, session Session, next pg.Secret, typed string, jobs notify.Queue) (recovery []string, err error) {
 	secret := s.setupSecret(u, session)
-	step, ok := stepOf(secret, plainCode(typed), s.db.Now())
+	step, ok := matchingStep(secret, plainCode(typed), s.db.Now())
 	if !ok {
 		return nil, ErrWrongCode
 	}
@@ -206,7 +206,7 @@ func (s *Store) Prove(ctx context.Context, by audit.Actor, u User, session []byt
 
 func (s *Store) spendCode(ctx context.Context, tx pgx.Tx, by audit.Actor, u User, f factor, typed string, jobs notify.Queue) error {
 	if len(f.Secret) > 0 && len(typed) == codeOptions.Digits.Length() {
-		step, ok := stepOf(f.Secret, typed, s.db.Now())
+		step, ok := matchingStep(f.Secret, typed, s.db.Now())
 		if !ok {
 			return ErrWrongCode
 		}
@@ -297,7 +297,7 @@ func (s *Store) removeFactor(ctx context.Context, tx pgx.Tx, user pg.ID, remove 
 		if err != nil && !errors.Is(err, ErrNoFactor) && !errors.Is(err, seal.ErrSealed) {
 			return err
 		}
-		if remove(&f); !f.none() {
+		if remove(&f); !f.isEmpty() {
 			return s.writeFactor(ctx, tx, user, f)
 		}
 		if _, err := pg.Exec(ctx, tx, "drop second factor", `DELETE FROM second_factors WHERE user_id = $1`, user); err != nil {

@@ -32,13 +32,13 @@ func TestASecondFactorIsSealedAnew(t *testing.T) {
 
 	database = database.Rotated(t)
 	rotated := database.Open(t)
-	if _, err := rotated.Reseal(t.Context(), rotated.Older(), 0, nil); err != nil {
+	if _, err := rotated.Reseal(t.Context(), rotated.OlderKeys(), 0, nil); err != nil {
 		t.Fatal(err)
 	}
 	last := database.Retired(t).Open(t)
 	accounts = account.New(last)
 	in = signedIn(t, accounts)
-	if !in.Session.Half {
+	if !in.Session.FactorPending {
 		t.Error("the password alone signs in")
 	}
 	next, err := totp.GenerateCode(secret, last.Now().Add(30*time.Second))

@@ -17,8 +17,8 @@ import (
 	"patchbay/internal/text"
 )
 
-// noPassword is the password_hash of users who sign in through the platform. No password matches it, and the user's MAC covers it.
-const noPassword = "sso"
+// ssoPasswordHash is the password_hash of users who sign in through the platform. No password matches it, and the user's MAC covers it.
+const ssoPasswordHash = "sso"
 
 // Person is somebody whom the platform's OpenID Connect provider has authenticated. Only issuer and subject identify them: name and
 // e-mail address are for display, and may be those of another user.
@@ -29,23 +29,23 @@ type Person struct {
 	MerchantID      pg.ID      // zero for staff
 }
 
-// who names the person in events.
-func (p Person) who() string { return cmp.Or(p.Email, p.Name, p.Subject) }
+// label is the person's name in events.
+func (p Person) label() string { return cmp.Or(p.Email, p.Name, p.Subject) }
 
-// displayed returns the person with a name and an address as they are kept: cleaned, bounded, and no address that mail does not take.
-func (p Person) displayed() Person {
+// cleaned returns the person with name and address as they are stored: cleaned, of bounded length, and no address that mail does not take.
+func (p Person) cleaned() Person {
 	address, err := mail.ParseAddress(text.Email(p.Email))
 	if err != nil || address.Name != "" || len(address.Address) > 254 { // octets: RFC 5321 section 4.5.3.1.3
 		p.Email = ""
 	} else {
 		p.Email = address.Address
 	}
-	p.Name = cmp.Or(shortened(p.Name), p.Email, shortened(p.Subject))
+	p.Name = cmp.Or(truncateName(p.Name), p.Email, truncateName(p.Subject))
 	return p
 }
 
-// shortened returns a name of at most text.MaxName characters.
-func shortened(name string) string {
+// truncateName returns a name of at most text.MaxName characters.
+func truncateName(name string) string {
 	name = text.Name(name)
 	for r := []rune(name); text.Length(name) > text.MaxName; {
 		r = r[:min(len(r)-1, text.MaxName)]
@@ -60,7 +60,7 @@ var ErrLocked = errors.New("this user is locked")
 // SignInPerson returns the user of a person, and adds one at their first sign-in. Role, merchant, name and address become what the
 // provider says now. If role or merchant differ from before, the user's sessions are ended. It returns ErrLocked.
 func (s *Store) SignInPerson(ctx context.Context, p Person, from audit.Actor) (u User, err error) {
-	p = p.displayed()
+	p = p.cleaned()
 	for range 2 { // of two first sign-ins at once, the second finds the user that the other added
 		err = s.db.Tx(ctx, func(tx pgx.Tx) error {
 			u, err = s.personTx(ctx, tx, p)
@@ -107,7 +107,7 @@ func (s *Store) addPerson(ctx context.Context, tx pgx.Tx, p Person, from audit.A
 	u := User{ID: pg.NewID(), MerchantID: p.MerchantID, Role: p.Role, Email: p.Email, Name: p.Name, SSO: true, CreatedAt: s.db.Now()}
 	_, err := pg.Exec(ctx, tx, "add user", `
 		INSERT INTO users (id, merchant_id, role, email, name, password_hash, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7)`,
-		u.ID, u.MerchantID, u.Role, u.Email, u.Name, noPassword, u.CreatedAt)
+		u.ID, u.MerchantID, u.Role, u.Email, u.Name, ssoPasswordHash, u.CreatedAt)
 	if err != nil {
 		return u, err
 	}
@@ -124,7 +124,7 @@ func (s *Store) addPerson(ctx context.Context, tx pgx.Tx, p Person, from audit.A
 		return u, err
 	}
 	from.Role, from.ID = u.Role, u.ID
-	return u, s.audit.Add(ctx, tx, audit.Event{Kind: status.UserAdded, Actor: from, MerchantID: u.MerchantID, Note: p.who()})
+	return u, s.audit.Add(ctx, tx, audit.Event{Kind: status.UserAdded, Actor: from, MerchantID: u.MerchantID, Note: p.label()})
 }
 
 func (s *Store) updatePerson(ctx context.Context, tx pgx.Tx, u User, p Person, from audit.Actor) (User, error) {
@@ -151,13 +151,13 @@ func (s *Store) updatePerson(ctx context.Context, tx pgx.Tx, u User, p Person, f
 		return u, err
 	}
 	from.Role, from.ID = before.Role, u.ID
-	note := p.who() + ": " + string(before.Role) + " → " + string(u.Role)
+	note := p.label() + ": " + string(before.Role) + " → " + string(u.Role)
 	return u, s.audit.Add(ctx, tx, audit.Event{Kind: status.UserRoleChanged, Actor: from, MerchantID: u.MerchantID, Note: note})
 }
 
-// TurnAway records that a person was authenticated and may not come in, for the reason why, and ends what access they had.
-func (s *Store) TurnAway(ctx context.Context, p Person, why string, from audit.Actor) error {
-	p = p.displayed()
+// RejectPerson records that a person was authenticated and may not sign in, with the reason, and ends what access they had.
+func (s *Store) RejectPerson(ctx context.Context, p Person, why string, from audit.Actor) error {
+	p = p.cleaned()
 	return s.db.Tx(ctx, func(tx pgx.Tx) error {
 		u, err := s.personTx(ctx, tx, p)
 		switch {
@@ -171,7 +171,7 @@ func (s *Store) TurnAway(ctx context.Context, p Person, why string, from audit.A
 			}
 		}
 		from.Role, from.ID = u.Role, u.ID
-		return s.audit.Add(ctx, tx, audit.Event{Kind: status.UserTurnedAway, Actor: from, MerchantID: u.MerchantID, Code: why, Note: p.who()})
+		return s.audit.Add(ctx, tx, audit.Event{Kind: status.UserTurnedAway, Actor: from, MerchantID: u.MerchantID, Code: why, Note: p.label()})
 	})
 }
 

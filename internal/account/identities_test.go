@@ -172,7 +172,7 @@ func TestWhoIsTurnedAwayLosesTheirSessions(t *testing.T) {
 	_, secret := enter(t, accounts, person("42", audit.RoleAdmin))
 	_, kept := enter(t, accounts, person("43", audit.RoleAdmin))
 	for _, subject := range []string{"42", "a stranger"} {
-		if err := accounts.TurnAway(t.Context(), person(subject, ""), "no-role", audit.Actor{}); err != nil {
+		if err := accounts.RejectPerson(t.Context(), person(subject, ""), "no-role", audit.Actor{}); err != nil {
 			t.Fatal(err)
 		}
 	}

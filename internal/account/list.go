@@ -28,8 +28,8 @@ type UserQuery struct {
 	Search   string // words of e-mail address and name
 }
 
-// The users that a search finds are gathered and sorted when they are so few; of more, a walk in the order soon fills a page.
-const fewUsers = 1000
+// maxGathered is how many users a search may find to be gathered and sorted; of more, a scan in the list's order soon fills a page.
+const maxGathered = 1000
 
 // ListUsers returns one page of users in the order of e-mail addresses, at most limit, from a cursor on.
 func (s *Store) ListUsers(ctx context.Context, q UserQuery, cursor string, limit int) (pg.Page[UserRow], error) {
@@ -41,11 +41,11 @@ func (s *Store) ListUsers(ctx context.Context, q UserQuery, cursor string, limit
 func (s *Store) page(ctx context.Context, db pg.Querier, q UserQuery, cursor string, limit int) (pg.Page[UserRow], error) {
 	order := pg.Order{Name: "email", Key: "lower(u.email)", Type: "text", ID: "u.id"}
 	from := order.Cursor(cursor)
-	all, found, err := []UserRow(nil), fewUsers+1, error(nil)
+	all, found, err := []UserRow(nil), maxGathered+1, error(nil)
 	if q.Search != "" {
-		all, found, err = s.listUsers(ctx, db, q, order, from, limit, ` LIMIT `+strconv.Itoa(fewUsers+1))
+		all, found, err = s.listUsers(ctx, db, q, order, from, limit, ` LIMIT `+strconv.Itoa(maxGathered+1))
 	}
-	if err == nil && found > fewUsers {
+	if err == nil && found > maxGathered {
 		all, _, err = s.listUsers(ctx, db, q, order, from, limit, order.By(from)+` LIMIT `+strconv.Itoa(limit+1))
 	}
 	if err != nil {
@@ -80,8 +80,8 @@ func (s *Store) listUsers(ctx context.Context, db pg.Querier, q UserQuery, order
 	return all, found, err
 }
 
-// Called returns the users of some merchants whose e-mail address or name has one of the words, at most 200. The words are folded.
-func (s *Store) Called(ctx context.Context, merchants []pg.ID, words []string) ([]User, error) {
+// UsersNamed returns the users of some merchants whose e-mail address or name contains one of the folded words, at most 200.
+func (s *Store) UsersNamed(ctx context.Context, merchants []pg.ID, words []string) ([]User, error) {
 	like := make([]string, len(words))
 	for i, word := range words {
 		like[i] = pg.Contains(word)

@@ -32,7 +32,7 @@ func (s *Store) Authenticate(ctx context.Context, email, password string, known 
 		return User{}, ErrWrongPassword
 	}
 	if !known {
-		done, err := s.passwords.stranger(ctx)
+		done, err := s.passwords.queueUnknown(ctx)
 		if err != nil {
 			return User{}, err
 		}
@@ -85,7 +85,7 @@ func (s *Store) IsPassword(ctx context.Context, user pg.ID, typed string) (bool,
 		return false, nil
 	}
 	hash, err := pg.One(ctx, s.db.Pool, "read user", pgx.RowTo[string], `SELECT password_hash FROM users WHERE id = $1`, user)
-	if err != nil || hash == "" || hash == noPassword {
+	if err != nil || hash == "" || hash == ssoPasswordHash {
 		return false, err
 	}
 	is, _, err := s.passwords.matches(ctx, typed, hash)
@@ -106,7 +106,7 @@ func (s *Store) ChangePassword(ctx context.Context, by audit.Actor, u User, old,
 	if err != nil {
 		return u, err
 	}
-	if oldHash == noPassword {
+	if oldHash == ssoPasswordHash {
 		return u, ErrWrongPassword
 	}
 	ok, _, err := s.passwords.matches(ctx, old, oldHash)
@@ -263,33 +263,33 @@ func (s *Store) CheckPassword(password string, about ...string) error {
 }
 
 // hasher makes and compares hashes of passwords. A hash takes 19 MiB and 20 ms, so at most two are computed at once, and at most
-// one of them for a stranger.
+// one of them for a browser that never signed in here.
 type hasher struct {
-	params    argon2id.Params
-	slots     chan struct{}
-	strangers chan struct{} // one for the stranger whose turn it is, and one for each that waits
-	turn      chan struct{} // the stranger whose turn it is
-	idle      *time.Timer
+	params  argon2id.Params
+	slots   chan struct{}
+	unknown chan struct{} // one for the unknown browser whose turn it is, and one for each that waits
+	turn    chan struct{} // the unknown browser whose turn it is
+	idle    *time.Timer
 }
 
-// ErrBusy is returned when too many strangers wait for their passwords to be compared.
+// ErrBusy is returned when too many unknown browsers wait for their passwords to be compared.
 var ErrBusy = errors.New("too many sign-ins at once")
 
-// waitingStrangers is how many wait at most, about a second.
-const waitingStrangers = 32
+// maxWaiting is how many unknown browsers may wait, about a second.
+const maxWaiting = 32
 
-// stranger waits for the turn of a browser that nothing is known of. It returns ErrBusy if too many wait already.
-func (h *hasher) stranger(ctx context.Context) (done func(), err error) {
+// queueUnknown waits for the turn of a browser that never signed in here. It returns ErrBusy if too many wait already.
+func (h *hasher) queueUnknown(ctx context.Context) (done func(), err error) {
 	select {
-	case h.strangers <- struct{}{}:
+	case h.unknown <- struct{}{}:
 	default:
 		return nil, ErrBusy
 	}
 	select {
 	case h.turn <- struct{}{}:
-		return func() { <-h.turn; <-h.strangers }, nil
+		return func() { <-h.turn; <-h.unknown }, nil
 	case <-ctx.Done():
-		<-h.strangers
+		<-h.unknown
 		return nil, ctx.Err()
 	}
 }
@@ -302,7 +302,7 @@ func newHasher() *hasher {
 	h := &hasher{
 		params: argon2id.Params{Memory: 19 << 10, Iterations: 2, Parallelism: 1, SaltLength: 16, KeyLength: 32},
 		slots:  make(chan struct{}, 2),
-		turn:   make(chan struct{}, 1), strangers: make(chan struct{}, 1+waitingStrangers),
+		turn:   make(chan struct{}, 1), unknown: make(chan struct{}, 1+maxWaiting),
 		idle: time.AfterFunc(idleAfter, debug.FreeOSMemory),
 	}
 	h.idle.Stop()

@@ -26,14 +26,14 @@ const maxAgent = 300
 
 // Session is one signed-in browser. Its secret is in the browser's cookie only.
 type Session struct {
-	Hash      []byte
-	UserID    pg.ID
-	CreatedAt time.Time
-	SeenAt    time.Time
-	Address   string    // the network address it was last used from
-	Agent     string    // the browser's User-Agent
-	Half      bool      // the password was right, and the second factor is missing: it opens nothing else
-	ProvedAt  time.Time // when the person last proved who they are
+	Hash          []byte
+	UserID        pg.ID
+	CreatedAt     time.Time
+	SeenAt        time.Time
+	Address       string    // the network address it was last used from
+	Agent         string    // the browser's User-Agent
+	FactorPending bool      // the password was right and the second factor is missing: the session gives access to that page only
+	ProvedAt      time.Time // when the person last proved who they are
 }
 
 // Name identifies a session in a form. It gives no access.
@@ -46,10 +46,10 @@ type SignedIn struct {
 	Merchant db.Merchant
 }
 
-// halfLifetime is for how long a second factor is waited for.
-const halfLifetime = 15 * time.Minute
+// pendingFactorLifetime is how long a session waits for its second factor.
+const pendingFactorLifetime = 15 * time.Minute
 
-// AddSession signs in a user who has just been authenticated: only by half if the user has a second factor, unless ChangePassword
+// AddSession signs in a user who has just been authenticated. If the user has a second factor the session waits for it, unless ChangePassword
 // or AuthenticatePasskey returned the user. The browser keeps the secret, the row its hash. It returns ErrWrongPassword if the user's access was ended since the
 // user was read: by another password, a lock, another role or a second factor.
 func (s *Store) AddSession(ctx context.Context, secret pg.Secret, user User, address, agent string) error {
@@ -84,7 +84,7 @@ func (s *Store) SignedInBy(ctx context.Context, secret pg.Secret) (SignedIn, err
 		var session, user signature
 		err := row.Scan(append([]any{
 			&in.Session.Hash, &in.Session.UserID, &in.Session.CreatedAt, &in.Session.SeenAt, &in.Session.Address, &in.Session.Agent,
-			&in.Session.Half, &in.Session.ProvedAt,
+			&in.Session.FactorPending, &in.Session.ProvedAt,
 			&in.Merchant.ID, &in.Merchant.ExternalID, &in.Merchant.Name, &in.Merchant.Locale, &in.Merchant.CreatedAt,
 		}, slices.Concat(userTargets(&in.User), user.targets(), session.targets())...)...)
 		if err == nil {
@@ -98,7 +98,7 @@ func (s *Store) SignedInBy(ctx context.Context, secret pg.Secret) (SignedIn, err
 		SELECT s.id_hash, s.user_id, s.created_at, s.seen_at, s.address, s.agent, s.half, s.proved_at, m.id, coalesce(m.external_id, ''), coalesce(m.name, ''), coalesce(m.locale, ''), m.created_at, `+userColumns+`, `+signedUser+`, `+keyring.SignedSessions.Text+`, s.mac
 		FROM sessions s JOIN users u ON u.id = s.user_id LEFT JOIN merchants m ON m.id = u.merchant_id
 		WHERE s.id_hash = $1 AND s.expires_at > $2 AND s.seen_at > $3 AND u.locked_at IS NULL AND (s.created_at > $4 OR NOT s.half)`,
-		secret.Hash(), now, now.Add(-SessionIdle), now.Add(-halfLifetime))
+		secret.Hash(), now, now.Add(-SessionIdle), now.Add(-pendingFactorLifetime))
 }
 
 // TouchSession notes that a session was used, from where and by which browser. Once a minute is enough.

@@ -68,8 +68,8 @@ func TestEventsAreFilteredAndPaged(t *testing.T) {
 		{"of a merchant", audit.Filter{Merchants: []pg.ID{shop}, Kind: status.UserSignedIn}, 30},
 		{"of a provider", audit.Filter{Provider: "caminvoice", Kind: audit.Refreshes, Outcome: status.OK}, 30},
 		{"of some months", audit.Filter{Kind: audit.Refreshes, From: start, To: start.Add(40 * 66 * time.Hour)}, 20},
-		{"without look-ups", audit.Filter{NoLooks: true}, 30 + 3},
-		{"look-ups, asked for", audit.Filter{NoLooks: true, Kind: status.ConnectionViewed}, 30},
+		{"without look-ups", audit.Filter{NoViews: true}, 30 + 3},
+		{"look-ups, asked for", audit.Filter{NoViews: true, Kind: status.ConnectionViewed}, 30},
 		{"of nobody", audit.Filter{Actors: []pg.ID{pg.NewID()}}, 0},
 	} {
 		var all []pg.ID

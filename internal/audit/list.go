@@ -22,7 +22,7 @@ type Filter struct {
 	Connections []pg.ID
 	Provider    string
 	From, To    time.Time // To is excluded
-	NoLooks     bool      // without staff's look-ups, unless Kind asks for them
+	NoViews     bool      // without staff's look-ups, unless Kind asks for them
 	Nothing     bool      // the filter cannot be read: it shows nothing, so that it does not show more than was asked for
 }
 
@@ -132,7 +132,7 @@ func (f Filter) statement(from pg.Cursor, low, high time.Time, limit int) (sql s
 	case f.Outcome == "" && f.Connections == nil && f.Actors == nil:
 		where = append(where, `kind NOT LIKE 'refresh.%'`)
 	}
-	if f.NoLooks && f.Kind == "" {
+	if f.NoViews && f.Kind == "" {
 		where = append(where, `kind <> ALL (`+args.Add([]status.Kind{status.ConnectionViewed, status.ConnectionsSearched})+`)`)
 	}
 	switch f.Outcome {

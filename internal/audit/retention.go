@@ -15,9 +15,9 @@ import (
 
 const settingRetention = "events.months"
 
-// LeastMonths is the shortest retention: the database drops none of the three whole months before the present one, whatever the
+// MinMonths is the shortest retention: the database drops none of the three whole months before the present one, whatever the
 // setting says (events_drop_before).
-const LeastMonths = 3
+const MinMonths = 3
 
 // Retention returns for how many whole months before the present one events are kept. 0, the default, keeps all.
 func (l *Log) Retention(ctx context.Context) (int, error) {

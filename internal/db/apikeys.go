@@ -56,7 +56,7 @@ var (
 	ErrNoScopes     = errors.New("an API key needs at least one of the scopes " + strings.Join(Scopes(), ", "))
 )
 
-const keyMark = "pb_"
+const keyPrefix = "pb_"
 
 // AddAPIKey makes a key and returns it with its secret, which is shown once and stored only as a hash. An admin's key has a name that
 // no other valid key has, so that a second click makes no second key. On the command line a name may be used again, to make the next
@@ -72,8 +72,8 @@ func (d *DB) AddAPIKey(ctx context.Context, by audit.Actor, k APIKey) (APIKey, p
 	if len(k.Scopes) == 0 || slices.ContainsFunc(k.Scopes, func(s string) bool { return !slices.Contains(Scopes(), s) }) {
 		return k, "", ErrNoScopes
 	}
-	secret := pg.Secret(keyMark + string(pg.NewSecret()))
-	k.ID, k.CreatedAt, k.Prefix = pg.NewID(), d.Now(), string(secret[:len(keyMark)+6])
+	secret := pg.Secret(keyPrefix + string(pg.NewSecret()))
+	k.ID, k.CreatedAt, k.Prefix = pg.NewID(), d.Now(), string(secret[:len(keyPrefix)+6])
 	if by.Role == audit.RoleAdmin {
 		k.CreatedBy = by.ID
 	}
@@ -183,7 +183,7 @@ func (d *DB) authenticKey(read []signedAPIKey, hash []byte) (APIKey, error) {
 
 // APIKeyBySecret returns the key with a secret. It returns ErrNoAPIKey if there is none, it is revoked, or it is not signed.
 func (d *DB) APIKeyBySecret(ctx context.Context, secret pg.Secret) (APIKey, error) {
-	read, err := d.lookups.Read(ctx, byKey{keyHash: secret.Hash()})
+	read, err := d.lookups.Read(ctx, keyRequest{keyHash: secret.Hash()})
 	if err != nil {
 		return APIKey{}, err
 	}
@@ -193,7 +193,7 @@ func (d *DB) APIKeyBySecret(ctx context.Context, secret pg.Secret) (APIKey, erro
 // ConnectionByAPIKey reads the key with a secret and one connection, in one round trip that concurrent calls share. It returns
 // ErrNoAPIKey as APIKeyBySecret does, and the key with ErrNotFound if there is no such connection or the key is not for its merchant.
 func (d *DB) ConnectionByAPIKey(ctx context.Context, secret pg.Secret, connection pg.ID) (APIKey, ConnectionDetail, error) {
-	read, err := d.lookups.Read(ctx, byKey{keyHash: secret.Hash(), connection: connection})
+	read, err := d.lookups.Read(ctx, keyRequest{keyHash: secret.Hash(), connection: connection})
 	if err != nil {
 		return APIKey{}, ConnectionDetail{}, err
 	}
@@ -212,7 +212,7 @@ func (d *DB) ConnectionByAPIKey(ctx context.Context, secret pg.Secret, connectio
 // ErrNoAPIKey as APIKeyBySecret does, and the key with ErrNotFound if there is no such merchant.
 func (d *DB) MerchantByAPIKey(ctx context.Context, secret pg.Secret, externalID string) (APIKey, Merchant, error) {
 	externalID = text.Name(externalID)
-	read, err := d.lookups.Read(ctx, byKey{keyHash: secret.Hash(), merchant: externalID})
+	read, err := d.lookups.Read(ctx, keyRequest{keyHash: secret.Hash(), merchant: externalID})
 	if err != nil {
 		return APIKey{}, Merchant{}, err
 	}
@@ -227,25 +227,25 @@ func (d *DB) MerchantByAPIKey(ctx context.Context, secret pg.Secret, externalID 
 	return key, read.merchants[i], nil
 }
 
-// byKey is what a program asks for by a key with a hash: nothing else, a connection, or a merchant by its external id.
-type byKey struct {
+// keyRequest asks for a key by its hash and, with it, for nothing, a connection, or a merchant by its external id.
+type keyRequest struct {
 	keyHash    []byte
 	connection pg.ID
 	merchant   string
 }
 
-// keysWithin is how long Postgres may take for what programs ask for.
-const keysWithin = 5 * time.Second
+// keyTimeout is how long Postgres may take to answer such requests.
+const keyTimeout = 5 * time.Second
 
-// lookup is what was read for a batch.
-type lookup struct {
+// keyResult is what was read for a batch of requests.
+type keyResult struct {
 	keys        []signedAPIKey
 	connections []ConnectionDetail
 	merchants   []Merchant
 }
 
-func (d *DB) lookUp(ctx context.Context, requests []byKey) ([]lookup, error) {
-	ctx, cancel := context.WithTimeout(ctx, keysWithin)
+func (d *DB) readByKeys(ctx context.Context, requests []keyRequest) ([]keyResult, error) {
+	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
 	defer cancel()
 	var hashes [][]byte
 	var connections []pg.ID
@@ -259,7 +259,7 @@ func (d *DB) lookUp(ctx context.Context, requests []byKey) ([]lookup, error) {
 			merchants = append(merchants, r.merchant)
 		}
 	}
-	var read lookup
+	var read keyResult
 	var b pgx.Batch
 	b.Queue(selectValidKeys, hashes).Query(func(rows pgx.Rows) (err error) {
 		read.keys, err = pgx.CollectRows(rows, scanSignedKey)
@@ -280,7 +280,7 @@ func (d *DB) lookUp(ctx context.Context, requests []byKey) ([]lookup, error) {
 	if err := d.Pool.SendBatch(ctx, &b).Close(); err != nil {
 		return nil, fmt.Errorf("read by key: %w", err)
 	}
-	return slices.Repeat([]lookup{read}, len(requests)), nil
+	return slices.Repeat([]keyResult{read}, len(requests)), nil
 }
 
 // DayReads is how many tokens a key was handed on one day (UTC).

@@ -78,8 +78,8 @@ var (
 	ErrNotConfirmed     = errors.New("the code is not that of a connect link that waits for it")
 )
 
-// confirmFor is how long the platform's program may take to confirm.
-const confirmFor = 10 * time.Minute
+// confirmTimeout is how long the platform's program may take to confirm.
+const confirmTimeout = 10 * time.Minute
 
 // Actor returns the link's user as the actor of an event.
 func (l ConnectLink) Actor(address, request string) audit.Actor {
@@ -112,12 +112,12 @@ func (l ConnectLink) State(now time.Time) LinkState {
 	case status.StageExpired:
 		return LinkExpired
 	case status.StageExchanging:
-		if f.over(now) {
+		if f.isOverdue(now) {
 			return LinkFailed
 		}
 	}
 	switch {
-	case f.Stage == "" && l.Over(now), f.over(now):
+	case f.Stage == "" && l.Over(now), f.isOverdue(now):
 		return LinkExpired
 	case f.Stage == status.StageConfirming:
 		return LinkConfirming
@@ -147,14 +147,14 @@ func (d *DB) AddConnectLink(ctx context.Context, by audit.Actor, l ConnectLink, 
 	if l.Inputs == nil {
 		l.Inputs = map[string]string{}
 	}
-	if _, err := d.links.Do(ctx, linkMade{l, d.Audit.Values(l.event(status.LinkMade, by))}); err != nil {
+	if _, err := d.links.Do(ctx, newLink{l, d.Audit.Values(l.event(status.LinkMade, by))}); err != nil {
 		return l, "", err
 	}
 	return l, secret, nil
 }
 
-// linkMade is a link to be stored, with its event.
-type linkMade struct {
+// newLink is a link to be stored, with its event.
+type newLink struct {
 	link  ConnectLink
 	event []any // audit.Log.Values
 }
@@ -166,8 +166,8 @@ var addLink = `
 	VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`
 
 // addLinks stores links that are made at the same time by one commit.
-func (d *DB) addLinks(ctx context.Context, made []linkMade) ([]struct{}, error) {
-	ctx, cancel := context.WithTimeout(ctx, keysWithin)
+func (d *DB) addLinks(ctx context.Context, made []newLink) ([]struct{}, error) {
+	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
 	defer cancel()
 	var b pgx.Batch
 	for _, m := range made {
@@ -388,7 +388,7 @@ func (d *DB) DropUnconfirmed(ctx context.Context) (dropped []UnwantedGrant, err 
 // ConfirmCode returns the code that the platform's program is to send, while a flow waits for it.
 func (d *DB) ConfirmCode(f Flow) (pg.Secret, error) {
 	if f.Stage != status.StageConfirming {
-		return "", ErrTaken
+		return "", ErrWrongStage
 	}
 	s, err := d.openFlow(f)
 	return pg.Secret(s.Code), err
@@ -404,7 +404,7 @@ func (d *DB) awaitConfirmation(ctx context.Context, tx pgx.Tx, f Flow, s sealedF
 	}
 	now := d.Now()
 	b := &pgx.Batch{}
-	b.Queue(`UPDATE flows SET stage = 'confirming', sealed = $2, touched_at = $3, expires_at = $4 WHERE id = $1`, f.ID, sealed, now, now.Add(confirmFor))
+	b.Queue(`UPDATE flows SET stage = 'confirming', sealed = $2, touched_at = $3, expires_at = $4 WHERE id = $1`, f.ID, sealed, now, now.Add(confirmTimeout))
 	b.Queue(`UPDATE connect_links SET code_hash = $2 WHERE id = $1`, f.LinkID, code.Hash())
 	d.Audit.Queue(b, f.event(status.LinkConfirming, by))
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
@@ -413,7 +413,7 @@ func (d *DB) awaitConfirmation(ctx context.Context, tx pgx.Tx, f Flow, s sealedF
 	return nil
 }
 
-// linkOfFlow locks the link of a flow against its revocation. It returns ErrTaken if the link was revoked, its MAC is not valid, or it was
+// linkOfFlow locks the link of a flow against its revocation. It returns ErrWrongStage if the link was revoked, its MAC is not valid, or it was
 // done with another account: a link is for one.
 func (d *DB) linkOfFlow(ctx context.Context, tx pgx.Tx, f Flow) (confirms bool, err error) {
 	var signed string
@@ -431,14 +431,14 @@ func (d *DB) linkOfFlow(ctx context.Context, tx pgx.Tx, f Flow) (confirms bool, 
 	err = tx.SendBatch(ctx, b).Close()
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return false, ErrTaken
+		return false, ErrWrongStage
 	case err != nil:
 		return false, fmt.Errorf("read connect link: %w", err)
 	case done, !revoked.IsZero():
-		return false, ErrTaken
+		return false, ErrWrongStage
 	}
 	if err := d.Authenticate(keyring.SignedConnectLinks, signed, mac); errors.Is(err, seal.ErrForged) {
-		return false, ErrTaken
+		return false, ErrWrongStage
 	} else if err != nil {
 		return false, err
 	}
@@ -480,7 +480,7 @@ func (d *DB) ConfirmConnectLink(ctx context.Context, l ConnectLink, code pg.Secr
 		}
 		return d.enqueueConnected(ctx, tx, made, jobs)
 	})
-	if errors.Is(err, ErrTaken) || errors.Is(err, ErrMustChoose) || errors.Is(err, ErrRevoked) {
+	if errors.Is(err, ErrWrongStage) || errors.Is(err, ErrMustChoose) || errors.Is(err, ErrRevoked) {
 		err = ErrNotConfirmed
 	}
 	return made, err

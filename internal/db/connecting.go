@@ -19,13 +19,13 @@ import (
 	"patchbay/internal/status"
 )
 
-// Offer is what the user may choose for a flow in StageChoosing.
-type Offer struct {
-	Why     Question
-	Account connectors.Account // the one that the provider gave access to, with every detail
-	Before  Connection         // AskDiffers: the connection, with its present account
-	There   bool               // AskDiffers: the account has a connection of its own already
-	Options []Choice
+// ConnectOffer is what the user may choose for a flow in StageChoosing.
+type ConnectOffer struct {
+	Why           Question
+	Account       connectors.Account // the one that the provider gave access to, with every detail
+	Before        Connection         // AskDiffers: the connection, with its present account
+	HasConnection bool               // AskDiffers: the account has a connection of its own already
+	Options       []Choice
 }
 
 // Question is why the user is asked before an account is connected; "" if there is nothing to ask.
@@ -57,8 +57,8 @@ type candidates struct {
 }
 
 // offer returns what may be chosen.
-func offer(f Flow, account connectors.Account, c candidates) Offer {
-	o := Offer{Account: account}
+func offer(f Flow, account connectors.Account, c candidates) ConnectOffer {
+	o := ConnectOffer{Account: account}
 	renewed := c.asked != nil && (c.asked == c.same || c.asked == c.before && c.same == nil)
 	switch {
 	case account.ID == "" && account.Own:
@@ -66,7 +66,7 @@ func offer(f Flow, account connectors.Account, c candidates) Offer {
 	case account.ID == "", c.asked != nil && c.same == nil && c.asked.nameless():
 		o.Why, o.Options = AskConfirm, []Choice{ChooseConnect, ChooseCancel}
 	case c.asked != nil && !renewed:
-		o.Why, o.Before, o.There, o.Options = AskDiffers, *c.asked, c.same != nil, []Choice{ChooseReplace, ChooseKeepBoth, ChooseCancel}
+		o.Why, o.Before, o.HasConnection, o.Options = AskDiffers, *c.asked, c.same != nil, []Choice{ChooseReplace, ChooseKeepBoth, ChooseCancel}
 	case c.asked == nil && c.same != nil:
 		o.Why, o.Options = AskConnected, []Choice{ChooseConnect, ChooseCancel}
 	case c.asked == nil && c.before != nil:
@@ -75,27 +75,27 @@ func offer(f Flow, account connectors.Account, c candidates) Offer {
 		o.Options = []Choice{ChooseConnect, ChooseCancel}
 	}
 	if f.LinkID != (pg.ID{}) && o.Why == AskDiffers { // a link to reconnect is for its one connection
-		o.Options = slices.DeleteFunc(o.Options, func(c Choice) bool { return c == ChooseKeepBoth || c == ChooseReplace && o.There })
+		o.Options = slices.DeleteFunc(o.Options, func(c Choice) bool { return c == ChooseKeepBoth || c == ChooseReplace && o.HasConnection })
 	}
 	return o
 }
 
-// FlowOffer returns what the user may choose at present. It returns ErrTaken if the flow does not wait for a choice.
-func (d *DB) FlowOffer(ctx context.Context, f Flow) (Offer, error) {
+// FlowOffer returns what the user may choose at present. It returns ErrWrongStage if the flow does not wait for a choice.
+func (d *DB) FlowOffer(ctx context.Context, f Flow) (ConnectOffer, error) {
 	s, err := d.openFlow(f)
 	if err != nil {
-		return Offer{}, err
+		return ConnectOffer{}, err
 	}
 	if s.Grant == nil {
-		return Offer{}, ErrTaken
+		return ConnectOffer{}, ErrWrongStage
 	}
 	rows, err := d.Pool.Query(ctx, selectCandidates, f.MerchantID, f.Provider, f.Environment, f.Account.ID, f.ConnectionID, s.Grant.Account.UserID)
 	if err != nil {
-		return Offer{}, fmt.Errorf("read what a flow may renew: %w", err)
+		return ConnectOffer{}, fmt.Errorf("read what a flow may renew: %w", err)
 	}
 	c, err := candidatesOf(rows, f, s.Grant.Account)
 	if err != nil {
-		return Offer{}, err
+		return ConnectOffer{}, err
 	}
 	o := offer(f, s.Grant.Account, c)
 	if o.Why == "" {
@@ -145,7 +145,7 @@ const connectLocks = `SELECT pg_advisory_xact_lock_shared(hashtextextended($1 ||
 type ConnectResult struct {
 	Connection Connection
 	Outcome    status.End
-	fresh      bool        // it was not connected before
+	isNew      bool        // it was not connected before
 	Replaced   *Revocation // the account that was replaced, whose access is to be revoked; nil if none was
 }
 
@@ -153,7 +153,7 @@ type ConnectResult struct {
 // transaction writes the connection and its grant and ends the flow. info is the provider's. jobs takes the mail
 // to the user and the revocation of an account that is replaced; it may be nil. It returns ErrMustChoose if the choice is not one of the present offer,
 // ErrRevoking while the account's access is being revoked, ErrRevoked if it was revoked after the grant was obtained, which ends the flow,
-// and ErrTaken if the flow is in another stage. A flow of a connect link that is to be confirmed waits for ConfirmConnectLink instead: the result is zero.
+// and ErrWrongStage if the flow is in another stage. A flow of a connect link that is to be confirmed waits for ConfirmConnectLink instead: the result is zero.
 func (d *DB) Connect(ctx context.Context, f Flow, choice Choice, by audit.Actor, info connectors.Info, jobs Jobs) (ConnectResult, error) {
 	var made ConnectResult
 	err := d.RetryOnDeadlock(ctx, func(tx pgx.Tx) (err error) {
@@ -182,7 +182,7 @@ func (d *DB) enqueueConnected(ctx context.Context, tx pgx.Tx, made ConnectResult
 	if jobs == nil {
 		return nil
 	}
-	if made.fresh {
+	if made.isNew {
 		m := notify.Mail{Kind: notify.MailConnected, User: made.Connection.ConnectedBy, Connections: []pg.ID{made.Connection.ID}}
 		if err := jobs.EnqueueMail(ctx, tx, m); err != nil {
 			return fmt.Errorf("enqueue %s: %w", m.Kind, err)
@@ -210,7 +210,7 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 		})
 	err := tx.SendBatch(ctx, b).Close()
 	if errors.Is(err, pgx.ErrNoRows) { // its merchant was erased
-		return ConnectResult{}, ErrTaken
+		return ConnectResult{}, ErrWrongStage
 	}
 	if err != nil {
 		return ConnectResult{}, fmt.Errorf("connect: %w", err)
@@ -219,8 +219,8 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 	if confirmed {
 		stage = status.StageConfirming
 	}
-	if f.Stage != stage || f.over(now) {
-		return ConnectResult{}, ErrTaken
+	if f.Stage != stage || f.isOverdue(now) {
+		return ConnectResult{}, ErrWrongStage
 	}
 	confirms := false
 	if f.LinkID != (pg.ID{}) {
@@ -239,7 +239,7 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 	case !s.Obtained.After(revokedUntil):
 		return ConnectResult{}, ErrRevoked
 	case s.Grant == nil:
-		return ConnectResult{}, ErrTaken
+		return ConnectResult{}, ErrWrongStage
 	}
 	rows, err := tx.Query(ctx, selectCandidates+` FOR UPDATE`, f.MerchantID, f.Provider, f.Environment, f.Account.ID, f.ConnectionID, s.Grant.Account.UserID)
 	if err != nil {
@@ -290,7 +290,7 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 			made.Outcome = status.EndConnected
 		}
 	}
-	made.Connection, made.fresh = *target, !existed || !target.DisconnectedAt.IsZero()
+	made.Connection, made.isNew = *target, !existed || !target.DisconnectedAt.IsZero()
 	c := &made.Connection
 	account := s.Grant.Account
 	if account.ID == "" {
@@ -299,9 +299,9 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 	c.Scopes = GrantedScopes{Granted: s.Grant.Scope, Missing: s.Grant.Missing}
 	c.Account, c.ConnectedBy, c.Problem, c.ProblemSince, c.FailingSince = account, f.UserID, "", time.Time{}, time.Time{}
 	s.Grant.Account = account
-	var was before
+	var was priorGrant
 	if existed {
-		if was, err = grantBefore(ctx, tx, c.ID); err != nil {
+		if was, err = lockPriorGrant(ctx, tx, c.ID); err != nil {
 			return ConnectResult{}, err
 		}
 	}

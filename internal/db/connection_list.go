@@ -63,7 +63,7 @@ func (d *DB) connections(ctx context.Context, q pg.Querier, f search.Filter, det
 		if err != nil {
 			return page, err
 		}
-		only, err := referredTo(ctx, q, reference)
+		only, err := connectionIDsByReference(ctx, q, reference)
 		if err != nil {
 			return page, err
 		}
@@ -87,13 +87,15 @@ func (d *DB) connections(ctx context.Context, q pg.Querier, f search.Filter, det
 	return page, err
 }
 
-// ReferredTo returns the ids of the connections that have a reference. More than one may have it.
-func (d *DB) ReferredTo(ctx context.Context, reference string) ([]pg.ID, error) {
-	return pg.Read(ctx, d.DB, func(ctx context.Context, q pg.Querier) ([]pg.ID, error) { return referredTo(ctx, q, reference) })
+// ConnectionIDsByReference returns the ids of the connections that have a reference. Several may have it.
+func (d *DB) ConnectionIDsByReference(ctx context.Context, reference string) ([]pg.ID, error) {
+	return pg.Read(ctx, d.DB, func(ctx context.Context, q pg.Querier) ([]pg.ID, error) {
+		return connectionIDsByReference(ctx, q, reference)
+	})
 }
 
-func referredTo(ctx context.Context, q pg.Querier, reference string) ([]pg.ID, error) {
-	return pg.Collect(ctx, q, "read connections by reference", pgx.RowTo[pg.ID], `SELECT c.id FROM connections c WHERE right(c.id::text, 10) = $1 LIMIT 100`, idEnd(reference))
+func connectionIDsByReference(ctx context.Context, q pg.Querier, reference string) ([]pg.ID, error) {
+	return pg.Collect(ctx, q, "read connections by reference", pgx.RowTo[pg.ID], `SELECT c.id FROM connections c WHERE right(c.id::text, 10) = $1 LIMIT 100`, idSuffix(reference))
 }
 
 // EachConnection calls do with every connection the filter shows, in its order, and these details of its account. It reads them in batches and holds no

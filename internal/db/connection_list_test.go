@@ -42,7 +42,7 @@ func TestListsReadTheDetailsThatTheyShow(t *testing.T) {
 			return append(all, db.Connection{})[0], err
 		},
 		"of a merchant, disconnected": func(details []string) (db.Connection, error) {
-			page, err := d.EndedConnections(ctx, shop, details, "", 10)
+			page, err := d.DisconnectedConnections(ctx, shop, details, "", 10)
 			return append(page.Rows, db.Connection{})[0], err
 		},
 	}

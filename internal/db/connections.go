@@ -97,9 +97,9 @@ func (d *DB) MerchantProviders(ctx context.Context, merchant pg.ID) ([]string, e
 		WHERE merchant_id = $1 AND disconnected_at IS NULL`, merchant)
 }
 
-// EndedConnections returns one page of a merchant's connections that were disconnected, the latest first, with these details of their
+// DisconnectedConnections returns one page of a merchant's connections that were disconnected, the latest first, with these details of their
 // accounts.
-func (d *DB) EndedConnections(ctx context.Context, merchant pg.ID, details []string, cursor string, limit int) (pg.Page[Connection], error) {
+func (d *DB) DisconnectedConnections(ctx context.Context, merchant pg.ID, details []string, cursor string, limit int) (pg.Page[Connection], error) {
 	order := pg.Order{Name: "ended", Key: "c.disconnected_at", Type: "timestamptz", ID: "c.id", Descending: true}
 	from, args := order.Cursor(cursor), pg.Args{details, merchant}
 	after := order.After(from, args.Add)
@@ -108,8 +108,8 @@ func (d *DB) EndedConnections(ctx context.Context, merchant pg.ID, details []str
 	return pg.CutPage(order, all, from, limit, func(c Connection) (string, pg.ID) { return pg.TimeKey(c.DisconnectedAt), c.ID }), err
 }
 
-// HasEnded says whether a merchant has a connection that was disconnected.
-func (d *DB) HasEnded(ctx context.Context, merchant pg.ID) (has bool, err error) {
+// HasDisconnected reports whether a merchant has a connection that was disconnected.
+func (d *DB) HasDisconnected(ctx context.Context, merchant pg.ID) (has bool, err error) {
 	return has, d.Pool.QueryRow(ctx, `SELECT EXISTS (SELECT FROM connections WHERE merchant_id = $1 AND disconnected_at IS NOT NULL)`, merchant).Scan(&has)
 }
 
@@ -169,9 +169,9 @@ func (d *DB) ConnectionDetails(ctx context.Context, ids []pg.ID) ([]ConnectionDe
 	return pg.Collect(ctx, d.Pool, "read connections", d.scanDetail, selectDetail+`WHERE c.id = ANY ($1)`, ids)
 }
 
-// Name gives a connection a nickname, or takes it away with "". It returns ErrNotFound if there is no such connection, or if merchant
+// SetNickname gives a connection a nickname, or removes it with "". It returns ErrNotFound if there is no such connection, or if merchant
 // is not zero and not its merchant.
-func (d *DB) Name(ctx context.Context, id, merchant pg.ID, nickname string, by audit.Actor) error {
+func (d *DB) SetNickname(ctx context.Context, id, merchant pg.ID, nickname string, by audit.Actor) error {
 	return d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
 		c, err := pg.One(ctx, tx, "read connection", scanConnection, `SELECT `+connectionColumns+` FROM connections c
 			WHERE c.id = $1 AND ($2::uuid IS NULL OR c.merchant_id = $2) FOR NO KEY UPDATE`, id, merchant)

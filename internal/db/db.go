@@ -18,9 +18,9 @@ import (
 type DB struct {
 	*keyring.Keyring
 
-	tokenReads *pg.Batcher[byKey, tokenRow]
-	lookups    *pg.Batcher[byKey, lookup]
-	links      *pg.Batcher[linkMade, struct{}]
+	tokenReads *pg.Batcher[keyRequest, tokenRow]
+	lookups    *pg.Batcher[keyRequest, keyResult]
+	links      *pg.Batcher[newLink, struct{}]
 }
 
 // Open connects and proves that the keyset opens this database. The schema must be migrated.
@@ -30,7 +30,7 @@ func Open(ctx context.Context, url string, keyset *seal.Keyset, o pg.Options) (*
 		return nil, err
 	}
 	d := &DB{Keyring: ground}
-	d.tokenReads, d.lookups = pg.NewBatcher(64, 2, d.readTokenRows), pg.NewBatcher(64, 1, d.lookUp)
+	d.tokenReads, d.lookups = pg.NewBatcher(64, 2, d.readTokenRows), pg.NewBatcher(64, 1, d.readByKeys)
 	d.links = pg.NewBatcher(64, 2, d.addLinks)
 	return d, nil
 }

@@ -52,12 +52,12 @@ type ErasedCounts struct {
 }
 
 const (
-	owedFor = 24 * time.Hour // how long a provider that does not answer is asked again
-	// lookAgainAfter is when the events are looked through once more: what was under way at the erasure has ended by then.
-	lookAgainAfter = 2 * time.Minute
-	subjectsAtOnce = 100
-	eventsAtOnce   = 5000
-	namesAtOnce    = 500
+	retryRevocationFor = 24 * time.Hour // for how long a revocation is retried
+	// emptyAgainAfter is how long after an erasure the events are emptied once more: transactions that were under way have ended by then.
+	emptyAgainAfter = 2 * time.Minute
+	subjectBatch    = 100
+	eventBatch      = 5000
+	nameBatch       = 500
 )
 
 // externalHashKind is the kind of the MACs by which a receipt is found by the platform's own id.
@@ -303,7 +303,7 @@ func (d *DB) addErasure(ctx context.Context, tx pgx.Tx, by audit.Actor, s subjec
 			return err
 		}
 		b.Queue(`INSERT INTO erasure_revocations (id, merchant_id, connection_id, provider, environment, sealed, due_at, until) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
-			id, s.merchant.ID, r.Connection, r.Provider, r.Environment, sealed, now, now.Add(owedFor))
+			id, s.merchant.ID, r.Connection, r.Provider, r.Environment, sealed, now, now.Add(retryRevocationFor))
 	}
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return fmt.Errorf("write a receipt: %w", err)
@@ -327,7 +327,7 @@ func (d *DB) eraseNames(ctx context.Context, tx pgx.Tx, s subject) error {
 	typed += "\n" + filters
 	// Few of a large merchant's names were ever typed: to compare each with each note takes Postgres long.
 	names := slices.DeleteFunc(s.names, func(name string) bool { return !strings.Contains(typed, strings.ToLower(name)) })
-	for part := range chunks(names, namesAtOnce) {
+	for part := range chunks(names, nameBatch) {
 		if _, err := pg.Exec(ctx, tx, "erase names", `SELECT events_erase_names($1, $2)`, s.merchant.ID, part); err != nil {
 			return err
 		}
@@ -392,17 +392,17 @@ func (d *DB) EmptyEvents(ctx context.Context, merchant pg.ID) error {
 		Subjects                  []pg.ID
 	}
 	w, err := pg.One(ctx, d.Pool, "read erasure", pgx.RowToStructByPos[work], `SELECT erased_at, emptied_at, finished_at, subjects FROM erasures WHERE merchant_id = $1`, merchant)
-	last := d.Now().Sub(w.At) >= lookAgainAfter
+	last := d.Now().Sub(w.At) >= emptyAgainAfter
 	if err != nil || !w.FinishedAt.IsZero() || !w.EmptiedAt.IsZero() && !last {
 		return err
 	}
-	if err := d.ForgetWords(ctx); err != nil {
+	if err := d.PurgeSearchWords(ctx); err != nil {
 		return err
 	}
 	total := 0
-	for part := range chunks(append([]pg.ID{merchant}, w.Subjects...), subjectsAtOnce) {
-		for n := eventsAtOnce; n == eventsAtOnce; total += n {
-			if n, err = pg.One(ctx, d.Pool, "empty events", pgx.RowTo[int], `SELECT events_erase($1, $2, $3)`, merchant, part, eventsAtOnce); err != nil {
+	for part := range chunks(append([]pg.ID{merchant}, w.Subjects...), subjectBatch) {
+		for n := eventBatch; n == eventBatch; total += n {
+			if n, err = pg.One(ctx, d.Pool, "empty events", pgx.RowTo[int], `SELECT events_erase($1, $2, $3)`, merchant, part, eventBatch); err != nil {
 				return err
 			}
 		}
@@ -424,8 +424,8 @@ type DueRevocation struct {
 	Revocation
 }
 
-// claimOwedFor is longer than a provider may take.
-const claimOwedFor = 2 * time.Minute
+// revocationClaim is how long a process claims a due revocation for: longer than a provider may take.
+const revocationClaim = 2 * time.Minute
 
 // DueRevocations claims what providers are to be asked for an erased merchant now, at most a few. What does not open is given up; what another key
 // has sealed is left to a process that has it.
@@ -441,7 +441,7 @@ func (d *DB) DueRevocations(ctx context.Context, merchant pg.ID, most int) ([]Du
 		UPDATE erasure_revocations r SET due_at = $2, tries = tries + 1
 		WHERE r.id IN (SELECT id FROM erasure_revocations WHERE merchant_id = $1 AND sealed IS NOT NULL AND due_at <= $3 AND NOT `+keyring.UnknownSeal("sealed", "$4")+`
 			ORDER BY due_at, id LIMIT $5 FOR UPDATE SKIP LOCKED)
-		RETURNING id, connection_id, provider, environment, sealed, until`, merchant, now.Add(claimOwedFor), now, d.KnownKeys(), most)
+		RETURNING id, connection_id, provider, environment, sealed, until`, merchant, now.Add(revocationClaim), now, d.KnownKeys(), most)
 	if err != nil {
 		return nil, err
 	}

@@ -283,7 +283,7 @@ func TestWhatWasCalledOtherwiseBeforeIsErased(t *testing.T) {
 	connect(m.ID, u.ID, pg.ID{}, "KHUID0009", "Givenup Trading")
 	cheap := connect(other.ID, dbtest.User(t, d, audit.RoleMerchant, "dara@other.example", "correct horse battery", "Otherplace Shop").ID, pg.ID{}, "KHUID0002", "Cheaptrade Trading")
 	for _, nickname := range []string{"Riverside counter", "Airport counter"} {
-		if err := d.Name(ctx, id, m.ID, nickname, by); err != nil {
+		if err := d.SetNickname(ctx, id, m.ID, nickname, by); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -308,7 +308,7 @@ func TestWhatWasCalledOtherwiseBeforeIsErased(t *testing.T) {
 	if all := words(); !strings.Contains(all, " formername ") || !strings.Contains(all, " riverside ") {
 		t.Fatalf("the words are%s", all)
 	}
-	if err := d.ForgetWords(ctx); err != nil {
+	if err := d.PurgeSearchWords(ctx); err != nil {
 		t.Fatal(err)
 	}
 	all := words()
@@ -337,7 +337,7 @@ func TestWhatWasCalledOtherwiseBeforeIsErased(t *testing.T) {
 	if all := words(); !strings.Contains(all, " trading ") || !strings.Contains(all, " shop ") || !strings.Contains(all, " cheaptrade ") {
 		t.Errorf("words of others are gone:%s", all)
 	}
-	if err := d.Name(ctx, cheap, other.ID, "Riverside", by); err != nil || !strings.Contains(words(), " riverside ") {
+	if err := d.SetNickname(ctx, cheap, other.ID, "Riverside", by); err != nil || !strings.Contains(words(), " riverside ") {
 		t.Errorf("a word that was forgotten does not come back, %v", err)
 	}
 }
@@ -364,7 +364,7 @@ func TestWordsAreNotForgottenThatATextGets(t *testing.T) {
 					return
 				default:
 				}
-				if err := d.ForgetWords(ctx); err != nil {
+				if err := d.PurgeSearchWords(ctx); err != nil {
 					t.Errorf("forget: %v", err)
 					return
 				}
@@ -383,7 +383,7 @@ func TestWordsAreNotForgottenThatATextGets(t *testing.T) {
 	renaming.Wait()
 	close(done)
 	forgetting.Wait()
-	if err := d.ForgetWords(ctx); err != nil {
+	if err := d.PurgeSearchWords(ctx); err != nil {
 		t.Fatal(err)
 	}
 	missing, err := pg.Collect(ctx, d.Pool, "compare", pgx.RowTo[string], `SELECT w FROM users, search_words_of(words) AS w EXCEPT SELECT word FROM search_words`)
@@ -445,7 +445,7 @@ func TestNothingComesBackAfterAnErasure(t *testing.T) {
 		group.Go(func() {
 			for i := range each {
 				err := do(i)
-				if err != nil && !pg.Dangling(err) && !errors.Is(err, pg.ErrNotFound) && !errors.Is(err, db.ErrTaken) && !errors.Is(err, account.ErrInvalidLink) {
+				if err != nil && !pg.Dangling(err) && !errors.Is(err, pg.ErrNotFound) && !errors.Is(err, db.ErrWrongStage) && !errors.Is(err, account.ErrInvalidLink) {
 					t.Errorf("under way: %v", err)
 				}
 				begun <- struct{}{}
@@ -617,7 +617,7 @@ func TestWhatIsOwedIsSealedAnew(t *testing.T) {
 	if r, err := d.ErasureByExternalID(ctx, "shop-17"); err != nil || r.MerchantID != m.ID {
 		t.Errorf("by an older key's hash: %v", err)
 	}
-	if _, err := d.Reseal(ctx, d.Older(), 0, nil); err != nil {
+	if _, err := d.Reseal(ctx, d.OlderKeys(), 0, nil); err != nil {
 		t.Fatal(err)
 	}
 	last := base.Retired(t).Open(t)

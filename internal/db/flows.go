@@ -47,11 +47,11 @@ type Flow struct {
 
 // How long a flow may be in its stages.
 const (
-	beginFor    = 10 * time.Minute
-	answerFor   = 10 * time.Minute // for the user to sign in again
-	exchangeFor = time.Minute
-	chooseFor   = 30 * time.Minute
-	ReplayFor   = 24 * time.Hour // how long a repeated callback shows the outcome
+	beginTimeout    = 10 * time.Minute
+	answerTimeout   = 10 * time.Minute // for the user to sign in again
+	exchangeTimeout = time.Minute
+	chooseTimeout   = 30 * time.Minute
+	ReplayFor       = 24 * time.Hour // how long a repeated callback shows the outcome
 )
 
 // keepFlows is how long flows are kept for support.
@@ -59,7 +59,7 @@ const keepFlows = 400 * 24 * time.Hour
 
 // Errors of flows.
 var (
-	ErrTaken      = errors.New("another request has claimed this flow")
+	ErrWrongStage = errors.New("another request has claimed this flow")
 	ErrMustChoose = errors.New("the user must choose, or choose again")
 	ErrRevoking   = errors.New("this account's access is being ended at the provider")
 	ErrRevoked    = errors.New("this access was ended at the provider before it was saved")
@@ -159,7 +159,7 @@ func (d *DB) BeginFlow(ctx context.Context, n NewFlow) (Flow, error) {
 	now := d.Now()
 	f := Flow{
 		ID: n.ID, UserID: n.UserID, LinkID: n.LinkID, MerchantID: n.MerchantID, Provider: n.Provider, Environment: n.Environment, ConnectionID: n.ConnectionID,
-		Stage: status.StageBegun, CreatedAt: now, TouchedAt: now, ExpiresAt: now.Add(beginFor), browserHash: n.Browser.Hash(),
+		Stage: status.StageBegun, CreatedAt: now, TouchedAt: now, ExpiresAt: now.Add(beginTimeout), browserHash: n.Browser.Hash(),
 	}
 	if !n.Until.IsZero() && n.Until.Before(f.ExpiresAt) {
 		f.ExpiresAt = n.Until
@@ -264,7 +264,7 @@ func (d *DB) FlowByID(ctx context.Context, id pg.ID) (Flow, error) {
 
 func (d *DB) flow(ctx context.Context, where string, args ...any) (Flow, error) {
 	f, err := pg.One(ctx, d.Pool, "read flow", scanFlow, `SELECT `+flowColumns+` FROM flows f WHERE `+where, args...)
-	if err != nil || !f.over(d.Now()) {
+	if err != nil || !f.isOverdue(d.Now()) {
 		return f, err
 	}
 	if f.Stage == status.StageConfirming { // DropUnconfirmed ends it in a minute, and its grant is revoked
@@ -274,17 +274,17 @@ func (d *DB) flow(ctx context.Context, where string, args ...any) (Flow, error) 
 	if _, err := d.openFlow(f); errors.Is(err, seal.ErrUnknownKey) {
 		return Flow{}, err
 	}
-	if _, err := d.LapseFlows(ctx, f.ID); err != nil {
+	if _, err := d.ExpireFlows(ctx, f.ID); err != nil {
 		return Flow{}, err
 	}
 	return d.flow(ctx, `f.id = $1`, f.ID)
 }
 
-// over reports whether the time of a flow's stage is over, so that LapseFlows ends it.
-func (f Flow) over(now time.Time) bool {
+// isOverdue reports whether a flow's stage has timed out, so that ExpireFlows ends it.
+func (f Flow) isOverdue(now time.Time) bool {
 	switch f.Stage {
 	case status.StageExchanging:
-		return !now.Before(f.TouchedAt.Add(exchangeFor))
+		return !now.Before(f.TouchedAt.Add(exchangeTimeout))
 	case status.StageBegun, status.StageAnswered, status.StageChoosing, status.StageConfirming:
 		return !now.Before(f.ExpiresAt)
 	default:
@@ -292,17 +292,17 @@ func (f Flow) over(now time.Time) bool {
 	}
 }
 
-// LapseFlows ends the flows whose time is over, of those given or of all, and deletes what is sealed in them. It returns how many it
+// ExpireFlows ends the flows whose stage has timed out, of those given or of all, and deletes what is sealed in them. It returns how many it
 // ended, at most 500 at a time. Those that a key has sealed which the keyset lacks are left to another process: what they hold may have to
 // be kept. For all it also deletes flows older than keepFlows.
-func (d *DB) LapseFlows(ctx context.Context, only ...pg.ID) (n int, err error) {
+func (d *DB) ExpireFlows(ctx context.Context, only ...pg.ID) (n int, err error) {
 	now := d.Now()
 	var some []pg.ID
 	if len(only) > 0 {
 		some = only
 	}
 	err = d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
-		if err := d.keepUnchosen(ctx, tx, now, some); err != nil {
+		if err := d.keepUnchosenGrants(ctx, tx, now, some); err != nil {
 			return err
 		}
 		ended, err := pg.Collect(ctx, tx, "lapse flows", scanFlow, `
@@ -313,7 +313,7 @@ func (d *DB) LapseFlows(ctx context.Context, only ...pg.ID) (n int, err error) {
 				WHERE sealed IS NOT NULL AND ($2::uuid[] IS NULL OR id = ANY ($2)) AND NOT `+keyring.UnknownSeal("sealed", "$4")+`
 					AND ((stage = 'exchanging' AND touched_at <= $3) OR (stage IN ('begun', 'answered', 'choosing') AND expires_at <= $1))
 				ORDER BY expires_at LIMIT 500 FOR UPDATE SKIP LOCKED)
-			RETURNING `+flowColumns, now, some, now.Add(-exchangeFor), d.KnownKeys())
+			RETURNING `+flowColumns, now, some, now.Add(-exchangeTimeout), d.KnownKeys())
 		if err != nil {
 			return err
 		}
@@ -337,8 +337,8 @@ func (d *DB) LapseFlows(ctx context.Context, only ...pg.ID) (n int, err error) {
 	return n, nil
 }
 
-// keepUnchosen keeps the grants of the flows that waited for a choice in vain, where their account is connected.
-func (d *DB) keepUnchosen(ctx context.Context, tx pgx.Tx, now time.Time, only []pg.ID) error {
+// keepUnchosenGrants keeps the grants of flows that timed out before a choice was made, where their account is connected.
+func (d *DB) keepUnchosenGrants(ctx context.Context, tx pgx.Tx, now time.Time, only []pg.ID) error {
 	unchosen, err := pg.Collect(ctx, tx, "read flows", scanFlow, `SELECT `+flowColumns+` FROM flows f
 		WHERE f.stage = 'choosing' AND f.sealed IS NOT NULL AND f.expires_at <= $1 AND ($2::uuid[] IS NULL OR f.id = ANY ($2))
 			AND EXISTS (SELECT FROM connections c WHERE c.merchant_id = f.merchant_id AND c.provider = f.provider AND c.environment = f.environment
@@ -368,7 +368,7 @@ type ClaimedFlow struct {
 	Answer   string // the callback's query, if the user was signed out when it came
 }
 
-// ClaimFlow claims a flow in StageBegun or StageAnswered to be exchanged. It returns ErrTaken if another hit was quicker, or if the
+// ClaimFlow claims a flow in StageBegun or StageAnswered to be exchanged. It returns ErrWrongStage if another hit was quicker, or if the
 // same code was given to another flow.
 func (d *DB) ClaimFlow(ctx context.Context, f Flow, code string) (ClaimedFlow, error) {
 	hash := f.answerHash
@@ -378,7 +378,7 @@ func (d *DB) ClaimFlow(ctx context.Context, f Flow, code string) (ClaimedFlow, e
 	return d.claim(ctx, f, status.StageExchanging, hash, f.ExpiresAt, nil)
 }
 
-// AnswerFlow seals the query of a callback that came while the user was signed out, until they have signed in. It returns ErrTaken as
+// AnswerFlow seals the query of a callback that came while the user was signed out, until they have signed in. It returns ErrWrongStage as
 // ClaimFlow does.
 func (d *DB) AnswerFlow(ctx context.Context, f Flow, code, query string) error {
 	s, err := d.openFlow(f)
@@ -395,7 +395,7 @@ func (d *DB) AnswerFlow(ctx context.Context, f Flow, code, query string) error {
 		hash = codeHash(f.Provider, code)
 	}
 	expires := f.ExpiresAt
-	if until := d.Now().Add(answerFor); until.After(expires) {
+	if until := d.Now().Add(answerTimeout); until.After(expires) {
 		expires = until
 	}
 	_, err = d.claim(ctx, f, status.StageAnswered, hash, expires, sealed)
@@ -415,7 +415,7 @@ func (d *DB) claim(ctx context.Context, f Flow, stage status.Stage, hash []byte,
 	}
 	f, err = pgx.CollectExactlyOneRow(rows, scanFlow)
 	if errors.Is(err, pgx.ErrNoRows) || pg.Violates(err, "flows_answer") {
-		return ClaimedFlow{}, ErrTaken
+		return ClaimedFlow{}, ErrWrongStage
 	}
 	if err != nil {
 		return ClaimedFlow{}, fmt.Errorf("claim flow: %w", err)
@@ -428,7 +428,7 @@ func (d *DB) claim(ctx context.Context, f Flow, stage status.Stage, hash []byte,
 }
 
 // EndFlow ends a flow without a connection, and adds events of the calls that were made for it. reason is for staff: why it failed. It
-// returns ErrTaken if the flow has ended already.
+// returns ErrWrongStage if the flow has ended already.
 func (d *DB) EndFlow(ctx context.Context, f Flow, stage status.Stage, outcome status.End, reason string, calls []connectors.Call, by audit.Actor) error {
 	return d.Tx(ctx, func(tx pgx.Tx) error { return d.endFlow(ctx, tx, f, stage, outcome, reason, calls, by) })
 }
@@ -454,13 +454,13 @@ func (d *DB) endFlow(ctx context.Context, tx pgx.Tx, f Flow, stage status.Stage,
 		return fmt.Errorf("end flow: %w", err)
 	}
 	if tag.RowsAffected() == 0 && len(calls) == 0 {
-		return ErrTaken
+		return ErrWrongStage
 	}
 	return nil
 }
 
 // CancelFlow ends a flow whose user chose not to connect, and returns the unwanted grant. Where the merchant has the account connected,
-// the grant is kept beside the connection's. It returns ErrTaken as EndFlow does.
+// the grant is kept beside the connection's. It returns ErrWrongStage as EndFlow does.
 func (d *DB) CancelFlow(ctx context.Context, f Flow, by audit.Actor) (connectors.Grant, error) {
 	s, err := d.openFlow(f)
 	if err != nil && !errors.Is(err, seal.ErrSealed) {
@@ -502,7 +502,7 @@ type Exchange struct {
 	Calls    []connectors.Call
 }
 
-// KeepGrant seals a grant into its flow, which is then in StageChoosing. It returns ErrTaken if the flow has ended in between, and
+// KeepGrant seals a grant into its flow, which is then in StageChoosing. It returns ErrWrongStage if the flow has ended in between, and
 // ErrNotFound if its merchant was erased.
 func (d *DB) KeepGrant(ctx context.Context, f Flow, x Exchange) (Flow, error) {
 	sealed, err := d.sealFlow(f, sealedFlow{Grant: &x.Grant, Obtained: x.Obtained, Proven: x.Proven})
@@ -510,7 +510,7 @@ func (d *DB) KeepGrant(ctx context.Context, f Flow, x Exchange) (Flow, error) {
 		return f, err
 	}
 	now := d.Now()
-	f.sealed, f.Account, f.TouchedAt, f.ExpiresAt = sealed, connectors.Account{ID: x.Grant.Account.ID, Name: x.Grant.Account.Name}, now, now.Add(chooseFor)
+	f.sealed, f.Account, f.TouchedAt, f.ExpiresAt = sealed, connectors.Account{ID: x.Grant.Account.ID, Name: x.Grant.Account.Name}, now, now.Add(chooseTimeout)
 	var kept, exists bool
 	err = d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error { // with an erasure of the merchant
 		b := &pgx.Batch{}
@@ -532,7 +532,7 @@ func (d *DB) KeepGrant(ctx context.Context, f Flow, x Exchange) (Flow, error) {
 	case !exists:
 		return f, pg.ErrNotFound
 	case !kept:
-		return f, ErrTaken
+		return f, ErrWrongStage
 	}
 	f.Stage = status.StageChoosing
 	return f, nil

@@ -44,7 +44,7 @@ func TestOneFlowIsClaimedOnce(t *testing.T) {
 			defer mu.Unlock()
 			if err == nil {
 				won++
-			} else if !errors.Is(err, db.ErrTaken) {
+			} else if !errors.Is(err, db.ErrWrongStage) {
 				t.Error(err)
 			}
 		})
@@ -59,8 +59,8 @@ func TestOneFlowIsClaimedOnce(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.ClaimFlow(ctx, second, "the code"); !errors.Is(err, db.ErrTaken) {
-		t.Errorf("the same code for another flow: %v, want ErrTaken", err)
+	if _, err := d.ClaimFlow(ctx, second, "the code"); !errors.Is(err, db.ErrWrongStage) {
+		t.Errorf("the same code for another flow: %v, want ErrWrongStage", err)
 	}
 	if replay, err := d.FlowOfCallback(ctx, db.Callback{Provider: "acme", Code: "the code"}); err != nil || replay.ID != f.ID {
 		t.Errorf("the code leads to %v %v, want the flow that was claimed with it", replay.Reference, err)

@@ -136,15 +136,15 @@ func (d *DB) keepLate(ctx context.Context, tx pgx.Tx, f Flow, g connectors.Grant
 	return err
 }
 
-// before has the values of a connection's grant before it is replaced; zero if there was none.
-type before struct {
+// priorGrant has the values of a connection's grant before it is replaced; it is zero if there was none.
+type priorGrant struct {
 	generation, version int64
 	usedAt              time.Time
 }
 
-// grantBefore returns them and locks the row.
-func grantBefore(ctx context.Context, tx pgx.Tx, connection pg.ID) (before, error) {
-	var was before
+// lockPriorGrant reads and locks a connection's grant.
+func lockPriorGrant(ctx context.Context, tx pgx.Tx, connection pg.ID) (priorGrant, error) {
+	var was priorGrant
 	err := tx.QueryRow(ctx, `SELECT generation, connection_version, used_at FROM grants WHERE connection_id = $1 FOR UPDATE`, connection).
 		Scan(&was.generation, &was.version, &was.usedAt)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
@@ -156,7 +156,7 @@ func grantBefore(ctx context.Context, tx pgx.Tx, connection pg.ID) (before, erro
 // queueGrant adds to a batch the grant of a connection that was just made or renewed. It replaces an older grant with its failures,
 // lease and late grant; answers to refreshes of the older version are not saved. obtained is when the provider made the answer, by
 // our clock; info is the provider's.
-func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was before, obtained time.Time, info connectors.Info) error {
+func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was priorGrant, obtained time.Time, info connectors.Info) error {
 	if info.GrantLife > 0 {
 		g.Ends = obtained.Add(info.GrantLife)
 	}
@@ -269,7 +269,7 @@ func (d *DB) AddConnection(ctx context.Context, merchant pg.ID, provider, enviro
 	if err := queueConnection(b, c); err != nil {
 		return c.ID, err
 	}
-	if err := d.queueGrant(b, c, g, before{}, obtained, info); err != nil {
+	if err := d.queueGrant(b, c, g, priorGrant{}, obtained, info); err != nil {
 		return c.ID, err
 	}
 	d.Audit.Queue(b, audit.Event{Kind: status.ConnectionAdded, MerchantID: merchant, ConnectionID: c.ID, Provider: provider})

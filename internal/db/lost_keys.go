@@ -15,23 +15,23 @@ import (
 // ErrKeyHeld is returned for a key that is to be given up although a process has it.
 var ErrKeyHeld = errors.New("a process that has this key served within the last hour")
 
-// GiveUpKey gives up the grants that a lost key has sealed, and returns how many: their merchants are asked to reconnect. It returns ErrKeyHeld
+// AbandonKey gives up the grants that a lost key has sealed, and returns how many: their merchants are asked to reconnect. It returns ErrKeyHeld
 // if the keyset has the key, or a process that has it served within an hour.
-func (d *DB) GiveUpKey(ctx context.Context, key uint32) (all int64, err error) {
+func (d *DB) AbandonKey(ctx context.Context, key uint32) (all int64, err error) {
 	held, err := d.KeyHeld(ctx, key)
 	if err == nil && (held || d.Keyset.Has(key)) {
 		err = ErrKeyHeld
 	}
 	for n := 1; err == nil && n > 0; all += int64(n) {
 		err = d.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
-			n, err = d.giveUp(ctx, tx, key)
+			n, err = d.abandonKey(ctx, tx, key)
 			return err
 		})
 	}
 	return all, err
 }
 
-func (d *DB) giveUp(ctx context.Context, tx pgx.Tx, key uint32) (int, error) {
+func (d *DB) abandonKey(ctx context.Context, tx pgx.Tx, key uint32) (int, error) {
 	lost, err := pg.Collect(ctx, tx, "read grants", scanConnection, `SELECT `+connectionColumns+` FROM connections c JOIN grants g ON g.connection_id = c.id
 		WHERE `+keyring.SealedBy("g.sealed", "$1")+` ORDER BY c.id LIMIT 200 FOR UPDATE`, keyring.Prefixes([]uint32{key}))
 	if err != nil || len(lost) == 0 {

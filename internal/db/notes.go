@@ -18,15 +18,15 @@ type Note struct {
 	Text       string
 }
 
-// mostNotes is how many notes of a connection are read, the newest first.
-const mostNotes = 200
+// maxNotes is how many notes of a connection are listed, the newest first.
+const maxNotes = 200
 
 // Notes returns the notes about a connection, newest first.
 func (d *DB) Notes(ctx context.Context, connection pg.ID) ([]Note, error) {
 	return pg.Collect(ctx, d.Pool, "read notes", func(row pgx.CollectableRow) (Note, error) {
 		var n Note
 		return n, row.Scan(&n.ID, &n.Author, &n.At, &n.Text)
-	}, `SELECT id, author_id, created_at, text FROM notes WHERE connection_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2`, connection, mostNotes)
+	}, `SELECT id, author_id, created_at, text FROM notes WHERE connection_id = $1 ORDER BY created_at DESC, id DESC LIMIT $2`, connection, maxNotes)
 }
 
 // AddNote writes a note about a connection. Its event does not hold the text. It returns ErrNotFound if there is no such connection.

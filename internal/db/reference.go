@@ -15,11 +15,11 @@ const referenceLength = 8
 func newReference() string {
 	b := make([]byte, referenceLength)
 	rand.Read(b)
-	return spelled(b)
+	return encodeReference(b)
 }
 
-// spelled returns the reference whose letters the last five bits of each byte are.
-func spelled(b []byte) string {
+// encodeReference returns the reference whose letters are given by the last five bits of each byte.
+func encodeReference(b []byte) string {
 	for i := range b {
 		b[i] = referenceLetters[b[i]%32]
 	}
@@ -34,11 +34,11 @@ func (c Connection) Reference() string {
 	for i := range b {
 		b[i] = byte(bits >> (5 * (referenceLength - 1 - i)))
 	}
-	return spelled(b)
+	return encodeReference(b)
 }
 
-// idEnd returns the last ten digits of the ids of the connections that have a reference.
-func idEnd(reference string) string {
+// idSuffix returns the last ten digits of the ids that have a reference.
+func idSuffix(reference string) string {
 	var bits uint64
 	for _, letter := range strings.ReplaceAll(reference, "-", "") {
 		bits = bits<<5 | uint64(strings.IndexRune(referenceLetters, letter))

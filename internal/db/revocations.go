@@ -100,8 +100,8 @@ func (d *DB) revocationOf(ctx context.Context, tx pgx.Tx, c Connection) (Revocat
 	return e, nil
 }
 
-// revokeFor is how long an account is locked for a revocation at most, also if the process dies.
-const revokeFor = 30 * time.Second
+// revokeTimeout is how long a revocation locks an account at most, also if the process dies.
+const revokeTimeout = 30 * time.Second
 
 // BeginRevocation locks an account whose access is to be revoked as a whole. It returns false if any merchant has the account
 // connected or has a choice about it open: then its access must not be revoked.
@@ -118,7 +118,7 @@ func (d *DB) BeginRevocation(ctx context.Context, provider, environment, account
 			WHERE NOT EXISTS (SELECT FROM connections WHERE provider = $1 AND environment = $2 AND account_id = $3 AND disconnected_at IS NULL)
 				AND NOT EXISTS (SELECT FROM flows WHERE provider = $1 AND environment = $2 AND account_id = $3 AND stage IN ('choosing', 'confirming') AND expires_at > $4)
 			ON CONFLICT (provider, environment, account_id) DO UPDATE SET until = excluded.until`,
-			provider, environment, account, now, now.Add(revokeFor), accountHash(account))
+			provider, environment, account, now, now.Add(revokeTimeout), accountHash(account))
 		if err != nil {
 			return fmt.Errorf("begin revocation: %w", err)
 		}

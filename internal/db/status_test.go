@@ -159,7 +159,7 @@ func filtersOfStatus() []search.Filter {
 	return all
 }
 
-// TestAFlowWhoseTimeIsOverHasEnded runs every stage, each in time and too late, through a read and through LapseFlows, which must
+// TestAFlowWhoseTimeIsOverHasEnded runs every stage, each in time and too late, through a read and through ExpireFlows, which must
 // agree.
 func TestAFlowWhoseTimeIsOverHasEnded(t *testing.T) {
 	t.Parallel()
@@ -198,7 +198,7 @@ func TestAFlowWhoseTimeIsOverHasEnded(t *testing.T) {
 					t.Fatal(err)
 				}
 				if swept {
-					if _, err := d.LapseFlows(ctx, f.ID); err != nil {
+					if _, err := d.ExpireFlows(ctx, f.ID); err != nil {
 						t.Fatal(err)
 					}
 				}

@@ -39,7 +39,7 @@ type TokenRead struct {
 // key, seal.ErrUnknownKey as Authenticate does, and the key with ErrNotFound if there is no such connection or the key is not for its
 // merchant.
 func (d *DB) ReadToken(ctx context.Context, key pg.Secret, connection pg.ID) (h TokenRead, ok bool, err error) {
-	r, err := d.tokenReads.Read(ctx, byKey{keyHash: key.Hash(), connection: connection})
+	r, err := d.tokenReads.Read(ctx, keyRequest{keyHash: key.Hash(), connection: connection})
 	if err != nil {
 		return h, false, err
 	}
@@ -80,8 +80,8 @@ type tokenRow struct {
 }
 
 // readTokenRows reads the rows of many requests: of each a key by its hash, a grant and a connection by their id.
-func (d *DB) readTokenRows(ctx context.Context, requests []byKey) ([]tokenRow, error) {
-	ctx, cancel := context.WithTimeout(ctx, keysWithin)
+func (d *DB) readTokenRows(ctx context.Context, requests []keyRequest) ([]tokenRow, error) {
+	ctx, cancel := context.WithTimeout(ctx, keyTimeout)
 	defer cancel()
 	hashes, connections := make([][]byte, len(requests)), make([]pg.ID, len(requests))
 	for i, r := range requests {

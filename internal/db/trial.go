@@ -25,7 +25,7 @@ func (d *DB) AddTrialConnection(ctx context.Context, tx pgx.Tx) (Connection, err
 	if err := queueConnection(b, c); err != nil {
 		return c, err
 	}
-	if err := d.queueGrant(b, c, connectors.Grant{Account: c.Account}, before{}, now, connectors.Info{}); err != nil {
+	if err := d.queueGrant(b, c, connectors.Grant{Account: c.Account}, priorGrant{}, now, connectors.Info{}); err != nil {
 		return c, err
 	}
 	d.Audit.Queue(b, audit.Event{Kind: status.ConnectionConnected, MerchantID: m.ID, ConnectionID: c.ID, Provider: c.Provider})

@@ -10,12 +10,12 @@ import (
 	"patchbay/internal/search"
 )
 
-// forgetFor is for how long words are taken out of the dictionary at a time. What is left is done a minute later.
-const forgetFor = 10 * time.Second
+// purgeTimeout is how long one purge may take. The rest is done a minute later.
+const purgeTimeout = 10 * time.Second
 
-// ForgetWords takes the words out of the dictionary of search that no text has any more, in transactions of their own.
-func (d *DB) ForgetWords(ctx context.Context) error {
-	for began, more := time.Now(), true; more && time.Since(began) < forgetFor; {
+// PurgeSearchWords deletes the words of search's dictionary that no text has any more, in transactions of their own.
+func (d *DB) PurgeSearchWords(ctx context.Context) error {
+	for began, more := time.Now(), true; more && time.Since(began) < purgeTimeout; {
 		err := d.Tx(ctx, func(tx pgx.Tx) (err error) {
 			more, err = search.Forget(ctx, tx)
 			return err

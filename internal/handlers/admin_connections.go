@@ -91,7 +91,7 @@ func (s *Server) explain(r *http.Request, rows []views.ConnectionRow, query stri
 		rows[i].Find, rows[i].Query = find, db.Reference(query)
 		merchants = append(merchants, rows[i].MerchantID)
 	}
-	people, err := s.Accounts.Called(r.Context(), merchants, find.Words())
+	people, err := s.Accounts.UsersNamed(r.Context(), merchants, find.Words())
 	if err != nil {
 		return err
 	}

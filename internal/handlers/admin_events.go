@@ -22,7 +22,7 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	f.NoLooks = values.Get("looks") != looksShown
+	f.NoViews = values.Get("looks") != looksShown
 	lines, err := s.DB.Audit.List(r.Context(), f, query.Get("at"), listLength)
 	if err != nil {
 		return err
@@ -41,10 +41,10 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 		Hours:  !wholeDay(f.From) || !wholeDay(f.To),
 		Length: listLength, Zone: zone.String(), Days: eventDays(values, s.DB.Now().In(zone)),
 		Pager: pager("/admin/events", values, query.Get("at"), lines.Prev, lines.Next), CSVURL: "/admin/events.csv?" + values.Encode(), BookURL: "/admin/events.xlsx?" + values.Encode(),
-		LooksURL: "/admin/events?" + withLooks(values, looksShown).Encode(), Looks: !f.NoLooks,
+		LooksURL: "/admin/events?" + withLooks(values, looksShown).Encode(), Looks: !f.NoViews,
 		Months: keep, MaySet: visitorOf(r).role() == admin,
 	}
-	if f.NoLooks {
+	if f.NoViews {
 		whole := withLooks(values, looksHidden).Encode() // the downloads have what the page has
 		page.CSVURL, page.BookURL = "/admin/events.csv?"+whole, "/admin/events.xlsx?"+whole
 	} else {
@@ -100,7 +100,7 @@ func (s *Server) exportEvents(file exportFile) page {
 		if err != nil {
 			return err
 		}
-		f.NoLooks = values.Get("looks") == looksHidden
+		f.NoViews = values.Get("looks") == looksHidden
 		if isPrefetch(r) {
 			w.WriteHeader(http.StatusNoContent)
 			return nil
@@ -143,7 +143,7 @@ const countedOldEvents = 10_000
 // setRetention sets for how many months events are kept. If that deletes any, it first shows which and asks for confirmation.
 func (s *Server) setRetention(w http.ResponseWriter, r *http.Request) error {
 	months, err := strconv.Atoi(formText(r, "months"))
-	if err != nil || months != 0 && months < audit.LeastMonths || months > 1200 {
+	if err != nil || months != 0 && months < audit.MinMonths || months > 1200 {
 		return errMalformed
 	}
 	since := s.DB.Audit.RetentionCutoff(months)

@@ -184,11 +184,11 @@ func (s *Server) token(r *http.Request) (apiTokenAnswer, error) {
 // minValid parses min_valid, in seconds.
 func minValid(r *http.Request) (time.Duration, error) {
 	if r.URL.RawQuery == "" {
-		return refresh.Default, nil
+		return refresh.DefaultValidity, nil
 	}
 	text := r.URL.Query().Get("min_valid")
 	if text == "" {
-		return refresh.Default, nil
+		return refresh.DefaultValidity, nil
 	}
 	seconds, err := strconv.ParseInt(text, 10, 32)
 	if err != nil || seconds < 0 {
@@ -228,7 +228,7 @@ func (s *Server) apiConnections(w http.ResponseWriter, r *http.Request) error {
 		if reference == "" {
 			return invalid("reference is eight letters and digits, such as K7M2-4QXD")
 		}
-		if f.Only, err = s.DB.ReferredTo(r.Context(), reference); err != nil {
+		if f.Only, err = s.DB.ConnectionIDsByReference(r.Context(), reference); err != nil {
 			return err
 		}
 		empty = empty || len(f.Only) == 0

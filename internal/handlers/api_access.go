@@ -173,7 +173,7 @@ func problemType(err error) string {
 func problemOf(err error) apiProblem {
 	var own *fault
 	var needed *refresh.ActionNeededError
-	var trouble *refresh.ProviderTroubleError
+	var trouble *refresh.ProviderUnavailableError
 	var platform *refresh.PlatformActionError
 	var long *refresh.MinValidTooLongError
 	var large *http.MaxBytesError

@@ -411,7 +411,7 @@ func TestAGrantThatWasNotChosenIsKept(t *testing.T) {
 		},
 		"waited in vain, and nobody looked": func(s *testServer, _ *person, _ string) {
 			s.clock.Advance(31 * time.Minute)
-			if _, err := s.db.LapseFlows(t.Context()); err != nil {
+			if _, err := s.db.ExpireFlows(t.Context()); err != nil {
 				t.Error(err)
 			}
 		},

@@ -263,14 +263,14 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 		return s.redirectToFlow(w, r, f)
 	case signedOut: // resume spends the code once the user has signed in again
 		err = s.DB.AnswerFlow(r.Context(), f, from.Code, query.Encode())
-		if err != nil && !errors.Is(err, db.ErrTaken) {
+		if err != nil && !errors.Is(err, db.ErrWrongStage) {
 			return err
 		}
 		return redirect(w, r, "/login?next="+url.QueryEscape("/flows/"+f.Reference))
 	}
 
 	claimed, err := s.DB.ClaimFlow(r.Context(), f, from.Code)
-	if errors.Is(err, db.ErrTaken) { // by a hit at the same moment, perhaps as another flow with the same code
+	if errors.Is(err, db.ErrWrongStage) { // by a hit at the same moment, perhaps as another flow with the same code
 		if other, err := s.DB.FlowOfCallback(r.Context(), from); err == nil && v.began(other) {
 			f = other
 		}
@@ -418,7 +418,7 @@ func (s *Server) obtainGrant(r *http.Request, provider connectors.Provider, f db
 	switch {
 	case errors.Is(err, pg.ErrNotFound): // nobody is to have the access
 		return nil, errors.Join(err, s.Jobs.RevokeUnwanted(ctx, db.UnwantedGrant{Flow: f, Grant: x.Grant}))
-	case errors.Is(err, db.ErrTaken): // it has ended in between, as its page shows
+	case errors.Is(err, db.ErrWrongStage): // it has ended in between, as its page shows
 		return nil, nil
 	case err != nil || !proven:
 		return nil, err
@@ -492,7 +492,7 @@ func (s *Server) resume(r *http.Request, f db.Flow) (_ db.Flow, rejected status.
 		if err == nil {
 			err = s.exchange(r, provider, redirector, claimed, parseQuery(claimed.Answer))
 		}
-		if err != nil && !errors.Is(err, db.ErrTaken) {
+		if err != nil && !errors.Is(err, db.ErrWrongStage) {
 			return f, "", err
 		}
 		if f, err = s.DB.FlowByID(r.Context(), f.ID); err != nil {
@@ -532,7 +532,7 @@ func (s *Server) choose(w http.ResponseWriter, r *http.Request) error {
 	case f.Stage != status.StageChoosing:
 	case choice == db.ChooseCancel:
 		grant, err := s.DB.CancelFlow(r.Context(), f, s.actor(r))
-		if err != nil && !errors.Is(err, db.ErrTaken) {
+		if err != nil && !errors.Is(err, db.ErrWrongStage) {
 			return err
 		}
 		if err == nil {
@@ -558,7 +558,7 @@ func (s *Server) finishConnect(r *http.Request, provider connectors.Provider, f 
 		return err
 	})
 	switch {
-	case errors.Is(err, db.ErrMustChoose), errors.Is(err, db.ErrTaken), errors.Is(err, db.ErrRevoking), errors.Is(err, db.ErrRevoked):
+	case errors.Is(err, db.ErrMustChoose), errors.Is(err, db.ErrWrongStage), errors.Is(err, db.ErrRevoking), errors.Is(err, db.ErrRevoked):
 		return nil // the flow's page shows its stage
 	case err != nil:
 		return err
@@ -576,7 +576,7 @@ func retrySave(ctx context.Context, save func(context.Context) error) error {
 	defer cancel()
 	return retry(ctx, 50*time.Millisecond, time.Second, func() (again bool, err error) {
 		err = save(ctx)
-		for _, final := range []error{db.ErrTaken, db.ErrMustChoose, db.ErrRevoked, pg.ErrNotFound, seal.ErrSealed, seal.ErrUnknownKey} {
+		for _, final := range []error{db.ErrWrongStage, db.ErrMustChoose, db.ErrRevoked, pg.ErrNotFound, seal.ErrSealed, seal.ErrUnknownKey} {
 			if errors.Is(err, final) {
 				return false, err
 			}

@@ -102,7 +102,7 @@ func (s *Server) nameConnection(w http.ResponseWriter, r *http.Request) error {
 		s.render(w, r, http.StatusUnprocessableEntity, views.Connection(page))
 		return nil
 	}
-	if err := s.DB.Name(r.Context(), c.ID, v.user.MerchantID, nickname, s.actor(r)); err != nil {
+	if err := s.DB.SetNickname(r.Context(), c.ID, v.user.MerchantID, nickname, s.actor(r)); err != nil {
 		return err
 	}
 	return s.redirectWithNotice(w, r, "/connections/"+c.ID.String(), "saved")

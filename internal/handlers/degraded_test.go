@@ -160,11 +160,11 @@ func TestOneGrantUnderALostKeyStopsNoProcess(t *testing.T) {
 	if got := admin.get("/readyz"); got.status != http.StatusServiceUnavailable || !strings.Contains(got.body, "key unknown (3735928559)") {
 		t.Errorf("one grant whose key another process has: %d %q", got.status, got.body)
 	}
-	if n, err := o.db.GiveUpKey(t.Context(), 0xdeadbeef); n != 0 || !errors.Is(err, db.ErrKeyHeld) {
+	if n, err := o.db.AbandonKey(t.Context(), 0xdeadbeef); n != 0 || !errors.Is(err, db.ErrKeyHeld) {
 		t.Errorf("a key that another process has is given up for %d, %v", n, err)
 	}
 	exec(`UPDATE settings SET value = to_char(now() AT TIME ZONE 'UTC' - interval '2 hours', 'YYYY-MM-DD"T"HH24:MI:SS"Z"') WHERE name = 'keyset.seen 3735928559'`)
-	if n, err := o.db.GiveUpKey(t.Context(), 0xdeadbeef); n != 1 || err != nil {
+	if n, err := o.db.AbandonKey(t.Context(), 0xdeadbeef); n != 1 || err != nil {
 		t.Errorf("the lost key is given up for %d, %v", n, err)
 	}
 	token(id).is(o, http.StatusConflict, "action-needed")
@@ -175,7 +175,7 @@ func TestOneGrantUnderALostKeyStopsNoProcess(t *testing.T) {
 	for _, id := range others {
 		token(id).is(o, http.StatusOK, "")
 	}
-	if n, err := o.db.GiveUpKey(t.Context(), 0xdeadbeef); n != 0 || err != nil {
+	if n, err := o.db.AbandonKey(t.Context(), 0xdeadbeef); n != 0 || err != nil {
 		t.Errorf("given up again for %d, %v", n, err)
 	}
 }

@@ -60,7 +60,7 @@ func (s *Server) home(w http.ResponseWriter, r *http.Request) error {
 		ctx := s.words(r)
 		page.Offered = slices.DeleteFunc(page.Offered, func(o views.Offer) bool { return !o.Matches(ctx, page.Query) })
 	}
-	if page.Ended, err = s.DB.HasEnded(r.Context(), v.user.MerchantID); err != nil {
+	if page.Ended, err = s.DB.HasDisconnected(r.Context(), v.user.MerchantID); err != nil {
 		return err
 	}
 	s.render(w, r, http.StatusOK, views.Connections(page))
@@ -70,7 +70,7 @@ func (s *Server) home(w http.ResponseWriter, r *http.Request) error {
 // endedConnections lists a merchant's connections that were disconnected. The page of each is its receipt.
 func (s *Server) endedConnections(w http.ResponseWriter, r *http.Request) error {
 	v, query := visitorOf(r), r.URL.Query()
-	ended, err := s.DB.EndedConnections(r.Context(), v.user.MerchantID, s.listedDetails(), query.Get("at"), listLength)
+	ended, err := s.DB.DisconnectedConnections(r.Context(), v.user.MerchantID, s.listedDetails(), query.Get("at"), listLength)
 	if err != nil {
 		return err
 	}
@@ -102,7 +102,7 @@ func (s *Server) viewOne(c db.Connection, providers status.Providers) views.Owne
 	how := status.Of(c.Row(), providers[c.Provider])
 	return views.OwnedConnection{
 		ID: c.ID.String(), Provider: s.viewProviderOf(c.Provider, c.Environment), Account: s.accountOf(c),
-		Status: how, ReconnectBy: how.RemindOf(s.DB.Now()),
+		Status: how, ReconnectBy: how.ReconnectReminder(s.DB.Now()),
 	}
 }
 

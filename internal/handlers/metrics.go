@@ -201,7 +201,7 @@ func (m databaseMetrics) Collect(ch chan<- prometheus.Metric) {
 	for l, n := range connections {
 		gauge("patchbay_connections", "Connections by provider and health.", float64(n), "provider", l.provider, "environment", l.environment, "health", l.health)
 	}
-	old, err := s.DB.OldSeals(ctx)
+	old, err := s.DB.CountOldSeals(ctx)
 	if err != nil {
 		s.Log.WarnContext(ctx, "metrics of seals", "err", err)
 		return

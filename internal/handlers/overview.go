@@ -204,7 +204,7 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.TodoItem, err
 			list = append(list, line)
 		}
 	}
-	old, err := s.DB.OldSeals(r.Context())
+	old, err := s.DB.CountOldSeals(r.Context())
 	if err != nil {
 		return nil, err
 	}
@@ -316,7 +316,7 @@ func (s *Server) restores(ctx context.Context) ([]views.TodoItem, error) {
 		return nil, err
 	}
 	var list []views.TodoItem
-	age := s.DB.Now().Add(-restore.ShownFor)
+	age := s.DB.Now().Add(-restore.ShowFor)
 	if last.At.After(age) {
 		n, err := restore.Count(ctx, s.DB.Pool, last)
 		if err != nil {
@@ -324,7 +324,7 @@ func (s *Server) restores(ctx context.Context) ([]views.TodoItem, error) {
 		}
 		item := views.TodoItem{Code: views.TodoRestoreTakeover, Count: n.Since, Of: n.All, Since: last.At, Detail: command}
 		switch {
-		case last.Said:
+		case last.Declared:
 			item.Code, item.Detail = views.TodoRestored, ""
 		case last.Lost():
 			item.Code = views.TodoRestoreNoticed

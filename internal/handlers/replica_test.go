@@ -131,7 +131,7 @@ func TestListsAreReadFromTheReplica(t *testing.T) {
 			t.Errorf("%s without a replica lacks what was written", path)
 		}
 	}
-	dbtest.Eventually(t, "a replica that is away", func() bool { return s.db.ReplicaState() == pg.ReplicaAway })
+	dbtest.Eventually(t, "a replica that is away", func() bool { return s.db.ReplicaState() == pg.ReplicaUnreachable })
 	if got := text("/readyz"); got != "ready\nlists are read from the primary, not from the replica: away\n" {
 		t.Errorf("/readyz: %q", got)
 	}

@@ -223,7 +223,7 @@ func (s *Server) visit(w http.ResponseWriter, r *http.Request) (visitor, error) 
 	session, err := s.sessions.Get(r, s.cookieName("session"))
 	if in, ok := session.Values[valueSignedIn].(account.SignedIn); ok && err == nil {
 		v.user, v.merchant, v.session = in.User, in.Merchant, in.Session
-		if in.Session.Half || s.mustSetUp(in.User) {
+		if in.Session.FactorPending || s.mustSetUp(in.User) {
 			v.user, v.half = account.User{}, in.User
 		}
 		if s.DB.Now().Sub(v.session.SeenAt) >= time.Minute {

@@ -123,7 +123,7 @@ func (s *Server) finishSSO(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if why != "" {
-		if err := s.Accounts.TurnAway(r.Context(), person, why, from); err != nil {
+		if err := s.Accounts.RejectPerson(r.Context(), person, why, from); err != nil {
 			return err
 		}
 		return s.ssoEnded(w, r, http.StatusForbidden, views.SSOEndedPage{Code: why, Next: attempt.Next})

@@ -48,7 +48,7 @@ func TestServeSealsAnewByItself(t *testing.T) {
 	if err := o.runReseal(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	if held, _, err := o.Jobs.DB.Held(t.Context(), before.Primary()); err != nil || len(held) != 0 {
+	if held, _, err := o.Jobs.DB.RowsLostWith(t.Context(), before.Primary()); err != nil || len(held) != 0 {
 		t.Errorf("the old key holds %v, %v", held, err)
 	}
 	if _, err := account.New(o.where.Retired(t).Open(t)).UserByEmail(t.Context(), "sok@shop.example"); err != nil {

@@ -26,8 +26,8 @@ func (j *Jobs) runUpkeep(ctx context.Context, _ *river.Job[upkeepArgs]) error {
 	if dropped > 0 {
 		j.Log.InfoContext(ctx, "old events dropped", "months", dropped)
 	}
-	_, lapsing := d.LapseFlows(ctx)
-	err = errors.Join(err, lapsing, d.FoldCounts(ctx), d.Audit.MakeMonths(ctx), d.DropOld(ctx), d.ForgetWords(ctx), j.Accounts.DropExpired(ctx), j.Refresh.DropOld(ctx), j.dropUnconfirmed(ctx))
+	_, lapsing := d.ExpireFlows(ctx)
+	err = errors.Join(err, lapsing, d.FoldCounts(ctx), d.Audit.MakeMonths(ctx), d.DropOld(ctx), d.PurgeSearchWords(ctx), j.Accounts.DropExpired(ctx), j.Refresh.DropOld(ctx), j.dropUnconfirmed(ctx))
 	j.Log.DebugContext(ctx, "upkeep", "ms", time.Since(began).Milliseconds())
 	return err
 }

@@ -94,7 +94,7 @@ func (e *WrongKeysetError) Unwrap() error { return e.err }
 func (k *Keyring) Unseal(sealed []byte, p seal.Place) ([]byte, error) {
 	plain, err := k.Keyset.Open(sealed, p)
 	if errors.Is(err, seal.ErrUnknownKey) {
-		k.refused.missKey(k, seal.KeyID(sealed), p.Table+" "+pg.ID(p.Row).String())
+		k.refused.reportUnknownKey(k, seal.KeyID(sealed), p.Table+" "+pg.ID(p.Row).String())
 	}
 	return plain, err
 }
@@ -104,8 +104,8 @@ const (
 	keyHeldFor     = time.Hour
 )
 
-// seen writes a time so that texts compare as times do.
-func seen(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
+// formatTime formats times so that their texts sort as they do.
+func formatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
 
 // NoteKeys notes that a process has the keyset's keys.
 func (k *Keyring) NoteKeys(ctx context.Context) error {
@@ -115,7 +115,7 @@ func (k *Keyring) NoteKeys(ctx context.Context) error {
 	}
 	slices.Sort(names) // one order in all processes
 	_, err := pg.Exec(ctx, k.Pool, "note keys", `INSERT INTO settings (name, value) SELECT n, $2 FROM unnest($1::text[]) WITH ORDINALITY AS w (n, i) ORDER BY i
-		ON CONFLICT (name) DO UPDATE SET value = excluded.value`, names, seen(k.Now()))
+		ON CONFLICT (name) DO UPDATE SET value = excluded.value`, names, formatTime(k.Now()))
 	return err
 }
 
@@ -124,19 +124,19 @@ const keyHeld = `EXISTS (SELECT FROM settings WHERE name = $1 AND value > $2)`
 
 // KeyHeld reports whether a process that has a key began or served within an hour.
 func (k *Keyring) KeyHeld(ctx context.Context, key uint32) (bool, error) {
-	return pg.One(ctx, k.Pool, "look for a key", pgx.RowTo[bool], `SELECT `+keyHeld, settingKeySeen+strconv.FormatUint(uint64(key), 10), seen(k.Now().Add(-keyHeldFor)))
+	return pg.One(ctx, k.Pool, "look for a key", pgx.RowTo[bool], `SELECT `+keyHeld, settingKeySeen+strconv.FormatUint(uint64(key), 10), formatTime(k.Now().Add(-keyHeldFor)))
 }
 
 // KeyNeeded reports whether this process is not to serve for want of a key that it lacks: a process that has the key served within an hour and
 // can do better, most grants are sealed by keys that this one lacks, or what is by such a key is no grant. Else the key is lost, and to
 // leave a few grants as they are is the best that any process can do.
 func (k *Keyring) KeyNeeded(ctx context.Context, key uint32) (bool, error) {
-	if k.refused.elsewhere() {
+	if k.refused.missingOutsideGrants() {
 		return true, nil
 	}
 	return pg.One(ctx, k.Pool, "look for a key", pgx.RowTo[bool], `SELECT `+keyHeld+` OR (SELECT count(*) FILTER (WHERE unknown) * 2 > count(*) FROM (
 			SELECT `+UnknownSeal("sealed", "$3")+` AS unknown FROM grants WHERE sealed IS NOT NULL LIMIT 1000) AS g)`,
-		settingKeySeen+strconv.FormatUint(uint64(key), 10), seen(k.Now().Add(-keyHeldFor)), k.KnownKeys())
+		settingKeySeen+strconv.FormatUint(uint64(key), 10), formatTime(k.Now().Add(-keyHeldFor)), k.KnownKeys())
 }
 
 // Derive returns 32 bytes that follow from the keyset's first key, a purpose and a text, and from which nobody without the keyset can

@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	reportEvery = time.Hour   // of one row
-	mostReports = 1000        // of a process, within reportEvery
-	missingFor  = time.Minute // for how long a process is not ready after it met a row whose key it lacks, and how often the log says so
-	avoidsFor   = missingFor / 2
+	reportEvery   = time.Hour   // of one row
+	maxReports    = 1000        // of a process, within reportEvery
+	missingKeyFor = time.Minute // for how long a process is not ready after it met a row whose key it lacks, and how often the log says so
+	filterFor     = missingKeyFor / 2
 )
 
 // refusedRows are the signed rows that this process has refused, and what it met that another process may open. The log, events, figures
@@ -29,7 +29,7 @@ type refusedRows struct {
 	reported         map[string]time.Time // forged ones, by table and id
 	missing          uint32               // the key that was met last and that the keyset lacks
 	missingAt        time.Time
-	missingElsewhere time.Time // when it was something else than a grant
+	missingOutsideAt time.Time // when it was something else than a grant
 	loggedAt         time.Time // the last line about such a key
 }
 
@@ -38,7 +38,7 @@ func (f *refusedRows) report(k *Keyring, r SignedRows, text string, mac []byte, 
 	id, _, _ := strings.Cut(text, "|")
 	row, now := r.name()+" "+id, time.Now()
 	if errors.Is(reason, seal.ErrUnknownKey) {
-		f.missKey(k, seal.MACKeyID(mac), row)
+		f.reportUnknownKey(k, seal.MACKeyID(mac), row)
 		return
 	}
 	f.mu.Lock()
@@ -50,9 +50,9 @@ func (f *refusedRows) report(k *Keyring, r SignedRows, text string, mac []byte, 
 	if now.Sub(f.reported[row]) < reportEvery {
 		return
 	}
-	if len(f.reported) >= mostReports {
+	if len(f.reported) >= maxReports {
 		maps.DeleteFunc(f.reported, func(_ string, at time.Time) bool { return now.Sub(at) >= reportEvery })
-		if len(f.reported) >= mostReports {
+		if len(f.reported) >= maxReports {
 			return
 		}
 	}
@@ -71,18 +71,18 @@ func (f *refusedRows) report(k *Keyring, r SignedRows, text string, mac []byte, 
 	}()
 }
 
-// missKey notes that a row is sealed or signed by a key that the keyset lacks.
-func (f *refusedRows) missKey(k *Keyring, key uint32, row string) {
+// reportUnknownKey notes and logs that a row is sealed or signed by a key that the keyset lacks.
+func (f *refusedRows) reportUnknownKey(k *Keyring, key uint32, row string) {
 	now := time.Now()
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if now.Sub(f.loggedAt) > missingFor {
+	if now.Sub(f.loggedAt) > missingKeyFor {
 		f.loggedAt = now
 		k.Log.Error("key unknown: a row is sealed or signed by a key that this process lacks, and another may have; it is left as it is", "key", key, "row", row)
 	}
 	f.missing, f.missingAt = key, now
 	if !strings.HasPrefix(row, "grants ") {
-		f.missingElsewhere = now
+		f.missingOutsideAt = now
 	}
 }
 
@@ -97,11 +97,11 @@ func (k *Keyring) ForgedRows() map[string]int64 {
 	return counts
 }
 
-// elsewhere reports whether something else than a grant was met within a minute whose key the keyset lacks.
-func (f *refusedRows) elsewhere() bool {
+// missingOutsideGrants reports whether something else than a grant was met within a minute whose key the keyset lacks.
+func (f *refusedRows) missingOutsideGrants() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return time.Since(f.missingElsewhere) <= missingFor
+	return time.Since(f.missingOutsideAt) <= missingKeyFor
 }
 
 // LacksKey returns the id of a key by which a row is sealed or signed that this process met within a minute, and that its keyset lacks; 0
@@ -109,7 +109,7 @@ func (f *refusedRows) elsewhere() bool {
 func (k *Keyring) LacksKey() uint32 {
 	k.refused.mu.Lock()
 	defer k.refused.mu.Unlock()
-	if time.Since(k.refused.missingAt) > missingFor {
+	if time.Since(k.refused.missingAt) > missingKeyFor {
 		return 0
 	}
 	return k.refused.missing
@@ -134,7 +134,7 @@ func (k *Keyring) KnownKeys() [][]byte { return Prefixes(k.Keyset.IDs()) }
 func (k *Keyring) KeyFilter() [][]byte {
 	k.refused.mu.Lock()
 	defer k.refused.mu.Unlock()
-	if time.Since(k.refused.missingAt) > avoidsFor {
+	if time.Since(k.refused.missingAt) > filterFor {
 		return nil
 	}
 	return k.KnownKeys()

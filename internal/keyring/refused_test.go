@@ -174,10 +174,10 @@ func TestSignedRowsAreSignedAnew(t *testing.T) {
 	if got, want := counts(both), "[{users 1 1 0 0} {identities 0 0 0 0} {sessions 1 1 0 0} {links 2100 2099 0 1} {connect_links 0 0 0 0} {api_keys 1 1 0 0}]"; got != want {
 		t.Errorf("with both keys: %s, want %s", got, want)
 	}
-	if n, err := both.Reseal(ctx, both.Older(), 0, nil); err != nil || n != links-1+4 { // and the word of the first start
+	if n, err := both.Reseal(ctx, both.OlderKeys(), 0, nil); err != nil || n != links-1+4 { // and the word of the first start
 		t.Errorf("%d signed anew, %v", n, err)
 	}
-	if n, err := both.Reseal(ctx, both.Older(), 0, nil); err != nil || n != 0 {
+	if n, err := both.Reseal(ctx, both.OlderKeys(), 0, nil); err != nil || n != 0 {
 		t.Errorf("%d signed anew the second time, %v", n, err)
 	}
 	if got, want := counts(both), "[{users 1 0 0 0} {identities 0 0 0 0} {sessions 1 0 0 0} {links 2100 0 0 1} {connect_links 0 0 0 0} {api_keys 1 0 0 0}]"; got != want {

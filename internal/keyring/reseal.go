@@ -20,7 +20,7 @@ type sealedColumn struct {
 	table, column, id    string // id is the primary key
 	generation, merchant string
 	from                 string
-	free                 string // a condition: the value may be replaced by another of the same content
+	replaceable          string // a condition: the value may be replaced by another of the same content
 }
 
 // sealedColumns lists every column of ciphertexts but that of keyset_check, which is one row.
@@ -42,18 +42,18 @@ func (c sealedColumn) place(row pg.ID, generation int64, merchant pg.ID) seal.Pl
 	return seal.Place{Table: c.table, Column: c.column, Row: row, Generation: generation, Merchant: merchant}
 }
 
-// atOnce is how many rows are sealed or signed anew by one statement.
-const atOnce = 200
+// resealBatch is how many rows one statement seals or signs anew.
+const resealBatch = 200
 
-// Older returns the keys of the keyset that came before the one that seals: what they sealed is to be sealed anew. A key that comes after
+// OlderKeys returns the keys of the keyset that came before the one that seals: what they sealed is to be sealed anew. A key that comes after
 // it was added and does not seal yet, here: another process may have it seal already.
-func (k *Keyring) Older() []uint32 {
+func (k *Keyring) OlderKeys() []uint32 {
 	ids := k.Keyset.IDs()
 	return ids[:max(0, slices.Index(ids, k.Keyset.Primary()))]
 }
 
-// Others returns all keys of the keyset but the one that seals.
-func (k *Keyring) Others() []uint32 {
+// OtherKeys returns all keys of the keyset but the one that seals.
+func (k *Keyring) OtherKeys() []uint32 {
 	return slices.DeleteFunc(k.Keyset.IDs(), func(id uint32) bool { return id == k.Keyset.Primary() })
 }
 
@@ -86,7 +86,7 @@ func (k *Keyring) Reseal(ctx context.Context, keys []uint32, pause time.Duration
 		}
 	}
 	// At last, since it keeps a process without the key from starting.
-	return done, k.resealWord(ctx, keys, after)
+	return done, k.resealCheck(ctx, keys, after)
 }
 
 func (k *Keyring) resealColumn(ctx context.Context, c sealedColumn, keys []uint32, after func(table string, rows int) error) error {
@@ -100,8 +100,8 @@ func (k *Keyring) resealColumn(ctx context.Context, c sealedColumn, keys []uint3
 	for {
 		rows, err := pg.Collect(ctx, k.Pool, "read what is to be sealed anew", pgx.RowToStructByPos[row], `
 			SELECT r.`+c.id+`, `+c.generation+`, `+c.merchant+`, r.`+c.column+` FROM `+c.from+`
-			WHERE `+SealedBy("r."+c.column, "$1")+` AND (r.`+c.id+` > $2) IS NOT FALSE AND `+c.free+`
-			ORDER BY r.`+c.id+` LIMIT $3`, Prefixes(keys), last, atOnce)
+			WHERE `+SealedBy("r."+c.column, "$1")+` AND (r.`+c.id+` > $2) IS NOT FALSE AND `+c.replaceable+`
+			ORDER BY r.`+c.id+` LIMIT $3`, Prefixes(keys), last, resealBatch)
 		if err != nil || len(rows) == 0 {
 			return err
 		}
@@ -121,14 +121,14 @@ func (k *Keyring) resealColumn(ctx context.Context, c sealedColumn, keys []uint3
 			ids, before, now = append(ids, r.ID), append(before, r.Sealed), append(now, sealed)
 		}
 		n, err := pg.Exec(ctx, k.Pool, "seal anew", `
-			WITH free AS MATERIALIZED (SELECT `+c.id+` AS id FROM `+c.table+` r WHERE `+c.id+` = ANY ($1) AND `+c.free+` FOR UPDATE SKIP LOCKED)
+			WITH free AS MATERIALIZED (SELECT `+c.id+` AS id FROM `+c.table+` r WHERE `+c.id+` = ANY ($1) AND `+c.replaceable+` FOR UPDATE SKIP LOCKED)
 			UPDATE `+c.table+` r SET `+c.column+` = w.now
 			FROM (SELECT unnest($1::uuid[]) AS id, unnest($2::bytea[]) AS before, unnest($3::bytea[]) AS now) w JOIN free USING (id)
 			WHERE r.`+c.id+` = w.id AND r.`+c.column+` = w.before`, ids, before, now)
 		if err != nil {
 			return err
 		}
-		if err := after(c.table, int(n)); err != nil || len(rows) < atOnce {
+		if err := after(c.table, int(n)); err != nil || len(rows) < resealBatch {
 			return err
 		}
 	}
@@ -141,7 +141,7 @@ func (k *Keyring) resign(ctx context.Context, r SignedRows, keys []uint32, after
 		looked, signed := 0, 0
 		err := k.Tx(ctx, func(tx pgx.Tx) error {
 			rows, err := tx.Query(ctx, `SELECT `+r.id+`, `+r.Text+`, mac FROM `+r.table+`
-				WHERE substring(mac FROM 1 FOR 4) = ANY ($1::bytea[]) AND (`+r.id+` > $2) IS NOT FALSE ORDER BY `+r.id+` LIMIT $3 FOR UPDATE SKIP LOCKED`, Prefixes(keys), last, atOnce)
+				WHERE substring(mac FROM 1 FOR 4) = ANY ($1::bytea[]) AND (`+r.id+` > $2) IS NOT FALSE ORDER BY `+r.id+` LIMIT $3 FOR UPDATE SKIP LOCKED`, Prefixes(keys), last, resealBatch)
 			if err != nil {
 				return fmt.Errorf("read what is to be signed: %w", err)
 			}
@@ -168,13 +168,13 @@ func (k *Keyring) resign(ctx context.Context, r SignedRows, keys []uint32, after
 		if err != nil || looked == 0 {
 			return err
 		}
-		if err := after(r.name(), signed); err != nil || looked < atOnce {
+		if err := after(r.name(), signed); err != nil || looked < resealBatch {
 			return err
 		}
 	}
 }
 
-func (k *Keyring) resealWord(ctx context.Context, keys []uint32, after func(table string, rows int) error) error {
+func (k *Keyring) resealCheck(ctx context.Context, keys []uint32, after func(table string, rows int) error) error {
 	before, err := pg.One(ctx, k.Pool, "read keyset_check", pgx.RowTo[[]byte], `SELECT sealed FROM keyset_check`)
 	if err != nil || !slices.Contains(keys, seal.KeyID(before)) {
 		return err
@@ -248,9 +248,9 @@ func (k *Keyring) KeyUses(ctx context.Context) ([]KeyUse, error) {
 	}, `SELECT key, in_table, sum(n)::bigint FROM (`+sql+`) AS used GROUP BY key, in_table ORDER BY key, in_table`)
 }
 
-// Held counts, by table, what would be lost with a key of the keyset: what it has sealed or signed and really opens or is valid. dead counts what
-// names the key and does not: it is lost already, or gives nothing.
-func (k *Keyring) Held(ctx context.Context, key uint32) (held []KeyUse, dead int64, err error) {
+// RowsLostWith counts, by table, what would be lost with a key of the keyset: ciphertexts that it opens and MACs that it verifies. dead counts
+// those that name the key and do not open or verify.
+func (k *Keyring) RowsLostWith(ctx context.Context, key uint32) (held []KeyUse, dead int64, err error) {
 	uses, err := k.KeyUses(ctx)
 	if err != nil {
 		return nil, 0, err
@@ -265,7 +265,7 @@ func (k *Keyring) Held(ctx context.Context, key uint32) (held []KeyUse, dead int
 	}
 	const few = 10_000 // after Reseal only what does not open is left
 	if total > 0 && total <= few {
-		if tables, err = k.opens(ctx, key); err != nil {
+		if tables, err = k.countOpenable(ctx, key); err != nil {
 			return nil, 0, err
 		}
 	}
@@ -281,8 +281,8 @@ func (k *Keyring) Held(ctx context.Context, key uint32) (held []KeyUse, dead int
 	return held, max(0, dead), nil
 }
 
-// opens counts what opens or is valid by a key, by table.
-func (k *Keyring) opens(ctx context.Context, key uint32) (map[string]int64, error) {
+// countOpenable counts, by table, the ciphertexts that a key opens and the MACs that it verifies.
+func (k *Keyring) countOpenable(ctx context.Context, key uint32) (map[string]int64, error) {
 	counts := map[string]int64{}
 	for _, c := range sealedColumns() {
 		rows, err := k.Pool.Query(ctx, `SELECT r.`+c.id+`, `+c.generation+`, `+c.merchant+`, r.`+c.column+` FROM `+c.from+`
@@ -339,7 +339,7 @@ type keyCount struct {
 // recountKeys is how long a count that found nothing older stands.
 const recountKeys = time.Hour
 
-// ResealOlder seals anew what older keys have sealed, for about as long as it may take, and stores what is left for OldSeals. It counts again once an hour when
+// ResealOlder seals anew what older keys have sealed, for about as long as it may take, and stores what is left for CountOldSeals. It counts again once an hour when
 // nothing was left, and is done at once with a keyset of one key.
 func (k *Keyring) ResealOlder(ctx context.Context, most, pause time.Duration) (done int, left int64, err error) {
 	if k.Keyset.Len() < 2 {
@@ -350,7 +350,7 @@ func (k *Keyring) ResealOlder(ctx context.Context, most, pause time.Duration) (d
 	if err != nil {
 		return 0, 0, err
 	}
-	older := k.Older()
+	older := k.OlderKeys()
 	if counted.Primary == k.Keyset.Primary() && k.Now().Sub(counted.At) < recountKeys && RowsOf(counted.Uses, older) == 0 {
 		return 0, 0, nil
 	}
@@ -397,8 +397,8 @@ func (k *Keyring) keyCount(ctx context.Context) (keyCount, error) {
 	return c, nil
 }
 
-// OldSeals returns how many rows older keys of the keyset have sealed or signed, as ResealOlder has counted them last.
-func (k *Keyring) OldSeals(ctx context.Context) (int64, error) {
+// CountOldSeals returns how many rows older keys of the keyset have sealed or signed, as ResealOlder has counted them last.
+func (k *Keyring) CountOldSeals(ctx context.Context) (int64, error) {
 	counted, err := k.keyCount(ctx)
-	return RowsOf(counted.Uses, k.Older()), err
+	return RowsOf(counted.Uses, k.OlderKeys()), err
 }

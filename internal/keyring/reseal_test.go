@@ -93,25 +93,25 @@ func TestAKeyIsTakenOut(t *testing.T) {
 
 	base = base.Rotated(t)
 	d := base.Open(t, options)
-	held, dead, err := d.Held(ctx, old)
+	held, dead, err := d.RowsLostWith(ctx, old)
 	if got, want := usesOf(held, old), "api_keys 1, connect_links 1, flows 1, grants 452, keyset_check 1, outbox 1, sessions 1, users 1"; err != nil || got != want || dead != 1 {
 		t.Errorf("before: %s and %d, want %s; %v", got, dead, want, err)
 	}
 	said := map[string]int{}
-	n, err := d.Reseal(ctx, d.Older(), 0, func(table string, rows int) { said[table] += rows })
+	n, err := d.Reseal(ctx, d.OlderKeys(), 0, func(table string, rows int) { said[table] += rows })
 	if err != nil || n != 449+2+7 || said["grants"] != 449+2 || said["keyset_check"] != 1 {
 		t.Errorf("%d were sealed anew: %v, %v", n, said, err)
 	}
-	if held, dead, err := d.Held(ctx, old); err != nil || usesOf(held, old) != "grants 1" || dead != 1 {
+	if held, dead, err := d.RowsLostWith(ctx, old); err != nil || usesOf(held, old) != "grants 1" || dead != 1 {
 		t.Errorf("what is under a lease is held: %s and %d, %v", usesOf(held, old), dead, err)
 	}
 	if _, err := d.Pool.Exec(ctx, `UPDATE grants SET lease_id = NULL, leased_until = NULL`); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := d.Reseal(ctx, d.Older(), 0, nil); err != nil || n != 1 {
+	if n, err := d.Reseal(ctx, d.OlderKeys(), 0, nil); err != nil || n != 1 {
 		t.Errorf("once the lease has ended %d are sealed anew, %v", n, err)
 	}
-	if held, dead, err := d.Held(ctx, old); err != nil || len(held) != 0 || dead != 1 {
+	if held, dead, err := d.RowsLostWith(ctx, old); err != nil || len(held) != 0 || dead != 1 {
 		t.Errorf("at last %s are held and %d do not open, %v", usesOf(held, old), dead, err)
 	}
 
@@ -218,7 +218,7 @@ func TestOnlyOlderKeysAreReplacedByItself(t *testing.T) {
 		if err != nil || n != done || stays != left {
 			t.Errorf("%s: %d sealed anew and %d left, want %d and %d; %v", what, n, stays, done, left, err)
 		}
-		if shown, err := d.OldSeals(ctx); err != nil || shown != left {
+		if shown, err := d.CountOldSeals(ctx); err != nil || shown != left {
 			t.Errorf("%s: %d are shown as old, want %d; %v", what, shown, left, err)
 		}
 	}
@@ -231,7 +231,7 @@ func TestOnlyOlderKeysAreReplacedByItself(t *testing.T) {
 	older("with the new key sealing", two, 4, 0)
 	older("once more", two, 0, 0)
 	older("with the old key sealing still", behind, 0, 0)
-	if n, err := behind.Reseal(ctx, behind.Others(), 0, nil); err != nil || n != 6 { // asked for: back to the old key
+	if n, err := behind.Reseal(ctx, behind.OtherKeys(), 0, nil); err != nil || n != 6 { // asked for: back to the old key
 		t.Errorf("back: %d, %v", n, err)
 	}
 }
@@ -256,7 +256,7 @@ func TestSealingAnewLosesNoAnswer(t *testing.T) {
 	for range 2 {
 		sealing.Go(func() {
 			for ctx.Err() == nil {
-				if _, err := after.Reseal(ctx, after.Older(), 0, nil); err != nil && ctx.Err() == nil {
+				if _, err := after.Reseal(ctx, after.OlderKeys(), 0, nil); err != nil && ctx.Err() == nil {
 					t.Error(err)
 				}
 			}

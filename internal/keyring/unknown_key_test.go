@@ -94,7 +94,7 @@ func TestWhatAnotherKeySealedIsLeft(t *testing.T) {
 	}
 
 	clock.Advance(time.Hour) // every flow is over
-	if _, err := behind.LapseFlows(ctx); err != nil {
+	if _, err := behind.ExpireFlows(ctx); err != nil {
 		t.Error(err)
 	}
 	if _, err := behind.FlowByID(ctx, unchosen.ID); !errors.Is(err, seal.ErrUnknownKey) {
@@ -121,7 +121,7 @@ func TestWhatAnotherKeySealedIsLeft(t *testing.T) {
 	if _, err := ahead.DropUnconfirmed(ctx); err != nil {
 		t.Error(err)
 	}
-	if n, err := ahead.LapseFlows(ctx); err != nil || n != 1 {
+	if n, err := ahead.ExpireFlows(ctx); err != nil || n != 1 {
 		t.Errorf("where the key is known %d flows lapse, %v", n, err)
 	}
 	kept, err := pg.One(ctx, ahead.Pool, "read late grant", pgx.RowTo[bool], `SELECT late_grant IS NOT NULL FROM grants WHERE connection_id = $1`, id)

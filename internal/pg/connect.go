@@ -88,30 +88,30 @@ func connectToPrimary(config *pgxpool.Config, reset func()) {
 	}
 }
 
-// losses calls reset when the other side has ended a connection under a query: a server that stops or crashes, and what stands
+// connectionResetter calls reset when the other side has ended a connection under a query: a server that stops or crashes, and what stands
 // between, ends all, and each of them would cost a request its answer.
-type losses struct{ reset func() }
+type connectionResetter struct{ reset func() }
 
-func (losses) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
+func (connectionResetter) TraceQueryStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceQueryStartData) context.Context {
 	return ctx
 }
 
-func (l losses) TraceQueryEnd(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryEndData) {
+func (l connectionResetter) TraceQueryEnd(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryEndData) {
 	l.note(ctx, conn, data.Err)
 }
 
-func (losses) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
+func (connectionResetter) TraceBatchStart(ctx context.Context, _ *pgx.Conn, _ pgx.TraceBatchStartData) context.Context {
 	return ctx
 }
 
-func (losses) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
+func (connectionResetter) TraceBatchQuery(context.Context, *pgx.Conn, pgx.TraceBatchQueryData) {}
 
-func (l losses) TraceBatchEnd(ctx context.Context, conn *pgx.Conn, data pgx.TraceBatchEndData) {
+func (l connectionResetter) TraceBatchEnd(ctx context.Context, conn *pgx.Conn, data pgx.TraceBatchEndData) {
 	l.note(ctx, conn, data.Err)
 }
 
 // note ignores a connection that pgx itself closed, because the caller's context had ended.
-func (l losses) note(ctx context.Context, conn *pgx.Conn, err error) {
+func (l connectionResetter) note(ctx context.Context, conn *pgx.Conn, err error) {
 	if err != nil && conn.IsClosed() && ctx.Err() == nil && !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
 		l.reset()
 	}
@@ -148,5 +148,5 @@ func Unavailable(err error) bool {
 	case "57":
 		return said.Code != "57014" // query_canceled
 	}
-	return said.Code == readOnlyTransaction || brokenOff(err)
+	return said.Code == readOnlyTransaction || isRetryable(err)
 }

@@ -92,9 +92,9 @@ func openPool(ctx context.Context, config *pgxpool.Config, url string, o Options
 		pool.Reset()
 	}
 	restrict(config, reset)
-	config.ConnConfig.Tracer = losses{reset}
+	config.ConnConfig.Tracer = connectionResetter{reset}
 	if o.Tracer != nil {
-		config.ConnConfig.Tracer = multitracer.New(o.Tracer, losses{reset})
+		config.ConnConfig.Tracer = multitracer.New(o.Tracer, connectionResetter{reset})
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
@@ -128,14 +128,14 @@ func (d *DB) Tx(ctx context.Context, do func(tx pgx.Tx) error) error {
 func (d *DB) RetryOnDeadlock(ctx context.Context, do func(tx pgx.Tx) error) error {
 	for try := 1; ; try++ {
 		err := d.Tx(ctx, do)
-		if try == 3 || !brokenOff(err) {
+		if try == 3 || !isRetryable(err) {
 			return err
 		}
 	}
 }
 
-// brokenOff reports whether Postgres broke a transaction off because of another one: deadlock_detected or serialization_failure.
-func brokenOff(err error) bool {
+// isRetryable reports whether Postgres aborted a transaction because of another one: deadlock_detected or serialization_failure.
+func isRetryable(err error) bool {
 	var said *pgconn.PgError
 	return errors.As(err, &said) && (said.Code == "40P01" || said.Code == "40001")
 }

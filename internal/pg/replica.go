@@ -16,8 +16,8 @@ import (
 const MaxLag = 10 * time.Second
 
 const (
-	replicaRound = time.Second     // between two comparisons of the replica with the primary
-	replicaWait  = 2 * time.Second // for what is asked of the replica; the primary is asked then
+	replicaInterval = time.Second     // between two comparisons of the replica with the primary
+	replicaTimeout  = 2 * time.Second // for what is asked of the replica; the primary is asked then
 )
 
 // ReplicaState says whether the replica is read from, and if not, why.
@@ -25,25 +25,25 @@ type ReplicaState string
 
 // The states of a replica. ReplicaNone is that of a database without READ_DATABASE_URL.
 const (
-	ReplicaNone       ReplicaState = ""
-	ReplicaUsed       ReplicaState = "used"
-	ReplicaUnknown    ReplicaState = "not-compared" // with where the primary was within MaxLag: the process has just begun, or the primary is away
-	ReplicaLags       ReplicaState = "lagging"      // by more than MaxLag
-	ReplicaNotStandby ReplicaState = "no-standby"   // of this primary's database: it is another's, follows another timeline, or was promoted
-	ReplicaAway       ReplicaState = "away"         // it does not answer within two seconds
+	ReplicaNone        ReplicaState = ""
+	ReplicaUsed        ReplicaState = "used"
+	ReplicaUnknown     ReplicaState = "not-compared" // with where the primary was within MaxLag: the process has just begun, or the primary is away
+	ReplicaLags        ReplicaState = "lagging"      // by more than MaxLag
+	ReplicaNotStandby  ReplicaState = "no-standby"   // of this primary's database: it is another's, follows another timeline, or was promoted
+	ReplicaUnreachable ReplicaState = "away"         // it does not answer within two seconds
 )
 
 // replica is a streaming standby of the primary. It is never trusted by itself: the connection that a read uses is first asked how far
 // it has replayed, and that is compared with where the primary was within MaxLag.
 type replica struct {
-	pool *pgxpool.Pool
-	log  *slog.Logger
-	time func() time.Time // the host's monotonic time
-	back atomic.Int64     // reads that were done on the primary instead
+	pool      *pgxpool.Pool
+	log       *slog.Logger
+	time      func() time.Time // the host's monotonic time
+	fallbacks atomic.Int64     // reads that were done on the primary instead
 
-	mu    sync.Mutex
-	marks []position // of the primary within MaxLag, oldest first
-	state ReplicaState
+	mu      sync.Mutex
+	primary []position // of the primary within MaxLag, oldest first
+	state   ReplicaState
 }
 
 // position is how far a server has written or replayed.
@@ -54,7 +54,7 @@ type position struct {
 	at       time.Time // of a primary: what was committed by then is at lsn or before
 }
 
-var errUnfit = errors.New("the replica is not fit to be read from")
+var errReplicaUnfit = errors.New("the replica is not fit to be read from")
 
 type fromReplica struct{ failed atomic.Bool }
 
@@ -73,9 +73,9 @@ func Read[T any](ctx context.Context, d *DB, do func(ctx context.Context, q Quer
 	if d.replica == nil || !ok || may.failed.Load() {
 		return do(ctx, d.Pool)
 	}
-	if d.replica.now() == ReplicaUsed {
+	if d.replica.currentState() == ReplicaUsed {
 		var read T
-		err := d.replica.ask(ctx, func(ctx context.Context, q Querier) (err error) {
+		err := d.replica.query(ctx, func(ctx context.Context, q Querier) (err error) {
 			read, err = do(ctx, q)
 			return err
 		})
@@ -84,7 +84,7 @@ func Read[T any](ctx context.Context, d *DB, do func(ctx context.Context, q Quer
 		}
 	}
 	may.failed.Store(true)
-	d.replica.back.Add(1)
+	d.replica.fallbacks.Add(1)
 	return do(ctx, d.Pool)
 }
 
@@ -93,11 +93,11 @@ func (d *DB) ReplicaState() ReplicaState {
 	if d.replica == nil {
 		return ReplicaNone
 	}
-	return d.replica.now()
+	return d.replica.currentState()
 }
 
 // ReplicaFallbacks returns how many reads that the replica might have done were done on the primary.
-func (d *DB) ReplicaFallbacks() int64 { return d.replica.back.Load() }
+func (d *DB) ReplicaFallbacks() int64 { return d.replica.fallbacks.Load() }
 
 // WatchReplica compares the replica with the primary every second until ctx is done. Without it nothing is read from the replica. It
 // returns at once if there is none.
@@ -109,7 +109,7 @@ func (d *DB) WatchReplica(ctx context.Context) {
 		_, _ = d.CompareReplica(ctx) // what changes is logged
 		select {
 		case <-ctx.Done():
-		case <-time.After(replicaRound):
+		case <-time.After(replicaInterval):
 		}
 	}
 }
@@ -118,7 +118,7 @@ func (d *DB) WatchReplica(ctx context.Context) {
 // anything.
 func (d *DB) CompareReplica(ctx context.Context) (ReplicaState, error) {
 	r := d.replica
-	short, cancel := context.WithTimeout(ctx, replicaWait)
+	short, cancel := context.WithTimeout(ctx, replicaTimeout)
 	defer cancel()
 	here := position{at: r.time()}
 	// The timeline is the beginning of the name of the file that is being written.
@@ -127,27 +127,28 @@ func (d *DB) CompareReplica(ctx context.Context) (ReplicaState, error) {
 			('x' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8))::bit(32)::bigint, (pg_current_wal_insert_lsn() - '0/0')::bigint
 		FROM pg_control_system()`).Scan(&here.cluster, &here.timeline, &here.lsn)
 	if err == nil {
-		r.mark(here)
+		r.recordPrimary(here)
 	}
-	err = errors.Join(err, r.ask(ctx, func(context.Context, Querier) error {
-		r.set(ctx, ReplicaUsed, nil)
+	err = errors.Join(err, r.query(ctx, func(context.Context, Querier) error {
+		r.setState(ctx, ReplicaUsed, nil)
 		return nil
 	}))
-	return r.now(), err
+	return r.currentState(), err
 }
 
-// ask calls do with a connection to the replica that is fit, within replicaWait. It changes the state if the replica is unfit or away.
-func (r *replica) ask(ctx context.Context, do func(ctx context.Context, q Querier) error) error {
-	short, cancel := context.WithTimeout(ctx, replicaWait)
+// query calls do with a connection to the replica if it is fit, within replicaTimeout. It changes the state if the replica is unfit or
+// unreachable.
+func (r *replica) query(ctx context.Context, do func(ctx context.Context, q Querier) error) error {
+	short, cancel := context.WithTimeout(ctx, replicaTimeout)
 	defer cancel()
-	err := r.askFit(short, do)
+	err := r.queryIfFit(short, do)
 	if err != nil && ctx.Err() == nil && (short.Err() != nil || Unavailable(err)) {
-		r.set(ctx, ReplicaAway, err)
+		r.setState(ctx, ReplicaUnreachable, err)
 	}
 	return err
 }
 
-func (r *replica) askFit(ctx context.Context, do func(ctx context.Context, q Querier) error) error {
+func (r *replica) queryIfFit(ctx context.Context, do func(ctx context.Context, q Querier) error) error {
 	conn, err := r.pool.Acquire(ctx)
 	if err != nil {
 		return err
@@ -166,32 +167,32 @@ func (r *replica) askFit(ctx context.Context, do func(ctx context.Context, q Que
 		}
 		state := ReplicaNotStandby
 		if standby {
-			state = r.judge(there)
+			state = r.compare(there)
 		}
 		if state != ReplicaUsed {
-			r.set(ctx, state, nil)
-			return errUnfit
+			r.setState(ctx, state, nil)
+			return errReplicaUnfit
 		}
 		return do(ctx, tx)
 	})
 }
 
-// mark notes where the primary is, and forgets where another one was.
-func (r *replica) mark(here position) {
+// recordPrimary notes the primary's position, and drops those of another one.
+func (r *replica) recordPrimary(here position) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for len(r.marks) > 0 && (here.at.Sub(r.marks[0].at) > MaxLag || r.marks[0].cluster != here.cluster || r.marks[0].timeline != here.timeline) {
-		r.marks = r.marks[1:]
+	for len(r.primary) > 0 && (here.at.Sub(r.primary[0].at) > MaxLag || r.primary[0].cluster != here.cluster || r.primary[0].timeline != here.timeline) {
+		r.primary = r.primary[1:]
 	}
-	r.marks = append(r.marks, here)
+	r.primary = append(r.primary, here)
 }
 
-// judge compares a standby with the primary: it must have replayed what the primary had written at some time within MaxLag.
-func (r *replica) judge(there position) ReplicaState {
+// compare compares a standby with the primary: it must have replayed what the primary had written at some time within MaxLag.
+func (r *replica) compare(there position) ReplicaState {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	now := r.time()
-	for _, here := range r.marks {
+	for _, here := range r.primary {
 		switch {
 		case now.Sub(here.at) > MaxLag:
 			continue
@@ -199,7 +200,7 @@ func (r *replica) judge(there position) ReplicaState {
 			return ReplicaNotStandby
 		case there.lsn >= here.lsn:
 			return ReplicaUsed
-		case now.Sub(here.at) < MaxLag-2*replicaRound:
+		case now.Sub(here.at) < MaxLag-2*replicaInterval:
 			return ReplicaUnknown // nothing tells yet by how much it is behind
 		}
 		return ReplicaLags // later marks are further on
@@ -207,14 +208,14 @@ func (r *replica) judge(there position) ReplicaState {
 	return ReplicaUnknown
 }
 
-func (r *replica) now() ReplicaState {
+func (r *replica) currentState() ReplicaState {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.state
 }
 
-// set changes the state and logs a change, with the error of a replica that is away.
-func (r *replica) set(ctx context.Context, state ReplicaState, err error) {
+// setState changes the state and logs a change, with the error of a replica that is unreachable.
+func (r *replica) setState(ctx context.Context, state ReplicaState, err error) {
 	r.mu.Lock()
 	changed := r.state != state
 	r.state = state

@@ -143,7 +143,7 @@ func TestReadsFromAReplica(t *testing.T) {
 			t.Errorf("stopped: %v", got)
 		}
 	}
-	dbtest.Eventually(t, "a replica that is away", state(pg.ReplicaAway))
+	dbtest.Eventually(t, "a replica that is away", state(pg.ReplicaUnreachable))
 	if err := standby.Again(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -183,9 +183,9 @@ func TestReplicasOfOthers(t *testing.T) {
 	}{
 		"the primary itself":              {database.URL, pg.ReplicaNotStandby},
 		"another database of the cluster": {dbtest.Make(t).URL, pg.ReplicaNotStandby},
-		"a port where nothing listens":    {"postgres://patchbay@127.0.0.1:1/patchbay", pg.ReplicaAway},
-		"a server that says nothing":      {"postgres://patchbay@" + silent.Addr().String() + "/patchbay?sslmode=disable", pg.ReplicaAway},
-		"a database that is not there":    {strings.Replace(database.URL, "/patchbay", "/nowhere", 1) + "&dbname=nowhere", pg.ReplicaAway},
+		"a port where nothing listens":    {"postgres://patchbay@127.0.0.1:1/patchbay", pg.ReplicaUnreachable},
+		"a server that says nothing":      {"postgres://patchbay@" + silent.Addr().String() + "/patchbay?sslmode=disable", pg.ReplicaUnreachable},
+		"a database that is not there":    {strings.Replace(database.URL, "/patchbay", "/nowhere", 1) + "&dbname=nowhere", pg.ReplicaUnreachable},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

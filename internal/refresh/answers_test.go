@@ -200,7 +200,7 @@ func TestTroubleOfDaysIsThePlatformsToLookInto(t *testing.T) {
 				t.Errorf("tried again after %s", wait)
 			}
 			var ours *refresh.PlatformActionError
-			if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, audit.System); !errors.As(err, &ours) {
+			if _, err := w.engine.Fresh(t.Context(), id, refresh.DefaultValidity, audit.System); !errors.As(err, &ours) {
 				t.Errorf("a reader: %v", err)
 			}
 			s.set("ill", nil)
@@ -236,7 +236,7 @@ func TestAnAnswerThatIsNotUnderstoodIsThePlatformsToPutRight(t *testing.T) {
 			if p := w.problem(id); out.Problem != status.ProblemUnreadable || p != status.ProblemUnreadable || p.Party() != status.PartyPlatform {
 				t.Errorf("%s, problem %q", out.Outcome, p)
 			}
-			if r, err := w.engine.Fresh(t.Context(), id, refresh.Default, audit.System); err != nil || r.Token.Access != "odd-a0" {
+			if r, err := w.engine.Fresh(t.Context(), id, refresh.DefaultValidity, audit.System); err != nil || r.Token.Access != "odd-a0" {
 				t.Errorf("the good token is not handed out: %v", err)
 			}
 			if wait := w.detail(id).RefreshAt.Sub(w.db.Now()); wait <= 0 || wait > 3*time.Minute {
@@ -326,7 +326,7 @@ func TestALongWaitIsItsConnections(t *testing.T) {
 	if out := w.refreshNow(slow); out.Outcome != status.RateLimited || out.RetryAfter < 23*time.Hour {
 		t.Fatalf("%s, again after %s", out.Outcome, out.RetryAfter)
 	}
-	if _, err := w.engine.Fresh(t.Context(), other, refresh.Default, audit.System); err != nil {
+	if _, err := w.engine.Fresh(t.Context(), other, refresh.DefaultValidity, audit.System); err != nil {
 		t.Errorf("the other connection: %v", err)
 	}
 	if at := w.detail(slow).RefreshAt; at.Sub(w.db.Now()) < 23*time.Hour {
@@ -351,8 +351,8 @@ func TestALongWaitIsItsConnections(t *testing.T) {
 	if p := paused(); p == 0 || p > 5*time.Minute {
 		t.Errorf("paused for %s by two merchants", p)
 	}
-	var trouble *refresh.ProviderTroubleError
-	if _, err := w.engine.Fresh(t.Context(), third, refresh.Default, audit.System); !errors.As(err, &trouble) || trouble.RetryAfter > 5*time.Minute {
+	var trouble *refresh.ProviderUnavailableError
+	if _, err := w.engine.Fresh(t.Context(), third, refresh.DefaultValidity, audit.System); !errors.As(err, &trouble) || trouble.RetryAfter > 5*time.Minute {
 		t.Errorf("a reader meanwhile: %v", err)
 	}
 	w.clock.Advance(31 * time.Second)

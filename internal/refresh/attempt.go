@@ -32,7 +32,7 @@ type Result struct {
 
 // attempt carries out one claimed refresh: call, save first, look later. next: the save may claim another that is due.
 func (e *Engine) attempt(q *providerQueue, l *lease, by audit.Actor, next bool) (Result, *lease) {
-	ctx := e.life
+	ctx := e.ctx
 	l.open(e.DB)
 	if errors.Is(l.Unsealed, seal.ErrUnknownKey) { // it is for a process that has the key
 		if err := q.release(ctx, l); err != nil {
@@ -48,7 +48,7 @@ func (e *Engine) attempt(q *providerQueue, l *lease, by audit.Actor, next bool) 
 	switch {
 	case q.info.Renewable(l.Grant):
 	case l.ExpiresAt.IsZero() || l.ExpiresAt.After(e.DB.Now()):
-		if err := q.leave(ctx, l); err != nil {
+		if err := q.releaseUnrenewable(ctx, l); err != nil {
 			e.Log.Warn("lease not released", "connection", l.Connection, "err", err)
 		}
 		return Result{Outcome: status.Unrenewable, ExpiresAt: l.ExpiresAt}, nil
@@ -56,7 +56,7 @@ func (e *Engine) attempt(q *providerQueue, l *lease, by audit.Actor, next bool) 
 		f := failure{Outcome: status.Rejected, Code: status.NoteUnsent, Problem: status.ProblemLapsed, Certain: true}
 		return e.fail(ctx, q, l, f, attemptInfo{By: by, Note: status.NoteUnsent}), nil
 	}
-	if l.Lost {
+	if l.LostOutcome {
 		e.logEvent(ctx, l, status.RefreshLost, status.Lost)
 		e.Count(l.Provider, l.Environment, "refresh", status.Lost, 0)
 	}
@@ -109,7 +109,7 @@ func (e *Engine) call(q *providerQueue, l *lease) (token connectors.Token, calls
 		return token, calls, obtained, err
 	}
 	l.LostAnswer = true
-	if !sleep(e.life, cutOffPause) || l.Until.Sub(e.DB.Now()) < e.Term/2 {
+	if !sleep(e.ctx, cutOffPause) || l.Until.Sub(e.DB.Now()) < e.Term/2 {
 		return token, calls, obtained, err
 	}
 	return e.callOnce(q, l.Grant)
@@ -121,7 +121,7 @@ func unanswered(call connectors.Call) bool { return call.Sent && call.Status == 
 // callOnce asks with one deadline for all that the connector does. The time before the call is the earliest at which the answer
 // can have been made.
 func (e *Engine) callOnce(q *providerQueue, g connectors.Grant) (token connectors.Token, calls *connectors.Calls, obtained time.Time, err error) {
-	ctx, cancel := context.WithTimeout(e.life, e.Deadline)
+	ctx, cancel := context.WithTimeout(e.ctx, e.Deadline)
 	defer cancel()
 	ctx, calls = connectors.WithCalls(ctx)
 	defer func() {
@@ -141,7 +141,7 @@ func (e *Engine) callOnce(q *providerQueue, g connectors.Grant) (token connector
 // saveAnswer saves a good answer, and tries until it is saved.
 func (e *Engine) saveAnswer(ctx context.Context, q *providerQueue, l *lease, token connectors.Token, obtained time.Time, info attemptInfo, next bool) (Result, *lease) {
 	result, err := retryWrite(ctx, e, func(again bool) (saveResult, error) {
-		result, err := q.save(ctx, l, token, obtained, info, next && !e.ending(), again)
+		result, err := q.save(ctx, l, token, obtained, info, next && !e.isStopping(), again)
 		if err != nil {
 			e.Log.Warn("a good answer is not saved yet", "connection", l.Connection, "err", err)
 		}
@@ -182,8 +182,8 @@ func (e *Engine) revokeUnwanted(ctx context.Context, q *providerQueue, l *lease,
 	}
 }
 
-// longTrouble is how long one connection's trouble lasts until the platform must look into it.
-const longTrouble = 72 * time.Hour
+// longFailure is for how long refreshes of one connection may fail until the platform must look into it.
+const longFailure = 72 * time.Hour
 
 // failureOf says what is to be recorded of an attempt without a token. Without an error it is zero but for its outcome.
 func (e *Engine) failureOf(ctx context.Context, q *providerQueue, l *lease, call connectors.Call, err error) failure {
@@ -205,7 +205,7 @@ func (e *Engine) failureOf(ctx context.Context, q *providerQueue, l *lease, call
 		}
 		if rejected.Unsent {
 			f.Problem, f.Certain = status.ProblemLapsed, true
-		} else if noticed, err := q.noticed(ctx, l.Connection); err == nil && noticed && !l.LostAnswer {
+		} else if noticed, err := q.revocationNoticed(ctx, l.Connection); err == nil && noticed && !l.LostAnswer {
 			f.Problem, f.Certain = status.ProblemRevoked, true
 		} else {
 			f.Problem = e.rejection(ctx, l)
@@ -213,7 +213,7 @@ func (e *Engine) failureOf(ctx context.Context, q *providerQueue, l *lease, call
 	case errors.As(err, &limited):
 		before, _ := e.sameInARow(ctx, q, l, status.RateLimited, call)
 		f.After = schedule.RetryAfter(before+1, limited.RetryAfter, l.Connection)
-	case e.isWordlessNo(ctx, q, l, call, err):
+	case e.isImplicitRejection(ctx, q, l, call, err):
 		f.Outcome, f.Problem = status.Rejected, e.rejection(ctx, l)
 	default:
 		f.Outcome = status.Temporary
@@ -223,12 +223,12 @@ func (e *Engine) failureOf(ctx context.Context, q *providerQueue, l *lease, call
 		}
 		failing := e.DB.Now().Sub(l.FailingSince)
 		switch {
-		case errors.As(err, &unreadable) && e.isChanged(ctx, q, l, call, unreadable):
+		case errors.As(err, &unreadable) && e.isFormatChange(ctx, q, l, call, unreadable):
 			f.Problem = status.ProblemUnreadable
-		case !l.FailingSince.IsZero() && failing >= longTrouble:
+		case !l.FailingSince.IsZero() && failing >= longFailure:
 			f.Problem = status.ProblemUnanswered
 		}
-		if !l.FailingSince.IsZero() && failing >= longTrouble {
+		if !l.FailingSince.IsZero() && failing >= longFailure {
 			f.After = max(f.After, schedule.LongBackoff(failing))
 		}
 	}
@@ -241,7 +241,7 @@ func (e *Engine) rejection(ctx context.Context, l *lease) status.Problem {
 	if l.LostAnswer {
 		return status.ProblemInterrupted
 	}
-	restored, err := e.NoticeRestore(ctx)
+	restored, err := e.CheckRestore(ctx)
 	if err != nil {
 		e.Log.Warn("whether the database was restored is not known", "err", err)
 	}
@@ -251,17 +251,17 @@ func (e *Engine) rejection(ctx context.Context, l *lease) status.Problem {
 	return status.ProblemRejected
 }
 
-// sameAnswers is how often in a row the same odd answer must come until it is taken for the provider's word. wordlessNoTime is for how
-// long a status of 4xx that says nothing of the grant must come until it is taken for a no.
+// sameAnswers is how often in a row the same unclear answer must come until it counts. implicitRejectionAfter is for how long a status of
+// 4xx without a known error must come until it is taken for a rejection.
 const (
-	sameAnswers    = 3
-	wordlessNoTime = time.Hour
+	sameAnswers            = 3
+	implicitRejectionAfter = time.Hour
 )
 
-// isWordlessNo says whether an answer of 4xx that says nothing of the grant means that the grant is rejected: the same has come back
+// isImplicitRejection says whether an answer of 4xx without a known error means that the grant is rejected: the same has come back
 // before, and since the first time another connection of the provider was refreshed, or an hour has passed. A status that may be
 // about our own request or client needs the former.
-func (e *Engine) isWordlessNo(ctx context.Context, q *providerQueue, l *lease, call connectors.Call, err error) bool {
+func (e *Engine) isImplicitRejection(ctx context.Context, q *providerQueue, l *lease, call connectors.Call, err error) bool {
 	var temporary *connectors.TemporaryError
 	switch {
 	case errors.As(err, &temporary) && temporary.Reason == connectors.ReasonBusy:
@@ -283,12 +283,12 @@ func (e *Engine) isWordlessNo(ctx context.Context, q *providerQueue, l *lease, c
 	case http.StatusNotFound, http.StatusMethodNotAllowed:
 		return works
 	}
-	return works || e.DB.Now().Sub(first) >= wordlessNoTime
+	return works || e.DB.Now().Sub(first) >= implicitRejectionAfter
 }
 
-// isChanged says whether an answer that is not understood means that the provider answers otherwise than we can read, which passes
-// only when the platform acts. A page of HTML is what outages and maintenance show as well, so that it must come three times in a row.
-func (e *Engine) isChanged(ctx context.Context, q *providerQueue, l *lease, call connectors.Call, unreadable *connectors.UnreadableError) bool {
+// isFormatChange says whether an answer that cannot be read means that the provider's format has changed, which only the platform can
+// put right. A page of HTML is what outages and maintenance show as well, so that it must come three times in a row.
+func (e *Engine) isFormatChange(ctx context.Context, q *providerQueue, l *lease, call connectors.Call, unreadable *connectors.UnreadableError) bool {
 	switch unreadable.Reason {
 	case connectors.ReasonStatus:
 		return false

@@ -14,12 +14,12 @@ import (
 // carries the time meanwhile.
 const clockStep = 2 * time.Second
 
-// lookEvery is how often a process looks whether the database was restored, or an operator said so. A rejection looks at once.
-const lookEvery = 5 * time.Second
+// restoreCheckEvery is how often a process checks whether the database was restored, or an operator declared it. A rejection checks at once.
+const restoreCheckEvery = 5 * time.Second
 
-// follow measures the database's clock every minute, notes that this process serves, and puts right what a clock that was ahead has
-// written: at the start, and whenever the clock has gone back, as when an operator corrects it or a standby whose clock is behind takes over.
-func (e *Engine) follow(ctx context.Context) {
+// watchDatabase measures the database's clock every minute, notes that this process serves, and corrects times that a clock that was ahead
+// has written: at the start, and whenever the clock has gone back, as when an operator corrects it or a standby whose clock is behind takes over.
+func (e *Engine) watchDatabase(ctx context.Context) {
 	behind := true // until that is known
 	for {
 		expected := e.DB.Now()
@@ -29,11 +29,11 @@ func (e *Engine) follow(ctx context.Context) {
 			behind = true
 		}
 		if err == nil && behind {
-			err = e.putClockRight(ctx)
+			err = e.correctFutureTimes(ctx)
 			behind = err != nil
 		}
 		if err == nil {
-			_, err = e.NoticeRestore(ctx)
+			_, err = e.CheckRestore(ctx)
 		}
 		if err == nil {
 			err = restore.Served(ctx, e.DB.DB)
@@ -41,27 +41,27 @@ func (e *Engine) follow(ctx context.Context) {
 		if err == nil {
 			err = e.DB.NoteKeys(ctx)
 		}
-		e.warnUnfollowed(ctx, err)
-		for range int(time.Minute / lookEvery) {
-			if !sleep(ctx, lookEvery) {
+		e.warnUnwatched(ctx, err)
+		for range int(time.Minute / restoreCheckEvery) {
+			if !sleep(ctx, restoreCheckEvery) {
 				return
 			}
-			_, err = e.NoticeRestore(ctx)
-			e.warnUnfollowed(ctx, err)
+			_, err = e.CheckRestore(ctx)
+			e.warnUnwatched(ctx, err)
 		}
 	}
 }
 
-func (e *Engine) warnUnfollowed(ctx context.Context, err error) {
+func (e *Engine) warnUnwatched(ctx context.Context, err error) {
 	if err != nil && ctx.Err() == nil {
-		e.Log.Warn("the database was not followed", "err", err)
+		e.Log.Warn("the database was not watched", "err", err)
 	}
 }
 
-// putClockRight corrects times that a clock wrote which was ahead and has been put back. A grant that was refreshed in the future may
+// correctFutureTimes corrects times that a clock wrote which was ahead and has been put back. A grant that was refreshed in the future may
 // have ended already: it is due at once; what nothing renews ends as much earlier as it was refreshed too late. Nothing else waits
 // longer than by a right clock.
-func (e *Engine) putClockRight(ctx context.Context) error {
+func (e *Engine) correctFutureTimes(ctx context.Context) error {
 	now := e.DB.Now()
 	future := now.Add(clockStep)
 	var after pg.ID

@@ -96,7 +96,7 @@ func TestNoTokenPastItsEnd(t *testing.T) {
 						if err != nil {
 							t.Fatal(err)
 						}
-						if ok && w.engine.Good(h, refresh.Default) && h.ExpiresAt.After(most) {
+						if ok && w.engine.Good(h, refresh.DefaultValidity) && h.ExpiresAt.After(most) {
 							t.Errorf("%s, %s: a token is handed out until %s from now", name, when, h.ExpiresAt.Sub(now))
 						}
 						if s := w.detail(id); s.ExpiresAt.After(most) {
@@ -125,7 +125,7 @@ func TestNoTokenPastItsEnd(t *testing.T) {
 						w.sweep()
 					}
 					calls := w.partner.callsOf(w.detail(id).Account.ID)
-					r, err := w.engine.Fresh(t.Context(), id, refresh.Default, audit.System)
+					r, err := w.engine.Fresh(t.Context(), id, refresh.DefaultValidity, audit.System)
 					if err != nil || r.ExpiresAt.After(w.db.Now().Add(lifetime+time.Minute)) {
 						t.Errorf("%s: until %s from now, %v", name, r.ExpiresAt.Sub(w.db.Now()), err)
 					}
@@ -137,7 +137,7 @@ func TestNoTokenPastItsEnd(t *testing.T) {
 					}
 					// An hour and a half later nothing of before is good, whatever the clock showed.
 					w.clock.Set(truth.Add(90 * time.Minute))
-					if r, err = w.engine.Fresh(t.Context(), id, refresh.Default, audit.System); err != nil || w.partner.callsOf(w.detail(id).Account.ID) < 2 || r.Token.Access == "" {
+					if r, err = w.engine.Fresh(t.Context(), id, refresh.DefaultValidity, audit.System); err != nil || w.partner.callsOf(w.detail(id).Account.ID) < 2 || r.Token.Access == "" {
 						t.Errorf("%s: an ended token is handed out, %v", name, err)
 					}
 				}
@@ -172,7 +172,7 @@ func TestAClockThatGoesBackHoldsNothingUp(t *testing.T) {
 	if err := w.db.Pool.QueryRow(t.Context(), `SELECT count(*) FROM provider_slots WHERE busy_until > $1`, now.Add(2*time.Minute)).Scan(&busy); err != nil || busy > 0 {
 		t.Errorf("%d slots are busy for an hour, %v", busy, err)
 	}
-	if r, err := w.engine.Fresh(t.Context(), fixed, refresh.Default, audit.System); err != nil || r.ExpiresAt.After(now.Add(31*time.Minute)) {
+	if r, err := w.engine.Fresh(t.Context(), fixed, refresh.DefaultValidity, audit.System); err != nil || r.ExpiresAt.After(now.Add(31*time.Minute)) {
 		t.Errorf("what nothing renews is good for %s, %v", r.ExpiresAt.Sub(now), err)
 	}
 	if err := w.engine.PutClockRight(t.Context()); err != nil { // it changes nothing twice

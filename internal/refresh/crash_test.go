@@ -151,7 +151,7 @@ func child(what string) error {
 		for range 100 {
 			all.Go(func() {
 				for _, n := range rand.Perm(len(ids)) {
-					if r, err := e.Fresh(ctx, ids[n], refresh.Default, audit.System); err != nil || r.Token.Access == "" {
+					if r, err := e.Fresh(ctx, ids[n], refresh.DefaultValidity, audit.System); err != nil || r.Token.Access == "" {
 						failed.Add(1)
 						fmt.Fprintln(os.Stderr, "reader:", err)
 					}

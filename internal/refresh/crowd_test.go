@@ -34,7 +34,7 @@ func TestOnlySoManyCallersWaitForOneProvider(t *testing.T) {
 		waiting.Go(func() {
 			var err error
 			if i%2 == 0 {
-				_, err = w.engine.Fresh(t.Context(), ids[i], refresh.Default, audit.System)
+				_, err = w.engine.Fresh(t.Context(), ids[i], refresh.DefaultValidity, audit.System)
 			} else {
 				_, err = w.engine.RefreshNow(t.Context(), ids[i], audit.System)
 			}
@@ -49,7 +49,7 @@ func TestOnlySoManyCallersWaitForOneProvider(t *testing.T) {
 	defer cancel()
 	for name, ask := range map[string]func() error{
 		"a token": func() error {
-			_, err := w.engine.Fresh(ctx, ids[most], refresh.Default, audit.System)
+			_, err := w.engine.Fresh(ctx, ids[most], refresh.DefaultValidity, audit.System)
 			return err
 		},
 		"a refresh": func() error {
@@ -57,16 +57,16 @@ func TestOnlySoManyCallersWaitForOneProvider(t *testing.T) {
 			return err
 		},
 		"what another waits for": func() error {
-			_, err := w.engine.Fresh(ctx, ids[0], refresh.Default, audit.System)
+			_, err := w.engine.Fresh(ctx, ids[0], refresh.DefaultValidity, audit.System)
 			return err
 		},
 	} {
-		var trouble *refresh.ProviderTroubleError
+		var trouble *refresh.ProviderUnavailableError
 		if err := ask(); !errors.As(err, &trouble) || trouble.Outcome != status.Busy || trouble.RetryAfter < 10*time.Second {
 			t.Errorf("one too many who asks for %s: %v", name, err)
 		}
 	}
-	if _, err := w.engine.Fresh(t.Context(), good, refresh.Default, audit.System); err != nil {
+	if _, err := w.engine.Fresh(t.Context(), good, refresh.DefaultValidity, audit.System); err != nil {
 		t.Errorf("a good token, which nobody waits for: %v", err)
 	}
 	close(release)
@@ -74,7 +74,7 @@ func TestOnlySoManyCallersWaitForOneProvider(t *testing.T) {
 	if n := w.engine.Callers("acme"); n != 0 {
 		t.Errorf("%d wait when all have been answered", n)
 	}
-	if _, err := w.engine.Fresh(t.Context(), ids[most], refresh.Default, audit.System); err != nil {
+	if _, err := w.engine.Fresh(t.Context(), ids[most], refresh.DefaultValidity, audit.System); err != nil {
 		t.Errorf("when there is room again: %v", err)
 	}
 }

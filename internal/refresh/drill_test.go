@@ -91,7 +91,7 @@ func (x *drill) start() {
 // look is what a process does each minute.
 func (x *drill) look() {
 	x.Helper()
-	_, err := x.engine.NoticeRestore(x.Context())
+	_, err := x.engine.CheckRestore(x.Context())
 	if err == nil {
 		err = restore.Served(x.Context(), x.db.DB)
 	}
@@ -140,9 +140,9 @@ func (x *drill) anHour() {
 	}
 }
 
-func (x *drill) say() refresh.SaidRestore {
+func (x *drill) say() refresh.RestoreDeclaration {
 	x.Helper()
-	done, err := refresh.SayRestored(x.Context(), x.db, time.Time{})
+	done, err := refresh.DeclareRestored(x.Context(), x.db, time.Time{})
 	if err != nil {
 		x.Fatal(err)
 	}
@@ -221,7 +221,7 @@ func (x *drill) stopped(do func()) {
 func (x *drill) holds(lost bool) {
 	x.Helper()
 	for _, id := range x.unused {
-		if r, err := x.engine.Fresh(x.Context(), id, refresh.Default, audit.System); err != nil || !r.ExpiresAt.After(x.clock.Now()) {
+		if r, err := x.engine.Fresh(x.Context(), id, refresh.DefaultValidity, audit.System); err != nil || !r.ExpiresAt.After(x.clock.Now()) {
 			x.Errorf("one that was not refreshed meanwhile: %v", err)
 		}
 	}
@@ -234,7 +234,7 @@ func (x *drill) holds(lost bool) {
 			x.Errorf("one that was refreshed meanwhile: problem %q, want %q", r.Problem, want)
 		}
 		if lost {
-			if _, err := x.engine.Fresh(x.Context(), id, refresh.Default, audit.System); err == nil {
+			if _, err := x.engine.Fresh(x.Context(), id, refresh.DefaultValidity, audit.System); err == nil {
 				x.Error("a token is handed out that is not known to be good")
 			}
 		}
@@ -322,10 +322,10 @@ func TestADumpIsBroughtBackAfterAnHourOfRefreshes(t *testing.T) {
 			x.holds(!c.idle)
 			x.counts(2*drilled-lost, lost)
 			last, err := restore.Last(t.Context(), x.db.Pool)
-			if err != nil || last.Said != (c.before || c.after) || last.Suspected() || last.Lost() != (last.Said || !c.idle) {
+			if err != nil || last.Declared != (c.before || c.after) || last.Suspected() || last.Lost() != (last.Declared || !c.idle) {
 				t.Errorf("the mark: %+v, %v", last, err)
 			}
-			if done := x.say(); done.Changed == last.Said {
+			if done := x.say(); done.Changed == last.Declared {
 				t.Errorf("once more: changed %t", done.Changed)
 			}
 			if n := dbtest.Events(t, x.db, status.DatabaseRestored); n != 1 {

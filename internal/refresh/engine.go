@@ -41,8 +41,8 @@ type Engine struct {
 	restores *restore.Watch
 	restored atomic.Pointer[restore.State] // what was known of the last restore by the last look
 
-	life context.Context // what is under way lives this long: beyond requests, beyond Run
-	end  context.CancelFunc
+	ctx    context.Context // what is under way lives this long: beyond requests, beyond Run
+	cancel context.CancelFunc
 
 	mu       sync.Mutex
 	inflight map[pg.ID]*inflight
@@ -58,9 +58,9 @@ func New(o Options) *Engine {
 	o.Settle, o.Tick = cmp.Or(o.Settle, 2*time.Minute), cmp.Or(o.Tick, time.Second)
 	e := &Engine{Options: o, queues: map[string]*providerQueue{}, inflight: map[pg.ID]*inflight{}, stopped: make(chan struct{}), idle: make(chan func()), restores: restore.NewWatch(o.DB.DB, o.DB.Audit)}
 	e.Metrics = newMetrics(e)
-	e.life, e.end = context.WithCancel(context.Background())
+	e.ctx, e.cancel = context.WithCancel(context.Background())
 	for _, c := range o.Connectors {
-		q := newQueue(e.life, o, c)
+		q := newQueue(e.ctx, o, c)
 		e.queues[q.info.Name] = q
 		e.order = append(e.order, q)
 	}
@@ -92,7 +92,7 @@ func (e *Engine) Run(ctx context.Context) {
 		all.Go(func() { e.sweepQueue(ctx, q) })
 	}
 	all.Go(func() { e.every(ctx, 3*time.Second, e.Flush) })
-	all.Go(func() { e.follow(ctx) })
+	all.Go(func() { e.watchDatabase(ctx) })
 	all.Wait()
 }
 
@@ -106,7 +106,7 @@ func (e *Engine) every(ctx context.Context, pause time.Duration, do func(context
 
 // sweepQueue claims what is due as fast as slots come free, and looks again every Tick when nothing is.
 func (e *Engine) sweepQueue(ctx context.Context, q *providerQueue) {
-	for e.enter() {
+	for e.addWork() {
 		n, err := e.poll(ctx, q)
 		e.underway.Done()
 		if err == nil {
@@ -130,8 +130,8 @@ func (e *Engine) sweepQueue(ctx context.Context, q *providerQueue) {
 	}
 }
 
-// enter begins something that Stop waits for; false when nothing may begin any more.
-func (e *Engine) enter() bool {
+// addWork begins work that Stop waits for; it returns false when none may begin any more.
+func (e *Engine) addWork() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.stopping {
@@ -193,8 +193,8 @@ func (e *Engine) run(q *providerQueue, l *lease, after func(Result)) {
 	})
 }
 
-// ending says whether Stop has been called: nothing new is claimed.
-func (e *Engine) ending() bool {
+// isStopping says whether Stop was called: nothing new is claimed then.
+func (e *Engine) isStopping() bool {
 	select {
 	case <-e.stopped:
 		return true
@@ -222,7 +222,7 @@ func (e *Engine) Stop(ctx context.Context) error {
 	case <-ctx.Done():
 		err = errors.New("refreshes were still under way")
 	}
-	e.end()
+	e.cancel()
 	return errors.Join(err, e.Flush(context.WithoutCancel(ctx)))
 }
 

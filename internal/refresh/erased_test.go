@@ -153,7 +153,7 @@ func TestAMerchantIsErasedWhileTheirGrantsAreAtTheProvider(t *testing.T) {
 	}
 	ask := func(e *refresh.Engine, account string) {
 		asked.Go(func() {
-			r, err := e.Fresh(ctx, ids[account], refresh.Default, audit.System)
+			r, err := e.Fresh(ctx, ids[account], refresh.DefaultValidity, audit.System)
 			if !errors.Is(err, pg.ErrNotFound) || r.Token.Refresh != "" {
 				t.Errorf("%s, read: %v", account, err)
 			}
@@ -194,7 +194,7 @@ func TestAMerchantIsErasedWhileTheirGrantsAreAtTheProvider(t *testing.T) {
 		t.Fatal(err)
 	}
 	for account, id := range ids {
-		if _, err := other.Fresh(ctx, id, refresh.Default, audit.System); !errors.Is(err, pg.ErrNotFound) {
+		if _, err := other.Fresh(ctx, id, refresh.DefaultValidity, audit.System); !errors.Is(err, pg.ErrNotFound) {
 			t.Errorf("%s, asked for afterwards: %v", account, err)
 		}
 	}
@@ -214,7 +214,7 @@ func TestAMerchantIsErasedWhileTheirGrantsAreAtTheProvider(t *testing.T) {
 		}
 	}
 	w.isGone(append(names, "invalid_")...)
-	if r, err := w.engine.Fresh(ctx, kept, refresh.Default, audit.System); err != nil || r.Token.Access != "before-kept-good-a1" || p.revoked[r.Token.Access] {
+	if r, err := w.engine.Fresh(ctx, kept, refresh.DefaultValidity, audit.System); err != nil || r.Token.Access != "before-kept-good-a1" || p.revoked[r.Token.Access] {
 		t.Errorf("the other merchant's token is %q, %v", r.Token.Access, err)
 	}
 	if err := w.engine.Flush(ctx); err != nil {
@@ -257,7 +257,7 @@ func TestErasuresRaceWithRefreshes(t *testing.T) {
 			asking.Go(func() {
 				for range 5 {
 					_, err := w.engine.Fresh(ctx, id, 10*time.Minute, audit.System)
-					var trouble *refresh.ProviderTroubleError
+					var trouble *refresh.ProviderUnavailableError
 					if err != nil && !errors.Is(err, pg.ErrNotFound) && !errors.As(err, &trouble) {
 						t.Errorf("read: %v", err)
 					}

@@ -86,7 +86,7 @@ func (e *Engine) SaveTogether(ctx context.Context, leases []*Lease, token connec
 }
 
 // PutClockRight does what Run does at its start and when Postgres's clock has gone back.
-func (e *Engine) PutClockRight(ctx context.Context) error { return e.putClockRight(ctx) }
+func (e *Engine) PutClockRight(ctx context.Context) error { return e.correctFutureTimes(ctx) }
 
 // MarkUsed notes uses of grants at once.
 func (e *Engine) MarkUsed(ctx context.Context, uses []Use) error { return e.markUsed(ctx, uses) }
@@ -95,10 +95,10 @@ func (e *Engine) MarkUsed(ctx context.Context, uses []Use) error { return e.mark
 func (e *Engine) AddStats(ctx context.Context, list []HourlyStat) error { return e.addStats(ctx, list) }
 
 // MostCallers is how many callers may wait for refreshes of one provider.
-const MostCallers = mostCallers
+const MostCallers = maxCallers
 
 // LimitCallers lets fewer than MostCallers wait for refreshes of a provider.
-func (e *Engine) LimitCallers(provider string, most int) { e.queues[provider].most = int32(most) }
+func (e *Engine) LimitCallers(provider string, most int) { e.queues[provider].maxCallers = int32(most) }
 
 // Callers is how many wait for refreshes of a provider.
 func (e *Engine) Callers(provider string) int { return int(e.queues[provider].callers.Load()) }

@@ -23,15 +23,15 @@ type ActionNeededError struct{ Problem status.Problem }
 
 func (a *ActionNeededError) Error() string { return "the merchant must act: " + string(a.Problem) }
 
-// ProviderTroubleError says that the provider gives no token just now. It is tried again by itself.
-type ProviderTroubleError struct {
+// ProviderUnavailableError says that the provider gives no token at present. The refresh is retried automatically.
+type ProviderUnavailableError struct {
 	RetryAfter time.Duration
 	Incident   bool           // the provider fails for several merchants
 	Outcome    status.Outcome // of the last attempt: Temporary, RateLimited, Lost or Busy
 }
 
-func (t *ProviderTroubleError) Error() string {
-	return "the provider is in trouble: " + string(t.Outcome)
+func (t *ProviderUnavailableError) Error() string {
+	return "the provider is unavailable: " + string(t.Outcome)
 }
 
 // PlatformActionError says that there is no token until the platform acts.
@@ -46,17 +46,17 @@ func (t *MinValidTooLongError) Error() string {
 	return fmt.Sprintf("no token lasts that long, at most %s", t.Most)
 }
 
-// Default asks Fresh for the usual: the smaller of a minute and a fifth of the lifetime.
-const Default time.Duration = -1
+// DefaultValidity asks Fresh for a token that is good for a minute, or a fifth of its lifetime if that is less.
+const DefaultValidity time.Duration = -1
 
-// readWithin is how long a database that hangs is waited for.
-const readWithin = 5 * time.Second
+// readTimeout is how long Postgres may take to read a grant.
+const readTimeout = 5 * time.Second
 
 // Fresh returns a grant whose token is good for at least minValid, refreshing first where need be, or joining an attempt under
 // way in this process or another. Else the error says why not and who must act: it returns *ActionNeededError,
-// *ProviderTroubleError, *PlatformActionError, *MinValidTooLongError, pg.ErrNotFound, or seal.ErrUnknownKey where another process may know.
+// *ProviderUnavailableError, *PlatformActionError, *MinValidTooLongError, pg.ErrNotFound, or seal.ErrUnknownKey where another process may know.
 func (e *Engine) Fresh(ctx context.Context, id pg.ID, minValid time.Duration, by audit.Actor) (db.GrantState, error) {
-	readCtx, cancel := context.WithTimeout(ctx, readWithin)
+	readCtx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	g, err := e.DB.ReadGrant(readCtx, id)
 	if err != nil {
@@ -68,12 +68,12 @@ func (e *Engine) Fresh(ctx context.Context, id pg.ID, minValid time.Duration, by
 // Good says whether a token that was just handed out will do as it is; when not, Fresh knows what to do about it.
 func (e *Engine) Good(h db.TokenRead, minValid time.Duration) bool {
 	now := e.DB.Now()
-	return e.queueOf(h.Provider, h.Environment) != nil && (h.Lifetime == 0 || minValid <= mostOf(h.Lifetime)) &&
-		schedule.Possible(h.ExpiresAt, h.Lifetime, now) && (h.ExpiresAt.IsZero() || h.ExpiresAt.Sub(now) >= need(h.Lifetime, minValid))
+	return e.queueOf(h.Provider, h.Environment) != nil && (h.Lifetime == 0 || minValid <= maxValidity(h.Lifetime)) &&
+		schedule.Possible(h.ExpiresAt, h.Lifetime, now) && (h.ExpiresAt.IsZero() || h.ExpiresAt.Sub(now) >= requiredValidity(h.Lifetime, minValid))
 }
 
-// mostOf is the longest that a token of this lifetime may be asked to be good for.
-func mostOf(lifetime time.Duration) time.Duration { return lifetime * 8 / 10 }
+// maxValidity is the longest validity that may be asked of a token with this lifetime.
+func maxValidity(lifetime time.Duration) time.Duration { return lifetime * 8 / 10 }
 
 func (e *Engine) freshen(ctx context.Context, g db.GrantState, minValid time.Duration, by audit.Actor) (db.GrantState, error) {
 	q := e.queueOf(g.Provider, g.Environment)
@@ -81,11 +81,11 @@ func (e *Engine) freshen(ctx context.Context, g db.GrantState, minValid time.Dur
 	if good || err != nil {
 		return g, e.orBlocked(ctx, q, err)
 	}
-	if err := q.enter(); err != nil {
+	if err := q.admit(); err != nil {
 		return g, err
 	}
-	defer q.leaveQueue()
-	ctx, cancel := context.WithTimeout(ctx, e.patience())
+	defer q.done()
+	ctx, cancel := context.WithTimeout(ctx, e.waitLimit())
 	defer cancel()
 	for ; ; good, err = e.verdict(g, minValid) {
 		if good || err != nil {
@@ -102,7 +102,7 @@ func (e *Engine) freshen(ctx context.Context, g db.GrantState, minValid time.Dur
 			return g, err
 		}
 		if f.leased && f.out.Outcome == status.OK && !f.out.Dropped && f.attempt >= g.Attempt {
-			return withOutcome(e.DB.Now(), g, f.out, minValid)
+			return applyResult(e.DB.Now(), g, f.out, minValid)
 		}
 		if !f.leased {
 			if err := e.blockedBy(ctx, q); err != nil {
@@ -124,11 +124,11 @@ func (e *Engine) verdict(g db.GrantState, minValid time.Duration) (good bool, er
 		return false, &ActionNeededError{Problem: status.ProblemDisconnected}
 	case e.queueOf(g.Provider, g.Environment) == nil:
 		return false, &PlatformActionError{Problem: s.Problem}
-	case g.Lifetime > 0 && minValid > mostOf(g.Lifetime):
-		return false, &MinValidTooLongError{Most: mostOf(g.Lifetime)}
+	case g.Lifetime > 0 && minValid > maxValidity(g.Lifetime):
+		return false, &MinValidTooLongError{Most: maxValidity(g.Lifetime)}
 	case s.Party == status.PartyMerchant && s.Problem != status.ProblemLapsed:
 		return false, &ActionNeededError{Problem: s.Problem}
-	case g.Token.Access != "" && schedule.Possible(g.ExpiresAt, g.Lifetime, now) && (g.ExpiresAt.IsZero() || g.ExpiresAt.Sub(now) >= needOf(g, minValid)):
+	case g.Token.Access != "" && schedule.Possible(g.ExpiresAt, g.Lifetime, now) && (g.ExpiresAt.IsZero() || g.ExpiresAt.Sub(now) >= requiredOf(g, minValid)):
 		return true, nil
 	case s.Party == status.PartyMerchant:
 		return false, &ActionNeededError{Problem: s.Problem}
@@ -139,11 +139,11 @@ func (e *Engine) verdict(g db.GrantState, minValid time.Duration) (good bool, er
 	case g.LeasedUntil.After(now):
 		return false, nil
 	case e.unsettled(g, now) > 0:
-		return false, &ProviderTroubleError{Outcome: status.Lost, RetryAfter: e.unsettled(g, now)}
+		return false, &ProviderUnavailableError{Outcome: status.Lost, RetryAfter: e.unsettled(g, now)}
 	case s.Problem != "":
 		return false, &PlatformActionError{Problem: s.Problem}
 	case g.LastOutcome != status.OK && g.LastOutcome != status.Lost && g.RefreshAt.After(now):
-		return false, &ProviderTroubleError{Outcome: g.LastOutcome, RetryAfter: g.RefreshAt.Sub(now)}
+		return false, &ProviderUnavailableError{Outcome: g.LastOutcome, RetryAfter: g.RefreshAt.Sub(now)}
 	}
 	return false, nil
 }
@@ -170,32 +170,32 @@ func (e *Engine) unsettled(g db.GrantState, now time.Time) time.Duration {
 	return max(0, g.LeasedUntil.Add(e.Settle).Sub(now))
 }
 
-// need is how long a token must still be good.
-func need(lifetime, minValid time.Duration) time.Duration {
+// requiredValidity is how long a token must be good from now on.
+func requiredValidity(lifetime, minValid time.Duration) time.Duration {
 	if minValid >= 0 {
 		return minValid
 	}
 	return schedule.Reserve(lifetime)
 }
 
-// needOf is need for a grant. Of a token that nothing renews what is left is enough, unless more was asked for: there is no better one.
-func needOf(g db.GrantState, minValid time.Duration) time.Duration {
+// requiredOf is requiredValidity for a grant. Of a token that nothing renews what is left is enough, unless more was asked for: there is no better one.
+func requiredOf(g db.GrantState, minValid time.Duration) time.Duration {
 	if g.Unrenewable && minValid < 0 {
 		return time.Second
 	}
-	return need(g.Lifetime, minValid)
+	return requiredValidity(g.Lifetime, minValid)
 }
 
-// withOutcome returns a grant as an attempt that succeeded has made it.
-func withOutcome(now time.Time, g db.GrantState, out Result, minValid time.Duration) (db.GrantState, error) {
+// applyResult returns a grant as a successful attempt has left it.
+func applyResult(now time.Time, g db.GrantState, out Result, minValid time.Duration) (db.GrantState, error) {
 	scope := g.Token.Scope
 	g.Token, g.Lifetime, g.ExpiresAt, g.Problem, g.LastOutcome = out.Token, out.Token.Lifetime, out.ExpiresAt, "", status.OK
 	g.Token.Refresh = ""
 	if len(g.Token.Scope) == 0 {
 		g.Token.Scope = scope
 	}
-	if !g.ExpiresAt.IsZero() && g.ExpiresAt.Sub(now) < need(g.Lifetime, minValid) {
-		return g, &MinValidTooLongError{Most: mostOf(g.Lifetime)}
+	if !g.ExpiresAt.IsZero() && g.ExpiresAt.Sub(now) < requiredValidity(g.Lifetime, minValid) {
+		return g, &MinValidTooLongError{Most: maxValidity(g.Lifetime)}
 	}
 	return g, nil
 }
@@ -225,16 +225,16 @@ func (e *Engine) blockedBy(ctx context.Context, q *providerQueue) error {
 	case !state.IncidentSince.IsZero() && state.Reason == status.ReasonClientRejected:
 		return &PlatformActionError{Problem: status.ProblemClientRejected}
 	case !state.IncidentSince.IsZero():
-		return &ProviderTroubleError{Outcome: status.Temporary, Incident: true, RetryAfter: max(10*time.Second, state.NextProbe.Sub(now))}
+		return &ProviderUnavailableError{Outcome: status.Temporary, Incident: true, RetryAfter: max(10*time.Second, state.NextProbe.Sub(now))}
 	case state.PausedUntil.After(now):
-		return &ProviderTroubleError{Outcome: status.RateLimited, RetryAfter: state.PausedUntil.Sub(now)}
+		return &ProviderUnavailableError{Outcome: status.RateLimited, RetryAfter: state.PausedUntil.Sub(now)}
 	}
 	return nil
 }
 
 // orBlocked returns err or, where it is that the provider fails, what an incident or a pause of the provider makes of it.
 func (e *Engine) orBlocked(ctx context.Context, q *providerQueue, err error) error {
-	var trouble *ProviderTroubleError
+	var trouble *ProviderUnavailableError
 	if !errors.As(err, &trouble) || trouble.Outcome == status.Lost {
 		return err
 	}
@@ -258,12 +258,12 @@ func (e *Engine) reread(ctx context.Context, g db.GrantState) (db.GrantState, er
 
 // errBusy: no lease could be had in time. errCrowded: too many others wait, or no call to the provider has ended for long.
 var (
-	errBusy    = &ProviderTroubleError{Outcome: status.Busy, RetryAfter: time.Second}
-	errCrowded = &ProviderTroubleError{Outcome: status.Busy, RetryAfter: 10 * time.Second}
+	errBusy    = &ProviderUnavailableError{Outcome: status.Busy, RetryAfter: time.Second}
+	errCrowded = &ProviderUnavailableError{Outcome: status.Busy, RetryAfter: 10 * time.Second}
 )
 
-// patience is how long a caller waits for a refresh at most: for a slot, for the provider, and for the save.
-func (e *Engine) patience() time.Duration { return e.Term * 2 / 3 }
+// waitLimit is how long a caller waits at most for a refresh: for a slot, the provider and the save.
+func (e *Engine) waitLimit() time.Duration { return e.Term * 2 / 3 }
 
 func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 
@@ -271,7 +271,7 @@ func jitter(d time.Duration) time.Duration { return d/2 + rand.N(d) }
 // *ActionNeededError if the connection is disconnected, *PlatformActionError if the provider is not set up for it, pg.ErrNotFound
 // if it does not exist, and seal.ErrUnknownKey where another process may refresh it.
 func (e *Engine) RefreshNow(ctx context.Context, id pg.ID, by audit.Actor) (Result, error) {
-	readCtx, cancel := context.WithTimeout(ctx, readWithin)
+	readCtx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
 	g, err := e.DB.ReadGrant(readCtx, id)
 	if err != nil {
@@ -285,12 +285,12 @@ func (e *Engine) RefreshNow(ctx context.Context, id pg.ID, by audit.Actor) (Resu
 func (e *Engine) RefreshGrant(ctx context.Context, g db.GrantState, by audit.Actor) (Result, error) {
 	q := e.queueOf(g.Provider, g.Environment)
 	if q != nil {
-		if err := q.enter(); err != nil {
+		if err := q.admit(); err != nil {
 			return Result{}, err
 		}
-		defer q.leaveQueue()
+		defer q.done()
 	}
-	ctx, cancel := context.WithTimeout(ctx, e.patience())
+	ctx, cancel := context.WithTimeout(ctx, e.waitLimit())
 	defer cancel()
 	for {
 		now := e.DB.Now()
@@ -305,7 +305,7 @@ func (e *Engine) RefreshGrant(ctx context.Context, g db.GrantState, by audit.Act
 				return Result{}, err
 			}
 			if then.Attempt != g.Attempt {
-				return outcomeOf(e.DB.Now(), then), nil
+				return storedResult(e.DB.Now(), then), nil
 			}
 			g = then
 			continue
@@ -328,8 +328,8 @@ func (e *Engine) RefreshGrant(ctx context.Context, g db.GrantState, by audit.Act
 	}
 }
 
-// outcomeOf is the outcome of an attempt that another process made.
-func outcomeOf(now time.Time, g db.GrantState) Result {
+// storedResult is the result of an attempt that another process made.
+func storedResult(now time.Time, g db.GrantState) Result {
 	out := Result{Outcome: g.LastOutcome, Problem: g.Problem, Token: g.Token, ExpiresAt: g.ExpiresAt, RefreshedAt: g.RefreshedAt, RefreshAt: g.RefreshAt}
 	out.Call.Code = g.LastCode
 	if g.LastOutcome != status.OK && g.RefreshAt.After(now) {
@@ -366,7 +366,7 @@ func (e *Engine) join(ctx context.Context, q *providerQueue, want claimRequest, 
 		}
 		f = &inflight{done: make(chan struct{})}
 		e.inflight[want.Connection] = f
-		e.begin(func() {
+		e.startAttempt(func() {
 			e.runInflight(q, want, by, f)
 			e.mu.Lock()
 			delete(e.inflight, want.Connection)
@@ -383,9 +383,9 @@ func (e *Engine) join(ctx context.Context, q *providerQueue, want claimRequest, 
 	}
 }
 
-// begin runs an attempt on demand, in a goroutine that has ended another within a second where there is one: its stack has grown to what an
-// attempt needs.
-func (e *Engine) begin(attempt func()) {
+// startAttempt runs an attempt on demand, in a goroutine that finished another within the last second if there is one: its stack has grown
+// to the size that an attempt needs.
+func (e *Engine) startAttempt(attempt func()) {
 	select {
 	case e.idle <- attempt:
 	default:
@@ -405,7 +405,7 @@ func (e *Engine) begin(attempt func()) {
 }
 
 func (e *Engine) runInflight(q *providerQueue, want claimRequest, by audit.Actor, f *inflight) {
-	if f.err = e.CheckSaves(e.life); f.err != nil {
+	if f.err = e.CheckSaves(e.ctx); f.err != nil {
 		return
 	}
 	select {
@@ -418,7 +418,7 @@ func (e *Engine) runInflight(q *providerQueue, want claimRequest, by audit.Actor
 		<-q.slots
 		q.wake()
 	}()
-	l, err := q.claim(e.life, want)
+	l, err := q.claim(e.ctx, want)
 	if f.err = err; err != nil || l == nil {
 		return
 	}

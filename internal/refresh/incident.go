@@ -100,8 +100,8 @@ const (
 	temporaryAttempts = 5
 	temporaryInARow   = 16 // since the last good answer: a provider that hangs gives so many before they are half of those of five minutes
 	rejectedWindow    = 10 * time.Minute
-	atLeastFrom       = 3 // connections; all, if fewer
-	merchantsFrom     = 2 // one merchant's connections are never an incident
+	minConnections    = 3 // connections; all, if fewer
+	minMerchants      = 2 // one merchant's connections are never an incident
 	workedFor         = time.Hour
 
 	probeEvery      = 30 * time.Second
@@ -112,9 +112,9 @@ const (
 // evidence counts failures: the attempts, and whose they were.
 type evidence struct{ attempts, connections, merchants int }
 
-// of says whether the failures are of so many connections at least, and of several merchants.
-func (e evidence) of(connections int) bool {
-	return e.connections >= connections && e.merchants >= merchantsFrom
+// suffices says whether so many connections failed at least, and those of several merchants.
+func (e evidence) suffices(connections int) bool {
+	return e.connections >= connections && e.merchants >= minMerchants
 }
 
 // detect looks at the latest attempts at a provider and returns the reason of the incident that they make, "" for none. It looks
@@ -150,18 +150,18 @@ func (q *providerQueue) detect(ctx context.Context) (reason status.Reason, err e
 			(SELECT count(DISTINCT connection_id) AS connections, count(DISTINCT merchant_id) AS merchants FROM since_ok, p
 				WHERE outcome IN ('refused', 'ours') AND p.drained <= $5) AS r,
 			(SELECT count(DISTINCT connection_id) AS connections, count(DISTINCT merchant_id) AS merchants FROM since_ok WHERE outcome = 'ours') AS o`,
-		q.info.Name, q.info.Environment, atLeastFrom, now.Add(-temporaryWindow), now.Add(-rejectedWindow),
+		q.info.Name, q.info.Environment, minConnections, now.Add(-temporaryWindow), now.Add(-rejectedWindow),
 		[]string{status.NoteInterrupted, status.NoteRestored, status.NoteRevoked, status.NoteUnsent, status.NoteSealed}, now.Add(-workedFor)).
 		Scan(&attempts, &inARow, &temporary.attempts, &temporary.connections, &temporary.merchants, &rejected.connections, &rejected.merchants,
 			&clientRejected.connections, &clientRejected.merchants, &all)
 	if err != nil {
 		return "", fmt.Errorf("detect an incident: %w", err)
 	}
-	from := max(1, min(atLeastFrom, all))
+	from := max(1, min(minConnections, all))
 	switch {
-	case rejected.of(atLeastFrom) || clientRejected.of(from):
+	case rejected.suffices(minConnections) || clientRejected.suffices(from):
 		return status.ReasonClientRejected, nil
-	case attempts >= temporaryAttempts && temporary.of(from) && (temporary.attempts*2 > attempts || inARow >= temporaryInARow):
+	case attempts >= temporaryAttempts && temporary.suffices(from) && (temporary.attempts*2 > attempts || inARow >= temporaryInARow):
 		return status.ReasonTemporary, nil
 	default:
 		return "", nil
@@ -221,7 +221,7 @@ func (e *Engine) OpenIncident(ctx context.Context, provider string, reason statu
 			return err
 		}
 		if reason == status.ReasonClientRejected {
-			if err := q.takeBackProblems(ctx, tx, now); err != nil {
+			if err := q.revertRejections(ctx, tx, now); err != nil {
 				return err
 			}
 		}
@@ -230,7 +230,7 @@ func (e *Engine) OpenIncident(ctx context.Context, provider string, reason statu
 	if opened && err == nil {
 		e.Log.Warn("incident opened", "provider", name, "reason", reason)
 		if reason == status.ReasonClientRejected {
-			e.suspectRestore(ctx)
+			e.warnOfRestore(ctx)
 		}
 	}
 	return err
@@ -257,8 +257,8 @@ func (e *Engine) SetIncidentMessage(ctx context.Context, provider string, messag
 	})
 }
 
-// takeBackProblems makes the connections that were rejected lately due again.
-func (q *providerQueue) takeBackProblems(ctx context.Context, tx pgx.Tx, now time.Time) error {
+// revertRejections clears recent rejections and makes their connections due again.
+func (q *providerQueue) revertRejections(ctx context.Context, tx pgx.Tx, now time.Time) error {
 	ids, err := pg.Collect(ctx, tx, "take problems back", pgx.RowTo[pg.ID], `
 		UPDATE connections SET problem = '', problem_since = NULL, failing_since = coalesce(failing_since, $3)
 		WHERE provider = $1 AND environment = $2 AND state = ANY ($5) AND problem_since > $4
@@ -313,9 +313,9 @@ func endIncident(ctx context.Context, d *db.DB, name, environment string, by aud
 
 // recovered ends a pause, and an incident that was not declared: the provider has said yes.
 func (e *Engine) recovered(q *providerQueue) {
-	state, err := e.ProviderState(e.life, q.info.Name, q.info.Environment)
+	state, err := e.ProviderState(e.ctx, q.info.Name, q.info.Environment)
 	if err == nil && state.PausedUntil.After(e.DB.Now()) {
-		err = e.EndPause(e.life, q.info.Name, audit.System)
+		err = e.EndPause(e.ctx, q.info.Name, audit.System)
 	}
 	if err != nil {
 		e.Log.Warn("provider not resumed", "provider", q.info.Name, "err", err)
@@ -324,7 +324,7 @@ func (e *Engine) recovered(q *providerQueue) {
 	if state.IncidentSince.IsZero() || state.Reason == status.ReasonDeclared {
 		return
 	}
-	if err := e.EndIncident(e.life, q.info.Name, audit.System); err != nil {
+	if err := e.EndIncident(e.ctx, q.info.Name, audit.System); err != nil {
 		e.Log.Warn("incident not ended", "provider", q.info.Name, "err", err)
 	}
 }
@@ -372,7 +372,7 @@ func (e *Engine) pauseIfLimited(ctx context.Context, q *providerQueue, asked tim
 			WHERE provider = $1 AND kind LIKE 'refresh.%' AND at > $5 AND outcome = 'later' AND status = $7)
 		ON CONFLICT (name, environment) DO UPDATE SET paused_until = excluded.paused_until, next_probe = excluded.next_probe
 		WHERE providers.incident_since IS NULL AND (providers.paused_until IS NULL OR providers.paused_until <= $8)`,
-		q.info.Name, q.info.Environment, now.Add(min(asked, longestPause)), now.Add(probeEvery), now.Add(-longestPause), merchantsFrom,
+		q.info.Name, q.info.Environment, now.Add(min(asked, longestPause)), now.Add(probeEvery), now.Add(-longestPause), minMerchants,
 		http.StatusTooManyRequests, now)
 	if err != nil {
 		e.Log.Warn("provider not paused", "provider", q.info.Name, "err", err)

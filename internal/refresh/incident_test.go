@@ -37,8 +37,8 @@ func TestSixHoursOfOutageCostNobodyAnything(t *testing.T) {
 	if calls := w.partner.all.Load(); calls > 32+6*60+60 {
 		t.Errorf("%d calls to a provider that is down", calls)
 	}
-	var trouble *refresh.ProviderTroubleError
-	if _, err := w.engine.Fresh(t.Context(), ids[many-1], refresh.Default, audit.System); !errors.As(err, &trouble) || !trouble.Incident {
+	var trouble *refresh.ProviderUnavailableError
+	if _, err := w.engine.Fresh(t.Context(), ids[many-1], refresh.DefaultValidity, audit.System); !errors.As(err, &trouble) || !trouble.Incident {
 		t.Errorf("a reader during the incident: %v", err)
 	}
 	worst := 0
@@ -361,7 +361,7 @@ func TestWaitingForAProviderThatHangsIsBounded(t *testing.T) {
 	for _, id := range ids {
 		all.Go(func() {
 			_, err := w.engine.RefreshNow(t.Context(), id, audit.System)
-			var trouble *refresh.ProviderTroubleError
+			var trouble *refresh.ProviderUnavailableError
 			if err != nil && (!errors.As(err, &trouble) || trouble.RetryAfter <= 0) {
 				t.Errorf("%v", err)
 			}
@@ -369,7 +369,7 @@ func TestWaitingForAProviderThatHangsIsBounded(t *testing.T) {
 	}
 	short, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := w.engine.Fresh(short, ids[0], refresh.Default, audit.System); err == nil {
+	if _, err := w.engine.Fresh(short, ids[0], refresh.DefaultValidity, audit.System); err == nil {
 		t.Error("a caller with a deadline of 50 ms got a token")
 	}
 	done := make(chan struct{})

@@ -35,7 +35,7 @@ type lease struct {
 	ExpiresAt         time.Time // of the present token; zero when unknown
 	RefreshedAt       time.Time // when the grant was obtained
 	UsedAt            time.Time
-	Lost              bool  // the attempt before this one ended without an outcome
+	LostOutcome       bool  // the attempt before this one ended without an outcome
 	LostAnswer        bool  // of this generation an answer was lost, now or earlier
 	Restored          bool  // the database was put back to an earlier state since RefreshedAt, and the provider rejected the grant
 	Unsealed          error // the grant does not open, or is not known to: nothing can be sent
@@ -61,7 +61,7 @@ func (q *providerQueue) scanLease(row pgx.CollectableRow, id pg.ID, until time.T
 	var last status.Outcome
 	err := row.Scan(&l.Connection, &l.Merchant, &l.Provider, &l.Environment, &l.sealed, &l.late, &l.lateGeneration, &l.Generation, &l.ConnectionVersion, &l.Attempt,
 		&l.Failures, &l.ExpiresAt, &l.RefreshedAt, &l.UsedAt, &last, &unanswered, &l.Problem, &l.FailingSince, &l.slot)
-	l.Lost, l.LostAnswer = last == status.Lost, unanswered == l.Generation
+	l.LostOutcome, l.LostAnswer = last == status.Lost, unanswered == l.Generation
 	return l, err
 }
 
@@ -94,8 +94,8 @@ func (q *providerQueue) release(ctx context.Context, l *lease) error {
 	return nil
 }
 
-// leave releases the lease of a grant that nothing renews: it is looked at again when its token ends.
-func (q *providerQueue) leave(ctx context.Context, l *lease) error {
+// releaseUnrenewable releases the lease of a grant that nothing renews: it is looked at again when its token ends.
+func (q *providerQueue) releaseUnrenewable(ctx context.Context, l *lease) error {
 	var b pgx.Batch
 	b.Queue(`
 		UPDATE grants SET lease_id = NULL, leased_until = NULL, last_outcome = 'ok', last_code = '', refresh_at = expires_at, renewable = false,
@@ -245,8 +245,8 @@ func (q *providerQueue) newSave(l *lease, token connectors.Token, obtained time.
 	return s, nil
 }
 
-// mostOps is how many ops share a transaction at most.
-const mostOps = 64
+// maxOps is how many ops share a transaction at most.
+const maxOps = 64
 
 // queueSaves saves many answers of healthy grants, and their events, by one statement. done is called with the indexes of those that
 // found their grant as it was claimed.
@@ -270,7 +270,7 @@ func (q *providerQueue) queueSaves(b *pgx.Batch, saves []*save, done func(saves 
 
 // saveMany has statements for one row, two, four and so on to mostOps: few enough for each connection to keep their plans.
 var saveMany = func() (statements []string) {
-	for n := 1; n <= mostOps; n *= 2 {
+	for n := 1; n <= maxOps; n *= 2 {
 		statements = append(statements, `
 			WITH w AS MATERIALIZED (
 				SELECT * FROM `+pg.Rows(3, n, savedColumns+", "+audit.ColumnTypes)+`

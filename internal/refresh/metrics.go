@@ -82,7 +82,7 @@ func (m *Metrics) Collect(ch chan<- prometheus.Metric) {
 	m.took.Collect(ch)
 	m.reads.Collect(ch)
 	ch <- prometheus.MustNewConstMetric(m.unsaved, prometheus.GaugeValue, float64(m.engine.saves.unsaved.Load()))
-	ctx, cancel := context.WithTimeout(m.engine.life, 5*time.Second)
+	ctx, cancel := context.WithTimeout(m.engine.ctx, 5*time.Second)
 	defer cancel()
 	for _, q := range m.engine.order {
 		name, environment := q.info.Name, q.info.Environment

@@ -102,8 +102,8 @@ func TestTroubleIsTriedAgainAndBlamesNobody(t *testing.T) {
 	if w.health(id) != status.Retrying || w.detail(id).Failures != 1 {
 		t.Fatalf("health %s, %d failures", w.health(id), w.detail(id).Failures)
 	}
-	var trouble *refresh.ProviderTroubleError
-	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, audit.System); !errors.As(err, &trouble) || trouble.RetryAfter < 25*time.Second {
+	var trouble *refresh.ProviderUnavailableError
+	if _, err := w.engine.Fresh(t.Context(), id, refresh.DefaultValidity, audit.System); !errors.As(err, &trouble) || trouble.RetryAfter < 25*time.Second {
 		t.Errorf("a reader while the next try is waited for: %v", err)
 	}
 	if n := w.partner.callsOf("a"); n != 1 {
@@ -130,7 +130,7 @@ func TestRefusalIsTheMerchantsToMend(t *testing.T) {
 	w.partner.set(func() { w.partner.answer = always(&connectors.RejectedError{Reason: "invalid_grant"}) })
 	w.sweep()
 	var needed *refresh.ActionNeededError
-	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, audit.System); !errors.As(err, &needed) || needed.Problem != status.ProblemRejected {
+	if _, err := w.engine.Fresh(t.Context(), id, refresh.DefaultValidity, audit.System); !errors.As(err, &needed) || needed.Problem != status.ProblemRejected {
 		t.Errorf("a reader after the refusal: %v", err)
 	}
 	w.clock.Advance(48 * time.Hour)
@@ -163,7 +163,7 @@ func TestOurClientRefusedBlamesNoMerchant(t *testing.T) {
 		}
 	}
 	var ours *refresh.PlatformActionError
-	if _, err := w.engine.Fresh(t.Context(), ids[0], refresh.Default, audit.System); !errors.As(err, &ours) {
+	if _, err := w.engine.Fresh(t.Context(), ids[0], refresh.DefaultValidity, audit.System); !errors.As(err, &ours) {
 		t.Errorf("a reader: %v", err)
 	}
 	w.partner.set(func() { w.partner.answer = nil })
@@ -288,8 +288,8 @@ func TestALostAnswerIsWaitedForAndThenTriedOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.clock.Advance(61 * time.Second)
-	var trouble *refresh.ProviderTroubleError
-	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, audit.System); !errors.As(err, &trouble) || trouble.Outcome != status.Lost {
+	var trouble *refresh.ProviderUnavailableError
+	if _, err := w.engine.Fresh(t.Context(), id, refresh.DefaultValidity, audit.System); !errors.As(err, &trouble) || trouble.Outcome != status.Lost {
 		t.Fatalf("a reader while a late save may come: %v", err)
 	}
 	if out, err := w.engine.RefreshNow(t.Context(), id, audit.System); err != nil || out.Outcome != status.Lost {
@@ -442,7 +442,7 @@ func TestAnAnswerOfAnOlderEpochIsDropped(t *testing.T) {
 		t.Error("access came back after the disconnection")
 	}
 	var needed *refresh.ActionNeededError
-	if _, err := w.engine.Fresh(t.Context(), id, refresh.Default, audit.System); !errors.As(err, &needed) || needed.Problem != "disconnected" {
+	if _, err := w.engine.Fresh(t.Context(), id, refresh.DefaultValidity, audit.System); !errors.As(err, &needed) || needed.Problem != "disconnected" {
 		t.Errorf("a reader: %v", err)
 	}
 }
@@ -551,7 +551,7 @@ func TestReconnectByIsToldWhereRefreshingDoesNotExtend(t *testing.T) {
 	_, end := w.refreshEnd(id)
 	reconnectBy := func() time.Time {
 		c := w.detail(id)
-		return status.Of(c.Row(), status.Provider{SetUp: true, Environment: c.Environment}).RemindOf(w.db.Now())
+		return status.Of(c.Row(), status.Provider{SetUp: true, Environment: c.Environment}).ReconnectReminder(w.db.Now())
 	}
 	w.partner.set(func() { w.partner.refresh, w.partner.keeps = 0, true }) // from now on answers say nothing of it
 	for range 6 {

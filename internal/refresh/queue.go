@@ -24,7 +24,7 @@ import (
 // limit, in all processes. What this process claims and saves at the same time shares round trips and commits.
 type providerQueue struct {
 	db        *db.DB
-	life      context.Context // of the engine
+	ctx       context.Context // of the engine
 	connector connectors.Connector
 	info      connectors.Info
 	limit     int           // leases at once, in all processes
@@ -33,13 +33,13 @@ type providerQueue struct {
 	ready     atomic.Bool   // the rows of its slots exist
 	ops       *pg.Batcher[op, opResult]
 
-	slots    chan struct{} // one for each call that this process may make at once
-	freed    chan struct{} // receives when a call ends
-	callers  atomic.Int32  // that wait for a refresh on demand
-	most     int32         // of them: mostCallers, less in tests
-	polled   atomic.Int64  // when this process last looked for what is due, in seconds since 1970
-	troubled atomic.Bool   // an incident was open, or it was paused, when it was last looked at
-	draining atomic.Bool   // an incident has just ended: grants are claimed in order of expiry and at a bounded pace
+	slots      chan struct{} // one for each call that this process may make at once
+	freed      chan struct{} // receives when a call ends
+	callers    atomic.Int32  // that wait for a refresh on demand
+	maxCallers int32         // how many may wait: maxCallers, fewer in tests
+	polled     atomic.Int64  // when this process last looked for what is due, in seconds since 1970
+	troubled   atomic.Bool   // an incident was open, or it was paused, when it was last looked at
+	draining   atomic.Bool   // an incident has just ended: grants are claimed in order of expiry and at a bounded pace
 
 	detecting  sync.Mutex
 	undetected atomic.Bool // an attempt failed since the last detection of an incident began
@@ -47,17 +47,17 @@ type providerQueue struct {
 
 func newQueue(life context.Context, o Options, c connectors.Connector) *providerQueue {
 	q := &providerQueue{
-		db: o.DB, life: life, connector: c, info: c.Info(), limit: o.Slots, term: o.Term, settle: o.Settle,
-		slots: make(chan struct{}, o.Slots), freed: make(chan struct{}, 1), most: mostCallers,
+		db: o.DB, ctx: life, connector: c, info: c.Info(), limit: o.Slots, term: o.Term, settle: o.Settle,
+		slots: make(chan struct{}, o.Slots), freed: make(chan struct{}, 1), maxCallers: maxCallers,
 	}
 	if q.info.ReplaySafe {
 		q.settle = 0
 	}
-	q.ops = pg.NewBatcher(mostOps, 1, q.commit)
+	q.ops = pg.NewBatcher(maxOps, 1, q.commit)
 	return q
 }
 
-// wake has the sweep claim again.
+// wake lets the sweep claim again.
 func (q *providerQueue) wake() {
 	select {
 	case q.freed <- struct{}{}:
@@ -65,19 +65,19 @@ func (q *providerQueue) wake() {
 	}
 }
 
-// mostCallers is how many may wait for refreshes of one provider at once, in a process.
-const mostCallers = 1000
+// maxCallers is how many callers of one process may wait for refreshes of one provider at once.
+const maxCallers = 1000
 
-// enter lets one more caller wait, who calls leaveQueue at the end. It returns errCrowded if too many do.
-func (q *providerQueue) enter() error {
-	if q.callers.Add(1) > q.most {
-		q.leaveQueue()
+// addWork lets one more caller wait, who calls leaveQueue at the end. It returns errCrowded if too many do.
+func (q *providerQueue) admit() error {
+	if q.callers.Add(1) > q.maxCallers {
+		q.done()
 		return errCrowded
 	}
 	return nil
 }
 
-func (q *providerQueue) leaveQueue() { q.callers.Add(-1) }
+func (q *providerQueue) done() { q.callers.Add(-1) }
 
 // claimRequest asks for the lease of one connection.
 type claimRequest struct {
@@ -91,10 +91,10 @@ type claimRequest struct {
 // that no process waits for another's commit and none counts. Constant inner limits and arrays keep Postgres on the indexes
 // whatever it believes about the tables. But for claimWanted, $9 is the keys to keep to, NULL for all: see db.Avoided.
 var (
-	claimOpen  = `NOT EXISTS (SELECT FROM providers p WHERE p.name = $1 AND p.environment = $2 AND (p.incident_since IS NOT NULL OR p.paused_until > $3))`
-	claimAble  = `g.provider = $1 AND g.environment = $2 AND g.sealed IS NOT NULL AND (g.lease_id IS NULL OR g.leased_until <= $7)`
-	claimKnown = claimAble + ` AND ($9::bytea[] IS NULL OR (` + keyring.UnknownSeal("g.sealed", "$9") + ` OR ` + keyring.UnknownSeal("g.late_grant", "$9") + `) IS NOT TRUE)`
-	claimFrom  = `
+	claimOpen     = `NOT EXISTS (SELECT FROM providers p WHERE p.name = $1 AND p.environment = $2 AND (p.incident_since IS NOT NULL OR p.paused_until > $3))`
+	claimLeasable = `g.provider = $1 AND g.environment = $2 AND g.sealed IS NOT NULL AND (g.lease_id IS NULL OR g.leased_until <= $7)`
+	claimKnown    = claimLeasable + ` AND ($9::bytea[] IS NULL OR (` + keyring.UnknownSeal("g.sealed", "$9") + ` OR ` + keyring.UnknownSeal("g.late_grant", "$9") + `) IS NOT TRUE)`
+	claimFrom     = `
 		WITH free AS MATERIALIZED (
 			SELECT ARRAY(SELECT s.slot FROM provider_slots s WHERE s.provider = $1 AND s.environment = $2 AND s.slot <= $6 AND s.busy_until <= $3
 				ORDER BY s.slot LIMIT $8 FOR UPDATE SKIP LOCKED) AS n
@@ -131,7 +131,7 @@ var (
 	claimWanted = claimFrom + `
 				SELECT g.connection_id FROM unnest($9::uuid[], $10::bigint[], $11::boolean[]) AS w (id, attempts, force)
 				JOIN grants g ON g.connection_id = w.id
-				WHERE ` + claimAble + ` AND (w.attempts < 0 OR g.attempts = w.attempts) AND (w.force OR ` + claimOpen + `)
+				WHERE ` + claimLeasable + ` AND (w.attempts < 0 OR g.attempts = w.attempts) AND (w.force OR ` + claimOpen + `)
 				LIMIT 200 FOR UPDATE OF g SKIP LOCKED` + claimEnd
 
 	// During an incident or a pause: the latest refreshed, whose refresh token is the likeliest to be the provider's own, also
@@ -147,11 +147,11 @@ var (
 
 // op is one thing asked of a queue: a save, which may claim the next due grant in its place, or a claim.
 type op struct {
-	save *save
-	next bool // with a save: claim one more that is due
-	want *claimRequest
-	sql  string // another claim
-	most int    // and how many
+	save  *save
+	next  bool // with a save: claim one more that is due
+	want  *claimRequest
+	sql   string // another claim
+	limit int    // and how many
 }
 
 type opResult struct {
@@ -166,13 +166,13 @@ func (q *providerQueue) due(ctx context.Context, most int, drain bool) ([]*lease
 	if drain {
 		sql = claimDrain
 	}
-	done, err := q.ops.Do(ctx, op{sql: sql, most: most})
+	done, err := q.ops.Do(ctx, op{sql: sql, limit: most})
 	return done.leases, err
 }
 
 // probe claims the grant by which a provider in trouble is tried; nil when there is none.
 func (q *providerQueue) probe(ctx context.Context) (*lease, error) {
-	return q.claimOne(ctx, op{sql: claimProbe, most: 1})
+	return q.claimOne(ctx, op{sql: claimProbe, limit: 1})
 }
 
 // claim claims one grant; nil when it cannot be had: leased, attempted since, gone, or no slot is free.
@@ -192,7 +192,7 @@ func (q *providerQueue) claimOne(ctx context.Context, o op) (*lease, error) {
 func (q *providerQueue) commit(ctx context.Context, ops []op) ([]opResult, error) {
 	ctx, cancel := context.WithTimeout(ctx, q.term/4)
 	defer cancel()
-	if err := q.makeReady(ctx); err != nil {
+	if err := q.ensureSlots(ctx); err != nil {
 		return nil, err
 	}
 	id, now := pg.NewID(), q.db.Now()
@@ -255,27 +255,27 @@ func (q *providerQueue) commit(ctx context.Context, ops []op) ([]opResult, error
 	}
 	for i, o := range ops {
 		if o.sql != "" {
-			claim(o.sql, o.most, func(leases []*lease) { out[i].leases = leases }, q.db.KeyFilter())
+			claim(o.sql, o.limit, func(leases []*lease) { out[i].leases = leases }, q.db.KeyFilter())
 		}
 	}
 	if err := q.db.Pool.SendBatch(ctx, &b).Close(); err != nil {
-		if inDoubt(err) {
-			go q.releaseUnheard(id, until, ops)
+		if maybeCommitted(err) {
+			go q.releaseUnacknowledged(id, until, ops)
 		}
 		return nil, fmt.Errorf("leases at %s: %w", q.info.Name, err)
 	}
 	return out, nil
 }
 
-// inDoubt says whether a transaction that ended with this error may have been committed: its answer, or the connection, was lost.
-func inDoubt(err error) bool {
+// maybeCommitted says whether a transaction that returned this error may have been committed: Postgres's answer, or the connection, was lost.
+func maybeCommitted(err error) bool {
 	var said *pgconn.PgError
 	return !errors.As(err, &said) || strings.HasPrefix(said.Code, "57") // operator intervention: also after the commit
 }
 
-// releaseUnheard releases the leases of a commit that was not acknowledged: nothing was sent under them. It asks until it finds them,
+// releaseUnacknowledged releases the leases of a commit that was not acknowledged: nothing was sent under them. It asks until it finds them,
 // since the commit may take effect later, as when it waits for a standby, and at most until they have lapsed.
-func (q *providerQueue) releaseUnheard(id pg.ID, until time.Time, ops []op) {
+func (q *providerQueue) releaseUnacknowledged(id pg.ID, until time.Time, ops []op) {
 	before := q.db.Now() // a claim takes what is due, what is wanted or, as a probe, anything; an index leads to the first
 	wanted := []pg.ID{}
 	claims := false
@@ -290,8 +290,8 @@ func (q *providerQueue) releaseUnheard(id pg.ID, until time.Time, ops []op) {
 	}
 	pauses := &backoff.ExponentialBackOff{InitialInterval: 100 * time.Millisecond, Multiplier: 2, MaxInterval: 2 * time.Second}
 	pauses.Reset()
-	for claims && q.db.Now().Before(until) && sleep(q.life, pauses.NextBackOff()) {
-		ctx, cancel := context.WithTimeout(q.life, q.term/4)
+	for claims && q.db.Now().Before(until) && sleep(q.ctx, pauses.NextBackOff()) {
+		ctx, cancel := context.WithTimeout(q.ctx, q.term/4)
 		n, err := pg.Exec(ctx, q.db.Pool, "release leases", `
 			WITH freed AS (
 				UPDATE provider_slots SET busy_until = '-infinity', lease_id = NULL WHERE provider = $1 AND environment = $2 AND lease_id = $4
@@ -307,8 +307,8 @@ func (q *providerQueue) releaseUnheard(id pg.ID, until time.Time, ops []op) {
 	}
 }
 
-// makeReady makes the rows of the queue's slots, once.
-func (q *providerQueue) makeReady(ctx context.Context) error {
+// ensureSlots adds the rows of the queue's slots, once.
+func (q *providerQueue) ensureSlots(ctx context.Context) error {
 	if q.ready.Load() {
 		return nil
 	}

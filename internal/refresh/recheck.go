@@ -72,7 +72,7 @@ func (e *Engine) recheck(ctx context.Context, q *providerQueue) (int, error) {
 	ids, err := q.dueRechecks(ctx)
 	for _, id := range ids {
 		e.underway.Go(func() {
-			if _, err := e.RefreshNow(e.life, id, providerActor); err != nil {
+			if _, err := e.RefreshNow(e.ctx, id, providerActor); err != nil {
 				e.Log.Warn("an account was not rechecked", "connection", id, "err", err)
 			}
 		})
@@ -93,8 +93,8 @@ func (q *providerQueue) dueRechecks(ctx context.Context) ([]pg.ID, error) {
 		RETURNING v.connection_id`, q.info.Name, q.info.Environment, q.db.Now(), len(recheckAfter), recheckAfter[:], q.limit, q.db.KnownKeys())
 }
 
-// noticed says whether the provider has sent a notice in the last two hours that access to a connection's account ended.
-func (q *providerQueue) noticed(ctx context.Context, connection pg.ID) (bool, error) {
+// revocationNoticed says whether the provider has sent a notice in the last two hours that access to a connection's account ended.
+func (q *providerQueue) revocationNoticed(ctx context.Context, connection pg.ID) (bool, error) {
 	return pg.One(ctx, q.db.Pool, "read revocation notices", pgx.RowTo[bool],
 		`SELECT EXISTS (SELECT FROM rechecks WHERE connection_id = $1 AND notified_at > $2)`, connection, q.db.Now().Add(-2*time.Hour))
 }

@@ -178,7 +178,7 @@ func TestFreshRefreshesOnceForAllWhoAsk(t *testing.T) {
 	var all sync.WaitGroup
 	for range 40 {
 		all.Go(func() {
-			r, err := w.engine.Fresh(t.Context(), id, refresh.Default, audit.System)
+			r, err := w.engine.Fresh(t.Context(), id, refresh.DefaultValidity, audit.System)
 			if err != nil || r.Token.Access != "a-a1" || r.Token.Refresh != "" {
 				t.Errorf("got %q, %v", r.Token.Access, err)
 			}

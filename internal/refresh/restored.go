@@ -10,10 +10,10 @@ import (
 	"patchbay/internal/status"
 )
 
-// NoticeRestore looks whether the database was put back to an earlier state, and returns what is known of the last time. Who notices it
+// CheckRestore looks whether the database was put back to an earlier state, and returns what is known of the last time. Who notices it
 // ends the incidents in which our client is suspected: what the providers reject is explained one by one.
-func (e *Engine) NoticeRestore(ctx context.Context) (restore.State, error) {
-	last, first, err := e.restores.Look(ctx)
+func (e *Engine) CheckRestore(ctx context.Context) (restore.State, error) {
+	last, first, err := e.restores.Check(ctx)
 	if err != nil {
 		return last, err
 	}
@@ -22,14 +22,14 @@ func (e *Engine) NoticeRestore(ctx context.Context) (restore.State, error) {
 		before = &restore.State{}
 	}
 	lately := e.DB.Now().Add(-restoreLogged)
-	if last.At.After(lately) && (!before.At.Equal(last.At) || before.Said != last.Said) {
+	if last.At.After(lately) && (!before.At.Equal(last.At) || before.Declared != last.Declared) {
 		e.logRestore(last)
 	}
 	if last.Suspected() && last.PauseUntil.After(lately) && !before.PauseUntil.Equal(last.PauseUntil) {
 		e.Log.Info("no process served for a while. If the database was put back to an earlier state meanwhile, run: patchbay restored", "from", last.PauseFrom, "until", last.PauseUntil)
 	}
 	if first {
-		_, err = endSuspicions(ctx, e.DB)
+		_, err = endSuspectedIncidents(ctx, e.DB)
 	}
 	return last, err
 }
@@ -40,32 +40,32 @@ const restoreLogged = 24 * time.Hour
 // logRestore says what was found, at the start and when it changes.
 func (e *Engine) logRestore(last restore.State) {
 	switch {
-	case last.Said:
+	case last.Declared:
 		e.Log.Info("the database was brought back: what a provider rejects that was refreshed before is interrupted by the restore", "at", last.At)
 	case last.Lost():
 		e.Log.Warn("the database is a copy of an earlier state: what a provider rejects that was refreshed before is taken for interrupted. If it was brought back from a backup, run: patchbay restored",
-			"at", last.At, "knows_until", last.Known)
+			"at", last.At, "knows_until", last.AsOf)
 	default:
 		e.Log.Warn("the database was restored, or another took over: what a provider rejects that was refreshed before is taken for interrupted", "at", last.At)
 	}
 }
 
-// SaidRestore is what came of SayRestored.
-type SaidRestore struct {
-	restore.Said
+// RestoreDeclaration is the result of DeclareRestored.
+type RestoreDeclaration struct {
+	restore.Declaration
 	Ended int // incidents in which our client was suspected
 }
 
-// SayRestored marks the database as brought back, as restore.Watch.Say does, and ends the incidents in which our client is suspected. The
+// DeclareRestored marks the database as brought back, as restore.Watch.Declare does, and ends the incidents in which our client is suspected. The
 // processes that serve follow.
-func SayRestored(ctx context.Context, d *db.DB, at time.Time) (done SaidRestore, err error) {
-	if done.Said, err = restore.NewWatch(d.DB, d.Audit).Say(ctx, at); err == nil && done.Changed {
-		done.Ended, err = endSuspicions(ctx, d)
+func DeclareRestored(ctx context.Context, d *db.DB, at time.Time) (done RestoreDeclaration, err error) {
+	if done.Declaration, err = restore.NewWatch(d.DB, d.Audit).Declare(ctx, at); err == nil && done.Changed {
+		done.Ended, err = endSuspectedIncidents(ctx, d)
 	}
 	return done, err
 }
 
-func endSuspicions(ctx context.Context, d *db.DB) (ended int, err error) {
+func endSuspectedIncidents(ctx context.Context, d *db.DB) (ended int, err error) {
 	open, err := incidents(ctx, d)
 	for _, state := range open {
 		if state.Reason != status.ReasonClientRejected || err != nil {
@@ -79,8 +79,8 @@ func endSuspicions(ctx context.Context, d *db.DB) (ended int, err error) {
 	return ended, err
 }
 
-// suspectRestore says in the log that what is rejected may be explained by a restore that nothing else tells.
-func (e *Engine) suspectRestore(ctx context.Context) {
+// warnOfRestore logs that rejections may follow from a restore that nothing else shows.
+func (e *Engine) warnOfRestore(ctx context.Context) {
 	last, err := restore.Last(ctx, e.DB.Pool)
 	if err != nil || !last.Suspected() {
 		return

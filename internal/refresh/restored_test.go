@@ -24,7 +24,7 @@ func restored(t *testing.T, noticed bool) (w *testEngine, lost, healthy []pg.ID)
 			healthy = append(healthy, w.connect(account, 0))
 		}
 	}
-	if _, err := w.engine.NoticeRestore(t.Context()); err != nil {
+	if _, err := w.engine.CheckRestore(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	w.exec(`CREATE TABLE dump AS SELECT * FROM grants`)
@@ -60,7 +60,7 @@ func TestAfterARestoreRefusalsAreBelievedOneByOneAndBlameNoMerchant(t *testing.T
 		}
 	}
 	for _, id := range healthy {
-		if r, err := w.engine.Fresh(t.Context(), id, refresh.Default, audit.System); err != nil || !r.ExpiresAt.After(w.clock.Now()) {
+		if r, err := w.engine.Fresh(t.Context(), id, refresh.DefaultValidity, audit.System); err != nil || !r.ExpiresAt.After(w.clock.Now()) {
 			t.Errorf("a healthy one: %v", err)
 		}
 	}
@@ -79,7 +79,7 @@ func TestWhatWasRefreshedSinceARestoreIsRefusedAsEver(t *testing.T) {
 	w, _, healthy := restored(t, true)
 	w.sweep()
 	w.clock.Advance(2 * time.Hour) // the sweep may have refreshed it a moment before another's rejection had the restore noticed
-	if _, err := w.engine.Fresh(t.Context(), healthy[0], refresh.Default, audit.System); err != nil {
+	if _, err := w.engine.Fresh(t.Context(), healthy[0], refresh.DefaultValidity, audit.System); err != nil {
 		t.Fatal(err)
 	}
 	w.clock.Advance(25 * time.Hour)
@@ -97,7 +97,7 @@ func TestAnIncidentThatARestoreOpenedEndsWhenItIsNoticed(t *testing.T) {
 		t.Fatalf("before it is noticed: %+v, %v", open, err)
 	}
 	w.exec(`UPDATE settings SET value = '1' || value WHERE name = 'database.identity'`)
-	if last, err := w.engine.NoticeRestore(t.Context()); err != nil || last.At.IsZero() {
+	if last, err := w.engine.CheckRestore(t.Context()); err != nil || last.At.IsZero() {
 		t.Fatalf("not noticed: %v", err)
 	}
 	for range 30 {

@@ -18,7 +18,7 @@ func (r Result) Err() error {
 	case r.Outcome == status.Rejected && r.Problem != "":
 		return &ActionNeededError{Problem: r.Problem}
 	}
-	return &ProviderTroubleError{Outcome: r.Outcome, RetryAfter: r.RetryAfter, Incident: r.Incident}
+	return &ProviderUnavailableError{Outcome: r.Outcome, RetryAfter: r.RetryAfter, Incident: r.Incident}
 }
 
 // ResultOf returns the result that an error stands for: the reverse of Err. It returns false for errors that say nothing of a
@@ -26,7 +26,7 @@ func (r Result) Err() error {
 func ResultOf(err error) (Result, bool) {
 	var needed *ActionNeededError
 	var platform *PlatformActionError
-	var trouble *ProviderTroubleError
+	var trouble *ProviderUnavailableError
 	switch {
 	case errors.As(err, &needed) && needed.Problem == status.ProblemDisconnected:
 		return Result{Outcome: status.Skipped}, true

@@ -20,9 +20,9 @@ func TestAResultSaysWhoMustAct(t *testing.T) {
 		"a grant that was rejected":          {Result{Outcome: status.Rejected, Problem: status.ProblemRejected}, &ActionNeededError{status.ProblemRejected}},
 		"our client was rejected":            {Result{Outcome: status.ClientRejected, Problem: status.ProblemClientRejected}, &PlatformActionError{status.ProblemClientRejected}},
 		"a grant that does not open":         {Result{Outcome: status.ClientRejected, Problem: status.ProblemSealed}, &PlatformActionError{status.ProblemSealed}},
-		"a provider that asks us to wait":    {Result{Outcome: status.RateLimited, RetryAfter: time.Minute}, &ProviderTroubleError{Outcome: status.RateLimited, RetryAfter: time.Minute}},
-		"a rejection during an incident":     {Result{Outcome: status.Rejected, Incident: true}, &ProviderTroubleError{Outcome: status.Rejected, Incident: true}},
-		"an answer that was lost on its way": {Result{Outcome: status.Lost}, &ProviderTroubleError{Outcome: status.Lost}},
+		"a provider that asks us to wait":    {Result{Outcome: status.RateLimited, RetryAfter: time.Minute}, &ProviderUnavailableError{Outcome: status.RateLimited, RetryAfter: time.Minute}},
+		"a rejection during an incident":     {Result{Outcome: status.Rejected, Incident: true}, &ProviderUnavailableError{Outcome: status.Rejected, Incident: true}},
+		"an answer that was lost on its way": {Result{Outcome: status.Lost}, &ProviderUnavailableError{Outcome: status.Lost}},
 	} {
 		err := c.result.Err()
 		if !reflect.DeepEqual(err, c.want) {

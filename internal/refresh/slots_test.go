@@ -30,7 +30,7 @@ func TestAllProcessesTogetherKeepToTheProvidersLimit(t *testing.T) {
 	readers := w.newEngine(w.db, few) // programs want theirs meanwhile
 	for n := range 10 {
 		id := w.connect(fmt.Sprint("wanted", n), 48*time.Hour)
-		if _, err := readers.Fresh(ctx, id, refresh.Default, audit.System); err != nil {
+		if _, err := readers.Fresh(ctx, id, refresh.DefaultValidity, audit.System); err != nil {
 			t.Errorf("a reader: %v", err)
 		}
 	}

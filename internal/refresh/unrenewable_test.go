@@ -36,7 +36,7 @@ func TestWhatNothingRenewsIsGoodUntilItsEnd(t *testing.T) {
 			id := w.connectUnrenewable(lifetime)
 			served := func(when string) {
 				t.Helper()
-				r, err := w.engine.Fresh(t.Context(), id, refresh.Default, audit.System)
+				r, err := w.engine.Fresh(t.Context(), id, refresh.DefaultValidity, audit.System)
 				if err != nil || r.Token.Access != "kept" || r.ExpiresAt.IsZero() != (lifetime == 0) {
 					t.Errorf("%s: %v, until %s", when, err, r.ExpiresAt)
 				}
@@ -52,7 +52,7 @@ func TestWhatNothingRenewsIsGoodUntilItsEnd(t *testing.T) {
 			if err != nil || out.Outcome != status.Unrenewable || out.ExpiresAt.IsZero() != (lifetime == 0) {
 				t.Errorf("refresh now: %s, %v", out.Outcome, err)
 			}
-			w.clock.Advance(lifetime - min(lifetime, 10*time.Second)) // less than Default asks for is left
+			w.clock.Advance(lifetime - min(lifetime, 10*time.Second)) // less than DefaultValidity asks for is left
 			w.sweep()
 			served("shortly before its end")
 			if w.health(id) != status.Fine {
@@ -84,7 +84,7 @@ func TestWhatNothingRenewsIsGoodUntilItsEnd(t *testing.T) {
 func (w *testEngine) wantLapsed(id pg.ID, when string) {
 	w.Helper()
 	var needed *refresh.ActionNeededError
-	if _, err := w.engine.Fresh(w.Context(), id, refresh.Default, audit.System); !errors.As(err, &needed) || needed.Problem != status.ProblemLapsed {
+	if _, err := w.engine.Fresh(w.Context(), id, refresh.DefaultValidity, audit.System); !errors.As(err, &needed) || needed.Problem != status.ProblemLapsed {
 		w.Errorf("%s: %v", when, err)
 	}
 }
@@ -96,7 +96,7 @@ func TestMoreThanIsLeftOfWhatNothingRenewsIsTheMerchantsToGive(t *testing.T) {
 	for _, c := range []struct {
 		minValid time.Duration
 		good     bool
-	}{{refresh.Default, true}, {0, true}, {9 * time.Minute, true}, {11 * time.Minute, false}, {47 * time.Minute, false}} {
+	}{{refresh.DefaultValidity, true}, {0, true}, {9 * time.Minute, true}, {11 * time.Minute, false}, {47 * time.Minute, false}} {
 		_, err := w.engine.Fresh(t.Context(), id, c.minValid, audit.System)
 		var needed *refresh.ActionNeededError
 		if (err == nil) != c.good || !c.good && !errors.As(err, &needed) {

@@ -48,7 +48,7 @@ func (e *Engine) Used(connection, key pg.ID, h db.TokenRead) {
 	u := &e.usage
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.make()
+	u.ensure()
 	if key != (pg.ID{}) {
 		u.reads[readBy{key: key, connection: connection, minute: now.Unix() / 60}]++
 		u.keys[key] = now
@@ -63,7 +63,7 @@ func (e *Engine) Used(connection, key pg.ID, h db.TokenRead) {
 	u.marks[connection] = mark
 }
 
-func (u *usage) make() {
+func (u *usage) ensure() {
 	if u.reads == nil {
 		u.reads, u.keys, u.marks = map[readBy]int64{}, map[pg.ID]time.Time{}, map[pg.ID]use{}
 	}
@@ -74,7 +74,7 @@ func (e *Engine) UsedKey(key pg.ID) {
 	u := &e.usage
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.make()
+	u.ensure()
 	u.keys[key] = e.DB.Now()
 }
 
@@ -166,7 +166,7 @@ func (e *Engine) markUsed(ctx context.Context, uses []use) error {
 func (u *usage) putBack(reads map[readBy]int64, keys map[pg.ID]time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.make()
+	u.ensure()
 	for by, n := range reads {
 		u.reads[by] += n
 	}

@@ -17,8 +17,8 @@ import (
 
 const (
 	settingIdentity = "database.identity"
-	settingRestored = "database.restored"      // when that was noticed or said last, and until when the state that was brought back knows, by RFC 3339
-	settingSaid     = "database.restored_said" // the former as it was when an operator confirmed it
+	settingRestored = "database.restored"      // when that was noticed or declared last, and how far the restored state reaches, by RFC 3339
+	settingDeclared = "database.restored_said" // the former as it was when an operator confirmed it
 	settingServed   = "database.served"        // when a process served last, by RFC 3339
 	settingPause    = "database.pause"         // from when until when none served
 )
@@ -27,42 +27,42 @@ const (
 // a failover lost.
 const servedPause = 3 * time.Minute
 
-// ShownFor is for how long staff are shown a restore.
-const ShownFor = 7 * 24 * time.Hour
+// ShowFor is how long staff are shown a restore.
+const ShowFor = 7 * 24 * time.Hour
 
 // State is what is known of the last time that the database was brought back to an earlier state. At is zero if it never was.
 type State struct {
-	At                    time.Time // when it was noticed, or what an operator said
-	Known                 time.Time // the last that the state knows of; zero when that is unknown
-	Said                  bool      // an operator has confirmed it
+	At                    time.Time // when it was noticed, or the time that an operator declared
+	AsOf                  time.Time // how far the restored state reaches; zero when that is unknown
+	Declared              bool      // an operator has confirmed it
 	PauseFrom, PauseUntil time.Time // when no process served, the last time; zero for never. Nothing tells whether files were put back
 }
 
 // Lost says whether At is a restore that lost refreshes, and not a standby that took over with nearly all there was.
 func (r State) Lost() bool {
-	return !r.At.IsZero() && (r.Said || r.At.Sub(r.Known) > servedPause)
+	return !r.At.IsZero() && (r.Declared || r.At.Sub(r.AsOf) > servedPause)
 }
 
 // Suspected says whether there was a pause since, after which nothing tells a restore from a crash. One that begins as At was noticed is
 // the wait until a process was started again.
 func (r State) Suspected() bool { return r.PauseFrom.After(r.At.Add(servedPause)) }
 
-// read reads what settings say of restores.
-func read(settings map[string]string) (r State) {
-	times := func(name string) (first, second time.Time) { // one that is missing is zero
+// parseState returns the state that settings hold.
+func parseState(settings map[string]string) (r State) {
+	times := func(name string) (first, second time.Time) { // a missing one is zero
 		one, two, _ := strings.Cut(settings[name], " ")
 		first, _ = time.Parse(time.RFC3339Nano, one)
 		second, _ = time.Parse(time.RFC3339Nano, two)
 		return first, second
 	}
-	r.At, r.Known = times(settingRestored)
+	r.At, r.AsOf = times(settingRestored)
 	r.PauseFrom, r.PauseUntil = times(settingPause)
-	said, _ := times(settingSaid)
-	r.Said = !r.At.IsZero() && said.Equal(r.At)
+	said, _ := times(settingDeclared)
+	r.Declared = !r.At.IsZero() && said.Equal(r.At)
 	return r
 }
 
-func span(first, second time.Time) string {
+func formatTimes(first, second time.Time) string {
 	text := first.UTC().Format(time.RFC3339Nano)
 	if second.IsZero() {
 		return text
@@ -75,11 +75,11 @@ const restoreSettings = `(SELECT coalesce(jsonb_object_agg(name, value), '{}') F
 // Last returns what is known of the last restore, without looking whether there was another.
 func Last(ctx context.Context, q pg.Querier) (State, error) {
 	settings, err := pg.One(ctx, q, "read the last restore", pgx.RowTo[map[string]string], `SELECT `+restoreSettings)
-	return read(settings), err
+	return parseState(settings), err
 }
 
-// sight is what was seen of the database.
-type sight struct {
+// observation is what a process has seen of the database.
+type observation struct {
 	transactions int64 // how many the cluster had begun
 	at           time.Time
 }
@@ -89,41 +89,41 @@ type Watch struct {
 	db    *pg.DB
 	audit *audit.Log
 
-	mu       sync.Mutex
-	furthest sight // that this process has seen
+	mu     sync.Mutex
+	latest observation // that this process has seen
 }
 
 // NewWatch begins to watch a database.
 func NewWatch(d *pg.DB, events *audit.Log) *Watch { return &Watch{db: d, audit: events} }
 
-func (w *Watch) seen() sight {
+func (w *Watch) observed() observation {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.furthest
+	return w.latest
 }
 
-// note notes what was seen; back: the database was put back, and what was seen before is of no account.
-func (w *Watch) note(s sight, back bool) {
+// observe keeps an observation; back: the database was put back, and earlier ones do not count.
+func (w *Watch) observe(s observation, back bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if back || s.transactions > w.furthest.transactions {
-		w.furthest = s
+	if back || s.transactions > w.latest.transactions {
+		w.latest = s
 	}
 }
 
-// Look looks whether the database is a copy of an earlier state, or is another than the one that served before, and returns what is
+// Check finds out whether the database is a copy of an earlier state, or is another than the one that served before, and returns what is
 // known of the last time. first says that this call noticed it: of many processes one does.
 //
 // A setting holds the identity of the cluster, of the database and of its timeline, and the id of the transaction that wrote the
 // setting. In a database that was restored elsewhere, was recovered to a point in time or is a standby that took over, the former
 // differs; in a row that was copied, as a dump does, the row's own transaction (xmin) is another than the one it names. A cluster
 // that a running process has seen further on was put back with all that is in it.
-func (w *Watch) Look(ctx context.Context) (last State, first bool, err error) {
+func (w *Watch) Check(ctx context.Context) (last State, first bool, err error) {
 	for {
 		var identity, writer, was string
 		var settings map[string]string
 		var transactions int64
-		seen := w.seen() // before Postgres is asked: of two that ask at once, the one that is answered last may have been asked first
+		seen := w.observed() // before Postgres is asked: of two that ask at once, the one that is answered last may have been asked first
 		err := w.db.Pool.QueryRow(ctx, `
 			SELECT concat_ws('/', (SELECT system_identifier FROM pg_control_system()), (SELECT oid FROM pg_database WHERE datname = current_database()),
 					(SELECT timeline_id FROM pg_control_checkpoint())),
@@ -133,10 +133,10 @@ func (w *Watch) Look(ctx context.Context) (last State, first bool, err error) {
 		if err != nil {
 			return last, false, err
 		}
-		last = read(settings)
+		last = parseState(settings)
 		now := w.db.Now()
 		back := transactions < seen.transactions && !last.At.After(seen.at)
-		w.note(sight{transactions, now}, back)
+		w.observe(observation{transactions, now}, back)
 		if was == identity+" "+writer && !back {
 			return last, false, nil
 		}
@@ -150,8 +150,8 @@ func (w *Watch) Look(ctx context.Context) (last State, first bool, err error) {
 				return err
 			}
 			known, _ := time.Parse(time.RFC3339Nano, settings[settingServed])
-			last.At, last.Known, last.Said = later(now, last.At), known, false
-			return w.noteRestore(ctx, tx, last)
+			last.At, last.AsOf, last.Declared = laterOf(now, last.At), known, false
+			return w.addRestore(ctx, tx, last)
 		})
 		switch {
 		case err != nil:
@@ -164,20 +164,20 @@ func (w *Watch) Look(ctx context.Context) (last State, first bool, err error) {
 	}
 }
 
-// later is a time that only grows: now, or the first that Postgres can tell from before, where the clock went back.
-func later(now, before time.Time) time.Time {
+// laterOf returns a time after before: now, or the first that Postgres can distinguish if the clock went back.
+func laterOf(now, before time.Time) time.Time {
 	if now.After(before) {
 		return now
 	}
 	return before.Add(time.Microsecond)
 }
 
-// noteRestore writes a restore and its event.
-func (w *Watch) noteRestore(ctx context.Context, tx pgx.Tx, r State) error {
-	names, values := []string{settingRestored, settingServed}, []string{span(r.At, r.Known), span(w.db.Now(), time.Time{})}
+// addRestore writes a restore and its event.
+func (w *Watch) addRestore(ctx context.Context, tx pgx.Tx, r State) error {
+	names, values := []string{settingRestored, settingServed}, []string{formatTimes(r.At, r.AsOf), formatTimes(w.db.Now(), time.Time{})}
 	kind := status.DatabaseRestored
-	if r.Said {
-		names, values, kind = append(names, settingSaid), append(values, span(r.At, time.Time{})), status.DatabaseBroughtBack
+	if r.Declared {
+		names, values, kind = append(names, settingDeclared), append(values, formatTimes(r.At, time.Time{})), status.DatabaseBroughtBack
 	}
 	if _, err := pg.Exec(ctx, tx, "note a restore", `
 		INSERT INTO settings (name, value) SELECT * FROM unnest($1::text[], $2::text[]) ON CONFLICT (name) DO UPDATE SET value = excluded.value`, names, values); err != nil {
@@ -202,8 +202,8 @@ func Served(ctx context.Context, d *pg.DB) error {
 	return err
 }
 
-// Said is what came of Say.
-type Said struct {
+// Declaration is the result of Declare.
+type Declaration struct {
 	State
 	Changed  bool  // it was not marked so late, or not confirmed, before
 	Repaired int64 // connections that were taken for rejected
@@ -213,10 +213,10 @@ type Said struct {
 // that was noticed since, or whose pause ended since.
 const restoreAge = 24 * time.Hour
 
-// Say marks the database as brought back at a time, which is zero for when that was noticed, or else when the last pause ended,
+// Declare marks the database as brought back at a time, which is zero for when that was noticed, or else when the last pause ended,
 // or else now. What a provider rejected since, and last gave before, is taken for interrupted by the restore. The mark only grows.
-func (w *Watch) Say(ctx context.Context, at time.Time) (done Said, err error) {
-	if _, _, err = w.Look(ctx); err != nil {
+func (w *Watch) Declare(ctx context.Context, at time.Time) (done Declaration, err error) {
+	if _, _, err = w.Check(ctx); err != nil {
 		return done, err
 	}
 	err = w.db.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
@@ -228,29 +228,29 @@ func (w *Watch) Say(ctx context.Context, at time.Time) (done Said, err error) {
 			return err
 		}
 		now := w.db.Now()
-		last := read(settings)
+		last := parseState(settings)
 		said := last
 		recent := now.Add(-restoreAge)
 		switch {
 		case !at.IsZero() && !at.After(last.At):
-			said.Said = true
+			said.Declared = true
 		case !at.IsZero():
-			said = State{At: at, Said: true}
+			said = State{At: at, Declared: true}
 			if last.PauseFrom.Before(at) && last.PauseUntil.After(at.Add(-restoreAge)) {
-				said.Known = last.PauseFrom
+				said.AsOf = last.PauseFrom
 			}
 		case last.PauseUntil.After(recent) && last.Suspected():
-			said = State{At: last.PauseUntil, Known: last.PauseFrom, Said: true}
+			said = State{At: last.PauseUntil, AsOf: last.PauseFrom, Declared: true}
 		case last.At.After(recent):
-			said.Said = true
+			said.Declared = true
 		default:
-			said = State{At: now, Said: true}
+			said = State{At: now, Declared: true}
 		}
 		said.PauseFrom, said.PauseUntil = last.PauseFrom, last.PauseUntil
-		if done = (Said{State: said, Changed: !last.Said || !said.At.Equal(last.At)}); !done.Changed {
+		if done = (Declaration{State: said, Changed: !last.Declared || !said.At.Equal(last.At)}); !done.Changed {
 			return nil
 		}
-		if err := w.noteRestore(ctx, tx, said); err != nil {
+		if err := w.addRestore(ctx, tx, said); err != nil {
 			return err
 		}
 		done.Repaired, err = pg.Exec(ctx, tx, "correct what was rejected since a restore", `

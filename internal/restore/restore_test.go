@@ -35,7 +35,7 @@ func TestARestoredDatabaseIsNoticedOnce(t *testing.T) {
 			watch := restore.NewWatch(d.DB, d.Audit)
 			look := func() (time.Time, bool) {
 				t.Helper()
-				last, first, err := watch.Look(t.Context())
+				last, first, err := watch.Check(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -70,7 +70,7 @@ func TestOfManyProcessesOneNoticesARestore(t *testing.T) {
 	for range 4 {
 		d := base.Open(t, pg.Options{MaxConns: 4})
 		watch := restore.NewWatch(d.DB, d.Audit)
-		if _, _, err := watch.Look(t.Context()); err != nil {
+		if _, _, err := watch.Check(t.Context()); err != nil {
 			t.Fatal(err)
 		}
 		all = append(all, watch)
@@ -82,7 +82,7 @@ func TestOfManyProcessesOneNoticesARestore(t *testing.T) {
 	var looking sync.WaitGroup
 	for _, watch := range all {
 		looking.Go(func() {
-			last, first, err := watch.Look(t.Context())
+			last, first, err := watch.Check(t.Context())
 			if first {
 				firsts.Add(1)
 			}
@@ -104,7 +104,7 @@ func TestFilesThatWerePutBackAreNoticedByAProcessThatWentOn(t *testing.T) {
 	watch := restore.NewWatch(d.DB, d.Audit)
 	look := func() bool {
 		t.Helper()
-		_, first, err := watch.Look(t.Context())
+		_, first, err := watch.Check(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -199,7 +199,7 @@ func TestManyWhoLookAtOnceNoticeNoRestore(t *testing.T) {
 					t.Error(err)
 					return
 				}
-				if last, first, err := watch.Look(t.Context()); err != nil || first || !last.At.IsZero() {
+				if last, first, err := watch.Check(t.Context()); err != nil || first || !last.At.IsZero() {
 					t.Errorf("noticed at %v, %v", last.At, err)
 					return
 				}

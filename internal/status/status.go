@@ -24,10 +24,10 @@ const (
 )
 
 // Healths lists every Health.
-func Healths() []Health { return append(Living(), Disconnected) }
+func Healths() []Health { return append(ConnectedHealths(), Disconnected) }
 
-// Living lists the healths of connections that are not disconnected.
-func Living() []Health { return []Health{Fine, Retrying, ActionNeeded} }
+// ConnectedHealths lists every Health but Disconnected.
+func ConnectedHealths() []Health { return []Health{Fine, Retrying, ActionNeeded} }
 
 // Rank returns where in the order of health a connection stands, the worst first, from 1.
 func (h Health) Rank() int64 {
@@ -238,8 +238,8 @@ func (p Problem) Status(since time.Time) Status {
 // Reminder is how long before ReconnectBy a merchant is reminded of it, on pages and by mail.
 const Reminder = 48 * time.Hour
 
-// RemindOf returns ReconnectBy from Reminder before it on, and before that the zero time.
-func (s Status) RemindOf(now time.Time) time.Time {
+// ReconnectReminder returns ReconnectBy if it is at most Reminder away, and else the zero time.
+func (s Status) ReconnectReminder(now time.Time) time.Time {
 	if s.ReconnectBy.Sub(now) > Reminder {
 		return time.Time{}
 	}

@@ -59,10 +59,10 @@ func TestARowOfAStateHasThatState(t *testing.T) {
 func TestAReminderComesTwoDaysBefore(t *testing.T) {
 	ends := time.Date(2026, 3, 9, 0, 0, 0, 0, time.UTC)
 	s := Status{ReconnectBy: ends}
-	if by := s.RemindOf(ends.Add(-Reminder - time.Second)); !by.IsZero() {
+	if by := s.ReconnectReminder(ends.Add(-Reminder - time.Second)); !by.IsZero() {
 		t.Errorf("too early: %s", by)
 	}
-	if by := s.RemindOf(ends.Add(-Reminder)); !by.Equal(ends) {
+	if by := s.ReconnectReminder(ends.Add(-Reminder)); !by.Equal(ends) {
 		t.Errorf("two days before: %s", by)
 	}
 }

@@ -18,7 +18,7 @@ func TestEndpointsAreSealedAnew(t *testing.T) {
 	}
 	database = database.Rotated(t)
 	after := database.Open(t)
-	if n, err := after.Reseal(t.Context(), after.Older(), 0, nil); err != nil || n != 2 { // and the word of the first start
+	if n, err := after.Reseal(t.Context(), after.OlderKeys(), 0, nil); err != nil || n != 2 { // and the word of the first start
 		t.Errorf("%d sealed anew, %v", n, err)
 	}
 	last := New(Options{DB: database.Retired(t).Open(t), Private: true, Log: slog.New(slog.DiscardHandler)})
