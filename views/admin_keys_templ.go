@@ -586,7 +586,7 @@ func keysBody(v KeysPage) templ.Component {
 						}
 						return nil
 					})
-					templ_7745c5c3_Err = before(T(ctx, "admin_keys.revoke"), k.Name).Render(templ.WithChildren(ctx, templ_7745c5c3_Var31), templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = confirmFirst(T(ctx, "admin_keys.revoke"), k.Name).Render(templ.WithChildren(ctx, templ_7745c5c3_Var31), templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}

@@ -257,7 +257,7 @@ func adminProvidersBody(v AdminProvidersPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = providerHow(p).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = providerState(p).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -397,8 +397,8 @@ func adminProvidersBody(v AdminProvidersPage) templ.Component {
 	})
 }
 
-// providerHow says in a word how a provider is.
-func providerHow(p ProviderLine) templ.Component {
+// providerState says in a word how a provider is.
+func providerState(p ProviderLine) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {

@@ -804,13 +804,13 @@ func userActions(u userRow, fixed bool) templ.Component {
 						}()
 					}
 					ctx = templ.InitializeContext(ctx)
-					templ_7745c5c3_Err = change(u, fixed, "lock", "", "danger", T(ctx, "admin_users.lock-what", "Name", displayName(u.User)), T(ctx, "admin_users.lock-do", "Name", displayName(u.User))).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = userAction(u, fixed, "lock", "", "danger", T(ctx, "admin_users.lock-what", "Name", displayName(u.User)), T(ctx, "admin_users.lock-do", "Name", displayName(u.User))).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
 					return nil
 				})
-				templ_7745c5c3_Err = before(T(ctx, "admin_users.lock"), displayName(u.User)).Render(templ.WithChildren(ctx, templ_7745c5c3_Var37), templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = confirmFirst(T(ctx, "admin_users.lock"), displayName(u.User)).Render(templ.WithChildren(ctx, templ_7745c5c3_Var37), templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -827,13 +827,13 @@ func userActions(u userRow, fixed bool) templ.Component {
 						}()
 					}
 					ctx = templ.InitializeContext(ctx)
-					templ_7745c5c3_Err = change(u, fixed, "unlock", "", "", T(ctx, "admin_users.unlock-invited", "Name", displayName(u.User)), T(ctx, "admin_users.unlock-do", "Name", displayName(u.User))).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = userAction(u, fixed, "unlock", "", "", T(ctx, "admin_users.unlock-invited", "Name", displayName(u.User)), T(ctx, "admin_users.unlock-do", "Name", displayName(u.User))).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
 					return nil
 				})
-				templ_7745c5c3_Err = before(T(ctx, "admin_users.unlock"), displayName(u.User)).Render(templ.WithChildren(ctx, templ_7745c5c3_Var38), templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = confirmFirst(T(ctx, "admin_users.unlock"), displayName(u.User)).Render(templ.WithChildren(ctx, templ_7745c5c3_Var38), templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -850,13 +850,13 @@ func userActions(u userRow, fixed bool) templ.Component {
 						}()
 					}
 					ctx = templ.InitializeContext(ctx)
-					templ_7745c5c3_Err = change(u, fixed, "unlock", "", "", T(ctx, "admin_users.unlock-what", "Name", displayName(u.User)), T(ctx, "admin_users.unlock-do", "Name", displayName(u.User))).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = userAction(u, fixed, "unlock", "", "", T(ctx, "admin_users.unlock-what", "Name", displayName(u.User)), T(ctx, "admin_users.unlock-do", "Name", displayName(u.User))).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
 					return nil
 				})
-				templ_7745c5c3_Err = before(T(ctx, "admin_users.unlock"), displayName(u.User)).Render(templ.WithChildren(ctx, templ_7745c5c3_Var39), templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = confirmFirst(T(ctx, "admin_users.unlock"), displayName(u.User)).Render(templ.WithChildren(ctx, templ_7745c5c3_Var39), templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -896,13 +896,13 @@ func userActions(u userRow, fixed bool) templ.Component {
 						}()
 					}
 					ctx = templ.InitializeContext(ctx)
-					templ_7745c5c3_Err = change(u, fixed, "role", "admin", "danger", T(ctx, "admin_users.to-admin-what", "Name", displayName(u.User)), T(ctx, "admin_users.to-admin-do", "Name", displayName(u.User))).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = userAction(u, fixed, "role", "admin", "danger", T(ctx, "admin_users.to-admin-what", "Name", displayName(u.User)), T(ctx, "admin_users.to-admin-do", "Name", displayName(u.User))).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
 					return nil
 				})
-				templ_7745c5c3_Err = before(T(ctx, "admin_users.to-admin"), displayName(u.User)).Render(templ.WithChildren(ctx, templ_7745c5c3_Var41), templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = confirmFirst(T(ctx, "admin_users.to-admin"), displayName(u.User)).Render(templ.WithChildren(ctx, templ_7745c5c3_Var41), templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -919,13 +919,13 @@ func userActions(u userRow, fixed bool) templ.Component {
 						}()
 					}
 					ctx = templ.InitializeContext(ctx)
-					templ_7745c5c3_Err = change(u, fixed, "role", "support", "danger", T(ctx, "admin_users.to-support-what", "Name", displayName(u.User)), T(ctx, "admin_users.to-support-do", "Name", displayName(u.User))).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = userAction(u, fixed, "role", "support", "danger", T(ctx, "admin_users.to-support-what", "Name", displayName(u.User)), T(ctx, "admin_users.to-support-do", "Name", displayName(u.User))).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
 					return nil
 				})
-				templ_7745c5c3_Err = before(T(ctx, "admin_users.to-support"), displayName(u.User)).Render(templ.WithChildren(ctx, templ_7745c5c3_Var42), templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = confirmFirst(T(ctx, "admin_users.to-support"), displayName(u.User)).Render(templ.WithChildren(ctx, templ_7745c5c3_Var42), templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -944,13 +944,13 @@ func userActions(u userRow, fixed bool) templ.Component {
 					}()
 				}
 				ctx = templ.InitializeContext(ctx)
-				templ_7745c5c3_Err = change(u, fixed, "reset-second-factor", "", "danger", T(ctx, "factor.reset-what", "Name", displayName(u.User)), T(ctx, "factor.reset-do", "Name", displayName(u.User))).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = userAction(u, fixed, "reset-second-factor", "", "danger", T(ctx, "factor.reset-what", "Name", displayName(u.User)), T(ctx, "factor.reset-do", "Name", displayName(u.User))).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
 				return nil
 			})
-			templ_7745c5c3_Err = before(T(ctx, "factor.reset"), displayName(u.User)).Render(templ.WithChildren(ctx, templ_7745c5c3_Var43), templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = confirmFirst(T(ctx, "factor.reset"), displayName(u.User)).Render(templ.WithChildren(ctx, templ_7745c5c3_Var43), templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1003,8 +1003,8 @@ func userActions(u userRow, fixed bool) templ.Component {
 	})
 }
 
-// change says what a button does to a person, and has it.
-func change(u userRow, fixed bool, do, role, class, what, label string) templ.Component {
+// userAction says what a button does to a person, and has it.
+func userAction(u userRow, fixed bool, do, role, class, what, label string) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {

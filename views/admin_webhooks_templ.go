@@ -964,7 +964,7 @@ func changeEndpoint(v WebhooksPage, e webhooks.Endpoint) templ.Component {
 				}
 				return nil
 			})
-			templ_7745c5c3_Err = before(T(ctx, "admin_webhooks.resend"), e.Shown).Render(templ.WithChildren(ctx, templ_7745c5c3_Var41), templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = confirmFirst(T(ctx, "admin_webhooks.resend"), e.Shown).Render(templ.WithChildren(ctx, templ_7745c5c3_Var41), templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1026,7 +1026,7 @@ func changeEndpoint(v WebhooksPage, e webhooks.Endpoint) templ.Component {
 			}
 			return nil
 		})
-		templ_7745c5c3_Err = before(T(ctx, "admin_webhooks.rotate"), e.Shown).Render(templ.WithChildren(ctx, templ_7745c5c3_Var51), templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = confirmFirst(T(ctx, "admin_webhooks.rotate"), e.Shown).Render(templ.WithChildren(ctx, templ_7745c5c3_Var51), templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -1087,7 +1087,7 @@ func changeEndpoint(v WebhooksPage, e webhooks.Endpoint) templ.Component {
 			}
 			return nil
 		})
-		templ_7745c5c3_Err = before(T(ctx, "admin_webhooks.delete"), e.Shown).Render(templ.WithChildren(ctx, templ_7745c5c3_Var55), templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = confirmFirst(T(ctx, "admin_webhooks.delete"), e.Shown).Render(templ.WithChildren(ctx, templ_7745c5c3_Var55), templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -276,7 +276,7 @@ func connectBody(v ConnectPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = rich(T(ctx, "connect.reconnecting", "Account", v.ReconnectAs.displayName(ctx))).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = strongWords(T(ctx, "connect.reconnecting", "Account", v.ReconnectAs.displayName(ctx))).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -456,7 +456,7 @@ func connectBody(v ConnectPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = goesTo(v.Host).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = destination(v.Host).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -549,8 +549,8 @@ func portalLink(p Provider) templ.Component {
 	})
 }
 
-// goesTo names the host to which the browser is sent, with the part that its owner registered standing out.
-func goesTo(host string) templ.Component {
+// destination names the host to which the browser is sent, with the part that its owner registered standing out.
+func destination(host string) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {

@@ -50,8 +50,8 @@ type Outcome struct {
 // asks reports whether the reader must act: then the buttons come before the facts, on the first screen of a phone.
 func (v ConnectionPage) asks() bool { return v.MayReconnect && v.Status.Party == status.PartyMerchant }
 
-// sameTrouble reports whether what came of a refresh is the trouble that the status tells of: a merchant is told of it once.
-func (v ConnectionPage) sameTrouble() bool {
+// sameProblem reports whether what came of a refresh is the trouble that the status tells of: a merchant is told of it once.
+func (v ConnectionPage) sameProblem() bool {
 	return v.Staff == nil && v.Outcome != nil && v.Outcome.Health != status.Fine && v.Outcome.Health == v.Status.Health
 }
 
@@ -462,7 +462,7 @@ func connectionBody(v ConnectionPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		if v.Outcome != nil && !v.sameTrouble() {
+		if v.Outcome != nil && !v.sameProblem() {
 			templ_7745c5c3_Err = refreshOutcome(v).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
@@ -474,7 +474,7 @@ func connectionBody(v ConnectionPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		} else {
-			templ_7745c5c3_Err = howItIs(v).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = connectionStatus(v).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -495,7 +495,7 @@ func connectionBody(v ConnectionPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		} else {
-			templ_7745c5c3_Err = whose(v.Account, false).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = accountDetails(v.Account, false).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -528,8 +528,8 @@ func connectionBody(v ConnectionPage) templ.Component {
 	})
 }
 
-// howItIs says the state, whose turn it is, and until when access renews by itself.
-func howItIs(v ConnectionPage) templ.Component {
+// connectionStatus says the state, whose turn it is, and until when access renews by itself.
+func connectionStatus(v ConnectionPage) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -610,7 +610,7 @@ func howItIs(v ConnectionPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		if v.sameTrouble() {
+		if v.sameProblem() {
 			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 41, "<p role=\"status\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
@@ -1179,8 +1179,8 @@ func refreshOutcome(v ConnectionPage) templ.Component {
 	})
 }
 
-// whose lists everything the provider told about the account.
-func whose(a Account, staff bool) templ.Component {
+// accountDetails lists everything the provider told about the account.
+func accountDetails(a Account, staff bool) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -1218,7 +1218,7 @@ func whose(a Account, staff bool) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		for _, d := range a.toldOf(staff) {
+		for _, d := range a.detailsFor(staff) {
 			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 93, "<div><dt>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
@@ -1605,8 +1605,8 @@ func timeline(v ConnectionPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		if v.Staff != nil && len(v.Staff.Looks) > 0 {
-			templ_7745c5c3_Err = looks(v.Staff).Render(ctx, templ_7745c5c3_Buffer)
+		if v.Staff != nil && len(v.Staff.Lookups) > 0 {
+			templ_7745c5c3_Err = lookups(v.Staff).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1761,7 +1761,7 @@ func receipt(v ConnectionPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = words(toldTo(ctx, v.Staff != nil, "receipt.title", v.Provider)).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = words(textFor(ctx, v.Staff != nil, "receipt.title", v.Provider)).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -2035,9 +2035,9 @@ func receipt(v ConnectionPage) templ.Component {
 						return templ_7745c5c3_Err
 					}
 					var templ_7745c5c3_Var86 string
-					templ_7745c5c3_Var86, templ_7745c5c3_Err = templ.JoinStringErrs(" " + toldTo(ctx, v.Staff != nil, "receipt.finish-why-kept", v.Provider))
+					templ_7745c5c3_Var86, templ_7745c5c3_Err = templ.JoinStringErrs(" " + textFor(ctx, v.Staff != nil, "receipt.finish-why-kept", v.Provider))
 					if templ_7745c5c3_Err != nil {
-						return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/connection.templ`, Line: 475, Col: 100}
+						return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/connection.templ`, Line: 475, Col: 101}
 					}
 					_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var86))
 					if templ_7745c5c3_Err != nil {
@@ -2053,9 +2053,9 @@ func receipt(v ConnectionPage) templ.Component {
 						return templ_7745c5c3_Err
 					}
 					var templ_7745c5c3_Var87 string
-					templ_7745c5c3_Var87, templ_7745c5c3_Err = templ.JoinStringErrs(" " + toldTo(ctx, v.Staff != nil, "receipt.finish-why", v.Provider))
+					templ_7745c5c3_Var87, templ_7745c5c3_Err = templ.JoinStringErrs(" " + textFor(ctx, v.Staff != nil, "receipt.finish-why", v.Provider))
 					if templ_7745c5c3_Err != nil {
-						return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/connection.templ`, Line: 477, Col: 95}
+						return templ.Error{Err: templ_7745c5c3_Err, FileName: `views/connection.templ`, Line: 477, Col: 96}
 					}
 					_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var87))
 					if templ_7745c5c3_Err != nil {
@@ -2075,7 +2075,7 @@ func receipt(v ConnectionPage) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = words(toldTo(ctx, v.Staff != nil, "receipt.finish-there", v.Provider)).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = words(textFor(ctx, v.Staff != nil, "receipt.finish-there", v.Provider)).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

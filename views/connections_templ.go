@@ -332,7 +332,7 @@ func connectionsBody(v ConnectionsPage) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = rich(T(ctx, "connections.waiting", "Account", f.Account.displayName(ctx))).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = strongWords(T(ctx, "connections.waiting", "Account", f.Account.displayName(ctx))).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

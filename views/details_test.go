@@ -27,10 +27,10 @@ func TestDetailsAreSaidInWords(t *testing.T) {
 func TestAMerchantReadsNoStructuresAndOneNameOfAnID(t *testing.T) {
 	ctx := WithLocale(context.Background(), "en", storyNow, nil)
 	a := Account{Account: connectors.Account{ID: "KHUID00001234", Details: []connectors.Detail{{Key: "endpoint_id", Value: "KHUID00001234"}, {Key: "form_values", Value: `{"a":1}`}, {Key: "occupation_id", Value: "[1,2]"}, {Key: "scopes", Value: `["orders"]`}}}}
-	if got := len(a.toldOf(false)); got != 2 {
+	if got := len(a.detailsFor(false)); got != 2 {
 		t.Errorf("a merchant reads %d details", got)
 	}
-	if got := len(a.toldOf(true)); got != 4 {
+	if got := len(a.detailsFor(true)); got != 4 {
 		t.Errorf("staff read %d details", got)
 	}
 	if got := a.idLabel(ctx); got != "CamInvoice ID" {

@@ -109,7 +109,7 @@ func disconnectBody(v DisconnectPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = words(toldTo(ctx, v.User.Staff(), "disconnect.will-revoke", v.Provider)).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = words(textFor(ctx, v.User.Staff(), "disconnect.will-revoke", v.Provider)).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -161,7 +161,7 @@ func disconnectBody(v DisconnectPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = words(toldTo(ctx, v.User.Staff(), "disconnect.cannot-revoke", v.Provider)).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = words(textFor(ctx, v.User.Staff(), "disconnect.cannot-revoke", v.Provider)).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -197,7 +197,7 @@ func disconnectBody(v DisconnectPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = words(toldTo(ctx, v.User.Staff(), "disconnect.cannot-undo", v.Provider)).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = words(textFor(ctx, v.User.Staff(), "disconnect.cannot-undo", v.Provider)).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

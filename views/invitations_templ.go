@@ -374,7 +374,7 @@ func reconnectAskBody(v ReconnectAskPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = goesTo(v.Host).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = destination(v.Host).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -187,8 +187,8 @@ func (a Account) idLabel(ctx context.Context) string {
 	return T(ctx, "connection.account-id")
 }
 
-// toldOf returns the account's details for its merchant, who can read no structures of the provider's programs, or for staff.
-func (a Account) toldOf(staff bool) []connectors.Detail {
+// detailsFor returns the account's details for its merchant, who can read no structures of the provider's programs, or for staff.
+func (a Account) detailsFor(staff bool) []connectors.Detail {
 	if staff {
 		return a.Details
 	}
@@ -208,14 +208,14 @@ func problemText(ctx context.Context, s status.Status, p Provider, staff bool) s
 	}
 	for _, key := range keys {
 		if has(ctx, key) || staff && has(ctx, "staff-"+key) {
-			return toldTo(ctx, staff, key, p)
+			return textFor(ctx, staff, key, p)
 		}
 	}
 	return ""
 }
 
-// toldTo returns the text of key for the merchant, or the one for staff ("staff-" before the key) if there is one.
-func toldTo(ctx context.Context, staff bool, key string, p Provider) string {
+// textFor returns the text of key for the merchant, or the one for staff ("staff-" before the key) if there is one.
+func textFor(ctx context.Context, staff bool, key string, p Provider) string {
 	if staff && has(ctx, "staff-"+key) {
 		key = "staff-" + key
 	}
@@ -237,7 +237,7 @@ func whoText(ctx context.Context, who status.Party, p Provider) string {
 
 func outcomeText(ctx context.Context, code string, p Provider, staff bool) string {
 	if key := "outcome." + code; has(ctx, key) {
-		return toldTo(ctx, staff, key, p)
+		return textFor(ctx, staff, key, p)
 	}
 	return T(ctx, "outcome.trouble", "Provider", p.Title)
 }
@@ -248,7 +248,7 @@ func revokedText(ctx context.Context, r db.Receipt, p Provider, staff bool) stri
 	if !has(ctx, key) {
 		return T(ctx, "receipt.revoked-not-offered", "Provider", p.Title)
 	}
-	said := toldTo(ctx, staff, key, p)
+	said := textFor(ctx, staff, key, p)
 	switch {
 	case r.Revoked != status.RevokedFailed && r.Revoked != status.RevokedLater, r.Outcome == "":
 		return said

@@ -879,8 +879,8 @@ func incident(i Incident, staff bool) templ.Component {
 	})
 }
 
-// before folds a button that acts at once or for good behind a text that says what will happen.
-func before(label, about string) templ.Component {
+// confirmFirst folds a button that acts at once or for good behind a text that says what will happen.
+func confirmFirst(label, about string) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -3152,8 +3152,8 @@ func story(t tone, title string) templ.Component {
 	})
 }
 
-// rich shows words whose **marked** parts are strong.
-func rich(s string) templ.Component {
+// strongWords shows words whose **marked** parts are strong.
+func strongWords(s string) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {

@@ -28,17 +28,17 @@ type SecondFactorPage struct {
 // (name, passkey), "remove-passkey" (id).
 type FactorPage struct {
 	Page
-	Email    string
-	State    account.FactorState
-	Setup    account.Setup // of codes that are not on yet
-	Recovery []string      // shown once
-	TurnedOn bool          // just now
-	Half     bool          // nothing else is open before this is done
-	Required bool          // of all staff
-	Passkeys bool          // may be added
-	Next     string        // a local path, "" for the usual one
-	Then     string        // where to go on
-	Errors   Errors
+	Email         string
+	State         account.FactorState
+	Setup         account.Setup // of codes that are not on yet
+	Recovery      []string      // shown once
+	TurnedOn      bool          // just now
+	FactorPending bool          // nothing else is open before this is done
+	Required      bool          // of all staff
+	Passkeys      bool          // may be added
+	Next          string        // a local path, "" for the usual one
+	Then          string        // where to go on
+	Errors        Errors
 }
 
 // others returns how many second factors are left without one of the passkeys.
@@ -665,7 +665,7 @@ func factorBody(v FactorPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			if v.Half {
+			if v.FactorPending {
 				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 39, "<p class=\"lead\">")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
@@ -747,7 +747,7 @@ func factorBody(v FactorPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			if v.Half {
+			if v.FactorPending {
 				templ_7745c5c3_Err = signOutHere().Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
@@ -1211,7 +1211,7 @@ func codesOn(v FactorPage) templ.Component {
 			}
 			return nil
 		})
-		templ_7745c5c3_Err = before(T(ctx, "factor.turn-off"), T(ctx, "factor.codes")).Render(templ.WithChildren(ctx, templ_7745c5c3_Var53), templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = confirmFirst(T(ctx, "factor.turn-off"), T(ctx, "factor.codes")).Render(templ.WithChildren(ctx, templ_7745c5c3_Var53), templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -1452,7 +1452,7 @@ func passkeys(v FactorPage) templ.Component {
 				}
 				return nil
 			})
-			templ_7745c5c3_Err = before(T(ctx, "passkey.remove"), one.Name).Render(templ.WithChildren(ctx, templ_7745c5c3_Var64), templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = confirmFirst(T(ctx, "passkey.remove"), one.Name).Render(templ.WithChildren(ctx, templ_7745c5c3_Var64), templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1601,7 +1601,7 @@ func recoveryLeft(v FactorPage) templ.Component {
 			}
 			return nil
 		})
-		templ_7745c5c3_Err = before(T(ctx, "factor.make"), T(ctx, "factor.recovery")).Render(templ.WithChildren(ctx, templ_7745c5c3_Var71), templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = confirmFirst(T(ctx, "factor.make"), T(ctx, "factor.recovery")).Render(templ.WithChildren(ctx, templ_7745c5c3_Var71), templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

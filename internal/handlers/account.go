@@ -100,7 +100,7 @@ func (s *Server) changePassword(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		page.Errors = views.Errors{{Field: "current", Code: "wrong"}}
-	} else if code := weak(err); code != "" {
+	} else if code := passwordError(err); code != "" {
 		page.Errors = views.Errors{{Field: "password", Code: code}}
 	}
 	if page.Errors != nil {
@@ -138,8 +138,8 @@ func (s *Server) renderAccount(w http.ResponseWriter, r *http.Request, status in
 	return nil
 }
 
-// weak returns the code of what is wrong with a new password, "" if err is of something else.
-func weak(err error) string {
+// passwordError returns the code of what is wrong with a new password, "" if err is of something else.
+func passwordError(err error) string {
 	switch {
 	case errors.Is(err, account.ErrTooShort):
 		return "too-short"

@@ -31,7 +31,7 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 		return err
 	}
 	if f.Query != "" && query.Get("at") == "" && !isPrefetch(r) {
-		if err := s.noteLookup(r, status.ConnectionsSearched, f.Query); err != nil {
+		if err := s.recordLookup(r, status.ConnectionsSearched, f.Query); err != nil {
 			return err
 		}
 	}
@@ -59,7 +59,7 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 	if f.Bulk != (pg.ID{}) {
 		page.Bulk = f.Bulk.String()
 	}
-	page.BulkFields, page.Mails = fields(FilterValues(f)), s.Jobs.SendsMail()
+	page.BulkFields, page.Mails = hiddenFields(FilterValues(f)), s.Jobs.SendsMail()
 	if lines.Flow != nil {
 		page.Flow = lines.Flow
 	}
@@ -67,7 +67,7 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 		page.Rows = append(page.Rows, s.viewConnectionRow(line, f.Providers))
 	}
 	if f.Query != "" && lines.Similar == nil {
-		if err := s.explain(r, page.Rows, f.Query); err != nil {
+		if err := s.markMatches(r, page.Rows, f.Query); err != nil {
 			return err
 		}
 	}
@@ -83,8 +83,8 @@ func (s *Server) adminConnections(w http.ResponseWriter, r *http.Request) error 
 	return nil
 }
 
-// explain has each row show why a search found it.
-func (s *Server) explain(r *http.Request, rows []views.ConnectionRow, query string) error {
+// markMatches has each row show why a search found it.
+func (s *Server) markMatches(r *http.Request, rows []views.ConnectionRow, query string) error {
 	find := text.NewFinder(query)
 	var merchants []pg.ID
 	for i := range rows {
@@ -113,7 +113,7 @@ func (s *Server) exportConnections(file exportFile) page {
 			w.WriteHeader(http.StatusNoContent)
 			return nil
 		}
-		if err := s.noteLookup(r, status.ConnectionsExported, FilterValues(f).Encode()); err != nil {
+		if err := s.recordLookup(r, status.ConnectionsExported, FilterValues(f).Encode()); err != nil {
 			return err
 		}
 		out := export[connectionLine]{server: s, w: w, r: r, file: file, name: "connections", layout: time.RFC3339, columns: s.connectionColumns()}
@@ -196,8 +196,8 @@ func (s *Server) filterOf(r *http.Request, values url.Values) (search.Filter, *t
 	return f, zone
 }
 
-// noteLookup adds the event of a look-up by staff.
-func (s *Server) noteLookup(r *http.Request, kind status.Kind, what string) error {
+// recordLookup adds the event of a look-up by staff.
+func (s *Server) recordLookup(r *http.Request, kind status.Kind, what string) error {
 	by := s.actor(r)
 	return s.DB.Audit.Record(r.Context(), audit.Event{Kind: kind, Actor: by, Note: what})
 }
@@ -209,7 +209,7 @@ func (s *Server) viewConnectionRow(line db.ConnectionRow, providers status.Provi
 	}
 }
 
-func title(provider connectors.Provider) string {
+func providerTitle(provider connectors.Provider) string {
 	if provider.Title == "" {
 		return provider.Name
 	}

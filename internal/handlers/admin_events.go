@@ -41,14 +41,14 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 		Hours:  !wholeDay(f.From) || !wholeDay(f.To),
 		Length: listLength, Zone: zone.String(), Days: eventDays(values, s.DB.Now().In(zone)),
 		Pager: pager("/admin/events", values, query.Get("at"), lines.Prev, lines.Next), CSVURL: "/admin/events.csv?" + values.Encode(), BookURL: "/admin/events.xlsx?" + values.Encode(),
-		LooksURL: "/admin/events?" + withLooks(values, looksShown).Encode(), Looks: !f.NoViews,
+		LookupsURL: "/admin/events?" + withLooks(values, looksShown).Encode(), Lookups: !f.NoViews,
 		Months: keep, MaySet: visitorOf(r).role() == admin,
 	}
 	if f.NoViews {
 		whole := withLooks(values, looksHidden).Encode() // the downloads have what the page has
 		page.CSVURL, page.BookURL = "/admin/events.csv?"+whole, "/admin/events.xlsx?"+whole
 	} else {
-		page.LooksURL = "/admin/events?" + withLooks(values, "").Encode()
+		page.LookupsURL = "/admin/events?" + withLooks(values, "").Encode()
 	}
 	if page.MaySet {
 		page.KeptSince = s.DB.Audit.RetentionCutoff(keep)
@@ -66,8 +66,8 @@ func (s *Server) adminEvents(w http.ResponseWriter, r *http.Request) error {
 	default:
 		page.To = f.To.AddDate(0, 0, -1).Format(time.DateOnly) // the last day that is shown
 	}
-	if retriable(f) { // after an outage its refreshes can be tried again
-		page.BulkFields = fields(eventValues(f))
+	if showsFailures(f) { // after an outage its refreshes can be tried again
+		page.BulkFields = hiddenFields(eventValues(f))
 	}
 	for _, line := range lines.Rows {
 		page.Rows = append(page.Rows, s.viewEventLine(r, line))
@@ -105,7 +105,7 @@ func (s *Server) exportEvents(file exportFile) page {
 			w.WriteHeader(http.StatusNoContent)
 			return nil
 		}
-		if err := s.noteLookup(r, status.EventsExported, values.Encode()); err != nil {
+		if err := s.recordLookup(r, status.EventsExported, values.Encode()); err != nil {
 			return err
 		}
 		out := export[audit.Line]{server: s, w: w, r: r, file: file, name: "events", layout: time.RFC3339Nano, columns: eventColumns()}
@@ -281,10 +281,10 @@ func idOrEmpty(id pg.ID) string {
 // not look up names of users, merchants and accounts.
 func parseEventFilter(values url.Values) audit.Filter {
 	var broken bool
-	get := func(name string) string { return cleaned(values.Get(name), &broken) }
+	get := func(name string) string { return cleanFilterText(values.Get(name), &broken) }
 	ids := func(name string) (all []pg.ID) {
 		for _, value := range values[name] {
-			if id := idOf(cleaned(value, &broken), &broken); id != (pg.ID{}) {
+			if id := parseOptionalID(cleanFilterText(value, &broken), &broken); id != (pg.ID{}) {
 				all = append(all, id)
 			}
 		}
@@ -293,9 +293,9 @@ func parseEventFilter(values url.Values) audit.Filter {
 	f := audit.Filter{
 		Kind: status.Kind(get("kind")), Outcome: status.Outcome(get("class")), Provider: get("provider"), Actors: ids("actor"), Merchants: ids("merchant"), Connections: ids("connection"),
 	}
-	zone := namedZone(get("zone"), &broken)
-	f.From, _ = moment(get("from"), zone, &broken)
-	to, day := moment(get("to"), zone, &broken)
+	zone := parseZone(get("zone"), &broken)
+	f.From, _ = parseMoment(get("from"), zone, &broken)
+	to, day := parseMoment(get("to"), zone, &broken)
 	if f.To = to; day {
 		f.To = to.AddDate(0, 0, 1)
 	}
@@ -324,9 +324,9 @@ func eventValues(f audit.Filter) url.Values {
 	return values
 }
 
-// moment parses a day, an RFC 3339 time, or the value of a datetime-local field. A text without a zone is in the given one. It
+// parseMoment parses a day, an RFC 3339 time, or the value of a datetime-local field. A text without a zone is in the given one. It
 // returns zero for "", and sets broken for any other text.
-func moment(text string, zone *time.Location, broken *bool) (at time.Time, day bool) {
+func parseMoment(text string, zone *time.Location, broken *bool) (at time.Time, day bool) {
 	if text == "" {
 		return time.Time{}, false
 	}
@@ -339,15 +339,15 @@ func moment(text string, zone *time.Location, broken *bool) (at time.Time, day b
 	return time.Time{}, false
 }
 
-// cleaned returns a value without the bytes that Postgres refuses in text. It sets broken if nothing else was in it.
-func cleaned(value string, broken *bool) string {
+// cleanFilterText returns a value without the bytes that Postgres refuses in text. It sets broken if nothing else was in it.
+func cleanFilterText(value string, broken *bool) string {
 	text := strings.TrimSpace(cleanText(value))
 	*broken = *broken || text == "" && strings.TrimSpace(value) != ""
 	return text
 }
 
-// namedZone returns the time zone with an IANA name, UTC for "". It sets broken if there is none.
-func namedZone(name string, broken *bool) *time.Location {
+// parseZone returns the time zone with an IANA name, UTC for "". It sets broken if there is none.
+func parseZone(name string, broken *bool) *time.Location {
 	zone, err := time.LoadLocation(name)
 	if err != nil || zone == time.Local {
 		*broken = true
@@ -356,8 +356,8 @@ func namedZone(name string, broken *bool) *time.Location {
 	return zone
 }
 
-// idOf parses an id. It returns zero for "", and sets broken for any other text that is no id.
-func idOf(text string, broken *bool) pg.ID {
+// parseOptionalID parses an id. It returns zero for "", and sets broken for any other text that is no id.
+func parseOptionalID(text string, broken *bool) pg.ID {
 	if text == "" {
 		return pg.ID{}
 	}

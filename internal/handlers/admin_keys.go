@@ -26,7 +26,7 @@ func (s *Server) addKey(w http.ResponseWriter, r *http.Request) error {
 		form.Errors = append(form.Errors, views.FieldError{Field: "name", Code: "too-long"})
 	}
 	if form.Merchant != "" {
-		m, code, err := s.merchantMeant(r, form.Merchant)
+		m, code, err := s.merchantByText(r, form.Merchant)
 		if err != nil {
 			return err
 		}

@@ -45,7 +45,7 @@ func (s *Server) adminProviders(w http.ResponseWriter, r *http.Request) error {
 		line := views.ProviderLine{
 			ProviderFigures: s.providerFigures(r.Context(), providerEnv{provider.Name, provider.Environment}, counts, nil, states), Ready: provider.Connector != nil,
 		}
-		if line.Ready || used(counts, provider.Name) {
+		if line.Ready || hasConnections(counts, provider.Name) {
 			line.Todo = s.providerTodo(provider, records[provider.Name], waiting[provider.Name])
 		}
 		for _, one := range successes {
@@ -241,15 +241,15 @@ func (s *Server) changeProvider(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	s.troubled.forget()
+	s.openIncidents.forget()
 	return s.redirectWithNotice(w, r, "/admin/providers/"+provider.Name, notice)
 }
 
-const staffCall = 25 * time.Second // the longest that staff wait for one call to a provider
+const staffCallLimit = 25 * time.Second // the longest that staff wait for one call to a provider
 
-// ask makes one call that staff asked for. It returns the provider's answer, which is logged if it did not do it.
-func (s *Server) ask(r *http.Request, provider connectors.Provider, what string, call func(ctx context.Context) error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), staffCall)
+// callProvider makes one call that staff asked for. It returns the provider's answer, which is logged if it did not do it.
+func (s *Server) callProvider(r *http.Request, provider connectors.Provider, what string, call func(ctx context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), staffCallLimit)
 	defer cancel()
 	ctx, calls := connectors.WithCalls(ctx)
 	err := call(ctx)
@@ -259,8 +259,8 @@ func (s *Server) ask(r *http.Request, provider connectors.Provider, what string,
 	return err
 }
 
-// failed remembers why a provider did not do what staff asked for, so that the page says it.
-func (s *Server) failed(r *http.Request, provider connectors.Provider, what, notice string, failed error) (string, error) {
+// saveRequestFailure remembers why a provider did not do what staff asked for, so that the page says it.
+func (s *Server) saveRequestFailure(r *http.Request, provider connectors.Provider, what, notice string, failed error) (string, error) {
 	return notice, s.DB.RequestFailed(r.Context(), provider.Name, provider.Environment, what, connectors.OutcomeOf(failed), reasonOf(failed), s.actor(r))
 }
 
@@ -282,8 +282,8 @@ func (s *Server) registerCallback(r *http.Request, provider connectors.Provider)
 		return "", pg.ErrNotFound
 	}
 	address := s.callbackURL(provider.Name)
-	if err := s.ask(r, provider, "register callback", func(ctx context.Context) error { return registrar.RegisterCallback(ctx, address) }); err != nil {
-		return s.failed(r, provider, "register", "provider-failed", err)
+	if err := s.callProvider(r, provider, "register callback", func(ctx context.Context) error { return registrar.RegisterCallback(ctx, address) }); err != nil {
+		return s.saveRequestFailure(r, provider, "register", "provider-failed", err)
 	}
 	return "registered", s.DB.CallbackRegistered(r.Context(), provider.Name, provider.Environment, address, s.actor(r))
 }
@@ -294,8 +294,8 @@ func (s *Server) registerHook(r *http.Request, provider connectors.Provider) (no
 		return "", pg.ErrNotFound
 	}
 	address := s.publicAddress("/hooks/" + provider.Name + "/" + hooked.WebhookSecret())
-	if err := s.ask(r, provider, "register hook", func(ctx context.Context) error { return hooked.RegisterWebhook(ctx, address) }); err != nil {
-		return s.failed(r, provider, "hook", "provider-failed", err)
+	if err := s.callProvider(r, provider, "register hook", func(ctx context.Context) error { return hooked.RegisterWebhook(ctx, address) }); err != nil {
+		return s.saveRequestFailure(r, provider, "hook", "provider-failed", err)
 	}
 	return "hooked", s.DB.HookRegistered(r.Context(), provider.Name, provider.Environment, s.actor(r))
 }
@@ -311,9 +311,9 @@ func (s *Server) removeHooks(r *http.Request, provider connectors.Provider) (not
 		return "", err
 	}
 	removed := 0
-	for began := time.Now(); removed < len(accounts) && time.Since(began) < staffCall; removed++ {
-		if err := s.ask(r, provider, "remove hook", func(ctx context.Context) error { return hooked.RemoveWebhook(ctx, accounts[removed]) }); err != nil {
-			return s.failed(r, provider, "unhook", "unhooked-some", err)
+	for began := time.Now(); removed < len(accounts) && time.Since(began) < staffCallLimit; removed++ {
+		if err := s.callProvider(r, provider, "remove hook", func(ctx context.Context) error { return hooked.RemoveWebhook(ctx, accounts[removed]) }); err != nil {
+			return s.saveRequestFailure(r, provider, "unhook", "unhooked-some", err)
 		}
 	}
 	if removed < len(accounts) {
@@ -329,7 +329,7 @@ func (s *Server) checkProvider(r *http.Request, provider connectors.Provider) (n
 	}
 	var checked connectors.CheckResult
 	began := time.Now()
-	failed := s.ask(r, provider, "check", func(ctx context.Context) (err error) {
+	failed := s.callProvider(r, provider, "check", func(ctx context.Context) (err error) {
 		checked, err = checker.Check(ctx)
 		return err
 	})
@@ -402,7 +402,7 @@ func (s *Server) saveIncident(w http.ResponseWriter, r *http.Request, provider c
 			return err
 		}
 	}
-	s.troubled.forget()
+	s.openIncidents.forget()
 	return s.redirectWithNotice(w, r, "/admin/providers/"+provider.Name, notice)
 }
 

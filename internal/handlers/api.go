@@ -57,7 +57,7 @@ func (s *Server) api(mux *http.ServeMux) {
 	for pattern, do := range s.apiRoutes() {
 		handle(pattern, do)
 	}
-	handle("/api/", func(w http.ResponseWriter, r *http.Request) error { return otherwise(mux, w, r) })
+	handle("/api/", func(w http.ResponseWriter, r *http.Request) error { return noRoute(mux, w, r) })
 	mux.HandleFunc("GET /metrics", s.metrics())
 }
 
@@ -87,8 +87,8 @@ func (s *Server) apiRoutes() map[string]call {
 	}
 }
 
-// otherwise answers requests that no route matches: 405 if the path has a route of another method, else 404.
-func otherwise(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error {
+// noRoute answers requests that no route matches: 405 if the path has a route of another method, else 404.
+func noRoute(mux *http.ServeMux, w http.ResponseWriter, r *http.Request) error {
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodDelete} {
 		if _, pattern := mux.Handler(&http.Request{Method: method, URL: r.URL, Host: r.Host}); strings.HasPrefix(pattern, method+" /api/") {
 			w.Header().Add("Allow", method)
@@ -144,7 +144,7 @@ func (s *Server) token(r *http.Request) (apiTokenAnswer, error) {
 		return none, err
 	}
 	if !h.Allowed {
-		return none, lacks(db.ScopeTokens)
+		return none, missingScope(db.ScopeTokens)
 	}
 	if err != nil || idErr != nil {
 		return none, pg.ErrNotFound
@@ -243,7 +243,7 @@ func (s *Server) apiConnections(w http.ResponseWriter, r *http.Request) error {
 	if !validCursor(q.Get("cursor")) {
 		return errCursor
 	}
-	page, err := s.DB.Connections(laterPage(r), f, nil, q.Get("cursor"), limit)
+	page, err := s.DB.Connections(listContext(r), f, nil, q.Get("cursor"), limit)
 	if err != nil {
 		return err
 	}
@@ -275,7 +275,7 @@ func (s *Server) connectionByKey(r *http.Request, scope string) (db.APIKey, db.C
 		return key, c, err
 	}
 	s.Refresh.UsedKey(key.ID)
-	if err := s.admit(r, key, scope); err != nil {
+	if err := s.authorizeKey(r, key, scope); err != nil {
 		return key, c, err
 	}
 	return key, c, errors.Join(err, idErr)
@@ -368,7 +368,7 @@ func (s *Server) apiMerchants(w http.ResponseWriter, r *http.Request) error {
 		if !validCursor(q.Get("cursor")) {
 			return errCursor
 		}
-		page, err := s.DB.ListMerchants(laterPage(r), "", q.Get("cursor"), limit)
+		page, err := s.DB.ListMerchants(listContext(r), "", q.Get("cursor"), limit)
 		if err != nil {
 			return err
 		}
@@ -460,9 +460,9 @@ func writeJSON(w http.ResponseWriter, status int, value any) error {
 	return nil
 }
 
-// laterPage returns the context for reading a list: pages after the first may be the replica's. The first is the primary's, since a
+// listContext returns the context for reading a list: pages after the first may be the replica's. The first is the primary's, since a
 // program asks for it when it was told of a change.
-func laterPage(r *http.Request) context.Context {
+func listContext(r *http.Request) context.Context {
 	if r.URL.Query().Get("cursor") == "" {
 		return r.Context()
 	}

@@ -51,22 +51,22 @@ func (s *Server) key(r *http.Request, scope string) (db.APIKey, error) {
 		return key, err
 	}
 	s.Refresh.UsedKey(key.ID)
-	return key, s.admit(r, key, scope)
+	return key, s.authorizeKey(r, key, scope)
 }
 
-// admit checks a key's scopes and rate.
-func (s *Server) admit(r *http.Request, key db.APIKey, scope string) error {
+// authorizeKey checks a key's scopes and rate.
+func (s *Server) authorizeKey(r *http.Request, key db.APIKey, scope string) error {
 	identify(r, audit.RoleKey, key.ID)
 	if err := s.limits.key(key.ID, key.MerchantID); err != nil {
 		return err
 	}
 	if !slices.Contains(key.Scopes, scope) {
-		return lacks(scope)
+		return missingScope(scope)
 	}
 	return nil
 }
 
-func lacks(scope string) error {
+func missingScope(scope string) error {
 	return &fault{kind: "forbidden", detail: "the key lacks the scope " + scope}
 }
 

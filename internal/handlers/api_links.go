@@ -99,7 +99,7 @@ func (s *Server) apiAddLink(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	s.Refresh.UsedKey(key.ID)
-	if err := s.admit(r, key, db.ScopeLinks); err != nil {
+	if err := s.authorizeKey(r, key, db.ScopeLinks); err != nil {
 		return err
 	}
 	if unreadable != nil {

@@ -17,11 +17,11 @@ func (s *Server) brand(w http.ResponseWriter, r *http.Request) {
 		http.NotFound(w, r)
 		return
 	}
-	writeOwn(w, kind, "public, max-age=31536000, immutable", body) // its address has its hash
+	writeOperatorFile(w, kind, "public, max-age=31536000, immutable", body) // its address has its hash
 }
 
-// writeOwn answers with a file that an operator gave. An SVG is a document that may hold scripts: as one of its own it may do nothing.
-func writeOwn(w http.ResponseWriter, kind, cached string, body []byte) {
+// writeOperatorFile answers with a file that an operator gave. An SVG is a document that may hold scripts: as one of its own it may do nothing.
+func writeOperatorFile(w http.ResponseWriter, kind, cached string, body []byte) {
 	h := w.Header()
 	h.Set("Content-Type", kind)
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; sandbox")

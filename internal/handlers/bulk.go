@@ -18,8 +18,8 @@ import (
 	"patchbay/views"
 )
 
-// gatherHere is how many connections of a dry run are collected within the request; a job collects the rest.
-const gatherHere = 5000
+// dryRunLimit is how many connections of a dry run are collected within the request; a job collects the rest.
+const dryRunLimit = 5000
 
 // beginBulk makes a dry run of the connections that a list shows: of refreshing them, or of asking their merchants to reconnect
 // (kind=ask). It sends nothing.
@@ -29,7 +29,7 @@ func (s *Server) beginBulk(w http.ResponseWriter, r *http.Request) error {
 	if r.PostFormValue("list") == "events" {
 		values, _ := zoned(r, r.PostForm)
 		f := parseEventFilter(values)
-		filter, unread = bulk.Filter{Events: &f}, f.Nothing || !retriable(f)
+		filter, unread = bulk.Filter{Events: &f}, f.Nothing || !showsFailures(f)
 	}
 	if unread { // a filter that cannot be read must not mean all connections
 		return errMalformed
@@ -45,7 +45,7 @@ func (s *Server) beginBulk(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	complete, err := bulk.Gather(r.Context(), s.DB, id, s.statuses(r.Context()), gatherHere)
+	complete, err := bulk.Gather(r.Context(), s.DB, id, s.statuses(r.Context()), dryRunLimit)
 	if err != nil {
 		return err
 	}
@@ -110,8 +110,8 @@ func bulkList(f bulk.Filter) (list string, values url.Values) {
 	return "connections", FilterValues(*f.Connections)
 }
 
-// retriable reports whether a filter shows refreshes that failed.
-func retriable(f audit.Filter) bool { return f.Outcome != "" && f.Outcome != status.OK }
+// showsFailures reports whether a filter shows refreshes that failed.
+func showsFailures(f audit.Filter) bool { return f.Outcome != "" && f.Outcome != status.OK }
 
 // filterDetails returns a list's filter as a page shows it, with names instead of ids.
 func (s *Server) filterDetails(r *http.Request, values url.Values) (shown []views.Filter) {
@@ -143,8 +143,8 @@ func (s *Server) filterDetails(r *http.Request, values url.Values) (shown []view
 	return shown
 }
 
-// fields returns a filter's values as the hidden fields of a form.
-func fields(values url.Values) (all []views.Filter) {
+// hiddenFields returns a filter's values as the hidden fields of a form.
+func hiddenFields(values url.Values) (all []views.Filter) {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		for _, value := range values[name] {
 			all = append(all, views.Filter{Key: name, Value: value})

@@ -199,7 +199,7 @@ func TestNobodyIsSentToAnErrorPage(t *testing.T) {
 	if err := registrar.RegisterCallback(t.Context(), "https://elsewhere.example/callback"); err != nil {
 		t.Fatal(err)
 	}
-	s.server.known.Clear() // another process
+	s.server.callbackAccepted.Clear() // another process
 	for range 2 {
 		got := p.post("/connect/caminvoice")
 		page := p.get(got.location)
@@ -230,7 +230,7 @@ func TestNobodyIsSentToAnErrorPage(t *testing.T) {
 		t.Error("it is not over")
 	}
 
-	s.server.known.Clear()
+	s.server.callbackAccepted.Clear()
 	if err := s.sandbox.SetFault("caminvoice", sandbox.Fault{Kind: sandbox.Error500, Endpoint: "connect"}); err != nil {
 		t.Fatal(err)
 	}

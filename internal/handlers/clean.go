@@ -29,15 +29,15 @@ func cleanText(text string) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(text, ""), "\x00", "")
 }
 
-// cleaned cleans a request's path, query and headers, and turns a misspelt callback path into the callback's. It returns an error
+// cleanRequest cleans a request's path, query and headers, and turns a misspelt callback path into the callback's. It returns an error
 // if the path or, for the API, the query is no text.
-func (s *Server) cleaned(r *http.Request) error {
+func (s *Server) cleanRequest(r *http.Request) error {
 	for name, values := range r.Header {
 		for i := range values {
 			r.Header[name][i] = cleanText(values[i])
 		}
 	}
-	s.toCallback(r)
+	s.rewriteToCallback(r)
 	if query := cleanQuery(r.URL.RawQuery); query != r.URL.RawQuery {
 		if strings.HasPrefix(r.URL.Path, "/api/") {
 			return errNotText
@@ -112,17 +112,17 @@ func readJSON(r *http.Request, asked any, otherwise string) error {
 	return nil
 }
 
-// besideCallback matches the address of a callback, and what providers and people make of it: slashes doubled or added, other
+// misspeltCallback matches the address of a callback, and what providers and people make of it: slashes doubled or added, other
 // case, a session's id or a file's name at the end.
-var besideCallback = regexp.MustCompile(`(?i)^/+connect/+([^/]+)/+callback(?:[^a-z0-9_-].*)?$`)
+var misspeltCallback = regexp.MustCompile(`(?i)^/+connect/+([^/]+)/+callback(?:[^a-z0-9_-].*)?$`)
 
-// toCallback leads a browser that comes back next to a callback's address to the callback, which drops the query and tells how it
+// rewriteToCallback leads a browser that comes back next to a callback's address to the callback, which drops the query and tells how it
 // ended: a page of its own would leave the code in the address bar.
-func (s *Server) toCallback(r *http.Request) {
+func (s *Server) rewriteToCallback(r *http.Request) {
 	if r.Method != http.MethodGet && r.Method != http.MethodHead {
 		return
 	}
-	found := besideCallback.FindStringSubmatch(r.URL.Path)
+	found := misspeltCallback.FindStringSubmatch(r.URL.Path)
 	if found == nil || !isText(r.URL.Path) {
 		return
 	}

@@ -115,7 +115,7 @@ func (s *Server) beginReconnect(w http.ResponseWriter, r *http.Request, c db.Con
 	return s.begin(w, r, provider, c.ID, nil)
 }
 
-// connectsPerMerchant limits attempts to connect: each is kept for more than a year, and some call the provider before anybody leaves.
+// connectsPerMerchant limits attempts to connect: each is kept for more than a year, and some call the provider before the browser is sent there.
 func connectsPerMerchant() pg.Limit { return pg.Limit{Burst: 60, Every: 10 * time.Second} }
 
 // begin creates a flow and sends the browser to the provider with it. inputs are what the merchant typed, if the provider asks.
@@ -188,7 +188,7 @@ func (s *Server) callbackKnown(ctx context.Context, provider connectors.Provider
 	if err != nil {
 		return err
 	}
-	if _, known := s.known.Load(provider.Name); known && refused.IsZero() {
+	if _, known := s.callbackAccepted.Load(provider.Name); known && refused.IsZero() {
 		return nil
 	}
 	limited, cancel := context.WithTimeout(ctx, askLimit)
@@ -202,7 +202,7 @@ func (s *Server) callbackKnown(ctx context.Context, provider connectors.Provider
 	case no:
 		s.Log.WarnContext(ctx, "callback address not registered", "provider", provider.Name, "address", s.callbackURL(provider.Name), "reason", connectors.ReasonOf(err))
 	default:
-		s.known.Store(provider.Name, true)
+		s.callbackAccepted.Store(provider.Name, true)
 	}
 	if no == refused.IsZero() {
 		if err := s.DB.CallbackRefused(ctx, provider.Name, provider.Environment, no, s.callbackURL(provider.Name), by); err != nil {
@@ -416,7 +416,7 @@ func (s *Server) obtainGrant(r *http.Request, provider connectors.Provider, f db
 		return err
 	})
 	switch {
-	case errors.Is(err, pg.ErrNotFound): // nobody is to have the access
+	case errors.Is(err, pg.ErrNotFound): // the access is not wanted
 		return nil, errors.Join(err, s.Jobs.RevokeUnwanted(ctx, db.UnwantedGrant{Flow: f, Grant: x.Grant}))
 	case errors.Is(err, db.ErrWrongStage): // it has ended in between, as its page shows
 		return nil, nil

@@ -48,7 +48,7 @@ func (s *Server) connectionPage(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	if visitorOf(r).user.Staff() && r.URL.Query().Has("as") {
-		return s.seenConnection(w, r, c)
+		return s.connectionAsMerchant(w, r, c)
 	}
 	page, err := s.viewConnection(r, c, visitorOf(r).role())
 	if err != nil {
@@ -64,8 +64,8 @@ func (s *Server) connectionPage(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// seenConnection shows staff what the merchant reads of a connection, in the language that the query's as names.
-func (s *Server) seenConnection(w http.ResponseWriter, r *http.Request, c db.ConnectionDetail) error {
+// connectionAsMerchant shows staff what the merchant reads of a connection, in the language that the query's as names.
+func (s *Server) connectionAsMerchant(w http.ResponseWriter, r *http.Request, c db.ConnectionDetail) error {
 	if !views.KnownLocale(r.URL.Query().Get("as")) {
 		return redirect(w, r, "/connections/"+c.ID.String())
 	}
@@ -152,8 +152,8 @@ func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 	return s.redirectToShow(w, r, "/connections/"+c.ID.String(), shown{Outcome: &came})
 }
 
-// refreshed redirects a GET of the form's address, which people may have kept.
-func (s *Server) refreshed(w http.ResponseWriter, r *http.Request) error {
+// redirectRefresh redirects a GET of the form's address, which people may have kept.
+func (s *Server) redirectRefresh(w http.ResponseWriter, r *http.Request) error {
 	return redirect(w, r, "/connections/"+url.PathEscape(r.PathValue("id")))
 }
 
@@ -272,9 +272,9 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.ConnectionDetail, pag
 		return staff, err
 	}
 	for _, line := range looks.Rows {
-		staff.Looks = append(staff.Looks, views.Event{Line: line})
+		staff.Lookups = append(staff.Lookups, views.Event{Line: line})
 	}
-	staff.LooksMore, staff.LooksURL = looks.Next != "", "/admin/events?"+eventValues(looked).Encode()
+	staff.LookupsMore, staff.LookupsURL = looks.Next != "", "/admin/events?"+eventValues(looked).Encode()
 	if staff.Notes, err = s.viewNotes(r, c.ID); err != nil {
 		return staff, err
 	}
@@ -295,7 +295,7 @@ func (s *Server) nextRefresh(c db.ConnectionDetail, how status.Status) status.Ne
 	case next == status.NextInterrupted || next == status.NextVerifying || next == status.NextUnrenewable:
 		return next
 	}
-	if slices.ContainsFunc(s.troubledList(), func(one refresh.ProviderState) bool {
+	if slices.ContainsFunc(s.bannerIncidents(), func(one refresh.ProviderState) bool {
 		return one.Name == c.Provider && one.Environment == c.Environment
 	}) {
 		return status.NextIncident

@@ -62,7 +62,7 @@ func (s *Server) revokeAtProvider(r *http.Request, p db.Revocation) error {
 	return retrySave(ctx, func(ctx context.Context) error { return s.DB.RecordRevocation(ctx, p, revoked, call) })
 }
 
-// revokeUnwanted revokes a grant that the user chose not to keep. It does nothing while anybody has the account connected here, and
+// revokeUnwanted revokes a grant that the user chose not to keep. It does nothing while a merchant has the account connected here, and
 // where the provider ends access by account: many end with one token all that the same person gave (RFC 7009 section 2.1 has the
 // whole grant end).
 func (s *Server) revokeUnwanted(r *http.Request, f db.Flow, g connectors.Grant) {

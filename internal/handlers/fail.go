@@ -103,11 +103,11 @@ func (s *Server) words(r *http.Request) context.Context {
 
 // render renders a page in the visitor's language. It sends nothing of a page whose rendering fails.
 func (s *Server) render(w http.ResponseWriter, r *http.Request, status int, page templ.Component) {
-	drawn, ok := s.drawn.Get().(*bytes.Buffer)
+	drawn, ok := s.buffers.Get().(*bytes.Buffer)
 	if !ok {
 		drawn = &bytes.Buffer{}
 	}
-	defer s.drawn.Put(drawn)
+	defer s.buffers.Put(drawn)
 	drawn.Reset()
 	if err := page.Render(s.words(r), drawn); err != nil {
 		if r.Context().Err() == nil {

@@ -13,7 +13,7 @@ import (
 // parseFilter reads a filter from a list's query. The caller sets Providers.
 func parseFilter(values url.Values) search.Filter {
 	var broken bool
-	get := func(name string) string { return cleaned(values.Get(name), &broken) }
+	get := func(name string) string { return cleanFilterText(values.Get(name), &broken) }
 	f := search.Filter{
 		Query: get("q"), Provider: get("provider"), Health: status.Health(get("health")), Party: status.Party(get("who")), Problem: status.Problem(get("problem")), Environment: get("environment"),
 		Lapsing: get("lapsing") != "", Outcome: status.Outcome(get("outcome")), Sort: get("sort"),
@@ -28,10 +28,10 @@ func parseFilter(values url.Values) search.Filter {
 		f.Used, broken = "", true
 	}
 	if since := get("since"); since != "" {
-		f.Since, _ = moment(since, namedZone(get("zone"), &broken), &broken)
+		f.Since, _ = parseMoment(since, parseZone(get("zone"), &broken), &broken)
 	}
-	f.Merchant = idOf(get("merchant"), &broken)
-	f.Bulk = idOf(get("bulk"), &broken)
+	f.Merchant = parseOptionalID(get("merchant"), &broken)
+	f.Bulk = parseOptionalID(get("bulk"), &broken)
 	f.Nothing = broken
 	return f
 }

@@ -21,7 +21,7 @@ func TestFiltersAreReadBack(t *testing.T) {
 		{Used: search.UsedNever, Query: "ស៊ីអេច 168"},
 		{Lapsing: true},
 		{Bulk: pg.NewID(), Outcome: status.OK},
-		{Since: time.Date(2026, 11, 21, 0, 0, 0, 0, namedZone("Asia/Phnom_Penh", new(bool)))},
+		{Since: time.Date(2026, 11, 21, 0, 0, 0, 0, parseZone("Asia/Phnom_Penh", new(bool)))},
 	} {
 		again := parseFilter(FilterValues(f))
 		if want, got := FilterValues(f).Encode(), FilterValues(again).Encode(); got != want || again.Nothing {

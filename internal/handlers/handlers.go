@@ -55,24 +55,24 @@ type Options struct {
 // Server serves pages and API. New makes one. It is safe for concurrent use.
 type Server struct {
 	Options
-	sessions *sessionStore
-	shown    []securecookie.Codec
-	passkeys *account.RelyingParty // nil if none can belong to PublicURL
-	troubled incidents
-	limits   apiLimits
-	present  status.Providers // the providers' settings, without incidents: see statuses
-	requests *requestMetrics
-	hidden   sync.Once                                           // logs a warning of a proxy that hides the requested host
-	known    sync.Map                                            // names of the providers that took our callback address
-	looped   sync.Once                                           // logs a warning of a proxy that is not trusted
-	drawn    sync.Pool                                           // of *bytes.Buffer, for pages before they are sent
-	secure   bool                                                // PublicURL is https: cookies are Secure and carry __Host-
-	pause    func(ctx context.Context, wait time.Duration) error // waits; replaced in tests
+	sessions           *sessionStore
+	shown              []securecookie.Codec
+	passkeys           *account.RelyingParty // nil if none can belong to PublicURL
+	openIncidents      incidents
+	limits             apiLimits
+	configured         status.Providers // the providers' settings, without incidents: see statuses
+	requests           *requestMetrics
+	warnHiddenHost     sync.Once                                           // logs a warning of a proxy that hides the requested host
+	callbackAccepted   sync.Map                                            // names of the providers that took our callback address
+	warnUntrustedProxy sync.Once                                           // logs a warning of a proxy that is not trusted
+	buffers            sync.Pool                                           // of *bytes.Buffer, for pages before they are sent
+	secure             bool                                                // PublicURL is https: cookies are Secure and carry __Host-
+	pause              func(ctx context.Context, wait time.Duration) error // waits; replaced in tests
 }
 
 // New makes a server.
 func New(o Options) *Server {
-	s := &Server{Options: o, secure: o.PublicURL.Scheme == "https", pause: pause, requests: newRequestMetrics(), present: connectors.Statuses(o.Providers)}
+	s := &Server{Options: o, secure: o.PublicURL.Scheme == "https", pause: pause, requests: newRequestMetrics(), configured: connectors.Statuses(o.Providers)}
 	s.sessions, s.shown = newSessionStore(o.Accounts, o.SessionKeys, s.secure), shownCodecs(o.SessionKeys)
 	var err error
 	if s.passkeys, err = account.NewRelyingParty(o.PublicURL, cmp.Or(o.Brand.Name, "Patchbay")); err != nil {
@@ -89,8 +89,8 @@ const (
 	merchant                    // a merchant's user
 	support
 	admin
-	linked // the browser of a connect link, at what its link is for
-	half   // gave the right password, and must give or set up a second factor first
+	linked        // the browser of a connect link, at what its link is for
+	factorPending // gave the right password, and must give or set up a second factor first
 
 	staff    = support | admin
 	signedIn = merchant | staff
@@ -115,18 +115,18 @@ const (
 // routes returns every route for browsers with the roles that it serves. api.go has those of the API.
 func (s *Server) routes() []route {
 	return []route{
-		{"GET /login", everyone | half, s.loginPage, false},
-		{"POST /login", everyone | half, s.login, false},
-		{ssoRoute, everyone | half, s.beginSSO, false},
-		{ssoCallbackRoute, everyone | half, s.finishSSO, false},
-		{"POST /login/passkey", everyone | half, s.loginByPasskey, false},
-		{"POST /passkey-challenges", everyone | half, s.challenge, false},
-		{"POST /logout", everyone | half, s.logout, false},
-		{"POST /language", everyone | half, s.setLanguage, false},
-		{"GET /login/second-factor", staff | half, s.secondFactorPage, false},
-		{"POST /login/second-factor", staff | half, s.giveSecondFactor, false},
-		{"GET /account/second-factor", staff | half, s.secondFactorSettings, false},
-		{"POST /account/second-factor", staff | half, s.changeSecondFactor, false},
+		{"GET /login", everyone | factorPending, s.loginPage, false},
+		{"POST /login", everyone | factorPending, s.login, false},
+		{ssoRoute, everyone | factorPending, s.beginSSO, false},
+		{ssoCallbackRoute, everyone | factorPending, s.finishSSO, false},
+		{"POST /login/passkey", everyone | factorPending, s.loginByPasskey, false},
+		{"POST /passkey-challenges", everyone | factorPending, s.challenge, false},
+		{"POST /logout", everyone | factorPending, s.logout, false},
+		{"POST /language", everyone | factorPending, s.setLanguage, false},
+		{"GET /login/second-factor", staff | factorPending, s.secondFactorPage, false},
+		{"POST /login/second-factor", staff | factorPending, s.proveSecondFactor, false},
+		{"GET /account/second-factor", staff | factorPending, s.secondFactorSettings, false},
+		{"POST /account/second-factor", staff | factorPending, s.changeSecondFactor, false},
 
 		{"GET /{$}", signedIn, s.home, true},
 		{"GET /connect/{provider}", merchant, s.connectPage, true},
@@ -142,7 +142,7 @@ func (s *Server) routes() []route {
 
 		{"GET /ended", merchant, s.endedConnections, false},
 		{"GET /connections/{id}", signedIn, s.connectionPage, true},
-		{"GET /connections/{id}/refresh", signedIn, s.refreshed, false},
+		{"GET /connections/{id}/refresh", signedIn, s.redirectRefresh, false},
 		{"POST /connections/{id}/refresh", signedIn, s.refreshNow, true},
 		{"POST /connections/{id}/nickname", signedIn, s.nameConnection, false},
 		{"POST /connections/{id}/reconnect", merchant, s.reconnect, true},
@@ -248,7 +248,7 @@ func (s *Server) page(one route) http.Handler {
 		r = r.WithContext(context.WithValue(r.Context(), visitorKey{}, v))
 		v.shown = s.takeShown(w, r)
 		r = r.WithContext(context.WithValue(r.Context(), visitorKey{}, v))
-		identify(r, cmp.Or(v.user.Role, v.half.Role), cmp.Or(v.user.ID, v.half.ID))
+		identify(r, cmp.Or(v.user.Role, v.factorPending.Role), cmp.Or(v.user.ID, v.factorPending.ID))
 		if err == nil && r.Method == http.MethodPost {
 			err = parsed(r)
 		}
@@ -269,10 +269,10 @@ func (s *Server) page(one route) http.Handler {
 			if proved, err = s.proved(w, r, one.pattern); proved != nil {
 				err = one.do(w, proved)
 			}
-		case v.role() == half && (r.Method == http.MethodGet || r.Method == http.MethodHead):
-			http.Redirect(w, r, s.halfPage(v.half, r.URL.RequestURI()), http.StatusSeeOther)
-		case v.role() == half:
-			http.Redirect(w, r, s.halfPage(v.half, ""), http.StatusSeeOther)
+		case v.role() == factorPending && (r.Method == http.MethodGet || r.Method == http.MethodHead):
+			http.Redirect(w, r, s.factorPendingPage(v.factorPending, r.URL.RequestURI()), http.StatusSeeOther)
+		case v.role() == factorPending:
+			http.Redirect(w, r, s.factorPendingPage(v.factorPending, ""), http.StatusSeeOther)
 		case v.role() == anonymous && (r.Method == http.MethodGet || r.Method == http.MethodHead):
 			http.Redirect(w, r, "/login?next="+url.QueryEscape(r.URL.RequestURI()), http.StatusSeeOther)
 		case v.role() == anonymous:
@@ -289,7 +289,7 @@ func (s *Server) page(one route) http.Handler {
 	})
 }
 
-// formPage returns the address of the page that a form is on which came from somebody whose session had ended. What they typed for a
+// formPage returns the address of the page that has the form which a visitor sent whose session had ended. What they typed for a
 // provider is in it, unless it is secret.
 func (s *Server) formPage(r *http.Request) string {
 	provider, err := s.provider(r.PathValue("provider"))
@@ -401,7 +401,7 @@ func (s *Server) guard(next http.Handler) http.Handler {
 		if s.secure {
 			h.Set("Strict-Transport-Security", "max-age=31536000")
 		}
-		refused := s.cleaned(r)
+		refused := s.cleanRequest(r)
 		if r.ContentLength > maxBody {
 			refused = errTooLarge
 		}

@@ -76,7 +76,7 @@ func (s *Server) endedConnections(w http.ResponseWriter, r *http.Request) error 
 	}
 	page := views.EndedPage{Page: s.viewPage(r), Pager: pager("/ended", nil, query.Get("at"), ended.Prev, ended.Next)}
 	for _, c := range ended.Rows {
-		page.Ended = append(page.Ended, views.EndedConnection{OwnedConnection: s.viewOne(c, nil), At: c.DisconnectedAt})
+		page.Ended = append(page.Ended, views.EndedConnection{OwnedConnection: s.viewOwnedConnection(c, nil), At: c.DisconnectedAt})
 	}
 	s.render(w, r, http.StatusOK, views.Ended(page))
 	return nil
@@ -87,7 +87,7 @@ func (s *Server) viewOwned(r *http.Request, owned []db.Connection) []views.Owned
 	providers := s.statuses(r.Context())
 	out := make([]views.OwnedConnection, len(owned))
 	for i, c := range owned {
-		out[i] = s.viewOne(c, providers)
+		out[i] = s.viewOwnedConnection(c, providers)
 	}
 	slices.SortStableFunc(out, func(a, b views.OwnedConnection) int {
 		return cmp.Or(
@@ -98,7 +98,7 @@ func (s *Server) viewOwned(r *http.Request, owned []db.Connection) []views.Owned
 	return out
 }
 
-func (s *Server) viewOne(c db.Connection, providers status.Providers) views.OwnedConnection {
+func (s *Server) viewOwnedConnection(c db.Connection, providers status.Providers) views.OwnedConnection {
 	how := status.Of(c.Row(), providers[c.Provider])
 	return views.OwnedConnection{
 		ID: c.ID.String(), Provider: s.viewProviderOf(c.Provider, c.Environment), Account: s.accountOf(c),
@@ -110,9 +110,9 @@ func (s *Server) viewOne(c db.Connection, providers status.Providers) views.Owne
 func (s *Server) statuses(ctx context.Context) status.Providers {
 	incidents := s.currentIncidents(ctx)
 	if len(incidents) == 0 {
-		return s.present
+		return s.configured
 	}
-	providers := maps.Clone(s.present)
+	providers := maps.Clone(s.configured)
 	for _, one := range incidents {
 		providers.SetIncident(one.Name, one.Environment, one.Reason)
 	}

@@ -32,7 +32,7 @@ func (s *Server) acceptInvitation(w http.ResponseWriter, r *http.Request) error 
 	} else if tooLong(r, "name") {
 		page.Errors = append(page.Errors, views.FieldError{Field: "name", Code: "too-long"})
 	}
-	if code := weak(s.Accounts.CheckPassword(r.PostFormValue("password"), link.User.Email, page.Name)); code != "" {
+	if code := passwordError(s.Accounts.CheckPassword(r.PostFormValue("password"), link.User.Email, page.Name)); code != "" {
 		page.Errors = append(page.Errors, views.FieldError{Field: "password", Code: code})
 	}
 	if len(page.Errors) > 0 {
@@ -43,7 +43,7 @@ func (s *Server) acceptInvitation(w http.ResponseWriter, r *http.Request) error 
 	if err != nil {
 		return err
 	}
-	if err := s.welcome(w, r, user); err != nil {
+	if err := s.passwordAccepted(w, r, user); err != nil {
 		return err
 	}
 	return s.redirectWithNotice(w, r, afterSignIn(user, ""), "welcome")

@@ -25,7 +25,7 @@ func (s *Server) providerOptions(chosen string) []views.Option {
 	list := []views.Option{{Selected: chosen == ""}}
 	known := chosen == ""
 	for _, provider := range s.Providers {
-		list = append(list, views.Option{Value: provider.Name, Label: title(provider), Selected: provider.Name == chosen})
+		list = append(list, views.Option{Value: provider.Name, Label: providerTitle(provider), Selected: provider.Name == chosen})
 		known = known || provider.Name == chosen
 	}
 	if !known {

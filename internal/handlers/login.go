@@ -24,8 +24,8 @@ func (s *Server) loginPage(w http.ResponseWriter, r *http.Request) error {
 	next := localPath(r.URL.Query().Get("next"))
 	switch v := visitorOf(r); v.role() {
 	case anonymous:
-	case half:
-		return redirect(w, r, s.halfPage(v.half, next))
+	case factorPending:
+		return redirect(w, r, s.factorPendingPage(v.factorPending, next))
 	default:
 		return redirect(w, r, afterSignIn(v.user, next))
 	}
@@ -41,7 +41,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	email, next := formText(r, "email"), localPath(r.PostFormValue("next"))
 	again := s.loginView(r, email, next)
 
-	err := s.signInTurn(r, email)
+	err := s.limitSignIn(r, email)
 	var slow slowDown
 	if errors.As(err, &slow) {
 		again.Wait = slow.seconds()
@@ -58,7 +58,7 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 		return slowDown(2 * time.Second)
 	}
 	if err == nil {
-		err = s.welcome(w, r, user)
+		err = s.passwordAccepted(w, r, user)
 	}
 	if errors.Is(err, account.ErrWrongPassword) {
 		if err := s.countFailure(r, email); err != nil {
@@ -79,16 +79,16 @@ func (s *Server) login(w http.ResponseWriter, r *http.Request) error {
 	return redirect(w, r, afterSignIn(user, next))
 }
 
-// welcome signs in a user whose password was right: by half if they have a second factor, which the next page asks for.
-func (s *Server) welcome(w http.ResponseWriter, r *http.Request, user account.User) error {
+// passwordAccepted signs in a user whose password was right. One with a second factor is asked for it by the next page.
+func (s *Server) passwordAccepted(w http.ResponseWriter, r *http.Request, user account.User) error {
 	if err := s.signIn(w, r, user); err != nil || user.SecondFactor {
 		return err
 	}
-	return s.welcomed(w, r, user)
+	return s.recordSignIn(w, r, user)
 }
 
-// welcomed notes a sign-in that is complete.
-func (s *Server) welcomed(w http.ResponseWriter, r *http.Request, user account.User) error {
+// recordSignIn remembers the browser of a sign-in that is complete, and adds the event.
+func (s *Server) recordSignIn(w http.ResponseWriter, r *http.Request, user account.User) error {
 	if err := s.rememberDevice(w, user.ID); err != nil {
 		return err
 	}
@@ -118,7 +118,7 @@ func (s *Server) logout(w http.ResponseWriter, r *http.Request) error {
 	return s.redirectWithNotice(w, r, to, "signed-out")
 }
 
-// Tries to sign in are delayed, never locked out: an early try waits here, and one that would wait longer than patience gets a
+// Tries to sign in are delayed, never locked out: an early try waits here, and one that would wait longer than longestWait gets a
 // slowDown. What one network does to an account keeps no other network from it. Failures from many networks together are bounded
 // too; a network that has hardly failed itself has a few tries left even then, and so has a browser that has signed in to the
 // account before, always.
@@ -127,10 +127,10 @@ func triesPerAccount() pg.Limit    { return pg.Limit{Burst: 5, Every: 2 * time.S
 func failuresPerAccount() pg.Limit { return pg.Limit{Burst: 60, Every: time.Minute} }
 func failuresPerNetwork() pg.Limit { return pg.Limit{Burst: 3, Every: 10 * time.Minute} } // at one account
 
-const patience = 8 * time.Second
+const longestWait = 8 * time.Second
 
-// signInTurn waits until this try is within the limits. It returns a slowDown if that would take too long.
-func (s *Server) signInTurn(r *http.Request, email string) error {
+// limitSignIn waits until this try is within the limits. It returns a slowDown if that would take too long.
+func (s *Server) limitSignIn(r *http.Request, email string) error {
 	if err := s.limitAddress(r, "sign-in", triesPerAddress()); err != nil {
 		return err
 	}
@@ -180,7 +180,7 @@ func (s *Server) limitAddress(r *http.Request, doing string, limit pg.Limit) err
 }
 
 func (s *Server) rateLimit(r *http.Request, key string, limit pg.Limit) error {
-	wait, ok, err := s.DB.Wait(r.Context(), key, limit, patience)
+	wait, ok, err := s.DB.Wait(r.Context(), key, limit, longestWait)
 	switch {
 	case err != nil:
 		return err

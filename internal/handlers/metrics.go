@@ -23,7 +23,7 @@ func (s *Server) metrics() http.HandlerFunc {
 	registry.MustRegister(s.Refresh.Metrics, s.Webhooks, s.requests, databaseMetrics{s}, jobMetrics{s}, poolMetrics{s.DB}, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	figures := promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !s.operator(r) {
+		if !s.fromOperator(r) {
 			http.NotFound(w, r)
 			return
 		}

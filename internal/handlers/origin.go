@@ -85,9 +85,9 @@ func forwarded(r *http.Request) bool {
 	return false
 }
 
-// operator reports whether a request comes straight from this machine or from a trusted network. A proxy's request never does:
+// fromOperator reports whether a request comes straight from this machine or from a trusted network. A proxy's request never does:
 // neither one that names its client nor one that hides it, which uses HTTP/1.0 or asks for PUBLIC_URL's host.
-func (s *Server) operator(r *http.Request) bool {
+func (s *Server) fromOperator(r *http.Request) bool {
 	address := peer(r)
 	if !address.IsLoopback() && !s.trusted(address) || forwarded(r) || !r.ProtoAtLeast(1, 1) {
 		return false
@@ -131,9 +131,9 @@ func isUpstream(host string) bool {
 	return !strings.Contains(name, ".")
 }
 
-// asked returns the host in the browser's bar, and whether that is known. A trusted proxy may hide it: by naming the server
+// requestedHost returns the host in the browser's bar, and whether that is known. A trusted proxy may hide it: by naming the server
 // behind it as Host without X-Forwarded-Host, as nginx, Apache and IIS do by default.
-func (s *Server) asked(r *http.Request) (host string, known bool) {
+func (s *Server) requestedHost(r *http.Request) (host string, known bool) {
 	if s.trusted(peer(r)) {
 		if named, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Host"), ","); strings.TrimSpace(named) != "" {
 			return hostOf(s.PublicURL, named), true
@@ -144,8 +144,8 @@ func (s *Server) asked(r *http.Request) (host string, known bool) {
 	return hostOf(s.PublicURL, r.Host), true
 }
 
-// plain reports whether a trusted proxy says that the browser uses plain HTTP although PUBLIC_URL is https.
-func (s *Server) plain(r *http.Request) bool {
+// usesPlainHTTP reports whether a trusted proxy says that the browser uses plain HTTP although PUBLIC_URL is https.
+func (s *Server) usesPlainHTTP(r *http.Request) bool {
 	scheme, _, _ := strings.Cut(r.Header.Get("X-Forwarded-Proto"), ",")
 	return s.secure && strings.EqualFold(strings.TrimSpace(scheme), "http") && s.trusted(peer(r))
 }
@@ -160,33 +160,33 @@ func (s *Server) canonicalHost(next http.Handler) http.Handler {
 	public := hostOf(s.PublicURL, s.PublicURL.Host)
 	misdirected := s.page(route{roles: everyone, do: func(http.ResponseWriter, *http.Request) error { return errMisdirected }})
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		host, known := s.asked(r)
+		host, known := s.requestedHost(r)
 		read := r.Method == http.MethodGet || r.Method == http.MethodHead
 		_, err := r.Cookie(movedCookie)
 		moved := err == nil
 		switch {
 		case !known:
-			s.hidden.Do(func() {
+			s.warnHiddenHost.Do(func() {
 				s.Log.WarnContext(r.Context(), "the proxy hides which address was asked for: have it send Host or X-Forwarded-Host (docs/operating.md)", "proxy", peer(r).String(), "host", host)
 			})
 			next.ServeHTTP(w, r)
-		case host == public && !(s.plain(r) && read && !moved):
+		case host == public && !(s.usesPlainHTTP(r) && read && !moved):
 			next.ServeHTTP(w, r)
 		case !read:
 			misdirected.ServeHTTP(w, r)
 		case host != public && moved, !s.trusted(peer(r)) && hostOf(s.PublicURL, r.Header.Get("X-Forwarded-Host")) == public:
-			s.looped.Do(func() {
+			s.warnUntrustedProxy.Do(func() {
 				s.Log.WarnContext(r.Context(), "PUBLIC_URL leads here by a proxy that is not in TRUSTED_PROXIES, or that hides the Host (docs/operating.md)", "peer", peer(r).String(), "host", host)
 			})
 			misdirected.ServeHTTP(w, r)
 		default:
 			there := *s.PublicURL
 			there.Path, there.RawPath, there.RawQuery = r.URL.Path, r.URL.RawPath, r.URL.RawQuery
-			http.SetCookie(w, &http.Cookie{Name: movedCookie, Value: "1", Path: "/", MaxAge: int(movedFor / time.Second), HttpOnly: true, SameSite: http.SameSiteLaxMode})
+			http.SetCookie(w, &http.Cookie{Name: movedCookie, Value: "1", Path: "/", MaxAge: int(movedLifetime / time.Second), HttpOnly: true, SameSite: http.SameSiteLaxMode})
 			http.Redirect(w, r, there.String(), http.StatusTemporaryRedirect)
 		}
 	})
 }
 
-// movedFor is how long movedCookie lasts: longer than a redirect, shorter than a second visit.
-const movedFor = 4 * time.Second
+// movedLifetime is how long movedCookie lasts: longer than a redirect, shorter than a second visit.
+const movedLifetime = 4 * time.Second

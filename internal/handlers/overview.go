@@ -56,7 +56,7 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	page := views.OverviewPage{Page: s.viewPage(r), At: now, Hours: hourFigures(hours, first)}
-	for _, place := range s.places(counts) {
+	for _, place := range s.providerEnvs(counts) {
 		page.Providers = append(page.Providers, s.providerFigures(r.Context(), place, counts, lately, states))
 	}
 	if slices.ContainsFunc(page.Providers, views.ProviderFigures.Any) { // the others are in the list of providers
@@ -71,7 +71,7 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 		page.RiskURL = "/admin/connections?lapsing=7d"
 	}
 	for _, provider := range s.Providers {
-		if provider.Connector == nil && !used(counts, provider.Name) {
+		if provider.Connector == nil && !hasConnections(counts, provider.Name) {
 			page.Unset = append(page.Unset, viewProvider(provider))
 		}
 	}
@@ -85,8 +85,8 @@ func (s *Server) overview(w http.ResponseWriter, r *http.Request) error {
 // providerEnv is a provider in one environment.
 type providerEnv struct{ provider, environment string }
 
-// places returns the providers that are set up, in their order, then those that only connections have.
-func (s *Server) places(counts []db.Count) []providerEnv {
+// providerEnvs returns the providers that are set up, in their order, then those that only connections have.
+func (s *Server) providerEnvs(counts []db.Count) []providerEnv {
 	var all []providerEnv
 	for _, provider := range s.Providers {
 		if provider.Connector != nil {
@@ -130,7 +130,7 @@ func (s *Server) providerFigures(ctx context.Context, at providerEnv, counts []d
 	return figures
 }
 
-func (s *Server) presently(at providerEnv) bool {
+func (s *Server) isPresent(at providerEnv) bool {
 	provider, err := s.provider(at.provider)
 	return err == nil && provider.Is(at.provider, at.environment)
 }
@@ -185,7 +185,7 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.TodoItem, err
 		return nil, err
 	}
 	for _, provider := range s.Providers {
-		if tasks := s.providerTodo(provider, records[provider.Name], waiting[provider.Name]); provider.Connector != nil || used(counts, provider.Name) {
+		if tasks := s.providerTodo(provider, records[provider.Name], waiting[provider.Name]); provider.Connector != nil || hasConnections(counts, provider.Name) {
 			list = append(list, tasks...)
 		}
 	}
@@ -211,7 +211,7 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.TodoItem, err
 	if old > 0 {
 		list = append(list, views.TodoItem{Code: views.TodoOldKey, Count: old})
 	}
-	restores, err := s.restores(r.Context())
+	restores, err := s.restoreTodo(r.Context())
 	if err != nil {
 		return nil, err
 	}
@@ -232,11 +232,11 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.TodoItem, err
 	}
 	elsewhere := map[providerEnv]int64{}
 	for _, c := range counts {
-		if at := (providerEnv{c.Provider, c.Environment}); c.Health != status.Disconnected && !s.presently(at) {
+		if at := (providerEnv{c.Provider, c.Environment}); c.Health != status.Disconnected && !s.isPresent(at) {
 			elsewhere[at] += c.Connections
 		}
 	}
-	for _, at := range s.places(counts) {
+	for _, at := range s.providerEnvs(counts) {
 		if n := elsewhere[at]; n > 0 {
 			list = append(list, views.TodoItem{
 				Code: views.TodoEnvironment, Provider: s.viewProviderOf(at.provider, at.environment).Title, Count: n,
@@ -248,8 +248,8 @@ func (s *Server) todo(r *http.Request, counts []db.Count) ([]views.TodoItem, err
 	return list, nil
 }
 
-// used reports whether a provider has connections that are not disconnected, in any environment.
-func used(counts []db.Count, provider string) bool {
+// hasConnections reports whether a provider has connections that are not disconnected, in any environment.
+func hasConnections(counts []db.Count, provider string) bool {
 	return slices.ContainsFunc(counts, func(c db.Count) bool {
 		return c.Provider == provider && c.Health != status.Disconnected && c.Connections > 0
 	})
@@ -258,7 +258,7 @@ func used(counts []db.Count, provider string) bool {
 // providerTodo lists what the platform must put right at one provider: what stops merchants first.
 func (s *Server) providerTodo(provider connectors.Provider, record db.ProviderRecord, waiting int64) (list []views.TodoItem) {
 	add := func(line views.TodoItem) {
-		line.Provider = title(provider)
+		line.Provider = providerTitle(provider)
 		line.URL = cmp.Or(line.URL, "/admin/providers/"+provider.Name)
 		list = append(list, line)
 	}
@@ -266,7 +266,7 @@ func (s *Server) providerTodo(provider connectors.Provider, record db.ProviderRe
 		add(views.TodoItem{Code: views.TodoNotSetUp, Detail: strings.Join(provider.Missing, ", ")})
 		return list
 	}
-	for _, one := range s.troubledList() {
+	for _, one := range s.bannerIncidents() {
 		if one.Reason == status.ReasonClientRejected && provider.Is(one.Name, one.Environment) {
 			add(views.TodoItem{Code: views.TodoClientRejected})
 		}
@@ -301,15 +301,15 @@ func (s *Server) retryMail(w http.ResponseWriter, r *http.Request) error {
 	return s.redirectWithNotice(w, r, "/admin", "mail-retried", "Letters", strconv.Itoa(letters))
 }
 
-// troubledList returns the open incidents that the page's banner shows.
-func (s *Server) troubledList() []refresh.ProviderState {
-	s.troubled.mu.Lock()
-	defer s.troubled.mu.Unlock()
-	return slices.Clone(s.troubled.list)
+// bannerIncidents returns the open incidents that the page's banner shows.
+func (s *Server) bannerIncidents() []refresh.ProviderState {
+	s.openIncidents.mu.Lock()
+	defer s.openIncidents.mu.Unlock()
+	return slices.Clone(s.openIncidents.list)
 }
 
-// restores lists what is known of a restore of some days ago, and of a pause in which one may have gone unnoticed.
-func (s *Server) restores(ctx context.Context) ([]views.TodoItem, error) {
+// restoreTodo lists what is known of a restore of some days ago, and of a pause in which one may have gone unnoticed.
+func (s *Server) restoreTodo(ctx context.Context) ([]views.TodoItem, error) {
 	const command = "patchbay restored"
 	last, err := restore.Last(ctx, s.DB.Pool)
 	if err != nil {

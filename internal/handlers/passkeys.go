@@ -100,7 +100,7 @@ func (s *Server) loginByPasskey(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.welcomed(w, r, user); err != nil {
+	if err := s.recordSignIn(w, r, user); err != nil {
 		return err
 	}
 	return redirect(w, r, afterSignIn(user, next))
@@ -142,7 +142,7 @@ func (s *Server) addPasskey(w http.ResponseWriter, r *http.Request, u account.Us
 	case len(page.Recovery) == 0:
 		return s.redirectWithNotice(w, r, "/account/second-factor", "passkey-added")
 	default:
-		if r, err = s.renew(w, r, next); err != nil {
+		if r, err = s.renewSession(w, r, next); err != nil {
 			return err
 		}
 		page.TurnedOn = true

@@ -72,7 +72,7 @@ func (s *Server) newPassword(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	user, err := s.Accounts.SetPassword(r.Context(), account.LinkPassword, secret, "", r.PostFormValue("password"), s.address(r), s.Jobs)
-	if code := weak(err); code != "" {
+	if code := passwordError(err); code != "" {
 		s.render(w, r, http.StatusUnprocessableEntity, views.NewPassword(views.NewPasswordPage{
 			Page: s.viewPage(r), Action: r.URL.Path, Email: link.User.Email, Errors: views.Errors{{Field: "password", Code: code}},
 		}))
@@ -81,7 +81,7 @@ func (s *Server) newPassword(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	if err := s.welcome(w, r, user); err != nil {
+	if err := s.passwordAccepted(w, r, user); err != nil {
 		return err
 	}
 	return s.redirectWithNotice(w, r, afterSignIn(user, ""), "password-changed")

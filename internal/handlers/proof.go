@@ -84,7 +84,7 @@ func (s *Server) proved(w http.ResponseWriter, r *http.Request, pattern string) 
 				delete(r.PostForm, name)
 				delete(r.Form, name)
 			}
-			return s.renew(w, r, secret)
+			return s.renewSession(w, r, secret)
 		case errors.As(err, &slow):
 			code, page.Wait = http.StatusTooManyRequests, slow.seconds()
 			w.Header().Set("Retry-After", strconv.Itoa(page.Wait))
@@ -112,9 +112,9 @@ func (s *Server) prove(r *http.Request, u account.User, next pg.Secret) error {
 		}
 		return s.DB.Audit.Record(r.Context(), proved)
 	}
-	turn := func() error { return s.signInTurn(r, u.Email) }
+	turn := func() error { return s.limitSignIn(r, u.Email) }
 	if u.SecondFactor {
-		turn = func() error { return s.codeTurn(r, u) }
+		turn = func() error { return s.limitCodes(r, u) }
 	}
 	if err := turn(); err != nil {
 		return err

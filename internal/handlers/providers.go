@@ -55,7 +55,7 @@ func (s *Server) logo(w http.ResponseWriter, r *http.Request) error {
 	if provider.Logo.Image == nil {
 		return pg.ErrNotFound
 	}
-	writeOwn(w, provider.Logo.Type, "public, max-age=3600", provider.Logo.Image)
+	writeOperatorFile(w, provider.Logo.Type, "public, max-age=3600", provider.Logo.Image)
 	return nil
 }
 

@@ -58,7 +58,7 @@ func (s *Server) returnURL(text string) (u *url.URL, ok bool) {
 		return nil, false
 	}
 	for _, prefix := range s.ReturnURLs {
-		if u.Scheme == prefix.Scheme && originHost(u) == originHost(prefix) && below(u.EscapedPath(), prefix.EscapedPath()) {
+		if u.Scheme == prefix.Scheme && originHost(u) == originHost(prefix) && hasPathPrefix(u.EscapedPath(), prefix.EscapedPath()) {
 			return u, true
 		}
 	}
@@ -74,8 +74,8 @@ func originHost(u *url.URL) string {
 	return strings.ToLower(u.Hostname()) + " " + port
 }
 
-// below reports whether a path is that of a prefix, or continues it after a slash.
-func below(path, prefix string) bool {
+// hasPathPrefix reports whether a path is that of a prefix, or continues it after a slash.
+func hasPathPrefix(path, prefix string) bool {
 	prefix = strings.TrimSuffix(prefix, "/")
 	return path == prefix || strings.HasPrefix(path, prefix+"/")
 }

@@ -19,8 +19,8 @@ func (s *Server) mustSetUp(u account.User) bool {
 	return s.RequireFactor && u.Staff() && !u.SSO && !u.SecondFactor
 }
 
-// halfPage returns where a half signed-in user goes on, and to next afterwards.
-func (s *Server) halfPage(u account.User, next string) string {
+// factorPendingPage returns the address at which a user gives or sets up the second factor that is pending, and goes on to next.
+func (s *Server) factorPendingPage(u account.User, next string) string {
 	page := "/account/second-factor"
 	if u.SecondFactor {
 		page = "/login/second-factor"
@@ -36,12 +36,12 @@ func (s *Server) secondFactorPage(w http.ResponseWriter, r *http.Request) error 
 	next := localPath(r.URL.Query().Get("next"))
 	v := visitorOf(r)
 	switch {
-	case v.role() != half:
+	case v.role() != factorPending:
 		return redirect(w, r, afterSignIn(v.user, next))
-	case !v.half.SecondFactor:
-		return redirect(w, r, s.halfPage(v.half, next))
+	case !v.factorPending.SecondFactor:
+		return redirect(w, r, s.factorPendingPage(v.factorPending, next))
 	}
-	page, err := s.secondFactorView(r, v.half, next)
+	page, err := s.secondFactorView(r, v.factorPending, next)
 	if err != nil {
 		return err
 	}
@@ -54,22 +54,22 @@ func (s *Server) secondFactorView(r *http.Request, u account.User, next string) 
 	return views.SecondFactorPage{Page: s.viewPage(r), Next: next, Codes: state.Codes, Passkeys: s.passkeys != nil && len(state.Passkeys) > 0}, err
 }
 
-// giveSecondFactor completes a sign-in with a one-time code, a recovery code or a passkey.
-func (s *Server) giveSecondFactor(w http.ResponseWriter, r *http.Request) error {
+// proveSecondFactor completes a sign-in with a one-time code, a recovery code or a passkey.
+func (s *Server) proveSecondFactor(w http.ResponseWriter, r *http.Request) error {
 	next := localPath(r.PostFormValue("next"))
 	v := visitorOf(r)
-	if v.role() != half || !v.half.SecondFactor {
+	if v.role() != factorPending || !v.factorPending.SecondFactor {
 		return s.secondFactorPage(w, r)
 	}
-	again, err := s.secondFactorView(r, v.half, next)
+	again, err := s.secondFactorView(r, v.factorPending, next)
 	if err != nil {
 		return err
 	}
 	secret := pg.NewSecret()
 	if answer := r.PostFormValue("passkey"); answer != "" {
-		err = s.provePasskey(r, v.half, secret, answer)
+		err = s.provePasskey(r, v.factorPending, secret, answer)
 	} else {
-		err = s.proveCode(r, v.half, secret)
+		err = s.proveCode(r, v.factorPending, secret)
 	}
 	var slow slowDown
 	switch {
@@ -89,13 +89,13 @@ func (s *Server) giveSecondFactor(w http.ResponseWriter, r *http.Request) error 
 	case err != nil:
 		return err
 	}
-	if r, err = s.renew(w, r, secret); err != nil {
+	if r, err = s.renewSession(w, r, secret); err != nil {
 		return err
 	}
-	if err := s.welcomed(w, r, v.half); err != nil {
+	if err := s.recordSignIn(w, r, v.factorPending); err != nil {
 		return err
 	}
-	return redirect(w, r, afterSignIn(v.half, next))
+	return redirect(w, r, afterSignIn(v.factorPending, next))
 }
 
 // wrongCode returns the error of the field that a code was typed into.
@@ -110,10 +110,10 @@ func wrongCode(r *http.Request) views.Errors {
 // gets as far, so that a stranger keeps nobody from signing in by it.
 func codesPerAccount() pg.Limit { return pg.Limit{Burst: 10, Every: 15 * time.Minute} }
 
-// codeTurn waits until a code may be tried, within the limits of passwords and of codes. It returns a slowDown if that would take too
+// limitCodes waits until a code may be tried, within the limits of passwords and of codes. It returns a slowDown if that would take too
 // long. A code that is right forgets the second.
-func (s *Server) codeTurn(r *http.Request, u account.User) error {
-	if err := s.signInTurn(r, u.Email); err != nil {
+func (s *Server) limitCodes(r *http.Request, u account.User) error {
+	if err := s.limitSignIn(r, u.Email); err != nil {
 		return err
 	}
 	wait, err := s.DB.Allow(r.Context(), codesKey(u), codesPerAccount())
@@ -128,7 +128,7 @@ func codesKey(u account.User) string { return "codes of " + u.ID.String() }
 // proveCode spends the code of the form, completes the session, and changes its secret to next. It returns account.ErrWrongCode, and a
 // slowDown.
 func (s *Server) proveCode(r *http.Request, u account.User, next pg.Secret) error {
-	if err := s.codeTurn(r, u); err != nil {
+	if err := s.limitCodes(r, u); err != nil {
 		return err
 	}
 	typed := cmp.Or(r.PostFormValue("code"), r.PostFormValue("recovery"))
@@ -149,8 +149,8 @@ func (s *Server) mailJobs() notify.Queue {
 // factorUser returns the user whose second factor a page is about. ok is false if they must give it first.
 func factorUser(r *http.Request) (u account.User, ok bool) {
 	v := visitorOf(r)
-	if v.role() == half {
-		return v.half, !v.half.SecondFactor
+	if v.role() == factorPending {
+		return v.factorPending, !v.factorPending.SecondFactor
 	}
 	return v.user, true
 }
@@ -159,7 +159,7 @@ func factorUser(r *http.Request) (u account.User, ok bool) {
 func (s *Server) secondFactorSettings(w http.ResponseWriter, r *http.Request) error {
 	u, ok := factorUser(r)
 	if !ok {
-		return redirect(w, r, s.halfPage(u, r.URL.Query().Get("next")))
+		return redirect(w, r, s.factorPendingPage(u, r.URL.Query().Get("next")))
 	}
 	once := visitorOf(r).shown
 	return s.renderFactor(w, r, http.StatusOK, views.FactorPage{Next: localPath(r.URL.Query().Get("next")), Recovery: once.Recovery, TurnedOn: once.TurnedOn})
@@ -169,7 +169,7 @@ func (s *Server) secondFactorSettings(w http.ResponseWriter, r *http.Request) er
 func (s *Server) changeSecondFactor(w http.ResponseWriter, r *http.Request) error {
 	u, ok := factorUser(r)
 	if !ok {
-		return redirect(w, r, s.halfPage(u, ""))
+		return redirect(w, r, s.factorPendingPage(u, ""))
 	}
 	page := views.FactorPage{Next: localPath(r.PostFormValue("next"))}
 	state, err := s.Accounts.Factors(r.Context(), u.ID)
@@ -179,7 +179,7 @@ func (s *Server) changeSecondFactor(w http.ResponseWriter, r *http.Request) erro
 	do := r.PostFormValue("do")
 	switch {
 	case do == "on" && !state.Codes:
-		if err := s.codeTurn(r, u); err != nil {
+		if err := s.limitCodes(r, u); err != nil {
 			return err
 		}
 		secret := pg.NewSecret()
@@ -189,7 +189,7 @@ func (s *Server) changeSecondFactor(w http.ResponseWriter, r *http.Request) erro
 			return s.renderFactor(w, r, http.StatusUnprocessableEntity, page)
 		}
 		if err == nil && len(page.Recovery) > 0 { // the first second factor completes the session
-			r, err = s.renew(w, r, secret)
+			r, err = s.renewSession(w, r, secret)
 		}
 		if err == nil {
 			err = s.DB.ResetLimit(r.Context(), codesKey(u))
@@ -240,7 +240,7 @@ func (s *Server) renderFactor(w http.ResponseWriter, r *http.Request, status int
 	page.Path = factorPath(page.Next)
 	page.Then = afterSignIn(u, page.Next)
 	page.Email = u.Email
-	page.Half = v.role() == half && !page.TurnedOn
+	page.FactorPending = v.role() == factorPending && !page.TurnedOn
 	page.Required = s.RequireFactor
 	page.Passkeys = s.passkeys != nil && !u.SSO
 	var err error

@@ -139,8 +139,8 @@ func (s *Server) signIn(w http.ResponseWriter, r *http.Request, user account.Use
 	return session.Save(r, w)
 }
 
-// renew gives the browser the secret that its session has since a proof, and returns the request as one of that session.
-func (s *Server) renew(w http.ResponseWriter, r *http.Request, secret pg.Secret) (*http.Request, error) {
+// renewSession gives the browser the secret that its session has since a proof, and returns the request as one of that session.
+func (s *Server) renewSession(w http.ResponseWriter, r *http.Request, secret pg.Secret) (*http.Request, error) {
 	session, err := s.sessions.Get(r, s.cookieName("session"))
 	if err != nil {
 		return nil, err
@@ -167,15 +167,15 @@ func (s *Server) signOut(w http.ResponseWriter, r *http.Request) error {
 
 // visitor is the sender of a request. Its user is zero if it is not signed in.
 type visitor struct {
-	user     account.User
-	half     account.User // gave the right password, and must give or set up a second factor first; user is zero then
-	merchant db.Merchant  // zero for staff
-	session  account.Session
-	link     db.ConnectLink // of a browser that a platform sent here, at what the link is for; else zero
-	browser  pg.Secret      // this browser's secret, if this answer gives it one
-	locale   string         // of the page
-	shown    shown          // what this page shows once
-	notice   string         // code of the notice to show, with its values
+	user          account.User
+	factorPending account.User // gave the right password, and must give or set up a second factor first; user is zero then
+	merchant      db.Merchant  // zero for staff
+	session       account.Session
+	link          db.ConnectLink // of a browser that a platform sent here, at what the link is for; else zero
+	browser       pg.Secret      // this browser's secret, if this answer gives it one
+	locale        string         // of the page
+	shown         shown          // what this page shows once
+	notice        string         // code of the notice to show, with its values
 }
 
 type visitorKey struct{}
@@ -193,8 +193,8 @@ func (v visitor) role() roles {
 	if v.link.ID != (pg.ID{}) {
 		return linked
 	}
-	if v.half.ID != (pg.ID{}) {
-		return half
+	if v.factorPending.ID != (pg.ID{}) {
+		return factorPending
 	}
 	switch v.user.Role {
 	case audit.RoleMerchant:
@@ -224,13 +224,13 @@ func (s *Server) visit(w http.ResponseWriter, r *http.Request) (visitor, error) 
 	if in, ok := session.Values[valueSignedIn].(account.SignedIn); ok && err == nil {
 		v.user, v.merchant, v.session = in.User, in.Merchant, in.Session
 		if in.Session.FactorPending || s.mustSetUp(in.User) {
-			v.user, v.half = account.User{}, in.User
+			v.user, v.factorPending = account.User{}, in.User
 		}
 		if s.DB.Now().Sub(v.session.SeenAt) >= time.Minute {
 			err = s.Accounts.TouchSession(r.Context(), v.session.Hash, s.address(r), r.UserAgent())
 		}
 	}
-	v.locale = s.chooseLocale(w, r, cmp.Or(v.user.Locale, v.half.Locale))
+	v.locale = s.chooseLocale(w, r, cmp.Or(v.user.Locale, v.factorPending.Locale))
 	if r.Method == http.MethodGet && !isPrefetch(r) {
 		if cookie, err := r.Cookie(s.cookieName("notice")); err == nil {
 			v.notice = cookie.Value
@@ -276,8 +276,8 @@ func (s *Server) actor(r *http.Request) audit.Actor {
 	if v.role() == linked {
 		return s.actorOf(r, audit.RoleLink, v.link.ID)
 	}
-	if v.role() == half {
-		return s.actorOf(r, v.half.Role, v.half.ID)
+	if v.role() == factorPending {
+		return s.actorOf(r, v.factorPending.Role, v.factorPending.ID)
 	}
 	return s.actorOf(r, v.user.Role, v.user.ID)
 }
@@ -319,13 +319,13 @@ const incidentsAge = 3 * time.Second
 // currentIncidents returns the open incidents, read at most incidentsAge ago. One request reads them again; the others use
 // the cached ones, so that they do not queue behind a database that does not answer.
 func (s *Server) currentIncidents(ctx context.Context) []refresh.ProviderState {
-	s.troubled.mu.Lock()
-	now, known := s.DB.Now(), s.troubled.list
-	due := now.Sub(s.troubled.read) >= incidentsAge || now.Before(s.troubled.read)
+	s.openIncidents.mu.Lock()
+	now, known := s.DB.Now(), s.openIncidents.list
+	due := now.Sub(s.openIncidents.read) >= incidentsAge || now.Before(s.openIncidents.read)
 	if due {
-		s.troubled.read = now
+		s.openIncidents.read = now
 	}
-	s.troubled.mu.Unlock()
+	s.openIncidents.mu.Unlock()
 	if !due {
 		return known
 	}
@@ -334,9 +334,9 @@ func (s *Server) currentIncidents(ctx context.Context) []refresh.ProviderState {
 		s.Log.WarnContext(ctx, "incidents not read", "err", err) // the page is shown without its banner
 		return known
 	}
-	s.troubled.mu.Lock()
-	defer s.troubled.mu.Unlock()
-	s.troubled.list = list
+	s.openIncidents.mu.Lock()
+	defer s.openIncidents.mu.Unlock()
+	s.openIncidents.list = list
 	return list
 }
 

@@ -108,7 +108,7 @@ func (s *Server) finishSSO(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.ssoFailed(w, r, attempt.Next, err)
 	}
-	person, why, err := s.judge(r, who)
+	person, why, err := s.personOf(r, who)
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (s *Server) finishSSO(w http.ResponseWriter, r *http.Request) error {
 	return redirect(w, r, afterSignIn(user, attempt.Next))
 }
 
-// Why somebody whom the provider authenticated may not come in.
+// The reasons why a person whom the provider authenticated is not signed in.
 const (
 	ssoNoRole     = "no-role"
 	ssoNoMerchant = "no-merchant"       // the merchant is not known here
@@ -147,8 +147,9 @@ const (
 	ssoLocked     = "locked"
 )
 
-// judge says what somebody may be here. A role of the staff counts before a merchant. why is not empty if they may be nothing.
-func (s *Server) judge(r *http.Request, who sso.Person) (p account.Person, why string, err error) {
+// personOf returns the user that the provider's claims make of a person. A role of the staff counts before a merchant. why is the reason
+// if they make none.
+func (s *Server) personOf(r *http.Request, who sso.Person) (p account.Person, why string, err error) {
 	p = account.Person{Issuer: who.Issuer, Subject: who.Subject, Name: who.Name, Email: who.Email}
 	switch {
 	case who.Admin:
@@ -170,7 +171,7 @@ func (s *Server) judge(r *http.Request, who sso.Person) (p account.Person, why s
 	return p, "", nil
 }
 
-// ssoFailed shows why nobody was authenticated.
+// ssoFailed shows why the provider authenticated no person.
 func (s *Server) ssoFailed(w http.ResponseWriter, r *http.Request, next string, err error) error {
 	code, answer := "invalid", http.StatusBadGateway
 	switch {

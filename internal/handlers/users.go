@@ -38,7 +38,7 @@ func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
 		}
 		form.Role, n.Role, n.MerchantID = audit.RoleMerchant, audit.RoleMerchant, of
 	} else if n.Role == audit.RoleMerchant {
-		m, code, err := s.merchantMeant(r, form.Merchant)
+		m, code, err := s.merchantByText(r, form.Merchant)
 		if err != nil {
 			return err
 		}
@@ -72,8 +72,8 @@ func (s *Server) inviteUser(w http.ResponseWriter, r *http.Request) error {
 	return s.renderPeople(w, r, of, http.StatusUnprocessableEntity, form)
 }
 
-// merchantMeant returns the merchant with the typed id, name or external id. code is an error's, "" if there is none.
-func (s *Server) merchantMeant(r *http.Request, typed string) (m db.Merchant, code string, err error) {
+// merchantByText returns the merchant with the typed id, name or external id. code is an error's, "" if there is none.
+func (s *Server) merchantByText(r *http.Request, typed string) (m db.Merchant, code string, err error) {
 	if typed == "" {
 		return m, "missing", nil
 	}
@@ -190,13 +190,13 @@ const fromMerchant = "merchant"
 // peoplePage returns the address of a merchant's page or, for the zero merchant, of the list of users that the form was on.
 func peoplePage(r *http.Request, of pg.ID) string {
 	if of == (pg.ID{}) {
-		return "/admin/users" + listOf(r.URL.Query())
+		return "/admin/users" + listQuery(r.URL.Query())
 	}
 	return "/admin/merchants/" + of.String()
 }
 
-// listOf returns the part of a query that says which users are listed.
-func listOf(query url.Values) string {
+// listQuery returns the part of a query that says which users are listed.
+func listQuery(query url.Values) string {
 	if kept := chosen(query, "q", "role", "at"); len(kept) > 0 {
 		return "?" + kept.Encode()
 	}
@@ -214,7 +214,7 @@ func (s *Server) renderPeople(w http.ResponseWriter, r *http.Request, of pg.ID, 
 func (s *Server) renderUsers(w http.ResponseWriter, r *http.Request, status int, form views.InviteForm) error {
 	query := r.URL.Query()
 	search, role := query.Get("q"), audit.Role(query.Get("role"))
-	page := views.AdminUsersPage{Page: s.viewPage(r), Query: search, Invite: form, List: listOf(query)}
+	page := views.AdminUsersPage{Page: s.viewPage(r), Query: search, Invite: form, List: listQuery(query)}
 	page.Path = "/admin/users" + page.List // not that of a form, which takes no GET
 	for _, one := range []audit.Role{"", audit.RoleMerchant, audit.RoleSupport, audit.RoleAdmin} {
 		page.Roles = append(page.Roles, views.Option{Value: string(one), Selected: one == role})
