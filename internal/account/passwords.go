@@ -28,7 +28,7 @@ import (
 // older parameters is replaced. known is whether the browser has signed in as this user before: a flood of strangers does not keep
 // it waiting. It returns ErrBusy if too many wait already.
 func (s *Store) Authenticate(ctx context.Context, email, password string, known bool) (User, error) {
-	if text.Length(password) > MaxPassword {
+	if text.Length(password) > maxPassword {
 		return User{}, ErrWrongPassword
 	}
 	if !known {
@@ -81,7 +81,7 @@ func (s *Store) Authenticate(ctx context.Context, email, password string, known 
 
 // IsPassword reports whether what was typed is the user's own password. The caller limits how often it is asked.
 func (s *Store) IsPassword(ctx context.Context, user pg.ID, typed string) (bool, error) {
-	if text.Length(typed) > MaxPassword {
+	if text.Length(typed) > maxPassword {
 		return false, nil
 	}
 	hash, err := pg.One(ctx, s.db.Pool, "read user", pgx.RowTo[string], `SELECT password_hash FROM users WHERE id = $1`, user)
@@ -96,7 +96,7 @@ func (s *Store) IsPassword(ctx context.Context, user pg.ID, typed string) (bool,
 // to put a new session in this one's place. It returns ErrWrongPassword if old is not the present password, and ErrTooShort, ErrTooLong or ErrTooCommon
 // for the new one.
 func (s *Store) ChangePassword(ctx context.Context, by audit.Actor, u User, old, fresh string, in Session, jobs notify.Queue) (User, error) {
-	if text.Length(old) > MaxPassword {
+	if text.Length(old) > maxPassword {
 		return u, ErrWrongPassword
 	}
 	if err := s.CheckPassword(fresh, u.Email, u.Name); err != nil {
@@ -222,10 +222,10 @@ func (s *Store) endAccess(ctx context.Context, tx pgx.Tx, user pg.ID, keep []byt
 	return version, err
 }
 
-// How many characters a password has. MaxPassword also bounds how long hashing one takes.
+// How many characters a password has. maxPassword also bounds how long hashing one takes.
 const (
-	MinPassword = 10
-	MaxPassword = 1000
+	minPassword = 10
+	maxPassword = 1000
 )
 
 // Errors of new passwords.
@@ -244,9 +244,9 @@ const minGuesses = 1e8
 func (s *Store) CheckPassword(password string, about ...string) error {
 	password = text.Password(password)
 	switch n := utf8.RuneCountInString(password); {
-	case n < MinPassword:
+	case n < minPassword:
 		return ErrTooShort
-	case n > MaxPassword:
+	case n > maxPassword:
 		return ErrTooLong
 	}
 	known := []string{"patchbay"}

@@ -4,7 +4,6 @@ package audit
 
 import (
 	"context"
-	"fmt"
 	"strconv"
 	"time"
 
@@ -153,7 +152,9 @@ func (l *Log) Names(ctx context.Context, ids []pg.ID) (map[pg.ID]string, error) 
 
 func names(ctx context.Context, q pg.Querier, ids []pg.ID) (map[pg.ID]string, error) {
 	names := make(map[pg.ID]string, len(ids))
-	rows, err := q.Query(ctx, `
+	var id pg.ID
+	var name string
+	err := pg.Each(ctx, q, "read names", []any{&id, &name}, func() error { names[id] = name; return nil }, `
 		SELECT id, coalesce(nullif(name, ''), email) FROM users WHERE id = ANY($1)
 		UNION ALL SELECT id, name FROM api_keys WHERE id = ANY($1)
 		UNION ALL SELECT l.id, coalesce(nullif(concat_ws(', ', nullif(l.user_name, ''), nullif(l.user_external_id, '')), ''), m.name)
@@ -161,15 +162,7 @@ func names(ctx context.Context, q pg.Querier, ids []pg.ID) (map[pg.ID]string, er
 		UNION ALL SELECT id, name FROM merchants WHERE id = ANY($1)
 		UNION ALL SELECT id, coalesce(nullif(nickname, ''), nullif(account_name, ''), account_id) FROM connections WHERE id = ANY($1)
 		UNION ALL SELECT id, reference FROM flows WHERE id = ANY($1)`, ids)
-	if err != nil {
-		return nil, fmt.Errorf("read names: %w", err)
-	}
-	var id pg.ID
-	var name string
-	if _, err := pgx.ForEachRow(rows, []any{&id, &name}, func() error { names[id] = name; return nil }); err != nil {
-		return nil, fmt.Errorf("read names: %w", err)
-	}
-	return names, nil
+	return names, err
 }
 
 // ActorsNamed returns the users and API keys whose e-mail address or name contains a text, at most 50.

@@ -204,14 +204,10 @@ func Read(ctx context.Context, d *db.DB, id pg.ID) (Bulk, error) {
 	if err != nil {
 		return b, err
 	}
-	rows, err := d.Pool.Query(ctx, `SELECT provider, outcome, count(*) FROM bulk_items WHERE bulk_id = $1 GROUP BY 1, 2 ORDER BY 1, 2`, id)
-	if err != nil {
-		return b, fmt.Errorf("count bulk: %w", err)
-	}
 	var provider string
 	var outcome status.Outcome
 	var n int64
-	_, err = pgx.ForEachRow(rows, []any{&provider, &outcome, &n}, func() error {
+	err = pg.Each(ctx, d.Pool, "count bulk", []any{&provider, &outcome, &n}, func() error {
 		if len(b.Providers) == 0 || b.Providers[len(b.Providers)-1].Provider != provider {
 			b.Providers = append(b.Providers, Part{Provider: provider})
 		}
@@ -225,9 +221,9 @@ func Read(ctx context.Context, d *db.DB, id pg.ID) (Bulk, error) {
 		b.Done += n
 		b.Outcomes[outcome] += n
 		return nil
-	})
+	}, `SELECT provider, outcome, count(*) FROM bulk_items WHERE bulk_id = $1 GROUP BY 1, 2 ORDER BY 1, 2`, id)
 	if err != nil {
-		return b, fmt.Errorf("count bulk: %w", err)
+		return b, err
 	}
 	if b.Kind == Ask && b.State == DryRun {
 		b.Merchants, err = pg.One(ctx, d.Pool, "count merchants", pgx.RowTo[int64], `SELECT count(DISTINCT c.merchant_id) FROM bulk_items i JOIN connections c ON c.id = i.connection_id

@@ -79,24 +79,24 @@ func (d *DB) AddAPIKey(ctx context.Context, by audit.Actor, k APIKey) (APIKey, p
 	}
 	err := d.Tx(ctx, func(tx pgx.Tx) error {
 		if by.Role == audit.RoleAdmin {
-			if _, err := tx.Exec(ctx, `SELECT pg_advisory_xact_lock(hashtextextended('key ' || name_fold($1), 0))`, k.Name); err != nil {
-				return fmt.Errorf("add API key: %w", err)
+			if _, err := pg.Exec(ctx, tx, "lock an API key's name", `SELECT pg_advisory_xact_lock(hashtextextended('key ' || name_fold($1), 0))`, k.Name); err != nil {
+				return err
 			}
-			var taken bool
-			if err := tx.QueryRow(ctx, `SELECT EXISTS (SELECT FROM api_keys WHERE name_fold(name) = name_fold($1) AND revoked_at IS NULL)`, k.Name).Scan(&taken); err != nil {
-				return fmt.Errorf("add API key: %w", err)
+			taken, err := pg.Exec(ctx, tx, "look for an API key", `SELECT FROM api_keys WHERE name_fold(name) = name_fold($1) AND revoked_at IS NULL LIMIT 1`, k.Name)
+			if err == nil && taken > 0 {
+				err = ErrKeyNameTaken
 			}
-			if taken {
-				return ErrKeyNameTaken
+			if err != nil {
+				return err
 			}
 		}
-		_, err := tx.Exec(ctx, `INSERT INTO api_keys (id, prefix, hash, name, merchant_id, scopes, created_by, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		_, err := pg.Exec(ctx, tx, "add API key", `INSERT INTO api_keys (id, prefix, hash, name, merchant_id, scopes, created_by, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)`,
 			k.ID, k.Prefix, secret.Hash(), k.Name, k.MerchantID, k.Scopes, k.CreatedBy, k.CreatedAt)
 		if pg.Violates(err, "api_keys_merchant_id_fkey") {
 			return pg.ErrNotFound
 		}
 		if err != nil {
-			return fmt.Errorf("add API key: %w", err)
+			return err
 		}
 		if err := d.Sign(ctx, tx, keyring.SignedKeys, k.ID); err != nil {
 			return err

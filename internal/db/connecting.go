@@ -89,11 +89,7 @@ func (d *DB) FlowOffer(ctx context.Context, f Flow) (ConnectOffer, error) {
 	if s.Grant == nil {
 		return ConnectOffer{}, ErrWrongStage
 	}
-	rows, err := d.Pool.Query(ctx, selectCandidates, f.MerchantID, f.Provider, f.Environment, f.Account.ID, f.ConnectionID, s.Grant.Account.UserID)
-	if err != nil {
-		return ConnectOffer{}, fmt.Errorf("read what a flow may renew: %w", err)
-	}
-	c, err := candidatesOf(rows, f, s.Grant.Account)
+	c, err := candidatesOf(ctx, d.Pool, f, s.Grant.Account, "")
 	if err != nil {
 		return ConnectOffer{}, err
 	}
@@ -104,17 +100,12 @@ func (d *DB) FlowOffer(ctx context.Context, f Flow) (ConnectOffer, error) {
 	return o, nil
 }
 
-// selectCandidates selects the connections that a flow may renew or replace.
-const selectCandidates = `SELECT ` + connectionColumns + ` FROM connections c
-	WHERE c.merchant_id = $1 AND c.provider = $2 AND c.environment = $3 AND c.disconnected_at IS NULL
-		AND (c.account_id = $4 OR c.id = $5 OR c.account_id = $6 AND c.account_values = '{}')
-	ORDER BY c.id`
-
-func candidatesOf(rows pgx.Rows, f Flow, account connectors.Account) (c candidates, err error) {
-	found, err := pgx.CollectRows(rows, scanConnection)
-	if err != nil {
-		return c, fmt.Errorf("read what a flow may renew: %w", err)
-	}
+// candidatesOf reads the connections that a flow may renew or replace with an account. lock is FOR UPDATE, or nothing.
+func candidatesOf(ctx context.Context, q pg.Querier, f Flow, account connectors.Account, lock string) (c candidates, err error) {
+	found, err := pg.Collect(ctx, q, "read what a flow may renew", scanConnection, `SELECT `+connectionColumns+` FROM connections c
+		WHERE c.merchant_id = $1 AND c.provider = $2 AND c.environment = $3 AND c.disconnected_at IS NULL
+			AND (c.account_id = $4 OR c.id = $5 OR c.account_id = $6 AND c.account_values = '{}')
+		ORDER BY c.id `+lock, f.MerchantID, f.Provider, f.Environment, f.Account.ID, f.ConnectionID, account.UserID)
 	for i := range found {
 		one := &found[i]
 		if one.ID == f.ConnectionID {
@@ -241,11 +232,7 @@ func (d *DB) connect(ctx context.Context, tx pgx.Tx, f Flow, choice Choice, by a
 	case s.Grant == nil:
 		return ConnectResult{}, ErrWrongStage
 	}
-	rows, err := tx.Query(ctx, selectCandidates+` FOR UPDATE`, f.MerchantID, f.Provider, f.Environment, f.Account.ID, f.ConnectionID, s.Grant.Account.UserID)
-	if err != nil {
-		return ConnectResult{}, fmt.Errorf("read what a flow may renew: %w", err)
-	}
-	found, err := candidatesOf(rows, f, s.Grant.Account)
+	found, err := candidatesOf(ctx, tx, f, s.Grant.Account, "FOR UPDATE")
 	if err != nil {
 		return ConnectResult{}, err
 	}

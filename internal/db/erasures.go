@@ -153,31 +153,23 @@ func (d *DB) readSubject(ctx context.Context, tx pgx.Tx, merchant pg.ID) (s subj
 }
 
 func (s *subject) readPeople(ctx context.Context, tx pgx.Tx) error {
-	rows, err := tx.Query(ctx, `SELECT id, email, name FROM users WHERE merchant_id = $1 FOR UPDATE`, s.merchant.ID)
-	if err != nil {
-		return fmt.Errorf("lock users: %w", err)
-	}
 	var id pg.ID
 	var name, email string
-	_, err = pgx.ForEachRow(rows, []any{&id, &email, &name}, func() error {
+	err := pg.Each(ctx, tx, "lock users", []any{&id, &email, &name}, func() error {
 		s.users, s.emails = append(s.users, id), append(s.emails, email)
 		s.name(email, name)
 		return nil
-	})
+	}, `SELECT id, email, name FROM users WHERE merchant_id = $1 FOR UPDATE`, s.merchant.ID)
 	if err != nil {
-		return fmt.Errorf("lock users: %w", err)
+		return err
 	}
-	rows, err = tx.Query(ctx, `SELECT id, name FROM api_keys WHERE merchant_id = $1`, s.merchant.ID)
-	if err != nil {
-		return fmt.Errorf("read API keys: %w", err)
-	}
-	_, err = pgx.ForEachRow(rows, []any{&id, &name}, func() error {
+	err = pg.Each(ctx, tx, "read API keys", []any{&id, &name}, func() error {
 		s.keys = append(s.keys, id)
 		s.name(name)
 		return nil
-	})
+	}, `SELECT id, name FROM api_keys WHERE merchant_id = $1`, s.merchant.ID)
 	if err != nil {
-		return fmt.Errorf("read API keys: %w", err)
+		return err
 	}
 	// What accounts were called before is known of attempts.
 	former, err := pg.Collect(ctx, tx, "read attempts", pgx.RowTo[string], `SELECT account_name FROM flows WHERE merchant_id = $1 UNION SELECT account_id FROM flows WHERE merchant_id = $1`, s.merchant.ID)
@@ -186,19 +178,11 @@ func (s *subject) readPeople(ctx context.Context, tx pgx.Tx) error {
 	}
 	s.name(former...)
 	var by string
-	rows, err = tx.Query(ctx, `SELECT id, user_name, user_external_id FROM connect_links WHERE merchant_id = $1`, s.merchant.ID)
-	if err != nil {
-		return fmt.Errorf("read connect links: %w", err)
-	}
-	_, err = pgx.ForEachRow(rows, []any{&id, &name, &by}, func() error {
+	return pg.Each(ctx, tx, "read connect links", []any{&id, &name, &by}, func() error {
 		s.links = append(s.links, id)
 		s.name(name, by)
 		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("read connect links: %w", err)
-	}
-	return nil
+	}, `SELECT id, user_name, user_external_id FROM connect_links WHERE merchant_id = $1`, s.merchant.ID)
 }
 
 // name notes names as people write them, and as the addresses of lists have them. Shorter ones than three letters would be found in many words.

@@ -434,15 +434,15 @@ func (d *DB) EndFlow(ctx context.Context, f Flow, stage status.Stage, outcome st
 }
 
 func (d *DB) endFlow(ctx context.Context, tx pgx.Tx, f Flow, stage status.Stage, outcome status.End, reason string, calls []connectors.Call, by audit.Actor) error {
-	tag, err := tx.Exec(ctx, `
+	ended, err := pg.Exec(ctx, tx, "end flow", `
 		UPDATE flows SET stage = $2, outcome = $3, sealed = NULL, touched_at = $4, expires_at = $6
 		WHERE id = $1 AND stage = $5`, f.ID, stage, outcome, d.Now(), f.Stage, f.ExpiresAt)
 	if err != nil {
-		return fmt.Errorf("end flow: %w", err)
+		return err
 	}
 	b := &pgx.Batch{}
 	d.queueCalls(b, f, calls)
-	if tag.RowsAffected() == 1 {
+	if ended == 1 {
 		e := f.event(stage.Kind(), by)
 		if outcome == status.EndCancelled {
 			e.Kind = status.FlowCancelled
@@ -453,7 +453,7 @@ func (d *DB) endFlow(ctx context.Context, tx pgx.Tx, f Flow, stage status.Stage,
 	if err := tx.SendBatch(ctx, b).Close(); err != nil {
 		return fmt.Errorf("end flow: %w", err)
 	}
-	if tag.RowsAffected() == 0 && len(calls) == 0 {
+	if ended == 0 && len(calls) == 0 {
 		return ErrWrongStage
 	}
 	return nil
@@ -482,12 +482,12 @@ func (d *DB) CancelFlow(ctx context.Context, f Flow, by audit.Actor) (connectors
 func (d *DB) queueCalls(b *pgx.Batch, f Flow, calls []connectors.Call) {
 	for _, c := range calls {
 		e := f.event(status.KindOfCall(c.Name), audit.System)
-		d.Audit.Queue(b, WithCall(e, c))
+		d.Audit.Queue(b, withCall(e, c))
 	}
 }
 
-// WithCall returns an event with the outcome of a call to the provider.
-func WithCall(e audit.Event, c connectors.Call) audit.Event {
+// withCall returns an event with the outcome of a call to the provider.
+func withCall(e audit.Event, c connectors.Call) audit.Event {
 	e.Outcome, e.Status, e.Code, e.Millis, e.Reference = c.Outcome, c.Status, c.Code, int(c.Took.Milliseconds()), c.Reference
 	e.Note = cmp.Or(e.Note, c.Detail)
 	return e

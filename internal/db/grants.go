@@ -144,13 +144,13 @@ type priorGrant struct {
 
 // lockPriorGrant reads and locks a connection's grant.
 func lockPriorGrant(ctx context.Context, tx pgx.Tx, connection pg.ID) (priorGrant, error) {
-	var was priorGrant
-	err := tx.QueryRow(ctx, `SELECT generation, connection_version, used_at FROM grants WHERE connection_id = $1 FOR UPDATE`, connection).
-		Scan(&was.generation, &was.version, &was.usedAt)
-	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
-		return was, fmt.Errorf("read grant: %w", err)
+	prior, err := pg.One(ctx, tx, "read grant", func(row pgx.CollectableRow) (p priorGrant, err error) {
+		return p, row.Scan(&p.generation, &p.version, &p.usedAt)
+	}, `SELECT generation, connection_version, used_at FROM grants WHERE connection_id = $1 FOR UPDATE`, connection)
+	if errors.Is(err, pg.ErrNotFound) {
+		err = nil
 	}
-	return was, nil
+	return prior, err
 }
 
 // queueGrant adds to a batch the grant of a connection that was just made or renewed. It replaces an older grant with its failures,
@@ -196,14 +196,11 @@ func (d *DB) queueGrant(b *pgx.Batch, c Connection, g connectors.Grant, was prio
 
 // dropGrant deletes a grant's secrets. The row keeps its figures, and its version rises, so that an answer under way is not saved.
 func (d *DB) dropGrant(ctx context.Context, tx pgx.Tx, connection pg.ID) error {
-	_, err := tx.Exec(ctx, `
+	_, err := pg.Exec(ctx, tx, "drop grant", `
 		UPDATE grants SET sealed = NULL, late_grant = NULL, connection_version = connection_version + 1, attempts = attempts + 1, lease_id = NULL, leased_until = NULL,
 			expires_at = NULL, refresh_expires_at = NULL, refresh_at = NULL, failures = 0
 		WHERE connection_id = $1`, connection)
-	if err != nil {
-		return fmt.Errorf("drop grant: %w", err)
-	}
-	return nil
+	return err
 }
 
 // GrantState is a connection's access, with the reasons for which there may be none.
@@ -232,21 +229,18 @@ type GrantState struct {
 // ReadGrant returns a connection's access. It returns ErrNotFound if there is no such connection, and seal.ErrUnknownKey if its grant is
 // sealed by a key that the keyset lacks.
 func (d *DB) ReadGrant(ctx context.Context, connection pg.ID) (GrantState, error) {
-	var r GrantState
 	var sealed []byte
 	var generation, lifetime int64
-	err := d.Pool.QueryRow(ctx, `
+	r, err := pg.One(ctx, d.Pool, "read grant", func(row pgx.CollectableRow) (r GrantState, err error) {
+		return r, row.Scan(&r.Connection, &r.Merchant, &r.Provider, &r.Environment, &r.Problem, &r.Disconnected, &sealed, &generation, &r.ExpiresAt,
+			&lifetime, &r.RefreshedAt, &r.RefreshAt, &r.LeasedUntil, &r.UsedAt, &r.Attempt, &r.LastOutcome, &r.LastCode, &r.Unrenewable)
+	}, `
 		SELECT c.id, c.merchant_id, c.provider, c.environment, c.problem, c.disconnected_at IS NOT NULL, g.sealed, g.generation, g.expires_at,
 			g.lifetime_seconds, g.refreshed_at, g.refresh_at, g.leased_until, g.used_at, g.attempts, g.last_outcome, g.last_code,
 			NOT g.renewable
-		FROM connections c JOIN grants g ON g.connection_id = c.id WHERE c.id = $1`, connection).
-		Scan(&r.Connection, &r.Merchant, &r.Provider, &r.Environment, &r.Problem, &r.Disconnected, &sealed, &generation, &r.ExpiresAt,
-			&lifetime, &r.RefreshedAt, &r.RefreshAt, &r.LeasedUntil, &r.UsedAt, &r.Attempt, &r.LastOutcome, &r.LastCode, &r.Unrenewable)
-	if errors.Is(err, pgx.ErrNoRows) {
-		return r, pg.ErrNotFound
-	}
+		FROM connections c JOIN grants g ON g.connection_id = c.id WHERE c.id = $1`, connection)
 	if err != nil {
-		return r, fmt.Errorf("read grant: %w", err)
+		return r, err
 	}
 	r.Lifetime = time.Duration(lifetime) * time.Second
 	if end := d.Now().Add(r.Lifetime); r.Unrenewable && r.ExpiresAt.After(end) { // there is no other token: it ends then at the latest

@@ -3,7 +3,6 @@ package db
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -60,13 +59,13 @@ func (d *DB) addMerchant(ctx context.Context, tx pgx.Tx, by audit.Actor, m Merch
 		m.Locale = "en"
 	}
 	m.ID, m.CreatedAt = pg.NewID(), d.Now()
-	_, err := tx.Exec(ctx, `INSERT INTO merchants (id, external_id, name, locale, created_at) VALUES ($1, nullif($2, ''), $3, $4, $5)`,
+	_, err := pg.Exec(ctx, tx, "add merchant", `INSERT INTO merchants (id, external_id, name, locale, created_at) VALUES ($1, nullif($2, ''), $3, $4, $5)`,
 		m.ID, m.ExternalID, m.Name, m.Locale, m.CreatedAt)
 	if pg.Violates(err, "merchants_external_id_key") {
 		return m, ErrExternalIDTaken
 	}
 	if err != nil {
-		return m, fmt.Errorf("add merchant: %w", err)
+		return m, err
 	}
 	return m, d.Audit.Add(ctx, tx, audit.Event{Kind: status.MerchantAdded, MerchantID: m.ID, Note: m.Name, Actor: by})
 }

@@ -31,30 +31,22 @@ type ProviderRecord struct {
 
 // ProviderRecords returns those of the providers' present environments, by the provider's name.
 func (d *DB) ProviderRecords(ctx context.Context, present map[string]string) (map[string]ProviderRecord, error) {
-	names, environments := namesAndEnvironments(present)
-	rows, err := d.Pool.Query(ctx, `
-		SELECT p.name, state_echoed, callback_registered_at, callback_address, webhook_registered_at, checked_at, check_result, check_millis, check_skew_millis,
-			check_reason, request_failed, request_reason, request_failed_at, callback_refused_at
-		FROM providers p JOIN unnest($1::text[], $2::text[]) AS w (name, environment) ON (p.name, p.environment) = (w.name, w.environment)`, names, environments)
-	if err != nil {
-		return nil, fmt.Errorf("read providers: %w", err)
-	}
 	all := map[string]ProviderRecord{}
 	var name string
 	var p ProviderRecord
 	var took, skew int64
-	_, err = pgx.ForEachRow(rows, []any{
+	err := pg.Each(ctx, d.Pool, "read providers", []any{
 		&name, &p.StateEchoed, &p.CallbackRegisteredAt, &p.CallbackAddress, &p.HookRegisteredAt, &p.CheckedAt, &p.CheckResult, &took, &skew,
 		&p.CheckReason, &p.RequestFailed, &p.RequestReason, &p.RequestFailedAt, &p.CallbackRefusedAt,
 	}, func() error {
 		p.CheckTook, p.CheckSkew = time.Duration(took)*time.Millisecond, time.Duration(skew)*time.Millisecond
 		all[name] = p
 		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read providers: %w", err)
-	}
-	return all, nil
+	}, `
+		SELECT p.name, state_echoed, callback_registered_at, callback_address, webhook_registered_at, checked_at, check_result, check_millis, check_skew_millis,
+			check_reason, request_failed, request_reason, request_failed_at, callback_refused_at
+		FROM providers p JOIN jsonb_each_text($1) AS w (name, environment) ON (p.name, p.environment) = (w.name, w.environment)`, present)
+	return all, err
 }
 
 // CallbackRegistered stores that our callback address was registered at the provider.
@@ -98,21 +90,17 @@ func (d *DB) CallbackRefused(ctx context.Context, name, environment string, refu
 
 // CallbackRefusedSince returns since when the provider says that our callback address is not registered; zero if it does not.
 func (d *DB) CallbackRefusedSince(ctx context.Context, name, environment string) (time.Time, error) {
-	var since time.Time
-	err := d.Pool.QueryRow(ctx, `SELECT (SELECT callback_refused_at FROM providers WHERE name = $1 AND environment = $2)`, name, environment).Scan(&since)
-	if err != nil {
-		return since, fmt.Errorf("read provider: %w", err)
-	}
-	return since, nil
+	return pg.One(ctx, d.Pool, "read provider", func(row pgx.CollectableRow) (since time.Time, err error) { return since, row.Scan(&since) },
+		`SELECT (SELECT callback_refused_at FROM providers WHERE name = $1 AND environment = $2)`, name, environment)
 }
 
 func (d *DB) providerChanged(ctx context.Context, name, environment string, by audit.Actor, e audit.Event, set string, args ...any) error {
 	return d.Tx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `INSERT INTO providers (name, environment) VALUES ($1, $2) ON CONFLICT DO NOTHING`, name, environment); err != nil {
-			return fmt.Errorf("note %s: %w", e.Kind, err)
+		if _, err := pg.Exec(ctx, tx, "add provider", `INSERT INTO providers (name, environment) VALUES ($1, $2) ON CONFLICT DO NOTHING`, name, environment); err != nil {
+			return err
 		}
-		if _, err := tx.Exec(ctx, `UPDATE providers SET `+set+` WHERE name = $1 AND environment = $2`, append([]any{name, environment}, args...)...); err != nil {
-			return fmt.Errorf("note %s: %w", e.Kind, err)
+		if _, err := pg.Exec(ctx, tx, "note "+string(e.Kind), `UPDATE providers SET `+set+` WHERE name = $1 AND environment = $2`, append([]any{name, environment}, args...)...); err != nil {
+			return err
 		}
 		e.Provider, e.Actor = name, by
 		return d.Audit.Add(ctx, tx, e)
@@ -152,26 +140,16 @@ func (d *DB) WaitingForPlatform(ctx context.Context, providers status.Providers)
 		}
 	}
 	return pg.Read(ctx, d.DB, func(ctx context.Context, q pg.Querier) (map[string]int64, error) {
-		rows, err := q.Query(ctx, `
+		waiting := map[string]int64{}
+		var name string
+		var n int64
+		err := pg.Each(ctx, q, "count what waits for the platform", []any{&name, &n}, func() error { waiting[name] += n; return nil }, `
 			SELECT p.name, (SELECT count(*) FROM (
 				SELECT FROM connections c WHERE c.provider = p.name AND c.environment = p.environment AND c.state = p.state LIMIT 10000) AS waiting)
 			FROM unnest($1::text[], $2::text[], $3::text[]) AS p (name, environment, state)`, names, environments, states)
 		if err != nil {
-			return nil, fmt.Errorf("count what waits for the platform: %w", err)
-		}
-		waiting := map[string]int64{}
-		var name string
-		var n int64
-		if _, err := pgx.ForEachRow(rows, []any{&name, &n}, func() error { waiting[name] += n; return nil }); err != nil {
-			return nil, fmt.Errorf("count what waits for the platform: %w", err)
+			return nil, err
 		}
 		return waiting, nil
 	})
-}
-
-func namesAndEnvironments(present map[string]string) (names, environments []string) {
-	for name, environment := range present {
-		names, environments = append(names, name), append(environments, environment)
-	}
-	return names, environments
 }

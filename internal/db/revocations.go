@@ -64,8 +64,8 @@ func (d *DB) disconnect(ctx context.Context, tx pgx.Tx, c Connection, by audit.A
 	if err := d.dropGrant(ctx, tx, c.ID); err != nil {
 		return e, err
 	}
-	if _, err := tx.Exec(ctx, `UPDATE connections SET disconnected_at = $2, failing_since = NULL WHERE id = $1`, c.ID, now); err != nil {
-		return e, fmt.Errorf("disconnect: %w", err)
+	if _, err := pg.Exec(ctx, tx, "disconnect", `UPDATE connections SET disconnected_at = $2, failing_since = NULL WHERE id = $1`, c.ID, now); err != nil {
+		return e, err
 	}
 	event := audit.Event{At: now, Kind: status.ConnectionDisconnected, MerchantID: c.MerchantID, ConnectionID: c.ID, Provider: c.Provider, Code: why, Actor: by}
 	if !e.AccessUntil.IsZero() {
@@ -107,25 +107,21 @@ const revokeTimeout = 30 * time.Second
 // connected or has a choice about it open: then its access must not be revoked.
 func (d *DB) BeginRevocation(ctx context.Context, provider, environment, account string) (bool, error) {
 	now := d.Now()
-	var begun bool
-	err := d.Tx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, accountLock, provider, environment, account); err != nil {
-			return fmt.Errorf("lock account: %w", err)
+	var begun int64
+	err := d.Tx(ctx, func(tx pgx.Tx) (err error) {
+		if _, err := pg.Exec(ctx, tx, "lock account", accountLock, provider, environment, account); err != nil {
+			return err
 		}
-		tag, err := tx.Exec(ctx, `
+		begun, err = pg.Exec(ctx, tx, "begin revocation", `
 			INSERT INTO revocations (provider, environment, account_id, until)
 			SELECT $1, $2, $6, $5
 			WHERE NOT EXISTS (SELECT FROM connections WHERE provider = $1 AND environment = $2 AND account_id = $3 AND disconnected_at IS NULL)
 				AND NOT EXISTS (SELECT FROM flows WHERE provider = $1 AND environment = $2 AND account_id = $3 AND stage IN ('choosing', 'confirming') AND expires_at > $4)
 			ON CONFLICT (provider, environment, account_id) DO UPDATE SET until = excluded.until`,
 			provider, environment, account, now, now.Add(revokeTimeout), accountHash(account))
-		if err != nil {
-			return fmt.Errorf("begin revocation: %w", err)
-		}
-		begun = tag.RowsAffected() == 1
-		return nil
+		return err
 	})
-	return begun, err
+	return begun == 1, err
 }
 
 // accountHash is what the table revocations knows an account by: it may be that of a merchant who was erased.
@@ -163,7 +159,7 @@ func (d *DB) AccountConnected(ctx context.Context, provider, environment string,
 
 // RecordRevocation adds the event of the result of a revocation.
 func (d *DB) RecordRevocation(ctx context.Context, e Revocation, revoked status.Revocation, call connectors.Call) error {
-	return d.Audit.Record(ctx, WithCall(audit.Event{
+	return d.Audit.Record(ctx, withCall(audit.Event{
 		Kind: revoked.Kind(), MerchantID: e.Connection.MerchantID, ConnectionID: e.Connection.ID, Provider: e.Connection.Provider, Note: string(revoked),
 	}, call))
 }
@@ -190,18 +186,11 @@ type Receipt struct {
 // ConnectionReceipt returns the receipt of a disconnected connection.
 func (d *DB) ConnectionReceipt(ctx context.Context, c Connection) (Receipt, error) {
 	r := Receipt{At: c.DisconnectedAt}
-	rows, err := d.Pool.Query(ctx, `
-		SELECT e.kind, e.note, e.outcome, e.actor, coalesce(nullif(u.name, ''), u.email, '') FROM events e LEFT JOIN users u ON u.id = e.actor_id
-		WHERE e.connection_id = $1 AND e.at >= $2 AND (e.kind = 'connection.disconnected' OR e.kind LIKE 'connection.revoke%') ORDER BY e.at, e.id`,
-		c.ID, c.DisconnectedAt)
-	if err != nil {
-		return r, fmt.Errorf("read receipt: %w", err)
-	}
 	var kind status.Kind
 	var actor audit.Role
 	var outcome status.Outcome
 	var note, by string
-	_, err = pgx.ForEachRow(rows, []any{&kind, &note, &outcome, &actor, &by}, func() error {
+	err := pg.Each(ctx, d.Pool, "read receipt", []any{&kind, &note, &outcome, &actor, &by}, func() error {
 		if kind != status.ConnectionDisconnected {
 			r.Revoked, r.Outcome = status.Revocation(note), outcome
 			return nil
@@ -211,9 +200,9 @@ func (d *DB) ConnectionReceipt(ctx context.Context, c Connection) (Receipt, erro
 			r.RemainsUntil = until
 		}
 		return nil
-	})
-	if err != nil {
-		return r, fmt.Errorf("read receipt: %w", err)
-	}
-	return r, nil
+	}, `
+		SELECT e.kind, e.note, e.outcome, e.actor, coalesce(nullif(u.name, ''), u.email, '') FROM events e LEFT JOIN users u ON u.id = e.actor_id
+		WHERE e.connection_id = $1 AND e.at >= $2 AND (e.kind = 'connection.disconnected' OR e.kind LIKE 'connection.revoke%') ORDER BY e.at, e.id`,
+		c.ID, c.DisconnectedAt)
+	return r, err
 }

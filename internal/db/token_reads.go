@@ -4,11 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"strings"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"patchbay/internal/connectors"
 	"patchbay/internal/keyring"
@@ -89,27 +86,20 @@ func (d *DB) readTokenRows(ctx context.Context, requests []keyRequest) ([]tokenR
 	}
 	out := make([]tokenRow, len(requests))
 	// As (SELECT $1) an array is unknown to the planner, see selectValidKeys.
-	rows, err := d.Pool.Query(ctx, `
+	var n int
+	var r tokenRow
+	err := pg.Each(ctx, d.Pool, "read tokens", []any{
+		&n, &r.key, &r.scopes, &r.mac, &r.keyMerchant, &r.merchant, &r.sealed, &r.generation, &r.provider, &r.environment, &r.expiresAt, &r.lifetime, &r.usedAt, &r.outcome,
+		&r.accountID, &r.values, &r.input,
+	}, func() error {
+		out[n-1] = r
+		return nil
+	}, `
 		SELECT w.n, k.id, array_to_string(k.scopes, ' '), k.mac, k.merchant_id, c.merchant_id,
 			g.sealed, coalesce(g.generation, 0), coalesce(g.provider, ''), coalesce(g.environment, ''), g.expires_at, coalesce(g.lifetime_seconds, 0), g.used_at, coalesce(g.last_outcome, ''),
 			coalesce(c.account_id, ''), c.account_values::text, c.account_input::text
 		FROM unnest((SELECT $1::bytea[]), (SELECT $2::uuid[])) WITH ORDINALITY AS w (hash, connection, n)
 		JOIN api_keys k ON k.hash = w.hash AND k.revoked_at IS NULL
 		LEFT JOIN (grants g JOIN connections c ON c.id = g.connection_id) ON g.connection_id = w.connection`, hashes, connections)
-	if err != nil {
-		return nil, fmt.Errorf("read tokens: %w", err)
-	}
-	var n int
-	var r tokenRow
-	_, err = pgx.ForEachRow(rows, []any{
-		&n, &r.key, &r.scopes, &r.mac, &r.keyMerchant, &r.merchant, &r.sealed, &r.generation, &r.provider, &r.environment, &r.expiresAt, &r.lifetime, &r.usedAt, &r.outcome,
-		&r.accountID, &r.values, &r.input,
-	}, func() error {
-		out[n-1] = r
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read tokens: %w", err)
-	}
-	return out, nil
+	return out, err
 }

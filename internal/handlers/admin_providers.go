@@ -48,11 +48,7 @@ func (s *Server) adminProviders(w http.ResponseWriter, r *http.Request) error {
 		if line.Ready || hasConnections(counts, provider.Name) {
 			line.Todo = s.providerTodo(provider, records[provider.Name], waiting[provider.Name])
 		}
-		for _, one := range successes {
-			if one.Provider == provider.Name {
-				line.LastOK = one.At
-			}
-		}
+		line.LastOK = successes[provider.Name]
 		if line.Ready || len(line.Todo) > 0 {
 			page.Providers = append(page.Providers, line)
 		} else {

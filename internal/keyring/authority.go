@@ -112,17 +112,13 @@ func (k *Keyring) SignAll(ctx context.Context, tx pgx.Tx) error {
 		for {
 			var places []string // of the rows in the table
 			var macs [][]byte
-			rows, err := tx.Query(ctx, `SELECT ctid::text, `+r.Text+` FROM `+r.table+where+` LIMIT $1 FOR UPDATE`, signedAtOnce)
-			if err != nil {
-				return fmt.Errorf("read what is to be signed: %w", err)
-			}
 			var place, text string
-			_, err = pgx.ForEachRow(rows, []any{&place, &text}, func() error {
+			err := pg.Each(ctx, tx, "read what is to be signed", []any{&place, &text}, func() error {
 				places, macs = append(places, place), append(macs, k.MAC(r, text))
 				return nil
-			})
+			}, `SELECT ctid::text, `+r.Text+` FROM `+r.table+where+` LIMIT $1 FOR UPDATE`, signedAtOnce)
 			if err != nil {
-				return fmt.Errorf("read what is to be signed: %w", err)
+				return err
 			}
 			if len(places) == 0 {
 				break
@@ -149,13 +145,9 @@ func (k *Keyring) CheckSigned(ctx context.Context) ([]SignedCount, error) {
 	var counts []SignedCount
 	for _, r := range allSigned() {
 		c := SignedCount{Table: r.name()}
-		rows, err := k.Pool.Query(ctx, `SELECT `+r.Text+`, mac FROM `+r.table+` WHERE `+r.live, k.Now())
-		if err != nil {
-			return nil, fmt.Errorf("verify %s: %w", c.Table, err)
-		}
 		var text string
 		var mac []byte
-		_, err = pgx.ForEachRow(rows, []any{&text, &mac}, func() error {
+		err := pg.Each(ctx, k.Pool, "verify "+c.Table, []any{&text, &mac}, func() error {
 			c.Rows++
 			switch err := k.Keyset.Verify(mac, r.table, text); {
 			case errors.Is(err, seal.ErrUnknownKey):
@@ -166,9 +158,9 @@ func (k *Keyring) CheckSigned(ctx context.Context) ([]SignedCount, error) {
 				c.Old++
 			}
 			return nil
-		})
+		}, `SELECT `+r.Text+`, mac FROM `+r.table+` WHERE `+r.live, k.Now())
 		if err != nil {
-			return nil, fmt.Errorf("verify %s: %w", c.Table, err)
+			return nil, err
 		}
 		counts = append(counts, c)
 	}

@@ -140,24 +140,20 @@ func (k *Keyring) resign(ctx context.Context, r SignedRows, keys []uint32, after
 	for {
 		looked, signed := 0, 0
 		err := k.Tx(ctx, func(tx pgx.Tx) error {
-			rows, err := tx.Query(ctx, `SELECT `+r.id+`, `+r.Text+`, mac FROM `+r.table+`
-				WHERE substring(mac FROM 1 FOR 4) = ANY ($1::bytea[]) AND (`+r.id+` > $2) IS NOT FALSE ORDER BY `+r.id+` LIMIT $3 FOR UPDATE SKIP LOCKED`, Prefixes(keys), last, resealBatch)
-			if err != nil {
-				return fmt.Errorf("read what is to be signed: %w", err)
-			}
 			var b pgx.Batch
 			var id any
 			var text string
 			var mac []byte
-			_, err = pgx.ForEachRow(rows, []any{&id, &text, &mac}, func() error {
+			err := pg.Each(ctx, tx, "read what is to be signed", []any{&id, &text, &mac}, func() error {
 				looked, last = looked+1, id
 				if k.Authenticate(r, text, mac) == nil {
 					b.Queue(`UPDATE `+r.table+` SET mac = $2 WHERE `+r.id+` = $1`, id, k.MAC(r, text))
 				}
 				return nil
-			})
+			}, `SELECT `+r.id+`, `+r.Text+`, mac FROM `+r.table+`
+				WHERE substring(mac FROM 1 FOR 4) = ANY ($1::bytea[]) AND (`+r.id+` > $2) IS NOT FALSE ORDER BY `+r.id+` LIMIT $3 FOR UPDATE SKIP LOCKED`, Prefixes(keys), last, resealBatch)
 			if err != nil {
-				return fmt.Errorf("read what is to be signed: %w", err)
+				return err
 			}
 			if err := tx.SendBatch(ctx, &b).Close(); err != nil {
 				return fmt.Errorf("sign rows: %w", err)
@@ -199,18 +195,6 @@ func Prefixes(keys []uint32) [][]byte {
 	all := make([][]byte, len(keys))
 	for i, id := range keys {
 		all[i] = binary.BigEndian.AppendUint32(nil, id)
-	}
-	return all
-}
-
-// KeyedColumns lists what KeyUses counts, as table.column.
-func (k *Keyring) KeyedColumns() []string {
-	all := []string{keysetPlace.Table + "." + keysetPlace.Column}
-	for _, c := range sealedColumns() {
-		all = append(all, c.table+"."+c.column)
-	}
-	for _, r := range allSigned() {
-		all = append(all, r.name()+".mac")
 	}
 	return all
 }
@@ -285,39 +269,31 @@ func (k *Keyring) RowsLostWith(ctx context.Context, key uint32) (held []KeyUse, 
 func (k *Keyring) countOpenable(ctx context.Context, key uint32) (map[string]int64, error) {
 	counts := map[string]int64{}
 	for _, c := range sealedColumns() {
-		rows, err := k.Pool.Query(ctx, `SELECT r.`+c.id+`, `+c.generation+`, `+c.merchant+`, r.`+c.column+` FROM `+c.from+`
-			WHERE `+SealedBy("r."+c.column, "$1")+``, Prefixes([]uint32{key}))
-		if err != nil {
-			return nil, fmt.Errorf("open %s: %w", c.table, err)
-		}
 		var id, merchant pg.ID
 		var generation int64
 		var sealed []byte
-		_, err = pgx.ForEachRow(rows, []any{&id, &generation, &merchant, &sealed}, func() error {
+		err := pg.Each(ctx, k.Pool, "open "+c.table, []any{&id, &generation, &merchant, &sealed}, func() error {
 			if _, err := k.Keyset.Open(sealed, c.place(id, generation, merchant)); err == nil {
 				counts[c.table]++
 			}
 			return nil
-		})
+		}, `SELECT r.`+c.id+`, `+c.generation+`, `+c.merchant+`, r.`+c.column+` FROM `+c.from+`
+			WHERE `+SealedBy("r."+c.column, "$1")+``, Prefixes([]uint32{key}))
 		if err != nil {
-			return nil, fmt.Errorf("open %s: %w", c.table, err)
+			return nil, err
 		}
 	}
 	for _, r := range allSigned() {
-		rows, err := k.Pool.Query(ctx, `SELECT `+r.Text+`, mac FROM `+r.table+` WHERE substring(mac FROM 1 FOR 4) = ANY ($1::bytea[])`, Prefixes([]uint32{key}))
-		if err != nil {
-			return nil, fmt.Errorf("verify %s: %w", r.name(), err)
-		}
 		var text string
 		var mac []byte
-		_, err = pgx.ForEachRow(rows, []any{&text, &mac}, func() error {
+		err := pg.Each(ctx, k.Pool, "verify "+r.name(), []any{&text, &mac}, func() error {
 			if k.Keyset.Verify(mac, r.table, text) == nil {
 				counts[r.name()]++
 			}
 			return nil
-		})
+		}, `SELECT `+r.Text+`, mac FROM `+r.table+` WHERE substring(mac FROM 1 FOR 4) = ANY ($1::bytea[])`, Prefixes([]uint32{key}))
 		if err != nil {
-			return nil, fmt.Errorf("verify %s: %w", r.name(), err)
+			return nil, err
 		}
 	}
 	word, err := pg.One(ctx, k.Pool, "read keyset_check", pgx.RowTo[[]byte], `SELECT sealed FROM keyset_check`)

@@ -57,8 +57,8 @@ type Queue interface {
 	EnqueueMail(ctx context.Context, tx pgx.Tx, m Mail) error
 }
 
-// Admins enqueues a mail to every admin who can sign in and has not switched such mails off, and returns how many those are.
-func Admins(ctx context.Context, tx pgx.Tx, m Mail, queue Queue) (int, error) {
+// toAdmins enqueues a mail to every admin who can sign in and has not switched such mails off, and returns how many those are.
+func toAdmins(ctx context.Context, tx pgx.Tx, m Mail, queue Queue) (int, error) {
 	return Users(ctx, tx, m, queue, `role = 'admin' AND notices`)
 }
 

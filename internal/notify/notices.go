@@ -35,7 +35,7 @@ func EnqueueNotices(ctx context.Context, d *pg.DB, providers status.Providers, q
 			return err
 		}
 		for _, m := range due {
-			n, err := Admins(ctx, tx, m, queue)
+			n, err := toAdmins(ctx, tx, m, queue)
 			if err != nil {
 				return err
 			}
@@ -134,6 +134,6 @@ func WebhookOff(ctx context.Context, tx pgx.Tx, now time.Time, endpoint pg.ID, q
 	if err != nil || n == 0 {
 		return err
 	}
-	_, err = Admins(ctx, tx, Mail{Kind: MailWebhookOff, Endpoint: endpoint}, queue)
+	_, err = toAdmins(ctx, tx, Mail{Kind: MailWebhookOff, Endpoint: endpoint}, queue)
 	return err
 }

@@ -115,9 +115,6 @@ func (d *DB) Close() {
 // Now is the present time by the database's clock: see Clock.
 func (d *DB) Now() time.Time { return d.Clock.Now() }
 
-// Ping returns an error unless the database answers.
-func (d *DB) Ping(ctx context.Context) error { return d.Pool.Ping(ctx) }
-
 // Tx runs do in one transaction: committed when it returns nil, rolled back otherwise. It names the isolation, since a pooler may
 // hand it a connection of the server's for which Open did not set it.
 func (d *DB) Tx(ctx context.Context, do func(tx pgx.Tx) error) error {

@@ -47,6 +47,18 @@ func Collect[T any](ctx context.Context, q Querier, doing string, scan pgx.RowTo
 	return all, nil
 }
 
+// Each runs a query, scans each row into the targets and calls do after it. doing names the query in errors.
+func Each(ctx context.Context, q Querier, doing string, targets []any, do func() error, sql string, args ...any) error {
+	rows, err := q.Query(ctx, sql, args...)
+	if err == nil {
+		_, err = pgx.ForEachRow(rows, targets, do)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return nil
+}
+
 // One runs a query and scans its first row. It returns ErrNotFound when there is none.
 func One[T any](ctx context.Context, q Querier, doing string, scan pgx.RowToFunc[T], sql string, args ...any) (T, error) {
 	rows, err := q.Query(ctx, sql, args...)

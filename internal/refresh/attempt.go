@@ -35,9 +35,7 @@ func (e *Engine) attempt(q *providerQueue, l *lease, by audit.Actor, next bool) 
 	ctx := e.ctx
 	l.open(e.DB)
 	if errors.Is(l.Unsealed, seal.ErrUnknownKey) { // it is for a process that has the key
-		if err := q.release(ctx, l); err != nil {
-			e.Log.Warn("lease not released", "connection", l.Connection, "err", err)
-		}
+		e.release(ctx, l)
 		return Result{Outcome: status.Busy}, nil
 	}
 	if l.Unsealed != nil {
@@ -48,9 +46,7 @@ func (e *Engine) attempt(q *providerQueue, l *lease, by audit.Actor, next bool) 
 	switch {
 	case q.info.Renewable(l.Grant):
 	case l.ExpiresAt.IsZero() || l.ExpiresAt.After(e.DB.Now()):
-		if err := q.releaseUnrenewable(ctx, l); err != nil {
-			e.Log.Warn("lease not released", "connection", l.Connection, "err", err)
-		}
+		e.releaseUnrenewable(ctx, l)
 		return Result{Outcome: status.Unrenewable, ExpiresAt: l.ExpiresAt}, nil
 	default:
 		f := failure{Outcome: status.Rejected, Code: status.NoteUnsent, Problem: status.ProblemLapsed, Certain: true}
@@ -61,9 +57,7 @@ func (e *Engine) attempt(q *providerQueue, l *lease, by audit.Actor, next bool) 
 		e.Count(l.Provider, l.Environment, "refresh", status.Lost, 0)
 	}
 	if l.Until.Sub(e.DB.Now()) < e.Term/2 {
-		if err := q.release(ctx, l); err != nil {
-			e.Log.Warn("lease not released", "connection", l.Connection, "err", err)
-		}
+		e.release(ctx, l)
 		return Result{Outcome: status.Busy}, nil
 	}
 

@@ -82,30 +82,25 @@ func (l *lease) open(d *db.DB) {
 
 const freeSlot = `UPDATE provider_slots SET busy_until = '-infinity', lease_id = NULL WHERE provider = $1 AND environment = $2 AND slot = $3 AND lease_id = $4`
 
-// release gives a lease back: nothing was sent.
-func (q *providerQueue) release(ctx context.Context, l *lease) error {
-	var b pgx.Batch
-	b.Queue(`UPDATE grants SET lease_id = NULL, leased_until = NULL WHERE connection_id = $1 AND lease_id = $2 AND generation = $3`,
-		l.Connection, l.ID, l.Generation)
-	b.Queue(freeSlot, l.Provider, l.Environment, l.slot, l.ID)
-	if err := q.db.Pool.SendBatch(ctx, &b).Close(); err != nil {
-		return fmt.Errorf("release a lease: %w", err)
-	}
-	return nil
+// release gives a lease back: nothing was sent. It is safe to lose: the lease lapses.
+func (e *Engine) release(ctx context.Context, l *lease) {
+	e.releaseAnd(ctx, l, "")
 }
 
-// releaseUnrenewable releases the lease of a grant that nothing renews: it is looked at again when its token ends.
-func (q *providerQueue) releaseUnrenewable(ctx context.Context, l *lease) error {
+// releaseUnrenewable releases the lease of a grant that nothing renews: it is claimed again when its token ends.
+func (e *Engine) releaseUnrenewable(ctx context.Context, l *lease) {
+	e.releaseAnd(ctx, l, `, last_outcome = 'ok', last_code = '', refresh_at = expires_at, renewable = false,
+		refresh_expires_at = least(expires_at, $4), refresh_expiry_fixed = least(expires_at, $4) IS NOT NULL`, l.Grant.Ends)
+}
+
+func (e *Engine) releaseAnd(ctx context.Context, l *lease, set string, args ...any) {
 	var b pgx.Batch
-	b.Queue(`
-		UPDATE grants SET lease_id = NULL, leased_until = NULL, last_outcome = 'ok', last_code = '', refresh_at = expires_at, renewable = false,
-			refresh_expires_at = least(expires_at, $4), refresh_expiry_fixed = least(expires_at, $4) IS NOT NULL
-		WHERE connection_id = $1 AND lease_id = $2 AND generation = $3`, l.Connection, l.ID, l.Generation, l.Grant.Ends)
+	b.Queue(`UPDATE grants SET lease_id = NULL, leased_until = NULL`+set+` WHERE connection_id = $1 AND lease_id = $2 AND generation = $3`,
+		append([]any{l.Connection, l.ID, l.Generation}, args...)...)
 	b.Queue(freeSlot, l.Provider, l.Environment, l.slot, l.ID)
-	if err := q.db.Pool.SendBatch(ctx, &b).Close(); err != nil {
-		return fmt.Errorf("leave a grant: %w", err)
+	if err := e.DB.Pool.SendBatch(ctx, &b).Close(); err != nil {
+		e.Log.Warn("lease not released", "connection", l.Connection, "err", err)
 	}
-	return nil
 }
 
 // attemptInfo is what the event of an attempt says beside its outcome.

@@ -142,25 +142,19 @@ func (e *Engine) ProviderHours(ctx context.Context, provider, environment string
 		provider, environment, since, status.OK)
 }
 
-// LastSuccess is when a provider last did what we asked.
-type LastSuccess struct {
-	Provider, Environment string
-	At                    time.Time
-}
-
-// LastSuccesses returns when each provider last answered well: to the second if that was a refresh of which the event is kept, else
-// the hour. present is each provider's present environment; one that never did is left out.
-func (e *Engine) LastSuccesses(ctx context.Context, present map[string]string) ([]LastSuccess, error) {
-	names, environments := make([]string, 0, len(present)), make([]string, 0, len(present))
-	for name, environment := range present {
-		names, environments = append(names, name), append(environments, environment)
-	}
-	return pg.Collect(ctx, e.DB.Pool, "read last successes", pgx.RowToStructByPos[LastSuccess], `
-		SELECT p.name, p.environment, coalesce(
+// LastSuccesses returns when each provider last answered well, by its name: to the second if that was a refresh of which the event is
+// kept, else the hour. present is each provider's present environment; one that never did is left out.
+func (e *Engine) LastSuccesses(ctx context.Context, present map[string]string) (map[string]time.Time, error) {
+	last := make(map[string]time.Time, len(present))
+	var name string
+	var at time.Time
+	err := pg.Each(ctx, e.DB.Pool, "read last successes", []any{&name, &at}, func() error { last[name] = at; return nil }, `
+		SELECT p.name, coalesce(
 			(SELECT max(at) FROM events e WHERE e.provider = p.name AND kind LIKE 'refresh.%' AND at >= s.hour AND at < s.hour + interval '1 hour' AND outcome = 'ok'), s.hour)
-		FROM unnest($1::text[], $2::text[]) AS p (name, environment) CROSS JOIN LATERAL (
+		FROM jsonb_each_text($1) AS p (name, environment) CROSS JOIN LATERAL (
 			SELECT hour FROM hourly_stats WHERE provider = p.name AND environment = p.environment AND outcome = 'ok' ORDER BY hour DESC LIMIT 1) AS s`,
-		names, environments)
+		present)
+	return last, err
 }
 
 // QueueStats are a provider's grants at a glance, for /metrics; up to 100,000 each.

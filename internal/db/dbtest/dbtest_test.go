@@ -82,7 +82,7 @@ func TestAnOwnClusterComesBackAfterACrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	server.Kill()
-	if err := opened.Ping(ctx); err == nil {
+	if err := opened.Pool.Ping(ctx); err == nil {
 		t.Fatal("a killed server answers")
 	}
 	if err := server.Again(ctx); err != nil {
