@@ -502,11 +502,11 @@ func tookOrDash(ctx context.Context, d time.Duration) string {
 // displayName returns a user's name, or the e-mail address without one.
 func displayName(u account.User) string { return cmp.Or(text.Name(u.Name), u.Email) }
 
-// facts says in one line how a live check ended.
-func (c LiveCheck) facts(ctx context.Context) string {
-	parts := []string{Took(ctx, c.Took)}
-	if c.Skew.Abs() >= 2*time.Second {
-		parts = append(parts, T(ctx, "admin_providers.skew", "Seconds", strconv.FormatFloat(c.Skew.Seconds(), 'f', 0, 64)))
+// checkFacts says in one line how long the last live check took, and how far the provider's clock is ahead.
+func (p ProviderSetup) checkFacts(ctx context.Context) string {
+	parts := []string{Took(ctx, p.Record.CheckTook)}
+	if p.Record.CheckSkew.Abs() >= 2*time.Second {
+		parts = append(parts, T(ctx, "admin_providers.skew", "Seconds", strconv.FormatFloat(p.Record.CheckSkew.Seconds(), 'f', 0, 64)))
 	}
 	return strings.Join(parts, " · ")
 }

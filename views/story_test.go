@@ -417,10 +417,10 @@ func staffStories(all map[string]templ.Component) {
 	}})
 	for name, setup := range map[string]ProviderSetup{
 		"": {
-			Provider: camInvoice, Ready: true, Callback: "https://connect.example.com/connect/caminvoice/callback", MayRegister: true, RegisteredAt: ago(day), Hooked: true, HookSet: true, HookedAt: ago(day), Connections: []HealthFigure{{status.Fine, 812345, "/admin/connections?provider=caminvoice"}}, Todo: overview.Todo[:2], Refreshes: 74123, Errors: 310,
-			Median: 220 * time.Millisecond, Slow: 900 * time.Millisecond, Check: &LiveCheck{At: ago(time.Minute), Outcome: "ok", Took: 180 * time.Millisecond, Skew: 90 * time.Second},
+			Provider: camInvoice, Ready: true, Callback: "https://connect.example.com/connect/caminvoice/callback", MayRegister: true, RegisteredAt: ago(day), Hooked: true, HookSet: true, Connections: map[status.Health]int64{status.Fine: 812345}, URLs: map[status.Health]string{status.Fine: "/admin/connections?provider=caminvoice"}, Todo: overview.Todo[:2], Refreshes: 74123, Errors: 310,
+			Median: 220 * time.Millisecond, Slow: 900 * time.Millisecond, Record: db.ProviderRecord{HookRegisteredAt: ago(day), CheckedAt: ago(time.Minute), CheckResult: status.OK, CheckTook: 180 * time.Millisecond, CheckSkew: 90 * time.Second},
 		},
-		"-trouble":  {Provider: elecq, Ready: true, Callback: "https://connect.example.com/connect/elecq/callback", NoState: true, StateEchoed: true, Incident: &IncidentState{Began: ago(40 * time.Minute), Reason: "trouble", NextProbe: in(time.Minute)}},
+		"-trouble":  {Provider: elecq, Ready: true, Callback: "https://connect.example.com/connect/elecq/callback", NoState: true, Record: db.ProviderRecord{StateEchoed: true}, Incident: &IncidentState{Began: ago(40 * time.Minute), Reason: "trouble", NextProbe: in(time.Minute)}},
 		"-unset":    {Provider: Provider{Name: "flexiti", Title: "Flexiti", Keyed: true}, Missing: []string{"FLEXITI_API_URL", "FLEXITI_ENVIRONMENT"}},
 		"-declared": {Provider: acme, Ready: true, Callback: "https://connect.example.com/connect/acme/callback", Incident: &IncidentState{Began: ago(time.Hour), Reason: "they called us", By: "Anna Tremblay"}, Hooked: true},
 	} {

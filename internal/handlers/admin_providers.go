@@ -110,15 +110,7 @@ func (s *Server) viewSetup(r *http.Request, provider connectors.Provider) (views
 	if hooked, ok := provider.Connector.(connectors.WebhookReceiver); ok {
 		one.Hooked, one.HookSet = true, hooked.WebhookSecret() != ""
 	}
-	one.HookedAt = record.HookRegisteredAt
-	one.NoState, one.StateEchoed = provider.Connector.Info().NoState, record.StateEchoed
-	if !record.CheckedAt.IsZero() {
-		one.Check = &views.LiveCheck{At: record.CheckedAt, Outcome: record.CheckResult, Took: record.CheckTook, Skew: record.CheckSkew, Reason: record.CheckReason}
-	}
-	if record.RequestFailed != "" {
-		one.Failed = &views.FailedRequest{What: record.RequestFailed, Reason: record.RequestReason, At: record.RequestFailedAt}
-	}
-	one.CallbackRefusedAt = record.CallbackRefusedAt
+	one.Record, one.NoState = record, provider.Connector.Info().NoState
 	if err := s.viewIncidents(r, &one); err != nil {
 		return one, err
 	}
@@ -127,9 +119,7 @@ func (s *Server) viewSetup(r *http.Request, provider connectors.Provider) (views
 		return one, err
 	}
 	figures := s.providerFigures(r.Context(), at, counts, nil, nil)
-	for _, h := range status.Healths() {
-		one.Connections = append(one.Connections, views.HealthFigure{Health: h, Count: figures.Connections[h], URL: figures.URLs[h]})
-	}
+	one.Connections, one.URLs = figures.Connections, figures.URLs
 	return one, nil
 }
 

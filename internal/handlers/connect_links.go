@@ -296,9 +296,9 @@ const linksOfMerchant = 20
 
 // viewLinkLine returns a link as staff see it.
 func (s *Server) viewLinkLine(l db.ConnectLink) views.LinkLine {
-	line := views.LinkLine{State: l.State(s.DB.Now()), By: l.By(), Reference: l.Flow.Reference, CreatedAt: l.CreatedAt, ExpiresAt: l.ExpiresAt, RevokedAt: l.RevokedAt}
+	line := views.LinkLine{ConnectLink: l, State: l.State(s.DB.Now())}
 	if name := cmp.Or(l.Provider, l.Flow.Provider); name != "" {
-		line.Provider = s.viewProviderOf(name, "").Title
+		line.Title = s.viewProviderOf(name, "").Title
 	}
 	return line
 }
