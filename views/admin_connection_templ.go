@@ -54,7 +54,7 @@ type FlowLine struct {
 }
 
 // staffConnection is what support needs with a merchant on the phone: what happened, whose it is, what comes next and why then, and a
-// report to send on. How the connection is now stands above it.
+// report to send on. connectionStatus above it shows how the connection is now.
 func staffConnection(v ConnectionPage) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context

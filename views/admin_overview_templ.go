@@ -50,19 +50,19 @@ type Todo string
 const (
 	TodoNotSetUp        Todo = "not-set-up"       // a provider lacks settings
 	TodoCallback        Todo = "callback"         // a provider does not have our callback address
-	TodoCallbackRefused Todo = "callback-refused" // a provider says that our callback address is not registered: nobody can connect
+	TodoCallbackRefused Todo = "callback-refused" // a provider says that our callback address is not registered: no merchant can connect
 	TodoHook            Todo = "hook"             // a provider was not asked for webhooks
 	TodoSkew            Todo = "skew"             // a provider's clock differs from ours
 	TodoConnections     Todo = "ours"             // connections with a problem of the platform
 	TodoClientRejected  Todo = "client-refused"   // a provider rejects our own client
 	TodoOldKey          Todo = "old-key"          // grants that an older key has sealed
 	TodoEnvironment     Todo = "environment"      // connections of another environment than the provider's present one
-	TodoRestored        Todo = "restored"         // the database was brought back lately
-	TodoRestoreNoticed  Todo = "restore-noticed"  // it is a copy of an earlier state, which nobody has confirmed
+	TodoRestored        Todo = "restored"         // the database was restored recently
+	TodoRestoreNoticed  Todo = "restore-noticed"  // it is a copy of an earlier state, which no admin has confirmed
 	TodoRestoreTakeover Todo = "restore-takeover" // the same, or a standby took over
 	TodoRestoreUnknown  Todo = "restore-unknown"  // what is rejected was refreshed before a pause
-	TodoMailWaiting     Todo = "mail-waiting"     // letters of which a try failed
-	TodoMailGivenUp     Todo = "mail-given-up"    // letters that are not tried any more
+	TodoMailWaiting     Todo = "mail-waiting"     // mails of which a try failed
+	TodoMailGivenUp     Todo = "mail-given-up"    // mails that are not tried any more
 	TodoWebhookFailing  Todo = "webhook-failing"  // a program of the platform's takes no webhooks
 	TodoWebhookOff      Todo = "webhook-off"      // and its endpoint was switched off for it
 )

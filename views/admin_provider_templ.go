@@ -919,7 +919,7 @@ func incidentMessage(f IncidentForm) templ.Component {
 	})
 }
 
-// providerDay shows how the provider has answered lately.
+// providerDay shows how the provider has answered in the last 24 hours.
 func providerDay(p ProviderSetup, admin bool) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context

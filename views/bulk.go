@@ -32,7 +32,7 @@ func (v BulkPage) moving() bool {
 	return v.Bulk.State.Moving()
 }
 
-// refreshing asks the script to fetch this part anew; without the script the page has a link.
+// refreshing asks the script to fetch this part again; without the script the page has a link.
 func (v BulkPage) refreshing() templ.Attributes {
 	if !v.moving() {
 		return nil

@@ -681,7 +681,7 @@ func bulkDryRun(v BulkPage) templ.Component {
 	})
 }
 
-// bulkLeftOut says which connections nobody will be asked for, and why.
+// bulkLeftOut says for which connections no mail will be sent, and why.
 func bulkLeftOut(left []BulkOutcome) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context

@@ -32,7 +32,7 @@ type chartBar struct {
 
 type chartLine struct{ Y, Label string }
 
-// grid returns the lines of a chart, with the values that they stand for.
+// grid returns the lines of a chart, with their values.
 func grid(ctx context.Context, points []ChartPoint) []chartLine {
 	return []chartLine{
 		{units(rateTop), Number(ctx, rateScale(points)) + " %"},
@@ -71,7 +71,7 @@ func callsScale(points []ChartPoint) int64 {
 	}
 }
 
-// bars draws a chart. label says what stands below a bar, "" for nothing; title, what a pointer that rests on it shows.
+// bars draws a chart. label returns the text below a bar, "" for nothing; title, what a pointer that rests on it shows.
 func bars(ctx context.Context, points []ChartPoint, label func(i int, p ChartPoint) string, when func(ChartPoint) string) []chartBar {
 	step := (chartRight - chartLeft) / float64(max(len(points), 1))
 	rates, calls := rateScale(points), callsScale(points)

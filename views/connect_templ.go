@@ -496,7 +496,7 @@ func connectBody(v ConnectPage) templ.Component {
 	})
 }
 
-// portalLink leads to the provider's own pages, beside the form, which keeps what stands in it.
+// portalLink leads to the provider's own pages, beside the form, which keeps what was typed.
 func portalLink(p Provider) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context

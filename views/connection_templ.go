@@ -50,7 +50,7 @@ type Outcome struct {
 // asks reports whether the reader must act: then the buttons come before the facts, on the first screen of a phone.
 func (v ConnectionPage) asks() bool { return v.MayReconnect && v.Status.Party == status.PartyMerchant }
 
-// sameProblem reports whether what came of a refresh is the trouble that the status tells of: a merchant is told of it once.
+// sameProblem reports whether the refresh just made failed in the way that the status shows already: a merchant reads it once.
 func (v ConnectionPage) sameProblem() bool {
 	return v.Staff == nil && v.Outcome != nil && v.Outcome.Health != status.Fine && v.Outcome.Health == v.Status.Health
 }
@@ -1179,7 +1179,7 @@ func refreshOutcome(v ConnectionPage) templ.Component {
 	})
 }
 
-// accountDetails lists everything the provider told about the account.
+// accountDetails lists everything that the provider returned about the account.
 func accountDetails(a Account, staff bool) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context

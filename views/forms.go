@@ -14,7 +14,7 @@ func withForms(ctx context.Context) context.Context {
 	return context.WithValue(ctx, formsKey{}, &forms{})
 }
 
-// formID returns the id of the next form with fields to type into. A change of language keeps what stands in forms with such an id.
+// formID returns the id of the next form with fields to type into. A change of language keeps what was typed into forms with such an id.
 func formID(ctx context.Context) string {
 	f, ok := ctx.Value(formsKey{}).(*forms)
 	if !ok { // drawn without a page around it

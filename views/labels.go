@@ -427,7 +427,7 @@ func (v FlowPage) choiceText(ctx context.Context, choice db.Choice) string {
 	return humanised(string(choice))
 }
 
-// called returns how an account is called where the other one, of the same name, stands beside it.
+// called returns how an account is called where the other one, of the same name, is shown beside it.
 func (v FlowPage) called(ctx context.Context, a Account) string {
 	name := a.displayName(ctx)
 	if v.Offer.Why == db.AskDiffers && v.Account.displayName(ctx) == v.Before.displayName(ctx) && name != a.ID {

@@ -14,7 +14,7 @@ import (
 	"patchbay/internal/audit"
 )
 
-// LoginPage is POST /login's form: email, password, and next where one is to go afterwards.
+// LoginPage is POST /login's form: email, password, and next, the path to redirect to afterwards.
 type LoginPage struct {
 	Page
 	Email  string

@@ -44,7 +44,7 @@ type Incident struct {
 	Ours     bool             // our own client is suspected
 	Declared bool             // a person declared it, and must end it
 	Message  connectors.Words // of staff to merchants; empty for the general sentence
-	Until    time.Time        // until when it is expected to last; zero if nobody has said
+	Until    time.Time        // until when it is expected to last; zero if that is not known
 }
 
 // incidentAt returns the open incident of a provider, nil if there is none.
@@ -76,7 +76,7 @@ type Account struct {
 	Nickname string // of its connection; "" if it has none
 	Keys     connectors.AccountKeys
 	At       string // the provider's title
-	Self     string // the id of its connection, which stands for the account's where a provider names nothing
+	Self     string // the id of its connection, which replaces the account's where the provider gives none
 }
 
 // nameless reports whether the provider names nothing, so that the person must say whose account it is.

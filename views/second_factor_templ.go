@@ -14,7 +14,7 @@ import (
 	"patchbay/internal/account"
 )
 
-// SecondFactorPage is GET and POST /login/second-factor: code, recovery or passkey, and next where one is to go afterwards.
+// SecondFactorPage is GET and POST /login/second-factor: code, recovery or passkey, and next, the path to redirect to afterwards.
 type SecondFactorPage struct {
 	Page
 	Next     string // a local path, "" for the usual one

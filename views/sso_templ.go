@@ -10,7 +10,7 @@ import templruntime "github.com/a-h/templ/runtime"
 
 import "net/url"
 
-// SSOEndedPage is the page of a sign-in through the platform that signed nobody in. Code says why: "away", "denied", "stale", "invalid",
+// SSOEndedPage is the page of a sign-in through the platform that failed. Code says why: "away", "denied", "stale", "invalid",
 // "no-role", "no-merchant", "several-merchants" or "locked".
 type SSOEndedPage struct {
 	Page

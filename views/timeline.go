@@ -82,7 +82,7 @@ func (l entry) text(ctx context.Context, provider string) string {
 	return T(ctx, "timeline.times", "Count", n, "What", what)
 }
 
-// class returns the classes of the line: its colour, and whether it stands out from what went well.
+// class returns the classes of the line: its colour, and "change" if it is to be noticed.
 func (l entry) class() string {
 	e := l.latest()
 	is := e.tone()
@@ -97,7 +97,7 @@ func (l entry) class() string {
 	return string(is)
 }
 
-// technical reports whether there is more to unfold: a call, or from where somebody acted.
+// technical reports whether there is more to unfold: a call, or the address from which a person acted.
 func (l entry) technical() bool {
 	e := l.latest()
 	return len(l.Events) > 1 || e.Call() != nil || e.Actor.Address != "" || e.Actor.Request != ""

@@ -185,7 +185,7 @@ func (w *world) signIn(ctx context.Context, email string) error {
 	return w.db.Audit.Record(ctx, audit.Event{Kind: status.UserSignedIn, Actor: w.actor(email), MerchantID: u.MerchantID})
 }
 
-// connect makes the connection, or makes it anew. One without a name waits to be confirmed.
+// connect makes the connection, or reconnects it. One without a name waits to be confirmed.
 func (w *world) connect(ctx context.Context, c worldConnection, again pg.ID) error {
 	at := slices.IndexFunc(w.settings.providers, func(p connectors.Provider) bool { return p.Name == c.provider })
 	p, u := w.settings.providers[at], w.users[c.email]
@@ -291,7 +291,7 @@ func (w *world) refresh(ctx context.Context, name string) error {
 }
 
 // use has the platform ask for access some times, which is refreshed first if it has ended. It does nothing where a person must act: the
-// platform is told so, and the provider is not asked.
+// platform gets an error, and the provider is not asked.
 func (w *world) use(ctx context.Context, name string, times int) error {
 	id := w.connections[name]
 	if c, err := w.db.ConnectionDetail(ctx, id, pg.ID{}); err != nil || c.Problem != "" {

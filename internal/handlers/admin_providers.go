@@ -40,7 +40,7 @@ func (s *Server) adminProviders(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	page := views.AdminProvidersPage{Page: s.viewPage(r)}
-	var unset []views.ProviderLine // what is not offered, and nobody misses
+	var unset []views.ProviderLine // neither offered nor used
 	for _, provider := range s.Providers {
 		line := views.ProviderLine{
 			ProviderFigures: s.providerFigures(r.Context(), providerEnv{provider.Name, provider.Environment}, counts, nil, states), Ready: provider.Connector != nil,

@@ -300,10 +300,10 @@ func (s *Server) apiRefresh(w http.ResponseWriter, r *http.Request) error {
 	if err := s.limits.refresh(c.ID); err != nil {
 		return err
 	}
-	if how := s.statusOf(r.Context(), c.Connection); how.Health == status.ActionNeeded && how.Party == status.PartyMerchant {
+	if current := s.statusOf(r.Context(), c.Connection); current.Health == status.ActionNeeded && current.Party == status.PartyMerchant {
 		wait, err := s.DB.Allow(r.Context(), "refused "+c.ID.String(), refusedByProgram)
 		if err == nil && wait > 0 {
-			err = &refresh.ActionNeededError{Problem: how.Problem}
+			err = &refresh.ActionNeededError{Problem: current.Problem}
 		}
 		if err != nil {
 			return err
@@ -461,7 +461,7 @@ func writeJSON(w http.ResponseWriter, status int, value any) error {
 }
 
 // listContext returns the context for reading a list: pages after the first may be the replica's. The first is the primary's, since a
-// program asks for it when it was told of a change.
+// program asks for it after a webhook has announced a change.
 func listContext(r *http.Request) context.Context {
 	if r.URL.Query().Get("cursor") == "" {
 		return r.Context()

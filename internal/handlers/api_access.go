@@ -106,7 +106,7 @@ func (l *apiLimits) take(all *map[pg.ID]*rate.Limiter, id pg.ID, every rate.Limi
 	l.mu.Lock()
 	one := (*all)[id]
 	if one == nil {
-		if *all == nil || len(*all) >= 10_000 { // bounds the memory; limits begin anew
+		if *all == nil || len(*all) >= 10_000 { // bounds the memory; all limits start over
 			*all = map[pg.ID]*rate.Limiter{}
 		}
 		one = rate.NewLimiter(every, burst)

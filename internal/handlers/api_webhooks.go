@@ -36,7 +36,7 @@ func shownEndpoint(e webhooks.Endpoint, secret webhooks.Secret) apiEndpoint {
 	return a
 }
 
-// webhooksKey returns the request's API key if it may set up webhooks, which tell of all merchants.
+// webhooksKey returns the request's API key if it may set up webhooks, which report the events of all merchants.
 func (s *Server) webhooksKey(r *http.Request) (db.APIKey, error) {
 	key, err := s.key(r, db.ScopeWebhooks)
 	if err == nil && key.MerchantID != (pg.ID{}) {

@@ -31,7 +31,7 @@ func (s *Server) postedCallback(w http.ResponseWriter, r *http.Request) error {
 }
 
 // parseQuery reads a query as providers write it, also one with a second "?": a ";" is part of a value (RFC 3986 section 3.4), and
-// what is not percent-encoded right stands for itself. url.ParseQuery drops such pairs.
+// a part that is not percent-encoded right is taken as it is. url.ParseQuery drops such pairs.
 func parseQuery(raw string) url.Values {
 	query := make(url.Values)
 	for pair := range strings.SplitSeq(raw, "&") {

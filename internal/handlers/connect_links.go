@@ -54,7 +54,7 @@ func (s *Server) linkOfFlow(r *http.Request, f db.Flow) (db.ConnectLink, error) 
 	return l, nil
 }
 
-// withLink returns the request as the link's: of its merchant, and of no user, whoever is signed in to this browser.
+// withLink returns the request as the link's: of its merchant, and of no user, even if one is signed in to this browser.
 func (s *Server) withLink(w http.ResponseWriter, r *http.Request, l db.ConnectLink) *http.Request {
 	v := visitorOf(r)
 	v.link, v.merchant, v.session = l, l.Merchant, account.Session{}
@@ -216,7 +216,7 @@ func (s *Server) viewLinkProviders(r *http.Request) views.LinkProvidersPage {
 }
 
 // linkOver shows why a connect link leads nowhere, with the way back to its platform if it is known. Of its merchant, its attempt and
-// its outcome it tells nothing.
+// its outcome it shows nothing.
 func (s *Server) linkOver(w http.ResponseWriter, r *http.Request, l db.ConnectLink, why error) error {
 	page, code := views.LinkOverPage{}, http.StatusGone
 	state := db.LinkExpired
@@ -255,7 +255,7 @@ func (s *Server) viewLink(l db.ConnectLink) *views.Link {
 	return link
 }
 
-// linkOutcome returns what the address of the way back tells the platform.
+// linkOutcome returns the query parameters by which the platform learns the outcome when the browser comes back.
 func (s *Server) linkOutcome(l db.ConnectLink) url.Values {
 	values := url.Values{"patchbay_state": {string(l.State(s.DB.Now()))}, "patchbay_link": {l.ID.String()}}
 	if l.Flow.Stage == status.StageConnected {

@@ -117,7 +117,7 @@ func (s *Server) refreshNow(w http.ResponseWriter, r *http.Request) error {
 	if err := s.rateLimit(r, "refresh now "+visitorOf(r).user.ID.String(), pg.Limit{Burst: 20, Every: 3 * time.Second}); err != nil {
 		return err
 	}
-	if how := s.statusOf(r.Context(), c.Connection); how.Health == status.ActionNeeded && how.Party == status.PartyMerchant {
+	if current := s.statusOf(r.Context(), c.Connection); current.Health == status.ActionNeeded && current.Party == status.PartyMerchant {
 		wait, err := s.DB.Allow(r.Context(), "refused by hand "+c.ID.String(), refusedByPerson)
 		if err != nil {
 			return err
@@ -162,15 +162,15 @@ func (s *Server) viewConnection(r *http.Request, c db.ConnectionDetail, reader r
 	forStaff := reader&staff != 0
 	provider, set := s.provider(c.Provider)
 	present := set == nil && provider.Is(c.Provider, c.Environment)
-	how := s.statusOf(r.Context(), c.Connection)
+	current := s.statusOf(r.Context(), c.Connection)
 	page := views.ConnectionPage{
 		Page: s.viewPage(r), Connection: c, Provider: s.viewProviderOf(c.Provider, c.Environment), Account: s.accountOf(c.Connection),
-		Status: how, NextRefresh: c.RefreshAt, RenewsUntil: how.ReconnectBy,
+		Status: current, NextRefresh: c.RefreshAt, RenewsUntil: current.ReconnectBy,
 	}
 	if !forStaff { // on a phone those of other providers would push what is wrong here off the screen
 		page.Incidents = slices.DeleteFunc(page.Incidents, func(i views.Incident) bool { return i.Provider != provider.Title })
 	}
-	if !forStaff && how.Health == status.Retrying { // the page itself says so
+	if !forStaff && current.Health == status.Retrying { // the page itself says so
 		page.Incidents = slices.DeleteFunc(slices.Clone(page.Incidents), func(i views.Incident) bool { return i.Provider == page.Provider.Title && len(i.Message) == 0 })
 	}
 	live := c.DisconnectedAt.IsZero()
@@ -283,14 +283,14 @@ func (s *Server) viewStaffConnection(r *http.Request, c db.ConnectionDetail, pag
 }
 
 // nextRefresh returns why the next refresh is when it is, or why there is none.
-func (s *Server) nextRefresh(c db.ConnectionDetail, how status.Status) status.NextRefresh {
+func (s *Server) nextRefresh(c db.ConnectionDetail, current status.Status) status.NextRefresh {
 	next := c.NextRefresh(s.DB.Now())
 	switch {
-	case how.Health == status.Disconnected:
+	case current.Health == status.Disconnected:
 		return status.NextNever
 	case next == status.NextRunning:
 		return next
-	case how.Problem == status.ProblemNotSetUp, how.Problem == status.ProblemEnvironment, how.Party == status.PartyMerchant, c.RefreshAt.IsZero() && how.Problem != "":
+	case current.Problem == status.ProblemNotSetUp, current.Problem == status.ProblemEnvironment, current.Party == status.PartyMerchant, c.RefreshAt.IsZero() && current.Problem != "":
 		return status.NextActionNeeded // other problems of the platform do not end the tries
 	case next == status.NextInterrupted || next == status.NextVerifying || next == status.NextUnrenewable:
 		return next
@@ -304,13 +304,13 @@ func (s *Server) nextRefresh(c db.ConnectionDetail, how status.Status) status.Ne
 }
 
 // report returns a connection's calls as text to send to its provider, without secrets and names of people.
-func report(c db.ConnectionDetail, how status.Status, events []views.Event) string {
+func report(c db.ConnectionDetail, current status.Status, events []views.Event) string {
 	var b strings.Builder
 	line := func(words ...string) { b.WriteString(strings.Join(words, "  ") + "\n") }
 	line("provider", c.Provider, c.Environment)
 	line("account", text.Isolated(c.Account.ID))
 	line("connection", c.ID.String())
-	line("health", string(how.Health), string(how.Problem))
+	line("health", string(current.Health), string(current.Problem))
 	for _, e := range events {
 		call := e.Call()
 		if call == nil {

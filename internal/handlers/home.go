@@ -99,10 +99,10 @@ func (s *Server) viewOwned(r *http.Request, owned []db.Connection) []views.Owned
 }
 
 func (s *Server) viewOwnedConnection(c db.Connection, providers status.Providers) views.OwnedConnection {
-	how := status.Of(c.Row(), providers[c.Provider])
+	current := status.Of(c.Row(), providers[c.Provider])
 	return views.OwnedConnection{
 		ID: c.ID.String(), Provider: s.viewProviderOf(c.Provider, c.Environment), Account: s.accountOf(c),
-		Status: how, ReconnectBy: how.ReconnectReminder(s.DB.Now()),
+		Status: current, ReconnectBy: current.ReconnectReminder(s.DB.Now()),
 	}
 }
 

@@ -242,7 +242,7 @@ func localPath(text string) string {
 		return ""
 	}
 	if at := path.Clean(u.Path); at == "/login" || strings.HasPrefix(at, "/login/") || at == "/logout" {
-		return "" // one would sign in again and again
+		return "" // it would redirect to itself
 	}
 	return text
 }

@@ -292,7 +292,7 @@ func (s *Server) providerTodo(provider connectors.Provider, record db.ProviderRe
 	return list
 }
 
-// retryMail has letters that wait or were given up sent again.
+// retryMail has the mails sent again that wait or were given up.
 func (s *Server) retryMail(w http.ResponseWriter, r *http.Request) error {
 	letters, err := s.Jobs.RetryMail(r.Context(), s.actor(r))
 	if err != nil {

@@ -45,7 +45,7 @@ func (s *Server) forgotten(w http.ResponseWriter, r *http.Request) error {
 		if user.Invited {
 			m.Kind = notify.MailInvitation
 		}
-		if err != nil { // no user has this id, and no mail is sent: so that an answer takes as long whoever has an account
+		if err != nil { // no user has this id, and no mail is sent: so that an answer takes as long with an account as without one
 			m.User = pg.NewID()
 		}
 		if err := s.Jobs.SendMail(r.Context(), m); err != nil {

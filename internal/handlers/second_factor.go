@@ -107,7 +107,7 @@ func wrongCode(r *http.Request) views.Errors {
 }
 
 // codesPerAccount is how many codes may be tried: of a million there are three right ones at a time, and only who has the password
-// gets as far, so that a stranger keeps nobody from signing in by it.
+// gets as far, so that a stranger cannot keep a user from signing in by it.
 func codesPerAccount() pg.Limit { return pg.Limit{Burst: 10, Every: 15 * time.Minute} }
 
 // limitCodes waits until a code may be tried, within the limits of passwords and of codes. It returns a slowDown if that would take too
@@ -219,7 +219,7 @@ func (s *Server) changeSecondFactor(w http.ResponseWriter, r *http.Request) erro
 	return s.showFactor(w, r, page)
 }
 
-// factorPath returns the address of a user's own second factor, which leads on to next.
+// factorPath returns the address of a user's own second factor, which redirects to next afterwards.
 func factorPath(next string) string {
 	if next == "" {
 		return "/account/second-factor"

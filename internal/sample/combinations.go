@@ -52,7 +52,7 @@ func Combinations(ctx context.Context, d *db.DB, nth int) ([]Combination, error)
 		{"worst health first", search.Filter{Sort: search.SortHealth}, 0},
 		{"action needed, latest first", search.Filter{Health: status.ActionNeeded}, 0},
 		{"lapsed at one provider", search.Filter{Provider: "flexiti", Problem: status.ProblemLapsed}, 0},
-		{"what the platform must mend, longest unused first", search.Filter{Party: status.PartyPlatform, Sort: search.SortUsed}, 0},
+		{"what the platform must fix, longest unused first", search.Filter{Party: status.PartyPlatform, Sort: search.SortUsed}, 0},
 		{"retrying in production, by merchant", search.Filter{Health: status.Retrying, Environment: "production", Sort: search.SortMerchant}, 0},
 		{"one provider, connected lately, by name", search.Filter{Provider: "caminvoice", Since: lately, Sort: search.SortAccount}, 1},
 		{"one merchant's, by health", search.Filter{Merchant: id, Sort: search.SortHealth}, 0},

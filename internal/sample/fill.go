@@ -252,7 +252,7 @@ func (f *filling) connection(i int) (connection, grant []any, text string, err e
 		ago := time.Duration(f.r.ExpFloat64() * 6 * 24 * float64(time.Hour))
 		used := f.now.Add(-ago)
 		if problemSince != nil && used.After(*problemSince) {
-			used = *problemSince // nobody is given what does not work
+			used = *problemSince // tokens of a broken connection are not read
 		}
 		if disconnectedAt != nil && used.After(*disconnectedAt) {
 			used = *disconnectedAt
@@ -444,18 +444,18 @@ func (f *filling) events(ctx context.Context) error {
 		begin := first.AddDate(0, 0, day)
 		var renewals int
 		err := f.d.Pool.QueryRow(ctx, `
-			WITH told AS (
+			WITH story AS (
 				SELECT c.*, g.refreshed_at, g.failures, g.last_outcome, greatest(c.connected_at, $2::timestamptz) AS since, g.generation - (c.connected_at >= $2::timestamptz)::int AS saves
 				FROM connections c JOIN grants g ON g.connection_id = c.id WHERE c.connected_at < $1::timestamptz + interval '1 day'
 			), happened AS ( -- what gave access, evenly to the last; here and there trouble before it; and what made the connection what it is
-				SELECT told.*, since + (refreshed_at - since) * (k::float8 / saves) AS at, 'ok' AS outcome, '' AS note
-				FROM told, generate_series(greatest(1, floor(saves * extract(epoch FROM $1::timestamptz - since) / extract(epoch FROM refreshed_at - since))::int - 1),
+				SELECT story.*, since + (refreshed_at - since) * (k::float8 / saves) AS at, 'ok' AS outcome, '' AS note
+				FROM story, generate_series(greatest(1, floor(saves * extract(epoch FROM $1::timestamptz - since) / extract(epoch FROM refreshed_at - since))::int - 1),
 					least(saves, ceil(saves * extract(epoch FROM $1::timestamptz + interval '1 day' - since) / extract(epoch FROM refreshed_at - since))::int + 1)) AS k
 				WHERE saves > 0 AND refreshed_at >= $1::timestamptz
-				UNION ALL SELECT told.*, problem_since, last_outcome, CASE problem WHEN 'lapsed' THEN 'no-refresh-token' WHEN 'sealed' THEN 'sealed' ELSE '' END
-				FROM told WHERE problem <> '' AND disconnected_at IS NULL
-				UNION ALL SELECT told.*, failing_since + ($3::timestamptz - failing_since) * (k::float8 / failures), last_outcome, ''
-				FROM told, generate_series(0, failures - 1) AS k WHERE state = 'retrying'
+				UNION ALL SELECT story.*, problem_since, last_outcome, CASE problem WHEN 'lapsed' THEN 'no-refresh-token' WHEN 'sealed' THEN 'sealed' ELSE '' END
+				FROM story WHERE problem <> '' AND disconnected_at IS NULL
+				UNION ALL SELECT story.*, failing_since + ($3::timestamptz - failing_since) * (k::float8 / failures), last_outcome, ''
+				FROM story, generate_series(0, failures - 1) AS k WHERE state = 'retrying'
 			), that_day AS (
 				SELECT id, merchant_id, provider, environment, since, at, outcome, note FROM happened WHERE at >= $1::timestamptz AND at < $1::timestamptz + interval '1 day'
 			), calls AS (

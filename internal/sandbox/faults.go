@@ -53,7 +53,7 @@ type Fault struct {
 	RetryAfter  time.Duration `json:"retry_after,omitempty"` // with 429 and 503, in whole seconds; 0 means 2 s, negative: no header
 	Limit       int           `json:"limit,omitempty"`       // with 429: how many calls at once are fine
 	Skew        time.Duration `json:"skew,omitempty"`        // with Skewed: provider's clock minus the true one
-	Lifetime    any           `json:"lifetime,omitempty"`    // with OddLifetimes: what stands for every lifetime; nil means "soon"
+	Lifetime    any           `json:"lifetime,omitempty"`    // with OddLifetimes: the value that replaces every lifetime; nil means "soon"
 }
 
 // SetFault makes a provider fail, until its count is used up or another fault replaces it. A fault of one endpoint goes

@@ -55,7 +55,7 @@ const (
 	ExchangeNoEndpoint  ExchangeWording = "no-endpoint" // business_info without endpoint_id, as in the guide's sample
 	ExchangeNoInfo      ExchangeWording = "no-info"     // no business_info at all: the token's claim is all there is
 	ExchangeExtra       ExchangeWording = "extra"       // business_info with fields that no document names
-	ExchangeAnonymous   ExchangeWording = "anonymous"   // names nobody at all: opaque tokens, no business_info
+	ExchangeAnonymous   ExchangeWording = "anonymous"   // identifies no business: opaque tokens, no business_info
 	ExchangeNoDate      ExchangeWording = "no-date"     // without date_of_incorporation, as a third party saw it
 )
 
@@ -156,7 +156,7 @@ type StandardOptions struct {
 	ClientAuth             string        // what ConnectorsFile says: "basic" (default) or "post"; both are accepted
 	Scopes                 []string      // what ConnectorsFile asks for; default openid profile email orders.read offline_access
 	AccessLifetime         time.Duration // default 3,600 s
-	RefreshLifetime        time.Duration // default 30 days, counted anew at each rotation
+	RefreshLifetime        time.Duration // default 30 days, counted from each rotation
 	CodeLifetime           time.Duration // default 60 s
 	KeepRefreshToken       bool          // refresh tokens do not rotate; by default they do, and reuse ends the whole family
 	NoIss                  bool          // do not send iss to the callback (RFC 9207)

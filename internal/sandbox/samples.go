@@ -59,7 +59,7 @@ type FlexitiMerchant struct {
 	NoRole                   bool // the portal account is not provisioned: 409 invalid_role
 }
 
-// SampleFlexitiMerchants are typed into the app's form. The last one is answered with 409 invalid_role.
+// SampleFlexitiMerchants are for typing into the app's form. The last one is answered with 409 invalid_role.
 func SampleFlexitiMerchants() []FlexitiMerchant {
 	return []FlexitiMerchant{
 		{"flexitidemo", "77xde15a-9d33-4c15-930a-3se4b3as33e9", "acmejewellers", "dice-vanila-purse", "ACME Jewellers", "123456", false},
@@ -77,7 +77,7 @@ type BookingsMerchant struct {
 	Live                   bool // is_test false
 }
 
-// SampleBookingsMerchants are typed into the app's form. The last one's tokens say is_test false.
+// SampleBookingsMerchants are for typing into the app's form. The last one's tokens say is_test false.
 func SampleBookingsMerchants() []BookingsMerchant {
 	return []BookingsMerchant{
 		{"9b1e82a7-0a59-4e7e-add5-b9ffa37aade1", "hT3uVbq0ZsYk1mWc8xRfJ2nLdGpA6eQi5oXyNvKB", "Riverside Spa", "f31120ee-b5cb-41c4-9529-288d02e91cd6", "842902db-54e5-4614-b348-002e8ce5da12", false},

@@ -17,7 +17,7 @@ import (
 	"time"
 )
 
-// Names of the providers, as they stand in faults, counters and grants. The standard provider's is Options.Standard.Name.
+// Names of the providers, as used in faults, counters and grants. The standard provider's is Options.Standard.Name.
 const (
 	CamInvoice = "caminvoice"
 	ELECQ      = "elecq"

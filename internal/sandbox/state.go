@@ -119,7 +119,7 @@ func (t *refreshToken) good(now time.Time) bool {
 // Revoke ends an account's grants at a provider, as its owner would there; all accounts when account is empty. It
 // returns how many ended. At CamInvoice it raises ENTITY.REVOKED, once an account, and waits for the deliveries. At the
 // providers with typed credentials the account is the client id, and its credentials are refused from then on. A
-// merchant's own credentials at ELECQ still authorize anew: to refuse these too, use the fault ClientRefused.
+// merchant's own credentials at ELECQ can still authorize again: to refuse these too, use the fault ClientRefused.
 func (s *Sandbox) Revoke(provider, account string) int {
 	if account != "" && (provider == Flexiti || provider == Bookings) {
 		s.mu.Lock()

@@ -55,7 +55,7 @@ var accounts = []account{
 	{user{"u-63", "Grace Miller"}, merchant{"corner-31", "Harbour Bakery", "en"}},
 }
 
-// session is one browser in which somebody is signed in.
+// session is one browser in which a user is signed in.
 type session struct {
 	account account
 	links   map[string]bool // the connect links made for this session, by id
@@ -114,7 +114,7 @@ func (p *Platform) Subscribe(ctx context.Context) (secret string, err error) {
 	return p.patchbay.addEndpoint(ctx, p.HookURL())
 }
 
-// visit is one request of somebody who is signed in.
+// visit is one request of a user who is signed in.
 type visit struct {
 	*session
 	w http.ResponseWriter
@@ -151,7 +151,7 @@ func (p *Platform) signedIn(serve func(*visit) error) http.HandlerFunc {
 	}
 }
 
-// advice is what a merchant is told about an error.
+// advice is the text that a merchant reads about an error.
 func advice(err error, kind string) string {
 	if errors.Is(err, errNotYours) {
 		return "It was begun in another browser, or by another person. You have connected nothing here."
@@ -238,7 +238,7 @@ func (p *Platform) home(v *visit) error {
 	return nil
 }
 
-// connect makes a connect link for whoever is signed in, and sends the browser there.
+// connect makes a connect link for the user who is signed in, and sends the browser there.
 func (p *Platform) connect(v *visit) error {
 	l := newLink{
 		Merchant: v.account.Merchant, User: v.account.User, Provider: v.r.FormValue("provider"), Connection: v.r.FormValue("connection"),
@@ -281,7 +281,7 @@ func (p *Platform) ownConnection(v *visit) (connection, error) {
 	return c, err
 }
 
-// back is where the browser returns to. What it brings anybody could have typed, so the link itself is asked.
+// back is where the browser returns to. Its query could be forged, so the link is read by the API.
 func (p *Platform) back(v *visit) error {
 	q := v.r.URL.Query()
 	l, err := p.ownLink(v, q.Get("patchbay_link"))
