@@ -185,37 +185,45 @@ type Migration struct {
 	Applied bool
 }
 
-// Status lists every known migration, oldest first.
+// Status lists every known migration, oldest first. It only reads, and takes no lock: through a pooler a session's lock would stay behind.
 func Status(ctx context.Context, url string) (all []Migration, err error) {
-	err = with(ctx, url, func(_ *sql.DB, p *goose.Provider) error {
-		list, err := p.Status(ctx)
-		for _, s := range list {
-			all = append(all, Migration{Name: title(s.Source), Applied: s.State == goose.StateApplied})
-		}
-		return err
-	})
+	pool, err := pgxpool.New(ctx, url)
+	if err != nil {
+		return nil, err
+	}
+	defer pool.Close()
+	applied, err := appliedVersions(ctx, pool)
+	if err != nil {
+		return nil, err
+	}
+	known, err := sources()
+	for _, s := range known {
+		all = append(all, Migration{Name: title(&s), Applied: slices.Contains(applied, s.Version)})
+	}
 	return all, err
 }
 
 // Pending reports whether this program knows migrations that the database has not seen. It only reads.
 func Pending(ctx context.Context, pool *pgxpool.Pool) (bool, error) {
+	applied, err := appliedVersions(ctx, pool)
+	if err != nil {
+		return true, err
+	}
+	known, err := sources()
+	return slices.ContainsFunc(known, func(s goose.Source) bool { return !slices.Contains(applied, s.Version) }), err
+}
+
+// appliedVersions returns the goose versions that a database has seen.
+func appliedVersions(ctx context.Context, pool *pgxpool.Pool) ([]int64, error) {
 	var exists bool
 	if err := pool.QueryRow(ctx, `SELECT to_regclass('goose_db_version') IS NOT NULL`).Scan(&exists); err != nil || !exists {
-		return true, err
+		return nil, err
 	}
 	rows, err := pool.Query(ctx, `SELECT version_id FROM goose_db_version WHERE is_applied`)
 	if err != nil {
-		return true, err
+		return nil, err
 	}
-	applied, err := pgx.CollectRows(rows, pgx.RowTo[int64])
-	if err != nil {
-		return true, err
-	}
-	known, err := versions()
-	if err != nil {
-		return true, err
-	}
-	return slices.ContainsFunc(known, func(v int64) bool { return !slices.Contains(applied, v) }), nil
+	return pgx.CollectRows(rows, pgx.RowTo[int64])
 }
 
 // Applied returns an error if this program knows migrations that the database of this address has not seen.
@@ -300,7 +308,7 @@ func Fingerprint() (string, error) {
 		fmt.Fprintf(h, "%s %d\n", f.Name(), len(b))
 		h.Write(b)
 	}
-	known, err := versions()
+	known, err := sources()
 	if err != nil {
 		return "", err
 	}
@@ -421,28 +429,28 @@ func riverVersions() ([]int, error) {
 	return list, nil
 }
 
-// versions are the goose versions this program knows, ours and River's.
-func versions() ([]int64, error) {
+// sources are the migrations this program knows, ours and River's, oldest first.
+func sources() ([]goose.Source, error) {
 	list, err := files.ReadDir(".")
 	if err != nil {
 		return nil, err
 	}
-	var all []int64
+	var all []goose.Source
 	for _, f := range list {
 		v, err := goose.NumericComponent(f.Name())
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, v)
+		all = append(all, goose.Source{Path: f.Name(), Version: v})
 	}
 	river, err := riverVersions()
 	if err != nil {
 		return nil, err
 	}
 	for _, v := range river {
-		all = append(all, int64(riverBase+v))
+		all = append(all, goose.Source{Version: int64(riverBase + v)})
 	}
-	slices.SortFunc(all, cmp.Compare[int64])
+	slices.SortFunc(all, func(a, b goose.Source) int { return cmp.Compare(a.Version, b.Version) })
 	return all, nil
 }
 

@@ -9,11 +9,13 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/pressly/goose/v3/lock"
 
 	"patchbay/internal/db/dbtest"
 	"patchbay/migrations"
@@ -266,7 +268,7 @@ func TestMigrationsWaitForLocksOnTheirOwnTerms(t *testing.T) {
 		return value[bool](t, owner, `SELECT NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted AND locktype = 'relation' AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))`)
 	})
 	exec(t, holder, `ROLLBACK`)
-	if err := <-waits; err != nil {
+	if err := dbtest.Receive(t, waits, "the migration"); err != nil {
 		t.Errorf("once the lock is free: %v", err)
 	}
 }
@@ -300,6 +302,26 @@ func TestAMigrationThatPostgresBreaksOffIsTriedAgain(t *testing.T) {
 	exec(t, holder, `ROLLBACK`)
 	if err := dbtest.Receive(t, done, "the migration"); err != nil {
 		t.Errorf("after a deadlock: %v", err)
+	}
+}
+
+// TestStatusOnlyReads asks for it while another process migrates, and of a database without a schema.
+func TestStatusOnlyReads(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	d := dbtest.Make(t)
+	conn := connect(t, d.URL)
+	exec(t, conn, fmt.Sprintf(`SELECT pg_advisory_lock(%d)`, lock.DefaultLockID))
+	for _, migrated := range []bool{true, false} {
+		all, err := migrations.Status(ctx, d.URL)
+		if err != nil || len(all) == 0 || slices.ContainsFunc(all, func(m migrations.Migration) bool { return m.Applied != migrated }) {
+			t.Errorf("with every migration applied (%v): %v, %v", migrated, all, err)
+		}
+		if there := value[bool](t, conn, `SELECT to_regclass('goose_db_version') IS NOT NULL`); there != migrated {
+			t.Errorf("the list of migrations is there: %v, want %v", there, migrated)
+		}
+		exec(t, conn, `DROP SCHEMA public CASCADE; CREATE SCHEMA public`)
 	}
 }
 

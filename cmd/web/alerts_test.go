@@ -113,19 +113,12 @@ func (d *drill) says(figure string) {
 	})
 }
 
-// reads asks for a token with an API key.
-func (d *drill) reads(key pg.Secret) {
+// asks calls the API with a key, whatever the answer.
+func (d *drill) asks(key pg.Secret, method, path string) {
 	d.Helper()
-	request, err := http.NewRequestWithContext(d.Context(), http.MethodGet, d.address+"/api/v1/connections/"+pg.NewID().String()+"/token", nil)
-	if err != nil {
+	if _, err := (&program{http.Client{Timeout: time.Minute}, d.address, string(key)}).ask(method, path, nil); err != nil {
 		d.Fatal(err)
 	}
-	request.Header.Set("Authorization", "Bearer "+string(key))
-	answer, err := http.DefaultClient.Do(request)
-	if err != nil {
-		d.Fatal(err)
-	}
-	answer.Body.Close()
 }
 
 // rounds says whether every sweep has looked for what is due since the first scrape.
@@ -152,6 +145,13 @@ func (d *drill) hold(table, mode string) {
 			d.Fatal(err)
 		}
 	}
+}
+
+// awaitSweeps waits until the sweep of each provider waits for a table that is held: no round is under way that could still end.
+func (d *drill) awaitSweeps() {
+	d.Helper()
+	opened := d.database.Open(d.T)
+	dbtest.Eventually(d.T, "sweeps that wait", func() bool { return dbtest.HeldTransactions(d.T, opened) == len(drillProviders) })
 }
 
 // TestAlertsFireInTheirDrills makes the state of every rule of docs/alerts.yml for real, scrapes /metrics twice, and has Prometheus's own
@@ -189,13 +189,13 @@ func TestAlertsFireInTheirDrills(t *testing.T) {
 			d.hold("provider_slots", "EXCLUSIVE")
 			d.connect(time.Hour, "CH168 Shop")
 			d.says("patchbay_oldest_due_seconds")
-			time.Sleep(2 * time.Second) // a round that was under way has ended
+			d.awaitSweeps()
 		}},
 		"no table of grants can be read": {fire: []string{"PatchbaySweepStuck"}, begin: func(d *drill) {
 			d.connect(0, "CH168 Shop")
 			d.serve()
 			d.hold("grants", "ACCESS EXCLUSIVE")
-			time.Sleep(2 * time.Second) // see above
+			d.awaitSweeps()
 		}},
 		"a provider is away": {fire: []string{"PatchbayIncidentLasts"}, begin: func(d *drill) {
 			if err := d.sandbox.SetFault(sandbox.CamInvoice, sandbox.Fault{Kind: sandbox.Error500, Endpoint: "refresh"}); err != nil {
@@ -222,16 +222,7 @@ func TestAlertsFireInTheirDrills(t *testing.T) {
 				d.Fatal(err)
 			}
 			for range 3 {
-				request, err := http.NewRequestWithContext(d.Context(), http.MethodPost, d.address+"/api/v1/connections/"+id.String()+"/refresh", nil)
-				if err != nil {
-					d.Fatal(err)
-				}
-				request.Header.Set("Authorization", "Bearer "+string(key))
-				answer, err := http.DefaultClient.Do(request)
-				if err != nil {
-					d.Fatal(err)
-				}
-				answer.Body.Close()
+				d.asks(key, http.MethodPost, "/api/v1/connections/"+id.String()+"/refresh")
 			}
 		}},
 		"webhooks come to an old address": {fire: []string{"PatchbayWebhooksFail"}, begin: func(d *drill) { d.serve() }, between: func(d *drill) { d.webhooks("an-older-secret", `{}`) }},
@@ -278,7 +269,7 @@ func TestAlertsFireInTheirDrills(t *testing.T) {
 				d.Fatal(err)
 			}
 			execSQL(d.T, d.database.URL, `UPDATE api_keys SET name = 'forged', mac = set_byte(mac, 20, get_byte(mac, 20) # 1)`)
-			d.reads(key)
+			d.asks(key, http.MethodGet, "/api/v1/connections/"+pg.NewID().String()+"/token")
 		}},
 		"another process signs with a newer key": {fire: []string{"PatchbayKeyUnknown"}, begin: func(d *drill) {
 			d.serve()
@@ -288,7 +279,7 @@ func TestAlertsFireInTheirDrills(t *testing.T) {
 			if err != nil {
 				d.Fatal(err)
 			}
-			d.reads(key)
+			d.asks(key, http.MethodGet, "/api/v1/connections/"+pg.NewID().String()+"/token")
 		}},
 		"Postgres's clock is wrong": {fire: []string{"PatchbayClockSkew"}, begin: func(d *drill) {
 			execSQL(d.T, d.database.URL,
@@ -373,7 +364,7 @@ func TestAlertsFireInTheirDrills(t *testing.T) {
 func (d *drill) webhooks(secret, body string) {
 	d.Helper()
 	for range 10 {
-		answer, err := http.Post(d.address+"/hooks/caminvoice/"+secret, "application/json", strings.NewReader(body))
+		answer, err := (&http.Client{Timeout: time.Minute}).Post(d.address+"/hooks/caminvoice/"+secret, "application/json", strings.NewReader(body))
 		if err != nil {
 			d.Fatal(err)
 		}
@@ -393,7 +384,7 @@ func (d *drill) letter() {
 	}
 	request.Host = "127.0.0.1:8080" // of PUBLIC_URL
 	request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	answer, err := http.DefaultClient.Do(request)
+	answer, err := (&http.Client{Timeout: time.Minute}).Do(request)
 	if err != nil {
 		d.Fatal(err)
 	}

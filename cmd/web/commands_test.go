@@ -24,11 +24,13 @@ import (
 	"github.com/pquerna/otp/totp"
 )
 
-// said runs a command against a database of the test's own and returns its exit code and all that it printed.
+// said runs a command and returns its exit code and all that it printed. One that serves is stopped after two minutes.
 func said(t *testing.T, environ []string, in string, args ...string) (int, string, string) {
 	t.Helper()
 	var out, faults bytes.Buffer
-	code := run(context.Background(), terminal{strings.NewReader(in), &out, &faults, environ}, args)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	code := run(ctx, terminal{strings.NewReader(in), &out, &faults, environ}, args)
 	return code, out.String(), faults.String()
 }
 

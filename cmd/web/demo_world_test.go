@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
-	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -38,16 +37,8 @@ func agrees(t *testing.T, conn *pgx.Conn) {
 
 // The world agrees with itself before anything is pressed and after, and whatever is pressed finds what its state promises.
 func TestDemoWorldAgreesWithItself(t *testing.T) {
-	data, err := os.MkdirTemp("", "patchbay-world-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(data) })
-	if err := os.Chmod(data, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	demo := startDemo(t, data, "-known=false")
-	defer demo.stop()
+	data := demoFolder(t)
+	address, _ := startDemo(t, data, "-known=false")
 	conn, err := pgx.Connect(t.Context(), "postgres://postgres@/patchbay?host="+url.QueryEscape(filepath.Join(data, "postgres")))
 	if err != nil {
 		t.Fatal(err)
@@ -97,7 +88,7 @@ func TestDemoWorldAgreesWithItself(t *testing.T) {
 	for email, password := range passwords {
 		jar, _ := cookiejar.New(nil)
 		people[email] = &http.Client{Jar: jar, Timeout: 30 * time.Second}
-		answer, err := people[email].PostForm(demo.address+"/login", url.Values{"email": {email}, "password": {password}})
+		answer, err := people[email].PostForm(address+"/login", url.Values{"email": {email}, "password": {password}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -109,7 +100,7 @@ func TestDemoWorldAgreesWithItself(t *testing.T) {
 	// What Refresh now leads to. A person's no stands until that person acts; what was only trouble is over.
 	promised := map[string]string{"fine": "fine", "retrying": "fine", "refused": "refused", "revoked": "revoked", "lapsed": "lapsed", "disconnected": "disconnected"}
 	for _, c := range all {
-		answer, err := people[c.email].PostForm(demo.address+"/connections/"+c.id+"/refresh", nil)
+		answer, err := people[c.email].PostForm(address+"/connections/"+c.id+"/refresh", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -132,7 +123,7 @@ func TestDemoWorldAgreesWithItself(t *testing.T) {
 	deadline := time.Now().Add(30 * time.Second)
 	link := ""
 	for link == "" && time.Now().Before(deadline) {
-		answer, err := people["merchant@example.com"].Get(demo.address + "/outbox")
+		answer, err := people["merchant@example.com"].Get(address + "/outbox")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -150,7 +141,7 @@ func TestDemoWorldAgreesWithItself(t *testing.T) {
 	}
 	person := people["merchant@example.com"]
 	person.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	answer, err := person.PostForm(demo.address+link, nil)
+	answer, err := person.PostForm(address+link, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

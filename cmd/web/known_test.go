@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
-	"os"
 	"regexp"
 	"strings"
 	"testing"
@@ -14,23 +13,13 @@ import (
 
 // TestDemoOffersWellKnownProviders clicks through the whole server and the imitations of docs/providers, as a person would.
 func TestDemoOffersWellKnownProviders(t *testing.T) {
-	// Below a folder that everybody may enter: Postgres runs as another user when we are root.
-	data, err := os.MkdirTemp("", "patchbay-known-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(data) })
-	if err := os.Chmod(data, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	demo := startDemo(t, data, "-empty")
-	defer demo.stop()
+	address, _ := startDemo(t, demoFolder(t), "-empty")
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	b := &clicks{t: t, client: http.Client{Jar: jar, Timeout: 20 * time.Second}}
-	b.post(demo.address+"/login", url.Values{"email": {demoUsers()[0].Email}, "password": {demoUsers()[0].Password}})
+	b.post(address+"/login", url.Values{"email": {demoUsers()[0].Email}, "password": {demoUsers()[0].Password}})
 	for _, one := range []struct {
 		provider string
 		typed    url.Values // before leaving, or in place of it
@@ -43,8 +32,8 @@ func TestDemoOffersWellKnownProviders(t *testing.T) {
 		{"shopify", url.Values{"shop": {"canal-street"}}, "canal-street", []string{"canal-street"}},
 		{"brevo", url.Values{"key": {"xkeysib-1f0c2d7bcanal0street-AbCdEf"}}, "", []string{"Canal Street Café"}},
 	} {
-		b.get(demo.address + "/connect/" + one.provider)
-		b.post(demo.address+"/connect/"+one.provider, one.typed)
+		b.get(address + "/connect/" + one.provider)
+		b.post(address+"/connect/"+one.provider, one.typed)
 		if one.chosen != "" {
 			form := url.Values{"account": {one.chosen}, "decision": {"allow"}}
 			for _, m := range hiddenInput.FindAllStringSubmatch(b.page, -1) {
@@ -61,7 +50,7 @@ func TestDemoOffersWellKnownProviders(t *testing.T) {
 			t.Errorf("%s: connecting ends at %s:\n%s", one.provider, b.at, b.page)
 			continue
 		}
-		b.get(demo.address + link)
+		b.get(address + link)
 		for _, text := range one.shows {
 			if !strings.Contains(b.page, text) {
 				t.Errorf("%s: the connection's page lacks %s", one.provider, text)

@@ -1,13 +1,10 @@
 package main
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -33,23 +30,32 @@ type fleet struct {
 	key       string
 }
 
-// deploy gives every process a keyset, one after the other.
-func (f *fleet) deploy(keyset string) {
+// serve starts a process.
+func (f *fleet) serve(n int, keyset string) {
 	f.Helper()
-	for n, address := range f.addresses {
-		if f.stops[n] != nil {
-			if code := f.stops[n](); code != 0 {
-				f.Errorf("process %d stopped with %d", n, code)
-			}
-		}
-		var listens string
-		listens, f.stops[n] = startServe(f.T, append(f.environ[:len(f.environ):len(f.environ)], "LISTEN="+address, "KEYSET="+keyset))
-		if listens != "http://"+address {
-			f.Fatalf("process %d: %s", n, listens)
-		}
-		time.Sleep(400 * time.Millisecond) // the others serve beside it, each with its own keyset
+	_, f.stops[n] = startServe(f.T, append(f.environ[:len(f.environ):len(f.environ)], "LISTEN="+f.addresses[n], "KEYSET="+keyset))
+}
+
+// stop stops a process.
+func (f *fleet) stop(n int) {
+	f.Helper()
+	if code := f.stops[n](); code != 0 {
+		f.Errorf("process %d stopped with %d", n, code)
 	}
 }
+
+// deploy gives every process a keyset, one after the other. The readers go on.
+func (f *fleet) deploy(keyset string, readers *load) {
+	f.Helper()
+	for n := range f.addresses {
+		f.stop(n)
+		f.serve(n, keyset)
+		readers.await(hasToken, 100) // the others serve beside it, each with its own keyset
+	}
+}
+
+// hasToken is the answer of a read that came to its token.
+const hasToken = "200 <nil>"
 
 // read asks for a token, of another process where one is just stopping.
 func (f *fleet) read(connection string) (status int, err error) {
@@ -86,15 +92,7 @@ func TestAKeyTurnsOverUnderLoad(t *testing.T) {
 			environ = append(environ, name+"="+value)
 		}
 	}
-	f := &fleet{T: t, environ: environ, stops: make([]func() int, 4)}
-	for range f.stops {
-		listener, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		f.addresses = append(f.addresses, listener.Addr().String())
-		listener.Close()
-	}
+	f := &fleet{T: t, environ: environ, addresses: freeAddresses(t, 4), stops: make([]func() int, 4)}
 
 	first := database.Open(t, pg.Options{MaxConns: 4})
 	keyset, err := seal.Parse(database.Keyset)
@@ -127,21 +125,14 @@ func TestAKeyTurnsOverUnderLoad(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	f.deploy(database.Keyset)
-	load, end := context.WithCancel(t.Context())
-	defer end()
-	var readers sync.WaitGroup
-	var mu sync.Mutex
-	answers := map[string]int{}
+	for n := range f.addresses {
+		f.serve(n, database.Keyset)
+	}
+	readers := newLoad(t)
 	for range 4 {
-		readers.Go(func() {
-			for load.Err() == nil {
-				status, err := f.read(ids[rand.N(len(ids))])
-				mu.Lock()
-				answers[fmt.Sprint(status, " ", err)]++
-				mu.Unlock()
-				time.Sleep(5 * time.Millisecond)
-			}
+		readers.add(5*time.Millisecond, func(int) string {
+			status, err := f.read(ids[rand.N(len(ids))])
+			return fmt.Sprint(status, " ", err)
 		})
 	}
 	command := func(keyset string, args ...string) string {
@@ -153,18 +144,18 @@ func TestAKeyTurnsOverUnderLoad(t *testing.T) {
 		return strings.TrimSpace(out)
 	}
 	added := command(database.Keyset, "keys", "add")
-	f.deploy(added)
+	f.deploy(added, readers)
 	promoted := command(added, "keys", "promote")
-	f.deploy(promoted)
+	f.deploy(promoted, readers)
 	command(promoted, "reseal")
 	retired := command(promoted, "keys", "retire", fmt.Sprint(old))
-	f.deploy(retired)
-	time.Sleep(life / 2)
-	end()
-	readers.Wait()
-
+	f.deploy(retired, readers)
 	database.Keyset = retired
 	last := database.Open(t, pg.Options{MaxConns: 4})
+	before := dbtest.Events(t, last, status.RefreshSaved)
+	dbtest.Eventually(t, "refreshes with the last keyset", func() bool { return dbtest.Events(t, last, status.RefreshSaved) >= before+len(ids)/2 })
+	readers.stop()
+
 	uses, err := last.KeyUses(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -186,23 +177,15 @@ func TestAKeyTurnsOverUnderLoad(t *testing.T) {
 			t.Errorf("%d events: %s", n, what)
 		}
 	}
-	if n := dbtest.Events(t, last, status.RefreshSaved); n < len(ids) {
-		t.Errorf("%d refreshes were no load", n)
-	}
 	if twice := provider.DoubleSpends(); len(twice) > 0 {
 		t.Errorf("spent twice: %v", twice)
 	}
-	for answer, times := range answers {
-		if answer != "200 <nil>" {
+	for answer, times := range readers.answers {
+		if answer != hasToken {
 			t.Errorf("%d reads ended with %s", times, answer)
 		}
 	}
-	if answers["200 <nil>"] < 500 {
-		t.Errorf("the load was no load: %v", answers)
-	}
-	for n, stop := range f.stops {
-		if code := stop(); code != 0 {
-			t.Errorf("process %d stopped with %d", n, code)
-		}
+	for n := range f.addresses {
+		f.stop(n)
 	}
 }

@@ -10,35 +10,74 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
+
+	"patchbay/internal/db/dbtest"
 )
 
-// startServe runs serve, on a free port unless environ names one, and returns where, and what stops it.
-func startServe(t *testing.T, environ []string, flags ...string) (address string, stop func() int) {
+// printed collects what a command prints, and sends the first group of the line that it watches for, once.
+type printed struct {
+	mu   sync.Mutex
+	text strings.Builder
+	line *regexp.Regexp // nil once it was found
+	sent chan string    // of capacity one
+}
+
+func (p *printed) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.text.Write(b)
+	if p.line != nil {
+		if match := p.line.FindStringSubmatch(p.text.String()); match != nil {
+			p.line = nil
+			p.sent <- match[1]
+		}
+	}
+	return len(b), nil
+}
+
+func (p *printed) String() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.text.String()
+}
+
+// start runs a command that serves until the test ends. It returns the first group of the line that says where, and what stops the
+// command and returns its exit code.
+func start(t *testing.T, environ []string, line string, args ...string) (where string, stop func() int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	in, out := io.Pipe()
-	code := make(chan int, 1)
+	out := &printed{line: regexp.MustCompile(line), sent: make(chan string, 1)}
+	ended := make(chan struct{})
+	var code int
 	go func() {
-		code <- run(ctx, terminal{nil, out, out, append([]string{"LISTEN=127.0.0.1:0"}, environ...)}, append([]string{"serve"}, flags...))
-		out.Close()
+		defer close(ended)
+		code = run(ctx, terminal{strings.NewReader(""), out, out, environ}, args)
 	}()
-	listens := make(chan string, 1)
-	go func() {
-		for lines := bufio.NewScanner(in); lines.Scan(); {
-			if found := regexp.MustCompile(`msg=serving listen=(\S+)`).FindStringSubmatch(lines.Text()); found != nil {
-				listens <- found[1]
-			} else if strings.Contains(lines.Text(), "patchbay serve:") {
-				listens <- lines.Text()
-			}
-		}
-	}()
-	t.Cleanup(cancel)
-	return "http://" + <-listens, func() int {
+	stop = func() int {
+		t.Helper()
 		cancel()
-		return <-code
+		dbtest.Receive(t, ended, args[0]+" to stop")
+		return code
 	}
+	t.Cleanup(func() { stop() })
+	select {
+	case where = <-out.sent:
+	case <-ended:
+		t.Fatalf("%s ended with %d:\n%s", args[0], code, out)
+	case <-time.After(3 * time.Minute):
+		t.Fatalf("%s does not serve after three minutes:\n%s", args[0], out)
+	}
+	return where, stop
+}
+
+// startServe runs serve, on a free port unless environ names one.
+func startServe(t *testing.T, environ []string, flags ...string) (address string, stop func() int) {
+	t.Helper()
+	listens, stop := start(t, append([]string{"LISTEN=127.0.0.1:0"}, environ...), `msg=serving listen=(\S+)`, append([]string{"serve"}, flags...)...)
+	return "http://" + listens, stop
 }
 
 func TestReadyOnlyOnTheSchemaThisProgramKnows(t *testing.T) {
@@ -213,7 +252,7 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 	for range under {
 		from, _ := ask("/long")
 		long = append(long, from)
-		<-began
+		dbtest.Receive(t, began, "a request under way")
 	}
 	for i := range 2 * most {
 		path := ""
@@ -270,15 +309,15 @@ func TestAConnectionWaitsWhileAllAreBusy(t *testing.T) {
 		return done
 	}
 	first, second := get("/long"), get("/long")
-	<-began
-	<-began
+	dbtest.Receive(t, began, "the first request")
+	dbtest.Receive(t, began, "the second request")
 	third := get("/")
 	release <- struct{}{}
-	if err := <-third; err != nil {
+	if err := dbtest.Receive(t, third, "the answer to the third"); err != nil {
 		t.Errorf("the one that waited: %v", err)
 	}
 	close(release)
-	if err := errors.Join(<-first, <-second); err != nil {
+	if err := errors.Join(dbtest.Receive(t, first, "the first answer"), dbtest.Receive(t, second, "the second answer")); err != nil {
 		t.Errorf("those that were under way: %v", err)
 	}
 }

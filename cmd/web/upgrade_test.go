@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -90,6 +91,7 @@ func startPrevious(t *testing.T, program string, environ []string, flags ...stri
 			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 				t.Errorf("the version before ended by itself: %v", err)
 			}
+			defer time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() }).Stop()
 			if err := cmd.Wait(); err != nil {
 				t.Errorf("the version before: %v\n%s", err, log)
 			}
@@ -184,19 +186,74 @@ func (p *program) connections() (ids []string, err error) {
 	return ids, err
 }
 
-// twoAddresses returns addresses for two processes that share a sandbox, whose standard provider gives tokens of ten seconds, and the settings
-// for it beside environ.
-func twoAddresses(t *testing.T, environ []string) ([]string, *sandbox.Sandbox, []string) {
+// load is requests that are made over and over until it is stopped, and counts their answers.
+type load struct {
+	*testing.T
+	ctx     context.Context
+	cancel  context.CancelFunc
+	asking  sync.WaitGroup
+	mu      sync.Mutex
+	answers map[string]int
+}
+
+// newLoad returns a load without requests. It is stopped when the test ends.
+func newLoad(t *testing.T) *load {
+	l := &load{T: t, answers: map[string]int{}}
+	l.ctx, l.cancel = context.WithCancel(t.Context())
+	t.Cleanup(l.stop)
+	return l
+}
+
+// add calls ask with 0, 1, 2 … and counts what it returns, with a pause after each call.
+func (l *load) add(pause time.Duration, ask func(i int) (answer string)) {
+	l.asking.Go(func() {
+		for i := 0; l.ctx.Err() == nil; i++ {
+			answer := ask(i)
+			l.mu.Lock()
+			l.answers[answer]++
+			l.mu.Unlock()
+			time.Sleep(pause)
+		}
+	})
+}
+
+// await waits until an answer has come more times.
+func (l *load) await(answer string, more int) {
+	l.Helper()
+	count := func() int {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return l.answers[answer]
+	}
+	before := count()
+	dbtest.Eventually(l.T, fmt.Sprintf("%d more times %q", more, answer), func() bool { return count() >= before+more })
+}
+
+// stop returns when no request is under way. The answers may be read then.
+func (l *load) stop() {
+	l.cancel()
+	l.asking.Wait()
+}
+
+// freeAddresses returns addresses at which nothing listens.
+func freeAddresses(t *testing.T, n int) (addresses []string) {
 	t.Helper()
-	var addresses []string
-	for range 2 {
+	for range n {
 		listener, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
+		defer listener.Close() // at the end, so that they differ
 		addresses = append(addresses, listener.Addr().String())
-		listener.Close()
 	}
+	return addresses
+}
+
+// twoAddresses returns addresses for two processes that share a sandbox, whose standard provider gives tokens of ten seconds, and the settings
+// for it beside environ.
+func twoAddresses(t *testing.T, environ []string) ([]string, *sandbox.Sandbox, []string) {
+	t.Helper()
+	addresses := freeAddresses(t, 2)
 	provider, err := sandbox.Start("127.0.0.1:0", sandbox.Options{
 		AppURLs: []string{"http://" + addresses[0], "http://" + addresses[1]}, Standard: sandbox.StandardOptions{AccessLifetime: 10 * time.Second},
 	})
@@ -223,10 +280,11 @@ func TestThePreviousVersionRunsOnThisSchema(t *testing.T) {
 	of := func(n int) []string {
 		return append(environ[:len(environ):len(environ)], "LISTEN="+addresses[n], "PUBLIC_URL=http://"+addresses[n])
 	}
+	client := http.Client{Timeout: 30 * time.Second}
 	wantReady := func(n int) {
 		t.Helper()
 		dbtest.Eventually(t, "a process that is ready", func() bool {
-			answer, err := http.Get("http://" + addresses[n] + "/readyz")
+			answer, err := client.Get("http://" + addresses[n] + "/readyz")
 			if err != nil {
 				return false
 			}
@@ -256,64 +314,58 @@ func TestThePreviousVersionRunsOnThisSchema(t *testing.T) {
 	before := newVisitor(t, "http://"+addresses[0], provider.BaseURL())
 	before.signIn(email, password)
 	before.connect(users[0].Sub)
-	asked := []*program{{http.Client{Timeout: 30 * time.Second}, "http://" + addresses[0], key}, {http.Client{Timeout: 30 * time.Second}, "http://" + addresses[1], key}}
+	asked := []*program{{client, "http://" + addresses[0], key}, {client, "http://" + addresses[1], key}}
 
 	// Load on the processes that serve, from here to the end.
-	load, endLoad := context.WithCancel(t.Context())
-	defer endLoad()
-	var all sync.WaitGroup
-	var mu sync.Mutex
-	answers := map[string]int{}
-	keepAsking := func(n int) {
-		for _, method := range []string{http.MethodGet, http.MethodPost} {
-			all.Go(func() {
-				for i := 0; load.Err() == nil; i++ {
-					path := map[string]string{http.MethodGet: "/token", http.MethodPost: "/refresh"}[method]
-					status := 0
-					ids, err := asked[n].connections()
-					if err == nil {
-						status, err = asked[n].ask(method, "/api/v1/connections/"+ids[i%len(ids)]+path, nil)
-					}
-					mu.Lock()
-					answers[fmt.Sprintf("%s %s of %d: %d, %v", method, path, n, status, err)]++
-					mu.Unlock()
-					time.Sleep(20 * time.Millisecond)
+	keepAsking := func(l *load, n int) {
+		for method, path := range map[string]string{http.MethodGet: "/token", http.MethodPost: "/refresh"} {
+			l.add(20*time.Millisecond, func(i int) string {
+				status := 0
+				ids, err := asked[n].connections()
+				if err == nil && len(ids) == 0 {
+					err = errors.New("no connections are listed")
 				}
+				if err == nil {
+					status, err = asked[n].ask(method, "/api/v1/connections/"+ids[i%len(ids)]+path, nil)
+				}
+				return fmt.Sprintf("%s %s of %d: %d, %v", method, path, n, status, err)
 			})
 		}
 	}
-	keepAsking(0)
-	time.Sleep(time.Second)
+	token := func(n int) string { return fmt.Sprintf("GET /token of %d: 200, <nil>", n) }
+	refreshed := func(n int) string { return fmt.Sprintf("POST /refresh of %d: 200, <nil>", n) }
+	first := newLoad(t)
+	keepAsking(first, 0)
+	first.await(token(0), 20)
 
 	// The upgrade, under that load; then both serve.
 	if code, out, faults := said(t, environ, "", "migrate"); code != 0 {
 		t.Fatalf("%s%s", out, faults)
 	}
-	listens, stopNew := startServe(t, of(1), "-migrate=false")
-	if listens != "http://"+addresses[1] {
-		t.Fatalf("this version listens on %s", listens)
-	}
-	keepAsking(1)
+	_, stopNew := startServe(t, of(1), "-migrate=false")
+	keepAsking(first, 1)
+	first.await(token(0), 20)
+	first.await(token(1), 20)
+	first.stop()
 
 	// The version before started again on the new schema, as when an upgrade is taken back.
-	endLoad()
-	all.Wait()
 	stopFirst()
 	stop, log := startPrevious(t, old, of(0), "-migrate=false")
 	wantReady(0)
-	load, endLoad = context.WithCancel(t.Context())
-	defer endLoad()
-	keepAsking(0)
-	keepAsking(1)
+	second := newLoad(t)
+	keepAsking(second, 0)
+	keepAsking(second, 1)
 	again := newVisitor(t, "http://"+addresses[0], provider.BaseURL())
 	again.signIn(email, password)
 	again.connect(users[1].Sub)
 	after := newVisitor(t, "http://"+addresses[1], provider.BaseURL())
 	after.signIn(email, password)
 	after.connect(users[2].Sub)
-	time.Sleep(5 * time.Second)
-	endLoad()
-	all.Wait()
+	for n := range asked {
+		second.await(token(n), 100)
+		second.await(refreshed(n), 10)
+	}
+	second.stop()
 
 	for n, p := range asked {
 		ids, err := p.connections()
@@ -332,13 +384,12 @@ func TestThePreviousVersionRunsOnThisSchema(t *testing.T) {
 			}
 		}
 	}
-	for answer, times := range answers {
-		if !strings.HasSuffix(answer, ": 200, <nil>") && !strings.HasSuffix(answer, ": 429, <nil>") {
-			t.Errorf("%s, %d times", answer, times)
+	for _, l := range []*load{first, second} {
+		for answer, times := range l.answers {
+			if !strings.HasSuffix(answer, ": 200, <nil>") && !strings.HasSuffix(answer, ": 429, <nil>") {
+				t.Errorf("%s, %d times", answer, times)
+			}
 		}
-	}
-	if len(answers) < 4 {
-		t.Errorf("the load was no load: %v", answers)
 	}
 	if code := stopNew(); code != 0 {
 		t.Errorf("this version stopped with %d", code)
