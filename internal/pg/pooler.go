@@ -15,7 +15,7 @@ import (
 var ErrStatementsLost = errors.New("a pooler such as pgbouncer, in transaction mode, stands between and keeps no prepared statements: add default_query_exec_mode=cache_describe to the address")
 
 // poolerRounds is how often two connections are compared: a pooler that is busy may give both the same sessions as before by chance.
-const poolerRounds = 3
+const poolerRounds = 10
 
 // Pooled reports whether connections to an address share the sessions of Postgres, as they do behind a pooler in transaction
 // mode: what one transaction sets, locks or listens to is another connection's in the next. It returns ErrStatementsLost if
