@@ -24,6 +24,8 @@ import (
 	"github.com/pressly/goose/v3/lock"
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivermigrate"
+
+	"patchbay/internal/pg"
 )
 
 //go:embed *.sql
@@ -325,6 +327,7 @@ func open(url string) (*sql.DB, error) {
 	if c.ConnConfig.ValidateConnect == nil { // a standby cannot be migrated
 		c.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
 	}
+	c.ConnConfig.ValidateConnect = pg.WithoutPanic(c.ConnConfig.ValidateConnect)
 	return stdlib.OpenDB(*c.ConnConfig, stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
 		// A statement that waits for a lock makes all that come after it wait too. The role's own limits are those of short statements.
 		_, err := conn.Exec(ctx, `SET lock_timeout = '10s'; SET statement_timeout = '15min'`)

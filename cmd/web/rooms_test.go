@@ -85,7 +85,7 @@ var rooms = map[string][]string{
 	"patchbay/internal/xlsx":             {"patchbay/", "others"},
 	"patchbay/docs/providers":            {"patchbay/", "others"},
 	"patchbay/migrations": {
-		"patchbay/", "others", "!github.com/jackc/pgx/", "!github.com/pressly/goose/", "!github.com/riverqueue/river/",
+		"patchbay/", "others", "!patchbay/internal/pg", "!github.com/jackc/pgx/", "!github.com/pressly/goose/", "!github.com/riverqueue/river/",
 	},
 }
 

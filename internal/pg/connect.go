@@ -41,6 +41,9 @@ func ParseAddress(address string) (*pgxpool.Config, error) {
 	case config.MaxConns < minConns:
 		return nil, fmt.Errorf("has pool_max_conns=%d: at least %d are needed", config.MaxConns, minConns)
 	}
+	if check := config.ConnConfig.ValidateConnect; check != nil { // of target_session_attrs
+		config.ConnConfig.ValidateConnect = WithoutPanic(check)
+	}
 	return config, nil
 }
 
@@ -71,12 +74,25 @@ func parameterAtFault(err error) string {
 	return ""
 }
 
+// WithoutPanic returns a check of new connections that fails where pgx's own checks panic: on an answer without a row, which a pooler
+// under load sends now and then. The pool makes connections in goroutines of its own, so that a panic would end the process.
+func WithoutPanic(check pgconn.ValidateConnectFunc) pgconn.ValidateConnectFunc {
+	return func(ctx context.Context, conn *pgconn.PgConn) (err error) {
+		defer func() {
+			if recover() != nil {
+				err = errors.New("the server's state is not known: its answer has no row")
+			}
+		}()
+		return check(ctx, conn)
+	}
+}
+
 // connectToPrimary keeps a pool to servers that take writes. A connection to any other is refused when it is made, as with
 // target_session_attrs=read-write, and all are dropped when one of them turns out to be read-only: after a failover the address
 // leads elsewhere, and connections that are kept busy would never notice.
 func connectToPrimary(config *pgxpool.Config, reset func()) {
 	if config.ConnConfig.ValidateConnect == nil {
-		config.ConnConfig.ValidateConnect = pgconn.ValidateConnectTargetSessionAttrsReadWrite
+		config.ConnConfig.ValidateConnect = WithoutPanic(pgconn.ValidateConnectTargetSessionAttrsReadWrite)
 	}
 	before := config.ConnConfig.OnPgError
 	config.ConnConfig.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {
