@@ -301,8 +301,8 @@ func endIncident(ctx context.Context, d *db.DB, name, environment string, by aud
 		}
 		_, err = pg.Exec(ctx, tx, "end incident", `
 			UPDATE grants SET refresh_at = $3
-			WHERE connection_id = ANY (ARRAY(SELECT id FROM connections WHERE provider = $1 AND environment = $2 AND state = 'retrying'))
-				AND sealed IS NOT NULL AND lease_id IS NULL AND refresh_at > $3`, name, environment, now)
+			WHERE connection_id = ANY (ARRAY(SELECT id FROM connections WHERE provider = $1 AND environment = $2 AND state = $4))
+				AND sealed IS NOT NULL AND lease_id IS NULL AND refresh_at > $3`, name, environment, now, status.Retrying)
 		if err != nil {
 			return err
 		}

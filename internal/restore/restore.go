@@ -284,7 +284,7 @@ func Count(ctx context.Context, q pg.Querier, r State) (Counts, error) {
 func RejectedAfterPause(ctx context.Context, q pg.Querier, r State) (int64, error) {
 	return pg.One(ctx, q, "count connections rejected after a pause", pgx.RowTo[int64], `
 		SELECT count(*) FROM connections c JOIN grants g ON g.connection_id = c.id
-		WHERE c.state = ANY ($1) AND g.last_outcome = $2 AND g.refreshed_at < $3 AND g.refreshed_at >= coalesce($4, '-infinity'::timestamptz)
+		WHERE c.state IN ($1, $6) AND g.last_outcome = $2 AND g.refreshed_at < $3 AND g.refreshed_at >= coalesce($4, '-infinity'::timestamptz)
 			AND coalesce(c.problem_since, c.failing_since) >= $5 AND c.disconnected_at IS NULL`,
-		[]string{string(status.ProblemRejected), "retrying"}, status.Rejected, r.PauseFrom, r.At, r.PauseUntil)
+		status.ProblemRejected, status.Rejected, r.PauseFrom, r.At, r.PauseUntil, status.Retrying)
 }

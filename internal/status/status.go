@@ -26,21 +26,16 @@ const (
 // Healths lists every Health.
 func Healths() []Health { return append(ConnectedHealths(), Disconnected) }
 
-// ConnectedHealths lists every Health but Disconnected.
+// ConnectedHealths lists every Health but Disconnected, the best first.
 func ConnectedHealths() []Health { return []Health{Fine, Retrying, ActionNeeded} }
 
-// Rank returns where in the order of health a connection stands, the worst first, from 1.
+// Rank returns the position of a health in the order of lists, from 1: the worst first, and Disconnected last.
 func (h Health) Rank() int64 {
-	switch h {
-	case ActionNeeded:
-		return 1
-	case Retrying:
-		return 2
-	case Fine:
-		return 3
-	default:
-		return 4
+	healths := ConnectedHealths()
+	if i := slices.Index(healths, h); i >= 0 {
+		return int64(len(healths) - i)
 	}
+	return int64(len(healths)) + 1
 }
 
 // ranks is by how much one rank's values of connections.health_order lie apart, and zeroRank what a time of 0 adds to them.
@@ -140,17 +135,19 @@ func RowOf(environment, state string) Row {
 // HealthOf returns the health of a connection in the stored state, as the SQL function connection_health gives it: without what
 // its provider's settings make of it.
 func HealthOf(state string) Health {
-	switch h := Health(state); h {
-	case Fine, Retrying, Disconnected:
+	if h := Health(state); slices.Contains(Healths(), h) {
 		return h
-	default:
-		return ActionNeeded
 	}
+	return ActionNeeded
 }
 
-// States lists the values of the column connections.state.
-func States() []string {
-	states := []string{string(Fine), string(Retrying), string(Disconnected)}
+// States lists the values of the column connections.state: every Health but ActionNeeded, of which it holds the problem.
+func States() (states []string) {
+	for _, h := range Healths() {
+		if h != ActionNeeded {
+			states = append(states, string(h))
+		}
+	}
 	for _, p := range StoredProblems() {
 		states = append(states, string(p))
 	}
