@@ -36,7 +36,7 @@ type BulkOutcome struct {
 
 // BulkProvider is the part of the bulk work at one provider.
 type BulkProvider struct {
-	bulk.Part
+	bulk.ProviderCount
 	Title     string
 	PerMinute int
 	Paused    bool      // an incident holds it up

@@ -1085,7 +1085,7 @@ func flowEnded(v FlowPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			if v.startsAgain(ctx) && v.Flow.Pinned() {
+			if v.startsAgain(ctx) && v.Flow.Reconnects() {
 				templ_7745c5c3_Err = reconnectForm(v.Flow.ConnectionID.String(), v.Provider, "primary").Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err

@@ -408,7 +408,7 @@ func (v FlowPage) startsAgain(ctx context.Context) bool {
 
 // kept says that nothing has changed.
 func (v FlowPage) kept(ctx context.Context) string {
-	if v.Flow.Pinned() {
+	if v.Flow.Reconnects() {
 		return T(ctx, "flow.kept-as-it-was")
 	}
 	return T(ctx, "flow.nothing-saved")

@@ -470,7 +470,7 @@ func staffStories(all map[string]templ.Component) {
 	refreshes := BulkPage{
 		Page: adminPage("/admin/bulk/b1"), Filter: []Filter{{"provider", "ELECQ"}, {"health", "retrying"}}, ListURL: "/admin/connections?provider=elecq",
 		Bulk:      bulk.Bulk{ID: pg.NewID(), State: "dry-run", ByName: "Anna Tremblay", CreatedAt: ago(4 * time.Minute), Total: 1240},
-		Providers: []BulkProvider{{Part: bulk.Part{Provider: "elecq", Total: 1200, Waiting: 1200}, Title: "ELECQ", PerMinute: 240, Paused: true}, {Part: bulk.Part{Provider: "caminvoice", Total: 40, Waiting: 40}, Title: "CamInvoice", PerMinute: 600}},
+		Providers: []BulkProvider{{ProviderCount: bulk.ProviderCount{Provider: "elecq", Total: 1200, Waiting: 1200}, Title: "ELECQ", PerMinute: 240, Paused: true}, {ProviderCount: bulk.ProviderCount{Provider: "caminvoice", Total: 40, Waiting: 40}, Title: "CamInvoice", PerMinute: 600}},
 	}
 	all["bulk-dry-run"] = Bulk(refreshes)
 	refreshes.Bulk.State, refreshes.Bulk.Done, refreshes.Left, refreshes.Outcomes = "running", 512, 3*time.Minute, []BulkOutcome{{Outcome: "ok", Count: 500, URL: "/x"}, {Outcome: "trouble", Count: 10}, {Outcome: "skipped", Count: 2}}
@@ -480,7 +480,7 @@ func staffStories(all map[string]templ.Component) {
 	ask := BulkPage{
 		Page: adminPage("/admin/bulk/b2"), Filter: []Filter{{"who", "merchant"}}, ListURL: "/admin/connections?who=merchant",
 		Bulk:      bulk.Bulk{ID: pg.NewID(), Kind: bulk.Ask, State: bulk.DryRun, ByName: "Anna Tremblay", CreatedAt: ago(time.Minute), Total: 163, Done: 3, Merchants: 158},
-		Providers: []BulkProvider{{Part: bulk.Part{Provider: "caminvoice", Total: 163, Waiting: 160}, Title: "CamInvoice", PerMinute: 120}},
+		Providers: []BulkProvider{{ProviderCount: bulk.ProviderCount{Provider: "caminvoice", Total: 163, Waiting: 160}, Title: "CamInvoice", PerMinute: 120}},
 		Outcomes:  []BulkOutcome{{Outcome: status.AskedBefore, Count: 2, URL: "/x"}, {Outcome: status.NoPerson, Count: 1, URL: "/x"}},
 	}
 	all["bulk-ask-dry-run"] = Bulk(ask)

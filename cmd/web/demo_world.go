@@ -304,7 +304,7 @@ func (w *world) use(ctx context.Context, name string, times int) error {
 		}
 	}
 	for ; ok && err == nil && times > 0; times-- {
-		w.engine.Used(id, w.key.ID, h)
+		w.engine.RecordTokenRead(id, w.key.ID, h)
 	}
 	return err
 }

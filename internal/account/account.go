@@ -35,6 +35,6 @@ func (s *Store) DropExpired(ctx context.Context) error {
 	if _, err := pg.Exec(ctx, s.db.Pool, "drop challenges", `DELETE FROM passkey_challenges WHERE expires_at < $1`, now); err != nil {
 		return err
 	}
-	_, err := pg.Exec(ctx, s.db.Pool, "drop links", `DELETE FROM links WHERE expires_at < $1`, now.Add(-linksKept))
+	_, err := pg.Exec(ctx, s.db.Pool, "drop links", `DELETE FROM links WHERE expires_at < $1`, now.Add(-keepLinksFor))
 	return err
 }

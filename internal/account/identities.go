@@ -20,7 +20,7 @@ import (
 // ssoPasswordHash is the password_hash of users who sign in through the platform. No password matches it, and the user's MAC covers it.
 const ssoPasswordHash = "sso"
 
-// Person is somebody whom the platform's OpenID Connect provider has authenticated. Only issuer and subject identify them: name and
+// Person is a person whom the platform's OpenID Connect provider has authenticated. Only issuer and subject identify them: name and
 // e-mail address are for display, and may be those of another user.
 type Person struct {
 	Issuer, Subject string

@@ -31,8 +31,8 @@ func (k LinkKind) lifetime() time.Duration {
 	return 7 * 24 * time.Hour
 }
 
-// linksKept is how long a link is kept after it has expired.
-const linksKept = 30 * 24 * time.Hour
+// keepLinksFor is how long a link is kept after it has expired.
+const keepLinksFor = 30 * 24 * time.Hour
 
 // ErrInvalidLink is returned for a link that is unknown, spent or too old. The three are deliberately the same.
 var ErrInvalidLink = errors.New("this link is no longer valid")

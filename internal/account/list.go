@@ -40,13 +40,13 @@ func (s *Store) ListUsers(ctx context.Context, q UserQuery, cursor string, limit
 
 func (s *Store) page(ctx context.Context, db pg.Querier, q UserQuery, cursor string, limit int) (pg.Page[UserRow], error) {
 	order := pg.Order{Name: "email", Key: "lower(u.email)", Type: "text", ID: "u.id"}
-	from := order.Cursor(cursor)
+	from := order.ParseCursor(cursor)
 	all, found, err := []UserRow(nil), maxGathered+1, error(nil)
 	if q.Search != "" {
 		all, found, err = s.listUsers(ctx, db, q, order, from, limit, ` LIMIT `+strconv.Itoa(maxGathered+1))
 	}
 	if err == nil && found > maxGathered {
-		all, _, err = s.listUsers(ctx, db, q, order, from, limit, order.By(from)+` LIMIT `+strconv.Itoa(limit+1))
+		all, _, err = s.listUsers(ctx, db, q, order, from, limit, order.OrderBy(from)+` LIMIT `+strconv.Itoa(limit+1))
 	}
 	if err != nil {
 		return pg.Page[UserRow]{}, err
@@ -76,7 +76,7 @@ func (s *Store) listUsers(ctx context.Context, db pg.Querier, q UserQuery, order
 			(SELECT count(*) FROM sessions s WHERE s.user_id = u.id AND s.expires_at > $1 AND s.seen_at > $2),
 			`+isPasswordAdmin+` AND NOT EXISTS (SELECT FROM users o WHERE `+isPasswordAdmin+` AND o.id <> u.id),
 			(SELECT count(*) FROM found)
-		FROM (SELECT u.id FROM found u`+order.By(from)+` LIMIT $3) f JOIN users u ON u.id = f.id LEFT JOIN merchants m ON m.id = u.merchant_id`+order.By(from), append([]any{pg.PlanWithArguments}, args...)...)
+		FROM (SELECT u.id FROM found u`+order.OrderBy(from)+` LIMIT $3) f JOIN users u ON u.id = f.id LEFT JOIN merchants m ON m.id = u.merchant_id`+order.OrderBy(from), append([]any{pg.PlanWithArguments}, args...)...)
 	return all, found, err
 }
 

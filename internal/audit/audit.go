@@ -77,7 +77,7 @@ const insert = `INSERT INTO events (` + Columns + `) VALUES ($1, $2, $3, $4, $5,
 
 // Add writes an event in the caller's transaction. An id, a time and an actor that are missing are filled in.
 //
-// Triggers do the rest: events_webhook adds the webhook of an event that platforms are told of, events_of_erased leaves out the words of
+// Triggers do the rest: events_webhook adds the webhook of an event that is sent to platforms, events_of_erased leaves out the words of
 // one about a merchant that was erased, and events_append_only and events_no_truncate refuse every change.
 func (l *Log) Add(ctx context.Context, q pg.Querier, e Event) error {
 	_, err := pg.Exec(ctx, q, "add event "+string(e.Kind), insert, l.Values(e)...)
@@ -122,11 +122,11 @@ func scan(row pgx.CollectableRow) (Event, error) {
 // Timeline returns one page of a connection's events, newest first, at most limit, from a cursor on; "" is the beginning. It leaves out
 // that staff looked, which would crowd out what happened.
 func (l *Log) Timeline(ctx context.Context, connection pg.ID, cursor string, limit int) (pg.Page[Event], error) {
-	from := newest.Cursor(cursor)
+	from := newest.ParseCursor(cursor)
 	args := pg.Args{connection, status.ConnectionViewed}
 	after := newest.After(from, args.Add)
 	events, err := pg.Collect(ctx, l.db.Pool, "read timeline", scan, `SELECT `+Columns+` FROM events WHERE connection_id = $1 AND kind <> $2`+after+
-		newest.By(from)+` LIMIT `+strconv.Itoa(limit+1), args...)
+		newest.OrderBy(from)+` LIMIT `+strconv.Itoa(limit+1), args...)
 	return cut(events, from, limit), err
 }
 
@@ -138,11 +138,11 @@ func (l *Log) OfFlow(ctx context.Context, merchant, flow pg.ID, from, to time.Ti
 }
 
 // Latest returns the latest events of each of some kinds, newest first, at most so many of each. Refreshes are not among them.
-func (l *Log) Latest(ctx context.Context, most int, kinds ...status.Kind) ([]Event, error) {
+func (l *Log) Latest(ctx context.Context, limit int, kinds ...status.Kind) ([]Event, error) {
 	// Each kind by itself: together they would be looked for among all that ever happened.
 	return pg.Collect(ctx, l.db.Pool, "read latest events", scan, `SELECT e.* FROM unnest($2::text[]) AS k (one) CROSS JOIN LATERAL (
 			SELECT `+Columns+` FROM events WHERE kind = k.one AND kind NOT LIKE 'refresh.%' ORDER BY at DESC, id DESC LIMIT $1) AS e
-		ORDER BY e.at DESC, e.id DESC`, most, kinds)
+		ORDER BY e.at DESC, e.id DESC`, limit, kinds)
 }
 
 // Names returns the names of users, also those of connect links, keys, merchants and accounts, and the references of flows, by id.

@@ -47,7 +47,7 @@ func (l *Log) List(ctx context.Context, f Filter, cursor string, limit int) (pg.
 	if f.Nothing {
 		return pg.Page[Line]{}, nil
 	}
-	from := newest.Cursor(cursor)
+	from := newest.ParseCursor(cursor)
 	return pg.Read(ctx, l.db, func(ctx context.Context, q pg.Querier) (pg.Page[Line], error) {
 		events, err := l.from(ctx, q, f, from, limit+1)
 		if err != nil {
@@ -159,7 +159,7 @@ func (f Filter) statement(from pg.Cursor, low, high time.Time, limit int) (sql s
 		where = append(where, `provider = `+args.Add(f.Provider))
 	}
 	return `SELECT ` + Columns + ` FROM events WHERE ` + strings.Join(where, " AND ") + newest.After(from, args.Add) +
-		newest.By(from) + ` LIMIT ` + strconv.Itoa(limit), args
+		newest.OrderBy(from) + ` LIMIT ` + strconv.Itoa(limit), args
 }
 
 func nameEvents(ctx context.Context, q pg.Querier, events []Event) ([]Line, error) {

@@ -63,9 +63,9 @@ func (l *Log) Oldest(ctx context.Context) (time.Time, error) {
 }
 
 // CountBefore counts the events before a time, up to most of them.
-func (l *Log) CountBefore(ctx context.Context, before time.Time, most int) (int, error) {
+func (l *Log) CountBefore(ctx context.Context, before time.Time, limit int) (int, error) {
 	return pg.One(ctx, l.db.Pool, "count old events", pgx.RowTo[int],
-		`SELECT count(*) FROM (SELECT FROM events WHERE at < $1 ORDER BY at, id LIMIT $2) AS old`, before, most)
+		`SELECT count(*) FROM (SELECT FROM events WHERE at < $1 ORDER BY at, id LIMIT $2) AS old`, before, limit)
 }
 
 // DropMonths drops the events of whole months that ended more than keep months ago, and returns how many months

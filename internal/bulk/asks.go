@@ -17,8 +17,8 @@ import (
 	"patchbay/internal/status"
 )
 
-// askAgain is how long many at once leave out a connection whose merchant was asked to reconnect it.
-const askAgain = 24 * time.Hour
+// askInterval is how long bulks leave out a connection whose merchant was asked to reconnect it.
+const askInterval = 24 * time.Hour
 
 // AskToReconnect mails the merchant's people who can sign in, and returns their addresses; none if mail is false. The event is added in
 // either case, and lists the addresses.
@@ -40,8 +40,8 @@ func AskToReconnect(ctx context.Context, d *db.DB, by audit.Actor, c db.Connecti
 }
 
 // AskOne asks for one connection that an asking bulk has left, and stores the outcome in the same transaction, so that it is asked once
-// whatever becomes of the process. It asks nobody and stores why if the connection does not need its merchant any more, if it was asked
-// within a day, or if nobody can be mailed. It does nothing if the bulk is not asking any more. present holds the providers' present settings.
+// whatever becomes of the process. It sends no mail and stores why if the connection does not need its merchant any more, if it was asked
+// within a day, or if it has no user who can be mailed. It does nothing if the bulk is not asking any more. present holds the providers' present settings.
 func AskOne(ctx context.Context, d *db.DB, bulk Bulk, connection pg.ID, present status.Providers, queue notify.Queue) error {
 	return d.Tx(ctx, func(tx pgx.Tx) error {
 		if err := lockAsk(ctx, tx, connection); err != nil {
@@ -62,7 +62,7 @@ func AskOne(ctx context.Context, d *db.DB, bulk Bulk, connection pg.ID, present 
 			return err
 		}
 		now := d.Now()
-		asked, err := pg.One(ctx, tx, "read the last ask", pgx.RowTo[bool], `SELECT `+askedSince("$1", "$2", "$3"), connection, status.ConnectionReconnectAsked, now.Add(-askAgain))
+		asked, err := pg.One(ctx, tx, "read the last ask", pgx.RowTo[bool], `SELECT `+askedSince("$1", "$2", "$3"), connection, status.ConnectionReconnectAsked, now.Add(-askInterval))
 		if err != nil {
 			return err
 		}
@@ -79,7 +79,7 @@ func AskOne(ctx context.Context, d *db.DB, bulk Bulk, connection pg.ID, present 
 				return err
 			}
 		}
-		return Ended(ctx, tx, bulk.ID, connection, outcome, now)
+		return RecordOutcome(ctx, tx, bulk.ID, connection, outcome, now)
 	})
 }
 

@@ -32,7 +32,7 @@ type Bulk struct {
 	Total     int64
 	Done      int64
 	Outcomes  map[status.Outcome]int64
-	Providers []Part
+	Providers []ProviderCount
 	Merchants int64 // of a dry run of asks: of the connections that wait
 }
 
@@ -48,8 +48,8 @@ const (
 	Ask     Kind = "ask" // asks merchants to reconnect
 )
 
-// Part is a provider's part of a bulk.
-type Part struct {
+// ProviderCount is a provider's part of a bulk.
+type ProviderCount struct {
 	Provider       string
 	Total, Waiting int64
 }
@@ -116,7 +116,7 @@ func Add(ctx context.Context, d *db.DB, by audit.Actor, kind Kind, f Filter, not
 // Gather collects connections that the bulk's list shows and that are not disconnected, about most of them, from where the last
 // call ended. Of a bulk of asks it leaves out what does not need its merchant, and stores at once why others will not be asked. It returns
 // true once all are collected and the dry run is complete. present holds the providers' present settings.
-func Gather(ctx context.Context, d *db.DB, id pg.ID, present status.Providers, most int) (bool, error) {
+func Gather(ctx context.Context, d *db.DB, id pg.ID, present status.Providers, limit int) (bool, error) {
 	for noted := 0; ; {
 		var state State
 		var cursor string
@@ -128,7 +128,7 @@ func Gather(ctx context.Context, d *db.DB, id pg.ID, present status.Providers, m
 		if !state.Gathering() {
 			return true, nil
 		}
-		connections, next, err := listed(ctx, d, filter, present, cursor, min(1000, most))
+		connections, next, err := listConnections(ctx, d, filter, present, cursor, min(1000, limit))
 		if err != nil {
 			return false, err
 		}
@@ -151,7 +151,7 @@ func Gather(ctx context.Context, d *db.DB, id pg.ID, present status.Providers, m
 		if err != nil {
 			return false, fmt.Errorf("gather bulk: %w", err)
 		}
-		if noted += len(connections); state == DryRun || noted >= most {
+		if noted += len(connections); state == DryRun || noted >= limit {
 			return state == DryRun, nil
 		}
 	}
@@ -175,12 +175,12 @@ func gatherAsks(ctx context.Context, d *db.DB, tx pgx.Tx, bulk pg.ID, connection
 		FROM (SELECT c.id, c.provider, CASE WHEN `+askedSince("c.id", "$3", "$4")+` THEN $5::text
 			WHEN NOT EXISTS (SELECT FROM users u WHERE u.merchant_id = c.merchant_id AND `+notify.Mailable+`) THEN $7::text ELSE '' END AS outcome
 			FROM connections c WHERE c.id = ANY($2)) AS found
-		ON CONFLICT DO NOTHING`, bulk, needed, status.ConnectionReconnectAsked, now.Add(-askAgain), status.AskedBefore, now, status.NoPerson)
+		ON CONFLICT DO NOTHING`, bulk, needed, status.ConnectionReconnectAsked, now.Add(-askInterval), status.AskedBefore, now, status.NoPerson)
 	return err
 }
 
-// listed returns one page of the connections in a list, and the cursor of the next.
-func listed(ctx context.Context, d *db.DB, f Filter, providers status.Providers, cursor string, limit int) (connections []pg.ID, next string, err error) {
+// listConnections returns one page of the connections in a list, and the cursor of the next.
+func listConnections(ctx context.Context, d *db.DB, f Filter, providers status.Providers, cursor string, limit int) (connections []pg.ID, next string, err error) {
 	if f.Events != nil {
 		page, err := d.Audit.List(ctx, *f.Events, cursor, limit)
 		for _, line := range page.Rows {
@@ -209,7 +209,7 @@ func Read(ctx context.Context, d *db.DB, id pg.ID) (Bulk, error) {
 	var n int64
 	err = pg.Each(ctx, d.Pool, "count bulk", []any{&provider, &outcome, &n}, func() error {
 		if len(b.Providers) == 0 || b.Providers[len(b.Providers)-1].Provider != provider {
-			b.Providers = append(b.Providers, Part{Provider: provider})
+			b.Providers = append(b.Providers, ProviderCount{Provider: provider})
 		}
 		p := &b.Providers[len(b.Providers)-1]
 		p.Total += n
@@ -238,16 +238,16 @@ func Start(ctx context.Context, d *db.DB, by audit.Actor, b Bulk, queue Queue) e
 	if b.Kind == Ask {
 		to = Asking
 	}
-	return move(ctx, d, by, b, []State{DryRun}, to, status.BulkBegun, queue)
+	return changeState(ctx, d, by, b, []State{DryRun}, to, status.BulkBegun, queue)
 }
 
 // Stop stops a running bulk: calls under way are finished and no other is begun. It returns ErrState if the bulk is not
 // running.
 func Stop(ctx context.Context, d *db.DB, by audit.Actor, b Bulk) error {
-	return move(ctx, d, by, b, []State{Running, Asking}, Stopping, status.BulkStopped, nil)
+	return changeState(ctx, d, by, b, []State{Running, Asking}, Stopping, status.BulkStopped, nil)
 }
 
-func move(ctx context.Context, d *db.DB, by audit.Actor, b Bulk, from []State, to State, kind status.Kind, queue Queue) error {
+func changeState(ctx context.Context, d *db.DB, by audit.Actor, b Bulk, from []State, to State, kind status.Kind, queue Queue) error {
 	return d.Tx(ctx, func(tx pgx.Tx) error {
 		moved, err := pg.Exec(ctx, tx, "move bulk", `UPDATE bulks SET state = $3 WHERE id = $1 AND state = ANY($2)`, b.ID, from, to)
 		if err != nil {
@@ -282,13 +282,13 @@ func End(ctx context.Context, d *db.DB, id pg.ID) error {
 }
 
 // Waiting returns at most so many of a provider's connections that a running bulk has yet to work on.
-func Waiting(ctx context.Context, d *db.DB, id pg.ID, provider string, most int) ([]pg.ID, error) {
+func Waiting(ctx context.Context, d *db.DB, id pg.ID, provider string, limit int) ([]pg.ID, error) {
 	return pg.Collect(ctx, d.Pool, "read a bulk's connections", pgx.RowTo[pg.ID], `SELECT i.connection_id FROM bulk_items i JOIN bulks b ON b.id = i.bulk_id
-		WHERE i.bulk_id = $1 AND i.provider = $2 AND i.outcome = '' AND b.state IN ($4, $5) ORDER BY i.connection_id LIMIT $3`, id, provider, most, Running, Asking)
+		WHERE i.bulk_id = $1 AND i.provider = $2 AND i.outcome = '' AND b.state IN ($4, $5) ORDER BY i.connection_id LIMIT $3`, id, provider, limit, Running, Asking)
 }
 
-// Ended stores the outcome of one connection in a bulk.
-func Ended(ctx context.Context, q pg.Querier, id, connection pg.ID, outcome status.Outcome, now time.Time) error {
+// RecordOutcome stores the outcome of one connection in a bulk.
+func RecordOutcome(ctx context.Context, q pg.Querier, id, connection pg.ID, outcome status.Outcome, now time.Time) error {
 	_, err := pg.Exec(ctx, q, "note a bulk's outcome", `UPDATE bulk_items SET outcome = $3, ended_at = $4 WHERE bulk_id = $1 AND connection_id = $2 AND outcome = ''`,
 		id, connection, outcome, now)
 	return err

@@ -132,10 +132,10 @@ func TestBulksGatherOnceAndMoveInOrder(t *testing.T) {
 	if err != nil || len(waiting) != 5 {
 		t.Fatalf("%d wait, %v", len(waiting), err)
 	}
-	if err := bulk.Ended(ctx, d.Pool, id, waiting[0], "ok", d.Now()); err != nil {
+	if err := bulk.RecordOutcome(ctx, d.Pool, id, waiting[0], "ok", d.Now()); err != nil {
 		t.Fatal(err)
 	}
-	if err := bulk.Ended(ctx, d.Pool, id, waiting[0], "refused", d.Now()); err != nil {
+	if err := bulk.RecordOutcome(ctx, d.Pool, id, waiting[0], "refused", d.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if err := bulk.Stop(ctx, d, by, b); err != nil {

@@ -86,13 +86,13 @@ func (l ConnectLink) Actor(address, request string) audit.Actor {
 	return audit.Actor{Role: audit.RoleLink, ID: l.ID, Address: address, Request: request}
 }
 
-// OfBrowser reports whether secret is that of the browser which began with the link.
-func (l ConnectLink) OfBrowser(secret pg.Secret) bool {
+// HasBrowser reports whether secret is that of the browser which began with the link.
+func (l ConnectLink) HasBrowser(secret pg.Secret) bool {
 	return len(l.browserHash) > 0 && subtle.ConstantTimeCompare(secret.Hash(), l.browserHash) == 1
 }
 
-// Over reports whether nothing can be begun with the link any more.
-func (l ConnectLink) Over(now time.Time) bool {
+// Ended reports whether nothing can be begun with the link any more.
+func (l ConnectLink) Ended(now time.Time) bool {
 	return !l.RevokedAt.IsZero() || !now.Before(l.ExpiresAt)
 }
 
@@ -117,7 +117,7 @@ func (l ConnectLink) State(now time.Time) LinkState {
 		}
 	}
 	switch {
-	case f.Stage == "" && l.Over(now), f.isOverdue(now):
+	case f.Stage == "" && l.Ended(now), f.isOverdue(now):
 		return LinkExpired
 	case f.Stage == status.StageConfirming:
 		return LinkConfirming
@@ -245,7 +245,7 @@ func (d *DB) ConnectLinkOfBrowser(ctx context.Context, browser pg.Secret) (Conne
 // ConnectLinks returns one page of links, the latest first, of one merchant or, with the zero id, of all.
 func (d *DB) ConnectLinks(ctx context.Context, merchant pg.ID, cursor string, limit int) (pg.Page[ConnectLink], error) {
 	order := pg.Order{Name: "links", Key: "l.created_at", ID: "l.id", Type: "timestamptz", Descending: true}
-	from := order.Cursor(cursor)
+	from := order.ParseCursor(cursor)
 	args := pg.Args{limit + 1}
 	where := "true"
 	if merchant != (pg.ID{}) {
@@ -259,7 +259,7 @@ func (d *DB) ConnectLinks(ctx context.Context, merchant pg.ID, cursor string, li
 			refused[l.ID], err = true, nil
 		}
 		return l, err
-	}, selectLink+`WHERE `+where+order.By(from)+` LIMIT $1`, args...)
+	}, selectLink+`WHERE `+where+order.OrderBy(from)+` LIMIT $1`, args...)
 	if err != nil {
 		return pg.Page[ConnectLink]{}, err
 	}
@@ -279,9 +279,9 @@ func (d *DB) BindConnectLink(ctx context.Context, l ConnectLink, browser pg.Secr
 			switch {
 			case err != nil:
 				return err
-			case l.Over(now):
+			case l.Ended(now):
 				return ErrLinkOver
-			case len(l.browserHash) > 0 && !l.OfBrowser(browser):
+			case len(l.browserHash) > 0 && !l.HasBrowser(browser):
 				return ErrLinkOtherBrowser
 			case len(l.browserHash) > 0:
 				return nil
@@ -306,7 +306,7 @@ func (d *DB) RefuseConnectLink(ctx context.Context, l ConnectLink, by audit.Acto
 	return d.Audit.Record(ctx, l.event(status.LinkOtherBrowser, by))
 }
 
-// UnwantedGrant is access that a merchant gave and nobody connects.
+// UnwantedGrant is access that a merchant gave and that is not connected.
 type UnwantedGrant struct {
 	Flow  Flow
 	Grant connectors.Grant
@@ -332,7 +332,7 @@ func (d *DB) RevokeConnectLink(ctx context.Context, l ConnectLink, by audit.Acto
 		if err != nil || !revoked {
 			return err
 		}
-		if dropped, err = d.dropFlows(ctx, tx, open, status.EndLinkRevoked); err != nil {
+		if dropped, err = d.endFlows(ctx, tx, open, status.EndLinkRevoked); err != nil {
 			return err
 		}
 		return d.Audit.Add(ctx, tx, l.event(status.LinkRevoked, by))
@@ -343,8 +343,8 @@ func (d *DB) RevokeConnectLink(ctx context.Context, l ConnectLink, by audit.Acto
 	return dropped, err
 }
 
-// dropFlows ends flows whose rows the caller has locked, and returns the grants that were sealed in them.
-func (d *DB) dropFlows(ctx context.Context, tx pgx.Tx, flows []Flow, end status.End) ([]UnwantedGrant, error) {
+// endFlows ends flows whose rows the caller has locked, and returns the grants that were sealed in them.
+func (d *DB) endFlows(ctx context.Context, tx pgx.Tx, flows []Flow, end status.End) ([]UnwantedGrant, error) {
 	var dropped []UnwantedGrant
 	b := &pgx.Batch{}
 	for _, f := range flows {
@@ -379,7 +379,7 @@ func (d *DB) DropUnconfirmed(ctx context.Context) (dropped []UnwantedGrant, err 
 		if err != nil {
 			return err
 		}
-		dropped, err = d.dropFlows(ctx, tx, late, status.EndUnconfirmed)
+		dropped, err = d.endFlows(ctx, tx, late, status.EndUnconfirmed)
 		return err
 	})
 	return dropped, err

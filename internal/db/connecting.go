@@ -157,7 +157,7 @@ func (d *DB) Connect(ctx context.Context, f Flow, choice Choice, by audit.Actor,
 	var noted error
 	switch {
 	case errors.Is(err, ErrMustChoose) && choice == "":
-		noted = d.ask(ctx, f)
+		noted = d.requireChoice(ctx, f)
 	case errors.Is(err, ErrRevoked):
 		noted = d.EndFlow(ctx, f, status.StageFailed, status.EndInterrupted, "", nil, by)
 	}

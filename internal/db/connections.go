@@ -101,10 +101,10 @@ func (d *DB) MerchantProviders(ctx context.Context, merchant pg.ID) ([]string, e
 // accounts.
 func (d *DB) DisconnectedConnections(ctx context.Context, merchant pg.ID, details []string, cursor string, limit int) (pg.Page[Connection], error) {
 	order := pg.Order{Name: "ended", Key: "c.disconnected_at", Type: "timestamptz", ID: "c.id", Descending: true}
-	from, args := order.Cursor(cursor), pg.Args{details, merchant}
+	from, args := order.ParseCursor(cursor), pg.Args{details, merchant}
 	after := order.After(from, args.Add)
 	all, err := pg.Collect(ctx, d.Pool, "read ended connections", scanConnection, `SELECT `+listedColumns+grantColumns+` FROM connections c
-		WHERE c.merchant_id = $2 AND c.disconnected_at IS NOT NULL`+after+order.By(from)+` LIMIT `+strconv.Itoa(limit+1), args...)
+		WHERE c.merchant_id = $2 AND c.disconnected_at IS NOT NULL`+after+order.OrderBy(from)+` LIMIT `+strconv.Itoa(limit+1), args...)
 	return pg.CutPage(order, all, from, limit, func(c Connection) (string, pg.ID) { return pg.TimeKey(c.DisconnectedAt), c.ID }), err
 }
 

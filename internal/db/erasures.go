@@ -33,7 +33,7 @@ type Erasure struct {
 	Revoked      map[status.Revocation]int64 // how providers took the end of access, by outcome
 	Pending      int64                       // providers that are still to be asked, or asked again
 	PendingUntil time.Time                   // when that is given up; zero if none is pending
-	Webhooks     bool                        // the platform is told by webhooks, which hold its id
+	Webhooks     bool                        // the platform is notified by webhooks, which hold its id
 }
 
 // Complete reports whether nothing is left to be done.
@@ -125,11 +125,11 @@ func (d *DB) readSubject(ctx context.Context, tx pgx.Tx, merchant pg.ID) (s subj
 			return s, err
 		}
 	}
-	s.name(s.merchant.Name, s.merchant.ExternalID)
+	s.addNames(s.merchant.Name, s.merchant.ExternalID)
 	for _, c := range s.connections {
-		s.name(c.Account.Name, c.Nickname)
+		s.addNames(c.Account.Name, c.Nickname)
 		if c.Account.ID != c.ID.String() {
-			s.name(c.Account.ID)
+			s.addNames(c.Account.ID)
 		}
 		if !c.DisconnectedAt.IsZero() {
 			continue
@@ -157,7 +157,7 @@ func (s *subject) readPeople(ctx context.Context, tx pgx.Tx) error {
 	var name, email string
 	err := pg.Each(ctx, tx, "lock users", []any{&id, &email, &name}, func() error {
 		s.users, s.emails = append(s.users, id), append(s.emails, email)
-		s.name(email, name)
+		s.addNames(email, name)
 		return nil
 	}, `SELECT id, email, name FROM users WHERE merchant_id = $1 FOR UPDATE`, s.merchant.ID)
 	if err != nil {
@@ -165,7 +165,7 @@ func (s *subject) readPeople(ctx context.Context, tx pgx.Tx) error {
 	}
 	err = pg.Each(ctx, tx, "read API keys", []any{&id, &name}, func() error {
 		s.keys = append(s.keys, id)
-		s.name(name)
+		s.addNames(name)
 		return nil
 	}, `SELECT id, name FROM api_keys WHERE merchant_id = $1`, s.merchant.ID)
 	if err != nil {
@@ -176,17 +176,17 @@ func (s *subject) readPeople(ctx context.Context, tx pgx.Tx) error {
 	if err != nil {
 		return err
 	}
-	s.name(former...)
+	s.addNames(former...)
 	var by string
 	return pg.Each(ctx, tx, "read connect links", []any{&id, &name, &by}, func() error {
 		s.links = append(s.links, id)
-		s.name(name, by)
+		s.addNames(name, by)
 		return nil
 	}, `SELECT id, user_name, user_external_id FROM connect_links WHERE merchant_id = $1`, s.merchant.ID)
 }
 
-// name notes names as people write them, and as the addresses of lists have them. Shorter ones than three letters would be found in many words.
-func (s *subject) name(names ...string) {
+// addNames notes names as people write them, and as the addresses of lists have them. Shorter ones than three letters would be found in many words.
+func (s *subject) addNames(names ...string) {
 	for _, name := range names {
 		if text.Length(name) < 3 {
 			continue
@@ -198,7 +198,7 @@ func (s *subject) name(names ...string) {
 	}
 }
 
-// announceErasure writes the events, and with them the webhooks, while there is somebody to tell of.
+// announceErasure writes the events, and with them the webhooks, while the merchant's rows exist.
 func (d *DB) announceErasure(ctx context.Context, tx pgx.Tx, by audit.Actor, s subject) error {
 	now := d.Now()
 	b := &pgx.Batch{}
@@ -228,7 +228,7 @@ func (d *DB) deleteSubject(ctx context.Context, tx pgx.Tx, by audit.Actor, s sub
 		sql   string
 		args  []any
 	}{
-		// What is being sent at this moment goes out, and finds nobody the next time.
+		// What is being sent at this moment is sent, and has no recipient the next time.
 		{&counts.Mail, `DELETE FROM river_job WHERE kind = 'mail' AND (args -> 'mail' ->> 'user')::uuid = ANY ($1)`, []any{s.users}},
 		{nil, `DELETE FROM river_job WHERE kind = 'revoke' AND (args ->> 'connection')::uuid = ANY ($1)`, []any{connections}},
 		{&counts.Mail, `DELETE FROM outbox WHERE user_id = ANY ($1) OR lower(recipient) = ANY (SELECT lower(e) FROM unnest($2::text[]) AS e)`, []any{s.users, s.emails}},
@@ -369,7 +369,7 @@ func (d *DB) UnfinishedErasures(ctx context.Context) ([]pg.ID, error) {
 }
 
 // EmptyEvents empties the free text of the events of an erased merchant, a few thousand at a time, and once more two minutes after the
-// erasure. It takes the words out of the dictionary that nobody else has.
+// erasure. It deletes the words that are in no other text from the dictionary.
 func (d *DB) EmptyEvents(ctx context.Context, merchant pg.ID) error {
 	type work struct {
 		At, EmptiedAt, FinishedAt time.Time
@@ -413,7 +413,7 @@ const revocationClaim = 2 * time.Minute
 
 // DueRevocations claims what providers are to be asked for an erased merchant now, at most a few. What does not open is given up; what another key
 // has sealed is left to a process that has it.
-func (d *DB) DueRevocations(ctx context.Context, merchant pg.ID, most int) ([]DueRevocation, error) {
+func (d *DB) DueRevocations(ctx context.Context, merchant pg.ID, limit int) ([]DueRevocation, error) {
 	now := d.Now()
 	type row struct {
 		ID, Connection        pg.ID
@@ -425,7 +425,7 @@ func (d *DB) DueRevocations(ctx context.Context, merchant pg.ID, most int) ([]Du
 		UPDATE erasure_revocations r SET due_at = $2, tries = tries + 1
 		WHERE r.id IN (SELECT id FROM erasure_revocations WHERE merchant_id = $1 AND sealed IS NOT NULL AND due_at <= $3 AND NOT `+keyring.UnknownSeal("sealed", "$4")+`
 			ORDER BY due_at, id LIMIT $5 FOR UPDATE SKIP LOCKED)
-		RETURNING id, connection_id, provider, environment, sealed, until`, merchant, now.Add(revocationClaim), now, d.KnownKeys(), most)
+		RETURNING id, connection_id, provider, environment, sealed, until`, merchant, now.Add(revocationClaim), now, d.KnownKeys(), limit)
 	if err != nil {
 		return nil, err
 	}

@@ -445,7 +445,7 @@ func TestNothingComesBackAfterAnErasure(t *testing.T) {
 		group.Go(func() {
 			for i := range each {
 				err := do(i)
-				if err != nil && !pg.Dangling(err) && !errors.Is(err, pg.ErrNotFound) && !errors.Is(err, db.ErrWrongStage) && !errors.Is(err, account.ErrInvalidLink) {
+				if err != nil && !pg.ViolatesForeignKey(err) && !errors.Is(err, pg.ErrNotFound) && !errors.Is(err, db.ErrWrongStage) && !errors.Is(err, account.ErrInvalidLink) {
 					t.Errorf("under way: %v", err)
 				}
 				begun <- struct{}{}

@@ -75,8 +75,8 @@ func scanFlow(row pgx.CollectableRow) (Flow, error) {
 	return f, err
 }
 
-// OfBrowser reports whether secret is that of the browser which began the flow.
-func (f Flow) OfBrowser(secret pg.Secret) bool {
+// HasBrowser reports whether secret is that of the browser which began the flow.
+func (f Flow) HasBrowser(secret pg.Secret) bool {
 	return subtle.ConstantTimeCompare(secret.Hash(), f.browserHash) == 1
 }
 
@@ -88,11 +88,11 @@ func (f Flow) By() pg.ID {
 	return f.UserID
 }
 
-// Pinned reports whether the flow is to reconnect a connection.
-func (f Flow) Pinned() bool { return f.ConnectionID != (pg.ID{}) }
+// Reconnects reports whether the flow is to reconnect a connection.
+func (f Flow) Reconnects() bool { return f.ConnectionID != (pg.ID{}) }
 
-// OfState reports whether state is the flow's.
-func (f Flow) OfState(state string) bool {
+// HasState reports whether state is the flow's.
+func (f Flow) HasState(state string) bool {
 	return state != "" && subtle.ConstantTimeCompare(pg.Secret(state).Hash(), f.stateHash) == 1
 }
 
@@ -538,8 +538,8 @@ func (d *DB) KeepGrant(ctx context.Context, f Flow, x Exchange) (Flow, error) {
 	return f, nil
 }
 
-// Unasked reports whether a flow may be connected without a choice: its state was proven, and Connect has found nothing to ask.
-func (d *DB) Unasked(f Flow) bool {
+// NeedsNoChoice reports whether a flow may be connected without a choice: its state was proven, and Connect has found nothing to ask.
+func (d *DB) NeedsNoChoice(f Flow) bool {
 	if f.Stage != status.StageChoosing {
 		return false
 	}
@@ -547,8 +547,8 @@ func (d *DB) Unasked(f Flow) bool {
 	return err == nil && s.Proven
 }
 
-// ask notes that there is something to ask, so that the flow is connected only by the user's choice.
-func (d *DB) ask(ctx context.Context, f Flow) error {
+// requireChoice notes that there is something to ask, so that the flow is connected only by the user's choice.
+func (d *DB) requireChoice(ctx context.Context, f Flow) error {
 	s, err := d.openFlow(f)
 	if err != nil || !s.Proven {
 		return err

@@ -145,7 +145,7 @@ func (d *DB) ListMerchants(ctx context.Context, query, cursor string, limit int)
 
 func listMerchants(ctx context.Context, q pg.Querier, query, cursor string, limit int) (pg.Page[MerchantRow], error) {
 	order := pg.Order{Name: "name", Key: "lower(m.name)", Type: "text", ID: "m.id"}
-	from := order.Cursor(cursor)
+	from := order.ParseCursor(cursor)
 	args := pg.Args{limit + 1}
 	where := "true" + order.After(from, args.Add)
 	for _, word := range strings.Fields(query) {
@@ -167,7 +167,7 @@ func listMerchants(ctx context.Context, q pg.Querier, query, cursor string, limi
 				SELECT provider AS "Provider", environment AS "Environment", state AS "Health", count(*) AS "Connections"
 				FROM connections WHERE merchant_id = m.id GROUP BY 1, 2, 3) n),
 			lower(m.name)
-		FROM (SELECT m.id, m.external_id, m.name, m.locale, m.created_at FROM merchants m WHERE `+where+order.By(from)+` LIMIT $1) m`+order.By(from), append([]any{pg.PlanWithArguments}, args...)...)
+		FROM (SELECT m.id, m.external_id, m.name, m.locale, m.created_at FROM merchants m WHERE `+where+order.OrderBy(from)+` LIMIT $1) m`+order.OrderBy(from), append([]any{pg.PlanWithArguments}, args...)...)
 	if err != nil {
 		return pg.Page[MerchantRow]{}, err
 	}

@@ -182,7 +182,7 @@ func (s *Server) viewIncidents(r *http.Request, p *views.ProviderSetup) error {
 	for _, one := range past {
 		if one.Provider == p.Name && one.Environment == p.Environment {
 			p.Incidents = append(p.Incidents, views.IncidentState{
-				Began: one.Began, Ended: one.Ended, Reason: one.Reason, Words: one.Words, By: names[one.By], EndedBy: names[one.EndedBy],
+				Began: one.Began, Ended: one.Ended, Reason: one.Reason, Words: one.Message, By: names[one.By], EndedBy: names[one.EndedBy],
 			})
 		}
 	}

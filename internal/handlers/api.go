@@ -161,7 +161,7 @@ func (s *Server) token(r *http.Request) (apiTokenAnswer, error) {
 		h.Token, h.ExpiresAt, h.Lifetime, h.Typed = reading.Token, reading.ExpiresAt, reading.Lifetime, reading.Typed
 		h.Provider = reading.Provider
 	}
-	s.Refresh.Used(id, h.Key, h)
+	s.Refresh.RecordTokenRead(id, h.Key, h)
 	t := h.Token
 	answer := apiTokenAnswer{
 		AccessToken: t.Access, TokenType: t.Type, ExpiresAt: resource.TimeOrNull(h.ExpiresAt), Scope: strings.Join(t.Scope, " "),
@@ -274,7 +274,7 @@ func (s *Server) connectionByKey(r *http.Request, scope string) (db.APIKey, db.C
 	if err != nil && !errors.Is(err, pg.ErrNotFound) {
 		return key, c, err
 	}
-	s.Refresh.UsedKey(key.ID)
+	s.Refresh.RecordKeyUse(key.ID)
 	if err := s.authorizeKey(r, key, scope); err != nil {
 		return key, c, err
 	}

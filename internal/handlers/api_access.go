@@ -50,7 +50,7 @@ func (s *Server) key(r *http.Request, scope string) (db.APIKey, error) {
 	if err != nil {
 		return key, err
 	}
-	s.Refresh.UsedKey(key.ID)
+	s.Refresh.RecordKeyUse(key.ID)
 	return key, s.authorizeKey(r, key, scope)
 }
 
@@ -196,7 +196,7 @@ func problemOf(err error) apiProblem {
 		return apiProblem{Type: "invalid", Title: "The body is over 64 KB", Status: http.StatusRequestEntityTooLarge}
 	case errors.Is(err, errMethod):
 		return apiProblem{Type: "invalid", Title: "This address does not take that method", Status: http.StatusMethodNotAllowed}
-	case errors.Is(err, pg.ErrNotFound), pg.Dangling(err):
+	case errors.Is(err, pg.ErrNotFound), pg.ViolatesForeignKey(err):
 		return apiProblem{Type: "not-found", Title: "There is no such thing", Status: http.StatusNotFound}
 	case errors.As(err, &long):
 		return apiProblem{

@@ -98,7 +98,7 @@ func (s *Server) apiAddLink(w http.ResponseWriter, r *http.Request) error {
 	if err != nil && !errors.Is(err, pg.ErrNotFound) {
 		return err
 	}
-	s.Refresh.UsedKey(key.ID)
+	s.Refresh.RecordKeyUse(key.ID)
 	if err := s.authorizeKey(r, key, db.ScopeLinks); err != nil {
 		return err
 	}

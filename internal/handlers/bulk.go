@@ -87,7 +87,7 @@ func (s *Server) bulkPage(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		one := views.BulkProvider{
-			Part: p, Title: s.viewProviderOf(p.Provider, "").Title, PerMinute: perMinute,
+			ProviderCount: p, Title: s.viewProviderOf(p.Provider, "").Title, PerMinute: perMinute,
 			Paused: !state.IncidentSince.IsZero(), Declared: state.Reason == status.ReasonDeclared,
 		}
 		if b.Kind == bulk.Refresh && state.PausedUntil.After(s.DB.Now()) {

@@ -48,7 +48,7 @@ func (s *Server) linkOfFlow(r *http.Request, f db.Flow) (db.ConnectLink, error) 
 	if err != nil {
 		return l, err
 	}
-	if secret, ok := s.browserSecret(r); !ok || !l.OfBrowser(secret) || s.DB.Now().After(l.ExpiresAt.Add(db.ReplayFor)) {
+	if secret, ok := s.browserSecret(r); !ok || !l.HasBrowser(secret) || s.DB.Now().After(l.ExpiresAt.Add(db.ReplayFor)) {
 		return l, pg.ErrNotFound
 	}
 	return l, nil
@@ -72,13 +72,13 @@ func (s *Server) linkOfPath(r *http.Request) (l db.ConnectLink, own bool, err er
 	browser, known := s.browserSecret(r)
 	if id, malformed := pg.ParseID(text); malformed == nil {
 		l, err = s.DB.ConnectLink(r.Context(), id, pg.ID{})
-		if own = err == nil && known && l.OfBrowser(browser); err == nil && !own {
+		if own = err == nil && known && l.HasBrowser(browser); err == nil && !own {
 			err = pg.ErrNotFound
 		}
 		return l, own, err
 	}
 	l, err = s.DB.ConnectLinkBySecret(r.Context(), pg.Secret(text))
-	return l, err == nil && known && l.OfBrowser(browser), err
+	return l, err == nil && known && l.HasBrowser(browser), err
 }
 
 // linkPage shows what a connect link is for: the provider's page, or the list of providers. It changes nothing.
@@ -171,7 +171,7 @@ func (s *Server) linkUsable(l db.ConnectLink, own bool) error {
 	switch {
 	case !own && !l.BoundAt.IsZero():
 		return db.ErrLinkOtherBrowser
-	case l.Over(s.DB.Now()) && !(own && s.linkDone(l)):
+	case l.Ended(s.DB.Now()) && !(own && s.linkDone(l)):
 		return db.ErrLinkOver
 	}
 	return nil
@@ -249,7 +249,7 @@ func (s *Server) viewLink(l db.ConnectLink) *views.Link {
 	if u, ok := s.returnURL(l.ReturnURL); ok {
 		link.Host, link.BackURL = u.Host, withOutcome(u, s.linkOutcome(l))
 	}
-	if !l.Over(s.DB.Now()) && !s.linkDone(l) {
+	if !l.Ended(s.DB.Now()) && !s.linkDone(l) {
 		link.AgainURL = "/links/" + l.ID.String()
 	}
 	return link

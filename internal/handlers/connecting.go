@@ -337,7 +337,7 @@ func (s *Server) exchange(r *http.Request, provider connectors.Provider, redirec
 	of := connectors.Flow{
 		State: query.Get("state"), Verifier: f.Verifier, CallbackURL: s.callbackURL(provider.Name), Locale: visitorOf(r).locale, Inputs: f.Inputs,
 	}
-	_, err := s.obtainGrant(r, provider, f.Flow, f.OfState(of.State), func(ctx context.Context) (connectors.Grant, error) {
+	_, err := s.obtainGrant(r, provider, f.Flow, f.HasState(of.State), func(ctx context.Context) (connectors.Grant, error) {
 		return redirector.Exchange(ctx, of, query)
 	})
 	return err
@@ -503,7 +503,7 @@ func (s *Server) resume(r *http.Request, f db.Flow) (_ db.Flow, rejected status.
 		return f, "", err
 	}
 	// The hit that spent the code is about to connect, or its process has died. The first of the two connects, and both show it.
-	if visitorOf(r).began(f) && !isPrefetch(r) && s.DB.Unasked(f) {
+	if visitorOf(r).began(f) && !isPrefetch(r) && s.DB.NeedsNoChoice(f) {
 		provider, err := s.provider(f.Provider)
 		if err != nil || !provider.Is(f.Provider, f.Environment) {
 			return f, "", nil

@@ -58,5 +58,5 @@ func (s *Server) browserSecret(r *http.Request) (secret pg.Secret, ok bool) {
 // ofBrowser reports whether this browser began the flow.
 func (s *Server) ofBrowser(r *http.Request, f db.Flow) bool {
 	secret, ok := s.browserSecret(r)
-	return ok && f.OfBrowser(secret)
+	return ok && f.HasBrowser(secret)
 }

@@ -53,7 +53,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var large *http.MaxBytesError
 	var slow slowDown
 	switch {
-	case errors.Is(err, pg.ErrNotFound), pg.Dangling(err):
+	case errors.Is(err, pg.ErrNotFound), pg.ViolatesForeignKey(err):
 		status = http.StatusNotFound
 	case errors.Is(err, account.ErrInvalidLink):
 		status, code = http.StatusNotFound, "link"

@@ -203,7 +203,7 @@ func (w *bulkWorker) part(ctx context.Context, b bulk.Bulk, provider string) err
 					failed[i] = err
 					return
 				}
-				failed[i] = bulk.Ended(context.WithoutCancel(ctx), w.jobs.DB.Pool, b.ID, connection, outcome, w.jobs.DB.Now())
+				failed[i] = bulk.RecordOutcome(context.WithoutCancel(ctx), w.jobs.DB.Pool, b.ID, connection, outcome, w.jobs.DB.Now())
 			})
 		}
 		calls.Wait()

@@ -139,8 +139,8 @@ func (k *Keyring) KeyNeeded(ctx context.Context, key uint32) (bool, error) {
 		settingKeySeen+strconv.FormatUint(uint64(key), 10), formatTime(k.Now().Add(-keyHeldFor)), k.KnownKeys())
 }
 
-// Derive returns 32 bytes that follow from the keyset's first key, a purpose and a text, and from which nobody without the keyset can
-// learn anything.
+// Derive returns 32 bytes that follow from the keyset's first key, a purpose and a text, and of which nothing can be learnt without the
+// keyset.
 func (k *Keyring) Derive(purpose, text string) []byte {
 	return k.Keyset.Sign("derived: "+purpose, text)[4:]
 }

@@ -59,14 +59,14 @@ func (k *Keyring) OtherKeys() []uint32 {
 
 // Reseal seals and signs anew, by the key that seals, what other keys of the keyset have sealed and signed. It works in small batches, with a pause after
 // each, replaces only what is still as it was read, and waits for no lock: what others hold at the time is left to the next pass, as is what does not
-// open. said is called with how many rows each batch has done; it may be nil. Reseal returns how many it did, also with an error.
-func (k *Keyring) Reseal(ctx context.Context, keys []uint32, pause time.Duration, said func(table string, rows int)) (done int, err error) {
+// open. progress is called with how many rows each batch has done; it may be nil. Reseal returns how many it did, also with an error.
+func (k *Keyring) Reseal(ctx context.Context, keys []uint32, pause time.Duration, progress func(table string, rows int)) (done int, err error) {
 	if len(keys) == 0 {
 		return 0, nil
 	}
 	after := func(table string, rows int) error {
-		if done += rows; rows > 0 && said != nil {
-			said(table, rows)
+		if done += rows; rows > 0 && progress != nil {
+			progress(table, rows)
 		}
 		select {
 		case <-time.After(pause):
@@ -317,7 +317,7 @@ const recountKeys = time.Hour
 
 // ResealOlder seals anew what older keys have sealed, for about as long as it may take, and stores what is left for CountOldSeals. It counts again once an hour when
 // nothing was left, and is done at once with a keyset of one key.
-func (k *Keyring) ResealOlder(ctx context.Context, most, pause time.Duration) (done int, left int64, err error) {
+func (k *Keyring) ResealOlder(ctx context.Context, budget, pause time.Duration) (done int, left int64, err error) {
 	if k.Keyset.Len() < 2 {
 		_, err := pg.Exec(ctx, k.Pool, "count what keys have sealed", `DELETE FROM settings WHERE name = $1`, settingKeyUses)
 		return 0, 0, err
@@ -330,7 +330,7 @@ func (k *Keyring) ResealOlder(ctx context.Context, most, pause time.Duration) (d
 	if counted.Primary == k.Keyset.Primary() && k.Now().Sub(counted.At) < recountKeys && RowsOf(counted.Uses, older) == 0 {
 		return 0, 0, nil
 	}
-	working, cancel := context.WithTimeout(ctx, most)
+	working, cancel := context.WithTimeout(ctx, budget)
 	defer cancel()
 	if done, err = k.Reseal(working, older, pause, nil); err != nil && (ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded)) {
 		return done, 0, err

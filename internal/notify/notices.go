@@ -11,8 +11,8 @@ import (
 	"patchbay/internal/status"
 )
 
-// noticeAgain is how long admins are not mailed about the same thing again, whatever becomes of it.
-const noticeAgain = 24 * time.Hour
+// noticeInterval is how long admins are not mailed about the same thing again, whatever becomes of it.
+const noticeInterval = 24 * time.Hour
 
 // EnqueueNotices enqueues the mails to admins that are due and returns how many: that an incident has begun or ended, and that
 // connections wait for the platform to put something right. Each is mailed once, however many connections it is about.
@@ -31,7 +31,7 @@ func EnqueueNotices(ctx context.Context, d *pg.DB, providers status.Providers, q
 			return err
 		}
 		due = append(due, problems...)
-		if _, err := pg.Exec(ctx, tx, "drop old notices", `DELETE FROM notices WHERE NOT open AND mailed_at < $1`, now.Add(-noticeAgain)); err != nil {
+		if _, err := pg.Exec(ctx, tx, "drop old notices", `DELETE FROM notices WHERE NOT open AND mailed_at < $1`, now.Add(-noticeInterval)); err != nil {
 			return err
 		}
 		for _, m := range due {
@@ -64,7 +64,7 @@ func incidentNotices(ctx context.Context, tx pgx.Tx, providers status.Providers,
 		n, err := pg.Exec(ctx, tx, "note incident", `
 			INSERT INTO notices AS n (kind, about, since, mailed_at, open) VALUES ($1, $2, $3, $4, true)
 			ON CONFLICT (kind, about) DO UPDATE SET since = excluded.since, mailed_at = excluded.mailed_at, open = true
-			WHERE n.since <> excluded.since AND n.mailed_at <= $5`, MailIncident, one.Name+" "+one.Environment, one.Since, now, now.Add(-noticeAgain))
+			WHERE n.since <> excluded.since AND n.mailed_at <= $5`, MailIncident, one.Name+" "+one.Environment, one.Since, now, now.Add(-noticeInterval))
 		if err != nil {
 			return nil, err
 		}
@@ -105,7 +105,7 @@ func problemNotices(ctx context.Context, tx pgx.Tx, providers status.Providers, 
 	}
 	lasting := []string{}
 	for _, one := range all {
-		if !providers.Present(one.Provider, one.Environment) || one.Since.After(now.Add(-gatherWarnings)) {
+		if !providers.Present(one.Provider, one.Environment) || one.Since.After(now.Add(-gatherFor)) {
 			continue
 		}
 		about := strings.Join([]string{one.Provider, one.Environment, string(one.Problem)}, " ")
@@ -113,7 +113,7 @@ func problemNotices(ctx context.Context, tx pgx.Tx, providers status.Providers, 
 		n, err := pg.Exec(ctx, tx, "note problem", `
 			INSERT INTO notices AS n (kind, about, since, mailed_at, open) VALUES ($1, $2, $3, $4, true)
 			ON CONFLICT (kind, about) DO UPDATE SET since = excluded.since, mailed_at = excluded.mailed_at, open = true
-			WHERE NOT n.open AND n.mailed_at <= $5`, MailPlatformActionNeeded, about, one.Since, now, now.Add(-noticeAgain))
+			WHERE NOT n.open AND n.mailed_at <= $5`, MailPlatformActionNeeded, about, one.Since, now, now.Add(-noticeInterval))
 		if err != nil {
 			return nil, err
 		}
@@ -130,7 +130,7 @@ func WebhookOff(ctx context.Context, tx pgx.Tx, now time.Time, endpoint pg.ID, q
 	n, err := pg.Exec(ctx, tx, "note an endpoint that is off", `
 		INSERT INTO notices AS n (kind, about, since, mailed_at, open) VALUES ($1, $2, $3, $3, false)
 		ON CONFLICT (kind, about) DO UPDATE SET since = excluded.since, mailed_at = excluded.mailed_at WHERE n.mailed_at <= $4`,
-		MailWebhookOff, endpoint.String(), now, now.Add(-noticeAgain))
+		MailWebhookOff, endpoint.String(), now, now.Add(-noticeInterval))
 	if err != nil || n == 0 {
 		return err
 	}

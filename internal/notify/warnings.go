@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	gatherWarnings = 5 * time.Minute     // connections of a merchant that fail within this time share one mail
-	staleProblem   = 14 * 24 * time.Hour // no mail about an older problem, such as one from before mail was set up
+	gatherFor     = 5 * time.Minute     // connections of a merchant that fail within this time share one mail
+	maxProblemAge = 14 * 24 * time.Hour // no mail about an older problem, such as one from before mail was set up
 )
 
 // EnqueueWarnings enqueues the mails that are due and returns how many: to users whose connections need them to act, once for each
@@ -51,7 +51,7 @@ func EnqueueWarnings(ctx context.Context, d *pg.DB, providers status.Providers, 
 				WITH lost AS (
 					SELECT c.id, u.id AS user_id, c.problem_since
 					FROM connections c JOIN grants g ON g.connection_id = c.id
-						` + mailed + `
+						` + joinMailable + `
 					WHERE c.problem = $2 AND c.disconnected_at IS NULL AND c.problem_since >= $3 AND g.refreshed_at < $3
 						AND c.health_order BETWEEN $4 AND $5 -- not older than staleProblem, with an index
 						AND (c.provider, c.environment) IN (SELECT * FROM unnest($6::text[], $7::text[]))
@@ -66,12 +66,12 @@ func EnqueueWarnings(ctx context.Context, d *pg.DB, providers status.Providers, 
 					RETURNING connection_id, user_id
 				)
 				SELECT connection_id, user_id FROM warned WHERE user_id NOT IN (SELECT user_id FROM earlier)`, []any{
-				now, status.ProblemInterrupted, restored, neededSince(now), neededSince(now.Add(-staleProblem)) + 1, names, environments, MailRestored, now.Add(-gatherWarnings),
+				now, status.ProblemInterrupted, restored, neededSince(now), neededSince(now.Add(-maxProblemAge)) + 1, names, environments, MailRestored, now.Add(-gatherFor),
 			}},
 			{MailActionNeeded, `
 				INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)
 				SELECT c.id, u.id, $9, c.problem_since, $1
-				FROM connections c ` + mailed + `
+				FROM connections c ` + joinMailable + `
 				WHERE c.problem = ANY($2) AND c.disconnected_at IS NULL AND c.problem_since < $3 AND c.problem_since > $4
 					AND c.health_order BETWEEN $5 AND $6 -- the same condition, with an index
 					AND (c.provider, c.environment) IN (SELECT * FROM unnest($7::text[], $8::text[]))
@@ -82,15 +82,15 @@ func EnqueueWarnings(ctx context.Context, d *pg.DB, providers status.Providers, 
 				ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at
 					WHERE w.about <> excluded.about
 				RETURNING connection_id, user_id`, []any{
-				now, status.StoredProblemsOf(status.PartyMerchant), now.Add(-gatherWarnings), now.Add(-staleProblem),
-				neededSince(now.Add(-gatherWarnings)), neededSince(now.Add(-staleProblem)) + 1, names, environments, MailActionNeeded, MailRestored, status.ProblemInterrupted, restored,
+				now, status.StoredProblemsOf(status.PartyMerchant), now.Add(-gatherFor), now.Add(-maxProblemAge),
+				neededSince(now.Add(-gatherFor)), neededSince(now.Add(-maxProblemAge)) + 1, names, environments, MailActionNeeded, MailRestored, status.ProblemInterrupted, restored,
 			}},
 			// Only where refreshing does not move the date.
 			{MailReconnectBy, `
 				INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)
 				SELECT c.id, u.id, $5, g.refresh_expires_at, $1
 				FROM grants g JOIN connections c ON c.id = g.connection_id
-					` + mailed + `
+					` + joinMailable + `
 				WHERE ` + status.MustReconnect("$1", "$2", "$3", "$4") + `
 				ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at
 					WHERE w.about < $1
@@ -123,14 +123,14 @@ func EnqueueWarnings(ctx context.Context, d *pg.DB, providers status.Providers, 
 		_, err := pg.Exec(ctx, tx, "drop old warnings", `
 			DELETE FROM warnings w USING connections c
 			WHERE w.connection_id = c.id AND (w.kind <> $4 AND c.disconnected_at IS NOT NULL OR w.kind = $2 AND w.about < $1 OR w.kind = $4 AND w.about < $3)`,
-			now.Add(-status.Reminder), MailReconnectBy, now.Add(-2*staleProblem), MailRestored)
+			now.Add(-status.Reminder), MailReconnectBy, now.Add(-2*maxProblemAge), MailRestored)
 		return err
 	})
 	return mails, err
 }
 
-// mailed joins the users of a connection c who can be mailed.
-const mailed = `JOIN users u ON u.merchant_id = c.merchant_id AND ` + Mailable
+// joinMailable joins the users of a connection c who can be mailed.
+const joinMailable = `JOIN users u ON u.merchant_id = c.merchant_id AND ` + Mailable
 
 // neededSince is the health_order of connections that have needed a person to act since t: see that column.
 func neededSince(t time.Time) int64 {

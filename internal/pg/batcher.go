@@ -15,19 +15,19 @@ const GenericPlans = `SELECT set_config('plan_cache_mode', 'force_generic_plan',
 // Batcher makes one round trip and one commit of what many goroutines ask for at the same time: while batches run, the
 // next collects. A lone caller does not wait.
 type Batcher[In, Out any] struct {
-	do     func(ctx context.Context, batch []In) ([]Out, error)
-	most   int
-	atOnce int
+	do            func(ctx context.Context, batch []In) ([]Out, error)
+	maxBatch      int
+	maxConcurrent int
 
 	mu      sync.Mutex
 	waiting []*request[In, Out]
 	running int
 }
 
-// NewBatcher returns a Batcher that runs do with at most so many inputs, in at most so many batches at once; do returns one output
-// for each input.
-func NewBatcher[In, Out any](most, atOnce int, do func(ctx context.Context, batch []In) ([]Out, error)) *Batcher[In, Out] {
-	return &Batcher[In, Out]{do: do, most: most, atOnce: atOnce}
+// NewBatcher returns a Batcher that runs do with at most maxBatch inputs, at most maxConcurrent times at once; do returns one
+// output for each input.
+func NewBatcher[In, Out any](maxBatch, maxConcurrent int, do func(ctx context.Context, batch []In) ([]Out, error)) *Batcher[In, Out] {
+	return &Batcher[In, Out]{do: do, maxBatch: maxBatch, maxConcurrent: maxConcurrent}
 }
 
 type request[In, Out any] struct {
@@ -61,7 +61,7 @@ func (b *Batcher[In, Out]) add(ctx context.Context, in In) *request[In, Out] {
 	r := &request[In, Out]{in: in, done: make(chan struct{})}
 	b.mu.Lock()
 	b.waiting = append(b.waiting, r)
-	start := b.running < b.atOnce
+	start := b.running < b.maxConcurrent
 	if start {
 		b.running++
 	}
@@ -76,7 +76,7 @@ func (b *Batcher[In, Out]) run(ctx context.Context) {
 	for {
 		runtime.Gosched() // who is about to ask is in this batch
 		b.mu.Lock()
-		n := min(len(b.waiting), b.most)
+		n := min(len(b.waiting), b.maxBatch)
 		if n == 0 {
 			b.running--
 			b.mu.Unlock()

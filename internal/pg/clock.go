@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Clock tells the time by which everything is decided: Postgres's, carried between measurements by the host's
+// Clock is the clock by which everything is decided: Postgres's, carried between measurements by the host's
 // monotonic clock, so that a host whose clock is wrong or jumps renews nothing too early or too late and all
 // processes agree. The zero value is the host's own time.
 type Clock struct {

@@ -21,7 +21,7 @@ var ErrReadOnly = errors.New("the database answers, but takes no writes: it is a
 // for each other on fewer.
 const minConns = 4
 
-// ParseAddress reads a Postgres address. Its error says in words how to mend the address and quotes nothing of it, since it holds
+// ParseAddress reads a Postgres address. Its error says how to correct the address and quotes nothing of it, since it holds
 // a password.
 func ParseAddress(address string) (*pgxpool.Config, error) {
 	config, err := pgxpool.ParseConfig(address)
@@ -154,15 +154,15 @@ func Unavailable(err error) bool {
 	if errors.Is(err, ErrReadOnly) || errors.Is(err, io.ErrUnexpectedEOF) || errors.As(err, &connecting) || errors.As(err, &network) {
 		return true
 	}
-	var said *pgconn.PgError
-	if !errors.As(err, &said) || len(said.Code) < 2 {
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) || len(pgErr.Code) < 2 {
 		return false
 	}
-	switch said.Code[:2] {
+	switch pgErr.Code[:2] {
 	case "08", "53": // connection exceptions, insufficient resources
 		return true
 	case "57":
-		return said.Code != "57014" // query_canceled
+		return pgErr.Code != "57014" // query_canceled
 	}
-	return said.Code == readOnlyTransaction || isRetryable(err)
+	return pgErr.Code == readOnlyTransaction || isRetryable(err)
 }

@@ -16,10 +16,10 @@ type Limit struct {
 	Every time.Duration
 }
 
-// Wait takes the next turn under a key and returns how long until it comes: zero within the burst. When that were longer than
-// most, no turn is taken and ok is false; wait then is how long until one can be had. This is GCRA, by one upsert that all
+// Wait takes the next turn under a key and returns how long until it comes: zero within the burst. If that is longer than
+// maxWait, no turn is taken and ok is false; wait then is how long until one can be had. This is GCRA, by one upsert that all
 // processes share.
-func (d *DB) Wait(ctx context.Context, key string, l Limit, most time.Duration) (wait time.Duration, ok bool, err error) {
+func (d *DB) Wait(ctx context.Context, key string, l Limit, maxWait time.Duration) (wait time.Duration, ok bool, err error) {
 	sum := sha256.Sum256([]byte(key))
 	now := d.Now()
 	burst := time.Duration(l.Burst-1) * l.Every
@@ -33,14 +33,14 @@ func (d *DB) Wait(ctx context.Context, key string, l Limit, most time.Duration) 
 		SELECT true, arrival_at - $3::interval FROM taken
 		UNION ALL
 		SELECT false, arrival_at FROM rate_limits WHERE key = $1 AND NOT EXISTS (SELECT FROM taken)
-		LIMIT 1`, sum[:], now, l.Every, burst+most).Scan(&ok, &arrival)
+		LIMIT 1`, sum[:], now, l.Every, burst+maxWait).Scan(&ok, &arrival)
 	}
 	if err != nil {
 		return 0, false, fmt.Errorf("take a turn under a limit: %w", err)
 	}
 	wait = max(0, arrival.Sub(now)-burst)
 	if !ok {
-		wait = max(time.Second, wait-most)
+		wait = max(time.Second, wait-maxWait)
 	}
 	return wait, ok, nil
 }

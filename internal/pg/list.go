@@ -31,9 +31,9 @@ type Page[T any] struct {
 	Prev, Next string
 }
 
-// Cursor reads a cursor as it stands in an address. It returns the zero Cursor for any other text, and for a cursor of
+// ParseCursor parses a cursor of an address. It returns the zero Cursor for any other text, and for a cursor of
 // another order.
-func (o Order) Cursor(text string) Cursor {
+func (o Order) ParseCursor(text string) Cursor {
 	var c Cursor
 	raw, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil || json.Unmarshal(raw, &c) != nil || c.Order != o.Name || strings.ContainsRune(c.Key, 0) {
@@ -75,8 +75,8 @@ func (o Order) cursorAt(key string, id ID, back bool) string {
 	return base64.RawURLEncoding.EncodeToString(raw)
 }
 
-// By returns the ORDER BY clause in which the page at a cursor is read: backwards for one that goes back.
-func (o Order) By(c Cursor) string {
+// OrderBy returns the ORDER BY clause in which the page at a cursor is read: backwards for one that goes back.
+func (o Order) OrderBy(c Cursor) string {
 	direction := " ASC"
 	if o.Descending != c.Back {
 		direction = " DESC"
@@ -97,7 +97,7 @@ func (o Order) After(c Cursor, arg func(any) string) string {
 	return " AND (" + o.Key + ", " + o.ID + ")" + compare + "(" + arg(c.Key) + "::text::" + o.Type + ", " + arg(c.ID) + "::uuid)"
 }
 
-// CutPage makes a page of the rows that were read at a cursor, in the order of By: at most one more than limit, by which it
+// CutPage makes a page of the rows that were read at a cursor, in the order of OrderBy: at most one more than limit, by which it
 // is known whether there are more. at returns a row's key, as Postgres writes it, and its id.
 func CutPage[T any](o Order, rows []T, c Cursor, limit int, at func(T) (key string, id ID)) Page[T] {
 	more := len(rows) > limit

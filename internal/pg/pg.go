@@ -133,6 +133,6 @@ func (d *DB) RetryOnDeadlock(ctx context.Context, do func(tx pgx.Tx) error) erro
 
 // isRetryable reports whether Postgres aborted a transaction because of another one: deadlock_detected or serialization_failure.
 func isRetryable(err error) bool {
-	var said *pgconn.PgError
-	return errors.As(err, &said) && (said.Code == "40P01" || said.Code == "40001")
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && (pgErr.Code == "40P01" || pgErr.Code == "40001")
 }

@@ -84,7 +84,7 @@ func keepsStatements(ctx context.Context, one, other *pgx.Conn) error {
 		if rolled := tx.Rollback(ctx); err == nil {
 			err = rolled
 		}
-		if said := (*pgconn.PgError)(nil); errors.As(err, &said) && said.Code == statementMissing {
+		if pgErr := (*pgconn.PgError)(nil); errors.As(err, &pgErr) && pgErr.Code == statementMissing {
 			return ErrStatementsLost
 		}
 		if err != nil {

@@ -98,10 +98,10 @@ func Violates(err error, constraint string) bool {
 	return errors.As(err, &pg) && pg.ConstraintName == constraint
 }
 
-// Dangling reports whether a row was refused because one that it refers to is gone (foreign_key_violation): another process deleted it meanwhile.
-func Dangling(err error) bool {
-	var said *pgconn.PgError
-	return errors.As(err, &said) && said.Code == "23503"
+// ViolatesForeignKey reports whether a row was refused because one that it refers to is gone (foreign_key_violation): another process deleted it meanwhile.
+func ViolatesForeignKey(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == "23503"
 }
 
 // Contains is the LIKE pattern that finds text anywhere, in lower case; "" stays "".

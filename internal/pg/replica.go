@@ -201,7 +201,7 @@ func (r *replica) compare(there position) ReplicaState {
 		case there.lsn >= here.lsn:
 			return ReplicaUsed
 		case now.Sub(here.at) < MaxLag-2*replicaInterval:
-			return ReplicaUnknown // nothing tells yet by how much it is behind
+			return ReplicaUnknown // it is not known yet how far it is behind
 		}
 		return ReplicaLags // later marks are further on
 	}

@@ -18,7 +18,7 @@ type ID = uuid.UUID
 // NewID returns a fresh id.
 func NewID() ID { return uuid.Must(uuid.NewV7()) }
 
-// ParseID reads an id as it stands in an address. It returns ErrNotFound for a malformed one, as for any that does not exist.
+// ParseID parses an id of an address. It returns ErrNotFound for a malformed one, as for any that does not exist.
 func ParseID(s string) (ID, error) {
 	id, err := uuid.Parse(s)
 	if err != nil || len(s) != 36 {

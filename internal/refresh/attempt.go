@@ -15,7 +15,7 @@ import (
 	"patchbay/internal/status"
 )
 
-// Result is what came of one attempt.
+// Result is the result of one attempt.
 type Result struct {
 	Outcome    status.Outcome  // Lost: an earlier answer may still come; Busy and Unrenewable: nothing was sent
 	Problem    status.Problem  // what was written on the connection
@@ -269,7 +269,7 @@ func (e *Engine) isImplicitRejection(ctx context.Context, q *providerQueue, l *l
 	if before+1 < sameAnswers {
 		return false
 	}
-	works, err := q.worksSince(ctx, l.Connection, first)
+	works, err := q.refreshedSince(ctx, l.Connection, first)
 	if err != nil {
 		e.Log.Warn("earlier attempts not read", "connection", l.Connection, "err", err)
 	}

@@ -36,7 +36,7 @@ func (e *Engine) watchDatabase(ctx context.Context) {
 			_, err = e.CheckRestore(ctx)
 		}
 		if err == nil {
-			err = restore.Served(ctx, e.DB.DB)
+			err = restore.RecordServing(ctx, e.DB.DB)
 		}
 		if err == nil {
 			err = e.DB.NoteKeys(ctx)

@@ -93,7 +93,7 @@ func (x *drill) look() {
 	x.Helper()
 	_, err := x.engine.CheckRestore(x.Context())
 	if err == nil {
-		err = restore.Served(x.Context(), x.db.DB)
+		err = restore.RecordServing(x.Context(), x.db.DB)
 	}
 	if err != nil {
 		x.Fatal(err)

@@ -9,7 +9,7 @@ import (
 
 type (
 	Lease = lease
-	Use   = use
+	Use   = tokenUse
 )
 
 // Sweep does by hand, once and to its end, what Run does all the time: it returns when nothing that is due can be claimed any

@@ -79,7 +79,7 @@ func (e *Engine) freshen(ctx context.Context, g db.GrantState, minValid time.Dur
 	q := e.queueOf(g.Provider, g.Environment)
 	good, err := e.verdict(g, minValid)
 	if good || err != nil {
-		return g, e.orBlocked(ctx, q, err)
+		return g, e.orProviderState(ctx, q, err)
 	}
 	if err := q.admit(); err != nil {
 		return g, err
@@ -89,7 +89,7 @@ func (e *Engine) freshen(ctx context.Context, g db.GrantState, minValid time.Dur
 	defer cancel()
 	for ; ; good, err = e.verdict(g, minValid) {
 		if good || err != nil {
-			return g, e.orBlocked(ctx, q, err)
+			return g, e.orProviderState(ctx, q, err)
 		}
 		if g.LeasedUntil.After(e.DB.Now()) && !e.isInflight(g.Connection) {
 			if g, err = e.wait(ctx, g); err != nil {
@@ -105,7 +105,7 @@ func (e *Engine) freshen(ctx context.Context, g db.GrantState, minValid time.Dur
 			return applyResult(e.DB.Now(), g, f.out, minValid)
 		}
 		if !f.leased {
-			if err := e.blockedBy(ctx, q); err != nil {
+			if err := e.blockingState(ctx, q); err != nil {
 				return g, err
 			}
 		}
@@ -215,8 +215,8 @@ func (e *Engine) wait(ctx context.Context, g db.GrantState) (db.GrantState, erro
 	}
 }
 
-// blockedBy says why a lease could not be had, when that is the provider's state; nil when asking again is worth it.
-func (e *Engine) blockedBy(ctx context.Context, q *providerQueue) error {
+// blockingState returns the error of the provider's incident or pause, which keeps leases from being had; nil if there is none.
+func (e *Engine) blockingState(ctx context.Context, q *providerQueue) error {
 	state, err := e.ProviderState(ctx, q.info.Name, q.info.Environment)
 	now := e.DB.Now()
 	switch {
@@ -232,13 +232,13 @@ func (e *Engine) blockedBy(ctx context.Context, q *providerQueue) error {
 	return nil
 }
 
-// orBlocked returns err or, where it is that the provider fails, what an incident or a pause of the provider makes of it.
-func (e *Engine) orBlocked(ctx context.Context, q *providerQueue, err error) error {
+// orProviderState returns err or, if err is that the provider is unavailable, the error of its incident or pause.
+func (e *Engine) orProviderState(ctx context.Context, q *providerQueue, err error) error {
 	var trouble *ProviderUnavailableError
 	if !errors.As(err, &trouble) || trouble.Outcome == status.Lost {
 		return err
 	}
-	return cmp.Or(e.blockedBy(ctx, q), err)
+	return cmp.Or(e.blockingState(ctx, q), err)
 }
 
 // reread reads a grant again after an attempt, and first waits a little where it is as it was.

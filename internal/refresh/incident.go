@@ -26,7 +26,7 @@ type ProviderState struct {
 	PausedUntil       time.Time        // the provider asked all of us to wait
 	DrainedAt         time.Time        // when the last incident ended: recovery is paced from here
 	Message           connectors.Words // of staff to merchants, instead of the general sentence; empty for that one
-	Until             time.Time        // until when the incident is expected to last; zero if nobody has said
+	Until             time.Time        // until when the incident is expected to last; zero if that is unknown
 }
 
 const stateColumns = `name, environment, incident_since, incident_by, incident_reason, next_probe, paused_until, incident_ended_at, incident_message, incident_until`
@@ -61,14 +61,14 @@ type Incident struct {
 	Provider, Environment string
 	Began, Ended          time.Time // Ended is zero while it lasts
 	Reason                status.Reason
-	Words                 string // what the person who declared it wrote
+	Message               string // what the person who declared it wrote
 	By, EndedBy           pg.ID  // zero: Patchbay by itself
 }
 
-// PastIncidents lists the latest incidents of all providers, newest first, open ones included, as the last most events of each
+// PastIncidents lists the latest incidents of all providers, newest first, open ones included, as the last events of each, up to a limit,
 // kind tell. One that began before those is left out.
-func (e *Engine) PastIncidents(ctx context.Context, most int) ([]Incident, error) {
-	events, err := e.DB.Audit.Latest(ctx, most, status.IncidentOpened, status.IncidentDeclared, status.IncidentEnded)
+func (e *Engine) PastIncidents(ctx context.Context, limit int) ([]Incident, error) {
+	events, err := e.DB.Audit.Latest(ctx, limit, status.IncidentOpened, status.IncidentDeclared, status.IncidentEnded)
 	if err != nil {
 		return nil, err
 	}
@@ -85,7 +85,7 @@ func (e *Engine) PastIncidents(ctx context.Context, most int) ([]Incident, error
 			list = append(list, Incident{Provider: ev.Provider, Environment: ev.Note, Began: ev.At, Reason: status.Reason(ev.Code), By: ev.Actor.ID})
 		case open < 0:
 		case ev.Kind == status.IncidentDeclared:
-			list[open].Words, list[open].By = ev.Note, ev.Actor.ID
+			list[open].Message, list[open].By = ev.Note, ev.Actor.ID
 		default:
 			list[open].Ended, list[open].EndedBy = ev.At, ev.Actor.ID
 		}
@@ -311,7 +311,7 @@ func endIncident(ctx context.Context, d *db.DB, name, environment string, by aud
 	return ended, err
 }
 
-// recovered ends a pause, and an incident that was not declared: the provider has said yes.
+// recovered ends a pause, and an incident that was not declared: the provider has accepted a refresh.
 func (e *Engine) recovered(q *providerQueue) {
 	state, err := e.ProviderState(e.ctx, q.info.Name, q.info.Environment)
 	if err == nil && state.PausedUntil.After(e.DB.Now()) {
@@ -398,8 +398,8 @@ func (e *Engine) EndPause(ctx context.Context, provider string, by audit.Actor) 
 	return err
 }
 
-// earlierAttempt is how one attempt ended.
-type earlierAttempt struct {
+// pastAttempt is how one attempt ended.
+type pastAttempt struct {
 	Outcome status.Outcome
 	Status  int
 	Code    string
@@ -408,13 +408,13 @@ type earlierAttempt struct {
 }
 
 // latestAttempts lists a connection's latest attempts that failed or succeeded, the latest first.
-func (q *providerQueue) latestAttempts(ctx context.Context, connection pg.ID) ([]earlierAttempt, error) {
-	return pg.Collect(ctx, q.db.Pool, "read attempts", pgx.RowToStructByPos[earlierAttempt], `
+func (q *providerQueue) latestAttempts(ctx context.Context, connection pg.ID) ([]pastAttempt, error) {
+	return pg.Collect(ctx, q.db.Pool, "read attempts", pgx.RowToStructByPos[pastAttempt], `
 		SELECT outcome, status, code, note, at FROM events WHERE connection_id = $1 AND kind LIKE 'refresh.%' ORDER BY at DESC, id DESC LIMIT 30`, connection)
 }
 
-// worksSince says whether another of the provider's connections was refreshed since a time.
-func (q *providerQueue) worksSince(ctx context.Context, connection pg.ID, since time.Time) (bool, error) {
+// refreshedSince says whether another of the provider's connections was refreshed since a time.
+func (q *providerQueue) refreshedSince(ctx context.Context, connection pg.ID, since time.Time) (bool, error) {
 	return pg.One(ctx, q.db.Pool, "read attempts", pgx.RowTo[bool], `
 		SELECT EXISTS (SELECT FROM events WHERE provider = $1 AND kind LIKE 'refresh.%' AND at > $2 AND outcome = 'ok' AND connection_id <> $3)`,
 		q.info.Name, since, connection)

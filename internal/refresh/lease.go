@@ -191,7 +191,7 @@ const setSavedGrant = `sealed = w.sealed, late_grant = NULL, late_generation = 0
 	refresh_expiry_fixed = w.fixed OR NOT w.endless AND g.refresh_expires_at IS NOT NULL AND coalesce(w.refresh_end, g.refresh_expires_at) <= g.refresh_expires_at + interval '1 minute',
 	refresh_at = w.next, failures = 0, last_outcome = 'ok', last_code = '', refreshed_at = w.obtained`
 
-// save writes a good answer, whoever holds the lease by now. token is merged into the grant: an empty Refresh, RefreshLifetime
+// save writes a good answer, whichever process holds the lease by now. token is merged into the grant: an empty Refresh, RefreshLifetime
 // or Scope keeps the old value. obtained is when the answer was made, at the latest when it was asked for. It is safe to
 // repeat after an error, and is to be repeated until it succeeds. next: another grant that is due is claimed in this one's place, in
 // the same transaction. alone: not together with others, whose saves would fail with this one.
@@ -263,7 +263,7 @@ func (q *providerQueue) queueSaves(b *pgx.Batch, saves []*save, done func(saves 
 	})
 }
 
-// saveMany has statements for one row, two, four and so on to mostOps: few enough for each connection to keep their plans.
+// saveMany has statements for one row, two, four and so on to maxOps: few enough for each connection to keep their plans.
 var saveMany = func() (statements []string) {
 	for n := 1; n <= maxOps; n *= 2 {
 		statements = append(statements, `
@@ -367,8 +367,8 @@ type recorded struct {
 	superseded     bool // another attempt's outcome stands
 }
 
-// record writes how an attempt ended that brought no token, as long as the lease is still its own. An open incident freezes all but
-// what is certain of the connection itself.
+// record writes how an attempt ended that brought no token, as long as the lease is still its own. During an incident only what is
+// certain of the connection itself is counted.
 func (q *providerQueue) record(ctx context.Context, l *lease, end failure, info attemptInfo) (r recorded, err error) {
 	err = q.db.RetryOnDeadlock(ctx, func(tx pgx.Tx) error {
 		now := q.db.Now()

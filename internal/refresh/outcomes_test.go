@@ -451,7 +451,7 @@ func TestUseKeepsWarm(t *testing.T) {
 	w := newTestEngine(t)
 	id := w.connect("a", time.Minute)
 	r := w.grant(id)
-	w.engine.Used(id, pg.ID{}, db.TokenRead{Provider: r.Provider, Environment: r.Environment, ExpiresAt: r.ExpiresAt, Lifetime: r.Lifetime})
+	w.engine.RecordTokenRead(id, pg.ID{}, db.TokenRead{Provider: r.Provider, Environment: r.Environment, ExpiresAt: r.ExpiresAt, Lifetime: r.Lifetime})
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
 	if err := w.engine.Flush(ctx); err != nil {

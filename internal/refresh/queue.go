@@ -68,7 +68,7 @@ func (q *providerQueue) wake() {
 // maxCallers is how many callers of one process may wait for refreshes of one provider at once.
 const maxCallers = 1000
 
-// addWork lets one more caller wait, who calls leaveQueue at the end. It returns errCrowded if too many do.
+// admit counts one more waiting caller, which must call done. It returns errCrowded if there are too many.
 func (q *providerQueue) admit() error {
 	if q.callers.Add(1) > q.maxCallers {
 		q.done()
@@ -89,7 +89,7 @@ type claimRequest struct {
 // The pieces of every claim. $1 provider, $2 environment, $3 now, $4 lease, $5 its end, $6 the limit, $7 leases that lapsed
 // before this have settled, $8 how many at most. A slot is a row: taken by the first to lock it, free when its time is over, so
 // that no process waits for another's commit and none counts. Constant inner limits and arrays keep Postgres on the indexes
-// whatever it believes about the tables. But for claimWanted, $9 is the keys to keep to, NULL for all: see db.Avoided.
+// whatever it believes about the tables. But for claimWanted, $9 is the keys to keep to, NULL for all: see keyring.KeyFilter.
 var (
 	claimOpen     = `NOT EXISTS (SELECT FROM providers p WHERE p.name = $1 AND p.environment = $2 AND (p.incident_since IS NOT NULL OR p.paused_until > $3))`
 	claimLeasable = `g.provider = $1 AND g.environment = $2 AND g.sealed IS NOT NULL AND (g.lease_id IS NULL OR g.leased_until <= $7)`
@@ -161,12 +161,12 @@ type opResult struct {
 
 // due claims at most so many grants that are due: no more than the provider has free slots, none during an incident or a
 // pause. drain: in order of expiry.
-func (q *providerQueue) due(ctx context.Context, most int, drain bool) ([]*lease, error) {
+func (q *providerQueue) due(ctx context.Context, limit int, drain bool) ([]*lease, error) {
 	sql := claimDue
 	if drain {
 		sql = claimDrain
 	}
-	done, err := q.ops.Do(ctx, op{sql: sql, limit: most})
+	done, err := q.ops.Do(ctx, op{sql: sql, limit: limit})
 	return done.leases, err
 }
 
@@ -199,8 +199,8 @@ func (q *providerQueue) commit(ctx context.Context, ops []op) ([]opResult, error
 	until := now.Add(q.term)
 	out := make([]opResult, len(ops))
 	var b pgx.Batch
-	claim := func(sql string, most int, keep func([]*lease), more ...any) {
-		args := append([]any{q.info.Name, q.info.Environment, now, id, until, q.limit, now.Add(-q.settle), most}, more...)
+	claim := func(sql string, limit int, keep func([]*lease), more ...any) {
+		args := append([]any{q.info.Name, q.info.Environment, now, id, until, q.limit, now.Add(-q.settle), limit}, more...)
 		b.Queue(sql, args...).Query(func(rows pgx.Rows) error {
 			leases, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (*lease, error) { return q.scanLease(row, id, until) })
 			keep(leases)
@@ -269,8 +269,8 @@ func (q *providerQueue) commit(ctx context.Context, ops []op) ([]opResult, error
 
 // maybeCommitted says whether a transaction that returned this error may have been committed: Postgres's answer, or the connection, was lost.
 func maybeCommitted(err error) bool {
-	var said *pgconn.PgError
-	return !errors.As(err, &said) || strings.HasPrefix(said.Code, "57") // operator intervention: also after the commit
+	var pgErr *pgconn.PgError
+	return !errors.As(err, &pgErr) || strings.HasPrefix(pgErr.Code, "57") // operator intervention: also after the commit
 }
 
 // releaseUnacknowledged releases the leases of a commit that was not acknowledged: nothing was sent under them. It asks until it finds them,

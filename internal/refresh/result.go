@@ -21,7 +21,7 @@ func (r Result) Err() error {
 	return &ProviderUnavailableError{Outcome: r.Outcome, RetryAfter: r.RetryAfter, Incident: r.Incident}
 }
 
-// ResultOf returns the result that an error stands for: the reverse of Err. It returns false for errors that say nothing of a
+// ResultOf is the reverse of Err: it returns the result that an error was made of. It returns false for errors that say nothing of a
 // connection.
 func ResultOf(err error) (Result, bool) {
 	var needed *ActionNeededError

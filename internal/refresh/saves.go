@@ -95,10 +95,10 @@ func (e *Engine) CheckSaves(ctx context.Context) error {
 	return err
 }
 
-// ownFault says that a write failed for what is in it (SQLSTATE class 22): it says nothing of other writes.
-func ownFault(err error) bool {
-	var said *pgconn.PgError
-	return errors.As(err, &said) && strings.HasPrefix(said.Code, "22")
+// isDataError says that a write failed for what is in it (SQLSTATE class 22): it says nothing of other writes.
+func isDataError(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && strings.HasPrefix(pgErr.Code, "22")
 }
 
 // retryWrite repeats a write to Postgres until it succeeds or ctx ends, after 50 ms doubling to 2 s. Nothing is claimed meanwhile:
@@ -108,7 +108,7 @@ func retryWrite[T any](ctx context.Context, e *Engine, write func(again bool) (T
 	again, counted := false, false
 	result, err := backoff.Retry(ctx, func() (T, error) {
 		result, err := write(again)
-		if err != nil && !counted && !ownFault(err) {
+		if err != nil && !counted && !isDataError(err) {
 			counted = true
 			e.saves.unsaved.Add(1)
 			e.saves.mu.Lock()

@@ -21,18 +21,18 @@ import (
 // a few seconds.
 type usage struct {
 	mu    sync.Mutex
-	reads map[readBy]int64
+	reads map[readKey]int64
 	keys  map[pg.ID]time.Time
-	marks map[pg.ID]use
+	marks map[pg.ID]tokenUse
 }
 
-type readBy struct {
+type readKey struct {
 	key, connection pg.ID
 	minute          int64
 }
 
-// use is one use of a connection's token.
-type use struct {
+// tokenUse is one use of a connection's token.
+type tokenUse struct {
 	Connection pg.ID
 	Key        pg.ID
 	At         time.Time
@@ -42,21 +42,21 @@ type use struct {
 // A used connection is marked again only after this long: a mark is a write.
 const markEvery = 5 * time.Minute
 
-// Used accounts for one token of a connection handed out to an API key (zero: to none), so that the connection is kept warm.
-func (e *Engine) Used(connection, key pg.ID, h db.TokenRead) {
+// RecordTokenRead accounts for one token of a connection handed out to an API key (zero: to none), so that the connection is kept warm.
+func (e *Engine) RecordTokenRead(connection, key pg.ID, h db.TokenRead) {
 	now := e.DB.Now()
 	u := &e.usage
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.ensure()
 	if key != (pg.ID{}) {
-		u.reads[readBy{key: key, connection: connection, minute: now.Unix() / 60}]++
+		u.reads[readKey{key: key, connection: connection, minute: now.Unix() / 60}]++
 		u.keys[key] = now
 	}
 	if now.Sub(h.UsedAt) < markEvery {
 		return
 	}
-	mark := use{Connection: connection, Key: key, At: now}
+	mark := tokenUse{Connection: connection, Key: key, At: now}
 	if q := e.queueOf(h.Provider, h.Environment); q != nil && !h.ExpiresAt.IsZero() {
 		mark.RefreshAt = schedule.DueAfter(q.info.KeepAlive, connection, h.ExpiresAt.Add(-h.Lifetime), h.Lifetime, 0, true)
 	}
@@ -65,12 +65,12 @@ func (e *Engine) Used(connection, key pg.ID, h db.TokenRead) {
 
 func (u *usage) ensure() {
 	if u.reads == nil {
-		u.reads, u.keys, u.marks = map[readBy]int64{}, map[pg.ID]time.Time{}, map[pg.ID]use{}
+		u.reads, u.keys, u.marks = map[readKey]int64{}, map[pg.ID]time.Time{}, map[pg.ID]tokenUse{}
 	}
 }
 
-// UsedKey notes that a key was used for something else than a token.
-func (e *Engine) UsedKey(key pg.ID) {
+// RecordKeyUse notes that a key was used for something else than a token.
+func (e *Engine) RecordKeyUse(key pg.ID) {
 	u := &e.usage
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -91,7 +91,7 @@ func (e *Engine) Flush(ctx context.Context) error {
 	if len(reads) > 0 || len(keys) > 0 {
 		if err := e.addReads(ctx, reads, keys); err != nil {
 			faults = append(faults, err)
-			u.putBack(reads, keys)
+			u.restore(reads, keys)
 		}
 	}
 	if len(marks) > 0 {
@@ -104,9 +104,9 @@ func (e *Engine) Flush(ctx context.Context) error {
 }
 
 // addReads adds counts of token reads and notes when each key was last used.
-func (e *Engine) addReads(ctx context.Context, reads map[readBy]int64, used map[pg.ID]time.Time) error {
+func (e *Engine) addReads(ctx context.Context, reads map[readKey]int64, used map[pg.ID]time.Time) error {
 	// One order in all processes, so that none waits for another in a circle.
-	order := slices.SortedFunc(maps.Keys(reads), func(a, b readBy) int {
+	order := slices.SortedFunc(maps.Keys(reads), func(a, b readKey) int {
 		return cmp.Or(slices.Compare(a.key[:], b.key[:]), cmp.Compare(a.minute, b.minute), slices.Compare(a.connection[:], b.connection[:]))
 	})
 	n := len(order)
@@ -144,7 +144,7 @@ func (e *Engine) addReads(ctx context.Context, reads map[readBy]int64, used map[
 // markUsed notes uses of grants, so that what is used is kept warm, and with the connection the day of its last use, which lists
 // sort by: once a day, since each time its indexes are written. A row that another statement holds is left for the next use: that
 // statement may be waiting for the other row of the two.
-func (e *Engine) markUsed(ctx context.Context, uses []use) error {
+func (e *Engine) markUsed(ctx context.Context, uses []tokenUse) error {
 	n := len(uses)
 	ids, keys, ats, due := make([]pg.ID, n), make([]pg.ID, n), make([]time.Time, n), make([]time.Time, n)
 	for i, u := range uses {
@@ -163,7 +163,7 @@ func (e *Engine) markUsed(ctx context.Context, uses []use) error {
 	return err
 }
 
-func (u *usage) putBack(reads map[readBy]int64, keys map[pg.ID]time.Time) {
+func (u *usage) restore(reads map[readKey]int64, keys map[pg.ID]time.Time) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	u.ensure()

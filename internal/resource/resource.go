@@ -56,14 +56,14 @@ type Connection struct {
 }
 
 // ConnectionOf returns a connection that has that status.
-func ConnectionOf(how status.Status, c db.ConnectionRow) Connection {
+func ConnectionOf(s status.Status, c db.ConnectionRow) Connection {
 	a := Connection{
 		ID: c.ID, Reference: c.Reference(), Merchant: Merchant{ID: c.MerchantID, ExternalID: c.ExternalID, Name: c.MerchantName}, Provider: c.Provider, Environment: c.Environment,
 		Account:  Account{ID: c.Account.ID, Name: c.Account.Name, Details: map[string]string{}, Values: connectors.Values{}, Input: map[string]string{}},
 		Nickname: c.Nickname, Scopes: Scopes{append([]string{}, c.Scopes.Granted...), append([]string{}, c.Scopes.Missing...)},
-		Health: how.Health, WhoMustAct: how.Party, Problem: how.Problem, ConnectedAt: c.ConnectedAt,
+		Health: s.Health, WhoMustAct: s.Party, Problem: s.Problem, ConnectedAt: c.ConnectedAt,
 		RefreshedAt: TimeOrNull(c.RefreshedAt), AccessExpiresAt: TimeOrNull(c.ExpiresAt), NextRefreshAt: TimeOrNull(c.RefreshAt),
-		ReconnectBy: TimeOrNull(how.ReconnectBy), Renewable: !c.Unrenewable, DisconnectedAt: TimeOrNull(c.DisconnectedAt),
+		ReconnectBy: TimeOrNull(s.ReconnectBy), Renewable: !c.Unrenewable, DisconnectedAt: TimeOrNull(c.DisconnectedAt),
 	}
 	for _, d := range c.Account.Details {
 		a.Account.Details[d.Key] = d.Value

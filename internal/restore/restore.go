@@ -23,9 +23,9 @@ const (
 	settingPause    = "database.pause"         // from when until when none served
 )
 
-// servedPause is for how long no process has served when that is taken for a pause, in which files may have been put back, or more than
+// maxServingGap is how long no process may have served until that is taken for a pause, in which files may have been put back, or more than
 // a failover lost.
-const servedPause = 3 * time.Minute
+const maxServingGap = 3 * time.Minute
 
 // ShowFor is how long staff are shown a restore.
 const ShowFor = 7 * 24 * time.Hour
@@ -35,17 +35,17 @@ type State struct {
 	At                    time.Time // when it was noticed, or the time that an operator declared
 	AsOf                  time.Time // how far the restored state reaches; zero when that is unknown
 	Declared              bool      // an operator has confirmed it
-	PauseFrom, PauseUntil time.Time // when no process served, the last time; zero for never. Nothing tells whether files were put back
+	PauseFrom, PauseUntil time.Time // when no process served, the last time; zero for never. It is unknown whether files were put back
 }
 
 // Lost says whether At is a restore that lost refreshes, and not a standby that took over with nearly all there was.
 func (r State) Lost() bool {
-	return !r.At.IsZero() && (r.Declared || r.At.Sub(r.AsOf) > servedPause)
+	return !r.At.IsZero() && (r.Declared || r.At.Sub(r.AsOf) > maxServingGap)
 }
 
-// Suspected says whether there was a pause since, after which nothing tells a restore from a crash. One that begins as At was noticed is
+// Suspected says whether there was a pause since, after which a restore cannot be told from a crash. One that begins as At was noticed is
 // the wait until a process was started again.
-func (r State) Suspected() bool { return r.PauseFrom.After(r.At.Add(servedPause)) }
+func (r State) Suspected() bool { return r.PauseFrom.After(r.At.Add(maxServingGap)) }
 
 // parseState returns the state that settings hold.
 func parseState(settings map[string]string) (r State) {
@@ -57,8 +57,8 @@ func parseState(settings map[string]string) (r State) {
 	}
 	r.At, r.AsOf = times(settingRestored)
 	r.PauseFrom, r.PauseUntil = times(settingPause)
-	said, _ := times(settingDeclared)
-	r.Declared = !r.At.IsZero() && said.Equal(r.At)
+	declared, _ := times(settingDeclared)
+	r.Declared = !r.At.IsZero() && declared.Equal(r.At)
 	return r
 }
 
@@ -186,8 +186,8 @@ func (w *Watch) addRestore(ctx context.Context, tx pgx.Tx, r State) error {
 	return w.audit.Add(ctx, tx, audit.Event{Kind: kind})
 }
 
-// Served notes that a process serves, once a minute, and that none did for longer than servedPause before.
-func Served(ctx context.Context, d *pg.DB) error {
+// RecordServing notes that a process serves, once a minute, and that none did for longer than maxServingGap before.
+func RecordServing(ctx context.Context, d *pg.DB) error {
 	now := d.Now().UTC()
 	_, err := pg.Exec(ctx, d.Pool, "note that a process serves", `
 		WITH was AS (
@@ -198,7 +198,7 @@ func Served(ctx context.Context, d *pg.DB) error {
 			RETURNING 1
 		) -- counted, so that it reads the row before that is written
 		INSERT INTO settings (name, value) SELECT $1, $3 WHERE (SELECT count(*) FROM pause) >= 0 ON CONFLICT (name) DO UPDATE SET value = excluded.value`,
-		settingServed, settingPause, now.Format(time.RFC3339Nano), now.Add(-servedPause))
+		settingServed, settingPause, now.Format(time.RFC3339Nano), now.Add(-maxServingGap))
 	return err
 }
 
@@ -209,9 +209,9 @@ type Declaration struct {
 	Repaired int64 // connections that were taken for rejected
 }
 
-// restoreAge is for how long a restore counts as the present one: an operator who says that there was one, and not when, means the one
+// declareWithin is for how long a restore counts as the present one: an operator who says that there was one, and not when, means the one
 // that was noticed since, or whose pause ended since.
-const restoreAge = 24 * time.Hour
+const declareWithin = 24 * time.Hour
 
 // Declare marks the database as brought back at a time, which is zero for when that was noticed, or else when the last pause ended,
 // or else now. What a provider rejected since, and last gave before, is taken for interrupted by the restore. The mark only grows.
@@ -229,34 +229,34 @@ func (w *Watch) Declare(ctx context.Context, at time.Time) (done Declaration, er
 		}
 		now := w.db.Now()
 		last := parseState(settings)
-		said := last
-		recent := now.Add(-restoreAge)
+		declared := last
+		recent := now.Add(-declareWithin)
 		switch {
 		case !at.IsZero() && !at.After(last.At):
-			said.Declared = true
+			declared.Declared = true
 		case !at.IsZero():
-			said = State{At: at, Declared: true}
-			if last.PauseFrom.Before(at) && last.PauseUntil.After(at.Add(-restoreAge)) {
-				said.AsOf = last.PauseFrom
+			declared = State{At: at, Declared: true}
+			if last.PauseFrom.Before(at) && last.PauseUntil.After(at.Add(-declareWithin)) {
+				declared.AsOf = last.PauseFrom
 			}
 		case last.PauseUntil.After(recent) && last.Suspected():
-			said = State{At: last.PauseUntil, AsOf: last.PauseFrom, Declared: true}
+			declared = State{At: last.PauseUntil, AsOf: last.PauseFrom, Declared: true}
 		case last.At.After(recent):
-			said.Declared = true
+			declared.Declared = true
 		default:
-			said = State{At: now, Declared: true}
+			declared = State{At: now, Declared: true}
 		}
-		said.PauseFrom, said.PauseUntil = last.PauseFrom, last.PauseUntil
-		if done = (Declaration{State: said, Changed: !last.Declared || !said.At.Equal(last.At)}); !done.Changed {
+		declared.PauseFrom, declared.PauseUntil = last.PauseFrom, last.PauseUntil
+		if done = (Declaration{State: declared, Changed: !last.Declared || !declared.At.Equal(last.At)}); !done.Changed {
 			return nil
 		}
-		if err := w.addRestore(ctx, tx, said); err != nil {
+		if err := w.addRestore(ctx, tx, declared); err != nil {
 			return err
 		}
 		done.Repaired, err = pg.Exec(ctx, tx, "correct what was rejected since a restore", `
 			UPDATE connections c SET problem = $1, problem_since = greatest(c.problem_since, $2)
 			FROM grants g WHERE g.connection_id = c.id AND g.refreshed_at < $2 AND c.problem_since >= $2 AND c.problem = ANY ($3)
-				AND c.disconnected_at IS NULL`, status.ProblemInterrupted, said.At, []status.Problem{status.ProblemRejected})
+				AND c.disconnected_at IS NULL`, status.ProblemInterrupted, declared.At, []status.Problem{status.ProblemRejected})
 		return err
 	})
 	return done, err

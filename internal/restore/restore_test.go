@@ -173,7 +173,7 @@ func TestAPauseInWhichNothingServedIsNoted(t *testing.T) {
 		}
 		clock.Advance(c.after)
 		for range 2 {
-			if err := restore.Served(t.Context(), d.DB); err != nil {
+			if err := restore.RecordServing(t.Context(), d.DB); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -101,10 +101,10 @@ func ids(ctx context.Context, q pg.Querier, now time.Time, f Filter, cursor stri
 		return Page{}, err
 	}
 	s.order = s.filter.order()
-	from := s.order.Cursor(cursor)
+	from := s.order.ParseCursor(cursor)
 	if from == (pg.Cursor{}) && len(s.terms) > 0 {
 		// The pages of a search by similar words have cursors of their own order.
-		if similar := s.similarOrder().Cursor(cursor); similar != (pg.Cursor{}) {
+		if similar := s.similarOrder().ParseCursor(cursor); similar != (pg.Cursor{}) {
 			return s.similarPage(ctx, similar)
 		}
 	}

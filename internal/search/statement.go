@@ -41,7 +41,7 @@ func (s *search) read(ctx context.Context, from string) ([]row, error) {
 	return pg.Collect(ctx, s.q, "read ids", func(r pgx.CollectableRow) (row, error) {
 		var one row
 		return one, r.Scan(&one.id, &one.key)
-	}, `SELECT c.id, `+s.order.Key+`::text FROM `+from+s.order.By(s.from)+` LIMIT `+strconv.Itoa(s.limit+1), args...)
+	}, `SELECT c.id, `+s.order.Key+`::text FROM `+from+s.order.OrderBy(s.from)+` LIMIT `+strconv.Itoa(s.limit+1), args...)
 }
 
 // allRows returns a FROM clause that reads all rows of a statement before they are sorted. Without OFFSET, Postgres would walk the order in
@@ -92,7 +92,7 @@ func (s *search) walk() (from string, all bool) {
 
 // firstRows returns how the first rows of a statement are read, in the order asked for.
 func (s *search) firstRows(statement string) string {
-	return `(` + statement + s.order.By(s.from) + ` LIMIT ` + strconv.Itoa(s.most()) + `) AS c WHERE true`
+	return `(` + statement + s.order.OrderBy(s.from) + ` LIMIT ` + strconv.Itoa(s.most()) + `) AS c WHERE true`
 }
 
 // most is how many rows are walked at most.
@@ -121,7 +121,7 @@ func (s *search) gather() string {
 func (s *search) facetRows(first int) string {
 	each := `SELECT * FROM connections c WHERE c.provider = f.p AND c.environment = f.e AND c.state = f.s` + s.dates("c", false) + s.after()
 	if s.hasFacetIndex() {
-		each = `(` + each + s.order.By(s.from) + ` LIMIT ` + strconv.Itoa(first) + `) AS c WHERE true`
+		each = `(` + each + s.order.OrderBy(s.from) + ` LIMIT ` + strconv.Itoa(first) + `) AS c WHERE true`
 	} else {
 		each = allRows(each)
 	}

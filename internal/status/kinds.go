@@ -168,7 +168,7 @@ func (k Kind) Failure() (o Outcome, ok bool) {
 	return "", false
 }
 
-// Revocation says whether an event of this kind tells how the provider took the end of a connection.
+// Revocation says whether events of this kind hold the provider's answer to a revocation.
 func (k Kind) Revocation() bool { return strings.HasPrefix(string(k), "connection.revoke") }
 
 // Bulk says whether an event of this kind is about a bulk.

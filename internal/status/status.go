@@ -93,7 +93,7 @@ func StoredProblemsOf(party Party) []Problem {
 	return slices.DeleteFunc(StoredProblems(), func(p Problem) bool { return p.Party() != party })
 }
 
-// Party is who must act; "" when nobody must.
+// Party is who must act; "" if no action is needed.
 type Party string
 
 // The parties.
@@ -178,7 +178,7 @@ func (ps Providers) Present(name, environment string) bool {
 }
 
 // SetIncident notes the open incident of a provider in an environment. An incident of another environment than its present one
-// is of no account.
+// does not count.
 func (ps Providers) SetIncident(name, environment string, reason Reason) {
 	if p, ok := ps[name]; ok && p.Environment == environment {
 		p.Incident = reason

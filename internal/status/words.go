@@ -22,7 +22,7 @@ const (
 	// Of an ask to reconnect that is one of many.
 	Asked       Outcome = "asked"
 	AskedBefore Outcome = "asked-before" // nothing was sent: the merchant was asked within a day
-	NoPerson    Outcome = "no-person"    // nothing was sent: the merchant has nobody who can be mailed
+	NoPerson    Outcome = "no-person"    // nothing was sent: the merchant has no user who can be mailed
 )
 
 // RefreshOutcomes lists the outcomes of a refresh that is in the events, the good one first.
@@ -91,7 +91,7 @@ type Stage string
 // The stages of a flow. The last four are final: nothing sealed is left in them.
 const (
 	StageBegun      Stage = "begun"      // the browser is at the provider
-	StageAnswered   Stage = "answered"   // the provider's answer came while nobody was signed in
+	StageAnswered   Stage = "answered"   // the provider's answer came while no user was signed in
 	StageExchanging Stage = "exchanging" // the answer is being exchanged
 	StageChoosing   Stage = "choosing"   // access is here, sealed, and waits for the person's choice
 	StageConfirming Stage = "confirming" // the merchant of a connect link is done: access waits, sealed, for the platform's word
@@ -153,7 +153,7 @@ func Revocations() []Revocation {
 	return []Revocation{RevokedDone, RevokedFailed, RevokedLater, RevokedNotAsked, RevokedKept, RevokedNotOffered}
 }
 
-// Kind returns the kind of the event that tells of it.
+// Kind returns the kind of the event of such a revocation.
 func (r Revocation) Kind() Kind {
 	if r == RevokedDone {
 		return ConnectionRevoked

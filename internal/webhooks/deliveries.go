@@ -54,7 +54,7 @@ var newest = pg.Order{Name: "newest", Key: "d.created_at", Type: "timestamptz", 
 
 // Deliveries returns one page of the deliveries that the filter shows, newest first, at most limit, from a cursor on; "" is the beginning.
 func (w *Webhooks) Deliveries(ctx context.Context, f Filter, cursor string, limit int) (pg.Page[Delivery], error) {
-	from := newest.Cursor(cursor)
+	from := newest.ParseCursor(cursor)
 	var args pg.Args
 	where := []string{`true`}
 	if f.Endpoint != (pg.ID{}) {
@@ -72,7 +72,7 @@ func (w *Webhooks) Deliveries(ctx context.Context, f Filter, cursor string, limi
 	}, `SELECT d.id, d.endpoint_id, e.url, v.id, v.type, v.connection_id, d.created_at, d.state, CASE WHEN d.state = 'waiting' AND d.tries > 0 THEN nullif(d.due_at, '-infinity') END,
 			d.tries, d.tried_at, d.status, d.reason, d.millis
 		FROM webhook_deliveries d JOIN webhook_events v ON v.id = d.event_id JOIN webhook_endpoints e ON e.id = d.endpoint_id
-		WHERE `+strings.Join(where, " AND ")+after+newest.By(from)+` LIMIT `+strconv.Itoa(limit+1), args...)
+		WHERE `+strings.Join(where, " AND ")+after+newest.OrderBy(from)+` LIMIT `+strconv.Itoa(limit+1), args...)
 	if err != nil {
 		return pg.Page[Delivery]{}, err
 	}
