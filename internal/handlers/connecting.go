@@ -417,7 +417,7 @@ func (s *Server) obtainGrant(r *http.Request, provider connectors.Provider, f db
 	})
 	switch {
 	case errors.Is(err, pg.ErrNotFound): // the access is not wanted
-		return nil, errors.Join(err, s.Jobs.RevokeUnwanted(ctx, db.UnwantedGrant{Flow: f, Grant: x.Grant}))
+		return nil, errors.Join(err, s.Jobs.RevokeUnwanted(context.WithoutCancel(r.Context()), db.UnwantedGrant{Flow: f, Grant: x.Grant}))
 	case errors.Is(err, db.ErrWrongStage): // it has ended in between, as its page shows
 		return nil, nil
 	case err != nil || !proven:
