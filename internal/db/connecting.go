@@ -118,7 +118,7 @@ func candidatesOf(ctx context.Context, q pg.Querier, f Flow, account connectors.
 			c.before = one
 		}
 	}
-	return c, nil
+	return c, err
 }
 
 // nameless reports whether the provider gave the connection's account no id when it was connected.

@@ -61,14 +61,11 @@ func incidentNotices(ctx context.Context, tx pgx.Tx, providers status.Providers,
 		if !providers.Present(one.Name, one.Environment) {
 			continue
 		}
-		n, err := pg.Exec(ctx, tx, "note incident", `
-			INSERT INTO notices AS n (kind, about, since, mailed_at, open) VALUES ($1, $2, $3, $4, true)
-			ON CONFLICT (kind, about) DO UPDATE SET since = excluded.since, mailed_at = excluded.mailed_at, open = true
-			WHERE n.since <> excluded.since AND n.mailed_at <= $5`, MailIncident, one.Name+" "+one.Environment, one.Since, now, now.Add(-noticeInterval))
+		added, err := addNotice(ctx, tx, MailIncident, one.Name+" "+one.Environment, one.Since, now, true, `n.since <> excluded.since`)
 		if err != nil {
 			return nil, err
 		}
-		if n > 0 {
+		if added {
 			due = append(due, Mail{Kind: MailIncident, Provider: one.Name, Environment: one.Environment, Code: string(one.Reason), Since: one.Since, At: now})
 		}
 	}
@@ -110,14 +107,11 @@ func problemNotices(ctx context.Context, tx pgx.Tx, providers status.Providers, 
 		}
 		about := strings.Join([]string{one.Provider, one.Environment, string(one.Problem)}, " ")
 		lasting = append(lasting, about)
-		n, err := pg.Exec(ctx, tx, "note problem", `
-			INSERT INTO notices AS n (kind, about, since, mailed_at, open) VALUES ($1, $2, $3, $4, true)
-			ON CONFLICT (kind, about) DO UPDATE SET since = excluded.since, mailed_at = excluded.mailed_at, open = true
-			WHERE NOT n.open AND n.mailed_at <= $5`, MailPlatformActionNeeded, about, one.Since, now, now.Add(-noticeInterval))
+		added, err := addNotice(ctx, tx, MailPlatformActionNeeded, about, one.Since, now, true, `NOT n.open`)
 		if err != nil {
 			return nil, err
 		}
-		if n > 0 {
+		if added {
 			due = append(due, Mail{Kind: MailPlatformActionNeeded, Provider: one.Provider, Environment: one.Environment, Code: string(one.Problem), Count: one.Connections, Since: one.Since, At: now})
 		}
 	}
@@ -127,13 +121,21 @@ func problemNotices(ctx context.Context, tx pgx.Tx, providers status.Providers, 
 
 // WebhookOff enqueues the mails to admins that an endpoint was switched off, unless they were mailed about it within a day.
 func WebhookOff(ctx context.Context, tx pgx.Tx, now time.Time, endpoint pg.ID, queue Queue) error {
-	n, err := pg.Exec(ctx, tx, "note an endpoint that is off", `
-		INSERT INTO notices AS n (kind, about, since, mailed_at, open) VALUES ($1, $2, $3, $3, false)
-		ON CONFLICT (kind, about) DO UPDATE SET since = excluded.since, mailed_at = excluded.mailed_at WHERE n.mailed_at <= $4`,
-		MailWebhookOff, endpoint.String(), now, now.Add(-noticeInterval))
-	if err != nil || n == 0 {
+	added, err := addNotice(ctx, tx, MailWebhookOff, endpoint.String(), now, now, false, `true`)
+	if err != nil || !added {
 		return err
 	}
 	_, err = toAdmins(ctx, tx, Mail{Kind: MailWebhookOff, Endpoint: endpoint}, queue)
 	return err
+}
+
+// addNotice stores that admins are mailed now about something that began at since, and reports whether they are to be: at most once in
+// noticeInterval and, if they were mailed about it before, only if again holds, which is SQL over that notice n. An open notice is kept
+// until what it is about has ended.
+func addNotice(ctx context.Context, tx pgx.Tx, kind MailKind, about string, since, now time.Time, open bool, again string) (added bool, err error) {
+	n, err := pg.Exec(ctx, tx, "add notice", `
+		INSERT INTO notices AS n (kind, about, since, mailed_at, open) VALUES ($1, $2, $3, $4, $5)
+		ON CONFLICT (kind, about) DO UPDATE SET since = excluded.since, mailed_at = excluded.mailed_at, open = excluded.open
+		WHERE n.mailed_at <= $6 AND `+again, kind, about, since, now, open, now.Add(-noticeInterval))
+	return n > 0, err
 }

@@ -59,18 +59,16 @@ func EnqueueWarnings(ctx context.Context, d *pg.DB, providers status.Providers, 
 				), earlier AS (
 					SELECT DISTINCT user_id FROM warnings WHERE kind = $8 AND about = $3
 				), warned AS (
-					INSERT INTO warnings (connection_id, user_id, kind, about, warned_at)
-					SELECT id, user_id, $8, $3, $1 FROM lost
+					` + insertWarnings + ` SELECT id, user_id, $8, $3, $1 FROM lost
 					WHERE user_id IN (SELECT user_id FROM earlier) OR user_id IN (SELECT user_id FROM lost WHERE problem_since < $9)
-					ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at
+					` + replaceWarnings + `
 					RETURNING connection_id, user_id
 				)
 				SELECT connection_id, user_id FROM warned WHERE user_id NOT IN (SELECT user_id FROM earlier)`, []any{
 				now, status.ProblemInterrupted, restored, neededSince(now), neededSince(now.Add(-maxProblemAge)) + 1, names, environments, MailRestored, now.Add(-gatherFor),
 			}},
 			{MailActionNeeded, `
-				INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)
-				SELECT c.id, u.id, $9, c.problem_since, $1
+				` + insertWarnings + ` SELECT c.id, u.id, $9, c.problem_since, $1
 				FROM connections c ` + joinMailable + `
 				WHERE c.problem = ANY($2) AND c.disconnected_at IS NULL AND c.problem_since < $3 AND c.problem_since > $4
 					AND c.health_order BETWEEN $5 AND $6 -- the same condition, with an index
@@ -79,21 +77,18 @@ func EnqueueWarnings(ctx context.Context, d *pg.DB, providers status.Providers, 
 					AND NOT EXISTS (SELECT FROM warnings o WHERE o.connection_id = c.id AND o.user_id = u.id AND o.kind = $10 AND o.warned_at > c.problem_since)
 					AND NOT (c.problem = $11 AND c.problem_since >= $12 AND EXISTS (SELECT FROM grants g WHERE g.connection_id = c.id AND g.refreshed_at < $12))
 					AND NOT EXISTS (SELECT FROM providers p WHERE p.name = c.provider AND p.environment = c.environment AND p.incident_since IS NOT NULL)
-				ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at
-					WHERE w.about <> excluded.about
+				` + replaceWarnings + ` WHERE w.about <> excluded.about
 				RETURNING connection_id, user_id`, []any{
 				now, status.StoredProblemsOf(status.PartyMerchant), now.Add(-gatherFor), now.Add(-maxProblemAge),
 				neededSince(now.Add(-gatherFor)), neededSince(now.Add(-maxProblemAge)) + 1, names, environments, MailActionNeeded, MailRestored, status.ProblemInterrupted, restored,
 			}},
 			// Only where refreshing does not move the date.
 			{MailReconnectBy, `
-				INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)
-				SELECT c.id, u.id, $5, g.refresh_expires_at, $1
+				` + insertWarnings + ` SELECT c.id, u.id, $5, g.refresh_expires_at, $1
 				FROM grants g JOIN connections c ON c.id = g.connection_id
 					` + joinMailable + `
 				WHERE ` + status.MustReconnect("$1", "$2", "$3", "$4") + `
-				ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at
-					WHERE w.about < $1
+				` + replaceWarnings + ` WHERE w.about < $1
 				RETURNING connection_id, user_id`, []any{now, now.Add(status.Reminder), ending, endingIn, MailReconnectBy}},
 			{MailBackToNormal, `
 				DELETE FROM warnings w USING connections c
@@ -128,6 +123,12 @@ func EnqueueWarnings(ctx context.Context, d *pg.DB, providers status.Providers, 
 	})
 	return mails, err
 }
+
+// The beginning of a statement that adds warnings, or replaces earlier ones, and what follows its rows.
+const (
+	insertWarnings  = `INSERT INTO warnings AS w (connection_id, user_id, kind, about, warned_at)`
+	replaceWarnings = `ON CONFLICT (connection_id, user_id, kind) DO UPDATE SET about = excluded.about, warned_at = excluded.warned_at`
+)
 
 // joinMailable joins the users of a connection c who can be mailed.
 const joinMailable = `JOIN users u ON u.merchant_id = c.merchant_id AND ` + Mailable
