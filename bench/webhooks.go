@@ -115,7 +115,7 @@ func (b *bench) webhooks(ctx context.Context) error {
 	took := last.Sub(began)
 	fmt.Fprintf(os.Stderr, "%d connections need action, written in %s; their webhooks came in %s, %d of them twice\n", told, wrote.Round(time.Millisecond), took.Round(time.Second), twice)
 	pace := float64(told) / took.Seconds()
-	b.add(fmt.Sprintf("webhooks of %d connections that need action at once", told), fmt.Sprintf("%d/s", webhooks.Pace), fmt.Sprintf("%.0f/s", pace), pace/webhooks.Pace, "at most 1", pace <= webhooks.Pace*1.01)
+	b.add(fmt.Sprintf("webhooks of %d connections that need action at once", told), fmt.Sprintf("%d/s", webhooks.Rate), fmt.Sprintf("%.0f/s", pace), pace/webhooks.Rate, "at most 1", pace <= webhooks.Rate*1.01)
 	alone, beside := median(before), median(meanwhile)
 	b.add("refresh on demand meanwhile, against before", fmt.Sprintf("%.0f/s", alone), fmt.Sprintf("%.0f/s", beside), beside/alone, "0.90", beside/alone >= 0.90)
 	return nil

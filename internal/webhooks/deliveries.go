@@ -79,8 +79,8 @@ func (w *Webhooks) Deliveries(ctx context.Context, f Filter, cursor string, limi
 	return pg.CutPage(newest, all, from, limit, func(d Delivery) (string, pg.ID) { return pg.TimeKey(d.At), d.ID }), nil
 }
 
-// again has a delivery sent at once, by the whole schedule if it fails.
-const again = `state = 'waiting', due_at = '-infinity', tries = 0`
+// dueAgain has a delivery sent at once, by the whole schedule if it fails.
+const dueAgain = `state = 'waiting', due_at = '-infinity', tries = 0`
 
 // Resend sends one delivery again, also one that was taken. It returns the host it goes to, and pg.ErrNotFound if there is no such
 // delivery.
@@ -89,16 +89,16 @@ func (w *Webhooks) Resend(ctx context.Context, by audit.Actor, delivery pg.ID) (
 	if err != nil {
 		return e, err
 	}
-	return w.change(ctx, by, endpoint, status.WebhookResent, func(tx pgx.Tx, _ Endpoint, _ sealed) error {
-		_, err := pg.Exec(ctx, tx, "send again", `UPDATE webhook_deliveries SET `+again+` WHERE id = $1`, delivery)
+	return w.change(ctx, by, endpoint, status.WebhookResent, func(tx pgx.Tx, _ Endpoint, _ sealedEndpoint) error {
+		_, err := pg.Exec(ctx, tx, "send again", `UPDATE webhook_deliveries SET `+dueAgain+` WHERE id = $1`, delivery)
 		return err
 	})
 }
 
 // ResendFailed sends an endpoint again what failed since a time, and returns how many deliveries that is.
 func (w *Webhooks) ResendFailed(ctx context.Context, by audit.Actor, endpoint pg.ID, since time.Time) (n int64, err error) {
-	_, err = w.change(ctx, by, endpoint, status.WebhookResent, func(tx pgx.Tx, _ Endpoint, _ sealed) error {
-		n, err = pg.Exec(ctx, tx, "send again", `UPDATE webhook_deliveries SET `+again+` WHERE endpoint_id = $1 AND state = 'failed' AND created_at >= $2`, endpoint, since)
+	_, err = w.change(ctx, by, endpoint, status.WebhookResent, func(tx pgx.Tx, _ Endpoint, _ sealedEndpoint) error {
+		n, err = pg.Exec(ctx, tx, "send again", `UPDATE webhook_deliveries SET `+dueAgain+` WHERE endpoint_id = $1 AND state = 'failed' AND created_at >= $2`, endpoint, since)
 		return err
 	})
 	return n, err

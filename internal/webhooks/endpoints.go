@@ -83,28 +83,28 @@ const maxEndpoints = 20
 // rotation is for how long a secret signs beside the one that follows it.
 const rotation = 24 * time.Hour
 
-// sealed is what is sealed of an endpoint: with the address beside the secret, nobody who can write rows can have events sent elsewhere.
-type sealed struct {
+// sealedEndpoint is what is sealed of an endpoint: with the address beside the secret, nobody who can write rows can have events sent elsewhere.
+type sealedEndpoint struct {
 	URL    string    `json:"url"`
 	Secret Secret    `json:"secret"`
 	Before Secret    `json:"before,omitempty"`
 	Until  time.Time `json:"until,omitzero"` // of Before
 }
 
-func place(id pg.ID) seal.Place {
+func sealedPlace(id pg.ID) seal.Place {
 	return seal.Place{Table: "webhook_endpoints", Column: "sealed", Row: id}
 }
 
-func (w *Webhooks) seal(id pg.ID, s sealed) ([]byte, error) {
+func (w *Webhooks) seal(id pg.ID, s sealedEndpoint) ([]byte, error) {
 	plain, err := json.Marshal(s)
 	if err != nil {
 		return nil, fmt.Errorf("encode an endpoint: %w", err)
 	}
-	return w.DB.Keyset.Seal(plain, place(id))
+	return w.DB.Keyset.Seal(plain, sealedPlace(id))
 }
 
-func (w *Webhooks) unseal(id pg.ID, ciphertext []byte) (s sealed, err error) {
-	plain, err := w.DB.Unseal(ciphertext, place(id))
+func (w *Webhooks) unseal(id pg.ID, ciphertext []byte) (s sealedEndpoint, err error) {
+	plain, err := w.DB.Unseal(ciphertext, sealedPlace(id))
 	if err != nil {
 		return s, err
 	}
@@ -115,7 +115,7 @@ func (w *Webhooks) unseal(id pg.ID, ciphertext []byte) (s sealed, err error) {
 }
 
 // secrets are those that sign now.
-func (s sealed) secrets(now time.Time) []Secret {
+func (s sealedEndpoint) secrets(now time.Time) []Secret {
 	if s.Before != "" && now.Before(s.Until) {
 		return []Secret{s.Secret, s.Before}
 	}
@@ -138,8 +138,8 @@ func (w *Webhooks) checkURL(address string) (shown string, err error) {
 	return u.Scheme + "://" + u.Host + u.EscapedPath() + strings.TrimSuffix("?"+u.RawQuery, "?"), nil
 }
 
-// act returns the event of an act on an endpoint. It names the host alone: a path may be a secret.
-func act(kind status.Kind, by audit.Actor, shown string) audit.Event {
+// endpointEvent returns the event of a change of an endpoint. It names the host alone: a path may be a secret.
+func endpointEvent(kind status.Kind, by audit.Actor, shown string) audit.Event {
 	e := audit.Event{Kind: kind, Actor: by}
 	if u, err := url.Parse(shown); err == nil {
 		e.Note = u.Host
@@ -163,7 +163,7 @@ func (w *Webhooks) Add(ctx context.Context, by audit.Actor, address string, type
 		}
 	}
 	secret := newSecret()
-	ciphertext, err := w.seal(e.ID, sealed{URL: address, Secret: secret})
+	ciphertext, err := w.seal(e.ID, sealedEndpoint{URL: address, Secret: secret})
 	if err != nil {
 		return e, "", err
 	}
@@ -180,14 +180,14 @@ func (w *Webhooks) Add(ctx context.Context, by audit.Actor, address string, type
 		if err != nil {
 			return err
 		}
-		return w.DB.Audit.Add(ctx, tx, act(status.WebhookAdded, by, shown))
+		return w.DB.Audit.Add(ctx, tx, endpointEvent(status.WebhookAdded, by, shown))
 	})
 	return e, secret, err
 }
 
 const endpointColumns = `e.id, e.url, e.types, e.sealed, e.created_at, e.delivered_at, e.failing_since, e.failed_at, e.failed_status, e.failed_reason, e.off_at, e.off_reason`
 
-func (w *Webhooks) scanEndpoint(row pgx.CollectableRow, more ...any) (e Endpoint, s sealed, err error) {
+func (w *Webhooks) scanEndpoint(row pgx.CollectableRow, more ...any) (e Endpoint, s sealedEndpoint, err error) {
 	var ciphertext []byte
 	err = row.Scan(append([]any{
 		&e.ID, &e.Shown, &e.Types, &ciphertext, &e.CreatedAt, &e.DeliveredAt, &e.FailingSince, &e.FailedAt, &e.FailedStatus, &e.FailedReason, &e.OffAt, &e.OffReason,
@@ -230,10 +230,10 @@ func (w *Webhooks) Endpoint(ctx context.Context, id pg.ID) (Endpoint, error) {
 }
 
 // change locks an endpoint, has do change it, and writes the event. It returns pg.ErrNotFound if there is none.
-func (w *Webhooks) change(ctx context.Context, by audit.Actor, id pg.ID, kind status.Kind, do func(tx pgx.Tx, e Endpoint, s sealed) error) (Endpoint, error) {
+func (w *Webhooks) change(ctx context.Context, by audit.Actor, id pg.ID, kind status.Kind, do func(tx pgx.Tx, e Endpoint, s sealedEndpoint) error) (Endpoint, error) {
 	var e Endpoint
 	err := w.DB.Tx(ctx, func(tx pgx.Tx) error {
-		var s sealed
+		var s sealedEndpoint
 		_, err := pg.One(ctx, tx, "read endpoint", func(row pgx.CollectableRow) (_ struct{}, err error) {
 			e, s, err = w.scanEndpoint(row)
 			return struct{}{}, err
@@ -244,7 +244,7 @@ func (w *Webhooks) change(ctx context.Context, by audit.Actor, id pg.ID, kind st
 		if err := do(tx, e, s); err != nil {
 			return err
 		}
-		return w.DB.Audit.Add(ctx, tx, act(kind, by, e.Shown))
+		return w.DB.Audit.Add(ctx, tx, endpointEvent(kind, by, e.Shown))
 	})
 	return e, err
 }
@@ -253,8 +253,8 @@ func (w *Webhooks) change(ctx context.Context, by audit.Actor, id pg.ID, kind st
 func (w *Webhooks) Rotate(ctx context.Context, by audit.Actor, id pg.ID) (e Endpoint, secret Secret, err error) {
 	secret = newSecret()
 	until := w.DB.Now().Add(rotation)
-	e, err = w.change(ctx, by, id, status.WebhookRotated, func(tx pgx.Tx, _ Endpoint, s sealed) error {
-		ciphertext, err := w.seal(id, sealed{URL: s.URL, Secret: secret, Before: s.Secret, Until: until})
+	e, err = w.change(ctx, by, id, status.WebhookRotated, func(tx pgx.Tx, _ Endpoint, s sealedEndpoint) error {
+		ciphertext, err := w.seal(id, sealedEndpoint{URL: s.URL, Secret: secret, Before: s.Secret, Until: until})
 		if err != nil {
 			return err
 		}
@@ -267,7 +267,7 @@ func (w *Webhooks) Rotate(ctx context.Context, by audit.Actor, id pg.ID) (e Endp
 
 // SwitchOn has events sent to an endpoint again. What failed meanwhile is sent only if Resend asks for it.
 func (w *Webhooks) SwitchOn(ctx context.Context, by audit.Actor, id pg.ID) (Endpoint, error) {
-	return w.change(ctx, by, id, status.WebhookOn, func(tx pgx.Tx, _ Endpoint, _ sealed) error {
+	return w.change(ctx, by, id, status.WebhookOn, func(tx pgx.Tx, _ Endpoint, _ sealedEndpoint) error {
 		_, err := pg.Exec(ctx, tx, "switch endpoint on", `UPDATE webhook_endpoints SET off_at = NULL, off_reason = '', failing_since = NULL WHERE id = $1`, id)
 		return err
 	})
@@ -275,7 +275,7 @@ func (w *Webhooks) SwitchOn(ctx context.Context, by audit.Actor, id pg.ID) (Endp
 
 // SwitchOff has nothing sent to an endpoint by itself. What waits counts as failed.
 func (w *Webhooks) SwitchOff(ctx context.Context, by audit.Actor, id pg.ID) (Endpoint, error) {
-	return w.change(ctx, by, id, status.WebhookOff, func(tx pgx.Tx, _ Endpoint, _ sealed) error {
+	return w.change(ctx, by, id, status.WebhookOff, func(tx pgx.Tx, _ Endpoint, _ sealedEndpoint) error {
 		return w.switchOff(ctx, tx, id, OffByAdmin)
 	})
 }
@@ -290,7 +290,7 @@ func (w *Webhooks) switchOff(ctx context.Context, tx pgx.Tx, id pg.ID, why OffRe
 
 // Delete deletes an endpoint with its deliveries.
 func (w *Webhooks) Delete(ctx context.Context, by audit.Actor, id pg.ID) (Endpoint, error) {
-	return w.change(ctx, by, id, status.WebhookDeleted, func(tx pgx.Tx, _ Endpoint, _ sealed) error {
+	return w.change(ctx, by, id, status.WebhookDeleted, func(tx pgx.Tx, _ Endpoint, _ sealedEndpoint) error {
 		if _, err := pg.Exec(ctx, tx, "delete endpoint", `DELETE FROM webhook_deliveries WHERE endpoint_id = $1`, id); err != nil {
 			return err
 		}
@@ -302,7 +302,7 @@ func (w *Webhooks) Delete(ctx context.Context, by audit.Actor, id pg.ID) (Endpoi
 // SendTest sends an endpoint an event of the type Test, also if it is switched off, and returns the event's id.
 func (w *Webhooks) SendTest(ctx context.Context, by audit.Actor, id pg.ID) (e Endpoint, event pg.ID, err error) {
 	event = pg.NewID()
-	e, err = w.change(ctx, by, id, status.WebhookTested, func(tx pgx.Tx, _ Endpoint, _ sealed) error {
+	e, err = w.change(ctx, by, id, status.WebhookTested, func(tx pgx.Tx, _ Endpoint, _ sealedEndpoint) error {
 		now := w.DB.Now()
 		_, err := pg.Exec(ctx, tx, "send a test", `INSERT INTO webhook_events (id, at, type, data) VALUES ($1, $2, $3, jsonb_build_object('endpoint', $4::uuid))`, event, now, Test, id)
 		if err != nil {

@@ -26,16 +26,16 @@ import (
 
 // How fast one process sends to one endpoint. Each endpoint has a queue of its own, so that none waits for another that is slow.
 const (
-	AtOnce = 8                // tries under way
-	Pace   = 50               // tries a second
-	Limit  = 15 * time.Second // for an answer
+	Concurrency = 8                // tries under way
+	Rate        = 50               // tries a second
+	Timeout     = 15 * time.Second // for an answer
 )
 
 const (
-	claimed   = 4 * Limit           // after this another process tries what one that died has claimed
-	deadAfter = 5 * 24 * time.Hour  // of nothing but failure an endpoint is switched off
-	kept      = 30 * 24 * time.Hour // how long events and deliveries are kept
-	chores    = time.Minute         // how often reminders are looked for and what is old is dropped
+	claimTimeout   = 4 * Timeout         // after this another process tries what one that died has claimed
+	disableAfter   = 5 * 24 * time.Hour  // of nothing but failure an endpoint is switched off
+	retention      = 30 * 24 * time.Hour // how long events and deliveries are kept
+	upkeepInterval = time.Minute         // how often reminders are looked for and what is old is dropped
 )
 
 // schedule is when a delivery that failed is tried again, after each try.
@@ -64,7 +64,7 @@ func (w *Webhooks) Run(ctx context.Context, mail notify.Queue) {
 	defer queues.Wait()
 	var done time.Time
 	for {
-		if time.Since(done) > chores {
+		if time.Since(done) > upkeepInterval {
 			done = time.Now()
 			if err := errors.Join(w.remind(ctx), w.dropOld(ctx)); err != nil && ctx.Err() == nil {
 				w.Log.WarnContext(ctx, "upkeep of webhooks", "err", err)
@@ -74,7 +74,7 @@ func (w *Webhooks) Run(ctx context.Context, mail notify.Queue) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(w.look):
+		case <-time.After(w.pollInterval):
 		}
 	}
 }
@@ -122,7 +122,7 @@ func (w *Webhooks) due(ctx context.Context) ([]pg.ID, error) {
 func (w *Webhooks) send(ctx context.Context, endpoint pg.ID) {
 	var underWay sync.WaitGroup
 	defer underWay.Wait()
-	slots, pace := make(chan struct{}, AtOnce), rate.NewLimiter(Pace, AtOnce)
+	slots, pace := make(chan struct{}, Concurrency), rate.NewLimiter(Rate, Concurrency)
 	for {
 		select { // for the first
 		case slots <- struct{}{}:
@@ -180,7 +180,7 @@ type try struct {
 
 // claim takes up to n deliveries that are due. It returns nothing if there is no such endpoint, or if it is for another process: this one
 // lacks the key that sealed it.
-func (w *Webhooks) claim(ctx context.Context, endpoint pg.ID, n int) (to sealed, tries []try, err error) {
+func (w *Webhooks) claim(ctx context.Context, endpoint pg.ID, n int) (to sealedEndpoint, tries []try, err error) {
 	now := w.DB.Now()
 	var ciphertext []byte
 	err = w.DB.Pool.QueryRow(ctx, `SELECT sealed FROM webhook_endpoints WHERE id = $1`, endpoint).Scan(&ciphertext)
@@ -196,7 +196,7 @@ func (w *Webhooks) claim(ctx context.Context, endpoint pg.ID, n int) (to sealed,
 	}
 	if err != nil {
 		w.Log.ErrorContext(ctx, "an endpoint of webhooks does not open", "endpoint", endpoint, "err", err)
-		to = sealed{} // nothing is sent
+		to = sealedEndpoint{} // nothing is sent
 	}
 	tries, err = pg.Collect(ctx, w.DB.Pool, "claim deliveries", func(row pgx.CollectableRow) (try, error) {
 		var t try
@@ -208,7 +208,7 @@ func (w *Webhooks) claim(ctx context.Context, endpoint pg.ID, n int) (to sealed,
 			ORDER BY due_at, created_at LIMIT $3 FOR UPDATE SKIP LOCKED
 		)
 		UPDATE webhook_deliveries d SET due_at = $4 FROM due, webhook_events v WHERE d.id = due.id AND v.id = d.event_id
-		RETURNING d.id, d.due_at, d.tries, v.id, v.at, v.type, v.merchant_id, v.connection_id, v.sequence, v.data`, endpoint, now, n, now.Add(claimed))
+		RETURNING d.id, d.due_at, d.tries, v.id, v.at, v.type, v.merchant_id, v.connection_id, v.sequence, v.data`, endpoint, now, n, now.Add(claimTimeout))
 	if err != nil {
 		return to, nil, err
 	}
@@ -253,11 +253,11 @@ type answer struct {
 func (a answer) delivered() bool { return a.status >= 200 && a.status < 300 }
 
 // try sends one message. Of the answer it keeps the status.
-func (w *Webhooks) try(ctx context.Context, to sealed, t try) answer {
+func (w *Webhooks) try(ctx context.Context, to sealedEndpoint, t try) answer {
 	if to.URL == "" {
 		return answer{reason: ReasonSealed}
 	}
-	ctx, cancel := context.WithTimeout(ctx, Limit)
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
 	defer cancel()
 	now := w.DB.Now()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, to.URL, bytes.NewReader(t.body))
@@ -342,7 +342,7 @@ func (w *Webhooks) record(ctx context.Context, endpoint pg.ID, t try, a answer) 
 		switch {
 		case a.status == http.StatusGone:
 			return w.giveUp(ctx, tx, endpoint, e.Shown, OffGone)
-		case now.Sub(e.FailingSince) >= deadAfter:
+		case now.Sub(e.FailingSince) >= disableAfter:
 			return w.giveUp(ctx, tx, endpoint, e.Shown, OffFailing)
 		}
 		return nil
@@ -354,7 +354,7 @@ func (w *Webhooks) giveUp(ctx context.Context, tx pgx.Tx, endpoint pg.ID, shown 
 	if err := w.switchOff(ctx, tx, endpoint, why); err != nil {
 		return err
 	}
-	e := act(status.WebhookOff, audit.System, shown)
+	e := endpointEvent(status.WebhookOff, audit.System, shown)
 	e.Code = string(why)
 	if err := w.DB.Audit.Add(ctx, tx, e); err != nil {
 		return err

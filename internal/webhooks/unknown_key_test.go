@@ -18,7 +18,7 @@ func TestDeliveriesWaitForAProcessThatHasTheKey(t *testing.T) {
 	clock := dbtest.NewClock(time.Now())
 	open := func(d dbtest.Database) *room {
 		r := &room{t: t, clock: clock, Webhooks: New(Options{DB: d.Open(t, pg.Options{Clock: clock.Clock}), Private: true, Log: slog.New(slog.DiscardHandler)})}
-		r.look = 5 * time.Millisecond
+		r.pollInterval = 5 * time.Millisecond
 		return r
 	}
 	behind, ahead := open(base), open(base.Rotated(t))

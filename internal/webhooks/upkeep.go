@@ -43,9 +43,9 @@ func (w *Webhooks) remind(ctx context.Context) error {
 func (w *Webhooks) dropOld(ctx context.Context) error {
 	now := w.DB.Now()
 	// A few at a time, so that no writer waits for the rest.
-	if _, err := pg.Exec(ctx, w.DB.Pool, "drop old events", `DELETE FROM webhook_events WHERE id = ANY (ARRAY(SELECT id FROM webhook_events WHERE at < $1 LIMIT 10000))`, now.Add(-kept)); err != nil {
+	if _, err := pg.Exec(ctx, w.DB.Pool, "drop old events", `DELETE FROM webhook_events WHERE id = ANY (ARRAY(SELECT id FROM webhook_events WHERE at < $1 LIMIT 10000))`, now.Add(-retention)); err != nil {
 		return err
 	}
-	_, err := pg.Exec(ctx, w.DB.Pool, "drop old reminders", `DELETE FROM webhook_reminders WHERE about < $1`, now.Add(-kept))
+	_, err := pg.Exec(ctx, w.DB.Pool, "drop old reminders", `DELETE FROM webhook_reminders WHERE about < $1`, now.Add(-retention))
 	return err
 }

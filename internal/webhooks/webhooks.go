@@ -57,10 +57,10 @@ type Options struct {
 // Webhooks keeps endpoints and, in Run, sends to them. It is safe for concurrent use.
 type Webhooks struct {
 	Options
-	client *http.Client
-	tries  *prometheus.CounterVec
-	mail   notify.Queue  // set by Run
-	look   time.Duration // how often it is looked for what is due; shorter in tests
+	client       *http.Client
+	tries        *prometheus.CounterVec
+	mail         notify.Queue  // set by Run
+	pollInterval time.Duration // how often it is looked for what is due; shorter in tests
 
 	mu   sync.Mutex
 	busy map[pg.ID]bool // the endpoints that this process sends to just now
@@ -83,17 +83,17 @@ func New(o Options) *Webhooks {
 	return &Webhooks{
 		Options: o,
 		client: &http.Client{
-			Timeout: Limit,
+			Timeout: Timeout,
 			Transport: &http.Transport{
 				Proxy: proxy, DialContext: dialer.DialContext, ForceAttemptHTTP2: true, TLSHandshakeTimeout: 10 * time.Second,
-				MaxIdleConnsPerHost: AtOnce, IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: 64 << 10,
+				MaxIdleConnsPerHost: Concurrency, IdleConnTimeout: time.Minute, MaxResponseHeaderBytes: 64 << 10,
 			},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		},
 		tries: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "patchbay_webhook_tries_total", Help: "Tries to deliver a webhook to the platform, by outcome: delivered, or failed.",
 		}, []string{"outcome"}),
-		busy: map[pg.ID]bool{}, look: time.Second,
+		busy: map[pg.ID]bool{}, pollInterval: time.Second,
 	}
 }
 

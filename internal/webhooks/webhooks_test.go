@@ -107,7 +107,7 @@ func newRoom(t *testing.T, private bool) *room {
 	r := &room{t: t, clock: clock, Webhooks: New(Options{
 		DB: d, Private: private, Log: slog.New(slog.DiscardHandler), Providers: status.Providers{"elecq": {SetUp: true, Environment: "sandbox"}},
 	})}
-	r.look = 5 * time.Millisecond
+	r.pollInterval = 5 * time.Millisecond
 	return r
 }
 
@@ -557,7 +557,7 @@ func TestPrivateAddressesAreRefusedWhenCalled(t *testing.T) {
 	}
 	r := newRoom(t, false)
 	for _, address := range []string{inside.URL, "http://localhost:" + u.Port(), "http://[::1]:" + u.Port(), "http://0.0.0.0:" + u.Port(), "http://[::ffff:127.0.0.1]:" + u.Port()} {
-		if got := r.try(t.Context(), sealed{URL: address, Secret: newSecret()}, try{event: event{ID: pg.NewID()}}); got.reason != ReasonPrivate {
+		if got := r.try(t.Context(), sealedEndpoint{URL: address, Secret: newSecret()}, try{event: event{ID: pg.NewID()}}); got.reason != ReasonPrivate {
 			t.Errorf("%s: %+v", address, got)
 		}
 	}
@@ -597,7 +597,7 @@ func TestHowTriesEnd(t *testing.T) {
 		"an answer of ten megabytes":     {long.URL, answer{status: http.StatusOK}},
 		"an endpoint that does not open": {"", answer{reason: ReasonSealed}},
 	} {
-		got := r.try(t.Context(), sealed{URL: c.address, Secret: newSecret()}, try{event: event{ID: pg.NewID()}})
+		got := r.try(t.Context(), sealedEndpoint{URL: c.address, Secret: newSecret()}, try{event: event{ID: pg.NewID()}})
 		if got.took = 0; got != c.want {
 			t.Errorf("%s: %+v, want %+v", what, got, c.want)
 		}
@@ -654,7 +654,7 @@ func TestManyAtOnce(t *testing.T) {
 	mark()
 	r.waitFor(to, e, 2*shops)
 	pace := 2 * shops / time.Since(began).Seconds() // slower where the machine is busy, and never faster
-	if pace > Pace+float64(AtOnce) || most > AtOnce {
+	if pace > Rate+float64(Concurrency) || most > Concurrency {
 		t.Errorf("%.0f a second, %d at once", pace, most)
 	}
 	sequences := map[pg.ID]map[int64]bool{}
@@ -669,7 +669,7 @@ func TestManyAtOnce(t *testing.T) {
 			t.Errorf("%s: sequences %v", id, seen)
 		}
 	}
-	if n := len(hanging.got()); n > AtOnce {
+	if n := len(hanging.got()); n > Concurrency {
 		t.Errorf("an endpoint that hangs has %d requests at once", n)
 	}
 }
@@ -678,7 +678,7 @@ func TestTwoProcessesSendEachOnce(t *testing.T) {
 	r := newRoom(t, true)
 	to, e, _ := r.receiver()
 	other := &room{t: t, clock: r.clock, Webhooks: New(r.Options)}
-	other.look = r.look
+	other.pollInterval = r.pollInterval
 	r.run()
 	other.run()
 	for i := range 40 {
@@ -705,7 +705,7 @@ func TestWhatAProcessLeftIsSentByAnother(t *testing.T) {
 	if len(to.got()) != 0 {
 		t.Fatal("what another has claimed was sent")
 	}
-	r.clock.Advance(claimed)
+	r.clock.Advance(claimTimeout)
 	r.sweep()
 	r.waitFor(to, e, 1)
 }
@@ -718,7 +718,7 @@ func TestWhatAnotherHasClaimedSinceIsNotGivenBack(t *testing.T) {
 	if err != nil || len(late) != 1 {
 		t.Fatalf("%d, %v", len(late), err)
 	}
-	r.clock.Advance(claimed)
+	r.clock.Advance(claimTimeout)
 	if _, tries, err := r.claim(t.Context(), e.ID, 8); err != nil || len(tries) != 1 {
 		t.Fatalf("%d, %v", len(tries), err)
 	}
