@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"patchbay/internal/db/dbtest"
 	"patchbay/internal/sample"
 )
 
@@ -21,18 +22,19 @@ var reconnectLink = regexp.MustCompile(`/reconnect/[0-9A-Za-z_-]+`)
 // agrees waits until nothing contradicts itself: the app writes its figures down every few seconds.
 func agrees(t *testing.T, conn *pgx.Conn) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); ; time.Sleep(200 * time.Millisecond) {
-		found, err := sample.Disagreements(t.Context(), conn)
-		if err != nil {
+	var found []string
+	defer func() {
+		if len(found) > 0 {
+			t.Log(strings.Join(found, "\n"))
+		}
+	}()
+	dbtest.Eventually(t, "nothing that contradicts itself", func() (agree bool) {
+		var err error
+		if found, err = sample.Disagreements(t.Context(), conn); err != nil {
 			t.Fatal(err)
 		}
-		if len(found) == 0 {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatal(strings.Join(found, "\n"))
-		}
-	}
+		return len(found) == 0
+	})
 }
 
 // The world agrees with itself before anything is pressed and after, and whatever is pressed finds what its state promises.
@@ -120,9 +122,8 @@ func TestDemoWorldAgreesWithItself(t *testing.T) {
 	agrees(t, conn)
 
 	// The mail that asks to reconnect leads to the provider's pages.
-	deadline := time.Now().Add(30 * time.Second)
-	link := ""
-	for link == "" && time.Now().Before(deadline) {
+	var link string
+	dbtest.Eventually(t, "a mail that asks to reconnect", func() bool {
 		answer, err := people["merchant@example.com"].Get(address + "/outbox")
 		if err != nil {
 			t.Fatal(err)
@@ -132,13 +133,9 @@ func TestDemoWorldAgreesWithItself(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if link = reconnectLink.FindString(string(page)); link == "" {
-			time.Sleep(50 * time.Millisecond)
-		}
-	}
-	if link == "" {
-		t.Fatal("no mail asks to reconnect")
-	}
+		link = reconnectLink.FindString(string(page))
+		return link != ""
+	})
 	person := people["merchant@example.com"]
 	person.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	answer, err := person.PostForm(address+link, nil)

@@ -211,7 +211,10 @@ func TestIdleConnectionsMakeRoom(t *testing.T) {
 	server := newServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/long" {
 			began <- struct{}{}
-			<-release
+			select {
+			case <-release:
+			case <-r.Context().Done():
+			}
 		}
 		io.WriteString(w, "answer")
 	}))
@@ -285,7 +288,10 @@ func TestAConnectionWaitsWhileAllAreBusy(t *testing.T) {
 	server := newServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/long" {
 			began <- struct{}{}
-			<-release
+			select {
+			case <-release:
+			case <-r.Context().Done():
+			}
 		}
 	}))
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

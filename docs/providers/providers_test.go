@@ -441,7 +441,7 @@ func (p *proof) mustAnswer(t *testing.T, g connectors.Grant, good bool) {
 		name, value, _ := strings.Cut(fill(line), ": ")
 		req.Header.Set(name, value)
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, err := (&http.Client{Timeout: time.Minute}).Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

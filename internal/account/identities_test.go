@@ -225,7 +225,7 @@ func TestTwoFirstSignInsAtOnceMakeOneUser(t *testing.T) {
 			}
 		})
 	}
-	all.Wait()
+	dbtest.Wait(t, &all, "the sign-ins")
 	for _, u := range users {
 		if u.ID != users[0].ID {
 			t.Errorf("%v and %v", u.ID, users[0].ID)

@@ -43,7 +43,7 @@ func TestLinksAreSpentOnce(t *testing.T) {
 			_, errs[i] = accounts.SetPassword(ctx, account.LinkInvitation, first, "Sok", "a long password", "", nil)
 		})
 	}
-	wg.Wait()
+	dbtest.Wait(t, &wg, "those who use the link")
 	spent := 0
 	for _, err := range errs {
 		if err == nil {

@@ -7,6 +7,8 @@ import (
 	"sync"
 	"testing"
 
+	"patchbay/internal/db/dbtest"
+
 	"patchbay/internal/account"
 	"patchbay/internal/audit"
 	"patchbay/internal/db"
@@ -61,7 +63,7 @@ func TestNoSessionOutlivesTheEndOfAccess(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			both.Wait()
+			dbtest.Wait(t, &both, "both changes")
 			for _, secret := range secrets {
 				if _, err := accounts.SignedInBy(ctx, secret); !errors.Is(err, pg.ErrNotFound) {
 					t.Errorf("a session of before lives: %v", err)
@@ -144,7 +146,7 @@ func TestAFloodOfStrangersIsRefused(t *testing.T) {
 		t.Errorf("a known browser: %v", err)
 	}
 	cancel()
-	all.Wait()
+	dbtest.Wait(t, &all, "the sign-ins")
 	if _, err := accounts.Authenticate(t.Context(), u.Email, "a long password", false); err != nil {
 		t.Errorf("a stranger after the flood: %v", err)
 	}

@@ -71,7 +71,7 @@ func TestTheLastAdminStays(t *testing.T) {
 		errs := make([]error, 2)
 		wg.Go(func() { errs[0] = accounts.SetRole(ctx, audit.System, b.ID, audit.RoleSupport) })
 		wg.Go(func() { errs[1] = accounts.LockUser(ctx, audit.System, a.ID) })
-		wg.Wait()
+		dbtest.Wait(t, &wg, "both changes")
 		refused := 0
 		for _, err := range errs {
 			if errors.Is(err, account.ErrLastAdmin) {

@@ -278,7 +278,7 @@ func TestAMonthThatIsNotAttachedIsMadeAgain(t *testing.T) {
 					}
 				})
 			}
-			group.Wait()
+			dbtest.Wait(t, &group, "the writers")
 			if c.impossible {
 				if got, err := d.Audit.MonthsAhead(ctx); err != nil || got != 0 {
 					t.Errorf("%d months are ahead of one that cannot be made: %v", got, err)

@@ -40,7 +40,7 @@ func withSandbox(t *testing.T, o sandbox.Options) (*sandbox.Sandbox, map[string]
 // visited follows the provider's redirects as a browser would, until they lead back to us.
 func visited(t *testing.T, location string) url.Values {
 	t.Helper()
-	browser := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	browser := http.Client{Timeout: time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	for range 5 {
 		res, err := browser.Get(location)
 		if err != nil {

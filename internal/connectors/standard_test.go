@@ -170,7 +170,7 @@ func TestStandardDiscovery(t *testing.T) {
 	}
 	down.Store(false)
 	asked.Store(0)
-	done := make(chan error)
+	done := make(chan error, 8)
 	for range 8 {
 		go func() {
 			_, err := c.AuthorizationURL(context.Background(), flow())

@@ -380,9 +380,9 @@ func TestWordsAreNotForgottenThatATextGets(t *testing.T) {
 			}
 		})
 	}
-	renaming.Wait()
+	dbtest.Wait(t, &renaming, "the changes of names")
 	close(done)
-	forgetting.Wait()
+	dbtest.Wait(t, &forgetting, "the purges")
 	if err := d.PurgeSearchWords(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -484,7 +484,7 @@ func TestNothingComesBackAfterAnErasure(t *testing.T) {
 		return notify.AddOutboxMail(ctx, d.Keyring, notify.OutboxMail{User: u.ID, Recipient: "sok@shop.example", Subject: "canary", Text: "canary"})
 	})
 	for range 3 * each { // half of it is done
-		<-begun
+		dbtest.Receive(t, begun, "half of it")
 	}
 	group.Go(func() { // two at once: one of them does it
 		if err := d.EraseMerchant(ctx, audit.System, m.ID); err != nil && !errors.Is(err, pg.ErrNotFound) {
@@ -494,7 +494,7 @@ func TestNothingComesBackAfterAnErasure(t *testing.T) {
 	if err := d.EraseMerchant(ctx, audit.System, m.ID); err != nil && !errors.Is(err, pg.ErrNotFound) {
 		t.Errorf("erase: %v", err)
 	}
-	group.Wait()
+	dbtest.Wait(t, &group, "what is under way")
 	if err := d.EmptyEvents(ctx, m.ID); err != nil {
 		t.Fatal(err)
 	}

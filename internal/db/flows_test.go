@@ -49,7 +49,7 @@ func TestOneFlowIsClaimedOnce(t *testing.T) {
 			}
 		})
 	}
-	all.Wait()
+	dbtest.Wait(t, &all, "the callers")
 	if won != 1 {
 		t.Errorf("%d claimed the flow, want 1", won)
 	}
@@ -120,7 +120,7 @@ func TestManyTabsMakeOneConnection(t *testing.T) {
 			}
 		})
 	}
-	all.Wait()
+	dbtest.Wait(t, &all, "the callers")
 	list, err := d.MerchantConnections(ctx, u.MerchantID, nil)
 	if err != nil || len(list) != 1 {
 		t.Errorf("%d connections, want 1 (%v)", len(list), err)

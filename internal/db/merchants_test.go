@@ -30,7 +30,7 @@ func TestMerchantsOfOneName(t *testing.T) {
 			}
 		})
 	}
-	wg.Wait()
+	dbtest.Wait(t, &wg, "the callers")
 	if _, err := d.MerchantByName(ctx, "sok shop"); err != nil {
 		t.Fatalf("four at once added other than one merchant: %v", err)
 	}

@@ -72,7 +72,7 @@ func TestTokensReadTogetherAreEachTheirOwn(t *testing.T) {
 			})
 		}
 	}
-	all.Wait()
+	dbtest.Wait(t, &all, "the readers")
 }
 
 func TestWhatProgramsAskForByKeyIsPlannedOnce(t *testing.T) {

@@ -162,7 +162,8 @@ func (o *testAPI) ask(method, path, key, body string) reply {
 	o.t.Helper()
 	request, err := http.NewRequestWithContext(o.t.Context(), method, o.url+path, strings.NewReader(body))
 	if err != nil {
-		o.t.Fatal(err)
+		o.t.Error(err)
+		return reply{}
 	}
 	if key != "" {
 		request.Header.Set("Authorization", "Bearer "+key)
@@ -170,19 +171,21 @@ func (o *testAPI) ask(method, path, key, body string) reply {
 	if body != "" {
 		request.Header.Set("Content-Type", "application/json")
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
-		o.t.Fatal(err)
+		o.t.Error(err)
+		return reply{}
 	}
 	defer response.Body.Close()
 	read, err := io.ReadAll(response.Body)
 	if err != nil {
-		o.t.Fatal(err)
+		o.t.Error(err)
+		return reply{}
 	}
 	a := reply{status: response.StatusCode, header: response.Header, text: string(read)}
 	if strings.Contains(response.Header.Get("Content-Type"), "json") {
 		if err := json.Unmarshal(read, &a.body); err != nil {
-			o.t.Fatalf("%s %s: %s", method, path, read)
+			o.t.Errorf("%s %s: %s", method, path, read)
 		}
 	}
 	o.heldToDescription(request, response, read)

@@ -28,7 +28,7 @@ func TestANameOfAKeyIsTakenOnce(t *testing.T) {
 	for i := range answers {
 		clicks.Go(func() { answers[i] = admin.post("/admin/keys", fields...) })
 	}
-	clicks.Wait()
+	dbtest.Wait(t, &clicks, "both clicks")
 	made, refused := answers[0], answers[1]
 	if made.status != http.StatusSeeOther {
 		made, refused = refused, made

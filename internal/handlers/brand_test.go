@@ -20,7 +20,7 @@ func TestTheBrandIsServedSafely(t *testing.T) {
 		if !strings.Contains(page.body, path) {
 			t.Errorf("the page has no %s", path)
 		}
-		got, err := http.Get(s.url + path)
+		got, err := client.Get(s.url + path)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -29,7 +29,7 @@ func (p *person) hits(callback string, n int, when func()) []answer {
 		})
 	}
 	when()
-	all.Wait()
+	dbtest.Wait(p.t, &all, "the requests")
 	return pages
 }
 
@@ -373,7 +373,7 @@ func TestManyTabs(t *testing.T) {
 				}
 			})
 		}
-		all.Wait()
+		dbtest.Wait(t, &all, "the requests")
 		for i, state := range states {
 			_, page := p.comeBack("/connect/books/callback?" + url.Values{"code": {"V" + string(rune('a'+i)) + "-" + string(pg.NewSecret())}, "state": {state}}.Encode())
 			wantH1(t, page, booksConnected)

@@ -75,7 +75,7 @@ func (p program) call(method, path string, body, out any) (code int, problem str
 	}
 	r := request(p.t, method, p.url+path, sent)
 	r.Header.Set("Authorization", "Bearer "+string(p.key))
-	got, err := http.DefaultClient.Do(r)
+	got, err := client.Do(r)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -313,11 +313,9 @@ func TestOfTwentyBrowsersOneHasTheLink(t *testing.T) {
 	var mu sync.Mutex
 	got := map[int]int{}
 	for range 20 {
-		wg.Add(1)
-		go func() {
-			defer wg.Done()
+		wg.Go(func() {
 			jar, _ := cookiejar.New(nil)
-			client := &http.Client{Jar: jar, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+			client := &http.Client{Jar: jar, Timeout: time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 			answer, err := client.Post(s.url+path, "application/x-www-form-urlencoded", nil)
 			if err != nil {
 				t.Error(err)
@@ -327,9 +325,9 @@ func TestOfTwentyBrowsersOneHasTheLink(t *testing.T) {
 			mu.Lock()
 			defer mu.Unlock()
 			got[answer.StatusCode]++
-		}()
+		})
 	}
-	wg.Wait()
+	dbtest.Wait(t, &wg, "the requests")
 	if got[http.StatusSeeOther] != 1 || got[http.StatusGone] != 19 {
 		t.Errorf("the answers were %v", got)
 	}

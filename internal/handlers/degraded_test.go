@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"patchbay/internal/db/dbtest"
+
 	"patchbay/internal/audit"
 	"patchbay/internal/connectors"
 	"patchbay/internal/db"
@@ -53,7 +55,7 @@ func TestADatabaseThatHangsIsAnswered503(t *testing.T) {
 			}
 		})
 	}
-	all.Wait()
+	dbtest.Wait(t, &all, "the requests")
 }
 
 // TestWhatAnotherProcessMayVerifyIsAnswered503 has a key and a session that are signed by a key of the keyset that this process lacks.

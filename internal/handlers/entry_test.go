@@ -69,7 +69,7 @@ func TestAnEntrysWordsAreOnThePages(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]int{"/providers/books/logo": http.StatusOK, "/providers/nothing/logo": http.StatusNotFound} {
-		res, err := http.Get(s.url + path)
+		res, err := client.Get(s.url + path)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -172,7 +172,7 @@ func TestACallbackOfAnErasedMerchant(t *testing.T) {
 		return err == nil && n == 1
 	})
 	erase(there)
-	got := <-came
+	got := dbtest.Receive(t, came, "the callback's answer")
 	s.sandbox.ClearFaults("caminvoice")
 	if got.location != "/connect/caminvoice/ended/interrupted" {
 		t.Errorf("a callback during the erasure leads to %d %q", got.status, got.location)

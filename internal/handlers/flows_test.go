@@ -143,7 +143,7 @@ func TestFiveHitsOnOneCallback(t *testing.T) {
 		for i := range got {
 			all.Go(func() { got[i] = p.get(callback) })
 		}
-		all.Wait()
+		dbtest.Wait(t, &all, "the requests")
 		again := p.get(callback)
 		for _, one := range append(got, again) {
 			if one.status != http.StatusSeeOther || one.location != got[0].location || !strings.HasPrefix(one.location, "/flows/") {
@@ -315,7 +315,7 @@ func TestTwoTabs(t *testing.T) {
 				}
 			})
 		}
-		all.Wait()
+		dbtest.Wait(t, &all, "the requests")
 	}
 	if n := len(p.connections()); n != 2 {
 		t.Errorf("%d connections, want one for each provider", n)

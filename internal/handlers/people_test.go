@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -405,7 +406,7 @@ func TestForgottenPassword(t *testing.T) {
 		t.Error("no mail is shown as HTML")
 	}
 	for _, look := range looks.EachIter() {
-		got, err := http.Get(h.url + look.AttrOr("href", ""))
+		got, err := client.Get(h.url + look.AttrOr("href", ""))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -703,10 +704,11 @@ func TestPagesDoNotQueueForIncidents(t *testing.T) {
 	h.clock.Advance(incidentsAge)
 	hanging, stop := context.WithTimeout(ctx, 500*time.Millisecond)
 	defer stop()
+	var pages sync.WaitGroup
 	for range 3 {
-		go h.server.currentIncidents(hanging)
+		pages.Go(func() { h.server.currentIncidents(hanging) })
 	}
-	<-hanging.Done()
+	dbtest.Wait(t, &pages, "the pages")
 	patient, stop := context.WithTimeout(ctx, 30*time.Second)
 	defer stop()
 	h.server.currentIncidents(patient)

@@ -345,7 +345,7 @@ func TestOneCodeIsTakenOnceByManyAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	code := boss.code(secret)
-	results := make(chan error)
+	results := make(chan error, 8)
 	for range 8 {
 		session := pg.NewSecret()
 		if err := h.accounts.AddSession(t.Context(), session, user, "", ""); err != nil {

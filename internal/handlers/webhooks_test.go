@@ -29,7 +29,7 @@ func (s *testServer) sendWebhooks() {
 	}()
 	s.t.Cleanup(func() {
 		cancel()
-		<-ended
+		dbtest.Receive(s.t, ended, "sending to end")
 	})
 }
 
@@ -204,9 +204,7 @@ func TestStaffSeeWebhooksAndAdminsChangeThem(t *testing.T) {
 		t.Errorf("an unknown act: %d", answer.status)
 	}
 	for _, figure := range []string{`patchbay_webhook_endpoints{endpoint="on"} 1`, `patchbay_webhook_deliveries{endpoint="on",state="failed"} 0`, `patchbay_webhook_tries_total{outcome="delivered"} 3`} {
-		if text := admin.get("/metrics").body; !strings.Contains(text, figure) {
-			t.Errorf("the figures lack %s", figure)
-		}
+		dbtest.Eventually(t, figure, func() bool { return strings.Contains(admin.get("/metrics").body, figure) }) // the answer is counted when it has come
 	}
 	admin.post(path, "do", "delete")
 	if page := admin.get("/admin/webhooks"); !page.says("admin_webhooks.none") {

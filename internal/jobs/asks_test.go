@@ -249,7 +249,7 @@ func TestTwoBulksAskOnce(t *testing.T) {
 			})
 		}
 	}
-	work.Wait()
+	dbtest.Wait(t, &work, "the jobs")
 	outcomes := []map[status.Outcome]int64{o.bulk(t, first.ID).Outcomes, o.bulk(t, second.ID).Outcomes}
 	if n := o.asked(t, id); n != 1 || outcomes[0][status.Asked]+outcomes[1][status.Asked] != 1 || outcomes[0][status.AskedBefore]+outcomes[1][status.AskedBefore] != 1 {
 		t.Errorf("asked %d times: %v", n, outcomes)

@@ -184,7 +184,7 @@ func TestManyProcessesWriteOnce(t *testing.T) {
 			}
 		})
 	}
-	all.Wait()
+	dbtest.Wait(t, &all, "the senders")
 	if got := k.kinds(); !slices.Equal(got, []string{"action-needed", "disconnected", "incident"}) {
 		t.Errorf("%q were written", got)
 	}

@@ -279,5 +279,5 @@ func TestSealingAnewLosesNoAnswer(t *testing.T) {
 		}
 	}
 	stop()
-	sealing.Wait()
+	dbtest.Wait(t, &sealing, "the sealing")
 }

@@ -42,22 +42,24 @@ func TestBatcherCollectsWhileOneIsUnderWay(t *testing.T) {
 }
 
 func TestOneBadRequestDoesNotSpoilTheOthers(t *testing.T) {
-	bad := errors.New("bad")
-	b := NewBatcher(8, 1, func(_ context.Context, in []int) ([]int, error) {
-		if slices.Contains(in, 3) {
-			return nil, bad
-		}
-		return in, nil
-	})
-	var all sync.WaitGroup
-	for n := range 6 {
-		all.Go(func() {
-			if got, err := b.Do(t.Context(), n); (n == 3) != errors.Is(err, bad) || n != 3 && got != n {
-				t.Errorf("asked %d, got %d, %v", n, got, err)
+	synctest.Test(t, func(t *testing.T) {
+		bad := errors.New("bad")
+		b := NewBatcher(8, 1, func(_ context.Context, in []int) ([]int, error) {
+			if slices.Contains(in, 3) {
+				return nil, bad
 			}
+			return in, nil
 		})
-	}
-	all.Wait()
+		var all sync.WaitGroup
+		for n := range 6 {
+			all.Go(func() {
+				if got, err := b.Do(t.Context(), n); (n == 3) != errors.Is(err, bad) || n != 3 && got != n {
+					t.Errorf("asked %d, got %d, %v", n, got, err)
+				}
+			})
+		}
+		all.Wait()
+	})
 }
 
 func TestAReaderIsNotHeldByABatchThatHangs(t *testing.T) {

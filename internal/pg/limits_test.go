@@ -71,7 +71,7 @@ func TestWaitGivesEachTurnOnce(t *testing.T) {
 			}
 		})
 	}
-	wg.Wait()
+	dbtest.Wait(t, &wg, "the callers")
 	for i := range 10 {
 		if n := turns[time.Duration(i)*time.Second]; n != 1 {
 			t.Errorf("the turn after %d s was given %d times: %v", i, n, turns)
@@ -98,5 +98,5 @@ func TestResetMeanwhile(t *testing.T) {
 			}
 		})
 	}
-	all.Wait()
+	dbtest.Wait(t, &all, "the callers")
 }

@@ -133,7 +133,7 @@ func TestEndedConnections(t *testing.T) {
 					}
 				})
 			}
-			all.Wait()
+			dbtest.Wait(t, &all, "the queries")
 		})
 	}
 }

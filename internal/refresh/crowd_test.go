@@ -23,6 +23,8 @@ func TestOnlySoManyCallersWaitForOneProvider(t *testing.T) {
 	ids := w.connectMany(most+2, time.Hour)
 	good := w.connect("good", 0)
 	release := make(chan struct{})
+	end := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(end)
 	w.partner.set(func() {
 		w.partner.answer = func(string) error {
 			<-release
@@ -69,8 +71,8 @@ func TestOnlySoManyCallersWaitForOneProvider(t *testing.T) {
 	if _, err := w.engine.Fresh(t.Context(), good, refresh.DefaultValidity, audit.System); err != nil {
 		t.Errorf("a good token, which nobody waits for: %v", err)
 	}
-	close(release)
-	waiting.Wait()
+	end()
+	dbtest.Wait(t, &waiting, "those that wait")
 	if n := w.engine.Callers("acme"); n != 0 {
 		t.Errorf("%d wait when all have been answered", n)
 	}

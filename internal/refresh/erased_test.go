@@ -199,7 +199,7 @@ func TestAMerchantIsErasedWhileTheirGrantsAreAtTheProvider(t *testing.T) {
 		}
 	}
 	close(p.release)
-	asked.Wait()
+	dbtest.Wait(t, &asked, "the calls")
 	if n, err := other.Sweep(ctx); n != 0 || err != nil {
 		t.Errorf("a sweep afterwards makes %d attempts, %v", n, err)
 	}
@@ -274,9 +274,9 @@ func TestErasuresRaceWithRefreshes(t *testing.T) {
 			}
 		})
 	}
-	asking.Wait()
+	dbtest.Wait(t, &asking, "the callers")
 	cancel()
-	running.Wait()
+	dbtest.Wait(t, &running, "the engines to stop")
 	stop, done := context.WithTimeout(t.Context(), 10*time.Second)
 	defer done()
 	if err := w.engine.Stop(stop); err != nil {

@@ -372,12 +372,7 @@ func TestWaitingForAProviderThatHangsIsBounded(t *testing.T) {
 	if _, err := w.engine.Fresh(short, ids[0], refresh.DefaultValidity, audit.System); err == nil {
 		t.Error("a caller with a deadline of 50 ms got a token")
 	}
-	done := make(chan struct{})
-	go func() {
-		all.Wait()
-		close(done)
-	}()
-	dbtest.Receive(t, done, "the callers")
+	dbtest.Wait(t, &all, "the callers")
 }
 
 // TestAProbePrefersWhatWasRefreshedLast: after a restore the grants refreshed before the copy was made are the ones that still work.

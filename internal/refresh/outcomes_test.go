@@ -518,7 +518,7 @@ func TestTheSweepGoesOnWhateverHangsOrIsGone(t *testing.T) {
 			return 0
 		}
 	})
-	go w.engine.Run(t.Context())
+	run(t, w.engine)
 	refreshed := func(account string) {
 		t.Helper()
 		dbtest.Eventually(t, "a refresh of "+account, func() bool { return w.partner.callsOf(account) > 0 })
@@ -580,7 +580,7 @@ func TestANoticeSentManyTimesAtOnceIsOneEvent(t *testing.T) {
 			}
 		})
 	}
-	sent.Wait()
+	dbtest.Wait(t, &sent, "the notices")
 	page, err := w.db.Audit.List(t.Context(), audit.Filter{Kind: status.ConnectionRevocationNoticed}, "", 100)
 	if err != nil || len(page.Rows) != 3 {
 		t.Errorf("%d events for three connections, %v", len(page.Rows), err)

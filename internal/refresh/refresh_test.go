@@ -139,6 +139,18 @@ func (w *testEngine) newEngine(d *db.DB, change ...func(*refresh.Options)) *refr
 	return e
 }
 
+// run runs an engine until the test ends.
+func run(t testing.TB, e *refresh.Engine) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	var running sync.WaitGroup
+	running.Go(func() { e.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		dbtest.Wait(t, &running, "an engine to end")
+	})
+}
+
 // connect makes a connection that has worked for long, of a merchant of its own. Its token was obtained age ago.
 func (w *testEngine) connect(account string, age time.Duration) pg.ID {
 	w.Helper()
@@ -184,7 +196,7 @@ func TestFreshRefreshesOnceForAllWhoAsk(t *testing.T) {
 			}
 		})
 	}
-	all.Wait()
+	dbtest.Wait(t, &all, "the callers")
 	if n := w.partner.callsOf("a"); n != 1 {
 		t.Errorf("%d calls for one need", n)
 	}

@@ -127,7 +127,7 @@ func obtain(t *testing.T, s *sandbox.Sandbox, setup connectors.Provider) (connec
 	if err != nil {
 		return connectors.Grant{}, err
 	}
-	browser := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	browser := &http.Client{Timeout: time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	for range 5 {
 		response, err := browser.Get(location)
 		if err != nil {

@@ -1,7 +1,6 @@
 package refresh_test
 
 import (
-	"context"
 	"fmt"
 	"testing"
 	"time"
@@ -21,16 +20,14 @@ func TestAllProcessesTogetherKeepToTheProvidersLimit(t *testing.T) {
 		w.connect(fmt.Sprint("account", n), 48*time.Hour)
 	}
 	w.partner.set(func() { w.partner.delay = func(string) time.Duration { return 20 * time.Millisecond } })
-	ctx, cancel := context.WithCancel(t.Context())
-	defer cancel()
 	few := func(o *refresh.Options) { o.Slots, o.Tick = 4, 20*time.Millisecond }
 	for range 3 {
-		go w.newEngine(base.Open(t, pg.Options{MaxConns: 8}), few).Run(ctx)
+		run(t, w.newEngine(base.Open(t, pg.Options{MaxConns: 8}), few))
 	}
 	readers := w.newEngine(w.db, few) // programs want theirs meanwhile
 	for n := range 10 {
 		id := w.connect(fmt.Sprint("wanted", n), 48*time.Hour)
-		if _, err := readers.Fresh(ctx, id, refresh.DefaultValidity, audit.System); err != nil {
+		if _, err := readers.Fresh(t.Context(), id, refresh.DefaultValidity, audit.System); err != nil {
 			t.Errorf("a reader: %v", err)
 		}
 	}

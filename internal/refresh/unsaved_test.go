@@ -52,7 +52,7 @@ func TestNoClaimWithoutASave(t *testing.T) {
 					t.Fatal(err)
 				}
 				e := refresh.New(refresh.Options{DB: w.base.Open(t), Connectors: []connectors.Connector{c}, Log: slog.New(slog.DiscardHandler), Slots: slots, Tick: 50 * time.Millisecond})
-				go e.Run(t.Context())
+				run(t, e)
 				t.Cleanup(func() { _ = e.Stop(t.Context()) }) // it was stopped below
 				engines = append(engines, e)
 			}
@@ -156,7 +156,7 @@ func TestOneAnswerThatCannotBeStoredStopsNoOther(t *testing.T) {
 		t.Errorf("another connection: %s", out.Outcome)
 	}
 	w.exec(`DROP FUNCTION odd CASCADE`)
-	<-done
+	dbtest.Receive(t, done, "the end of the refresh")
 	if r := w.grant(odd); r.Token.Access != "odd-a1" {
 		t.Errorf("the odd answer was lost: %s", r.Token.Access)
 	}

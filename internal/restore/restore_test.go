@@ -91,7 +91,7 @@ func TestOfManyProcessesOneNoticesARestore(t *testing.T) {
 			}
 		})
 	}
-	looking.Wait()
+	dbtest.Wait(t, &looking, "the looks")
 	if n := firsts.Load(); n != 1 {
 		t.Errorf("%d processes were the first", n)
 	}
@@ -206,5 +206,5 @@ func TestManyWhoLookAtOnceNoticeNoRestore(t *testing.T) {
 			}
 		})
 	}
-	all.Wait()
+	dbtest.Wait(t, &all, "the callers")
 }

@@ -6,6 +6,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestTemplatesOfWellKnownProvidersAreJSON(t *testing.T) {
@@ -51,7 +52,7 @@ func TestLocalPointsAnEntryToItsImitation(t *testing.T) {
 func TestImitationsInsist(t *testing.T) {
 	const callback = "http://app.test/connect/%s/callback"
 	s := start(t, Options{AppURLs: []string{"http://app.test"}})
-	browser := http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	browser := http.Client{Timeout: time.Minute, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	ask := func(name, path string, q url.Values) (status int, location string) {
 		t.Helper()
 		for key, value := range map[string]string{

@@ -91,7 +91,7 @@ func (b *bench) try(method, address string, body any, opts ...with) (answer, err
 	default:
 		raw, err := json.Marshal(v)
 		if err != nil {
-			b.Fatal(err)
+			return answer{}, err
 		}
 		reader = strings.NewReader(string(raw))
 	}
@@ -100,7 +100,7 @@ func (b *bench) try(method, address string, body any, opts ...with) (answer, err
 	}
 	r, err := http.NewRequest(method, address, reader)
 	if err != nil {
-		b.Fatal(err)
+		return answer{}, err
 	}
 	if kind != "" {
 		r.Header.Set("Content-Type", kind)

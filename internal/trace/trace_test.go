@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
@@ -36,7 +37,7 @@ func TestSpansHoldNoSecret(t *testing.T) {
 	var told http.Header
 	provider := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { told = r.Header }))
 	defer provider.Close()
-	client := &http.Client{Transport: Transport(http.DefaultTransport)}
+	client := &http.Client{Transport: Transport(http.DefaultTransport), Timeout: time.Minute}
 	pages := http.NewServeMux()
 	var trace string
 	pages.HandleFunc("GET /password/{secret}", func(w http.ResponseWriter, r *http.Request) {

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"patchbay/internal/db/dbtest"
 )
 
 // TestReceiversOfTheGuide runs the receivers of docs/platform.md and sends them what is signed, and what is not.
@@ -57,19 +59,15 @@ func TestReceiversOfTheGuide(t *testing.T) {
 				_ = receiver.Process.Kill()
 				_ = receiver.Wait()
 			}()
-			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
-			for {
+			dbtest.Eventually(t, "a receiver that listens", func() bool {
 				conn, err := net.Dial("tcp", listen)
 				if err == nil {
 					conn.Close()
-					break
 				}
-				if ctx.Err() != nil {
-					t.Fatalf("the receiver does not listen: %s", out.String())
-				}
-				time.Sleep(20 * time.Millisecond)
-			}
+				return err == nil
+			})
 			now := time.Now()
 			body := []byte(`{"type":"test","timestamp":"2026-11-30T00:00:00Z","data":{"name":"ក្រុមហ៊ុន"}}`)
 			for name, sent := range map[string]struct {

@@ -122,7 +122,7 @@ func (r *room) run() {
 	}()
 	r.t.Cleanup(func() {
 		cancel()
-		<-ended
+		dbtest.Receive(r.t, ended, "sending to end")
 	})
 }
 
@@ -132,7 +132,7 @@ func (r *room) sweep() {
 	r.mail = &r.mails
 	var queues sync.WaitGroup
 	r.poll(r.t.Context(), &queues)
-	queues.Wait()
+	dbtest.Wait(r.t, &queues, "the deliveries")
 }
 
 // receiver starts a receiver and adds its endpoint.
@@ -784,7 +784,9 @@ func TestADeliveryThatIsAskedForAgainWhileItIsSentIsSentAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := newRoom(t, true)
 			to, e, _ := r.receiver()
-			arrived, goOn := make(chan struct{}), make(chan struct{})
+			arrived, goOn := make(chan struct{}, 10), make(chan struct{})
+			answer := sync.OnceFunc(func() { close(goOn) })
+			defer answer()
 			to.become(func(w http.ResponseWriter, _ *http.Request) {
 				arrived <- struct{}{}
 				<-goOn
@@ -802,7 +804,7 @@ func TestADeliveryThatIsAskedForAgainWhileItIsSentIsSentAgain(t *testing.T) {
 			if _, err := r.Resend(t.Context(), audit.System, sending.Rows[0].ID); err != nil {
 				t.Fatal(err)
 			}
-			close(goOn)
+			answer()
 			dbtest.Receive(t, arrived, "the second try")
 		})
 	}

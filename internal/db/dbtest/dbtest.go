@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -55,6 +56,10 @@ func Make(t testing.TB) Database {
 	name := "test_" + strings.ToLower(rand.Text())
 	if _, err := conn.Exec(ctx, fmt.Sprintf(`CREATE DATABASE %s TEMPLATE %s`, name, template)); err != nil {
 		t.Fatalf("cloning the template database: %v", err)
+	}
+	// No statement of a test waits longer, whatever its context.
+	if _, err := conn.Exec(ctx, `ALTER DATABASE `+name+` SET statement_timeout = '2min'`); err != nil {
+		t.Fatal(err)
 	}
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -265,6 +270,17 @@ func Receive[T any](t testing.TB, from <-chan T, what string) (next T) {
 		t.Fatalf("still waiting for %s after two minutes", what)
 	}
 	return next
+}
+
+// Wait waits until goroutines have ended, and fails the test when they have not within two minutes.
+func Wait(t testing.TB, all *sync.WaitGroup, what string) {
+	t.Helper()
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		all.Wait()
+	}()
+	Receive(t, ended, what)
 }
 
 // Eventually waits until a condition holds, and fails the test when it does not within half a minute.
