@@ -79,8 +79,9 @@ type Page struct {
 	About   int64    // how many connections the filter shows; -1 when they would have to be counted
 }
 
-// walked is the most rows that a walk looks at. The more, the longer a search for something rare takes, and the fewer are left to be gathered.
-var walked = 8000
+// How many rows a walk looks at, and how many of which the document has to be looked up, which takes some five times as long. The more,
+// the longer a search for something rare takes, and the fewer are left to be gathered.
+var walked, walkedLookups = 8000, 5000
 
 // IDs returns one page of the ids of the connections that the filter shows, at most limit, from where cursor stands; "" is
 // the beginning, as is a cursor of another order.

@@ -242,6 +242,7 @@ func TestFiltersKeepWhatTheySay(t *testing.T) {
 		{search.Filter{Used: search.UsedNever, Provider: "caminvoice"}, "old refused retrying"},
 		{search.Filter{Since: time.Now().AddDate(0, 0, -7), Provider: "caminvoice"}, "fine refused retrying"},
 		{search.Filter{Since: time.Now().AddDate(0, 0, -7), Provider: "caminvoice", Sort: search.SortHealth}, "fine refused retrying"},
+		{search.Filter{Since: time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC), Provider: "flexiti"}, "elsewhere gone ours"},
 		{search.Filter{Lapsing: true}, "lapsing"},
 		{search.Filter{Query: "fine", Health: status.Fine}, "fine"},
 		{search.Filter{Query: "fine", Health: status.Disconnected}, ""},

@@ -28,7 +28,7 @@ func (s *search) find(ctx context.Context) ([]row, error) {
 	}
 	from, all := s.walk()
 	found, err := s.read(ctx, from)
-	if err != nil || all || len(found) > s.limit || s.total <= int64(walked) || len(s.terms) > 0 && !slices.ContainsFunc(s.terms, term.indexed) {
+	if err != nil || all || len(found) > s.limit || s.total <= int64(s.most(walkedLookups)) || len(s.terms) > 0 && !slices.ContainsFunc(s.terms, term.indexed) {
 		return found, err
 	}
 	return s.read(ctx, s.gather())
@@ -64,8 +64,9 @@ func (s *search) smallSource() string {
 			WHERE i.bulk_id = ` + s.args.Add(f.Bulk) + ` AND i.outcome = ` + s.args.Add(f.Outcome) + ofMerchant)
 	case f.Lapsing:
 		names, environments := f.Providers.Reconnecting()
-		return allRows(`SELECT c.*, g.refresh_expires_at FROM grants g JOIN connections c ON c.id = g.connection_id
-			WHERE ` + status.MustReconnect(s.args.Add(s.now), s.args.Add(s.now.AddDate(0, 0, LapsingDays)), s.args.Add(names), s.args.Add(environments)) + ofMerchant)
+		return `(SELECT c.*, g.refresh_expires_at FROM grants g JOIN connections c ON c.id = g.connection_id WHERE ` +
+			status.MustReconnect(s.args.Add(s.now), s.args.Add(s.now.AddDate(0, 0, LapsingDays)), s.args.Add(names), s.args.Add(environments)) + ofMerchant +
+			`) AS c WHERE true` // there is an index of the ends of access
 	case f.Merchant != pg.ID{} && s.order.Key == "c.connected_at":
 		return `connections c WHERE true` + ofMerchant // there is an index of a merchant's connections in this order
 	case f.Merchant != pg.ID{}:
@@ -75,45 +76,44 @@ func (s *search) smallSource() string {
 }
 
 // walk returns how the beginning of the order is read, and whether that is all that the filter shows. Rows of facets are walked by
-// themselves where that reads less than the order has between them.
+// themselves when they are few: less than a quarter of all, below which the order has too many others between them.
 func (s *search) walk() (from string, all bool) {
-	byFacets := s.facets != nil && (s.shown <= int64(walked) || s.hasFacetIndex() && s.shown*int64(len(s.facets)) < s.total)
+	most := s.most(walked)
+	if len(s.terms) > 0 {
+		most = s.most(walkedLookups)
+	}
+	byFacets := s.facets != nil && (s.shown <= int64(most) || s.hasFacetIndex() && s.shown < s.total/4)
 	switch {
 	case byFacets && len(s.terms) == 0:
 		return s.facetRows(s.limit + 1), true
 	case byFacets:
-		return s.firstRows(`SELECT c.* FROM `+s.facetRows(s.most())) + s.documentMatches(), s.shown <= int64(walked)
+		return s.firstRows(most, `SELECT c.* FROM `+s.facetRows(most)) + s.documentMatches(), s.shown <= int64(most)
 	case len(s.terms) > 0 && s.inDocuments():
-		return s.firstRows(`SELECT * FROM search_documents c WHERE true`+s.after()) + ` AND ` + s.matchesRow("c") + s.connectionMatches(), false
+		return s.firstRows(s.most(walked), `SELECT * FROM search_documents c WHERE true`+s.after()) + ` AND ` + s.matchesRow("c") + s.connectionMatches(), false
 	}
 	filters := s.filters("c")
-	return s.firstRows(`SELECT * FROM connections c WHERE true`+s.after()) + filters + s.documentMatches(), filters == "" && len(s.terms) == 0
+	return s.firstRows(most, `SELECT * FROM connections c WHERE true`+s.after()) + filters + s.documentMatches(), filters == "" && len(s.terms) == 0
 }
+
+// most is how many rows are walked: more for the long pages of an export than for those that people read.
+func (s *search) most(walked int) int { return max(walked, 16*(s.limit+1)) }
 
 // firstRows returns how the first rows of a statement are read, in the order asked for.
-func (s *search) firstRows(statement string) string {
-	return `(` + statement + s.order.OrderBy(s.from) + ` LIMIT ` + strconv.Itoa(s.most()) + `) AS c WHERE true`
+func (s *search) firstRows(n int, statement string) string {
+	return `(` + statement + s.order.OrderBy(s.from) + ` LIMIT ` + strconv.Itoa(n) + `) AS c WHERE true`
 }
-
-// most is how many rows are walked at most.
-func (s *search) most() int { return max(walked, s.limit+1) }
 
 // gather returns how all rows are read that match.
 func (s *search) gather() string {
 	switch {
+	case len(s.terms) > 0 && s.inDocuments():
+		return allRows(`SELECT * FROM search_documents c WHERE `+s.foundByIndex("c")+s.after()) + s.connectionMatches()
 	case len(s.terms) > 0:
-		found := s.matches("d", containsByIndex)
-		if merchants := s.merchantsOfUsers(); merchants != "" {
-			found = `(` + found + ` OR d.merchant_id = ANY(ARRAY(` + merchants + `)))`
-		}
-		if s.inDocuments() {
-			return allRows(`SELECT * FROM search_documents d WHERE `+found) + s.connectionMatches() + s.after()
-		}
-		return allRows(`SELECT c.* FROM search_documents d JOIN connections c ON c.id = d.id WHERE `+found) + s.filters("c") + s.after()
+		return allRows(`SELECT c.* FROM search_documents d JOIN connections c ON c.id = d.id WHERE `+s.foundByIndex("d")+s.after()) + s.filters("c")
 	case s.facets != nil:
 		return s.facetRows(s.limit + 1)
 	}
-	return allRows(`SELECT * FROM connections c WHERE true`+s.filters("c")) + s.after()
+	return allRows(`SELECT * FROM connections c WHERE true` + s.filters("c") + s.after())
 }
 
 // facetRows returns how the connections of the facets are read, the first of each where there is an index of a facet's
@@ -178,12 +178,14 @@ func (s *search) documentMatches() string {
 	return ` AND (SELECT ` + s.matchesRow("d") + ` FROM search_documents d WHERE d.id = c.id)`
 }
 
-func (s *search) connectionMatches() string {
-	filters := s.filters("k")
-	if filters == "" {
-		return ""
+func (s *search) connectionMatches() (where string) {
+	if s.facets != nil {
+		where = ` AND (c.provider, c.environment) IN (SELECT f.p, f.e FROM ` + s.facetTable() + `)`
 	}
-	return ` AND (SELECT true` + filters + ` FROM connections k WHERE k.id = c.id)`
+	if !s.filter.byStatus() && s.filter.Used == "" {
+		return where + s.dates("c", false) // documents have all of it
+	}
+	return where + ` AND (SELECT true` + s.filters("k") + ` FROM connections k WHERE k.id = c.id)`
 }
 
 // matchesRow is the condition that a document at hand matches, or a user of its merchant.
@@ -191,6 +193,15 @@ func (s *search) matchesRow(document string) string {
 	found := s.matches(document, contains)
 	if merchants := s.merchantsOfUsers(); merchants != "" {
 		found = `(` + found + ` OR ` + document + `.merchant_id IN (` + merchants + `))`
+	}
+	return found
+}
+
+// foundByIndex is the same condition for all documents, which indexes find.
+func (s *search) foundByIndex(document string) string {
+	found := s.matches(document, containsByIndex)
+	if merchants := s.merchantsOfUsers(); merchants != "" {
+		found = `(` + found + ` OR ` + document + `.merchant_id = ANY(ARRAY(` + merchants + `)))`
 	}
 	return found
 }
@@ -245,7 +256,7 @@ func (s *search) dates(connection string, ordered bool) (where string) {
 		}
 	}
 	if since := s.filter.Since; !since.IsZero() && ordered == (s.order.Key == "c.connected_at") {
-		where += ` AND ` + connection + `.connected_at >= '` + since.Format(time.RFC3339Nano) + `'`
+		where += ` AND ` + connection + `.connected_at >= ` + s.args.Add(since)
 	}
 	return where
 }
