@@ -102,7 +102,7 @@ var called = []string{
 // the schema not touched, and events not changed. It is repeated at every start: a migration may have added tables, and the role
 // may be new.
 func Allow(ctx context.Context, url, servingURL string) error {
-	serving, err := pgxpool.New(ctx, servingURL)
+	serving, err := newPool(ctx, servingURL)
 	if err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ type Migration struct {
 
 // Status lists every known migration, oldest first. It only reads, and takes no lock: through a pooler a session's lock would stay behind.
 func Status(ctx context.Context, url string) (all []Migration, err error) {
-	pool, err := pgxpool.New(ctx, url)
+	pool, err := newPool(ctx, url)
 	if err != nil {
 		return nil, err
 	}
@@ -230,7 +230,7 @@ func appliedVersions(ctx context.Context, pool *pgxpool.Pool) ([]int64, error) {
 
 // Applied returns an error if this program knows migrations that the database of this address has not seen.
 func Applied(ctx context.Context, url string) error {
-	pool, err := pgxpool.New(ctx, url)
+	pool, err := newPool(ctx, url)
 	if err != nil {
 		return err
 	}
@@ -333,6 +333,18 @@ func open(url string) (*sql.DB, error) {
 		_, err := conn.Exec(ctx, `SET lock_timeout = '10s'; SET statement_timeout = '15min'`)
 		return err
 	})), nil
+}
+
+// newPool returns a pool that reads. A check of its address's target_session_attrs that has no answer fails.
+func newPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
+	c, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, err
+	}
+	if check := c.ConnConfig.ValidateConnect; check != nil {
+		c.ConnConfig.ValidateConnect = pg.WithoutPanic(check)
+	}
+	return pgxpool.NewWithConfig(ctx, c)
 }
 
 // couldNotLock says whether a migration was taken back because others held locks: lock_not_available or deadlock_detected.

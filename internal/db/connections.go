@@ -118,7 +118,6 @@ type ConnectionDetail struct {
 	ConnectionRow
 	Generation  int64 // of the grant: it rises with each token saved
 	Version     int64 // of the connection that the grant was obtained for
-	Attempts    int64
 	Failures    int
 	LastOutcome status.Outcome
 	LeasedUntil time.Time // zero if no refresh is under way
@@ -127,12 +126,12 @@ type ConnectionDetail struct {
 }
 
 const selectDetail = `SELECT ` + identityColumns + accountColumns + stateColumns + joinedColumns + `,
-		coalesce(g.generation, 0), coalesce(g.connection_version, 0), coalesce(g.attempts, 0), coalesce(g.failures, 0), coalesce(g.last_outcome, ''),
+		coalesce(g.generation, 0), coalesce(g.connection_version, 0), coalesce(g.failures, 0), coalesce(g.last_outcome, ''),
 		g.leased_until, r.due_at, coalesce(k.name, '')
 	FROM connections c` + joinRow + ` LEFT JOIN rechecks r ON r.connection_id = c.id LEFT JOIN api_keys k ON k.id = g.used_by `
 
 func (d *DB) scanDetail(row pgx.CollectableRow) (c ConnectionDetail, err error) {
-	return c, d.scanRow(row, &c.ConnectionRow, &c.Generation, &c.Version, &c.Attempts, &c.Failures, &c.LastOutcome, &c.LeasedUntil, &c.RecheckAt, &c.UsedBy)
+	return c, d.scanRow(row, &c.ConnectionRow, &c.Generation, &c.Version, &c.Failures, &c.LastOutcome, &c.LeasedUntil, &c.RecheckAt, &c.UsedBy)
 }
 
 // NextRefresh returns why the next refresh is at RefreshAt.

@@ -59,7 +59,7 @@ const keepFlows = 400 * 24 * time.Hour
 
 // Errors of flows.
 var (
-	ErrWrongStage = errors.New("another request has claimed this flow")
+	ErrWrongStage = errors.New("the flow is in another stage")
 	ErrMustChoose = errors.New("the user must choose, or choose again")
 	ErrRevoking   = errors.New("this account's access is being ended at the provider")
 	ErrRevoked    = errors.New("this access was ended at the provider before it was saved")
@@ -497,8 +497,8 @@ func withCall(e audit.Event, c connectors.Call) audit.Event {
 type Exchange struct {
 	Grant    connectors.Grant
 	Obtained time.Time // when the provider was asked, by our clock: the grant's lifetimes count from here
-	Proven   bool      // the callback had the flow's state: Connect may connect it without a choice
-	Echoed   bool      // and its provider is one that may not send it back: from now on a callback without it is rejected
+	Proven   bool      // the callback had the flow's state, or there was none: Connect may connect it without a choice
+	Echoed   bool      // the callback had the state though its provider may not send it back: from now on one without it is rejected
 	Calls    []connectors.Call
 }
 

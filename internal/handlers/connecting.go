@@ -271,6 +271,7 @@ func (s *Server) callback(w http.ResponseWriter, r *http.Request) error {
 
 	claimed, err := s.DB.ClaimFlow(r.Context(), f, from.Code)
 	if errors.Is(err, db.ErrWrongStage) { // by a hit at the same moment, perhaps as another flow with the same code
+		from.Browser = "" // it may have begun another since
 		if other, err := s.DB.FlowOfCallback(r.Context(), from); err == nil && v.began(other) {
 			f = other
 		}

@@ -242,7 +242,7 @@ func localPath(text string) string {
 		return ""
 	}
 	if at := path.Clean(u.Path); at == "/login" || strings.HasPrefix(at, "/login/") || at == "/logout" {
-		return "" // it would redirect to itself
+		return "" // it would lead back to signing in
 	}
 	return text
 }

@@ -305,7 +305,7 @@ func (k *Keyring) countOpenable(ctx context.Context, key uint32) (map[string]int
 
 const settingKeyUses = "seals.keys"
 
-// keyCount is what CountKeys stores.
+// keyCount is what ResealOlder stores.
 type keyCount struct {
 	At      time.Time `json:"at"`
 	Primary uint32    `json:"primary"` // of the process that counted

@@ -53,7 +53,7 @@ func EnqueueWarnings(ctx context.Context, d *pg.DB, providers status.Providers, 
 					FROM connections c JOIN grants g ON g.connection_id = c.id
 						` + joinMailable + `
 					WHERE c.problem = $2 AND c.disconnected_at IS NULL AND c.problem_since >= $3 AND g.refreshed_at < $3
-						AND c.health_order BETWEEN $4 AND $5 -- not older than staleProblem, with an index
+						AND c.health_order BETWEEN $4 AND $5 -- not older than maxProblemAge, with an index
 						AND (c.provider, c.environment) IN (SELECT * FROM unnest($6::text[], $7::text[]))
 						AND NOT EXISTS (SELECT FROM warnings o WHERE o.connection_id = c.id AND o.user_id = u.id AND o.kind = $8 AND o.warned_at > c.problem_since)
 				), earlier AS (

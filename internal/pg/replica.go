@@ -203,7 +203,7 @@ func (r *replica) compare(there position) ReplicaState {
 		case now.Sub(here.at) < MaxLag-2*replicaInterval:
 			return ReplicaUnknown // it is not known yet how far it is behind
 		}
-		return ReplicaLags // later marks are further on
+		return ReplicaLags // later positions are further on
 	}
 	return ReplicaUnknown
 }

@@ -83,7 +83,7 @@ func TestAGrantOfAKeyThatThisProcessLacksIsLeft(t *testing.T) {
 		got, want := after[what], before[what]
 		if what == "whose lease has lapsed" {
 			// Looking at it ends the lapsed lease, and the next process still knows that an answer was lost.
-			if s := w.detail(unknown[what]); s.Failures != 0 || s.Attempts != 0 || !s.LeasedUntil.IsZero() || s.LastOutcome != "lost" {
+			if s := w.detail(unknown[what]); s.Failures != 0 || w.grant(unknown[what]).Attempt != 0 || !s.LeasedUntil.IsZero() || s.LastOutcome != "lost" {
 				t.Errorf("one %s is now %+v", what, s)
 			}
 			continue
