@@ -148,7 +148,7 @@ describe("pages", { concurrency: 3 }, () => {
   }
 });
 
-describe("a first view", () => {
+describe("a first view", { concurrency: 3 }, () => {
   test("weighs under 40 KB without the Khmer font", async () => {
     for (const lang of ["en", "km", "fr"]) {
       for (const one of pages.filter((p) => p.main && p.path)) {

@@ -38,13 +38,13 @@ formatted() {
   list=$(git ls-files -co --exclude-standard '*.go' ':!*_templ.go' | xargs -r go tool gofumpt -l) || return 1
   [ -z "$list" ] || { printf 'not in gofumpt form:\n%s\n' "$list"; return 1; }
 }
-# tested watches every package for races, and keeps quiet about what passes.
+# tested watches every package for races, and keeps quiet about what passes. Tests wait more than they compute.
 tested() {
-  go test -race -timeout 15m ./... | awk '!/^ok |no test files/'
+  go test -race -p 3 -timeout 15m ./... | awk '!/^ok |no test files/'
 }
 browser() {
   go build -o bin/patchbay ./cmd/web || return 1
-  (cd e2e && node --test --test-concurrency=1 --test-reporter=spec)
+  (cd e2e && node --test --test-concurrency=2 --test-reporter=spec)
 }
 
 began=$SECONDS
