@@ -341,9 +341,7 @@ func newPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	if err != nil {
 		return nil, err
 	}
-	if check := c.ConnConfig.ValidateConnect; check != nil {
-		c.ConnConfig.ValidateConnect = pg.WithoutPanic(check)
-	}
+	c.ConnConfig.ValidateConnect = pg.WithoutPanic(c.ConnConfig.ValidateConnect)
 	return pgxpool.NewWithConfig(ctx, c)
 }
 

@@ -325,6 +325,24 @@ func TestStatusOnlyReads(t *testing.T) {
 	}
 }
 
+func TestAnAnswerWithoutARowEndsNoProcess(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	address := dbtest.Rowless(t)
+	for name, ask := range map[string]func() error{
+		"up":      func() error { _, err := migrations.Up(ctx, address); return err },
+		"down":    func() error { _, err := migrations.Down(ctx, address); return err },
+		"status":  func() error { _, err := migrations.Status(ctx, address); return err },
+		"applied": func() error { return migrations.Applied(ctx, address) },
+		"allow":   func() error { return migrations.Allow(ctx, address, address) },
+	} {
+		if err := ask(); err == nil || !strings.Contains(err.Error(), "no row") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestDownStopsBeforeWhatItCannotGiveBack(t *testing.T) {
 	t.Parallel()
 	ctx := context.Background()

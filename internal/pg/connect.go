@@ -41,9 +41,7 @@ func ParseAddress(address string) (*pgxpool.Config, error) {
 	case config.MaxConns < minConns:
 		return nil, fmt.Errorf("has pool_max_conns=%d: at least %d are needed", config.MaxConns, minConns)
 	}
-	if check := config.ConnConfig.ValidateConnect; check != nil { // of target_session_attrs
-		config.ConnConfig.ValidateConnect = WithoutPanic(check)
-	}
+	config.ConnConfig.ValidateConnect = WithoutPanic(config.ConnConfig.ValidateConnect) // of target_session_attrs
 	return config, nil
 }
 
@@ -75,8 +73,12 @@ func parameterAtFault(err error) string {
 }
 
 // WithoutPanic returns a check of new connections that fails where pgx's own checks panic: on an answer without a row, which a pooler
-// under load sends now and then. The pool makes connections in goroutines of its own, so that a panic would end the process.
+// under load sends now and then. The pool makes connections in goroutines of its own, so that a panic would end the process. Without a check
+// it returns nil.
 func WithoutPanic(check pgconn.ValidateConnectFunc) pgconn.ValidateConnectFunc {
+	if check == nil {
+		return nil
+	}
 	return func(ctx context.Context, conn *pgconn.PgConn) (err error) {
 		defer func() {
 			if recover() != nil {

@@ -1,17 +1,13 @@
 package pg
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // TestParseAddress holds refusals of addresses to words that mend them and quote nothing (bytebase#20336, kimai2#10).
@@ -46,37 +42,6 @@ func TestParseAddress(t *testing.T) {
 				t.Errorf("%s: the password is quoted: %v", address, err)
 			}
 		}
-	}
-}
-
-// TestAnAnswerWithoutARowEndsNoProcess connects to a server that answers the question whether it takes writes with nothing.
-func TestAnAnswerWithoutARowEndsNoProcess(t *testing.T) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	go func() {
-		for {
-			conn, err := listener.Accept()
-			if err != nil {
-				return
-			}
-			server := pgproto3.NewBackend(conn, conn)
-			_, err = server.ReceiveStartupMessage()
-			for server.Send(&pgproto3.AuthenticationOk{}); err == nil; _, err = server.Receive() {
-				server.Send(&pgproto3.ReadyForQuery{TxStatus: 'I'})
-				if server.Flush() != nil {
-					break
-				}
-			}
-			conn.Close()
-		}
-	}()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if _, err := Open(ctx, "postgres://patchbay@"+listener.Addr().String()+"/patchbay?sslmode=disable", Options{}); !Unavailable(err) || !strings.Contains(err.Error(), "no row") {
-		t.Errorf("err = %v", err)
 	}
 }
 

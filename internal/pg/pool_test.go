@@ -6,8 +6,10 @@ import (
 	"io"
 	"net"
 	"net/url"
+	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -204,4 +206,16 @@ func (r *relay) cut() {
 		conn.Close()
 	}
 	r.all = nil
+}
+
+func TestAnAnswerWithoutARowEndsNoProcess(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	address := dbtest.Rowless(t)
+	for _, address := range []string{address, strings.TrimSuffix(address, "&target_session_attrs=read-write")} {
+		if _, err := pg.Open(ctx, address, pg.Options{}); !pg.Unavailable(err) || !strings.Contains(err.Error(), "no row") {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
 }
